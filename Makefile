@@ -1,0 +1,73 @@
+# `make demo` and `make test` need Python (3.11 or later) and make; all the rest is put into .venv on the way.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+ASV := $(BIN)/asv
+ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show-stderr
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench clean
+
+help: # this list
+	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
+
+demo: .venv/demo.stamp # train a network on handwritten digits
+	$(BIN)/python -m tapegrad demo
+
+test: .venv/test.stamp # run the tests
+	$(BIN)/python -m pytest --ignore=tests/parity
+
+check: test lint types floors notebooks bench-quick # all that must pass before a merge
+
+lint: .venv/dev.stamp # style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/dev.stamp # types, strictly
+	$(BIN)/mypy
+
+floors: .venv/dev.stamp # imports point down only
+	$(BIN)/lint-imports
+
+notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
+
+parity: .venv/torch.stamp # run the tests that compare with PyTorch
+	$(BIN)/python -m pytest tests/parity tests/test_tutorials.py
+
+test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest --ignore=tests/parity
+
+test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore=tests/parity -m nojit
+
+bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
+	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
+	$(ASV_RUN) --quick
+
+bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results kept under the current commit
+	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
+	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
+
+clean: # remove what make has made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf asv_benchmarks/env asv_benchmarks/html asv_benchmarks/results tapegrad-demo.png
+
+# A stamp says that .venv holds what pyproject.toml asks for: .venv/test.stamp for the extra `test`, and so on.
+
+.venv/python.stamp:
+	$(PYTHON) -m venv --clear .venv
+	touch $@
+
+.venv/torch.stamp: .venv/test.stamp
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	touch $@
+
+.venv/%.stamp: pyproject.toml | .venv/python.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks of tapegrad, run by asv (`make bench`)."""

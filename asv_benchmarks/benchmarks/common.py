@@ -1,0 +1,38 @@
+"""What several benchmarks need: processes of their own, peak memory, and a shorter profile."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent
+
+# TAPEGRAD_BENCH=quick shortens what takes minutes, to show that it runs.
+QUICK = os.environ.get("TAPEGRAD_BENCH") == "quick"
+
+
+def in_child(name: str, *arguments: Any) -> Any:
+    """What `name`, a function such as "benchmarks.bench_chain.peak_bytes_a_row", returns in a process of its own.
+
+    There nothing else has used the memory, and no other library's threads are about. Arguments and result are JSON.
+    """
+    program = (
+        "import json, pkgutil, sys\n"
+        "function = pkgutil.resolve_name(sys.argv[1])\n"
+        "print(json.dumps(function(*json.loads(sys.argv[2]))))"
+    )
+    command = [sys.executable, "-c", program, name, json.dumps(arguments)]
+    child = subprocess.run(command, cwd=FOLDER, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(child.stdout)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far.
+
+    Linux only: elsewhere the benchmark fails. `getrusage` has such a figure too, but it counts what the parent held.
+    """
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])

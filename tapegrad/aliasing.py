@@ -1,0 +1,174 @@
+"""Tensors that share elements, and writing to them.
+
+A tape's slot is written once. So writing in place means that the handle gets another slot; and so do all handles that share its elements:
+a view keeps its base and the recipe by which it was made, the base knows its views (weakly). Writing to a view is writing the view's
+new value into the base, then making every view again from that.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tapegrad import engine, tape as tapes
+from tapegrad.tape import grad_mode
+from tapegrad.op import LAYOUT
+from tapegrad.op import table as op_table
+from tapegrad.tensor import Tensor, array_at, describe, handle, location, new_slot
+
+# What makes a view again from its base, and what writes a view's new value into its base.
+View = Callable[[Tensor], Tensor]
+Write = Callable[[Tensor, Tensor], Tensor]
+
+
+def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
+    """Note that `view` shares the elements of `base`."""
+    view._base, view._recipe = base, (make, write)
+    try:
+        views = base._views
+    except AttributeError:
+        views = base._views = []
+    if len(views) > 8:
+        views[:] = [v for v in views if v() is not None]
+    views.append(weakref.ref(view))
+    if base._kind.exported:
+        engine.evaluate(view._tape, view._slot)
+        view._set_kind(exported=True)
+    return view
+
+
+def root_of(t: Tensor) -> Tensor:
+    """The tensor at the bottom of a chain of views."""
+    while (base := getattr(t, "_base", None)) is not None:
+        t = base
+    return t
+
+
+def family(t: Tensor) -> Iterator[Tensor]:
+    """All living handles that share elements with `t`."""
+    waiting = [root_of(t)]
+    while waiting:
+        member = waiting.pop()
+        yield member
+        waiting.extend(_views_of(member))
+
+
+def _views_of(t: Tensor) -> list[Tensor]:
+    return [v for v in (r() for r in getattr(t, "_views", ())) if v is not None]
+
+
+def check_in_place(t: Tensor, name: str) -> None:
+    """PyTorch's two errors for writing to leaves that require grad."""
+    if not t._tape.grad_enabled:
+        return
+    kind = t._kind
+    if kind.requires_grad and kind.is_leaf:
+        raise RuntimeError(
+            f"a leaf Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
+            "write it out of place, or do it under tapegrad.no_grad()"
+        )
+    base = getattr(t, "_base", None)
+    while base is not None and kind.requires_grad:
+        if base._kind.requires_grad and base._kind.is_leaf:
+            raise RuntimeError(
+                f"a view of a leaf Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
+                "write it out of place, or do it under tapegrad.no_grad()"
+            )
+        base = getattr(base, "_base", None)
+
+
+def assign(t: Tensor, value: Tensor) -> Tensor:
+    """Make `value` what `t` holds, and let all that share its elements see it.
+
+    `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
+    """
+    base = getattr(t, "_base", None)
+    if base is None:
+        if t._kind.exported:
+            _write_through(t, value)
+            if not value._kind.requires_grad:
+                return t
+        _rebind(t, value)
+        _remake_views(t)
+        return t
+    # Written through a detached view, the base changes and its graph does not.
+    unrecorded = base._kind.requires_grad and not t._kind.requires_grad and not value._kind.requires_grad
+    with grad_mode(t._tape, t._tape.grad_enabled and not unrecorded):
+        assign(base, t._recipe[1](base, value))
+    return t
+
+
+def _remake_views(base: Tensor) -> None:
+    for view in _views_of(base):
+        with grad_mode(base._tape, True):
+            _rebind(view, view._recipe[0](base))
+        _remake_views(view)
+
+
+def _rebind(t: Tensor, value: Tensor) -> None:
+    """Exchange the slots of two handles: `t` holds the new value, and the old one goes with `value`'s handle."""
+    tape, old = t._tape, t._kind
+    t._slot, value._slot = value._slot, t._slot
+    t._kind, value._kind = value._kind, old
+    for owned in (tape.leaves, tape.retained):
+        if owned.pop(value._slot, None) is not None:
+            owned[t._slot] = weakref.ref(t)
+    if old.requires_grad and old.is_leaf and not t._kind.requires_grad:
+        engine.evaluate(tape, t._slot)
+        t._set_kind(requires_grad=True, leaf=True)
+
+
+def _write_through(t: Tensor, value: Tensor) -> None:
+    """NumPy sees this tensor's memory: what is written must be there. Rows that still read the old elements get a copy of them."""
+    tape, root = t._tape, t._slot
+    new = value._array().copy()
+    array = t._array()
+    slots = tape.slots[: tape.top]
+    sharing = np.flatnonzero((slots["base"] == root) & (slots["flags"] & tapes.FREE == 0)).tolist()
+    for slot in (root, *sharing):
+        if slots["flags"][slot] & tapes.STORED:
+            _keep_for_readers(tape, slot)
+    np.copyto(array, new)
+
+
+def _keep_for_readers(tape: tapes.Tape, slot: int) -> None:
+    """Let every row that reads a slot's elements read a copy of them in another slot."""
+    rows = tape.row_array()
+    families = op_table[rows["opcode"]]
+    immediate = rows["flags"] & (tapes.IMM_A | tapes.IMM_B) != 0
+    layouts = families[:, 0] == LAYOUT
+    fields = [("a", 0), ("b", 1), ("c", 2)]
+    reads = {f: (rows[f] == slot) & (families[:, 1] > k) & ~layouts & ~(immediate & (k > 0)) for f, k in fields}
+    if not any(mask.any() for mask in reads.values()):
+        return
+    old = tapes.kind_objects[tape.slots["kind"][slot]]
+    kept = array_at(int(tape.slots["primal"][slot]), old, None).copy()
+    kind = tapes.kind_of(old.dtype, old.shape, requires_grad=old.requires_grad, leaf=old.is_leaf)
+    copy = new_slot(tape)
+    tape.write_slot(copy, kind, tapes.address_of(kept), tapes.STORED)
+    tape.arrays[copy] = kept
+    tape.slots["row"][copy] = tape.slots["row"][slot]
+    for field, mask in reads.items():
+        rows[field][mask] = copy
+    handle(tape, copy, kind)  # dies at once: only the rows keep the slot
+
+
+def data(self: Tensor) -> Tensor:
+    """A view that does not require grad: writing to it writes to the tensor, unrecorded."""
+    return self.detach()  # type: ignore[no-any-return]
+
+
+def _set_data(self: Tensor, value: Tensor) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
+    with grad_mode(self._tape, False):
+        _rebind(self, value.detach().clone())
+        _remake_views(self)
+    if facts["requires_grad"] and not self._kind.requires_grad:
+        self._set_kind(**facts)
+
+
+Tensor.data = property(data, _set_data, doc=data.__doc__)

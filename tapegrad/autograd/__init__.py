@@ -1,0 +1,220 @@
+"""Gradients: `backward`, `grad`, and the modes that switch recording on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tapegrad import aliasing, creation, engine
+from tapegrad.autograd import recorded
+from tapegrad.autograd.graph import AccumulateGrad, Node
+from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.tape import Tape, current_tape, grad_mode
+from tapegrad.tensor import Size, Tensor, adopt
+
+_TWICE = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward."
+)
+
+
+def backward(
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+) -> None:  # fmt: skip
+    """Accumulate the gradients of `tensors` in the `grad` of the leaves behind them.
+
+    Parameters
+    ----------
+    tensors : Tensor or sequence of Tensor
+        What is differentiated.
+    grad_tensors : Tensor, sequence of Tensor or None, optional
+        The adjoint of each, of its shape; for tensors of one element the default is 1.
+    retain_graph : bool, optional
+        Keep what rules had saved, so that the graph can be swept again. By default as `create_graph`.
+    create_graph : bool
+        Record the gradients too, for derivatives of higher order.
+    inputs : Tensor or sequence of Tensor, optional
+        Accumulate only in these.
+
+    Raises
+    ------
+    RuntimeError
+        With PyTorch's messages: nothing requires grad, no adjoint for a tensor that is not a scalar, shapes that disagree, a graph that
+        was let go. Then nothing has changed.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+    >>> tg.autograd.backward((x * x).sum())
+    >>> x.grad
+    tensor([2., 4.])
+    """
+    outputs = _sequence(tensors)
+    grads = _sequence(grad_tensors) if grad_tensors is not None else [None] * len(outputs)
+    if len(grads) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
+    chosen = None if inputs is None else _sequence(inputs)
+    if chosen is not None and not chosen:
+        raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+    found = _sweep(outputs, grads, chosen, retain_graph, create_graph)
+    tape = current_tape()
+    for slot, gradient in found.items():
+        for owners in (tape.leaves, tape.retained):
+            owner = owners[slot]() if slot in owners else None
+            if owner is not None:
+                _accumulate(owner, gradient)
+                break
+        else:
+            for t in chosen or ():
+                if t._slot == slot:
+                    _accumulate(t, gradient)
+                    break
+    engine.reclaim_if_due(tape)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` with respect to `inputs`; nothing is accumulated.
+
+    Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with `allow_unused`, or zeros with
+    `materialize_grads`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> (first,) = tg.autograd.grad(x**3, x, create_graph=True)
+    >>> (second,) = tg.autograd.grad(first, x)
+    >>> first.item(), second.item()
+    (27.0, 18.0)
+    """
+    results, wanted = _sequence(outputs), _sequence(inputs)
+    grads = _sequence(grad_outputs) if grad_outputs is not None else [None] * len(results)
+    if len(grads) != len(results):
+        raise RuntimeError(f"got {len(results)} outputs and {len(grads)} grad_outputs")
+    for i, t in enumerate(wanted):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")
+        if not t._kind.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    found = _sweep(results, grads, wanted, retain_graph, create_graph)
+    if materialize_grads:
+        allow_unused = True
+    answer: list[Tensor | None] = []
+    used: set[int] = set()
+    for i, t in enumerate(wanted):
+        gradient = found.get(t._slot)
+        if gradient is None and not allow_unused:
+            raise RuntimeError(
+                f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
+                "Set allow_unused=True if this is the desired behavior."
+            )
+        if gradient is None and materialize_grads:
+            gradient = creation.zeros_like(t)
+        elif gradient is not None and t._slot in used:
+            gradient = gradient.clone()
+        used.add(t._slot)
+        answer.append(gradient)
+    engine.reclaim_if_due(current_tape())
+    return tuple(answer)
+
+
+def _sequence(given: Any) -> list[Any]:
+    return [given] if isinstance(given, Tensor) or not isinstance(given, Sequence) else list(given)
+
+
+def _sweep(outputs: list[Any], grads: list[Any], inputs: list[Tensor] | None, retain_graph: bool | None, create_graph: bool) -> dict[int, Tensor]:  # fmt: skip
+    """The adjoints of leaves, or of the inputs, by slot."""
+    tape = current_tape()
+    seeds = [_seed(i, t, g, tape) for i, (t, g) in enumerate(zip(outputs, grads, strict=True))]
+    retain = create_graph if retain_graph is None else retain_graph
+    slots = [t._slot for t in inputs or ()]
+    for t in inputs or ():
+        if t._tape is not tape:
+            raise RuntimeError("gradients are computed on the thread that recorded the graph: an input belongs to another thread's tape")
+    try:
+        if create_graph:
+            return _recorded(tape, seeds, slots if inputs is not None else None)
+        pairs = [(t._slot, -1 if g is None else g._slot) for t, g in seeds]
+        targets = [g._slot for _, g in seeds if g is not None]
+        if inputs is None and tape.retained:
+            slots = list(tape.retained)
+        engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain))
+    except (engine.SweptTwice, recorded.SweptTwice):
+        raise RuntimeError(_TWICE) from None
+    return {slot: adopt(tape, slot) for slot in tape.reached}
+
+
+def _recorded(tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], slots: list[int] | None) -> dict[int, Tensor]:
+    with grad_mode(tape, True):
+        full = [(t, creation.ones_like(t) if g is None else g.clone()) for t, g in seeds]
+        if slots is None and tape.retained:
+            found = recorded.adjoints(tape, full, None)
+            return {**recorded.adjoints(tape, full, set(tape.retained)), **found}
+        return recorded.adjoints(tape, full, None if slots is None else set(slots))
+
+
+def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
+    """An output and its adjoint, checked."""
+    if not isinstance(t, Tensor):
+        raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
+    kind = t._kind
+    if not kind.requires_grad:
+        raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+    if t._tape is not tape:
+        raise RuntimeError(f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that recorded it")
+    if g is None:
+        if kind.numel != 1:
+            raise RuntimeError(f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}")
+        return t, None
+    if not isinstance(g, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if g._kind.shape != kind.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of {Size(kind.shape)}."
+        )
+    from tapegrad.tensor import cast, local
+
+    return t, cast(local(g), kind.dtype)
+
+
+def _accumulate(t: Tensor, gradient: Tensor) -> None:
+    """Add to the `grad` of a tensor; in place where neither is recorded, as holders of it expect."""
+    held = t.grad
+    if held is None:
+        t._grad = gradient
+        return
+    if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
+        t._grad = held + gradient
+        return
+    with grad_mode(held._tape, False):
+        aliasing.assign(held, held + gradient)
+    if held._kind.is_large:
+        engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
+
+
+def _backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
+    """Accumulate this tensor's gradients in the leaves behind it: see `tapegrad.autograd.backward`."""
+    backward([self], None if gradient is None else [gradient], retain_graph, create_graph, inputs)
+
+
+def retain_grad(self: Tensor) -> None:
+    """Let this computed tensor have a `grad` too."""
+    if not self._kind.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if not self._kind.is_leaf:
+        import weakref
+
+        self._tape.retained[self._slot] = weakref.ref(self)
+
+
+Tensor.backward = _backward
+Tensor.retain_grad = retain_grad
+Tensor.retains_grad = property(lambda self: self._slot in self._tape.retained, doc="Whether `retain_grad` was called.")
+
+__all__ = ["AccumulateGrad", "Node", "backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]

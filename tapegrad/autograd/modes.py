@@ -1,0 +1,112 @@
+"""Whether operations are recorded for gradients: context managers that are decorators too. Each thread has its own mode."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from tapegrad.tape import Tape, current_tape
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Mode:
+    """Sets the mode on entry and restores it on exit; may be entered again, also while it is entered."""
+
+    _wanted = True
+
+    def __init__(self) -> None:
+        self._previous: list[tuple[Tape, bool]] = []
+
+    def __enter__(self) -> None:
+        tape = current_tape()
+        self._previous.append((tape, tape.grad_enabled))
+        tape.grad_enabled = self._wanted
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        tape, enabled = self._previous.pop()
+        tape.grad_enabled = enabled
+
+    def _again(self) -> _Mode:
+        return type(self)()
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def inside(*args: Any, **facts: Any) -> Any:
+            with self._again():
+                return function(*args, **facts)
+
+        return inside  # type: ignore[return-value]
+
+
+class no_grad(_Mode):
+    """Record nothing for gradients: results do not require grad.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    _wanted = False
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return object.__new__(cls) if function is None else cls()(function)
+
+
+class enable_grad(_Mode):
+    """Record for gradients, also inside `no_grad`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.no_grad(), tg.enable_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    True
+    """
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return object.__new__(cls) if function is None else cls()(function)
+
+
+class set_grad_enabled(_Mode):
+    """Set the mode at once; as a context manager, restore it at the end.
+
+    >>> import tapegrad as tg
+    >>> with tg.set_grad_enabled(False):
+    ...     tg.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self._wanted = bool(mode)
+        tape = current_tape()
+        self._before = tape.grad_enabled
+        tape.grad_enabled = self._wanted
+
+    def __enter__(self) -> None:
+        tape = current_tape()
+        self._previous.append((tape, self._before))
+        tape.grad_enabled = self._wanted
+
+    def __call__(self, function: F) -> F:
+        current_tape().grad_enabled = self._before  # a decorator changes nothing until the function is called
+        return super().__call__(function)
+
+    def _again(self) -> _Mode:
+        return set_grad_enabled(self._wanted)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded for gradients.
+
+    >>> import tapegrad as tg
+    >>> tg.is_grad_enabled()
+    True
+    """
+    return current_tape().grad_enabled

@@ -1,0 +1,1 @@
+"""The commands of `python -m tapegrad`, a module each: its `main()` prints, and returns an exit status."""

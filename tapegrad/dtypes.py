@@ -1,0 +1,132 @@
+"""The five element types, and how they promote.
+
+A dtype's `code` is what the tape stores. Codes are ordered so that promotion between tensors of equal rank is `max`:
+bool < int32 < int64 < float32 < float64, as in PyTorch's lattice restricted to these five.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class DType:
+    """The type of a tensor's elements, such as `tapegrad.float64`.
+
+    Attributes
+    ----------
+    name : str
+    code : int
+        Its number on the tape.
+    itemsize : int
+        Bytes an element.
+    is_floating_point : bool
+    numpy : numpy.dtype
+        The same type in NumPy.
+    """
+
+    __slots__ = ("code", "is_floating_point", "itemsize", "name", "numpy")
+
+    def __init__(self, code: int, name: str) -> None:
+        self.code = code
+        self.name = name
+        self.numpy = np.dtype(name)
+        self.itemsize = self.numpy.itemsize
+        self.is_floating_point = self.numpy.kind == "f"
+
+    def __repr__(self) -> str:
+        return f"tapegrad.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+    @property
+    def category(self) -> int:
+        """0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank."""
+        return (0, 1, 1, 2, 2)[self.code]
+
+
+BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
+    DType(code, name) for code, name in enumerate(("bool", "int32", "int64", "float32", "float64"))
+)
+
+_default = FLOAT64
+
+
+def get_default_dtype() -> DType:
+    """The dtype of new floating-point tensors.
+
+    >>> import tapegrad as tg
+    >>> tg.get_default_dtype()
+    tapegrad.float64
+    """
+    return _default
+
+
+def set_default_dtype(d: Any) -> None:
+    """Make `d` (float64 or float32) the dtype of new floating-point tensors.
+
+    Raises
+    ------
+    TypeError
+        If `d` is not a floating-point dtype.
+
+    >>> import tapegrad as tg
+    >>> tg.set_default_dtype(tg.float32)
+    >>> tg.tensor(1.0).dtype
+    tapegrad.float32
+    >>> tg.set_default_dtype(tg.float64)
+    """
+    global _default
+    dtype = as_dtype(d)
+    if not dtype.is_floating_point:
+        raise TypeError(f"only floating-point types are supported as the default type, but got {dtype}")
+    _default = dtype
+
+
+def as_dtype(dtype: Any) -> DType:
+    """A `DType` from a `DType`, a NumPy dtype, its name, or one of Python's `float`, `int` and `bool`."""
+    if dtype.__class__ is DType:
+        return dtype
+    if dtype is float:
+        return _default
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = None
+    for known in DTYPES:
+        if known.name == name:
+            return known
+    raise TypeError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, but got {dtype!r}")
+
+
+def promote_types(type1: DType, type2: DType) -> DType:
+    """The smallest dtype to which both can be converted.
+
+    >>> import tapegrad as tg
+    >>> tg.promote_types(tg.int64, tg.float32)
+    tapegrad.float32
+    """
+    return DTYPES[max(as_dtype(type1).code, as_dtype(type2).code)]
+
+
+# An operand's rank in promotion: a tensor with dimensions outranks a 0-d tensor, which outranks a Python number.
+DIMENSIONED, ZERO_DIM, NUMBER = 2, 1, 0
+
+
+def result_type(operands: list[tuple[int, DType]]) -> DType:
+    """PyTorch's rule: within the highest category, the operands of the highest rank that reach it decide.
+
+    `operands` are (rank, dtype) pairs; a Python number's dtype is bool, int64 or the default floating-point dtype.
+    """
+    result: DType | None = None
+    for rank in (DIMENSIONED, ZERO_DIM, NUMBER):
+        group = [dtype for r, dtype in operands if r == rank]
+        if not group:
+            continue
+        best = DTYPES[max(dtype.code for dtype in group)]
+        if result is None or best.category > result.category:
+            result = best
+    assert result is not None
+    return result

@@ -1,0 +1,198 @@
+"""Runs the compiled sweeps on a tape: evaluate values, sweep in reverse, reclaim what is dead.
+
+Everything Python has to do around a sweep is here: compile the kernels it needs, lend it memory for its lists, let Ctrl-C in
+between two slices of work, and turn its status into an exception.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad import kernels, op, ops, schedule, sweeps, tape as tapes
+from tapegrad.kernels import native
+from tapegrad.tape import H, ROW, Tape, address_of
+
+_BUDGET = 30_000_000  # lanes between two looks at pending signals: some 20 to 100 ms of work
+_SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
+_RECLAIM_ROWS = 4096
+
+_entries: dict[str, Callable[..., int]] = {}
+_pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
+_blas: list[int] = []  # addresses of dgemm and sgemm, once a product was recorded
+_lock = threading.Lock()
+
+
+class SweptTwice(RuntimeError):
+    """Raised inside; the surface turns it into PyTorch's message."""
+
+
+def need(operation: op.Op, code: int, reverse: bool) -> None:
+    """Note that the next sweep needs the kernels of an operation for a dtype."""
+    _pending.append((operation, code, reverse))
+
+
+def _entry(name: str, function: Callable[..., int], n_arguments: int) -> Callable[..., int]:
+    entry = _entries.get(name)
+    if entry is None:
+        address = native.link(name, n_arguments, lambda: native.rebind(function), returns=True)
+        entry = _entries[name] = native.callable_at(address, n_arguments)
+    return entry
+
+
+def _prepare(tape: Tape) -> None:
+    """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
+    header = tape.header
+    if _pending:
+        _make_kernels()
+    if _blas and not header[H.gemm64]:
+        header[H.gemm64], header[H.gemm32] = _blas
+    if not header[H.allocate]:
+        for name, function in native.functions_of_python().items():
+            header[getattr(H, name)] = function.address
+        header[H.ops], header[H.kernels] = address_of(op.table), kernels.table_address
+        header[H.sum_opcode] = ops.reduction.sum_.opcode
+    _publish(tape)
+
+
+def _publish(tape: Tape) -> None:
+    header, n_spaces = tape.header, tapes.n_spaces()
+    if len(tape.latest) < n_spaces:
+        tape.latest = np.full(2 * n_spaces, -1, np.int32)
+    header[H.latest], header[H.n_latest] = address_of(tape.latest), len(tape.latest)
+    # The counts first: what they count is in the arrays already, and older arrays stay alive.
+    header[H.n_kinds], header[H.n_pool] = tapes.kinds.used, tapes.pool.used
+    header[H.kinds], header[H.pool] = tapes.kinds.address, tapes.pool.address
+    header[H.end], header[H.top] = tape.end // ROW.itemsize, tape.top
+
+
+def _make_kernels() -> None:
+    with _lock:
+        while _pending:
+            operation, code, reverse = _pending[-1]
+            if operation in ops.linalg.PRODUCTS and not _blas:
+                _find_blas()
+            kernels.require(operation, code, reverse)
+            _pending.remove((operation, code, reverse))
+
+
+def _find_blas() -> None:
+    """The addresses of BLAS's matrix products, which SciPy publishes for Cython."""
+    from scipy.linalg import cython_blas
+
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    name_of = ctypes.pythonapi.PyCapsule_GetName
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    capsules = cython_blas.__pyx_capi__
+    _blas.extend(pointer(capsules[routine], name_of(capsules[routine])) for routine in ("dgemm", "sgemm"))
+
+
+def run(
+    tape: Tape, targets: list[int], seeds: list[tuple[int, int]] = [], inputs: list[int] = [], prune: bool = False, retain: bool = True
+) -> None:  # fmt: skip
+    """Evaluate the target slots and, from seeds (slot, slot of its adjoint or -1 for ones), sweep in reverse.
+
+    Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`. With `prune` only what leads to `inputs` is
+    swept. Without `retain`, rows whose rules had kept values let them go.
+    """
+    _prepare(tape)
+    header = tape.header
+    lists = np.array([*targets, *(slot for pair in seeds for slot in pair), *inputs], np.int32)
+    header[H.lists], header[H.n_targets] = address_of(lists), len(targets)
+    header[H.n_seeds], header[H.n_inputs] = len(seeds), len(inputs)
+    header[H.prune], header[H.retain_graph], header[H.phase] = prune, retain, sweeps.PLAN
+    entry = _entries.get("run") or _entry("run", sweeps.run, 1)
+    started = time.perf_counter()
+    try:
+        while True:
+            header[H.budget] = _BUDGET
+            status = entry(tape.header_address)
+            if status != schedule.MORE:
+                break
+    except BaseException:
+        header[H.phase] = sweeps.ABORT
+        entry(tape.header_address)
+        raise
+    finally:
+        tape.sweep_seconds += time.perf_counter() - started
+    if status == schedule.SWEPT_TWICE:
+        raise SweptTwice(int(header[H.error_row]))
+    if status == schedule.NO_MEMORY:
+        raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
+
+
+def evaluate(tape: Tape, slot: int) -> int:
+    """Make sure that a slot's elements are in memory; returns their address."""
+    if not tape.slots["flags"][slot] & tapes.STORED:
+        run(tape, [slot])
+        reclaim_if_due(tape)
+    return int(tape.slots["primal"][slot])
+
+
+def reclaim_if_due(tape: Tape) -> None:
+    """Reclaim where that costs less than what has happened since the last time."""
+    rows = tape.end // ROW.itemsize
+    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.dead_bytes > max(tapes.LARGE, 24 * rows):
+        reclaim(tape)
+
+
+def reclaim(tape: Tape) -> None:
+    """Drop rows, values and slots that nothing can reach any more."""
+    _prepare_tables(tape)
+    entry = _entries.get("reclaim") or _entry("reclaim", schedule.reclaim, 1)
+    kept = entry(tape.header_address)
+    tape.end = kept * ROW.itemsize
+    tape.survivors, tape.dead_bytes = kept, 0
+    n_freed = int(tape.header[H.n_freed])
+    if n_freed:
+        freed = tape.freed[:n_freed].tolist()
+        tape.free.extend(freed)
+        for owned in (tape.arrays, tape.leaves, tape.retained):
+            if owned:
+                for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
+                    del owned[slot]
+
+
+def _prepare_tables(tape: Tape) -> None:
+    if not tape.header[H.allocate]:
+        _prepare(tape)
+    else:
+        _publish(tape)
+
+
+def make_room(tape: Tape) -> None:
+    """Room for at least one more row and slot: reclaim, sweep what has piled up, or grow."""
+    if tape.end >= len(tape.rows):
+        reclaim(tape)
+        if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
+            _sweep_all(tape)
+            reclaim(tape)
+        if tape.end * 2 > len(tape.rows):
+            tape.grow_rows(2 * tape.capacity)
+    if not tape.free and not tape.refill():
+        reclaim(tape)
+        if len(tape.free) * 2 < tape.slot_capacity:
+            tape.grow_slots(2 * tape.slot_capacity)
+            tape.refill()
+
+
+def _sweep_all(tape: Tape) -> None:
+    """Evaluate every live value that is not in memory, so that the rows behind them can go."""
+    slots = tape.slots[: tape.top]
+    live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
+    waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
+    if waiting.any():
+        run(tape, np.flatnonzero(waiting).tolist())
+
+
+def readers(tape: Tape, slot: int) -> int:
+    """How many rows and views refer to a slot."""
+    _prepare_tables(tape)
+    entry = _entries.get("readers") or _entry("readers", schedule.readers, 2)
+    return entry(tape.header_address, slot)

@@ -1,0 +1,319 @@
+"""Indexing and item assignment.
+
+Ints, slices, None and Ellipsis make views. Arrays (of ints or bools, tensors, lists) gather: their positions are worked out by NumPy when the
+row is recorded, so that an index out of range is an error at its line.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from tapegrad import aliasing
+from tapegrad.functions.shaping import contiguous, dimension, restride
+from tapegrad.op import Op
+from tapegrad.ops import indexing, layout
+from tapegrad.tensor import Tensor, cast, constant, describe, from_array, location, record_array
+
+functions: dict[str, Any] = {}
+
+
+def public(function: Any) -> Any:
+    """A function of the package that is also a method."""
+    functions[function.__name__] = function
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def _normal(index: Any) -> tuple[Any, ...]:
+    """An index as a tuple of ints, slices, None, Ellipsis and NumPy arrays."""
+    items = index if isinstance(index, tuple) else (index,)
+    return tuple(_normal_item(item) for item in items)
+
+
+def _normal_item(item: Any) -> Any:
+    if item is None or item is Ellipsis:
+        return item
+    if isinstance(item, slice):
+        bounds = [None if v is None else operator.index(v) for v in (item.start, item.stop, item.step)]
+        if bounds[2] is not None and bounds[2] <= 0:
+            raise ValueError("step must be greater than zero")
+        return slice(*bounds)
+    if isinstance(item, (bool, np.bool_)):
+        return np.array(bool(item))
+    if isinstance(item, (int, np.integer)):
+        return int(item)
+    if isinstance(item, Tensor):
+        array: Any = item._array().copy()
+    elif isinstance(item, (list, range, np.ndarray)):
+        array = np.asarray([v.item() if isinstance(v, Tensor) else v for v in item] if isinstance(item, list) and any(isinstance(v, Tensor) for v in item) else item)
+        if array.size == 0 and not isinstance(item, np.ndarray):
+            array = array.astype(np.int64)
+    else:
+        raise IndexError(
+            f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(item).__name__})"
+        )
+    if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+        return int(array) if array.ndim == 0 and array.dtype != bool else array
+    raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}")
+
+
+def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
+    """The index with its Ellipsis written out, and slices for what it leaves out."""
+    used = sum(0 if i is None else i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1 for i in index if i is not Ellipsis)
+    if used > len(shape):
+        raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
+    if sum(i is Ellipsis for i in index) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    at = next((n for n, i in enumerate(index) if i is Ellipsis), None)
+    rest = [slice(None)] * (len(shape) - used)
+    if at is None:
+        return [*index, *rest]
+    return [*index[:at], *rest, *index[at + 1 :]]
+
+
+def getitem(self: Tensor, index: Any) -> Tensor:
+    """`self[index]`: a view for ints, slices, None and Ellipsis; a copy where arrays are among them.
+
+    Raises
+    ------
+    IndexError
+        Where an index is out of range, there are too many, or the shapes of arrays disagree.
+    """
+    normal = _normal(index)
+    if not any(isinstance(i, np.ndarray) for i in normal):
+        return _basic(self, normal)
+    if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
+        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
+    else:
+        positions, shape = _positions(self._kind.shape, normal)
+    at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+
+
+def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
+    wrapped = np.where(array < 0, array + n, array)
+    wrong = (wrapped < 0) | (wrapped >= n)
+    if wrong.any():
+        raise IndexError(f"index {array[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}")
+    return wrapped
+
+
+def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory."""
+    items = _expanded(index, shape)
+    _check_arrays(items, shape)
+    positions: Any = 0
+    stride = 1
+    for d in range(len(shape) - 1, -1, -1):
+        ladder = np.arange(shape[d]).reshape((-1,) + (1,) * (len(shape) - 1 - d))
+        positions = positions + np.broadcast_to(ladder, shape)[tuple(items)] * stride
+        stride *= shape[d]
+    if not shape:
+        positions = np.broadcast_to(np.int64(0), shape)[tuple(items)]
+    positions = np.asarray(positions)
+    return positions, positions.shape
+
+
+def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
+    d = 0
+    wide: list[tuple[int, ...]] = []
+    for item in items:
+        if item is None:
+            continue
+        if isinstance(item, np.ndarray) and item.dtype == bool:
+            for k, n in enumerate(item.shape):
+                if n != shape[d + k]:
+                    raise IndexError(
+                        f"The shape of the mask {list(item.shape)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}"
+                    )
+            d += item.ndim
+            continue
+        if isinstance(item, np.ndarray):
+            _checked(item, shape[d], d)
+            wide.append(item.shape)
+        elif isinstance(item, int):
+            _check_int(item, shape[d], d)
+        d += 1
+    try:
+        np.broadcast_shapes(*wide)
+    except ValueError:
+        raise IndexError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {', '.join(str(list(s)) for s in wide)}"
+        ) from None
+
+
+def _check_int(i: int, n: int, dim: int) -> int:
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of bounds for dimension {dim} with size {n}")
+    return i % n
+
+
+def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
+    kind = a._kind
+    if kind.ndim == 0 and any(isinstance(i, int) for i in index):
+        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+    shape, strides, steps, offset, start = [], [], [], 0, 0
+    op: Op = layout.alias
+    d = 0
+    natural = 1
+    elements = [0] * kind.ndim
+    for k in range(kind.ndim - 1, -1, -1):
+        elements[k] = natural
+        natural *= max(kind.shape[k], 1)
+    for item in _expanded(index, kind.shape):
+        if item is None:
+            op = layout.unsqueeze
+            shape.append(1)
+            strides.append(kind.strides[d] * kind.shape[d] if d < kind.ndim else kind.itemsize)
+            steps.append((-1, 0))
+            continue
+        n, stride = kind.shape[d], kind.strides[d]
+        if isinstance(item, int):
+            i = _check_int(item, n, d)
+            op = layout.select
+            offset += i * stride
+            start += i * elements[d]
+        else:
+            first, last, step = item.indices(n)
+            length = len(range(first, last, step))
+            if item != slice(None):
+                op = layout.slice_
+            if length:
+                offset += first * stride
+                start += first * elements[d]
+            shape.append(length)
+            strides.append(stride * step)
+            steps.append((d, step))
+        d += 1
+    view = restride(op, a, tuple(shape), tuple(strides), offset, [*steps, (-1, start)])
+    return aliasing.as_view(view, a, lambda b: _basic(b, index), lambda b, v: _put(b, index, v))
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """`self[index] = value`: `value` is broadcast to the shape of `self[index]` and converted to its dtype.
+
+    Raises
+    ------
+    RuntimeError
+        Where `self` is a leaf that requires grad, or the shapes disagree.
+    """
+    aliasing.check_in_place(self, "item assignment")
+    normal = _normal(index)
+    if not isinstance(value, Tensor):
+        if isinstance(value, (bool, int, float, np.number, np.bool_)):
+            value = constant(value, self.dtype)
+        else:
+            from tapegrad.interop import as_tensor
+
+            value = as_tensor(value)
+    aliasing.assign(self, _put(self, normal, value))
+
+
+def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
+    """A copy of `a` with `value` at an index."""
+    positions, shape = _positions(a._kind.shape, index)
+    value = cast(value, a.dtype)
+    while value.ndim > len(shape) and value._kind.shape[0] == 1:
+        value = value.squeeze(0)
+    if value._kind.shape != shape:
+        try:
+            value = value.expand(*shape)
+        except RuntimeError:
+            raise RuntimeError(
+                f"shape mismatch: value tensor of shape {list(value._kind.shape)} cannot be broadcast to indexing result of shape {list(shape)}: "
+                f"{describe(a)}, at {location()}"
+            ) from None
+    flat = np.asarray(positions, np.int64).reshape(-1)
+    value = contiguous(value).reshape(-1)
+    if flat.size > 1 and not (np.diff(flat) > 0).all():
+        # Ascending, each once: of equal positions the last write wins.
+        order = np.argsort(flat, kind="stable")
+        last = np.append(flat[order][1:] != flat[order][:-1], True)
+        flat, value = flat[order][last], getitem(value, order[last])
+    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat))
+
+
+@public
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices along a dimension that a vector of indices names."""
+    return getitem(input, (slice(None),) * dimension(dim, input.ndim) + (index,))
+
+
+@public
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """One slice along a dimension; a view."""
+    return getitem(input, (slice(None),) * dimension(dim, input.ndim) + (index,))
+
+
+@public
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Elements whose index along a dimension is given for each place of `index`."""
+    at = dimension(dim, input.ndim)
+    where = index._array()
+    grid = list(np.ogrid[tuple(slice(n) for n in where.shape)])
+    if where.size and (where.min() < 0 or where.max() >= input._kind.shape[at]):
+        wrong = where[(where < 0) | (where >= input._kind.shape[at])].flat[0]
+        raise RuntimeError(f"index {wrong} is out of bounds for dimension {at} with size {input._kind.shape[at]}")
+    grid[at] = where.copy()
+    return getitem(input, tuple(np.asarray(g) for g in grid))
+
+
+@public
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where a bool tensor is True, in one dimension."""
+    shape = np.broadcast_shapes(input._kind.shape, mask._kind.shape)
+    return getitem(input.expand(*shape), mask.expand(*shape))
+
+
+@public
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The indices of the non-zero elements: a row each, or a vector for each dimension."""
+    found = np.nonzero(input._array())
+    if as_tuple:
+        return tuple(from_array(np.ascontiguousarray(f)) for f in found)
+    return from_array(np.ascontiguousarray(np.stack(found, 1) if found else np.zeros((int(input.item() != 0), 0), np.int64)))
+
+
+Tensor.__getitem__ = getitem
+Tensor.__setitem__ = setitem
+
+
+def _iterate(self: Tensor) -> Any:
+    if self.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([getitem(self, i) for i in range(self._kind.shape[0])])
+
+
+def _length(self: Tensor) -> int:
+    if self.ndim == 0:
+        raise TypeError("len() of a 0-d tensor")
+    return self._kind.shape[0]
+
+
+def _contains(self: Tensor, item: Any) -> bool:
+    return bool((self == item).any())
+
+
+Tensor.__iter__ = _iterate
+Tensor.__len__ = _length
+Tensor.__contains__ = _contains
+
+
+def _record_take(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.take, tuple(shape), g.dtype, contiguous(g), contiguous(at))
+
+
+def _record_scatter_add(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.scatter_add, tuple(shape), g.dtype, contiguous(g), contiguous(at))
+
+
+def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.put, tuple(shape), a.dtype, contiguous(a), contiguous(v), at)
+
+
+indexing.take.record = _record_take
+indexing.scatter_add.record = _record_scatter_add
+indexing.put.record = _record_put

@@ -1,0 +1,226 @@
+"""Products of vectors, matrices, and batches of matrices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tapegrad.functions.shaping import contiguous
+from tapegrad.ops import linalg
+from tapegrad.tensor import Tensor, describe, location, record_array
+
+functions: dict[str, Any] = {}
+
+
+def public(function: Any) -> Any:
+    """A function of the package that is also a method."""
+    functions[function.__name__] = function
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def _check(name: str, a: Any, b: Any) -> None:
+    for place, operand in (("input", a), ("other", b)):
+        if not isinstance(operand, Tensor):
+            raise TypeError(f"{name}(): argument '{place}' must be Tensor, not {type(operand).__name__}")
+    if a.dtype is not b.dtype:
+        names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
+        raise RuntimeError(
+            f"expected m1 and m2 to have the same dtype, but got: {names[a.dtype.name]} != {names[b.dtype.name]}. "
+            f"{name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
+        )
+    if a.dtype.name == "bool":
+        raise RuntimeError(f'"{name}" not implemented for \'Bool\': {name}({describe(a, b)}), at {location()}')
+
+
+def _for_blas(t: Tensor) -> Tensor:
+    """The tensor itself where BLAS can read its matrices, else a copy."""
+    kind = t._kind
+    if kind.contiguous or not kind.dtype.is_floating_point:
+        return contiguous(t)
+    rows, columns = kind.shape[-2:]
+    down, along = (s // kind.itemsize for s in kind.strides[-2:])
+    by_rows = along == 1 and down >= max(columns, 1)
+    by_columns = down == 1 and along >= max(rows, 1)
+    positive = all(s >= 0 for s in kind.strides)
+    return t if positive and (by_rows or by_columns) else t.clone()
+
+
+def _product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...], batch: tuple[int, ...]) -> Tensor:
+    """Record a product of [.., m, k] and [.., k, n]; `shape` is that of the result."""
+    a, b = _for_blas(a), _for_blas(b)
+    size = a._kind.itemsize
+    (m, k), n = a._kind.shape[-2:], b._kind.shape[-1]
+
+    def batch_strides(t: Tensor, strides: tuple[int, ...]) -> tuple[int, ...]:
+        missing = len(batch) - (t.ndim - 2)
+        own = [0 if length == 1 else s for length, s in zip(t._kind.shape[:-2], strides, strict=False)]
+        return (*(0,) * missing, *own)
+
+    def natural(t: Tensor) -> tuple[int, ...]:
+        shape = t._kind.shape
+        return tuple(math.prod(shape[d + 1 :]) for d in range(t.ndim))
+
+    strides = [tuple(s // size for s in t._kind.strides) for t in (a, b)]
+    params = (
+        len(batch), m, n, k, *strides[0][-2:], *strides[1][-2:], *batch,
+        *batch_strides(a, strides[0]), *batch_strides(b, strides[1]), *batch_strides(a, natural(a)), *batch_strides(b, natural(b)),
+    )  # fmt: skip
+    return record_array(op, shape, a.dtype, a, b, params=params)
+
+
+def _cannot(a: Tensor, b: Tensor, name: str) -> RuntimeError:
+    return RuntimeError(f"{name}({describe(a, b)}), recorded at {location()}")
+
+
+@public
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices.
+
+    Raises
+    ------
+    RuntimeError
+        Where the inner lengths or the dtypes differ, or an operand is no matrix.
+    """
+    _check("mm", input, mat2)
+    if input.ndim != 2:
+        raise RuntimeError(f"self must be a matrix: {_cannot(input, mat2, 'mm')}")
+    if mat2.ndim != 2:
+        raise RuntimeError(f"mat2 must be a matrix: {_cannot(input, mat2, 'mm')}")
+    _check_shapes(input, mat2, "mm")
+    return _product(linalg.mm, input, mat2, (input._kind.shape[0], mat2._kind.shape[1]), ())
+
+
+def _check_shapes(a: Tensor, b: Tensor, name: str) -> None:
+    (m, k), (q, n) = a._kind.shape[-2:], b._kind.shape[-2:]
+    if k != q:
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {q}x{n}): {name}({describe(a, b)}), recorded at {location()}"
+        )
+
+
+@public
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """The product of a matrix and a vector."""
+    _check("mv", input, vec)
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}: {_cannot(input, vec, 'mv')}")
+    if input._kind.shape[1] != vec._kind.shape[0]:
+        raise RuntimeError(
+            f"size mismatch, got input ({input._kind.shape[0]}), mat ({input._kind.shape[0]}x{input._kind.shape[1]}), vec ({vec._kind.shape[0]}): "
+            f"{_cannot(input, vec, 'mv')}"
+        )
+    return _vector_product(linalg.mv, input, vec, input._kind.shape[:1])
+
+
+def _vector_product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Vectors enter as they are; the parameters read `a` as [m, k] and `b` as [k, 1]."""
+    a = _for_blas(a) if a.ndim == 2 else contiguous(a)
+    b = contiguous(b)
+    k = b._kind.shape[0]
+    m = a._kind.shape[0] if a.ndim == 2 else 1
+    row, column = (s // a._kind.itemsize for s in a._kind.strides) if a.ndim == 2 else (k, 1)
+    return record_array(op, shape, a.dtype, a, b, params=(0, m, 1, k, row, column, 1, 1))
+
+
+@public
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The inner product of two vectors.
+
+    >>> import tapegrad as tg
+    >>> tg.dot(tg.ones(3), tg.arange(3).to(tg.float64))
+    tensor(3.)
+    """
+    _check("dot", input, tensor)
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: {_cannot(input, tensor, 'dot')}")
+    if input._kind.shape != tensor._kind.shape:
+        raise RuntimeError(
+            f"inconsistent tensor size, expected tensor [{input._kind.shape[0]}] and src [{tensor._kind.shape[0]}] to have the same number of elements, "
+            f"but got {input._kind.shape[0]} and {tensor._kind.shape[0]} elements respectively: {_cannot(input, tensor, 'dot')}"
+        )
+    return _vector_product(linalg.dot, input, tensor, ())
+
+
+@public
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """All products of the elements of two vectors."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        raise RuntimeError(f"outer: Expected 1-D argument, but got {input.ndim}-D and {vec2.ndim}-D: {_cannot(input, vec2, 'outer')}")
+    return input.unsqueeze(1) * vec2
+
+
+@public
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The products of two batches of matrices, [b, m, k] and [b, k, n]."""
+    _check("bmm", input, mat2)
+    if input.ndim != 3 or mat2.ndim != 3:
+        which = "batch1" if input.ndim != 3 else "batch2"
+        raise RuntimeError(f"{which} must be a 3D tensor: {_cannot(input, mat2, 'bmm')}")
+    (b, m, k), (c, q, n) = input._kind.shape, mat2._kind.shape
+    if b != c or k != q:
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{c}, {q}]: {_cannot(input, mat2, 'bmm')}"
+        )
+    return _product(linalg.bmm, input, mat2, (b, m, n), (b,))
+
+
+@public
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The product of vectors, matrices, or batches of matrices, whose batch dimensions are broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.ones(2, 3) @ tg.ones(3)
+    tensor([3., 3.])
+    """
+    _check("matmul", input, other)
+    p, q = input.ndim, other.ndim
+    if p == 0 or q == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {p}D and {q}D: {_cannot(input, other, 'matmul')}")
+    if p == 1 and q == 1:
+        return dot(input, other)
+    if p == 2 and q == 1:
+        return mv(input, other)
+    if p == 2 and q == 2:
+        return mm(input, other)
+    if p == 1:
+        return matmul(input.unsqueeze(0), other).squeeze(-2)
+    if q == 1:
+        return matmul(input, other.unsqueeze(1)).squeeze(-1)
+    _check_shapes(input, other, "matmul")
+    head_a, head_b = input._kind.shape[:-2], other._kind.shape[:-2]
+    if head_a == head_b:
+        batch = head_a
+    else:
+        n = max(len(head_a), len(head_b))
+        left, right = (1,) * (n - len(head_a)) + head_a, (1,) * (n - len(head_b)) + head_b
+        for d, (u, v) in enumerate(zip(left, right, strict=True)):
+            if u != v and 1 not in (u, v):
+                raise RuntimeError(
+                    f"The size of tensor a ({u}) must match the size of tensor b ({v}) at non-singleton dimension {d}: {_cannot(input, other, 'matmul')}"
+                )
+        batch = tuple(v if u == 1 else u for u, v in zip(left, right, strict=True))
+    return _product(linalg.bmm, input, other, (*batch, input._kind.shape[-2], other._kind.shape[-1]), batch)
+
+
+def _operator(self: Tensor, other: Any) -> Any:
+    return matmul(self, _tensor_or_array(other)) if _tensor_or_array(other) is not None else NotImplemented
+
+
+def _reflected(self: Tensor, other: Any) -> Any:
+    return matmul(_tensor_or_array(other), self) if _tensor_or_array(other) is not None else NotImplemented
+
+
+def _tensor_or_array(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        from tapegrad.interop import as_tensor
+
+        return as_tensor(value)
+    return value if isinstance(value, Tensor) else None
+
+
+Tensor.__matmul__ = _operator
+Tensor.__rmatmul__ = _reflected
+functions["inner"] = lambda input, other: dot(input, other) if input.ndim == 1 and other.ndim == 1 else matmul(input, other.mT)

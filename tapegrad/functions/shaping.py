@@ -1,0 +1,531 @@
+"""Other shapes on the same elements: layout rows, which move no data, and joining, which does."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from tapegrad import dtypes, engine
+from tapegrad.aliasing import as_view
+from tapegrad.creation import size_of
+from tapegrad.ops import indexing, layout
+from tapegrad.op import Op
+from tapegrad.tape import FIRST, LAST, PARAMS, contiguous_strides, grad_mode, kind_of, numbers
+from tapegrad.tensor import Tensor, append, cast, describe, handle, local, location, need_sum, record_layout, settled
+
+functions: dict[str, Any] = {}
+
+
+def public(function: Any) -> Any:
+    """A function of the package that is also a method."""
+    functions[function.__name__] = function
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def dimension(dim: Any, ndim: int) -> int:
+    """A dimension counted from the front; PyTorch's error where it is out of range."""
+    try:
+        dim = operator.index(dim)
+    except TypeError:
+        raise TypeError(f"a dimension must be an int, not {type(dim).__name__}") from None
+    n = max(ndim, 1)
+    if not -n <= dim < n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+    return dim % n
+
+
+def restride(op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, steps: list[tuple[int, int]]) -> Tensor:
+    """Record a view: its shape, strides and offset in bytes over `a`'s memory.
+
+    `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view dimension each; and
+    its last item is the offset in elements.
+    """
+    a = local(a)
+    of = a._kind
+    requires_grad = of.requires_grad and a._tape.grad_enabled
+    kind = kind_of(of.dtype, shape, strides, requires_grad)
+    if requires_grad:
+        need_sum(of.dtype)
+    if of.contiguous and (kind.contiguous or kind.strides == strides):
+        return record_layout(op, a, kind, offset)
+    natural = contiguous_strides(of.shape, of.itemsize)
+    adjoint = [0 if d < 0 else natural[d] * step for d, step in steps[:-1]]
+    start = steps[-1][1] * of.itemsize
+    return record_layout(op, a, kind, 0, numbers((offset, start, *adjoint)))
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor itself where its elements lie in order, else a copy where they do."""
+    return input if input._kind.contiguous else input.clone()
+
+
+def _permuted(op: Op, a: Tensor, order: tuple[int, ...]) -> Tensor:
+    kind = a._kind
+    shape, strides = tuple(kind.shape[d] for d in order), tuple(kind.strides[d] for d in order)
+    view = restride(op, a, shape, strides, 0, [*((d, 1) for d in order), (-1, 0)])
+    inverse = tuple(int(i) for i in np.argsort(order))
+    return as_view(view, a, lambda b: _permuted(op, b, order), lambda b, v: _permuted(op, v, inverse))
+
+
+@public
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """The dimensions in another order; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.zeros(2, 3, 4).permute(2, 0, 1).shape
+    tapegrad.Size([4, 2, 3])
+    """
+    order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else dims
+    if len(order) != input.ndim:
+        raise RuntimeError(
+            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
+            f"i.e. input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}".replace("(sparse_coo)", "")
+        )
+    order = tuple(dimension(d, input.ndim) for d in order)
+    if len(set(order)) != len(order):
+        raise RuntimeError(f"permute(): duplicate dims are not allowed: {order}")
+    return _permuted(layout.permute, input, order)
+
+
+@public
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged; a view."""
+    p, q = dimension(dim0, input.ndim), dimension(dim1, input.ndim)
+    order = list(range(input.ndim))
+    if order:
+        order[p], order[q] = q, p
+    return _permuted(layout.transpose, input, tuple(order))
+
+
+@public
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; a view. Vectors are returned as they are."""
+    if input.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return _permuted(layout.t, input, tuple(reversed(range(input.ndim))))
+
+
+@public
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dimensions moved to other places; a view."""
+    sources = [dimension(d, input.ndim) for d in ([source] if isinstance(source, int) else source)]
+    targets = [dimension(d, input.ndim) for d in ([destination] if isinstance(destination, int) else destination)]
+    order = [d for d in range(input.ndim) if d not in sources]
+    for target, moved in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, moved)
+    return permute(input, *order)
+
+
+def _wanted_shape(input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    wanted = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], (int, np.integer, Tensor)) else shape
+    sizes = [operator.index(n) for n in wanted]
+    numel = input._kind.numel
+    if sizes.count(-1) > 1:
+        raise RuntimeError("only one dimension can be inferred")
+    if -1 in sizes:
+        rest = math.prod(n for n in sizes if n != -1)
+        if rest == 0 and numel == 0:
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 can be any value and is ambiguous")
+        if rest == 0 or numel % rest:
+            raise RuntimeError(f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}")
+        sizes[sizes.index(-1)] = numel // rest
+    if any(n < 0 for n in sizes):
+        raise RuntimeError(f"invalid shape dimension {min(sizes)}")
+    if math.prod(sizes) != numel:
+        raise RuntimeError(f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}")
+    return tuple(sizes)
+
+
+def _restrided(kind: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides with which `shape` can be a view of memory of this kind; None where it can't."""
+    if kind.contiguous or kind.numel == 0:
+        return contiguous_strides(shape, kind.itemsize)
+    old = [(n, s) for n, s in zip(kind.shape, kind.strides, strict=True) if n != 1]
+    strides: list[int] = []
+    left: list[tuple[int, int]] = []
+    for n, s in old:  # join neighbours that form one run
+        if left and left[-1][1] == n * s:
+            left[-1] = (left[-1][0] * n, s)
+        else:
+            left.append((n, s))
+    runs = iter(left)
+    room, step = 1, 0
+    for n in shape:
+        if n == 1:
+            strides.append(0)
+            continue
+        if room == 1:
+            room, step = next(runs)
+        if room % n:
+            return None
+        room //= n
+        strides.append(step * room)
+    return tuple(strides)
+
+
+def _viewed(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    strides = _restrided(a._kind, shape)
+    if strides is None:
+        return None
+    kind = a._kind
+    if kind.contiguous:
+        view = restride(op, a, shape, strides, 0, [(-1, 0)] * (len(shape) + 1))
+    else:
+        # Over a contiguous base a reshaped view is contiguous too.
+        natural = contiguous_strides(shape, kind.itemsize)
+        requires_grad = kind.requires_grad and a._tape.grad_enabled
+        made = kind_of(kind.dtype, shape, strides, requires_grad)
+        if requires_grad:
+            need_sum(kind.dtype)
+        view = record_layout(op, local(a), made, 0, numbers((0, 0, *natural)))
+    old = kind.shape
+    return as_view(view, a, lambda b: _reshaped(op, b, shape), lambda b, v: _reshaped(op, v, old))
+
+
+def _reshaped(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
+    view = _viewed(op, a, shape)
+    if view is None:
+        view = _viewed(op, a.clone(), shape)
+        assert view is not None
+    return view
+
+
+@public
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """Another shape for the same elements in order; a view where strides allow, else a copy. One length may be -1.
+
+    >>> import tapegrad as tg
+    >>> tg.arange(6).reshape(2, -1)
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
+    """
+    return _reshaped(layout.view, input, _wanted_shape(input, shape))
+
+
+def view(self: Tensor, *shape: Any) -> Tensor:
+    """Another shape for the same elements in order, as a view.
+
+    Raises
+    ------
+    RuntimeError
+        Where the strides do not allow it: use `reshape`.
+    """
+    if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
+        raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
+    made = _viewed(layout.view, self, _wanted_shape(self, shape))
+    if made is None:
+        raise RuntimeError(
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). "
+            "Use .reshape(...) instead."
+        )
+    return made
+
+
+Tensor.view = view
+
+
+@public
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim` made one."""
+    first, last = dimension(start_dim, input.ndim), dimension(end_dim, input.ndim)
+    if first > last:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if input.ndim == 0:
+        return reshape(input, 1)
+    if first == last:
+        return input
+    shape = input._kind.shape
+    return reshape(input, *shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+
+
+@public
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one dimension."""
+    return reshape(input, -1) if input._kind.numel else reshape(input, 0)
+
+
+def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
+    kind = a._kind
+    left = [d for d in range(kind.ndim) if not (d in dims and kind.shape[d] == 1)]
+    view = restride(
+        op, a, tuple(kind.shape[d] for d in left), tuple(kind.strides[d] for d in left), 0, [*((d, 1) for d in left), (-1, 0)]
+    )  # fmt: skip
+    old = kind.shape
+    return as_view(view, a, lambda b: _squeezed(op, b, dims), lambda b, v: _reshaped(layout.view, v, old))
+
+
+@public
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without the dimensions of length 1 (or without those given, where they have it); a view."""
+    if dim is None:
+        return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
+    dims = (dim,) if isinstance(dim, int) else tuple(dim)
+    if input.ndim == 0:
+        return _squeezed(layout.squeeze_dim, input, ())
+    return _squeezed(layout.squeeze_dim, input, tuple(dimension(d, input.ndim) for d in dims))
+
+
+@public
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a dimension of length 1 at `dim`; a view."""
+    at = dimension(dim, input.ndim + 1)
+    return _unsqueezed(input, at)
+
+
+def _unsqueezed(a: Tensor, at: int) -> Tensor:
+    kind = a._kind
+    step = kind.strides[at] * kind.shape[at] if at < kind.ndim else kind.itemsize
+    shape, strides = (*kind.shape[:at], 1, *kind.shape[at:]), (*kind.strides[:at], step, *kind.strides[at:])
+    steps = [(d, 1) for d in range(kind.ndim)]
+    view = restride(layout.unsqueeze, a, shape, strides, 0, [*steps[:at], (-1, 0), *steps[at:], (-1, 0)])
+    return as_view(view, a, lambda b: _unsqueezed(b, at), lambda b, v: _squeezed(layout.squeeze_dim, v, (at,)))
+
+
+@public
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """Dimensions of length 1 repeated, and new ones in front, without copying; -1 keeps a length.
+
+    Raises
+    ------
+    RuntimeError
+        Where a length is neither 1 nor the one asked for.
+    """
+    wanted = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    kind = input._kind
+    missing = len(wanted) - kind.ndim
+    if missing < 0:
+        raise RuntimeError(
+            f"expand(tapegrad.{describe(input)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal "
+            f"to the number of dimensions in the tensor ({kind.ndim})"
+        )
+    shape, strides, steps = [], [], []
+    for d, n in enumerate(wanted):
+        own = d - missing
+        length = kind.shape[own] if own >= 0 else 1
+        if n == -1:
+            if own < 0:
+                raise RuntimeError(f"expand(): The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")
+            n = length
+        if n != length and length != 1:
+            raise RuntimeError(
+                f"The expanded size of the tensor ({n}) must match the existing size ({length}) at non-singleton dimension {d}.  "
+                f"Target sizes: {list(wanted)}.  Tensor sizes: {list(kind.shape)}"
+            )
+        shape.append(int(n))
+        repeated = own < 0 or n != length
+        strides.append(0 if repeated else kind.strides[own])
+        steps.append((-1, 0) if repeated else (own, 1))
+    view = restride(layout.expand, input, tuple(shape), tuple(strides), 0, [*steps, (-1, 0)])
+    sizes_, old = tuple(shape), kind.shape
+    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: _first_of_repeated(v, old))
+
+
+def _first_of_repeated(v: Tensor, shape: tuple[int, ...]) -> Tensor:
+    raise RuntimeError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+        "Please clone() the tensor before performing the operation."
+    )
+
+
+def expand_as(self: Tensor, other: Tensor) -> Tensor:
+    """`expand` to the shape of `other`."""
+    return expand(self, *other._kind.shape)
+
+
+def broadcast_to(input: Tensor, size: Any) -> Tensor:
+    """`expand` to a shape."""
+    return expand(input, *size)
+
+
+def repeat(self: Tensor, *sizes: Any) -> Tensor:
+    """The tensor repeated along each dimension, as a copy."""
+    times = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    if len(times) < self.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    shape = (1,) * (len(times) - self.ndim) + self._kind.shape
+    apart = self.reshape(*(n for pair in ((1, n) for n in shape) for n in pair))
+    return apart.expand(*(n for pair in zip(times, shape, strict=True) for n in pair)).reshape(*(t * n for t, n in zip(times, shape, strict=True)))
+
+
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """Summed over the dimensions that `size` repeats: the adjoint of broadcasting."""
+    shape = size_of(size)
+    kind = self._kind
+    if kind.shape == shape:
+        return self
+    missing = kind.ndim - len(shape)
+    dims = [*range(missing), *(d for d in range(missing, kind.ndim) if shape[d - missing] == 1 and kind.shape[d] != 1)]
+    summed = self.sum(dims, keepdim=True) if dims else self
+    return summed.reshape(shape)
+
+
+@public
+def detach(input: Tensor) -> Tensor:
+    """A view of the tensor that does not require grad: gradients do not flow through it."""
+    with grad_mode(input._tape, False):
+        view = restride(layout.detach, input, input._kind.shape, input._kind.strides, 0, [*((d, 1) for d in range(input.ndim)), (-1, 0)])
+    return as_view(view, input, detach, lambda b, v: v)
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Cut the tensor off from what made it, in place."""
+    engine.evaluate(self._tape, self._slot)
+    if self._kind.requires_grad:
+        self._set_kind(requires_grad=False, leaf=False)
+    return self
+
+
+@public
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along a dimension."""
+    at = dimension(dim, input.ndim)
+    index = (slice(None),) * at
+    return tuple(input[(*index, i)] for i in range(input._kind.shape[at]))
+
+
+@public
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Consecutive pieces along a dimension: of one length, or of those given."""
+    at, sizes = dimension(dim, tensor.ndim), split_size_or_sections
+    n = tensor._kind.shape[at]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, n - i) for i in range(0, n, sizes)] or [0]
+    elif sum(sizes) != n:
+        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but got split_sizes={list(sizes)}")
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(narrow(tensor, at, start, size))
+        start += size
+    return tuple(pieces)
+
+
+@public
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` consecutive pieces along a dimension, of equal length but for the last."""
+    return split(input, -(-input._kind.shape[dimension(dim, input.ndim)] // chunks), dim)
+
+
+@public
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """`length` slices from `start` along a dimension; a view."""
+    at = dimension(dim, input.ndim)
+    return input[(slice(None),) * at + (slice(start, start + length),)]
+
+
+def _joined(op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[tuple[int, int, int]], outer: int) -> Tensor:
+    """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
+    pieces = [contiguous(local(piece)) for piece in pieces]
+    tape = pieces[0]._tape
+    dtype = pieces[0]._kind.dtype
+    kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
+    engine.need(op, dtype.code, False)
+    if kind.requires_grad:
+        engine.need(op, dtype.code, True)
+        need_sum(dtype)
+    slot = -1
+    for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
+        flags = PARAMS | (FIRST if i == 0 else 0) | (LAST if i == len(pieces) - 1 else 0)
+        slot = append(tape, op, kind, piece._slot, -1, numbers((outer, *window)), flags, slot)
+    return settled(handle(tape, slot, kind), *pieces)
+
+
+def _sequence(tensors: Any, name: str) -> list[Tensor]:
+    pieces = list(tensors)
+    if not pieces:
+        raise RuntimeError(f"{name}(): expected a non-empty list of Tensors".replace("cat()", "torch.cat()").replace("torch.", ""))
+    for i, piece in enumerate(pieces):
+        if not isinstance(piece, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(piece).__name__}")
+    dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
+    return [cast(p, dtype) for p in pieces]
+
+
+def cat(tensors: Any, dim: int = 0) -> Tensor:
+    """Tensors joined along a dimension.
+
+    Raises
+    ------
+    RuntimeError
+        Where the other dimensions differ, or the list is empty.
+
+    >>> import tapegrad as tg
+    >>> tg.cat([tg.zeros(2), tg.ones(1)])
+    tensor([0., 0., 1.])
+    """
+    pieces = _sequence(tensors, "cat")
+    kept = [p for p in pieces if p._kind.shape != (0,)] or pieces[:1]
+    first = kept[0]._kind
+    if any(p._kind.ndim == 0 for p in kept):
+        raise RuntimeError(f"zero-dimensional tensor (at position {[p._kind.ndim for p in pieces].index(0)}) cannot be concatenated")
+    at = dimension(dim, first.ndim)
+    for number, piece in enumerate(kept):
+        shape = piece._kind.shape
+        if len(shape) != first.ndim:
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {first.ndim} and {len(shape)}")
+        for d in range(first.ndim):
+            if d != at and shape[d] != first.shape[d]:
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {at}. Expected size {first.shape[d]} but got size {shape[d]} "
+                    f"for tensor number {number} in the list: cat({describe(*kept)}), at {location()}"
+                )
+    inner = math.prod(first.shape[at + 1 :])
+    pitch = sum(p._kind.shape[at] for p in kept) * inner
+    windows, offset = [], 0
+    for piece in kept:
+        run = piece._kind.shape[at] * inner
+        windows.append((run, pitch, offset))
+        offset += run
+    shape = (*first.shape[:at], pitch // inner if inner else sum(p._kind.shape[at] for p in kept), *first.shape[at + 1 :])
+    return _joined(indexing.cat, kept, shape, windows, math.prod(first.shape[:at]))
+
+
+def stack(tensors: Any, dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.stack([tg.zeros(2), tg.ones(2)])
+    tensor([[0., 0.],
+            [1., 1.]])
+    """
+    pieces = _sequence(tensors, "stack")
+    shape = pieces[0]._kind.shape
+    for number, piece in enumerate(pieces):
+        if piece._kind.shape != shape:
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(piece._kind.shape)} at entry {number}"
+            )
+    at = dimension(dim, len(shape) + 1)
+    inner, n = math.prod(shape[at:]), len(pieces)
+    windows = [(inner, n * inner, i * inner) for i in range(n)]
+    return _joined(indexing.stack, pieces, (*shape[:at], n, *shape[at:]), windows, math.prod(shape[:at]))
+
+
+def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
+    """A view of a contiguous tensor by (offset, ndim, *shape, *strides), in elements: the adjoint of `embed`."""
+    g = contiguous(g)
+    ndim, size = p[1], g._kind.itemsize
+    shape, strides = p[2 : 2 + ndim], tuple(s * size for s in p[2 + ndim :])
+    requires_grad = g._kind.requires_grad and g._tape.grad_enabled
+    return record_layout(layout.as_strided, g, kind_of(g._kind.dtype, shape, strides, requires_grad), p[0] * size)
+
+
+layout.as_strided.record = as_strided_rule
+
+functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "broadcast_to": broadcast_to}
+for _method in (contiguous, expand_as, broadcast_to, repeat, sum_to_size, detach_):
+    setattr(Tensor, _method.__name__, _method)
+Tensor.T = property(lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))), doc="The dimensions in reverse order; a view.")
+Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged; a view.")
+Tensor.view_as = lambda self, other: view(self, other.shape)
+Tensor.reshape_as = lambda self, other: reshape(self, other.shape)
+Tensor.is_contiguous = lambda self: self._kind.contiguous
+Tensor.stride = lambda self, dim=None: _stride(self, dim)
+
+
+def _stride(self: Tensor, dim: int | None) -> Any:
+    strides = tuple(s // self._kind.itemsize for s in self._kind.strides)
+    return strides if dim is None else strides[dimension(dim, self.ndim)]

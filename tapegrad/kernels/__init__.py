@@ -1,0 +1,176 @@
+"""From declarations to compiled addresses.
+
+`require(op, code)` makes the kernels of an operation for a dtype available and enters their addresses in `table`, four int64 for each
+(opcode, dtype): elementwise and array operations have [forward, reverse of a, of b, of c], reductions [accumulate, reverse, finish,
+start value]. Every kernel takes int64 only: counts, and addresses of elements.
+
+    forward      (n, a, b, c, y)
+    reverse      (n, a, b, c, y, y_bar, k_bar)          k_bar += partial * y_bar
+    accumulate   (n, x, sum, step)                      step: 0, all into one; 1, elementwise
+    finish       (m, sum, n)                            m sums of n terms each
+    array        (context)                              see the CONTEXT below
+
+A kernel is Python source made from its declaration, compiled by Numba the first time a machine needs it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64
+from tapegrad.kernels import cache, native
+from tapegrad.op import ARRAY, ELEMENTWISE, LAYOUT, OPS, REDUCTION, Op, parameters
+from tapegrad.tape import address_of
+
+CELLS = 4
+table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
+table_address = address_of(table)
+
+# What an array kernel is given: int64 each.
+CONTEXT = (
+    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar"
+)  # fmt: skip
+_AT = {name: i for i, name in enumerate(CONTEXT)}
+
+_ready: set[tuple[int, int, bool]] = set()
+
+
+def require(op: Op, code: int, reverse: bool) -> None:
+    """Make `op`'s kernels for operands of dtype `code` callable: the forward one, or those of the reverse sweep."""
+    key = op.opcode, code, reverse
+    if key in _ready or op.family == LAYOUT:
+        return
+    cell = (op.opcode * len(DTYPES) + code) * CELLS
+    makers = {ELEMENTWISE: _elementwise, REDUCTION: _reduction, ARRAY: _array}
+    for offset, value in makers[op.family](op, code, reverse):
+        table[cell + offset] = value
+    _ready.add(key)
+
+
+def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function or rule for compiled code: the operations it names become their scalar functions."""
+    return native.inlined(function, lambda value: value.function if isinstance(value, Op) else None)
+
+
+def _name(op: Op, code: int, part: str) -> str:
+    return f"{op.name}-{op.opcode}-{DTYPES[code].name}-{part}"
+
+
+def _link(name: str, n_arguments: int, source: str, scope: Callable[[], dict[str, Any]]) -> int:
+    return native.link(name, n_arguments, lambda: native.define(source, "kernel", scope()))
+
+
+def _elementwise(op: Op, code: int, reverse: bool) -> Any:
+    codes = op.signature(code)
+    operands = "abc"[: op.arity]
+    arrays = [f" {v} = {native.CODES[c]}(p{v}, n)\n" for v, c in zip(operands, codes, strict=False)]
+    y = f" y = {native.CODES[codes[-1]]}(py, n)\n"
+    if not reverse:
+        arguments = ", ".join(f"{v}[i]" for v in operands)
+        source = f"def kernel(n, pa, pb, pc, py):\n{''.join(arrays)}{y} for i in range(n):\n  y[i] = f({arguments})\n"
+        yield 0, _link(_name(op, code, "forward"), 5, source, lambda: {"f": _scalar(op.function)})
+        return
+    for k, rule in enumerate(op.partials):
+        if rule is not None:
+            yield 1 + k, _link_partial(op, code, k, rule, "".join(arrays) + y, native.CODES[codes[k]], native.CODES[codes[-1]])
+
+
+def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], arrays: str, bar: str, y_bar: str) -> int:
+    values = {"x": "a[i]", "a": "a[i]", "b": "b[i]", "c": "c[i]", "y": "y[i]", "n": "b[i]"}
+    arguments = ", ".join(values[v] for v in parameters(rule))
+    source = (
+        f"def kernel(n, pa, pb, pc, py, p_y_bar, p_bar):\n{arrays} y_bar = {y_bar}(p_y_bar, n)\n bar = {bar}(p_bar, n)\n"
+        f" for i in range(n):\n  bar[i] += y_bar[i] * f({arguments})\n"
+    )
+    return _link(_name(op, code, f"reverse-{'abc'[k]}"), 7, source, lambda: {"f": _scalar(rule)})
+
+
+_ACCUMULATE = """
+def kernel(n, px, ps, step):
+ x = {x}(px, n)
+ if step == 1:
+  s = {s}(ps, n)
+  for i in range(n):
+   s[i] = merge(s[i], term(x[i]))
+  return
+ s = {s}(ps, 1)
+ s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = start
+ whole = n - n % 8
+ for i in range(0, whole, 8):
+  s0 = merge(s0, term(x[i])); s1 = merge(s1, term(x[i + 1]))
+  s2 = merge(s2, term(x[i + 2])); s3 = merge(s3, term(x[i + 3]))
+  s4 = merge(s4, term(x[i + 4])); s5 = merge(s5, term(x[i + 5]))
+  s6 = merge(s6, term(x[i + 6])); s7 = merge(s7, term(x[i + 7]))
+ for i in range(whole, n):
+  s0 = merge(s0, term(x[i]))
+ s[0] = merge(s[0], merge(merge(merge(s0, s1), merge(s2, s3)), merge(merge(s4, s5), merge(s6, s7))))
+"""
+
+
+def _reduction(op: Op, code: int, reverse: bool) -> Any:
+    maker = native.CODES[code]
+    if reverse:
+        rule = op.partials[0]
+        if rule is not None:
+            arrays = f" a = {maker}(pa, n)\n b = {maker}(pb, n)\n y = {maker}(py, n)\n"
+            yield 1, _link_partial(op, code, 0, rule, arrays, maker, maker)
+        return
+    start = DTYPES[code].numpy.type(op.start)
+    yield 3, struct.unpack("<q", start.tobytes().ljust(8, b"\0"))[0]
+    yield 0, _link(
+        _name(op, code, "accumulate"),
+        4,
+        _ACCUMULATE.format(x=maker, s=maker),
+        lambda: {"merge": _scalar(op.merge), "term": _scalar(op.function), "start": start.item()},
+    )
+    if op.finish is not None:
+        source = f"def kernel(m, ps, n):\n s = {maker}(ps, m)\n for i in range(m):\n  s[i] = f(s[i], n)\n"
+        yield 2, _link(_name(op, code, "finish"), 3, source, lambda: {"f": _scalar(op.finish)})
+
+
+def _array(op: Op, code: int, reverse: bool) -> Any:
+    codes = op.signature(code)
+    function = op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
+    if not reverse:
+        yield 0, _link_array(_name(op, code, "forward"), op, function, codes, None)
+        return
+    for k, vjp in enumerate(op.vjps):
+        if vjp is not None:
+            yield 1 + k, _link_array(_name(op, code, f"reverse-{'abc'[k]}"), op, vjp, codes, k)
+
+
+def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[int, ...], k: int | None) -> int:
+    def array(name: str, code: int, length: str) -> str:
+        return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
+
+    arguments = [f"array_i8(at[{_AT['params']}], at[{_AT['n_params']}])"]
+    if "gemm" in parameters(function):
+        gemm = "gemm64" if codes[0] == FLOAT64.code else "gemm32"
+        arguments += [f"at[{_AT[gemm]}]", f"at[{_AT['work']}]"]
+    arguments += [array(v, c, f"n_{v}") for v, c in zip("abc"[: op.arity], codes, strict=False)]
+    arguments.append(array("y", codes[-1], "n_y"))
+    if k is not None:
+        arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", codes[k], f"n_{'abc'[k]}")]
+    source = f"def kernel(context):\n at = i8(context, {len(CONTEXT)})\n f({', '.join(arguments)})\n"
+    return _link(name, 1, source, lambda: {"f": _scalar(function)})
+
+
+def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
+    """Compile the kernels that most programs need: every operation in float64, and the conversions. Returns how many operations.
+
+    `progress` is given the list of steps and iterates over it (tqdm fits).
+    """
+    steps = [(op, FLOAT64.code) for op in OPS if op.family != LAYOUT and "float64" not in op.refuses]
+    steps += [(op, code) for op in OPS if op.name.startswith("to_") for code in (BOOL.code, INT64.code, FLOAT32.code)]
+    for op, code in progress(steps):
+        require(op, code, reverse=False)
+        if any(rule is not None for rule in op.partials):
+            require(op, code, reverse=True)
+    return len(steps)
+
+
+__all__ = ["CELLS", "CONTEXT", "cache", "native", "require", "table", "table_address", "warmup"]

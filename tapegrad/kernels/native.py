@@ -1,0 +1,266 @@
+"""What compiled code is made of: memory at an address, calls to an address, and the linker.
+
+The same functions run three ways. Usually they are compiled by Numba and linked by `link`. With `NUMBA_BOUNDSCHECK=1` every access
+through the arrays made here is checked. With `NUMBA_DISABLE_JIT=1` they are plain Python over NumPy arrays at the same
+addresses, and the "address" of a kernel is its number in a list: slow, and open to any debugger.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import dis
+import inspect
+import os
+import textwrap
+import threading
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from tapegrad.dtypes import DTYPES
+from tapegrad.kernels import cache
+from tapegrad.tape import KIND, ROW, SLOT, H
+
+JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
+_ARRAYS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "u1": np.uint8, "b1": np.bool_}
+_RECORDS = {"rows_at": ROW, "slots_at": SLOT, "kinds_at": KIND}
+CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the array maker of each dtype code
+
+_engines: list[Any] = []  # what they hold must stay in memory
+_functions: list[Callable[..., Any]] = []  # without the compiler: kernels by number
+_lock = threading.RLock()
+_primitives: dict[str, Any] = {}
+
+
+def primitives() -> dict[str, Any]:
+    """The names that compiled code may use besides its own: array makers, `call*`, `allocate`, `release`."""
+    if not _primitives:
+        with _lock:
+            if not _primitives:
+                made = _compiled_primitives() if JIT else _plain_primitives()
+                _primitives.update(made)
+    return _primitives
+
+
+def _compiled_primitives() -> dict[str, Any]:
+    import numba
+    from llvmlite import ir
+    from numba import carray, njit, types
+    from numba.extending import intrinsic
+
+    def pointer(dtype: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        @intrinsic
+        def at(typingctx: Any, address: Any, n: Any) -> Any:
+            return types.CPointer(dtype)(types.int64, types.int64), codegen
+
+        return at
+
+    def array_maker(dtype: Any) -> Any:
+        as_pointer = pointer(dtype)
+
+        @njit(error_model="numpy")
+        def at(address, n):  # type: ignore[no-untyped-def]
+            return carray(as_pointer(address, n), (n,))
+
+        return at
+
+    def caller(n_arguments: int, returns: bool = False) -> Any:
+        result = types.int64 if returns else types.void
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            function = ir.FunctionType(word if returns else ir.VoidType(), [word] * n_arguments)
+            value = builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+            return value if returns else context.get_dummy_value()
+
+        names = ", ".join(f"p{i}" for i in range(n_arguments))
+        scope = {"types": types, "result": result, "codegen": codegen, "n": n_arguments}
+        exec(f"def call(typingctx, address, {names}):\n return result(*[types.int64] * (n + 1)), codegen", scope)
+        return intrinsic(scope["call"])
+
+    # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check bounds.
+    plain = array_maker if CHECKED else pointer
+    made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
+    made |= {name: array_maker(numba.from_dtype(t)) for name, t in _RECORDS.items()}
+    made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
+    made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 7, 13)}
+    made["allocate"] = caller(1, returns=True)
+    made["allocate_zeroed"] = caller(2, returns=True)
+    made["release"] = caller(1)
+    return made
+
+
+def _plain_primitives() -> dict[str, Any]:
+    def array_maker(dtype: np.dtype) -> Callable[[int, int], np.ndarray]:
+        def at(address: int, n: int) -> np.ndarray:
+            if n == 0:
+                return np.empty(0, dtype)
+            return np.frombuffer((ctypes.c_char * (int(n) * dtype.itemsize)).from_address(int(address)), dtype)
+
+        return at
+
+    def call(address: int, *arguments: int) -> Any:
+        return _functions[int(address) - 1](*map(int, arguments))
+
+    runtime = functions_of_python()
+    made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
+    made |= {f"array_{name}": made[name] for name in _ARRAYS}
+    made |= {f"call{n}": call for n in (1, 3, 4, 5, 7, 13)}
+    made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
+    made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
+    made["release"] = lambda address, memory: runtime["release"](memory)
+    return made
+
+
+def functions_of_python() -> dict[str, Any]:
+    """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
+    word, api = ctypes.c_int64, ctypes.pythonapi
+    functions = {}
+    for name, symbol, arguments in (
+        ("allocate", "PyMem_RawMalloc", 1),
+        ("allocate_zeroed", "PyMem_RawCalloc", 2),
+        ("release", "PyMem_RawFree", 1),
+    ):
+        address = ctypes.cast(getattr(api, symbol), ctypes.c_void_p).value
+        returns = None if name == "release" else word
+        functions[name] = ctypes.CFUNCTYPE(returns, *[word] * arguments)(address)
+        functions[name].address = address
+    return functions
+
+
+def define(source: str, name: str, scope: dict[str, Any]) -> Callable[..., Any]:
+    """The function `name` of a source text, with the primitives and `scope` for its globals."""
+    names = {**primitives(), **scope}
+    exec(source, names)
+    return names[name]  # type: ignore[no-any-return]
+
+
+_rebound: dict[Any, Callable[..., Any]] = {}
+
+
+def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
+    """`function` for compiled code: the primitives get their meaning, and tapegrad's functions that it calls likewise.
+
+    `scalar_of` maps other objects it names (operations) to functions; None where it doesn't know.
+    """
+    made = _rebound.get(function)
+    if made is None:
+        rebound = rebind(function, scalar_of)
+        if JIT:
+            from numba import njit
+
+            rebound = njit(error_model="numpy", nogil=True)(rebound)
+        made = _rebound[function] = rebound
+    return made
+
+
+def rebind(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
+    """The same code with other globals: see `inlined`."""
+    names = {**function.__globals__, **primitives()}
+    for name in {i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"}:
+        value = names.get(name)
+        scalar = scalar_of(value)
+        if scalar is None and isinstance(value, FunctionType) and value.__module__.startswith("tapegrad.") and name not in primitives():
+            scalar = value
+        if scalar is not None:
+            names[name] = inlined(scalar, scalar_of)
+    code = _without_header_names(function) if "H" in function.__code__.co_names else function.__code__
+    return FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
+
+
+class _Numbers(ast.NodeTransformer):
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "H":
+            return ast.copy_location(ast.Constant(getattr(H, node.attr)), node)
+        return self.generic_visit(node)
+
+
+def _without_header_names(function: FunctionType) -> CodeType:
+    """The code of a function with numbers for the fields of the header: Numba takes seconds over a named tuple's constants."""
+    lines, first = inspect.getsourcelines(function)
+    tree = ast.increment_lineno(_Numbers().visit(ast.parse(textwrap.dedent("".join(lines)))), first - 1)
+    module = compile(tree, function.__code__.co_filename, "exec")
+    return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__)
+
+
+def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], returns: bool = False) -> int:
+    """The address of the function that `build` gives, of `n_arguments` int64: from the disk, or compiled and kept there."""
+    if not JIT:
+        _functions.append(build())
+        return len(_functions)
+    with _lock:
+        entry = cache.read(f"{name}.o")
+        if entry is None:
+            entry = _compile(name, n_arguments, build(), returns)
+            cache.write(f"{name}.o", *entry)
+        return _load(name, *entry)
+
+
+def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:
+    from numba import cfunc, types
+
+    result = types.int64 if returns else types.void
+    compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    for definition in [*module.functions, *module.global_variables]:
+        if definition.is_declaration:
+            continue
+        if definition.name == compiled.native_name:
+            definition.name = name  # names made by Numba repeat from process to process
+        else:
+            definition.linkage = "internal"
+    needs = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+    return {"needs": needs}, _machine().emit_object(module)
+
+
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple, cpu, features = cache.target()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="default", codemodel="jitdefault", jit=True
+    )
+
+
+def _load(name: str, header: dict[str, Any], code: bytes) -> int:
+    for symbol in header["needs"]:
+        _resolve(symbol)
+    if not _engines:
+        _engines.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()))
+    engine = _engines[0]
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address: int = engine.get_function_address(name)
+    return address
+
+
+def _resolve(symbol: str) -> None:
+    """Make a symbol known to the linker.
+
+    Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds are
+    checked. Without Numba in the process they lead to `abort`.
+    """
+    if llvm.address_of_symbol(symbol) is not None:
+        return
+    for library in (ctypes.pythonapi, ctypes.CDLL(None)):
+        function = getattr(library, symbol, None)
+        if function is not None:
+            break
+    else:
+        function = ctypes.CDLL(None).abort
+    llvm.add_symbol(symbol, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+def callable_at(address: int, n_arguments: int) -> Callable[..., int]:
+    """A Python callable for a linked function that returns an int64. It lets go of the GIL."""
+    if not JIT:
+        return _functions[address - 1]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * n_arguments)(address)

@@ -1,0 +1,22 @@
+"""The names by which compiled code reaches memory. `native.py` supplies them when it links; here is what they mean.
+
+An address is an int64. An array made of one is a view: nothing is copied, nothing owns it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _supplied_when_linked(*arguments: int) -> Any:
+    raise NotImplementedError("supplied by tapegrad.kernels.native")
+
+
+# (address, n) -> array of n elements of float64, float32, int64, int32, uint8, bool
+f8 = f4 = i8 = i4 = u1 = b1 = _supplied_when_linked
+# (address, n) -> array of n records
+rows_at = slots_at = kinds_at = _supplied_when_linked
+# (address of a function, its arguments)
+call1 = call3 = call4 = call5 = call7 = call13 = _supplied_when_linked
+# Python's allocator: (its address, bytes) -> address, 0 where memory is short; (its address, n, bytes); (its address, memory)
+allocate = allocate_zeroed = release = _supplied_when_linked

@@ -1,0 +1,138 @@
+"""Declarations: what an operation is, in one place.
+
+A declaration in `ops/` names everything about an operation: its scalar function (which gives the name, the documentation and the forward
+kernel), its partial derivatives, its NumPy counterpart, its sample points. Its family, below, says how kernels are made of that:
+
+    elementwise   out[i] = f(a[i], b[i], c[i])            swept in blocks, in a region
+    reduction     out = finish(merge of term(x[i]), n)    swept in blocks, at a region's end
+    layout        other strides on the same memory        no kernel
+    array         a kernel over whole arrays
+
+A rule is written once and runs two ways. With scalars it is compiled into the reverse kernel; with Tensors it records
+rows, which is `create_graph=True` and all higher orders. So a rule uses operators and other operations, and no `if`.
+
+Names of a rule's parameters say what it needs, and so what is kept for the reverse sweep: `x` (or `a`, `b`, `c`) the operands, `y` the
+result, `n` the number of elements reduced to one; `g` the adjoint of the result, `p` the row's parameters, `s` the operands' shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad import tape
+
+ELEMENTWISE, REDUCTION, LAYOUT, ARRAY = range(4)
+
+# How the dtype of a result follows from the promoted dtype of the operands.
+SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
+
+Rule = Callable[..., Any]
+_BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
+_COLUMNS = 8  # of the native table: family, arity, saved by the rule of operand a, b, c, any saved, operand that gives the dtype
+
+OPS: list[Op] = []
+table = np.zeros((256, _COLUMNS), np.int32)
+
+
+class Op:
+    """An operation. Calling it records a row; `tapegrad.tensor` says how."""
+
+    __slots__ = (
+        "arity", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name", "integer", "merge", "name", "opcode",
+        "partials", "record", "reference", "refuses", "result", "saves", "signature", "start", "variant", "vjps",
+    )  # fmt: skip
+
+    record: Callable[..., Any]
+
+    def __init__(self, family: int, function: Callable[..., Any], arity: int, **facts: Any) -> None:
+        self.family, self.function, self.arity = family, function, arity
+        self.name = function.__name__.rstrip("_")
+        self.docstring = function.__doc__
+        self.partials: tuple[Rule | None, ...] = facts.pop("partials", ()) or (None,) * arity
+        self.reference = facts.pop("reference", None)
+        self.domain = facts.pop("domain", None)
+        self.result = facts.pop("result", SAME)
+        self.refuses = facts.pop("refuses", ())
+        self.vjps: tuple[Rule | None, ...] = facts.pop("vjps", (None,) * arity)
+        self.integer = facts.pop("integer", None)
+        self.merge, self.start, self.finish = facts.pop("merge", None), facts.pop("start", None), facts.pop("finish", None)
+        self.signature: Callable[[int], tuple[int, ...]] = facts.pop("signature", None) or self._natural_signature
+        self.grad_name = facts.pop("grad_name", None) or self.name.title().replace("_", "") + "Backward0"
+        self.saves: tuple[int, ...] = facts.pop("saves", None) or tuple(
+            0 if rule is None else sum(_BITS.get(v, 0) for v in parameters(rule)) for rule in self.partials
+        )
+        self.dtype_operand = facts.pop("dtype_operand", 0)
+        self.variant = facts.pop("variant", None)
+        assert not facts, facts
+        self.opcode = len(OPS)
+        OPS.append(self)
+        tape.opcode_names.append((self.name, arity))
+        padded = (*self.saves, 0, 0, 0)[:3]
+        table[self.opcode, :7] = (family, arity, *padded, any(padded), self.dtype_operand)
+
+    def _natural_signature(self, code: int) -> tuple[int, ...]:
+        """Dtype codes of operands and result, given that of operand a."""
+        return (*(code,) * self.arity, 0 if self.result == BOOLEAN else code)
+
+    def __call__(self, *operands: Any, **facts: Any) -> Any:
+        return self.record(*operands, **facts)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def parameters(rule: Rule) -> tuple[str, ...]:
+    """The names of a rule's parameters: what it needs."""
+    return rule.__code__.co_varnames[: rule.__code__.co_argcount]
+
+
+def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Declare `out[i] = function(a[i], ...)`.
+
+    `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING (integers are converted)
+    or BOOLEAN. `refuses` are dtype names it is not defined for. `variant` is (flags of a row, PyTorch's name for its node): where a row has such
+    a flag, its node has that name.
+    """
+
+    def declare(function: Callable[..., Any]) -> Op:
+        partials = facts.get("partials")
+        if callable(partials):
+            facts["partials"] = (partials,)
+        return Op(ELEMENTWISE, function, function.__code__.co_argcount, **facts)
+
+    return declare
+
+
+def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Declare a reduction; the function is the term. `merge(p, q)` joins two partial results, from `start`; `finish(s, n)` ends it."""
+
+    def declare(function: Callable[..., Any]) -> Op:
+        facts["partials"] = (facts["partials"],) if facts.get("partials") else (None,)
+        return Op(REDUCTION, function, 1, **facts)
+
+    return declare
+
+
+def layout(name: str, grad_name: str | None = None, doc: str | None = None) -> Op:
+    """Declare an operation that gives other strides to the same memory. Its adjoint adds through those strides, whatever they are."""
+
+    def function() -> None: ...
+
+    function.__name__, function.__doc__ = name, doc
+    return Op(LAYOUT, function, 1, grad_name=grad_name, saves=(0,))
+
+
+def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Declare a kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
+
+    `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer` is another kernel for integers. A
+    kernel whose second parameter is `gemm` is given BLAS's product and memory to work in.
+    """
+
+    def declare(function: Callable[..., Any]) -> Op:
+        return Op(ARRAY, function, arity, **facts)
+
+    return declare

@@ -1,0 +1,177 @@
+"""Arithmetic, rounding, and conversion between dtypes."""
+
+import numpy as np
+
+from tapegrad import domains
+from tapegrad.op import FLOATING, elementwise
+from tapegrad.ops.logic import where
+from tapegrad.tape import IMM_A
+
+
+@elementwise(partials=(lambda: 1.0, lambda: 1.0), reference=np.add, domain=(domains.reals, domains.reals))
+def add(a, b):
+    """`a + b`, elementwise."""
+    return a + b
+
+
+@elementwise(
+    partials=(lambda: 1.0, lambda: -1.0),
+    reference=np.subtract,
+    domain=(domains.reals, domains.reals),
+    refuses=("bool",),
+    variant=(IMM_A, "RsubBackward1"),
+)
+def sub(a, b):
+    """`a - b`, elementwise."""
+    return a - b
+
+
+@elementwise(partials=(lambda b: b, lambda a: a), reference=np.multiply, domain=(domains.reals, domains.reals))
+def mul(a, b):
+    """`a * b`, elementwise."""
+    return a * b
+
+
+@elementwise(
+    partials=(lambda b: 1.0 / b, lambda b, y: -y / b),
+    reference=np.true_divide,
+    domain=(domains.reals, domains.nonzero),
+    result=FLOATING,
+    variant=(IMM_A, "MulBackward0"),
+)
+def div(a, b):
+    """`a / b`, elementwise; integers are converted to floating point."""
+    return a / b
+
+
+@elementwise(reference=np.floor_divide, refuses=("bool",))
+def floor_divide(a, b):
+    """`a // b`: the quotient rounded towards minus infinity, elementwise."""
+    return a // b
+
+
+@elementwise(
+    partials=(lambda: 1.0, lambda a, b: -floor(a / b)),
+    reference=np.remainder,
+    domain=(domains.Domain(0.1, 0.9), domains.nonzero),
+    refuses=("bool",),
+)
+def remainder(a, b):
+    """`a % b`: the remainder of floor division, with the sign of `b`, elementwise."""
+    return a % b
+
+
+@elementwise(partials=lambda: -1.0, reference=np.negative, domain=(domains.reals,), refuses=("bool",))
+def neg(x):
+    """`-x`, elementwise."""
+    return -x
+
+
+@elementwise(partials=lambda x: sign(x), reference=np.abs, domain=(domains.kinked,), refuses=("bool",))
+def abs_(x):
+    """Absolute value, elementwise."""
+    return abs(x)
+
+
+@elementwise(partials=lambda x: 0.0 * x, reference=np.sign, domain=(domains.kinked,))
+def sign(x):
+    """-1, 0 or 1, elementwise; nan for nan."""
+    return x if x != x else (x > 0) * 1 - (x < 0) * 1
+
+
+@elementwise(partials=lambda y: -y * y, reference=np.reciprocal, domain=(domains.nonzero,), result=FLOATING)
+def reciprocal(x):
+    """`1 / x`, elementwise."""
+    return 1.0 / x
+
+
+@elementwise(partials=lambda x: 2.0 * x, reference=np.square, domain=(domains.reals,), grad_name="PowBackward0")
+def square(x):
+    """`x * x`, elementwise."""
+    return x * x
+
+
+@elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,))
+def floor(x):
+    """The largest integer not above `x`, elementwise."""
+    return np.floor(x)
+
+
+@elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,))
+def ceil(x):
+    """The smallest integer not below `x`, elementwise."""
+    return np.ceil(x)
+
+
+@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,))
+def round_(x):
+    """The nearest integer, ties to even, elementwise."""
+    return np.rint(x)
+
+
+@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,))
+def trunc(x):
+    """The integer part, elementwise."""
+    return np.trunc(x)
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a > b, 1.0, where(a == b, 0.5, 0.0)),
+        lambda a, b: where(a < b, 1.0, where(a == b, 0.5, 0.0)),
+    ),
+    reference=np.maximum,
+    domain=(domains.reals, domains.reals),
+)
+def maximum(a, b):
+    """The larger, elementwise; nan where either is nan. Equal operands share the gradient."""
+    return a if (a > b or a != a) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a < b, 1.0, where(a == b, 0.5, 0.0)),
+        lambda a, b: where(a > b, 1.0, where(a == b, 0.5, 0.0)),
+    ),
+    reference=np.minimum,
+    domain=(domains.reals, domains.reals),
+)
+def minimum(a, b):
+    """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
+    return a if (a < b or a != a) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b, c: where((a >= b) & (a <= c), 1.0, 0.0),
+        lambda a, b, c: where((a < b) & (b < c), 1.0, 0.0),
+        lambda a, b, c: where((a > c) | (b > c), 1.0, 0.0),
+    ),
+    domain=(domains.reals, domains.Domain(-2.0, -0.5), domains.Domain(0.5, 2.0)),
+    grad_name="ClampBackward1",
+)
+def clamp(a, b, c):
+    """`a` limited to [`b`, `c`], elementwise; nan stays nan."""
+    low = b if a < b else a
+    return c if low > c else low
+
+
+@elementwise(partials=lambda: 1.0, domain=(domains.reals,))
+def clone(x):
+    """A copy, through which gradients flow."""
+    return x
+
+
+def _cast(code: int, name: str):
+    @elementwise(
+        partials=lambda: 1.0, signature=lambda source: (source, code), grad_name="ToCopyBackward0"
+    )
+    def cast(x):
+        return x
+
+    cast.name = f"to_{name}"
+    cast.docstring = f"`x` as {name}."
+    return cast
+
+
+CASTS = [_cast(code, name) for code, name in enumerate(("bool", "int32", "int64", "float32", "float64"))]

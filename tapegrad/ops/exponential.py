@@ -1,0 +1,119 @@
+"""Exponentials, logarithms, powers, roots, and the hyperbolic functions."""
+
+import numpy as np
+
+from tapegrad import domains
+from tapegrad.op import FLOATING, elementwise
+from tapegrad.ops.logic import where
+from tapegrad.tape import IMM_B
+
+_LN2, _LN10 = np.log(2.0), np.log(10.0)
+
+
+@elementwise(partials=lambda y: y, reference=np.exp, domain=(domains.reals,), result=FLOATING)
+def exp(x):
+    """e to the power of `x`, elementwise."""
+    return np.exp(x)
+
+
+@elementwise(partials=lambda y: y + 1.0, reference=np.expm1, domain=(domains.reals,), result=FLOATING)
+def expm1(x):
+    """exp(x) - 1, exact also where `x` is small, elementwise."""
+    return np.expm1(x)
+
+
+@elementwise(partials=lambda y: y * _LN2, reference=np.exp2, domain=(domains.reals,), result=FLOATING)
+def exp2(x):
+    """2 to the power of `x`, elementwise."""
+    return np.exp2(x)
+
+
+@elementwise(partials=lambda x: 1.0 / x, reference=np.log, domain=(domains.positive,), result=FLOATING)
+def log(x):
+    """Natural logarithm, elementwise."""
+    return np.log(x)
+
+
+@elementwise(
+    partials=lambda x: 1.0 / (1.0 + x), reference=np.log1p, domain=(domains.above_minus_one,), result=FLOATING
+)
+def log1p(x):
+    """log(1 + x), exact also where `x` is small, elementwise."""
+    return np.log1p(x)
+
+
+@elementwise(partials=lambda x: 1.0 / (x * _LN2), reference=np.log2, domain=(domains.positive,), result=FLOATING)
+def log2(x):
+    """Logarithm to base 2, elementwise."""
+    return np.log2(x)
+
+
+@elementwise(partials=lambda x: 1.0 / (x * _LN10), reference=np.log10, domain=(domains.positive,), result=FLOATING)
+def log10(x):
+    """Logarithm to base 10, elementwise."""
+    return np.log10(x)
+
+
+@elementwise(partials=lambda y: 0.5 / y, reference=np.sqrt, domain=(domains.positive,), result=FLOATING)
+def sqrt(x):
+    """Square root, elementwise."""
+    return np.sqrt(x)
+
+
+@elementwise(partials=lambda y: -0.5 * y * y * y, domain=(domains.positive,), result=FLOATING)
+def rsqrt(x):
+    """1 / sqrt(x), elementwise."""
+    return 1.0 / np.sqrt(x)
+
+
+@elementwise(partials=lambda x: cosh(x), reference=np.sinh, domain=(domains.reals,), result=FLOATING)
+def sinh(x):
+    """Hyperbolic sine, elementwise."""
+    return np.sinh(x)
+
+
+@elementwise(partials=lambda x: sinh(x), reference=np.cosh, domain=(domains.reals,), result=FLOATING)
+def cosh(x):
+    """Hyperbolic cosine, elementwise."""
+    return np.cosh(x)
+
+
+@elementwise(partials=lambda y: 1.0 - y * y, reference=np.tanh, domain=(domains.reals,), result=FLOATING)
+def tanh(x):
+    """Hyperbolic tangent, elementwise."""
+    return np.tanh(x)
+
+
+@elementwise(partials=lambda y: y * (1.0 - y), domain=(domains.reals,), result=FLOATING)
+def sigmoid(x):
+    """1 / (1 + exp(-x)), elementwise."""
+    e = np.exp(-abs(x))
+    return (1.0 if x >= 0.0 else e) / (1.0 + e)
+
+
+@elementwise(partials=lambda x: sigmoid(x), domain=(domains.reals,), result=FLOATING)
+def softplus(x):
+    """log(1 + exp(x)), elementwise."""
+    return (x if x > 0.0 else 0.0 * x) + np.log1p(np.exp(-abs(x)))
+
+
+@elementwise(partials=lambda y: where(y > 0.0, 1.0, 0.0), domain=(domains.kinked,))
+def relu(x):
+    """max(x, 0), elementwise; its derivative at 0 is 0."""
+    return x * 0 if x < 0 else x
+
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(b == 0.0, 0.0, b * pow_(a, b - 1.0)),
+        lambda a, b, y: where((a == 0.0) & (b >= 0.0), 0.0, y * log(a)),
+    ),
+    reference=np.power,
+    domain=(domains.positive, domains.reals),
+    variant=(IMM_B, "PowBackward0"),
+    grad_name="PowBackward1",
+)
+def pow_(a, b):
+    """`a ** b`, elementwise."""
+    return a**b

@@ -1,0 +1,138 @@
+"""Gathering, scattering, and joining.
+
+Positions are flat: the number of an element in a contiguous tensor, int64. They are checked when they are recorded, so that an
+index out of range is an error at the line that has it.
+"""
+
+from tapegrad.op import array_op
+from tapegrad.ops.layout import as_strided
+
+_POSITIONS = 2  # dtype code: int64
+
+
+def _declare_take(name, grad_name):
+    """Gathering, under the names of PyTorch's nodes that do it."""
+
+    def take(p, x, at, y):
+        for i in range(len(at)):
+            y[i] = x[at[i]]
+
+    def vjp(p, x, at, y, y_bar, x_bar):
+        for i in range(len(at)):
+            x_bar[at[i]] += y_bar[i]
+
+    take.__name__ = name
+    return array_op(
+        2,
+        vjps=(vjp, None),
+        partials=(lambda b, g, s: scatter_add(g, b, shape=s[0]), None),
+        signature=lambda code: (code, _POSITIONS, code),
+        grad_name=grad_name,
+    )(take)
+
+
+take = _declare_take("take", "IndexBackward0")
+max_along = _declare_take("max", "MaxBackward0")
+min_along = _declare_take("min", "MinBackward0")
+
+
+def _scatter_add_vjp(p, x, at, y, y_bar, x_bar):
+    for i in range(len(at)):
+        x_bar[i] += y_bar[at[i]]
+
+
+@array_op(
+    2,
+    vjps=(_scatter_add_vjp, None),
+    partials=(lambda b, g, s: take(g, b, shape=s[0]), None),
+    signature=lambda code: (code, _POSITIONS, code),
+)
+def scatter_add(p, x, at, y):
+    """Zeros, with `x[i]` added at position `at[i]`."""
+    y[:] = 0
+    for i in range(len(at)):
+        y[at[i]] += x[i]
+
+
+def _put_base_vjp(p, x, v, at, y, y_bar, x_bar):
+    next_put = 0
+    for i in range(len(x)):
+        if next_put < len(at) and at[next_put] == i:
+            next_put += 1
+        else:
+            x_bar[i] += y_bar[i]
+
+
+def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
+    for i in range(len(at)):
+        v_bar[i] += y_bar[at[i]]
+
+
+@array_op(
+    3,
+    vjps=(_put_base_vjp, _put_value_vjp, None),
+    partials=(
+        lambda c, g, s: put(g, g.new_zeros(s[1]), c, shape=s[0]),
+        lambda c, g, s: take(g, c, shape=s[1]),
+        None,
+    ),
+    signature=lambda code: (code, code, _POSITIONS, code),
+    grad_name="CopySlices",
+)
+def put(p, x, v, at, y):
+    """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment. Positions ascend, each once."""
+    y[:] = x
+    for i in range(len(at)):
+        y[at[i]] = v[i]
+
+
+def _place_vjp(p, x, y, y_bar, x_bar):
+    chunk, pitch, offset = p[1], p[2], p[3]
+    for o in range(p[0]):
+        for i in range(chunk):
+            x_bar[o * chunk + i] += y_bar[o * pitch + offset + i]
+
+
+def _declare_place(name, grad_name):
+    """Fills a window of its result, which has a row a piece: `chunk` elements at `offset` in each of `outer` runs of `pitch`."""
+
+    def place(p, x, y):
+        chunk, pitch, offset = p[1], p[2], p[3]
+        for o in range(p[0]):
+            for i in range(chunk):
+                y[o * pitch + offset + i] = x[o * chunk + i]
+
+    place.__name__ = name
+    return array_op(
+        1,
+        vjps=(_place_vjp,),
+        partials=(lambda g, p, s: g.reshape(p[0], p[2])[:, p[3] : p[3] + p[1]].reshape(s[0]),),
+        grad_name=grad_name,
+    )(place)
+
+
+cat = _declare_place("cat", "CatBackward0")
+stack = _declare_place("stack", "StackBackward0")
+
+
+def _window_position(p, i):
+    """The position in the base of element `i` of a view; `p` is (offset, ndim, *shape, *strides), strides in elements."""
+    position, ndim = p[0], p[1]
+    for d in range(ndim - 1, -1, -1):
+        length = p[2 + d]
+        position += i % length * p[2 + ndim + d]
+        i //= length
+    return position
+
+
+def _embed_vjp(p, x, y, y_bar, x_bar):
+    for i in range(len(x)):
+        x_bar[i] += y_bar[_window_position(p, i)]
+
+
+@array_op(1, vjps=(_embed_vjp,), partials=(lambda g, p: as_strided(g, p),))
+def embed(p, x, y):
+    """Zeros, with `x` added through the strides of a view: the adjoint of every layout operation."""
+    y[:] = 0
+    for i in range(len(x)):
+        y[_window_position(p, i)] += x[i]

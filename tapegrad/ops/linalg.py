@@ -1,0 +1,119 @@
+"""Products of matrices, by BLAS.
+
+Parameters `p` of a product a[.., m, k] b[.., k, n] = y[.., m, n], strides in elements:
+
+    (n_batch, m, n, k, a's row and column stride, b's row and column stride,
+     *batch shape, *a's batch strides, *b's, *those of contiguous a_bar, *those of contiguous b_bar)
+
+A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `gemm` is the address of BLAS's routine, `work` memory for its arguments.
+"""
+
+from tapegrad.memory import call13, f4, f8, i4, u1
+from tapegrad.op import array_op
+
+
+def _batch_offset(p, batch, group):
+    """The element at which matrix number `batch` of a group of strides begins."""
+    ndim, offset = p[0], 0
+    for d in range(ndim - 1, -1, -1):
+        length = p[8 + d]
+        offset += batch % length * p[8 + (1 + group) * ndim + d]
+        batch //= length
+    return offset
+
+
+def _n_batches(p):
+    count = 1
+    for d in range(p[0]):
+        count *= p[8 + d]
+    return count
+
+
+def _gemm(gemm, work, itemsize, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c):
+    """c[m, n] = a b + beta c, with c contiguous; addresses and strides in elements. Row-major a b is column-major (b' a')'."""
+    if m == 0 or n == 0:
+        return
+    integers = i4(work, 6)
+    letters = u1(work + 24, 2)
+    # A matrix whose rows are contiguous is a column-major transpose; 78 is N, 84 is T.
+    by_rows_a = a_col == 1 and (a_row >= k or m == 1)
+    by_rows_b = b_col == 1 and (b_row >= n or k == 1)
+    letters[0] = 78 if by_rows_b else 84
+    letters[1] = 78 if by_rows_a else 84
+    integers[0], integers[1], integers[2] = n, m, k
+    integers[3] = max(b_row if by_rows_b else b_col, n if by_rows_b else k, 1)
+    integers[4] = max(a_row if by_rows_a else a_col, k if by_rows_a else m, 1)
+    integers[5] = n
+    if itemsize == 8:
+        f8(work + 32, 1)[0] = 1.0
+        f8(work + 40, 1)[0] = beta
+    else:
+        f4(work + 32, 1)[0] = 1.0
+        f4(work + 40, 1)[0] = beta
+    call13(
+        gemm, work + 24, work + 25, work, work + 4, work + 8, work + 32, b, work + 12, a, work + 16, work + 40, c, work + 20
+    )  # fmt: skip
+
+
+def _product(p, gemm, work, a, b, y):
+    size = y.itemsize
+    for batch in range(_n_batches(p)):
+        at_a = a.ctypes.data + size * _batch_offset(p, batch, 0)
+        at_b = b.ctypes.data + size * _batch_offset(p, batch, 1)
+        at_y = y.ctypes.data + size * batch * p[1] * p[2]
+        _gemm(gemm, work, size, p[1], p[2], p[3], at_a, p[4], p[5], at_b, p[6], p[7], 0.0, at_y)
+
+
+def _integer_product(p, gemm, work, a, b, y):
+    m, n, k = p[1], p[2], p[3]
+    for batch in range(_n_batches(p)):
+        at_a, at_b = _batch_offset(p, batch, 0), _batch_offset(p, batch, 1)
+        for i in range(m):
+            for j in range(n):
+                total = 0
+                for l in range(k):  # noqa: E741 - the summed index of a matrix product
+                    total += a[at_a + i * p[4] + l * p[5]] * b[at_b + l * p[6] + j * p[7]]
+                y[(batch * m + i) * n + j] = total
+
+
+def _a_vjp(p, gemm, work, a, b, y, y_bar, a_bar):
+    """a_bar += y_bar b'"""
+    size = y.itemsize
+    for batch in range(_n_batches(p)):
+        at_b = b.ctypes.data + size * _batch_offset(p, batch, 1)
+        at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
+        at_a = a_bar.ctypes.data + size * _batch_offset(p, batch, 2)
+        _gemm(gemm, work, size, p[1], p[3], p[2], at_y, p[2], 1, at_b, p[7], p[6], 1.0, at_a)
+
+
+def _b_vjp(p, gemm, work, a, b, y, y_bar, b_bar):
+    """b_bar += a' y_bar"""
+    size = y.itemsize
+    for batch in range(_n_batches(p)):
+        at_a = a.ctypes.data + size * _batch_offset(p, batch, 0)
+        at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
+        at_b = b_bar.ctypes.data + size * _batch_offset(p, batch, 3)
+        _gemm(gemm, work, size, p[3], p[2], p[1], at_a, p[5], p[4], at_y, p[2], 1, 1.0, at_b)
+
+
+def _declare_product(name, rules, grad_name):
+    def product(p, gemm, work, a, b, y):
+        _product(p, gemm, work, a, b, y)
+
+    product.__name__ = name
+    return array_op(2, vjps=(_a_vjp, _b_vjp), partials=rules, integer=_integer_product, grad_name=grad_name)(product)
+
+
+mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBackward0")
+mv = _declare_product("mv", (lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g), "MvBackward0")
+dot = _declare_product("dot", (lambda b, g: g * b, lambda a, g: g * a), "DotBackward0")
+bmm = _declare_product(
+    "bmm",
+    (
+        lambda b, g, s: (g @ b.transpose(-2, -1)).sum_to_size(s[0]),
+        lambda a, g, s: (a.transpose(-2, -1) @ g).sum_to_size(s[1]),
+    ),
+    "BmmBackward0",
+)
+
+PRODUCTS = frozenset({mm, mv, dot, bmm})

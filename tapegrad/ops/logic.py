@@ -1,0 +1,119 @@
+"""Comparisons, logic, and selection."""
+
+import numpy as np
+
+from tapegrad import domains
+from tapegrad.op import BOOLEAN, elementwise
+
+
+@elementwise(reference=np.equal, result=BOOLEAN)
+def eq(a, b):
+    """`a == b`, elementwise; a bool tensor."""
+    return a == b
+
+
+@elementwise(reference=np.not_equal, result=BOOLEAN)
+def ne(a, b):
+    """`a != b`, elementwise; a bool tensor."""
+    return a != b
+
+
+@elementwise(reference=np.less, result=BOOLEAN)
+def lt(a, b):
+    """`a < b`, elementwise; a bool tensor."""
+    return a < b
+
+
+@elementwise(reference=np.less_equal, result=BOOLEAN)
+def le(a, b):
+    """`a <= b`, elementwise; a bool tensor."""
+    return a <= b
+
+
+@elementwise(reference=np.greater, result=BOOLEAN)
+def gt(a, b):
+    """`a > b`, elementwise; a bool tensor."""
+    return a > b
+
+
+@elementwise(reference=np.greater_equal, result=BOOLEAN)
+def ge(a, b):
+    """`a >= b`, elementwise; a bool tensor."""
+    return a >= b
+
+
+@elementwise(reference=np.isnan, result=BOOLEAN)
+def isnan(x):
+    """True where `x` is nan."""
+    return x != x
+
+
+@elementwise(reference=np.isinf, result=BOOLEAN)
+def isinf(x):
+    """True where `x` is inf or -inf."""
+    return (x == x) and (x - x != x - x)
+
+
+@elementwise(reference=np.isfinite, result=BOOLEAN)
+def isfinite(x):
+    """True where `x` is neither inf, -inf nor nan."""
+    return x - x == x - x
+
+
+@elementwise(reference=np.logical_and, result=BOOLEAN)
+def logical_and(a, b):
+    """True where both are non-zero."""
+    return (a != 0) and (b != 0)
+
+
+@elementwise(reference=np.logical_or, result=BOOLEAN)
+def logical_or(a, b):
+    """True where either is non-zero."""
+    return (a != 0) or (b != 0)
+
+
+@elementwise(reference=np.logical_xor, result=BOOLEAN)
+def logical_xor(a, b):
+    """True where exactly one is non-zero."""
+    return (a != 0) != (b != 0)
+
+
+@elementwise(reference=np.logical_not, result=BOOLEAN)
+def logical_not(x):
+    """True where `x` is zero."""
+    return x == 0
+
+
+@elementwise(reference=np.bitwise_and, refuses=("float32", "float64"))
+def bitwise_and(a, b):
+    """`a & b`: of the bits of integers, or of bools."""
+    return a & b
+
+
+@elementwise(reference=np.bitwise_or, refuses=("float32", "float64"))
+def bitwise_or(a, b):
+    """`a | b`: of the bits of integers, or of bools."""
+    return a | b
+
+
+@elementwise(reference=np.bitwise_xor, refuses=("float32", "float64"))
+def bitwise_xor(a, b):
+    """`a ^ b`: of the bits of integers, or of bools."""
+    return a ^ b
+
+
+@elementwise(reference=np.invert, refuses=("bool", "float32", "float64"))
+def bitwise_not(x):
+    """`~x`: the bits of integers flipped."""
+    return ~x
+
+
+@elementwise(
+    partials=(None, lambda a: where(a, 1.0, 0.0), lambda a: where(a, 0.0, 1.0)),
+    signature=lambda code: (0, code, code, code),
+    dtype_operand=1,
+    domain=(domains.reals, domains.reals, domains.reals),
+)
+def where(a, b, c):
+    """`b` where `a` is True, else `c`, elementwise."""
+    return b if a else c

@@ -1,0 +1,385 @@
+"""Reductions.
+
+Sums of terms are block kernels and join a region. The others need a whole axis at once: they are array kernels over
+`x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...).
+"""
+
+import numpy as np
+
+from tapegrad import domains
+from tapegrad.op import array_op, reduction
+from tapegrad.ops.exponential import exp
+from tapegrad.ops.logic import eq, where
+from tapegrad.tape import VARIANT
+
+# --- terms merged in blocks ------------------------------------------------------------------------------------------
+
+
+@reduction(
+    merge=lambda p, q: p + q, start=0, partials=lambda: 1.0, reference=np.sum, domain=(domains.reals,), variant=(VARIANT, "SumBackward1")
+)
+def sum_(x):
+    """The sum."""
+    return x
+
+
+@reduction(
+    merge=lambda p, q: p + q,
+    start=0,
+    finish=lambda s, n: s / n,
+    partials=lambda n: 1.0 / n,
+    reference=np.mean,
+    domain=(domains.reals,),
+    variant=(VARIANT, "MeanBackward1"),
+)
+def mean(x):
+    """The arithmetic mean."""
+    return x
+
+
+@reduction(
+    merge=lambda p, q: p + q,
+    start=0,
+    finish=lambda s, n: np.sqrt(s),
+    partials=lambda x, y: where(y == 0.0, 0.0, x / y),
+    reference=np.linalg.norm,
+    domain=(domains.reals,),
+    grad_name="LinalgVectorNormBackward0",
+)
+def norm(x):
+    """The Euclidean norm; its derivative at 0 is 0."""
+    return x * x
+
+
+@reduction(merge=lambda p, q: p or q, start=0, reference=np.any)
+def any_(x):
+    """True where some element is."""
+    return x
+
+
+@reduction(merge=lambda p, q: p and q, start=1, reference=np.all)
+def all_(x):
+    """True where every element is."""
+    return x
+
+
+# --- whole axes ------------------------------------------------------------------------------------------------------
+
+
+def _along(x, p):
+    """A Tensor as [outer, n, inner]."""
+    return x.reshape(p[0], p[1], p[2])
+
+
+def _across(y, p):
+    """A reduced Tensor as [outer, 1, inner]."""
+    return y.reshape(p[0], 1, p[2])
+
+
+def _prod_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            zeros = 0
+            product = 1.0
+            for k in range(n):
+                v = x[start + k * inner]
+                if v == 0.0:
+                    zeros += 1
+                else:
+                    product *= v
+            if zeros > 1:
+                continue
+            g = y_bar[o * inner + i] * product
+            for k in range(n):
+                v = x[start + k * inner]
+                if zeros == 0:
+                    x_bar[start + k * inner] += g / v
+                elif v == 0.0:
+                    x_bar[start + k * inner] += g
+
+
+def _prod_rule(x, y, g, p):
+    values = _along(x, p)
+    if not (x == 0.0).any():
+        return (_across(g * y, p) / values).reshape(x.shape)
+    # The product of the others, written out, so that it can be differentiated again where elements are 0.
+    n = p[1]
+    others = where(x.new_eye(n).reshape(1, n, n, 1), 1.0, values.reshape(p[0], 1, n, p[2])).prod(2)
+    return (_across(g, p) * others).reshape(x.shape)
+
+
+@array_op(
+    1, vjps=(_prod_vjp,), partials=(_prod_rule,), reference=np.prod, domain=(domains.reals,), variant=(VARIANT, "ProdBackward1")
+)
+def prod(p, x, y):
+    """The product."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            product = x.dtype.type(1)
+            for k in range(n):
+                product *= x[(o * n + k) * inner + i]
+            y[o * inner + i] = product
+
+
+def _var_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            mean = 0.0
+            for k in range(n):
+                mean += x[start + k * inner]
+            mean /= n
+            g = 2.0 * y_bar[o * inner + i] / max(n - p[3], 0)
+            for k in range(n):
+                x_bar[start + k * inner] += g * (x[start + k * inner] - mean)
+
+
+def _var_rule(x, g, p):
+    values = _along(x, p)
+    deviation = values - values.mean(1, keepdim=True)
+    return (_across(g, p) * (2.0 / max(p[1] - p[3], 1e-300)) * deviation).reshape(x.shape)
+
+
+def var_of(p, x, y):
+    """Squared deviations from the mean, over n - correction, in two passes (Chan, Golub and LeVeque 1983)."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            mean = 0.0
+            for k in range(n):
+                mean += x[start + k * inner]
+            mean /= n
+            squares = 0.0
+            for k in range(n):
+                squares += (x[start + k * inner] - mean) ** 2
+            y[o * inner + i] = squares / max(n - p[3], 0)
+
+
+@array_op(1, vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
+def var(p, x, y):
+    """The variance: squared deviations over n - correction."""
+    var_of(p, x, y)
+
+
+def _std_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            mean = 0.0
+            for k in range(n):
+                mean += x[start + k * inner]
+            mean /= n
+            g = y_bar[o * inner + i] / (max(n - p[3], 0) * y[o * inner + i])
+            for k in range(n):
+                if y[o * inner + i] != 0.0:
+                    x_bar[start + k * inner] += g * (x[start + k * inner] - mean)
+
+
+def _std_rule(x, y, g, p):
+    values = _along(x, p)
+    deviation = values - values.mean(1, keepdim=True)
+    scale = _across(where(y == 0.0, 0.0, g / y), p) / max(p[1] - p[3], 1e-300)
+    return (scale * deviation).reshape(x.shape)
+
+
+@array_op(1, vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
+def std(p, x, y):
+    """The standard deviation: the root of the variance."""
+    var_of(p, x, y)
+    for i in range(len(y)):
+        y[i] = np.sqrt(y[i])
+
+
+def _extremum(name, larger, variant_name, reference, doc):
+    """amax and amin: nan wins; operands that tie share the gradient."""
+
+    def vjp(p, x, y, y_bar, x_bar):
+        n, inner = p[1], p[2]
+        for o in range(p[0]):
+            for i in range(inner):
+                start, best = o * n * inner + i, y[o * inner + i]
+                ties = 0
+                for k in range(n):
+                    v = x[start + k * inner]
+                    ties += v == best or v != v
+                for k in range(n):
+                    v = x[start + k * inner]
+                    if v == best or v != v:
+                        x_bar[start + k * inner] += y_bar[o * inner + i] / ties
+
+    def rule(x, y, g, p):
+        best = eq(_along(x, p), _across(y, p))
+        share = best.to(g.dtype)
+        return (_across(g, p) * share / share.sum(1, keepdim=True)).reshape(x.shape)
+
+    def largest(p, x, y):
+        n, inner = p[1], p[2]
+        for o in range(p[0]):
+            for i in range(inner):
+                best = x[o * n * inner + i]
+                for k in range(1, n):
+                    v = x[(o * n + k) * inner + i]
+                    if v > best or v != v:
+                        best = v
+                y[o * inner + i] = best
+
+    def smallest(p, x, y):
+        n, inner = p[1], p[2]
+        for o in range(p[0]):
+            for i in range(inner):
+                best = x[o * n * inner + i]
+                for k in range(1, n):
+                    v = x[(o * n + k) * inner + i]
+                    if v < best or v != v:
+                        best = v
+                y[o * inner + i] = best
+
+    function = largest if larger else smallest
+    function.__name__, function.__doc__ = name, doc
+    return array_op(
+        1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), variant=(VARIANT, variant_name)
+    )(function)
+
+
+amax = _extremum("amax", True, "MaxBackward1", np.amax, "The largest element; nan where there is one.")
+amin = _extremum("amin", False, "MinBackward1", np.amin, "The smallest element; nan where there is one.")
+
+
+
+@array_op(1, signature=lambda code: (code, 2), reference=np.argmax)
+def argmax(p, x, y):
+    """The index of the first largest element, or of the first nan."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            best, at = x[o * n * inner + i], 0
+            for k in range(1, n):
+                v = x[(o * n + k) * inner + i]
+                if v > best or (v != v and best == best):
+                    best, at = v, k
+            y[o * inner + i] = at
+
+
+@array_op(1, signature=lambda code: (code, 2), reference=np.argmin)
+def argmin(p, x, y):
+    """The index of the first smallest element, or of the first nan."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            best, at = x[o * n * inner + i], 0
+            for k in range(1, n):
+                v = x[(o * n + k) * inner + i]
+                if v < best or (v != v and best == best):
+                    best, at = v, k
+            y[o * inner + i] = at
+
+
+def _logsumexp_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            for k in range(n):
+                at = (o * n + k) * inner + i
+                x_bar[at] += y_bar[o * inner + i] * np.exp(x[at] - y[o * inner + i])
+
+
+def _logsumexp_rule(x, y, g, p):
+    return (_across(g, p) * exp(_along(x, p) - _across(y, p))).reshape(x.shape)
+
+
+@array_op(1, vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
+def logsumexp(p, x, y):
+    """log(sum(exp(x))), without overflow: the largest element is taken out first."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            largest = -np.inf
+            for k in range(n):
+                v = x[(o * n + k) * inner + i]
+                largest = v if v > largest or v != v else largest
+            shift = largest if abs(largest) < np.inf else 0.0
+            total = 0.0
+            for k in range(n):
+                total += np.exp(x[(o * n + k) * inner + i] - shift)
+            y[o * inner + i] = np.log(total) + shift
+
+
+def _softmax_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            dot = 0.0
+            for k in range(n):
+                dot += y_bar[start + k * inner] * y[start + k * inner]
+            for k in range(n):
+                at = start + k * inner
+                x_bar[at] += y[at] * (y_bar[at] - dot)
+
+
+def _softmax_rule(y, g, p):
+    weighted = _along(g * y, p)
+    return (weighted - _along(y, p) * weighted.sum(1, keepdim=True)).reshape(y.shape)
+
+
+@array_op(1, vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
+def softmax(p, x, y):
+    """exp(x) / sum(exp(x)), without overflow."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            largest = -np.inf
+            for k in range(n):
+                v = x[start + k * inner]
+                largest = v if v > largest or v != v else largest
+            total = 0.0
+            for k in range(n):
+                e = np.exp(x[start + k * inner] - largest)
+                y[start + k * inner] = e
+                total += e
+            for k in range(n):
+                y[start + k * inner] /= total
+
+
+def _log_softmax_vjp(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            total = 0.0
+            for k in range(n):
+                total += y_bar[start + k * inner]
+            for k in range(n):
+                at = start + k * inner
+                x_bar[at] += y_bar[at] - np.exp(y[at]) * total
+
+
+def _log_softmax_rule(y, g, p):
+    along = _along(g, p)
+    return (along - exp(_along(y, p)) * along.sum(1, keepdim=True)).reshape(y.shape)
+
+
+@array_op(1, vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
+def log_softmax(p, x, y):
+    """log(softmax(x)), without overflow."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start = o * n * inner + i
+            largest = -np.inf
+            for k in range(n):
+                v = x[start + k * inner]
+                largest = v if v > largest or v != v else largest
+            total = 0.0
+            for k in range(n):
+                total += np.exp(x[start + k * inner] - largest)
+            shift = largest + np.log(total)
+            for k in range(n):
+                y[start + k * inner] = x[start + k * inner] - shift

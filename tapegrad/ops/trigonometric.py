@@ -1,0 +1,58 @@
+"""Circular functions and their inverses."""
+
+import numpy as np
+
+from tapegrad import domains
+from tapegrad.op import FLOATING, elementwise
+from tapegrad.ops.exponential import rsqrt
+
+
+@elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
+def sin(x):
+    """Sine, elementwise; `x` in radians."""
+    return np.sin(x)
+
+
+@elementwise(partials=lambda x: -sin(x), reference=np.cos, domain=(domains.reals,), result=FLOATING)
+def cos(x):
+    """Cosine, elementwise; `x` in radians."""
+    return np.cos(x)
+
+
+@elementwise(partials=lambda y: 1.0 + y * y, reference=np.tan, domain=(domains.branch,), result=FLOATING)
+def tan(x):
+    """Tangent, elementwise; `x` in radians."""
+    return np.tan(x)
+
+
+@elementwise(
+    partials=lambda x: rsqrt((1.0 - x) * (1.0 + x)), reference=np.arcsin, domain=(domains.unit,), result=FLOATING
+)
+def asin(x):
+    """Inverse sine, in radians, elementwise."""
+    return np.arcsin(x)
+
+
+@elementwise(
+    partials=lambda x: -rsqrt((1.0 - x) * (1.0 + x)), reference=np.arccos, domain=(domains.unit,), result=FLOATING
+)
+def acos(x):
+    """Inverse cosine, in radians, elementwise."""
+    return np.arccos(x)
+
+
+@elementwise(partials=lambda x: 1.0 / (1.0 + x * x), reference=np.arctan, domain=(domains.reals,), result=FLOATING)
+def atan(x):
+    """Inverse tangent, in radians, elementwise."""
+    return np.arctan(x)
+
+
+@elementwise(
+    partials=(lambda a, b: b / (a * a + b * b), lambda a, b: -a / (a * a + b * b)),
+    reference=np.arctan2,
+    domain=(domains.nonzero, domains.nonzero),
+    result=FLOATING,
+)
+def atan2(a, b):
+    """The angle of the point (`b`, `a`), in radians, elementwise."""
+    return np.arctan2(a, b)

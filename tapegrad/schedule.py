@@ -1,0 +1,456 @@
+"""The schedule: which rows a sweep needs, and in which regions. Compiled code over the tape's arrays.
+
+Marks, a byte a slot, live from `schedule` to `finish`:
+
+    VALUE    the value is needed             ADJOINT  the adjoint is needed
+    STORE    and must be in memory, since another region reads it
+    PLANNED  a planned row makes it          WANTED   the caller takes the adjoint
+    REACH    a path leads from it to a wanted slot
+
+A region is a run of rows over one iteration space (one shape), swept together block by block; a layout or array row is a region of its
+own. A row joins the latest region of its space unless an operand is only complete after that. So regions are in an order in which they
+can be swept: forward as they are, in reverse backwards.
+"""
+
+from tapegrad.memory import i4, i8, kinds_at, release, rows_at, slots_at, u1
+from tapegrad.op import ELEMENTWISE, REDUCTION
+from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LAST, LEAF, OWNED, REQUIRES_GRAD, STORED
+
+VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH = 1, 2, 4, 8, 16, 32
+MAX_ROWS = 256  # of a region
+
+OK, MORE, NO_MEMORY, SWEPT_TWICE = 0, 1, 2, 3
+_COLUMNS = 8
+
+
+def sync(h):
+    """Enter new rows in the slots they define."""
+    rows = rows_at(h[H.rows], h[H.end])
+    slots = slots_at(h[H.slots], h[H.top])
+    for r in range(h[H.synced], h[H.end]):
+        slot = rows[r]["out"]
+        slots[slot]["kind"] = rows[r]["kind"]
+        slots[slot]["row"] = r
+        slots[slot]["primal"] = 0
+        slots[slot]["adjoint"] = 0
+        slots[slot]["base"] = -1
+        slots[slot]["flags"] = 0
+    h[H.synced] = h[H.end]
+
+
+def operand(row, k):
+    """The slot of operand k, or -1."""
+    if k == 0:
+        return row["a"]
+    if row["flags"] & (IMM_A | IMM_B):
+        # The immediate takes the place of b; where it is operand a of the operation, the slot is its operand b.
+        return -1
+    return row["b"] if k == 1 else row["c"]
+
+
+def position(row, k):
+    """Which operand of the operation the slot at `k` is: they differ where the immediate is operand a."""
+    return 1 if row["flags"] & IMM_A else k
+
+
+def defines(slots, row, r):
+    """1 for a slot's oldest row: of the rows that fill a slot together, only the last is entered in it."""
+    if row["flags"] & (FIRST | LAST):
+        return 1 if row["flags"] & FIRST else 0
+    return 1 if slots[row["out"]]["row"] == r else 0
+
+
+def is_interior(kinds, kind):
+    """Whether a value requires grad and was computed."""
+    return kinds[kind]["flags"] & (REQUIRES_GRAD | LEAF) == REQUIRES_GRAD
+
+
+def saved_by(ops, row, k):
+    """The operands and the result (bits) that the rule for the slot at `k` reads, as bits of the row's own fields."""
+    bits = ops[row["opcode"] * _COLUMNS + 2 + position(row, k)]
+    if row["flags"] & IMM_A:
+        return (bits & 8) | ((bits >> 1) & 1)  # operand b is in field a; the immediate needs no keeping
+    if row["flags"] & IMM_B:
+        return bits & 9
+    return bits
+
+
+def schedule(h):
+    """Plan the sweeps for the targets (values) and seeds (adjoints) in `lists`."""
+    sync(h)
+    h[H.n_planned] = h[H.n_regions] = h[H.n_reached] = 0
+    n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
+    lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
+    marks = u1(h[H.marks], h[H.top])
+    for i in range(n_inputs):
+        marks[lists[n_targets + 2 * n_seeds + i]] |= WANTED
+    newest = -1
+    n_active = 0
+    if n_seeds:
+        newest = _mark_active(h, lists, n_targets, n_seeds)
+        if newest == -2:
+            return SWEPT_TWICE
+        n_active = h[H.n_planned]
+    _mark_values(h, lists, n_targets, newest, n_active)
+    _make_regions(h)
+    return OK
+
+
+def _mark_active(h, lists, n_targets, n_seeds):
+    """Mark what seeds lead to. Returns the newest row among it, or -2 where the graph was let go."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    planned = i4(h[H.planned], h[H.end])
+    waiting, newest, n = 0, -1, 0
+    for i in range(n_seeds):
+        slot = lists[n_targets + 2 * i]
+        if marks[slot] & ADJOINT == 0:
+            marks[slot] |= ADJOINT
+            if is_interior(kinds, slots[slot]["kind"]):
+                waiting += 1
+                newest = max(newest, slots[slot]["row"])
+    r = newest
+    while waiting > 0:
+        row = rows[r]
+        if marks[row["out"]] & ADJOINT and is_interior(kinds, row["kind"]):
+            planned[n] = r
+            n += 1
+            if row["flags"] & CONSUMED:
+                h[H.error_row], h[H.n_planned] = r, n
+                return -2
+            waiting -= defines(slots, row, r)
+            for k in range(3):
+                o = operand(row, k) if k < arity(h, row) else -1
+                if o >= 0 and kinds[slots[o]["kind"]]["flags"] & REQUIRES_GRAD and marks[o] & ADJOINT == 0:
+                    marks[o] |= ADJOINT
+                    if is_interior(kinds, slots[o]["kind"]):
+                        waiting += 1
+        r -= 1
+    h[H.n_planned] = n
+    if h[H.prune]:
+        _prune(h, n)
+    return newest
+
+
+def arity(h, row):
+    """How many fields of a row hold operands."""
+    return i4(h[H.ops], 256 * _COLUMNS)[row["opcode"] * _COLUMNS + 1]
+
+
+def _prune(h, n):
+    """Keep only the active rows that lead to a wanted slot."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    marks = u1(h[H.marks], h[H.top])
+    planned = i4(h[H.planned], h[H.end])
+    for i in range(n - 1, -1, -1):
+        row = rows[planned[i]]
+        for k in range(arity(h, row)):
+            o = operand(row, k)
+            if o >= 0 and marks[o] & ADJOINT and marks[o] & (WANTED | REACH):
+                marks[row["out"]] |= REACH
+    kept = 0
+    for i in range(n):
+        row = rows[planned[i]]
+        for k in range(arity(h, row)):
+            o = operand(row, k)
+            if o >= 0 and marks[o] & (WANTED | REACH) == 0:
+                marks[o] &= ~ADJOINT & 255
+        if marks[row["out"]] & REACH:
+            planned[kept] = planned[i]
+            kept += 1
+        elif marks[row["out"]] & WANTED == 0:
+            marks[row["out"]] &= ~ADJOINT & 255
+    h[H.n_planned] = kept
+
+
+def _need(slots, marks, slot):
+    """Mark a value as needed; 1 where its row must be found."""
+    if marks[slot] & VALUE:
+        return 0
+    marks[slot] |= VALUE
+    return 0 if slots[slot]["flags"] & STORED or slots[slot]["row"] < 0 else 1
+
+
+def is_active(h, kinds, marks, row):
+    """Whether the reverse sweep goes through this row."""
+    if marks[row["out"]] & ADJOINT == 0 or not is_interior(kinds, row["kind"]):
+        return False
+    return h[H.prune] == 0 or marks[row["out"]] & REACH != 0
+
+
+def is_evaluated(slots, marks, row):
+    """Whether the forward sweep runs this row."""
+    return marks[row["out"]] & VALUE != 0 and slots[row["out"]]["flags"] & STORED == 0
+
+
+def _mark_values(h, lists, n_targets, newest, n_active):
+    """Mark the values needed for the targets and for the rules of active rows; plan all needed rows, newest first."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    live = u1(h[H.live], h[H.top])
+    ops = i4(h[H.ops], 256 * _COLUMNS)
+    planned = i4(h[H.planned], h[H.end])
+    waiting, n = 0, 0
+    for i in range(n_targets):
+        waiting += _need(slots, marks, lists[i])
+        marks[lists[i]] |= STORE
+        newest = max(newest, slots[lists[i]]["row"])
+    r = newest
+    while waiting > 0 or n_active > 0:
+        row = rows[r]
+        out = row["out"]
+        active = is_active(h, kinds, marks, row)
+        if active:
+            n_active -= 1
+            if live[out]:
+                waiting += _need(slots, marks, out)
+            for k in range(arity(h, row)):
+                o = operand(row, k)
+                if o >= 0 and marks[o] & ADJOINT:
+                    bits = saved_by(ops, row, k)
+                    if bits & 1:
+                        waiting += _need(slots, marks, row["a"])
+                    if bits & 2:
+                        waiting += _need(slots, marks, row["b"])
+                    if bits & 4:
+                        waiting += _need(slots, marks, row["c"])
+                    if bits & 8:
+                        waiting += _need(slots, marks, out)
+        evaluated = is_evaluated(slots, marks, row)
+        if evaluated:
+            waiting -= defines(slots, row, r)
+            for k in range(arity(h, row)):
+                o = operand(row, k)
+                if o >= 0:
+                    waiting += _need(slots, marks, o)
+        if active or evaluated:
+            planned[n] = r
+            n += 1
+        r -= 1
+    h[H.n_planned] = n
+
+
+def _make_regions(h):
+    """Share the planned rows out to regions; `order` lists them region by region, oldest first."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    ops = i4(h[H.ops], 256 * _COLUMNS)
+    n = h[H.n_planned]
+    planned, region_of_row, order = i4(h[H.planned], n), i4(h[H.region_of_row], n), i4(h[H.order], n)
+    begin, spaces = i4(h[H.begin], n + 1), i4(h[H.spaces], n)
+    region, latest = i4(h[H.region], h[H.top]), i4(h[H.latest], h[H.n_latest])
+    n_regions = 0
+    begin[0] = 0
+    for i in range(n - 1, -1, -1):
+        row = rows[planned[i]]
+        family = ops[row["opcode"] * _COLUMNS]
+        blockwise = family == ELEMENTWISE or family == REDUCTION
+        space = -1
+        if blockwise:
+            iterated = row["kind"] if family == ELEMENTWISE else slots[row["a"]]["kind"]
+            space = kinds[iterated]["space"]
+        evaluated, active = is_evaluated(slots, marks, row), is_active(h, kinds, marks, row)
+        earliest = 0
+        for k in range(arity(h, row)):
+            o = operand(row, k)
+            if o >= 0 and marks[o] & PLANNED:
+                there = region[o]
+                maker = ops[rows[slots[o]["row"]]["opcode"] * _COLUMNS]
+                joins = blockwise and maker == ELEMENTWISE and spaces[there] == space
+                earliest = max(earliest, there if joins else there + 1)
+        chosen = latest[space] if blockwise else -1
+        if chosen < earliest or begin[chosen + 1] >= MAX_ROWS:
+            chosen = n_regions
+            n_regions += 1
+            spaces[chosen] = space
+            begin[chosen + 1] = 0
+            if blockwise:
+                latest[space] = chosen
+        begin[chosen + 1] += 1
+        region_of_row[i] = chosen
+        for k in range(arity(h, row)):
+            o = operand(row, k)
+            if o < 0:
+                continue
+            if marks[o] & PLANNED and region[o] != chosen:
+                reads = evaluated
+                if active and not reads:
+                    for j in range(arity(h, row)):
+                        at = operand(row, j)
+                        if at >= 0 and marks[at] & ADJOINT and saved_by(ops, row, j) & (1 << k):
+                            reads = True
+                if reads:
+                    marks[o] |= STORE
+        region[row["out"]] = chosen
+        marks[row["out"]] |= PLANNED
+        if family != ELEMENTWISE:
+            marks[row["out"]] |= STORE
+    for g in range(n_regions):
+        if spaces[g] >= 0:
+            latest[spaces[g]] = -1
+        begin[g + 1] += begin[g]
+    # A counting sort: `begin` moves to each region's end while it is filled, and is put back.
+    for i in range(n - 1, -1, -1):
+        g = region_of_row[i]
+        order[begin[g]] = planned[i]
+        begin[g] += 1
+    for g in range(n_regions, 0, -1):
+        begin[g] = begin[g - 1]
+    begin[0] = 0
+    h[H.n_regions] = n_regions
+
+
+def finish(h, succeeded):
+    """Clear the marks; list the wanted adjoints in `reached`, or drop them where the sweep did not succeed."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    ops = i4(h[H.ops], 256 * _COLUMNS)
+    n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
+    lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
+    planned = i4(h[H.planned], h[H.n_planned])
+    for i in range(h[H.n_planned]):
+        r = planned[i]
+        row = rows[r]
+        if succeeded and h[H.retain_graph] == 0 and ops[row["opcode"] * _COLUMNS + 5] and is_active(h, kinds, marks, row):
+            rows[r]["flags"] = row["flags"] | CONSUMED
+    for i in range(h[H.n_planned]):
+        row = rows[planned[i]]
+        _settle(h, kinds, slots, marks, row["out"], succeeded)
+        for k in range(arity(h, row)):
+            if operand(row, k) >= 0:
+                _settle(h, kinds, slots, marks, operand(row, k), succeeded)
+    for i in range(n_targets + 2 * n_seeds + n_inputs):
+        if lists[i] >= 0:
+            _settle(h, kinds, slots, marks, lists[i], succeeded)
+
+
+def _settle(h, kinds, slots, marks, slot, succeeded):
+    """One slot's part of `finish`; does nothing the second time."""
+    mark = marks[slot]
+    if mark == 0:
+        return
+    marks[slot] = 0
+    if slots[slot]["adjoint"] != 0:
+        if succeeded and (mark & WANTED or kinds[slots[slot]["kind"]]["flags"] & LEAF):
+            i4(h[H.reached], h[H.top])[h[H.n_reached]] = slot
+            h[H.n_reached] += 1
+        else:
+            release(h[H.release], slots[slot]["adjoint"])
+            slots[slot]["adjoint"] = 0
+    if slots[slot]["primal"] != 0 and slots[slot]["flags"] & STORED == 0:  # a value that was not finished
+        release(h[H.release], slots[slot]["primal"])
+        slots[slot]["primal"] = 0
+
+
+def reclaim(header):
+    """Drop the rows that nothing needs, and list the slots that this frees in `freed`. Returns how many rows are left."""
+    h = i8(header, len(H))
+    sync(h)
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    live, ops = u1(h[H.live], h[H.top]), i4(h[H.ops], 256 * _COLUMNS)
+    # Here REACH marks slots that must go on existing, VALUE those whose elements too.
+    for slot in range(h[H.top]):
+        if slots[slot]["flags"] & FREE == 0 and live[slot]:
+            marks[slot] = VALUE | REACH
+    for r in range(h[H.end] - 1, -1, -1):
+        row = rows[r]
+        out = row["out"]
+        needed = marks[out] & VALUE != 0 and slots[out]["flags"] & STORED == 0
+        differentiated = marks[out] != 0 and is_interior(kinds, row["kind"]) and row["flags"] & CONSUMED == 0
+        for k in range(arity(h, row)):
+            o = operand(row, k)
+            if o < 0:
+                continue
+            if needed:
+                marks[o] |= VALUE | REACH
+            elif differentiated:
+                marks[o] |= REACH
+                if kinds[slots[o]["kind"]]["flags"] & REQUIRES_GRAD:
+                    bits = saved_by(ops, row, k)
+                    if bits & 1:
+                        marks[row["a"]] |= VALUE | REACH
+                    if bits & 2:
+                        marks[row["b"]] |= VALUE | REACH
+                    if bits & 4:
+                        marks[row["c"]] |= VALUE | REACH
+                    if bits & 8:
+                        marks[out] |= VALUE | REACH
+        # A saved result that is not in memory has to be computed again.
+        if not needed and marks[out] & VALUE and slots[out]["flags"] & STORED == 0:
+            for k in range(arity(h, row)):
+                if operand(row, k) >= 0:
+                    marks[operand(row, k)] |= VALUE | REACH
+    kept = 0
+    for r in range(h[H.end]):
+        row = rows[r]
+        out = row["out"]
+        needed = marks[out] & VALUE != 0 and slots[out]["flags"] & STORED == 0
+        if needed or marks[out] != 0 and is_interior(kinds, row["kind"]):
+            if kept != r:
+                rows[kept]["opcode"] = row["opcode"]
+                rows[kept]["flags"] = row["flags"]
+                rows[kept]["out"] = out
+                rows[kept]["a"] = row["a"]
+                rows[kept]["b"] = row["b"]
+                rows[kept]["c"] = row["c"]
+                rows[kept]["kind"] = row["kind"]
+            if not needed and rows[kept]["flags"] & CONSUMED:
+                rows[kept]["a"] = -1  # its node still has a name, and nothing behind it
+                if rows[kept]["flags"] & (IMM_A | IMM_B) == 0 and arity(h, row) > 1:
+                    rows[kept]["b"] = -1
+                    if arity(h, row) > 2:
+                        rows[kept]["c"] = -1
+            slots[out]["row"] = kept
+            kept += 1
+        elif marks[out] != 0:
+            slots[out]["row"] = -1
+    h[H.end] = h[H.synced] = kept
+    _free_slots(h)
+    return kept
+
+
+def _free_slots(h):
+    """Free the memory of values, and the slots, that `reclaim` did not mark; clear its marks."""
+    slots, marks = slots_at(h[H.slots], h[H.top]), u1(h[H.marks], h[H.top])
+    live, freed = u1(h[H.live], h[H.top]), i4(h[H.freed], h[H.top])
+    for slot in range(h[H.top]):
+        base = slots[slot]["base"]
+        if slots[slot]["flags"] & FREE == 0 and base >= 0 and marks[slot] & VALUE and slots[slot]["flags"] & STORED:
+            marks[base] |= VALUE | REACH
+    n = 0
+    for slot in range(h[H.top]):
+        flags, base = slots[slot]["flags"], slots[slot]["base"]
+        if flags & FREE:
+            continue
+        if marks[slot] & VALUE == 0 and flags & OWNED:
+            release(h[H.release], slots[slot]["primal"])
+            slots[slot]["primal"] = 0
+            slots[slot]["flags"] = flags & ~(OWNED | STORED)
+        elif marks[slot] & VALUE == 0 and base >= 0:
+            slots[slot]["flags"] = flags & ~STORED  # its base may be gone
+        if marks[slot] == 0:
+            slots[slot]["flags"] = FREE
+            slots[slot]["base"] = -1
+            live[slot] = 1
+            freed[n] = slot
+            n += 1
+        marks[slot] = 0
+    h[H.n_freed] = n
+
+
+def readers(header, slot):
+    """How many rows read a slot: those still to be evaluated, or whose rule has kept it."""
+    h = i8(header, len(H))
+    sync(h)
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    n = 0
+    for r in range(h[H.end]):
+        row = rows[r]
+        for k in range(arity(h, row)):
+            if operand(row, k) == slot:
+                n += 1
+    for other in range(h[H.top]):
+        if slots[other]["flags"] & FREE == 0 and slots[other]["base"] == slot:
+            n += 1
+    return n

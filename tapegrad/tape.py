@@ -1,0 +1,400 @@
+"""The Wengert tape: rows, slots and kinds, held in flat NumPy arrays.
+
+A row (24 bytes) is one recorded operation. Fields `b` and `c` together are either two more operands or one immediate:
+
+      0        2       4       8        12       16      20      24
+      +--------+-------+-------+--------+--------+-------+-------+
+      | opcode | flags |  out  |   b    |   c    |   a   | kind  |
+      +--------+-------+-------+--------+--------+-------+-------+
+                               | imm: float64    |
+                               +-----------------+
+
+`out`, `a`, `b`, `c` are slots (-1: none). A slot (32 bytes) is one value: where its elements are, and its adjoint.
+
+      0       4       8                16                24      28      32
+      +-------+-------+-----------------+-----------------+-------+-------+
+      | kind  |  row  | primal: address | adjoint: address| base  | flags |
+      +-------+-------+-----------------+-----------------+-------+-------+
+
+A kind is what is known of a value before it is computed: dtype, shape, strides, and whether it requires grad.
+Kinds are interned for the whole process, so that checking and deriving them is one look-up in a dictionary.
+
+Invariants
+- Rows are in topological order: an operand's row comes before every row that reads it.
+- A slot is written once. It has at most one handle (a `Tensor`), whose finaliser clears the slot's byte in `live`.
+- A slot that is STORED has its elements at `primal`; the storage is its own (OWNED), its base's (a view), or a NumPy
+  array in `arrays` (a leaf that borrows). A slot that is not stored can be computed again from its row.
+- Rows move when dead ones are reclaimed; slots never move, and are used again when nothing refers to them.
+
+The schedule and the sweeps (`schedule.py`, `sweeps.py`) read these arrays at the addresses in `header`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+from _thread import get_ident
+from collections import namedtuple
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tapegrad.dtypes import DType
+
+ROW = np.dtype([("opcode", "i2"), ("flags", "i2"), ("out", "i4"), ("b", "i4"), ("c", "i4"), ("a", "i4"), ("kind", "i4")])
+SLOT = np.dtype(
+    [("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")]
+)
+KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
+
+# Flags of a row.
+IMM_A, IMM_B = 1, 2  # the operand is the immediate
+FIRST, LAST = 4, 8  # of the rows that together fill one slot (a concatenation has a row a piece)
+CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
+PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
+VARIANT = 64  # the node has the op's second name
+
+# Flags of a slot.
+STORED, OWNED, FREE = 1, 2, 4
+
+# Flags of a kind.
+REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
+
+# The header: what compiled code needs to know of a tape, one int64 each. The first two lines are addresses of arrays.
+HEADER = (
+    "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces", "region",
+    "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists", "tables", "scratch",
+    "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs", "scratch_bytes",
+    "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
+    "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool",
+    "n_kinds",
+)  # fmt: skip
+H = namedtuple("H", HEADER)(*range(len(HEADER)))  # type: ignore[misc] # the index of each
+
+_lock = threading.Lock()
+
+
+class Pool:
+    """A growing array of int64 that is only ever appended to; superseded arrays stay alive, since sweeps may read them."""
+
+    def __init__(self, dtype: Any, capacity: int) -> None:
+        self.array = np.zeros(capacity, dtype)
+        self.used = 0
+        self._superseded: list[np.ndarray] = []
+        self.address = address_of(self.array)
+
+    def append(self, values: Any) -> int:
+        """Append `values`, and return the index of the first."""
+        start, stop = self.used, self.used + len(values)
+        if stop > len(self.array):
+            larger = np.zeros(max(2 * len(self.array), stop), self.array.dtype)
+            larger[:start] = self.array[:start]
+            self._superseded.append(self.array)
+            self.array, self.address = larger, address_of(larger)
+        self.array[start:stop] = values
+        self.used = stop
+        return start
+
+
+def address_of(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class Kind:
+    """What is known of a value before it is computed. Interned: two kinds are equal only if they are the same object."""
+
+    __slots__ = (
+        "contiguous", "dtype", "exported", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel", "passive", "requires_grad",
+        "shape", "space", "strides",
+    )  # fmt: skip
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in bytes
+    index: int
+    passive: Kind  # the same, not requiring grad
+
+    def __repr__(self) -> str:
+        return f"Kind({self.dtype.name}, {self.shape}, requires_grad={self.requires_grad})"
+
+
+def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides, in bytes, of a C-contiguous array."""
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(length, 1)
+    return tuple(reversed(strides))
+
+
+LARGE = 1 << 16  # bytes from which a dead value's storage counts towards the next reclaiming
+
+_kinds: dict[tuple[Any, ...], Kind] = {}
+_spaces: dict[tuple[int, ...], int] = {}
+_numbers: dict[tuple[int, ...], int] = {}
+kinds = Pool(KIND, 4096)
+kind_objects: list[Kind] = []
+pool = Pool(np.int64, 1 << 14)
+
+
+def kind_of(
+    dtype: DType,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...] | None = None,
+    requires_grad: bool = False,
+    leaf: bool = False,
+    exported: bool = False,
+) -> Kind:
+    """The interned kind. Strides are in bytes; None means C-contiguous."""
+    natural = contiguous_strides(shape, dtype.itemsize)
+    contiguous = strides is None or 0 in shape or all(
+        n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True)
+    )
+    key = (dtype.code, shape, natural if contiguous else strides, requires_grad, leaf, exported)
+    kind = _kinds.get(key)
+    if kind is None:
+        with _lock:
+            kind = _kinds.get(key) or _intern(key, dtype, contiguous)
+    return kind
+
+
+def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
+    _, shape, strides, requires_grad, leaf, exported = key
+    kind = Kind()
+    kind.dtype, kind.shape, kind.strides, kind.ndim, kind.itemsize = dtype, shape, strides, len(shape), dtype.itemsize
+    kind.numel = 1
+    for length in shape:
+        kind.numel *= length
+    kind.requires_grad, kind.is_leaf, kind.contiguous, kind.exported = requires_grad, leaf, contiguous, exported
+    kind.is_large = kind.numel * dtype.itemsize >= LARGE
+    kind.space = _spaces.setdefault(shape, len(_spaces))
+    flags = requires_grad * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
+    dims = pool.append(shape + strides) if shape else 0
+    kind.index = kinds.append([(dtype.code, flags, kind.space, len(shape), kind.numel, dims)])
+    kind_objects.append(kind)
+    if requires_grad:
+        passive_key = (dtype.code, shape, strides, False, False, exported)
+        kind.passive = _kinds.get(passive_key) or _intern(passive_key, dtype, contiguous)
+    else:
+        kind.passive = kind
+    _kinds[key] = kind
+    return kind
+
+
+def numbers(values: tuple[int, ...]) -> int:
+    """The index in the pool of a row's parameters, interned."""
+    index = _numbers.get(values)
+    if index is None:
+        with _lock:
+            index = _numbers.get(values)
+            if index is None:
+                index = _numbers[values] = pool.append((len(values), *values)) + 1
+    return index
+
+
+def numbers_at(index: int) -> tuple[int, ...]:
+    """The parameters at an index of the pool: their count stands before them."""
+    return tuple(pool.array[index : index + pool.array[index - 1]].tolist())
+
+
+def n_spaces() -> int:
+    """How many shapes are known; a space is a shape's number."""
+    return len(_spaces)
+
+
+# Filled by `op.py`: the name and the number of operands of each opcode, for the listing.
+opcode_names: list[tuple[str, int]] = []
+
+_pack_slot = struct.Struct("iiqqii").pack_into
+_FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
+TABLES = 1 << 17  # int64 that describe the region being swept
+_SCRATCH_BYTES = 1 << 19  # the registers of a block: half of a common L2 cache
+
+
+class Tape:
+    """One thread's recording: its rows, its slots, and the memory they refer to.
+
+    `print(tape)` lists the rows; `tape.nbytes` is the size of its arrays, the values not included.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(3, requires_grad=True)
+    >>> y = (x * 2).sum()
+    >>> tg.current_tape().nbytes > 0
+    True
+    """
+
+    __slots__ = (
+        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "dead_bytes", "end", "free", "grad_enabled", "header",
+        "header_address", "imported", "latest", "leaves", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
+        "slots", "survivors", "sweep_seconds", "tables", "thread", "top",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+        self.grad_enabled = True
+        self.end = 0  # of the rows, in bytes
+        self.free: list[int] = []  # slots that nothing refers to; their `live` byte is already set
+        self.top = 0  # slots from here on were never used
+        self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
+        self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
+        self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.imported: Any = None  # handles of other tapes' tensors: made by tensor.py
+        self.dead_bytes = 0  # of large values whose handle died since the last reclaiming
+        self.survivors = 0  # rows that the last reclaiming kept
+        self.sweep_seconds = 0.0
+        self.capacity = self.slot_capacity = 0
+        self.header = np.zeros(len(HEADER), np.int64)
+        self.header_address = address_of(self.header)
+        self.scratch = np.empty(_SCRATCH_BYTES + 64, np.uint8)
+        self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64
+        self.header[H.scratch_bytes] = _SCRATCH_BYTES
+        self.tables = np.empty(TABLES, np.int64)
+        self.header[H.tables] = address_of(self.tables)
+        self.latest = np.full(256, -1, np.int32)
+        self.rows = bytearray()
+        self.live = bytearray()
+        self.grow_rows(_FIRST_ROWS)
+        self.grow_slots(_FIRST_SLOTS)
+
+    def grow_rows(self, capacity: int) -> None:
+        """Make room for `capacity` rows."""
+        rows = bytearray(capacity * ROW.itemsize)
+        rows[: self.end] = memoryview(self.rows)[: self.end]
+        self.rows, self.capacity = rows, capacity
+        self._row_views = {name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")}
+        self._row_views["rows"] = np.frombuffer(rows, ROW)
+        self._publish(self._row_views)
+
+    def grow_slots(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        slots, live, top = np.zeros(capacity, SLOT), bytearray(b"\1") * capacity, self.top
+        if top:
+            slots[:top] = self.slots[:top]
+            live[:top] = memoryview(self.live)[:top]
+        self.slots, self.live, self.slot_capacity = slots, live, capacity
+        self.slot_buffer = memoryview(slots.view(np.uint8))
+        self._slot_views = {
+            name: np.zeros(capacity, np.int32)
+            for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
+        }
+        self._slot_views["marks"] = np.zeros(capacity, np.uint8)
+        self._slot_views["slots"] = slots
+        self._slot_views["live"] = np.frombuffer(live, np.uint8)
+        self._publish(self._slot_views)
+        self.header[H.stamps] = 0
+
+    def _publish(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            self.header[getattr(H, name)] = address_of(array)
+
+    @property
+    def freed(self) -> np.ndarray:
+        """The slots that the last reclaiming freed."""
+        return self._slot_views["freed"]
+
+    @property
+    def reached(self) -> list[int]:
+        """The slots whose adjoints the last reverse sweep left."""
+        n = int(self.header[H.n_reached])
+        return self._slot_views["reached"][:n].tolist()  # type: ignore[no-any-return]
+
+    def refill(self) -> bool:
+        """Put slots that were never used on the free list; False where there are none left."""
+        start, stop = self.top, min(self.top + _BATCH, self.slot_capacity)
+        if start == stop:
+            return False
+        self.slots["flags"][start:stop] = FREE
+        self.top = stop
+        self.free.extend(range(stop - 1, start - 1, -1))
+        return True
+
+    def write_slot(self, slot: int, kind: Kind, address: int, flags: int) -> None:
+        """Make `slot` a stored value without a row."""
+        _pack_slot(self.slot_buffer, slot * SLOT.itemsize, kind.index, -1, address, 0, -1, flags)
+
+    def synced_row(self, slot: int) -> int:
+        """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
+        rows, start = self.row_array(), int(self.header[H.synced])
+        if start < len(rows):
+            new = np.zeros(len(rows) - start, SLOT)
+            new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1
+            self.slots[rows["out"][start:]] = new
+            self.header[H.synced] = len(rows)
+        return int(self.slots["row"][slot])
+
+    def row_array(self) -> np.ndarray:
+        """The recorded rows, a view of the tape's memory."""
+        return self._row_views["rows"][: self.end // ROW.itemsize]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
+        a_row = ROW.itemsize + 5 * 4
+        a_slot = SLOT.itemsize + 8 * 4 + 2
+        return self.end // ROW.itemsize * a_row + self.top * a_slot
+
+    def __len__(self) -> int:
+        return self.end // ROW.itemsize
+
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self)} rows, {self.nbytes} bytes>"
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        rows = self.row_array()
+        yield f"tape: {len(rows)} rows, {self.nbytes} bytes"
+        shown: list[int] = list(range(len(rows)))
+        if len(shown) > 60:
+            shown = [*shown[:30], -1, *shown[-30:]]
+        for row in shown:
+            yield self._line(rows[row]) if row >= 0 else f"  ... {len(rows) - 60} rows"
+
+    def _line(self, row: np.void) -> str:
+        kind = kind_objects[row["kind"]]
+        (name, arity), flags = opcode_names[row["opcode"]], int(row["flags"])
+        immediate = f"{struct.unpack_from('d', row.tobytes(), 8)[0]:g}"
+        if flags & IMM_A:
+            operands = [immediate, f"%{row['a']}"]
+        elif flags & IMM_B:
+            operands = [f"%{row['a']}", immediate]
+        else:
+            operands = [f"%{row[field]}" for field in ("a", "b", "c")[:arity] if row[field] >= 0]
+        shape = "x".join(map(str, kind.shape)) or "scalar"
+        notes = ("  requires grad" if kind.requires_grad else "") + ("  swept in reverse" if flags & CONSUMED else "")
+        return f"  %{row['out']:<5} {kind.dtype.name + '[' + shape + ']':<18} = {name}({', '.join(operands)}){notes}"
+
+
+class _Threads(threading.local):
+    """The tape of each thread."""
+
+    def __init__(self) -> None:
+        self.tape = Tape()
+
+
+_threads = _Threads()
+
+
+def current_tape() -> Tape:
+    """The tape of the calling thread.
+
+    >>> import tapegrad as tg
+    >>> tg.current_tape()  # doctest: +ELLIPSIS
+    <Tape of ... rows, ... bytes>
+    """
+    return _threads.tape
+
+
+@contextlib.contextmanager
+def grad_mode(tape: Tape, enabled: bool) -> Iterator[None]:
+    """Record with or without gradients inside the block."""
+    previous, tape.grad_enabled = tape.grad_enabled, enabled
+    try:
+        yield
+    finally:
+        tape.grad_enabled = previous

@@ -1,0 +1,645 @@
+"""Tensor: the handle of a slot, and how an operation on handles becomes a row.
+
+A Tensor holds three things: its tape, its slot, its kind. Recording `a * b` is a look-up of the result's kind (which checks shapes
+and dtypes, once for each pair of kinds), a slot from the free list, a row packed into the tape, and a new handle. What the look-up
+doesn't know goes the slow way round, `record_elementwise`, which promotes, broadcasts, raises errors, and fills the look-up.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+import weakref
+from _thread import get_ident
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tapegrad import dtypes, engine, tape as tapes
+from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
+from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
+from tapegrad.ops.arithmetic import CASTS
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, Kind, Tape, current_tape, kind_of, kind_objects, numbers
+
+_new = object.__new__
+_pack = struct.Struct("=hhiiiii").pack_into
+_pack_immediate = struct.Struct("=hhidii").pack_into
+_pack_offset = struct.Struct("=hhiqii").pack_into
+_A_ROW = ROW.itemsize
+_MISSED = (KeyError, IndexError, struct.error, OverflowError)
+
+
+class Size(tuple[int, ...]):
+    """A shape.
+
+    >>> import tapegrad as tg
+    >>> tg.ones(2, 3).shape
+    tapegrad.Size([2, 3])
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"tapegrad.Size({list(self)})"
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return math.prod(self)
+
+
+class Tensor:
+    """A value on the tape: like `torch.Tensor`, computed when someone looks.
+
+    Made by `tapegrad.tensor` and its like, and by operations on tensors.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+
+    # `_grad`, `_base`, `_recipe` and `_views` are set only where they are needed: handles are made by the million.
+    __slots__ = ("__weakref__", "_base", "_grad", "_kind", "_recipe", "_slot", "_tape", "_views")
+    __array_priority__ = 1000
+
+    _tape: Tape
+    _slot: int
+    _kind: Kind
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __del__(self) -> None:
+        tape, kind = self._tape, self._kind
+        tape.live[self._slot] = 0
+        if kind.is_large:
+            tape.dead_bytes += kind.numel * kind.itemsize
+
+    # --- what is known without computing -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """The lengths of the dimensions."""
+        return Size(self._kind.shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the elements."""
+        return self._kind.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self._kind.ndim
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this tensor. Can be set on leaves."""
+        return self._kind.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True where no recorded operation made it: gradients accumulate in leaves that require them."""
+        return self._kind.is_leaf or not self._kind.requires_grad
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients, or cease to; returns the tensor itself.
+
+        Raises
+        ------
+        RuntimeError
+            Where the dtype is not floating point, or the tensor is not a leaf and `requires_grad` is False.
+        """
+        kind = self._kind
+        if bool(requires_grad) == kind.requires_grad:
+            return self
+        if not requires_grad and not kind.is_leaf:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph "
+                "that doesn't require differentiation use var_no_grad = var.detach()."
+            )
+        if not kind.dtype.is_floating_point:
+            raise RuntimeError(
+                f"only Tensors of floating point dtype can require gradients, but this one is {kind.dtype}; "
+                "convert it with .to(tapegrad.float64) first"
+            )
+        if requires_grad:
+            engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
+        self._set_kind(requires_grad=bool(requires_grad), leaf=bool(requires_grad))
+        return self
+
+    def _set_kind(self, **changes: bool) -> None:
+        """The same value under another kind of the same layout."""
+        old = self._kind
+        facts = {"requires_grad": old.requires_grad, "leaf": old.is_leaf, "exported": old.exported, **changes}
+        kind = kind_of(old.dtype, old.shape, old.strides, **facts)
+        tape, slot = self._tape, self._slot
+        tape.synced_row(slot)
+        self._kind = kind
+        tape.slots["kind"][slot] = kind.index
+        if kind.is_leaf:
+            tape.leaves[slot] = weakref.ref(self)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient, or None. Can be set, and set to None."""
+        try:
+            return self._grad  # type: ignore[no-any-return]
+        except AttributeError:
+            return None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+            if value.shape != self.shape:
+                raise RuntimeError(
+                    f"assigned grad has data of a different size: grad has shape {list(value.shape)}, the tensor {list(self.shape)}"
+                )
+            if value.dtype is not self.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: {value.dtype}, the tensor has {self.dtype}")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+        self._grad = value
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _array(self) -> np.ndarray:
+        """The elements as a NumPy view of the tape's memory: for the moment, since the tape may take the memory back."""
+        return array_at(engine.evaluate(self._tape, self._slot), self._kind, None)
+
+    def item(self) -> Any:
+        """The only element, as a Python number.
+
+        Raises
+        ------
+        RuntimeError
+            Where there is not exactly one element.
+        """
+        kind = self._kind
+        if kind.numel != 1:
+            raise RuntimeError(
+                f"a Tensor with {kind.numel} elements cannot be converted to Scalar; its shape is {list(kind.shape)}"
+            )
+        return self._array().item()
+
+    def __repr__(self) -> str:
+        from tapegrad.printing import format_tensor
+
+        return format_tensor(self)
+
+
+class _Memory:
+    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": kind.shape,
+            "strides": kind.strides,
+            "typestr": kind.dtype.numpy.str,
+        }
+
+
+def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
+    """A NumPy array over the memory of a value."""
+    return np.asarray(_Memory(address, kind, owner))
+
+
+# --- making handles ---------------------------------------------------------------------------------------------------
+
+
+def handle(tape: Tape, slot: int, kind: Kind) -> Tensor:
+    """A new handle; the slot's byte in `live` is set already."""
+    t = _new(Tensor)
+    t._tape, t._slot, t._kind = tape, slot, kind
+    return t
+
+
+def new_slot(tape: Tape) -> int:
+    """A free slot."""
+    if not tape.free:
+        engine.make_room(tape)
+    return tape.free.pop()
+
+
+def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
+    """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
+    tape = current_tape()
+    if tape.dead_bytes > tapes.LARGE:
+        engine.reclaim_if_due(tape)
+    slot = new_slot(tape)
+    dtype = dtypes.as_dtype(array.dtype)
+    kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
+    tape.write_slot(slot, kind, tapes.address_of(array), tapes.STORED)
+    tape.arrays[slot] = array
+    t = handle(tape, slot, kind)
+    if requires_grad:
+        tape.leaves[slot] = weakref.ref(t)
+    return t
+
+
+def adopt(tape: Tape, slot: int) -> Tensor:
+    """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
+    of = kind_objects[tape.slots["kind"][slot]]
+    kind = kind_of(of.dtype, of.shape)
+    made = new_slot(tape)
+    tape.write_slot(made, kind, int(tape.slots["adjoint"][slot]), tapes.STORED | tapes.OWNED)
+    tape.slots["adjoint"][slot] = 0
+    return handle(tape, made, kind)
+
+
+def constant(value: Any, dtype: DType) -> Tensor:
+    """A 0-d tensor of a Python number."""
+    return from_array(np.array(value, dtype.numpy))
+
+
+# --- recording -----------------------------------------------------------------------------------------------------------
+
+
+def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, out: int = -1) -> int:
+    """Append a row; returns the slot of its result. `b` and `c` are slots, or `c` the index of the row's parameters."""
+    if tape.end + _A_ROW > len(tape.rows) or not tape.free:
+        engine.make_room(tape)
+    slot = tape.free.pop() if out < 0 else out
+    _pack(tape.rows, tape.end, op.opcode, flags, slot, b, c, a, kind.index)
+    tape.end += _A_ROW
+    return slot
+
+
+def record(op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0) -> Tensor:
+    """Append a row with these operands and parameters; its result."""
+    first, *rest = operands
+    slots = [t._slot for t in rest] + [-1] * (2 - len(rest))
+    if params is not None:
+        slots[1], flags = numbers(params), flags | PARAMS
+    result = handle(first._tape, append(first._tape, op, kind, first._slot, *slots, flags), kind)
+    return settled(result, *operands)
+
+
+def settled(result: Tensor, *operands: Tensor) -> Tensor:
+    """The result, computed now if NumPy could change an operand before someone looks."""
+    for t in operands:
+        if t._kind.exported:
+            engine.evaluate(result._tape, result._slot)
+            break
+    return result
+
+
+def record_array(op: Op, shape: tuple[int, ...], dtype: DType, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0) -> Tensor:
+    """Record an array operation: its kernels, its kind, its row."""
+    operands = tuple(local(t) for t in operands)
+    requires_grad = dtype.is_floating_point and operands[0]._tape.grad_enabled and any(
+        t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False)
+    )
+    code = operands[op.dtype_operand]._kind.dtype.code
+    engine.need(op, code, False)
+    if requires_grad:
+        engine.need(op, code, True)
+        need_sum(dtype)
+    return record(op, kind_of(dtype, shape, requires_grad=requires_grad), *operands, params=params, flags=flags)
+
+
+def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
+    """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
+    tape = a._tape
+    if params >= 0:
+        return handle(tape, append(tape, op, kind, a._slot, 0, params, PARAMS), kind)
+    slot = append(tape, op, kind, a._slot)
+    _pack_offset(tape.rows, tape.end - _A_ROW, op.opcode, 0, slot, offset, a._slot, kind.index)
+    return handle(tape, slot, kind)
+
+
+def local(t: Tensor) -> Tensor:
+    """The tensor itself, or its like on this thread's tape: a leaf that borrows its elements and gives its gradient back."""
+    tape = current_tape()
+    if t._tape is tape:
+        return t
+    return engine_import(tape, t)
+
+
+def engine_import(tape: Tape, t: Tensor) -> Tensor:
+    """A leaf on `tape` for an evaluated tensor of another thread's tape."""
+    if tape.imported is None:
+        tape.imported = weakref.WeakKeyDictionary()
+    known = tape.imported.get(t)
+    if known is not None and known[0] == t._slot:
+        return known[1]  # type: ignore[no-any-return]
+    kind = t._kind
+    if kind.requires_grad and not kind.is_leaf:
+        raise RuntimeError(
+            "a tensor that was computed on another thread's tape and requires grad cannot be used on this thread's: "
+            "use .detach(), or record its whole graph on one thread"
+        )
+    if not t._tape.slots["flags"][t._slot] & tapes.STORED:
+        raise RuntimeError(
+            "a tensor of another thread's tape can be used only once it is evaluated: look at it there first, "
+            "for example with .item() or .numpy()"
+        )
+    from tapegrad.interop import export
+
+    leaf = from_array(export(t), requires_grad=kind.requires_grad, exported=True)
+    if kind.requires_grad:
+        tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
+    tape.imported[t] = (t._slot, leaf)
+    return leaf
+
+
+def location() -> str:
+    """The user's line: where the innermost call from outside the package stands."""
+    frame = sys._getframe(1)
+    package = __name__.rpartition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def describe(*operands: Any) -> str:
+    """Operands in an error message: dtype and shape of each."""
+    return ", ".join(
+        f"{o.dtype.name}{list(o.shape)}" if isinstance(o, Tensor) else f"{type(o).__name__} {o!r}" for o in operands
+    )
+
+
+def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
+    """The shape that operands are broadcast to, or PyTorch's error."""
+    shape = operands[0]._kind.shape
+    for other in operands[1:]:
+        right = other._kind.shape
+        if right == shape:
+            continue
+        n = max(len(shape), len(right))
+        left_padded, right_padded = (1,) * (n - len(shape)) + shape, (1,) * (n - len(right)) + right
+        for d, (p, q) in enumerate(zip(left_padded, right_padded, strict=True)):
+            if p != q and p != 1 and q != 1:
+                raise RuntimeError(
+                    f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton dimension {d}: "
+                    f"{op_name}({describe(*operands)}), recorded at {location()}. Shapes are matched from the right; a dimension of length 1 is repeated."
+                )
+        shape = tuple(q if p == 1 else p for p, q in zip(left_padded, right_padded, strict=True))
+    return shape
+
+
+def _number_dtype(value: Any) -> DType:
+    if isinstance(value, (bool, np.bool_)):
+        return BOOL
+    return INT64 if isinstance(value, (int, np.integer)) else dtypes.get_default_dtype()
+
+
+_memos: list[dict[Any, Kind]] = [{} for _ in OPS]
+
+
+def record_elementwise(op: Op, *operands: Any) -> Any:
+    """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
+    tensors = [_operand(op, o) for o in operands]
+    if any(t is None for t in tensors):
+        return NotImplemented
+    ranked = [
+        (dtypes.NUMBER, _number_dtype(t)) if not isinstance(t, Tensor) else (dtypes.DIMENSIONED if t._kind.ndim else dtypes.ZERO_DIM, t.dtype)
+        for t in tensors
+    ]
+    if op.dtype_operand:
+        if not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL:
+            raise RuntimeError(f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}")
+        ranked = ranked[1:]
+    dtype = dtypes.result_type(ranked)
+    if op.result == FLOATING and not dtype.is_floating_point:
+        dtype = dtypes.get_default_dtype()
+    if dtype.name in op.refuses:
+        raise RuntimeError(_refusal(op, dtype, tensors))
+    casted = False
+    for k in range(op.dtype_operand, op.arity):
+        t = tensors[k]
+        if isinstance(t, Tensor) and t.dtype is not dtype:
+            tensors[k], casted = cast(t, dtype), True
+    flags, immediate = _immediate(op, dtype, tensors)
+    if flags == 0:
+        tensors = [t if isinstance(t, Tensor) else constant(t, dtype) for t in tensors]
+    slots = [t for t in tensors if isinstance(t, Tensor)]
+    shape = broadcast_shapes(op.name, slots)
+    kind = _result_kind(op, dtype, shape, tensors)
+    first = slots[0]
+    if flags:
+        tape = first._tape
+        shown = kind if tape.grad_enabled else kind.passive
+        out = append(tape, op, shown, first._slot)
+        _pack_immediate(tape.rows, tape.end - _A_ROW, op.opcode, flags, out, immediate, first._slot, shown.index)
+        result = handle(tape, out, shown)
+    else:
+        shown = kind if first._tape.grad_enabled else kind.passive
+        result = record(op, shown, *slots)
+    if any(t._kind.exported for t in slots):
+        settled(result, *slots)
+    elif not casted and (flags == 0 or dtype.is_floating_point):
+        key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
+        _memos[op.opcode][key if op.arity > 1 else key[0]] = kind
+    return result
+
+
+def _operand(op: Op, o: Any) -> Any:
+    """A Tensor of this thread, or a Python number; None for what no operation takes."""
+    if isinstance(o, Tensor):
+        return local(o)
+    if isinstance(o, (bool, int, float)):
+        return o
+    if isinstance(o, (np.bool_, np.integer, np.floating)):
+        return o.item()
+    if isinstance(o, np.ndarray):
+        from tapegrad.interop import as_tensor
+
+        return as_tensor(o)
+    return None
+
+
+def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> str:
+    if op.name == "sub" and dtype is BOOL:
+        return (
+            "Subtraction, the `-` operator, with two bool tensors is not supported. "
+            "Use the `^` or `logical_xor()` operator instead."
+        )
+    if op.name == "neg":
+        return (
+            "Negation, the `-` operator, on a bool tensor is not supported. "
+            "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+        )
+    return f'"{op.name}" not implemented for {dtype.name}: {op.name}({describe(*tensors)}), recorded at {location()}'
+
+
+def _immediate(op: Op, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
+    """Where a binary operation has one Python number: the row's flag, and the number as the row will hold it."""
+    numbers = [k for k, t in enumerate(tensors) if not isinstance(t, Tensor)]
+    if op.arity != 2 or len(numbers) != 1:
+        return 0, 0.0
+    value = tensors[numbers[0]]
+    if not dtype.is_floating_point:
+        if not isinstance(value, (bool, int)) or abs(value) >= 1 << 53:
+            return 0, 0.0
+        if dtype is not BOOL and not np.iinfo(dtype.numpy).min <= value <= np.iinfo(dtype.numpy).max:
+            return 0, 0.0
+    try:
+        return (IMM_A, IMM_B)[numbers[0]], float(value)
+    except OverflowError:
+        return 0, 0.0
+
+
+def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
+    codes = op.signature(dtype.code)
+    result = DTYPES[codes[-1]]
+    differentiable = [
+        rule is not None and isinstance(t, Tensor) and t._kind.requires_grad
+        for rule, t in zip(op.partials, tensors, strict=False)
+    ]
+    requires_grad = result.is_floating_point and any(differentiable)
+    engine.need(op, dtype.code, False)
+    if requires_grad:
+        engine.need(op, dtype.code, True)
+        need_sum(dtype)
+    return kind_of(result, shape, requires_grad=requires_grad)
+
+
+def need_sum(dtype: DType) -> None:
+    """The reverse sweep adds with the kernel of `sum`."""
+    from tapegrad.ops.reduction import sum_
+
+    engine.need(sum_, dtype.code, False)
+
+
+def cast(t: Tensor, dtype: DType) -> Tensor:
+    """The tensor in another dtype; itself where it has it already."""
+    if t._kind.dtype is dtype:
+        return t
+    t = local(t)
+    op = CASTS[dtype.code]
+    requires_grad = t._kind.requires_grad and dtype.is_floating_point
+    kind = kind_of(dtype, t._kind.shape, requires_grad=requires_grad and t._tape.grad_enabled)
+    engine.need(op, t._kind.dtype.code, False)
+    if requires_grad:
+        engine.need(op, t._kind.dtype.code, True)
+        need_sum(t._kind.dtype)
+        need_sum(dtype)
+    return record(op, kind, t)
+
+
+def unary(op: Op) -> Callable[[Any], Any]:
+    """The recording function of an elementwise operation with one operand."""
+    memo, opcode = _memos[op.opcode], op.opcode
+
+    def record_unary(input: Any) -> Any:
+        if input.__class__ is Tensor:
+            tape = input._tape
+            if tape.thread == get_ident():
+                try:
+                    kind = memo[input._kind]
+                    if not tape.grad_enabled:
+                        kind = kind.passive
+                    slot = tape.free.pop()
+                    end = tape.end
+                    try:
+                        _pack(tape.rows, end, opcode, 0, slot, -1, -1, input._slot, kind.index)
+                    except struct.error:
+                        tape.free.append(slot)
+                        raise
+                    tape.end = end + _A_ROW
+                except _MISSED:
+                    return record_elementwise(op, input)
+                t = _new(Tensor)
+                t._tape = tape
+                t._slot = slot
+                t._kind = kind
+                return t
+        result = record_elementwise(op, input)
+        if result is NotImplemented:
+            raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+        return result
+
+    return record_unary
+
+
+def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The recording functions of an elementwise operation with two operands: as a method, and reflected.
+
+    The method answers NotImplemented for what it doesn't take, as operators must.
+    """
+    memo, opcode = _memos[op.opcode], op.opcode
+
+    def record_binary(self: Tensor, other: Any) -> Any:
+        tape = self._tape
+        if tape.thread == get_ident():
+            try:
+                if other.__class__ is Tensor:
+                    if other._tape is not tape:
+                        return record_elementwise(op, self, other)
+                    kind = memo[self._kind, other._kind]
+                    if not tape.grad_enabled:
+                        kind = kind.passive
+                    slot = tape.free.pop()
+                    end = tape.end
+                    try:
+                        _pack(tape.rows, end, opcode, 0, slot, other._slot, -1, self._slot, kind.index)
+                    except struct.error:
+                        tape.free.append(slot)
+                        raise
+                else:
+                    kind = memo[self._kind, other.__class__]
+                    if not tape.grad_enabled:
+                        kind = kind.passive
+                    slot = tape.free.pop()
+                    end = tape.end
+                    try:
+                        _pack_immediate(tape.rows, end, opcode, IMM_B, slot, other, self._slot, kind.index)
+                    except (struct.error, OverflowError):
+                        tape.free.append(slot)
+                        raise
+                tape.end = end + _A_ROW
+            except _MISSED:
+                return record_elementwise(op, self, other)
+            t = _new(Tensor)
+            t._tape = tape
+            t._slot = slot
+            t._kind = kind
+            return t
+        return record_elementwise(op, self, other)
+
+    def record_reflected(self: Tensor, other: Any) -> Any:
+        tape = self._tape
+        if tape.thread == get_ident():
+            try:
+                kind = memo[other.__class__, self._kind]
+                if not tape.grad_enabled:
+                    kind = kind.passive
+                slot = tape.free.pop()
+                end = tape.end
+                try:
+                    _pack_immediate(tape.rows, end, opcode, IMM_A, slot, other, self._slot, kind.index)
+                except (struct.error, OverflowError):
+                    tape.free.append(slot)
+                    raise
+                tape.end = end + _A_ROW
+            except _MISSED:
+                return record_elementwise(op, other, self)
+            t = _new(Tensor)
+            t._tape = tape
+            t._slot = slot
+            t._kind = kind
+            return t
+        return record_elementwise(op, other, self)
+
+    return record_binary, record_reflected
+
+
+for _op in OPS:
+    if _op.family == ELEMENTWISE:
+        _op.record = unary(_op) if _op.arity == 1 else (lambda *operands, _op=_op: record_elementwise(_op, *operands))
