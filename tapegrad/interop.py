@@ -249,7 +249,9 @@ def _to_index(self: Tensor) -> int:
 
 
 def _to_format(self: Tensor, spec: str) -> str:
-    return format(self.item(), spec) if self._kind.ndim == 0 and not (self._kind.requires_grad and not spec) and spec else repr(self) if not spec else object.__format__(self, spec)
+    if self._kind.ndim == 0:
+        return format(self.item(), spec)
+    return repr(self) if not spec else object.__format__(self, spec)
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:

@@ -42,7 +42,7 @@ class Op:
 
     __slots__ = (
         "arity", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name", "integer", "merge", "name", "opcode",
-        "partials", "record", "reference", "refuses", "result", "saves", "signature", "start", "variant", "vjps",
+        "partials", "record", "reference", "refuses", "refuses_any_bool", "result", "saves", "signature", "start", "variant", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -56,6 +56,7 @@ class Op:
         self.domain = facts.pop("domain", None)
         self.result = facts.pop("result", SAME)
         self.refuses = facts.pop("refuses", ())
+        self.refuses_any_bool = facts.pop("refuses_any_bool", False)
         self.vjps: tuple[Rule | None, ...] = facts.pop("vjps", (None,) * arity)
         self.integer = facts.pop("integer", None)
         self.merge, self.start, self.finish = facts.pop("merge", None), facts.pop("start", None), facts.pop("finish", None)

@@ -93,12 +93,13 @@ def format_tensor(t: Any) -> str:
     text = _PREFIX + _format_elements(array)
     used = len(text.rpartition("\n")[2]) + 2  # PyTorch keeps two columns free after the elements
     for suffix in _suffixes(t, array.shape):
-        if used + len(suffix) + 2 > _options.linewidth:
+        length = len(suffix.replace("tapegrad.", "torch."))  # so that lines break where PyTorch's do
+        if used + length + 2 > _options.linewidth:
             text += ",\n" + " " * _INDENT + suffix
-            used = _INDENT + len(suffix)
+            used = _INDENT + length
         else:
             text += ", " + suffix
-            used += len(suffix) + 2
+            used += length + 2
     return text + ")"
 
 

@@ -14,7 +14,7 @@ can be swept: forward as they are, in reverse backwards.
 
 from tapegrad.memory import i4, i8, kinds_at, release, rows_at, slots_at, u1
 from tapegrad.op import ELEMENTWISE, REDUCTION
-from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LAST, LEAF, OWNED, REQUIRES_GRAD, STORED
+from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PIECE, REQUIRES_GRAD, STORED
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH = 1, 2, 4, 8, 16, 32
 MAX_ROWS = 256  # of a region
@@ -55,7 +55,7 @@ def position(row, k):
 
 def defines(slots, row, r):
     """1 for a slot's oldest row: of the rows that fill a slot together, only the last is entered in it."""
-    if row["flags"] & (FIRST | LAST):
+    if row["flags"] & PIECE:
         return 1 if row["flags"] & FIRST else 0
     return 1 if slots[row["out"]]["row"] == r else 0
 

@@ -54,7 +54,7 @@ from tapegrad.schedule import (
     saved_by,
     schedule,
 )
-from tapegrad.tape import CONTIGUOUS, FIRST, H, IMM_A, IMM_B, LAST, LEAF, OWNED, PARAMS, STORED, TABLES
+from tapegrad.tape import CONTIGUOUS, FIRST, H, IMM_A, IMM_B, LAST, OWNED, PARAMS, PIECE, STORED, TABLES
 
 _COLUMNS, _N_CODES = 8, len(DTYPES)
 _ITEMSIZE = tuple(d.itemsize for d in DTYPES)
@@ -173,10 +173,8 @@ def _release_adjoints(h, first, last):
     for i in range(first, last):
         row = rows[order[i]]
         out = row["out"]
-        if row["flags"] & (FIRST | LAST) and row["flags"] & FIRST == 0:
-            continue  # a slot filled by several rows is done with the oldest
-        if row["flags"] & FIRST == 0 and slots[out]["row"] != order[i]:
-            continue
+        if row["flags"] & PIECE and row["flags"] & FIRST == 0:
+            continue  # a slot that several rows fill is done with the oldest
         if slots[out]["adjoint"] != 0 and marks[out] & WANTED == 0:
             release(h[H.release], slots[out]["adjoint"])
             slots[out]["adjoint"] = 0
@@ -790,7 +788,7 @@ def _forward_whole(h, r):
     cell, _ = _kernel_cell(h, kinds, slots, row)
     call1(i8(h[H.kernels], 256 * _N_CODES * CELLS)[cell], _context(h, kinds, slots, row))
     h[H.budget] -= 4 * kinds[row["kind"]]["numel"]
-    if row["flags"] & (FIRST | LAST) == 0 or row["flags"] & LAST:
+    if row["flags"] & PIECE == 0 or row["flags"] & LAST:
         slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
     return OK
 

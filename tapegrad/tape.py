@@ -51,7 +51,7 @@ KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4
 
 # Flags of a row.
 IMM_A, IMM_B = 1, 2  # the operand is the immediate
-FIRST, LAST = 4, 8  # of the rows that together fill one slot (a concatenation has a row a piece)
+PIECE, FIRST, LAST = 128, 4, 8  # one of the rows that fill a slot together (a concatenation has a row a piece); its ends
 CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name

@@ -96,6 +96,43 @@ class Tensor:
         """The number of dimensions."""
         return self._kind.ndim
 
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one dimension."""
+        if dim is None:
+            return self.shape
+        n = max(self._kind.ndim, 1)
+        if not -n <= dim < n or not self._kind.ndim:
+            raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+        return self._kind.shape[dim]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._kind.numel
+
+    nelement = numel
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self._kind.ndim
+
+    def element_size(self) -> int:
+        """Bytes an element."""
+        return self._kind.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self._kind.numel * self._kind.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are floating-point numbers."""
+        return self._kind.dtype.is_floating_point
+
+    @property
+    def device(self) -> str:
+        """Where the elements are: always "cpu"."""
+        return "cpu"
+
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor. Can be set on leaves."""
@@ -418,8 +455,9 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     dtype = dtypes.result_type(ranked)
     if op.result == FLOATING and not dtype.is_floating_point:
         dtype = dtypes.get_default_dtype()
-    if dtype.name in op.refuses:
-        raise RuntimeError(_refusal(op, dtype, tensors))
+    refused = dtype.name in op.refuses or op.refuses_any_bool and any(d is BOOL for _, d in ranked)
+    if refused:
+        raise _refusal(op, dtype, tensors)
     casted = False
     for k in range(op.dtype_operand, op.arity):
         t = tensors[k]
@@ -464,18 +502,20 @@ def _operand(op: Op, o: Any) -> Any:
     return None
 
 
-def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> str:
-    if op.name == "sub" and dtype is BOOL:
-        return (
-            "Subtraction, the `-` operator, with two bool tensors is not supported. "
-            "Use the `^` or `logical_xor()` operator instead."
-        )
+def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> Exception:
+    where = f"{op.name}({describe(*tensors)}), recorded at {location()}"
+    if op.name == "sub":
+        both = "two bool tensors is" if dtype is BOOL else "a bool tensor is"
+        repair = "`^` or `logical_xor()`" if dtype is BOOL else "`~` or `logical_not()`"
+        purpose = "Use the" if dtype is BOOL else "If you are trying to invert a mask, use the"
+        return RuntimeError(f"Subtraction, the `-` operator, with {both} not supported. {purpose} {repair} operator instead. {where}")
     if op.name == "neg":
-        return (
+        return RuntimeError(
             "Negation, the `-` operator, on a bool tensor is not supported. "
-            "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+            f"If you are trying to invert a mask, use the `~` or `logical_not()` operator instead. {where}"
         )
-    return f'"{op.name}" not implemented for {dtype.name}: {op.name}({describe(*tensors)}), recorded at {location()}'
+    names = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+    return NotImplementedError(f"\"{op.name}\" not implemented for '{names[dtype.name]}': {where}")
 
 
 def _immediate(op: Op, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
@@ -545,21 +585,18 @@ def unary(op: Op) -> Callable[[Any], Any]:
                     kind = memo[input._kind]
                     if not tape.grad_enabled:
                         kind = kind.passive
-                    slot = tape.free.pop()
-                    end = tape.end
-                    try:
-                        _pack(tape.rows, end, opcode, 0, slot, -1, -1, input._slot, kind.index)
-                    except struct.error:
-                        tape.free.append(slot)
-                        raise
-                    tape.end = end + _A_ROW
+                    end, slot = tape.end, tape.free[-1]
+                    _pack(tape.rows, end, opcode, 0, slot, -1, -1, input._slot, kind.index)
                 except _MISSED:
-                    return record_elementwise(op, input)
-                t = _new(Tensor)
-                t._tape = tape
-                t._slot = slot
-                t._kind = kind
-                return t
+                    pass
+                else:
+                    tape.end = end + _A_ROW
+                    tape.free.pop()
+                    t = _new(Tensor)
+                    t._tape = tape
+                    t._slot = slot
+                    t._kind = kind
+                    return t
         result = record_elementwise(op, input)
         if result is NotImplemented:
             raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
@@ -580,37 +617,29 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
         if tape.thread == get_ident():
             try:
                 if other.__class__ is Tensor:
-                    if other._tape is not tape:
-                        return record_elementwise(op, self, other)
                     kind = memo[self._kind, other._kind]
                     if not tape.grad_enabled:
                         kind = kind.passive
-                    slot = tape.free.pop()
-                    end = tape.end
-                    try:
-                        _pack(tape.rows, end, opcode, 0, slot, other._slot, -1, self._slot, kind.index)
-                    except struct.error:
-                        tape.free.append(slot)
-                        raise
+                    if other._tape is not tape:
+                        raise KeyError
+                    end, slot = tape.end, tape.free[-1]
+                    _pack(tape.rows, end, opcode, 0, slot, other._slot, -1, self._slot, kind.index)
                 else:
                     kind = memo[self._kind, other.__class__]
                     if not tape.grad_enabled:
                         kind = kind.passive
-                    slot = tape.free.pop()
-                    end = tape.end
-                    try:
-                        _pack_immediate(tape.rows, end, opcode, IMM_B, slot, other, self._slot, kind.index)
-                    except (struct.error, OverflowError):
-                        tape.free.append(slot)
-                        raise
-                tape.end = end + _A_ROW
+                    end, slot = tape.end, tape.free[-1]
+                    _pack_immediate(tape.rows, end, opcode, IMM_B, slot, other, self._slot, kind.index)
             except _MISSED:
-                return record_elementwise(op, self, other)
-            t = _new(Tensor)
-            t._tape = tape
-            t._slot = slot
-            t._kind = kind
-            return t
+                pass
+            else:
+                tape.end = end + _A_ROW
+                tape.free.pop()
+                t = _new(Tensor)
+                t._tape = tape
+                t._slot = slot
+                t._kind = kind
+                return t
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
@@ -620,21 +649,18 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
                 kind = memo[other.__class__, self._kind]
                 if not tape.grad_enabled:
                     kind = kind.passive
-                slot = tape.free.pop()
-                end = tape.end
-                try:
-                    _pack_immediate(tape.rows, end, opcode, IMM_A, slot, other, self._slot, kind.index)
-                except (struct.error, OverflowError):
-                    tape.free.append(slot)
-                    raise
-                tape.end = end + _A_ROW
+                end, slot = tape.end, tape.free[-1]
+                _pack_immediate(tape.rows, end, opcode, IMM_A, slot, other, self._slot, kind.index)
             except _MISSED:
-                return record_elementwise(op, other, self)
-            t = _new(Tensor)
-            t._tape = tape
-            t._slot = slot
-            t._kind = kind
-            return t
+                pass
+            else:
+                tape.end = end + _A_ROW
+                tape.free.pop()
+                t = _new(Tensor)
+                t._tape = tape
+                t._slot = slot
+                t._kind = kind
+                return t
         return record_elementwise(op, other, self)
 
     return record_binary, record_reflected

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad.op import OPS
-from tapegrad.tape import IMM_A, IMM_B, kind_objects
+from tapegrad.tape import IMM_A, IMM_B, PIECE, kind_objects
 from tapegrad.tensor import Tensor
 
 
@@ -48,7 +48,7 @@ class Node:
         if row["flags"] & (IMM_A | IMM_B):
             behind = _node_of(self._tensor, int(row["a"]))
             return ((None, 0), (behind, 0)) if row["flags"] & IMM_A else ((behind, 0), (None, 0))
-        group = [r for r in tape.row_array() if r["out"] == row["out"]] if op.name in ("cat", "stack") else [row]
+        group = [r for r in tape.row_array() if r["out"] == row["out"]] if row["flags"] & PIECE else [row]
         slots = [int(r[field]) for r in group for field in ("a", "b", "c")[: op.arity]]
         return tuple((_node_of(self._tensor, slot), 0) for slot in slots if slot >= 0)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from tapegrad.op import ARRAY, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops import indexing
-from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, Tape, kind_objects, numbers_at
-from tapegrad.tensor import Tensor, handle, record_array
+from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
+from tapegrad.tensor import Tensor, cast, handle, record_array
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
@@ -39,7 +39,7 @@ def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | 
                 continue
             for slot, contribution in _contributions(tape, row, y_bar, borrowed, towards):
                 bars[slot] = bars[slot] + contribution if slot in bars else contribution
-            if row[2] not in (wanted or ()) and (not row[1] & PARAMS or row[1] & FIRST or OPS[row[0]].name not in ("cat", "stack")):
+            if row[2] not in (wanted or ()) and (not row[1] & PIECE or row[1] & FIRST):
                 del bars[row[2]]
     finally:
         # These handles were only lent: they must not end the life of the slots they show.
@@ -70,7 +70,7 @@ def _active_rows(tape: Tape, seeds: list[int]) -> list[Row]:
         if flags & CONSUMED:
             raise SweptTwice
         rows.append(row)
-        if OPS[opcode].name not in ("cat", "stack") or flags & FIRST:
+        if not flags & PIECE or flags & FIRST:
             waiting.discard(out)
         waiting.update(slot for slot in operand_slots(row) if _is_interior(int(kinds[slot])))
     return rows
@@ -114,7 +114,8 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
     for k, slot in slots.items():
         if not kind_objects[tape.slots["kind"][slot]].requires_grad or towards is not None and slot not in towards:
             continue
-        shape = kind_objects[tape.slots["kind"][slot]].shape
+        operand = kind_objects[tape.slots["kind"][slot]]
+        shape = operand.shape
         if op.family == LAYOUT:
             yield slot, _through_layout(row, y_bar, lent(slot))
             continue
@@ -139,7 +140,7 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
         elif op.family == REDUCTION:
             yield slot, _through_reduction(rule, values, y_bar, numbers_at(c), shape)
         else:
-            yield slot, _times(y_bar, rule(**values)).sum_to_size(shape)
+            yield slot, cast(_times(y_bar, rule(**values)), operand.dtype).sum_to_size(shape)
 
 
 def _times(y_bar: Tensor, partial: Any) -> Tensor:

@@ -69,6 +69,7 @@ Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = functions["abs"]
 
 _plain_add, _plain_sub, _plain_pow = functions["add"], functions["sub"], functions["pow"]
+_plain_round, _plain_softplus, _plain_div = functions["round"], functions["softplus"], functions["div"]
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
@@ -94,12 +95,12 @@ def rsub(input: Any, other: Any) -> Any:
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     """`input / other`, elementwise; `rounding_mode` is None, "floor" or "trunc"."""
     if rounding_mode is None:
-        return functions["div"](input, other)
+        return _plain_div(input, other)
     if rounding_mode == "floor":
         return functions["floor_divide"](input, other)
     if rounding_mode != "trunc":
         raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
-    quotient = functions["trunc"](functions["div"](input, other))
+    quotient = functions["trunc"](_plain_div(input, other))
     return quotient.to(dtypes.result_type([(2, t.dtype) for t in (input, other) if isinstance(t, Tensor)]))
 
 
@@ -172,14 +173,14 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Any:
 def round(input: Tensor, *, decimals: int = 0) -> Any:
     """The nearest integer, or the nearest number with that many decimals; ties to even."""
     if decimals == 0:
-        return functions["round"](input)
+        return _plain_round(input)
     scale = 10.0**decimals
-    return functions["round"](input * scale) / scale
+    return _plain_round(input * scale) / scale
 
 
 def softplus(input: Tensor, beta: float = 1.0) -> Any:
     """log(1 + exp(beta x)) / beta, elementwise, without overflow."""
-    return functions["softplus"](input) if beta == 1 else functions["softplus"](input * beta) / beta
+    return _plain_softplus(input) if beta == 1 else _plain_softplus(input * beta) / beta
 
 
 _plain_bitwise_not = functions["bitwise_not"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections import namedtuple
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 from tapegrad import dtypes, engine
 from tapegrad.dtypes import BOOL, INT64
+from tapegrad.functions import elementwise
 from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.op import Op
 from tapegrad.ops import indexing, reduction
@@ -179,9 +181,9 @@ def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
 
 
 def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> None:
-    if any(x._kind.shape[d] == 0 for d in dims):
+    if builtins.any(x._kind.shape[d] == 0 for d in dims):
         if dim is None:
-            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+            raise (IndexError if name.startswith("arg") else RuntimeError)(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
 
 
@@ -197,10 +199,10 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
 
     def extremum(input: Tensor, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
         if isinstance(dim, Tensor) or other is not None:
-            return functions[f"{name}imum"](input, dim if other is None else other)
+            return elementwise.functions[f"{name}imum"](input, dim if other is None else other)
         if dim is None:
             _check_not_empty(input, _dimensions(None, input.ndim), name, None)
-            return _along_axes(of_all, input, _dimensions(None, input.ndim), False, variant=True)
+            return _along_axes(of_all, input, _dimensions(None, input.ndim), False)
         if not isinstance(dim, int):
             raise TypeError(f"{name}(): argument 'dim' must be int, not {type(dim).__name__}; use a{name} for several dimensions")
         dims = _dimensions(dim, input.ndim)
@@ -234,8 +236,8 @@ def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> 
     return (where.reshape(outer, inner) * inner + runs).reshape(-1)
 
 
-amax, max = _extremum(reduction.amax, reduction.amax, indexing.max_along, reduction.argmax, "max")
-amin, min = _extremum(reduction.amin, reduction.amin, indexing.min_along, reduction.argmin, "min")
+amax, max = _extremum(reduction.amax, reduction.max_of_all, indexing.max_along, reduction.argmax, "max")
+amin, min = _extremum(reduction.amin, reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
 def _argextremum(op: Op) -> Any:
@@ -307,14 +309,16 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
 @_numpy_names
 def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether some element is non-zero, over all dimensions or those given."""
-    return _record_reduction(reduction.any_, cast(input, BOOL), _dimensions(dim, input.ndim), keepdim, False)
+    x = cast(input, BOOL)
+    return x.clone() if dim == () else _record_reduction(reduction.any_, x, _dimensions(dim, input.ndim), keepdim, False)
 
 
 @public
 @_numpy_names
 def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every element is non-zero, over all dimensions or those given."""
-    return _record_reduction(reduction.all_, cast(input, BOOL), _dimensions(dim, input.ndim), keepdim, False)
+    x = cast(input, BOOL)
+    return x.clone() if dim == () else _record_reduction(reduction.all_, x, _dimensions(dim, input.ndim), keepdim, False)
 
 
 @public

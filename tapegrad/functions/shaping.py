@@ -13,7 +13,7 @@ from tapegrad.aliasing import as_view
 from tapegrad.creation import size_of
 from tapegrad.ops import indexing, layout
 from tapegrad.op import Op
-from tapegrad.tape import FIRST, LAST, PARAMS, contiguous_strides, grad_mode, kind_of, numbers
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, grad_mode, kind_of, numbers
 from tapegrad.tensor import Tensor, append, cast, describe, handle, local, location, need_sum, record_layout, settled
 
 functions: dict[str, Any] = {}
@@ -428,7 +428,7 @@ def _joined(op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[
         need_sum(dtype)
     slot = -1
     for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
-        flags = PARAMS | (FIRST if i == 0 else 0) | (LAST if i == len(pieces) - 1 else 0)
+        flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == len(pieces) - 1 else 0)
         slot = append(tape, op, kind, piece._slot, -1, numbers((outer, *window)), flags, slot)
     return settled(handle(tape, slot, kind), *pieces)
 

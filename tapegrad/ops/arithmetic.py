@@ -19,6 +19,7 @@ def add(a, b):
     reference=np.subtract,
     domain=(domains.reals, domains.reals),
     refuses=("bool",),
+    refuses_any_bool=True,
     variant=(IMM_A, "RsubBackward1"),
 )
 def sub(a, b):
@@ -67,13 +68,13 @@ def neg(x):
     return -x
 
 
-@elementwise(partials=lambda x: sign(x), reference=np.abs, domain=(domains.kinked,), refuses=("bool",))
+@elementwise(partials=lambda x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, 0.0)), reference=np.abs, domain=(domains.kinked,), refuses=("bool",))
 def abs_(x):
     """Absolute value, elementwise."""
     return abs(x)
 
 
-@elementwise(partials=lambda x: 0.0 * x, reference=np.sign, domain=(domains.kinked,))
+@elementwise(partials=lambda: 0.0, reference=np.sign, domain=(domains.kinked,))
 def sign(x):
     """-1, 0 or 1, elementwise; nan for nan."""
     return x if x != x else (x > 0) * 1 - (x < 0) * 1
@@ -85,7 +86,19 @@ def reciprocal(x):
     return 1.0 / x
 
 
-@elementwise(partials=lambda x: 2.0 * x, reference=np.square, domain=(domains.reals,), grad_name="PowBackward0")
+@elementwise(partials=lambda x: 0.0 * zeroth_power(x))
+def zeroth_power(x):
+    """1: the derivative of `first_power`, and itself differentiable as often as one likes."""
+    return x * 0 + 1 if x - x == 0 else 1
+
+
+@elementwise(partials=lambda x: zeroth_power(x))
+def first_power(x):
+    """`x`: so that the derivatives of a square go on requiring grad where they have become constant, as those of a power do."""
+    return x
+
+
+@elementwise(partials=lambda x: 2.0 * first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0")
 def square(x):
     """`x * x`, elementwise."""
     return x * x
@@ -117,8 +130,8 @@ def trunc(x):
 
 @elementwise(
     partials=(
-        lambda a, b: where(a > b, 1.0, where(a == b, 0.5, 0.0)),
-        lambda a, b: where(a < b, 1.0, where(a == b, 0.5, 0.0)),
+        lambda a, b: where(a == b, 0.5, where(a < b, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(a > b, 0.0, 1.0)),
     ),
     reference=np.maximum,
     domain=(domains.reals, domains.reals),
@@ -130,8 +143,8 @@ def maximum(a, b):
 
 @elementwise(
     partials=(
-        lambda a, b: where(a < b, 1.0, where(a == b, 0.5, 0.0)),
-        lambda a, b: where(a > b, 1.0, where(a == b, 0.5, 0.0)),
+        lambda a, b: where(a == b, 0.5, where(a > b, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(a < b, 0.0, 1.0)),
     ),
     reference=np.minimum,
     domain=(domains.reals, domains.reals),

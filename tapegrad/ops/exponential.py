@@ -97,7 +97,7 @@ def softplus(x):
     return (x if x > 0.0 else 0.0 * x) + np.log1p(np.exp(-abs(x)))
 
 
-@elementwise(partials=lambda y: where(y > 0.0, 1.0, 0.0), domain=(domains.kinked,))
+@elementwise(partials=lambda y: where(y <= 0.0, 0.0, 1.0), domain=(domains.kinked,))
 def relu(x):
     """max(x, 0), elementwise; its derivative at 0 is 0."""
     return x * 0 if x < 0 else x
@@ -111,6 +111,7 @@ def relu(x):
     ),
     reference=np.power,
     domain=(domains.positive, domains.reals),
+    refuses=("bool",),
     variant=(IMM_B, "PowBackward0"),
     grad_name="PowBackward1",
 )

@@ -9,7 +9,7 @@ import numpy as np
 from tapegrad import domains
 from tapegrad.op import array_op, reduction
 from tapegrad.ops.exponential import exp
-from tapegrad.ops.logic import eq, where
+from tapegrad.ops.logic import eq, isnan, where
 from tapegrad.tape import VARIANT
 
 # --- terms merged in blocks ------------------------------------------------------------------------------------------
@@ -196,60 +196,81 @@ def std(p, x, y):
         y[i] = np.sqrt(y[i])
 
 
-def _extremum(name, larger, variant_name, reference, doc):
-    """amax and amin: nan wins; operands that tie share the gradient."""
+def _largest(p, x, y):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            best = x[o * n * inner + i]
+            for k in range(1, n):
+                v = x[(o * n + k) * inner + i]
+                if v > best or v != v:
+                    best = v
+            y[o * inner + i] = best
 
-    def vjp(p, x, y, y_bar, x_bar):
-        n, inner = p[1], p[2]
-        for o in range(p[0]):
-            for i in range(inner):
-                start, best = o * n * inner + i, y[o * inner + i]
-                ties = 0
-                for k in range(n):
-                    v = x[start + k * inner]
-                    ties += v == best or v != v
-                for k in range(n):
-                    v = x[start + k * inner]
-                    if v == best or v != v:
-                        x_bar[start + k * inner] += y_bar[o * inner + i] / ties
 
-    def rule(x, y, g, p):
-        best = eq(_along(x, p), _across(y, p))
-        share = best.to(g.dtype)
-        return (_across(g, p) * share / share.sum(1, keepdim=True)).reshape(x.shape)
+def _smallest(p, x, y):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            best = x[o * n * inner + i]
+            for k in range(1, n):
+                v = x[(o * n + k) * inner + i]
+                if v < best or v != v:
+                    best = v
+            y[o * inner + i] = best
 
-    def largest(p, x, y):
-        n, inner = p[1], p[2]
-        for o in range(p[0]):
-            for i in range(inner):
-                best = x[o * n * inner + i]
-                for k in range(1, n):
-                    v = x[(o * n + k) * inner + i]
-                    if v > best or v != v:
-                        best = v
-                y[o * inner + i] = best
 
-    def smallest(p, x, y):
-        n, inner = p[1], p[2]
-        for o in range(p[0]):
-            for i in range(inner):
-                best = x[o * n * inner + i]
-                for k in range(1, n):
-                    v = x[(o * n + k) * inner + i]
-                    if v < best or v != v:
-                        best = v
-                y[o * inner + i] = best
+def _share_vjp(p, x, y, y_bar, x_bar):
+    """Elements that tie share the gradient."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            start, best = o * n * inner + i, y[o * inner + i]
+            ties = 0
+            for k in range(n):
+                ties += x[start + k * inner] == best
+            for k in range(n):
+                if x[start + k * inner] == best or ties == 0:
+                    x_bar[start + k * inner] += y_bar[o * inner + i] * (1.0 / ties if ties else np.nan)
 
-    function = largest if larger else smallest
+
+def _share_vjp_of_all(p, x, y, y_bar, x_bar):
+    """Elements that tie share the gradient; where the result is nan, the nans do."""
+    n, best = p[1], y[0]
+    ties = 0
+    for k in range(n):
+        ties += x[k] == best or (x[k] != x[k] and best != best)
+    for k in range(n):
+        if x[k] == best or (x[k] != x[k] and best != best):
+            x_bar[k] += y_bar[0] / ties
+
+
+def _share_rule(x, y, g, p):
+    share = eq(_along(x, p), _across(y, p)).to(g.dtype)
+    return (_across(g, p) * share / share.sum(1, keepdim=True)).reshape(x.shape)
+
+
+def _share_rule_of_all(x, y, g, p):
+    share = (eq(x, y) | (isnan(x) & isnan(y))).to(g.dtype)
+    return g * share / share.sum()
+
+
+def _extremum(name, kernel, vjp, rule, reference, grad_name, doc):
+    def function(p, x, y):
+        kernel(p, x, y)
+
     function.__name__, function.__doc__ = name, doc
-    return array_op(
-        1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), variant=(VARIANT, variant_name)
-    )(function)
+    declare = array_op(1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name)
+    op = declare(function)
+    op.function = kernel
+    return op
 
 
-amax = _extremum("amax", True, "MaxBackward1", np.amax, "The largest element; nan where there is one.")
-amin = _extremum("amin", False, "MinBackward1", np.amin, "The smallest element; nan where there is one.")
-
+_LARGEST, _SMALLEST = "The largest element; nan where there is one.", "The smallest element; nan where there is one."
+amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST)
+amin = _extremum("amin", _smallest, _share_vjp, _share_rule, np.amin, "AminBackward0", _SMALLEST)
+max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, np.max, "MaxBackward1", _LARGEST)
+min_of_all = _extremum("min", _smallest, _share_vjp_of_all, _share_rule_of_all, np.min, "MinBackward1", _SMALLEST)
 
 
 @array_op(1, signature=lambda code: (code, 2), reference=np.argmax)

@@ -5,6 +5,7 @@ import numpy as np
 from tapegrad import domains
 from tapegrad.op import FLOATING, elementwise
 from tapegrad.ops.exponential import rsqrt
+from tapegrad.ops.logic import where
 
 
 @elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
@@ -48,7 +49,10 @@ def atan(x):
 
 
 @elementwise(
-    partials=(lambda a, b: b / (a * a + b * b), lambda a, b: -a / (a * a + b * b)),
+    partials=(
+        lambda a, b: where(a * a + b * b == 0.0, 0.0, b / (a * a + b * b)),
+        lambda a, b: where(a * a + b * b == 0.0, 0.0, -a / (a * a + b * b)),
+    ),
     reference=np.arctan2,
     domain=(domains.nonzero, domains.nonzero),
     result=FLOATING,

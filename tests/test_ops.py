@@ -1,0 +1,863 @@
+"""Every operation against mathematics: values, derivatives forward and backward, second derivatives.
+
+The table of operations drives the first half: an elementwise operation that is declared with sample points is tested here, with no
+further word. Its values and derivatives are compared with those of mpmath's function of the same name (or of `EXACT`), else with its NumPy
+reference. The other operations stand in `CASES` with a NumPy function each, which takes complex numbers: the imaginary part of
+f(x + i h v) / h is the derivative along v, exact to rounding (Squire and Trapp 1998). A test sees to it that no operation is left out.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tapegrad as tg
+from tapegrad.op import ELEMENTWISE, LAYOUT, OPS, Op
+
+FLOATS = (tg.float64, tg.float32)
+INTEGERS = (tg.int64, tg.int32)
+ULPS = 4.0  # allowed in values: a composed function may round a few times
+
+# mpmath's functions have other names here, or none.
+EXACT: dict[str, Callable[..., Any]] = {
+    "where": lambda a, b, c: b if a else c,
+    "div": operator.truediv,
+    "remainder": operator.mod,
+    "reciprocal": lambda x: 1 / x,
+    "square": lambda x: x * x,
+    "round": mpmath.nint,
+    "trunc": lambda x: mpmath.sign(x) * mpmath.floor(abs(x)),
+    "maximum": max,
+    "minimum": min,
+    "clamp": lambda a, b, c: min(max(a, b), c),
+    "clone": lambda x: x,
+    "exp2": lambda x: mpmath.mpf(2) ** x,
+    "log2": lambda x: mpmath.log(x, 2),
+    "rsqrt": lambda x: 1 / mpmath.sqrt(x),
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+    "relu": lambda x: max(x, mpmath.mpf(0)),
+}
+
+
+def exact(op: Op) -> Callable[..., Any]:
+    """The function over mpmath's numbers, or else over Python's by its NumPy reference."""
+    return EXACT.get(op.name) or getattr(mpmath, op.name, None) or getattr(operator, op.name, None) or op.reference
+
+
+def is_cast(op: Op) -> bool:
+    return op.name.startswith("to_")
+
+
+COMPUTED = [op for op in OPS if op.family == ELEMENTWISE and not is_cast(op)]
+DRAWN = [op for op in COMPUTED if op.domain]
+DIFFERENTIABLE = [op for op in DRAWN if any(op.partials)]
+WITH_REFERENCE = [op for op in COMPUTED if op.reference]
+
+
+def by_name(ops: list[Op]) -> Any:
+    return pytest.mark.parametrize("op", ops, ids=lambda op: op.name)
+
+
+over_floats = pytest.mark.parametrize("dtype", FLOATS, ids=repr)
+
+
+def draw(op: Op, n: int, dtype: Any, seed: int = 0) -> list[np.ndarray]:
+    """Points of an operation's operands; a condition is drawn by its sign."""
+    rng = np.random.default_rng([seed, op.opcode])
+    points = [domain.draw(n, rng).astype(dtype.numpy) for domain in op.domain]
+    return [points[0] > 0, *points[1:]] if op.dtype_operand else points
+
+
+def leaves(op: Op, arrays: list[np.ndarray]) -> list[Any]:
+    return [tg.tensor(a, requires_grad=rule is not None) for a, rule in zip(arrays, op.partials, strict=True)]
+
+
+def mp_numbers(*values: Any) -> list[Any]:
+    return [mpmath.mpf(float(v)) for v in values]
+
+
+def mp_partial(function: Callable[..., Any], at: list[Any], k: int) -> Any:
+    return mpmath.diff(lambda x: function(*at[:k], x, *at[k + 1 :]), at[k])
+
+
+# --- elementwise: values -----------------------------------------------------------------------------------------------
+
+
+@by_name(DRAWN)
+@over_floats
+def test_values_are_within_a_few_ulps(op: Op, dtype: Any):
+    arrays = draw(op, 64, dtype)
+    result = op(*map(tg.tensor, arrays))
+    assert result.dtype is dtype
+    with mpmath.workprec(120):
+        for *at, y in zip(*arrays, result.tolist(), strict=True):
+            true = exact(op)(*mp_numbers(*at))
+            assert abs(y - true) <= ULPS * float(np.spacing(dtype.numpy.type(abs(true)))), (at, y, float(true))
+
+
+def edge_points(op: Op) -> list[tuple[float, ...]]:
+    """All combinations of edge points and a few others."""
+    ordinary = (-2.5, -1.0, 0.5, 1.0, 3.0)
+    every = (0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, -5e-324)
+    domains = op.domain or (None,) * op.arity
+    return list(itertools.product(*(ordinary + (domain.edges if domain else every) for domain in domains)))
+
+
+@by_name([op for op in WITH_REFERENCE if "float64" not in op.refuses])
+@over_floats
+def test_edge_points_are_as_in_numpy(op: Op, dtype: Any):
+    arrays = [np.array(column, dtype.numpy) for column in zip(*edge_points(op), strict=True)]
+    with np.errstate(all="ignore"):
+        expected = op.reference(*arrays)
+    result = np.array(op(*map(tg.tensor, arrays)).tolist(), expected.dtype)
+    tolerance = 0 if expected.dtype == bool else ULPS * np.finfo(dtype.numpy).eps
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=0)
+    if expected.dtype != bool:
+        zeros = expected == 0
+        np.testing.assert_array_equal(np.signbit(result[zeros]), np.signbit(expected[zeros]))
+
+
+@by_name([op for op in DRAWN if not op.reference and not op.dtype_operand])
+@over_floats
+def test_edge_points_without_a_numpy_function(op: Op, dtype: Any):
+    points = np.array(edge_points(op), dtype.numpy)
+    if op.name == "clamp":  # bounds that are nan or in disorder are PyTorch's to define
+        points = points[points[:, 1] <= points[:, 2]]
+    result = op(*map(tg.tensor, points.T.copy()))
+    for at, y in zip(points, result.tolist(), strict=True):
+        if np.isnan(at).any():
+            assert math.isnan(y), at
+            continue
+        try:
+            true = exact(op)(*mp_numbers(*at))
+        except ZeroDivisionError:
+            true = math.copysign(math.inf, at[0])
+        if isinstance(true, mpmath.mpc):
+            true = math.nan
+        np.testing.assert_allclose(y, float(true), rtol=ULPS * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).tiny)
+
+
+INTEGER_POINTS = (-7, -3, -2, -1, 0, 1, 2, 3, 7, 100)
+
+
+@by_name(WITH_REFERENCE)
+@pytest.mark.parametrize("dtype", INTEGERS, ids=repr)
+def test_integers_are_as_in_numpy(op: Op, dtype: Any):
+    points = list(itertools.product(INTEGER_POINTS, repeat=op.arity))
+    if op.name == "pow":
+        points = [(a, b) for a, b in points if 0 <= b <= 7]
+    if op.name in ("floor_divide", "remainder"):
+        points = [(a, b) for a, b in points if b]
+    arrays = [np.array(column, dtype.numpy) for column in zip(*points, strict=True)]
+    result = op(*map(tg.tensor, arrays))
+    floating = op.result == "floating"
+    assert result.dtype is (tg.float64 if floating else tg.bool if op.result == "boolean" else dtype)
+    with np.errstate(all="ignore"):
+        expected = op.reference(*(a.astype(float) if floating else a for a in arrays))
+    np.testing.assert_allclose(result.tolist(), expected, rtol=1e-15)
+
+
+@by_name([op for op in WITH_REFERENCE if "bool" not in op.refuses])
+def test_bools_are_as_in_numpy(op: Op):
+    arrays = [np.array(column) for column in zip(*itertools.product((False, True), repeat=op.arity), strict=True)]
+    result = op(*map(tg.tensor, arrays))
+    floating = op.result == "floating"
+    with np.errstate(all="ignore"):
+        expected = op.reference(*(a.astype(float if floating else np.int64) for a in arrays))
+    np.testing.assert_allclose(np.array(result.tolist(), float), expected if floating else expected.astype(bool), rtol=1e-15)
+
+
+@pytest.mark.parametrize("source", [tg.bool, tg.int32, tg.int64, tg.float32, tg.float64], ids=repr)
+@pytest.mark.parametrize("target", [tg.bool, tg.int32, tg.int64, tg.float32, tg.float64], ids=repr)
+def test_conversions_are_as_in_numpy(source: Any, target: Any):
+    array = np.array([-2.75, -1.0, -0.5, -0.0, 0.0, 0.25, 1.0, 3.5, 127.0]).astype(source.numpy)
+    result = tg.tensor(array).to(target)
+    assert result.dtype is target
+    np.testing.assert_array_equal(result.tolist(), array.astype(target.numpy))
+
+
+def test_conversions_take_gradients_back_to_their_dtype():
+    x = tg.tensor([0.5, -1.5], dtype=tg.float32, requires_grad=True)
+    y = x.to(tg.float64) * tg.tensor([0.1, 0.2])
+    (g,) = tg.autograd.grad(y.sum(), x, create_graph=True)
+    y.sum().backward()
+    assert x.grad.dtype is g.dtype is tg.float32
+    np.testing.assert_array_equal(x.grad.tolist(), np.float32([0.1, 0.2]))
+    np.testing.assert_array_equal(g.tolist(), np.float32([0.1, 0.2]))
+
+
+# --- elementwise: derivatives ------------------------------------------------------------------------------------------
+
+
+@by_name(DIFFERENTIABLE)
+@over_floats
+def test_gradients_are_the_partial_derivatives(op: Op, dtype: Any):
+    arrays = draw(op, 16, dtype, seed=1)
+    operands = leaves(op, arrays)
+    op(*operands).sum().backward()
+    with mpmath.workprec(120):
+        for k, rule in enumerate(op.partials):
+            if rule is None:
+                continue
+            true = [float(mp_partial(exact(op), mp_numbers(*at), k)) for at in zip(*arrays, strict=True)]
+            rtol = 1e-13 if dtype is tg.float64 else 1e-5
+            assert operands[k].grad.dtype is dtype
+            np.testing.assert_allclose(operands[k].grad.tolist(), true, rtol=rtol, atol=rtol)
+
+
+@by_name(DIFFERENTIABLE)
+def test_second_derivatives(op: Op):
+    arrays = draw(op, 8, tg.float64, seed=2)
+    operands = leaves(op, arrays)
+    active = [k for k, rule in enumerate(op.partials) if rule is not None]
+    inputs = [operands[k] for k in active]
+    first = tg.autograd.grad(op(*operands).sum(), inputs, create_graph=True)
+    with mpmath.workprec(240):
+        for k, g in zip(active, first, strict=True):
+            second = [None] * len(inputs)
+            if g.requires_grad:
+                second = tg.autograd.grad(g.sum(), inputs, allow_unused=True, retain_graph=True)
+            for j, h in zip(active, second, strict=True):
+                true = [
+                    float(mp_partial(lambda *at, k=k: mp_partial(exact(op), list(at), k), mp_numbers(*at), j))
+                    for at in zip(*arrays, strict=True)
+                ]
+                np.testing.assert_allclose(np.zeros(8) if h is None else h.tolist(), true, rtol=1e-11, atol=1e-11)
+
+
+@by_name(DIFFERENTIABLE)
+@over_floats
+def test_the_sweep_and_its_recording_agree(op: Op, dtype: Any):
+    operands = leaves(op, draw(op, 40, dtype, seed=3))
+    inputs = [t for t in operands if t.requires_grad]
+    seed = tg.tensor(np.random.default_rng(4).normal(size=40), dtype=dtype)
+    y = op(*operands)
+    swept = tg.autograd.grad(y, inputs, seed, retain_graph=True)
+    recorded = tg.autograd.grad(y, inputs, seed, create_graph=True)
+    for s, r in zip(swept, recorded, strict=True):
+        np.testing.assert_allclose(s.tolist(), r.tolist(), rtol=8 * np.finfo(dtype.numpy).eps)
+
+
+@by_name(DIFFERENTIABLE)
+def test_a_number_in_the_place_of_an_operand(op: Op):
+    """It becomes a row's immediate where the operation has two operands."""
+    if op.arity == 1:
+        pytest.skip("one operand")
+    arrays = draw(op, 8, tg.float64, seed=5)
+    for k in range(op.dtype_operand, op.arity):
+        numbers = [float(a[0]) if j != k and j >= op.dtype_operand else None for j, a in enumerate(arrays)]
+        full = leaves(op, [np.full(8, n) if n is not None else a for a, n in zip(arrays, numbers, strict=True)])
+        mixed = [t if n is None else n for t, n in zip(leaves(op, arrays), numbers, strict=True)]
+        expected, y = op(*full), op(*mixed)
+        np.testing.assert_array_equal(y.tolist(), expected.tolist())
+        expected.sum().backward()
+        (g,) = tg.autograd.grad(y.sum(), mixed[k], create_graph=True)
+        y.sum().backward()
+        np.testing.assert_allclose(mixed[k].grad.tolist(), full[k].grad.tolist(), rtol=1e-14)
+        np.testing.assert_allclose(g.tolist(), full[k].grad.tolist(), rtol=1e-14)
+
+
+def gradient_at(function: Callable[..., Any], *points: float) -> list[float]:
+    inputs = [tg.tensor(p, requires_grad=True) for p in points]
+    y = function(*inputs)
+    recorded = tg.autograd.grad(y, inputs, create_graph=True)
+    y.backward()
+    swept = [x.grad.item() for x in inputs]
+    np.testing.assert_array_equal([g.item() for g in recorded], swept)
+    return swept
+
+
+@pytest.mark.nojit
+def test_conventions_where_there_is_no_derivative():
+    assert gradient_at(tg.abs, 0.0) == [0.0]
+    assert gradient_at(tg.relu, 0.0) == [0.0]
+    assert gradient_at(tg.sign, 0.0) == [0.0]
+    assert gradient_at(tg.sqrt, 0.0) == [math.inf]
+    assert gradient_at(tg.norm, 0.0) == [0.0]
+    assert gradient_at(tg.maximum, 1.0, 1.0) == gradient_at(tg.minimum, 1.0, 1.0) == [0.5, 0.5]
+    for x in (-1.0, 1.0):
+        assert gradient_at(lambda x: tg.clamp(x, -1, 1), x) == [1.0]
+    for x in (-1.5, 1.5):
+        assert gradient_at(lambda x: tg.clamp(x, -1, 1), x) == [0.0]
+
+
+@pytest.mark.nojit
+def test_powers_at_zero():
+    assert gradient_at(lambda x: x**2, 0.0) == [0.0]
+    assert gradient_at(lambda x: x**1, 0.0) == [1.0]
+    assert gradient_at(lambda x: x**0, 0.0) == [0.0]
+    assert gradient_at(lambda x: x**3, -2.0) == [12.0]
+    assert gradient_at(lambda x: x**0.5, 0.0) == [math.inf]
+    assert gradient_at(tg.pow, 0.0, 2.0) == [0.0, 0.0]
+    assert gradient_at(lambda b: 0.0**b, 2.0) == [0.0]
+
+
+# --- the other operations: cases ---------------------------------------------------------------------------------------
+
+# name -> (function of Tensors, the same of NumPy arrays that may be complex, shapes of the operands)
+Case = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
+
+
+def np_var(x: np.ndarray, axis: Any = None, keepdims: bool = False, correction: int = 1) -> np.ndarray:
+    deviation = x - x.mean(axis, keepdims=True)
+    n = x.size // x.mean(axis).size
+    return (deviation * deviation).sum(axis, keepdims=keepdims) / (n - correction)
+
+
+def np_logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.log(np.exp(x).sum(axis, keepdims=keepdims))
+
+
+REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sum": (tg.sum, np.sum),
+    "mean": (tg.mean, np.mean),
+    "norm": (tg.norm, lambda x, **f: np.sqrt((x * x).sum(**f))),
+    "prod": (tg.prod, np.prod),
+    "var": (tg.var, np_var),
+    "std": (tg.std, lambda x, **f: np.sqrt(np_var(x, **f))),
+    "amax": (tg.amax, np.amax),
+    "amin": (tg.amin, np.amin),
+    "logsumexp": (tg.logsumexp, np_logsumexp),
+    "norm1": (lambda x, **f: tg.norm(x, 1, **f), lambda x, **f: np.where(x.real > 0, x, -x).sum(**f)),
+    "norm3": (lambda x, **f: tg.norm(x, 3, **f), lambda x, **f: (np.where(x.real > 0, x, -x) ** 3).sum(**f) ** (1 / 3)),
+}
+AXES: tuple[Any, ...] = (None, 0, 1, -1, (0, 1), (1, 2), (0, 2), (-1, 0), (0, 1, 2))
+
+
+def reduction_cases() -> dict[str, Case]:
+    cases: dict[str, Case] = {}
+    for name, (ours, theirs) in REDUCTIONS.items():
+        for axis in AXES:
+            if name == "prod" and isinstance(axis, tuple):
+                continue  # in PyTorch, along one dimension or all
+            for keepdims in (False, True):
+                if axis is None and name == "prod" and keepdims:
+                    continue
+                facts = {"axis": axis, "keepdims": keepdims} if axis is not None or keepdims else {"axis": None}
+                if name == "prod" and axis is None:
+                    facts = {}
+                cases[f"{name}-{axis}-{keepdims}"] = (
+                    lambda x, f=ours, facts=facts: f(x, **facts),
+                    lambda x, f=theirs, facts=facts: f(x, **facts),
+                    ((3, 2, 4),),
+                )
+    for axis in (0, 1, -1):
+        e = lambda x, axis=axis: np.exp(x) / np.exp(x).sum(axis, keepdims=True)  # noqa: E731
+        cases[f"softmax-{axis}"] = (lambda x, axis=axis: tg.softmax(x, axis), e, ((3, 2, 4),))
+        cases[f"log_softmax-{axis}"] = (lambda x, axis=axis: tg.log_softmax(x, axis), lambda x, e=e: np.log(e(x)), ((3, 2, 4),))
+        cases[f"max-{axis}"] = (lambda x, axis=axis: x.max(axis).values, lambda x, axis=axis: x.max(axis), ((3, 2, 4),))
+        cases[f"min-{axis}"] = (lambda x, axis=axis: x.min(axis).values, lambda x, axis=axis: x.min(axis), ((3, 2, 4),))
+    return cases
+
+
+LAYOUTS: dict[str, Case] = {
+    "view": (lambda x: x.view(4, 6), lambda x: x.reshape(4, 6), ((2, 3, 4),)),
+    "view-of-a-transpose": (lambda x: x.T.view(2, 2, 3), lambda x: x.T.reshape(2, 2, 3), ((3, 4),)),
+    "reshape-copies": (lambda x: x.permute(2, 0, 1).reshape(3, 8), lambda x: x.transpose(2, 0, 1).reshape(3, 8), ((2, 3, 4),)),
+    "reshape-to-0d": (lambda x: x.reshape(()), lambda x: x.reshape(()), ((1, 1),)),
+    "flatten": (lambda x: x.flatten(1), lambda x: x.reshape(2, 12), ((2, 3, 4),)),
+    "expand": (lambda x: x.expand(4, 2, 3), lambda x: np.broadcast_to(x, (4, 2, 3)), ((2, 1),)),
+    "expand-a-slice": (lambda x: x[1:2].expand(4, 3), lambda x: np.broadcast_to(x[1:2], (4, 3)), ((3, 3),)),
+    "transpose": (lambda x: x.transpose(0, 2), lambda x: x.swapaxes(0, 2), ((2, 3, 4),)),
+    "t": (lambda x: x.t(), lambda x: x.T, ((2, 3),)),
+    "permute": (lambda x: x.permute(1, 2, 0), lambda x: x.transpose(1, 2, 0), ((2, 3, 4),)),
+    "movedim": (lambda x: x.movedim(0, -1), lambda x: np.moveaxis(x, 0, -1), ((2, 3, 4),)),
+    "squeeze": (lambda x: x.squeeze(), lambda x: x.squeeze(), ((1, 3, 1, 2),)),
+    "squeeze-dim": (lambda x: x.squeeze(2), lambda x: x.squeeze(2), ((1, 3, 1, 2),)),
+    "unsqueeze": (lambda x: x.unsqueeze(1), lambda x: x[:, None], ((2, 3),)),
+    "select": (lambda x: x[1, -1], lambda x: x[1, -1], ((2, 3, 4),)),
+    "slice": (lambda x: x[:, 1:, ::2], lambda x: x[:, 1:, ::2], ((2, 3, 5),)),
+    "slice-of-a-transpose": (lambda x: x.T[1:, ::2], lambda x: x.T[1:, ::2], ((3, 4),)),
+    "slice-of-a-slice": (lambda x: x[1:][::2][:, 1], lambda x: x[1:][::2][:, 1], ((5, 3),)),
+    "new-axes": (lambda x: x[None, ..., 0, None], lambda x: x[None, ..., 0, None], ((2, 3, 4),)),
+    "empty-slice": (lambda x: x[2:2], lambda x: x[2:2], ((3, 2),)),
+    "alias": (lambda x: x[...], lambda x: x, ((2, 3),)),
+    "contiguous": (lambda x: x.T.contiguous(), lambda x: x.T.copy(), ((2, 3),)),
+    "split": (lambda x: x.split([1, 3])[1], lambda x: x[1:], ((4, 2),)),
+    "repeat": (lambda x: x.repeat(2, 1, 3), lambda x: np.tile(x, (2, 1, 3)), ((2, 3),)),
+    "overlapping-views": (lambda x: x[1:] * x[:-1] + x[0], lambda x: x[1:] * x[:-1] + x[0], ((5, 2),)),
+    "cat": (lambda x, y: tg.cat([x, y, x], 1), lambda x, y: np.concatenate([x, y, x], 1), ((2, 3), (2, 1))),
+    "cat-of-views": (lambda x, y: tg.cat([x.T, y[:, ::2]]), lambda x, y: np.concatenate([x.T, y[:, ::2]]), ((2, 3), (2, 3))),
+    "stack": (lambda x, y: tg.stack([x, y, x], -1), lambda x, y: np.stack([x, y, x], -1), ((2, 3), (2, 3))),
+}
+
+MASK = np.array([[True, False, True], [False, True, True]])
+
+
+def assigned(x: Any, index: Any, value: Any) -> Any:
+    """A copy with something put in it; of a Tensor or of an array."""
+    copy = x.clone() if isinstance(x, tg.Tensor) else x.astype(np.result_type(x, value))
+    copy[index] = value
+    return copy
+
+
+def indexed(*index: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def get(x: Any) -> Any:
+        return x[index]
+
+    return get, get
+
+
+INDEXING: dict[str, Case] = {
+    "take": (*indexed([2, 0, 0, -1]), ((3, 2),)),
+    "take-of-a-vector": (*indexed(np.array([[2, 0], [1, 2]])), ((4,),)),
+    "take-pairs": (*indexed([0, 1, 1], [2, 0, 0]), ((2, 3),)),
+    "take-with-a-slice": (*indexed([1, 0, 1], slice(None), 0), ((2, 3, 4),)),
+    "take-apart": (*indexed([1, 0], slice(None), [0, 3]), ((2, 3, 4),)),
+    "take-nothing": (*indexed(np.zeros(0, int)), ((3,),)),
+    "mask": (*indexed(MASK), ((2, 3),)),
+    "mask-of-rows": (*indexed(MASK[:, 1]), ((2, 3),)),
+    "take-of-a-transpose": (lambda x: x.T[[2, 0, 2]], lambda x: x.T[[2, 0, 2]], ((2, 3),)),
+    "masked_select": (lambda x: tg.masked_select(x, tg.tensor(MASK)), lambda x: x[MASK], ((2, 3),)),
+    "index_select": (lambda x: tg.index_select(x, 1, tg.tensor([2, 2, 0])), lambda x: x[:, [2, 2, 0]], ((2, 3),)),
+    "gather": (
+        lambda x: tg.gather(x, 1, tg.tensor([[0, 0], [2, 1]])),
+        lambda x: np.take_along_axis(x, np.array([[0, 0], [2, 1]]), 1),
+        ((2, 3),),
+    ),
+    "put-a-slice": (*(lambda x, v: assigned(x, (slice(None), 1), v),) * 2, ((3, 2), (3,))),
+    "put-broadcast": (*(lambda x, v: assigned(x, slice(1, None), v),) * 2, ((3, 2), (2,))),
+    "put-at": (*(lambda x, v: assigned(x, [2, 0], v),) * 2, ((3, 2), (2, 2))),
+    "put-twice": (*(lambda x, v: assigned(x, [1, 1, 0], v),) * 2, ((3,), (3,))),
+    "put-by-mask": (*(lambda x, v: assigned(x, MASK, v),) * 2, ((2, 3), (4,))),
+}
+
+PRODUCTS: dict[str, Case] = {
+    name: (operator.matmul, operator.matmul, shapes)
+    for name, shapes in {
+        "dot": ((4,), (4,)),
+        "mv": ((3, 4), (4,)),
+        "vm": ((3,), (3, 4)),
+        "mm": ((3, 4), (4, 2)),
+        "mm-1": ((1, 4), (4, 1)),
+        "mm-inner-1": ((3, 1), (1, 2)),
+        "mm-of-nothing": ((3, 0), (0, 2)),
+        "bmm": ((2, 3, 4), (2, 4, 2)),
+        "bmm-broadcast": ((2, 1, 3, 4), (5, 4, 2)),
+        "bmm-by-a-matrix": ((2, 3, 4), (4, 2)),
+        "matrix-by-bmm": ((3, 4), (2, 4, 2)),
+        "bmm-by-a-vector": ((2, 3, 4), (4,)),
+        "vector-by-bmm": ((3,), (2, 3, 4)),
+    }.items()
+} | {
+    "mm-of-transposes": (lambda a, b: a.T @ b.T, lambda a, b: a.T @ b.T, ((4, 3), (2, 4))),
+    "mm-of-steps": (lambda a, b: a[::2] @ b[:, ::2], lambda a, b: a[::2] @ b[:, ::2], ((5, 4), (4, 5))),
+    "mm-of-columns": (lambda a, b: a[:, 1:] @ b[:-1, 1:], lambda a, b: a[:, 1:] @ b[:-1, 1:], ((3, 4), (4, 3))),
+    "mm-of-expanded": (
+        lambda a, b: a.expand(3, 4) @ b,
+        lambda a, b: np.broadcast_to(a, (3, 4)) @ b,
+        ((1, 4), (4, 2)),
+    ),
+    "mv-of-a-transpose": (lambda a, b: a.T @ b[::2], lambda a, b: a.T @ b[::2], ((2, 3), (4,))),
+    "bmm-of-permuted": (
+        lambda a, b: a.permute(2, 0, 1) @ b.transpose(0, 2),
+        lambda a, b: a.transpose(2, 0, 1) @ b.swapaxes(0, 2),
+        ((3, 4, 2), (5, 4, 2)),
+    ),
+    "mm-with-itself": (lambda a: a @ a.T, lambda a: a @ a.T, ((3, 2),)),
+    "outer": (tg.outer, np.outer, ((3,), (2,))),
+}
+
+CASES = reduction_cases() | LAYOUTS | INDEXING | PRODUCTS
+
+
+def points(case: Case, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(0.3, 1.5, shape) * rng.choice([-1, 1], shape) for shape in case[2]]
+
+
+def np_jvp(function: Callable[..., Any], arrays: list[np.ndarray], tangents: list[np.ndarray]) -> np.ndarray:
+    h = 1e-30
+    return function(*(a + 1j * h * v for a, v in zip(arrays, tangents, strict=True))).imag / h
+
+
+def tg_leaves(arrays: list[np.ndarray], dtype: Any = tg.float64) -> list[Any]:
+    return [tg.tensor(a, dtype=dtype, requires_grad=True) for a in arrays]
+
+
+def np_of(tensors: Any) -> list[np.ndarray]:
+    return [t.detach().numpy() for t in tensors]
+
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@every_case
+@over_floats
+def test_case_has_the_values_of_numpy(case: Case, dtype: Any):
+    ours, theirs, _ = case
+    arrays = [a.astype(dtype.numpy) for a in points(case, 0)]
+    result, expected = ours(*map(tg.tensor, arrays)), theirs(*(a.astype(float) for a in arrays))
+    assert result.dtype is dtype
+    assert tuple(result.shape) == expected.shape
+    np.testing.assert_allclose(result.numpy(), expected, rtol=32 * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).eps)
+
+
+@every_case
+@over_floats
+def test_case_has_the_vjp_of_the_complex_step(case: Case, dtype: Any):
+    ours, theirs, _ = case
+    arrays, rng = points(case, 1), np.random.default_rng(2)
+    inputs = tg_leaves(arrays, dtype)
+    y = ours(*inputs)
+    seed = rng.normal(size=y.shape)
+    y.backward(tg.tensor(seed, dtype=dtype))
+    for k, x in enumerate(inputs):
+        expected = np.zeros(x.shape)
+        for at in np.ndindex(*x.shape):
+            tangents = [np.zeros(a.shape) for a in arrays]
+            tangents[k][at] = 1.0
+            expected[at] = (seed * np_jvp(theirs, arrays, tangents)).sum()
+        assert x.grad.dtype is dtype
+        tolerance = 1e-12 if dtype is tg.float64 else 2e-5
+        np.testing.assert_allclose(x.grad.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@every_case
+def test_case_recorded_in_reverse_gives_the_same_and_the_jvp(case: Case):
+    """The adjoints are linear in the seed; differentiating them by it gives the JVP, and <u, J v> = <J' u, v>."""
+    ours, theirs, _ = case
+    arrays, rng = points(case, 3), np.random.default_rng(4)
+    inputs = tg_leaves(arrays)
+    y = ours(*inputs)
+    seed = tg.tensor(rng.normal(size=y.shape), requires_grad=True)
+    swept = np_of(tg.autograd.grad(y, inputs, seed, retain_graph=True))
+    recorded = tg.autograd.grad(y, inputs, seed, create_graph=True)
+    for s, r in zip(swept, np_of(recorded), strict=True):
+        np.testing.assert_allclose(r, s, rtol=1e-12, atol=1e-13)
+    tangents = [rng.normal(size=a.shape) for a in arrays]
+    (jvp,) = tg.autograd.grad(recorded, seed, [tg.tensor(v) for v in tangents], retain_graph=True)
+    np.testing.assert_allclose(jvp.numpy(), np_jvp(theirs, arrays, tangents), rtol=1e-11, atol=1e-12)
+    inner = sum((s * v).sum() for s, v in zip(swept, tangents, strict=True))
+    np.testing.assert_allclose((seed.detach().numpy() * jvp.numpy()).sum(), inner, rtol=1e-11, atol=1e-12)
+
+
+@every_case
+def test_case_has_the_second_derivative_of_differences(case: Case):
+    """Along v, of <u, f>: the gradient's directional derivative against central differences of the gradient."""
+    ours, _, _ = case
+    arrays, rng, h = points(case, 5), np.random.default_rng(6), 1e-6
+    tangents = [rng.normal(size=a.shape) for a in arrays]
+    seed = tg.tensor(rng.normal(size=ours(*map(tg.tensor, arrays)).shape))
+
+    def gradient(t: float) -> list[np.ndarray]:
+        inputs = tg_leaves([a + t * v for a, v in zip(arrays, tangents, strict=True)])
+        return np_of(tg.autograd.grad(ours(*inputs), inputs, seed))
+
+    inputs = tg_leaves(arrays)
+    first = tg.autograd.grad(ours(*inputs), inputs, seed, create_graph=True)
+    along = sum(((g * tg.tensor(v)).sum() for g, v in zip(first, tangents, strict=True)), tg.zeros(()))
+    second: Any = [None] * len(inputs)
+    if along.requires_grad:
+        second = tg.autograd.grad(along, inputs, allow_unused=True)
+    for s, ahead, behind in zip(second, gradient(h), gradient(-h), strict=True):
+        found = np.zeros(ahead.shape) if s is None else s.numpy()
+        np.testing.assert_allclose(found, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-7)
+
+
+def test_every_operation_with_a_derivative_is_tested():
+    tested = {op.opcode for op in DIFFERENTIABLE}
+    for case in CASES.values():
+        inputs = tg_leaves(points(case, 7))
+        y = case[0](*inputs)
+        seed = tg.ones(*y.shape, requires_grad=True)
+        first = tg.autograd.grad(y, inputs, seed, create_graph=True)
+        again = tg.autograd.grad(first, seed, [tg.ones_like(g) for g in first], create_graph=True)
+        tested |= set(tg.current_tape().row_array()["opcode"].tolist())
+        del again
+    missing = [op for op in OPS if (op.family == LAYOUT or any(op.partials)) and op.opcode not in tested]
+    assert [op for op in missing if not is_cast(op) and op.name != "detach"] == []
+
+
+# --- reductions at their edges -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zeros", range(4))
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_the_gradient_of_a_product_with_zeros(zeros: int, axis: int | None):
+    array = np.random.default_rng(zeros).uniform(0.5, 2.0, (3, 3))
+    array.flat[[4, 1, 3][:zeros]] = 0.0
+    facts = {} if axis is None else {"axis": axis}
+    x = tg.tensor(array, requires_grad=True)
+    (recorded,) = tg.autograd.grad(tg.prod(x, **facts).sum(), x, create_graph=True)
+    tg.prod(x, **facts).sum().backward()
+    expected, curvature = np.zeros((3, 3)), np.zeros((3, 3))
+    for at in np.ndindex(3, 3):
+        step = np.zeros((3, 3))
+        step[at] = 1.0
+        expected[at] = np_jvp(lambda a: np.prod(a, **facts).sum(), [array], [step])
+        # A product is linear in each factor: this difference of its derivative is exact.
+        curvature += step * 0
+        for other in np.ndindex(3, 3):
+            shift = np.zeros((3, 3))
+            shift[other] = 1.0
+            curvature[other] += np_jvp(lambda a: np.prod(a, **facts).sum(), [array + shift / 2], [step])
+            curvature[other] -= np_jvp(lambda a: np.prod(a, **facts).sum(), [array - shift / 2], [step])
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-13)
+    np.testing.assert_allclose(recorded.detach().numpy(), expected, rtol=1e-13)
+    (second,) = tg.autograd.grad(recorded.sum(), x)
+    np.testing.assert_allclose(second.numpy(), curvature, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 3)])
+def test_reductions_of_nothing(shape: tuple[int, ...]):
+    x = tg.zeros(*shape, requires_grad=True)
+    assert x.sum().item() == 0.0
+    assert x.prod().item() == 1.0
+    assert math.isnan(x.mean().item())
+    assert x.norm().item() == 0.0
+    assert x.logsumexp(tuple(range(len(shape)))).item() == -math.inf
+    for axis in range(len(shape)):
+        expected = np.zeros(shape).sum(axis)
+        np.testing.assert_array_equal(x.sum(axis).detach().numpy(), expected)
+        np.testing.assert_array_equal(x.prod(axis).detach().numpy(), np.zeros(shape).prod(axis))
+    (x.sum() + x.prod() + x.norm() + x.mean() + x.softmax(0).sum()).backward()
+    assert x.grad.shape == shape
+
+
+@pytest.mark.nojit
+def test_reductions_of_a_number():
+    x = tg.tensor(-3.0, requires_grad=True)
+    for name in ("sum", "mean", "prod", "amax", "amin", "max", "min"):
+        y = getattr(x, name)()
+        assert y.item() == -3.0
+        x.grad = None
+        y.backward()
+        assert x.grad.item() == 1.0, name
+    assert x.softmax(0).item() == 1.0
+    assert x.sum(0).item() == x.sum(-1).item() == -3.0
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("name", ["amax", "amin", "max", "min"])
+def test_ties_share_the_gradient(name: str):
+    x = tg.tensor([2.0, 5.0, 5.0, 2.0], requires_grad=True)
+    y = getattr(x, name)()
+    (recorded,) = tg.autograd.grad(y, x, create_graph=True)
+    y.backward()
+    expected = [0.0, 0.5, 0.5, 0.0] if name.endswith("max") else [0.5, 0.0, 0.0, 0.5]
+    assert x.grad.tolist() == recorded.tolist() == expected
+
+
+def test_nan_and_infinities_in_reductions():
+    nan, inf = math.nan, math.inf
+    x = tg.tensor([[1.0, nan, 3.0], [inf, 2.0, -inf], [-inf, -inf, -inf]])
+    for name in ("sum", "mean", "prod", "amax", "amin"):
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(getattr(x, name)(1).tolist(), getattr(np, name)(x.numpy(), 1))
+    assert x.argmax(1).tolist() == [1, 0, 0]
+    assert x.argmin(1).tolist() == [1, 2, 0]
+    np.testing.assert_array_equal(x.logsumexp(1).tolist(), [nan, inf, -inf])
+    np.testing.assert_allclose(tg.tensor([1000.0, 1000.0]).logsumexp(0).item(), 1000 + math.log(2))
+    np.testing.assert_allclose(tg.tensor([1000.0, 1001.0]).softmax(0).tolist(), [1 / (1 + math.e), math.e / (1 + math.e)])
+    np.testing.assert_allclose(tg.tensor([0.0, -1000.0]).log_softmax(0).tolist(), [0.0, -1000.0])
+
+
+def test_integers_and_bools_are_reduced_as_in_numpy():
+    array = np.random.default_rng(0).integers(-5, 6, (3, 4))
+    for dtype in INTEGERS:
+        x = tg.tensor(array, dtype=dtype)
+        for axis in (None, 0, 1):
+            facts = {} if axis is None else {"axis": axis}
+            assert x.sum(**facts).dtype is x.prod(**facts).dtype is tg.int64
+            np.testing.assert_array_equal(x.sum(**facts).tolist(), array.sum(**facts))
+            np.testing.assert_array_equal(x.prod(**facts).tolist(), array.prod(**facts))
+            np.testing.assert_array_equal(x.argmax(**facts).tolist(), array.argmax(**facts))
+            np.testing.assert_array_equal(x.argmin(**facts).tolist(), array.argmin(**facts))
+            np.testing.assert_array_equal(x.amax(**facts).tolist(), array.max(**facts))
+            np.testing.assert_array_equal((x > 2).any(**facts).tolist(), (array > 2).any(**facts))
+            np.testing.assert_array_equal((x > -5).all(**facts).tolist(), (array > -5).all(**facts))
+            np.testing.assert_array_equal((x > 0).sum(**facts).tolist(), (array > 0).sum(**facts))
+        np.testing.assert_array_equal((x @ x.T).tolist(), array @ array.T)
+
+
+def test_sums_are_accurate():
+    """Eight partial sums in each block, so that the error grows with n / 8 at most."""
+    array = np.random.default_rng(0).uniform(size=100_000)
+    assert abs(tg.tensor(array).sum().item() - math.fsum(array)) < 1e-12 * math.fsum(array)
+
+
+# --- broadcasting and programs, drawn ----------------------------------------------------------------------------------
+
+drawn = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+@st.composite
+def broadcastable(draw: Any, n: int) -> list[tuple[int, ...]]:
+    """Shapes that can be broadcast together: some dimensions 1, some left out in front."""
+    full = draw(st.lists(st.integers(0, 4), max_size=4))
+    shapes = []
+    for _ in range(n):
+        ones = draw(st.lists(st.booleans(), min_size=len(full), max_size=len(full)))
+        shape = [1 if one else length for one, length in zip(ones, full, strict=True)]
+        shapes.append(tuple(shape[draw(st.integers(0, len(shape))) :]))
+    return shapes
+
+
+@st.composite
+def laid_out(draw: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Callable[[Any], Any]]:
+    """The shape of a base, and how to see `shape` in it through other strides: permuted, stepped over, repeated."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.integers(1, 2)) for _ in shape]
+    starts = [draw(st.integers(0, 1)) for _ in shape]
+    repeated = [draw(st.booleans()) and length > 0 for length in shape]
+    base = [1 if repeated[d] else starts[d] + shape[d] * steps[d] for d in order]
+    window = tuple(slice(None) if repeated[d] else slice(starts[d], None, steps[d]) for d in order)
+    inverse = [order.index(d) for d in range(len(shape))]
+
+    def see(x: Any) -> Any:
+        if isinstance(x, tg.Tensor):
+            return x[window].permute(*inverse).expand(*shape) if shape else x
+        return np.broadcast_to(x[window].transpose(inverse), shape) if shape else x
+
+    return tuple(base), see
+
+
+BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": lambda a, b: a / (b * b + 1.0)}
+
+
+@drawn
+@given(st.data())
+def test_any_shapes_and_strides_broadcast(data: st.DataObject):
+    shapes = data.draw(broadcastable(2))
+    seen = [data.draw(laid_out(shape)) for shape in shapes]
+    function = BINARY[data.draw(st.sampled_from(sorted(BINARY)))]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    arrays = [rng.normal(size=base) for base, _ in seen]
+    inputs = tg_leaves(arrays)
+
+    def model(*values: np.ndarray) -> np.ndarray:
+        return function(*(see(v) for (_, see), v in zip(seen, values, strict=True)))
+
+    y = function(*(see(x) for (_, see), x in zip(seen, inputs, strict=True)))
+    np.testing.assert_allclose(y.detach().numpy(), model(*arrays), rtol=1e-14)
+    seed = rng.normal(size=y.shape)
+    recorded = tg.autograd.grad(y, inputs, tg.tensor(seed), create_graph=True)
+    y.backward(tg.tensor(seed))
+    for k, x in enumerate(inputs):
+        np.testing.assert_allclose(x.grad.numpy(), complex_step(model, arrays, seed, k), rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(recorded[k].detach().numpy(), x.grad.numpy(), rtol=1e-12, atol=1e-13)
+
+
+def complex_step(model: Callable[..., Any], arrays: list[np.ndarray], seed: np.ndarray, k: int) -> np.ndarray:
+    """The adjoint of array `k`, an element at a time."""
+    expected = np.zeros(arrays[k].shape)
+    for at in np.ndindex(*expected.shape):
+        tangents = [np.zeros(a.shape) for a in arrays]
+        tangents[k][at] = 1.0
+        expected[at] = (seed * np_jvp(model, arrays, tangents)).sum()
+    return expected
+
+
+UNARY: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sin": (tg.sin, np.sin),
+    "tanh": (tg.tanh, np.tanh),
+    "exp": (lambda x: tg.exp(-x * x), lambda x: np.exp(-x * x)),
+    "log": (lambda x: tg.log1p(x * x), lambda x: np.log(1.0 + x * x)),
+    "sigmoid": (tg.sigmoid, lambda x: 1.0 / (1.0 + np.exp(-x))),
+    "abs": (tg.abs, lambda x: np.where(x.real > 0, x, -x)),
+    "where": (lambda x: tg.where(x > 0.3, x * x, -x), lambda x: np.where(x.real > 0.3, x * x, -x)),
+    "immediate": (lambda x: 1.5 - 0.5 * x, lambda x: 1.5 - 0.5 * x),
+    "atan": (tg.atan, np.arctan),
+    "clone": (lambda x: x.clone(), lambda x: x.copy()),
+}
+REDUCE = {
+    "sum": (tg.sum, np.sum),
+    "mean": (tg.mean, np.mean),
+    "logsumexp": (tg.logsumexp, np_logsumexp),
+    "amax": (tg.amax, np.amax),
+    "norm": (tg.norm, lambda x, **f: np.sqrt((x * x).sum(**f))),
+}
+
+
+def step(data: st.DataObject, values: list[np.ndarray]) -> tuple[str, Callable[[list[Any]], Any], Callable[[list[Any]], Any]]:
+    """One more operation on what a program has so far: for Tensors, and for arrays."""
+    at = data.draw(st.integers(0, len(values) - 1))
+    x = values[at]
+    kind = data.draw(st.sampled_from(["unary", "unary", "binary", "binary", "reduce", "permute", "slice", "expand", "reshape", "take"]))
+    if kind == "unary":
+        name = data.draw(st.sampled_from(sorted(UNARY)))
+        ours, theirs = UNARY[name]
+        return name, lambda v: ours(v[at]), lambda v: theirs(v[at])
+    if kind == "binary":
+        fitting = [i for i, v in enumerate(values) if _broadcasts(v.shape, x.shape)]
+        other = data.draw(st.sampled_from(fitting))
+        name = data.draw(st.sampled_from(sorted(BINARY)))
+        return name, lambda v: BINARY[name](v[at], v[other]), lambda v: BINARY[name](v[at], v[other])
+    if kind == "reduce" and x.ndim and x.size:
+        name = data.draw(st.sampled_from(sorted(REDUCE)))
+        axis = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1), min_size=1)))
+        facts = {"axis": axis, "keepdims": data.draw(st.booleans())}
+        ours, theirs = REDUCE[name]
+        return name, lambda v: ours(v[at], **facts), lambda v: theirs(v[at], **facts)
+    if kind == "permute":
+        order = data.draw(st.permutations(range(x.ndim)))
+        return kind, lambda v: v[at].permute(*order) if order else v[at], lambda v: v[at].transpose(order)
+    if kind == "slice" and x.ndim:
+        first = data.draw(st.integers(0, max(x.shape[0] - 1, 0)))
+        window = (slice(first, None, data.draw(st.integers(1, 2))),)
+        return kind, lambda v: v[at][window], lambda v: v[at][window]
+    if kind == "expand" and x.ndim < 4:
+        shape = (data.draw(st.integers(1, 3)), *x.shape)
+        return kind, lambda v: v[at].expand(*shape), lambda v: np.broadcast_to(v[at], shape)
+    if kind == "take" and x.ndim and x.shape[0]:
+        rows = data.draw(st.lists(st.integers(0, x.shape[0] - 1), min_size=1, max_size=3))
+        return kind, lambda v: v[at][rows], lambda v: v[at][rows]
+    return "reshape", lambda v: v[at].reshape(-1), lambda v: v[at].reshape(-1)
+
+
+def _broadcasts(p: tuple[int, ...], q: tuple[int, ...]) -> bool:
+    try:
+        np.broadcast_shapes(p, q)
+    except ValueError:
+        return False
+    return True
+
+
+@drawn
+@given(st.data())
+def test_any_program_has_the_values_and_gradients_of_numpy(data: st.DataObject):
+    shapes = data.draw(broadcastable(2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    arrays = [rng.uniform(-1.2, 1.2, shape) for shape in shapes]
+    values, ours, theirs, names = list(arrays), [], [], []
+    for _ in range(data.draw(st.integers(1, 8))):
+        name, on_tensors, on_arrays = step(data, values)
+        value = on_arrays(values)
+        if value.size > 2000:
+            break
+        values.append(value)
+        ours.append(on_tensors)
+        theirs.append(on_arrays)
+        names.append(name)
+    seeds = [rng.normal(size=v.shape) for v in values[2:]]
+
+    def objective(start: list[Any], steps: list[Callable[..., Any]], weights: list[Any]) -> Any:
+        found = list(start)
+        for s in steps:
+            found.append(s(found))
+        return sum((v * w).sum() for v, w in zip(found[2:], weights, strict=True))
+
+    inputs = tg_leaves(arrays)
+    y = objective(inputs, ours, [tg.tensor(s) for s in seeds])
+    if not isinstance(y, tg.Tensor) or not y.requires_grad:
+        return
+    tangents = [rng.normal(size=a.shape) for a in arrays]
+    recorded = tg.autograd.grad(y, inputs, create_graph=True, materialize_grads=True)
+    y.backward()
+    np.testing.assert_allclose(y.item(), objective(arrays, theirs, seeds), rtol=1e-11, atol=1e-11, err_msg=str(names))
+    slope = np_jvp(lambda *a: np.asarray(objective(list(a), theirs, seeds)), arrays, tangents)
+    swept = [np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in inputs]
+    for s, r in zip(swept, np_of(recorded), strict=True):
+        np.testing.assert_allclose(s, r, rtol=1e-10, atol=1e-10, err_msg=str(names))
+    along = sum((s * v).sum() for s, v in zip(swept, tangents, strict=True))
+    np.testing.assert_allclose(along, slope, rtol=1e-9, atol=1e-9, err_msg=str(names))
