@@ -10,7 +10,6 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _RECLAIM_ROWS = 4096
 
 _entries: dict[str, Callable[..., int]] = {}
+_parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[int] = []  # addresses of dgemm and sgemm, once a product was recorded
 _lock = threading.Lock()
@@ -37,11 +37,19 @@ def need(operation: op.Op, code: int, reverse: bool) -> None:
     _pending.append((operation, code, reverse))
 
 
+def _part(name: str, function: Callable[..., int], n_arguments: int) -> int:
+    """The address of a compiled part of the sweeps."""
+    address = _parts.get(name)
+    if address is None:
+        address = _parts[name] = native.link(name, n_arguments, lambda: native.rebind(function), returns=True)
+    return address
+
+
 def _entry(name: str, function: Callable[..., int], n_arguments: int) -> Callable[..., int]:
+    """The same, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
-        address = native.link(name, n_arguments, lambda: native.rebind(function), returns=True)
-        entry = _entries[name] = native.callable_at(address, n_arguments)
+        entry = _entries[name] = native.callable_at(_part(name, function, n_arguments), n_arguments)
     return entry
 
 
@@ -56,7 +64,10 @@ def _prepare(tape: Tape) -> None:
         for name, function in native.functions_of_python().items():
             header[getattr(H, name)] = function.address
         header[H.ops], header[H.kernels] = address_of(op.table), kernels.table_address
-        header[H.sum_opcode] = ops.reduction.sum_.opcode
+        header[H.sum_opcode], header[H.self] = ops.reduction.sum_.opcode, tape.header_address
+        for name, (function, n_arguments) in sweeps.PARTS.items():
+            if name != "run":
+                header[getattr(H, name)] = _part(name, function, n_arguments)
     _publish(tape)
 
 

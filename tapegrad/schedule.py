@@ -12,7 +12,7 @@ own. A row joins the latest region of its space unless an operand is only comple
 can be swept: forward as they are, in reverse backwards.
 """
 
-from tapegrad.memory import i4, i8, kinds_at, release, rows_at, slots_at, u1
+from tapegrad.memory import i4, i8, kinds_at, part1, part3, release, rows_at, slots_at, u1
 from tapegrad.op import ELEMENTWISE, REDUCTION
 from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PIECE, REQUIRES_GRAD, STORED
 
@@ -20,7 +20,7 @@ VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH = 1, 2, 4, 8, 16, 32
 MAX_ROWS = 256  # of a region
 
 OK, MORE, NO_MEMORY, SWEPT_TWICE = 0, 1, 2, 3
-_COLUMNS = 8
+COLUMNS = 8
 
 
 def sync(h):
@@ -38,26 +38,24 @@ def sync(h):
     h[H.synced] = h[H.end]
 
 
+def arity(h, row):
+    """How many fields of a row hold operands."""
+    return i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 1]
+
+
 def operand(row, k):
-    """The slot of operand k, or -1."""
-    if k == 0:
-        return row["a"]
-    if row["flags"] & (IMM_A | IMM_B):
-        # The immediate takes the place of b; where it is operand a of the operation, the slot is its operand b.
-        return -1
-    return row["b"] if k == 1 else row["c"]
+    """The slot at field `k` of a row, or -1: where an operand is an immediate, the other is in field 0."""
+    return row["a"] if k == 0 else -1 if row["flags"] & (IMM_A | IMM_B) else row["b"] if k == 1 else row["c"]
 
 
 def position(row, k):
-    """Which operand of the operation the slot at `k` is: they differ where the immediate is operand a."""
+    """Which operand of the operation the slot at field `k` is."""
     return 1 if row["flags"] & IMM_A else k
 
 
 def defines(slots, row, r):
     """1 for a slot's oldest row: of the rows that fill a slot together, only the last is entered in it."""
-    if row["flags"] & PIECE:
-        return 1 if row["flags"] & FIRST else 0
-    return 1 if slots[row["out"]]["row"] == r else 0
+    return (1 if row["flags"] & FIRST else 0) if row["flags"] & PIECE else 1 if slots[row["out"]]["row"] == r else 0
 
 
 def is_interior(kinds, kind):
@@ -65,18 +63,33 @@ def is_interior(kinds, kind):
     return kinds[kind]["flags"] & (REQUIRES_GRAD | LEAF) == REQUIRES_GRAD
 
 
+def is_active(h, kinds, marks, row):
+    """Whether the reverse sweep goes through this row."""
+    return (
+        marks[row["out"]] & ADJOINT != 0
+        and is_interior(kinds, row["kind"])
+        and (h[H.prune] == 0 or marks[row["out"]] & REACH != 0)
+    )
+
+
+def is_evaluated(slots, marks, row):
+    """Whether the forward sweep runs this row."""
+    return marks[row["out"]] & VALUE != 0 and slots[row["out"]]["flags"] & STORED == 0
+
+
 def saved_by(ops, row, k):
-    """The operands and the result (bits) that the rule for the slot at `k` reads, as bits of the row's own fields."""
-    bits = ops[row["opcode"] * _COLUMNS + 2 + position(row, k)]
-    if row["flags"] & IMM_A:
-        return (bits & 8) | ((bits >> 1) & 1)  # operand b is in field a; the immediate needs no keeping
-    if row["flags"] & IMM_B:
-        return bits & 9
-    return bits
+    """The operands and the result that the rule for the slot at field `k` reads, as bits of the row's own fields."""
+    return _in_fields(ops[row["opcode"] * COLUMNS + 2 + position(row, k)], row["flags"])
 
 
-def schedule(h):
+def _in_fields(bits, flags):
+    """Bits of operands as bits of fields: beside an immediate, which needs no keeping, the other operand is in field 0."""
+    return (bits & 8) | ((bits >> 1) & 1) if flags & IMM_A else bits & 9 if flags & IMM_B else bits
+
+
+def schedule(header):
     """Plan the sweeps for the targets (values) and seeds (adjoints) in `lists`."""
+    h = i8(header, len(H))
     sync(h)
     h[H.n_planned] = h[H.n_regions] = h[H.n_reached] = 0
     n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
@@ -87,17 +100,19 @@ def schedule(h):
     newest = -1
     n_active = 0
     if n_seeds:
-        newest = _mark_active(h, lists, n_targets, n_seeds)
+        newest = part1(h[H.mark_active], header)
         if newest == -2:
             return SWEPT_TWICE
         n_active = h[H.n_planned]
-    _mark_values(h, lists, n_targets, newest, n_active)
-    _make_regions(h)
-    return OK
+    part3(h[H.mark_values], header, newest, n_active)
+    return part1(h[H.make_regions], header)
 
 
-def _mark_active(h, lists, n_targets, n_seeds):
+def mark_active(header):
     """Mark what seeds lead to. Returns the newest row among it, or -2 where the graph was let go."""
+    h = i8(header, len(H))
+    n_targets, n_seeds = h[H.n_targets], h[H.n_seeds]
+    lists = i4(h[H.lists], n_targets + 2 * n_seeds)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
     planned = i4(h[H.planned], h[H.end])
@@ -132,15 +147,9 @@ def _mark_active(h, lists, n_targets, n_seeds):
     return newest
 
 
-def arity(h, row):
-    """How many fields of a row hold operands."""
-    return i4(h[H.ops], 256 * _COLUMNS)[row["opcode"] * _COLUMNS + 1]
-
-
 def _prune(h, n):
     """Keep only the active rows that lead to a wanted slot."""
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    marks = u1(h[H.marks], h[H.top])
+    rows, marks = rows_at(h[H.rows], h[H.end]), u1(h[H.marks], h[H.top])
     planned = i4(h[H.planned], h[H.end])
     for i in range(n - 1, -1, -1):
         row = rows[planned[i]]
@@ -171,24 +180,15 @@ def _need(slots, marks, slot):
     return 0 if slots[slot]["flags"] & STORED or slots[slot]["row"] < 0 else 1
 
 
-def is_active(h, kinds, marks, row):
-    """Whether the reverse sweep goes through this row."""
-    if marks[row["out"]] & ADJOINT == 0 or not is_interior(kinds, row["kind"]):
-        return False
-    return h[H.prune] == 0 or marks[row["out"]] & REACH != 0
-
-
-def is_evaluated(slots, marks, row):
-    """Whether the forward sweep runs this row."""
-    return marks[row["out"]] & VALUE != 0 and slots[row["out"]]["flags"] & STORED == 0
-
-
-def _mark_values(h, lists, n_targets, newest, n_active):
+def mark_values(header, newest, n_active):
     """Mark the values needed for the targets and for the rules of active rows; plan all needed rows, newest first."""
+    h = i8(header, len(H))
+    n_targets = h[H.n_targets]
+    lists = i4(h[H.lists], n_targets)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
     live = u1(h[H.live], h[H.top])
-    ops = i4(h[H.ops], 256 * _COLUMNS)
+    ops = i4(h[H.ops], 256 * COLUMNS)
     planned = i4(h[H.planned], h[H.end])
     waiting, n = 0, 0
     for i in range(n_targets):
@@ -228,13 +228,15 @@ def _mark_values(h, lists, n_targets, newest, n_active):
             n += 1
         r -= 1
     h[H.n_planned] = n
+    return OK
 
 
-def _make_regions(h):
+def make_regions(header):
     """Share the planned rows out to regions; `order` lists them region by region, oldest first."""
+    h = i8(header, len(H))
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops = i4(h[H.ops], 256 * _COLUMNS)
+    ops = i4(h[H.ops], 256 * COLUMNS)
     n = h[H.n_planned]
     planned, region_of_row, order = i4(h[H.planned], n), i4(h[H.region_of_row], n), i4(h[H.order], n)
     begin, spaces = i4(h[H.begin], n + 1), i4(h[H.spaces], n)
@@ -243,7 +245,7 @@ def _make_regions(h):
     begin[0] = 0
     for i in range(n - 1, -1, -1):
         row = rows[planned[i]]
-        family = ops[row["opcode"] * _COLUMNS]
+        family = ops[row["opcode"] * COLUMNS]
         blockwise = family == ELEMENTWISE or family == REDUCTION
         space = -1
         if blockwise:
@@ -255,7 +257,7 @@ def _make_regions(h):
             o = operand(row, k)
             if o >= 0 and marks[o] & PLANNED:
                 there = region[o]
-                maker = ops[rows[slots[o]["row"]]["opcode"] * _COLUMNS]
+                maker = ops[rows[slots[o]["row"]]["opcode"] * COLUMNS]
                 joins = blockwise and maker == ELEMENTWISE and spaces[there] == space
                 earliest = max(earliest, there if joins else there + 1)
         chosen = latest[space] if blockwise else -1
@@ -298,20 +300,22 @@ def _make_regions(h):
         begin[g] = begin[g - 1]
     begin[0] = 0
     h[H.n_regions] = n_regions
+    return OK
 
 
-def finish(h, succeeded):
+def finish(header, succeeded):
     """Clear the marks; list the wanted adjoints in `reached`, or drop them where the sweep did not succeed."""
+    h = i8(header, len(H))
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops = i4(h[H.ops], 256 * _COLUMNS)
+    ops = i4(h[H.ops], 256 * COLUMNS)
     n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
     lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
     planned = i4(h[H.planned], h[H.n_planned])
     for i in range(h[H.n_planned]):
         r = planned[i]
         row = rows[r]
-        if succeeded and h[H.retain_graph] == 0 and ops[row["opcode"] * _COLUMNS + 5] and is_active(h, kinds, marks, row):
+        if succeeded and h[H.retain_graph] == 0 and ops[row["opcode"] * COLUMNS + 5] and is_active(h, kinds, marks, row):
             rows[r]["flags"] = row["flags"] | CONSUMED
     for i in range(h[H.n_planned]):
         row = rows[planned[i]]
@@ -322,6 +326,7 @@ def finish(h, succeeded):
     for i in range(n_targets + 2 * n_seeds + n_inputs):
         if lists[i] >= 0:
             _settle(h, kinds, slots, marks, lists[i], succeeded)
+    return OK
 
 
 def _settle(h, kinds, slots, marks, slot, succeeded):
@@ -348,7 +353,7 @@ def reclaim(header):
     sync(h)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    live, ops = u1(h[H.live], h[H.top]), i4(h[H.ops], 256 * _COLUMNS)
+    live, ops = u1(h[H.live], h[H.top]), i4(h[H.ops], 256 * COLUMNS)
     # Here REACH marks slots that must go on existing, VALUE those whose elements too.
     for slot in range(h[H.top]):
         if slots[slot]["flags"] & FREE == 0 and live[slot]:

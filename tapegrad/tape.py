@@ -68,8 +68,9 @@ HEADER = (
     "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists", "tables", "scratch",
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs", "scratch_bytes",
     "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
+    "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place", "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
     "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool",
-    "n_kinds",
+    "n_kinds", "self",
 )  # fmt: skip
 H = namedtuple("H", HEADER)(*range(len(HEADER)))  # type: ignore[misc] # the index of each
 

@@ -8,8 +8,10 @@ addresses, and the "address" of a kernel is its number in a list: slow, and open
 from __future__ import annotations
 
 import ast
+import copy
 import ctypes
 import dis
+import functools
 import inspect
 import os
 import textwrap
@@ -21,7 +23,6 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import cache
 from tapegrad.tape import KIND, ROW, SLOT, H
 
@@ -92,6 +93,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {name: array_maker(numba.from_dtype(t)) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 7, 13)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 7, 8)}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
@@ -114,6 +116,7 @@ def _plain_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 7, 13)}
+    made |= {f"part{n}": call for n in (1, 2, 3, 7, 8)}
     made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
     made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
     made["release"] = lambda address, memory: runtime["release"](memory)
@@ -164,31 +167,73 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
 
 def rebind(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
     """The same code with other globals: see `inlined`."""
-    names = {**function.__globals__, **primitives()}
-    for name in {i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"}:
+    code, names = (_expanded(function) if "H" in function.__globals__ else (function.__code__, function.__globals__))
+    names = {**names, **primitives()}
+    for name in {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}:
         value = names.get(name)
         scalar = scalar_of(value)
         if scalar is None and isinstance(value, FunctionType) and value.__module__.startswith("tapegrad.") and name not in primitives():
             scalar = value
         if scalar is not None:
             names[name] = inlined(scalar, scalar_of)
-    code = _without_header_names(function) if "H" in function.__code__.co_names else function.__code__
     return FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
 
 
-class _Numbers(ast.NodeTransformer):
+class _Inliner(ast.NodeTransformer):
+    """Numbers for the fields of the header, and the expression for a call of a function that is nothing else.
+
+    Numba takes seconds over a named tuple's constants, and a twentieth of one over the least function.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if isinstance(node.value, ast.Name) and node.value.id == "H":
+        if isinstance(node.value, ast.Name) and self.names.get(node.value.id) is H:
             return ast.copy_location(ast.Constant(getattr(H, node.attr)), node)
         return self.generic_visit(node)
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        called = self.names.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if not isinstance(called, FunctionType) or not called.__module__.startswith("tapegrad."):
+            return node
+        definition = _definition(called)
+        body = definition.body[-1]
+        if len(definition.body) != 2 or not isinstance(body, ast.Return) or body.value is None:
+            return node
+        values = dict(zip((a.arg for a in definition.args.args), node.args, strict=True))
+        inside = _Inliner({**called.__globals__, **self.names})
+        return ast.copy_location(_Substitution(values).visit(inside.visit(copy.deepcopy(body.value))), node)
 
-def _without_header_names(function: FunctionType) -> CodeType:
-    """The code of a function with numbers for the fields of the header: Numba takes seconds over a named tuple's constants."""
+
+class _Substitution(ast.NodeTransformer):
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return copy.deepcopy(self.values[node.id]) if node.id in self.values else node
+
+
+@functools.cache
+def _definition(function: FunctionType) -> ast.FunctionDef:
     lines, first = inspect.getsourcelines(function)
-    tree = ast.increment_lineno(_Numbers().visit(ast.parse(textwrap.dedent("".join(lines)))), first - 1)
+    tree = ast.increment_lineno(ast.parse(textwrap.dedent("".join(lines))), first - 1)
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    return definition
+
+
+def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
+    """The code of a part of the sweeps with `_Inliner` at work on it, and the globals it then needs."""
+    names = dict(function.__globals__)
+    for value in list(names.values()):
+        if isinstance(value, FunctionType) and value.__module__.startswith("tapegrad."):
+            names = {**value.__globals__, **names}
+    tree = ast.Module([_Inliner(names).visit(copy.deepcopy(_definition(function)))], [])
+    ast.fix_missing_locations(tree)
     module = compile(tree, function.__code__.co_filename, "exec")
-    return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__)
+    return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__), names
 
 
 def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], returns: bool = False) -> int:

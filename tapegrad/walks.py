@@ -1,0 +1,141 @@
+"""Walks: how memory of another layout is met in the order of a region's lanes.
+
+A walk is [ndim, length, stride, length, stride, ...], innermost dimension first, strides in bytes, neighbours that form one run joined.
+A stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summed (or merged as the reduction says).
+"""
+
+from tapegrad.dtypes import DTYPES
+from tapegrad.memory import call4, i4, i8, u1
+from tapegrad.schedule import OK
+from tapegrad.tape import H, TABLES
+
+ITEMSIZE = tuple(d.itemsize for d in DTYPES)
+MANY = 2304  # registers of the largest region
+
+# Where each table begins, and the counters before them.
+N_REGISTERS, N_FORWARD, N_REVERSE, N_LOADS, N_SCATTERS, N_WALKS, N_LOCAL, N_ZEROED, LANES, SPACE_KIND = range(10)
+BASES = 16
+STEPS = BASES + MANY
+FORWARD = STEPS + MANY
+REVERSE = FORWARD + 5 * 256
+LOADS = REVERSE + 7 * 768
+SCATTERS = LOADS + 4 * 1100
+ZEROED = SCATTERS + 4 * 1100
+CONTEXT_AT = ZEROED + MANY
+WALKS = CONTEXT_AT + 64
+
+assert TABLES - WALKS >= 1100 * 66  # a walk for each load and scatter of the largest region, at 32 dimensions
+
+
+def enter_walk(tables, pool, dims, ndim, stride_pool, strides, scale):
+    """Enter a walk over `ndim` lengths with as many strides (times `scale`: bytes); returns its place."""
+    at, n = WALKS + tables[N_WALKS], 0
+    for d in range(ndim - 1, -1, -1):
+        n = _enter_run(tables, at, n, pool[dims + d], stride_pool[strides + d] * scale)
+    return _end_walk(tables, at, n)
+
+
+def _enter_run(tables, at, n, length, stride):
+    """One more dimension of a walk that has `n`: joined to the last where the two form one run."""
+    if length == 1:
+        return n
+    if n and tables[at + 2 * n] * tables[at + 2 * n - 1] == stride:
+        tables[at + 2 * n - 1] *= length
+        return n
+    tables[at + 1 + 2 * n] = length
+    tables[at + 2 + 2 * n] = stride
+    return n + 1
+
+
+def _end_walk(tables, at, n):
+    if n == 0:
+        tables[at + 1], tables[at + 2], n = 1, 0, 1
+    tables[at] = n
+    tables[N_WALKS] += 1 + 2 * n
+    return at
+
+
+def broadcast_walk(h, tables, kinds, kind, space_kind, contiguous):
+    """A walk over the space for an operand that is broadcast to it; over its adjoint's memory where `contiguous`."""
+    pool = i8(h[H.pool], h[H.n_pool])
+    ndim, missing = kinds[space_kind]["ndim"], kinds[space_kind]["ndim"] - kinds[kind]["ndim"]
+    space, shape = kinds[space_kind]["dims"], kinds[kind]["dims"]
+    strides = shape + kinds[kind]["ndim"]
+    at, n, step = WALKS + tables[N_WALKS], 0, ITEMSIZE[kinds[kind]["dtype"]]
+    for d in range(ndim - 1, -1, -1):
+        length, stride = pool[space + d], 0
+        if d >= missing:
+            own = pool[shape + d - missing]
+            if own != 1:
+                stride = step if contiguous else pool[strides + d - missing]
+            step *= own
+        n = _enter_run(tables, at, n, length, stride)
+    return _end_walk(tables, at, n)
+
+
+def gather(at_tables, walk, source, target, start, n, itemsize):
+    """Bring lanes [start, start + n) of a walk from `source` together at `target`."""
+    tables = i8(at_tables, TABLES)
+    inner, stride = tables[walk + 1], tables[walk + 2]
+    done = 0
+    while done < n:
+        lane = start + done
+        within = lane % inner
+        offset = source + _outer_offset(tables, walk, lane // inner) + within * stride
+        length = min(inner - within, n - done)
+        if itemsize == 8:
+            to = i8(target + done * 8, length)
+            if stride == 0:
+                value = i8(offset, 1)[0]
+                for i in range(length):
+                    to[i] = value
+            elif stride == 8:
+                of = i8(offset, length)
+                for i in range(length):
+                    to[i] = of[i]
+            else:
+                for i in range(length):
+                    to[i] = i8(offset + i * stride, 1)[0]
+        elif itemsize == 4:
+            to4 = i4(target + done * 4, length)
+            for i in range(length):
+                to4[i] = i4(offset + i * stride, 1)[0]
+        else:
+            to1 = u1(target + done, length)
+            for i in range(length):
+                to1[i] = u1(offset + i * stride, 1)[0]
+        done += length
+    return OK
+
+
+def scatter(at_tables, walk, source, target, start, n, itemsize, kernel):
+    """Merge lanes [start, start + n) at `source` into a walk from `target`."""
+    tables = i8(at_tables, TABLES)
+    inner, stride = tables[walk + 1], tables[walk + 2]
+    done = 0
+    while done < n:
+        lane = start + done
+        within = lane % inner
+        offset = target + _outer_offset(tables, walk, lane // inner) + within * stride
+        length = min(inner - within, n - done)
+        if stride == 0:
+            call4(kernel, length, source + done * itemsize, offset, 0)
+        elif stride == itemsize:
+            call4(kernel, length, source + done * itemsize, offset, 1)
+        else:
+            for i in range(length):
+                call4(kernel, 1, source + (done + i) * itemsize, offset + i * stride, 1)
+        done += length
+    return OK
+
+
+def _outer_offset(tables, walk, index):
+    """The offset of a run: its number, written in the lengths of the outer dimensions."""
+    offset = 0
+    for d in range(1, tables[walk]):
+        if index == 0:
+            break
+        length = tables[walk + 1 + 2 * d]
+        offset += index % length * tables[walk + 2 + 2 * d]
+        index //= length
+    return offset
