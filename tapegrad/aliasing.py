@@ -16,7 +16,8 @@ from tapegrad import engine, tape as tapes
 from tapegrad.tape import grad_mode
 from tapegrad.op import LAYOUT
 from tapegrad.op import table as op_table
-from tapegrad.tensor import Tensor, array_at, describe, handle, location, new_slot
+from tapegrad.ops import arithmetic
+from tapegrad.tensor import Tensor, array_at, describe, handle, location, new_slot, record_elementwise
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -59,24 +60,25 @@ def _views_of(t: Tensor) -> list[Tensor]:
     return [v for v in (r() for r in getattr(t, "_views", ())) if v is not None]
 
 
-def check_in_place(t: Tensor, name: str) -> None:
-    """PyTorch's two errors for writing to leaves that require grad."""
-    if not t._tape.grad_enabled:
-        return
-    kind = t._kind
-    if kind.requires_grad and kind.is_leaf:
-        raise RuntimeError(
-            f"a leaf Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
-            "write it out of place, or do it under tapegrad.no_grad()"
-        )
-    base = getattr(t, "_base", None)
-    while base is not None and kind.requires_grad:
-        if base._kind.requires_grad and base._kind.is_leaf:
+def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
+    """PyTorch's errors for writing to leaves that require grad, and where one element would have to hold two values.
+
+    `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
+    """
+    member, of_member = t, of
+    while member is not None:
+        kind = member._kind
+        if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
-                f"a view of a leaf Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                f"Please clone() the tensor before performing the operation: {name} on {describe(t)}, at {location()}"
+            )
+        if kind.requires_grad and kind.is_leaf and t._kind.requires_grad and t._tape.grad_enabled:
+            raise RuntimeError(
+                f"{of_member} Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
                 "write it out of place, or do it under tapegrad.no_grad()"
             )
-        base = getattr(base, "_base", None)
+        member, of_member = getattr(member, "_base", None), "a view of a leaf"
 
 
 def assign(t: Tensor, value: Tensor) -> Tensor:
@@ -90,6 +92,10 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             _write_through(t, value)
             if not value._kind.requires_grad:
                 return t
+        kind, tape = t._kind, t._tape
+        if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
+            with grad_mode(tape, True):
+                value = record_elementwise(arithmetic._overwritten, t, value)
         _rebind(t, value)
         _remake_views(t)
         return t
@@ -112,9 +118,10 @@ def _rebind(t: Tensor, value: Tensor) -> None:
     tape, old = t._tape, t._kind
     t._slot, value._slot = value._slot, t._slot
     t._kind, value._kind = value._kind, old
-    for owned in (tape.leaves, tape.retained):
-        if owned.pop(value._slot, None) is not None:
-            owned[t._slot] = weakref.ref(t)
+    if value._slot in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
+        tape.leaves[t._slot] = tape.leaves[value._slot]
+    if tape.retained.pop(value._slot, None) is not None:
+        tape.retained[t._slot] = weakref.ref(t)
     if old.requires_grad and old.is_leaf and not t._kind.requires_grad:
         engine.evaluate(tape, t._slot)
         t._set_kind(requires_grad=True, leaf=True)
@@ -152,6 +159,8 @@ def _keep_for_readers(tape: tapes.Tape, slot: int) -> None:
     tape.slots["row"][copy] = tape.slots["row"][slot]
     for field, mask in reads.items():
         rows[field][mask] = copy
+    if slot in tape.leaves:
+        tape.leaves[copy] = tape.leaves[slot]
     handle(tape, copy, kind)  # dies at once: only the rows keep the slot
 
 

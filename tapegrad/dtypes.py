@@ -101,6 +101,16 @@ def as_dtype(dtype: Any) -> DType:
     raise TypeError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, but got {dtype!r}")
 
 
+def limits(dtype: DType) -> tuple[Any, Any]:
+    """The smallest and the largest element, as Python numbers."""
+    if dtype is BOOL:
+        return False, True
+    if dtype.is_floating_point:
+        return float("-inf"), float("inf")
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)
+
+
 def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype to which both can be converted.
 

@@ -7,19 +7,24 @@ between two slices of work, and turn its status into an exception.
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from tapegrad import kernels, op, ops, schedule, sweeps, tape as tapes
-from tapegrad.kernels import native
+from tapegrad.kernels import cache, native
 from tapegrad.tape import H, ROW, Tape, address_of
 
 _BUDGET = 30_000_000  # lanes between two looks at pending signals: some 20 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _RECLAIM_ROWS = 4096
+_RECLAIM_BYTES = 1 << 20
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
@@ -34,28 +39,56 @@ class SweptTwice(RuntimeError):
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
     """Note that the next sweep needs the kernels of an operation for a dtype."""
-    _pending.append((operation, code, reverse))
+    if not kernels.is_ready(operation, code, reverse):
+        _pending.append((operation, code, reverse))
 
 
-def _part(name: str, function: Callable[..., int], n_arguments: int) -> int:
+# What compiled code Python calls itself: the function, and how many int64 it takes.
+_ENTRIES = {**sweeps.PARTS, "reclaim": (schedule.reclaim, 1)}
+
+
+def _part(name: str) -> int:
     """The address of a compiled part of the sweeps."""
     address = _parts.get(name)
     if address is None:
+        function, n_arguments = _ENTRIES[name]
         address = _parts[name] = native.link(name, n_arguments, lambda: native.rebind(function), returns=True)
     return address
 
 
-def _entry(name: str, function: Callable[..., int], n_arguments: int) -> Callable[..., int]:
+def _entry(name: str) -> Callable[..., int]:
     """The same, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
-        entry = _entries[name] = native.callable_at(_part(name, function, n_arguments), n_arguments)
+        entry = _entries[name] = native.callable_at(_part(name), _ENTRIES[name][1])
     return entry
+
+
+def compile_parts(names: list[str]) -> None:
+    """Compile parts of the sweeps into the cache."""
+    for name in names:
+        _part(name)
+
+
+def _compile_together() -> None:
+    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock."""
+    missing = [name for name in sweeps.PARTS if not cache.holds(f"{name}.o")]
+    python = Path(sys.executable or "").name.startswith("python")
+    if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
+        return
+    code = "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
+    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[::2]]
+    try:
+        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError:  # no process to be had: compiled here, one after the other
+        return
+    compile_parts(missing[1::2])
+    child.wait()
 
 
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
-    header = tape.header
+    header = tape.h
     if _pending:
         _make_kernels()
     if _blas and not header[H.gemm64]:
@@ -65,21 +98,22 @@ def _prepare(tape: Tape) -> None:
             header[getattr(H, name)] = function.address
         header[H.ops], header[H.kernels] = address_of(op.table), kernels.table_address
         header[H.sum_opcode], header[H.self] = ops.reduction.sum_.opcode, tape.header_address
-        for name, (function, n_arguments) in sweeps.PARTS.items():
+        _compile_together()
+        for name in sweeps.PARTS:
             if name != "run":
-                header[getattr(H, name)] = _part(name, function, n_arguments)
+                header[getattr(H, name)] = _part(name)
     _publish(tape)
 
 
 def _publish(tape: Tape) -> None:
-    header, n_spaces = tape.header, tapes.n_spaces()
+    h, n_spaces = tape.h, tapes.n_spaces()
     if len(tape.latest) < n_spaces:
         tape.latest = np.full(2 * n_spaces, -1, np.int32)
-    header[H.latest], header[H.n_latest] = address_of(tape.latest), len(tape.latest)
+        h[H.latest], h[H.n_latest] = address_of(tape.latest), len(tape.latest)
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
-    header[H.n_kinds], header[H.n_pool] = tapes.kinds.used, tapes.pool.used
-    header[H.kinds], header[H.pool] = tapes.kinds.address, tapes.pool.address
-    header[H.end], header[H.top] = tape.end // ROW.itemsize, tape.top
+    h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
+    h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
+    h[H.end], h[H.top] = tape.end // ROW.itemsize, tape.top
 
 
 def _make_kernels() -> None:
@@ -113,27 +147,31 @@ def run(
     swept. Without `retain`, rows whose rules had kept values let them go.
     """
     _prepare(tape)
-    header = tape.header
-    lists = np.array([*targets, *(slot for pair in seeds for slot in pair), *inputs], np.int32)
-    header[H.lists], header[H.n_targets] = address_of(lists), len(targets)
-    header[H.n_seeds], header[H.n_inputs] = len(seeds), len(inputs)
-    header[H.prune], header[H.retain_graph], header[H.phase] = prune, retain, sweeps.PLAN
-    entry = _entries.get("run") or _entry("run", sweeps.run, 1)
+    h = tape.h
+    given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
+    if len(given) > len(tape.lists):
+        tape.lists = memoryview(np.zeros(2 * len(given), np.int32))
+        h[H.lists] = address_of(np.asarray(tape.lists))
+    for i, slot in enumerate(given):
+        tape.lists[i] = slot
+    h[H.n_targets], h[H.n_seeds], h[H.n_inputs] = len(targets), len(seeds), len(inputs)
+    h[H.prune], h[H.retain_graph], h[H.phase] = prune, retain, sweeps.PLAN
+    entry = _entries.get("run") or _entry("run")
     started = time.perf_counter()
     try:
         while True:
-            header[H.budget] = _BUDGET
+            h[H.budget] = _BUDGET
             status = entry(tape.header_address)
             if status != schedule.MORE:
                 break
     except BaseException:
-        header[H.phase] = sweeps.ABORT
+        h[H.phase] = sweeps.ABORT
         entry(tape.header_address)
         raise
     finally:
         tape.sweep_seconds += time.perf_counter() - started
     if status == schedule.SWEPT_TWICE:
-        raise SweptTwice(int(header[H.error_row]))
+        raise SweptTwice
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
 
@@ -147,19 +185,19 @@ def evaluate(tape: Tape, slot: int) -> int:
 
 
 def reclaim_if_due(tape: Tape) -> None:
-    """Reclaim where that costs less than what has happened since the last time."""
+    """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     rows = tape.end // ROW.itemsize
-    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.dead_bytes > max(tapes.LARGE, 24 * rows):
+    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(_RECLAIM_BYTES, 256 * rows):
         reclaim(tape)
 
 
 def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more."""
     _prepare_tables(tape)
-    entry = _entries.get("reclaim") or _entry("reclaim", schedule.reclaim, 1)
+    entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
     tape.end = kept * ROW.itemsize
-    tape.survivors, tape.dead_bytes = kept, 0
+    tape.survivors, tape.h[H.allocated] = kept, 0
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
@@ -200,10 +238,3 @@ def _sweep_all(tape: Tape) -> None:
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
     if waiting.any():
         run(tape, np.flatnonzero(waiting).tolist())
-
-
-def readers(tape: Tape, slot: int) -> int:
-    """How many rows and views refer to a slot."""
-    _prepare_tables(tape)
-    entry = _entries.get("readers") or _entry("readers", schedule.readers, 2)
-    return entry(tape.header_address, slot)

@@ -41,8 +41,8 @@ class Op:
     """An operation. Calling it records a row; `tapegrad.tensor` says how."""
 
     __slots__ = (
-        "arity", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name", "integer", "merge", "name", "opcode",
-        "partials", "record", "reference", "refuses", "refuses_any_bool", "result", "saves", "signature", "start", "variant", "vjps",
+        "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name", "integer", "merge", "name",
+        "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool", "result", "saves", "signature", "start", "variants", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -66,7 +66,8 @@ class Op:
             0 if rule is None else sum(_BITS.get(v, 0) for v in parameters(rule)) for rule in self.partials
         )
         self.dtype_operand = facts.pop("dtype_operand", 0)
-        self.variant = facts.pop("variant", None)
+        self.variants: dict[int, str] = facts.pop("variants", {})
+        self.divides = facts.pop("divides", False)
         assert not facts, facts
         self.opcode = len(OPS)
         OPS.append(self)
@@ -94,8 +95,8 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare `out[i] = function(a[i], ...)`.
 
     `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING (integers are converted)
-    or BOOLEAN. `refuses` are dtype names it is not defined for. `variant` is (flags of a row, PyTorch's name for its node): where a row has such
-    a flag, its node has that name.
+    or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other names for its node, by the flag that a row
+    with that name has. `divides` says that the second operand, among integers, must not be zero.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

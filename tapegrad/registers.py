@@ -35,6 +35,7 @@ def hold_value(h, kinds, slots, slot):
     """Make memory for a value; False where there is none to be had."""
     if slots[slot]["primal"] == 0:
         slots[slot]["primal"] = allocate(h[H.allocate], _nbytes(kinds, slots[slot]["kind"]))
+        h[H.allocated] += _nbytes(kinds, slots[slot]["kind"])
     return slots[slot]["primal"] != 0
 
 

@@ -442,20 +442,3 @@ def _free_slots(h):
             n += 1
         marks[slot] = 0
     h[H.n_freed] = n
-
-
-def readers(header, slot):
-    """How many rows read a slot: those still to be evaluated, or whose rule has kept it."""
-    h = i8(header, len(H))
-    sync(h)
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    n = 0
-    for r in range(h[H.end]):
-        row = rows[r]
-        for k in range(arity(h, row)):
-            if operand(row, k) == slot:
-                n += 1
-    for other in range(h[H.top]):
-        if slots[other]["flags"] & FREE == 0 and slots[other]["base"] == slot:
-            n += 1
-    return n

@@ -70,7 +70,7 @@ HEADER = (
     "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
     "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place", "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
     "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool",
-    "n_kinds", "self",
+    "n_kinds", "self", "allocated",
 )  # fmt: skip
 H = namedtuple("H", HEADER)(*range(len(HEADER)))  # type: ignore[misc] # the index of each
 
@@ -109,7 +109,7 @@ class Kind:
     """What is known of a value before it is computed. Interned: two kinds are equal only if they are the same object."""
 
     __slots__ = (
-        "contiguous", "dtype", "exported", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel", "passive", "requires_grad",
+        "contiguous", "dtype", "exported", "gradient", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel", "passive", "requires_grad",
         "shape", "space", "strides",
     )  # fmt: skip
 
@@ -118,6 +118,7 @@ class Kind:
     strides: tuple[int, ...]  # in bytes
     index: int
     passive: Kind  # the same, not requiring grad
+    gradient: Kind  # of this dtype and shape, contiguous, not requiring grad
 
     def __repr__(self) -> str:
         return f"Kind({self.dtype.name}, {self.shape}, requires_grad={self.requires_grad})"
@@ -132,7 +133,7 @@ def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]
     return tuple(reversed(strides))
 
 
-LARGE = 1 << 16  # bytes from which a dead value's storage counts towards the next reclaiming
+LARGE = 1 << 16  # bytes from which a value is worth computing early to let go of others
 
 _kinds: dict[tuple[Any, ...], Kind] = {}
 _spaces: dict[tuple[int, ...], int] = {}
@@ -183,6 +184,9 @@ def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
     else:
         kind.passive = kind
     _kinds[key] = kind
+    natural = contiguous_strides(shape, dtype.itemsize)
+    own = (dtype.code, shape, natural, False, False, False)
+    kind.gradient = _kinds.get(own) or _intern(own, dtype, True)
     return kind
 
 
@@ -229,8 +233,8 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "dead_bytes", "end", "free", "grad_enabled", "header",
-        "header_address", "imported", "latest", "leaves", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
+        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
+        "header_address", "imported", "latest", "leaves", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
         "slots", "survivors", "sweep_seconds", "tables", "thread", "top",
     )  # fmt: skip
 
@@ -244,18 +248,21 @@ class Tape:
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.imported: Any = None  # handles of other tapes' tensors: made by tensor.py
-        self.dead_bytes = 0  # of large values whose handle died since the last reclaiming
         self.survivors = 0  # rows that the last reclaiming kept
         self.sweep_seconds = 0.0
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)
+        self.h = memoryview(self.header)  # the quick way in from Python
+        self.lists = memoryview(np.zeros(1024, np.int32))
+        self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(_SCRATCH_BYTES + 64, np.uint8)
         self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64
         self.header[H.scratch_bytes] = _SCRATCH_BYTES
         self.tables = np.empty(TABLES, np.int64)
         self.header[H.tables] = address_of(self.tables)
         self.latest = np.full(256, -1, np.int32)
+        self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
         self.rows = bytearray()
         self.live = bytearray()
         self.grow_rows(_FIRST_ROWS)

@@ -21,11 +21,13 @@ from tapegrad import dtypes, engine, tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, Kind, Tape, current_tape, kind_of, kind_objects, numbers
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, current_tape, kind_of, kind_objects, numbers
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
-_pack_immediate = struct.Struct("=hhidii").pack_into
+_pack_one = struct.Struct("=ii8xii").pack_into  # opcode with flags, out; a, kind
+_pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
+_pack_immediate = struct.Struct("=iidii").pack_into
 _pack_offset = struct.Struct("=hhiqii").pack_into
 _A_ROW = ROW.itemsize
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
@@ -63,7 +65,6 @@ class Tensor:
 
     # `_grad`, `_base`, `_recipe` and `_views` are set only where they are needed: handles are made by the million.
     __slots__ = ("__weakref__", "_base", "_grad", "_kind", "_recipe", "_slot", "_tape", "_views")
-    __array_priority__ = 1000
 
     _tape: Tape
     _slot: int
@@ -74,10 +75,7 @@ class Tensor:
         def __getattr__(self, name: str) -> Any: ...
 
     def __del__(self) -> None:
-        tape, kind = self._tape, self._kind
-        tape.live[self._slot] = 0
-        if kind.is_large:
-            tape.dead_bytes += kind.numel * kind.itemsize
+        self._tape.live[self._slot] = 0
 
     # --- what is known without computing -----------------------------------------------------------------------------
 
@@ -165,7 +163,7 @@ class Tensor:
             )
         if not kind.dtype.is_floating_point:
             raise RuntimeError(
-                f"only Tensors of floating point dtype can require gradients, but this one is {kind.dtype}; "
+                f"only Tensors of floating point and complex dtype can require gradients, but this one is {kind.dtype}; "
                 "convert it with .to(tapegrad.float64) first"
             )
         if requires_grad:
@@ -200,10 +198,11 @@ class Tensor:
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
             if value.shape != self.shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: grad has shape {list(value.shape)}, the tensor {list(self.shape)}"
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                    "Please ensure that the gradient and the tensor are the same size"
                 )
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: {value.dtype}, the tensor has {self.dtype}")
+                raise RuntimeError(f"attempting to assign a gradient with dtype {value.dtype} to a tensor with dtype {self.dtype}")
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
         self._grad = value
@@ -276,8 +275,8 @@ def new_slot(tape: Tape) -> int:
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
     """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
     tape = current_tape()
-    if tape.dead_bytes > tapes.LARGE:
-        engine.reclaim_if_due(tape)
+    tape.h[H.allocated] += array.nbytes
+    engine.reclaim_if_due(tape)
     slot = new_slot(tape)
     dtype = dtypes.as_dtype(array.dtype)
     kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
@@ -291,10 +290,10 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
 
 def adopt(tape: Tape, slot: int) -> Tensor:
     """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
-    of = kind_objects[tape.slots["kind"][slot]]
-    kind = kind_of(of.dtype, of.shape)
+    record = tape.slots[slot]
+    kind = kind_objects[record["kind"]].gradient
     made = new_slot(tape)
-    tape.write_slot(made, kind, int(tape.slots["adjoint"][slot]), tapes.STORED | tapes.OWNED)
+    tape.write_slot(made, kind, record["adjoint"], tapes.STORED | tapes.OWNED)
     tape.slots["adjoint"][slot] = 0
     return handle(tape, made, kind)
 
@@ -420,7 +419,8 @@ def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
             continue
         n = max(len(shape), len(right))
         left_padded, right_padded = (1,) * (n - len(shape)) + shape, (1,) * (n - len(right)) + right
-        for d, (p, q) in enumerate(zip(left_padded, right_padded, strict=True)):
+        for d in reversed(range(n)):
+            p, q = left_padded[d], right_padded[d]
             if p != q and p != 1 and q != 1:
                 raise RuntimeError(
                     f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton dimension {d}: "
@@ -430,10 +430,29 @@ def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
     return shape
 
 
-def _number_dtype(value: Any) -> DType:
-    if isinstance(value, (bool, np.bool_)):
+def _dtype_of(operand: Any) -> DType:
+    if isinstance(operand, Tensor):
+        return operand._kind.dtype
+    if isinstance(operand, bool):
         return BOOL
-    return INT64 if isinstance(value, (int, np.integer)) else dtypes.get_default_dtype()
+    return INT64 if isinstance(operand, int) else dtypes.get_default_dtype()
+
+
+def _rank_of(operand: Any) -> int:
+    if not isinstance(operand, Tensor):
+        return dtypes.NUMBER
+    return dtypes.DIMENSIONED if operand._kind.ndim else dtypes.ZERO_DIM
+
+
+def promoted(operands: list[Any]) -> DType:
+    """The dtype in which an operation on these tensors and Python numbers is done."""
+    return dtypes.result_type([(_rank_of(o), _dtype_of(o)) for o in operands])
+
+
+def working_dtype(op: Op, operands: list[Any]) -> DType:
+    """The same, of an operation that may want floating point."""
+    dtype = promoted(operands)
+    return dtypes.get_default_dtype() if op.result == FLOATING and not dtype.is_floating_point else dtype
 
 
 _memos: list[dict[Any, Kind]] = [{} for _ in OPS]
@@ -441,23 +460,18 @@ _memos: list[dict[Any, Kind]] = [{} for _ in OPS]
 
 def record_elementwise(op: Op, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
-    tensors = [_operand(op, o) for o in operands]
+    tensors = [operand(o) for o in operands]
     if any(t is None for t in tensors):
         return NotImplemented
-    ranked = [
-        (dtypes.NUMBER, _number_dtype(t)) if not isinstance(t, Tensor) else (dtypes.DIMENSIONED if t._kind.ndim else dtypes.ZERO_DIM, t.dtype)
-        for t in tensors
-    ]
-    if op.dtype_operand:
-        if not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL:
-            raise RuntimeError(f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}")
-        ranked = ranked[1:]
-    dtype = dtypes.result_type(ranked)
-    if op.result == FLOATING and not dtype.is_floating_point:
-        dtype = dtypes.get_default_dtype()
-    refused = dtype.name in op.refuses or op.refuses_any_bool and any(d is BOOL for _, d in ranked)
-    if refused:
+    if op.dtype_operand and (not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL):
+        raise RuntimeError(f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}")
+    dtype = working_dtype(op, tensors[op.dtype_operand :])
+    if dtype.name in op.refuses or op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors):
         raise _refusal(op, dtype, tensors)
+    shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
+    looks_at_values = op.divides and not dtype.is_floating_point
+    if looks_at_values:
+        _check_divisor(op, tensors)
     casted = False
     for k in range(op.dtype_operand, op.arity):
         t = tensors[k]
@@ -467,27 +481,33 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     if flags == 0:
         tensors = [t if isinstance(t, Tensor) else constant(t, dtype) for t in tensors]
     slots = [t for t in tensors if isinstance(t, Tensor)]
-    shape = broadcast_shapes(op.name, slots)
     kind = _result_kind(op, dtype, shape, tensors)
     first = slots[0]
     if flags:
         tape = first._tape
         shown = kind if tape.grad_enabled else kind.passive
         out = append(tape, op, shown, first._slot)
-        _pack_immediate(tape.rows, tape.end - _A_ROW, op.opcode, flags, out, immediate, first._slot, shown.index)
+        _pack_immediate(tape.rows, tape.end - _A_ROW, op.opcode | flags << 16, out, immediate, first._slot, shown.index)
         result = handle(tape, out, shown)
     else:
         shown = kind if first._tape.grad_enabled else kind.passive
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):
         settled(result, *slots)
-    elif not casted and (flags == 0 or dtype.is_floating_point):
+    elif not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
         key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
         _memos[op.opcode][key if op.arity > 1 else key[0]] = kind
     return result
 
 
-def _operand(op: Op, o: Any) -> Any:
+def _check_divisor(op: Op, tensors: list[Any]) -> None:
+    """Integers are not divided by zero: their divisor is looked at when the row is recorded."""
+    divisor = tensors[1]
+    if (divisor._array() == 0).any() if isinstance(divisor, Tensor) else divisor == 0:
+        raise RuntimeError(f"ZeroDivisionError: {op.name}({describe(*tensors)}), recorded at {location()}: integers have no infinity")
+
+
+def operand(o: Any) -> Any:
     """A Tensor of this thread, or a Python number; None for what no operation takes."""
     if isinstance(o, Tensor):
         return local(o)
@@ -581,17 +601,19 @@ def unary(op: Op) -> Callable[[Any], Any]:
         if input.__class__ is Tensor:
             tape = input._tape
             if tape.thread == get_ident():
+                slot = -1
                 try:
                     kind = memo[input._kind]
                     if not tape.grad_enabled:
                         kind = kind.passive
-                    end, slot = tape.end, tape.free[-1]
-                    _pack(tape.rows, end, opcode, 0, slot, -1, -1, input._slot, kind.index)
+                    slot = tape.free.pop()
+                    end = tape.end
+                    _pack_one(tape.rows, end, opcode, slot, input._slot, kind.index)
                 except _MISSED:
-                    pass
+                    if slot >= 0:
+                        tape.free.append(slot)
                 else:
-                    tape.end = end + _A_ROW
-                    tape.free.pop()
+                    tape.end = end + 24
                     t = _new(Tensor)
                     t._tape = tape
                     t._slot = slot
@@ -611,10 +633,12 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
     The method answers NotImplemented for what it doesn't take, as operators must.
     """
     memo, opcode = _memos[op.opcode], op.opcode
+    with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
         tape = self._tape
         if tape.thread == get_ident():
+            slot = -1
             try:
                 if other.__class__ is Tensor:
                     kind = memo[self._kind, other._kind]
@@ -622,19 +646,21 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
                         kind = kind.passive
                     if other._tape is not tape:
                         raise KeyError
-                    end, slot = tape.end, tape.free[-1]
-                    _pack(tape.rows, end, opcode, 0, slot, other._slot, -1, self._slot, kind.index)
+                    slot = tape.free.pop()
+                    end = tape.end
+                    _pack_two(tape.rows, end, opcode, slot, other._slot, self._slot, kind.index)
                 else:
                     kind = memo[self._kind, other.__class__]
                     if not tape.grad_enabled:
                         kind = kind.passive
-                    end, slot = tape.end, tape.free[-1]
-                    _pack_immediate(tape.rows, end, opcode, IMM_B, slot, other, self._slot, kind.index)
+                    slot = tape.free.pop()
+                    end = tape.end
+                    _pack_immediate(tape.rows, end, with_right, slot, other, self._slot, kind.index)
             except _MISSED:
-                pass
+                if slot >= 0:
+                    tape.free.append(slot)
             else:
-                tape.end = end + _A_ROW
-                tape.free.pop()
+                tape.end = end + 24
                 t = _new(Tensor)
                 t._tape = tape
                 t._slot = slot
@@ -645,17 +671,19 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
     def record_reflected(self: Tensor, other: Any) -> Any:
         tape = self._tape
         if tape.thread == get_ident():
+            slot = -1
             try:
                 kind = memo[other.__class__, self._kind]
                 if not tape.grad_enabled:
                     kind = kind.passive
-                end, slot = tape.end, tape.free[-1]
-                _pack_immediate(tape.rows, end, opcode, IMM_A, slot, other, self._slot, kind.index)
+                slot = tape.free.pop()
+                end = tape.end
+                _pack_immediate(tape.rows, end, with_left, slot, other, self._slot, kind.index)
             except _MISSED:
-                pass
+                if slot >= 0:
+                    tape.free.append(slot)
             else:
-                tape.end = end + _A_ROW
-                tape.free.pop()
+                tape.end = end + 24
                 t = _new(Tensor)
                 t._tape = tape
                 t._slot = slot

@@ -34,9 +34,7 @@ class Node:
         """PyTorch's name for the operation's node, such as "AddBackward0"."""
         row = self._row()
         op = OPS[row["opcode"]]
-        if op.variant is not None and row["flags"] & op.variant[0]:
-            return str(op.variant[1])
-        return op.grad_name
+        return next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
 
     @property
     def next_functions(self) -> tuple[tuple[Node | AccumulateGrad | None, int], ...]:
@@ -48,7 +46,8 @@ class Node:
         if row["flags"] & (IMM_A | IMM_B):
             behind = _node_of(self._tensor, int(row["a"]))
             return ((None, 0), (behind, 0)) if row["flags"] & IMM_A else ((behind, 0), (None, 0))
-        group = [r for r in tape.row_array() if r["out"] == row["out"]] if row["flags"] & PIECE else [row]
+        rows = tape.row_array()
+        group = rows[rows["out"] == row["out"]] if row["flags"] & PIECE else [row]
         slots = [int(r[field]) for r in group for field in ("a", "b", "c")[: op.arity]]
         return tuple((_node_of(self._tensor, slot), 0) for slot in slots if slot >= 0)
 
@@ -76,11 +75,10 @@ class AccumulateGrad:
 
     def name(self) -> str:
         """PyTorch's name for it."""
-        return "torch::autograd::AccumulateGrad".replace("torch", "tapegrad")
+        return "AccumulateGrad"
 
     def __repr__(self) -> str:
         return f"<AccumulateGrad object at {hex(id(self))}>"
-
 
 
 def _node_of(tensor: Tensor, slot: int) -> Node | AccumulateGrad | None:

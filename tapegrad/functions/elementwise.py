@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad import dtypes
-from tapegrad.dtypes import BOOL
+from tapegrad.dtypes import BOOL, INT64
 from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.tensor import Tensor, binary, cast, record_elementwise, unary
+from tapegrad.tensor import Tensor, binary, cast, promoted, record_elementwise, unary
 
 functions: dict[str, Any] = {}
 
@@ -44,7 +44,7 @@ def _binary_function(op: Op, method: Any) -> Any:
 
 _operators: dict[str, tuple[Any, Any]] = {}
 for _op in OPS:
-    if _op.family != ELEMENTWISE or _op.name.startswith("to_"):
+    if _op.family != ELEMENTWISE or _op.name.startswith(("to_", "_")):
         continue
     if _op.arity == 1:
         functions[_op.name] = _document(unary(_op), _op, "input")
@@ -53,11 +53,11 @@ for _op in OPS:
         functions[_op.name] = _binary_function(_op, _method)
         _op.record = functions[_op.name]
 
-_OPERATORS = {
+OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow",
     "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
 }  # fmt: skip
-for _python, _name in _OPERATORS.items():
+for _python, _name in OPERATORS.items():
     _method, _reflected = _operators[_name]
     setattr(Tensor, f"__{_python}__", _method)
     setattr(Tensor, f"__r{_python}__", _reflected)
@@ -69,7 +69,7 @@ Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = functions["abs"]
 
 _plain_add, _plain_sub, _plain_pow = functions["add"], functions["sub"], functions["pow"]
-_plain_round, _plain_softplus, _plain_div = functions["round"], functions["softplus"], functions["div"]
+_plain_round, _plain_softplus, _plain_div, _plain_square = (functions[name] for name in ("round", "softplus", "div", "square"))
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
@@ -118,7 +118,7 @@ def pow(input: Any, exponent: Any) -> Any:
     """
     if exponent.__class__ in (int, float) and input.__class__ is Tensor:
         if exponent == 2 and input._kind.dtype.is_floating_point:
-            return square(input)
+            return _plain_square(input)
         if exponent < 0 and exponent.__class__ is int and not input._kind.dtype.is_floating_point:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
     return _plain_pow(input, exponent)
@@ -131,7 +131,11 @@ def _operator_pow(self: Tensor, exponent: Any) -> Any:
 
 
 Tensor.__pow__ = _operator_pow
-square = functions["square"]
+
+
+def square(input: Tensor) -> Any:
+    """`input * input`, elementwise; bools are squared as int64."""
+    return _plain_square(cast(input, INT64) if isinstance(input, Tensor) and input.dtype is BOOL else input)
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
@@ -160,13 +164,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Any:
     """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None".replace("torch.", ""))
-    ends = [v for v in (min, max) if v is not None]
-    if not input.dtype.is_floating_point and not any(isinstance(v, float) or isinstance(v, Tensor) and v.dtype.is_floating_point for v in ends):
-        low, high = -(1 << 63), (1 << 63) - 1
-        if input.dtype is dtypes.INT32:
-            low, high = -(1 << 31), (1 << 31) - 1
-    else:
-        low, high = float("-inf"), float("inf")  # type: ignore[assignment]
+    dtype = promoted([input, *(v for v in (min, max) if v is not None)])
+    low, high = dtypes.limits(dtype)
     return _checked(arithmetic.clamp, input, low if min is None else min, high if max is None else max)
 
 
@@ -213,7 +212,7 @@ def clone(input: Tensor) -> Any:
 
 functions |= {
     "add": add, "sub": sub, "subtract": sub, "rsub": rsub, "multiply": functions["mul"], "div": div, "divide": div, "true_divide": div,
-    "pow": pow, "where": where, "clamp": clamp, "clip": clamp, "round": round, "softplus": softplus, "bitwise_not": bitwise_not,
+    "pow": pow, "square": square, "where": where, "clamp": clamp, "clip": clamp, "round": round, "softplus": softplus, "bitwise_not": bitwise_not,
     "absolute": functions["abs"], "negative": functions["neg"], "arcsin": functions["asin"], "arccos": functions["acos"],
     "arctan": functions["atan"], "arctan2": functions["atan2"], "greater": functions["gt"], "less": functions["lt"],
     "not_equal": functions["ne"], "greater_equal": functions["ge"], "less_equal": functions["le"],

@@ -5,51 +5,60 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad import aliasing, creation
-from tapegrad.dtypes import DType
 from tapegrad.functions import elementwise
-from tapegrad.tensor import Tensor, cast, constant, describe, location
+from tapegrad.op import ELEMENTWISE, OPS, Op
+from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, location, operand, working_dtype
+
+_ops = {op.name: op for op in OPS if op.family == ELEMENTWISE}
+_names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+_fitting: set[Any] = set()  # operations, with the kinds of their operands, whose result is known to fit
 
 
-def _store(self: Tensor, result: Any, name: str) -> Tensor:
-    """Give `self` a computed value, converted to its dtype where PyTorch would."""
-    if result._kind.shape != self._kind.shape:
+def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
+    """Before anything is recorded: that `self` may be written to, and that the result has its shape and can be given its dtype."""
+    aliasing.check_in_place(self, name)
+    key = op, self._kind, *(o._kind if isinstance(o, Tensor) else o.__class__ for o in others)
+    if key in _fitting:
+        return
+    known = [o for o in map(operand, (self, *others)) if o is not None]
+    shape, dtype = self._kind.shape, self._kind.dtype
+    result_shape, result_dtype = broadcast_shapes(op.name, [o for o in known if isinstance(o, Tensor)]), working_dtype(op, known)
+    if result_shape != shape:
         raise RuntimeError(
-            f"output with shape {list(self._kind.shape)} doesn't match the broadcast shape {list(result._kind.shape)}: {name} on {describe(self)}, at {location()}"
+            f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on {describe(self)}, at {location()}"
         )
-    dtype = self._kind.dtype
-    if result._kind.dtype is not dtype:
-        if not _can_cast(result._kind.dtype, dtype):
-            names = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
-            raise RuntimeError(
-                f"result type {names[result._kind.dtype.name]} can't be cast to the desired output type {names[dtype.name]}: {name} on {describe(self)}, at {location()}"
-            )
-        result = cast(result, dtype)
-    return aliasing.assign(self, result)
+    if result_dtype.category > dtype.category:
+        result_name, own_name = _names_of_dtypes[result_dtype.name], _names_of_dtypes[dtype.name]
+        raise RuntimeError(
+            f"result type {result_name} can't be cast to the desired output type {own_name}: {name} on {describe(self)}, at {location()}"
+        )
+    if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
+        _fitting.add(key)
 
 
-def _can_cast(source: DType, target: DType) -> bool:
-    return source.category <= target.category
-
-
-def _operator(python: str) -> Any:
-    plain = getattr(Tensor, f"__{python}__")
+def _operator(python: str, op: Op) -> Any:
+    plain, name = getattr(Tensor, f"__{python}__"), f"__i{python}__"
 
     def in_place(self: Tensor, other: Any) -> Any:
-        aliasing.check_in_place(self, f"__i{python}__")
+        _check(self, op, (other,), name)
         result = plain(self, other)
-        return result if result is NotImplemented else _store(self, result, f"__i{python}__")
+        return result if result is NotImplemented else aliasing.assign(self, cast(result, self._kind.dtype))
 
     return in_place
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"):
-    setattr(Tensor, f"__i{_name}__", _operator(_name))
+for _python, _name in elementwise.OPERATORS.items():
+    setattr(Tensor, f"__i{_python}__", _operator(_python, _ops[_name]))
 
 
-def _method(name: str, function: Any) -> Any:
+def _method(name: str, function: Any, op_name: str = "") -> Any:
+    op = _ops[op_name or name]
+
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
-        aliasing.check_in_place(self, f"{name}_")
-        return _store(self, function(self, *args, **facts), f"{name}_")
+        # A quotient that is rounded may be an integer.
+        working = _ops["floor_divide"] if facts.get("rounding_mode") else op
+        _check(self, working, (*args, *facts.values()), f"{name}_")
+        return aliasing.assign(self, cast(function(self, *args, **facts), self._kind.dtype))
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."
@@ -90,7 +99,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     aliasing.check_in_place(self, "copy_")
     if not isinstance(src, Tensor):
         src = constant(src, self.dtype)
-    return aliasing.assign(self, cast(src, self.dtype).expand(*self._kind.shape).clone())
+    return aliasing.assign(self, cast(src.expand(*self._kind.shape), self.dtype).clone())
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Any:
@@ -99,7 +108,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Any:
 
 
 Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.masked_fill = fill_, zero_, copy_, masked_fill
-Tensor.masked_fill_ = _method("masked_fill", masked_fill)
+Tensor.masked_fill_ = _method("masked_fill", masked_fill, "where")
 functions: dict[str, Any] = {"masked_fill": masked_fill}
 
 

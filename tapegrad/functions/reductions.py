@@ -65,23 +65,33 @@ def _reduced_shape(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool)
     return tuple(n for d, n in enumerate(shape) if d not in dims)
 
 
+_recorded: dict[Any, tuple[Any, int]] = {}
+
+
 def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, variant: bool) -> Tensor:
     """A reduction that is swept in blocks: its parameters are the number of terms, and where each element goes (strides of the result)."""
     x = local(x)
-    kind = x._kind
-    shape = _reduced_shape(kind.shape, dims, keepdim)
+    key = op.opcode, x._kind, dims, keepdim
+    known = _recorded.get(key)
+    if known is None:
+        known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
+    kind = known[0] if x._tape.grad_enabled else known[0].passive
+    slot = append(x._tape, op, kind, x._slot, -1, known[1], PARAMS | (VARIANT if variant else 0))
+    return settled(handle(x._tape, slot, kind), x)
+
+
+def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:
+    """The kind of the result, and where its parameters are."""
     kept = tuple(1 if d in dims else n for d, n in enumerate(kind.shape))
     strides = tuple(0 if d in dims else s for d, s in enumerate(contiguous_strides(kept, 1)))
     terms = math.prod(kind.shape[d] for d in dims)
     engine.need(op, kind.dtype.code, False)
-    requires_grad = kind.requires_grad and op.partials[0] is not None and x._tape.grad_enabled
+    requires_grad = kind.requires_grad and op.partials[0] is not None
     if requires_grad:
         engine.need(op, kind.dtype.code, True)
         need_sum(kind.dtype)
-    made = kind_of(kind.dtype, shape, requires_grad=requires_grad)
-    flags = PARAMS | (VARIANT if variant else 0)
-    slot = append(x._tape, op, made, x._slot, -1, numbers((terms, *strides)), flags)
-    return settled(handle(x._tape, slot, made), x)
+    shape = _reduced_shape(kind.shape, dims, keepdim)
+    return kind_of(kind.dtype, shape, requires_grad=requires_grad), numbers((terms, *strides))
 
 
 def _along_axes(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, dtype: Any = None, extra: tuple[int, ...] = (), variant: bool = False, same_shape: bool = False) -> Tensor:  # fmt: skip

@@ -321,14 +321,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         steps.append((-1, 0) if repeated else (own, 1))
     view = restride(layout.expand, input, tuple(shape), tuple(strides), 0, [*steps, (-1, 0)])
     sizes_, old = tuple(shape), kind.shape
-    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: _first_of_repeated(v, old))
-
-
-def _first_of_repeated(v: Tensor, shape: tuple[int, ...]) -> Tensor:
-    raise RuntimeError(
-        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-        "Please clone() the tensor before performing the operation."
-    )
+    repeats = tuple(d for d, step in enumerate(steps) if step[0] < 0)
+    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: v[tuple(slice(1) if d in repeats else slice(None) for d in range(len(sizes_)))].reshape(old))
 
 
 def expand_as(self: Tensor, other: Tensor) -> Tensor:

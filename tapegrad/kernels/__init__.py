@@ -39,6 +39,11 @@ _AT = {name: i for i, name in enumerate(CONTEXT)}
 _ready: set[tuple[int, int, bool]] = set()
 
 
+def is_ready(op: Op, code: int, reverse: bool) -> bool:
+    """Whether `require` was called for this."""
+    return (op.opcode, code, reverse) in _ready
+
+
 def require(op: Op, code: int, reverse: bool) -> None:
     """Make `op`'s kernels for operands of dtype `code` callable: the forward one, or those of the reverse sweep."""
     key = op.opcode, code, reverse

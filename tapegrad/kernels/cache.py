@@ -85,6 +85,12 @@ def target() -> tuple[str, str, str]:
     return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
+def holds(name: str) -> bool:
+    """Whether there is an entry of this name."""
+    place = folder()
+    return place is not None and (place / name).exists()
+
+
 def read(name: str) -> tuple[dict[str, Any], bytes] | None:
     """An entry's header and object code; None where there is none, or it is damaged."""
     place = folder()

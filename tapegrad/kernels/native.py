@@ -13,6 +13,7 @@ import ctypes
 import dis
 import functools
 import inspect
+import operator
 import os
 import textwrap
 import threading
@@ -52,7 +53,7 @@ def _compiled_primitives() -> dict[str, Any]:
     import numba
     from llvmlite import ir
     from numba import carray, njit, types
-    from numba.extending import intrinsic
+    from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
     def pointer(dtype: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -61,6 +62,38 @@ def _compiled_primitives() -> dict[str, Any]:
         @intrinsic
         def at(typingctx: Any, address: Any, n: Any) -> Any:
             return types.CPointer(dtype)(types.int64, types.int64), codegen
+
+        return at
+
+    class Records(types.Type):  # type: ignore[misc]
+        """Records at an address: an array without the reference count that Numba keeps for arrays."""
+
+        def __init__(self, dtype: np.dtype) -> None:
+            self.record, self.size = numba.from_dtype(dtype), dtype.itemsize
+            super().__init__(f"Records({dtype})")
+
+    @register_model(Records)
+    class _Address(models.PrimitiveModel):  # type: ignore[misc]
+        def __init__(self, manager: Any, kind: Any) -> None:
+            super().__init__(manager, kind, ir.IntType(64))
+
+    @type_callable(operator.getitem)
+    def record_type(context: Any) -> Any:
+        return lambda records, index: records.record if isinstance(records, Records) else None
+
+    @lower_builtin(operator.getitem, Records, types.Integer)
+    def record_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        records, index = signature.args
+        wide = context.cast(builder, args[1], index, types.int64)
+        address = builder.add(args[0], builder.mul(wide, ir.IntType(64)(records.size)))
+        return builder.inttoptr(address, context.get_value_type(records.record))
+
+    def record_maker(dtype: np.dtype) -> Any:
+        records = Records(dtype)
+
+        @intrinsic
+        def at(typingctx: Any, address: Any, n: Any) -> Any:
+            return records(types.int64, types.int64), lambda context, builder, signature, args: args[0]
 
         return at
 
@@ -90,7 +123,7 @@ def _compiled_primitives() -> dict[str, Any]:
     # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check bounds.
     plain = array_maker if CHECKED else pointer
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
-    made |= {name: array_maker(numba.from_dtype(t)) for name, t in _RECORDS.items()}
+    made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 7, 13)}
     made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 7, 8)}

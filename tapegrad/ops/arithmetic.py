@@ -20,7 +20,7 @@ def add(a, b):
     domain=(domains.reals, domains.reals),
     refuses=("bool",),
     refuses_any_bool=True,
-    variant=(IMM_A, "RsubBackward1"),
+    variants={IMM_A: "RsubBackward1"},
 )
 def sub(a, b):
     """`a - b`, elementwise."""
@@ -38,14 +38,14 @@ def mul(a, b):
     reference=np.true_divide,
     domain=(domains.reals, domains.nonzero),
     result=FLOATING,
-    variant=(IMM_A, "MulBackward0"),
+    variants={IMM_A: "MulBackward0"},
 )
 def div(a, b):
     """`a / b`, elementwise; integers are converted to floating point."""
     return a / b
 
 
-@elementwise(reference=np.floor_divide, refuses=("bool",))
+@elementwise(reference=np.floor_divide, refuses=("bool",), divides=True)
 def floor_divide(a, b):
     """`a // b`: the quotient rounded towards minus infinity, elementwise."""
     return a // b
@@ -56,10 +56,12 @@ def floor_divide(a, b):
     reference=np.remainder,
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
     refuses=("bool",),
+    divides=True,
 )
 def remainder(a, b):
-    """`a % b`: the remainder of floor division, with the sign of `b`, elementwise."""
-    return a % b
+    """`a % b`: the remainder of floor division, with the sign of `b` (of `a` where it is zero), elementwise."""
+    left = a % b
+    return a * 0 if left == 0 else left
 
 
 @elementwise(partials=lambda: -1.0, reference=np.negative, domain=(domains.reals,), refuses=("bool",))
@@ -104,25 +106,25 @@ def square(x):
     return x * x
 
 
-@elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,))
+@elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,), refuses=("bool",))
 def floor(x):
     """The largest integer not above `x`, elementwise."""
     return np.floor(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,))
+@elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,), refuses=("bool",))
 def ceil(x):
     """The smallest integer not below `x`, elementwise."""
     return np.ceil(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,))
+@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,), refuses=("bool",))
 def round_(x):
     """The nearest integer, ties to even, elementwise."""
     return np.rint(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,))
+@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,), refuses=("bool",))
 def trunc(x):
     """The integer part, elementwise."""
     return np.trunc(x)
@@ -161,6 +163,7 @@ def minimum(a, b):
         lambda a, b, c: where((a > c) | (b > c), 1.0, 0.0),
     ),
     domain=(domains.reals, domains.Domain(-2.0, -0.5), domains.Domain(0.5, 2.0)),
+    refuses=("bool",),
     grad_name="ClampBackward1",
 )
 def clamp(a, b, c):
@@ -173,6 +176,12 @@ def clamp(a, b, c):
 def clone(x):
     """A copy, through which gradients flow."""
     return x
+
+
+@elementwise(partials=(lambda: 1.0, None), grad_name="CopyBackward0")
+def _overwritten(a, b):
+    """`b`, in place of a value `a` that was written to while nothing was recorded: gradients flow on to `a` as if it had not been."""
+    return b
 
 
 def _cast(code: int, name: str):

@@ -5,7 +5,7 @@ import numpy as np
 from tapegrad import domains
 from tapegrad.op import FLOATING, elementwise
 from tapegrad.ops.logic import where
-from tapegrad.tape import IMM_B
+from tapegrad.tape import IMM_A, IMM_B
 
 _LN2, _LN10 = np.log(2.0), np.log(10.0)
 
@@ -94,14 +94,13 @@ def sigmoid(x):
 @elementwise(partials=lambda x: sigmoid(x), domain=(domains.reals,), result=FLOATING)
 def softplus(x):
     """log(1 + exp(x)), elementwise."""
-    return (x if x > 0.0 else 0.0 * x) + np.log1p(np.exp(-abs(x)))
+    return (0.0 if x < 0.0 else x) + np.log1p(np.exp(-abs(x)))
 
 
-@elementwise(partials=lambda y: where(y <= 0.0, 0.0, 1.0), domain=(domains.kinked,))
+@elementwise(partials=lambda y: where(y <= 0.0, 0.0, 1.0), domain=(domains.kinked,), refuses=("bool",))
 def relu(x):
     """max(x, 0), elementwise; its derivative at 0 is 0."""
-    return x * 0 if x < 0 else x
-
+    return 0 if x < 0 else x
 
 
 @elementwise(
@@ -112,7 +111,7 @@ def relu(x):
     reference=np.power,
     domain=(domains.positive, domains.reals),
     refuses=("bool",),
-    variant=(IMM_B, "PowBackward0"),
+    variants={IMM_B: "PowBackward0", IMM_A: "PowBackward2"},
     grad_name="PowBackward1",
 )
 def pow_(a, b):

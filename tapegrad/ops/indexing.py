@@ -6,6 +6,7 @@ index out of range is an error at the line that has it.
 
 from tapegrad.op import array_op
 from tapegrad.ops.layout import as_strided
+from tapegrad.tape import VARIANT
 
 _POSITIONS = 2  # dtype code: int64
 
@@ -78,6 +79,7 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="CopySlices",
+    variants={VARIANT: "IndexPutBackward0"},
 )
 def put(p, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment. Positions ascend, each once."""

@@ -7,6 +7,7 @@ Sums of terms are block kernels and join a region. The others need a whole axis 
 import numpy as np
 
 from tapegrad import domains
+from tapegrad.dtypes import BOOL
 from tapegrad.op import array_op, reduction
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
@@ -16,7 +17,7 @@ from tapegrad.tape import VARIANT
 
 
 @reduction(
-    merge=lambda p, q: p + q, start=0, partials=lambda: 1.0, reference=np.sum, domain=(domains.reals,), variant=(VARIANT, "SumBackward1")
+    merge=lambda p, q: p + q, start=0, partials=lambda: 1.0, reference=np.sum, domain=(domains.reals,), variants={VARIANT: "SumBackward1"}
 )
 def sum_(x):
     """The sum."""
@@ -30,7 +31,7 @@ def sum_(x):
     partials=lambda n: 1.0 / n,
     reference=np.mean,
     domain=(domains.reals,),
-    variant=(VARIANT, "MeanBackward1"),
+    variants={VARIANT: "MeanBackward1"},
 )
 def mean(x):
     """The arithmetic mean."""
@@ -106,12 +107,12 @@ def _prod_rule(x, y, g, p):
         return (_across(g * y, p) / values).reshape(x.shape)
     # The product of the others, written out, so that it can be differentiated again where elements are 0.
     n = p[1]
-    others = where(x.new_eye(n).reshape(1, n, n, 1), 1.0, values.reshape(p[0], 1, n, p[2])).prod(2)
+    others = where(x.new_eye(n, dtype=BOOL).reshape(1, n, n, 1), 1.0, values.reshape(p[0], 1, n, p[2])).prod(2)
     return (_across(g, p) * others).reshape(x.shape)
 
 
 @array_op(
-    1, vjps=(_prod_vjp,), partials=(_prod_rule,), reference=np.prod, domain=(domains.reals,), variant=(VARIANT, "ProdBackward1")
+    1, vjps=(_prod_vjp,), partials=(_prod_rule,), reference=np.prod, domain=(domains.reals,), variants={VARIANT: "ProdBackward1"}
 )
 def prod(p, x, y):
     """The product."""
@@ -401,6 +402,6 @@ def log_softmax(p, x, y):
             total = 0.0
             for k in range(n):
                 total += np.exp(x[start + k * inner] - largest)
-            shift = largest + np.log(total)
+            log_total = np.log(total)
             for k in range(n):
-                y[start + k * inner] = x[start + k * inner] - shift
+                y[start + k * inner] = x[start + k * inner] - largest - log_total
