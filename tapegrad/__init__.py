@@ -15,7 +15,7 @@ from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, get_default_dt
 from tapegrad.dtypes import DType as dtype
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor
-from tapegrad.interop import as_tensor, from_numpy, tensor
+from tapegrad.interop import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.creation import (
     arange, empty, empty_like, eye, full, full_like, linspace, manual_seed, ones, ones_like, rand, rand_like, randint, randn, randn_like,
     randperm, zeros, zeros_like,
@@ -32,3 +32,5 @@ inf, nan, pi, e = _builtins.float("inf"), _builtins.float("nan"), 3.141592653589
 
 for _module in (_functions.elementwise, _functions.shaping, _functions.products, _functions.reductions, _functions.indexing, _functions.inplace):
     globals().update(_module.functions)
+
+from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ _generator = np.random.default_rng()
 
 def size_of(size: tuple[Any, ...]) -> tuple[int, ...]:
     """A shape given as numbers or as one sequence of them."""
-    if len(size) == 1 and not isinstance(size[0], (int, np.integer, Tensor)):
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
-    shape = tuple(int(n) for n in size)
+    wrong = [n for n in size if not hasattr(n, "__index__")]
+    if wrong:
+        raise TypeError(f"argument 'size' must be tuple of ints, not {type(wrong[0]).__name__}")
+    shape = tuple(operator.index(n) for n in size)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     return shape
@@ -34,7 +38,7 @@ def _dtype(dtype: Any) -> DType:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape, given as numbers or one sequence.
 
     >>> import tapegrad as tg
@@ -43,10 +47,10 @@ def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             [0., 0., 0.]])
     """
     _check_device(device)
-    return _leaf(np.zeros(size_of(size), _dtype(dtype).numpy), requires_grad)
+    return _leaf(np.zeros(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of a shape, given as numbers or one sequence.
 
     >>> import tapegrad as tg
@@ -54,10 +58,10 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     tensor([1., 1.], requires_grad=True)
     """
     _check_device(device)
-    return _leaf(np.ones(size_of(size), _dtype(dtype).numpy), requires_grad)
+    return _leaf(np.ones(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are whatever was in memory.
 
     >>> import tapegrad as tg
@@ -65,7 +69,7 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     tapegrad.Size([2, 3])
     """
     _check_device(device)
-    return _leaf(np.empty(size_of(size), _dtype(dtype).numpy), requires_grad)
+    return _leaf(np.empty(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -111,6 +115,9 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
             [0., 1.]])
     """
     _check_device(device)
+    for name, length in (("n", n), ("m", n if m is None else m)):
+        if length < 0:
+            raise RuntimeError(f"{name} must be greater or equal to 0, got {length}")
     return _leaf(np.eye(n, m, dtype=_dtype(dtype).numpy), requires_grad)
 
 
@@ -168,16 +175,16 @@ def manual_seed(seed: int) -> np.random.Generator:
     return _generator
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     _check_device(device)
-    return _leaf(np.asarray(_generator.random(size_of(size), dtype=_dtype(dtype).numpy)), requires_grad)
+    return _leaf(np.asarray(_generator.random(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     _check_device(device)
-    return _leaf(np.asarray(_generator.standard_normal(size_of(size), dtype=_dtype(dtype).numpy)), requires_grad)
+    return _leaf(np.asarray(_generator.standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
 
 
 def randint(*bounds: Any, dtype: Any = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -21,7 +21,7 @@ from tapegrad import kernels, op, ops, schedule, sweeps, tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import H, ROW, Tape, address_of
 
-_BUDGET = 30_000_000  # lanes between two looks at pending signals: some 20 to 100 ms of work
+_BUDGET = 5_000_000  # lanes of a row between two looks at pending signals: 5 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20

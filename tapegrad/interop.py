@@ -12,6 +12,8 @@ from tapegrad import dtypes, engine, tape as tapes
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.tensor import Tensor, array_at, from_array
 
+_NUMBERS = (bool, int, float, np.generic)
+
 # What the five dtypes can hold without loss.
 _CONVERTED = {
     "float16": "float32", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64",
@@ -34,8 +36,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     ------
     RuntimeError
         Where gradients are asked for and the dtype is not floating point.
-    TypeError, ValueError
-        Where the data is not numeric, or ragged.
+    TypeError, ValueError, RuntimeError
+        Where the data is not numeric; where it is ragged, or an integer is too long; where it is some other object.
 
     >>> import tapegrad as tg
     >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
@@ -51,6 +53,11 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     array = np.array(array, (wanted or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
     return from_array(array, bool(requires_grad))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
 
 
 def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
@@ -120,13 +127,10 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
             return np.empty(0, dtypes.get_default_dtype().numpy)
     try:
         array = np.asarray(data)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"can't convert {type(data).__name__} to a tensor: {error}") from None
-    if array.dtype == object:
-        raise TypeError(
-            f"can't convert np.ndarray of type numpy.object_: {_what_is_wrong(data)} The supported types are: "
-            "float64, float32, float16, int64, int32, int16, int8, uint8, uint16, uint32, and bool."
-        )
+    except (ValueError, OverflowError):
+        raise _refusal(data) from None
+    if not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc" or array.dtype == "uint64" and _of_python(data):
+        raise _refusal(data)
     if not isinstance(data, np.ndarray) and array.dtype.kind == "f" and not isinstance(data, np.generic) and _of_python(data):
         array = array.astype((wanted or dtypes.get_default_dtype()).numpy)
     name = array.dtype.name
@@ -161,10 +165,22 @@ def _of_python(data: Any) -> bool:
     return not isinstance(data, (np.ndarray, np.generic)) or isinstance(data, float)
 
 
-def _what_is_wrong(data: Any) -> str:
-    if isinstance(data, np.ndarray):
-        return "its elements are Python objects."
-    return f"{type(data).__name__} does not hold numbers only."
+def _refusal(data: Any, depth: int = 0) -> Exception:
+    """Why nested data of Python's own makes no tensor, in PyTorch's words."""
+    if isinstance(data, (str, bytes)):
+        name = type(data).__name__
+        return ValueError(f"too many dimensions '{name}'") if depth else TypeError(f"new(): invalid data type '{name}'")
+    if isinstance(data, int):
+        return ValueError(f"Overflow when unpacking long: {data} does not fit 64 bits")
+    if not isinstance(data, (list, np.ndarray)):
+        return RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+    lengths = [len(item) if isinstance(item, (list, np.ndarray)) and np.ndim(item) else None for item in data]
+    for length in lengths:
+        if length != lengths[0]:
+            found, expected = ("a number" if n is None else n for n in (length, lengths[0]))
+            return ValueError(f"expected sequence of length {expected} at dim {depth + 1} (got {found})")
+    odd = next((item for item in data if not isinstance(item, _NUMBERS) or isinstance(item, int) and not -(1 << 63) <= item < 1 << 63), data[0])
+    return _refusal(odd, depth + 1)
 
 
 # --- sharing with NumPy ----------------------------------------------------------------------------------------------
@@ -242,6 +258,12 @@ def _to_bool(self: Tensor) -> bool:
     return bool(self.item())
 
 
+def _only_element(self: Tensor) -> Any:
+    if self._kind.numel != 1:
+        raise ValueError(f"only one element tensors can be converted to Python scalars: the shape of this one is {list(self._kind.shape)}")
+    return self.item()
+
+
 def _to_index(self: Tensor) -> int:
     if self._kind.dtype.is_floating_point or self._kind.numel != 1:
         raise TypeError(f"only integer tensors of a single element can be converted to an index, but got {self.dtype}{list(self.shape)}")
@@ -252,6 +274,12 @@ def _to_format(self: Tensor, spec: str) -> str:
     if self._kind.ndim == 0:
         return format(self.item(), spec)
     return repr(self) if not spec else object.__format__(self, spec)
+
+
+def __copy__(self: Tensor) -> Tensor:
+    """A leaf that shares the elements."""
+    copied: Tensor = self.detach()
+    return copied.requires_grad_(self._kind.requires_grad)
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -279,9 +307,9 @@ def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
 
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
-    "__float__": lambda self: float(self.item()), "__int__": lambda self: int(self.item()), "__format__": _to_format,
-    "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
+    "__float__": lambda self: float(_only_element(self)), "__int__": lambda self: int(_only_element(self)), "__format__": _to_format,
+    "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _function)
 
-__all__ = ["BOOL", "as_tensor", "check_can_require_grad", "export", "from_numpy", "numpy", "operator", "tensor"]
+__all__ = ["BOOL", "as_tensor", "check_can_require_grad", "export", "from_numpy", "is_tensor", "numpy", "tensor"]

@@ -433,7 +433,7 @@ def _free_slots(h):
             slots[slot]["primal"] = 0
             slots[slot]["flags"] = flags & ~(OWNED | STORED)
         elif marks[slot] & VALUE == 0 and base >= 0:
-            slots[slot]["flags"] = flags & ~STORED  # its base may be gone
+            slots[slot]["flags"], slots[slot]["base"], slots[slot]["primal"] = flags & ~STORED, -1, 0  # its base may go
         if marks[slot] == 0:
             slots[slot]["flags"] = FREE
             slots[slot]["base"] = -1

@@ -216,7 +216,7 @@ opcode_names: list[tuple[str, int]] = []
 
 _pack_slot = struct.Struct("iiqqii").pack_into
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
-TABLES = 1 << 17  # int64 that describe the region being swept
+TABLES = 1 << 19  # int64 that describe the region being swept
 _SCRATCH_BYTES = 1 << 19  # the registers of a block: half of a common L2 cache
 
 
@@ -267,6 +267,7 @@ class Tape:
         self.live = bytearray()
         self.grow_rows(_FIRST_ROWS)
         self.grow_slots(_FIRST_SLOTS)
+        self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's: handles that were only lent die with it
 
     def grow_rows(self, capacity: int) -> None:
         """Make room for `capacity` rows."""

@@ -412,7 +412,7 @@ def describe(*operands: Any) -> str:
 
 def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
     """The shape that operands are broadcast to, or PyTorch's error."""
-    shape = operands[0]._kind.shape
+    shape = operands[0]._kind.shape if operands else ()  # a rule over numbers
     for other in operands[1:]:
         right = other._kind.shape
         if right == shape:

@@ -10,7 +10,7 @@ from tapegrad.schedule import OK
 from tapegrad.tape import H, TABLES
 
 ITEMSIZE = tuple(d.itemsize for d in DTYPES)
-MANY = 2304  # registers of the largest region
+MANY = 4096  # more registers than a region of MAX_ROWS rows can have
 
 # Where each table begins, and the counters before them.
 N_REGISTERS, N_FORWARD, N_REVERSE, N_LOADS, N_SCATTERS, N_WALKS, N_LOCAL, N_ZEROED, LANES, SPACE_KIND = range(10)
@@ -19,12 +19,12 @@ STEPS = BASES + MANY
 FORWARD = STEPS + MANY
 REVERSE = FORWARD + 5 * 256
 LOADS = REVERSE + 7 * 768
-SCATTERS = LOADS + 4 * 1100
+SCATTERS = LOADS + 4 * 2560
 ZEROED = SCATTERS + 4 * 1100
 CONTEXT_AT = ZEROED + MANY
 WALKS = CONTEXT_AT + 64
 
-assert TABLES - WALKS >= 1100 * 66  # a walk for each load and scatter of the largest region, at 32 dimensions
+assert TABLES - WALKS >= (2560 + 1100) * 129  # a walk for each load and scatter, at 64 dimensions
 
 
 def enter_walk(tables, pool, dims, ndim, stride_pool, strides, scale):

@@ -75,8 +75,9 @@ def test_sizes_must_match():
         a + b
     with refused(RuntimeError, phrase):
         tg.maximum(a, b)
+    plain = a.detach()
     with refused(RuntimeError, phrase):
-        a.detach().mul_(b)
+        plain.mul_(b)
     with refused(RuntimeError, phrase):
         tg.atan2(a, b)
     assert a.tolist() == [1.0] * 3
@@ -100,8 +101,9 @@ def test_a_reshaped_tensor_keeps_its_elements():
     x = tg.ones(2, 3, requires_grad=True)
     with refused(RuntimeError, "shape '[4, 2]' is invalid for input of size 6"):
         x.reshape(4, 2)
+    transposed = x.T
     with refused(RuntimeError, "view size is not compatible with input tensor's size and stride"):
-        x.T.view(6)
+        transposed.view(6)
     with refused(RuntimeError, "only one dimension can be inferred"):
         x.reshape(-1, -1)
     assert x.reshape(3, 2).shape == (3, 2)
@@ -165,11 +167,11 @@ def test_where_wants_a_bool_condition():
 
 
 def test_integers_are_not_divided_by_zero():
-    """Only the values can tell, so the error may come when someone looks; what was divided stays."""
+    """Only the values can tell, so the divisor is looked at when the division is recorded."""
     x, zero = tg.tensor([1, 2]), tg.tensor([1, 0])
-    for quotient in (lambda: x // zero, lambda: x % zero):
-        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-            quotient().tolist()
+    for quotient in (lambda: x // zero, lambda: x % zero, lambda: x // 0, lambda: x % 0, lambda: 5 // zero):
+        with refused(RuntimeError, "ZeroDivisionError"):
+            quotient()
     assert (x // tg.tensor([1, 1])).tolist() == [1, 2]
     assert (x / zero).tolist() == [1.0, float("inf")]
 
@@ -229,10 +231,10 @@ def test_indices_out_of_bounds(index, phrase):
 
 
 def test_an_index_that_is_a_tensor_is_checked_too():
-    """Only its values can tell, so the error may come when someone looks."""
+    """Only its values can tell, so they are looked at when the indexing is recorded."""
     x = tg.arange(3.0)
-    with pytest.raises(IndexError, match="index 5 is out of bounds for dimension 0 with size 3"):
-        x[tg.tensor([0, 5])].tolist()
+    with refused(IndexError, "index 5 is out of bounds for dimension 0 with size 3"):
+        x[tg.tensor([0, 5])]
     assert x[tg.tensor([0, 2])].tolist() == [0.0, 2.0]
 
 
@@ -250,8 +252,9 @@ def test_assigned_values_must_fit():
     x = tg.zeros(2, 3)
     with refused(RuntimeError, "The expanded size of the tensor (3) must match the existing size (2)"):
         x[0] = tg.ones(2)
+    zeros = x == 0
     with refused(RuntimeError, "shape mismatch: value tensor of shape [4] cannot be broadcast"):
-        x[x == 0] = tg.ones(4)
+        x[zeros] = tg.ones(4)
     assert x.tolist() == [[0.0] * 3] * 2
 
 
@@ -265,7 +268,8 @@ def test_a_leaf_that_requires_grad_is_not_changed_in_place():
         x += 1
     with refused(RuntimeError, "a leaf Variable that requires grad is being used in an in-place operation."):
         x.zero_()
-    for change in (lambda: x.__setitem__(0, 5.0), lambda: x[0].add_(1)):
+    first = x[0]
+    for change in (lambda: x.__setitem__(0, 5.0), lambda: first.add_(1)):
         with refused(
             RuntimeError, "a view of a leaf Variable that requires grad is being used in an in-place operation."
         ):

@@ -96,7 +96,9 @@ def grad(
     results, wanted = _sequence(outputs), _sequence(inputs)
     grads = _sequence(grad_outputs) if grad_outputs is not None else [None] * len(results)
     if len(grads) != len(results):
-        raise RuntimeError(f"got {len(results)} outputs and {len(grads)} grad_outputs")
+        raise RuntimeError(f"got {len(results)} tensors and {len(grads)} gradients")
+    if not wanted:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     for i, t in enumerate(wanted):
         if not isinstance(t, Tensor):
             raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")

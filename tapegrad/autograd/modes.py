@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -38,7 +39,22 @@ class _Mode:
             with self._again():
                 return function(*args, **facts)
 
-        return inside  # type: ignore[return-value]
+        @functools.wraps(function)
+        def inside_generator(*args: Any, **facts: Any) -> Generator[Any, Any, Any]:
+            generator = function(*args, **facts)
+            resume, given = generator.send, None
+            while True:
+                try:
+                    with self._again():  # only while the generator runs: between its items the mode is the caller's
+                        item = resume(given)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    resume, given = generator.send, (yield item)
+                except BaseException as error:
+                    resume, given = generator.throw, error
+
+        return inside_generator if inspect.isgeneratorfunction(function) else inside  # type: ignore[return-value]
 
 
 class no_grad(_Mode):

@@ -42,13 +42,8 @@ def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | 
             if row[2] not in (wanted or ()) and (not row[1] & PIECE or row[1] & FIRST):
                 del bars[row[2]]
     finally:
-        # These handles were only lent: they must not end the life of the slots they show.
-        spare = tape.free.pop() if tape.free else None
         for t in borrowed.values():
-            if spare is None:
-                tape.live[t._slot] = 1
-            else:
-                t._slot = spare
+            t._slot = 0  # the handle was only lent: it must not end the life of the slot it shows
     if wanted is not None:
         return {slot: bar for slot, bar in bars.items() if slot in wanted}
     return {slot: bar for slot, bar in bars.items() if kind_objects[tape.slots["kind"][slot]].is_leaf}

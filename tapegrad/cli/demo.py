@@ -27,12 +27,11 @@ Model = Callable[..., Tensor]
 
 def main() -> int:
     """Run the demo; the status is 1 when the gradient is wrong or the network has not learnt its digits."""
-    tg.manual_seed(SEED)
-    training, heldout = load_digits()
-
     print("A small tape, the listing of (x * x).sum():\n")
     show_small_tape()
 
+    tg.manual_seed(SEED)
+    training, heldout = load_digits()
     network_parameters = layer(64, 64) + layer(64, 10)
     error = gradient_error(network, network_parameters, training.first(BATCH))
     print(f"\nGradient beside central differences: largest relative error {error:.1e}")
@@ -47,7 +46,8 @@ def main() -> int:
     ]
     print()
     for run in runs:
-        print(f"{run.name:<20} {run.accuracy(heldout):.1%} of the held-out digits right; {run.times}")
+        times = f"{run.recording:.2f} s recording, {run.sweeping:.2f} s sweeping"
+        print(f"{run.name:<20} {run.accuracy(heldout):.1%} of the held-out digits right; {times}")
     draw(runs, heldout)
     if runs[-1].accuracy(heldout) < REQUIRED_ACCURACY:
         print(f"The network has learnt less than it should: {REQUIRED_ACCURACY:.0%} are to be right")
@@ -115,32 +115,28 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass
-class Times:
-    """Seconds spent in Python, recording rows, and in compiled code, sweeping them."""
-
-    recording: float = 0.0
-    sweeping: float = 0.0
-
-    @contextlib.contextmanager
-    def add_to(self, phase: str) -> Iterator[None]:
-        """Add the time that the block takes to `phase`, "recording" or "sweeping"."""
-        start = time.perf_counter()
-        yield
-        setattr(self, phase, getattr(self, phase) + time.perf_counter() - start)
-
-    def __str__(self) -> str:
-        return f"{self.recording:.2f} s recording, {self.sweeping:.2f} s sweeping"
-
-
-@dataclass
 class Run:
-    """A model, what it has learnt, and how the learning went."""
+    """A model, what it has learnt, and how the learning went.
+
+    Seconds of training are told apart: in Python, recording rows, and in compiled code, sweeping them.
+    """
 
     name: str
     model: Model
     parameters: list[Tensor]
     losses: list[float] = field(default_factory=list)
-    times: Times = field(default_factory=Times)
+    recording: float = 0.0
+    sweeping: float = 0.0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time that the block takes."""
+        tape, start = tg.current_tape(), time.perf_counter()
+        swept = tape.sweep_seconds
+        yield
+        swept = tape.sweep_seconds - swept
+        self.sweeping += swept
+        self.recording += time.perf_counter() - start - swept
 
     def predict(self, digits: Digits) -> np.ndarray:
         """The likeliest label of each image, shape (n,)."""
@@ -160,13 +156,11 @@ def train(name: str, model: Model, parameters: list[Tensor], digits: Digits) -> 
     for _ in progress(run):
         total = 0.0
         for indices in np.array_split(shuffle(len(digits)), len(digits) // BATCH):
-            with run.times.add_to("recording"):
+            with run.timed():
                 batch = digits[indices]
                 loss = cross_entropy(model(batch.images, *parameters), batch.labels)
-            with run.times.add_to("sweeping"):
                 loss.backward()
                 total += loss.item() * len(batch)
-            with run.times.add_to("recording"):
                 descend(parameters, velocities)
         run.losses.append(total / len(digits))
     return run

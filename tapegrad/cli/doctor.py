@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from llvmlite import binding as llvm
 
+import tapegrad
 from tapegrad.kernels import cache
 
 # Runs in a process of its own: a start-up can be timed only once in any process.
@@ -29,7 +30,8 @@ VECTOR_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx51
 def main() -> int:
     """Print the report; the status is 1 when a first gradient could not be computed."""
     show("python", f"{platform.python_version()} ({platform.platform()})")
-    for package in ("tapegrad", "numpy", "numba", "llvmlite", "scipy"):
+    show("tapegrad", tapegrad.__version__)
+    for package in ("numpy", "numba", "llvmlite", "scipy"):
         show(package, version(package))
     features = llvm.get_host_cpu_features()
     show("processor", llvm.get_host_cpu_name())

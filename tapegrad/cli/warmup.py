@@ -1,13 +1,40 @@
-"""Compile the common kernels ahead of their first use, into the cache."""
+"""Compile the sweeps and the common kernels ahead of their first use, into the cache."""
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from tapegrad import kernels
+from tapegrad import engine
+from tapegrad.kernels import cache
+
+Step = TypeVar("Step")
 
 
 def main() -> int:
-    """Compile, telling each kernel as it is done, and say how many there were and how long they took."""
+    """Compile, showing how far it is, and say what the cache holds then."""
     start = time.perf_counter()
-    count = kernels.warmup(progress=print)
-    print(f"{count} kernels ready in {time.perf_counter() - start:.1f} s")
+    engine.warmup(progress)
+    seconds = time.perf_counter() - start
+    if cache.folder() is None:
+        print(f"Compiled in {seconds:.1f} s, for nothing: there is no folder to keep kernels in")
+        return 1
+    print(f"{cache.entries()} kernels ready in {seconds:.1f} s, {cache.nbytes() / 1e6:.1f} MB in {cache.folder()}")
     return 0
+
+
+def progress(steps: Sequence[Step]) -> Iterable[Step]:
+    """The steps, behind a bar, or plain lines where tqdm is not installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return lines(steps)
+    bar: Iterable[Step] = tqdm(steps, unit="step", leave=False)
+    return bar
+
+
+def lines(steps: Sequence[Step]) -> Iterator[Step]:
+    """The steps, with a line after every tenth and the last."""
+    for count, step in enumerate(steps, 1):
+        yield step
+        if count % 10 == 0 or count == len(steps):
+            print(f"{count} of {len(steps)}")

@@ -15,6 +15,7 @@ from tapegrad import aliasing
 from tapegrad.functions.shaping import contiguous, dimension, restride
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
+from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, cast, constant, describe, from_array, location, record_array
 
 functions: dict[str, Any] = {}
@@ -37,8 +38,10 @@ def _normal_item(item: Any) -> Any:
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
-        bounds = [None if v is None else operator.index(v) for v in (item.start, item.stop, item.step)]
-        if bounds[2] is not None and bounds[2] <= 0:
+        bounds = [_normal_bound(v) for v in (item.start, item.stop, item.step)]
+        if bounds[2] == 0:
+            raise ValueError("slice step cannot be zero")
+        if bounds[2] is not None and bounds[2] < 0:
             raise ValueError("step must be greater than zero")
         return slice(*bounds)
     if isinstance(item, (bool, np.bool_)):
@@ -58,6 +61,17 @@ def _normal_item(item: Any) -> Any:
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return int(array) if array.ndim == 0 and array.dtype != bool else array
     raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}")
+
+
+def _normal_bound(bound: Any) -> int | None:
+    try:
+        return None if bound is None else operator.index(bound)
+    except TypeError:
+        raise TypeError("slice indices must be integers or None or have an __index__ method") from None
+
+
+def _is_advanced(index: tuple[Any, ...]) -> bool:
+    return any(isinstance(i, np.ndarray) for i in index)
 
 
 def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
@@ -83,7 +97,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
     normal = _normal(index)
-    if not any(isinstance(i, np.ndarray) for i in normal):
+    if not _is_advanced(normal):
         return _basic(self, normal)
     if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
@@ -102,17 +116,27 @@ def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
 
 
 def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory."""
+    """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory.
+
+    Ints, slices and None come first, arrays after them: to NumPy an int beside an array is an array too, to PyTorch it is not.
+    """
     items = _expanded(index, shape)
     _check_arrays(items, shape)
-    positions: Any = 0
+    first: list[Any] = []
+    second: list[Any] = []
+    for item in items:
+        if isinstance(item, np.ndarray):
+            first += [slice(None)] * (item.ndim if item.dtype == bool else 1)
+            second.append(item)
+        else:
+            first.append(item)
+            second += [] if isinstance(item, int) else [slice(None)]
+    positions: Any = np.broadcast_to(np.int64(0), shape)[tuple(first)][tuple(second)]
     stride = 1
     for d in range(len(shape) - 1, -1, -1):
         ladder = np.arange(shape[d]).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        positions = positions + np.broadcast_to(ladder, shape)[tuple(items)] * stride
+        positions = positions + np.broadcast_to(ladder, shape)[tuple(first)][tuple(second)] * stride
         stride *= shape[d]
-    if not shape:
-        positions = np.broadcast_to(np.int64(0), shape)[tuple(items)]
     positions = np.asarray(positions)
     return positions, positions.shape
 
@@ -200,9 +224,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
-    aliasing.check_in_place(self, "item assignment")
     normal = _normal(index)
+    aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     if not isinstance(value, Tensor):
+        if isinstance(value, str):
+            raise TypeError(f"can't assign a str to a tensor of {self.dtype}")
         if isinstance(value, (bool, int, float, np.number, np.bool_)):
             value = constant(value, self.dtype)
         else:
@@ -215,17 +241,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
     """A copy of `a` with `value` at an index."""
     positions, shape = _positions(a._kind.shape, index)
-    value = cast(value, a.dtype)
-    while value.ndim > len(shape) and value._kind.shape[0] == 1:
-        value = value.squeeze(0)
-    if value._kind.shape != shape:
-        try:
-            value = value.expand(*shape)
-        except RuntimeError:
-            raise RuntimeError(
-                f"shape mismatch: value tensor of shape {list(value._kind.shape)} cannot be broadcast to indexing result of shape {list(shape)}: "
-                f"{describe(a)}, at {location()}"
-            ) from None
+    value = cast(_fitted(value, shape, a, _is_advanced(index)), a.dtype)
     flat = np.asarray(positions, np.int64).reshape(-1)
     value = contiguous(value).reshape(-1)
     if flat.size > 1 and not (np.diff(flat) > 0).all():
@@ -233,7 +249,24 @@ def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         order = np.argsort(flat, kind="stable")
         last = np.append(flat[order][1:] != flat[order][:-1], True)
         flat, value = flat[order][last], getitem(value, order[last])
-    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat))
+    flags = VARIANT if _is_advanced(index) else 0
+    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat), flags=flags)
+
+
+def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
+    """A value broadcast to the shape of what it is assigned to; dimensions of length 1 that are too many in front are dropped."""
+    own = value._kind.shape
+    while len(own) > len(shape) and own[0] == 1:
+        own = own[1:]
+    if own == value._kind.shape == shape:
+        return value
+    fits = len(own) <= len(shape) and all(n in (1, m) for n, m in zip(reversed(own), reversed(shape), strict=False))
+    if not fits and advanced:
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(value._kind.shape)} cannot be broadcast to indexing result of shape {list(shape)}: "
+            f"{describe(a)}, at {location()}"
+        )
+    return (value.reshape(own) if fits else value).expand(*shape)
 
 
 @public

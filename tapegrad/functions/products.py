@@ -19,15 +19,20 @@ def public(function: Any) -> Any:
     return function
 
 
-def _check(name: str, a: Any, b: Any) -> None:
+# What is said of operands of two dtypes; {0} and {1} are their names.
+_MATRICES = "expected m1 and m2 to have the same dtype, but got: {0} != {1}"
+_MATRIX_AND_VECTOR = "mv: input tensors must have the same dtype, but got {0} and {1}"
+_VECTORS = "dot: expected both vectors to have same dtype, but found {0} and {1}"
+
+
+def _check(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
     for place, operand in (("input", a), ("other", b)):
         if not isinstance(operand, Tensor):
             raise TypeError(f"{name}(): argument '{place}' must be Tensor, not {type(operand).__name__}")
     if a.dtype is not b.dtype:
         names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
         raise RuntimeError(
-            f"expected m1 and m2 to have the same dtype, but got: {names[a.dtype.name]} != {names[b.dtype.name]}. "
-            f"{name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
+            f"{differing.format(names[a.dtype.name], names[b.dtype.name])}. {name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
         )
     if a.dtype.name == "bool":
         raise RuntimeError(f'"{name}" not implemented for \'Bool\': {name}({describe(a, b)}), at {location()}')
@@ -87,12 +92,13 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
         raise RuntimeError(f"self must be a matrix: {_cannot(input, mat2, 'mm')}")
     if mat2.ndim != 2:
         raise RuntimeError(f"mat2 must be a matrix: {_cannot(input, mat2, 'mm')}")
-    _check_shapes(input, mat2, "mm")
+    _check_inner(input, mat2, "mm")
     return _product(linalg.mm, input, mat2, (input._kind.shape[0], mat2._kind.shape[1]), ())
 
 
-def _check_shapes(a: Tensor, b: Tensor, name: str) -> None:
-    (m, k), (q, n) = a._kind.shape[-2:], b._kind.shape[-2:]
+def _check_inner(a: Tensor, b: Tensor, name: str) -> None:
+    """The inner lengths agree; a vector in front is a row, one behind a column."""
+    (m, k), (q, n) = (1, *a._kind.shape)[-2:], b._kind.shape[-2:] if b.ndim > 1 else (*b._kind.shape, 1)
     if k != q:
         raise RuntimeError(
             f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {q}x{n}): {name}({describe(a, b)}), recorded at {location()}"
@@ -102,7 +108,7 @@ def _check_shapes(a: Tensor, b: Tensor, name: str) -> None:
 @public
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
-    _check("mv", input, vec)
+    _check("mv", input, vec, _MATRIX_AND_VECTOR)
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}: {_cannot(input, vec, 'mv')}")
     if input._kind.shape[1] != vec._kind.shape[0]:
@@ -131,7 +137,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     >>> tg.dot(tg.ones(3), tg.arange(3).to(tg.float64))
     tensor(3.)
     """
-    _check("dot", input, tensor)
+    _check("dot", input, tensor, _VECTORS)
     if input.ndim != 1 or tensor.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: {_cannot(input, tensor, 'dot')}")
     if input._kind.shape != tensor._kind.shape:
@@ -145,8 +151,9 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 @public
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """All products of the elements of two vectors."""
-    if input.ndim != 1 or vec2.ndim != 1:
-        raise RuntimeError(f"outer: Expected 1-D argument, but got {input.ndim}-D and {vec2.ndim}-D: {_cannot(input, vec2, 'outer')}")
+    for name, vector in (("self", input), ("vec2", vec2)):
+        if vector.ndim != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {vector.ndim}-D: {_cannot(input, vec2, 'outer')}")
     return input.unsqueeze(1) * vec2
 
 
@@ -183,11 +190,12 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         return mv(input, other)
     if p == 2 and q == 2:
         return mm(input, other)
+    if p == 1 or q == 1 or p == 2 or q == 2:
+        _check_inner(input, other, "matmul")
     if p == 1:
         return matmul(input.unsqueeze(0), other).squeeze(-2)
     if q == 1:
         return matmul(input, other.unsqueeze(1)).squeeze(-1)
-    _check_shapes(input, other, "matmul")
     head_a, head_b = input._kind.shape[:-2], other._kind.shape[:-2]
     if head_a == head_b:
         batch = head_a
@@ -200,7 +208,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
                     f"The size of tensor a ({u}) must match the size of tensor b ({v}) at non-singleton dimension {d}: {_cannot(input, other, 'matmul')}"
                 )
         batch = tuple(v if u == 1 else u for u, v in zip(left, right, strict=True))
-    return _product(linalg.bmm, input, other, (*batch, input._kind.shape[-2], other._kind.shape[-1]), batch)
+    k, (inner, columns) = input._kind.shape[-1], other._kind.shape[-2:]
+    if k != inner:
+        b = math.prod(batch)
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{b}, {inner}]: {_cannot(input, other, 'matmul')}"
+        )
+    return _product(linalg.bmm, input, other, (*batch, input._kind.shape[-2], columns), batch)
 
 
 def _operator(self: Tensor, other: Any) -> Any:

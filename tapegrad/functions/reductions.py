@@ -129,7 +129,8 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
     tensor([3., 3.])
     """
     wanted = dtypes.as_dtype(dtype) if dtype is not None else input.dtype if input.dtype.is_floating_point else INT64
-    return _record_reduction(reduction.sum_, cast(input, wanted), _dimensions(dim, input.ndim), keepdim, dim is not None)
+    dims = _dimensions(dim, input.ndim)
+    return _record_reduction(reduction.sum_, cast(input, wanted), dims, keepdim, dim is not None)
 
 
 @public
@@ -142,8 +143,9 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     RuntimeError
         For integers and bools, unless `dtype` is floating point.
     """
+    dims = _dimensions(dim, input.ndim)
     x = _floating(input if dtype is None else cast(input, dtypes.as_dtype(dtype)), "mean")
-    return _record_reduction(reduction.mean, x, _dimensions(dim, input.ndim), keepdim, dim is not None)
+    return _record_reduction(reduction.mean, x, dims, keepdim, dim is not None)
 
 
 @public
@@ -151,7 +153,8 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over all dimensions, or one."""
     wanted = dtypes.as_dtype(dtype) if dtype is not None else input.dtype if input.dtype.is_floating_point else INT64
-    return _along_axes(reduction.prod, cast(input, wanted), _dimensions(dim, input.ndim), keepdim, variant=dim is not None)
+    dims = _dimensions(dim, input.ndim)
+    return _along_axes(reduction.prod, cast(input, wanted), dims, keepdim, variant=dim is not None)
 
 
 def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, int]:
@@ -268,19 +271,21 @@ argmax, argmin = _argextremum(reduction.argmax), _argextremum(reduction.argmin)
 @_numpy_names
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over the dimensions given, without overflow."""
+    dims = _dimensions(dim, input.ndim)
     x = input if input.dtype.is_floating_point else cast(input, dtypes.get_default_dtype())
-    return _along_axes(reduction.logsumexp, x, _dimensions(dim, input.ndim), keepdim)
+    return _along_axes(reduction.logsumexp, x, dims, keepdim)
 
 
 def _normaliser(op: Op) -> Any:
     def normalise(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+        dims = _dimensions(dim, input.ndim)
         x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
         if not x.dtype.is_floating_point:
             names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
             raise RuntimeError(f'"{op.name}_lastdim_kernel_impl" not implemented for \'{names[x.dtype.name]}\': {describe(x)}, at {location()}')
-        return _along_axes(op, x, _dimensions(dim, input.ndim), False, same_shape=True)
+        return _along_axes(op, x, dims, False, same_shape=True)
 
-    normalise.__name__ = op.name
+    normalise.__name__ = normalise.__qualname__ = op.name
     normalise.__doc__ = f"{op.docstring} Along `dim`."
     return public(_numpy_names(normalise))
 
@@ -297,12 +302,14 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
     >>> tg.norm(tg.tensor([3.0, 4.0]))
     tensor(5.)
     """
+    dims = _dimensions(dim, input.ndim)
+    if isinstance(p, str) and p != "fro":
+        raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
     x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
     if not x.dtype.is_floating_point:
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.name.replace('int64', 'Long')}: {describe(x)}, at {location()}"
         )
-    dims = _dimensions(dim, x.ndim)
     p = 2 if p in (None, "fro") else float(p)
     if p == 2:
         return _record_reduction(reduction.norm, x, dims, keepdim, False)
@@ -319,16 +326,18 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
 @_numpy_names
 def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether some element is non-zero, over all dimensions or those given."""
+    dims = _dimensions(dim, input.ndim)
     x = cast(input, BOOL)
-    return x.clone() if dim == () else _record_reduction(reduction.any_, x, _dimensions(dim, input.ndim), keepdim, False)
+    return x.clone() if dim == () else _record_reduction(reduction.any_, x, dims, keepdim, False)
 
 
 @public
 @_numpy_names
 def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every element is non-zero, over all dimensions or those given."""
+    dims = _dimensions(dim, input.ndim)
     x = cast(input, BOOL)
-    return x.clone() if dim == () else _record_reduction(reduction.all_, x, _dimensions(dim, input.ndim), keepdim, False)
+    return x.clone() if dim == () else _record_reduction(reduction.all_, x, dims, keepdim, False)
 
 
 @public

@@ -321,8 +321,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         steps.append((-1, 0) if repeated else (own, 1))
     view = restride(layout.expand, input, tuple(shape), tuple(strides), 0, [*steps, (-1, 0)])
     sizes_, old = tuple(shape), kind.shape
-    repeats = tuple(d for d, step in enumerate(steps) if step[0] < 0)
-    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: v[tuple(slice(1) if d in repeats else slice(None) for d in range(len(sizes_)))].reshape(old))
+    # What repeats elements cannot be written to (`aliasing.check_in_place`): of what can, only the shape differs.
+    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: _reshaped(layout.view, v, old))
 
 
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
@@ -412,9 +412,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def _joined(op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[tuple[int, int, int]], outer: int) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
-    pieces = [contiguous(local(piece)) for piece in pieces]
+    dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
+    pieces = [contiguous(local(cast(piece, dtype))) for piece in pieces]
     tape = pieces[0]._tape
-    dtype = pieces[0]._kind.dtype
     kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
     engine.need(op, dtype.code, False)
     if kind.requires_grad:
@@ -427,15 +427,14 @@ def _joined(op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[
     return settled(handle(tape, slot, kind), *pieces)
 
 
-def _sequence(tensors: Any, name: str) -> list[Tensor]:
+def _sequence(tensors: Any, where_empty: Exception) -> list[Tensor]:
     pieces = list(tensors)
     if not pieces:
-        raise RuntimeError(f"{name}(): expected a non-empty list of Tensors".replace("cat()", "torch.cat()").replace("torch.", ""))
+        raise where_empty
     for i, piece in enumerate(pieces):
         if not isinstance(piece, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(piece).__name__}")
-    dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
-    return [cast(p, dtype) for p in pieces]
+    return pieces
 
 
 def cat(tensors: Any, dim: int = 0) -> Tensor:
@@ -443,14 +442,14 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
     Raises
     ------
-    RuntimeError
-        Where the other dimensions differ, or the list is empty.
+    RuntimeError, ValueError
+        Where the other dimensions differ; where the list is empty.
 
     >>> import tapegrad as tg
     >>> tg.cat([tg.zeros(2), tg.ones(1)])
     tensor([0., 0., 1.])
     """
-    pieces = _sequence(tensors, "cat")
+    pieces = _sequence(tensors, ValueError("cat(): expected a non-empty list of Tensors"))
     kept = [p for p in pieces if p._kind.shape != (0,)] or pieces[:1]
     first = kept[0]._kind
     if any(p._kind.ndim == 0 for p in kept):
@@ -485,7 +484,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     tensor([[0., 0.],
             [1., 1.]])
     """
-    pieces = _sequence(tensors, "stack")
+    pieces = _sequence(tensors, RuntimeError("stack expects a non-empty TensorList"))
     shape = pieces[0]._kind.shape
     for number, piece in enumerate(pieces):
         if piece._kind.shape != shape:

@@ -156,15 +156,19 @@ def facts(library: types.ModuleType, value: Any) -> Any:
             "is_leaf": value.is_leaf,
             "values": values,
             "grad": facts(library, value.grad),
-            "grad_fn": None if value.grad_fn is None else value.grad_fn.name(),
+            "grad_fn": facts(library, value.grad_fn),
             "text": neutral(repr(value)),
         }
     if isinstance(value, (tuple, list)):
         return [facts(library, item) for item in value]
     if isinstance(value, dict):
         return {key: facts(library, item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, str, type(None))):
+    if isinstance(value, str):
+        return neutral(value)
+    if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, type(None))):
         return value
+    if hasattr(value, "next_functions"):
+        return neutral(value.name())
     if any(value is getattr(library, name) for name in DTYPES):
         return dtype_name(value)
     return type(value).__name__
@@ -175,8 +179,9 @@ def dtype_name(dtype: Any) -> str:
 
 
 def neutral(text: str) -> str:
-    """Text without the name of the library or addresses in memory."""
-    return re.sub(r"\b(torch|tapegrad|tg)\.", "tg.", re.sub(r"0x[0-9a-f]+", "0x", text))
+    """Text without the name of the library, its C++ namespaces or addresses in memory."""
+    without_addresses = re.sub(r"0x[0-9a-f]+", "0x", text)
+    return re.sub(r"\b(torch|tapegrad|tg)\.", "tg.", without_addresses).replace("torch::autograd::", "")
 
 
 # Comparing

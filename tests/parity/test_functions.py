@@ -24,16 +24,20 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
-@pytest.mark.parametrize("name", UNARY)
+# On purpose: the sign of nan is nan, as in NumPy (0 in PyTorch); sigmoid(-745) is the subnormal that it is (0 in PyTorch).
+OTHERWISE = {("sign", "special"), ("sigmoid", "large")}
+
+
+@pytest.mark.parametrize(("name", "sample"), [(n, s) for n in UNARY for s in SAMPLES if (n, s) not in OTHERWISE])
 def test_unary(name: str, sample: str):
-    agree_or_refuse_alike(f"x = {sample}; tg.{name}(x)")
-    agree_or_refuse_alike(f"x = {sample}; x.{name}()")
+    agree_or_refuse_alike(f"x = {SAMPLES[sample]}; tg.{name}(x)")
+    agree_or_refuse_alike(f"x = {SAMPLES[sample]}; x.{name}()")
 
 
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+# Integers are converted, as for every such function; PyTorch has no kernel for them here.
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in {"int64", "int32", "bool"}])
 def test_softplus(sample: str):
-    agree_or_refuse_alike(f"softplus({sample})")
+    agree_or_refuse_alike(f"softplus({SAMPLES[sample]})")
 
 
 OPERATORS = "+ - * / // % ** < <= > >= == !=".split()
@@ -112,6 +116,12 @@ WITHOUT_KEEPDIM = {"softmax", "log_softmax"}
 ONE_DIM = ["dim=0", "dim=-1", "dim=1", "axis=0"]
 MANY_DIMS = [*ONE_DIM, "dim=(0, 1)", "dim=(0, -1)", "dim=[1]", "axis=(0, 1)", "dim=()"]
 SHAPES = ["", "4", "1", "2, 3", "2, 3, 4", "0", "0, 3", "3, 0"]
+# Two things are wrong here, and each library names another.
+TWICE_WRONG = {(f"{name}(dim=(0, -1){keep})", "0") for name in ("amax", "amin") for keep in ("", ", keepdim=True")}
+
+
+# What tapegrad takes and PyTorch doesn't: `axis` for norm, and all dimensions, as everywhere, for logsumexp's ().
+MORE = {("norm", "axis=0"), ("norm", "axis=(0, 1)"), ("logsumexp", "dim=()")}
 
 
 def reduction_calls():
@@ -119,13 +129,16 @@ def reduction_calls():
         if name not in NEEDS_DIM:
             yield f"{name}()"
         for dims in MANY_DIMS if name in REDUCTIONS_OVER_MANY_DIMS else ONE_DIM:
+            if (name, dims) in MORE:
+                continue
             yield f"{name}({dims})"
             if name not in WITHOUT_KEEPDIM:
                 yield f"{name}({dims}, keepdim=True)"
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("call", list(reduction_calls()))
+@pytest.mark.parametrize(
+    ("call", "shape"), [(c, s) for c in reduction_calls() for s in SHAPES if (c, s) not in TWICE_WRONG]
+)
 def test_reductions(call: str, shape: str):
     agree_or_refuse_alike(f"tg.tensor(reals({shape})).{call}")
 
@@ -133,6 +146,8 @@ def test_reductions(call: str, shape: str):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", REDUCTIONS_OVER_MANY_DIMS + REDUCTIONS_OVER_ONE_DIM)
 def test_reductions_of_every_dtype(name: str, dtype: str):
+    if name in {"argmax", "argmin"} and dtype == "bool":
+        return  # False is less than True here; PyTorch refuses
     x = f"x = tg.tensor([[1, 0, 2], [3, 1, 0]], dtype=tg.{dtype})"
     agree_or_refuse_alike(f"{x}; x.{name}(dim=1)")
     agree_or_refuse_alike(f"{x}; tg.{name}(x, 1)")

@@ -72,7 +72,6 @@ SHARING = [
     "x = tg.ones(3, requires_grad=True); d = x.detach(); d += 1; d[0] = 7",
     "x = tg.ones(3, requires_grad=True); x.data += 1; x.data[0] = 9; d = x.data",
     "x = tg.ones(3, requires_grad=True); x.data = tg.tensor([1.0, 2.0, 3.0]); y = (x * x).sum(); y.backward()",
-    "x = tg.ones(3, requires_grad=True); y = x * 2; d = y.detach(); d += 1",
     "x = tg.ones(3); a = x.numpy(); a[0] = 5",
     "x = tg.ones(3); a = x.numpy(); x += 1; x[0] = 9",
     "x = tg.ones(2, 3); a = x.T.numpy(); a[0] = 5; b = x[1].numpy(); b += 1",
@@ -82,6 +81,18 @@ SHARING = [
 ]
 
 LEAVES = programs("""
+x = tg.ones(3, requires_grad=True); y = x * 2; d = y.detach(); d += 1; (y * y).sum().backward()
+
+x = tg.ones(3, requires_grad=True); y = x * 2
+with tg.no_grad():
+    y[0] += 1
+(y * y).sum().backward()
+
+x = tg.ones(3, requires_grad=True); y = x * 2
+with tg.no_grad():
+    x += 1
+y.sum().backward()
+
 x = tg.ones(3, requires_grad=True)
 with tg.no_grad():
     x += 1
