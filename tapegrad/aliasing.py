@@ -7,17 +7,17 @@ new value into the base, then making every view again from that.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tapegrad import engine, tape as tapes
-from tapegrad.tape import grad_mode
-from tapegrad.op import LAYOUT
-from tapegrad.op import table as op_table
+from tapegrad import engine
+from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
-from tapegrad.tensor import Tensor, array_at, describe, handle, location, new_slot, record_elementwise
+from tapegrad.tape import grad_mode
+from tapegrad.tensor import Tensor, describe, handle, location, new_slot, record_elementwise
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -88,14 +88,13 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     """
     base = getattr(t, "_base", None)
     if base is None:
-        if t._kind.exported:
-            _write_through(t, value)
-            if not value._kind.requires_grad:
-                return t
         kind, tape = t._kind, t._tape
         if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
             with grad_mode(tape, True):
                 value = record_elementwise(arithmetic._overwritten, t, value)
+        if kind.exported:
+            written = _write_through(t, value)
+            value = value if value._kind.requires_grad else written
         _rebind(t, value)
         _remake_views(t)
         return t
@@ -127,41 +126,26 @@ def _rebind(t: Tensor, value: Tensor) -> None:
         t._set_kind(requires_grad=True, leaf=True)
 
 
-def _write_through(t: Tensor, value: Tensor) -> None:
-    """NumPy sees this tensor's memory: what is written must be there. Rows that still read the old elements get a copy of them."""
-    tape, root = t._tape, t._slot
-    new = value._array().copy()
-    array = t._array()
+def _write_through(t: Tensor, value: Tensor) -> Tensor:
+    """NumPy sees this tensor's memory: what is written must be there. Returns the handle of a slot that has it.
+
+    The old slot, and the views of it, which rows may read, get their elements moved to memory of their own.
+    """
+    tape, old, kind = t._tape, t._slot, t._kind
+    new, array = value._array().copy(), t._array()
+    reach = [(n - 1) * step for n, step in zip(kind.shape, kind.strides, strict=True) if n]
+    first = tapes.address_of(array) + sum(step for step in reach if step < 0)
+    moved = np.empty(sum(map(abs, reach)) + kind.itemsize, np.uint8)
+    ctypes.memmove(tapes.address_of(moved), first, len(moved) if kind.numel else 0)
     slots = tape.slots[: tape.top]
-    sharing = np.flatnonzero((slots["base"] == root) & (slots["flags"] & tapes.FREE == 0)).tolist()
-    for slot in (root, *sharing):
-        if slots["flags"][slot] & tapes.STORED:
-            _keep_for_readers(tape, slot)
+    sharing = (slots["base"] == old) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
+    sharing[old] = True
+    slots["primal"][sharing] += tapes.address_of(moved) - first
+    fresh, kind = new_slot(tape), kind if kind.is_leaf else kind.passive
+    tape.write_slot(fresh, kind, tapes.address_of(array), tapes.STORED)
+    tape.arrays[fresh], tape.arrays[old] = tape.arrays[old], moved
     np.copyto(array, new)
-
-
-def _keep_for_readers(tape: tapes.Tape, slot: int) -> None:
-    """Let every row that reads a slot's elements read a copy of them in another slot."""
-    rows = tape.row_array()
-    families = op_table[rows["opcode"]]
-    immediate = rows["flags"] & (tapes.IMM_A | tapes.IMM_B) != 0
-    layouts = families[:, 0] == LAYOUT
-    fields = [("a", 0), ("b", 1), ("c", 2)]
-    reads = {f: (rows[f] == slot) & (families[:, 1] > k) & ~layouts & ~(immediate & (k > 0)) for f, k in fields}
-    if not any(mask.any() for mask in reads.values()):
-        return
-    old = tapes.kind_objects[tape.slots["kind"][slot]]
-    kept = array_at(int(tape.slots["primal"][slot]), old, None).copy()
-    kind = tapes.kind_of(old.dtype, old.shape, requires_grad=old.requires_grad, leaf=old.is_leaf)
-    copy = new_slot(tape)
-    tape.write_slot(copy, kind, tapes.address_of(kept), tapes.STORED)
-    tape.arrays[copy] = kept
-    tape.slots["row"][copy] = tape.slots["row"][slot]
-    for field, mask in reads.items():
-        rows[field][mask] = copy
-    if slot in tape.leaves:
-        tape.leaves[copy] = tape.leaves[slot]
-    handle(tape, copy, kind)  # dies at once: only the rows keep the slot
+    return handle(tape, fresh, kind)
 
 
 def data(self: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ ones_like = _like(ones, "ones_like")
 empty_like = _like(empty, "empty_like")
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """`full` with the shape and dtype of `input`."""
     return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
@@ -121,7 +123,15 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     return _leaf(np.eye(n, m, dtype=_dtype(dtype).numpy), requires_grad)
 
 
-def arange(*bounds: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    *bounds: Any,
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Numbers from `start` (0) to before `end`, `step` (1) apart.
 
     >>> import tapegrad as tg
@@ -147,7 +157,9 @@ def arange(*bounds: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: 
     return _leaf(numbers.astype(_dtype(dtype).numpy), requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
 
     >>> import tapegrad as tg
@@ -184,7 +196,9 @@ def rand(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, req
 def randn(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     _check_device(device)
-    return _leaf(np.asarray(_generator.standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
+    return _leaf(
+        np.asarray(_generator.standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad
+    )
 
 
 def randint(*bounds: Any, dtype: Any = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, tape as tapes
+from tapegrad import dtypes, engine
+from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.tensor import Tensor, array_at, from_array
 
@@ -129,9 +129,19 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
         array = np.asarray(data)
     except (ValueError, OverflowError):
         raise _refusal(data) from None
-    if not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc" or array.dtype == "uint64" and _of_python(data):
+    if (
+        not isinstance(data, (np.ndarray, np.generic))
+        and array.dtype.kind not in "biufc"
+        or array.dtype == "uint64"
+        and _of_python(data)
+    ):
         raise _refusal(data)
-    if not isinstance(data, np.ndarray) and array.dtype.kind == "f" and not isinstance(data, np.generic) and _of_python(data):
+    if (
+        not isinstance(data, np.ndarray)
+        and array.dtype.kind == "f"
+        and not isinstance(data, np.generic)
+        and _of_python(data)
+    ):
         array = array.astype((wanted or dtypes.get_default_dtype()).numpy)
     name = array.dtype.name
     if name in _CONVERTED:
@@ -179,7 +189,14 @@ def _refusal(data: Any, depth: int = 0) -> Exception:
         if length != lengths[0]:
             found, expected = ("a number" if n is None else n for n in (length, lengths[0]))
             return ValueError(f"expected sequence of length {expected} at dim {depth + 1} (got {found})")
-    odd = next((item for item in data if not isinstance(item, _NUMBERS) or isinstance(item, int) and not -(1 << 63) <= item < 1 << 63), data[0])
+    odd = next(
+        (
+            item
+            for item in data
+            if not isinstance(item, _NUMBERS) or isinstance(item, int) and not -(1 << 63) <= item < 1 << 63
+        ),
+        data[0],
+    )
     return _refusal(odd, depth + 1)
 
 
@@ -198,9 +215,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     if self._kind.requires_grad:
         if not force:
-            raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
-            )
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         self = self.detach()
     return export(self)
 
@@ -254,19 +269,25 @@ def tolist(self: Tensor) -> Any:
 def _to_bool(self: Tensor) -> bool:
     if self._kind.numel != 1:
         what = "no values" if self._kind.numel == 0 else "more than one value"
-        raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous: its shape is {list(self._kind.shape)}; use .any() or .all()")
+        raise RuntimeError(
+            f"Boolean value of Tensor with {what} is ambiguous: its shape is {list(self._kind.shape)}; use .any() or .all()"
+        )
     return bool(self.item())
 
 
 def _only_element(self: Tensor) -> Any:
     if self._kind.numel != 1:
-        raise ValueError(f"only one element tensors can be converted to Python scalars: the shape of this one is {list(self._kind.shape)}")
+        raise ValueError(
+            f"only one element tensors can be converted to Python scalars: the shape of this one is {list(self._kind.shape)}"
+        )
     return self.item()
 
 
 def _to_index(self: Tensor) -> int:
     if self._kind.dtype.is_floating_point or self._kind.numel != 1:
-        raise TypeError(f"only integer tensors of a single element can be converted to an index, but got {self.dtype}{list(self.shape)}")
+        raise TypeError(
+            f"only integer tensors of a single element can be converted to an index, but got {self.dtype}{list(self.shape)}"
+        )
     return int(self.item())
 
 

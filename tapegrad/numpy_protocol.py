@@ -31,7 +31,9 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     if ord not in (None, "fro") and not isinstance(axis, int) and x.ndim != 1:
-        raise TypeError(f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}")
+        raise TypeError(
+            f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
+        )
     return reductions.norm(x, 2 if ord is None else ord, axis, keepdims)
 
 

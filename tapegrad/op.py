@@ -59,7 +59,11 @@ class Op:
         self.refuses_any_bool = facts.pop("refuses_any_bool", False)
         self.vjps: tuple[Rule | None, ...] = facts.pop("vjps", (None,) * arity)
         self.integer = facts.pop("integer", None)
-        self.merge, self.start, self.finish = facts.pop("merge", None), facts.pop("start", None), facts.pop("finish", None)
+        self.merge, self.start, self.finish = (
+            facts.pop("merge", None),
+            facts.pop("start", None),
+            facts.pop("finish", None),
+        )
         self.signature: Callable[[int], tuple[int, ...]] = facts.pop("signature", None) or self._natural_signature
         self.grad_name = facts.pop("grad_name", None) or self.name.title().replace("_", "") + "Backward0"
         self.saves: tuple[int, ...] = facts.pop("saves", None) or tuple(

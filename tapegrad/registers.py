@@ -7,7 +7,7 @@ in the memory where the value stays. `tables` describes the region being swept, 
     FORWARD         [kernel, a, b, c, y] a row to run
     REVERSE         [kernel, a, b, c, y, y_bar, k_bar] an operand that takes a partial
     LOADS           [register, how, source, dtype]: broadcast operands and immediates, brought to a register
-    SCATTERS        [register and itemsize, walk, target, kernel]: what is added to memory of another shape
+    SCATTERS        [register, itemsize, walk, target, kernel]: what is added to memory of another shape
     WALKS           see `walks.py`
 """
 
@@ -197,11 +197,12 @@ def run_block(h, tables, start, n):
 
 
 def scatter_block(h, tables, start, n):
+    """Merge what the block has for memory of another shape."""
     for i in range(tables[N_SCATTERS]):
-        at = SCATTERS + 4 * i
-        r, itemsize = tables[at] & 0xFFFFFFFF, tables[at] >> 32
+        at = SCATTERS + 5 * i
         part8(
-            h[H.scatter], h[H.tables], tables[at + 1], address(tables, r, start), tables[at + 2], start, n, itemsize, tables[at + 3]
+            h[H.scatter], h[H.tables], tables[at + 2], address(tables, tables[at], start), tables[at + 3], start, n, tables[at + 1],
+            tables[at + 4],
         )  # fmt: skip
 
 
@@ -250,8 +251,8 @@ def _enter_forward(tables, kernel, a, b, c, y):
 
 
 def _enter_scatter(tables, r, walk, target, kernel, itemsize):
-    at = SCATTERS + 4 * tables[N_SCATTERS]
-    tables[at], tables[at + 1], tables[at + 2], tables[at + 3] = r | (itemsize << 32), walk, target, kernel
+    at = SCATTERS + 5 * tables[N_SCATTERS]
+    tables[at], tables[at + 1], tables[at + 2], tables[at + 3], tables[at + 4] = r, itemsize, walk, target, kernel
     tables[N_SCATTERS] += 1
 
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, tape as tapes
+from tapegrad import dtypes, engine
+from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, current_tape, kind_of, kind_objects, numbers
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, current_tape, kind_objects, kind_of, numbers
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
@@ -195,14 +196,18 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+                raise TypeError(
+                    f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}"
+                )
             if value.shape != self.shape:
                 raise RuntimeError(
                     f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
                     "Please ensure that the gradient and the tensor are the same size"
                 )
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"attempting to assign a gradient with dtype {value.dtype} to a tensor with dtype {self.dtype}")
+                raise RuntimeError(
+                    f"attempting to assign a gradient with dtype {value.dtype} to a tensor with dtype {self.dtype}"
+                )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
         self._grad = value
@@ -335,11 +340,20 @@ def settled(result: Tensor, *operands: Tensor) -> Tensor:
     return result
 
 
-def record_array(op: Op, shape: tuple[int, ...], dtype: DType, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0) -> Tensor:
+def record_array(
+    op: Op,
+    shape: tuple[int, ...],
+    dtype: DType,
+    *operands: Tensor,
+    params: tuple[int, ...] | None = None,
+    flags: int = 0,
+) -> Tensor:
     """Record an array operation: its kernels, its kind, its row."""
     operands = tuple(local(t) for t in operands)
-    requires_grad = dtype.is_floating_point and operands[0]._tape.grad_enabled and any(
-        t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False)
+    requires_grad = (
+        dtype.is_floating_point
+        and operands[0]._tape.grad_enabled
+        and any(t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False))
     )
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
@@ -464,7 +478,9 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     if any(t is None for t in tensors):
         return NotImplemented
     if op.dtype_operand and (not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL):
-        raise RuntimeError(f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}")
+        raise RuntimeError(
+            f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}"
+        )
     dtype = working_dtype(op, tensors[op.dtype_operand :])
     if dtype.name in op.refuses or op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors):
         raise _refusal(op, dtype, tensors)
@@ -504,7 +520,9 @@ def _check_divisor(op: Op, tensors: list[Any]) -> None:
     """Integers are not divided by zero: their divisor is looked at when the row is recorded."""
     divisor = tensors[1]
     if (divisor._array() == 0).any() if isinstance(divisor, Tensor) else divisor == 0:
-        raise RuntimeError(f"ZeroDivisionError: {op.name}({describe(*tensors)}), recorded at {location()}: integers have no infinity")
+        raise RuntimeError(
+            f"ZeroDivisionError: {op.name}({describe(*tensors)}), recorded at {location()}: integers have no infinity"
+        )
 
 
 def operand(o: Any) -> Any:
@@ -528,7 +546,9 @@ def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> Exception:
         both = "two bool tensors is" if dtype is BOOL else "a bool tensor is"
         repair = "`^` or `logical_xor()`" if dtype is BOOL else "`~` or `logical_not()`"
         purpose = "Use the" if dtype is BOOL else "If you are trying to invert a mask, use the"
-        return RuntimeError(f"Subtraction, the `-` operator, with {both} not supported. {purpose} {repair} operator instead. {where}")
+        return RuntimeError(
+            f"Subtraction, the `-` operator, with {both} not supported. {purpose} {repair} operator instead. {where}"
+        )
     if op.name == "neg":
         return RuntimeError(
             "Negation, the `-` operator, on a bool tensor is not supported. "

@@ -138,7 +138,9 @@ def _sweep(outputs: list[Any], grads: list[Any], inputs: list[Tensor] | None, re
     slots = [t._slot for t in inputs or ()]
     for t in inputs or ():
         if t._tape is not tape:
-            raise RuntimeError("gradients are computed on the thread that recorded the graph: an input belongs to another thread's tape")
+            raise RuntimeError(
+                "gradients are computed on the thread that recorded the graph: an input belongs to another thread's tape"
+            )
     try:
         if create_graph:
             return _recorded(tape, seeds, slots if inputs is not None else None)
@@ -169,10 +171,14 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
     if not kind.requires_grad:
         raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
     if t._tape is not tape:
-        raise RuntimeError(f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that recorded it")
+        raise RuntimeError(
+            f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that recorded it"
+        )
     if g is None:
         if kind.numel != 1:
-            raise RuntimeError(f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}")
+            raise RuntimeError(
+                f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}"
+            )
         return t, None
     if not isinstance(g, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
@@ -219,4 +225,13 @@ Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
 Tensor.retains_grad = property(lambda self: self._slot in self._tape.retained, doc="Whether `retain_grad` was called.")
 
-__all__ = ["AccumulateGrad", "Node", "backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "AccumulateGrad",
+    "Node",
+    "backward",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]

@@ -26,7 +26,9 @@ class _Mode:
         self._previous.append((tape, tape.grad_enabled))
         tape.grad_enabled = self._wanted
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         tape, enabled = self._previous.pop()
         tape.grad_enabled = enabled
 

@@ -144,7 +144,9 @@ def _times(y_bar: Tensor, partial: Any) -> Tensor:
     return y_bar if partial == 1.0 else y_bar * partial
 
 
-def _through_reduction(rule: Any, values: dict[str, Any], y_bar: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+def _through_reduction(
+    rule: Any, values: dict[str, Any], y_bar: Tensor, p: tuple[int, ...], shape: tuple[int, ...]
+) -> Tensor:
     """The result and its adjoint are spread over the elements that were reduced."""
     kept = tuple(1 if stride == 0 else n for n, stride in zip(shape, p[1:], strict=True))
     if "n" in parameters(rule):
@@ -172,5 +174,3 @@ def record_embed(g: Tensor, window: tuple[int, ...], shape: tuple[int, ...]) -> 
     """Record the adjoint of a view."""
     g = g if g._kind.contiguous else g.clone()
     return record_array(indexing.embed, shape, g.dtype, g, params=window)
-
-

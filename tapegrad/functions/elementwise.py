@@ -69,7 +69,9 @@ Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = functions["abs"]
 
 _plain_add, _plain_sub, _plain_pow = functions["add"], functions["sub"], functions["pow"]
-_plain_round, _plain_softplus, _plain_div, _plain_square = (functions[name] for name in ("round", "softplus", "div", "square"))
+_plain_round, _plain_softplus, _plain_div, _plain_square = (
+    functions[name] for name in ("round", "softplus", "div", "square")
+)
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
@@ -99,7 +101,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return functions["floor_divide"](input, other)
     if rounding_mode != "trunc":
-        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
     quotient = functions["trunc"](_plain_div(input, other))
     return quotient.to(dtypes.result_type([(2, t.dtype) for t in (input, other) if isinstance(t, Tensor)]))
 

@@ -51,7 +51,11 @@ def _normal_item(item: Any) -> Any:
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
     elif isinstance(item, (list, range, np.ndarray)):
-        array = np.asarray([v.item() if isinstance(v, Tensor) else v for v in item] if isinstance(item, list) and any(isinstance(v, Tensor) for v in item) else item)
+        array = np.asarray(
+            [v.item() if isinstance(v, Tensor) else v for v in item]
+            if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
+            else item
+        )
         if array.size == 0 and not isinstance(item, np.ndarray):
             array = array.astype(np.int64)
     else:
@@ -60,7 +64,9 @@ def _normal_item(item: Any) -> Any:
         )
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return int(array) if array.ndim == 0 and array.dtype != bool else array
-    raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}")
+    raise IndexError(
+        f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}"
+    )
 
 
 def _normal_bound(bound: Any) -> int | None:
@@ -76,7 +82,11 @@ def _is_advanced(index: tuple[Any, ...]) -> bool:
 
 def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
     """The index with its Ellipsis written out, and slices for what it leaves out."""
-    used = sum(0 if i is None else i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1 for i in index if i is not Ellipsis)
+    used = sum(
+        0 if i is None else i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1
+        for i in index
+        if i is not Ellipsis
+    )
     if used > len(shape):
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
     if sum(i is Ellipsis for i in index) > 1:
@@ -178,7 +188,9 @@ def _check_int(i: int, n: int, dim: int) -> int:
 def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
     kind = a._kind
     if kind.ndim == 0 and any(isinstance(i, int) for i in index):
-        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+        raise IndexError(
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
+        )
     shape, strides, steps, offset, start = [], [], [], 0, 0
     op: Op = layout.alias
     d = 0
@@ -307,7 +319,9 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     found = np.nonzero(input._array())
     if as_tuple:
         return tuple(from_array(np.ascontiguousarray(f)) for f in found)
-    return from_array(np.ascontiguousarray(np.stack(found, 1) if found else np.zeros((int(input.item() != 0), 0), np.int64)))
+    return from_array(
+        np.ascontiguousarray(np.stack(found, 1) if found else np.zeros((int(input.item() != 0), 0), np.int64))
+    )
 
 
 Tensor.__getitem__ = getitem

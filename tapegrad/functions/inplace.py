@@ -22,7 +22,10 @@ def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
         return
     known = [o for o in map(operand, (self, *others)) if o is not None]
     shape, dtype = self._kind.shape, self._kind.dtype
-    result_shape, result_dtype = broadcast_shapes(op.name, [o for o in known if isinstance(o, Tensor)]), working_dtype(op, known)
+    result_shape, result_dtype = (
+        broadcast_shapes(op.name, [o for o in known if isinstance(o, Tensor)]),
+        working_dtype(op, known),
+    )
     if result_shape != shape:
         raise RuntimeError(
             f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on {describe(self)}, at {location()}"
@@ -78,7 +81,9 @@ Tensor.clamp_max = lambda self, max: elementwise.clamp(self, max=max)
 def _filled(self: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.ndim:
-            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+            raise RuntimeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+            )
         return cast(value, self.dtype).expand(*self._kind.shape).clone()
     return creation.full(self._kind.shape, value, dtype=self.dtype)
 

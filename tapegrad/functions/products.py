@@ -35,7 +35,7 @@ def _check(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
             f"{differing.format(names[a.dtype.name], names[b.dtype.name])}. {name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
         )
     if a.dtype.name == "bool":
-        raise RuntimeError(f'"{name}" not implemented for \'Bool\': {name}({describe(a, b)}), at {location()}')
+        raise RuntimeError(f"\"{name}\" not implemented for 'Bool': {name}({describe(a, b)}), at {location()}")
 
 
 def _for_blas(t: Tensor) -> Tensor:
@@ -110,7 +110,9 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
     _check("mv", input, vec, _MATRIX_AND_VECTOR)
     if input.ndim != 2 or vec.ndim != 1:
-        raise RuntimeError(f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}: {_cannot(input, vec, 'mv')}")
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}: {_cannot(input, vec, 'mv')}"
+        )
     if input._kind.shape[1] != vec._kind.shape[0]:
         raise RuntimeError(
             f"size mismatch, got input ({input._kind.shape[0]}), mat ({input._kind.shape[0]}x{input._kind.shape[1]}), vec ({vec._kind.shape[0]}): "
@@ -139,7 +141,9 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """
     _check("dot", input, tensor, _VECTORS)
     if input.ndim != 1 or tensor.ndim != 1:
-        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: {_cannot(input, tensor, 'dot')}")
+        raise RuntimeError(
+            f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: {_cannot(input, tensor, 'dot')}"
+        )
     if input._kind.shape != tensor._kind.shape:
         raise RuntimeError(
             f"inconsistent tensor size, expected tensor [{input._kind.shape[0]}] and src [{tensor._kind.shape[0]}] to have the same number of elements, "
@@ -153,7 +157,9 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """All products of the elements of two vectors."""
     for name, vector in (("self", input), ("vec2", vec2)):
         if vector.ndim != 1:
-            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {vector.ndim}-D: {_cannot(input, vec2, 'outer')}")
+            raise RuntimeError(
+                f"outer: Expected 1-D argument {name}, but got {vector.ndim}-D: {_cannot(input, vec2, 'outer')}"
+            )
     return input.unsqueeze(1) * vec2
 
 
@@ -183,7 +189,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     _check("matmul", input, other)
     p, q = input.ndim, other.ndim
     if p == 0 or q == 0:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {p}D and {q}D: {_cannot(input, other, 'matmul')}")
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {p}D and {q}D: {_cannot(input, other, 'matmul')}"
+        )
     if p == 1 and q == 1:
         return dot(input, other)
     if p == 2 and q == 1:
@@ -237,4 +245,6 @@ def _tensor_or_array(value: Any) -> Any:
 
 Tensor.__matmul__ = _operator
 Tensor.__rmatmul__ = _reflected
-functions["inner"] = lambda input, other: dot(input, other) if input.ndim == 1 and other.ndim == 1 else matmul(input, other.mT)
+functions["inner"] = lambda input, other: (
+    dot(input, other) if input.ndim == 1 and other.ndim == 1 else matmul(input, other.mT)
+)

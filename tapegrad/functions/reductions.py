@@ -38,7 +38,9 @@ def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
             if "keepdims" in facts:
                 facts["keepdim"] = facts.pop("keepdims")
         if not isinstance(input, Tensor):
-            raise TypeError(f"{function.__name__}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+            raise TypeError(
+                f"{function.__name__}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+            )
         return function(input, *args, **facts)
 
     accepting.__name__ = accepting.__qualname__ = function.__name__
@@ -167,7 +169,9 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, int]:
 
 @public
 @_numpy_names
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def var(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The variance over all dimensions, or those given: squared deviations over n - correction (1).
 
     >>> import tapegrad as tg
@@ -186,7 +190,9 @@ def _floating_only(x: Tensor, name: str) -> None:
 
 @public
 @_numpy_names
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Tensor:
     """The standard deviation over all dimensions, or those given: the root of `var`."""
     dim, correction = _correction(dim, unbiased, correction)
     _floating_only(input, "std and var")
@@ -196,7 +202,9 @@ def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = Fa
 def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> None:
     if builtins.any(x._kind.shape[d] == 0 for d in dims):
         if dim is None:
-            raise (IndexError if name.startswith("arg") else RuntimeError)(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+            raise (IndexError if name.startswith("arg") else RuntimeError)(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            )
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
 
 
@@ -217,7 +225,9 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
             _check_not_empty(input, _dimensions(None, input.ndim), name, None)
             return _along_axes(of_all, input, _dimensions(None, input.ndim), False)
         if not isinstance(dim, int):
-            raise TypeError(f"{name}(): argument 'dim' must be int, not {type(dim).__name__}; use a{name} for several dimensions")
+            raise TypeError(
+                f"{name}(): argument 'dim' must be int, not {type(dim).__name__}; use a{name} for several dimensions"
+            )
         dims = _dimensions(dim, input.ndim)
         _check_not_empty(input, dims, name, dim)
         where = _along_axes(index, input, dims, keepdim, dtype=INT64)
@@ -227,9 +237,7 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
 
     over.__name__, extremum.__name__ = f"a{name}", name
     over.__doc__ = f"The {op.docstring[4:].split(' ')[0]} element over all dimensions, or those given; nan where there is one. Ties share the gradient."
-    extremum.__doc__ = (
-        f"Over all dimensions the {op.docstring[4:].split(' ')[0]} element; along `dim` a pair (values, indices); with another tensor, `{name}imum`."
-    )
+    extremum.__doc__ = f"Over all dimensions the {op.docstring[4:].split(' ')[0]} element; along `dim` a pair (values, indices); with another tensor, `{name}imum`."
     return public(_numpy_names(over)), public(_numpy_names(extremum))
 
 
@@ -282,7 +290,9 @@ def _normaliser(op: Op) -> Any:
         x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
         if not x.dtype.is_floating_point:
             names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
-            raise RuntimeError(f'"{op.name}_lastdim_kernel_impl" not implemented for \'{names[x.dtype.name]}\': {describe(x)}, at {location()}')
+            raise RuntimeError(
+                f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{names[x.dtype.name]}': {describe(x)}, at {location()}"
+            )
         return _along_axes(op, x, dims, False, same_shape=True)
 
     normalise.__name__ = normalise.__qualname__ = op.name

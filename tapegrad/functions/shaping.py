@@ -11,8 +11,8 @@ import numpy as np
 from tapegrad import dtypes, engine
 from tapegrad.aliasing import as_view
 from tapegrad.creation import size_of
-from tapegrad.ops import indexing, layout
 from tapegrad.op import Op
+from tapegrad.ops import indexing, layout
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, grad_mode, kind_of, numbers
 from tapegrad.tensor import Tensor, append, cast, describe, handle, local, location, need_sum, record_layout, settled
 
@@ -38,7 +38,9 @@ def dimension(dim: Any, ndim: int) -> int:
     return dim % n
 
 
-def restride(op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, steps: list[tuple[int, int]]) -> Tensor:
+def restride(
+    op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, steps: list[tuple[int, int]]
+) -> Tensor:
     """Record a view: its shape, strides and offset in bytes over `a`'s memory.
 
     `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view dimension each; and
@@ -129,9 +131,13 @@ def _wanted_shape(input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     if -1 in sizes:
         rest = math.prod(n for n in sizes if n != -1)
         if rest == 0 and numel == 0:
-            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 can be any value and is ambiguous")
+            raise RuntimeError(
+                f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 can be any value and is ambiguous"
+            )
         if rest == 0 or numel % rest:
-            raise RuntimeError(f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}")
+            raise RuntimeError(
+                f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}"
+            )
         sizes[sizes.index(-1)] = numel // rest
     if any(n < 0 for n in sizes):
         raise RuntimeError(f"invalid shape dimension {min(sizes)}")
@@ -308,7 +314,9 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         length = kind.shape[own] if own >= 0 else 1
         if n == -1:
             if own < 0:
-                raise RuntimeError(f"expand(): The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}")
+                raise RuntimeError(
+                    f"expand(): The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}"
+                )
             n = length
         if n != length and length != 1:
             raise RuntimeError(
@@ -342,7 +350,9 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(times) - self.ndim) + self._kind.shape
     apart = self.reshape(*(n for pair in ((1, n) for n in shape) for n in pair))
-    return apart.expand(*(n for pair in zip(times, shape, strict=True) for n in pair)).reshape(*(t * n for t, n in zip(times, shape, strict=True)))
+    return apart.expand(*(n for pair in zip(times, shape, strict=True) for n in pair)).reshape(
+        *(t * n for t, n in zip(times, shape, strict=True))
+    )
 
 
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
@@ -361,7 +371,14 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 def detach(input: Tensor) -> Tensor:
     """A view of the tensor that does not require grad: gradients do not flow through it."""
     with grad_mode(input._tape, False):
-        view = restride(layout.detach, input, input._kind.shape, input._kind.strides, 0, [*((d, 1) for d in range(input.ndim)), (-1, 0)])
+        view = restride(
+            layout.detach,
+            input,
+            input._kind.shape,
+            input._kind.strides,
+            0,
+            [*((d, 1) for d in range(input.ndim)), (-1, 0)],
+        )
     return as_view(view, input, detach, lambda b, v: v)
 
 
@@ -389,7 +406,9 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     if isinstance(sizes, int):
         sizes = [min(sizes, n - i) for i in range(0, n, sizes)] or [0]
     elif sum(sizes) != n:
-        raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but got split_sizes={list(sizes)}")
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but got split_sizes={list(sizes)}"
+        )
     pieces, start = [], 0
     for size in sizes:
         pieces.append(narrow(tensor, at, start, size))
@@ -410,7 +429,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input[(slice(None),) * at + (slice(start, start + length),)]
 
 
-def _joined(op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[tuple[int, int, int]], outer: int) -> Tensor:
+def _joined(
+    op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[tuple[int, int, int]], outer: int
+) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
     pieces = [contiguous(local(cast(piece, dtype))) for piece in pieces]
@@ -453,7 +474,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     kept = [p for p in pieces if p._kind.shape != (0,)] or pieces[:1]
     first = kept[0]._kind
     if any(p._kind.ndim == 0 for p in kept):
-        raise RuntimeError(f"zero-dimensional tensor (at position {[p._kind.ndim for p in pieces].index(0)}) cannot be concatenated")
+        raise RuntimeError(
+            f"zero-dimensional tensor (at position {[p._kind.ndim for p in pieces].index(0)}) cannot be concatenated"
+        )
     at = dimension(dim, first.ndim)
     for number, piece in enumerate(kept):
         shape = piece._kind.shape
@@ -472,7 +495,11 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         run = piece._kind.shape[at] * inner
         windows.append((run, pitch, offset))
         offset += run
-    shape = (*first.shape[:at], pitch // inner if inner else sum(p._kind.shape[at] for p in kept), *first.shape[at + 1 :])
+    shape = (
+        *first.shape[:at],
+        pitch // inner if inner else sum(p._kind.shape[at] for p in kept),
+        *first.shape[at + 1 :],
+    )
     return _joined(indexing.cat, kept, shape, windows, math.prod(first.shape[:at]))
 
 
@@ -511,7 +538,10 @@ layout.as_strided.record = as_strided_rule
 functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "broadcast_to": broadcast_to}
 for _method in (contiguous, expand_as, broadcast_to, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
-Tensor.T = property(lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))), doc="The dimensions in reverse order; a view.")
+Tensor.T = property(
+    lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))),
+    doc="The dimensions in reverse order; a view.",
+)
 Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged; a view.")
 Tensor.view_as = lambda self, other: view(self, other.shape)
 Tensor.reshape_as = lambda self, other: reshape(self, other.shape)

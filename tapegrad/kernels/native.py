@@ -143,7 +143,10 @@ def _plain_primitives() -> dict[str, Any]:
         return at
 
     def call(address: int, *arguments: int) -> Any:
-        return _functions[int(address) - 1](*map(int, arguments))
+        if address <= len(_functions):
+            return _functions[int(address) - 1](*map(int, arguments))
+        foreign = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))  # BLAS has a real address
+        return foreign(int(address))(*map(int, arguments))
 
     runtime = functions_of_python()
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
@@ -340,5 +343,5 @@ def _resolve(symbol: str) -> None:
 def callable_at(address: int, n_arguments: int) -> Callable[..., int]:
     """A Python callable for a linked function that returns an int64. It lets go of the GIL."""
     if not JIT:
-        return _functions[address - 1]
+        return np.errstate(all="ignore")(_functions[address - 1])  # compiled arithmetic doesn't warn either
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * n_arguments)(address)

@@ -70,7 +70,12 @@ def neg(x):
     return -x
 
 
-@elementwise(partials=lambda x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, 0.0)), reference=np.abs, domain=(domains.kinked,), refuses=("bool",))
+@elementwise(
+    partials=lambda x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, 0.0)),
+    reference=np.abs,
+    domain=(domains.kinked,),
+    refuses=("bool",),
+)
 def abs_(x):
     """Absolute value, elementwise."""
     return abs(x)
@@ -100,7 +105,9 @@ def first_power(x):
     return x
 
 
-@elementwise(partials=lambda x: 2.0 * first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0")
+@elementwise(
+    partials=lambda x: 2.0 * first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0"
+)
 def square(x):
     """`x * x`, elementwise."""
     return x * x
@@ -185,9 +192,7 @@ def _overwritten(a, b):
 
 
 def _cast(code: int, name: str):
-    @elementwise(
-        partials=lambda: 1.0, signature=lambda source: (source, code), grad_name="ToCopyBackward0"
-    )
+    @elementwise(partials=lambda: 1.0, signature=lambda source: (source, code), grad_name="ToCopyBackward0")
     def cast(x):
         return x
 

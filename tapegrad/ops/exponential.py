@@ -34,9 +34,7 @@ def log(x):
     return np.log(x)
 
 
-@elementwise(
-    partials=lambda x: 1.0 / (1.0 + x), reference=np.log1p, domain=(domains.above_minus_one,), result=FLOATING
-)
+@elementwise(partials=lambda x: 1.0 / (1.0 + x), reference=np.log1p, domain=(domains.above_minus_one,), result=FLOATING)
 def log1p(x):
     """log(1 + x), exact also where `x` is small, elementwise."""
     return np.log1p(x)

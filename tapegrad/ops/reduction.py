@@ -17,7 +17,12 @@ from tapegrad.tape import VARIANT
 
 
 @reduction(
-    merge=lambda p, q: p + q, start=0, partials=lambda: 1.0, reference=np.sum, domain=(domains.reals,), variants={VARIANT: "SumBackward1"}
+    merge=lambda p, q: p + q,
+    start=0,
+    partials=lambda: 1.0,
+    reference=np.sum,
+    domain=(domains.reals,),
+    variants={VARIANT: "SumBackward1"},
 )
 def sum_(x):
     """The sum."""
@@ -112,7 +117,12 @@ def _prod_rule(x, y, g, p):
 
 
 @array_op(
-    1, vjps=(_prod_vjp,), partials=(_prod_rule,), reference=np.prod, domain=(domains.reals,), variants={VARIANT: "ProdBackward1"}
+    1,
+    vjps=(_prod_vjp,),
+    partials=(_prod_rule,),
+    reference=np.prod,
+    domain=(domains.reals,),
+    variants={VARIANT: "ProdBackward1"},
 )
 def prod(p, x, y):
     """The product."""
@@ -261,7 +271,9 @@ def _extremum(name, kernel, vjp, rule, reference, grad_name, doc):
         kernel(p, x, y)
 
     function.__name__, function.__doc__ = name, doc
-    declare = array_op(1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name)
+    declare = array_op(
+        1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name
+    )
     op = declare(function)
     op.function = kernel
     return op
