@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench clean
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench compare clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -20,7 +20,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo
 
 test: .venv/test.stamp # run the tests
-	$(BIN)/python -m pytest --ignore=tests/parity
+	$(BIN)/python -m pytest
 
 check: test lint types floors notebooks bench-quick # all that must pass before a merge
 
@@ -48,11 +48,14 @@ test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Pytho
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
-	$(ASV_RUN) --quick
+	TAPEGRAD_BENCH=quick $(ASV_RUN) --quick
 
 bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results kept under the current commit
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
+
+compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch and HIPS autograd: writes the table in README.md
+	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
 clean: # remove what make has made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -72,7 +72,7 @@ def compile_parts(names: list[str]) -> None:
 
 def _compile_together() -> None:
     """On a machine's first use, compile half of the parts in a second process: Numba works under one lock."""
-    missing = [name for name in sweeps.PARTS if not cache.holds(f"{name}.o")]
+    missing = [name for name in _ENTRIES if not cache.holds(f"{name}.o")]
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
         return
@@ -82,27 +82,33 @@ def _compile_together() -> None:
         child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:  # no process to be had: compiled here, one after the other
         return
+    _make_kernels()
     compile_parts(missing[1::2])
     child.wait()
 
 
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
-    header = tape.h
+    if not tape.h[H.allocate]:
+        _connect(tape)
     if _pending:
         _make_kernels()
-    if _blas and not header[H.gemm64]:
-        header[H.gemm64], header[H.gemm32] = _blas
-    if not header[H.allocate]:
-        for name, function in native.functions_of_python().items():
-            header[getattr(H, name)] = function.address
-        header[H.ops], header[H.kernels] = address_of(op.table), kernels.table_address
-        header[H.sum_opcode], header[H.self] = ops.reduction.sum_.opcode, tape.header_address
-        _compile_together()
-        for name in sweeps.PARTS:
-            if name != "run":
-                header[getattr(H, name)] = _part(name)
+    if _blas and not tape.h[H.gemm64]:
+        tape.h[H.gemm64], tape.h[H.gemm32] = _blas
     _publish(tape)
+
+
+def _connect(tape: Tape) -> None:
+    """Enter in a new tape's header what does not change."""
+    _compile_together()
+    h = tape.h
+    for name in sweeps.PARTS:
+        if name != "run":
+            h[getattr(H, name)] = _part(name)
+    h[H.ops], h[H.kernels] = address_of(op.table), kernels.table_address
+    h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
+    for name, function in native.functions_of_python().items():
+        h[getattr(H, name)] = function.address
 
 
 def _publish(tape: Tape) -> None:
@@ -193,7 +199,7 @@ def reclaim_if_due(tape: Tape) -> None:
 
 def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more."""
-    _prepare_tables(tape)
+    _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
     tape.end = kept * ROW.itemsize
@@ -206,13 +212,6 @@ def reclaim(tape: Tape) -> None:
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
-
-
-def _prepare_tables(tape: Tape) -> None:
-    if not tape.header[H.allocate]:
-        _prepare(tape)
-    else:
-        _publish(tape)
 
 
 def make_room(tape: Tape) -> None:
