@@ -19,7 +19,7 @@ import numpy as np
 
 from tapegrad import kernels, op, ops, schedule, sweeps, tape as tapes
 from tapegrad.kernels import cache, native
-from tapegrad.tape import H, ROW, Tape, address_of
+from tapegrad.tape import H, ROW, Tape, address_of, array_at
 
 _BUDGET = 5_000_000  # lanes of a row between two looks at pending signals: 5 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
@@ -152,6 +152,8 @@ def run(
     Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`. With `prune` only what leads to `inputs` is
     swept. Without `retain`, rows whose rules had kept values let them go.
     """
+    if tape.sweeping:
+        raise RuntimeError("a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its arrays instead")
     _prepare(tape)
     h = tape.h
     given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
@@ -163,23 +165,60 @@ def run(
     h[H.n_targets], h[H.n_seeds], h[H.n_inputs] = len(targets), len(seeds), len(inputs)
     h[H.prune], h[H.retain_graph], h[H.phase] = prune, retain, sweeps.PLAN
     entry = _entries.get("run") or _entry("run")
-    started = time.perf_counter()
+    started, tape.sweeping = time.perf_counter(), True
     try:
         while True:
             h[H.budget] = _BUDGET
             status = entry(tape.header_address)
-            if status != schedule.MORE:
+            if status == schedule.AT_HOST:
+                _run_host(tape, h[H.phase] == sweeps.SWEEP_REVERSE)
+            elif status != schedule.MORE:
                 break
     except BaseException:
         h[H.phase] = sweeps.ABORT
         entry(tape.header_address)
         raise
     finally:
+        tape.sweeping = False
         tape.sweep_seconds += time.perf_counter() - started
     if status == schedule.SWEPT_TWICE:
         raise SweptTwice
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
+
+
+def _run_host(tape: Tape, reverse: bool) -> None:
+    """Compute the value or the adjoints of the host row at which the sweep has stopped."""
+    row = tape.row_array()[tape.h[H.host_row]]
+    out, slots = int(row["out"]), tape.slots
+    operands = [int(row[field]) for field in "abc" if row[field] >= 0]
+    forward, vjp = tape.hosts[out]
+
+    def array(slot: int, field: str = "primal") -> np.ndarray:
+        kind = tapes.kind_objects[slots["kind"][slot]]
+        view = array_at(int(slots[field][slot]), kind.gradient if field == "adjoint" else kind, None)
+        view.flags.writeable = False
+        return view
+
+    arrays, kind = [array(slot) for slot in operands], tapes.kind_objects[row["kind"]]
+    if not reverse:
+        value = np.array(forward(*arrays), kind.dtype.numpy, order="C")
+        if value.shape != kind.shape:
+            raise ValueError(f"a host function announced a result of shape {list(kind.shape)}, but gave {list(value.shape)}")
+        tape.arrays[out] = value
+        slots["primal"][out] = address_of(value)
+        slots["flags"][out] |= tapes.STORED
+        return
+    parts = vjp(array(out, "adjoint"), array(out), *arrays)
+    allocate_zeroed = native.functions_of_python()["allocate_zeroed"]
+    for slot, part in zip(operands, parts if isinstance(parts, (tuple, list)) else (parts,), strict=True):
+        of = tapes.kind_objects[slots["kind"][slot]]
+        if part is None or not of.requires_grad:
+            continue
+        if not slots["adjoint"][slot]:
+            slots["adjoint"][slot] = allocate_zeroed(max(of.numel, 1), of.itemsize)
+        bar = array_at(int(slots["adjoint"][slot]), of.gradient, None)
+        bar += part
 
 
 def evaluate(tape: Tape, slot: int) -> int:
@@ -193,6 +232,8 @@ def evaluate(tape: Tape, slot: int) -> int:
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     rows = tape.end // ROW.itemsize
+    if tape.sweeping:
+        return
     if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(_RECLAIM_BYTES, 256 * rows):
         reclaim(tape)
 
@@ -208,7 +249,7 @@ def reclaim(tape: Tape) -> None:
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
         tape.free.extend(freed)
-        for owned in (tape.arrays, tape.leaves, tape.retained):
+        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts):
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
@@ -216,6 +257,13 @@ def reclaim(tape: Tape) -> None:
 
 def make_room(tape: Tape) -> None:
     """Room for at least one more row and slot: reclaim, sweep what has piled up, or grow."""
+    if tape.sweeping:  # a signal's handler, or a host function: nothing may move
+        if tape.end >= len(tape.rows):
+            tape.grow_rows(2 * tape.capacity)
+        if not tape.free and not tape.refill():
+            tape.grow_slots(2 * tape.slot_capacity)
+            tape.refill()
+        return
     if tape.end >= len(tape.rows):
         reclaim(tape)
         if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:

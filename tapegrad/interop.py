@@ -12,8 +12,6 @@ from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.tensor import Tensor, array_at, from_array
 
-_NUMBERS = (bool, int, float, np.generic)
-
 # What the five dtypes can hold without loss.
 _CONVERTED = {
     "float16": "float32", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64",
@@ -175,29 +173,29 @@ def _of_python(data: Any) -> bool:
     return not isinstance(data, (np.ndarray, np.generic)) or isinstance(data, float)
 
 
-def _refusal(data: Any, depth: int = 0) -> Exception:
-    """Why nested data of Python's own makes no tensor, in PyTorch's words."""
+def _refusal(data: Any) -> Exception:
+    """Why nested data of Python's own makes no tensor."""
+    return _fault(data, 0) or ValueError(f"can't convert {type(data).__name__} to a tensor: its parts differ in shape")
+
+
+def _fault(data: Any, depth: int) -> Exception | None:
+    """What is wrong with a part of it, in PyTorch's words."""
     if isinstance(data, (str, bytes)):
         name = type(data).__name__
         return ValueError(f"too many dimensions '{name}'") if depth else TypeError(f"new(): invalid data type '{name}'")
-    if isinstance(data, int):
+    if isinstance(data, int) and not -(1 << 63) <= data < 1 << 63:
         return ValueError(f"Overflow when unpacking long: {data} does not fit 64 bits")
-    if not isinstance(data, (list, np.ndarray)):
+    if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
+        return None
+    if not isinstance(data, list):
         return RuntimeError(f"Could not infer dtype of {type(data).__name__}")
-    lengths = [len(item) if isinstance(item, (list, np.ndarray)) and np.ndim(item) else None for item in data]
+    lengths = [len(item) if isinstance(item, list) or np.ndim(item) else None for item in data]
     for length in lengths:
         if length != lengths[0]:
-            found, expected = ("a number" if n is None else n for n in (length, lengths[0]))
-            return ValueError(f"expected sequence of length {expected} at dim {depth + 1} (got {found})")
-    odd = next(
-        (
-            item
-            for item in data
-            if not isinstance(item, _NUMBERS) or isinstance(item, int) and not -(1 << 63) <= item < 1 << 63
-        ),
-        data[0],
-    )
-    return _refusal(odd, depth + 1)
+            expected, found = ("a number" if n is None else f"sequence of length {n}" for n in (lengths[0], length))
+            got = found if length is None or lengths[0] is None else length
+            return ValueError(f"expected {expected} at dim {depth + 1} (got {got})")
+    return next((fault for item in data if (fault := _fault(item, depth + 1))), None)
 
 
 # --- sharing with NumPy ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ kernel), its partial derivatives, its NumPy counterpart, its sample points. Its 
     reduction     out = finish(merge of term(x[i]), n)    swept in blocks, at a region's end
     layout        other strides on the same memory        no kernel
     array         a kernel over whole arrays
+    host          Python between two sweeps
 
 A rule is written once and runs two ways. With scalars it is compiled into the reverse kernel; with Tensors it records
 rows, which is `create_graph=True` and all higher orders. So a rule uses operators and other operations, and no `if`.
@@ -24,7 +25,7 @@ import numpy as np
 
 from tapegrad import tape
 
-ELEMENTWISE, REDUCTION, LAYOUT, ARRAY = range(4)
+ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
 # How the dtype of a result follows from the promoted dtype of the operands.
 SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"

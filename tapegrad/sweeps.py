@@ -11,13 +11,13 @@ from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
     call1, call3, call7, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, release, rows_at, slots_at, u1,
 )  # fmt: skip
-from tapegrad.op import LAYOUT, REDUCTION
+from tapegrad.op import HOST, LAYOUT, REDUCTION
 from tapegrad.registers import (
     N_CODES, address, bind_forward, bind_reverse, hold_adjoint, hold_value, kernel_cell, place,
     run_block, scatter_block,
 )  # fmt: skip
 from tapegrad.schedule import (
-    ADJOINT, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
+    ADJOINT, AT_HOST, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 from tapegrad.walks import (
@@ -30,7 +30,10 @@ PLAN, SWEEP_FORWARD, SWEEP_REVERSE, ABORT = 0, 1, 2, 3
 
 
 def run(header):
-    """Plan and sweep, until done (OK) or the budget is spent (MORE: call again); or an error, after which nothing has changed."""
+    """Plan and sweep until done (OK), or the budget is spent (MORE) or Python has a row to compute (AT_HOST): then call again.
+
+    Or an error, after which nothing has changed.
+    """
     h = i8(header, len(H))
     if h[H.phase] == PLAN:
         status = part1(h[H.schedule], header)
@@ -42,6 +45,7 @@ def run(header):
         status = sweep_forward(h)
         if status == OK and h[H.n_seeds]:
             status = part1(h[H.seed], header)
+            h[H.host_row] = -1
             h[H.phase], h[H.at_region], h[H.at_lane] = SWEEP_REVERSE, h[H.n_regions] - 1, 0
     else:
         status = OK
@@ -49,7 +53,7 @@ def run(header):
         status = sweep_reverse(h)
     if h[H.phase] == ABORT:
         status = NO_MEMORY
-    if status != MORE:
+    if status != MORE and status != AT_HOST:
         part2(h[H.finish], header, 1 if status == OK else 0)
     return status
 
@@ -222,7 +226,11 @@ def forward_whole(header, r):
     out = row["out"]
     if not is_evaluated(slots, marks, row):
         return OK
-    if i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS] == LAYOUT:
+    family = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS]
+    if family == HOST:
+        h[H.host_row] = r
+        return AT_HOST  # called again when Python has stored the value
+    if family == LAYOUT:
         base = slots[row["a"]]["base"]
         offset = i8(h[H.rows] + 24 * r + 8, 1)[0]
         if row["flags"] & PARAMS:
@@ -268,7 +276,14 @@ def reverse_whole(header, r):
     out = row["out"]
     if slots[out]["adjoint"] == 0 or not is_active(h, kinds, marks, row):
         return OK
-    if i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS] == LAYOUT:
+    family = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS]
+    if family == HOST:
+        if h[H.host_row] == r:  # Python has been there
+            h[H.host_row] = -1
+            return OK
+        h[H.host_row] = r
+        return AT_HOST
+    if family == LAYOUT:
         return _reverse_layout(h, kinds, slots, marks, row, r)
     kernels = i8(h[H.kernels], 256 * N_CODES * CELLS)
     cell, _ = kernel_cell(h, kinds, slots, row)

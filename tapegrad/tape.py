@@ -70,7 +70,7 @@ HEADER = (
     "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
     "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place", "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
     "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool",
-    "n_kinds", "self", "allocated",
+    "n_kinds", "self", "allocated", "host_row",
 )  # fmt: skip
 H = namedtuple("H", HEADER)(*range(len(HEADER)))  # type: ignore[misc] # the index of each
 
@@ -131,6 +131,27 @@ def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]
         strides.append(step)
         step *= max(length, 1)
     return tuple(reversed(strides))
+
+
+class _Memory:
+    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": kind.shape,
+            "strides": kind.strides,
+            "typestr": kind.dtype.numpy.str,
+        }
+
+
+def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
+    """A NumPy array over the memory of a value."""
+    return np.asarray(_Memory(address, kind, owner))
 
 
 LARGE = 1 << 16  # bytes from which a value is worth computing early to let go of others
@@ -234,8 +255,8 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
-        "header_address", "imported", "latest", "leaves", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
-        "slots", "survivors", "sweep_seconds", "tables", "thread", "top",
+        "header_address", "hosts", "imported", "latest", "leaves", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
+        "slots", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -247,9 +268,11 @@ class Tape:
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
         self.imported: Any = None  # handles of other tapes' tensors: made by tensor.py
         self.survivors = 0  # rows that the last reclaiming kept
         self.sweep_seconds = 0.0
+        self.sweeping = False
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)

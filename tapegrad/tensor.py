@@ -22,7 +22,7 @@ from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, current_tape, kind_objects, kind_of, numbers
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, array_at, current_tape, kind_objects, kind_of, numbers
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
@@ -239,27 +239,6 @@ class Tensor:
         return format_tensor(self)
 
 
-class _Memory:
-    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
-
-    __slots__ = ("__array_interface__", "owner")
-
-    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
-        self.owner = owner
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": kind.shape,
-            "strides": kind.strides,
-            "typestr": kind.dtype.numpy.str,
-        }
-
-
-def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
-    """A NumPy array over the memory of a value."""
-    return np.asarray(_Memory(address, kind, owner))
-
-
 # --- making handles ---------------------------------------------------------------------------------------------------
 
 
@@ -321,13 +300,17 @@ def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, fla
     return slot
 
 
-def record(op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0) -> Tensor:
+def record(
+    op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0, host: Any = None
+) -> Tensor:  # fmt: skip
     """Append a row with these operands and parameters; its result."""
     first, *rest = operands
     slots = [t._slot for t in rest] + [-1] * (2 - len(rest))
     if params is not None:
         slots[1], flags = numbers(params), flags | PARAMS
     result = handle(first._tape, append(first._tape, op, kind, first._slot, *slots, flags), kind)
+    if host is not None:
+        first._tape.hosts[result._slot] = host
     return settled(result, *operands)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tapegrad import aliasing, creation, engine
 from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
+from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.tape import Tape, current_tape, grad_mode
 from tapegrad.tensor import Size, Tensor, adopt

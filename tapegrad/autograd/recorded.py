@@ -10,7 +10,8 @@ import math
 import struct
 from typing import Any
 
-from tapegrad.op import ARRAY, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.autograd.host import recorded_contribution
+from tapegrad.op import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops import indexing
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
 from tapegrad.tensor import Tensor, cast, handle, record_array
@@ -113,6 +114,9 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
         shape = operand.shape
         if op.family == LAYOUT:
             yield slot, _through_layout(row, y_bar, lent(slot))
+            continue
+        if op.family == HOST:
+            yield slot, recorded_contribution(y_bar, lent(out), [lent(s) for s in operand_slots(row)], k, tape.hosts[out][1])
             continue
         rule = op.partials[k]
         if rule is None:

@@ -329,7 +329,10 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
         return (amax if p > 0 else amin)(x.abs(), dims, keepdim)
     if p == 0:
         return sum((x != 0).to(x.dtype), dims or None, keepdim)
-    return sum(x.abs() ** p, dims or None, keepdim) ** (1.0 / p)
+    powers = sum(x.abs() ** p, dims or None, keepdim)
+    # A root has no derivative at 0; that of a norm is taken to be 0.
+    vanishes = powers == 0
+    return elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
 
 
 @public

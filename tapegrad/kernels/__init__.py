@@ -23,7 +23,7 @@ import numpy as np
 
 from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64
 from tapegrad.kernels import cache, native
-from tapegrad.op import ARRAY, ELEMENTWISE, LAYOUT, OPS, REDUCTION, Op, parameters
+from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, REDUCTION, Op, parameters
 from tapegrad.tape import address_of
 
 CELLS = 4
@@ -47,7 +47,7 @@ def is_ready(op: Op, code: int, reverse: bool) -> bool:
 def require(op: Op, code: int, reverse: bool) -> None:
     """Make `op`'s kernels for operands of dtype `code` callable: the forward one, or those of the reverse sweep."""
     key = op.opcode, code, reverse
-    if key in _ready or op.family == LAYOUT:
+    if key in _ready or op.family in (LAYOUT, HOST):
         return
     cell = (op.opcode * len(DTYPES) + code) * CELLS
     makers = {ELEMENTWISE: _elementwise, REDUCTION: _reduction, ARRAY: _array}
@@ -169,7 +169,7 @@ def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
 
     `progress` is given the list of steps and iterates over it (tqdm fits).
     """
-    steps = [(op, FLOAT64.code) for op in OPS if op.family != LAYOUT and "float64" not in op.refuses]
+    steps = [(op, FLOAT64.code) for op in OPS if op.family not in (LAYOUT, HOST) and "float64" not in op.refuses]
     steps += [(op, code) for op in OPS if op.name.startswith("to_") for code in (BOOL.code, INT64.code, FLOAT32.code)]
     for op, code in progress(steps):
         require(op, code, reverse=False)

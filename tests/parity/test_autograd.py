@@ -303,8 +303,8 @@ def test_grad(program: str):
     agree(f"{leaves}\n{program}", text=False)
 
 
-# One thing is left out: in PyTorch a view that is made inside no_grad requires grad as its base does; here it does not, as
-# PyTorch's own documentation of no_grad says.
+# One thing is left out: in PyTorch a view that is made inside no_grad requires grad as its base does; here it does not,
+# as PyTorch's own documentation of no_grad says.
 MODES = programs("""
 x = tg.ones(2, requires_grad=True)
 with tg.no_grad():
@@ -413,7 +413,7 @@ def test_what_is_a_leaf(program: str):
     agree(program)
 
 
-# Those of the operations that are one row here. `x.norm(1)` is made of several, `x[None] @ y` is reshaped twice in PyTorch.
+# Those of the operations that are one row here. `x.norm(1)` is several; `x[None] @ y` is reshaped, twice, in PyTorch.
 NAMED_NODES = """
 x + y; x + 1; 1 + x; x - y; x - 1; 1 - x; x * y; 2 * x; x / y; x / 2; 1 / x; x ** 2; x ** y; 2 ** x; -x; x % 2
 abs(x); x.sign(); x.floor(); x.ceil(); x.round(); x.exp(); x.expm1(); x.log(); x.log1p(); x.log2(); x.log10()

@@ -24,7 +24,7 @@ SAMPLES = {
 }
 
 
-# On purpose: the sign of nan is nan, as in NumPy (0 in PyTorch); sigmoid(-745) is the subnormal that it is (0 in PyTorch).
+# On purpose: the sign of nan is nan, as in NumPy; sigmoid(-745) is the subnormal that it is. Both are 0 in PyTorch.
 OTHERWISE = {("sign", "special"), ("sigmoid", "large")}
 
 
