@@ -286,8 +286,9 @@ class Tape:
         self.header[H.tables] = address_of(self.tables)
         self.latest = np.full(256, -1, np.int32)
         self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
-        self.rows = bytearray()
-        self.live = bytearray()
+        self.rows, self.live = bytearray(), bytearray()
+        self._row_views: dict[str, np.ndarray] = {}
+        self._slot_views: dict[str, np.ndarray] = {}
         self.grow_rows(_FIRST_ROWS)
         self.grow_slots(_FIRST_SLOTS)
         self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's: handles that were only lent die with it
@@ -297,7 +298,8 @@ class Tape:
         rows = bytearray(capacity * ROW.itemsize)
         rows[: self.end] = memoryview(self.rows)[: self.end]
         self.rows, self.capacity = rows, capacity
-        self._row_views = {name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")}
+        views = {name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")}
+        self._row_views = self._continued(views, self._row_views)
         self._row_views["rows"] = np.frombuffer(rows, ROW)
         self._publish(self._row_views)
 
@@ -309,15 +311,24 @@ class Tape:
             live[:top] = memoryview(self.live)[:top]
         self.slots, self.live, self.slot_capacity = slots, live, capacity
         self.slot_buffer = memoryview(slots.view(np.uint8))
-        self._slot_views = {
+        views = {
             name: np.zeros(capacity, np.int32)
             for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
         }
-        self._slot_views["marks"] = np.zeros(capacity, np.uint8)
+        views["marks"] = np.zeros(capacity, np.uint8)
+        self._slot_views = self._continued(views, self._slot_views)
         self._slot_views["slots"] = slots
         self._slot_views["live"] = np.frombuffer(live, np.uint8)
         self._publish(self._slot_views)
-        self.header[H.stamps] = 0
+        if not self.sweeping:
+            self.header[H.stamps] = 0
+
+    def _continued(self, views: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """New arrays in the place of old ones: what a plan wrote there matters only while it is being swept."""
+        if self.sweeping:
+            for name, view in views.items():
+                view[: len(old[name])] = old[name]
+        return views
 
     def _publish(self, arrays: dict[str, np.ndarray]) -> None:
         for name, array in arrays.items():
