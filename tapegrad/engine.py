@@ -109,6 +109,14 @@ def _connect(tape: Tape) -> None:
     h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
     for name, function in native.functions_of_python().items():
         h[getattr(H, name)] = function.address
+    tape.let_go = _let_go
+
+
+def _let_go(tape: Tape) -> None:
+    """Release the values of a tape that nobody holds any more: its thread has ended, its tensors are gone."""
+    slots, release = tape.slots[: tape.top], native.functions_of_python()["release"]
+    for address in slots["primal"][slots["flags"] & tapes.OWNED != 0].tolist():
+        release(address)
 
 
 def _publish(tape: Tape) -> None:

@@ -1,7 +1,7 @@
 """NumPy's functions on tensors: `np.sin(t)` and `np.ones(3) * t` record.
 
-An operation declares its counterpart in NumPy (`reference`), so the table of what records is read off the declarations. A
-NumPy function that is not in the table gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
+An operation declares its counterpart in NumPy (`reference`), so the table of what records is read off the declarations.
+A NumPy function that is not in the table gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
 require grad.
 """
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 import threading
 from _thread import get_ident
 from collections import namedtuple
@@ -255,7 +256,7 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
-        "header_address", "hosts", "imported", "latest", "leaves", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
+        "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
         "slots", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
@@ -269,6 +270,7 @@ class Tape:
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: Any = None  # handles of other tapes' tensors: made by tensor.py
         self.survivors = 0  # rows that the last reclaiming kept
         self.sweep_seconds = 0.0
@@ -292,6 +294,10 @@ class Tape:
         self.grow_rows(_FIRST_ROWS)
         self.grow_slots(_FIRST_SLOTS)
         self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's: handles that were only lent die with it
+
+    def __del__(self) -> None:
+        if self.let_go is not None and not sys.is_finalizing():
+            self.let_go(self)
 
     def grow_rows(self, capacity: int) -> None:
         """Make room for `capacity` rows."""

@@ -58,9 +58,9 @@ def test_the_stub_names_what_is_put_into_tensor():
 def test_the_stub_has_arguments_that_the_function_takes(owner: object, node: ast.FunctionDef):
     given = node.args
     keywords = {argument.arg: None for argument in given.kwonlyargs}
-    if not given.vararg and not node.name.startswith("__"):  # what may be named, must have the same name
+    if given.vararg or given.posonlyargs or node.name.startswith("__"):
+        n_positional = len(given.posonlyargs) + len(given.args)
+    else:  # what may be named, must have the same name
         n_positional = 1 if owner is tg.Tensor else 0
         keywords |= {argument.arg: None for argument in given.args[n_positional:]}
-    else:
-        n_positional = len(given.args)
     inspect.signature(getattr(owner, node.name)).bind(*[None] * n_positional, **keywords)
