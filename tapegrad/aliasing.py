@@ -1,8 +1,8 @@
 """Tensors that share elements, and writing to them.
 
-A tape's slot is written once. So writing in place means that the handle gets another slot; and so do all handles that share its elements:
-a view keeps its base and the recipe by which it was made, the base knows its views (weakly). Writing to a view is writing the view's
-new value into the base, then making every view again from that.
+A tape's slot is written once. So writing in place means that the handle gets another slot; and so do all handles that
+share its elements: a view keeps its base and the recipe by which it was made, the base knows its views (weakly).
+Writing to a view is writing the view's new value into the base, then making every view again from that.
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
         kind = member._kind
         if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
-                "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                "location. "
                 f"Please clone() the tensor before performing the operation: {name} on {describe(t)}, at {location()}"
             )
         if kind.requires_grad and kind.is_leaf and t._kind.requires_grad and t._tape.grad_enabled:
             raise RuntimeError(
-                f"{of_member} Variable that requires grad is being used in an in-place operation. {name} on {describe(t)}, at {location()}: "
+                f"{of_member} Variable that requires grad is being used in an in-place operation. {name} on "
+                f"{describe(t)}, at {location()}: "
                 "write it out of place, or do it under tapegrad.no_grad()"
             )
         member, of_member = getattr(member, "_base", None), "a view of a leaf"

@@ -1,7 +1,7 @@
 """Sample points of the operands of elementwise operations, for tests and benchmarks.
 
-A domain is an interval to draw from, and the edge points inside or at its ends. Derivatives are compared only at drawn points, which keep away
-from kinks; values are compared at the edges too.
+A domain is an interval to draw from, and the edge points inside or at its ends. Derivatives are compared only at drawn
+points, which keep away from kinks; values are compared at the edges too.
 """
 
 from __future__ import annotations

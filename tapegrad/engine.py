@@ -1,7 +1,7 @@
 """Runs the compiled sweeps on a tape: evaluate values, sweep in reverse, reclaim what is dead.
 
-Everything Python has to do around a sweep is here: compile the kernels it needs, lend it memory for its lists, let Ctrl-C in
-between two slices of work, and turn its status into an exception.
+Everything Python has to do around a sweep is here: compile the kernels it needs, lend it memory for its lists, let
+Ctrl-C in between two slices of work, and turn its status into an exception.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tapegrad import kernels, op, ops, schedule, sweeps, tape as tapes
+from tapegrad import kernels, op, ops, schedule, sweeps
+from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
-from tapegrad.tape import H, ROW, Tape, address_of, array_at
+from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
 _BUDGET = 5_000_000  # lanes of a row between two looks at pending signals: 5 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
@@ -33,7 +35,7 @@ _blas: list[int] = []  # addresses of dgemm and sgemm, once a product was record
 _lock = threading.Lock()
 
 
-class SweptTwice(RuntimeError):
+class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
 
 
@@ -64,10 +66,19 @@ def _entry(name: str) -> Callable[..., int]:
     return entry
 
 
-def compile_parts(names: list[str]) -> None:
+def compile_parts(names: Iterable[str]) -> None:
     """Compile parts of the sweeps into the cache."""
     for name in names:
         _part(name)
+
+
+def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps) -> None:
+    """Compile ahead what most programs need: the sweeps, and every operation in float64.
+
+    `progress` is given a list of steps and iterates over it, once for the sweeps and once for the operations.
+    """
+    compile_parts(progress(list(_ENTRIES)))
+    kernels.warmup(progress)
 
 
 def _compile_together() -> None:
@@ -76,10 +87,14 @@ def _compile_together() -> None:
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
         return
-    code = "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
+    code = (
+        "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
+    )
     arguments = [sys.executable, "-c", code, repr(sys.path), *missing[::2]]
     try:
-        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     except OSError:  # no process to be had: compiled here, one after the other
         return
     _make_kernels()
@@ -153,20 +168,28 @@ def _find_blas() -> None:
 
 
 def run(
-    tape: Tape, targets: list[int], seeds: list[tuple[int, int]] = [], inputs: list[int] = [], prune: bool = False, retain: bool = True
-) -> None:  # fmt: skip
+    tape: Tape,
+    targets: Sequence[int],
+    seeds: Sequence[tuple[int, int]] = (),
+    inputs: Sequence[int] = (),
+    prune: bool = False,
+    retain: bool = True,
+) -> None:
     """Evaluate the target slots and, from seeds (slot, slot of its adjoint or -1 for ones), sweep in reverse.
 
-    Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`. With `prune` only what leads to `inputs` is
-    swept. Without `retain`, rows whose rules had kept values let them go.
+    Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`. With `prune` only what
+    leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
     if tape.sweeping:
-        raise RuntimeError("a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its arrays instead")
+        raise RuntimeError(
+            "a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its "
+            "arrays instead"
+        )
     _prepare(tape)
     h = tape.h
     given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
     if len(given) > len(tape.lists):
-        tape.lists = memoryview(np.zeros(2 * len(given), np.int32))
+        tape.lists = np.zeros(2 * len(given), np.int32).data
         h[H.lists] = address_of(np.asarray(tape.lists))
     for i, slot in enumerate(given):
         tape.lists[i] = slot
@@ -190,7 +213,7 @@ def run(
         tape.sweeping = False
         tape.sweep_seconds += time.perf_counter() - started
     if status == schedule.SWEPT_TWICE:
-        raise SweptTwice
+        raise SweptTwiceError
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
 
@@ -212,7 +235,9 @@ def _run_host(tape: Tape, reverse: bool) -> None:
     if not reverse:
         value = np.array(forward(*arrays), kind.dtype.numpy, order="C")
         if value.shape != kind.shape:
-            raise ValueError(f"a host function announced a result of shape {list(kind.shape)}, but gave {list(value.shape)}")
+            raise ValueError(
+                f"a host function announced a result of shape {list(kind.shape)}, but gave {list(value.shape)}"
+            )
         tape.arrays[out] = value
         slots["primal"][out] = address_of(value)
         slots["flags"][out] |= tapes.STORED
@@ -242,7 +267,9 @@ def reclaim_if_due(tape: Tape) -> None:
     rows = tape.end // ROW.itemsize
     if tape.sweeping:
         return
-    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(_RECLAIM_BYTES, 256 * rows):
+    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(
+        _RECLAIM_BYTES, 256 * rows
+    ):
         reclaim(tape)
 
 

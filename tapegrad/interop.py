@@ -73,7 +73,7 @@ def _check_device(device: Any) -> None:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is, an array of a known dtype is borrowed.
+    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is, an array is borrowed.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -93,12 +93,14 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory: a change in one is seen in the other.
 
-    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and unsigned integers (to int32 or int64).
+    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
+    unsigned integers (to int32 or int64).
 
     Raises
     ------
     TypeError
-        For anything but an array, and for arrays of objects, dates, strings, complex numbers or longdouble, and masked arrays.
+        For anything but an array, and for arrays of objects, dates, strings, complex numbers or longdouble, and masked
+        arrays.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -117,7 +119,8 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
     """An array of one of the five dtypes, in native byte order, writable; the array itself where it is that."""
     if isinstance(data, np.ma.MaskedArray):
         raise TypeError(
-            "can't convert a masked array: a tensor has no mask. Fill it (data.filled(value)) or drop what is masked (data.compressed())"
+            "can't convert a masked array: a tensor has no mask. Fill it (data.filled(value)) or drop what is masked "
+            "(data.compressed())"
         )
     if isinstance(data, (list, tuple)):
         data = _nested(data)
@@ -127,11 +130,8 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
         array = np.asarray(data)
     except (ValueError, OverflowError):
         raise _refusal(data) from None
-    if (
-        not isinstance(data, (np.ndarray, np.generic))
-        and array.dtype.kind not in "biufc"
-        or array.dtype == "uint64"
-        and _of_python(data)
+    if (not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc") or (
+        array.dtype == "uint64" and _of_python(data)
     ):
         raise _refusal(data)
     if (
@@ -204,7 +204,8 @@ def _fault(data: Any, depth: int) -> Exception | None:
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """The elements as a NumPy array that shares the tensor's memory.
 
-    From then on operations on the tensor are computed as they are recorded, since NumPy may change the memory at any time.
+    From then on operations on the tensor are computed as they are recorded, since NumPy may change the memory at any
+    time.
 
     Raises
     ------
@@ -268,7 +269,8 @@ def _to_bool(self: Tensor) -> bool:
     if self._kind.numel != 1:
         what = "no values" if self._kind.numel == 0 else "more than one value"
         raise RuntimeError(
-            f"Boolean value of Tensor with {what} is ambiguous: its shape is {list(self._kind.shape)}; use .any() or .all()"
+            f"Boolean value of Tensor with {what} is ambiguous: its shape is {list(self._kind.shape)}; use .any() or "
+            f".all()"
         )
     return bool(self.item())
 
@@ -276,7 +278,8 @@ def _to_bool(self: Tensor) -> bool:
 def _only_element(self: Tensor) -> Any:
     if self._kind.numel != 1:
         raise ValueError(
-            f"only one element tensors can be converted to Python scalars: the shape of this one is {list(self._kind.shape)}"
+            f"only one element tensors can be converted to Python scalars: the shape of this one is "
+            f"{list(self._kind.shape)}"
         )
     return self.item()
 
@@ -284,7 +287,8 @@ def _only_element(self: Tensor) -> Any:
 def _to_index(self: Tensor) -> int:
     if self._kind.dtype.is_floating_point or self._kind.numel != 1:
         raise TypeError(
-            f"only integer tensors of a single element can be converted to an index, but got {self.dtype}{list(self.shape)}"
+            f"only integer tensors of a single element can be converted to an index, but got "
+            f"{self.dtype}{list(self.shape)}"
         )
     return int(self.item())
 
@@ -326,8 +330,8 @@ def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
 
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
-    "__float__": lambda self: float(_only_element(self)), "__int__": lambda self: int(_only_element(self)), "__format__": _to_format,
-    "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
+    "__float__": lambda self: float(_only_element(self)), "__int__": lambda self: int(_only_element(self)),
+    "__format__": _to_format, "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _function)
 

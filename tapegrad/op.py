@@ -1,7 +1,8 @@
 """Declarations: what an operation is, in one place.
 
-A declaration in `ops/` names everything about an operation: its scalar function (which gives the name, the documentation and the forward
-kernel), its partial derivatives, its NumPy counterpart, its sample points. Its family, below, says how kernels are made of that:
+A declaration in `ops/` names everything about an operation: its scalar function (which gives the name, the
+documentation and the forward kernel), its partial derivatives, its NumPy counterpart, its sample points. Its family,
+below, says how kernels are made of that:
 
     elementwise   out[i] = f(a[i], b[i], c[i])            swept in blocks, in a region
     reduction     out = finish(merge of term(x[i]), n)    swept in blocks, at a region's end
@@ -12,8 +13,9 @@ kernel), its partial derivatives, its NumPy counterpart, its sample points. Its 
 A rule is written once and runs two ways. With scalars it is compiled into the reverse kernel; with Tensors it records
 rows, which is `create_graph=True` and all higher orders. So a rule uses operators and other operations, and no `if`.
 
-Names of a rule's parameters say what it needs, and so what is kept for the reverse sweep: `x` (or `a`, `b`, `c`) the operands, `y` the
-result, `n` the number of elements reduced to one; `g` the adjoint of the result, `p` the row's parameters, `s` the operands' shapes.
+Names of a rule's parameters say what it needs, and so what is kept for the reverse sweep: `x` (or `a`, `b`, `c`) the
+operands, `y` the result, `n` the number of elements reduced to one; `g` the adjoint of the result, `p` the row's
+parameters, `s` the operands' shapes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
-_COLUMNS = 8  # of the native table: family, arity, saved by the rule of operand a, b, c, any saved, operand that gives the dtype
+# Of the native table: family, arity, saved by the rule of operand a, b, c, any saved, operand that gives the dtype.
+_COLUMNS = 8
 
 OPS: list[Op] = []
 table = np.zeros((256, _COLUMNS), np.int32)
@@ -42,8 +45,9 @@ class Op:
     """An operation. Calling it records a row; `tapegrad.tensor` says how."""
 
     __slots__ = (
-        "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name", "integer", "merge", "name",
-        "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool", "result", "saves", "signature", "start", "variants", "vjps",
+        "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
+        "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
+        "result", "saves", "signature", "start", "variants", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -99,9 +103,10 @@ def parameters(rule: Rule) -> tuple[str, ...]:
 def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare `out[i] = function(a[i], ...)`.
 
-    `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING (integers are converted)
-    or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other names for its node, by the flag that a row
-    with that name has. `divides` says that the second operand, among integers, must not be zero.
+    `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING
+    (integers are converted) or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other
+    names for its node, by the flag that a row with that name has. `divides` says that the second operand, among
+    integers, must not be zero.
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -114,7 +119,10 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
 
 
 def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declare a reduction; the function is the term. `merge(p, q)` joins two partial results, from `start`; `finish(s, n)` ends it."""
+    """Declare a reduction; the function is the term.
+
+    `merge(p, q)` joins two partial results, from `start`; `finish(s, n)` ends it.
+    """
 
     def declare(function: Callable[..., Any]) -> Op:
         facts["partials"] = (facts["partials"],) if facts.get("partials") else (None,)
@@ -124,7 +132,10 @@ def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
 
 
 def layout(name: str, grad_name: str | None = None, doc: str | None = None) -> Op:
-    """Declare an operation that gives other strides to the same memory. Its adjoint adds through those strides, whatever they are."""
+    """Declare an operation that gives other strides to the same memory.
+
+    Its adjoint adds through those strides, whatever they are.
+    """
 
     def function() -> None: ...
 
@@ -135,8 +146,9 @@ def layout(name: str, grad_name: str | None = None, doc: str | None = None) -> O
 def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare a kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
 
-    `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer` is another kernel for integers. A
-    kernel whose second parameter is `gemm` is given BLAS's product and memory to work in.
+    `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
+    is another kernel for integers. A kernel whose second parameter is `gemm` is given BLAS's product and memory to work
+    in.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

@@ -1,7 +1,7 @@
 """Registers: the description of one region, which its sweeps then follow block by block.
 
-A region's values live in registers: one a value, `n` lanes long, either in scratch memory (it exists only while its block is swept) or directly
-in the memory where the value stays. `tables` describes the region being swept, int64 each:
+A region's values live in registers: one a value, `n` lanes long, either in scratch memory (it exists only while its
+block is swept) or directly in the memory where the value stays. `tables` describes the region being swept, int64 each:
 
     BASES, STEPS    a register's address, and how far it moves a lane (0: scratch)
     FORWARD         [kernel, a, b, c, y] a row to run
@@ -13,17 +13,44 @@ in the memory where the value stays. `tables` describes the region being swept, 
 
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
-from tapegrad.memory import allocate, allocate_zeroed, call5, f4, f8, i4, i8, kinds_at, part7, part8, rows_at, slots_at, u1
+from tapegrad.memory import (
+    allocate,
+    allocate_zeroed,
+    call5,
+    f4,
+    f8,
+    i4,
+    i8,
+    kinds_at,
+    part7,
+    part8,
+    rows_at,
+    slots_at,
+    u1,
+)
 from tapegrad.op import ELEMENTWISE, REDUCTION
-from tapegrad.schedule import ADJOINT, COLUMNS, PLANNED, STORE, WANTED, arity, is_active, is_evaluated, operand, position, saved_by
+from tapegrad.schedule import (
+    ADJOINT,
+    COLUMNS,
+    PLANNED,
+    STORE,
+    WANTED,
+    arity,
+    is_active,
+    is_evaluated,
+    operand,
+    position,
+    saved_by,
+)
 from tapegrad.tape import CONTIGUOUS, IMM_A, IMM_B, STORED, TABLES, H
 from tapegrad.walks import (
-    BASES, FORWARD, ITEMSIZE, LANES, LOADS, N_FORWARD, N_LOADS, N_LOCAL, N_REGISTERS, N_REVERSE, N_SCATTERS, N_ZEROED, REVERSE, SCATTERS,
-    SPACE_KIND, STEPS, WALKS, ZEROED, broadcast_walk, enter_walk,
+    BASES, FORWARD, ITEMSIZE, LANES, LOADS, N_FORWARD, N_LOADS, N_LOCAL, N_REGISTERS, N_REVERSE, N_SCATTERS, N_ZEROED,
+    REVERSE, SCATTERS, SPACE_KIND, STEPS, WALKS, ZEROED, broadcast_walk, enter_walk,
 )  # fmt: skip
 
 N_CODES = len(DTYPES)
-# How a load is done: fill with an immediate, spread a single element, or follow a walk (its place in the tables is larger than these).
+# How a load is done: fill with an immediate, spread a single element, or follow a walk (its place in the tables is
+# larger than these).
 FILL, SPREAD = 0, 1
 
 
@@ -134,7 +161,10 @@ def _operands(h, tables, kinds, slots, row, r, code):
 
 
 def place(header):
-    """Choose the block length, give scratch registers their addresses, do the loads that hold for all blocks. Returns the length."""
+    """Choose the block length, give scratch registers their addresses, do the loads that hold for all blocks.
+
+    Returns the length.
+    """
     h = i8(header, len(H))
     tables = i8(h[H.tables], TABLES)
     lanes = tables[LANES]
@@ -186,7 +216,8 @@ def run_block(h, tables, start, n):
         at = LOADS + 4 * i
         if tables[at + 1] >= WALKS:
             part7(
-                h[H.gather], h[H.tables], tables[at + 1], tables[at + 2], tables[BASES + tables[at]], start, n, ITEMSIZE[tables[at + 3]]
+                h[H.gather], h[H.tables], tables[at + 1], tables[at + 2], tables[BASES + tables[at]], start, n,
+                ITEMSIZE[tables[at + 3]]
             )  # fmt: skip
     for i in range(tables[N_FORWARD]):
         at = FORWARD + 5 * i
@@ -201,8 +232,8 @@ def scatter_block(h, tables, start, n):
     for i in range(tables[N_SCATTERS]):
         at = SCATTERS + 5 * i
         part8(
-            h[H.scatter], h[H.tables], tables[at + 2], address(tables, tables[at], start), tables[at + 3], start, n, tables[at + 1],
-            tables[at + 4],
+            h[H.scatter], h[H.tables], tables[at + 2], address(tables, tables[at], start), tables[at + 3], start, n,
+            tables[at + 1], tables[at + 4],
         )  # fmt: skip
 
 
@@ -226,7 +257,9 @@ def bind_forward(header, first, last):
                 return 0
             x = _value_register(h, tables, kinds, slots, row["a"])
             space = slots[row["a"]]["kind"]
-            walk = enter_walk(tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, ITEMSIZE[code])
+            walk = enter_walk(
+                tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, ITEMSIZE[code]
+            )
             if h[H.at_lane] == 0:
                 _start_reduction(slots[out]["primal"], kinds[row["kind"]]["numel"], kernels[cell + 3], ITEMSIZE[code])
             _enter_scatter(tables, x, walk, slots[out]["primal"], kernels[cell], ITEMSIZE[code])
@@ -324,7 +357,7 @@ def _want_values(h, first, last):
 
 
 def bind_reverse(header, first, last):
-    """Describe a region's reverse sweep: the values to compute again, then the partials, newest row first. 0 where memory is short."""
+    """Describe a reverse sweep: values to compute again, then partials, newest row first. 0 where memory is short."""
     h = i8(header, len(H))
     tables, region = open_region(h, first), h[H.at_region]
     new_register(tables, h[H.scratch], 0)  # register 0 stands where a kernel has no such operand

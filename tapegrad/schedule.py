@@ -7,9 +7,9 @@ Marks, a byte a slot, live from `schedule` to `finish`:
     PLANNED  a planned row makes it          WANTED   the caller takes the adjoint
     REACH    a path leads from it to a wanted slot
 
-A region is a run of rows over one iteration space (one shape), swept together block by block; a layout or array row is a region of its
-own. A row joins the latest region of its space unless an operand is only complete after that. So regions are in an order in which they
-can be swept: forward as they are, in reverse backwards.
+A region is a run of rows over one iteration space (one shape), swept together block by block; a layout or array row is
+a region of its own. A row joins the latest region of its space unless an operand is only complete after that. So
+regions are in an order in which they can be swept: forward as they are, in reverse backwards.
 """
 
 from tapegrad.memory import i4, i8, kinds_at, part1, part3, release, rows_at, slots_at, u1
@@ -83,7 +83,7 @@ def saved_by(ops, row, k):
 
 
 def _in_fields(bits, flags):
-    """Bits of operands as bits of fields: beside an immediate, which needs no keeping, the other operand is in field 0."""
+    """Bits of operands as bits of fields: beside an immediate, which is not kept, the other operand is in field 0."""
     return (bits & 8) | ((bits >> 1) & 1) if flags & IMM_A else bits & 9 if flags & IMM_B else bits
 
 
@@ -313,10 +313,13 @@ def finish(header, succeeded):
     lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
     planned = i4(h[H.planned], h[H.n_planned])
     for i in range(h[H.n_planned]):
-        r = planned[i]
-        row = rows[r]
-        if succeeded and h[H.retain_graph] == 0 and ops[row["opcode"] * COLUMNS + 5] and is_active(h, kinds, marks, row):
-            rows[r]["flags"] = row["flags"] | CONSUMED
+        row = rows[planned[i]]
+        if succeeded and h[H.retain_graph] == 0 and is_active(h, kinds, marks, row):
+            for k in range(arity(h, row)):
+                o = operand(row, k)
+                # Whatever the rule reads counts, an immediate included: then PyTorch too refuses a second sweep.
+                if o >= 0 and marks[o] & ADJOINT and ops[row["opcode"] * COLUMNS + 2 + position(row, k)]:
+                    rows[planned[i]]["flags"] = row["flags"] | CONSUMED
     for i in range(h[H.n_planned]):
         row = rows[planned[i]]
         _settle(h, kinds, slots, marks, row["out"], succeeded)
@@ -348,7 +351,10 @@ def _settle(h, kinds, slots, marks, slot, succeeded):
 
 
 def reclaim(header):
-    """Drop the rows that nothing needs, and list the slots that this frees in `freed`. Returns how many rows are left."""
+    """Drop the rows that nothing needs, and list the slots that this frees in `freed`.
+
+    Returns how many rows are left.
+    """
     h = i8(header, len(H))
     sync(h)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
@@ -391,7 +397,7 @@ def reclaim(header):
         row = rows[r]
         out = row["out"]
         needed = marks[out] & VALUE != 0 and slots[out]["flags"] & STORED == 0
-        if needed or marks[out] != 0 and is_interior(kinds, row["kind"]):
+        if needed or (marks[out] != 0 and is_interior(kinds, row["kind"])):
             if kept != r:
                 rows[kept]["opcode"] = row["opcode"]
                 rows[kept]["flags"] = row["flags"]

@@ -1,10 +1,11 @@
 """The sweeps: forward computes values, reverse accumulates adjoints, region by region, block by block.
 
-Forward: load, run the rows, store what must be stored. Reverse: load again, run the rows again, then the partials, newest row first;
-add to the operands' adjoints. So a chain of K operations moves its inputs and outputs through memory, not K times as much.
+Forward: load, run the rows, store what must be stored. Reverse: load again, run the rows again, then the partials,
+newest row first; add to the operands' adjoints. So a chain of K operations moves its inputs and outputs through memory,
+not K times as much.
 
-`run` and the functions that its header holds the addresses of (`PARTS`) are compiled each on its own and call each other by address, with int64
-only: compiled into one another they would take Numba three times as long.
+`run` and the functions that its header holds the addresses of (`PARTS`) are compiled each on its own and call each
+other by address, with int64 only: compiled into one another they would take Numba three times as long.
 """
 
 from tapegrad.kernels import CELLS, CONTEXT
@@ -17,11 +18,13 @@ from tapegrad.registers import (
     run_block, scatter_block,
 )  # fmt: skip
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
+    ADJOINT, AT_HOST, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
+    mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 from tapegrad.walks import (
-    BASES, CONTEXT_AT, ITEMSIZE, LANES, N_FORWARD, N_REVERSE, N_WALKS, N_ZEROED, REVERSE, ZEROED, enter_walk, gather, scatter,
+    BASES, CONTEXT_AT, ITEMSIZE, LANES, N_FORWARD, N_REVERSE, N_WALKS, N_ZEROED, REVERSE, ZEROED, enter_walk, gather,
+    scatter,
 )  # fmt: skip
 
 _N_CONTEXT = len(CONTEXT)
@@ -30,7 +33,7 @@ PLAN, SWEEP_FORWARD, SWEEP_REVERSE, ABORT = 0, 1, 2, 3
 
 
 def run(header):
-    """Plan and sweep until done (OK), or the budget is spent (MORE) or Python has a row to compute (AT_HOST): then call again.
+    """Plan and sweep until done (OK), out of budget (MORE) or at a row that Python computes (AT_HOST): then call again.
 
     Or an error, after which nothing has changed.
     """
@@ -116,7 +119,8 @@ def seed(header):
                 else:
                     f4(at, n)[j] += 1.0
             continue
-        # The given value may have any strides; the adjoint is contiguous. The roles of source and target are swapped in the walk.
+        # The given value may have any strides; the adjoint is contiguous. The roles of source and target are swapped in
+        # the walk.
         source = slots[given]["kind"]
         tables[N_WALKS] = 0
         pool, dims = i8(h[H.pool], h[H.n_pool]), kinds[source]["dims"]
@@ -330,8 +334,8 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
 
 # What is linked on its own: the function, and how many int64 it takes.
 PARTS = {
-    "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3), "make_regions": (make_regions, 1),
-    "bind_forward": (bind_forward, 3), "bind_reverse": (bind_reverse, 3),
+    "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
+    "make_regions": (make_regions, 1), "bind_forward": (bind_forward, 3), "bind_reverse": (bind_reverse, 3),
     "finish": (finish, 2), "seed": (seed, 1), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
     "forward_region": (forward_region, 3), "reverse_region": (reverse_region, 3), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),

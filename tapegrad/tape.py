@@ -44,15 +44,16 @@ import numpy as np
 
 from tapegrad.dtypes import DType
 
-ROW = np.dtype([("opcode", "i2"), ("flags", "i2"), ("out", "i4"), ("b", "i4"), ("c", "i4"), ("a", "i4"), ("kind", "i4")])
-SLOT = np.dtype(
-    [("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")]
+ROW = np.dtype(
+    [("opcode", "i2"), ("flags", "i2"), ("out", "i4"), ("b", "i4"), ("c", "i4"), ("a", "i4"), ("kind", "i4")]
 )
+SLOT = np.dtype([("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")])
 KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
 
 # Flags of a row.
 IMM_A, IMM_B = 1, 2  # the operand is the immediate
-PIECE, FIRST, LAST = 128, 4, 8  # one of the rows that fill a slot together (a concatenation has a row a piece); its ends
+# One of the rows that fill a slot together (a concatenation has a row a piece), and its ends.
+PIECE, FIRST, LAST = 128, 4, 8
 CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
@@ -65,21 +66,23 @@ REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
 
 # The header: what compiled code needs to know of a tape, one int64 each. The first two lines are addresses of arrays.
 HEADER = (
-    "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces", "region",
-    "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists", "tables", "scratch",
-    "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs", "scratch_bytes",
+    "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces",
+    "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists",
+    "tables", "scratch", "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets",
+    "n_seeds", "n_inputs", "scratch_bytes",
     "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
-    "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place", "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
-    "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool",
-    "n_kinds", "self", "allocated", "host_row",
+    "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place",
+    "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole", "sum_opcode", "prune",
+    "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool", "n_kinds",
+    "self", "allocated", "host_row",
 )  # fmt: skip
-H = namedtuple("H", HEADER)(*range(len(HEADER)))  # type: ignore[misc] # the index of each
+H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
 _lock = threading.Lock()
 
 
 class Pool:
-    """A growing array of int64 that is only ever appended to; superseded arrays stay alive, since sweeps may read them."""
+    """A growing array that is only ever appended to; superseded ones stay alive, since sweeps may read them."""
 
     def __init__(self, dtype: Any, capacity: int) -> None:
         self.array = np.zeros(capacity, dtype)
@@ -107,17 +110,29 @@ def address_of(array: np.ndarray) -> int:
 
 
 class Kind:
-    """What is known of a value before it is computed. Interned: two kinds are equal only if they are the same object."""
+    """What is known of a value before it is computed.
+
+    Interned: two kinds are equal only if they are the same object.
+    """
 
     __slots__ = (
-        "contiguous", "dtype", "exported", "gradient", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel", "passive", "requires_grad",
-        "shape", "space", "strides",
+        "contiguous", "dtype", "exported", "gradient", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel",
+        "passive", "requires_grad", "shape", "space", "strides",
     )  # fmt: skip
 
     dtype: DType
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # in bytes
-    index: int
+    ndim: int
+    numel: int
+    itemsize: int
+    space: int  # the number of the shape
+    index: int  # in `kinds`
+    requires_grad: bool
+    is_leaf: bool
+    contiguous: bool
+    exported: bool  # NumPy can write to the memory
+    is_large: bool
     passive: Kind  # the same, not requiring grad
     gradient: Kind  # of this dtype and shape, contiguous, not requiring grad
 
@@ -175,8 +190,8 @@ def kind_of(
 ) -> Kind:
     """The interned kind. Strides are in bytes; None means C-contiguous."""
     natural = contiguous_strides(shape, dtype.itemsize)
-    contiguous = strides is None or 0 in shape or all(
-        n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True)
+    contiguous = (
+        strides is None or 0 in shape or all(n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True))
     )
     key = (dtype.code, shape, natural if contiguous else strides, requires_grad, leaf, exported)
     kind = _kinds.get(key)
@@ -256,8 +271,9 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
-        "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows", "scratch", "slot_buffer", "slot_capacity",
-        "slots", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows",
+        "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping", "tables",
+        "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -278,8 +294,8 @@ class Tape:
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)
-        self.h = memoryview(self.header)  # the quick way in from Python
-        self.lists = memoryview(np.zeros(1024, np.int32))
+        self.h = self.header.data  # the quick way in from Python
+        self.lists = np.zeros(1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(_SCRATCH_BYTES + 64, np.uint8)
         self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64
@@ -304,7 +320,9 @@ class Tape:
         rows = bytearray(capacity * ROW.itemsize)
         rows[: self.end] = memoryview(self.rows)[: self.end]
         self.rows, self.capacity = rows, capacity
-        views = {name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")}
+        views = {
+            name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")
+        }
         self._row_views = self._continued(views, self._row_views)
         self._row_views["rows"] = np.frombuffer(rows, ROW)
         self._publish(self._row_views)
@@ -316,7 +334,7 @@ class Tape:
             slots[:top] = self.slots[:top]
             live[:top] = memoryview(self.live)[:top]
         self.slots, self.live, self.slot_capacity = slots, live, capacity
-        self.slot_buffer = memoryview(slots.view(np.uint8))
+        self.slot_buffer = slots.view(np.uint8).data
         views = {
             name: np.zeros(capacity, np.int32)
             for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
@@ -384,7 +402,7 @@ class Tape:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 5 * 4
         a_slot = SLOT.itemsize + 8 * 4 + 2
-        return self.end // ROW.itemsize * a_row + self.top * a_slot
+        return self.end // ROW.itemsize * a_row + (self.top - len(self.free)) * a_slot
 
     def __len__(self) -> int:
         return self.end // ROW.itemsize

@@ -1,8 +1,9 @@
 """Tensor: the handle of a slot, and how an operation on handles becomes a row.
 
-A Tensor holds three things: its tape, its slot, its kind. Recording `a * b` is a look-up of the result's kind (which checks shapes
-and dtypes, once for each pair of kinds), a slot from the free list, a row packed into the tape, and a new handle. What the look-up
-doesn't know goes the slow way round, `record_elementwise`, which promotes, broadcasts, raises errors, and fills the look-up.
+A Tensor holds three things: its tape, its slot, its kind. Recording `a * b` is a look-up of the result's kind (which
+checks shapes and dtypes, once for each pair of kinds), a slot from the free list, a row packed into the tape, and a new
+handle. What the look-up doesn't know goes the slow way round, `record_elementwise`, which promotes, broadcasts, raises
+errors, and fills the look-up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,20 @@ from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Kind, Tape, array_at, current_tape, kind_objects, kind_of, numbers
+from tapegrad.tape import (
+    IMM_A,
+    IMM_B,
+    PARAMS,
+    ROW,
+    H,
+    Kind,
+    Tape,
+    array_at,
+    current_tape,
+    kind_objects,
+    kind_of,
+    numbers,
+)
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
@@ -32,6 +46,11 @@ _pack_immediate = struct.Struct("=iidii").pack_into
 _pack_offset = struct.Struct("=hhiqii").pack_into
 _A_ROW = ROW.itemsize
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
+
+if TYPE_CHECKING:
+    from tapegrad.methods import Methods  # a stub
+else:
+    Methods = object
 
 
 class Size(tuple[int, ...]):
@@ -52,7 +71,7 @@ class Size(tuple[int, ...]):
         return math.prod(self)
 
 
-class Tensor:
+class Tensor(Methods):
     """A value on the tape: like `torch.Tensor`, computed when someone looks.
 
     Made by `tapegrad.tensor` and its like, and by operations on tensors.
@@ -70,10 +89,10 @@ class Tensor:
     _tape: Tape
     _slot: int
     _kind: Kind
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+    _grad: Any
+    _base: Any
+    _recipe: Any
+    _views: Any
 
     def __del__(self) -> None:
         self._tape.live[self._slot] = 0
@@ -159,12 +178,14 @@ class Tensor:
             return self
         if not requires_grad and not kind.is_leaf:
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph "
+                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+                "a subgraph "
                 "that doesn't require differentiation use var_no_grad = var.detach()."
             )
         if not kind.dtype.is_floating_point:
             raise RuntimeError(
-                f"only Tensors of floating point and complex dtype can require gradients, but this one is {kind.dtype}; "
+                f"only Tensors of floating point and complex dtype can require gradients, but this one is "
+                f"{kind.dtype}; "
                 "convert it with .to(tapegrad.float64) first"
             )
         if requires_grad:
@@ -201,7 +222,8 @@ class Tensor:
                 )
             if value.shape != self.shape:
                 raise RuntimeError(
-                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size '{list(self.shape)}'. "
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                    f"'{list(self.shape)}'. "
                     "Please ensure that the gradient and the tensor are the same size"
                 )
             if value.dtype is not self.dtype:
@@ -215,7 +237,7 @@ class Tensor:
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def _array(self) -> np.ndarray:
-        """The elements as a NumPy view of the tape's memory: for the moment, since the tape may take the memory back."""
+        """The elements as a NumPy view of the tape's memory: for the moment, since the tape may take it back."""
         return array_at(engine.evaluate(self._tape, self._slot), self._kind, None)
 
     def item(self) -> Any:
@@ -287,7 +309,8 @@ def constant(value: Any, dtype: DType) -> Tensor:
     return from_array(np.array(value, dtype.numpy))
 
 
-# --- recording -----------------------------------------------------------------------------------------------------------
+# --- recording
+# -----------------------------------------------------------------------------------------------------------
 
 
 def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, out: int = -1) -> int:
@@ -357,7 +380,7 @@ def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) 
 
 
 def local(t: Tensor) -> Tensor:
-    """The tensor itself, or its like on this thread's tape: a leaf that borrows its elements and gives its gradient back."""
+    """The tensor itself, or its like on this thread's tape: a leaf that borrows the elements and returns the gradient."""
     tape = current_tape()
     if t._tape is tape:
         return t
@@ -421,7 +444,8 @@ def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
             if p != q and p != 1 and q != 1:
                 raise RuntimeError(
                     f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton dimension {d}: "
-                    f"{op_name}({describe(*operands)}), recorded at {location()}. Shapes are matched from the right; a dimension of length 1 is repeated."
+                    f"{op_name}({describe(*operands)}), recorded at {location()}. Shapes are matched from the right; a "
+                    f"dimension of length 1 is repeated."
                 )
         shape = tuple(q if p == 1 else p for p, q in zip(left_padded, right_padded, strict=True))
     return shape
@@ -465,7 +489,7 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
             f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}"
         )
     dtype = working_dtype(op, tensors[op.dtype_operand :])
-    if dtype.name in op.refuses or op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors):
+    if dtype.name in op.refuses or (op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors)):
         raise _refusal(op, dtype, tensors)
     shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
     looks_at_values = op.divides and not dtype.is_floating_point

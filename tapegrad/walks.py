@@ -1,7 +1,8 @@
 """Walks: how memory of another layout is met in the order of a region's lanes.
 
-A walk is [ndim, length, stride, length, stride, ...], innermost dimension first, strides in bytes, neighbours that form one run joined.
-A stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summed (or merged as the reduction says).
+A walk is [ndim, length, stride, length, stride, ...], innermost dimension first, strides in bytes, neighbours that form
+one run joined. A stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summed (or merged as the
+reduction says).
 """
 
 from tapegrad.dtypes import DTYPES

@@ -142,7 +142,9 @@ def test_edge_points_without_a_numpy_function(op: Op, dtype: Any):
             true = math.copysign(math.inf, at[0])
         if isinstance(true, mpmath.mpc):
             true = math.nan
-        np.testing.assert_allclose(y, float(true), rtol=ULPS * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).tiny)
+        np.testing.assert_allclose(
+            y, float(true), rtol=ULPS * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).tiny
+        )
 
 
 INTEGER_POINTS = (-7, -3, -2, -1, 0, 1, 2, 3, 7, 100)
@@ -172,7 +174,9 @@ def test_bools_are_as_in_numpy(op: Op):
     floating = op.result == "floating"
     with np.errstate(all="ignore"):
         expected = op.reference(*(a.astype(float if floating else np.int64) for a in arrays))
-    np.testing.assert_allclose(np.array(result.tolist(), float), expected if floating else expected.astype(bool), rtol=1e-15)
+    np.testing.assert_allclose(
+        np.array(result.tolist(), float), expected if floating else expected.astype(bool), rtol=1e-15
+    )
 
 
 @pytest.mark.parametrize("source", [tg.bool, tg.int32, tg.int64, tg.float32, tg.float64], ids=repr)
@@ -352,7 +356,11 @@ def reduction_cases() -> dict[str, Case]:
     for axis in (0, 1, -1):
         e = lambda x, axis=axis: np.exp(x) / np.exp(x).sum(axis, keepdims=True)  # noqa: E731
         cases[f"softmax-{axis}"] = (lambda x, axis=axis: tg.softmax(x, axis), e, ((3, 2, 4),))
-        cases[f"log_softmax-{axis}"] = (lambda x, axis=axis: tg.log_softmax(x, axis), lambda x, e=e: np.log(e(x)), ((3, 2, 4),))
+        cases[f"log_softmax-{axis}"] = (
+            lambda x, axis=axis: tg.log_softmax(x, axis),
+            lambda x, e=e: np.log(e(x)),
+            ((3, 2, 4),),
+        )
         cases[f"max-{axis}"] = (lambda x, axis=axis: x.max(axis).values, lambda x, axis=axis: x.max(axis), ((3, 2, 4),))
         cases[f"min-{axis}"] = (lambda x, axis=axis: x.min(axis).values, lambda x, axis=axis: x.min(axis), ((3, 2, 4),))
     return cases
@@ -361,7 +369,11 @@ def reduction_cases() -> dict[str, Case]:
 LAYOUTS: dict[str, Case] = {
     "view": (lambda x: x.view(4, 6), lambda x: x.reshape(4, 6), ((2, 3, 4),)),
     "view-of-a-transpose": (lambda x: x.T.view(2, 2, 3), lambda x: x.T.reshape(2, 2, 3), ((3, 4),)),
-    "reshape-copies": (lambda x: x.permute(2, 0, 1).reshape(3, 8), lambda x: x.transpose(2, 0, 1).reshape(3, 8), ((2, 3, 4),)),
+    "reshape-copies": (
+        lambda x: x.permute(2, 0, 1).reshape(3, 8),
+        lambda x: x.transpose(2, 0, 1).reshape(3, 8),
+        ((2, 3, 4),),
+    ),
     "reshape-to-0d": (lambda x: x.reshape(()), lambda x: x.reshape(()), ((1, 1),)),
     "flatten": (lambda x: x.flatten(1), lambda x: x.reshape(2, 12), ((2, 3, 4),)),
     "expand": (lambda x: x.expand(4, 2, 3), lambda x: np.broadcast_to(x, (4, 2, 3)), ((2, 1),)),
@@ -385,7 +397,11 @@ LAYOUTS: dict[str, Case] = {
     "repeat": (lambda x: x.repeat(2, 1, 3), lambda x: np.tile(x, (2, 1, 3)), ((2, 3),)),
     "overlapping-views": (lambda x: x[1:] * x[:-1] + x[0], lambda x: x[1:] * x[:-1] + x[0], ((5, 2),)),
     "cat": (lambda x, y: tg.cat([x, y, x], 1), lambda x, y: np.concatenate([x, y, x], 1), ((2, 3), (2, 1))),
-    "cat-of-views": (lambda x, y: tg.cat([x.T, y[:, ::2]]), lambda x, y: np.concatenate([x.T, y[:, ::2]]), ((2, 3), (2, 3))),
+    "cat-of-views": (
+        lambda x, y: tg.cat([x.T, y[:, ::2]]),
+        lambda x, y: np.concatenate([x.T, y[:, ::2]]),
+        ((2, 3), (2, 3)),
+    ),
     "stack": (lambda x, y: tg.stack([x, y, x], -1), lambda x, y: np.stack([x, y, x], -1), ((2, 3), (2, 3))),
 }
 
@@ -498,7 +514,9 @@ def test_case_has_the_values_of_numpy(case: Case, dtype: Any):
     result, expected = ours(*map(tg.tensor, arrays)), theirs(*(a.astype(float) for a in arrays))
     assert result.dtype is dtype
     assert tuple(result.shape) == expected.shape
-    np.testing.assert_allclose(result.numpy(), expected, rtol=32 * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).eps)
+    np.testing.assert_allclose(
+        result.numpy(), expected, rtol=32 * np.finfo(dtype.numpy).eps, atol=np.finfo(dtype.numpy).eps
+    )
 
 
 @every_case
@@ -658,7 +676,9 @@ def test_nan_and_infinities_in_reductions():
     assert x.argmin(1).tolist() == [1, 2, 0]
     np.testing.assert_array_equal(x.logsumexp(1).tolist(), [nan, inf, -inf])
     np.testing.assert_allclose(tg.tensor([1000.0, 1000.0]).logsumexp(0).item(), 1000 + math.log(2))
-    np.testing.assert_allclose(tg.tensor([1000.0, 1001.0]).softmax(0).tolist(), [1 / (1 + math.e), math.e / (1 + math.e)])
+    np.testing.assert_allclose(
+        tg.tensor([1000.0, 1001.0]).softmax(0).tolist(), [1 / (1 + math.e), math.e / (1 + math.e)]
+    )
     np.testing.assert_allclose(tg.tensor([0.0, -1000.0]).log_softmax(0).tolist(), [0.0, -1000.0])
 
 
@@ -779,11 +799,17 @@ REDUCE = {
 }
 
 
-def step(data: st.DataObject, values: list[np.ndarray]) -> tuple[str, Callable[[list[Any]], Any], Callable[[list[Any]], Any]]:
+def step(
+    data: st.DataObject, values: list[np.ndarray]
+) -> tuple[str, Callable[[list[Any]], Any], Callable[[list[Any]], Any]]:
     """One more operation on what a program has so far: for Tensors, and for arrays."""
     at = data.draw(st.integers(0, len(values) - 1))
     x = values[at]
-    kind = data.draw(st.sampled_from(["unary", "unary", "binary", "binary", "reduce", "permute", "slice", "expand", "reshape", "take"]))
+    kind = data.draw(
+        st.sampled_from(
+            ["unary", "unary", "binary", "binary", "reduce", "permute", "slice", "expand", "reshape", "take"]
+        )
+    )
     if kind == "unary":
         name = data.draw(st.sampled_from(sorted(UNARY)))
         ours, theirs = UNARY[name]

@@ -14,14 +14,17 @@ from tapegrad.tape import Tape, current_tape, grad_mode
 from tapegrad.tensor import Size, Tensor, adopt
 
 _TWICE = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). "
     "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors after calling backward."
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
+    "tensors after calling backward."
 )
 
 
 def backward(
-    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    inputs: Any = None
 ) -> None:  # fmt: skip
     """Accumulate the gradients of `tensors` in the `grad` of the leaves behind them.
 
@@ -41,8 +44,8 @@ def backward(
     Raises
     ------
     RuntimeError
-        With PyTorch's messages: nothing requires grad, no adjoint for a tensor that is not a scalar, shapes that disagree, a graph that
-        was let go. Then nothing has changed.
+        With PyTorch's messages: nothing requires grad, no adjoint for a tensor that is not a scalar, shapes that
+        disagree, a graph that was let go. Then nothing has changed.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -81,11 +84,11 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`; nothing is accumulated.
 
-    Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with `allow_unused`, or zeros with
-    `materialize_grads`.
+    Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
+    `allow_unused`, or zeros with `materialize_grads`.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -108,7 +111,7 @@ def grad(
     found = _sweep(results, grads, wanted, retain_graph, create_graph)
     if materialize_grads:
         allow_unused = True
-    answer: list[Tensor | None] = []
+    answer: list[Any] = []
     used: set[int] = set()
     for i, t in enumerate(wanted):
         gradient = found.get(t._slot)
@@ -131,7 +134,13 @@ def _sequence(given: Any) -> list[Any]:
     return [given] if isinstance(given, Tensor) or not isinstance(given, Sequence) else list(given)
 
 
-def _sweep(outputs: list[Any], grads: list[Any], inputs: list[Tensor] | None, retain_graph: bool | None, create_graph: bool) -> dict[int, Tensor]:  # fmt: skip
+def _sweep(
+    outputs: list[Any],
+    grads: list[Any],
+    inputs: list[Tensor] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+) -> dict[int, Tensor]:
     """The adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
     seeds = [_seed(i, t, g, tape) for i, (t, g) in enumerate(zip(outputs, grads, strict=True))]
@@ -140,7 +149,8 @@ def _sweep(outputs: list[Any], grads: list[Any], inputs: list[Tensor] | None, re
     for t in inputs or ():
         if t._tape is not tape:
             raise RuntimeError(
-                "gradients are computed on the thread that recorded the graph: an input belongs to another thread's tape"
+                "gradients are computed on the thread that recorded the graph: an input belongs to another thread's "
+                "tape"
             )
     try:
         if create_graph:
@@ -150,7 +160,7 @@ def _sweep(outputs: list[Any], grads: list[Any], inputs: list[Tensor] | None, re
         if inputs is None and tape.retained:
             slots = list(tape.retained)
         engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain))
-    except (engine.SweptTwice, recorded.SweptTwice):
+    except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
     return {slot: adopt(tape, slot) for slot in tape.reached}
 
@@ -173,7 +183,8 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
         raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
     if t._tape is not tape:
         raise RuntimeError(
-            f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that recorded it"
+            f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that "
+            f"recorded it"
         )
     if g is None:
         if kind.numel != 1:
@@ -185,7 +196,8 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._kind.shape != kind.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of {Size(kind.shape)}."
+            f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of "
+            f"{Size(kind.shape)}."
         )
     from tapegrad.tensor import cast, local
 
@@ -207,7 +219,13 @@ def _accumulate(t: Tensor, gradient: Tensor) -> None:
         engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
 
 
-def _backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
+def _backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Accumulate this tensor's gradients in the leaves behind it: see `tapegrad.autograd.backward`."""
     backward([self], None if gradient is None else [gradient], retain_graph, create_graph, inputs)
 
@@ -234,5 +252,6 @@ __all__ = [
     "grad",
     "is_grad_enabled",
     "no_grad",
+    "host_function",
     "set_grad_enabled",
 ]

@@ -38,7 +38,7 @@ class Node:
 
     @property
     def next_functions(self) -> tuple[tuple[Node | AccumulateGrad | None, int], ...]:
-        """A (node, 0) for each operand; the node is None where no gradient flows, and there are none once the graph was let go."""
+        """A (node, 0) for each operand, the node None where no gradient flows; none once the graph was let go."""
         row, tape = self._row(), self._tensor._tape
         op = OPS[row["opcode"]]
         if row["a"] < 0:

@@ -16,27 +16,30 @@ from tapegrad.tensor import Tensor, cast, local, need_sum, record
 
 
 def host_function(
-    forward: Callable[..., Any], vjp: Callable[..., Any] | None = None, *, shape: Callable[..., tuple[int, ...]] | None = None
+    forward: Callable[..., Any], vjp: Callable[..., Any] | None = None, *,
+    shape: Callable[..., tuple[int, ...]] | None = None
 ) -> Callable[..., Tensor]:  # fmt: skip
     """Make an operation on tensors of a Python function over NumPy arrays, such as a SciPy routine.
 
-    It is recorded like any operation, and runs between two sweeps when someone looks. Prefer tapegrad's own operations: they are
-    swept without returning to Python.
+    It is recorded like any operation, and runs between two sweeps when someone looks. Prefer tapegrad's own operations:
+    they are swept without returning to Python.
 
     Parameters
     ----------
     forward : callable
         `forward(*arrays) -> array`, of one to three arrays, which it must not change.
     vjp : callable, optional
-        `vjp(y_bar, y, *arrays)`: the product of the adjoint of the result with the Jacobian, an array or None for each operand (a lone array
-        for one operand). Without it no gradient flows. Its own derivative is not known: differentiating twice is an error.
+        `vjp(y_bar, y, *arrays)`: the product of the adjoint of the result with the Jacobian, an array or None for each
+        operand (a lone array for one operand). Without it no gradient flows. Its own derivative is not known:
+        differentiating twice is an error.
     shape : callable, optional
         `shape(*shapes)`: the shape of the result; by default the operands are broadcast.
 
     Returns
     -------
     callable
-        A function of tensors. It raises ValueError, when the value is computed, where `forward` gives another shape than announced.
+        A function of tensors. It raises ValueError, when the value is computed, where `forward` gives another shape than
+        announced.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -74,8 +77,11 @@ def recorded_contribution(y_bar: Tensor, y: Tensor, operands: list[Tensor], k: i
         part = parts[k] if isinstance(parts, (tuple, list)) else parts
         return np.zeros(operands[k]._kind.shape) if part is None else part
 
-    def twice(*arrays: np.ndarray) -> Any:
-        raise RuntimeError("the derivative of a host function's vjp is not known: write it with tapegrad's operations to differentiate it twice")
+    def twice(*_: np.ndarray) -> Any:
+        raise RuntimeError(
+            "the derivative of a host function's vjp is not known: write it with tapegrad's operations to "
+            "differentiate it twice"
+        )
 
     arrays = [y_bar, y, *operands]
     if len(arrays) > 3:

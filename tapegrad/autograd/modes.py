@@ -1,4 +1,7 @@
-"""Whether operations are recorded for gradients: context managers that are decorators too. Each thread has its own mode."""
+"""Whether operations are recorded for gradients: context managers that are decorators too.
+
+Each thread has its own mode.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The reverse sweep as a recording: adjoints are tensors, and every rule records rows.
 
-This is `create_graph=True`. It walks the same rows as the compiled reverse sweep, and calls the same rules, with Tensors. So derivatives of any
-order need no second rule.
+This is `create_graph=True`. It walks the same rows as the compiled reverse sweep, and calls the same rules, with
+Tensors. So derivatives of any order need no second rule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tapegrad.tensor import Tensor, cast, handle, record_array
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
 
-class SweptTwice(RuntimeError):
+class SweptTwiceError(RuntimeError):
     """A row on the way had let go of what its rule needs."""
 
 
@@ -51,7 +51,7 @@ def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | 
 
 
 def _active_rows(tape: Tape, seeds: list[int]) -> list[Row]:
-    """The rows that seeds depend on through gradients, newest first; copies, since rows move when the tape is reclaimed."""
+    """The rows that seeds depend on through gradients, newest first; copies, since reclaiming moves rows."""
     newest = max((tape.synced_row(slot) for slot in seeds), default=-1)
     array, waiting, rows = tape.row_array(), set(seeds), []
     kinds = tape.slots["kind"]
@@ -64,7 +64,7 @@ def _active_rows(tape: Tape, seeds: list[int]) -> list[Row]:
         if out not in waiting or not _is_interior(kind):
             continue
         if flags & CONSUMED:
-            raise SweptTwice
+            raise SweptTwiceError
         rows.append(row)
         if not flags & PIECE or flags & FIRST:
             waiting.discard(out)
@@ -108,7 +108,7 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
     places = [1] if flags & IMM_A else [0] if flags & IMM_B else range(op.arity)
     slots = dict(zip(places, operand_slots(row), strict=False))
     for k, slot in slots.items():
-        if not kind_objects[tape.slots["kind"][slot]].requires_grad or towards is not None and slot not in towards:
+        if not kind_objects[tape.slots["kind"][slot]].requires_grad or (towards is not None and slot not in towards):
             continue
         operand = kind_objects[tape.slots["kind"][slot]]
         shape = operand.shape
@@ -116,7 +116,10 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
             yield slot, _through_layout(row, y_bar, lent(slot))
             continue
         if op.family == HOST:
-            yield slot, recorded_contribution(y_bar, lent(out), [lent(s) for s in operand_slots(row)], k, tape.hosts[out][1])
+            yield (
+                slot,
+                recorded_contribution(y_bar, lent(out), [lent(s) for s in operand_slots(row)], k, tape.hosts[out][1]),
+            )
             continue
         rule = op.partials[k]
         if rule is None:

@@ -16,7 +16,10 @@ functions: dict[str, Any] = {}
 def _document(function: Any, op: Op, arguments: str) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__module__ = "tapegrad"
-    function.__doc__ = f"{op.docstring}\n\n    Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: `{op.name}({arguments})`.\n    "
+    function.__doc__ = (
+        f"{op.docstring}\n\n    Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: "
+        f"`{op.name}({arguments})`.\n    "
+    )
     return function
 
 
@@ -26,7 +29,8 @@ def _checked(op: Op, *operands: Any) -> Any:
         place = next(i for i, o in enumerate(operands) if not isinstance(o, (Tensor, bool, int, float)))
         name = ("input", "other", "other")[place]
         raise TypeError(
-            f"{op.name}(): argument '{name}' (position {place + 1}) must be Tensor, not {type(operands[place]).__name__}"
+            f"{op.name}(): argument '{name}' (position {place + 1}) must be Tensor, not "
+            f"{type(operands[place]).__name__}"
         )
     return result
 
@@ -54,8 +58,8 @@ for _op in OPS:
         _op.record = functions[_op.name]
 
 OPERATORS = {
-    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder", "pow": "pow",
-    "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
+    "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
 }  # fmt: skip
 for _python, _name in OPERATORS.items():
     _method, _reflected = _operators[_name]
@@ -63,7 +67,7 @@ for _python, _name in OPERATORS.items():
     setattr(Tensor, f"__r{_python}__", _reflected)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operators[_name][0])
-Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]
+Tensor.__hash__ = id
 Tensor.__neg__ = functions["neg"]
 Tensor.__pos__ = lambda self: self
 Tensor.__abs__ = functions["abs"]
@@ -143,7 +147,7 @@ def square(input: Tensor) -> Any:
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
-    """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices where it is True.
+    """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
 
     >>> import tapegrad as tg
     >>> tg.where(tg.tensor([True, False]), 1.0, 0.0)
@@ -215,11 +219,12 @@ def clone(input: Tensor) -> Any:
 
 
 functions |= {
-    "add": add, "sub": sub, "subtract": sub, "rsub": rsub, "multiply": functions["mul"], "div": div, "divide": div, "true_divide": div,
-    "pow": pow, "square": square, "where": where, "clamp": clamp, "clip": clamp, "round": round, "softplus": softplus, "bitwise_not": bitwise_not,
-    "absolute": functions["abs"], "negative": functions["neg"], "arcsin": functions["asin"], "arccos": functions["acos"],
-    "arctan": functions["atan"], "arctan2": functions["atan2"], "greater": functions["gt"], "less": functions["lt"],
-    "not_equal": functions["ne"], "greater_equal": functions["ge"], "less_equal": functions["le"],
+    "add": add, "sub": sub, "subtract": sub, "rsub": rsub, "multiply": functions["mul"], "div": div, "divide": div,
+    "true_divide": div, "pow": pow, "square": square, "where": where, "clamp": clamp, "clip": clamp, "round": round,
+    "softplus": softplus, "bitwise_not": bitwise_not, "absolute": functions["abs"], "negative": functions["neg"],
+    "arcsin": functions["asin"], "arccos": functions["acos"], "arctan": functions["atan"],
+    "arctan2": functions["atan2"], "greater": functions["gt"], "less": functions["lt"], "not_equal": functions["ne"],
+    "greater_equal": functions["ge"], "less_equal": functions["le"],
 }  # fmt: skip
 Tensor.__invert__ = bitwise_not
 Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)

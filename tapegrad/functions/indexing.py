@@ -1,7 +1,7 @@
 """Indexing and item assignment.
 
-Ints, slices, None and Ellipsis make views. Arrays (of ints or bools, tensors, lists) gather: their positions are worked out by NumPy when the
-row is recorded, so that an index out of range is an error at its line.
+Ints, slices, None and Ellipsis make views. Arrays (of ints or bools, tensors, lists) gather: their positions are worked
+out by NumPy when the row is recorded, so that an index out of range is an error at its line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def _normal_item(item: Any) -> Any:
             array = array.astype(np.int64)
     else:
         raise IndexError(
-            f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(item).__name__})"
+            f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+            f"{type(item).__name__})"
         )
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return int(array) if array.ndim == 0 and array.dtype != bool else array
@@ -128,7 +129,8 @@ def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
 def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory.
 
-    Ints, slices and None come first, arrays after them: to NumPy an int beside an array is an array too, to PyTorch it is not.
+    Ints, slices and None come first, arrays after them: to NumPy an int beside an array is an array too, to PyTorch it
+    is not.
     """
     items = _expanded(index, shape)
     _check_arrays(items, shape)
@@ -161,7 +163,8 @@ def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
             for k, n in enumerate(item.shape):
                 if n != shape[d + k]:
                     raise IndexError(
-                        f"The shape of the mask {list(item.shape)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}"
+                        f"The shape of the mask {list(item.shape)} at index {k} does not match the shape of the "
+                        f"indexed tensor {list(shape)} at index {d + k}"
                     )
             d += item.ndim
             continue
@@ -175,7 +178,8 @@ def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
         np.broadcast_shapes(*wide)
     except ValueError:
         raise IndexError(
-            f"shape mismatch: indexing tensors could not be broadcast together with shapes {', '.join(str(list(s)) for s in wide)}"
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes "
+            f"{', '.join(str(list(s)) for s in wide)}"
         ) from None
 
 
@@ -189,7 +193,8 @@ def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
     kind = a._kind
     if kind.ndim == 0 and any(isinstance(i, int) for i in index):
         raise IndexError(
-            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
+            "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+            "0-dim tensor to a number"
         )
     shape, strides, steps, offset, start = [], [], [], 0, 0
     op: Op = layout.alias
@@ -266,7 +271,7 @@ def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
-    """A value broadcast to the shape of what it is assigned to; dimensions of length 1 that are too many in front are dropped."""
+    """A value broadcast to the shape of what it is assigned to; superfluous dimensions of length 1 in front are dropped."""
     own = value._kind.shape
     while len(own) > len(shape) and own[0] == 1:
         own = own[1:]
@@ -275,7 +280,8 @@ def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) ->
     fits = len(own) <= len(shape) and all(n in (1, m) for n, m in zip(reversed(own), reversed(shape), strict=False))
     if not fits and advanced:
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(value._kind.shape)} cannot be broadcast to indexing result of shape {list(shape)}: "
+            f"shape mismatch: value tensor of shape {list(value._kind.shape)} cannot be broadcast to indexing result "
+            f"of shape {list(shape)}: "
             f"{describe(a)}, at {location()}"
         )
     return (value.reshape(own) if fits else value).expand(*shape)

@@ -15,7 +15,7 @@ _fitting: set[Any] = set()  # operations, with the kinds of their operands, whos
 
 
 def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
-    """Before anything is recorded: that `self` may be written to, and that the result has its shape and can be given its dtype."""
+    """Before anything is recorded: `self` may be written to, and the result has its shape and can be given its dtype."""
     aliasing.check_in_place(self, name)
     key = op, self._kind, *(o._kind if isinstance(o, Tensor) else o.__class__ for o in others)
     if key in _fitting:
@@ -28,12 +28,14 @@ def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
     )
     if result_shape != shape:
         raise RuntimeError(
-            f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on {describe(self)}, at {location()}"
+            f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on "
+            f"{describe(self)}, at {location()}"
         )
     if result_dtype.category > dtype.category:
         result_name, own_name = _names_of_dtypes[result_dtype.name], _names_of_dtypes[dtype.name]
         raise RuntimeError(
-            f"result type {result_name} can't be cast to the desired output type {own_name}: {name} on {describe(self)}, at {location()}"
+            f"result type {result_name} can't be cast to the desired output type {own_name}: {name} on "
+            f"{describe(self)}, at {location()}"
         )
     if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
         _fitting.add(key)
@@ -69,9 +71,9 @@ def _method(name: str, function: Any, op_name: str = "") -> Any:
 
 
 for _name in (
-    "add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "neg", "abs", "sign", "exp", "expm1", "log", "log1p", "log2", "log10",
-    "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "sigmoid",
-    "relu", "floor", "ceil", "round", "trunc", "clamp",
+    "add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "neg", "abs", "sign", "exp", "expm1", "log",
+    "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "tan", "asin", "acos", "atan",
+    "atan2", "sinh", "cosh", "tanh", "sigmoid", "relu", "floor", "ceil", "round", "trunc", "clamp",
 ):  # fmt: skip
     setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
 Tensor.clamp_min = lambda self, min: elementwise.clamp(self, min=min)

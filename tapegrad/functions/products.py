@@ -32,7 +32,8 @@ def _check(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
     if a.dtype is not b.dtype:
         names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
         raise RuntimeError(
-            f"{differing.format(names[a.dtype.name], names[b.dtype.name])}. {name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
+            f"{differing.format(names[a.dtype.name], names[b.dtype.name])}. {name}({describe(a, b)}), recorded at "
+            f"{location()}: convert one with .to(...)"
         )
     if a.dtype.name == "bool":
         raise RuntimeError(f"\"{name}\" not implemented for 'Bool': {name}({describe(a, b)}), at {location()}")
@@ -69,7 +70,8 @@ def _product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...], batch: tuple
     strides = [tuple(s // size for s in t._kind.strides) for t in (a, b)]
     params = (
         len(batch), m, n, k, *strides[0][-2:], *strides[1][-2:], *batch,
-        *batch_strides(a, strides[0]), *batch_strides(b, strides[1]), *batch_strides(a, natural(a)), *batch_strides(b, natural(b)),
+        *batch_strides(a, strides[0]), *batch_strides(b, strides[1]), *batch_strides(a, natural(a)),
+        *batch_strides(b, natural(b)),
     )  # fmt: skip
     return record_array(op, shape, a.dtype, a, b, params=params)
 
@@ -101,7 +103,8 @@ def _check_inner(a: Tensor, b: Tensor, name: str) -> None:
     (m, k), (q, n) = (1, *a._kind.shape)[-2:], b._kind.shape[-2:] if b.ndim > 1 else (*b._kind.shape, 1)
     if k != q:
         raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {q}x{n}): {name}({describe(a, b)}), recorded at {location()}"
+            f"mat1 and mat2 shapes cannot be multiplied ({m}x{k} and {q}x{n}): {name}({describe(a, b)}), recorded at "
+            f"{location()}"
         )
 
 
@@ -115,7 +118,8 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
         )
     if input._kind.shape[1] != vec._kind.shape[0]:
         raise RuntimeError(
-            f"size mismatch, got input ({input._kind.shape[0]}), mat ({input._kind.shape[0]}x{input._kind.shape[1]}), vec ({vec._kind.shape[0]}): "
+            f"size mismatch, got input ({input._kind.shape[0]}), mat ({input._kind.shape[0]}x{input._kind.shape[1]}), "
+            f"vec ({vec._kind.shape[0]}): "
             f"{_cannot(input, vec, 'mv')}"
         )
     return _vector_product(linalg.mv, input, vec, input._kind.shape[:1])
@@ -146,8 +150,10 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
         )
     if input._kind.shape != tensor._kind.shape:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{input._kind.shape[0]}] and src [{tensor._kind.shape[0]}] to have the same number of elements, "
-            f"but got {input._kind.shape[0]} and {tensor._kind.shape[0]} elements respectively: {_cannot(input, tensor, 'dot')}"
+            f"inconsistent tensor size, expected tensor [{input._kind.shape[0]}] and src [{tensor._kind.shape[0]}] to "
+            f"have the same number of elements, "
+            f"but got {input._kind.shape[0]} and {tensor._kind.shape[0]} elements respectively: "
+            f"{_cannot(input, tensor, 'dot')}"
         )
     return _vector_product(linalg.dot, input, tensor, ())
 
@@ -173,7 +179,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     (b, m, k), (c, q, n) = input._kind.shape, mat2._kind.shape
     if b != c or k != q:
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{c}, {q}]: {_cannot(input, mat2, 'bmm')}"
+            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{c}, {q}]: "
+            f"{_cannot(input, mat2, 'bmm')}"
         )
     return _product(linalg.bmm, input, mat2, (b, m, n), (b,))
 
@@ -190,7 +197,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     p, q = input.ndim, other.ndim
     if p == 0 or q == 0:
         raise RuntimeError(
-            f"both arguments to matmul need to be at least 1D, but they are {p}D and {q}D: {_cannot(input, other, 'matmul')}"
+            f"both arguments to matmul need to be at least 1D, but they are {p}D and {q}D: "
+            f"{_cannot(input, other, 'matmul')}"
         )
     if p == 1 and q == 1:
         return dot(input, other)
@@ -213,14 +221,16 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         for d, (u, v) in enumerate(zip(left, right, strict=True)):
             if u != v and 1 not in (u, v):
                 raise RuntimeError(
-                    f"The size of tensor a ({u}) must match the size of tensor b ({v}) at non-singleton dimension {d}: {_cannot(input, other, 'matmul')}"
+                    f"The size of tensor a ({u}) must match the size of tensor b ({v}) at non-singleton dimension {d}: "
+                    f"{_cannot(input, other, 'matmul')}"
                 )
         batch = tuple(v if u == 1 else u for u, v in zip(left, right, strict=True))
     k, (inner, columns) = input._kind.shape[-1], other._kind.shape[-2:]
     if k != inner:
         b = math.prod(batch)
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{b}, {inner}]: {_cannot(input, other, 'matmul')}"
+            f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: [{b}, {inner}]: "
+            f"{_cannot(input, other, 'matmul')}"
         )
     return _product(linalg.bmm, input, other, (*batch, input._kind.shape[-2], columns), batch)
 

@@ -1,4 +1,7 @@
-"""Reductions over all dimensions or some, under PyTorch's signatures; `axis` and `keepdims` serve as NumPy's names for `dim` and `keepdim`."""
+"""Reductions over all dimensions or some, under PyTorch's signatures.
+
+NumPy's names `axis` and `keepdims` serve for `dim` and `keepdim`.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ _recorded: dict[Any, tuple[Any, int]] = {}
 
 
 def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, variant: bool) -> Tensor:
-    """A reduction that is swept in blocks: its parameters are the number of terms, and where each element goes (strides of the result)."""
+    """A reduction that is swept in blocks.
+
+    Its parameters are the number of terms, and where each element goes (strides of the result).
+    """
     x = local(x)
     key = op.opcode, x._kind, dims, keepdim
     known = _recorded.get(key)
@@ -96,7 +102,16 @@ def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> 
     return kind_of(kind.dtype, shape, requires_grad=requires_grad), numbers((terms, *strides))
 
 
-def _along_axes(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, dtype: Any = None, extra: tuple[int, ...] = (), variant: bool = False, same_shape: bool = False) -> Tensor:  # fmt: skip
+def _along_axes(
+    op: Op,
+    x: Tensor,
+    dims: tuple[int, ...],
+    keepdim: bool,
+    dtype: Any = None,
+    extra: tuple[int, ...] = (),
+    variant: bool = False,
+    same_shape: bool = False,
+) -> Tensor:
     """An array operation over [outer, n, inner], `dims` made one axis."""
     shape = x._kind.shape
     result = shape if same_shape else _reduced_shape(shape, dims, keepdim)
@@ -115,7 +130,8 @@ def _floating(x: Tensor, name: str) -> Tensor:
     if not x.dtype.is_floating_point:
         names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
         raise RuntimeError(
-            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {names[x.dtype.name]}: "
+            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"Got: {names[x.dtype.name]}: "
             f"{name}({describe(x)}), at {location()}; convert it with .to(tapegrad.float64)"
         )
     return x
@@ -203,7 +219,8 @@ def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> N
     if builtins.any(x._kind.shape[d] == 0 for d in dims):
         if dim is None:
             raise (IndexError if name.startswith("arg") else RuntimeError)(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                f"with the 'dim' argument."
             )
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
 
@@ -236,8 +253,11 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
         return result(values, where)
 
     over.__name__, extremum.__name__ = f"a{name}", name
-    over.__doc__ = f"The {op.docstring[4:].split(' ')[0]} element over all dimensions, or those given; nan where there is one. Ties share the gradient."
-    extremum.__doc__ = f"Over all dimensions the {op.docstring[4:].split(' ')[0]} element; along `dim` a pair (values, indices); with another tensor, `{name}imum`."
+    which = {"max": "largest", "min": "smallest"}[name]
+    over.__doc__ = (
+        f"The {which} element over all dimensions, or those given; nan where there is one. Ties share the gradient."
+    )
+    extremum.__doc__ = f"Over all dimensions the {which} element; along `dim` a pair (values, indices); with another tensor, `{name}imum`."
     return public(_numpy_names(over)), public(_numpy_names(extremum))
 
 
@@ -291,7 +311,8 @@ def _normaliser(op: Op) -> Any:
         if not x.dtype.is_floating_point:
             names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
             raise RuntimeError(
-                f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{names[x.dtype.name]}': {describe(x)}, at {location()}"
+                f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{names[x.dtype.name]}': {describe(x)}, at "
+                f"{location()}"
             )
         return _along_axes(op, x, dims, False, same_shape=True)
 
@@ -318,7 +339,8 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
     x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
     if not x.dtype.is_floating_point:
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.name.replace('int64', 'Long')}: {describe(x)}, at {location()}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{x.dtype.name.replace('int64', 'Long')}: {describe(x)}, at {location()}"
         )
     p = 2 if p in (None, "fro") else float(p)
     if p == 2:

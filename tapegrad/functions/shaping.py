@@ -43,8 +43,8 @@ def restride(
 ) -> Tensor:
     """Record a view: its shape, strides and offset in bytes over `a`'s memory.
 
-    `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view dimension each; and
-    its last item is the offset in elements.
+    `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view
+    dimension each; and its last item is the offset in elements.
     """
     a = local(a)
     of = a._kind
@@ -84,7 +84,8 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else dims
     if len(order) != input.ndim:
         raise RuntimeError(
-            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
+            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+            f"ordering of dimensions "
             f"i.e. input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}".replace("(sparse_coo)", "")
         )
     order = tuple(dimension(d, input.ndim) for d in order)
@@ -132,7 +133,8 @@ def _wanted_shape(input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
         rest = math.prod(n for n in sizes if n != -1)
         if rest == 0 and numel == 0:
             raise RuntimeError(
-                f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size -1 can be any value and is ambiguous"
+                f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size "
+                f"-1 can be any value and is ambiguous"
             )
         if rest == 0 or numel % rest:
             raise RuntimeError(
@@ -225,7 +227,8 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     made = _viewed(layout.view, self, _wanted_shape(self, shape))
     if made is None:
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). "
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+            "contiguous subspaces). "
             "Use .reshape(...) instead."
         )
     return made
@@ -258,7 +261,8 @@ def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
     kind = a._kind
     left = [d for d in range(kind.ndim) if not (d in dims and kind.shape[d] == 1)]
     view = restride(
-        op, a, tuple(kind.shape[d] for d in left), tuple(kind.strides[d] for d in left), 0, [*((d, 1) for d in left), (-1, 0)]
+        op, a, tuple(kind.shape[d] for d in left), tuple(kind.strides[d] for d in left), 0,
+        [*((d, 1) for d in left), (-1, 0)]
     )  # fmt: skip
     old = kind.shape
     return as_view(view, a, lambda b: _squeezed(op, b, dims), lambda b, v: _reshaped(layout.view, v, old))
@@ -305,7 +309,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     missing = len(wanted) - kind.ndim
     if missing < 0:
         raise RuntimeError(
-            f"expand(tapegrad.{describe(input)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal "
+            f"expand(tapegrad.{describe(input)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) "
+            f"must be greater or equal "
             f"to the number of dimensions in the tensor ({kind.ndim})"
         )
     shape, strides, steps = [], [], []
@@ -315,12 +320,14 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         if n == -1:
             if own < 0:
                 raise RuntimeError(
-                    f"expand(): The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {d}"
+                    f"expand(): The expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
+                    f"dimension {d}"
                 )
             n = length
         if n != length and length != 1:
             raise RuntimeError(
-                f"The expanded size of the tensor ({n}) must match the existing size ({length}) at non-singleton dimension {d}.  "
+                f"The expanded size of the tensor ({n}) must match the existing size ({length}) at non-singleton "
+                f"dimension {d}.  "
                 f"Target sizes: {list(wanted)}.  Tensor sizes: {list(kind.shape)}"
             )
         shape.append(int(n))
@@ -407,7 +414,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         sizes = [min(sizes, n - i) for i in range(0, n, sizes)] or [0]
     elif sum(sizes) != n:
         raise RuntimeError(
-            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but got split_sizes={list(sizes)}"
+            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but "
+            f"got split_sizes={list(sizes)}"
         )
     pieces, start = [], 0
     for size in sizes:
@@ -485,7 +493,8 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         for d in range(first.ndim):
             if d != at and shape[d] != first.shape[d]:
                 raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {at}. Expected size {first.shape[d]} but got size {shape[d]} "
+                    f"Sizes of tensors must match except in dimension {at}. Expected size {first.shape[d]} but got "
+                    f"size {shape[d]} "
                     f"for tensor number {number} in the list: cat({describe(*kept)}), at {location()}"
                 )
     inner = math.prod(first.shape[at + 1 :])
@@ -516,7 +525,8 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     for number, piece in enumerate(pieces):
         if piece._kind.shape != shape:
             raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(piece._kind.shape)} at entry {number}"
+                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+                f"{list(piece._kind.shape)} at entry {number}"
             )
     at = dimension(dim, len(shape) + 1)
     inner, n = math.prod(shape[at:]), len(pieces)

@@ -1,8 +1,8 @@
 """From declarations to compiled addresses.
 
-`require(op, code)` makes the kernels of an operation for a dtype available and enters their addresses in `table`, four int64 for each
-(opcode, dtype): elementwise and array operations have [forward, reverse of a, of b, of c], reductions [accumulate, reverse, finish,
-start value]. Every kernel takes int64 only: counts, and addresses of elements.
+`require(op, code)` makes the kernels of an operation for a dtype available and enters their addresses in `table`, four
+int64 for each (opcode, dtype): elementwise and array operations have [forward, reverse of a, of b, of c], reductions
+[accumulate, reverse, finish, start value]. Every kernel takes int64 only: counts, and addresses of elements.
 
     forward      (n, a, b, c, y)
     reverse      (n, a, b, c, y, y_bar, k_bar)          k_bar += partial * y_bar
@@ -81,14 +81,18 @@ def _elementwise(op: Op, code: int, reverse: bool) -> Any:
         return
     for k, rule in enumerate(op.partials):
         if rule is not None:
-            yield 1 + k, _link_partial(op, code, k, rule, "".join(arrays) + y, native.CODES[codes[k]], native.CODES[codes[-1]])
+            yield (
+                1 + k,
+                _link_partial(op, code, k, rule, "".join(arrays) + y, native.CODES[codes[k]], native.CODES[codes[-1]]),
+            )
 
 
 def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], arrays: str, bar: str, y_bar: str) -> int:
     values = {"x": "a[i]", "a": "a[i]", "b": "b[i]", "c": "c[i]", "y": "y[i]", "n": "b[i]"}
     arguments = ", ".join(values[v] for v in parameters(rule))
     source = (
-        f"def kernel(n, pa, pb, pc, py, p_y_bar, p_bar):\n{arrays} y_bar = {y_bar}(p_y_bar, n)\n bar = {bar}(p_bar, n)\n"
+        f"def kernel(n, pa, pb, pc, py, p_y_bar, p_bar):\n{arrays}"
+        f" y_bar = {y_bar}(p_y_bar, n)\n bar = {bar}(p_bar, n)\n"
         f" for i in range(n):\n  bar[i] += y_bar[i] * f({arguments})\n"
     )
     return _link(_name(op, code, f"reverse-{'abc'[k]}"), 7, source, lambda: {"f": _scalar(rule)})
@@ -126,11 +130,14 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
         return
     start = DTYPES[code].numpy.type(op.start)
     yield 3, struct.unpack("<q", start.tobytes().ljust(8, b"\0"))[0]
-    yield 0, _link(
-        _name(op, code, "accumulate"),
-        4,
-        _ACCUMULATE.format(x=maker, s=maker),
-        lambda: {"merge": _scalar(op.merge), "term": _scalar(op.function), "start": start.item()},
+    yield (
+        0,
+        _link(
+            _name(op, code, "accumulate"),
+            4,
+            _ACCUMULATE.format(x=maker, s=maker),
+            lambda: {"merge": _scalar(op.merge), "term": _scalar(op.function), "start": start.item()},
+        ),
     )
     if op.finish is not None:
         source = f"def kernel(m, ps, n):\n s = {maker}(ps, m)\n for i in range(m):\n  s[i] = f(s[i], n)\n"
@@ -165,7 +172,9 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
 
 
 def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
-    """Compile the kernels that most programs need: every operation in float64, and the conversions. Returns how many operations.
+    """Compile the kernels that most programs need: every operation in float64, and the conversions.
+
+    Returns how many operations.
 
     `progress` is given the list of steps and iterates over it (tqdm fits).
     """

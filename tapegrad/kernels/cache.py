@@ -1,12 +1,12 @@
 """Object code on disk: compiled once per machine, loaded without importing Numba.
 
 Numba compiles a kernel to LLVM IR; llvmlite turns that into an object file, which is kept here and linked again in the
-next process. This goes around three traps of Numba's own cache: closures that never hit, changes in a callee's file that go
-unnoticed, and an index that is unpickled (a truncated one crashes the call, a planted one runs code). It is also faster:
-0.2 ms a kernel instead of 2.5, and no Numba to import.
+next process. This goes around three traps of Numba's own cache: closures that never hit, changes in a callee's file
+that go unnoticed, and an index that is unpickled (a truncated one crashes the call, a planted one runs code). It is
+also faster: 0.2 ms a kernel instead of 2.5, and no Numba to import.
 
-The folder's name holds a digest of tapegrad's sources, of the versions of Numba, llvmlite and Python, and of the CPU, so an entry is
-never stale. It must belong to the user and be closed to others. An entry is
+The folder's name holds a digest of tapegrad's sources, of the versions of Numba, llvmlite and Python, and of the CPU,
+so an entry is never stale. It must belong to the user and be closed to others. An entry is
 
       32 bytes: SHA-256 of the rest | 4 bytes: length of the header | header: JSON | object code
 
@@ -36,8 +36,8 @@ _VARIABLE = "TAPEGRAD_CACHE_DIR"
 def folder() -> Path | None:
     """The folder of this version's kernels, or None where none can be had.
 
-    `TAPEGRAD_CACHE_DIR` names another place than the user's cache folder. Code that checks its bounds is not kept: it needs
-    Numba in the process to report what it finds.
+    `TAPEGRAD_CACHE_DIR` names another place than the user's cache folder. Code that checks its bounds is not kept: it
+    needs Numba in the process to report what it finds.
     """
     if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
         return None
@@ -118,9 +118,9 @@ def write(name: str, header: dict[str, Any], code: bytes) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(hashlib.sha256(body).digest() + body)
-            os.replace(temporary, place / name)
+            Path(temporary).replace(place / name)
         except OSError:
-            os.unlink(temporary)
+            Path(temporary).unlink()
     except OSError:  # a full disk, or a folder that went away: the kernel in memory is good all the same
         return
 

@@ -1,8 +1,8 @@
 """What compiled code is made of: memory at an address, calls to an address, and the linker.
 
-The same functions run three ways. Usually they are compiled by Numba and linked by `link`. With `NUMBA_BOUNDSCHECK=1` every access
-through the arrays made here is checked. With `NUMBA_DISABLE_JIT=1` they are plain Python over NumPy arrays at the same
-addresses, and the "address" of a kernel is its number in a list: slow, and open to any debugger.
+The same functions run three ways. Usually they are compiled by Numba and linked by `link`. With `NUMBA_BOUNDSCHECK=1`
+every access through the arrays made here is checked. With `NUMBA_DISABLE_JIT=1` they are plain Python over NumPy arrays
+at the same addresses, and the "address" of a kernel is its number in a list: slow, and open to any debugger.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _compiled_primitives() -> dict[str, Any]:
         exec(f"def call(typingctx, address, {names}):\n return result(*[types.int64] * (n + 1)), codegen", scope)
         return intrinsic(scope["call"])
 
-    # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check bounds.
+    # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check
+    # bounds.
     plain = array_maker if CHECKED else pointer
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
@@ -168,7 +169,7 @@ def functions_of_python() -> dict[str, Any]:
         ("allocate_zeroed", "PyMem_RawCalloc", 2),
         ("release", "PyMem_RawFree", 1),
     ):
-        address = ctypes.cast(getattr(api, symbol), ctypes.c_void_p).value
+        address = ctypes.cast(getattr(api, symbol), ctypes.c_void_p).value or 0
         returns = None if name == "release" else word
         functions[name] = ctypes.CFUNCTYPE(returns, *[word] * arguments)(address)
         functions[name].address = address
@@ -203,12 +204,17 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
 
 def rebind(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
     """The same code with other globals: see `inlined`."""
-    code, names = (_expanded(function) if "H" in function.__globals__ else (function.__code__, function.__globals__))
+    code, names = _expanded(function) if "H" in function.__globals__ else (function.__code__, function.__globals__)
     names = {**names, **primitives()}
     for name in {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}:
         value = names.get(name)
         scalar = scalar_of(value)
-        if scalar is None and isinstance(value, FunctionType) and value.__module__.startswith("tapegrad.") and name not in primitives():
+        if (
+            scalar is None
+            and isinstance(value, FunctionType)
+            and value.__module__.startswith("tapegrad.")
+            and name not in primitives()
+        ):
             scalar = value
         if scalar is not None:
             names[name] = inlined(scalar, scalar_of)
@@ -273,7 +279,7 @@ def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
 
 
 def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], returns: bool = False) -> int:
-    """The address of the function that `build` gives, of `n_arguments` int64: from the disk, or compiled and kept there."""
+    """The address of the function that `build` gives, of `n_arguments` int64: from the disk, or compiled and kept."""
     if not JIT:
         _functions.append(build())
         return len(_functions)
@@ -326,8 +332,8 @@ def _load(name: str, header: dict[str, Any], code: bytes) -> int:
 def _resolve(symbol: str) -> None:
     """Make a symbol known to the linker.
 
-    Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds are
-    checked. Without Numba in the process they lead to `abort`.
+    Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds
+    are checked. Without Numba in the process they lead to `abort`.
     """
     if llvm.address_of_symbol(symbol) is not None:
         return

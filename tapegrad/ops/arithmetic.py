@@ -93,20 +93,20 @@ def reciprocal(x):
     return 1.0 / x
 
 
-@elementwise(partials=lambda x: 0.0 * zeroth_power(x))
-def zeroth_power(x):
-    """1: the derivative of `first_power`, and itself differentiable as often as one likes."""
+@elementwise(partials=lambda x: 0.0 * _zeroth_power(x))
+def _zeroth_power(x):
+    """1: the derivative of `_first_power`, and itself differentiable as often as one likes."""
     return x * 0 + 1 if x - x == 0 else 1
 
 
-@elementwise(partials=lambda x: zeroth_power(x))
-def first_power(x):
-    """`x`: so that the derivatives of a square go on requiring grad where they have become constant, as those of a power do."""
+@elementwise(partials=lambda x: _zeroth_power(x))
+def _first_power(x):
+    """`x`: so that derivatives of a square that have become constant still require grad, as those of a power do."""
     return x
 
 
 @elementwise(
-    partials=lambda x: 2.0 * first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0"
+    partials=lambda x: 2.0 * _first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0"
 )
 def square(x):
     """`x * x`, elementwise."""
@@ -187,7 +187,7 @@ def clone(x):
 
 @elementwise(partials=(lambda: 1.0, None), grad_name="CopyBackward0")
 def _overwritten(a, b):
-    """`b`, in place of a value `a` that was written to while nothing was recorded: gradients flow on to `a` as if it had not been."""
+    """`b`, in place of an `a` that was written to while nothing was recorded: gradients flow on to `a` as if it were not."""
     return b
 
 

@@ -1,7 +1,7 @@
 """Python between two sweeps: a row whose value and adjoints are computed by callables of the user's.
 
-The escape, not the habit: the sweep stops at such a row, lets Python work on NumPy arrays, and goes on. The callables are kept by the tape, by the
-slot of the result.
+The escape, not the habit: the sweep stops at such a row, lets Python work on NumPy arrays, and goes on. The callables
+are kept by the tape, by the slot of the result.
 """
 
 from tapegrad.op import HOST, Op

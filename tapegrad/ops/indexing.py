@@ -1,7 +1,7 @@
 """Gathering, scattering, and joining.
 
-Positions are flat: the number of an element in a contiguous tensor, int64. They are checked when they are recorded, so that an
-index out of range is an error at the line that has it.
+Positions are flat: the number of an element in a contiguous tensor, int64. They are checked when they are recorded, so
+that an index out of range is an error at the line that has it.
 """
 
 from tapegrad.op import array_op
@@ -82,7 +82,10 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     variants={VARIANT: "IndexPutBackward0"},
 )
 def put(p, x, v, at, y):
-    """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment. Positions ascend, each once."""
+    """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
+
+    Positions ascend, each once.
+    """
     y[:] = x
     for i in range(len(at)):
         y[at[i]] = v[i]
@@ -96,7 +99,7 @@ def _place_vjp(p, x, y, y_bar, x_bar):
 
 
 def _declare_place(name, grad_name):
-    """Fills a window of its result, which has a row a piece: `chunk` elements at `offset` in each of `outer` runs of `pitch`."""
+    """Fills a window of its result, a row a piece: `chunk` elements at `offset` in each of `outer` runs of `pitch`."""
 
     def place(p, x, y):
         chunk, pitch, offset = p[1], p[2], p[3]
@@ -118,7 +121,7 @@ stack = _declare_place("stack", "StackBackward0")
 
 
 def _window_position(p, i):
-    """The position in the base of element `i` of a view; `p` is (offset, ndim, *shape, *strides), strides in elements."""
+    """The position in the base of element `i` of a view; `p`: (offset, ndim, *shape, *strides), strides in elements."""
     position, ndim = p[0], p[1]
     for d in range(ndim - 1, -1, -1):
         length = p[2 + d]

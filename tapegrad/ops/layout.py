@@ -1,6 +1,7 @@
 """Other strides on the same memory: no kernel, no data moved.
 
-The names are PyTorch's nodes. One rule serves all: the adjoint of a view is added to its base through the view's strides.
+The names are PyTorch's nodes. One rule serves all: the adjoint of a view is added to its base through the view's
+strides.
 """
 
 from tapegrad.op import layout

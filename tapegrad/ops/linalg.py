@@ -5,7 +5,8 @@ Parameters `p` of a product a[.., m, k] b[.., k, n] = y[.., m, n], strides in el
     (n_batch, m, n, k, a's row and column stride, b's row and column stride,
      *batch shape, *a's batch strides, *b's, *those of contiguous a_bar, *those of contiguous b_bar)
 
-A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `gemm` is the address of BLAS's routine, `work` memory for its arguments.
+A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `gemm` is the address of BLAS's routine,
+`work` memory for its arguments.
 """
 
 from tapegrad.memory import call13, f4, f8, i4, u1
@@ -30,7 +31,10 @@ def _n_batches(p):
 
 
 def _gemm(gemm, work, itemsize, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c):
-    """c[m, n] = a b + beta c, with c contiguous; addresses and strides in elements. Row-major a b is column-major (b' a')'."""
+    """c[m, n] = a b + beta c, with c contiguous; addresses and strides in elements.
+
+    Row-major a b is column-major (b' a')'.
+    """
     if m == 0 or n == 0:
         return
     integers = i4(work, 6)
@@ -51,7 +55,8 @@ def _gemm(gemm, work, itemsize, m, n, k, a, a_row, a_col, b, b_row, b_col, beta,
         f4(work + 32, 1)[0] = 1.0
         f4(work + 40, 1)[0] = beta
     call13(
-        gemm, work + 24, work + 25, work, work + 4, work + 8, work + 32, b, work + 12, a, work + 16, work + 40, c, work + 20
+        gemm, work + 24, work + 25, work, work + 4, work + 8, work + 32, b, work + 12, a, work + 16, work + 40, c,
+        work + 20
     )  # fmt: skip
 
 
