@@ -8,33 +8,22 @@
 tensor([2., 4.])
 """
 
-import builtins as _builtins
+import math as _math
 
 from tapegrad import autograd
 from tapegrad import functions as _functions
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.creation import (
-    arange,
-    empty,
-    empty_like,
-    eye,
-    full,
-    full_like,
-    linspace,
-    manual_seed,
-    ones,
-    ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    zeros,
-    zeros_like,
+    arange, empty, empty_like, eye, full, full_like, linspace, manual_seed, ones, ones_like, rand, rand_like, randint,
+    randn, randn_like, randperm, zeros, zeros_like,
 )  # fmt: skip
-from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT32, INT64, get_default_dtype, promote_types, set_default_dtype
+from tapegrad.dtypes import BOOL as bool
+from tapegrad.dtypes import FLOAT32 as float32
+from tapegrad.dtypes import FLOAT64 as float64
+from tapegrad.dtypes import INT32 as int32
+from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
+from tapegrad.dtypes import get_default_dtype, promote_types, set_default_dtype
 from tapegrad.interop import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.printing import set_printoptions
 from tapegrad.tape import Tape, current_tape
@@ -42,18 +31,11 @@ from tapegrad.tensor import Size, Tensor
 
 __version__ = "0.1.0"
 
-bool, float32, float64, int32, int64 = BOOL, FLOAT32, FLOAT64, INT32, INT64
-double, float, long, int = FLOAT64, FLOAT32, INT64, INT32
-inf, nan, pi, e = _builtins.float("inf"), _builtins.float("nan"), 3.141592653589793, 2.718281828459045
+double, float, long, int = float64, float32, int64, int32
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
-for _module in (
-    _functions.elementwise,
-    _functions.shaping,
-    _functions.products,
-    _functions.reductions,
-    _functions.indexing,
-    _functions.inplace,
-):
-    globals().update(_module.functions)
+# Functions are made from the op table: `__init__.pyi` lists them for type checkers and editors, and a test compares.
+for _name in _functions.__all__:
+    globals().update(getattr(_functions, _name).functions)
 
 from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now

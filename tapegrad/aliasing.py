@@ -152,7 +152,7 @@ def _write_through(t: Tensor, value: Tensor) -> Tensor:
 
 def data(self: Tensor) -> Tensor:
     """A view that does not require grad: writing to it writes to the tensor, unrecorded."""
-    return self.detach()  # type: ignore[no-any-return]
+    return self.detach()
 
 
 def _set_data(self: Tensor, value: Tensor) -> None:

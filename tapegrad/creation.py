@@ -89,7 +89,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 
 def _like(make: Any, name: str) -> Any:
     def like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)  # type: ignore[no-any-return]
+        return make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."

@@ -46,7 +46,7 @@ def need(operation: op.Op, code: int, reverse: bool) -> None:
 
 
 # What compiled code Python calls itself: the function, and how many int64 it takes.
-_ENTRIES = {**sweeps.PARTS, "reclaim": (schedule.reclaim, 1)}
+_ENTRIES: dict[str, tuple[Any, int]] = {**sweeps.PARTS, "reclaim": (schedule.reclaim, 1)}
 
 
 def _part(name: str) -> int:

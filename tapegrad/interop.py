@@ -44,10 +44,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """
     _check_device(device)
     wanted = None if dtype is None else dtypes.as_dtype(dtype)
-    if isinstance(data, Tensor):
-        array = data._array()
-    else:
-        array = _as_array(data, wanted)
+    array = data._array() if isinstance(data, Tensor) else _as_array(data, wanted)
     array = np.array(array, (wanted or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
     return from_array(array, bool(requires_grad))
@@ -306,10 +303,7 @@ def __copy__(self: Tensor) -> Tensor:
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    if not self.is_leaf:
-        copied = self.detach().clone()
-    else:
-        copied = from_array(self._array().copy(), self._kind.requires_grad)
+    copied = from_array(self._array().copy(), self._kind.requires_grad) if self.is_leaf else self.detach().clone()
     memo[id(self)] = copied
     if self.grad is not None:
         copied.grad = __deepcopy__(self.grad, memo)

@@ -89,6 +89,7 @@ class Op:
         return (*(code,) * self.arity, 0 if self.result == BOOLEAN else code)
 
     def __call__(self, *operands: Any, **facts: Any) -> Any:
+        """Record a row."""
         return self.record(*operands, **facts)
 
     def __repr__(self) -> str:

@@ -64,17 +64,22 @@ STORED, OWNED, FREE = 1, 2, 4
 # Flags of a kind.
 REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
 
-# The header: what compiled code needs to know of a tape, one int64 each. The first two lines are addresses of arrays.
+# The header: what compiled code needs to know of a tape, one int64 each.
 HEADER = (
+    # Addresses of arrays.
     "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces",
     "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists",
-    "tables", "scratch", "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets",
-    "n_seeds", "n_inputs", "scratch_bytes",
-    "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",  # addresses of functions
+    "tables", "scratch",
+    # Counts.
+    "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
+    "scratch_bytes",
+    # Addresses of functions.
+    "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",
     "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place",
-    "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole", "sum_opcode", "prune",
-    "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest", "n_pool", "n_kinds",
-    "self", "allocated", "host_row",
+    "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
+    # What is asked for, and how far it is done.
+    "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest",
+    "n_pool", "n_kinds", "self", "allocated", "host_row",
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
@@ -305,6 +310,7 @@ class Tape:
         self.latest = np.full(256, -1, np.int32)
         self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
         self.rows, self.live = bytearray(), bytearray()
+        self.slots: np.ndarray = np.zeros(0, SLOT)
         self._row_views: dict[str, np.ndarray] = {}
         self._slot_views: dict[str, np.ndarray] = {}
         self.grow_rows(_FIRST_ROWS)

@@ -328,10 +328,10 @@ def record(
 ) -> Tensor:  # fmt: skip
     """Append a row with these operands and parameters; its result."""
     first, *rest = operands
-    slots = [t._slot for t in rest] + [-1] * (2 - len(rest))
+    b, c = (*(t._slot for t in rest), -1, -1)[:2]
     if params is not None:
-        slots[1], flags = numbers(params), flags | PARAMS
-    result = handle(first._tape, append(first._tape, op, kind, first._slot, *slots, flags), kind)
+        c, flags = numbers(params), flags | PARAMS
+    result = handle(first._tape, append(first._tape, op, kind, first._slot, b, c, flags), kind)
     if host is not None:
         first._tape.hosts[result._slot] = host
     return settled(result, *operands)
@@ -380,7 +380,7 @@ def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) 
 
 
 def local(t: Tensor) -> Tensor:
-    """The tensor itself, or its like on this thread's tape: a leaf that borrows the elements and returns the gradient."""
+    """The tensor, or its like on this thread's tape: a leaf that borrows the elements and returns the gradient."""
     tape = current_tape()
     if t._tape is tape:
         return t

@@ -1,9 +1,10 @@
 """Every operation against mathematics: values, derivatives forward and backward, second derivatives.
 
-The table of operations drives the first half: an elementwise operation that is declared with sample points is tested here, with no
-further word. Its values and derivatives are compared with those of mpmath's function of the same name (or of `EXACT`), else with its NumPy
-reference. The other operations stand in `CASES` with a NumPy function each, which takes complex numbers: the imaginary part of
-f(x + i h v) / h is the derivative along v, exact to rounding (Squire and Trapp 1998). A test sees to it that no operation is left out.
+The table of operations drives the first half: an elementwise operation that is declared with sample points is tested
+here, with no further word. Its values and derivatives are compared with those of mpmath's function of the same name (or
+of `EXACT`), else with its NumPy reference. The other operations stand in `CASES` with a NumPy function each, which
+takes complex numbers: the imaginary part of f(x + i h v) / h is the derivative along v, exact to rounding (Squire and
+Trapp 1998). A test sees to it that no operation is left out.
 """
 
 import itertools
@@ -88,7 +89,8 @@ def mp_partial(function: Callable[..., Any], at: list[Any], k: int) -> Any:
     return mpmath.diff(lambda x: function(*at[:k], x, *at[k + 1 :]), at[k])
 
 
-# --- elementwise: values -----------------------------------------------------------------------------------------------
+# --- elementwise: values
+# -----------------------------------------------------------------------------------------------
 
 
 @by_name(DRAWN)
@@ -198,7 +200,8 @@ def test_conversions_take_gradients_back_to_their_dtype():
     np.testing.assert_array_equal(g.tolist(), np.float32([0.1, 0.2]))
 
 
-# --- elementwise: derivatives ------------------------------------------------------------------------------------------
+# --- elementwise: derivatives
+# ------------------------------------------------------------------------------------------
 
 
 @by_name(DIFFERENTIABLE)
@@ -304,7 +307,8 @@ def test_powers_at_zero():
     assert gradient_at(lambda b: 0.0**b, 2.0) == [0.0]
 
 
-# --- the other operations: cases ---------------------------------------------------------------------------------------
+# --- the other operations: cases
+# ---------------------------------------------------------------------------------------
 
 # name -> (function of Tensors, the same of NumPy arrays that may be complex, shapes of the operands)
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
@@ -595,7 +599,8 @@ def test_every_operation_with_a_derivative_is_tested():
     assert [op for op in missing if not is_cast(op) and op.name != "detach"] == []
 
 
-# --- reductions at their edges -----------------------------------------------------------------------------------------
+# --- reductions at their edges
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zeros", range(4))
@@ -706,7 +711,8 @@ def test_sums_are_accurate():
     assert abs(tg.tensor(array).sum().item() - math.fsum(array)) < 1e-12 * math.fsum(array)
 
 
-# --- broadcasting and programs, drawn ----------------------------------------------------------------------------------
+# --- broadcasting and programs, drawn
+# ----------------------------------------------------------------------------------
 
 drawn = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 

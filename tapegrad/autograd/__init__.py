@@ -250,8 +250,8 @@ __all__ = [
     "backward",
     "enable_grad",
     "grad",
+    "host_function",
     "is_grad_enabled",
     "no_grad",
-    "host_function",
     "set_grad_enabled",
 ]

@@ -38,8 +38,8 @@ def host_function(
     Returns
     -------
     callable
-        A function of tensors. It raises ValueError, when the value is computed, where `forward` gives another shape than
-        announced.
+        A function of tensors. It raises ValueError, when the value is computed, where `forward` gives another shape
+        than announced.
 
     >>> import numpy as np
     >>> import tapegrad as tg

@@ -11,6 +11,7 @@ import numpy as np
 
 import tapegrad as tg
 from tapegrad import Tensor
+from tapegrad.kernels import cache
 
 SEED = 0
 EPOCHS = 30
@@ -27,6 +28,8 @@ Model = Callable[..., Tensor]
 
 def main() -> int:
     """Run the demo; the status is 1 when the gradient is wrong or the network has not learnt its digits."""
+    if not cache.entries():
+        print("First use on this machine: the sweeps are being compiled, for some ten seconds\n", flush=True)
     print("A small tape, the listing of (x * x).sum():\n")
     show_small_tape()
 
@@ -170,6 +173,7 @@ def descend(parameters: list[Tensor], velocities: list[Tensor]) -> None:
     """One step: v <- momentum v + gradient, p <- p - rate v."""
     with tg.no_grad():
         for parameter, velocity in zip(parameters, velocities, strict=True):
+            assert parameter.grad is not None
             velocity *= MOMENTUM
             velocity += parameter.grad
             parameter -= RATE * velocity

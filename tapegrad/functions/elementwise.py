@@ -67,9 +67,9 @@ for _python, _name in OPERATORS.items():
     setattr(Tensor, f"__r{_python}__", _reflected)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_name}__", _operators[_name][0])
-Tensor.__hash__ = id
+Tensor.__hash__ = lambda self: id(self)  # noqa: PLW0108 (a builtin does not become a method)
 Tensor.__neg__ = functions["neg"]
-Tensor.__pos__ = lambda self: self
+Tensor.__pos__ = lambda self: self  # type: ignore[return-value]
 Tensor.__abs__ = functions["abs"]
 
 _plain_add, _plain_sub, _plain_pow = functions["add"], functions["sub"], functions["pow"]
@@ -141,12 +141,12 @@ def _operator_pow(self: Tensor, exponent: Any) -> Any:
 Tensor.__pow__ = _operator_pow
 
 
-def square(input: Tensor) -> Any:
+def square(input: Any) -> Any:
     """`input * input`, elementwise; bools are squared as int64."""
     return _plain_square(cast(input, INT64) if isinstance(input, Tensor) and input.dtype is BOOL else input)
 
 
-def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
 
     >>> import tapegrad as tg
@@ -227,7 +227,7 @@ functions |= {
     "greater_equal": functions["ge"], "less_equal": functions["le"],
 }  # fmt: skip
 Tensor.__invert__ = bitwise_not
-Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)
+Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)  # type: ignore[arg-type]
 for _name, _function in functions.items():
     if _name != "where":
         setattr(Tensor, _name, _function)
@@ -235,6 +235,6 @@ Tensor.where = lambda self, condition, other: where(condition, self, other)
 Tensor.to = to
 for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
     setattr(Tensor, _name, lambda self, _dtype=_dtype: to(self, _dtype))
-Tensor.type_as = lambda self, other: to(self, other.dtype)
+Tensor.type_as = lambda self, other: to(self, other.dtype)  # type: ignore[arg-type]
 functions["logical_not"].__name__ = "logical_not"
 exponential.pow_.record = pow

@@ -271,7 +271,7 @@ def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
-    """A value broadcast to the shape of what it is assigned to; superfluous dimensions of length 1 in front are dropped."""
+    """A value broadcast to the shape of what it is assigned to; lengths of 1 too many in front are dropped."""
     own = value._kind.shape
     while len(own) > len(shape) and own[0] == 1:
         own = own[1:]

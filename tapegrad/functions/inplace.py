@@ -15,7 +15,7 @@ _fitting: set[Any] = set()  # operations, with the kinds of their operands, whos
 
 
 def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
-    """Before anything is recorded: `self` may be written to, and the result has its shape and can be given its dtype."""
+    """Before anything is recorded: `self` may be written to, and the result has its shape and fits its dtype."""
     aliasing.check_in_place(self, name)
     key = op, self._kind, *(o._kind if isinstance(o, Tensor) else o.__class__ for o in others)
     if key in _fitting:
@@ -76,8 +76,8 @@ for _name in (
     "atan2", "sinh", "cosh", "tanh", "sigmoid", "relu", "floor", "ceil", "round", "trunc", "clamp",
 ):  # fmt: skip
     setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
-Tensor.clamp_min = lambda self, min: elementwise.clamp(self, min=min)
-Tensor.clamp_max = lambda self, max: elementwise.clamp(self, max=max)
+Tensor.clamp_min = lambda self, min: elementwise.clamp(self, min=min)  # type: ignore[arg-type]
+Tensor.clamp_max = lambda self, max: elementwise.clamp(self, max=max)  # type: ignore[arg-type]
 
 
 def _filled(self: Tensor, value: Any) -> Tensor:

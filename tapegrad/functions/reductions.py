@@ -231,9 +231,9 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
         _check_not_empty(input, dims, f"a{name}", None if dim is None or dim == () else dim)
         return _along_axes(op, input, dims, keepdim)
 
-    result = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
+    result: Any = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
     result.__module__ = "tapegrad.return_types"
-    result.__repr__ = _return_type_repr  # type: ignore[method-assign]
+    result.__repr__ = _return_type_repr
 
     def extremum(input: Tensor, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
         if isinstance(dim, Tensor) or other is not None:
@@ -250,14 +250,17 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
         where = _along_axes(index, input, dims, keepdim, dtype=INT64)
         positions = _positions(where, input._kind.shape, dims)
         values = record_array(along, where._kind.shape, input.dtype, contiguous(input), positions)
-        return result(values, where)
+        return result(values, where)  # type: ignore[call-arg]
 
     over.__name__, extremum.__name__ = f"a{name}", name
     which = {"max": "largest", "min": "smallest"}[name]
     over.__doc__ = (
         f"The {which} element over all dimensions, or those given; nan where there is one. Ties share the gradient."
     )
-    extremum.__doc__ = f"Over all dimensions the {which} element; along `dim` a pair (values, indices); with another tensor, `{name}imum`."
+    extremum.__doc__ = (
+        f"Over all dimensions the {which} element; along `dim` a pair (values, indices); "
+        f"with another tensor, `{name}imum`."
+    )
     return public(_numpy_names(over)), public(_numpy_names(extremum))
 
 

@@ -553,7 +553,7 @@ Tensor.T = property(
     doc="The dimensions in reverse order; a view.",
 )
 Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged; a view.")
-Tensor.view_as = lambda self, other: view(self, other.shape)
+Tensor.view_as = lambda self, other: view(self, other.shape)  # type: ignore[arg-type]
 Tensor.reshape_as = lambda self, other: reshape(self, other.shape)
 Tensor.is_contiguous = lambda self: self._kind.contiguous
 Tensor.stride = lambda self, dim=None: _stride(self, dim)

@@ -101,7 +101,7 @@ def _compiled_primitives() -> dict[str, Any]:
         as_pointer = pointer(dtype)
 
         @njit(error_model="numpy")
-        def at(address, n):  # type: ignore[no-untyped-def]
+        def at(address, n):
             return carray(as_pointer(address, n), (n,))
 
         return at
@@ -139,7 +139,8 @@ def _plain_primitives() -> dict[str, Any]:
         def at(address: int, n: int) -> np.ndarray:
             if n == 0:
                 return np.empty(0, dtype)
-            return np.frombuffer((ctypes.c_char * (int(n) * dtype.itemsize)).from_address(int(address)), dtype)
+            memory: Any = (ctypes.c_char * (int(n) * dtype.itemsize)).from_address(int(address))
+            return np.frombuffer(memory, dtype)
 
         return at
 
@@ -163,7 +164,7 @@ def _plain_primitives() -> dict[str, Any]:
 def functions_of_python() -> dict[str, Any]:
     """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
     word, api = ctypes.c_int64, ctypes.pythonapi
-    functions = {}
+    functions: dict[str, Any] = {}
     for name, symbol, arguments in (
         ("allocate", "PyMem_RawMalloc", 1),
         ("allocate_zeroed", "PyMem_RawCalloc", 2),
@@ -180,7 +181,7 @@ def define(source: str, name: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """The function `name` of a source text, with the primitives and `scope` for its globals."""
     names = {**primitives(), **scope}
     exec(source, names)
-    return names[name]  # type: ignore[no-any-return]
+    return names[name]
 
 
 _rebound: dict[Any, Callable[..., Any]] = {}
@@ -202,7 +203,7 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
     return made
 
 
-def rebind(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
+def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
     """The same code with other globals: see `inlined`."""
     code, names = _expanded(function) if "H" in function.__globals__ else (function.__code__, function.__globals__)
     names = {**names, **primitives()}

@@ -187,7 +187,7 @@ def clone(x):
 
 @elementwise(partials=(lambda: 1.0, None), grad_name="CopyBackward0")
 def _overwritten(a, b):
-    """`b`, in place of an `a` that was written to while nothing was recorded: gradients flow on to `a` as if it were not."""
+    """`b`, in place of an `a` written to while nothing was recorded: gradients flow on to `a` as if it were not."""
     return b
 
 
