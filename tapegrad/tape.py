@@ -292,7 +292,7 @@ class Tape:
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
-        self.imported: Any = None  # handles of other tapes' tensors: made by tensor.py
+        self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, slot, the leaf here
         self.survivors = 0  # rows that the last reclaiming kept
         self.sweep_seconds = 0.0
         self.sweeping = False

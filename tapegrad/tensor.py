@@ -384,16 +384,14 @@ def local(t: Tensor) -> Tensor:
     tape = current_tape()
     if t._tape is tape:
         return t
-    return engine_import(tape, t)
+    return imported(tape, t)
 
 
-def engine_import(tape: Tape, t: Tensor) -> Tensor:
+def imported(tape: Tape, t: Tensor) -> Tensor:
     """A leaf on `tape` for an evaluated tensor of another thread's tape."""
-    if tape.imported is None:
-        tape.imported = weakref.WeakKeyDictionary()
-    known = tape.imported.get(t)
-    if known is not None and known[0] == t._slot:
-        return known[1]  # type: ignore[no-any-return]
+    known = tape.imported.get(id(t))
+    if known is not None and known[0]() is t and known[1] == t._slot:
+        return known[2]  # type: ignore[no-any-return]
     kind = t._kind
     if kind.requires_grad and not kind.is_leaf:
         raise RuntimeError(
@@ -410,7 +408,8 @@ def engine_import(tape: Tape, t: Tensor) -> Tensor:
     leaf = from_array(export(t), requires_grad=kind.requires_grad, exported=True)
     if kind.requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
-    tape.imported[t] = (t._slot, leaf)
+    forget = weakref.ref(t, lambda _, key=id(t): tape.imported.pop(key, None))
+    tape.imported[id(t)] = (forget, t._slot, leaf)
     return leaf
 
 

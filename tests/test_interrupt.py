@@ -1,0 +1,103 @@
+"""Ctrl-C in a long sweep: it ends between two blocks, and nothing has changed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import tapegrad as tg
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX does")
+
+
+def interrupted(function):
+    """Run a function and send SIGINT while it runs; how many seconds later it ended."""
+    sent = []
+
+    def send():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, send)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            function()
+        return time.perf_counter() - sent[0]
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def long_chain(x):
+    for _ in range(400):
+        x = (x * 1.000001).tanh()
+    return x
+
+
+@pytest.fixture
+def wide():
+    return tg.full((4_000_000,), 0.5, requires_grad=True)
+
+
+def test_a_forward_sweep_stops_between_blocks(wide):
+    y = long_chain(wide)
+    assert interrupted(y.tolist) < 5.0  # to the end it would be a minute
+    assert (wide[:3] * 2).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_reverse_sweep_stops_and_leaves_gradients_alone(wide):
+    (wide * 3).sum().backward()
+    before = wide.grad[:2].tolist()
+    loss = long_chain(wide).sum()
+    assert interrupted(loss.backward) < 5.0
+    assert wide.grad[:2].tolist() == before
+    small = tg.tensor([1.0, 2.0], requires_grad=True)
+    (small * small).sum().backward()
+    assert small.grad.tolist() == [2.0, 4.0]
+
+
+def test_what_was_interrupted_can_be_computed_afterwards():
+    x = tg.full((200_000,), 0.5, requires_grad=True)
+    y = x
+    for _ in range(200):
+        y = (y * 1.01).tanh()
+    started = time.perf_counter()
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        y.sum().backward()
+    except KeyboardInterrupt:
+        y.sum().backward()
+    finally:
+        timer.cancel()
+        timer.join()
+    assert time.perf_counter() - started < 300
+    expected = tg.full((1,), 0.5, requires_grad=True)
+    z = expected
+    for _ in range(200):
+        z = (z * 1.01).tanh()
+    z.sum().backward()
+    assert x.grad[0].item() == x.grad[-1].item() == expected.grad.item()
+
+
+def test_a_child_process_ends_by_the_signal():
+    program = (
+        "import tapegrad as tg\n"
+        "x = tg.full((4_000_000,), 0.5)\n"
+        "for _ in range(400): x = x.tanh()\n"
+        "print('sweeping', flush=True)\n"
+        "x.tolist()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "sweeping\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert "KeyboardInterrupt" in errors
