@@ -309,8 +309,7 @@ def constant(value: Any, dtype: DType) -> Tensor:
     return from_array(np.array(value, dtype.numpy))
 
 
-# --- recording
-# -----------------------------------------------------------------------------------------------------------
+# --- recording --------------------------------------------------------------------------------------------------------
 
 
 def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, out: int = -1) -> int:
