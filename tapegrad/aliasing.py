@@ -97,6 +97,8 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
         if kind.exported:
             written = _write_through(t, value)
             value = value if value._kind.requires_grad else written
+        elif kind.contiguous and not value._kind.contiguous:
+            value = value.clone()  # written through a transposed view
         _rebind(t, value)
         _remake_views(t)
         return t

@@ -302,7 +302,7 @@ def make_room(tape: Tape) -> None:
     if tape.end >= len(tape.rows):
         reclaim(tape)
         if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
-            _sweep_all(tape)
+            evaluate_all(tape)
             reclaim(tape)
         if tape.end * 2 > len(tape.rows):
             tape.grow_rows(2 * tape.capacity)
@@ -313,7 +313,7 @@ def make_room(tape: Tape) -> None:
             tape.refill()
 
 
-def _sweep_all(tape: Tape) -> None:
+def evaluate_all(tape: Tape) -> None:
     """Evaluate every live value that is not in memory, so that the rows behind them can go."""
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)

@@ -219,6 +219,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 def export(t: Tensor) -> np.ndarray:
     """An array over the tensor's memory, which NumPy owns from now on."""
     tape, slot = t._tape, t._slot
+    if not t._kind.exported and tape is tapes.current_tape():
+        engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
     engine.evaluate(tape, slot)
     base = int(tape.slots["base"][slot])
     owner_slot = slot if base < 0 else base
