@@ -315,6 +315,7 @@ def make_room(tape: Tape) -> None:
 
 def evaluate_all(tape: Tape) -> None:
     """Evaluate every live value that is not in memory, so that the rows behind them can go."""
+    tape.synced_row(0)  # enters all new rows
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
