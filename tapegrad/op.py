@@ -34,7 +34,7 @@ SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
-# Of the native table: family, arity, saved by the rule of operand a, b, c, any saved, operand that gives the dtype.
+# Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype.
 _COLUMNS = 8
 
 OPS: list[Op] = []
@@ -82,7 +82,7 @@ class Op:
         OPS.append(self)
         tape.opcode_names.append((self.name, arity))
         padded = (*self.saves, 0, 0, 0)[:3]
-        table[self.opcode, :7] = (family, arity, *padded, any(padded), self.dtype_operand)
+        table[self.opcode, :6] = (family, arity, *padded, self.dtype_operand)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""

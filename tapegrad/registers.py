@@ -77,7 +77,7 @@ def hold_adjoint(h, kinds, slots, slot):
 
 def kernel_cell(h, kinds, slots, row):
     """The row's place in the table of kernels, and the dtype it computes in."""
-    by = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 6]
+    by = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 5]
     code = kinds[slots[row["b"] if by == 1 else row["a"]]["kind"]]["dtype"]
     return (row["opcode"] * N_CODES + code) * CELLS, code
 

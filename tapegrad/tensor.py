@@ -407,8 +407,9 @@ def imported(tape: Tape, t: Tensor) -> Tensor:
     leaf = from_array(export(t), requires_grad=kind.requires_grad, exported=True)
     if kind.requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
-    forget = weakref.ref(t, lambda _, key=id(t): tape.imported.pop(key, None))
-    tape.imported[id(t)] = (forget, t._slot, leaf)
+    identity = id(t)
+    forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
+    tape.imported[identity] = (forget, t._slot, leaf)
     return leaf
 
 

@@ -19,12 +19,16 @@ x = tg.tensor([1.0, 2.0], requires_grad=True)
 (x * x).sum().backward()
 print(x.grad.tolist(), 'numba' in sys.modules)
 """
-pytestmark = pytest.mark.skipif(cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept")
+pytestmark = pytest.mark.skipif(
+    cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept"
+)
 
 
 def start(folder, program=PROGRAM, **environment):
     variables = {**os.environ, "TAPEGRAD_CACHE_DIR": str(folder), **environment}
-    return subprocess.Popen([sys.executable, "-c", program], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def printed(child):
@@ -62,7 +66,9 @@ def test_the_folder_is_the_user_s_own(filled):
     assert place.name == cache.digest()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:40], lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])]
+)
 def test_a_damaged_entry_is_compiled_again(copied, damage):
     for name in ("run.o", "place.o"):
         (entry,) = Path(copied).glob(f"*/{name}")

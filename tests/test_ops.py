@@ -596,7 +596,7 @@ def test_every_operation_with_a_derivative_is_tested():
         del again
     public = [op for op in OPS if op.name[0] != "_" and op.family != HOST and not is_cast(op)]
     missing = [op for op in public if (op.family == LAYOUT or any(op.partials)) and op.opcode not in tested]
-    assert [op.name for op in missing] == ["detach"]  # which has no derivative
+    assert [op.name for op in missing if op.name != "detach"] == []
 
 
 # --- reductions at their edges ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The tape itself: nothing is computed before someone looks, nothing is kept that no one can reach, nothing is too long."""
+"""The tape itself: nothing is computed before someone looks, and nothing kept that no one can reach."""
 
 import gc
 import re
@@ -42,7 +42,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tape._threads, "tape", tape.Tape())
 
 
-# --- laziness ------------------------------------------------------------------------------------------------------------
+# --- laziness ---------------------------------------------------------------------------------------------------------
 
 LOOKS: dict[str, Callable[[Any], Any]] = {
     "item": lambda t: t.sum().item(),
@@ -89,7 +89,7 @@ def test_a_value_that_is_never_looked_at_is_never_computed():
     assert n_stored() == 1
 
 
-# --- liveness ------------------------------------------------------------------------------------------------------------
+# --- liveness ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.nojit
@@ -213,7 +213,7 @@ def test_arrays_given_to_numpy_outlive_the_tape():
     assert array.tolist() == [3.0, 7.0, 7.0, 7.0]
 
 
-# --- reclaiming ------------------------------------------------------------------------------------------------------------
+# --- reclaiming -------------------------------------------------------------------------------------------------------
 
 
 def trained(w: Any) -> None:
@@ -324,7 +324,7 @@ def test_large_values_do_not_wait_for_many_rows():
     assert peak < 5 * x.numel() * 8
 
 
-# --- length ------------------------------------------------------------------------------------------------------------------
+# --- length -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_chain_of_200_000_operations_forward_and_backward():
@@ -439,7 +439,7 @@ def test_many_dimensions():
     assert (x.grad.numpy() * tangent).sum() == pytest.approx(model(array + 1e-30j * tangent).imag / 1e-30, rel=1e-10)
 
 
-# --- growth --------------------------------------------------------------------------------------------------------------------
+# --- growth -----------------------------------------------------------------------------------------------------------
 
 
 def test_rows_and_slots_grow_in_the_midst_of_a_graph():
@@ -473,7 +473,7 @@ def test_slots_grow_in_the_midst_of_a_recorded_reverse_sweep():
     assert hold[-1].tolist() == [0.0]
 
 
-@pytest.mark.parametrize("left", range(0, 14))
+@pytest.mark.parametrize("left", range(14))
 def test_a_recorded_reverse_sweep_may_end_with_the_last_free_slot(left: int):
     """Wherever the free list runs out, the tensors that the user holds stay alive."""
     of = tg.current_tape()
@@ -505,7 +505,7 @@ def test_a_row_costs_little_memory():
     y.sum().backward()
 
 
-# --- graphs that are swept more than once ----------------------------------------------------------------------------------------
+# --- graphs that are swept more than once -----------------------------------------------------------------------------
 
 
 @pytest.mark.nojit
@@ -571,7 +571,7 @@ def test_values_are_the_same_whether_or_not_someone_looked_before():
     assert all(r == results[0] for r in results)
 
 
-# --- reading it ------------------------------------------------------------------------------------------------------------------
+# --- reading it -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.nojit
