@@ -261,6 +261,16 @@ class Tensor(Methods):
         return format_tensor(self)
 
 
+class Surface(dict[str, Any]):
+    """A module's public functions by name. As a decorator it takes one in, and makes it a method of Tensor too."""
+
+    def __call__(self, function: Any) -> Any:
+        """Take a function in."""
+        self[function.__name__] = function
+        setattr(Tensor, function.__name__, function)
+        return function
+
+
 # --- making handles ---------------------------------------------------------------------------------------------------
 
 

@@ -16,16 +16,9 @@ from tapegrad.functions.shaping import contiguous, dimension, restride
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Tensor, cast, constant, describe, from_array, location, record_array
+from tapegrad.tensor import Surface, Tensor, cast, constant, describe, from_array, location, record_array
 
-functions: dict[str, Any] = {}
-
-
-def public(function: Any) -> Any:
-    """A function of the package that is also a method."""
-    functions[function.__name__] = function
-    setattr(Tensor, function.__name__, function)
-    return function
+functions = public = Surface()
 
 
 def _normal(index: Any) -> tuple[Any, ...]:

@@ -7,16 +7,9 @@ from typing import Any
 
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import linalg
-from tapegrad.tensor import Tensor, describe, location, record_array
+from tapegrad.tensor import Surface, Tensor, describe, location, record_array
 
-functions: dict[str, Any] = {}
-
-
-def public(function: Any) -> Any:
-    """A function of the package that is also a method."""
-    functions[function.__name__] = function
-    setattr(Tensor, function.__name__, function)
-    return function
+functions = public = Surface()
 
 
 # What is said of operands of two dtypes; {0} and {1} are their names.

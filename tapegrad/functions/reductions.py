@@ -18,17 +18,22 @@ from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.op import Op
 from tapegrad.ops import indexing, reduction
 from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, kind_of, numbers
-from tapegrad.tensor import Tensor, append, cast, describe, handle, local, location, need_sum, record_array, settled
+from tapegrad.tensor import (
+    Surface,
+    Tensor,
+    append,
+    cast,
+    describe,
+    handle,
+    local,
+    location,
+    need_sum,
+    record_array,
+    settled,
+)
 
-functions: dict[str, Any] = {}
+functions = public = Surface()
 _NOT_GIVEN: Any = object()
-
-
-def public(function: Any) -> Any:
-    """A function of the package that is also a method."""
-    functions[function.__name__] = function
-    setattr(Tensor, function.__name__, function)
-    return function
 
 
 def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,16 +14,21 @@ from tapegrad.creation import size_of
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, grad_mode, kind_of, numbers
-from tapegrad.tensor import Tensor, append, cast, describe, handle, local, location, need_sum, record_layout, settled
+from tapegrad.tensor import (
+    Surface,
+    Tensor,
+    append,
+    cast,
+    describe,
+    handle,
+    local,
+    location,
+    need_sum,
+    record_layout,
+    settled,
+)
 
-functions: dict[str, Any] = {}
-
-
-def public(function: Any) -> Any:
-    """A function of the package that is also a method."""
-    functions[function.__name__] = function
-    setattr(Tensor, function.__name__, function)
-    return function
+functions = public = Surface()
 
 
 def dimension(dim: Any, ndim: int) -> int:
