@@ -14,6 +14,14 @@ import tapegrad as tg
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX does")
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Ctrl-C raises, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(function):
     """Run a function and send SIGINT while it runs; how many seconds later it ended."""
     sent = []
@@ -87,7 +95,9 @@ def test_what_was_interrupted_can_be_computed_afterwards():
 
 def test_a_child_process_ends_by_the_signal():
     program = (
+        "import signal\n"
         "import tapegrad as tg\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "x = tg.full((4_000_000,), 0.5)\n"
         "for _ in range(400): x = x.tanh()\n"
         "print('sweeping', flush=True)\n"

@@ -47,7 +47,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 LOOKS: dict[str, Callable[[Any], Any]] = {
     "item": lambda t: t.sum().item(),
     "tolist": lambda t: t.tolist(),
-    "numpy": lambda t: t.detach().numpy(),
     "repr": repr,
     "bool": lambda t: bool(t[0]),
     "float": lambda t: float(t[0]),
@@ -77,6 +76,14 @@ def test_looking_computes_what_is_needed_and_no_more(look: Callable[[Any], Any])
     assert is_stored(y)
     assert not is_stored(other)
     assert y.tolist() == [3.0, 6.0]
+
+
+@pytest.mark.nojit
+def test_what_is_pending_is_computed_before_numpy_may_write():
+    x = tg.tensor([1.0, 2.0])
+    y, z = x * 3, x[1:] * 5
+    x.numpy()[:] = 7.0
+    assert (y.tolist(), z.tolist(), x.tolist()) == ([3.0, 6.0], [10.0], [7.0, 7.0])
 
 
 @pytest.mark.nojit
