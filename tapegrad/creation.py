@@ -13,7 +13,12 @@ from tapegrad.dtypes import INT64, DType
 from tapegrad.interop import _check_device, check_can_require_grad
 from tapegrad.tensor import Tensor, from_array
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None
+
+
+def _random() -> np.random.Generator:
+    """The source of random numbers, made when it is first asked for: NumPy's takes a while to import."""
+    return _generator if _generator is not None else manual_seed(None)
 
 
 def size_of(size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -172,7 +177,7 @@ def linspace(
     return _leaf(np.linspace(float(start), float(end), steps).astype(_dtype(dtype).numpy), requires_grad)
 
 
-def manual_seed(seed: int) -> np.random.Generator:
+def manual_seed(seed: int | None) -> np.random.Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.
 
     >>> import tapegrad as tg
@@ -190,14 +195,14 @@ def manual_seed(seed: int) -> np.random.Generator:
 def rand(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     _check_device(device)
-    return _leaf(np.asarray(_generator.random(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
+    return _leaf(np.asarray(_random().random(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
 
 
 def randn(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     _check_device(device)
     return _leaf(
-        np.asarray(_generator.standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad
+        np.asarray(_random().standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad
     )
 
 
@@ -206,13 +211,13 @@ def randint(*bounds: Any, dtype: Any = INT64, device: Any = None, requires_grad:
     _check_device(device)
     *limits, size = bounds
     low, high = limits if len(limits) == 2 else (0, limits[0])
-    return _leaf(_generator.integers(low, high, size_of((size,))).astype(_dtype(dtype).numpy), requires_grad)
+    return _leaf(_random().integers(low, high, size_of((size,))).astype(_dtype(dtype).numpy), requires_grad)
 
 
 def randperm(n: int, *, dtype: Any = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     _check_device(device)
-    return _leaf(_generator.permutation(n).astype(_dtype(dtype).numpy), requires_grad)
+    return _leaf(_random().permutation(n).astype(_dtype(dtype).numpy), requires_grad)
 
 
 def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

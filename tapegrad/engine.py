@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -91,6 +90,8 @@ def _compile_together() -> None:
         "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
     )
     arguments = [sys.executable, "-c", code, repr(sys.path), *missing[::2]]
+    import subprocess  # seldom needed, and slow to import
+
     try:
         child = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -23,7 +23,6 @@ import struct
 import sys
 import tempfile
 from functools import cache as memoize
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,8 @@ def _is_private(path: Path) -> bool:
 @memoize
 def digest() -> str:
     """What compiled code depends on, in 16 hexadecimal digits."""
+    from importlib.metadata import version  # not needed to import tapegrad, and slow
+
     root = Path(__file__).parent.parent
     state = hashlib.sha256()
     for source in sorted(root.rglob("*.py")):
