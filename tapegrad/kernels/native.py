@@ -24,6 +24,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from tapegrad import vectormath
 from tapegrad.kernels import cache
 from tapegrad.tape import KIND, ROW, SLOT, H
 
@@ -40,7 +41,7 @@ _primitives: dict[str, Any] = {}
 
 
 def primitives() -> dict[str, Any]:
-    """The names that compiled code may use besides its own: array makers, `call*`, `allocate`, `release`."""
+    """The names of compiled code besides its own: array makers, `call*`, `allocate`, `release`, `vectormath`."""
     if not _primitives:
         with _lock:
             if not _primitives:
@@ -131,6 +132,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
+    made["vectormath"] = vectormath.compiled(*cache.target())
     return made
 
 
