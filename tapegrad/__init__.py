@@ -28,6 +28,7 @@ from tapegrad.interop import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.printing import set_printoptions
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor
+from tapegrad.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 

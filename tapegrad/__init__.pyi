@@ -27,6 +27,8 @@ from tapegrad.tape import Tape as Tape
 from tapegrad.tape import current_tape as current_tape
 from tapegrad.tensor import Size as Size
 from tapegrad.tensor import Tensor as Tensor
+from tapegrad.threads import get_num_threads as get_num_threads
+from tapegrad.threads import set_num_threads as set_num_threads
 
 __version__: str
 

@@ -14,8 +14,9 @@ from tapegrad.registers import (
     SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO, fill,
     kernel_cell,
 )  # fmt: skip
-from tapegrad.schedule import INSIDE, MORE, NO_MEMORY, OK, is_evaluated
+from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.tape import OWNED, STORED, TABLES, H
+from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
     BLOCK, CHUNK, CODE, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, REGISTER, SETUP, WORDS,
     WORDS_A_REGISTER,
@@ -40,11 +41,9 @@ def sweep_region(header, region, sweeps):
         if h[H.budget] < 0:
             return MORE
         n = min(n_chunks - h[H.at_chunk], 1 + max(h[H.budget] // max(cost, 1), 0))
-        if n > 1 and h[H.share]:
-            part4(h[H.share], header, h[H.run_chunk], h[H.at_chunk], n)
-        else:
-            for chunk in range(h[H.at_chunk], h[H.at_chunk] + n):
-                part3(h[H.run_chunk], header, chunk, h[H.scratch])
+        if n > 1 and h[H.missing_workers] and n * cost > WORTH_WAKING:
+            return MORE_WORKERS
+        part5(h[H.share], header, h[H.run_chunk], h[H.at_chunk], n, n * cost)
         h[H.budget] -= n * cost
         h[H.at_chunk] += n
     if n_chunks > 1:

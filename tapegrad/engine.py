@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import kernels, op, ops, schedule, sweeps
+from tapegrad import kernels, op, ops, schedule, storage, sweeps, threads, workers
 from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
@@ -45,7 +45,12 @@ def need(operation: op.Op, code: int, reverse: bool) -> None:
 
 
 # What compiled code Python calls itself: the function, and how many int64 it takes.
-_ENTRIES: dict[str, tuple[Any, int]] = {**sweeps.PARTS, "reclaim": (schedule.reclaim, 1)}
+_ENTRIES: dict[str, tuple[Any, int]] = {
+    **sweeps.PARTS,
+    "reclaim": (schedule.reclaim, 1),
+    "free_kept": (storage.free_kept, 1),
+    "work": (workers.work, 2),
+}
 
 
 def _part(name: str) -> int:
@@ -98,9 +103,11 @@ def _compile_together() -> None:
         )
     except OSError:  # no process to be had: compiled here, one after the other
         return
-    _make_kernels()
-    compile_parts(missing[1::2])
-    child.wait()
+    try:
+        _make_kernels()
+        compile_parts(missing[1::2])
+    finally:
+        child.wait()
 
 
 def _prepare(tape: Tape) -> None:
@@ -125,14 +132,18 @@ def _connect(tape: Tape) -> None:
     h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
     for name, function in native.functions_of_python().items():
         h[getattr(H, name)] = function.address
+    h[H.advise] = native.function_address("madvise") if sys.platform == "linux" else 0
     tape.let_go = _let_go
 
 
 def _let_go(tape: Tape) -> None:
     """Release the values of a tape that nobody holds any more: its thread has ended, its tensors are gone."""
-    slots, release = tape.slots[: tape.top], native.functions_of_python()["release"]
+    slots, give_back = tape.slots[: tape.top], _entry("give_back")
     for address in slots["primal"][slots["flags"] & tapes.OWNED != 0].tolist():
-        release(address)
+        give_back(tape.header_address, address)
+    if tape.h[H.partials]:
+        give_back(tape.header_address, tape.h[H.partials])
+    _entry("free_kept")(tape.header_address)
 
 
 def _publish(tape: Tape) -> None:
@@ -143,6 +154,7 @@ def _publish(tape: Tape) -> None:
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
     h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
     h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
+    h[H.crew], h[H.missing_workers] = threads.crew(), threads.are_missing() and threads.crew() != 0
     h[H.end], h[H.top] = tape.end // ROW.itemsize, tape.top
 
 
@@ -186,6 +198,8 @@ def run(
             "a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its "
             "arrays instead"
         )
+    if seeds:
+        reclaim_before(tape)
     _prepare(tape)
     h = tape.h
     given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
@@ -204,6 +218,9 @@ def run(
             status = entry(tape.header_address)
             if status == schedule.AT_HOST:
                 _run_host(tape, h[H.phase] == sweeps.REVERSE_STEP)
+            elif status == schedule.MORE_WORKERS:
+                threads.start(_entry("work"))
+                h[H.missing_workers] = 0
             elif status != schedule.MORE:
                 break
     except BaseException:
@@ -244,13 +261,12 @@ def _run_host(tape: Tape, reverse: bool) -> None:
         slots["flags"][out] |= tapes.STORED
         return
     parts = vjp(array(out, "adjoint"), array(out), *arrays)
-    allocate_zeroed = native.functions_of_python()["allocate_zeroed"]
     for slot, part in zip(operands, parts if isinstance(parts, (tuple, list)) else (parts,), strict=True):
         of = tapes.kind_objects[slots["kind"][slot]]
         if part is None or not of.requires_grad:
             continue
         if not slots["adjoint"][slot]:
-            slots["adjoint"][slot] = allocate_zeroed(max(of.numel, 1), of.itemsize)
+            slots["adjoint"][slot] = _entry("obtain")(tape.header_address, of.numel * of.itemsize, 1)
         bar = array_at(int(slots["adjoint"][slot]), of.gradient, None)
         bar += part
 
@@ -274,13 +290,20 @@ def reclaim_if_due(tape: Tape) -> None:
         reclaim(tape)
 
 
+def reclaim_before(tape: Tape) -> None:
+    """Before a reverse sweep, reclaim what an earlier one has left and nobody holds any more: its memory is used again."""
+    h = tape.h
+    if h[H.allocated] + h[H.allocated_before] > max(_RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)):
+        reclaim(tape)
+
+
 def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more."""
     _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
     tape.end = kept * ROW.itemsize
-    tape.survivors, tape.h[H.allocated] = kept, 0
+    tape.survivors, tape.h[H.allocated_before], tape.h[H.allocated] = kept, tape.h[H.allocated], 0
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import Any
 
@@ -240,7 +241,8 @@ class _Released:
     def __init__(self, address: int) -> None:
         from tapegrad.kernels.native import functions_of_python
 
-        self._finalizer = weakref.finalize(self, functions_of_python()["release"], address)
+        raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+        self._finalizer = weakref.finalize(self, functions_of_python()["release"], raw)
         self._finalizer.atexit = False
 
 

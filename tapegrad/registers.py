@@ -29,8 +29,6 @@ from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import (
-    allocate,
-    allocate_zeroed,
     f4,
     f8,
     i4,
@@ -38,7 +36,7 @@ from tapegrad.memory import (
     kinds_at,
     part1,
     part3,
-    release,
+    part2,
     rows_at,
     slots_at,
     u1,
@@ -83,17 +81,14 @@ def _nbytes(kinds, kind):
 def hold_value(h, kinds, slots, slot):
     """Make memory for a value; False where there is none to be had."""
     if slots[slot]["primal"] == 0:
-        slots[slot]["primal"] = allocate(h[H.allocate], _nbytes(kinds, slots[slot]["kind"]))
-        h[H.allocated] += _nbytes(kinds, slots[slot]["kind"])
+        slots[slot]["primal"] = part3(h[H.obtain], h[H.self], _nbytes(kinds, slots[slot]["kind"]), 0)
     return slots[slot]["primal"] != 0
 
 
 def hold_adjoint(h, kinds, slots, slot):
     """Make memory for an adjoint, zero, contiguous; False where there is none to be had."""
     if slots[slot]["adjoint"] == 0:
-        kind = slots[slot]["kind"]
-        numel = kinds[kind]["numel"]
-        slots[slot]["adjoint"] = allocate_zeroed(h[H.allocate_zeroed], max(numel, 1), ITEMSIZE[kinds[kind]["dtype"]])
+        slots[slot]["adjoint"] = part3(h[H.obtain], h[H.self], _nbytes(kinds, slots[slot]["kind"]), 1)
     return slots[slot]["adjoint"] != 0
 
 
@@ -387,7 +382,7 @@ def _adjoint(h, tables, kinds, slots, marks, slot, space_kind, level):
             if slots[slot]["adjoint"]:
                 fresh = 0
             elif level == WIDE:  # every lane is written
-                slots[slot]["adjoint"] = allocate(h[H.allocate], _nbytes(kinds, kind))
+                slots[slot]["adjoint"] = part3(h[H.obtain], h[H.self], _nbytes(kinds, kind), 0)
             else:
                 fresh = 0
                 hold_adjoint(h, kinds, slots, slot)
@@ -790,8 +785,8 @@ def _plan_chunks(h, tables, rows, inner):
     tables[CHUNK], tables[N_CHUNKS], tables[PARTIAL_BYTES] = chunk, n_chunks, partial_bytes
     if partial_bytes * n_chunks > h[H.partial_bytes]:
         if h[H.partials]:
-            release(h[H.release], h[H.partials])
-        h[H.partials] = allocate(h[H.allocate], partial_bytes * n_chunks)
+            part2(h[H.give_back], h[H.self], h[H.partials])
+        h[H.partials] = part3(h[H.obtain], h[H.self], partial_bytes * n_chunks, 0)
         h[H.partial_bytes] = partial_bytes * n_chunks if h[H.partials] else 0
         if h[H.partials] == 0:
             return 0

@@ -24,7 +24,7 @@ One region is swept forward and in reverse at once where the adjoints that reach
 gradient of a sum, say, reads each operand once (`fused`).
 """
 
-from tapegrad.memory import i4, i8, kinds_at, part1, part3, release, rows_at, slots_at, u1
+from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at, u1
 from tapegrad.op import ARRAY, ELEMENTWISE, REDUCTION
 from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PARAMS, PIECE, REQUIRES_GRAD, STORED
 
@@ -35,7 +35,7 @@ MAX_WIDE = (
     100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
 )
 
-OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST = 0, 1, 2, 3, 4
+OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS = range(6)
 COLUMNS = 8
 
 
@@ -454,10 +454,10 @@ def _settle(h, kinds, slots, marks, slot, succeeded):
             i4(h[H.reached], h[H.top])[h[H.n_reached]] = slot
             h[H.n_reached] += 1
         else:
-            release(h[H.release], slots[slot]["adjoint"])
+            part2(h[H.give_back], h[H.self], slots[slot]["adjoint"])
             slots[slot]["adjoint"] = 0
     if slots[slot]["primal"] != 0 and slots[slot]["flags"] & STORED == 0:  # a value that was not finished
-        release(h[H.release], slots[slot]["primal"])
+        part2(h[H.give_back], h[H.self], slots[slot]["primal"])
         slots[slot]["primal"] = 0
 
 
@@ -546,7 +546,7 @@ def _free_slots(h):
         if flags & FREE:
             continue
         if marks[slot] & VALUE == 0 and flags & OWNED:
-            release(h[H.release], slots[slot]["primal"])
+            part2(h[H.give_back], h[H.self], slots[slot]["primal"])
             slots[slot]["primal"] = 0
             slots[slot]["flags"] = flags & ~(OWNED | STORED)
         elif marks[slot] & VALUE == 0 and base >= 0:

@@ -11,7 +11,7 @@ other by address, with int64 only: compiled into one another they would take Num
 from tapegrad.blocks import N_CONTEXT, reduce_rows, run_along, run_chunk, spread, sweep_region
 from tapegrad.kernels import CELLS
 from tapegrad.memory import (
-    call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, release, rows_at, slots_at, u1,
+    call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
 from tapegrad.op import HOST, LAYOUT
 from tapegrad.registers import (
@@ -19,10 +19,12 @@ from tapegrad.registers import (
     place,
 )  # fmt: skip
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
+    ADJOINT, AT_HOST, COLUMNS, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
     mark_active, mark_values, operand, schedule,
 )  # fmt: skip
+from tapegrad.storage import give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
+from tapegrad.workers import share
 from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, enter_walk, gather, scatter
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
@@ -50,7 +52,7 @@ def run(header):
             h[H.at_step] += 1
     if h[H.phase] == ABORT:
         status = NO_MEMORY
-    if status != MORE and status != AT_HOST:
+    if status != MORE and status != AT_HOST and status != MORE_WORKERS:
         part2(h[H.finish], header, 1 if status == OK else 0)
     return status
 
@@ -65,6 +67,7 @@ def step(h, n, fused):
     if s < turn:
         return forward(h, s)
     if s == turn:
+        h[H.host_row] = -1
         return part1(h[H.seed], h[H.self])
     if fused < 0:
         return reverse(h, 2 * n - s)
@@ -157,7 +160,7 @@ def release_adjoints(h, region):
         if row["flags"] & PIECE and row["flags"] & FIRST == 0:
             continue  # a slot that several rows fill is done with the oldest
         if slots[out]["adjoint"] != 0 and marks[out] & WANTED == 0:
-            release(h[H.release], slots[out]["adjoint"])
+            part2(h[H.give_back], h[H.self], slots[out]["adjoint"])
             slots[out]["adjoint"] = 0
 
 
@@ -274,10 +277,10 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
 
 # What is linked on its own: the function, and how many int64 it takes.
 PARTS = {
-    "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
+    "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
     "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3), "bind_values": (bind_values, 3),
     "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
     "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5), "run_chunk": (run_chunk, 3),
-    "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
+    "share": (share, 5), "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),
 }  # fmt: skip

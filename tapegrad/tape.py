@@ -69,18 +69,19 @@ HEADER = (
     # Addresses of arrays.
     "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces",
     "inner", "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest",
-    "lists", "tables", "scratch", "partials",
+    "lists", "tables", "scratch", "partials", "bins", "crew",
     # Counts.
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
-    "partial_bytes",
+    "partial_bytes", "kept",
     # Addresses of functions.
-    "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",
+    "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "obtain", "give_back",
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
     "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "sweep_region", "share", "seed",
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
-    "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "host_row",
+    "missing_workers",
+    "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "allocated_before", "host_row",
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
@@ -259,6 +260,7 @@ opcode_names: list[tuple[str, int]] = []
 
 _pack_slot = struct.Struct("iiqqii").pack_into
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
+BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
 SCRATCH_BYTES = 1 << 22  # of address space for the registers of a block; few blocks touch more than 64 kB of it
 
@@ -276,7 +278,7 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
+        "__weakref__", "_row_views", "_slot_views", "arrays", "bins", "capacity", "end", "free", "grad_enabled", "h", "header",
         "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows",
         "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping", "tables",
         "thread", "top",
@@ -305,6 +307,8 @@ class Tape:
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64 + 512
+        self.bins = np.zeros(BINS, np.int64)
+        self.header[H.bins] = address_of(self.bins)
         self.tables = np.empty(TABLES, np.int64)
         self.header[H.tables] = address_of(self.tables)
         self.latest = np.full(256, -1, np.int32)

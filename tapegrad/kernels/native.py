@@ -121,6 +121,23 @@ def _compiled_primitives() -> dict[str, Any]:
         exec(f"def call(typingctx, address, {names}):\n return result(*[types.int64] * (n + 1)), codegen", scope)
         return intrinsic(scope["call"])
 
+    def atomic(operation: str) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+            if operation == "load":
+                return builder.load_atomic(word, "acquire", 8)
+            return builder.atomic_rmw(operation, word, args[1], "seq_cst")
+
+        @intrinsic
+        def change(typingctx: Any, address: Any, value: Any) -> Any:
+            return types.int64(types.int64, types.int64), codegen
+
+        @intrinsic
+        def look(typingctx: Any, address: Any) -> Any:
+            return types.int64(types.int64), codegen
+
+        return look if operation == "load" else change
+
     # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check
     # bounds.
     plain = array_maker if CHECKED else pointer
@@ -129,6 +146,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 6, 8, 13)}
     made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
+    made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
@@ -157,6 +175,19 @@ def _plain_primitives() -> dict[str, Any]:
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 6, 8, 13)}
     made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8)}
+    words = made["i8"]
+
+    def fetch_add(address: int, value: int) -> int:  # there are no workers without the compiler
+        before = int(words(address, 1)[0])
+        words(address, 1)[0] = before + value
+        return before
+
+    def exchange(address: int, value: int) -> int:
+        before = int(words(address, 1)[0])
+        words(address, 1)[0] = value
+        return before
+
+    made |= {"fetch_add": fetch_add, "exchange": exchange, "load": lambda address: int(words(address, 1)[0])}
     made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
     made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
     made["release"] = lambda address, memory: runtime["release"](memory)
@@ -177,6 +208,12 @@ def functions_of_python() -> dict[str, Any]:
         functions[name] = ctypes.CFUNCTYPE(returns, *[word] * arguments)(address)
         functions[name].address = address
     return functions
+
+
+def function_address(name: str) -> int:
+    """The address of a function of the C library; 0 where it has none of this name, or nothing is compiled."""
+    function = getattr(ctypes.CDLL(None), name, None) if JIT else None
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def define(source: str, name: str, scope: dict[str, Any]) -> Callable[..., Any]:

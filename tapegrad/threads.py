@@ -1,0 +1,131 @@
+"""How many threads sweeps use, and the workers' start. What they do is in `workers.py`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad import workers
+from tapegrad.kernels import native
+from tapegrad.tape import SCRATCH_BYTES, address_of
+
+_VARIABLE = "TAPEGRAD_NUM_THREADS"
+
+
+def _default() -> int:
+    given = os.environ.get(_VARIABLE, "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Crew:
+    """The workers of this process; a forked child has none of its parent's, and starts its own."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(workers.CREW + 8, np.int64)
+        self.address = -(-address_of(self.words) // 64) * 64  # atomic words in lines of the cache of their own
+        self.shared = self.words[(self.address - address_of(self.words)) // 8 :]
+        self.n_started = 0
+        self.kept: list[Any] = []  # the workers' scratch memory
+        self.lock = threading.Lock()
+
+    def start(self, work: Callable[..., int], n_workers: int) -> None:
+        """Have `n_workers` workers."""
+        with self.lock:
+            if not self.kept:
+                api = ctypes.pythonapi
+                api.PyThread_allocate_lock.restype = ctypes.c_void_p
+                for word, name in ((workers.ACQUIRE, "acquire"), (workers.RELEASE, "release")):
+                    function = getattr(api, f"PyThread_{name}_lock")
+                    self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value
+                self.shared[workers.LOCK] = self._new_lock()
+            for i in range(self.n_started, n_workers):
+                scratch = np.empty(SCRATCH_BYTES, np.uint8)
+                own = workers.WORKER + workers.WORDS_A_WORKER * i
+                self.shared[own + workers.OWN_LOCK] = self._new_lock()
+                self.shared[own + workers.OWN_SCRATCH] = -(-address_of(scratch) // 64) * 64 + 512
+                self.kept.append(scratch)
+                threading.Thread(target=work, args=(self.address, i), name=f"tapegrad-{i}", daemon=True).start()
+                self.n_started = i + 1
+            self.shared[workers.N_WORKERS] = n_workers
+
+    @staticmethod
+    def _new_lock() -> int:
+        """A lock of Python's that is held: who waits for it sleeps until it is released."""
+        api = ctypes.pythonapi
+        api.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        lock: int = api.PyThread_allocate_lock()
+        api.PyThread_acquire_lock(lock, 1)
+        return lock
+
+
+_n_threads = _default()
+_crew = _Crew()
+
+
+def get_num_threads() -> int:
+    """How many threads a sweep may use.
+
+    By default as many as there are processors, or what the environment variable TAPEGRAD_NUM_THREADS says. Matrix
+    products are shared out by BLAS, which has settings of its own. Results do not depend on the number.
+
+    >>> import tapegrad as tg
+    >>> tg.get_num_threads() >= 1
+    True
+    """
+    return _n_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let sweeps use `n` threads, from the next one on.
+
+    Raises
+    ------
+    RuntimeError
+        If `n` is not positive.
+
+    >>> import tapegrad as tg
+    >>> before = tg.get_num_threads()
+    >>> tg.set_num_threads(1)
+    >>> tg.get_num_threads()
+    1
+    >>> tg.set_num_threads(before)
+    """
+    global _n_threads
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
+    if n < 1:
+        raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
+    _n_threads = n
+    if _crew.n_started:
+        _crew.shared[workers.N_WORKERS] = min(n - 1, _crew.n_started)
+
+
+def crew() -> int:
+    """The address of what the workers share; 0 where sweeps use one thread."""
+    return _crew.address if _n_threads > 1 and native.JIT else 0
+
+
+def are_missing() -> bool:
+    """Whether there are fewer workers than there should be."""
+    return int(_crew.shared[workers.N_WORKERS]) < min(_n_threads - 1, workers.MOST_WORKERS)
+
+
+def start(work: Callable[..., int]) -> None:
+    """Start the workers; `work` is the compiled `workers.work`."""
+    _crew.start(work, min(_n_threads - 1, workers.MOST_WORKERS))
+
+
+def _after_fork() -> None:
+    global _crew
+    _crew = _Crew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
