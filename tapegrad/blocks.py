@@ -12,13 +12,13 @@ from tapegrad.memory import (
 from tapegrad.registers import (
     A, ALONG, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
     SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO, fill,
-    kernel_cell,
+    MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.tape import OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, REGISTER, SETUP, WORDS,
+    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER, SETUP, WORDS,
     WORDS_A_REGISTER,
 )  # fmt: skip
 
@@ -215,4 +215,68 @@ def run_along(header, at, row, n_rows, scratch):
         context[13] = _address(tables, tables[at + G], row, scratch)
         context[14] = _address(tables, tables[at + K], row, scratch)
     call1(tables[at + KERNEL], scratch - CONTEXT_BYTES)
+    return OK
+
+
+# --- array rows -------------------------------------------------------------------------------------------------------
+
+# What the pieces of an array row's work have in common: the kernel, how many units there are and a piece has, how many
+# pieces, whether pieces are outer parts of arrays (with the bytes of a unit of each array), and the memory to which each
+# piece adds apart (its elements, bytes and dtype, and which array it stands for); the context lies before.
+PIECE_KERNEL, UNITS, A_PIECE, N_PIECES, OUTER, APART, APART_COUNT, APART_BYTES, APART_AT, APART_SIZE = range(10)
+UNIT_BYTES = 10  # of a, b, c, y, y_bar, k_bar
+_PIECE_WORK = 20_000  # elements that are worth a piece
+
+
+def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, elements):
+    """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order."""
+    h = i8(header, len(H))
+    tables = i8(h[H.tables], TABLES)
+    context, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
+    n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
+    apart_bytes = (apart_count * apart_size + 63) // 64 * 64
+    if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
+        n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
+    a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
+    n_pieces = (units + a_piece - 1) // max(a_piece, 1)
+    pieces[PIECE_KERNEL], pieces[UNITS], pieces[A_PIECE], pieces[N_PIECES] = kernel, units, a_piece, n_pieces
+    pieces[OUTER], pieces[APART], pieces[APART_COUNT], pieces[APART_AT] = outer, 0, apart_count, apart_at
+    pieces[APART_BYTES], pieces[APART_SIZE] = apart_bytes, apart_size
+    if n_pieces > 1 and apart_bytes:
+        if not hold_partials(h, apart_bytes * n_pieces):
+            return NO_MEMORY
+        pieces[APART] = h[H.partials]
+    part5(h[H.share], header, h[H.run_piece], 0, n_pieces, elements * 8)
+    if pieces[APART]:
+        add = sum_kernel(h, 4 if apart_size == 8 else 3)
+        for i in range(n_pieces):
+            call4(add, apart_count, pieces[APART] + i * apart_bytes, context[apart_at], 2)
+    return OK
+
+
+def run_piece(header, index, scratch):
+    """Run a piece of an array row's work, with a context of its own."""
+    h = i8(header, len(H))
+    shared, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
+    context, params = i8(scratch - CONTEXT_BYTES, N_CONTEXT), i8(scratch - CONTEXT_BYTES + 256, _MOST_PARAMS)
+    lo = index * pieces[A_PIECE]
+    hi = min(lo + pieces[A_PIECE], pieces[UNITS])
+    for i in range(N_CONTEXT):
+        context[i] = shared[i]
+    context[15], context[16] = lo, hi
+    if pieces[OUTER]:
+        for i in range(shared[1]):
+            params[i] = i8(shared[0], shared[1])[i]
+        params[0] = hi - lo
+        context[0] = scratch - CONTEXT_BYTES + 256
+        for i in range(4):  # a, b, c, y and how many elements they have
+            context[5 + i] += lo * pieces[UNIT_BYTES + i]
+            context[9 + i] = shared[9 + i] // pieces[UNITS] * (hi - lo)
+        context[13] += lo * pieces[UNIT_BYTES + 4]
+        context[14] += lo * pieces[UNIT_BYTES + 5]
+    if pieces[APART]:
+        own = pieces[APART] + index * pieces[APART_BYTES]
+        fill(own, pieces[APART_COUNT], 0, pieces[APART_SIZE])
+        context[pieces[APART_AT]] = own
+    call1(pieces[PIECE_KERNEL], scratch - CONTEXT_BYTES)
     return OK

@@ -162,7 +162,7 @@ def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if operation in ops.linalg.PRODUCTS and not _blas:
+            if operation in ops.linalg.BY_BLAS and not _blas:
                 _find_blas()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))

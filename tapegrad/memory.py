@@ -20,6 +20,10 @@ rows_at = slots_at = kinds_at = _supplied_when_linked
 call1 = call3 = call4 = call6 = call8 = call13 = _supplied_when_linked
 # (address of a part of the sweeps, its arguments) -> int64
 part1 = part2 = part3 = part4 = part5 = part7 = part8 = _supplied_when_linked
+# (a, b) -> a + b, in an order that may be changed: a loop of such sums is done in many parts side by side
+plus = _supplied_when_linked
+# (a, b) -> the larger, the smaller; nan where either is
+larger = smaller = _supplied_when_linked
 # (address of an int64, value) -> what was there: added to, or exchanged, atomically; (address) -> what is there
 fetch_add = exchange = load = _supplied_when_linked
 # Python's allocator: (its address, bytes) -> address, 0 where memory is short; (its address, n, bytes); (its address,

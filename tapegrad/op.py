@@ -35,11 +35,14 @@ SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
-# operands whose partial is 1 (bits), whether an array operation works along axes: see `array_op`.
-_COLUMNS = 8
+# operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
+# units among its parameters, and, bits 1 for the value and 2 << k for the adjoint of operand k, what of it is shared out
+# and what is a sum over units: see `array_op`.
+COLUMNS = 16
+UNITS_OF_B = 100
 
 OPS: list[Op] = []
-table = np.zeros((256, _COLUMNS), np.int32)
+table = np.zeros((256, COLUMNS), np.int32)
 
 
 class Op:
@@ -48,7 +51,7 @@ class Op:
     __slots__ = (
         "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
         "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
-        "result", "saves", "signature", "start", "variants", "vjps",
+        "result", "saves", "signature", "start", "summed", "units", "variants", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -79,13 +82,17 @@ class Op:
         self.variants: dict[int, str] = facts.pop("variants", {})
         self.divides = facts.pop("divides", False)
         self.along = facts.pop("along", False)
+        self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
         assert not facts, facts
         self.opcode = len(OPS)
         OPS.append(self)
         tape.opcode_names.append((self.name, arity))
         padded = (*self.saves, 0, 0, 0)[:3]
         ones = sum(1 << k for k, rule in enumerate(self.partials) if family != ARRAY and _is_one(rule))
-        table[self.opcode] = (family, arity, *padded, self.dtype_operand, ones, self.along)
+        parts = [self.function, *self.vjps] if family == ARRAY else []
+        shared = sum(1 << i for i, f in enumerate(parts) if f is not None and (self.along or "lo" in parameters(f)))
+        facts_of_arrays = (self.along, self.units, shared, self.summed)
+        table[self.opcode, :11] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
@@ -157,6 +164,10 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
 
     One that works `along` axes takes `x` as [outer, n, inner], its parameters beginning with these lengths, and treats
     each of the outer parts alike: with an inner length of 1 it joins a region, which then is swept in whole rows.
+
+    A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
+    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are; what is a sum over units (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for
+    each part.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
     is another kernel for integers. A kernel whose second parameter is `gemm` is given BLAS's product and memory to work

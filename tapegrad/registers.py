@@ -69,7 +69,7 @@ NEW = 1 << 20  # beyond the number of any register
 
 L1_BYTES = 28_000  # of registers that a block should not exceed, so that they stay in the first level of cache
 LONG_ROW = 192  # lanes from which a row is a block of its own
-CHUNK_WORK = 60_000  # lanes times instructions that are worth a chunk
+CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk
 MOST_CHUNKS = 64
 MOST_PARTIAL_BYTES = 1 << 24
 
@@ -783,14 +783,17 @@ def _plan_chunks(h, tables, rows, inner):
     chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
     n_chunks = (rows + chunk - 1) // chunk
     tables[CHUNK], tables[N_CHUNKS], tables[PARTIAL_BYTES] = chunk, n_chunks, partial_bytes
-    if partial_bytes * n_chunks > h[H.partial_bytes]:
+    return 1 if hold_partials(h, partial_bytes * n_chunks) else 0
+
+
+def hold_partials(h, nbytes):
+    """Make memory for what chunks add apart; False where there is none to be had."""
+    if nbytes > h[H.partial_bytes]:
         if h[H.partials]:
             part2(h[H.give_back], h[H.self], h[H.partials])
-        h[H.partials] = part3(h[H.obtain], h[H.self], partial_bytes * n_chunks, 0)
-        h[H.partial_bytes] = partial_bytes * n_chunks if h[H.partials] else 0
-        if h[H.partials] == 0:
-            return 0
-    return 1
+        h[H.partials] = part3(h[H.obtain], h[H.self], nbytes, 0)
+        h[H.partial_bytes] = nbytes if h[H.partials] else 0
+    return nbytes == 0 or h[H.partials] != 0
 
 
 def _common_multiple(p, q):

@@ -25,7 +25,7 @@ gradient of a sum, say, reads each operand once (`fused`).
 """
 
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at, u1
-from tapegrad.op import ARRAY, ELEMENTWISE, REDUCTION
+from tapegrad.op import ARRAY, COLUMNS, ELEMENTWISE, REDUCTION
 from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PARAMS, PIECE, REQUIRES_GRAD, STORED
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
@@ -36,7 +36,6 @@ MAX_WIDE = (
 )
 
 OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS = range(6)
-COLUMNS = 8
 
 
 def sync(h):

@@ -8,14 +8,16 @@ not K times as much.
 other by address, with int64 only: compiled into one another they would take Numba three times as long.
 """
 
-from tapegrad.blocks import N_CONTEXT, reduce_rows, run_along, run_chunk, spread, sweep_region
+from tapegrad.blocks import (
+    N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, sweep_region,
+)  # fmt: skip
 from tapegrad.kernels import CELLS
 from tapegrad.memory import (
     call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
-from tapegrad.op import HOST, LAYOUT
+from tapegrad.op import HOST, LAYOUT, UNITS_OF_B
 from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind, bind_adjoints, bind_values, hold_adjoint, hold_value, kernel_cell,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind, bind_adjoints, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
     place,
 )  # fmt: skip
 from tapegrad.schedule import (
@@ -25,7 +27,7 @@ from tapegrad.schedule import (
 from tapegrad.storage import give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 from tapegrad.workers import share
-from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, enter_walk, gather, scatter
+from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk, gather, scatter
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
@@ -186,14 +188,52 @@ def forward_whole(header, r):
         slots[out]["base"] = base if base >= 0 else row["a"]
         slots[out]["flags"] = slots[out]["flags"] | STORED
         return OK
+    if wants_workers(h, kinds, slots, row):
+        return MORE_WORKERS
     if not hold_value(h, kinds, slots, out):
         return NO_MEMORY
     cell, _ = kernel_cell(h, kinds, slots, row)
-    call1(i8(h[H.kernels], 256 * N_CODES * CELLS)[cell], _context(h, kinds, slots, row))
-    h[H.budget] -= 4 * kinds[row["kind"]]["numel"]
+    _context(h, kinds, slots, row)
+    numel, size = kinds[row["kind"]]["numel"], ITEMSIZE[kinds[row["kind"]]["dtype"]]
+    summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] & 1
+    if summed:
+        fill(slots[out]["primal"], numel, 0, size)
+    kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell]
+    status = _run_array(h, kinds, slots, row, kernel, 0, 8, numel if summed else 0, size)
+    if status != OK:
+        return status
+    h[H.budget] -= 4 * numel
     if row["flags"] & PIECE == 0 or row["flags"] & LAST:
         slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
     return OK
+
+
+def wants_workers(h, kinds, slots, row):
+    """Whether an array row is worth starting threads that are not there yet."""
+    numel = max(kinds[row["kind"]]["numel"], kinds[slots[row["a"]]["kind"]]["numel"])
+    return h[H.missing_workers] != 0 and numel > 50_000
+
+
+def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_size):
+    """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), in pieces where it can be shared out."""
+    ops, context = i4(h[H.ops], 256 * COLUMNS), i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
+    at = row["opcode"] * COLUMNS
+    if ops[at + 9] >> part & 1 == 0:
+        call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
+        return OK
+    elements = context[12]
+    for k in range(3):
+        elements = max(elements, context[9 + k])
+    outer, units = ops[at + 7], context[10]
+    if outer or ops[at + 8] < UNITS_OF_B:
+        units = i8(context[0], context[1])[0 if outer else ops[at + 8]]
+    if outer and units:
+        pieces = i8(h[H.tables] + 8 * PIECES_AT, 32)
+        size = ITEMSIZE[kinds[slots[row["a"]]["kind"]]["dtype"]]
+        pieces[UNIT_BYTES], pieces[UNIT_BYTES + 1], pieces[UNIT_BYTES + 2] = context[9] // units * size, 0, 0
+        pieces[UNIT_BYTES + 3] = context[12] // units * ITEMSIZE[kinds[row["kind"]]["dtype"]]
+        pieces[UNIT_BYTES + 4], pieces[UNIT_BYTES + 5] = pieces[UNIT_BYTES + 3], pieces[UNIT_BYTES]
+    return part8(h[H.run_pieces], h[H.self], kernel, units, outer, apart_at, apart_count, apart_size, elements)
 
 
 def _context(h, kinds, slots, row):
@@ -209,9 +249,19 @@ def _context(h, kinds, slots, row):
     for k in range(3):
         slot = operand(row, k) if k < n else -1
         context[5 + k] = slots[slot]["primal"] if slot >= 0 else 0
-        context[9 + k] = kinds[slots[slot]["kind"]]["numel"] if slot >= 0 else 0
+        context[9 + k] = _extent(h, kinds, slots[slot]["kind"]) if slot >= 0 else 0
     context[8], context[12] = slots[row["out"]]["primal"], kinds[row["kind"]]["numel"]
     return h[H.tables] + 8 * CONTEXT_AT
+
+
+def _extent(h, kinds, kind):
+    """How many elements lie between the first of a value and its last, both included."""
+    if kinds[kind]["flags"] & CONTIGUOUS:
+        return kinds[kind]["numel"]
+    pool, dims, n, extent = i8(h[H.pool], h[H.n_pool]), kinds[kind]["dims"], kinds[kind]["ndim"], 1
+    for d in range(n):
+        extent += (pool[dims + d] - 1) * pool[dims + n + d] // ITEMSIZE[kinds[kind]["dtype"]]
+    return extent
 
 
 def reverse_whole(header, r):
@@ -232,6 +282,8 @@ def reverse_whole(header, r):
         return AT_HOST
     if family == LAYOUT:
         return _reverse_layout(h, kinds, slots, marks, row, r)
+    if wants_workers(h, kinds, slots, row):
+        return MORE_WORKERS
     kernels = i8(h[H.kernels], 256 * N_CODES * CELLS)
     cell, _ = kernel_cell(h, kinds, slots, row)
     for k in range(arity(h, row)):
@@ -240,11 +292,14 @@ def reverse_whole(header, r):
             continue
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
-        at = _context(h, kinds, slots, row)
-        context = i8(at, N_CONTEXT)
+        context = i8(_context(h, kinds, slots, row), N_CONTEXT)
         context[13], context[14] = slots[out]["adjoint"], slots[o]["adjoint"]
-        call1(kernels[cell + 1 + k], at)
-        h[H.budget] -= 4 * kinds[slots[o]["kind"]]["numel"]
+        numel, size = kinds[slots[o]["kind"]]["numel"], ITEMSIZE[kinds[slots[o]["kind"]]["dtype"]]
+        summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
+        status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, size)
+        if status != OK:
+            return status
+        h[H.budget] -= 4 * numel
     return OK
 
 
@@ -281,6 +336,7 @@ PARTS = {
     "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3), "bind_values": (bind_values, 3),
     "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
     "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5), "run_chunk": (run_chunk, 3),
+    "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8),
     "share": (share, 5), "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),
 }  # fmt: skip

@@ -76,7 +76,8 @@ HEADER = (
     # Addresses of functions.
     "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "obtain", "give_back",
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
-    "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "sweep_region", "share", "seed",
+    "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "run_piece",
+    "run_pieces", "sweep_region", "share", "seed",
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",

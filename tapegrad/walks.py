@@ -36,7 +36,8 @@ CONSTANTS = SETUP + WORDS * _MOST_SETUP
 TAIL = CONSTANTS + _MOST_CONSTANTS
 PLACES = TAIL + 3 * _MOST_TAIL
 CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
-WALKS = CONTEXT_AT + 64
+PIECES_AT = CONTEXT_AT + 48  # of an array row's work: see `blocks.py`
+WALKS = CONTEXT_AT + 96
 
 assert TABLES - WALKS >= 1536 * 129  # a walk for each of the operands and results of 256 rows, at 64 dimensions
 

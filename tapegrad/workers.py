@@ -21,8 +21,8 @@ SLEEPS, OWN_LOCK, OWN_SCRATCH = range(3)
 MOST_WORKERS = 127
 CREW = WORKER + WORDS_A_WORKER * MOST_WORKERS
 _FIELD = 1 << 20
-_SPINS = 60_000  # looks for a new job before a worker sleeps: some 50 us, as long as Python takes to record one
-WORTH_WAKING = 300_000  # lanes times instructions of a job for which it is quicker to wake a worker than to do it alone
+_SPINS = 250_000  # looks for a new job before a worker sleeps: some 80 us, longer than Python takes to record one
+WORTH_WAKING = 100_000  # lanes times instructions of a job for which it is quicker to wake a worker than to do it alone
 
 
 def share(header, function, first, n, cost):

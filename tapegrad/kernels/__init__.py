@@ -32,7 +32,7 @@ table_address = address_of(table)
 
 # What an array kernel is given: int64 each.
 CONTEXT = (
-    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar"
+    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar", "lo", "hi"
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
@@ -121,16 +121,10 @@ def kernel(n, px, ps, step):
    s[i] = merge(s[i], x[i])
   return
  s = {s}(ps, 1)
- s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = start
- whole = n - n % 8
- for i in range(0, whole, 8):
-  s0 = merge(s0, term(x[i])); s1 = merge(s1, term(x[i + 1]))
-  s2 = merge(s2, term(x[i + 2])); s3 = merge(s3, term(x[i + 3]))
-  s4 = merge(s4, term(x[i + 4])); s5 = merge(s5, term(x[i + 5]))
-  s6 = merge(s6, term(x[i + 6])); s7 = merge(s7, term(x[i + 7]))
- for i in range(whole, n):
-  s0 = merge(s0, term(x[i]))
- s[0] = merge(s[0], merge(merge(merge(s0, s1), merge(s2, s3)), merge(merge(s4, s5), merge(s6, s7))))
+ part = start
+ for i in range(n):
+  part = merge(part, term(x[i]))
+ s[0] = merge(s[0], part)
 """
 
 
@@ -173,6 +167,8 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
         return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
 
     arguments = [f"array_i8(at[{_AT['params']}], at[{_AT['n_params']}])"]
+    if "lo" in parameters(function):
+        arguments += [f"at[{_AT['lo']}]", f"at[{_AT['hi']}]"]
     if "gemm" in parameters(function):
         gemm = "gemm64" if codes[0] == FLOAT64.code else "gemm32"
         arguments += [f"at[{_AT[gemm]}]", f"at[{_AT['work']}]"]

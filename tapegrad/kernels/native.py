@@ -138,6 +138,25 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return look if operation == "load" else change
 
+    def of_two(floating: Callable[..., Any], integral: Callable[..., Any]) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return (floating if isinstance(signature.return_type, types.Float) else integral)(builder, *args)
+
+        @intrinsic
+        def join(typingctx: Any, a: Any, b: Any) -> Any:
+            kind = typingctx.unify_types(a, b)
+            return kind(kind, kind), codegen
+
+        return join
+
+    def extreme(name: str) -> Callable[..., Any]:
+        def call(builder: Any, a: Any, b: Any) -> Any:
+            kind = a.type
+            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, [a, b])
+
+        return call
+
     # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check
     # bounds.
     plain = array_maker if CHECKED else pointer
@@ -146,6 +165,9 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 6, 8, 13)}
     made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
+    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q))
+    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"))
+    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"))
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
@@ -175,6 +197,7 @@ def _plain_primitives() -> dict[str, Any]:
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 6, 8, 13)}
     made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8)}
+    made |= {"plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 
     def fetch_add(address: int, value: int) -> int:  # there are no workers without the compiler

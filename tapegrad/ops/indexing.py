@@ -4,7 +4,7 @@ Positions are flat: the number of an element in a contiguous tensor, int64. They
 that an index out of range is an error at the line that has it.
 """
 
-from tapegrad.op import array_op
+from tapegrad.op import UNITS_OF_B, array_op
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
 
@@ -14,8 +14,8 @@ _POSITIONS = 2  # dtype code: int64
 def _declare_take(name, grad_name):
     """Gathering, under the names of PyTorch's nodes that do it."""
 
-    def take(p, x, at, y):
-        for i in range(len(at)):
+    def take(p, lo, hi, x, at, y):
+        for i in range(lo, hi):
             y[i] = x[at[i]]
 
     def vjp(p, x, at, y, y_bar, x_bar):
@@ -27,6 +27,7 @@ def _declare_take(name, grad_name):
         2,
         vjps=(vjp, None),
         partials=(lambda b, g, s: scatter_add(g, b, shape=s[0]), None),
+        units=UNITS_OF_B,
         signature=lambda code: (code, _POSITIONS, code),
         grad_name=grad_name,
     )(take)
@@ -37,8 +38,8 @@ max_along = _declare_take("max", "MaxBackward0")
 min_along = _declare_take("min", "MinBackward0")
 
 
-def _scatter_add_vjp(p, x, at, y, y_bar, x_bar):
-    for i in range(len(at)):
+def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
+    for i in range(lo, hi):
         x_bar[i] += y_bar[at[i]]
 
 
@@ -46,6 +47,7 @@ def _scatter_add_vjp(p, x, at, y, y_bar, x_bar):
     2,
     vjps=(_scatter_add_vjp, None),
     partials=(lambda b, g, s: take(g, b, shape=s[0]), None),
+    units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
 )
 def scatter_add(p, x, at, y):

@@ -1,4 +1,4 @@
-"""Products of matrices, by BLAS.
+"""Products: of matrices by BLAS; of a matrix and a vector, and of vectors, by loops that take memory once.
 
 Parameters `p` of a product a[.., m, k] b[.., k, n] = y[.., m, n], strides in elements:
 
@@ -9,7 +9,7 @@ A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `
 `work` memory for its arguments.
 """
 
-from tapegrad.memory import call13, f4, f8, i4, u1
+from tapegrad.memory import call13, f4, f8, i4, plus, u1
 from tapegrad.op import array_op
 
 
@@ -110,8 +110,102 @@ def _declare_product(name, rules, grad_name):
 
 
 mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBackward0")
-mv = _declare_product("mv", (lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g), "MvBackward0")
-dot = _declare_product("dot", (lambda b, g: g * b, lambda a, g: g * a), "DotBackward0")
+
+
+# --- a matrix and a vector: units are rows ----------------------------------------------------------------------------
+
+
+def _mv_a_vjp(p, lo, hi, a, b, y, y_bar, a_bar):
+    """a_bar += y_bar b'"""
+    k = p[3]
+    for i in range(lo, hi):
+        bar, g = a_bar[i * k : (i + 1) * k], y_bar[i]
+        for j in range(k):
+            bar[j] += g * b[j]
+
+
+def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
+    """b_bar += a' y_bar"""
+    k, row, column = p[3], p[4], p[5]
+    if column == 1:
+        for i in range(lo, hi):
+            run, g = a[i * row : i * row + k], y_bar[i]
+            for j in range(k):
+                b_bar[j] += run[j] * g
+        return
+    g = y_bar[lo:hi]
+    for j in range(k):
+        run = a[j * column + lo : j * column + hi]
+        total = y.dtype.type(0)
+        for i in range(hi - lo):
+            total = plus(total, run[i] * g[i])
+        b_bar[j] += total
+
+
+@array_op(
+    2,
+    vjps=(_mv_a_vjp, _mv_b_vjp),
+    partials=(lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g),
+    units=1,
+    summed=4,
+    grad_name="MvBackward0",
+)
+def mv(p, lo, hi, a, b, y):
+    """The product of a matrix, whose rows or columns are runs of memory, and a vector."""
+    k, row, column = p[3], p[4], p[5]
+    if column == 1:
+        for i in range(lo, hi):
+            run = a[i * row : i * row + k]
+            total = y.dtype.type(0)
+            for j in range(k):
+                total = plus(total, run[j] * b[j])
+            y[i] = total
+        return
+    result = y[lo:hi]
+    for i in range(hi - lo):
+        result[i] = 0
+    for j in range(k):
+        run, factor = a[j * column + lo : j * column + hi], b[j]
+        for i in range(hi - lo):
+            result[i] += run[i] * factor
+
+
+# --- two vectors: units are elements ----------------------------------------------------------------------------------
+
+
+def _dot_a_vjp(p, lo, hi, a, b, y, y_bar, a_bar):
+    """a_bar += y_bar b"""
+    bar, other, g = a_bar[lo:hi], b[lo:hi], y_bar[0]
+    for i in range(hi - lo):
+        bar[i] += g * other[i]
+
+
+def _dot_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
+    """b_bar += y_bar a"""
+    bar, other, g = b_bar[lo:hi], a[lo:hi], y_bar[0]
+    for i in range(hi - lo):
+        bar[i] += g * other[i]
+
+
+@array_op(
+    2,
+    vjps=(_dot_a_vjp, _dot_b_vjp),
+    partials=(lambda b, g: g * b, lambda a, g: g * a),
+    units=3,
+    summed=1,
+    grad_name="DotBackward0",
+)
+def dot(p, lo, hi, a, b, y):
+    """The inner product of two vectors; added to `y`."""
+    left, right = a[lo:hi], b[lo:hi]
+    total = y.dtype.type(0)
+    for i in range(hi - lo):
+        total = plus(total, left[i] * right[i])
+    y[0] += total
+
+
+# --- batches of matrices ----------------------------------------------------------------------------------------------
+
 bmm = _declare_product(
     "bmm",
     (
@@ -121,4 +215,4 @@ bmm = _declare_product(
     "BmmBackward0",
 )
 
-PRODUCTS = frozenset({mm, mv, dot, bmm})
+BY_BLAS = frozenset({mm, bmm})

@@ -1,15 +1,17 @@
 """Reductions.
 
 Sums of terms are block kernels and join a region. The others need a whole axis at once: they are array kernels over
-`x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...).
+`x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...). With an inner
+length of 1, by far the most frequent, an axis is a run of memory, and gets loops that LLVM vectorises.
 """
 
 import functools
 
 import numpy as np
 
-from tapegrad import domains
+from tapegrad import domains, vectormath
 from tapegrad.dtypes import BOOL
+from tapegrad.memory import larger, plus, smaller
 from tapegrad.op import array_op, reduction
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
@@ -19,7 +21,7 @@ from tapegrad.tape import VARIANT
 
 
 @reduction(
-    merge=lambda p, q: p + q,
+    merge=lambda p, q: plus(p, q),
     start=0,
     partials=lambda: 1.0,
     reference=np.sum,
@@ -32,7 +34,7 @@ def sum_(x):
 
 
 @reduction(
-    merge=lambda p, q: p + q,
+    merge=lambda p, q: plus(p, q),
     start=0,
     finish=lambda s, n: s / n,
     partials=lambda n: 1.0 / n,
@@ -46,7 +48,7 @@ def mean(x):
 
 
 @reduction(
-    merge=lambda p, q: p + q,
+    merge=lambda p, q: plus(p, q),
     start=0,
     finish=lambda s, n: np.sqrt(s),
     partials=lambda x, y: where(y == 0.0, 0.0, x / y),
@@ -75,6 +77,52 @@ def all_(x):
 
 
 along_axes = functools.partial(array_op, 1, along=True)
+
+
+def _peak(run):
+    """The largest element of a run; nan where there is one."""
+    peak = run[0]
+    for k in range(1, len(run)):
+        peak = larger(peak, run[k])
+    return peak
+
+
+def _total(run):
+    """The sum of a run."""
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, run[k])
+    return total
+
+
+def _total_of_exp(run, shift):
+    """The sum of exp(run - shift)."""
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, vectormath.exp(run[k] - shift))
+    return total
+
+
+def _total_of_products(run, other):
+    """The sum of run * other."""
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, run[k] * other[k])
+    return total
+
+
+def _peak_of_axis(x, p, o, i):
+    """The largest element of an axis; nan where there is one."""
+    n, inner = p[1], p[2]
+    peak = x[o * n * inner + i]
+    for k in range(1, n):
+        peak = larger(peak, x[(o * n + k) * inner + i])
+    return peak
+
+
+def _run(x, p, o):
+    """The elements of an axis that is a run of memory."""
+    return x[o * p[1] : (o + 1) * p[1]]
 
 
 def _along(x, p):
@@ -139,18 +187,46 @@ def prod(p, x, y):
             y[o * inner + i] = product
 
 
-def _var_vjp(p, x, y, y_bar, x_bar):
+def _deviations(p, x, o, i):
+    """The mean of an axis, and the squared deviations from it, in two passes (Chan, Golub and LeVeque 1983)."""
     n, inner = p[1], p[2]
+    if inner == 1:
+        run = _run(x, p, o)
+        mean = _total(run) / n
+        squares = x.dtype.type(0)
+        for k in range(n):
+            squares = plus(squares, (run[k] - mean) * (run[k] - mean))
+        return mean, squares
+    start = o * n * inner + i
+    mean = x.dtype.type(0)
+    for k in range(n):
+        mean += x[start + k * inner]
+    mean /= n
+    squares = x.dtype.type(0)
+    for k in range(n):
+        squares += (x[start + k * inner] - mean) * (x[start + k * inner] - mean)
+    return mean, squares
+
+
+def _add_deviations(p, x, x_bar, o, i, mean, factor):
+    """x_bar += factor (x - mean), along an axis."""
+    n, inner = p[1], p[2]
+    if inner == 1:
+        run, bar = _run(x, p, o), _run(x_bar, p, o)
+        for k in range(n):
+            bar[k] += factor * (run[k] - mean)
+        return
+    start = o * n * inner + i
+    for k in range(n):
+        x_bar[start + k * inner] += factor * (x[start + k * inner] - mean)
+
+
+def _var_vjp(p, x, y, y_bar, x_bar):
+    inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            start = o * n * inner + i
-            mean = 0.0
-            for k in range(n):
-                mean += x[start + k * inner]
-            mean /= n
-            g = 2.0 * y_bar[o * inner + i] / max(n - p[3], 0)
-            for k in range(n):
-                x_bar[start + k * inner] += g * (x[start + k * inner] - mean)
+            mean, _ = _deviations(p, x, o, i)
+            _add_deviations(p, x, x_bar, o, i, mean, y_bar[o * inner + i] * 2 / max(p[1] - p[3], 0))
 
 
 def _var_rule(x, g, p):
@@ -159,41 +235,24 @@ def _var_rule(x, g, p):
     return (_across(g, p) * (2.0 / max(p[1] - p[3], 1e-300)) * deviation).reshape(x.shape)
 
 
-def var_of(p, x, y):
-    """Squared deviations from the mean, over n - correction, in two passes (Chan, Golub and LeVeque 1983)."""
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            start = o * n * inner + i
-            mean = 0.0
-            for k in range(n):
-                mean += x[start + k * inner]
-            mean /= n
-            squares = 0.0
-            for k in range(n):
-                squares += (x[start + k * inner] - mean) ** 2
-            y[o * inner + i] = squares / max(n - p[3], 0)
-
-
 @along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
 def var(p, x, y):
     """The variance: squared deviations over n - correction."""
-    var_of(p, x, y)
+    inner = p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            _, squares = _deviations(p, x, o, i)
+            y[o * inner + i] = squares / max(p[1] - p[3], 0)
 
 
 def _std_vjp(p, x, y, y_bar, x_bar):
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            start = o * n * inner + i
-            mean = 0.0
-            for k in range(n):
-                mean += x[start + k * inner]
-            mean /= n
-            g = y_bar[o * inner + i] / (max(n - p[3], 0) * y[o * inner + i])
-            for k in range(n):
-                if y[o * inner + i] != 0.0:
-                    x_bar[start + k * inner] += g * (x[start + k * inner] - mean)
+            deviation = y[o * inner + i]
+            if deviation != 0:
+                mean, _ = _deviations(p, x, o, i)
+                _add_deviations(p, x, x_bar, o, i, mean, y_bar[o * inner + i] / (max(p[1] - p[3], 0) * deviation))
 
 
 def _std_rule(x, y, g, p):
@@ -206,33 +265,38 @@ def _std_rule(x, y, g, p):
 @along_axes(vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
 def std(p, x, y):
     """The standard deviation: the root of the variance."""
-    var_of(p, x, y)
-    for i in range(len(y)):
-        y[i] = np.sqrt(y[i])
+    inner = p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            _, squares = _deviations(p, x, o, i)
+            y[o * inner + i] = np.sqrt(squares / max(p[1] - p[3], 0))
 
 
 def _largest(p, x, y):
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
+        if inner == 1:
+            y[o] = _peak(_run(x, p, o))
+            continue
         for i in range(inner):
-            best = x[o * n * inner + i]
-            for k in range(1, n):
-                v = x[(o * n + k) * inner + i]
-                if v > best or v != v:
-                    best = v
-            y[o * inner + i] = best
+            y[o * inner + i] = _peak_of_axis(x, p, o, i)
 
 
 def _smallest(p, x, y):
     n, inner = p[1], p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            best = x[o * n * inner + i]
+        if inner == 1:
+            run = _run(x, p, o)
+            least = run[0]
             for k in range(1, n):
-                v = x[(o * n + k) * inner + i]
-                if v < best or v != v:
-                    best = v
-            y[o * inner + i] = best
+                least = smaller(least, run[k])
+            y[o] = least
+            continue
+        for i in range(inner):
+            least = x[o * n * inner + i]
+            for k in range(1, n):
+                least = smaller(least, x[(o * n + k) * inner + i])
+            y[o * inner + i] = least
 
 
 def _share_vjp(p, x, y, y_bar, x_bar):
@@ -320,11 +384,17 @@ def argmin(p, x, y):
 
 def _logsumexp_vjp(p, x, y, y_bar, x_bar):
     n, inner = p[1], p[2]
+    if inner == 1:
+        for o in range(p[0]):
+            run, bar, g, result = _run(x, p, o), _run(x_bar, p, o), y_bar[o], y[o]
+            for k in range(n):
+                bar[k] += g * vectormath.exp(run[k] - result)
+        return
     for o in range(p[0]):
         for i in range(inner):
             for k in range(n):
                 at = (o * n + k) * inner + i
-                x_bar[at] += y_bar[o * inner + i] * np.exp(x[at] - y[o * inner + i])
+                x_bar[at] += y_bar[o * inner + i] * vectormath.exp(x[at] - y[o * inner + i])
 
 
 def _logsumexp_rule(x, y, g, p):
@@ -337,23 +407,29 @@ def logsumexp(p, x, y):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
-            largest = -np.inf
-            for k in range(n):
-                v = x[(o * n + k) * inner + i]
-                largest = v if v > largest or v != v else largest
-            shift = largest if abs(largest) < np.inf else 0.0
-            total = 0.0
-            for k in range(n):
-                total += np.exp(x[(o * n + k) * inner + i] - shift)
-            y[o * inner + i] = np.log(total) + shift
+            largest = _peak(_run(x, p, o)) if inner == 1 else _peak_of_axis(x, p, o, i)
+            shift = largest if abs(largest) < np.inf else x.dtype.type(0)
+            total = x.dtype.type(0)
+            if inner == 1:
+                total = _total_of_exp(_run(x, p, o), shift)
+            else:
+                for k in range(n):
+                    total += vectormath.exp(x[(o * n + k) * inner + i] - shift)
+            y[o * inner + i] = vectormath.log(total) + shift
 
 
 def _softmax_vjp(p, x, y, y_bar, x_bar):
     n, inner = p[1], p[2]
     for o in range(p[0]):
+        if inner == 1:
+            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
+            dot = _total_of_products(run, g)
+            for k in range(n):
+                bar[k] += run[k] * (g[k] - dot)
+            continue
         for i in range(inner):
             start = o * n * inner + i
-            dot = 0.0
+            dot = y.dtype.type(0)
             for k in range(n):
                 dot += y_bar[start + k * inner] * y[start + k * inner]
             for k in range(n):
@@ -371,15 +447,21 @@ def softmax(p, x, y):
     """exp(x) / sum(exp(x)), without overflow."""
     n, inner = p[1], p[2]
     for o in range(p[0]):
+        if inner == 1:
+            run, result = _run(x, p, o), _run(y, p, o)
+            largest = _peak(run)
+            for k in range(n):
+                result[k] = vectormath.exp(run[k] - largest)
+            total = _total(result)
+            for k in range(n):
+                result[k] /= total
+            continue
         for i in range(inner):
             start = o * n * inner + i
-            largest = -np.inf
+            largest = _peak_of_axis(x, p, o, i)
+            total = x.dtype.type(0)
             for k in range(n):
-                v = x[start + k * inner]
-                largest = v if v > largest or v != v else largest
-            total = 0.0
-            for k in range(n):
-                e = np.exp(x[start + k * inner] - largest)
+                e = vectormath.exp(x[start + k * inner] - largest)
                 y[start + k * inner] = e
                 total += e
             for k in range(n):
@@ -389,14 +471,20 @@ def softmax(p, x, y):
 def _log_softmax_vjp(p, x, y, y_bar, x_bar):
     n, inner = p[1], p[2]
     for o in range(p[0]):
+        if inner == 1:
+            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
+            total = _total(g)
+            for k in range(n):
+                bar[k] += g[k] - vectormath.exp(run[k]) * total
+            continue
         for i in range(inner):
             start = o * n * inner + i
-            total = 0.0
+            total = y.dtype.type(0)
             for k in range(n):
                 total += y_bar[start + k * inner]
             for k in range(n):
                 at = start + k * inner
-                x_bar[at] += y_bar[at] - np.exp(y[at]) * total
+                x_bar[at] += y_bar[at] - vectormath.exp(y[at]) * total
 
 
 def _log_softmax_rule(y, g, p):
@@ -409,15 +497,19 @@ def log_softmax(p, x, y):
     """log(softmax(x)), without overflow."""
     n, inner = p[1], p[2]
     for o in range(p[0]):
+        if inner == 1:
+            run, result = _run(x, p, o), _run(y, p, o)
+            largest = _peak(run)
+            log_total = vectormath.log(_total_of_exp(run, largest))
+            for k in range(n):
+                result[k] = run[k] - largest - log_total
+            continue
         for i in range(inner):
             start = o * n * inner + i
-            largest = -np.inf
+            largest = _peak_of_axis(x, p, o, i)
+            total = x.dtype.type(0)
             for k in range(n):
-                v = x[start + k * inner]
-                largest = v if v > largest or v != v else largest
-            total = 0.0
-            for k in range(n):
-                total += np.exp(x[start + k * inner] - largest)
-            log_total = np.log(total)
+                total += vectormath.exp(x[start + k * inner] - largest)
+            log_total = vectormath.log(total)
             for k in range(n):
                 y[start + k * inner] = x[start + k * inner] - largest - log_total
