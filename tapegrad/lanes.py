@@ -11,7 +11,6 @@ packs them, and no types to infer, so it costs Numba next to nothing.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -146,6 +145,16 @@ def is_single(x: Any) -> bool:
     return str(x.value.type) == "float" if isinstance(x, Lane) else x.dtype == np.float32
 
 
+def is_floating(x: Any) -> bool:
+    """Whether a number is a float64 or a float32."""
+    return x.is_floating if isinstance(x, Lane) else x.dtype.kind == "f"
+
+
+def number(value: float, like: Any) -> Any:
+    """A constant in the width of another number."""
+    return like.of(like.like(value)) if isinstance(like, Lane) else like.dtype.type(value)
+
+
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; both are computed."""
     lane = _lane(a, b)
@@ -182,7 +191,12 @@ def minus_product(x: Any, a: Any, b: Any) -> Any:
 
 
 def _split(a: Any, like: Any) -> tuple[Any, Any]:
-    shifted = a * (4097.0 if is_single(like) else 134217729.0)
+    factor = 4097.0 if is_single(like) else 134217729.0
+    if type(a) is float:  # a constant has the width of the other operand, and so have its parts
+        a = np.float32(a) if is_single(like) else np.float64(a)
+        high, low = _split(a, a)
+        return float(high), float(low)
+    shifted = a * factor
     high = shifted - (shifted - a)
     return high, a - high
 
@@ -259,30 +273,79 @@ def lookup(table: tuple[float, ...], i: Any) -> Any:
 def rarely(condition: Any, function: Callable[[Any], Any], x: Any, y: Any) -> Any:
     """`function(x)` where the condition holds, else `y`; the function is computed only there.
 
-    It becomes a call without side effects in a branch of its own. Where LLVM packs the rest of a loop, it tests the
-    condition lane by lane, which costs about a quarter of a nanosecond each.
+    It becomes a call in a branch of its own. LLVM packs a loop with such a call in it if it is told of functions that
+    do the same for 2, 4, 8 or 16 lanes under a mask (its "vector function ABI"), so those are there too: they call the
+    one for a lane where the mask is set, and mostly nothing at all.
     """
     if not isinstance(x, Lane):
         return np.where(condition, function(x), y)[()] if np.any(condition) else y
-    from llvmlite import ir
-
     kind, module = x.value.type, x.builder.module
-    name = f"{function.__module__}.{function.__qualname__}.{kind}"
-    called = module.globals.get(name)
-    if called is None:
-        called = ir.Function(module, ir.FunctionType(kind, [kind]), name)
-        called.linkage = "internal"
-        for fact in ("noinline", "nounwind", "readnone"):
-            called.attributes.add(fact)
-        body = ir.IRBuilder(called.append_basic_block())
-        body.ret(function(Lane(body, called.args[0], x.fused)).value)
+    name = f"{function.__name__.strip('_')}_{kind}"
+    if name not in module.globals:
+        _define_rare(module, name, function, x)
     start = x.builder.block
     with x.builder.if_then(condition.value, likely=False):
-        other, end = x.builder.call(called, [x.value]), x.builder.block
+        called, end = x.builder.call(module.globals[name], [x.value]), x.builder.block
+        known = ",".join(f"_ZGV_LLVM_M{n}v_{name}({name}_{n})" for n in _LANES)
+        called.attributes.update([f'"vector-function-abi-variant"="{known}"'])  # unknown to llvmlite's own check
     chosen = x.builder.phi(kind)
     chosen.add_incoming(y.value, start)
-    chosen.add_incoming(other, end)
+    chosen.add_incoming(called, end)
     return x.of(chosen)
+
+
+_LANES = (2, 4, 8, 16)
+
+
+def _define_rare(module: Any, name: str, function: Callable[[Any], Any], x: Lane) -> None:
+    """A function of a lane, and the same for several lanes under a mask."""
+    from llvmlite import ir
+
+    def define(name: str, result: Any, *operands: Any) -> tuple[Any, Any]:
+        made = ir.Function(module, ir.FunctionType(result, operands), name)
+        made.linkage = "internal"
+        for fact in ("noinline", "nounwind", "readnone"):
+            made.attributes.add(fact)
+        return made, ir.IRBuilder(made.append_basic_block())
+
+    kind = x.value.type
+    one, builder = define(name, kind, kind)
+    builder.ret(function(Lane(builder, one.args[0], x.fused)).value)
+    several = []
+    for n in _LANES:
+        vector, mask = ir.VectorType(kind, n), ir.VectorType(ir.IntType(1), n)
+        made, builder = define(f"{name}_{n}", vector, vector, mask)
+        several.append(made)
+        result = made.args[0]
+        set_bits = builder.bitcast(made.args[1], ir.IntType(n))
+        with builder.if_then(builder.icmp_unsigned("==", set_bits, ir.IntType(n)(0)), likely=True):
+            builder.ret(result)
+        for k in range(n):
+            at = ir.IntType(32)(k)
+            start = builder.block
+            with builder.if_then(builder.extract_element(made.args[1], at)):
+                value = builder.call(one, [builder.extract_element(made.args[0], at)])
+                changed, end = builder.insert_element(result, value, at), builder.block
+            chosen = builder.phi(vector)
+            chosen.add_incoming(result, start)
+            chosen.add_incoming(changed, end)
+            result = chosen
+        builder.ret(result)
+    _keep(module, several)
+
+
+def _keep(module: Any, functions: list[Any]) -> None:
+    """Have functions stay until a loop may want them."""
+    from llvmlite import ir
+
+    pointers = [f.bitcast(ir.IntType(8).as_pointer()) for f in functions]
+    name = "llvm.compiler.used"
+    if name in module.globals:
+        used = module.globals.pop(name)
+        pointers = [*used.initializer.constant, *pointers]
+    kind = ir.ArrayType(ir.IntType(8).as_pointer(), len(pointers))
+    used = ir.GlobalVariable(module, kind, name)
+    used.linkage, used.section, used.initializer = "appending", "llvm.metadata", kind(pointers)
 
 
 def polynomial(x: Any, coefficients: Iterable[float]) -> Any:
@@ -318,7 +381,7 @@ def in_numba(functions: Iterable[Callable[..., Any]], fused: bool) -> ModuleType
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             result = signature.return_type
             if not isinstance(result, types.Float):
-                return context.compile_internal(builder, operator.pow, signature, args)
+                return context.compile_internal(builder, lambda a, b: a**b, signature, args)
             given = zip(args, signature.args, strict=True)
             return function(*(Lane(builder, context.cast(builder, a, t, result), fused) for a, t in given)).value
 

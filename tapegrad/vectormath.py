@@ -14,11 +14,13 @@ from tapegrad.lanes import (
     floor,
     from_bits,
     in_numba,
+    is_floating,
     is_single,
     lookup,
     mad,
     minus_product,
     narrow,
+    number,
     operation,
     polynomial,
     rarely,
@@ -57,6 +59,9 @@ _F32 = Width(
     23, 127, 1.5 * 2.0**23, 0x4B400000, 0x3F3504F3, 2.0**-126, 25, 89.0, -104.5, 20.0,
     (0.693145751953125, 1.428606765330187e-06), (0.301025390625, 4.605039066518657e-06),
 )  # fmt: skip
+_STIRLING_CONSTANT = 0.4189385332046727  # log(2 pi)/2 - 1/2
+_DIGAMMA_ZERO = (0.46163214496836236, -1.5522348162858677e-17)  # less 1
+_30_LN2 = 20.79441541679836
 _LOG2E, _LOG10E = 1.4426950408889634, 0.4342944819032518
 
 # Minimax polynomials, found by Remez's exchange in 240 bits (mpmath). For float64, for float32.
@@ -82,12 +87,134 @@ _LOG = (
     (-0.5, 0.3333331, -0.25000027, 0.20002222, -0.16667694, 0.14217639, -0.1240723, 0.119011685, -0.11676807,
      0.06725498),
 )  # fmt: skip
-# (sin(r) - r) / r³ in r² on |r| <= pi/2
+# (log((1+s)/(1-s)) / (2s) - 1 - s²/3) / s⁴ in s², for pow in float64
+_LOG_TAIL = (
+    0.20000000000001128, 0.14285714285049084, 0.11111111260124076, 0.09090892166230857, 0.0769337959345847,
+    0.06628384602671059, 0.06598411242641182,
+)  # fmt: skip
+# log2((1+s)/(1-s)) / s in s², and (2^r - 1) / r on |r| <= 1/2, for pow in float32
+_LOG2_SINGLE = (
+    2.885390081790167, 0.9617966732479305, 0.5770836018613785, 0.4116717491251364, 0.34074745233587644,
+)  # fmt: skip
+_EXP2_SINGLE = (
+    0.6931471880390706, 0.24022651084056856, 0.05550357061145056, 0.009618030394384592, 0.0013390891090908625,
+    0.00015469890621271583,
+)  # fmt: skip
+# (sinh(r) - r) / r³ and (cosh(r) - 1) / r² in r² on |r| <= log(2)/2
+_SINH = (
+    (0.16666666666666666, 0.008333333333333333, 0.00019841269841263285, 2.7557319247256763e-06, 2.5052071053795302e-08,
+     1.6086642878619398e-10),
+    (0.16666667, 0.0083333105, 0.00019891022),
+)  # fmt: skip
+_COSH = (
+    (0.5, 0.04166666666666668, 0.0013888888888879051, 2.4801587336499618e-05, 2.7557263218022303e-07,
+     2.091816022701275e-09),
+    (0.5, 0.041666463, 0.0013933679),
+)  # fmt: skip
+# (sin(r) - r) / r³ and (cos(r) - 1 + r²/2) / r⁴ in r² on |r| <= pi/4 (a little more for float32)
 _SIN = (
-    (-0.16666666666666666, 0.008333333333333333, -0.00019841269841269806, 2.7557319223971277e-06,
-     -2.5052108382393583e-08, 1.6059043479601668e-10, -7.647139130512762e-13, 2.8104689853218295e-15,
-     -8.006090406027311e-18),
-    (-0.16666667, 0.008333333, -0.00019841087, 2.753649e-06, -2.4080716e-08),
+    (-0.16666666666666632, 0.008333333333322418, -0.00019841269829812047, 2.75573136934064e-06,
+     -2.5050758349231674e-08, 1.5896809284384955e-10),
+    (-0.16666654, 0.008332109, -0.00019507727),
+)  # fmt: skip
+_COS = (
+    (0.0416666666666666, -0.0013888888888874127, 2.4801587289483407e-05, -2.7557314352677883e-07,
+     2.087572332343707e-09, -1.1359650709308679e-11),
+    (0.041666646, -0.0013887276, 2.44277e-05),
+)  # fmt: skip
+# (tan(r) - r) / r³ in r² on |r| <= pi/4 (a little more for float32)
+_TAN = (
+    (0.3333333333333338, 0.1333333333332501, 0.05396825397306074, 0.021869488395572585, 0.008863237974614226,
+     0.0035921004151598947, 0.0014560483451996889, 0.000588852908569584, 0.0002437854727619554,
+     8.348757891257044e-05, 6.732398075873729e-05, -2.5730274405850438e-05, 4.869110859740657e-05,
+     -2.4289503682901113e-05, 9.800056654159097e-06),
+    (0.33333355, 0.13332435, 0.05408529, 0.021152627, 0.011168688, -0.00032941232, 0.004581688),
+)  # fmt: skip
+# (asin(r) - r) / r³ in r² on |r| <= 1/2
+_ASIN = (
+    (0.16666666666665383, 0.07500000000343048, 0.04464285682351539, 0.03038195932918686, 0.02237175358033324,
+     0.017359770217387795, 0.01388460704701405, 0.01217322635729671, 0.006511063120236523, 0.01957339088498771,
+     -0.016293360779988827, 0.031958542525331285),
+    (0.16666754, 0.07495241, 0.04547725, 0.024146855, 0.04221981),
+)  # fmt: skip
+# (atan(r) - r) / r³ in r² on |r| <= 1
+_ATAN = (
+    (-0.33333333333331994, 0.19999999999774956, -0.14285714272361752, 0.11111110705713523, -0.09090901660497294,
+     0.07692217344092424, -0.06665892350383071, 0.05877476000202267, -0.052398921069199245, 0.046759068984637026,
+     -0.04097089266166022, 0.03414564048492515, -0.025931218148299014, 0.01708455239195473, -0.00926566010562524,
+     0.0039005946831623486, -0.0011808233472121506, 0.0002268614969785417, -2.0663644304209193e-05),
+    (-0.33333167, 0.19994137, -0.14214204, 0.10678908, -0.07580487, 0.043552253, -0.016580299, 0.0029743505),
+)  # fmt: skip
+# m^(-1/3) on sqrt(1/2) <= m <= sqrt(2)
+_RCBRT = (
+    (1.874524776476753, -1.8618506242705426, 1.5613295912936624, -0.7023988514983812, 0.12837166659958765),
+    (1.7307142439920025, -1.2857424639555197, 0.7133474832069338, -0.15854092030944544),
+)  # fmt: skip
+# erf(x) / x in x² on |x| <= 1
+_ERF = (
+    (1.1283791670955126, -0.3761263890318375, 0.11283791670954857, -0.026866170645072896, 0.005223977624780878,
+     -0.0008548326978742553, 0.0001205533103690453, -1.4925593506852846e-05, 1.6460972814232996e-06,
+     -1.6350025172289173e-07, 1.4657879378534978e-08, -1.1365663739016963e-09, 5.945257342561155e-11),
+    (1.1283791, -0.37612626, 0.112836, -0.026854442, 0.005189531, -0.0008020803, 7.888991e-05),
+)  # fmt: skip
+# (1 + 2x) exp(x²) erfc(x) in (x - 3.75) / (x + 3.75) on 0.44 <= x <= 28 (10.5 for float32)
+_ERFC = (
+    (1.2375126308378275, -0.14024059858554694, 0.0035854154854663496, 0.08227673849014001, -0.10880393014188586,
+     0.0923043211606314, -0.05869339858587267, 0.02836227741372439, -0.009746579610592457, 0.0017556259094346257,
+     0.0002937140911971166, -0.0002901544378981984, 5.16469577612179e-05, 2.238563458443413e-05,
+     -1.1437232230430928e-05, -9.769904624295906e-07, 1.7372479596955698e-06, -5.198291034846696e-08,
+     -2.398812061881678e-07, 1.858618509403634e-08, 2.4421767716273844e-08, -1.6333749535338796e-09),
+    (1.2375126, -0.14024056, 0.0035855311, 0.082275204, -0.10880778, 0.09232529, -0.05864367, 0.028264841,
+     -0.010018508, 0.0018346624, 0.00082631805),
+)  # fmt: skip
+_ERFC_FIRST_LOW = (1.0546160249725448e-16, 4.2336851019388186e-08)  # the first coefficient goes on
+# The following are for float64 alone, in which float32 is computed too.
+# lgamma(1 + u) / (u (u - 1)) on 0 <= u <= 1
+_LGAMMA = (
+    0.5772156649015329, -0.24525136852257975, 0.1554342658638484, -0.11514654255701628, 0.0922390082244956,
+    -0.07731816332550503, 0.06673165255284708, -0.0587771591863562, 0.052550339314214836, -0.047508184831961904,
+    0.043251633091321434, -0.03936659732485069, 0.03530907418711952, -0.03044728555972098, 0.02438384704353362,
+    -0.017412394202399196, 0.010615762697107711, -0.005276743833167001, 0.0020271897528113406,
+    -0.000559699477917915, 9.823497328311833e-05, -8.198682173429658e-06,
+)  # fmt: skip
+# x (lgamma(x) - (x - 1/2) (log(x) - 1) - log(2 pi)/2 + 1/2) in x^-2 on x >= 8
+_STIRLING = (
+    0.08333333333333333, -0.0027777777777776786, 0.0007936507935156737, -0.0005952380249399889,
+    0.0008417328024831043, -0.0019149917443041136, 0.006209337395897091, -0.020877748440830197,
+)  # fmt: skip
+# (sin(pi r)/pi - r) / r³ in r² on |r| <= 1/2
+_SIN_PI = (
+    -1.6449340668482264, 0.8117424252833536, -0.19075182412208275, 0.026147847817615248, -0.002346081034849379,
+    0.00014842878741438685, -6.975841604994019e-06, 2.5301141342100153e-07, -7.09444206813835e-09,
+)  # fmt: skip
+# digamma(1 + u) / (u - u0) on 0 <= u <= 1, where 1 + u0 is its zero
+_DIGAMMA = (
+    1.2503801375034054, -0.8546933606017846, 0.7524682722893702, -0.7145407116902087, 0.6983635049993016,
+    -0.6909820816406976, 0.6874887834493894, -0.6857956333777301, 0.6849256749827518, -0.6842455307678722,
+    0.6827359414072952, -0.6777049882661537, 0.6628724721034781, -0.6273631639325478, 0.5589265297721155,
+    -0.4529440414616525, 0.32161381808944234, -0.19247773357036038, 0.09312935952902025, -0.03465324065105385,
+    0.009243160371769199, -0.0015657556719701861, 0.00012612573879778094,
+)  # fmt: skip
+# x² (log(x) - 1/(2x) - digamma(x)) in x^-2 on x >= 8
+_DIGAMMA_STIRLING = (
+    0.08333333333333333, -0.008333333333331734, 0.00396825396607013, -0.0041666655284743415, 0.0075754648374107714,
+    -0.021051521513606643, 0.08004477750921683, -0.2998161796945236,
+)  # fmt: skip
+# x³ (trigamma(x) - 1/x - 1/(2x²)) in x^-2 on x >= 8
+_TRIGAMMA_STIRLING = (
+    0.16666666666666666, -0.033333333333305994, 0.023809523772189527, -0.033333313848045845, 0.07575255355700015,
+    -0.25240314104159656, 1.1097535912212722, -4.582494285818072,
+)  # fmt: skip
+# x⁴ (-tetragamma(x) - 1/x² - 1/x³) in x^-2 on x >= 8
+_TETRAGAMMA_STIRLING = (
+    0.49999999999999994, -0.16666666666617572, 0.16666666599510135, -0.29999964882031255, 0.8332425932999153,
+    -3.277594607547066, 16.46195360307835, -74.26378079575288,
+)  # fmt: skip
+# (1 - pi r cot(pi r)) / r² in r² on |r| <= 1/2
+_COT_PI = (
+    3.289868133696453, 2.1646464674222194, 2.0346861239856175, 2.008154710462026, 2.001989267242263,
+    2.00048791971677, 2.0002231459618454, 1.998403847682521, 2.018482619503448, 1.8505259548481885,
+    2.8617985003128936, -1.4880725432488366, 11.547082564881165, -14.300351673493108, 16.177063187892305,
 )  # fmt: skip
 
 
@@ -186,7 +313,43 @@ def sigmoid(x: Any) -> Any:
 @operation
 def softplus(x: Any) -> Any:
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
-    return where(x < 0.0, 0.0, x) + log1p(exp(-abs(x)))
+    return where(x < 0.0, 0.0, x) + _log1p(exp(-abs(x)))
+
+
+def _hyperbolic(a: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """p, q, t, l, S, C with 2 sinh(a) = p sinh(r) + q cosh(r), 2 cosh(a) = p cosh(r) + q sinh(r), halved twice.
+
+    a = n log(2) + r >= 0, r = t + l, sinh(r) = t + S, cosh(r) = 1 + C; p = 2^n + 2^-n, q = 2^n - 2^-n.
+    """
+    w = _width(a)
+    a = where(a > w.overflow + 0.6, w.overflow + 0.6, a)
+    shifted = mad(a, _LOG2E, w.magic)
+    n = shifted - w.magic
+    grown = _power(bits(shifted), w, less=2)
+    shrunk = where(a > w.saturation, 0.0, from_bits((w.bias - 2 + w.magic_bits - bits(shifted)) << w.shift))
+    t = mad(n, -w.ln2[0], a)
+    low = n * -w.ln2[1]
+    r = t + low
+    z = r * r
+    single = is_single(a)
+    s = mad(z * r, polynomial(z, _SINH[single]), low)
+    return grown + shrunk, grown - shrunk, t, s, z * polynomial(z, _COSH[single]), w
+
+
+@operation
+def sinh(x: Any) -> Any:
+    """q + p t first, which is most of it; for small `x` q is 0 and t is exact."""
+    a = abs(x)
+    p, q, t, s, c, w = _hyperbolic(a)
+    y = 2.0 * (mad(p, t, q) + mad(p, s, q * c))
+    return where(a < 0.5 ** (w.shift // 2 + 1), x, copysign(y, x))
+
+
+@operation
+def cosh(x: Any) -> Any:
+    """p first, which is most of it."""
+    p, q, t, s, c, _ = _hyperbolic(abs(x))
+    return 2.0 * (p + mad(p, c, q * (t + s)))
 
 
 # --- logarithms -------------------------------------------------------------------------------------------------------
@@ -232,8 +395,9 @@ def log(x: Any) -> Any:
     return _log_limits(x, _log_of_parts(e, f, _width(x)))
 
 
-def _log_of_parts(e: Any, f: Any, w: Width) -> Any:
-    return mad(e, w.ln2[0], f + mad(e, w.ln2[1], _curvature(f)))
+def _log_of_parts(e: Any, f: Any, w: Width, f_low: Any = 0.0) -> Any:
+    """e log(2) + log(1 + f + f_low)."""
+    return mad(e, w.ln2[0], f + mad(e, w.ln2[1], _curvature(f) + f_low))
 
 
 @operation
@@ -253,19 +417,128 @@ def log10(x: Any) -> Any:
     return _log_limits(x, mad(e, w.log10_2[0], mad(f, 0.5, rest)))
 
 
+def _log1p(x: Any, low: Any = 0.0) -> Any:
+    """log(1 + x + low) for finite x > -1, below 2^1021 or 2^125: m - 1 = (2^-e - 1) + 2^-e x, which rounds once."""
+    w = _width(x)
+    i, e, _ = _parts(x + 1.0)
+    shrink = from_bits((w.bias - i) << w.shift)
+    return _log_of_parts(e, from_bits(bits(x) - (i << w.shift)) + (shrink - 1.0), w, shrink * low)
+
+
 @operation
 def log1p(x: Any) -> Any:
-    """log(1 + x), with m - 1 = (2^-e - 1) + 2^-e x, which rounds once."""
+    """log(1 + x), or log(x) where that is the same."""
     w = _width(x)
-    u = x + 1.0
-    i, e, _ = _parts(u)
-    shrunk = from_bits(bits(x) - (i << w.shift))  # 2^-e x: where e is not 0, x is of the order of 1 or more
-    s = where(x > 2.0 ** (w.bias - 2), 0.0, from_bits((w.bias - i) << w.shift))
-    f = where(e == 0.0, x, shrunk + (s - 1.0))
-    y = _log_of_parts(e, f, w)
+    great = x > 2.0**100
+    y = _log1p(where(great, x * 2.0**-30, x))
+    y = where(great, y + _30_LN2, y)
     y = where(x > -1.0, y, _NAN)
     y = where(x == -1.0, -_INF, y)
-    return where((x == _INF) | (x == 0.0), x, y)
+    return where((x == _INF) | (abs(x) < w.least), x, y)
+
+
+@operation
+def asinh(x: Any) -> Any:
+    """log(a + sqrt(1 + a²)) with a = |x|: log1p(a + a² / (1 + sqrt(1 + a²))), or log(a) + log(2) where a is huge."""
+    a = abs(x)
+    huge = a > 2.0 ** (_width(x).shift + 40)
+    square = a * a
+    y = _log1p(where(huge, a * 2.0**-29, a + square / (square_root(square + 1.0) + 1.0)))
+    y = where(huge, y + _30_LN2, y)
+    return where((a > _width(x).least) & (a < _INF), copysign(y, x), x)
+
+
+@operation
+def acosh(x: Any) -> Any:
+    """log(x + sqrt(x² - 1)) with t = x - 1: log1p(t + sqrt(2t + t²)), or log(x) + log(2) where that is huge."""
+    huge = x > 2.0 ** (_width(x).shift + 40)
+    t = x - 1.0
+    u, low = fast_two_sum(square_root(mad(t, t, t + t)), t)
+    y = _log1p(where(huge, x * 2.0**-29, u), where(huge, 0.0, low))
+    y = where(huge, y + _30_LN2, y)
+    return where(x < _INF, where(x < 1.0, _NAN, y), x)
+
+
+@operation
+def atanh(x: Any) -> Any:
+    """log((1 + a) / (1 - a)) / 2 = log1p(2a / (1 - a)) / 2 with a = |x|."""
+    a = abs(x)
+    y = 0.5 * _log1p((a + a) / (1.0 - a))
+    y = where(a < 1.0, y, where(a == 1.0, number(_INF, a), _NAN))
+    return where(a < _width(x).least, x, copysign(y, x))
+
+
+# --- powers -----------------------------------------------------------------------------------------------------------
+
+_2_LOG2E, _THIRD = (2.8853900817779268, 4.0710547481862066e-17), (0.3333333333333333, 1.850371707708594e-17)
+
+
+def _log2_pair(x: Any) -> tuple[Any, Any]:
+    """log2(x) to about 66 bits, for normal and subnormal x > 0.
+
+    e + 2 log2(e) (s + s³/3 + s⁵ (1/5 + ...)) with s = f / (2 + f): all but the last as sums of two.
+    """
+    e, f = _exponent_and_rest(x)
+    d = f + 2.0
+    d_low = (2.0 - d) + f
+    inverse = 1.0 / d
+    s = f * inverse
+    s_low = inverse * mad(-s, d_low, minus_product(f, s, d))
+    z, z_low = two_product(s, s)
+    z_low = mad(s + s, s_low, z_low)
+    a, a_low = two_product(z, _THIRD[0])
+    a_low = a_low + mad(z, _THIRD[1], mad(z_low, _THIRD[0], z * z * polynomial(z, _LOG_TAIL)))
+    w, w_low = two_product(s, _2_LOG2E[0])
+    w_low = w_low + mad(s, _2_LOG2E[1], s_low * _2_LOG2E[0])
+    c, c_low = two_product(w, a)
+    c_low = c_low + mad(w, a_low, mad(w_low, a, w_low))
+    high, low = fast_two_sum(e, w)
+    high, more = two_sum(high, c)
+    return fast_two_sum(high, low + (more + c_low))
+
+
+def _power_of(a: Any, b: Any) -> Any:
+    """a^b for a > 0: 2^(b log2(a))."""
+    high, low = _log2_pair(a)
+    b = _clamped(b, -(2.0**100), 2.0**100)
+    p, p_low = two_product(b, high)
+    near = abs(p) < 1100.0
+    p, p_low = _clamped(p, -1100.0, 1100.0), where(near, mad(b, low, p_low), 0.0)
+    shifted = p + _F64.magic
+    r = (p - (shifted - _F64.magic)) + p_low
+    return _scaled(mad(r, polynomial(r, _EXP2[0]), 1.0), bits(shifted), _F64)
+
+
+def _power_of_single(a: Any, b: Any) -> Any:
+    """The same for float32, in float64: log2 to about 40 bits."""
+    e, f = _exponent_and_rest(a)
+    e, f, b = widen(e), widen(f), widen(b)
+    s = f / (f + 2.0)
+    z = s * s
+    p = b * mad(s, polynomial(z, _LOG2_SINGLE), e)
+    p = _clamped(p, -200.0, 200.0)
+    shifted = p + _F64.magic
+    r = p - (shifted - _F64.magic)
+    return narrow(mad(r, polynomial(r, _EXP2_SINGLE), 1.0) * _power(bits(shifted), _F64))
+
+
+@operation
+def pow(a: Any, b: Any) -> Any:
+    """|a|^b with a sign, and the many special cases of C99; of integers, `a ** b`."""
+    if not is_floating(a):
+        return a**b
+    size = abs(a)
+    y = _power_of_single(size, b) if is_single(a) else _power_of(size, b)
+    half = b * 0.5
+    whole, odd = floor(b) == b, floor(half) != half
+    end = where((size == 0.0) ^ (b < 0.0), number(0.0, a), _INF)
+    y = where((size == 0.0) | (size == _INF), end, y)
+    y = where(size == 1.0, size, y)
+    negative = bits(a) < 0
+    y = where(negative & whole & odd, -y, y)
+    y = where((a < 0.0) & (a > -_INF) & ~whole, _NAN, y)
+    y = where((a != a) | (b != b), a + b, y)
+    return where((b == 0.0) | (a == 1.0), 1.0, y)
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -283,11 +556,39 @@ def rsqrt(x: Any) -> Any:
     return 1.0 / square_root(x)
 
 
+@operation
+def cbrt(x: Any) -> Any:
+    """2^k times the root of v in [1/3, 3]: v y² with y = v^(-1/3) from a polynomial, then one of Newton's steps."""
+    w = _width(x)
+    thirds = w.shift // 3 + 1
+    a = abs(x)
+    small = a < w.least
+    _, e, m = _parts(where(small, a * 8.0**thirds, a))
+    shifted = mad(e, 1.0 / 3.0, w.magic)
+    j = mad(shifted - w.magic, -3.0, e)
+    up, down = j > 0.0, j < 0.0
+    v = where(up, m + m, where(down, 0.5 * m, m))
+    y = polynomial(m, _RCBRT[is_single(x)])
+    y = y * where(up, 0.5 ** (1 / 3), where(down, 2.0 ** (1 / 3), number(1.0, y)))
+    h = 1.0 - v * y * (y * y)
+    y = mad(y * h, 1.0 / 3.0 if is_single(x) else mad(h, 2.0 / 9.0, 1.0 / 3.0), y)
+    square = y * y
+    root = v * square
+    rest = minus_product(v, root * root, root)
+    root = mad(rest, square * (1.0 / 3.0), root) * _power(bits(shifted), w)
+    y = copysign(where(small, root * 0.5**thirds, root), x)
+    return where((a > 0.0) & (a < _INF), y, x)
+
+
 # --- circular functions -----------------------------------------------------------------------------------------------
 
 
-_PI = (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33)
-_HUGE = 2.0**30  # beyond it, multiples of pi are not exact enough
+_HALF_PI = (
+    (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
+    (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058578e-15),
+)
+# Beyond these, multiples of pi/2 are not exact enough.
+_HUGE = (2.0**30, 2.0**17)
 # 1 / pi times 2^1280
 _INVERSE_PI = int(
     "517cc1b727220a94fe13abe8fa9a6ee06db14acc9e21c820ff28b1d5ef5de2b0db92371d2126e9700324977504e8c90e"
@@ -299,11 +600,11 @@ _INVERSE_PI = int(
 
 
 @functools.cache
-def _multiples_of_inverse_pi() -> tuple[float, ...]:
-    """2^(16 i - 52) / pi modulo 2, for i = 0 ... 63, each as a sum of four float64."""
+def _two_over_pi() -> tuple[float, ...]:
+    """2^(16 i - 52) 2/pi modulo 4, for i = 0 ... 63, each as a sum of four float64."""
     table = []
     for i in range(64):
-        rest = (_INVERSE_PI << 16 * i) % (1 << 1280 + 52 + 1)
+        rest = (_INVERSE_PI << 16 * i + 1) % (1 << 1280 + 52 + 2)
         for _ in range(4):
             spare = max(rest.bit_length() - 53, 0)
             table.append(math.ldexp(rest >> spare, spare - 1280 - 52))
@@ -311,93 +612,394 @@ def _multiples_of_inverse_pi() -> tuple[float, ...]:
     return tuple(table)
 
 
-def _half_turns(x: Any, offset: float) -> tuple[Any, Any, Any]:
-    """x / pi + offset = n + f + f_low, n modulo 2 and |f| <= 1/2, for 2^20 <= |x| (Payne and Hanek 1983).
+def _reduced_huge(x: Any) -> tuple[Any, Any, Any]:
+    """n modulo 4, and r in two parts, of x = n pi/2 + r, for |x| >= 2^16 (Payne and Hanek 1983).
 
-    x = m 2^(16 i - 52) with an integer m < 2^69. The table has the bits of 1/pi that matter: those above are worth even
-    multiples, and those below less than 2^-140.
+    x = m 2^(16 i - 52) with an integer m < 2^69. The table has the bits of 2/pi that matter: those above are worth
+    multiples of 4, and those below less than 2^-140.
     """
     i = ((((bits(x) >> 52) & 2047) - 1023) >> 4) & 63
     m = x * from_bits((1023 + 52 - (i << 4)) << 52)
-    s0, s1, s2 = m * 0.0 + offset, m * 0.0, m * 0.0
+    s0 = s1 = s2 = number(0.0, m)
     for k in range(4):
-        for part in two_product(m, lookup(_multiples_of_inverse_pi(), (i << 2) + k)):
-            s0, e = two_sum(s0, part - 2.0 * floor(part * 0.5 + 0.5))
+        for part in two_product(m, lookup(_two_over_pi(), (i << 2) + k)):
+            s0, e = two_sum(s0, part - 4.0 * floor(part * 0.25 + 0.5))
             s1, e = two_sum(s1, e)
             s2 = s2 + e
     n = floor(s0 + 0.5)
-    f, low = two_sum(s0 - n, s1)
-    return n - 2.0 * floor(n * 0.5), f, low + s2
+    f, f_low = two_sum(s0 - n, s1)
+    p, e = two_product(f, _HALF_PI[0][0])
+    r, low = fast_two_sum(p, e + (f * _HALF_PI[0][1] + (f_low + s2) * _HALF_PI[0][0]))
+    return bits(n + _F64.magic), r, low
 
 
-def _reduced_huge(x: Any, offset: float) -> tuple[Any, Any, Any]:
-    """n modulo 2, and r in two parts, of x + offset pi = n pi + r."""
-    n, f, f_low = _half_turns(x, offset)
-    p, e = two_product(f, _PI[0])
-    r, low = fast_two_sum(p, e + (f * _PI[1] + f_low * _PI[0]))
-    return n, r, low
+def _half_pi(x: Any) -> tuple[float, float, float]:
+    return _HALF_PI[is_single(x)]
 
 
-def _reduced_by_pi(x: Any, half: bool) -> tuple[Any, Any, Any]:
-    """n in the lowest bits of an integer, and r in two parts, of x = n pi + r or (n - 1/2) pi + r, for |x| <= 2^30."""
-    shifted = mad(x, 1.0 / _PI[0], 0.5) + _F64.magic if half else mad(x, 1.0 / _PI[0], _F64.magic)
-    n = shifted - _F64.magic
-    if half:
-        n = n - 0.5
-    t = minus_product(x, n, _PI[0])
-    p, e = two_product(n, _PI[1])
+def _reduced_quarter(x: Any, precise: bool) -> tuple[Any, Any, Any]:
+    """n in the lowest bits of an integer, and r in two parts, of x = n pi/2 + r, where `x` is not huge."""
+    magic, (first, second, third) = _width(x).magic, _half_pi(x)
+    shifted = mad(x, 1.0 / first, magic)
+    n = shifted - magic
+    t = minus_product(x, n, first)
+    p, e = two_product(n, second)
+    if not precise:
+        return bits(shifted), (t - p) - mad(n, third, e), 0.0
     r, low = two_sum(t, -p)
-    return bits(shifted), r, low - mad(n, _PI[2], e)
+    return bits(shifted), r, low - mad(n, third, e)
 
 
-def _sine_64(r: Any, low: Any) -> Any:
-    z = r * r
-    return r + mad(z * r, polynomial(z, _SIN[0]), low * mad(z, -0.5, 1.0))
-
-
-def _with_sign_of(n: Any, y: Any) -> Any:
-    """(-1)^n y."""
-    return from_bits(bits(y) ^ (n << 63))
-
-
-def _sine(x: Any, half: bool) -> Any:
-    """sin(x), or cos(x) = sin(x + pi/2): (-1)^n sin(r)."""
-
-    def of_huge(x: Any) -> Any:
-        n, r, low = _reduced_huge(widen(x) if is_single(x) else x, 0.5 if half else 0.0)
-        y = where(n == 0.0, 1.0, -1.0 + n * 0.0) * _sine_64(r, low)
-        return narrow(y) if is_single(x) else y
-
-    if is_single(x):
-        wide = widen(x)
-        shifted = mad(wide, 1.0 / _PI[0], 0.5) + _F64.magic if half else mad(wide, 1.0 / _PI[0], _F64.magic)
-        n = shifted - _F64.magic
-        if half:
-            n = n - 0.5
-        r = mad(n, -_PI[1], minus_product(wide, n, _PI[0]))
-        r = narrow(_with_sign_of(bits(shifted), r))
+def _sine(n: Any, r: Any, low: Any) -> Any:
+    """sin(n pi/2 + r): sin(r) or cos(r), with a sign."""
+    single = is_single(r)
+    if single:
         z = r * r
-        y = mad(z * r, polynomial(z, _SIN[1]), r)
+        sine = mad(z * r, polynomial(z, _SIN[1]), r)
+        cosine = mad(z, mad(z, polynomial(z, _COS[1]), -0.5), 1.0)
     else:
-        n, r, low = _reduced_by_pi(x, half)
-        y = _with_sign_of(n, _sine_64(r, low))
-    of_huge.__qualname__ = "cos_of_huge" if half else "sin_of_huge"
-    return rarely(abs(x) > _HUGE, of_huge, x, y)
+        z = r * r
+        sine = r + mad(z * r, polynomial(z, _SIN[0]), low)
+        most = mad(z, -0.5, 1.0)
+        rest = mad(z, -0.5, 1.0 - most)
+        cosine = most + (rest + mad(z * z, polynomial(z, _COS[0]), -r * low))
+    return from_bits(bits(where((n & 1) == 0, sine, cosine)) ^ ((n & 2) << (30 if single else 62)))
+
+
+def _tangent(n: Any, r: Any, low: Any) -> Any:
+    """tan(n pi/2 + r) = tan(r) or -1 / tan(r)."""
+    z = r * r
+    y, y_low = fast_two_sum(r, mad(z * r, polynomial(z, _TAN[is_single(r)]), low))
+    inverse = 1.0 / y
+    inverse = mad(inverse, mad(-inverse, y_low, minus_product(1.0, inverse, y)), inverse)
+    return where((n & 1) == 0, y, -inverse)
+
+
+def _circular(x: Any, function: Any, n_more: int, huge: Any) -> Any:
+    """`function` of x + n_more pi/2, reduced."""
+    n, r, low = _reduced_quarter(x, precise=function is _tangent or not is_single(x))
+    return rarely(abs(x) > _HUGE[is_single(x)], huge, x, function(n + n_more if n_more else n, r, low))
+
+
+def _of_huge(x: Any, function: Any, n_more: int) -> Any:
+    """The same by Payne and Hanek's reduction, in float64 throughout."""
+    n, r, low = _reduced_huge(widen(x) if is_single(x) else x)
+    y = function(n + n_more, r, low)
+    return narrow(y) if is_single(x) else y
+
+
+def _sin_of_huge(x: Any) -> Any:
+    return _of_huge(x, _sine, 0)
+
+
+def _cos_of_huge(x: Any) -> Any:
+    return _of_huge(x, _sine, 1)
+
+
+def _tan_of_huge(x: Any) -> Any:
+    return _of_huge(x, _tangent, 0)
 
 
 @operation
 def sin(x: Any) -> Any:
-    """x = n pi + r and (-1)^n sin(r)."""
-    return where(x == 0.0, x, _sine(x, half=False))
+    """With x = n pi/2 + r, sin(r) or cos(r)."""
+    return where(x == 0.0, x, _circular(x, _sine, 0, _sin_of_huge))
 
 
 @operation
 def cos(x: Any) -> Any:
-    """x = (n - 1/2) pi + r and (-1)^n sin(r)."""
-    return _sine(x, half=True)
+    """sin(x + pi/2)."""
+    return _circular(x, _sine, 1, _cos_of_huge)
 
 
-FUNCTIONS = (exp, exp2, expm1, tanh, sigmoid, softplus, log, log2, log10, log1p, sqrt, rsqrt, sin, cos)
+@operation
+def tan(x: Any) -> Any:
+    """With x = n pi/2 + r, tan(r) or -1 / tan(r)."""
+    small = abs(x) < 0.5 ** (_width(x).shift // 2 + 1)
+    return where(small, x, _circular(x, _tangent, 0, _tan_of_huge))
+
+
+# --- their inverses ---------------------------------------------------------------------------------------------------
+
+
+def _arc(x: Any) -> tuple[Any, Any, Any]:
+    """Whether |x| > 1/2, and asin(x) as a sum; where |x| > 1/2 acos(|x|) = 2 asin(sqrt((1 - |x|) / 2))."""
+    a = abs(x)
+    big = a > 0.5
+    z = where(big, mad(a, -0.5, 0.5), x * x)
+    root = square_root(z)
+    m = where(big, root + root, x)
+    return big, m, m * z * polynomial(z, _ASIN[is_single(x)])
+
+
+def _difference(a: float, b: Any, c: Any) -> Any:
+    """a - b - c for a > b > c, rounded once or nearly so."""
+    d = a - b
+    return d + (((a - d) - b) - c)
+
+
+@operation
+def asin(x: Any) -> Any:
+    """asin(x), or pi/2 - acos(|x|) with the sign of `x`."""
+    high, low, _ = _half_pi(x)
+    big, m, rest = _arc(x)
+    return copysign(where(big, _difference(high, m, rest - low), m + rest), x)
+
+
+@operation
+def acos(x: Any) -> Any:
+    """pi/2 - asin(x), or acos(|x|), or pi less that."""
+    high, low, _ = _half_pi(x)
+    big, m, rest = _arc(x)
+    near_zero = high - (m + (rest - low))
+    return where(big, where(x < 0.0, 2.0 * high - (m + (rest - 2.0 * low)), m + rest), near_zero)
+
+
+def _atan_of_ratio(a: Any, b: Any) -> tuple[Any, Any]:
+    """atan(a / b) where 0 <= a <= b, as a sum."""
+    u = a / b
+    z = u * u
+    return u, u * z * polynomial(z, _ATAN[is_single(u)])
+
+
+@operation
+def atan(x: Any) -> Any:
+    """atan(a) with a = |x|, or pi/2 - atan(1 / a)."""
+    high, low, _ = _half_pi(x)
+    a = abs(x)
+    big = a > 1.0
+    u, rest = _atan_of_ratio(where(big, 1.0, a), where(big, a, 1.0))
+    return copysign(where(big, _difference(high, u, rest - low), u + rest), x)
+
+
+@operation
+def atan2(a: Any, b: Any) -> Any:
+    """atan of the smaller by the greater, plus or minus, from 0, pi/2 or pi."""
+    high, low, _ = _half_pi(a)
+    steep, left = abs(a) > abs(b), bits(b) < 0
+    small, great = where(steep, abs(b), abs(a)), where(steep, abs(a), abs(b))
+    u, rest = _atan_of_ratio(where(small == _INF, 1.0, small), where((great == 0.0) | (small == _INF), 1.0, great))
+    sign = where(steep ^ left, -1.0, number(1.0, u))
+    start, more = (
+        where(steep, high, where(left, 2.0 * high, number(0.0, u))),
+        where(steep, low, where(left, 2.0 * low, number(0.0, u))),
+    )
+    y = copysign(mad(sign, u, start) + mad(sign, rest, more), a)
+    return where((a != a) | (b != b), a + b, y)
+
+
+# --- error function ---------------------------------------------------------------------------------------------------
+
+
+def _erf_near_zero(x: Any) -> Any:
+    """erf(x) for |x| <= 1; the first coefficient less 1 rounds less."""
+    first, *others = _ERF[is_single(x)]
+    z = x * x
+    return mad(x, polynomial(z, (first - 1.0, *others)), x)
+
+
+def _erfc_tail(x: Any) -> Any:
+    """erfc(x) = exp(-x²) g / (1 + 2x) for x >= 0.44, with g from a polynomial (Shepherd and Laframboise 1981)."""
+    w, single = _width(x), is_single(x)
+    limit = 10.5 if single else 28.0
+    x = where(x > limit, limit, x)
+    first, *others = _ERFC[single]
+    t = (x - 3.75) / (x + 3.75)
+    g, g_low = fast_two_sum(number(first, t), mad(t, polynomial(t, others), _ERFC_FIRST_LOW[single]))
+    d, d_low = two_sum(x + x, number(1.0, t))
+    inverse = 1.0 / d
+    ratio = g * inverse
+    ratio_low = inverse * (mad(-ratio, d_low, g_low) + minus_product(g, ratio, d))
+    square, square_low = two_product(x, x)
+    n, r = _reduced(-square)
+    r = r - square_low
+    q = mad(r * r, polynomial(r, _EXP[single]), r)
+    return _scaled(ratio + mad(ratio, q, ratio_low), n, w)
+
+
+@operation
+def erf(x: Any) -> Any:
+    """A polynomial, or 1 - erfc(|x|) beyond 1."""
+    a = abs(x)
+    return where(a > 1.0, copysign(1.0 - _erfc_tail(a), x), _erf_near_zero(x))
+
+
+@operation
+def erfc(x: Any) -> Any:
+    """1 - erf(x) around 0, and else erfc(|x|), or 2 less that."""
+    a = abs(x)
+    tail = _erfc_tail(a)
+    return where(a < 0.45, 1.0 - _erf_near_zero(x), where(x < 0.0, 2.0 - tail, tail))
+
+
+# --- gamma function ---------------------------------------------------------------------------------------------------
+
+
+def _log_positive(x: Any) -> Any:
+    """log(x) for 0 < x, without the special cases."""
+    e, f = _exponent_and_rest(x)
+    return _log_of_parts(e, f, _F64)
+
+
+def _in_float64(function: Any) -> Any:
+    """A function of float64 for float32 too."""
+
+    @functools.wraps(function)
+    def of_either(x: Any) -> Any:
+        return narrow(function(widen(x))) if is_single(x) else function(x)
+
+    return of_either
+
+
+def _steps_down(x: Any) -> tuple[Any, Any, Any]:
+    """u = x - floor(x), the product of all of x - 1, x - 2 ... that are 1 or more, and its derivative; for x < 8."""
+    p, dp = number(1.0, x), number(0.0, x)
+    for j in range(1, 7):
+        v = x - float(j)
+        more = v >= 1.0
+        dp = where(more, mad(dp, v, p), dp)
+        p = where(more, p * v, p)
+    return x - floor(x), p, dp
+
+
+def _sine_of_pi(r: Any) -> Any:
+    """sin(pi r) / pi for |r| <= 1/2."""
+    z = r * r
+    return mad(r * z, polynomial(z, _SIN_PI), r)
+
+
+def _cotangent_of_pi(r: Any) -> Any:
+    """pi cot(pi r) for |r| <= 1/2."""
+    z = r * r
+    return (1.0 - z * polynomial(z, _COT_PI)) / r
+
+
+@operation
+@_in_float64
+def lgamma(x: Any) -> Any:
+    """log |gamma(x)|: Stirling's series for |x| >= 8, else steps down to a polynomial; reflected for x = -a."""
+    a, negative = abs(x), x < 0.0
+    great = a >= 8.0
+    u, product, _ = _steps_down(a)
+    below_one = a < 1.0
+    log_of = _log_positive(where(great, a, where(below_one, a, product)))
+    lowest = u * (u - 1.0) * polynomial(u, _LGAMMA)
+    inverse = 1.0 / a
+    far = mad(a - 0.5, log_of - 1.0, mad(inverse, polynomial(inverse * inverse, _STIRLING), _STIRLING_CONSTANT))
+    y = where(great, far, lowest + where(below_one, -log_of, log_of))
+    r = a - floor(a + 0.5)
+    factor, factor_low = two_product(a, where(great, 1.0, product))
+    factor, factor_low = where(below_one, 1.0, factor), where(below_one, 0.0, factor_low)
+    size = abs(r)
+    z = r * r
+    sine, sine_low = fast_two_sum(size, size * z * polynomial(z, _SIN_PI))
+    argument, low = two_product(factor, sine)
+    low = low + mad(factor, sine_low, factor_low * sine)
+    reflected = -(where(great, far, lowest) + (_log_positive(argument) + low / argument))
+    y = where(negative, reflected, y)
+    pole = (x <= 0.0) & (r == 0.0)
+    return where(pole | (a == _INF), _INF, y)
+
+
+@operation
+@_in_float64
+def digamma(x: Any) -> Any:
+    """The derivative of lgamma, likewise; pi cot(pi a) + 1/a more for x = -a."""
+    a, negative = abs(x), x < 0.0
+    great = a >= 8.0
+    u, product, derivative = _steps_down(a)
+    near = ((u - _DIGAMMA_ZERO[0]) - _DIGAMMA_ZERO[1]) * polynomial(u, _DIGAMMA)
+    below_one = a < 1.0
+    ratio = where(below_one, -1.0, derivative) / where(below_one, a, product)
+    inverse = 1.0 / a
+    w = inverse * inverse
+    far = mad(-w, polynomial(w, _DIGAMMA_STIRLING), mad(inverse, -0.5, _log_positive(a)))
+    r = a - floor(a + 0.5)
+    below = where(below_one, near, (near + ratio) + inverse)
+    y = where(great, where(negative, far + inverse, far), where(negative, below, near + ratio))
+    y = where(negative, y + _cotangent_of_pi(r), y)
+    y = where(x == 0.0, copysign(_INF, -x), where(negative & (r == 0.0), _NAN, y))
+    return where(x == _INF, x, y)
+
+
+def _steps_up(x: Any, power: int) -> tuple[Any, Any]:
+    """x + n >= 8, and the sum of (x + k)^-power for k < n; for x >= 0."""
+    total = number(0.0, x)
+    for _ in range(8):
+        inverse = 1.0 / x
+        term = inverse * inverse
+        more = x < 8.0
+        total = where(more, total + (term if power == 2 else term * inverse), total)
+        x = where(more, x + 1.0, x)
+    return x, total
+
+
+@operation
+@_in_float64
+def trigamma(x: Any) -> Any:
+    """The derivative of digamma: steps up to its asymptotic series; (pi / sin(pi a))² for x = -a."""
+    a = abs(x)
+    top, total = _steps_up(a, 2)
+    inverse = 1.0 / top
+    w = inverse * inverse
+    y = total + mad(w, mad(inverse, polynomial(w, _TRIGAMMA_STIRLING), 0.5), inverse)
+    cosecant = 1.0 / _sine_of_pi(a - floor(a + 0.5))
+    first = 1.0 / a
+    y = where(x < 0.0, cosecant * cosecant - (y - first * first), y)
+    return where(a == _INF, where(x > 0.0, number(0.0, x), _NAN), y)
+
+
+@operation
+@_in_float64
+def tetragamma(x: Any) -> Any:
+    """The derivative of trigamma, likewise."""
+    a = abs(x)
+    top, total = _steps_up(a, 3)
+    inverse = 1.0 / top
+    w = inverse * inverse
+    y = -(mad(w * w, polynomial(w, _TETRAGAMMA_STIRLING), mad(w, inverse, w)) + 2.0 * total)
+    r = a - floor(a + 0.5)
+    cosecant = 1.0 / _sine_of_pi(r)
+    first = 1.0 / a
+    reflected = y + 2.0 * (first * first * first + _cotangent_of_pi(r) * cosecant * cosecant)
+    y = where(x < 0.0, reflected, y)
+    return where(a == _INF, where(x > 0.0, number(-0.0, x), _NAN), y)
+
+
+FUNCTIONS = (
+    exp,
+    exp2,
+    expm1,
+    tanh,
+    sigmoid,
+    softplus,
+    log,
+    log2,
+    log10,
+    log1p,
+    sqrt,
+    rsqrt,
+    sin,
+    cos,
+    tan,
+    asin,
+    acos,
+    atan,
+    atan2,
+    sinh,
+    cosh,
+    asinh,
+    acosh,
+    atanh,
+    cbrt,
+    pow,
+    erf,
+    erfc,
+    lgamma,
+    digamma,
+    trigamma,
+    tetragamma,
+)
 
 
 def compiled(triple: str, _cpu: str, features: str) -> ModuleType:

@@ -45,7 +45,14 @@ EXACT: dict[str, Callable[..., Any]] = {
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "relu": lambda x: max(x, mpmath.mpf(0)),
+    "lgamma": lambda x: mpmath.inf if is_pole(x) else mpmath.log(abs(mpmath.gamma(x))),
+    "digamma": lambda x: (mpmath.nan if x else -mpmath.inf) if is_pole(x) else mpmath.digamma(x),
 }
+
+
+def is_pole(x: Any) -> bool:
+    """Whether the gamma function has a pole there."""
+    return x <= 0 and (mpmath.isinf(x) or x == mpmath.floor(x))
 
 
 def exact(op: Op) -> Callable[..., Any]:

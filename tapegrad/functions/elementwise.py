@@ -223,7 +223,8 @@ functions |= {
     "true_divide": div, "pow": pow, "square": square, "where": where, "clamp": clamp, "clip": clamp, "round": round,
     "softplus": softplus, "bitwise_not": bitwise_not, "absolute": functions["abs"], "negative": functions["neg"],
     "arcsin": functions["asin"], "arccos": functions["acos"], "arctan": functions["atan"],
-    "arctan2": functions["atan2"], "greater": functions["gt"], "less": functions["lt"], "not_equal": functions["ne"],
+    "arctan2": functions["atan2"], "arcsinh": functions["asinh"], "arccosh": functions["acosh"],
+    "arctanh": functions["atanh"], "greater": functions["gt"], "less": functions["lt"], "not_equal": functions["ne"],
     "greater_equal": functions["ge"], "less_equal": functions["le"],
 }  # fmt: skip
 Tensor.__invert__ = bitwise_not

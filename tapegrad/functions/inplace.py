@@ -73,7 +73,8 @@ def _method(name: str, function: Any, op_name: str = "") -> Any:
 for _name in (
     "add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "neg", "abs", "sign", "exp", "expm1", "log",
     "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "tan", "asin", "acos", "atan",
-    "atan2", "sinh", "cosh", "tanh", "sigmoid", "relu", "floor", "ceil", "round", "trunc", "clamp",
+    "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "digamma", "sigmoid", "relu",
+    "floor", "ceil", "round", "trunc", "clamp",
 ):  # fmt: skip
     setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
 Tensor.clamp_min = lambda self, min: elementwise.clamp(self, min=min)  # type: ignore[arg-type]

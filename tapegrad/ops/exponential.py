@@ -67,19 +67,47 @@ def rsqrt(x):
 @elementwise(partials=lambda x: cosh(x), reference=np.sinh, domain=(domains.reals,), result=FLOATING)
 def sinh(x):
     """Hyperbolic sine, elementwise."""
-    return np.sinh(x)
+    return vectormath.sinh(x)
 
 
 @elementwise(partials=lambda x: sinh(x), reference=np.cosh, domain=(domains.reals,), result=FLOATING)
 def cosh(x):
     """Hyperbolic cosine, elementwise."""
-    return np.cosh(x)
+    return vectormath.cosh(x)
 
 
 @elementwise(partials=lambda y: 1.0 - y * y, reference=np.tanh, domain=(domains.reals,), result=FLOATING)
 def tanh(x):
     """Hyperbolic tangent, elementwise."""
     return vectormath.tanh(x)
+
+
+@elementwise(partials=lambda x: rsqrt(x * x + 1.0), reference=np.arcsinh, domain=(domains.reals,), result=FLOATING)
+def asinh(x):
+    """Inverse hyperbolic sine, elementwise."""
+    return vectormath.asinh(x)
+
+
+@elementwise(
+    partials=lambda x: rsqrt((x - 1.0) * (x + 1.0)),
+    reference=np.arccosh,
+    domain=(domains.above_one,),
+    result=FLOATING,
+)
+def acosh(x):
+    """Inverse hyperbolic cosine, elementwise."""
+    return vectormath.acosh(x)
+
+
+@elementwise(
+    partials=lambda x: 1.0 / ((1.0 - x) * (1.0 + x)),
+    reference=np.arctanh,
+    domain=(domains.unit,),
+    result=FLOATING,
+)
+def atanh(x):
+    """Inverse hyperbolic tangent, elementwise."""
+    return vectormath.atanh(x)
 
 
 @elementwise(partials=lambda y: y * (1.0 - y), domain=(domains.reals,), result=FLOATING)
@@ -113,4 +141,4 @@ def relu(x):
 )
 def pow_(a, b):
     """`a ** b`, elementwise."""
-    return a**b
+    return vectormath.pow(a, b)

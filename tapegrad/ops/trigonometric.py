@@ -23,7 +23,7 @@ def cos(x):
 @elementwise(partials=lambda y: 1.0 + y * y, reference=np.tan, domain=(domains.branch,), result=FLOATING)
 def tan(x):
     """Tangent, elementwise; `x` in radians."""
-    return np.tan(x)
+    return vectormath.tan(x)
 
 
 @elementwise(
@@ -31,7 +31,7 @@ def tan(x):
 )
 def asin(x):
     """Inverse sine, in radians, elementwise."""
-    return np.arcsin(x)
+    return vectormath.asin(x)
 
 
 @elementwise(
@@ -39,13 +39,13 @@ def asin(x):
 )
 def acos(x):
     """Inverse cosine, in radians, elementwise."""
-    return np.arccos(x)
+    return vectormath.acos(x)
 
 
 @elementwise(partials=lambda x: 1.0 / (1.0 + x * x), reference=np.arctan, domain=(domains.reals,), result=FLOATING)
 def atan(x):
     """Inverse tangent, in radians, elementwise."""
-    return np.arctan(x)
+    return vectormath.atan(x)
 
 
 @elementwise(
@@ -59,4 +59,4 @@ def atan(x):
 )
 def atan2(a, b):
     """The angle of the point (`b`, `a`), in radians, elementwise."""
-    return np.arctan2(a, b)
+    return vectormath.atan2(a, b)

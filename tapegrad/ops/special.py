@@ -1,0 +1,45 @@
+"""The error function and the logarithm of the gamma function, with their kin."""
+
+import math
+
+from tapegrad import domains, vectormath
+from tapegrad.op import FLOATING, elementwise
+from tapegrad.ops.exponential import exp
+
+_TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+
+
+@elementwise(partials=lambda x: _TWO_OVER_ROOT_PI * exp(-(x * x)), domain=(domains.reals,), result=FLOATING)
+def erf(x):
+    """The error function, elementwise: the integral of 2 exp(-t²) / sqrt(pi) from 0 to `x`."""
+    return vectormath.erf(x)
+
+
+@elementwise(partials=lambda x: -_TWO_OVER_ROOT_PI * exp(-(x * x)), domain=(domains.reals,), result=FLOATING)
+def erfc(x):
+    """1 - erf(x), exact also where that is small, elementwise."""
+    return vectormath.erfc(x)
+
+
+@elementwise(partials=lambda x: digamma(x), domain=(domains.positive,), result=FLOATING)
+def lgamma(x):
+    """The logarithm of the gamma function's absolute value, elementwise."""
+    return vectormath.lgamma(x)
+
+
+@elementwise(partials=lambda x: _trigamma(x), domain=(domains.above_zero,), result=FLOATING)
+def digamma(x):
+    """The derivative of the gamma function's logarithm, elementwise; it has two derivatives in turn."""
+    return vectormath.digamma(x)
+
+
+@elementwise(partials=lambda x: _tetragamma(x), result=FLOATING)
+def _trigamma(x):
+    """The derivative of digamma, elementwise."""
+    return vectormath.trigamma(x)
+
+
+@elementwise(result=FLOATING)
+def _tetragamma(x):
+    """The derivative of trigamma, elementwise."""
+    return vectormath.tetragamma(x)
