@@ -80,6 +80,8 @@ HEADER = (
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest",
     "n_pool", "n_kinds", "self", "allocated", "host_row",
+    # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
+    "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
@@ -262,6 +264,45 @@ TABLES = 1 << 19  # int64 that describe the region being swept
 _SCRATCH_BYTES = 1 << 19  # the registers of a block: half of a common L2 cache
 
 
+class FreeSlots:
+    """Slots that nothing refers to: a stack in memory, its height in the tape's header. Their `live` byte is set."""
+
+    __slots__ = ("array", "h", "memory")
+
+    def __init__(self, h: memoryview) -> None:
+        self.h = h
+        self.array = np.zeros(0, np.int32)
+        self.memory = self.array.data
+
+    def __len__(self) -> int:
+        return self.h[_N_FREE]  # type: ignore[no-any-return]
+
+    def pop(self) -> int:
+        """Take the last."""
+        height = self.h[_N_FREE] - 1
+        if height < 0:
+            raise IndexError("there is no free slot")
+        slot: int = self.memory[height]
+        self.h[_N_FREE] = height
+        return slot
+
+    def extend(self, slots: Any) -> None:
+        """Put these on the stack, the last on top."""
+        start = self.h[_N_FREE]
+        self.array[start : start + len(slots)] = slots
+        self.h[_N_FREE] = start + len(slots)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        array = np.zeros(capacity, np.int32)
+        array[: len(self.array)] = self.array
+        self.h[H.free] = address_of(array)
+        self.array, self.memory = array, array.data
+
+
+_FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
+
+
 class Tape:
     """One thread's recording: its rows, its slots, and the memory they refer to.
 
@@ -275,7 +316,7 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "end", "free", "grad_enabled", "h", "header",
+        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "free", "grad_enabled", "h", "header",
         "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows",
         "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping", "tables",
         "thread", "top",
@@ -284,8 +325,6 @@ class Tape:
     def __init__(self) -> None:
         self.thread = get_ident()
         self.grad_enabled = True
-        self.end = 0  # of the rows, in bytes
-        self.free: list[int] = []  # slots that nothing refers to; their `live` byte is already set
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
@@ -300,6 +339,8 @@ class Tape:
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)
         self.h = self.header.data  # the quick way in from Python
+        self.free = FreeSlots(self.h)
+        self.header[H.thread] = self.thread
         self.lists = np.zeros(1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(_SCRATCH_BYTES + 64, np.uint8)
@@ -321,16 +362,28 @@ class Tape:
         if self.let_go is not None and not sys.is_finalizing():
             self.let_go(self)
 
+    @property
+    def end(self) -> int:
+        """Where the next row goes, in bytes."""
+        return self.h[_FILLED]  # type: ignore[no-any-return]
+
+    @end.setter
+    def end(self, end: int) -> None:
+        self.h[_FILLED] = end
+
     def grow_rows(self, capacity: int) -> None:
         """Make room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
+        view = np.frombuffer(rows, ROW)
         rows[: self.end] = memoryview(self.rows)[: self.end]
+        # Compiled code records at the address in the header: the old rows are let go of when it has the new.
+        self.header[H.rows], self.h[_ROW_BYTES] = address_of(view), len(rows)
         self.rows, self.capacity = rows, capacity
         views = {
             name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")
         }
         self._row_views = self._continued(views, self._row_views)
-        self._row_views["rows"] = np.frombuffer(rows, ROW)
+        self._row_views["rows"] = view
         self._publish(self._row_views)
 
     def grow_slots(self, capacity: int) -> None:
@@ -338,8 +391,9 @@ class Tape:
         slots, live, top = np.zeros(capacity, SLOT), bytearray(b"\1") * capacity, self.top
         if top:
             slots[:top] = self.slots[:top]
-            live[:top] = memoryview(self.live)[:top]
-        self.slots, self.live, self.slot_capacity = slots, live, capacity
+        self._move_live(live)
+        self.free.grow(capacity)
+        self.slots, self.slot_capacity, self.h[H.n_slots] = slots, capacity, capacity
         self.slot_buffer = slots.view(np.uint8).data
         views = {
             name: np.zeros(capacity, np.int32)
@@ -352,6 +406,18 @@ class Tape:
         self._publish(self._slot_views)
         if not self.sweeping:
             self.header[H.stamps] = 0
+
+    def _move_live(self, live: bytearray) -> None:
+        """Go over to a longer `live`.
+
+        Finalisers write to the array whose address is in the header, on any thread, and whenever an object is made
+        that the garbage collector tracks. So everything is made first; then nothing can come between.
+        """
+        address, h, at = address_of(np.frombuffer(live, np.uint8)), self.h, H.live
+        old, known = self.live, slice(0, len(self.live))
+        live[known] = old
+        h[at] = address
+        self.live = live
 
     def _continued(self, views: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """New arrays in the place of old ones: what a plan wrote there matters only while it is being swept."""
@@ -382,7 +448,7 @@ class Tape:
             return False
         self.slots["flags"][start:stop] = FREE
         self.top = stop
-        self.free.extend(range(stop - 1, start - 1, -1))
+        self.free.extend(np.arange(stop - 1, start - 1, -1))
         return True
 
     def write_slot(self, slot: int, kind: Kind, address: int, flags: int) -> None:
