@@ -300,7 +300,7 @@ class FreeSlots:
         self.array, self.memory = array, array.data
 
 
-_FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
+_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED = H.filled, H.row_bytes, H.n_free, H.n_reached
 
 
 class Tape:
@@ -316,10 +316,10 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_row_views", "_slot_views", "arrays", "capacity", "free", "grad_enabled", "h", "header",
-        "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows",
-        "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping", "tables",
-        "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "capacity", "free", "grad_enabled", "h",
+        "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained",
+        "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping",
+        "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -400,6 +400,7 @@ class Tape:
             for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
         }
         views["marks"] = np.zeros(capacity, np.uint8)
+        self._reached = views["reached"].data
         self._slot_views = self._continued(views, self._slot_views)
         self._slot_views["slots"] = slots
         self._slot_views["live"] = np.frombuffer(live, np.uint8)
@@ -438,8 +439,7 @@ class Tape:
     @property
     def reached(self) -> list[int]:
         """The slots whose adjoints the last reverse sweep left."""
-        n = int(self.header[H.n_reached])
-        return self._slot_views["reached"][:n].tolist()  # type: ignore[no-any-return]
+        return self._reached[: self.h[_N_REACHED]].tolist()
 
     def refill(self) -> bool:
         """Put slots that were never used on the free list; False where there are none left."""

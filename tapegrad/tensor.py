@@ -28,6 +28,7 @@ from tapegrad.tape import (
     IMM_B,
     PARAMS,
     ROW,
+    SLOT,
     H,
     Kind,
     Tape,
@@ -44,7 +45,9 @@ _pack_one = struct.Struct("=ii8xii").pack_into  # opcode with flags, out; a, kin
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
 _pack_offset = struct.Struct("=hhiqii").pack_into
-_A_ROW = ROW.itemsize
+_unpack_slot = struct.Struct("=i12xq8x").unpack_from  # kind, adjoint
+_pack_address = struct.Struct("=q").pack_into
+_A_ROW, _A_SLOT, _ADJOINT_AT = ROW.itemsize, SLOT.itemsize, 16
 _FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
@@ -212,10 +215,7 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """The accumulated gradient, or None. Can be set, and set to None."""
-        try:
-            return self._grad  # type: ignore[no-any-return]
-        except AttributeError:
-            return None
+        return getattr(self, "_grad", None)
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -287,9 +287,13 @@ def handle(tape: Tape, slot: int, kind: Kind) -> Tensor:
 
 def new_slot(tape: Tape) -> int:
     """A free slot."""
-    if not tape.free:
+    h = tape.h
+    if not h[_N_FREE]:
         engine.make_room(tape)
-    return tape.free.pop()
+    height = h[_N_FREE] - 1
+    slot: int = tape.free.memory[height]
+    h[_N_FREE] = height
+    return slot
 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
@@ -310,11 +314,11 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
 
 def adopt(tape: Tape, slot: int) -> Tensor:
     """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
-    record = tape.slots[slot]
-    kind = kind_objects[record["kind"]].gradient
     made = new_slot(tape)
-    tape.write_slot(made, kind, record["adjoint"], tapes.STORED | tapes.OWNED)
-    tape.slots["adjoint"][slot] = 0
+    index, adjoint = _unpack_slot(tape.slot_buffer, slot * _A_SLOT)
+    kind = kind_objects[index].gradient
+    tape.write_slot(made, kind, adjoint, tapes.STORED | tapes.OWNED)
+    _pack_address(tape.slot_buffer, slot * _A_SLOT + _ADJOINT_AT, 0)
     return handle(tape, made, kind)
 
 
@@ -331,10 +335,12 @@ def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, fla
     h = tape.h
     if h[_FILLED] + _A_ROW > h[_ROW_BYTES] or not h[_N_FREE]:
         engine.make_room(tape)
-    slot = tape.free.pop() if out < 0 else out
-    end = h[_FILLED]
+    end, height = h[_FILLED], h[_N_FREE] - 1
+    slot = tape.free.memory[height] if out < 0 else out
     _pack(tape.rows, end, op.opcode, flags, slot, b, c, a, kind.index)
     h[_FILLED] = end + _A_ROW
+    if out < 0:
+        h[_N_FREE] = height
     return slot
 
 
@@ -704,9 +710,7 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
                         tape, memo[self._kind, other.__class__], _pack_immediate, with_right, other, self._slot
                     )
                 if other._tape is tape:
-                    return _quickly(
-                        tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot
-                    )
+                    return _quickly(tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self, other)
