@@ -129,6 +129,8 @@ def grad(
 
 
 def _sequence(given: Any) -> list[Any]:
+    if isinstance(given, (list, tuple)):  # asked first: it is a tenth of the time that an abstract class takes
+        return list(given)
     return [given] if isinstance(given, Tensor) or not isinstance(given, Sequence) else list(given)
 
 
@@ -141,7 +143,17 @@ def _sweep(
 ) -> dict[int, Tensor]:
     """The adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
-    seeds = [_seed(i, t, g, tape) for i, (t, g) in enumerate(zip(outputs, grads, strict=True))]
+    seeds: list[tuple[Tensor, Tensor | None]] = []
+    pairs: list[tuple[int, int]] = []
+    targets: list[int] = []
+    for i, t in enumerate(outputs):
+        g = _seed(i, t, grads[i], tape)
+        seeds.append((t, g))
+        if g is None:
+            pairs.append((t._slot, -1))
+        else:
+            pairs.append((t._slot, g._slot))
+            targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
     slots: list[int] = []
     for t in inputs or ():
@@ -154,8 +166,6 @@ def _sweep(
     try:
         if create_graph:
             return _recorded(tape, seeds, slots if inputs is not None else None)
-        pairs = [(t._slot, -1 if g is None else g._slot) for t, g in seeds]
-        targets = [g._slot for _, g in seeds if g is not None]
         if inputs is None and tape.retained:
             slots = list(tape.retained)
         engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain))
@@ -173,8 +183,8 @@ def _recorded(tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], slots: list
         return recorded.adjoints(tape, full, None if slots is None else set(slots))
 
 
-def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
-    """An output and its adjoint, checked."""
+def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
+    """The adjoint of an output, None for 1; both are checked."""
     if not isinstance(t, Tensor):
         raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
     kind = t._kind
@@ -190,7 +200,7 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
             raise RuntimeError(
                 f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}"
             )
-        return t, None
+        return None
     if not isinstance(g, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._kind.shape != kind.shape:
@@ -200,7 +210,7 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
         )
     from tapegrad.tensor import cast, local
 
-    return t, cast(local(g), kind.dtype)
+    return cast(local(g), kind.dtype)
 
 
 def _accumulate(t: Tensor, gradient: Tensor) -> None:
