@@ -295,9 +295,9 @@ class FreeSlots:
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
         array = np.zeros(capacity, np.int32)
-        array[: len(self.array)] = self.array
-        self.h[H.free] = address_of(array)
-        self.array, self.memory = array, array.data
+        address, memory, at, known = address_of(array), array.data, H.free, slice(0, len(self.array))
+        array[known] = self.array
+        self.h[at], self.array, self.memory = address, array, memory
 
 
 _FILLED, _ROW_BYTES, _N_FREE, _N_REACHED = H.filled, H.row_bytes, H.n_free, H.n_reached
@@ -375,9 +375,10 @@ class Tape:
         """Make room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
         view = np.frombuffer(rows, ROW)
-        rows[: self.end] = memoryview(self.rows)[: self.end]
-        # Compiled code records at the address in the header: the old rows are let go of when it has the new.
-        self.header[H.rows], self.h[_ROW_BYTES] = address_of(view), len(rows)
+        address, at, known, old = address_of(view), H.rows, slice(0, len(self.rows)), self.rows
+        rows[known] = old
+        # Native code records at the address in the header: until it has the new one, the old rows stay.
+        self.h[at], self.h[_ROW_BYTES] = address, len(rows)
         self.rows, self.capacity = rows, capacity
         views = {
             name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")
@@ -411,13 +412,12 @@ class Tape:
     def _move_live(self, live: bytearray) -> None:
         """Go over to a longer `live`.
 
-        Finalisers write to the array whose address is in the header, on any thread, and whenever an object is made
-        that the garbage collector tracks. So everything is made first; then nothing can come between.
+        Finalisers write to the one whose address is in the header, on any thread, and whenever an object is made that
+        the garbage collector tracks. So all objects are made first, and nothing can come between copy and address.
         """
-        address, h, at = address_of(np.frombuffer(live, np.uint8)), self.h, H.live
-        old, known = self.live, slice(0, len(self.live))
+        address, at, known, old = address_of(np.frombuffer(live, np.uint8)), H.live, slice(0, len(self.live)), self.live
         live[known] = old
-        h[at] = address
+        self.h[at] = address
         self.live = live
 
     def _continued(self, views: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

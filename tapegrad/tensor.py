@@ -41,7 +41,6 @@ from tapegrad.tape import (
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
-_pack_one = struct.Struct("=ii8xii").pack_into  # opcode with flags, out; a, kind
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
 _pack_offset = struct.Struct("=hhiqii").pack_into
@@ -644,10 +643,10 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     return record(op, kind, t)
 
 
-def _quickly(tape: Tape, kind: Kind, pack: Any, *row: Any) -> Tensor:
-    """Append a row (its opcode with flags, what stands between the result's slot and its kind); the result's handle.
+def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: int) -> Tensor:
+    """Append a row: opcode and flags in a word, the second operand (a slot, or a number), the first's slot.
 
-    Raises one of `_MISSED` where there is no room, or a number doesn't fit; then nothing has changed.
+    Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
     """
     if not tape.grad_enabled:
         kind = kind.passive
@@ -656,7 +655,7 @@ def _quickly(tape: Tape, kind: Kind, pack: Any, *row: Any) -> Tensor:
     if height < 0:
         raise IndexError
     slot = tape.free.memory[height]
-    pack(tape.rows, end, row[0], slot, *row[1:], kind.index)
+    pack(tape.rows, end, word, slot, second, first, kind.index)
     h[_FILLED], h[_N_FREE] = end + _A_ROW, height
     t._tape = tape
     t._slot = slot
@@ -676,7 +675,7 @@ def unary(op: Op) -> Callable[[Any], Any]:
         tape = self._tape
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[self._kind], _pack_one, opcode, self._slot)
+                return _quickly(tape, memo[self._kind], _pack_two, opcode, 0, self._slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
