@@ -22,7 +22,7 @@ from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
-_BUDGET = 5_000_000  # lanes of a row between two looks at pending signals: 5 to 100 ms of work
+_BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
@@ -203,7 +203,7 @@ def run(
             h[H.budget] = _BUDGET
             status = entry(tape.header_address)
             if status == schedule.AT_HOST:
-                _run_host(tape, h[H.phase] == sweeps.SWEEP_REVERSE)
+                _run_host(tape, h[H.phase] == sweeps.REVERSE_STEP)
             elif status != schedule.MORE:
                 break
     except BaseException:

@@ -34,7 +34,8 @@ SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
-# Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype.
+# Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
+# operands whose partial is 1 (bits), whether an array operation works along axes: see `array_op`.
 _COLUMNS = 8
 
 OPS: list[Op] = []
@@ -45,7 +46,7 @@ class Op:
     """An operation. Calling it records a row; `tapegrad.tensor` says how."""
 
     __slots__ = (
-        "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
+        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
         "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
         "result", "saves", "signature", "start", "variants", "vjps",
     )  # fmt: skip
@@ -77,12 +78,14 @@ class Op:
         self.dtype_operand = facts.pop("dtype_operand", 0)
         self.variants: dict[int, str] = facts.pop("variants", {})
         self.divides = facts.pop("divides", False)
+        self.along = facts.pop("along", False)
         assert not facts, facts
         self.opcode = len(OPS)
         OPS.append(self)
         tape.opcode_names.append((self.name, arity))
         padded = (*self.saves, 0, 0, 0)[:3]
-        table[self.opcode, :6] = (family, arity, *padded, self.dtype_operand)
+        ones = sum(1 << k for k, rule in enumerate(self.partials) if family != ARRAY and _is_one(rule))
+        table[self.opcode] = (family, arity, *padded, self.dtype_operand, ones, self.along)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
@@ -99,6 +102,11 @@ class Op:
 def parameters(rule: Rule) -> tuple[str, ...]:
     """The names of a rule's parameters: what it needs."""
     return rule.__code__.co_varnames[: rule.__code__.co_argcount]
+
+
+def _is_one(rule: Rule | None) -> bool:
+    """Whether a partial derivative is 1 everywhere: then an adjoint is passed on as it is."""
+    return rule is not None and rule.__code__.co_argcount == 0 and rule() == 1.0
 
 
 def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
@@ -146,6 +154,9 @@ def layout(name: str, grad_name: str | None = None, doc: str | None = None) -> O
 
 def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare a kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
+
+    One that works `along` axes takes `x` as [outer, n, inner], its parameters beginning with these lengths, and treats
+    each of the outer parts alike: with an inner length of 1 it joins a region, which then is swept in whole rows.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
     is another kernel for integers. A kernel whose second parameter is `gemm` is given BLAS's product and memory to work

@@ -6,18 +6,34 @@ Marks, a byte a slot, live from `schedule` to `finish`:
     STORE    and must be in memory, since another region reads it
     PLANNED  a planned row makes it          WANTED   the caller takes the adjoint
     REACH    a path leads from it to a wanted slot
+    INSIDE   rows of its own region may read it
 
-A region is a run of rows over one iteration space (one shape), swept together block by block; a layout or array row is
-a region of its own. A row joins the latest region of its space unless an operand is only complete after that. So
-regions are in an order in which they can be swept: forward as they are, in reverse backwards.
+A region is a run of rows over one iteration space (one shape), swept together block by block; a layout row, and most
+array rows, are a region of their own. A row joins the latest region of its space unless an operand is only complete
+after that. So regions are in an order in which they can be swept: forward as they are, in reverse backwards.
+
+A region whose reductions run over trailing dimensions of no more than MAX_INNER elements is swept in whole rows:
+
+    wide     [outer..., inner...]     the region's space
+    narrow   [outer...] or [outer..., 1...]     what is reduced, and what is computed from that: one element a row
+
+There a reduced value is complete as soon as its row is, and rows that read it are in the same region (INSIDE): softmax,
+layer normalisation and their like cross memory once.
+
+One region is swept forward and in reverse at once where the adjoints that reach it do not depend on its values: the
+gradient of a sum, say, reads each operand once (`fused`).
 """
 
 from tapegrad.memory import i4, i8, kinds_at, part1, part3, release, rows_at, slots_at, u1
-from tapegrad.op import ELEMENTWISE, REDUCTION
-from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PIECE, REQUIRES_GRAD, STORED
+from tapegrad.op import ARRAY, ELEMENTWISE, REDUCTION
+from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PARAMS, PIECE, REQUIRES_GRAD, STORED
 
-VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH = 1, 2, 4, 8, 16, 32
+VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
 MAX_ROWS = 256  # of a region
+MAX_INNER = 4096  # of the elements that a row of a region swept in whole rows has
+MAX_WIDE = (
+    100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
+)
 
 OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST = 0, 1, 2, 3, 4
 COLUMNS = 8
@@ -239,35 +255,55 @@ def make_regions(header):
     ops = i4(h[H.ops], 256 * COLUMNS)
     n = h[H.n_planned]
     planned, region_of_row, order = i4(h[H.planned], n), i4(h[H.region_of_row], n), i4(h[H.order], n)
-    begin, spaces = i4(h[H.begin], n + 1), i4(h[H.spaces], n)
+    begin, spaces, inner = i4(h[H.begin], n + 1), i4(h[H.spaces], n), i4(h[H.inner], n)
     region, latest = i4(h[H.region], h[H.top]), i4(h[H.latest], h[H.n_latest])
     n_regions = 0
     begin[0] = 0
     for i in range(n - 1, -1, -1):
         row = rows[planned[i]]
+        out = row["out"]
         family = ops[row["opcode"] * COLUMNS]
-        blockwise = family == ELEMENTWISE or family == REDUCTION
-        space = -1
+        length = 0 if family == ELEMENTWISE else _row_length(h, kinds, slots, row, family)
+        blockwise = family == ELEMENTWISE or family == REDUCTION or length > 1
+        space = chosen = -1
         if blockwise:
             iterated = row["kind"] if family == ELEMENTWISE else slots[row["a"]]["kind"]
             space = kinds[iterated]["space"]
+            chosen = latest[space]
         evaluated, active = is_evaluated(slots, marks, row), is_active(h, kinds, marks, row)
         earliest = 0
         for k in range(arity(h, row)):
             o = operand(row, k)
             if o >= 0 and marks[o] & PLANNED:
                 there = region[o]
-                maker = ops[rows[slots[o]["row"]]["opcode"] * COLUMNS]
-                joins = blockwise and maker == ELEMENTWISE and spaces[there] == space
+                joins = (
+                    blockwise
+                    and marks[o] & INSIDE
+                    and _is_read_inside(kinds, slots[o]["kind"], space, spaces[there], iterated)
+                )
                 earliest = max(earliest, there if joins else there + 1)
-        chosen = latest[space] if blockwise else -1
-        if chosen < earliest or begin[chosen + 1] >= MAX_ROWS:
+        fits = chosen >= earliest and begin[chosen + 1] < MAX_ROWS
+        if fits and inner[chosen] > 1:
+            fits = (begin[chosen + 1] + 1) * inner[chosen] <= MAX_WIDE
+        whole = length > 1  # taken in as a row that needs whole rows of the space
+        if fits and whole:
+            whole = (
+                spaces[chosen] == space
+                and (inner[chosen] == 1 or inner[chosen] == length)
+                and (begin[chosen + 1] + 1) * length <= MAX_WIDE
+            )
+            fits = whole or family == REDUCTION
+        if not fits:
             chosen = n_regions
             n_regions += 1
-            spaces[chosen] = space
+            spaces[chosen], inner[chosen] = space, 1
             begin[chosen + 1] = 0
+            whole = length > 1
             if blockwise:
                 latest[space] = chosen
+        if whole:
+            inner[chosen] = length
+            latest[kinds[row["kind"]]["space"]] = chosen
         begin[chosen + 1] += 1
         region_of_row[i] = chosen
         for k in range(arity(h, row)):
@@ -283,10 +319,9 @@ def make_regions(header):
                             reads = True
                 if reads:
                     marks[o] |= STORE
-        region[row["out"]] = chosen
-        marks[row["out"]] |= PLANNED
-        if family != ELEMENTWISE:
-            marks[row["out"]] |= STORE
+        region[out] = chosen
+        marks[out] |= PLANNED
+        marks[out] |= INSIDE if family == ELEMENTWISE or whole else STORE
     for g in range(n_regions):
         if spaces[g] >= 0:
             latest[spaces[g]] = -1
@@ -296,11 +331,87 @@ def make_regions(header):
         g = region_of_row[i]
         order[begin[g]] = planned[i]
         begin[g] += 1
+        latest[kinds[rows[planned[i]]["kind"]]["space"]] = -1
     for g in range(n_regions, 0, -1):
         begin[g] = begin[g - 1]
     begin[0] = 0
     h[H.n_regions] = n_regions
+    h[H.fused] = _fused_region(h) if h[H.n_seeds] else -1
     return OK
+
+
+def _row_length(h, kinds, slots, row, family):
+    """How many elements a row of the region must have for this reduction or array row to join it inside; else 0."""
+    if row["flags"] & PARAMS == 0:
+        return 0
+    at, kind = row["c"], slots[row["a"]]["kind"]
+    pool, numel = i8(h[H.pool], h[H.n_pool]), kinds[kind]["numel"]
+    if numel == 0:
+        return 0
+    if family == REDUCTION:
+        length, d = 1, kinds[kind]["ndim"]
+        dims = kinds[kind]["dims"]
+        while d > 0 and (pool[at + d] == 0 or pool[dims + d - 1] == 1):
+            length *= pool[dims + d - 1]
+            d -= 1
+        return length if 1 < length <= MAX_INNER and length == pool[at] else 0
+    if family != ARRAY or i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 7] == 0:
+        return 0
+    length = pool[at + 1]
+    return length if pool[at + 2] == 1 and 1 < length <= MAX_INNER and pool[at] * length == numel else 0
+
+
+def _is_read_inside(kinds, kind, space, wide, iterated):
+    """Whether a row over `space` may read, in a region over `wide`, a value of this kind that is made there."""
+    if kinds[kind]["space"] == space:
+        return True
+    return space == wide and (kinds[kind]["ndim"] == kinds[iterated]["ndim"] or kinds[kind]["numel"] == 1)
+
+
+def _fused_region(h):
+    """The region to be swept forward and in reverse at once: the largest that can be; -1 where there is none.
+
+    All regions after it are swept in reverse before their values are there.
+    """
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    n_targets, n_seeds, n_regions = h[H.n_targets], h[H.n_seeds], h[H.n_regions]
+    lists, ops = i4(h[H.lists], n_targets + 2 * n_seeds), i4(h[H.ops], 256 * COLUMNS)
+    order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], n_regions + 1)
+    spaces, region = i4(h[H.spaces], n_regions), i4(h[H.region], h[H.top])
+    for i in range(n_seeds):
+        given = lists[n_targets + 2 * i + 1]
+        if given >= 0 and slots[given]["flags"] & STORED == 0:
+            return -1
+    best, largest = -1, 0
+    for g in range(n_regions - 1, -1, -1):
+        evaluates, sweeps, fuses, independent, lanes = False, False, spaces[g] >= 0, True, 0
+        for i in range(begin[g], begin[g + 1]):
+            row = rows[order[i]]
+            evaluates = evaluates or is_evaluated(slots, marks, row)
+            family = ops[row["opcode"] * COLUMNS]
+            lanes = max(lanes, kinds[row["kind"] if family == ELEMENTWISE else slots[row["a"]]["kind"]]["numel"])
+            if not is_active(h, kinds, marks, row):
+                continue
+            sweeps = True
+            for k in range(arity(h, row)):
+                o = operand(row, k)
+                if o < 0 or marks[o] & ADJOINT == 0:
+                    continue
+                bits = saved_by(ops, row, k)
+                fuses = fuses and (bits & 8 == 0 or marks[row["out"]] & INSIDE != 0)
+                independent = (
+                    independent
+                    and (bits & 1 == 0 or slots[row["a"]]["flags"] & STORED)
+                    and (bits & 2 == 0 or slots[row["b"]]["flags"] & STORED)
+                    and (bits & 4 == 0 or slots[row["c"]]["flags"] & STORED)
+                    and (bits & 8 == 0 or slots[row["out"]]["flags"] & STORED)
+                )
+        if fuses and evaluates and sweeps and lanes * (begin[g + 1] - begin[g]) > largest:
+            best, largest = g, lanes * (begin[g + 1] - begin[g])
+        if not independent:
+            break
+    return best
 
 
 def finish(header, succeeded):

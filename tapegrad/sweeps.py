@@ -8,28 +8,25 @@ not K times as much.
 other by address, with int64 only: compiled into one another they would take Numba three times as long.
 """
 
-from tapegrad.kernels import CELLS, CONTEXT
+from tapegrad.blocks import N_CONTEXT, reduce_rows, run_along, run_chunk, spread, sweep_region
+from tapegrad.kernels import CELLS
 from tapegrad.memory import (
-    call1, call3, call7, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, release, rows_at, slots_at, u1,
+    call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, release, rows_at, slots_at, u1,
 )  # fmt: skip
-from tapegrad.op import HOST, LAYOUT, REDUCTION
+from tapegrad.op import HOST, LAYOUT
 from tapegrad.registers import (
-    N_CODES, address, bind_forward, bind_reverse, hold_adjoint, hold_value, kernel_cell, place,
-    run_block, scatter_block,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind, bind_adjoints, bind_values, hold_adjoint, hold_value, kernel_cell,
+    place,
 )  # fmt: skip
 from tapegrad.schedule import (
     ADJOINT, AT_HOST, COLUMNS, MORE, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
     mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
-from tapegrad.walks import (
-    BASES, CONTEXT_AT, ITEMSIZE, LANES, N_FORWARD, N_REVERSE, N_WALKS, N_ZEROED, REVERSE, ZEROED, enter_walk, gather,
-    scatter,
-)  # fmt: skip
+from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, enter_walk, gather, scatter
 
-_N_CONTEXT = len(CONTEXT)
-# The phases of `run`.
-PLAN, SWEEP_FORWARD, SWEEP_REVERSE, ABORT = 0, 1, 2, 3
+# What `run` has done; REVERSE tells Python which way a host row is swept.
+PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
 
 
 def run(header):
@@ -38,22 +35,19 @@ def run(header):
     Or an error, after which nothing has changed.
     """
     h = i8(header, len(H))
+    status = OK
     if h[H.phase] == PLAN:
         status = part1(h[H.schedule], header)
         if status != OK:
             part2(h[H.finish], header, 0)
             return status
-        h[H.phase], h[H.at_region], h[H.at_lane] = SWEEP_FORWARD, 0, 0
-    if h[H.phase] == SWEEP_FORWARD:
-        status = sweep_forward(h)
-        if status == OK and h[H.n_seeds]:
-            status = part1(h[H.seed], header)
-            h[H.host_row] = -1
-            h[H.phase], h[H.at_region], h[H.at_lane] = SWEEP_REVERSE, h[H.n_regions] - 1, 0
-    else:
-        status = OK
-    if h[H.phase] == SWEEP_REVERSE and status == OK:
-        status = sweep_reverse(h)
+        h[H.at_step], h[H.bound] = 0, -1
+    n, fused = h[H.n_regions], h[H.fused]
+    n_steps = n if h[H.n_seeds] == 0 else 2 * n + (1 if fused < 0 else 0)
+    while h[H.at_step] < n_steps and h[H.phase] != ABORT and status == OK:
+        status = MORE if h[H.budget] < 0 else step(h, n, fused)
+        if status == OK:
+            h[H.at_step] += 1
     if h[H.phase] == ABORT:
         status = NO_MEMORY
     if status != MORE and status != AT_HOST:
@@ -61,41 +55,54 @@ def run(header):
     return status
 
 
-def sweep_forward(h):
-    """Values, from the oldest region to the newest."""
-    while h[H.at_region] < h[H.n_regions]:
-        if h[H.budget] < 0:
-            return MORE
-        begin = i4(h[H.begin], h[H.n_regions] + 1)
-        first, last = begin[h[H.at_region]], begin[h[H.at_region] + 1]
-        if i4(h[H.spaces], h[H.n_regions])[h[H.at_region]] >= 0:
-            status = part3(h[H.forward_region], h[H.self], first, last)
-        else:
-            status = part2(h[H.forward_whole], h[H.self], i4(h[H.order], h[H.n_planned])[first])
-        if status != OK:
-            return status
-        h[H.at_region] += 1
-        h[H.at_lane] = 0
-    return OK
+def step(h, n, fused):
+    """One step: regions forward, the seeds, regions in reverse.
+
+    Where a region is fused, the steps are: the regions before it forward, the seeds, those after it in reverse, the
+    region itself both ways, those after it forward, and those before it in reverse.
+    """
+    s, turn = h[H.at_step], n if fused < 0 else fused
+    if s < turn:
+        return forward(h, s)
+    if s == turn:
+        return part1(h[H.seed], h[H.self])
+    if fused < 0:
+        return reverse(h, 2 * n - s)
+    s -= turn + 1
+    after = n - 1 - fused
+    if s < after:
+        return reverse(h, n - 1 - s)
+    if s == after:
+        status = part3(h[H.sweep_region], h[H.self], fused, SWEEP_VALUES | SWEEP_ADJOINTS)
+        if status == OK:
+            release_adjoints(h, fused)
+        return status
+    s -= after + 1
+    return forward(h, fused + 1 + s) if s < after else reverse(h, fused - 1 - (s - after))
 
 
-def sweep_reverse(h):
-    """Adjoints, from the newest region to the oldest."""
-    while h[H.at_region] >= 0:
-        if h[H.budget] < 0:
-            return MORE
-        begin = i4(h[H.begin], h[H.n_regions] + 1)
-        first, last = begin[h[H.at_region]], begin[h[H.at_region] + 1]
-        if i4(h[H.spaces], h[H.n_regions])[h[H.at_region]] >= 0:
-            status = part3(h[H.reverse_region], h[H.self], first, last)
-        else:
-            status = part2(h[H.reverse_whole], h[H.self], i4(h[H.order], h[H.n_planned])[first])
-        if status != OK:
-            return status
-        release_adjoints(h, first, last)
-        h[H.at_region] -= 1
-        h[H.at_lane] = 0
-    return OK
+def forward(h, region):
+    """The values of a region."""
+    h[H.phase] = FORWARD_STEP
+    if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
+        return part3(h[H.sweep_region], h[H.self], region, SWEEP_VALUES)
+    return part2(h[H.forward_whole], h[H.self], first_row(h, region))
+
+
+def reverse(h, region):
+    """The adjoints of a region's operands."""
+    h[H.phase] = REVERSE_STEP
+    if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
+        status = part3(h[H.sweep_region], h[H.self], region, SWEEP_ADJOINTS)
+    else:
+        status = part2(h[H.reverse_whole], h[H.self], first_row(h, region))
+    if status == OK:
+        release_adjoints(h, region)
+    return status
+
+
+def first_row(h, region):
+    return i4(h[H.order], h[H.n_planned])[i4(h[H.begin], h[H.n_regions] + 1)[region]]
 
 
 def seed(header):
@@ -139,79 +146,12 @@ def seed(header):
     return OK
 
 
-def forward_region(header, first, last):
-    """Values of a region, block by block."""
-    h = i8(header, len(H))
-    if not part3(h[H.bind_forward], header, first, last):
-        return NO_MEMORY
-    tables = i8(h[H.tables], TABLES)
-    block, lanes = part1(h[H.place], header), tables[LANES]
-    while h[H.at_lane] < lanes:
-        if h[H.budget] < 0:
-            return MORE
-        start = h[H.at_lane]
-        n = min(block, lanes - start)
-        run_block(h, tables, start, n)
-        scatter_block(h, tables, start, n)
-        h[H.budget] -= n * (1 + tables[N_FORWARD])
-        h[H.at_lane] += n
-    complete_region(h, first, last)
-    return OK
-
-
-def complete_region(h, first, last):
-    """Finish the region's reductions, and mark what is now in memory."""
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops, kernels = i4(h[H.ops], 256 * COLUMNS), i8(h[H.kernels], 256 * N_CODES * CELLS)
-    order, pool = i4(h[H.order], h[H.n_planned]), i8(h[H.pool], h[H.n_pool])
-    for i in range(first, last):
-        row = rows[order[i]]
-        out = row["out"]
-        if slots[out]["primal"] == 0 or not is_evaluated(slots, marks, row):
-            continue
-        if ops[row["opcode"] * COLUMNS] == REDUCTION:
-            cell, _ = kernel_cell(h, kinds, slots, row)
-            if kernels[cell + 2]:
-                call3(kernels[cell + 2], kinds[row["kind"]]["numel"], slots[out]["primal"], pool[row["c"]])
-        slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
-
-
-def reverse_region(header, first, last):
-    """Adjoints of a region, block by block: values again, then partials."""
-    h = i8(header, len(H))
-    if not part3(h[H.bind_reverse], header, first, last):
-        return NO_MEMORY
-    tables = i8(h[H.tables], TABLES)
-    block, lanes = part1(h[H.place], header), tables[LANES]
-    while h[H.at_lane] < lanes:
-        if h[H.budget] < 0:
-            return MORE
-        start = h[H.at_lane]
-        n = min(block, lanes - start)
-        run_block(h, tables, start, n)
-        for i in range(tables[N_ZEROED]):
-            zeroed = i8(tables[BASES + tables[ZEROED + i]], n)
-            for j in range(n):
-                zeroed[j] = 0
-        for i in range(tables[N_REVERSE]):
-            at = REVERSE + 7 * i
-            call7(
-                tables[at], n, address(tables, tables[at + 1], start), address(tables, tables[at + 2], start),
-                address(tables, tables[at + 3], start), address(tables, tables[at + 4], start),
-                address(tables, tables[at + 5], start), address(tables, tables[at + 6], start),
-            )  # fmt: skip
-        scatter_block(h, tables, start, n)
-        h[H.budget] -= n * (1 + tables[N_FORWARD] + tables[N_REVERSE])
-        h[H.at_lane] += n
-    return OK
-
-
-def release_adjoints(h, first, last):
+def release_adjoints(h, region):
     """Let go of the adjoints that a region has passed on."""
+    begin = i4(h[H.begin], h[H.n_regions] + 1)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     marks, order = u1(h[H.marks], h[H.top]), i4(h[H.order], h[H.n_planned])
-    for i in range(first, last):
+    for i in range(begin[region], begin[region + 1]):
         row = rows[order[i]]
         out = row["out"]
         if row["flags"] & PIECE and row["flags"] & FIRST == 0:
@@ -255,7 +195,7 @@ def forward_whole(header, r):
 
 def _context(h, kinds, slots, row):
     """What an array kernel is given; returns its address."""
-    context = i8(h[H.tables] + 8 * CONTEXT_AT, _N_CONTEXT)
+    context = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
     n = arity(h, row)
     context[0] = context[1] = 0
     if row["flags"] & PARAMS:
@@ -298,7 +238,7 @@ def reverse_whole(header, r):
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
         at = _context(h, kinds, slots, row)
-        context = i8(at, _N_CONTEXT)
+        context = i8(at, N_CONTEXT)
         context[13], context[14] = slots[out]["adjoint"], slots[o]["adjoint"]
         call1(kernels[cell + 1 + k], at)
         h[H.budget] -= 4 * kinds[slots[o]["kind"]]["numel"]
@@ -335,8 +275,9 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
 # What is linked on its own: the function, and how many int64 it takes.
 PARTS = {
     "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
-    "make_regions": (make_regions, 1), "bind_forward": (bind_forward, 3), "bind_reverse": (bind_reverse, 3),
-    "finish": (finish, 2), "seed": (seed, 1), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
-    "forward_region": (forward_region, 3), "reverse_region": (reverse_region, 3), "forward_whole": (forward_whole, 2),
+    "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3), "bind_values": (bind_values, 3),
+    "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
+    "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5), "run_chunk": (run_chunk, 3),
+    "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),
 }  # fmt: skip

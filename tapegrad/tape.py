@@ -68,18 +68,19 @@ REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
 HEADER = (
     # Addresses of arrays.
     "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces",
-    "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest", "lists",
-    "tables", "scratch",
+    "inner", "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest",
+    "lists", "tables", "scratch", "partials",
     # Counts.
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
-    "scratch_bytes",
+    "partial_bytes",
     # Addresses of functions.
     "allocate", "allocate_zeroed", "release", "gemm64", "gemm32",
-    "schedule", "mark_active", "mark_values", "make_regions", "bind_forward", "bind_reverse", "finish", "seed", "place",
-    "gather", "scatter", "forward_region", "reverse_region", "forward_whole", "reverse_whole",
+    "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
+    "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "sweep_region", "share", "seed",
+    "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
-    "sum_opcode", "prune", "retain_graph", "phase", "at_region", "at_lane", "budget", "stamps", "error_row", "n_latest",
-    "n_pool", "n_kinds", "self", "allocated", "host_row",
+    "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
+    "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "host_row",
     # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
     "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
@@ -261,7 +262,7 @@ opcode_names: list[tuple[str, int]] = []
 _pack_slot = struct.Struct("iiqqii").pack_into
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
 TABLES = 1 << 19  # int64 that describe the region being swept
-_SCRATCH_BYTES = 1 << 19  # the registers of a block: half of a common L2 cache
+SCRATCH_BYTES = 1 << 22  # of address space for the registers of a block; few blocks touch more than 64 kB of it
 
 
 class FreeSlots:
@@ -343,9 +344,8 @@ class Tape:
         self.header[H.thread] = self.thread
         self.lists = np.zeros(1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
-        self.scratch = np.empty(_SCRATCH_BYTES + 64, np.uint8)
-        self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64
-        self.header[H.scratch_bytes] = _SCRATCH_BYTES
+        self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
+        self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64 + 512
         self.tables = np.empty(TABLES, np.int64)
         self.header[H.tables] = address_of(self.tables)
         self.latest = np.full(256, -1, np.int32)
@@ -381,7 +381,7 @@ class Tape:
         self.h[at], self.h[_ROW_BYTES] = address, len(rows)
         self.rows, self.capacity = rows, capacity
         views = {
-            name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces")
+            name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces", "inner")
         }
         self._row_views = self._continued(views, self._row_views)
         self._row_views["rows"] = view
@@ -472,7 +472,7 @@ class Tape:
     @property
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
-        a_row = ROW.itemsize + 5 * 4
+        a_row = ROW.itemsize + 6 * 4
         a_slot = SLOT.itemsize + 8 * 4 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free)) * a_slot
 

@@ -621,10 +621,11 @@ def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any
 
 
 def need_sum(dtype: DType) -> None:
-    """The reverse sweep adds with the kernel of `sum`."""
+    """The reverse sweep adds with the kernels of `sum`."""
     from tapegrad.ops.reduction import sum_
 
     engine.need(sum_, dtype.code, False)
+    engine.need(sum_, dtype.code, True)
 
 
 def cast(t: Tensor, dtype: DType) -> Tensor:

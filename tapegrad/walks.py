@@ -1,8 +1,16 @@
-"""Walks: how memory of another layout is met in the order of a region's lanes.
+"""Walks: how memory of another layout is met in the order of a region's lanes. And the tables that describe a region.
 
 A walk is [ndim, length, stride, length, stride, ...], innermost dimension first, strides in bytes, neighbours that form
 one run joined. A stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summed (or merged as the
 reduction says).
+
+The tables of a tape, int64 each, describe the region being swept; `registers.py` fills them, `blocks.py` follows them:
+
+    counters    below
+    registers   REGISTER + WORDS_A_REGISTER * r: see `registers.py`
+    code        CODE + WORDS * i: the instructions of a block; SETUP: those of a chunk, before its first block
+    constants   immediates, in the dtype of their operation
+    walks
 """
 
 from tapegrad.dtypes import DTYPES
@@ -11,21 +19,26 @@ from tapegrad.schedule import OK
 from tapegrad.tape import H, TABLES
 
 ITEMSIZE = tuple(d.itemsize for d in DTYPES)
-MANY = 4096  # more registers than a region of MAX_ROWS rows can have
 
-# Where each table begins, and the counters before them.
-N_REGISTERS, N_FORWARD, N_REVERSE, N_LOADS, N_SCATTERS, N_WALKS, N_LOCAL, N_ZEROED, LANES, SPACE_KIND = range(10)
-BASES = 16
-STEPS = BASES + MANY
-FORWARD = STEPS + MANY
-REVERSE = FORWARD + 5 * 256
-LOADS = REVERSE + 7 * 768
-SCATTERS = LOADS + 4 * 2560
-ZEROED = SCATTERS + 5 * 1100
-CONTEXT_AT = ZEROED + MANY
+# Counters: how much of each table is used,
+N_REGISTERS, N_CODE, N_SETUP, N_CONSTANTS, N_TAIL, N_WALKS = range(6)
+# the region's space: its kind, its lanes as so many rows of so many, and whether a block is one row,
+SPACE_KIND, N_ROWS, INNER, ONE_ROW = range(6, 10)
+# what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), and its scratch memory.
+SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES = range(10, 17)
+
+WORDS_A_REGISTER, WORDS = 8, 16
+_MOST_REGISTERS, _MOST_CODE, _MOST_SETUP, _MOST_CONSTANTS, _MOST_TAIL = 6144, 6144, 1024, 1024, 1024
+REGISTER = 32
+CODE = REGISTER + WORDS_A_REGISTER * _MOST_REGISTERS
+SETUP = CODE + WORDS * _MOST_CODE
+CONSTANTS = SETUP + WORDS * _MOST_SETUP
+TAIL = CONSTANTS + _MOST_CONSTANTS
+PLACES = TAIL + 3 * _MOST_TAIL
+CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
 WALKS = CONTEXT_AT + 64
 
-assert TABLES - WALKS >= (2560 + 1100) * 129  # a walk for each load and scatter, at 64 dimensions
+assert TABLES - WALKS >= 1536 * 129  # a walk for each of the operands and results of 256 rows, at 64 dimensions
 
 
 def enter_walk(tables, pool, dims, ndim, stride_pool, strides, scale):
@@ -99,8 +112,13 @@ def gather(at_tables, walk, source, target, start, n, itemsize):
                     to[i] = i8(offset + i * stride, 1)[0]
         elif itemsize == 4:
             to4 = i4(target + done * 4, length)
-            for i in range(length):
-                to4[i] = i4(offset + i * stride, 1)[0]
+            if stride == 4:
+                of4 = i4(offset, length)
+                for i in range(length):
+                    to4[i] = of4[i]
+            else:
+                for i in range(length):
+                    to4[i] = i4(offset + i * stride, 1)[0]
         else:
             to1 = u1(target + done, length)
             for i in range(length):

@@ -4,9 +4,9 @@
 int64 for each (opcode, dtype): elementwise and array operations have [forward, reverse of a, of b, of c], reductions
 [accumulate, reverse, finish, start value]. Every kernel takes int64 only: counts, and addresses of elements.
 
-    forward      (n, a, b, c, y)
-    reverse      (n, a, b, c, y, y_bar, k_bar)          k_bar += partial * y_bar
-    accumulate   (n, x, sum, step)                      step: 0, all into one; 1, elementwise
+    forward      (n, mode, a, b, c, y)                  see `loops.py`
+    reverse      (n, mode, a, b, c, y, y_bar, k_bar)    k_bar += partial * y_bar
+    accumulate   (n, x, sum, step)                      step: 0, all into one; 1, elementwise; 2, partial sums likewise
     finish       (m, sum, n)                            m sums of n terms each
     array        (context)                              see the CONTEXT below
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64
-from tapegrad.kernels import cache, native
+from tapegrad.kernels import cache, loops, native
 from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, REDUCTION, Op, parameters
 from tapegrad.tape import address_of
 
@@ -71,31 +71,40 @@ def _link(name: str, n_arguments: int, source: str, scope: Callable[[], dict[str
 
 def _elementwise(op: Op, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
-    operands = "abc"[: op.arity]
-    arrays = [f" {v} = {native.CODES[c]}(p{v}, n)\n" for v, c in zip(operands, codes, strict=False)]
-    y = f" y = {native.CODES[codes[-1]]}(py, n)\n"
     if not reverse:
-        arguments = ", ".join(f"{v}[i]" for v in operands)
-        source = f"def kernel(n, pa, pb, pc, py):\n{''.join(arrays)}{y} for i in range(n):\n  y[i] = f({arguments})\n"
-        yield 0, _link(_name(op, code, "forward"), 5, source, lambda: {"f": _scalar(op.function)})
+        yield (
+            0,
+            native.link_loops(
+                _name(op, code, "forward"),
+                lambda: _scalar(op.function),
+                codes[:-1],
+                codes[-1],
+                lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
+                loops.plain_forward,
+            ),
+        )
         return
     for k, rule in enumerate(op.partials):
-        if rule is not None:
+        if rule is not None and DTYPES[codes[-1]].is_floating_point and DTYPES[codes[k]].is_floating_point:
             yield (
                 1 + k,
-                _link_partial(op, code, k, rule, "".join(arrays) + y, native.CODES[codes[k]], native.CODES[codes[-1]]),
+                _link_partial(op, code, k, rule, {**dict(zip("abc", codes[:-1], strict=False)), "y": codes[-1]}),
             )
 
 
-def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], arrays: str, bar: str, y_bar: str) -> int:
-    values = {"x": "a[i]", "a": "a[i]", "b": "b[i]", "c": "c[i]", "y": "y[i]", "n": "b[i]"}
-    arguments = ", ".join(values[v] for v in parameters(rule))
-    source = (
-        f"def kernel(n, pa, pb, pc, py, p_y_bar, p_bar):\n{arrays}"
-        f" y_bar = {y_bar}(p_y_bar, n)\n bar = {bar}(p_bar, n)\n"
-        f" for i in range(n):\n  bar[i] += y_bar[i] * f({arguments})\n"
+def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: dict[str, int]) -> int:
+    """The reverse kernel for operand `k`; `codes` are the dtypes of a, b, c and y."""
+    read = "".join({"x": "a", "n": "b"}.get(v, v) for v in parameters(rule))
+    bar, y_bar = codes["abc"[k]], codes["y"]
+    return native.link_loops(
+        _name(op, code, f"reverse-{'abc'[k]}"),
+        lambda: _scalar(rule),
+        tuple(codes[v] for v in read),
+        bar,
+        lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
+        lambda function, makers: loops.plain_reverse(function, read, makers),
+        extra=(y_bar,),
     )
-    return _link(_name(op, code, f"reverse-{'abc'[k]}"), 7, source, lambda: {"f": _scalar(rule)})
 
 
 _ACCUMULATE = """
@@ -105,6 +114,11 @@ def kernel(n, px, ps, step):
   s = {s}(ps, n)
   for i in range(n):
    s[i] = merge(s[i], term(x[i]))
+  return
+ if step == 2:
+  s = {s}(ps, n)
+  for i in range(n):
+   s[i] = merge(s[i], x[i])
   return
  s = {s}(ps, 1)
  s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = start
@@ -125,8 +139,7 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
     if reverse:
         rule = op.partials[0]
         if rule is not None:
-            arrays = f" a = {maker}(pa, n)\n b = {maker}(pb, n)\n y = {maker}(py, n)\n"
-            yield 1, _link_partial(op, code, 0, rule, arrays, maker, maker)
+            yield 1, _link_partial(op, code, 0, rule, dict.fromkeys("aby", code))
         return
     start = DTYPES[code].numpy.type(op.start)
     yield 3, struct.unpack("<q", start.tobytes().ljust(8, b"\0"))[0]

@@ -24,6 +24,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from tapegrad import vectormath
 from tapegrad.kernels import cache
 from tapegrad.tape import KIND, ROW, SLOT, H
 
@@ -40,7 +41,7 @@ _primitives: dict[str, Any] = {}
 
 
 def primitives() -> dict[str, Any]:
-    """The names that compiled code may use besides its own: array makers, `call*`, `allocate`, `release`."""
+    """The names of compiled code besides its own: array makers, `call*`, `allocate`, `release`, `vectormath`."""
     if not _primitives:
         with _lock:
             if not _primitives:
@@ -126,11 +127,12 @@ def _compiled_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
-    made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 7, 13)}
-    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 7, 8)}
+    made |= {f"call{n}": caller(n) for n in (1, 3, 4, 6, 8, 13)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
+    made["vectormath"] = vectormath.compiled(*cache.target())
     return made
 
 
@@ -153,8 +155,8 @@ def _plain_primitives() -> dict[str, Any]:
     runtime = functions_of_python()
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
-    made |= {f"call{n}": call for n in (1, 3, 4, 5, 7, 13)}
-    made |= {f"part{n}": call for n in (1, 2, 3, 7, 8)}
+    made |= {f"call{n}": call for n in (1, 3, 4, 6, 8, 13)}
+    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8)}
     made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
     made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
     made["release"] = lambda address, memory: runtime["release"](memory)
@@ -243,7 +245,8 @@ class _Inliner(ast.NodeTransformer):
             return node
         definition = _definition(called)
         body = definition.body[-1]
-        if len(definition.body) != 2 or not isinstance(body, ast.Return) or body.value is None:
+        described = len(definition.body) == 2 and ast.get_docstring(definition) is not None
+        if not described or not isinstance(body, ast.Return) or body.value is None:
             return node
         values = dict(zip((a.arg for a in definition.args.args), node.args, strict=True))
         inside = _Inliner({**called.__globals__, **self.names})
@@ -299,14 +302,73 @@ def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns:
     compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     for definition in [*module.functions, *module.global_variables]:
-        if definition.is_declaration:
+        if definition.is_declaration or definition.name.startswith("llvm."):
             continue
         if definition.name == compiled.native_name:
             definition.name = name  # names made by Numba repeat from process to process
         else:
             definition.linkage = "internal"
-    needs = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
-    return {"needs": needs}, _machine().emit_object(module)
+    return {"needs": _needs(module)}, _machine().emit_object(module)
+
+
+def link_loops(
+    name: str,
+    build: Callable[[], Callable[..., Any]],
+    codes: tuple[int, ...],
+    result: int,
+    ir: Callable[[str, list[str]], str],
+    plain: Callable[[Callable[..., Any], list[Callable[..., Any]]], Callable[..., Any]],
+    extra: tuple[int, ...] = (),
+) -> int:
+    """The address of loops around the scalar function that `build` gives, of these dtypes: see `loops.py`.
+
+    `ir(scalar, types of its parameters)` is their text, `plain(scalar, array makers)` the same in Python; `extra` are
+    the dtypes of arrays beside operands and result.
+    """
+    if not JIT:
+        made = primitives()
+        _functions.append(plain(build(), [made[CODES[code]] for code in (*codes, *extra, result)]))
+        return len(_functions)
+    with _lock:
+        entry = cache.read(f"{name}.o")
+        if entry is None:
+            entry = _compile_loops(name, build(), codes, result, ir)
+            cache.write(f"{name}.o", *entry)
+        return _load(name, *entry)
+
+
+def _compile_loops(
+    name: str, function: Callable[..., Any], codes: tuple[int, ...], result: int, ir: Callable[[str, list[str]], str]
+) -> tuple[dict[str, Any], bytes]:
+    from numba import cfunc, types
+
+    kinds = (types.boolean, types.int32, types.int64, types.float32, types.float64)
+    signature = kinds[result](*(kinds[code] for code in codes))
+    compiled = cfunc(signature, nopython=True, error_model="numpy")(getattr(function, "py_func", function))
+    scalar = compiled.native_name.removeprefix("cfunc.")
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    inner = module.get_function(scalar)
+    parameters = [str(argument.type) for argument in inner.arguments][2:]  # after those for result and exception
+    loops = llvm.parse_assembly(ir(scalar, parameters))
+    loops.triple, loops.data_layout = module.triple, module.data_layout
+    module.link_in(loops)
+    for definition in [*module.functions, *module.global_variables]:
+        if definition.name == "kernel":
+            definition.name = name
+        elif not (definition.is_declaration or definition.name.startswith("llvm.")):
+            definition.linkage = "internal"
+    inner.add_function_attribute("alwaysinline")
+    machine = _machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return {"needs": _needs(module)}, machine.emit_object(module)
+
+
+def _needs(module: Any) -> list[str]:
+    """The symbols that a module takes from elsewhere."""
+    return [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
 
 
 def link_assembly(name: str, text: Callable[[], str]) -> Any:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tapegrad import domains
+from tapegrad import domains, vectormath
 from tapegrad.op import FLOATING, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A, IMM_B
@@ -13,55 +13,55 @@ _LN2, _LN10 = np.log(2.0), np.log(10.0)
 @elementwise(partials=lambda y: y, reference=np.exp, domain=(domains.reals,), result=FLOATING)
 def exp(x):
     """e to the power of `x`, elementwise."""
-    return np.exp(x)
+    return vectormath.exp(x)
 
 
 @elementwise(partials=lambda y: y + 1.0, reference=np.expm1, domain=(domains.reals,), result=FLOATING)
 def expm1(x):
     """exp(x) - 1, exact also where `x` is small, elementwise."""
-    return np.expm1(x)
+    return vectormath.expm1(x)
 
 
 @elementwise(partials=lambda y: y * _LN2, reference=np.exp2, domain=(domains.reals,), result=FLOATING)
 def exp2(x):
     """2 to the power of `x`, elementwise."""
-    return np.exp2(x)
+    return vectormath.exp2(x)
 
 
 @elementwise(partials=lambda x: 1.0 / x, reference=np.log, domain=(domains.positive,), result=FLOATING)
 def log(x):
     """Natural logarithm, elementwise."""
-    return np.log(x)
+    return vectormath.log(x)
 
 
 @elementwise(partials=lambda x: 1.0 / (1.0 + x), reference=np.log1p, domain=(domains.above_minus_one,), result=FLOATING)
 def log1p(x):
     """log(1 + x), exact also where `x` is small, elementwise."""
-    return np.log1p(x)
+    return vectormath.log1p(x)
 
 
 @elementwise(partials=lambda x: 1.0 / (x * _LN2), reference=np.log2, domain=(domains.positive,), result=FLOATING)
 def log2(x):
     """Logarithm to base 2, elementwise."""
-    return np.log2(x)
+    return vectormath.log2(x)
 
 
 @elementwise(partials=lambda x: 1.0 / (x * _LN10), reference=np.log10, domain=(domains.positive,), result=FLOATING)
 def log10(x):
     """Logarithm to base 10, elementwise."""
-    return np.log10(x)
+    return vectormath.log10(x)
 
 
 @elementwise(partials=lambda y: 0.5 / y, reference=np.sqrt, domain=(domains.positive,), result=FLOATING)
 def sqrt(x):
     """Square root, elementwise."""
-    return np.sqrt(x)
+    return vectormath.sqrt(x)
 
 
 @elementwise(partials=lambda y: -0.5 * y * y * y, domain=(domains.positive,), result=FLOATING)
 def rsqrt(x):
     """1 / sqrt(x), elementwise."""
-    return 1.0 / np.sqrt(x)
+    return vectormath.rsqrt(x)
 
 
 @elementwise(partials=lambda x: cosh(x), reference=np.sinh, domain=(domains.reals,), result=FLOATING)
@@ -79,20 +79,19 @@ def cosh(x):
 @elementwise(partials=lambda y: 1.0 - y * y, reference=np.tanh, domain=(domains.reals,), result=FLOATING)
 def tanh(x):
     """Hyperbolic tangent, elementwise."""
-    return np.tanh(x)
+    return vectormath.tanh(x)
 
 
 @elementwise(partials=lambda y: y * (1.0 - y), domain=(domains.reals,), result=FLOATING)
 def sigmoid(x):
     """1 / (1 + exp(-x)), elementwise."""
-    e = np.exp(-abs(x))
-    return (1.0 if x >= 0.0 else e) / (1.0 + e)
+    return vectormath.sigmoid(x)
 
 
 @elementwise(partials=lambda x: sigmoid(x), domain=(domains.reals,), result=FLOATING)
 def softplus(x):
     """log(1 + exp(x)), elementwise."""
-    return (0.0 if x < 0.0 else x) + np.log1p(np.exp(-abs(x)))
+    return vectormath.softplus(x)
 
 
 @elementwise(partials=lambda y: where(y <= 0.0, 0.0, 1.0), domain=(domains.kinked,), refuses=("bool",))

@@ -4,6 +4,8 @@ Sums of terms are block kernels and join a region. The others need a whole axis 
 `x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...).
 """
 
+import functools
+
 import numpy as np
 
 from tapegrad import domains
@@ -72,6 +74,9 @@ def all_(x):
 # --- whole axes ------------------------------------------------------------------------------------------------------
 
 
+along_axes = functools.partial(array_op, 1, along=True)
+
+
 def _along(x, p):
     """A Tensor as [outer, n, inner]."""
     return x.reshape(p[0], p[1], p[2])
@@ -116,8 +121,7 @@ def _prod_rule(x, y, g, p):
     return (_across(g, p) * others).reshape(x.shape)
 
 
-@array_op(
-    1,
+@along_axes(
     vjps=(_prod_vjp,),
     partials=(_prod_rule,),
     reference=np.prod,
@@ -171,7 +175,7 @@ def var_of(p, x, y):
             y[o * inner + i] = squares / max(n - p[3], 0)
 
 
-@array_op(1, vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
+@along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
 def var(p, x, y):
     """The variance: squared deviations over n - correction."""
     var_of(p, x, y)
@@ -199,7 +203,7 @@ def _std_rule(x, y, g, p):
     return (scale * deviation).reshape(x.shape)
 
 
-@array_op(1, vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
+@along_axes(vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
 def std(p, x, y):
     """The standard deviation: the root of the variance."""
     var_of(p, x, y)
@@ -271,8 +275,8 @@ def _extremum(name, kernel, vjp, rule, reference, grad_name, doc):
         kernel(p, x, y)
 
     function.__name__, function.__doc__ = name, doc
-    declare = array_op(
-        1, vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name
+    declare = along_axes(
+        vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name
     )
     op = declare(function)
     op.function = kernel
@@ -286,7 +290,7 @@ max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, n
 min_of_all = _extremum("min", _smallest, _share_vjp_of_all, _share_rule_of_all, np.min, "MinBackward1", _SMALLEST)
 
 
-@array_op(1, signature=lambda code: (code, 2), reference=np.argmax)
+@along_axes(signature=lambda code: (code, 2), reference=np.argmax)
 def argmax(p, x, y):
     """The index of the first largest element, or of the first nan."""
     n, inner = p[1], p[2]
@@ -300,7 +304,7 @@ def argmax(p, x, y):
             y[o * inner + i] = at
 
 
-@array_op(1, signature=lambda code: (code, 2), reference=np.argmin)
+@along_axes(signature=lambda code: (code, 2), reference=np.argmin)
 def argmin(p, x, y):
     """The index of the first smallest element, or of the first nan."""
     n, inner = p[1], p[2]
@@ -327,7 +331,7 @@ def _logsumexp_rule(x, y, g, p):
     return (_across(g, p) * exp(_along(x, p) - _across(y, p))).reshape(x.shape)
 
 
-@array_op(1, vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
+@along_axes(vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
 def logsumexp(p, x, y):
     """log(sum(exp(x))), without overflow: the largest element is taken out first."""
     n, inner = p[1], p[2]
@@ -362,7 +366,7 @@ def _softmax_rule(y, g, p):
     return (weighted - _along(y, p) * weighted.sum(1, keepdim=True)).reshape(y.shape)
 
 
-@array_op(1, vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
+@along_axes(vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
 def softmax(p, x, y):
     """exp(x) / sum(exp(x)), without overflow."""
     n, inner = p[1], p[2]
@@ -400,7 +404,7 @@ def _log_softmax_rule(y, g, p):
     return (along - exp(_along(y, p)) * along.sum(1, keepdim=True)).reshape(y.shape)
 
 
-@array_op(1, vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
+@along_axes(vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
 def log_softmax(p, x, y):
     """log(softmax(x)), without overflow."""
     n, inner = p[1], p[2]

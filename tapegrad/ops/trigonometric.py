@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tapegrad import domains
+from tapegrad import domains, vectormath
 from tapegrad.op import FLOATING, elementwise
 from tapegrad.ops.exponential import rsqrt
 from tapegrad.ops.logic import where
@@ -11,13 +11,13 @@ from tapegrad.ops.logic import where
 @elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
 def sin(x):
     """Sine, elementwise; `x` in radians."""
-    return np.sin(x)
+    return vectormath.sin(x)
 
 
 @elementwise(partials=lambda x: -sin(x), reference=np.cos, domain=(domains.reals,), result=FLOATING)
 def cos(x):
     """Cosine, elementwise; `x` in radians."""
-    return np.cos(x)
+    return vectormath.cos(x)
 
 
 @elementwise(partials=lambda y: 1.0 + y * y, reference=np.tan, domain=(domains.branch,), result=FLOATING)

@@ -1,0 +1,219 @@
+"""Blocks: runs the program that `registers.py` made of a region, and shares its chunks out to threads.
+
+A block is so many rows of the region that its registers fit in the cache; a chunk is so many rows that are worth a
+thread. Chunks may run in any order and on any thread: each has scratch memory of its thread, and what several chunks add
+to is joined at the end, in the order of the chunks.
+"""
+
+from tapegrad.kernels import CELLS, CONTEXT
+from tapegrad.memory import (
+    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part4, part5, part7, part8, rows_at, slots_at, u1,
+)  # fmt: skip
+from tapegrad.registers import (
+    A, ALONG, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
+    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO, fill,
+    kernel_cell,
+)  # fmt: skip
+from tapegrad.schedule import INSIDE, MORE, NO_MEMORY, OK, is_evaluated
+from tapegrad.tape import OWNED, STORED, TABLES, H
+from tapegrad.walks import (
+    BLOCK, CHUNK, CODE, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, REGISTER, SETUP, WORDS,
+    WORDS_A_REGISTER,
+)  # fmt: skip
+
+N_CONTEXT = len(CONTEXT)
+CONTEXT_BYTES = 512  # before a thread's registers: what an array operation along axes is given, and its parameters
+_MOST_PARAMS = 32
+
+
+def sweep_region(header, region, sweeps):
+    """Sweep a region: its values, its adjoints, or both; MORE where the budget ran out before its end."""
+    h = i8(header, len(H))
+    if h[H.bound] != region:
+        if not part3(h[H.bind], header, region, sweeps):
+            return NO_MEMORY
+        h[H.bound], h[H.at_chunk] = region, 0
+    tables = i8(h[H.tables], TABLES)
+    n_chunks = tables[N_CHUNKS]
+    cost = tables[CHUNK] * tables[INNER] * (1 + tables[N_CODE])
+    while h[H.at_chunk] < n_chunks:
+        if h[H.budget] < 0:
+            return MORE
+        n = min(n_chunks - h[H.at_chunk], 1 + max(h[H.budget] // max(cost, 1), 0))
+        if n > 1 and h[H.share]:
+            part4(h[H.share], header, h[H.run_chunk], h[H.at_chunk], n)
+        else:
+            for chunk in range(h[H.at_chunk], h[H.at_chunk] + n):
+                part3(h[H.run_chunk], header, chunk, h[H.scratch])
+        h[H.budget] -= n * cost
+        h[H.at_chunk] += n
+    if n_chunks > 1:
+        _join(h, tables)
+    h[H.bound] = -1
+    if sweeps & SWEEP_VALUES:
+        _complete(h, region)
+    return OK
+
+
+def _join(h, tables):
+    """Add up what chunks had for the same memory, in their order."""
+    for i in range(tables[N_CODE]):
+        at = CODE + WORDS * i
+        if tables[at + WHAT] == SCATTER and tables[at + PARTIAL] >= 0:
+            for chunk in range(tables[N_CHUNKS]):
+                own = h[H.partials] + chunk * tables[PARTIAL_BYTES] + tables[at + PARTIAL]
+                call4(tables[at + KERNEL], tables[at + COUNT], own, tables[at + Q], 2)
+
+
+def _complete(h, region):
+    """Finish the region's scattered reductions, and mark what is now in memory."""
+    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
+    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
+    tables = i8(h[H.tables], TABLES)
+    order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], h[H.n_regions] + 1)
+    pool = i8(h[H.pool], h[H.n_pool])
+    for i in range(begin[region], begin[region + 1]):
+        row = rows[order[i]]
+        out = row["out"]
+        if slots[out]["primal"] == 0 or not is_evaluated(slots, marks, row):
+            continue
+        if not marks[out] & INSIDE:
+            cell, _ = kernel_cell(h, kinds, slots, row)
+            finish = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell + 2]
+            if finish:
+                call3(finish, kinds[row["kind"]]["numel"], slots[out]["primal"], pool[row["c"]])
+        slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
+
+
+def _address(tables, r, row, scratch):
+    at = REGISTER + WORDS_A_REGISTER * r
+    return tables[at + BASE] + tables[at + STEP] * row + tables[at + SCRATCH] * scratch
+
+
+def run_chunk(header, chunk, scratch):
+    """Run a region's program over the rows of a chunk; `scratch` is the thread's memory."""
+    h = i8(header, len(H))
+    tables = i8(h[H.tables], TABLES)
+    inner = tables[INNER]
+    row = chunk * tables[CHUNK]
+    stop = min(row + tables[CHUNK], tables[N_ROWS])
+    block = min(tables[BLOCK], stop - row)
+    for i in range(tables[N_SETUP]):
+        at = SETUP + WORDS * i
+        part5(h[H.spread], h[H.tables], at, row, block, scratch)
+    partials = h[H.partials] + chunk * tables[PARTIAL_BYTES]
+    if tables[PARTIAL_BYTES]:
+        for i in range(tables[N_CODE]):
+            at = CODE + WORDS * i
+            if tables[at + PARTIAL] >= 0:
+                fill(partials + tables[at + PARTIAL], tables[at + COUNT], tables[at + R], tables[at + MODE])
+    while row < stop:
+        n_rows = min(block, stop - row)
+        for i in range(tables[N_CODE]):
+            at = CODE + WORDS * i
+            what, kernel, width = tables[at + WHAT], tables[at + KERNEL], tables[at + WIDTH]
+            n = n_rows * inner if width == WIDE else n_rows if width == NARROW else 1
+            if what == FORWARD:
+                call6(
+                    kernel, n, tables[at + MODE], _address(tables, tables[at + A], row, scratch),
+                    _address(tables, tables[at + B], row, scratch), _address(tables, tables[at + C], row, scratch),
+                    _address(tables, tables[at + Y], row, scratch),
+                )  # fmt: skip
+            elif what == REVERSE:
+                call8(
+                    kernel, n, tables[at + MODE], _address(tables, tables[at + A], row, scratch),
+                    _address(tables, tables[at + B], row, scratch), _address(tables, tables[at + C], row, scratch),
+                    _address(tables, tables[at + Y], row, scratch), _address(tables, tables[at + G], row, scratch),
+                    _address(tables, tables[at + K], row, scratch),
+                )  # fmt: skip
+            elif what == SCATTER:
+                target = tables[at + Q] if tables[at + PARTIAL] < 0 else partials + tables[at + PARTIAL]
+                part8(
+                    h[H.scatter], h[H.tables], tables[at + P], _address(tables, tables[at + A], row, scratch), target,
+                    row * inner if width == WIDE else row, n, tables[at + MODE], kernel,
+                )  # fmt: skip
+            elif what == GATHER:
+                part7(
+                    h[H.gather], h[H.tables], tables[at + P], tables[at + Q],
+                    _address(tables, tables[at + Y], row, scratch), row * inner if width == WIDE else row, n,
+                    tables[at + MODE],
+                )  # fmt: skip
+            elif what == SPREAD:
+                part5(h[H.spread], h[H.tables], at, row, n_rows, scratch)
+            elif what == REDUCE:
+                part5(h[H.reduce_rows], h[H.tables], at, row, n_rows, scratch)
+            else:
+                part5(h[H.run_along], header, at, row, n_rows, scratch)
+        row += n_rows
+    return OK
+
+
+def spread(at_tables, at, row, n_rows, scratch):
+    """Bring a register's elements to all lanes that read them."""
+    tables = i8(at_tables, TABLES)
+    level = tables[REGISTER + WORDS_A_REGISTER * tables[at + A] + LEVEL]
+    size, lanes = tables[at + MODE], tables[INNER] if tables[at + WIDTH] == WIDE else 1
+    source = _address(tables, tables[at + A], row, scratch)
+    target = _address(tables, tables[at + Y], row, scratch)
+    # A single element fills all, an element a row fills its row; a row is repeated.
+    if level == SINGLE:
+        lanes, n_rows = lanes * n_rows, 1
+    for r in range(n_rows):
+        to = target + r * lanes * size
+        of = source if level == VECTOR else source + r * tables[REGISTER + WORDS_A_REGISTER * tables[at + A] + SIZE]
+        if level == VECTOR:
+            words = lanes * size
+            for j in range(words):
+                u1(to, words)[j] = u1(of, words)[j]
+        elif size == 8:
+            fill(to, lanes, i8(of, 1)[0], 8)
+        elif size == 4:
+            fill(to, lanes, i4(of, 1)[0], 4)
+        else:
+            fill(to, lanes, u1(of, 1)[0], 1)
+    return OK
+
+
+def reduce_rows(at_tables, at, row, n_rows, scratch):
+    """Reduce each row to an element, which is begun anew or (COUNT: 1 for a sum that goes on) added to."""
+    tables = i8(at_tables, TABLES)
+    inner, size, kernel = tables[INNER], tables[at + MODE], tables[at + KERNEL]
+    source = _address(tables, tables[at + A], row, scratch)
+    target = _address(tables, tables[at + Y], row, scratch)
+    if tables[at + Q] or tables[at + COUNT] != 1:
+        fill(target, n_rows, tables[at + R], size)
+    for r in range(n_rows):
+        call4(kernel, inner, source + r * inner * size, target + r * size, 0)
+    if tables[at + Q]:
+        call3(tables[at + Q], n_rows, target, inner)
+    return OK
+
+
+def run_along(header, at, row, n_rows, scratch):
+    """An array operation along the rows of a block, in reverse too; its context lies before the registers."""
+    h = i8(header, len(H))
+    tables = i8(h[H.tables], TABLES)
+    inner, what = tables[INNER], tables[at + WHAT]
+    if what == ZERO:
+        fill(_address(tables, tables[at + Y], row, scratch), n_rows * inner, 0, tables[at + MODE])
+        return OK
+    pool = i8(h[H.pool], h[H.n_pool])
+    context, params = i8(scratch - CONTEXT_BYTES, N_CONTEXT), i8(scratch - CONTEXT_BYTES + 256, _MOST_PARAMS)
+    n_params = pool[tables[at + P] - 1]
+    for i in range(n_params):
+        params[i] = pool[tables[at + P] + i]
+    params[0] = n_rows
+    n_results = n_rows * inner if tables[at + WIDTH] == WIDE else n_rows
+    for i in range(N_CONTEXT):
+        context[i] = 0
+    context[0], context[1] = scratch - CONTEXT_BYTES + 256, n_params
+    context[5], context[8] = (
+        _address(tables, tables[at + A], row, scratch),
+        _address(tables, tables[at + Y], row, scratch),
+    )
+    context[9], context[12] = n_rows * inner, n_results
+    if what == BACK:
+        context[13] = _address(tables, tables[at + G], row, scratch)
+        context[14] = _address(tables, tables[at + K], row, scratch)
+    call1(tables[at + KERNEL], scratch - CONTEXT_BYTES)
+    return OK
