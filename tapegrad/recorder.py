@@ -318,8 +318,9 @@ _NO_ARGUMENTS, _ONE_ARGUMENT = 4, 8  # METH_NOARGS, METH_O
 
 def _method(op: Op, function: int) -> Any:
     """A method of Tensor for the C function at an address."""
-    flags = _ONE_ARGUMENT if op.arity == 2 else _NO_ARGUMENTS
-    definition = _Method(op.name.encode(), function, flags, None)
+    flags, arguments = (_ONE_ARGUMENT, "$self, other, /") if op.arity == 2 else (_NO_ARGUMENTS, "$self, /")
+    document = f"{op.name}({arguments})\n--\n\n{op.docstring}"  # from its first line comes the signature
+    definition = _Method(op.name.encode(), function, flags, document.encode())
     _keep(definition)
     make = ctypes.PYFUNCTYPE(_object, _object, _address)(("PyDescr_NewMethod", ctypes.pythonapi))
     return make(Tensor, ctypes.addressof(definition))
