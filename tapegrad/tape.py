@@ -81,8 +81,10 @@ HEADER = (
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
-    "missing_workers",
-    "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "allocated_before", "host_row",
+    "missing_workers", "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "allocated_before",
+    "host_row",
+    # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
+    "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
@@ -266,6 +268,45 @@ TABLES = 1 << 19  # int64 that describe the region being swept
 SCRATCH_BYTES = 1 << 22  # of address space for the registers of a block; few blocks touch more than 64 kB of it
 
 
+class FreeSlots:
+    """Slots that nothing refers to: a stack in memory, its height in the tape's header. Their `live` byte is set."""
+
+    __slots__ = ("array", "h", "memory")
+
+    def __init__(self, h: memoryview) -> None:
+        self.h = h
+        self.array = np.zeros(0, np.int32)
+        self.memory = self.array.data
+
+    def __len__(self) -> int:
+        return self.h[_N_FREE]  # type: ignore[no-any-return]
+
+    def pop(self) -> int:
+        """Take the last."""
+        height = self.h[_N_FREE] - 1
+        if height < 0:
+            raise IndexError("there is no free slot")
+        slot: int = self.memory[height]
+        self.h[_N_FREE] = height
+        return slot
+
+    def extend(self, slots: Any) -> None:
+        """Put these on the stack, the last on top."""
+        start = self.h[_N_FREE]
+        self.array[start : start + len(slots)] = slots
+        self.h[_N_FREE] = start + len(slots)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` slots."""
+        array = np.zeros(capacity, np.int32)
+        address, memory, at, known = address_of(array), array.data, H.free, slice(0, len(self.array))
+        array[known] = self.array
+        self.h[at], self.array, self.memory = address, array, memory
+
+
+_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED = H.filled, H.row_bytes, H.n_free, H.n_reached
+
+
 class Tape:
     """One thread's recording: its rows, its slots, and the memory they refer to.
 
@@ -279,17 +320,15 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_row_views", "_slot_views", "arrays", "bins", "capacity", "end", "free", "grad_enabled", "h", "header",
-        "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained", "rows",
-        "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping", "tables",
-        "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
+        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained",
+        "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping",
+        "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()
         self.grad_enabled = True
-        self.end = 0  # of the rows, in bytes
-        self.free: list[int] = []  # slots that nothing refers to; their `live` byte is already set
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
@@ -304,6 +343,8 @@ class Tape:
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)
         self.h = self.header.data  # the quick way in from Python
+        self.free = FreeSlots(self.h)
+        self.header[H.thread] = self.thread
         self.lists = np.zeros(1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
@@ -326,16 +367,29 @@ class Tape:
         if self.let_go is not None and not sys.is_finalizing():
             self.let_go(self)
 
+    @property
+    def end(self) -> int:
+        """Where the next row goes, in bytes."""
+        return self.h[_FILLED]  # type: ignore[no-any-return]
+
+    @end.setter
+    def end(self, end: int) -> None:
+        self.h[_FILLED] = end
+
     def grow_rows(self, capacity: int) -> None:
         """Make room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
-        rows[: self.end] = memoryview(self.rows)[: self.end]
+        view = np.frombuffer(rows, ROW)
+        address, at, known, old = address_of(view), H.rows, slice(0, len(self.rows)), self.rows
+        rows[known] = old
+        # Native code records at the address in the header: until it has the new one, the old rows stay.
+        self.h[at], self.h[_ROW_BYTES] = address, len(rows)
         self.rows, self.capacity = rows, capacity
         views = {
             name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces", "inner")
         }
         self._row_views = self._continued(views, self._row_views)
-        self._row_views["rows"] = np.frombuffer(rows, ROW)
+        self._row_views["rows"] = view
         self._publish(self._row_views)
 
     def grow_slots(self, capacity: int) -> None:
@@ -343,20 +397,33 @@ class Tape:
         slots, live, top = np.zeros(capacity, SLOT), bytearray(b"\1") * capacity, self.top
         if top:
             slots[:top] = self.slots[:top]
-            live[:top] = memoryview(self.live)[:top]
-        self.slots, self.live, self.slot_capacity = slots, live, capacity
+        self._move_live(live)
+        self.free.grow(capacity)
+        self.slots, self.slot_capacity, self.h[H.n_slots] = slots, capacity, capacity
         self.slot_buffer = slots.view(np.uint8).data
         views = {
             name: np.zeros(capacity, np.int32)
             for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
         }
         views["marks"] = np.zeros(capacity, np.uint8)
+        self._reached = views["reached"].data
         self._slot_views = self._continued(views, self._slot_views)
         self._slot_views["slots"] = slots
         self._slot_views["live"] = np.frombuffer(live, np.uint8)
         self._publish(self._slot_views)
         if not self.sweeping:
             self.header[H.stamps] = 0
+
+    def _move_live(self, live: bytearray) -> None:
+        """Go over to a longer `live`.
+
+        Finalisers write to the one whose address is in the header, on any thread, and whenever an object is made that
+        the garbage collector tracks. So all objects are made first, and nothing can come between copy and address.
+        """
+        address, at, known, old = address_of(np.frombuffer(live, np.uint8)), H.live, slice(0, len(self.live)), self.live
+        live[known] = old
+        self.h[at] = address
+        self.live = live
 
     def _continued(self, views: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """New arrays in the place of old ones: what a plan wrote there matters only while it is being swept."""
@@ -377,8 +444,7 @@ class Tape:
     @property
     def reached(self) -> list[int]:
         """The slots whose adjoints the last reverse sweep left."""
-        n = int(self.header[H.n_reached])
-        return self._slot_views["reached"][:n].tolist()  # type: ignore[no-any-return]
+        return self._reached[: self.h[_N_REACHED]].tolist()
 
     def refill(self) -> bool:
         """Put slots that were never used on the free list; False where there are none left."""
@@ -387,7 +453,7 @@ class Tape:
             return False
         self.slots["flags"][start:stop] = FREE
         self.top = stop
-        self.free.extend(range(stop - 1, start - 1, -1))
+        self.free.extend(np.arange(stop - 1, start - 1, -1))
         return True
 
     def write_slot(self, slot: int, kind: Kind, address: int, flags: int) -> None:

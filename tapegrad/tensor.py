@@ -28,6 +28,7 @@ from tapegrad.tape import (
     IMM_B,
     PARAMS,
     ROW,
+    SLOT,
     H,
     Kind,
     Tape,
@@ -40,11 +41,13 @@ from tapegrad.tape import (
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
-_pack_one = struct.Struct("=ii8xii").pack_into  # opcode with flags, out; a, kind
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
 _pack_offset = struct.Struct("=hhiqii").pack_into
-_A_ROW = ROW.itemsize
+_unpack_slot = struct.Struct("=i12xq8x").unpack_from  # kind, adjoint
+_pack_address = struct.Struct("=q").pack_into
+_A_ROW, _A_SLOT, _ADJOINT_AT = ROW.itemsize, SLOT.itemsize, 16
+_FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
 if TYPE_CHECKING:
@@ -95,7 +98,10 @@ class Tensor(Methods):
     _views: Any
 
     def __del__(self) -> None:
-        self._tape.live[self._slot] = 0
+        try:
+            self._tape.live[self._slot] = 0
+        except AttributeError:  # Ctrl-C came before it was given a slot
+            return
 
     # --- what is known without computing -----------------------------------------------------------------------------
 
@@ -208,10 +214,7 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """The accumulated gradient, or None. Can be set, and set to None."""
-        try:
-            return self._grad  # type: ignore[no-any-return]
-        except AttributeError:
-            return None
+        return getattr(self, "_grad", None)
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -283,9 +286,13 @@ def handle(tape: Tape, slot: int, kind: Kind) -> Tensor:
 
 def new_slot(tape: Tape) -> int:
     """A free slot."""
-    if not tape.free:
+    h = tape.h
+    if not h[_N_FREE]:
         engine.make_room(tape)
-    return tape.free.pop()
+    height = h[_N_FREE] - 1
+    slot: int = tape.free.memory[height]
+    h[_N_FREE] = height
+    return slot
 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
@@ -306,11 +313,11 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
 
 def adopt(tape: Tape, slot: int) -> Tensor:
     """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
-    record = tape.slots[slot]
-    kind = kind_objects[record["kind"]].gradient
     made = new_slot(tape)
-    tape.write_slot(made, kind, record["adjoint"], tapes.STORED | tapes.OWNED)
-    tape.slots["adjoint"][slot] = 0
+    index, adjoint = _unpack_slot(tape.slot_buffer, slot * _A_SLOT)
+    kind = kind_objects[index].gradient
+    tape.write_slot(made, kind, adjoint, tapes.STORED | tapes.OWNED)
+    _pack_address(tape.slot_buffer, slot * _A_SLOT + _ADJOINT_AT, 0)
     return handle(tape, made, kind)
 
 
@@ -324,11 +331,15 @@ def constant(value: Any, dtype: DType) -> Tensor:
 
 def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, out: int = -1) -> int:
     """Append a row; returns the slot of its result. `b` and `c` are slots, or `c` the index of the row's parameters."""
-    if tape.end + _A_ROW > len(tape.rows) or not tape.free:
+    h = tape.h
+    if h[_FILLED] + _A_ROW > h[_ROW_BYTES] or not h[_N_FREE]:
         engine.make_room(tape)
-    slot = tape.free.pop() if out < 0 else out
-    _pack(tape.rows, tape.end, op.opcode, flags, slot, b, c, a, kind.index)
-    tape.end += _A_ROW
+    end, height = h[_FILLED], h[_N_FREE] - 1
+    slot = tape.free.memory[height] if out < 0 else out
+    _pack(tape.rows, end, op.opcode, flags, slot, b, c, a, kind.index)
+    h[_FILLED] = end + _A_ROW
+    if out < 0:
+        h[_N_FREE] = height
     return slot
 
 
@@ -485,7 +496,8 @@ def working_dtype(op: Op, operands: list[Any]) -> DType:
     return dtypes.get_default_dtype() if op.result == FLOATING and not dtype.is_floating_point else dtype
 
 
-_memos: list[dict[Any, Kind]] = [{} for _ in OPS]
+memos: list[dict[Any, Kind]] = [{} for _ in OPS]
+learners: list[Callable[[Op, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
 
 
 def record_elementwise(op: Op, *operands: Any) -> Any:
@@ -528,7 +540,9 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
         settled(result, *slots)
     elif not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
         key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
-        _memos[op.opcode][key if op.arity > 1 else key[0]] = kind
+        memos[op.opcode][key if op.arity > 1 else key[0]] = kind
+        for learn in learners:
+            learn(op, key, kind)
     return result
 
 
@@ -630,38 +644,53 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     return record(op, kind, t)
 
 
+def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: int) -> Tensor:
+    """Append a row: opcode and flags in a word, the second operand (a slot, or a number), the first's slot.
+
+    Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
+    """
+    if not tape.grad_enabled:
+        kind = kind.passive
+    t, h = _new(Tensor), tape.h
+    end, height = h[_FILLED], h[_N_FREE] - 1
+    if height < 0:
+        raise IndexError
+    slot = tape.free.memory[height]
+    pack(tape.rows, end, word, slot, second, first, kind.index)
+    h[_FILLED], h[_N_FREE] = end + _A_ROW, height
+    t._tape = tape
+    t._slot = slot
+    t._kind = kind
+    return t
+
+
+# By opcode, what records a Tensor's operation (with another operand). `recorder.py` puts native code here.
+quick: list[Callable[..., Any]] = [record_elementwise] * len(OPS)
+
+
 def unary(op: Op) -> Callable[[Any], Any]:
     """The recording function of an elementwise operation with one operand."""
-    memo, opcode = _memos[op.opcode], op.opcode
+    memo, opcode = memos[op.opcode], op.opcode
 
-    def record_unary(input: Any) -> Any:
+    def record_unary(self: Tensor) -> Tensor:
+        tape = self._tape
+        if tape.thread == get_ident():
+            try:
+                return _quickly(tape, memo[self._kind], _pack_two, opcode, 0, self._slot)
+            except _MISSED:
+                pass
+        return record_elementwise(op, self)  # type: ignore[no-any-return]
+
+    def record(input: Any) -> Any:
         if input.__class__ is Tensor:
-            tape = input._tape
-            if tape.thread == get_ident():
-                slot = -1
-                try:
-                    kind = memo[input._kind]
-                    if not tape.grad_enabled:
-                        kind = kind.passive
-                    slot = tape.free.pop()
-                    end = tape.end
-                    _pack_one(tape.rows, end, opcode, slot, input._slot, kind.index)
-                except _MISSED:
-                    if slot >= 0:
-                        tape.free.append(slot)
-                else:
-                    tape.end = end + 24
-                    t = _new(Tensor)
-                    t._tape = tape
-                    t._slot = slot
-                    t._kind = kind
-                    return t
+            return quick[opcode](input)
         result = record_elementwise(op, input)
         if result is NotImplemented:
             raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         return result
 
-    return record_unary
+    quick[opcode] = record_unary
+    return record
 
 
 def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
@@ -669,65 +698,33 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
 
     The method answers NotImplemented for what it doesn't take, as operators must.
     """
-    memo, opcode = _memos[op.opcode], op.opcode
+    memo, opcode = memos[op.opcode], op.opcode
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
         tape = self._tape
         if tape.thread == get_ident():
-            slot = -1
             try:
-                if other.__class__ is Tensor:
-                    kind = memo[self._kind, other._kind]
-                    if not tape.grad_enabled:
-                        kind = kind.passive
-                    if other._tape is not tape:
-                        raise KeyError
-                    slot = tape.free.pop()
-                    end = tape.end
-                    _pack_two(tape.rows, end, opcode, slot, other._slot, self._slot, kind.index)
-                else:
-                    kind = memo[self._kind, other.__class__]
-                    if not tape.grad_enabled:
-                        kind = kind.passive
-                    slot = tape.free.pop()
-                    end = tape.end
-                    _pack_immediate(tape.rows, end, with_right, slot, other, self._slot, kind.index)
+                if other.__class__ is not Tensor:
+                    return _quickly(
+                        tape, memo[self._kind, other.__class__], _pack_immediate, with_right, other, self._slot
+                    )
+                if other._tape is tape:
+                    return _quickly(tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot)
             except _MISSED:
-                if slot >= 0:
-                    tape.free.append(slot)
-            else:
-                tape.end = end + 24
-                t = _new(Tensor)
-                t._tape = tape
-                t._slot = slot
-                t._kind = kind
-                return t
+                pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
         tape = self._tape
         if tape.thread == get_ident():
-            slot = -1
             try:
-                kind = memo[other.__class__, self._kind]
-                if not tape.grad_enabled:
-                    kind = kind.passive
-                slot = tape.free.pop()
-                end = tape.end
-                _pack_immediate(tape.rows, end, with_left, slot, other, self._slot, kind.index)
+                return _quickly(tape, memo[other.__class__, self._kind], _pack_immediate, with_left, other, self._slot)
             except _MISSED:
-                if slot >= 0:
-                    tape.free.append(slot)
-            else:
-                tape.end = end + 24
-                t = _new(Tensor)
-                t._tape = tape
-                t._slot = slot
-                t._kind = kind
-                return t
+                pass
         return record_elementwise(op, other, self)
 
+    quick[opcode] = record_binary
     return record_binary, record_reflected
 
 

@@ -62,17 +62,15 @@ def backward(
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
     found = _sweep(outputs, grads, chosen, retain_graph, create_graph)
     tape = current_tape()
+    leaves, retained = tape.leaves, tape.retained
     for slot, gradient in found.items():
-        for owners in (tape.leaves, tape.retained):
-            owner = owners[slot]() if slot in owners else None
-            if owner is not None:
-                _accumulate(owner, gradient)
-                break
-        else:
-            for t in chosen or ():
-                if t._slot == slot:
-                    _accumulate(t, gradient)
-                    break
+        owner = leaves[slot]() if slot in leaves else None
+        if owner is None and slot in retained:
+            owner = retained[slot]()
+        if owner is None and chosen is not None:
+            owner = next((t for t in chosen if t._slot == slot), None)
+        if owner is not None:
+            _accumulate(owner, gradient)
     engine.reclaim_if_due(tape)
 
 
@@ -131,6 +129,8 @@ def grad(
 
 
 def _sequence(given: Any) -> list[Any]:
+    if isinstance(given, (list, tuple)):  # asked first: it is a tenth of the time that an abstract class takes
+        return list(given)
     return [given] if isinstance(given, Tensor) or not isinstance(given, Sequence) else list(given)
 
 
@@ -143,20 +143,29 @@ def _sweep(
 ) -> dict[int, Tensor]:
     """The adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
-    seeds = [_seed(i, t, g, tape) for i, (t, g) in enumerate(zip(outputs, grads, strict=True))]
+    seeds: list[tuple[Tensor, Tensor | None]] = []
+    pairs: list[tuple[int, int]] = []
+    targets: list[int] = []
+    for i, t in enumerate(outputs):
+        g = _seed(i, t, grads[i], tape)
+        seeds.append((t, g))
+        if g is None:
+            pairs.append((t._slot, -1))
+        else:
+            pairs.append((t._slot, g._slot))
+            targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [t._slot for t in inputs or ()]
+    slots: list[int] = []
     for t in inputs or ():
         if t._tape is not tape:
             raise RuntimeError(
                 "gradients are computed on the thread that recorded the graph: an input belongs to another thread's "
                 "tape"
             )
+        slots.append(t._slot)
     try:
         if create_graph:
             return _recorded(tape, seeds, slots if inputs is not None else None)
-        pairs = [(t._slot, -1 if g is None else g._slot) for t, g in seeds]
-        targets = [g._slot for _, g in seeds if g is not None]
         if inputs is None and tape.retained:
             slots = list(tape.retained)
         engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain))
@@ -174,8 +183,8 @@ def _recorded(tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], slots: list
         return recorded.adjoints(tape, full, None if slots is None else set(slots))
 
 
-def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
-    """An output and its adjoint, checked."""
+def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
+    """The adjoint of an output, None for 1; both are checked."""
     if not isinstance(t, Tensor):
         raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
     kind = t._kind
@@ -191,7 +200,7 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
             raise RuntimeError(
                 f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}"
             )
-        return t, None
+        return None
     if not isinstance(g, Tensor):
         raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._kind.shape != kind.shape:
@@ -201,12 +210,12 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> tuple[Tensor, Tensor | None]:
         )
     from tapegrad.tensor import cast, local
 
-    return t, cast(local(g), kind.dtype)
+    return cast(local(g), kind.dtype)
 
 
 def _accumulate(t: Tensor, gradient: Tensor) -> None:
     """Add to the `grad` of a tensor; in place where neither is recorded, as holders of it expect."""
-    held = t.grad
+    held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
     if held is None:
         t._grad = gradient
         return

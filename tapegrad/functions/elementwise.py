@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapegrad import dtypes
+from tapegrad import dtypes, recorder
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.tensor import Tensor, binary, cast, promoted, record_elementwise, unary
+from tapegrad.tensor import Tensor, binary, cast, learners, promoted, quick, record_elementwise, unary
 
 functions: dict[str, Any] = {}
 
@@ -35,10 +35,12 @@ def _checked(op: Op, *operands: Any) -> Any:
     return result
 
 
-def _binary_function(op: Op, method: Any) -> Any:
+def _binary_function(op: Op) -> Any:
+    opcode = op.opcode
+
     def function(input: Any, other: Any) -> Any:
         if input.__class__ is Tensor:
-            result = method(input, other)
+            result = quick[opcode](input, other)
             if result is not NotImplemented:
                 return result
         return _checked(op, input, other)
@@ -53,8 +55,8 @@ for _op in OPS:
     if _op.arity == 1:
         functions[_op.name] = _document(unary(_op), _op, "input")
     elif _op.arity == 2:
-        _operators[_op.name] = _method, _reflected = binary(_op)
-        functions[_op.name] = _binary_function(_op, _method)
+        _operators[_op.name] = binary(_op)
+        functions[_op.name] = _binary_function(_op)
         _op.record = functions[_op.name]
 
 OPERATORS = {
@@ -132,7 +134,12 @@ def pow(input: Any, exponent: Any) -> Any:
     return _plain_pow(input, exponent)
 
 
+_SQUARE = arithmetic.square.opcode
+
+
 def _operator_pow(self: Tensor, exponent: Any) -> Any:
+    if exponent.__class__ is int and exponent == 2 and self.__class__ is Tensor and self._kind.dtype.is_floating_point:
+        return quick[_SQUARE](self)  # as `pow` does, three calls sooner: 0.13 us for 0.30
     if exponent.__class__ in (int, float):
         return pow(self, exponent)
     return _operators["pow"][0](self, exponent)
@@ -239,3 +246,4 @@ for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", 
 Tensor.type_as = lambda self, other: to(self, other.dtype)  # type: ignore[arg-type]
 functions["logical_not"].__name__ = "logical_not"
 exponential.pow_.record = pow
+learners.append(recorder.learn)  # native code takes the places of these operators

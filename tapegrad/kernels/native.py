@@ -431,6 +431,22 @@ def _needs(module: Any) -> list[str]:
     return [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
 
 
+def link_assembly(name: str, text: Callable[[], str]) -> Any:
+    """The same for C functions in LLVM assembly, one of which is called `name`.
+
+    Returns the linker: its `get_function_address` finds each of them.
+    """
+    with _lock:
+        entry = cache.read(f"{name}.o")
+        if entry is None:
+            module, machine = llvm.parse_assembly(text()), _machine()
+            module.triple, module.data_layout = machine.triple, str(machine.target_data)
+            entry = {"needs": []}, machine.emit_object(module)
+            cache.write(f"{name}.o", *entry)
+        _load(name, *entry)
+        return _engines[0]
+
+
 def _machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
