@@ -198,8 +198,6 @@ def run(
             "a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its "
             "arrays instead"
         )
-    if seeds:
-        reclaim_before(tape)
     _prepare(tape)
     h = tape.h
     given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
@@ -293,7 +291,9 @@ def reclaim_if_due(tape: Tape) -> None:
 def reclaim_before(tape: Tape) -> None:
     """Before a reverse sweep, reclaim what an earlier one has left and nobody holds any more: its memory is used again."""
     h = tape.h
-    if h[H.allocated] + h[H.allocated_before] > max(_RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)):
+    if not tape.sweeping and h[H.allocated] + h[H.allocated_before] > max(
+        _RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)
+    ):
         reclaim(tape)
 
 
@@ -302,16 +302,15 @@ def reclaim(tape: Tape) -> None:
     _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
-    tape.end = kept * ROW.itemsize
     tape.survivors, tape.h[H.allocated_before], tape.h[H.allocated] = kept, tape.h[H.allocated], 0
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
-        tape.free.extend(freed)
         for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts):
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
+        tape.free.extend(tape.freed[:n_freed])
 
 
 def make_room(tape: Tape) -> None:

@@ -26,7 +26,21 @@ gradient of a sum, say, reads each operand once (`fused`).
 
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at, u1
 from tapegrad.op import ARRAY, COLUMNS, ELEMENTWISE, REDUCTION
-from tapegrad.tape import CONSUMED, FIRST, FREE, H, IMM_A, IMM_B, LEAF, OWNED, PARAMS, PIECE, REQUIRES_GRAD, STORED
+from tapegrad.tape import (
+    CONSUMED,
+    FIRST,
+    FREE,
+    H,
+    IMM_A,
+    IMM_B,
+    LEAF,
+    OWNED,
+    PARAMS,
+    PIECE,
+    REQUIRES_GRAD,
+    ROW_BYTES,
+    STORED,
+)
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
 MAX_ROWS = 256  # of a region
@@ -527,6 +541,7 @@ def reclaim(header):
         elif marks[out] != 0:
             slots[out]["row"] = -1
     h[H.end] = h[H.synced] = kept
+    h[H.filled] = kept * ROW_BYTES  # here, so that Ctrl-C can't come between
     _free_slots(h)
     return kept
 

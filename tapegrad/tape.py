@@ -50,6 +50,8 @@ ROW = np.dtype(
 SLOT = np.dtype([("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")])
 KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
 
+ROW_BYTES = ROW.itemsize
+
 # Flags of a row.
 IMM_A, IMM_B = 1, 2  # the operand is the immediate
 # One of the rows that fill a slot together (a concatenation has a row a piece), and its ends.
@@ -386,7 +388,8 @@ class Tape:
         self.h[at], self.h[_ROW_BYTES] = address, len(rows)
         self.rows, self.capacity = rows, capacity
         views = {
-            name: np.zeros(capacity + 1, np.int32) for name in ("planned", "region_of_row", "order", "begin", "spaces", "inner")
+            name: np.zeros(capacity + 1, np.int32)
+            for name in ("planned", "region_of_row", "order", "begin", "spaces", "inner")
         }
         self._row_views = self._continued(views, self._row_views)
         self._row_views["rows"] = view

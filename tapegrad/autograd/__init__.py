@@ -143,6 +143,7 @@ def _sweep(
 ) -> dict[int, Tensor]:
     """The adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
+    engine.reclaim_before(tape)
     seeds: list[tuple[Tensor, Tensor | None]] = []
     pairs: list[tuple[int, int]] = []
     targets: list[int] = []
