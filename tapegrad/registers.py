@@ -48,7 +48,7 @@ from tapegrad.schedule import (
 )  # fmt: skip
 from tapegrad.tape import CONTIGUOUS, IMM_A, IMM_B, STORED, TABLES, H
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONSTANTS, CONTEXT_AT, INNER, ITEMSIZE, N_CHUNKS, N_CODE, N_CONSTANTS, N_NARROW_PLACES, N_REGISTERS,
+    BLOCK, CHUNK, CODE, CONSTANTS, CONTEXT_AT, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CHUNKS, N_CODE, N_CONSTANTS, N_NARROW_PLACES, N_REGISTERS,
     N_ROWS, N_SETUP, N_TAIL, N_WALKS, N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND,
     SWEEPS, TAIL, WALKS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
 )  # fmt: skip
@@ -67,7 +67,7 @@ FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO = range(9)
 
 NEW = 1 << 20  # beyond the number of any register
 
-L1_BYTES = 28_000  # of registers that a block should not exceed, so that they stay in the first level of cache
+FEW_LANES = 64  # up to which registers are not shared
 LONG_ROW = 192  # lanes from which a row is a block of its own
 CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk
 MOST_CHUNKS = 64
@@ -207,6 +207,25 @@ def _by_walk(tables, walk, address, size, level):
     return made
 
 
+def _known(tables, p, q, found):
+    """Where what has the key (p, q) is entered among what this region computes once: the place of its register, 0 if new.
+
+    Nothing is, in a region of few lanes: looking would cost more than computing.
+    """
+    if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
+        return -1
+    i = ((p * 0x1E3779B97F4A7C15 + q * 0x3F58476D1CE4E5B9) >> 32) % MANY_KNOWN
+    for _ in range(8):
+        at = KNOWN + 4 * i
+        if tables[at + 3] != found:
+            tables[at], tables[at + 1], tables[at + 2], tables[at + 3] = p, q, 0, found
+            return at + 2
+        if tables[at] == p and tables[at + 1] == q:
+            return at + 2
+        i = (i + 1) % MANY_KNOWN
+    return -1
+
+
 def _constant(h, tables, value, code):
     """A register of one number."""
     n = CONSTANTS + tables[N_CONSTANTS]
@@ -226,7 +245,14 @@ def _constant(h, tables, value, code):
 
 
 def _immediate(h, tables, r, code):
-    return _constant(h, tables, f8(h[H.rows] + 24 * r + 8, 1)[0], code)
+    """A register of a row's immediate: the same for equal numbers."""
+    at = _known(tables, i8(h[H.rows] + 24 * r + 8, 1)[0], -1 - code, h[H.stamps])
+    if at >= 0 and tables[at]:
+        return tables[at]
+    made = _constant(h, tables, f8(h[H.rows] + 24 * r + 8, 1)[0], code)
+    if at >= 0:
+        tables[at] = made
+    return made
 
 
 def _result(tables, kinds, slots, slot, level, stays):
@@ -241,8 +267,8 @@ def _row_level(tables, kinds, kind):
     return WIDE if kinds[kind]["space"] == kinds[tables[SPACE_KIND]]["space"] else NARROW
 
 
-def _bind_value(h, tables, kinds, slots, row, r, y, level):
-    """The instruction of an elementwise row."""
+def _bind_value(h, tables, kinds, slots, row, r, level, stays):
+    """The instruction of an elementwise row; returns its result's register, which may be that of a row just like it."""
     cell, code = kernel_cell(h, kinds, slots, row)
     kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell]
     kind, n = row["kind"], arity(h, row)
@@ -266,7 +292,15 @@ def _bind_value(h, tables, kinds, slots, row, r, y, level):
             mode = 1
     a = a if mode == 1 else _spread(tables, a, level)
     b = b if mode == 2 else _spread(tables, b, level)
-    _emit(tables, FORWARD, kernel, mode, level, a, b, _spread(tables, c, level), y, 0, 0, 0, 0, 0, 0)
+    c = _spread(tables, c, level)
+    at = _known(tables, kernel, int(a) << 40 | int(b) << 20 | int(c), h[H.stamps]) if not stays else -1
+    if at >= 0 and tables[at]:
+        return tables[at]
+    y = _result(tables, kinds, slots, row["out"], level, stays)
+    if at >= 0:
+        tables[at] = y
+    _emit(tables, FORWARD, kernel, mode, level, a, b, c, y, 0, 0, 0, 0, 0, 0)
+    return y
 
 
 def _bind_reduction(h, tables, kinds, slots, row, y):
@@ -328,16 +362,16 @@ def bind_values(header, first, last):
         stays = evaluated and (live[out] or marks[out] & STORE or slots[out]["primal"])
         if stays and not hold_value(h, kinds, slots, out):
             return 0
-        y = 0
-        if inside:
-            level = _row_level(tables, kinds, row["kind"])
-            y = _result(tables, kinds, slots, out, level, stays)
+        y, level = 0, _row_level(tables, kinds, row["kind"])
         if family == ELEMENTWISE:
-            _bind_value(h, tables, kinds, slots, row, order[i], y, level)
-        elif family == REDUCTION:
-            _bind_reduction(h, tables, kinds, slots, row, y)
+            y = _bind_value(h, tables, kinds, slots, row, order[i], level, stays)
         else:
-            _bind_along(h, tables, kinds, slots, row, y)
+            if inside:
+                y = _result(tables, kinds, slots, out, level, stays)
+            if family == REDUCTION:
+                _bind_reduction(h, tables, kinds, slots, row, y)
+            else:
+                _bind_along(h, tables, kinds, slots, row, y)
         if inside:
             i4(h[H.stamp], h[H.top])[out] = h[H.stamps]
             i4(h[H.register], h[H.top])[out] = y
@@ -682,10 +716,18 @@ def _row_of_operands(h, tables, kinds, slots, first, last, space):
     return 1
 
 
-def place(header):
-    """Give scratch registers their places, and choose how many rows a block and a chunk have. 0: memory is short."""
-    h = i8(header, len(H))
-    tables = i8(h[H.tables], TABLES)
+def _place_apart(tables):
+    """A place for each scratch register: quick, where all of them take little memory."""
+    for r in range(tables[N_REGISTERS]):
+        at = REGISTER + WORDS_A_REGISTER * r
+        if tables[at + SCRATCH]:
+            counter = N_WIDE_PLACES if tables[at + LEVEL] == WIDE else N_NARROW_PLACES
+            tables[at + BASE] = tables[counter]
+            tables[counter] += 1
+
+
+def _place_by_life(tables):
+    """Places that are used again once a register is dead: as few as can be, so that blocks are long."""
     for i in range(tables[N_CODE]):
         for word in range(A, K + 1):
             at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
@@ -728,14 +770,24 @@ def place(header):
                 else:
                     tables[PLACES + half + free_narrow] = tables[at + BASE]
                     free_narrow += 1
+
+
+def place(header):
+    """Give scratch registers their places, and choose how many rows a block and a chunk have. 0: memory is short."""
+    h = i8(header, len(H))
+    tables = i8(h[H.tables], TABLES)
+    if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
+        _place_apart(tables)
+    else:
+        _place_by_life(tables)
     rows, inner = tables[N_ROWS], tables[INNER]
     a_row = 8 * (tables[N_WIDE_PLACES] * inner + tables[N_NARROW_PLACES])
     if tables[ONE_ROW]:
         block = 1
     elif inner > 1:
-        block = max(1, min(L1_BYTES // max(a_row, 1), 2048 // inner))
+        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), 2048 // inner))
     else:
-        block = max(64, min(L1_BYTES // max(a_row, 8), 2048)) // 8 * 8
+        block = max(64, min(h[H.cache_bytes] // max(a_row, 8), 2048)) // 8 * 8
     block = max(1, min(block, rows))
     wide_bytes, narrow_bytes = (block * inner * 8 + 63) // 64 * 64, (block * 8 + 63) // 64 * 64
     for r in range(tables[N_REGISTERS]):

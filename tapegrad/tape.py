@@ -74,7 +74,7 @@ HEADER = (
     "lists", "tables", "scratch", "partials", "bins", "crew",
     # Counts.
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
-    "partial_bytes", "kept",
+    "partial_bytes", "kept", "cache_bytes",
     # Addresses of functions.
     "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "obtain", "give_back",
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",

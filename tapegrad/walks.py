@@ -37,7 +37,9 @@ TAIL = CONSTANTS + _MOST_CONSTANTS
 PLACES = TAIL + 3 * _MOST_TAIL
 CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
 PIECES_AT = CONTEXT_AT + 48  # of an array row's work: see `blocks.py`
-WALKS = CONTEXT_AT + 96
+KNOWN = CONTEXT_AT + 96  # what the region computes, by what it is computed from: [p, q, register, stamp]
+MANY_KNOWN = 1024
+WALKS = KNOWN + 4 * MANY_KNOWN
 
 assert TABLES - WALKS >= 1536 * 129  # a walk for each of the operands and results of 256 rows, at 64 dimensions
 
