@@ -24,6 +24,7 @@ from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
 _BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
+_MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
@@ -213,6 +214,8 @@ def run(
         )
     _prepare(tape)
     h = tape.h
+    if h[H.stamps] > _MOST_STAMPS:
+        tape.forget_stamps()
     given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
     if len(given) > len(tape.lists):
         tape.lists = np.zeros(2 * len(given), np.int32).data
