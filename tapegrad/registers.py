@@ -75,7 +75,7 @@ MOST_PARTIAL_BYTES = 1 << 24
 
 
 def _nbytes(kinds, kind):
-    return kinds[kind]["numel"] * ITEMSIZE[kinds[kind]["dtype"]]
+    return min(kinds[kind]["numel"], 1 << 50) * ITEMSIZE[kinds[kind]["dtype"]]  # no more can be had, and none overflows
 
 
 def hold_value(h, kinds, slots, slot):
