@@ -7,12 +7,13 @@ to is joined at the end, in the order of the chunks.
 
 from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
-    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part4, part5, part7, part8, rows_at, slots_at, u1,
+    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
+from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
 from tapegrad.registers import (
-    A, ALONG, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO, fill,
-    MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials, kernel_cell, sum_kernel,
+    A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
+    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO,
+    fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.tape import OWNED, STORED, TABLES, H
@@ -68,7 +69,7 @@ def _complete(h, region):
     """Finish the region's scattered reductions, and mark what is now in memory."""
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    tables = i8(h[H.tables], TABLES)
+    i8(h[H.tables], TABLES)
     order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], h[H.n_regions] + 1)
     pool = i8(h[H.pool], h[H.n_pool])
     for i in range(begin[region], begin[region + 1]):
@@ -231,7 +232,7 @@ _PIECE_WORK = 20_000  # elements that are worth a piece
 def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, elements):
     """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order."""
     h = i8(header, len(H))
-    tables = i8(h[H.tables], TABLES)
+    i8(h[H.tables], TABLES)
     context, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
     n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
     apart_bytes = (apart_count * apart_size + 63) // 64 * 64

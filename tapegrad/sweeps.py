@@ -15,13 +15,14 @@ from tapegrad.kernels import CELLS
 from tapegrad.memory import (
     call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
-from tapegrad.op import HOST, LAYOUT, UNITS_OF_B
+from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
+from tapegrad.partials import bind_adjoints
+from tapegrad.programs import bind, place
 from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind, bind_adjoints, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
-    place,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
 )  # fmt: skip
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, COLUMNS, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
+    ADJOINT, AT_HOST, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
     mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.storage import give_back, obtain

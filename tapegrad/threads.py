@@ -43,7 +43,7 @@ class _Crew:
                 api.PyThread_allocate_lock.restype = ctypes.c_void_p
                 for word, name in ((workers.ACQUIRE, "acquire"), (workers.RELEASE, "release")):
                     function = getattr(api, f"PyThread_{name}_lock")
-                    self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value
+                    self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
                 self.shared[workers.LOCK] = self._new_lock()
             for i in range(self.n_started, n_workers):
                 scratch = np.empty(SCRATCH_BYTES, np.uint8)
@@ -98,7 +98,7 @@ def set_num_threads(n: int) -> None:
     >>> tg.set_num_threads(before)
     """
     global _n_threads
-    if not isinstance(n, int) or isinstance(n, bool):
+    if type(n) is not int:
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")

@@ -73,7 +73,8 @@ exit:
 
 def _loop(mode: int, values: dict[str, tuple[int, str]], scalar: str, out: int, y_bar: int | None) -> str:
     """One loop: `values` are what the scalar function takes, by the names of their pointers, with dtypes and types."""
-    before, within = [], []
+    before: list[str] = []
+    within: list[str] = []
     for v, (code, kind) in values.items():
         where, at = (before, "0") if mode & _BIT[v] else (within, f"%i{mode}")
         where += _load(f"{v}{mode}", v, code, at)
