@@ -1,8 +1,10 @@
 """Blocks: runs the program that `registers.py` made of a region, and shares its chunks out to threads.
 
 A block is so many rows of the region that its registers fit in the cache; a chunk is so many rows that are worth a
-thread. Chunks may run in any order and on any thread: each has scratch memory of its thread, and what several chunks add
-to is joined at the end, in the order of the chunks.
+thread. Chunks may run in any order and on any thread: each has scratch memory of its thread, and what several chunks
+add to is joined at the end, in the order of the chunks.
+
+Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
 from tapegrad.kernels import CELLS, CONTEXT
@@ -19,8 +21,8 @@ from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_eval
 from tapegrad.tape import OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER, SETUP, WORDS,
-    WORDS_A_REGISTER,
+    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER,
+    SETUP, WORDS, WORDS_A_REGISTER,
 )  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
@@ -221,9 +223,9 @@ def run_along(header, at, row, n_rows, scratch):
 
 # --- array rows -------------------------------------------------------------------------------------------------------
 
-# What the pieces of an array row's work have in common: the kernel, how many units there are and a piece has, how many
-# pieces, whether pieces are outer parts of arrays (with the bytes of a unit of each array), and the memory to which each
-# piece adds apart (its elements, bytes and dtype, and which array it stands for); the context lies before.
+# What the pieces of an array row's work have in common: the kernel; how many units there are, and in a piece; how many
+# pieces; whether they are outer parts of arrays, with the bytes of a unit of each; and the memory to which each piece
+# adds apart: how many elements, bytes in all and of one, and of which array of the context. The context lies before.
 PIECE_KERNEL, UNITS, A_PIECE, N_PIECES, OUTER, APART, APART_COUNT, APART_BYTES, APART_AT, APART_SIZE = range(10)
 UNIT_BYTES = 10  # of a, b, c, y, y_bar, k_bar
 _PIECE_WORK = 20_000  # elements that are worth a piece

@@ -302,7 +302,7 @@ def reclaim_if_due(tape: Tape) -> None:
 
 
 def reclaim_before(tape: Tape) -> None:
-    """Before a reverse sweep, reclaim what an earlier one has left and nobody holds any more: its memory is used again."""
+    """Before a reverse sweep, reclaim what an earlier one has left and nobody holds: its memory is used again."""
     h = tape.h
     if not tape.sweeping and h[H.allocated] + h[H.allocated_before] > max(
         _RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)

@@ -36,7 +36,7 @@ Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
 # operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
-# units among its parameters, and, bits 1 for the value and 2 << k for the adjoint of operand k, what of it is shared out
+# units among its parameters, and (bits: 1 for the value, 2 << k for the adjoint of operand k) what of it is shared out,
 # and what is a sum over units: see `array_op`.
 COLUMNS = 16
 UNITS_OF_B = 100
@@ -49,8 +49,8 @@ class Op:
     """An operation. Calling it records a row; `tapegrad.tensor` says how."""
 
     __slots__ = (
-        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
-        "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
+        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function",
+        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
         "result", "saves", "signature", "start", "summed", "units", "variants", "vjps",
     )  # fmt: skip
 
@@ -166,8 +166,8 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     each of the outer parts alike: with an inner length of 1 it joins a region, which then is swept in whole rows.
 
     A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
-    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are; what is a sum over units (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for
-    each part.
+    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are. What is a sum over units
+    (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
     is another kernel for integers. A kernel whose second parameter is `gemm` is given BLAS's product and memory to work

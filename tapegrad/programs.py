@@ -164,7 +164,7 @@ def place(header):
 
 
 def _plan_chunks(h, tables, rows, inner):
-    """Share the rows out to chunks, whose number depends on the work alone: so sums are the same on any number of threads.
+    """Share the rows out to chunks. Their number depends on the work alone: sums are the same on any number of threads.
 
     What chunks would add to the same memory is added to memory of each chunk's own first (PARTIAL: the offset there).
     """

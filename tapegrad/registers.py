@@ -187,9 +187,9 @@ def by_walk(tables, walk, address, size, level):
 
 
 def _known(tables, p, q, found):
-    """Where what has the key (p, q) is entered among what this region computes once: the place of its register, 0 if new.
+    """Where what has the key (p, q) is entered among what is computed once: the place of its register, which is 0 if new.
 
-    Nothing is, in a region of few lanes: looking would cost more than computing.
+    -1 where nothing is entered: in a region of few lanes, looking would cost more than computing.
     """
     if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
         return -1

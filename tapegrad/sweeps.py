@@ -216,7 +216,7 @@ def wants_workers(h, kinds, slots, row):
 
 
 def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_size):
-    """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), in pieces where it can be shared out."""
+    """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     ops, context = i4(h[H.ops], 256 * COLUMNS), i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
     at = row["opcode"] * COLUMNS
     if ops[at + 9] >> part & 1 == 0:
@@ -333,11 +333,11 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
 
 # What is linked on its own: the function, and how many int64 it takes.
 PARTS = {
-    "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
-    "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3), "bind_values": (bind_values, 3),
-    "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
-    "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5), "run_chunk": (run_chunk, 3),
-    "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8),
-    "share": (share, 5), "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
+    "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1),
+    "mark_values": (mark_values, 3), "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3),
+    "bind_values": (bind_values, 3), "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7),
+    "scatter": (scatter, 8), "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
+    "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
+    "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),
 }  # fmt: skip

@@ -32,7 +32,8 @@ table_address = address_of(table)
 
 # What an array kernel is given: int64 each.
 CONTEXT = (
-    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar", "lo", "hi"
+    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
+    "lo", "hi"
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
