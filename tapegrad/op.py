@@ -50,8 +50,8 @@ class Op:
 
     __slots__ = (
         "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function",
-        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
-        "result", "saves", "signature", "start", "summed", "units", "variants", "vjps",
+        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses",
+        "refuses_any_bool", "result", "saves", "signature", "start", "summed", "units", "variants", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]

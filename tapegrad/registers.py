@@ -187,7 +187,7 @@ def by_walk(tables, walk, address, size, level):
 
 
 def _known(tables, p, q, found):
-    """Where what has the key (p, q) is entered among what is computed once: the place of its register, which is 0 if new.
+    """Where what has the key (p, q) is entered among what is computed once: the place of its register, 0 if it is new.
 
     -1 where nothing is entered: in a region of few lanes, looking would cost more than computing.
     """

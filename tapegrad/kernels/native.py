@@ -138,9 +138,11 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return look if operation == "load" else change
 
-    def of_two(floating: Callable[..., Any], integral: Callable[..., Any]) -> Any:
+    def of_two(floating: Callable[..., Any], integral: Callable[..., Any], logical: Callable[..., Any]) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return (floating if isinstance(signature.return_type, types.Float) else integral)(builder, *args)
+            kind = signature.return_type
+            chosen = floating if isinstance(kind, types.Float) else logical if kind == types.boolean else integral
+            return chosen(builder, *args)
 
         @intrinsic
         def join(typingctx: Any, a: Any, b: Any) -> Any:
@@ -165,9 +167,10 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 6, 8, 13)}
     made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
-    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q))
-    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"))
-    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"))
+    either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
+    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
+    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
+    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
