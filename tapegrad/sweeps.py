@@ -46,7 +46,7 @@ def run(header):
         if status != OK:
             part2(h[H.finish], header, 0)
             return status
-        h[H.at_step], h[H.bound] = 0, -1
+        h[H.at_step], h[H.bound], h[H.phase] = 0, -1, FORWARD_STEP  # planned: what comes after a pause goes on
     n, fused = h[H.n_regions], h[H.fused]
     n_steps = n if h[H.n_seeds] == 0 else 2 * n + (1 if fused < 0 else 0)
     while h[H.at_step] < n_steps and h[H.phase] != ABORT and status == OK:

@@ -353,7 +353,7 @@ class Tape:
         self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64 + 512
         self.bins = np.zeros(BINS, np.int64)
         self.header[H.bins] = address_of(self.bins)
-        self.tables = np.empty(TABLES, np.int64)
+        self.tables = np.zeros(TABLES, np.int64)  # zero: what it knows is told from what it does not by a stamp
         self.header[H.tables] = address_of(self.tables)
         self.latest = np.full(256, -1, np.int32)
         self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
@@ -414,8 +414,6 @@ class Tape:
         self._slot_views["slots"] = slots
         self._slot_views["live"] = np.frombuffer(live, np.uint8)
         self._publish(self._slot_views)
-        if not self.sweeping:
-            self.header[H.stamps] = 0
 
     def _move_live(self, live: bytearray) -> None:
         """Go over to a longer `live`.

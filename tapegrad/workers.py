@@ -47,7 +47,7 @@ def share(header, function, first, n, cost):
     for _ in range(_SPINS):
         if load(crew_at + 8 * DONE) == n:
             break
-    if load(crew_at + 8 * DONE) != n:
+    while load(crew_at + 8 * DONE) != n:  # again where a worker, late from an earlier job, has woken this thread
         exchange(crew_at + 8 * WAITS, 1)
         if load(crew_at + 8 * DONE) != n or exchange(crew_at + 8 * WAITS, 0) == 0:
             part2(crew[ACQUIRE], crew[LOCK], 1)
