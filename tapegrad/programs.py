@@ -16,7 +16,6 @@ from tapegrad.walks import (
 )  # fmt: skip
 
 LAST_STAMP = (1 << 31) - 2
-LAST_STAMP = (1 << 31) - 2
 LONG_ROW = 192  # lanes from which a row is a block of its own
 CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk
 MOST_CHUNKS = 64
@@ -33,8 +32,6 @@ def bind(header, region, sweeps):
     first, last = begin[region], begin[region + 1]
     for i in range(REGISTER):
         tables[i] = 0
-    if h[H.stamps] >= LAST_STAMP:
-        _begin_stamps_anew(h, tables)
     if h[H.stamps] >= LAST_STAMP:
         _begin_stamps_anew(h, tables)
     h[H.stamps] += 1
@@ -60,17 +57,6 @@ def bind(header, region, sweeps):
     if sweeps & SWEEP_ADJOINTS and not part3(h[H.bind_adjoints], header, first, last):
         return 0
     return part1(h[H.place], header)
-
-
-def _begin_stamps_anew(h, tables):
-    """Forget all stamps: they are int32, and a loop may run for days."""
-    stamp, want = i4(h[H.stamp], h[H.top]), i4(h[H.want], h[H.top])
-    bar_stamp = i4(h[H.bar_stamp], h[H.top])
-    for slot in range(h[H.top]):
-        stamp[slot] = want[slot] = bar_stamp[slot] = 0
-    for i in range(4 * MANY_KNOWN):
-        tables[KNOWN + i] = 0
-    h[H.stamps] = 0
 
 
 def _begin_stamps_anew(h, tables):
