@@ -27,6 +27,15 @@ _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
+# Words of the header that every sweep looks at.
+_ALLOCATE, _GEMM64, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
+    H.allocate, H.gemm64, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
+)  # fmt: skip
+_N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT, _ALLOCATED, _ALLOCATED_BEFORE = (
+    H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget, H.allocated, H.allocated_before
+)  # fmt: skip
+_A_ROW = ROW.itemsize
+
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
@@ -112,13 +121,17 @@ def _compile_together() -> None:
 
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
-    if not tape.h[H.allocate]:
+    h = tape.h
+    if not h[_ALLOCATE]:
         _connect(tape)
     if _pending:
         _make_kernels()
-    if _blas and not tape.h[H.gemm64]:
-        tape.h[H.gemm64], tape.h[H.gemm32] = _blas
-    _publish(tape)
+    if _blas and not h[_GEMM64]:
+        h[_GEMM64], h[H.gemm32] = _blas
+    if h[_N_KINDS] != tapes.kinds.used or h[_N_POOL] != tapes.pool.used:
+        _publish(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
 def _cache_bytes() -> int:
@@ -160,6 +173,7 @@ def _let_go(tape: Tape) -> None:
 
 
 def _publish(tape: Tape) -> None:
+    """Enter what has become known since: kinds, their spaces, and parameters."""
     h, n_spaces = tape.h, tapes.n_spaces()
     if len(tape.latest) < n_spaces:
         tape.latest = np.full(2 * n_spaces, -1, np.int32)
@@ -167,8 +181,6 @@ def _publish(tape: Tape) -> None:
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
     h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
     h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
-    h[H.crew], h[H.missing_workers] = threads.crew(), threads.are_missing() and threads.crew() != 0
-    h[H.end], h[H.top] = tape.end // ROW.itemsize, tape.top
 
 
 def _make_kernels() -> None:
@@ -213,25 +225,30 @@ def run(
         )
     _prepare(tape)
     h = tape.h
-    given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
-    if len(given) > len(tape.lists):
-        tape.lists = np.zeros(2 * len(given), np.int32).data
-        h[H.lists] = address_of(np.asarray(tape.lists))
-    for i, slot in enumerate(given):
-        tape.lists[i] = slot
-    h[H.n_targets], h[H.n_seeds], h[H.n_inputs] = len(targets), len(seeds), len(inputs)
-    h[H.prune], h[H.retain_graph], h[H.phase] = prune, retain, sweeps.PLAN
+    if len(seeds) == 1 and not targets and not inputs:
+        tape.lists[0], tape.lists[1] = seeds[0]
+    else:
+        given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
+        if len(given) > len(tape.lists):
+            tape.lists = np.zeros(2 * len(given), np.int32).data
+            h[H.lists] = address_of(np.asarray(tape.lists))
+        for i, slot in enumerate(given):
+            tape.lists[i] = slot
+    h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
+    h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry = _entries.get("run") or _entry("run")
     started, tape.sweeping = time.perf_counter(), True
     try:
         while True:
-            h[H.budget] = _BUDGET
+            h[_BUDGET_LEFT] = _BUDGET
             status = entry(tape.header_address)
+            if status == schedule.OK:
+                break
             if status == schedule.AT_HOST:
                 _run_host(tape, h[H.phase] == sweeps.REVERSE_STEP)
             elif status == schedule.MORE_WORKERS:
                 threads.start(_entry("work"))
-                h[H.missing_workers] = 0
+                h[_MISSING_WORKERS] = 0
             elif status != schedule.MORE:
                 break
     except BaseException:
@@ -292,11 +309,10 @@ def evaluate(tape: Tape, slot: int) -> int:
 
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
-    rows = tape.end // ROW.itemsize
-    if tape.sweeping:
-        return
-    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(
-        _RECLAIM_BYTES, 256 * rows
+    h = tape.h
+    rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
+    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
+        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
     ):
         reclaim(tape)
 
@@ -304,14 +320,15 @@ def reclaim_if_due(tape: Tape) -> None:
 def reclaim_before(tape: Tape) -> None:
     """Before a reverse sweep, reclaim what an earlier one has left and nobody holds: its memory is used again."""
     h = tape.h
-    if not tape.sweeping and h[H.allocated] + h[H.allocated_before] > max(
-        _RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)
-    ):
+    allocated = h[_ALLOCATED] + h[_ALLOCATED_BEFORE]
+    if allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW):
         reclaim(tape)
 
 
 def reclaim(tape: Tape) -> None:
-    """Drop rows, values and slots that nothing can reach any more."""
+    """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
+    if tape.sweeping:
+        return
     _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)

@@ -104,27 +104,35 @@ def set_num_threads(n: int) -> None:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
     _n_threads = n
     if _crew.n_started:
-        _crew.shared[workers.N_WORKERS] = min(n - 1, _crew.n_started)
-
-
-def crew() -> int:
-    """The address of what the workers share; 0 where sweeps use one thread."""
-    return _crew.address if _n_threads > 1 and native.JIT else 0
-
-
-def are_missing() -> bool:
-    """Whether there are fewer workers than there should be."""
-    return int(_crew.shared[workers.N_WORKERS]) < min(_n_threads - 1, workers.MOST_WORKERS)
+        _crew.shared[workers.N_WORKERS] = min(_n_workers(), _crew.n_started)
+    _tell()
 
 
 def start(work: Callable[..., int]) -> None:
     """Start the workers; `work` is the compiled `workers.work`."""
-    _crew.start(work, min(_n_threads - 1, workers.MOST_WORKERS))
+    _crew.start(work, _n_workers())
+    _tell()
+
+
+def _n_workers() -> int:
+    return min(_n_threads - 1, workers.MOST_WORKERS)
+
+
+def _tell() -> None:
+    """Say in `state` what sweeps need to know: the crew's address (0 for one thread), whether workers are missing."""
+    shares = _n_threads > 1 and native.JIT
+    missing = bool(_crew.shared[workers.N_WORKERS] < _n_workers())
+    state[:] = (_crew.address, missing) if shares else (0, False)
 
 
 def _after_fork() -> None:
     global _crew
     _crew = _Crew()
+    _tell()
+
+
+state: list[int] = [0, False]
+_tell()
 
 
 if hasattr(os, "register_at_fork"):
