@@ -24,6 +24,7 @@ from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
 _BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
+_MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
@@ -31,9 +32,10 @@ _RECLAIM_BYTES = 1 << 20
 _ALLOCATE, _GEMM64, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
     H.allocate, H.gemm64, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
 )  # fmt: skip
-_N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT, _ALLOCATED, _ALLOCATED_BEFORE = (
-    H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget, H.allocated, H.allocated_before
+_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
+    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
 )  # fmt: skip
+_ALLOCATED, _ALLOCATED_BEFORE = H.allocated, H.allocated_before
 _A_ROW = ROW.itemsize
 
 _entries: dict[str, Callable[..., int]] = {}
@@ -225,6 +227,8 @@ def run(
         )
     _prepare(tape)
     h = tape.h
+    if h[_STAMPS] > _MOST_STAMPS:
+        tape.forget_stamps()
     if len(seeds) == 1 and not targets and not inputs:
         tape.lists[0], tape.lists[1] = seeds[0]
     else:

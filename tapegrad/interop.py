@@ -222,6 +222,7 @@ def export(t: Tensor) -> np.ndarray:
     tape, slot = t._tape, t._slot
     if not t._kind.exported and tape is tapes.current_tape():
         engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
+        engine.reclaim_if_due(tape)
     engine.evaluate(tape, slot)
     base = int(tape.slots["base"][slot])
     owner_slot = slot if base < 0 else base

@@ -10,12 +10,11 @@ from tapegrad.registers import (
 from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
 from tapegrad.tape import CONTIGUOUS, STORED, TABLES, H
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, KNOWN, MANY_KNOWN, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
+    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
     N_SETUP, N_WALKS, N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS,
     WORDS_A_REGISTER, broadcast_walk,
 )  # fmt: skip
 
-LAST_STAMP = (1 << 31) - 2
 LONG_ROW = 192  # lanes from which a row is a block of its own
 CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk
 MOST_CHUNKS = 64
@@ -32,8 +31,6 @@ def bind(header, region, sweeps):
     first, last = begin[region], begin[region + 1]
     for i in range(REGISTER):
         tables[i] = 0
-    if h[H.stamps] >= LAST_STAMP:
-        _begin_stamps_anew(h, tables)
     h[H.stamps] += 1
     h[H.binding] = region
     # A row over the region's space: of rows over another, narrow one, some reduction came first.
@@ -57,17 +54,6 @@ def bind(header, region, sweeps):
     if sweeps & SWEEP_ADJOINTS and not part3(h[H.bind_adjoints], header, first, last):
         return 0
     return part1(h[H.place], header)
-
-
-def _begin_stamps_anew(h, tables):
-    """Forget all stamps: they are int32, and a loop may run for days."""
-    stamp, want = i4(h[H.stamp], h[H.top]), i4(h[H.want], h[H.top])
-    bar_stamp = i4(h[H.bar_stamp], h[H.top])
-    for slot in range(h[H.top]):
-        stamp[slot] = want[slot] = bar_stamp[slot] = 0
-    for i in range(4 * MANY_KNOWN):
-        tables[KNOWN + i] = 0
-    h[H.stamps] = 0
 
 
 def _row_of_operands(h, tables, kinds, slots, first, last, space):

@@ -54,7 +54,7 @@ FEW_LANES = 64  # up to which registers are not shared
 
 
 def nbytes(kinds, kind):
-    return kinds[kind]["numel"] * ITEMSIZE[kinds[kind]["dtype"]]
+    return min(kinds[kind]["numel"], 1 << 50) * ITEMSIZE[kinds[kind]["dtype"]]  # no more can be had, and none overflows
 
 
 def hold_value(h, kinds, slots, slot):

@@ -16,6 +16,7 @@ from tapegrad.memory import allocate, allocate_zeroed, call3, i8, release
 from tapegrad.tape import BINS, H
 
 MOST_KEPT = 1 << 27
+_LARGEST = 1 << 43  # bytes of the largest block there can be: its class is the last but a few
 _HUGE = 1 << 22  # bytes from which pages of 2 MB are asked for
 _ADVICE = 14  # MADV_HUGEPAGE
 
@@ -42,6 +43,8 @@ def class_size(c):
 def obtain(header, nbytes, zeroed):
     """A block for `nbytes`, of zeros where that is asked for; 0 where there is no memory."""
     h = i8(header, len(H))
+    if nbytes > _LARGEST:
+        return 0
     c = size_class(nbytes)
     size = class_size(c)
     h[H.allocated] += size

@@ -415,6 +415,13 @@ class Tape:
         self._slot_views["live"] = np.frombuffer(live, np.uint8)
         self._publish(self._slot_views)
 
+    def forget_stamps(self) -> None:
+        """Begin to count regions anew, before their number is too large for an int32."""
+        for name in ("stamp", "want", "bar_stamp"):
+            self._slot_views[name][:] = 0
+        self.tables[:] = 0
+        self.header[H.stamps] = 0
+
     def _move_live(self, live: bytearray) -> None:
         """Go over to a longer `live`.
 
