@@ -263,7 +263,10 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
         if JIT:
             from numba import njit
 
-            rebound = njit(error_model="numpy", nogil=True)(rebound)
+            if "H" in function.__globals__ and not CHECKED:
+                rebound = _part_compiler()[0](rebound)
+            else:
+                rebound = njit(error_model="numpy", nogil=True)(rebound)
         made = _rebound[function] = rebound
     return made
 
@@ -358,20 +361,93 @@ def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], r
         return _load(name, *entry)
 
 
+@functools.cache
+def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]:
+    """How parts of the sweeps are compiled: the helpers that they call, and a part (a module, the name in it).
+
+    Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C,
+    and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
+    a part once, whole: a fifth of the time.
+    """
+    from numba.core import compiler, dispatcher, registry, types
+    from numba.core.codegen import JITCodeLibrary
+
+    class Library(JITCodeLibrary):  # type: ignore[misc]
+        """The LLVM of a function and of what it calls, not optimised, not made machine code."""
+
+        def _optimize_functions(self, module: Any) -> None:
+            module.data_layout = self._codegen._data_layout
+
+        def finalize(self) -> None:
+            for library in dict.fromkeys(self._linking_libraries):
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+            self._finalized = True
+
+    target = registry.cpu_target
+
+    def compiled(function: Callable[..., Any], arguments: Any, result: Any, is_part: bool) -> Any:
+        flags = compiler.Flags()
+        flags.no_compile = flags.no_cpython_wrapper = flags.release_gil = flags.nrt = True
+        flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
+        library = Library(target.target_context.codegen(), function.__qualname__)
+        library.enable_object_caching()
+        context = target.typing_context
+        return compiler.compile_extra(
+            context, target.target_context, function, arguments, result, flags, {}, library=library
+        )
+
+    class Helper(dispatcher.Dispatcher):  # type: ignore[misc]
+        targetdescr = target
+
+        def get_call_template(self, args: Any, kws: Any) -> Any:
+            pysig, args = self._compiler.fold_argument_types(args, kws)
+            args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
+            return super().get_call_template(args, {})
+
+        def compile(self, sig: Any) -> Any:
+            if sig not in self.overloads:
+                self.overloads[sig] = made = compiled(self.py_func, sig, None, is_part=False)
+                target.target_context.insert_user_function(made.fndesc, made.fndesc, [made.library])
+
+        def get_overload(self, arguments: Any) -> Any:
+            return self.overloads[tuple(arguments)].fndesc
+
+    def part(function: Callable[..., Any], n_arguments: int, returns: bool) -> tuple[Any, str]:
+        target.target_context.refresh()
+        result = types.int64 if returns else types.void
+        made = compiled(function, (types.int64,) * n_arguments, result, is_part=True)
+        made.library._ensure_finalized()
+        return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
+
+    return (lambda function: Helper(function, targetoptions={"nopython": True})), part
+
+
 def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:
     from numba import cfunc, types
+    from numba.core.compiler_lock import global_compiler_lock
 
-    result = types.int64 if returns else types.void
-    compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
-    module = llvm.parse_assembly(compiled.inspect_llvm())
+    machine = _machine()
+    if CHECKED:
+        result = types.int64 if returns else types.void
+        compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
+        module, entry = llvm.parse_assembly(compiled.inspect_llvm()), compiled.native_name
+    else:
+        with global_compiler_lock:
+            unoptimised, entry = _part_compiler()[1](function, n_arguments, returns)
+        module = llvm.parse_assembly(str(unoptimised))
     for definition in [*module.functions, *module.global_variables]:
         if definition.is_declaration or definition.name.startswith("llvm."):
             continue
-        if definition.name == compiled.native_name:
+        if definition.name == entry:
             definition.name = name  # names made by Numba repeat from process to process
         else:
             definition.linkage = "internal"
-    return {"needs": _needs(module)}, _machine().emit_object(module)
+    if not CHECKED:
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = True
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+    return {"needs": _needs(module)}, machine.emit_object(module)
 
 
 def link_loops(
