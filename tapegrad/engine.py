@@ -6,6 +6,7 @@ Ctrl-C in between two slices of work, and turn its status into an exception.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -30,12 +31,16 @@ _RECLAIM_BYTES = 1 << 20
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
-_blas: list[int] = []  # addresses of dgemm and sgemm, once a product was recorded
+_blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _lock = threading.Lock()
 
 
 class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
+
+
+class LinAlgError(RuntimeError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
 
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
@@ -116,8 +121,9 @@ def _prepare(tape: Tape) -> None:
         _connect(tape)
     if _pending:
         _make_kernels()
-    if _blas and not tape.h[H.gemm64]:
-        tape.h[H.gemm64], tape.h[H.gemm32] = _blas
+    if _blas and not tape.h[H.lapack]:
+        tape.h[H.gemm64], tape.h[H.gemm32] = _blas[0][:2].tolist()
+        tape.h[H.lapack] = address_of(_blas[0])
     _publish(tape)
 
 
@@ -162,22 +168,23 @@ def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if operation in ops.linalg.BY_BLAS and not _blas:
+            if not _blas and {"gemm", "lapack"} & {*op.parameters(operation.function)}:
                 _find_blas()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
 
 
 def _find_blas() -> None:
-    """The addresses of BLAS's matrix products, which SciPy publishes for Cython."""
-    from scipy.linalg import cython_blas
+    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython."""
+    from scipy.linalg import cython_blas, cython_lapack
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    capsules = cython_blas.__pyx_capi__
-    _blas.extend(pointer(capsules[routine], name_of(capsules[routine])) for routine in ("dgemm", "sgemm"))
+    capsules = cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__
+    wanted = [capsules[precision + routine] for routine in ops.linalg.ROUTINES for precision in "ds"]
+    _blas.append(np.array([pointer(capsule, name_of(capsule)) for capsule in wanted], np.int64))
 
 
 def run(
@@ -232,6 +239,21 @@ def run(
         raise SweptTwiceError
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
+    if status == schedule.FAILED:
+        raise _failure(tape)
+
+
+def _failure(tape: Tape) -> LinAlgError:
+    """What the row says whose values the sweep could not compute."""
+    h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
+    operation, kinds = op.OPS[row["opcode"]], tape.slots["kind"]
+    # Operands without a derivative are tapegrad's own: a factorization that several rows share.
+    shown = [row[field] for field, rule in zip("abc", operation.partials, strict=False) if rule is not None]
+    known = [tapes.kind_objects[kinds[slot]] for slot in shown]
+    batch = f"(Batch element {h[H.error_batch]}): " if known[0].ndim > 2 else ""
+    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    operands = ", ".join(f"{kind.dtype.name}{list(kind.shape)}" for kind in known)
+    return LinAlgError(f"{text} {operation.name}({operands}), recorded at {tape.places[int(row['out'])]}")
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:
@@ -306,7 +328,7 @@ def reclaim(tape: Tape) -> None:
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
-        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts):
+        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
@@ -325,7 +347,8 @@ def make_room(tape: Tape) -> None:
     if tape.end >= len(tape.rows):
         reclaim(tape)
         if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
-            evaluate_all(tape)
+            with contextlib.suppress(LinAlgError):  # raised when someone looks at what depends on it
+                evaluate_all(tape)
             reclaim(tape)
         if tape.end * 2 > len(tape.rows):
             tape.grow_rows(2 * tape.capacity)
