@@ -246,14 +246,11 @@ def run(
 def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
-    operation, kinds = op.OPS[row["opcode"]], tape.slots["kind"]
-    # Operands without a derivative are tapegrad's own: a factorization that several rows share.
-    shown = [row[field] for field, rule in zip("abc", operation.partials, strict=False) if rule is not None]
-    known = [tapes.kind_objects[kinds[slot]] for slot in shown]
-    batch = f"(Batch element {h[H.error_batch]}): " if known[0].ndim > 2 else ""
+    operation, kind = op.OPS[row["opcode"]], tapes.kind_objects[row["kind"]]
+    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
     text = operation.failure.format(batch=batch, index=h[H.error_index])
-    operands = ", ".join(f"{kind.dtype.name}{list(kind.shape)}" for kind in known)
-    return LinAlgError(f"{text} {operation.name}({operands}), recorded at {tape.places[int(row['out'])]}")
+    where = tape.places[int(row["out"])]
+    return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:

@@ -38,90 +38,100 @@ def triangular(upper: bool, left: bool, unit: bool) -> tuple[Callable[..., Any],
         if unit:
             eye = np.eye(a.shape[-1])
             t = t * (1 - eye) + eye
-        return np.linalg.solve(t, b) if left else np.linalg.solve(t.swapaxes(-1, -2), b.swapaxes(-1, -2)).swapaxes(-1, -2)
+        return (
+            np.linalg.solve(t, b) if left else np.linalg.solve(t.swapaxes(-1, -2), b.swapaxes(-1, -2)).swapaxes(-1, -2)
+        )
 
     return lambda a, b: tg.linalg.solve_triangular(a, b, upper=upper, left=left, unitriangular=unit), theirs
 
 
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
 SQUARE = {"1x1": (1, 1), "4x4": (4, 4), "batch": (2, 3, 3, 3), "0x0": (0, 0), "no-matrix": (0, 3, 3)}
-CASES: dict[str, Case] = {
-    f"{name}-{size}": (*functions, (shape,))
-    for size, shape in SQUARE.items()
-    for name, functions in {
-        "cholesky": (tg.linalg.cholesky, np_cholesky),
-        "cholesky-upper": (lambda a: tg.linalg.cholesky(a, upper=True), lambda a: np_cholesky(a).swapaxes(-1, -2)),
-        "inv": (tg.linalg.inv, np.linalg.inv),
-        "det": (tg.linalg.det, np.linalg.det),
-        "logabsdet": (lambda a: tg.linalg.slogdet(a).logabsdet, np_log_abs_det),
-        "logdet": (tg.logdet, lambda a: np.log(np.linalg.det(a))),
-        "tril": (tg.tril, np.tril),
-        "triu": (lambda a: tg.triu(a, 1), lambda a: np.triu(a, 1)),
-        "diagonal": (lambda a: a.diagonal(1, -1, -2), lambda a: a.diagonal(1, -1, -2)),
-    }.items()
-} | {
-    f"triangular{'-upper' * u}{'-right' * (not left)}{'-unit' * unit}-{size}": (*triangular(u, left, unit), shapes)
-    for u in (False, True)
-    for left in (True, False)
-    for unit in (False, True)
-    for size, shapes in {
-        "vector": ((3, 3), (3, 1) if left else (1, 3)),
-        "matrix": ((3, 3), (3, 2) if left else (2, 3)),
-        "broadcast": ((2, 1, 3, 3), (4, 3, 2) if left else (4, 2, 3)),
-        "empty": ((0, 0), (0, 2) if left else (2, 0)),
-    }.items()
-} | {
-    "solve-vector": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4,))),
-    "solve-matrix": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4, 3))),
-    "solve-vectors": (tg.linalg.solve, lambda a, b: np.linalg.solve(a, b[..., None])[..., 0], ((3, 2, 2), (3, 2))),
-    "solve-broadcast": (tg.linalg.solve, np.linalg.solve, ((2, 1, 3, 3), (4, 3, 2))),
-    "solve-right": (
-        lambda a, b: tg.linalg.solve(a, b, left=False),
-        lambda a, b: np.linalg.solve(a.T, b.T).T,
-        ((3, 3), (2, 3)),
-    ),
-    "solve-1": (tg.linalg.solve, np.linalg.solve, ((1, 1), (1, 1))),
-    "solve-transposed": (lambda a, b: tg.linalg.solve(a.T, b), lambda a, b: np.linalg.solve(a.T, b), ((3, 3), (3, 2))),
-    "solve-stepped": (
-        lambda a, b: tg.linalg.solve(a[:3, ::2], b[:, 1:]),
-        lambda a, b: np.linalg.solve(a[:3, ::2], b[:, 1:]),
-        ((5, 5), (3, 3)),
-    ),
-    "triangular-of-a-transpose": (
-        lambda a, b: tg.linalg.solve_triangular(a.T, b, upper=True),
-        lambda a, b: np.linalg.solve(np.tril(a).T, b),
-        ((3, 3), (3, 2)),
-    ),
-    "triangular-right-of-a-transpose": (
-        lambda a, b: tg.linalg.solve_triangular(a.mT, b, upper=False, left=False),
-        lambda a, b: np.linalg.solve(np.triu(a), b.swapaxes(-1, -2)).swapaxes(-1, -2),
-        ((2, 3, 3), (2, 2, 3)),
-    ),
-    "cholesky_solve": (
-        tg.cholesky_solve,
-        lambda b, a: np.linalg.solve(np.tril(a) @ np.tril(a).T, b),
-        ((3, 2), (3, 3)),
-    ),
-    "cholesky_solve-upper": (
-        lambda b, a: tg.cholesky_solve(b, a, upper=True),
-        lambda b, a: np.linalg.solve(np.triu(a).T @ np.triu(a), b),
-        ((3, 2), (3, 3)),
-    ),
-    "cholesky-of-a-transpose": (lambda a: tg.linalg.cholesky(a.T), lambda a: np_cholesky(a.T), ((4, 4),)),
-    "diagonal-below": (lambda a: a.diagonal(-1, 0, 2), lambda a: a.diagonal(-1, 0, 2), ((4, 2, 3),)),
-    "diagonal-of-a-slice": (lambda a: a[1:, ::2].T.diagonal(), lambda a: a[1:, ::2].T.diagonal(), ((4, 5),)),
-    "diagonal-outside": (lambda a: a.diagonal(7), lambda a: a.diagonal(7), ((3, 3),)),
-    "diag": (lambda a: tg.diag(a, 1), lambda a: np.diag(a, 1), ((3, 4),)),
-    "diag-of-a-vector": (lambda a: tg.diag(a, -1), lambda a: np.diag(a, -1), ((3,),)),
-    "diag_embed": (
-        lambda a: tg.diag_embed(a, 1),
-        lambda a: np.stack([np.diag(v, 1) for v in a]),
-        ((2, 3),),
-    ),
-    "trace": (tg.trace, np.trace, ((3, 4),)),
-    "tril-of-a-rectangle": (lambda a: tg.tril(a.mT, -1), lambda a: np.tril(a.swapaxes(-1, -2), -1), ((2, 4, 3),)),
-    "matrix_norm": (lambda a: tg.linalg.norm(a, 1), lambda a: np.where(a.real > 0, a, -a).sum(0).max(), ((3, 3),)),
-}
+CASES: dict[str, Case] = (
+    {
+        f"{name}-{size}": (*functions, (shape,))
+        for size, shape in SQUARE.items()
+        for name, functions in {
+            "cholesky": (tg.linalg.cholesky, np_cholesky),
+            "cholesky-upper": (lambda a: tg.linalg.cholesky(a, upper=True), lambda a: np_cholesky(a).swapaxes(-1, -2)),
+            "inv": (tg.linalg.inv, np.linalg.inv),
+            "det": (tg.linalg.det, np.linalg.det),
+            "logabsdet": (lambda a: tg.linalg.slogdet(a).logabsdet, np_log_abs_det),
+            "logdet": (tg.logdet, lambda a: np.log(np.linalg.det(a))),
+            "tril": (tg.tril, np.tril),
+            "triu": (lambda a: tg.triu(a, 1), lambda a: np.triu(a, 1)),
+            "diagonal": (lambda a: a.diagonal(1, -1, -2), lambda a: a.diagonal(1, -1, -2)),
+        }.items()
+    }
+    | {
+        f"triangular{'-upper' * u}{'-right' * (not left)}{'-unit' * unit}-{size}": (*triangular(u, left, unit), shapes)
+        for u in (False, True)
+        for left in (True, False)
+        for unit in (False, True)
+        for size, shapes in {
+            "vector": ((3, 3), (3, 1) if left else (1, 3)),
+            "matrix": ((3, 3), (3, 2) if left else (2, 3)),
+            "broadcast": ((2, 1, 3, 3), (4, 3, 2) if left else (4, 2, 3)),
+            "empty": ((0, 0), (0, 2) if left else (2, 0)),
+        }.items()
+    }
+    | {
+        "solve-vector": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4,))),
+        "solve-matrix": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4, 3))),
+        "solve-vectors": (tg.linalg.solve, lambda a, b: np.linalg.solve(a, b[..., None])[..., 0], ((3, 2, 2), (3, 2))),
+        "solve-broadcast": (tg.linalg.solve, np.linalg.solve, ((2, 1, 3, 3), (4, 3, 2))),
+        "solve-right": (
+            lambda a, b: tg.linalg.solve(a, b, left=False),
+            lambda a, b: np.linalg.solve(a.T, b.T).T,
+            ((3, 3), (2, 3)),
+        ),
+        "solve-1": (tg.linalg.solve, np.linalg.solve, ((1, 1), (1, 1))),
+        "solve-transposed": (
+            lambda a, b: tg.linalg.solve(a.T, b),
+            lambda a, b: np.linalg.solve(a.T, b),
+            ((3, 3), (3, 2)),
+        ),
+        "solve-stepped": (
+            lambda a, b: tg.linalg.solve(a[:3, ::2], b[:, 1:]),
+            lambda a, b: np.linalg.solve(a[:3, ::2], b[:, 1:]),
+            ((5, 5), (3, 3)),
+        ),
+        "triangular-of-a-transpose": (
+            lambda a, b: tg.linalg.solve_triangular(a.T, b, upper=True),
+            lambda a, b: np.linalg.solve(np.tril(a).T, b),
+            ((3, 3), (3, 2)),
+        ),
+        "triangular-right-of-a-transpose": (
+            lambda a, b: tg.linalg.solve_triangular(a.mT, b, upper=False, left=False),
+            lambda a, b: np.linalg.solve(np.triu(a), b.swapaxes(-1, -2)).swapaxes(-1, -2),
+            ((2, 3, 3), (2, 2, 3)),
+        ),
+        "cholesky_solve": (
+            tg.cholesky_solve,
+            lambda b, a: np.linalg.solve(np.tril(a) @ np.tril(a).T, b),
+            ((3, 2), (3, 3)),
+        ),
+        "cholesky_solve-upper": (
+            lambda b, a: tg.cholesky_solve(b, a, upper=True),
+            lambda b, a: np.linalg.solve(np.triu(a).T @ np.triu(a), b),
+            ((3, 2), (3, 3)),
+        ),
+        "cholesky-of-a-transpose": (lambda a: tg.linalg.cholesky(a.T), lambda a: np_cholesky(a.T), ((4, 4),)),
+        "diagonal-below": (lambda a: a.diagonal(-1, 0, 2), lambda a: a.diagonal(-1, 0, 2), ((4, 2, 3),)),
+        "diagonal-of-a-slice": (lambda a: a[1:, ::2].T.diagonal(), lambda a: a[1:, ::2].T.diagonal(), ((4, 5),)),
+        "diagonal-outside": (lambda a: a.diagonal(7), lambda a: a.diagonal(7), ((3, 3),)),
+        "diag": (lambda a: tg.diag(a, 1), lambda a: np.diag(a, 1), ((3, 4),)),
+        "diag-of-a-vector": (lambda a: tg.diag(a, -1), lambda a: np.diag(a, -1), ((3,),)),
+        "diag_embed": (
+            lambda a: tg.diag_embed(a, 1),
+            lambda a: np.stack([np.diag(v, 1) for v in a]),
+            ((2, 3),),
+        ),
+        "trace": (tg.trace, np.trace, ((3, 4),)),
+        "tril-of-a-rectangle": (lambda a: tg.tril(a.mT, -1), lambda a: np.tril(a.swapaxes(-1, -2), -1), ((2, 4, 3),)),
+        "matrix_norm": (lambda a: tg.linalg.norm(a, 1), lambda a: np.where(a.real > 0, a, -a).sum(0).max(), ((3, 3),)),
+    }
+)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 over_floats = pytest.mark.parametrize("dtype", (tg.float64, tg.float32), ids=repr)
 
@@ -289,11 +299,11 @@ def failing(name: str, x: Any) -> Any:
     ("name", "values", "phrase"),
     [
         ("cholesky", INDEFINITE, "linalg.cholesky: The factorization could not be completed because the input is not "
-         "positive-definite (the leading minor of order 2 is not positive-definite). cholesky(float64[2, 2]), recorded"),
+         "positive-definite (the leading minor of order 2 is not positive-definite). cholesky, giving float64[2, 2], recorded"),
         ("inv", [[1.0, 1.0], [1.0, 1.0]], "linalg.inv: The diagonal element 2 is zero, the inversion could not be "
-         "completed because the input matrix is singular. inv(float64[2, 2]), recorded"),
+         "completed because the input matrix is singular. inv, giving float64[2, 2], recorded"),
         ("solve", [[1.0, 1.0], [1.0, 1.0]], "torch.linalg.solve: The solver failed because the input matrix is "
-         "singular. solve(float64[2, 2], float64[2, 1]), recorded"),
+         "singular. solve, giving float64[2, 1], recorded"),
     ],
 )  # fmt: skip
 def test_errors_name_the_line_and_leave_everything_as_it_was(name: str, values: Any, phrase: str):

@@ -7,23 +7,27 @@ names the line that recorded the operation, and leaves everything as it was.
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 from tapegrad.engine import LinAlgError
-from tapegrad.functions import elementwise, matrices, reductions
+from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import factorization
-from tapegrad.tape import VARIANT, grad_mode
-from tapegrad.tensor import Surface, Tensor, broadcast_shapes, describe, local, location, record_array
+from tapegrad.tape import VARIANT
+from tapegrad.tensor import Surface, Tensor, describe, local, location, record_array
 
 functions = public = Surface()
-SlogdetResult = namedtuple("SlogdetResult", ["sign", "logabsdet"])
-SlogdetResult.__module__ = "tapegrad.return_types"
-SlogdetResult.__repr__ = lambda self: (  # type: ignore[method-assign]
-    f"tapegrad.return_types.linalg_slogdet(\nsign={self[0]!r},\nlogabsdet={self[1]!r})"
-)
 _NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+
+
+class SlogdetResult(NamedTuple):
+    """What `slogdet` gives."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+    def __repr__(self) -> str:
+        return f"tapegrad.return_types.linalg_slogdet(\nsign={self[0]!r},\nlogabsdet={self[1]!r})"
 
 
 def _at(name: str, *operands: Tensor) -> str:
@@ -142,12 +146,9 @@ def _triangular(a: Tensor, b: Tensor, upper: bool, left: bool, unit: bool, flags
 
 
 def _factors(a: Tensor) -> Tensor:
-    """A row that later ones read for the factors of contiguous matrices; no gradient flows through it."""
+    """The row with the factors of contiguous matrices, which stands for them."""
     n = a._kind.shape[-1]
-    with grad_mode(a._tape, False):
-        return record_array(
-            factorization.lu_factor, (*a._kind.shape[:-2], n + 1, n), a.dtype, a, params=(_n_batch(a), n)
-        )
+    return record_array(factorization.lu_factor, (*a._kind.shape[:-2], n + 1, n), a.dtype, a, params=(_n_batch(a), n))
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
@@ -172,7 +173,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
         return solve(a.mT, b.mT).mT
     a, b = contiguous(a), contiguous(b)
     (n, m), n_batch = b._kind.shape[-2:], _n_batch(a)
-    x = _record_solve(a, b, _factors(a), (n_batch, n, m, 0, n_batch * n * m))
+    x = _record_solve(_factors(a), b, (n_batch, n, m, 0, n_batch * n * m))
     return x.squeeze(-1) if vector else x
 
 
@@ -185,18 +186,14 @@ def inv(A: Tensor) -> Tensor:
         When the value is computed, where A is singular.
     """
     a = contiguous(_matrices("linalg.inv", A))
-    return _record_inv(a, _factors(a))
+    return _record_inv(_factors(a))
 
 
-def _with_factors(op: Any, name: str, a: Any) -> Tensor:
-    a = contiguous(_matrices(name, a))
-    return _of_factors(op, a, _factors(a))
-
-
-def _of_factors(op: Any, a: Tensor, factors: Tensor) -> Tensor:
-    n = a._kind.shape[-1]
-    params = (_n_batch(a), n, n * n + (n + 1) * n)
-    return record_array(op, a._kind.shape[:-2], a.dtype, a, factors, params=params)
+def _of_factors(op: Any, factors: Tensor) -> Tensor:
+    """A number for each matrix."""
+    *batch, _, n = factors._kind.shape
+    params = (math.prod(batch), n, n * n + (n + 1) * n)
+    return record_array(op, tuple(batch), factors.dtype, factors, params=params)
 
 
 def det(A: Tensor) -> Tensor:
@@ -208,19 +205,18 @@ def det(A: Tensor) -> Tensor:
     >>> tg.linalg.det(tg.tensor([[2.0, 0.0], [1.0, 2.0]]))
     tensor(4.)
     """
-    return _with_factors(factorization.det, "linalg.det", A)
+    return _of_factors(factorization.det, _factors(contiguous(_matrices("linalg.det", A))))
 
 
-def slogdet(A: Tensor) -> Any:
+def slogdet(A: Tensor) -> SlogdetResult:
     """The determinant as a pair (sign, logabsdet): the sign, 0 where A is singular, and the logarithm of the rest."""
     return _slogdet("linalg.slogdet", A)
 
 
-def _slogdet(name: str, A: Any) -> Any:
-    a = contiguous(_matrices(name, A))
-    factors = _factors(a)
-    sign = _of_factors(factorization.sign_of_det, a, factors)
-    return SlogdetResult(sign, _of_factors(factorization.log_abs_det, a, factors))
+def _slogdet(name: str, A: Any) -> SlogdetResult:
+    factors = _factors(contiguous(_matrices(name, A)))
+    sign = _of_factors(factorization.sign_of_det, factors)
+    return SlogdetResult(sign, _of_factors(factorization.log_abs_det, factors))
 
 
 def logdet(input: Tensor) -> Tensor:
@@ -329,13 +325,14 @@ def _record_triangular(a: Tensor, b: Tensor, p: tuple[int, ...]) -> Tensor:
     return record_array(factorization.solve_triangular, b._kind.shape, b.dtype, contiguous(a), contiguous(b), params=p)
 
 
-def _record_solve(a: Tensor, b: Tensor, factors: Tensor, p: tuple[int, ...]) -> Tensor:
-    return record_array(factorization.solve, b._kind.shape, b.dtype, a, contiguous(b), factors, params=p)
+def _record_solve(factors: Tensor, b: Tensor, p: tuple[int, ...]) -> Tensor:
+    return record_array(factorization.solve, b._kind.shape, b.dtype, factors, contiguous(b), params=p)
 
 
-def _record_inv(a: Tensor, factors: Tensor) -> Tensor:
-    n = a._kind.shape[-1]
-    return record_array(factorization.inv, a._kind.shape, a.dtype, a, factors, params=(_n_batch(a), n, n * n))
+def _record_inv(factors: Tensor) -> Tensor:
+    *batch, _, n = factors._kind.shape
+    params = (math.prod(batch), n, n * n)
+    return record_array(factorization.inv, (*batch, n, n), factors.dtype, factors, params=params)
 
 
 factorization.solve_triangular.record = _record_triangular

@@ -28,7 +28,9 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     """
     p, q = dimension(dim1, input.ndim), dimension(dim2, input.ndim)
     if p == q:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}: {describe(input)}, at {location()}")
+        raise RuntimeError(
+            f"diagonal dimensions cannot be identical {dim1}, {dim2}: {describe(input)}, at {location()}"
+        )
     return _diagonal(input, offset, p, q)
 
 
@@ -57,7 +59,9 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
     n = input._kind.shape[-1] + abs(offset) if input.ndim else 0
     p, q = dimension(dim1, input.ndim + 1), dimension(dim2, input.ndim + 1)
     if p == q:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}: {describe(input)}, at {location()}")
+        raise RuntimeError(
+            f"diagonal dimensions cannot be identical {dim1}, {dim2}: {describe(input)}, at {location()}"
+        )
     sizes = iter(input._kind.shape[:-1])
     shape = tuple(n if d in (p, q) else next(sizes) for d in range(input.ndim + 1))
     strides = contiguous_strides(shape, 1)

@@ -10,8 +10,9 @@ algorithmic differentiation" (2008), and of Murray, "Differentiation of the Chol
 from tapegrad import vectormath
 from tapegrad.memory import call5, call6, call8, call11, f4, f8, i4, i8, u1
 from tapegrad.op import array_op
+from tapegrad.ops.indexing import embed
 from tapegrad.ops.linalg import ROUTINES, gemm_into
-from tapegrad.tape import VARIANT
+from tapegrad.tape import VARIANT, contiguous_strides
 
 # Where the table has a routine for float64; that for float32 comes next.
 TRSM, TRMM, TRSV, POTRF, GETRF = (2 * ROUTINES.index(name) for name in ("trsm", "trmm", "trsv", "potrf", "getrf"))
@@ -240,12 +241,29 @@ def cholesky(p, lapack, work, status, a, y):
 
 # --- LU ---------------------------------------------------------------------------------------------------------------
 #
-# A row `lu` serves all others: [n + 1, n] for each matrix, the packed factors and then n int32, LAPACK's interchanges of
+# One row serves all others: [n + 1, n] for each matrix, the packed factors and then n int32, LAPACK's interchanges of
 # rows. Since memory is a' to LAPACK, a = l u p', where l is the lower triangle, u the upper one with ones on its
 # diagonal, and p the interchanges in their order.
+#
+# The row stands for `a`: what it receives as its adjoint is that of `a`, in the same place, and it hands that on. So
+# rules are those of functions of `a`, and the factors are computed once for values and adjoints of every order.
 
 
-@array_op(1)
+def _as_adjoint(x):
+    """The adjoint of `a` as that of its factors: with a last row, of zeros."""
+    *batch, n, m = x.shape
+    shape = (*batch, n + 1, m)
+    return embed(x, (0, x.ndim, *x.shape, *contiguous_strides(shape, 1)), shape)
+
+
+def _lu_vjp(p, a, y, y_bar, a_bar):
+    n = p[1]
+    for batch in range(p[0]):
+        for i in range(n * n):
+            a_bar[batch * n * n + i] += y_bar[batch * (n + 1) * n + i]
+
+
+@array_op(1, vjps=(_lu_vjp,), partials=(lambda g: g[..., :-1, :],), grad_name="LinalgLuFactorExBackward0")
 def lu_factor(p, lapack, work, a, y):
     """The packed factors of a matrix, and its interchanges: see above. `p`: (n_batch, n)."""
     n, size = p[1], a.itemsize
@@ -301,21 +319,21 @@ def _solve_into(p, lapack, work, lu, b, flip):
         _lu_solve(lapack, work, n, m, p[3] ^ flip, lu, batch, b[batch * n * m : (batch + 1) * n * m])
 
 
-def _solve_a_vjp(p, gemm, lapack, work, memory, a, b, lu, y, y_bar, a_bar):
+def _solve_a_vjp(p, gemm, lapack, work, memory, lu, b, y, y_bar, lu_bar):
     """a_bar -= w y', where a' w = y_bar"""
-    n, m, size = p[1], p[2], a.itemsize
+    n, m, size = p[1], p[2], lu.itemsize
     for i in range(len(y)):
         memory[i] = y_bar[i]
     _solve_into(p, lapack, work, lu, memory, 1)
     for batch in range(p[0]):
-        at, at_bar = size * batch * n * m, a_bar.ctypes.data + size * batch * n * n
+        at, at_bar = size * batch * n * m, lu_bar.ctypes.data + size * batch * (n + 1) * n
         first, second = memory.ctypes.data + at, y.ctypes.data + at
         if p[3]:
             first, second = second, first
         gemm_into(gemm, work, size, n, n, m, -1.0, first, m, 1, second, 1, m, 1.0, at_bar, n)
 
 
-def _solve_b_vjp(p, lapack, work, memory, a, b, lu, y, y_bar, b_bar):
+def _solve_b_vjp(p, lapack, work, memory, lu, b, y, y_bar, b_bar):
     """b_bar += w, where a' w = y_bar"""
     for i in range(len(y)):
         memory[i] = y_bar[i]
@@ -324,20 +342,20 @@ def _solve_b_vjp(p, lapack, work, memory, a, b, lu, y, y_bar, b_bar):
         b_bar[i] += memory[i]
 
 
-def _solve_a_rule(a, c, y, g, p):
-    w = solve(a, g, c, _transposed(p, 3))
-    return -(y @ w.mT) if p[3] else -(w @ y.mT)
+def _solve_a_rule(a, y, g, p):
+    w = solve(a, g, _transposed(p, 3))
+    return _as_adjoint(-(y @ w.mT) if p[3] else -(w @ y.mT))
 
 
 @array_op(
-    3,
-    vjps=(_solve_a_vjp, _solve_b_vjp, None),
-    partials=(_solve_a_rule, lambda a, c, g, p: solve(a, g, c, _transposed(p, 3)), None),
+    2,
+    vjps=(_solve_a_vjp, _solve_b_vjp),
+    partials=(_solve_a_rule, lambda a, g, p: solve(a, g, _transposed(p, 3))),
     room=4,
     failure="torch.linalg.solve: {batch}The solver failed because the input matrix is singular.",
     grad_name="LinalgSolveExBackward0",
 )
-def solve(p, lapack, work, status, a, b, lu, y):
+def solve(p, lapack, work, status, lu, b, y):
     """The solution of a y = b, or a' y = b, from the factors of `a`.
 
     `p`: (n_batch, n, columns of b, trans, elements of memory).
@@ -359,26 +377,27 @@ def _identity(x, n):
         x[i * n + i] = 1
 
 
-def _inv_vjp(p, gemm, work, memory, a, lu, y, y_bar, a_bar):
+def _inv_vjp(p, gemm, work, memory, lu, y, y_bar, lu_bar):
     """a_bar -= y' y_bar y'"""
-    n, size, t = p[1], a.itemsize, memory.ctypes.data
+    n, size, t = p[1], lu.itemsize, memory.ctypes.data
     for batch in range(p[0]):
         at = size * batch * n * n
         at_y, at_bar = y.ctypes.data + at, y_bar.ctypes.data + at
+        to = lu_bar.ctypes.data + size * batch * (n + 1) * n
         gemm_into(gemm, work, size, n, n, n, 1.0, at_y, 1, n, at_bar, n, 1, 0.0, t, n)
-        gemm_into(gemm, work, size, n, n, n, -1.0, t, n, 1, at_y, 1, n, 1.0, a_bar.ctypes.data + at, n)
+        gemm_into(gemm, work, size, n, n, n, -1.0, t, n, 1, at_y, 1, n, 1.0, to, n)
 
 
 @array_op(
-    2,
-    vjps=(_inv_vjp, None),
-    partials=(lambda y, g: -(y.mT @ g @ y.mT), None),
+    1,
+    vjps=(_inv_vjp,),
+    partials=(lambda y, g: _as_adjoint(-(y.mT @ g @ y.mT)),),
     room=2,
     failure="linalg.inv: {batch}The diagonal element {index} is zero, the inversion could not be completed because "
     "the input matrix is singular.",
     grad_name="LinalgInvExBackward0",
 )
-def inv(p, lapack, work, status, a, lu, y):
+def inv(p, lapack, work, status, lu, y):
     """The inverse, from the factors. `p`: (n_batch, n, elements of memory)."""
     n = p[1]
     for batch in range(p[0]):
@@ -400,7 +419,7 @@ def _sign_of_interchanges(lu, n, batch):
     return sign
 
 
-def _det_vjp(p, lapack, work, memory, a, lu, y, y_bar, a_bar):
+def _det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     """a_bar += y_bar det(a) a^-T
 
     That is the matrix of cofactors, and finite where `a` is singular: there a zero pivot is replaced by one of the size
@@ -410,13 +429,13 @@ def _det_vjp(p, lapack, work, memory, a, lu, y, y_bar, a_bar):
     x, copy = memory[: n * n], memory[n * n : n * n + (n + 1) * n]
     for batch in range(p[0]):
         first = batch * (n + 1) * n
-        largest = a.dtype.type(0)
+        largest = lu.dtype.type(0)
         for i in range(n):
             largest = max(largest, abs(lu[first + i * n + i]))
-        least = a.dtype.type(1e-16 if a.itemsize == 8 else 1e-7) * (largest if largest > 0 else a.dtype.type(1))
+        least = lu.dtype.type(1e-16 if lu.itemsize == 8 else 1e-7) * (largest if largest > 0 else lu.dtype.type(1))
         # Byte for byte: the last row holds integers.
-        nbytes = a.itemsize * (n + 1) * n
-        source, target = u1(lu.ctypes.data + a.itemsize * first, nbytes), u1(copy.ctypes.data, nbytes)
+        nbytes = lu.itemsize * (n + 1) * n
+        source, target = u1(lu.ctypes.data + lu.itemsize * first, nbytes), u1(copy.ctypes.data, nbytes)
         for i in range(nbytes):
             target[i] = source[i]
         factor = y_bar[batch] * _sign_of_interchanges(lu, n, batch)
@@ -427,17 +446,17 @@ def _det_vjp(p, lapack, work, memory, a, lu, y, y_bar, a_bar):
         _identity(x, n)
         _lu_solve(lapack, work, n, n, 1, copy, 0, x)
         for i in range(n * n):
-            a_bar[batch * n * n + i] += factor * x[i]
+            lu_bar[first + i] += factor * x[i]
 
 
 @array_op(
-    2,
-    vjps=(_det_vjp, None),
-    partials=(lambda a, b, y, g: (g * y).unsqueeze(-1).unsqueeze(-1) * inv(a, b).mT, None),
+    1,
+    vjps=(_det_vjp,),
+    partials=(lambda a, y, g: _as_adjoint((g * y).unsqueeze(-1).unsqueeze(-1) * inv(a).mT),),
     room=2,
     grad_name="LinalgDetBackward0",
 )
-def det(p, a, lu, y):
+def det(p, lu, y):
     """The determinant, from the factors. `p`: (n_batch, n, elements of memory)."""
     n = p[1]
     for batch in range(p[0]):
@@ -447,17 +466,17 @@ def det(p, a, lu, y):
         y[batch] = product
 
 
-def _no_vjp(p, a, lu, y, y_bar, a_bar):
+def _no_vjp(p, lu, y, y_bar, lu_bar):
     """A sign changes nowhere by a little."""
 
 
 @array_op(
-    2,
-    vjps=(_no_vjp, None),
-    partials=(lambda g, s: g.new_zeros(s[0]), None),
+    1,
+    vjps=(_no_vjp,),
+    partials=(lambda g, s: g.new_zeros(s[0]),),
     grad_name="LinalgSlogdetBackward0",
 )
-def sign_of_det(p, a, lu, y):
+def sign_of_det(p, lu, y):
     """The sign of the determinant, from the factors: 1, -1 or 0. `p`: (n_batch, n, elements of memory)."""
     n = p[1]
     for batch in range(p[0]):
@@ -468,24 +487,24 @@ def sign_of_det(p, a, lu, y):
         y[batch] = sign
 
 
-def _log_abs_det_vjp(p, lapack, work, memory, a, lu, y, y_bar, a_bar):
+def _log_abs_det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     """a_bar += y_bar a^-T"""
     n = p[1]
     for batch in range(p[0]):
         _identity(memory, n)
         _lu_solve(lapack, work, n, n, 1, lu, batch, memory)
         for i in range(n * n):
-            a_bar[batch * n * n + i] += y_bar[batch] * memory[i]
+            lu_bar[batch * (n + 1) * n + i] += y_bar[batch] * memory[i]
 
 
 @array_op(
-    2,
-    vjps=(_log_abs_det_vjp, None),
-    partials=(lambda a, b, g: g.unsqueeze(-1).unsqueeze(-1) * inv(a, b).mT, None),
+    1,
+    vjps=(_log_abs_det_vjp,),
+    partials=(lambda a, g: _as_adjoint(g.unsqueeze(-1).unsqueeze(-1) * inv(a).mT),),
     room=2,
     grad_name="LinalgSlogdetBackward0",
 )
-def log_abs_det(p, a, lu, y):
+def log_abs_det(p, lu, y):
     """log(abs(det(a))), from the factors. `p`: (n_batch, n, elements of memory)."""
     n = p[1]
     for batch in range(p[0]):

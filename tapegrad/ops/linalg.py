@@ -217,4 +217,3 @@ bmm = _declare_product(
     ),
     "BmmBackward0",
 )
-
