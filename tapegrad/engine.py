@@ -344,8 +344,7 @@ def make_room(tape: Tape) -> None:
     if tape.end >= len(tape.rows):
         reclaim(tape)
         if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
-            with contextlib.suppress(LinAlgError):  # raised when someone looks at what depends on it
-                evaluate_all(tape)
+            evaluate_all(tape)
             reclaim(tape)
         if tape.end * 2 > len(tape.rows):
             tape.grow_rows(2 * tape.capacity)
@@ -357,10 +356,20 @@ def make_room(tape: Tape) -> None:
 
 
 def evaluate_all(tape: Tape) -> None:
-    """Evaluate every live value that is not in memory, so that the rows behind them can go."""
+    """Evaluate every live value that is not in memory, so that the rows behind them can go.
+
+    Of one that can't be computed it is said when someone looks at it, not here.
+    """
     tape.synced_row(0)  # enters all new rows
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
-    if waiting.any():
-        run(tape, np.flatnonzero(waiting).tolist())
+    if not waiting.any():
+        return
+    targets = np.flatnonzero(waiting).tolist()
+    try:
+        run(tape, targets)
+    except LinAlgError:
+        for slot in targets:
+            with contextlib.suppress(LinAlgError):
+                run(tape, [slot])
