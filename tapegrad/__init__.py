@@ -10,7 +10,7 @@ tensor([2., 4.])
 
 import math as _math
 
-from tapegrad import autograd
+from tapegrad import autograd, linalg
 from tapegrad import functions as _functions
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.creation import (

@@ -6,6 +6,7 @@ Ctrl-C in between two slices of work, and turn its status into an exception.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -29,8 +30,8 @@ _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
 # Words of the header that every sweep looks at.
-_ALLOCATE, _GEMM64, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
-    H.allocate, H.gemm64, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
+_ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
+    H.allocate, H.lapack, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
 )  # fmt: skip
 _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
     H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
@@ -41,12 +42,16 @@ _A_ROW = ROW.itemsize
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
-_blas: list[int] = []  # addresses of dgemm and sgemm, once a product was recorded
+_blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _lock = threading.Lock()
 
 
 class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
+
+
+class LinAlgError(RuntimeError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
 
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
@@ -128,8 +133,9 @@ def _prepare(tape: Tape) -> None:
         _connect(tape)
     if _pending:
         _make_kernels()
-    if _blas and not h[_GEMM64]:
-        h[_GEMM64], h[H.gemm32] = _blas
+    if _blas and not h[_LAPACK]:
+        h[H.gemm64], h[H.gemm32] = _blas[0][:2].tolist()
+        h[_LAPACK] = address_of(_blas[0])
     if h[_N_KINDS] != tapes.kinds.used or h[_N_POOL] != tapes.pool.used:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
@@ -189,22 +195,23 @@ def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if operation in ops.linalg.BY_BLAS and not _blas:
+            if not _blas and {"gemm", "lapack"} & {*op.parameters(operation.function)}:
                 _find_blas()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
 
 
 def _find_blas() -> None:
-    """The addresses of BLAS's matrix products, which SciPy publishes for Cython."""
-    from scipy.linalg import cython_blas
+    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython."""
+    from scipy.linalg import cython_blas, cython_lapack
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    capsules = cython_blas.__pyx_capi__
-    _blas.extend(pointer(capsules[routine], name_of(capsules[routine])) for routine in ("dgemm", "sgemm"))
+    capsules = cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__
+    wanted = [capsules[precision + routine] for routine in ops.linalg.ROUTINES for precision in "ds"]
+    _blas.append(np.array([pointer(capsule, name_of(capsule)) for capsule in wanted], np.int64))
 
 
 def run(
@@ -266,6 +273,18 @@ def run(
         raise SweptTwiceError
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
+    if status == schedule.FAILED:
+        raise _failure(tape)
+
+
+def _failure(tape: Tape) -> LinAlgError:
+    """What the row says whose values the sweep could not compute."""
+    h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
+    operation, kind = op.OPS[row["opcode"]], tapes.kind_objects[row["kind"]]
+    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
+    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    where = tape.places[int(row["out"])]
+    return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:
@@ -340,7 +359,7 @@ def reclaim(tape: Tape) -> None:
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
-        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts):
+        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
@@ -371,10 +390,20 @@ def make_room(tape: Tape) -> None:
 
 
 def evaluate_all(tape: Tape) -> None:
-    """Evaluate every live value that is not in memory, so that the rows behind them can go."""
+    """Evaluate every live value that is not in memory, so that the rows behind them can go.
+
+    Of one that can't be computed it is said when someone looks at it, not here.
+    """
     tape.synced_row(0)  # enters all new rows
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
-    if waiting.any():
-        run(tape, np.flatnonzero(waiting).tolist())
+    if not waiting.any():
+        return
+    targets = np.flatnonzero(waiting).tolist()
+    try:
+        run(tape, targets)
+    except LinAlgError:
+        for slot in targets:
+            with contextlib.suppress(LinAlgError):
+                run(tape, [slot])

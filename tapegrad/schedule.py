@@ -49,7 +49,7 @@ MAX_WIDE = (
     100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
 )
 
-OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS = range(6)
+OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED = range(7)
 
 
 def sync(h):
