@@ -396,8 +396,9 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
             context, target.target_context, function, arguments, result, flags, {}, library=library
         )
 
-    class Helper(dispatcher.Dispatcher):  # type: ignore[misc]
+    class Helper(dispatcher.Dispatcher):
         targetdescr = target
+        _compiler: Any
 
         def get_call_template(self, args: Any, kws: Any) -> Any:
             _, args = self._compiler.fold_argument_types(args, kws)
