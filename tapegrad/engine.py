@@ -102,7 +102,10 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
 
 
 def _compile_together() -> None:
-    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock."""
+    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock.
+
+    The middle half, the binding: it is half of the work, and its parts have helpers in common.
+    """
     missing = [name for name in _ENTRIES if not cache.holds(f"{name}.o")]
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
@@ -110,7 +113,8 @@ def _compile_together() -> None:
     code = (
         "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
     )
-    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[::2]]
+    begin, end = len(missing) // 4, 3 * len(missing) // 4
+    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[begin:end]]
     import subprocess  # seldom needed, and slow to import
 
     try:
@@ -121,7 +125,7 @@ def _compile_together() -> None:
         return
     try:
         _make_kernels()
-        compile_parts(missing[1::2])
+        compile_parts([*missing[:begin], *missing[end:]])
     finally:
         child.wait()
 

@@ -396,11 +396,12 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
             context, target.target_context, function, arguments, result, flags, {}, library=library
         )
 
-    class Helper(dispatcher.Dispatcher):  # type: ignore[misc]
+    class Helper(dispatcher.Dispatcher):
         targetdescr = target
+        _compiler: Any
 
         def get_call_template(self, args: Any, kws: Any) -> Any:
-            pysig, args = self._compiler.fold_argument_types(args, kws)
+            _, args = self._compiler.fold_argument_types(args, kws)
             args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
             return super().get_call_template(args, {})
 
