@@ -15,7 +15,6 @@ import pytest
 
 import tapegrad as tg
 from tapegrad import engine, storage, tape
-from tapegrad.kernels import native
 from tapegrad.tape import BINS, H
 
 MEGABYTE = 1 << 20
@@ -66,7 +65,7 @@ def test_a_class_holds_what_asks_for_it_and_little_more():
         c = storage.size_class(nbytes)
         size = storage.class_size(c)
         assert size >= nbytes
-        assert size - nbytes < max(64, nbytes / 8 + 1)
+        assert nbytes == 0 or size - nbytes < max(64, nbytes / 8 + 1)
         assert c == 1 or storage.class_size(c - 1) < max(nbytes, 1)
 
 
@@ -333,12 +332,11 @@ def test_exported_memory_is_not_used_again():
     assert len({a.ctypes.data for a in arrays}) == 20
 
 
-@pytest.mark.skipif(not native.JIT, reason="without the compiler, memory is asked for in another way")
-def test_where_there_is_no_memory_it_is_said_and_nothing_is_lost(fresh: tape.Tape):
+@pytest.mark.parametrize("bits", [42, 43, 44, 45, 50, 55, 60, 61])
+def test_where_there_is_no_memory_it_is_said_and_nothing_is_lost(fresh: tape.Tape, bits: int):
     x = tg.ones(1, requires_grad=True)
-    y = x.expand(1 << 43) * 2
+    y = x.expand(1 << bits) * 2
     with pytest.raises(MemoryError, match="no memory"):
-        y[:1].tolist()
-    z = (x * 3).sum()
-    z.backward()
+        y.detach()[:1].tolist()
+    (x * 3).sum().backward()
     assert x.grad.tolist() == [3.0]
