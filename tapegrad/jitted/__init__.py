@@ -1,0 +1,1 @@
+"""Gradients of jitted functions: a scalar Jacobian tape inside Numba."""

@@ -1,0 +1,318 @@
+"""What runs when a derivative of a jitted function is asked for: lift, call, sweep, take the gradient off.
+
+A driver is itself a jitted function of the user's arguments, so that it can be called from Python and from jitted code
+alike, without the GIL. The tape is a stack to it: it gives back what it took when it is done, and also when the user's
+function raises.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.extending import intrinsic
+
+from tapegrad.jitted import tape
+from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
+from tapegrad.jitted.rewriting import active
+from tapegrad.jitted.scalars import DOUBLE, WORD, Active, Dual, Taped
+from tapegrad.jitted.statements import shared
+
+ROWS, ARGUMENTS = tape.ROWS, tape.ARGUMENTS
+
+# --- the tape, from jitted code ---------------------------------------------------------------------------------------
+
+
+def _external(builder: Any, name: str, n: int) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(WORD, [WORD] * n), name)
+
+
+@intrinsic
+def open_tape(typingctx: Any, kind: Any) -> Any:
+    """The address of this thread's tape for a taped type."""
+    offset = tape.TANGENT if kind.instance_type.n_tangents else tape.PLAIN
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        key = shared(builder.module)
+        header = builder.call(_external(builder, "tapegrad_get_specific", 1), [builder.load(key)])
+        result = cgutils.alloca_once_value(builder, header)
+        with cgutils.if_unlikely(builder, builder.icmp_signed("==", header, WORD(0))):
+            address = builder.ptrtoint(key, WORD)
+            builder.store(builder.call(_external(builder, "tapegrad_open_tapes", 1), [address]), result)
+        return builder.add(builder.load(result), WORD(offset))
+
+    return types.int64(kind), codegen
+
+
+def _part(name: str, n: int) -> Any:
+    @intrinsic
+    def part1(typingctx: Any, a: Any) -> Any:
+        return types.int64(types.int64), codegen
+
+    @intrinsic
+    def part2(typingctx: Any, a: Any, b: Any) -> Any:
+        return types.int64(types.int64, types.int64), codegen
+
+    @intrinsic
+    def part3(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+        return types.int64(types.int64, types.int64, types.int64), codegen
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.call(_external(builder, f"tapegrad_{name}", n), args)
+
+    return (part1, part2, part3)[n - 1]
+
+
+take_rows, zero_adjoints = _part("take_rows", 3), _part("zero_adjoints", 2)
+sweep, sweep_with_tangents = _part("sweep", 2), _part("sweep_with_tangents", 2)
+
+
+@intrinsic
+def get_word(typingctx: Any, address: Any, k: Any) -> Any:
+    """A word at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_word(typingctx: Any, address: Any, k: Any, word: Any) -> Any:
+    """Set a word at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def get_number(typingctx: Any, address: Any, k: Any) -> Any:
+    """A float64 at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], DOUBLE.as_pointer()), [args[1]]))
+
+    return types.float64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_number(typingctx: Any, address: Any, k: Any, number: Any) -> Any:
+    """Set a float64 at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(builder.inttoptr(args[0], DOUBLE.as_pointer()), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float64), codegen
+
+
+@intrinsic
+def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
+    """Call the user's function. Where it raises, the tape is given back first."""
+    sig = function.get_call_type(typingctx, arguments.types, {})
+
+    def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
+        _, packed, header, n_rows, n_arguments = args
+        values = cgutils.unpack_tuple(builder, packed, len(arguments))
+        values = [context.cast(builder, v, a, b) for v, a, b in zip(values, arguments.types, sig.args, strict=False)]
+        result = function.dispatcher.get_compile_result(sig)
+        context.active_code_library.add_linking_library(result.library)
+        status, value = context.call_internal_no_propagate(builder, result.fndesc, sig, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            pointer = builder.inttoptr(header, WORD.as_pointer())
+            with builder.if_then(builder.icmp_signed("!=", header, WORD(0))):
+                for k, word in ((ROWS, n_rows), (ARGUMENTS, n_arguments)):
+                    builder.store(word, builder.gep(pointer, [WORD(k)]))
+            context.call_conv.return_status_propagate(builder, status)
+        if isinstance(sig.return_type, types.Optional):
+            raise NotImplementedError("a result that may be None")
+        return value
+
+    return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
+
+
+# --- drivers: each the text of a function of the user's arguments a0, a1, ... -------------------------------------------
+
+_RECORD = """
+    header = open_tape(kind)
+    n_rows, n_arguments = get_word(header, ROWS), get_word(header, ARGUMENTS)
+    row = take_rows(header, n, width)
+    if row < 0:
+        raise MemoryError("no memory for the tape")
+    {lift}
+    result = protected(function, ({lifted}), header, n_rows, n_arguments)
+    {give_back}
+"""
+
+_GIVE_TAPE_BACK = """
+    put_word(header, ROWS, n_rows)
+    put_word(header, ARGUMENTS, n_arguments)
+"""
+
+_SWEEP = """
+    bars = zero_adjoints(header, row)
+    if bars == 0:
+        raise MemoryError("no memory for the adjoints")
+    seed = row_of(scalar({output}))
+    if seed != 0:
+        put_number(bars, seed * width, 1.0)
+        {sweep}(header, row)
+"""
+
+_TAKE_GRADIENT = """
+    gradient = np.empty(n)
+    for i in range(n):
+        gradient[i] = get_number(bars, (row + i) * width)
+"""
+
+TEXTS = {
+    # (values, gradient in the form of the arguments)
+    "value_and_grad": _RECORD + _SWEEP + _TAKE_GRADIENT + _GIVE_TAPE_BACK + "    return strip(result), ({shaped})",
+    # (values, rows of the results, first independent, number of independents); the tape keeps what was recorded
+    "record": _RECORD + """
+    out = np.empty(count({output}), np.int64)
+    rows({output}, out, 0)
+    return strip(result), out, row, n
+""",
+    # (values, Jacobian: a sweep for each result)
+    "jacrev": _RECORD + """
+    out = np.empty(count({output}), np.int64)
+    rows({output}, out, 0)
+    jacobian = np.zeros((out.size, n))
+    for k in range(out.size):
+        if out[k] != 0:
+            bars = zero_adjoints(header, row)
+            if bars == 0:
+                raise MemoryError("no memory for the adjoints")
+            put_number(bars, out[k], 1.0)
+            sweep(header, row)
+            for i in range(n):
+                jacobian[k, i] = get_number(bars, row + i)
+""" + _GIVE_TAPE_BACK + "    return strip(result), jacobian",
+    # (values, their tangents, flat)
+    "jvp": """
+    row = 0
+    {lift}
+    result = protected(function, ({lifted}), 0, 0, 0)
+    {give_back}
+    out = np.empty(count({output}))
+    tangents({output}, out, 0, 0)
+    return strip(result), out
+""",
+    # (values, Jacobian: a run for every so many independents)
+    "jacfwd": """
+    jacobian = np.empty((0, 0))
+    row = 0
+    for first in range(0, n, n_tangents):
+        {lift}
+        result = protected(function, ({lifted}), 0, 0, 0)
+        if first == 0:
+            jacobian = np.empty((count({output}), n))
+        for k in range(min(n_tangents, n - first)):
+            tangents({output}, jacobian[:, first + k], 0, k)
+    {give_back}
+    return strip(result), jacobian
+""",
+    # (values, gradient, its derivative along a tangent), both flat
+    "hvp": _RECORD + _SWEEP + _TAKE_GRADIENT + """
+    product = np.empty(n)
+    for i in range(n):
+        product[i] = get_number(bars, (row + i) * width + 1)
+""" + _GIVE_TAPE_BACK + "    return strip(result), gradient, product",
+    # (values, Hessian): a run, and a sweep, for every so many independents
+    "hessian": """
+    hessian = np.empty((n, n))
+    for first in range(0, n, n_tangents):
+""" + (_RECORD + _SWEEP).replace("\n    ", "\n        ") + """
+        for i in range(n):
+            for k in range(min(n_tangents, n - first)):
+                hessian[i, first + k] = get_number(bars, (row + i) * width + 1 + k)
+""" + _GIVE_TAPE_BACK.replace("\n    ", "\n        ") + """
+    return strip(result), hessian
+""",
+}  # fmt: skip
+
+_SCOPE = {
+    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "open_tape": open_tape, "take_rows": take_rows,
+    "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
+    "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
+    "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
+    "tangents": tangents, "shaped": shaped, "strip": strip,
+}  # fmt: skip
+
+
+class Form(NamedTuple):
+    """What a driver is made for, besides the function."""
+
+    text: str
+    n_arguments: int
+    argnums: tuple[int, ...]
+    has_aux: bool = False
+    n_tangents: int = 0
+    owns: bool = False  # arrays that aren't differentiated may be written to
+
+    @property
+    def kind(self) -> Active:
+        """The type that stands in for float64."""
+        return Dual(self.n_tangents) if self.text in ("jvp", "jacfwd") else Taped(self.n_tangents)
+
+    def source(self) -> str:
+        """The driver's text."""
+        is_along = self.text in ("jvp", "hvp")
+        names = [f"a{i}" for i in range(self.n_arguments)]
+        lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
+        at = "0"
+        for i in self.argnums:
+            where = at if is_along else f"{start} - ({at})"
+            lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
+            at += f" + count(a{i})"
+        passive = [i for i in range(self.n_arguments) if i not in self.argnums]
+        lifts += [f"b{i} = {'own' if self.owns else 'keep'}(kind, a{i})" for i in passive]
+        shapes, at = "", "0"
+        for i in self.argnums:
+            shapes += f"shaped(a{i}, gradient, {at}), "
+            at += f" + count(a{i})"
+        body = TEXTS[self.text].format(
+            lift="; ".join(lifts),
+            lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
+            give_back="; ".join(f"give_back(a{i}, b{i})" for i in passive) if self.owns else "pass",
+            output="result[0]" if self.has_aux else "result",
+            sweep="sweep_with_tangents" if self.n_tangents else "sweep",
+            shaped=shapes,
+        )
+        parameters = ", ".join(names + ["along"] * is_along)
+        return f"def driver({parameters}):\n    n = {at}\n{body}"
+
+
+def driver(original: Any, form: Form) -> Any:
+    """The jitted function of a form for a user's jitted function."""
+    tape.connect()
+    scope = {
+        **_SCOPE, "function": active(original, form.kind), "kind": form.kind, "width": 1 + form.n_tangents,
+        "n_tangents": form.n_tangents,
+    }  # fmt: skip
+    exec(form.source(), scope)
+    return njit(nogil=True, error_model="numpy")(scope["driver"])
+
+
+@njit(nogil=True)
+def pull(header, out, seeds, row, n):
+    """The product of seeds with the Jacobian that a tape holds."""
+    bars = zero_adjoints(header, row)
+    if bars == 0:
+        raise MemoryError("no memory for the adjoints")
+    for k in range(out.size):
+        if out[k] != 0:
+            put_number(bars, out[k], get_number(bars, out[k]) + seeds[k])
+    sweep(header, row)
+    gradient = np.empty(n)
+    for i in range(n):
+        gradient[i] = get_number(bars, row + i)
+    return gradient
