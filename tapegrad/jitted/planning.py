@@ -20,17 +20,17 @@ import operator
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from llvmlite import ir as llvm
-from numba.core import ir, types
+from numba.core import cgutils, ir, types
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.lowering import Lower
 from numba.core.unsafe import eh
 
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES
-from tapegrad.jitted.scalars import Taped, holds_active
+from tapegrad.jitted.scalars import WORD, Taped
 from tapegrad.jitted.signatures import leaf, power_node
-from tapegrad.jitted.statements import Leaf, Node, close, extend, mark, partials_of, record
+from tapegrad.jitted.statements import Leaf, Node, any_active, close, extend, mark, partials_of, record
+from tapegrad.jitted.sums import Sum, find_sums
 
 MAX_RESULTS = 3  # a value that more rows than these would be computed through gets a row of its own
 
@@ -70,10 +70,12 @@ class Plan:
                     for variable in _read_by(statement):
                         self.uses[variable].append(place)
         self.steps: dict[str, Step] = {}
+        self.sums: list[Sum] = []
         self.tuples: set[str] = set()  # tuples that are taken apart again, and never built
         if not func_ir.generator_info and not self._catches():
             self._find_steps()
             self._decide()
+            self.sums = find_sums(self)
 
     def _catches(self) -> bool:
         """Whether there is a `try`: then code may be left between any two statements."""
@@ -160,7 +162,7 @@ class Plan:
         if value.op == "static_getitem" and value.value.name in self.tuples:
             item = self._items(value.value.name)[value.index]
             return Step(None, (item,)) if self.is_taped(item) and self.single(item) else None
-        function, operands = self._called(value)
+        function, operands = self.called(value)
         if function not in RULES or len(operands) != len(RULES[function].partials):
             return None
         if not all(isinstance(self.typemap[o], (Taped, types.Float, types.Integer, types.Boolean)) for o in operands):
@@ -170,7 +172,7 @@ class Plan:
             exponent = self._known_integer(operands[1])
         return Step(function, operands, exponent)
 
-    def _called(self, value: Any) -> tuple[Any, tuple[str, ...]]:
+    def called(self, value: Any) -> tuple[Any, tuple[str, ...]]:
         """The function of an expression, and the variables it is called with."""
         if value.op in ("binop", "inplace_binop"):
             function = value.fn if value.op == "binop" else value.immutable_fn
@@ -245,7 +247,7 @@ class Plan:
         if step is not None:
             is_there = self.is_seen_from(self.definitions[name][0], use)
             return is_there and (step.function is not None or target in nodes)
-        function = self._called(statement.value)[0] if isinstance(statement.value, ir.Expr) else None
+        function = self.called(statement.value)[0] if isinstance(statement.value, ir.Expr) else None
         return function in PIECEWISE
 
 
@@ -280,6 +282,34 @@ class StatementLower(Lower):
         self.nodes: dict[str, Node | Leaf] = {}  # what variables are, that are assigned once
         self.loaded: dict[str, tuple[Any, Leaf]] = {}  # what was read of others, and in which block
         self.items: dict[str, list[Node | Leaf | None]] = {}
+        self.terms = {name: term for found in self.plan.sums for name, term in found.terms.items()}
+        self.marks: dict[int, Any] = {}  # where a sum keeps the number of arguments at its start
+
+    def pre_block(self, block: Any) -> None:
+        """Where a loop was left, its sum gets its row."""
+        super().pre_block(block)
+        for k, found in enumerate(self.plan.sums):
+            if self._label() in found.exits:
+                kind = self.typeof(found.total)
+                value = self.loadvar(found.total)
+                emitter = Emitter(self.context, self.builder)
+                since = self.builder.load(self._mark(k))
+                row = close(self.context, self.builder, kind, since, emitter.row_of(kind, value))
+                summed = emitter.pack(kind, emitter.unpack(kind, value), row)
+                self.builder.store(summed, self.getvar(found.total))
+
+    def lower_inst(self, inst: Any) -> None:
+        """Before a loop is entered, its sum begins."""
+        if isinstance(inst, (ir.Jump, ir.Branch)):
+            for k, found in enumerate(self.plan.sums):
+                if self._label() in found.entries:
+                    self.builder.store(mark(self.builder, self.typeof(found.total)), self._mark(k))
+        super().lower_inst(inst)
+
+    def _mark(self, k: int) -> Any:
+        if k not in self.marks:
+            self.marks[k] = cgutils.alloca_once(self.builder, WORD)
+        return self.marks[k]
 
     def lower_assign(self, ty: Any, inst: Any) -> Any:
         """As a step of the plan, or Numba's way."""
@@ -291,11 +321,24 @@ class StatementLower(Lower):
         if step is None:
             return super().lower_assign(ty, inst)
         emitter = Emitter(self.context, self.builder)
-        node = self._node(step, inst.value)
-        if step.is_recorded:
+        node = self._add_term(ty, name) if name in self.terms else self._node(step, inst.value)
+        if step.is_recorded and isinstance(node, Node):
             node = record(self.context, self.builder, ty, node, self._cur_ir_block)
         self.nodes[name] = node
         return emitter.pack(ty, node.value, node.row if isinstance(node, Leaf) else None)
+
+    def _add_term(self, kind: Taped, name: str) -> Leaf:
+        """Add a term to a total: its arguments go onto the tape, and the total keeps its row."""
+        total, term, sign = self.terms[name]
+        before, added = self._operand(total), self._operand(term)
+        assert isinstance(before, Leaf)
+        value = before.value + added.value if sign > 0 else before.value - added.value
+        emitter = Emitter(self.context, self.builder)
+        arguments = partials_of(emitter, added, sign, self._cur_ir_block)
+        if arguments:
+            with self.builder.if_then(any_active(self.builder, arguments), likely=True):
+                extend(self.context, self.builder, kind, arguments)
+        return Leaf(value, before.row)
 
     def _keep_items(self, name: str, value: Any) -> None:
         before = _passed_on(value)

@@ -106,7 +106,7 @@ def record(context: Any, builder: Any, kind: Taped, node: Node | Leaf, where: An
     if not terms:
         return Leaf(node.value)
     before = builder.block
-    with builder.if_then(_any_active(builder, terms), likely=True):
+    with builder.if_then(any_active(builder, terms), likely=True):
         recorded = push(context, builder, kind, terms)
         after = builder.block
     row = builder.phi(WORD)
@@ -115,7 +115,7 @@ def record(context: Any, builder: Any, kind: Taped, node: Node | Leaf, where: An
     return Leaf(node.value, row)
 
 
-def _any_active(builder: Any, terms: Sequence[tuple[Any, Any]]) -> Any:
+def any_active(builder: Any, terms: Sequence[tuple[Any, Any]]) -> Any:
     rows = terms[0][0]
     for row, _ in terms[1:]:
         rows = builder.or_(rows, row)
