@@ -1,7 +1,7 @@
-"""Linear algebra on active arrays, as loops.
+"""Linear algebra on active arrays.
 
-A product records a row for each element of the result, with all the arguments of its sum; a factorisation is the
-textbook's, row by row. They serve every active type.
+In plain reverse mode a product, a solution or a factorisation is one block row (`blocks.py`), computed by BLAS and
+LAPACK in both directions. For the other active types there are the textbook's loops, which the rules differentiate.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload
 
-from tapegrad.jitted.library import loop, replaces
-from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
+from tapegrad.jitted.access import open_tape
+from tapegrad.jitted.arrays import values
+from tapegrad.jitted.blocks import (
+    add_bar, address_of, bar_of, begin_block, end_block, end_long, keep, kept_row, kept_value,
+)  # fmt: skip
+from tapegrad.jitted.library import active_in, inside, loop, replaces
+from tapegrad.jitted.lifting import make, row_of
+from tapegrad.jitted.scalars import PASSIVE, Active, Taped, is_active_array
 
 
 def _dims(*kinds):
@@ -25,8 +31,11 @@ def _dims(*kinds):
 
 
 def _product(a, b):
+    dims = _dims(a, b)
+    if dims in ((2, 1), (1, 2), (2, 2)) and active_in(a, b) == Taped(0):
+        return {(2, 1): _block_matrix_vector, (1, 2): _block_vector_matrix, (2, 2): _block_product}[dims]
     known = {(1, 1): _dot, (2, 1): _matrix_vector, (1, 2): _vector_matrix, (2, 2): _matrix_matrix}
-    kernel = known.get(_dims(a, b) or ())
+    kernel = known.get(dims or ())
     return None if kernel is None else loop(kernel, a, b)
 
 
@@ -245,6 +254,8 @@ def solve(a, b):
     dims = _dims(a, b)
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
         return None
+    if active_in(a, b) == Taped(0):
+        return _block_solve_vector if dims[1] == 1 else _block_solve
     return loop(_solve_vector if dims[1] == 1 else _solve_matrix, a, b)
 
 
@@ -266,7 +277,9 @@ def _solve_matrix(a, b):
 @replaces(np.linalg.inv)
 def inv(a):
     """The inverse of a matrix."""
-    return loop(_inv, a) if _dims(a) == (2,) else None
+    if _dims(a) != (2,):
+        return None
+    return _block_inv if a.dtype == Taped(0) else loop(_inv, a)
 
 
 @njit
@@ -277,7 +290,9 @@ def _inv(a):
 @replaces(np.linalg.det)
 def det(a):
     """The determinant of a matrix that is not singular."""
-    return loop(_det, a) if _dims(a) == (2,) else None
+    if _dims(a) != (2,):
+        return None
+    return _block_det if a.dtype == Taped(0) else loop(_det, a)
 
 
 @njit
@@ -292,7 +307,9 @@ def _det(a):
 @replaces(np.linalg.slogdet)
 def slogdet(a):
     """The sign and the logarithm of a determinant."""
-    return loop(_slogdet, a) if _dims(a) == (2,) else None
+    if _dims(a) != (2,):
+        return None
+    return _block_slogdet if a.dtype == Taped(0) else loop(_slogdet, a)
 
 
 @njit
@@ -309,7 +326,9 @@ def _slogdet(a):
 @replaces(np.linalg.cholesky)
 def cholesky(a):
     """The Cholesky factor, of the lower triangle."""
-    return loop(_cholesky, a) if _dims(a) == (2,) else None
+    if _dims(a) != (2,):
+        return None
+    return _block_cholesky if a.dtype == Taped(0) else loop(_cholesky, a)
 
 
 @njit
@@ -330,3 +349,191 @@ def _cholesky(a):
             else:
                 raise np.linalg.LinAlgError("Matrix is not positive definite.")
     return factor
+
+
+# --- as blocks ----------------------------------------------------------------------------------------------------------
+
+KIND = Taped(0)
+
+
+@inside
+def _keep_matrix(header, at, rows, kept):
+    """Keep the rows of one matrix with the values of another."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            keep(header, at, row_of(rows[i, j]), kept[i, j])
+            at += 1
+    return at
+
+
+@inside
+def _results(values, first):
+    """Active results: rows from `first` on."""
+    result = np.empty(values.shape, KIND)
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            result[i, j] = make(KIND, values[i, j], first + i * values.shape[1] + j, 0)
+    return result
+
+
+@inside
+def _kept_matrix(header, at, n, m):
+    result = np.empty((n, m))
+    for i in range(n):
+        for j in range(m):
+            result[i, j] = kept_value(header, at + i * m + j)
+    return result
+
+
+@inside
+def _bars(header, first, n, m):
+    result = np.empty((n, m))
+    for i in range(n):
+        for j in range(m):
+            result[i, j] = bar_of(header, first + i * m + j)
+    return result
+
+
+@inside
+def _add_bars(header, at, bars):
+    for i in range(bars.shape[0]):
+        for j in range(bars.shape[1]):
+            add_bar(header, kept_row(header, at + i * bars.shape[1] + j), bars[i, j])
+
+
+@inside
+def _block_product(a, b):
+    x, y = np.ascontiguousarray(values(a)), np.ascontiguousarray(values(b))
+    result = np.dot(x, y)
+    n, k, m = x.shape[0], x.shape[1], y.shape[1]
+    if result.size == 0:
+        return _results(result, 0)
+    header = open_tape(KIND)
+    n_kept = n * k + k * m + 2
+    at = begin_block(header, n_kept, n * m)
+    at = _keep_matrix(header, at, a, x)
+    at = _keep_matrix(header, at, b, y)
+    keep(header, at, n, 0.0)
+    keep(header, at + 1, k, 0.0)
+    return _results(result, end_block(header, n_kept, n * m, address_of(_product_reverse)))
+
+
+@njit(error_model="numpy")
+def _product_reverse(header, last, trailer):
+    """Y = A B: A_bar += Y_bar B^T, B_bar += A^T Y_bar."""
+    n, k = kept_row(header, trailer - 2), kept_row(header, trailer - 1)
+    n_kept = kept_row(header, trailer)
+    m = (n_kept - 2 - n * k) // k if k else 0
+    at = trailer - n_kept
+    a, b = _kept_matrix(header, at, n, k), _kept_matrix(header, at + n * k, k, m)
+    y_bar = _bars(header, last - n * m + 1, n, m)
+    _add_bars(header, at, np.dot(y_bar, b.T))
+    _add_bars(header, at + n * k, np.dot(a.T, y_bar))
+    return at
+
+
+@inside
+def _block_matrix_vector(a, b):
+    return _block_product(a, b.reshape((b.size, 1)) if b.flags.c_contiguous else b.copy().reshape((b.size, 1)))[:, 0]
+
+
+@inside
+def _block_vector_matrix(a, b):
+    return _block_product(a.copy().reshape((1, a.size)), b)[0]
+
+
+@inside
+def _block_solve(a, b):
+    x = np.ascontiguousarray(values(a))
+    solution = np.ascontiguousarray(np.linalg.solve(x, np.ascontiguousarray(values(b))))
+    n, m = solution.shape
+    header = open_tape(KIND)
+    n_kept = n * n + n * m + 1
+    at = begin_block(header, n_kept, n * m)
+    at = _keep_matrix(header, at, a, x)
+    at = _keep_matrix(header, at, b, solution)
+    keep(header, at, n, 0.0)
+    return _results(solution, end_block(header, n_kept, n * m, address_of(_solve_reverse)))
+
+
+@njit(error_model="numpy")
+def _solve_reverse(header, last, trailer):
+    """A X = B: B_bar += A^-T X_bar, A_bar -= (A^-T X_bar) X^T."""
+    n, n_kept = kept_row(header, trailer - 1), kept_row(header, trailer)
+    m, at = (n_kept - 1 - n * n) // n, trailer - n_kept
+    a, x = _kept_matrix(header, at, n, n), _kept_matrix(header, at + n * n, n, m)
+    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), _bars(header, last - n * m + 1, n, m))
+    _add_bars(header, at + n * n, b_bar)
+    _add_bars(header, at, -np.dot(np.ascontiguousarray(b_bar), x.T))
+    return at
+
+
+@inside
+def _block_solve_vector(a, b):
+    return _block_solve(a, b.copy().reshape((b.size, 1)))[:, 0]
+
+
+@inside
+def _block_inv(a):
+    return _block_solve(a, np.eye(a.shape[0]))
+
+
+@inside
+def _block_det(a):
+    x = np.ascontiguousarray(values(a))
+    determinant = np.linalg.det(x)
+    return _scaled_inverse(a, determinant, determinant * np.linalg.inv(x).T)
+
+
+@inside
+def _block_slogdet(a):
+    x = np.ascontiguousarray(values(a))
+    sign, logarithm = np.linalg.slogdet(x)
+    return sign, _scaled_inverse(a, logarithm, np.linalg.inv(x).T)
+
+
+@inside
+def _scaled_inverse(a, value, partials):
+    """A number with given partials by the elements of a matrix: one row."""
+    header = open_tape(KIND)
+    begin_block(header, a.size, 1)
+    _keep_matrix(header, _arguments(header), a, partials)
+    return make(KIND, value, end_long(header, a.size), 0)
+
+
+@inside
+def _arguments(header):
+    return begin_block(header, 0, 0)
+
+
+@inside
+def _block_cholesky(a):
+    factor = np.linalg.cholesky(np.ascontiguousarray(values(a)))
+    n = factor.shape[0]
+    header = open_tape(KIND)
+    at = begin_block(header, n * n + 1, n * n)
+    at = _keep_matrix(header, at, a, factor)
+    keep(header, at, n, 0.0)
+    return _results(factor, end_block(header, n * n + 1, n * n, address_of(_cholesky_reverse)))
+
+
+@njit(error_model="numpy")
+def _cholesky_reverse(header, last, trailer):
+    """L L^T = A, of the lower triangle: S = L^-T phi(L^T L_bar) L^-1, where phi halves the diagonal of the lower part."""
+    n = kept_row(header, trailer - 1)
+    at = trailer - n * n - 1
+    factor = _kept_matrix(header, at, n, n)
+    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(_bars(header, last - n * n + 1, n, n)))
+    for i in range(n):
+        phi[i, i] *= 0.5
+        for j in range(i + 1, n):
+            phi[i, j] = 0.0
+    inverse = np.linalg.inv(factor)
+    s = np.dot(np.dot(np.ascontiguousarray(inverse.T), phi), inverse)
+    a_bar = np.zeros((n, n))
+    for i in range(n):
+        a_bar[i, i] = s[i, i]
+        for j in range(i):
+            a_bar[i, j] = s[i, j] + s[j, i]
+    _add_bars(header, at, a_bar)
+    return at

@@ -41,12 +41,12 @@ MAX_ROWS = 2**31 - 64  # an index is an i4
 
 # The words of a header.
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
-REALLOC, FREE, BLOCKS = range(10, 13)
+REALLOC, FREE = range(10, 12)
 WORDS = 16
 PLAIN, TANGENT = 0, 8 * WORDS  # where the two tapes of a thread begin: without tangents, and with
 
 # What the compiled code of every thread shares, at the symbol `tapegrad_shared`.
-KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC, SHARED_BLOCKS = range(6)
+KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
 
 
 def open_tapes(shared):
@@ -56,7 +56,7 @@ def open_tapes(shared):
     if header != 0:
         for at in (PLAIN, TANGENT):
             h = i8(header + at, WORDS)
-            h[REALLOC], h[FREE], h[BLOCKS] = s[SHARED_REALLOC], s[SHARED_FREE], shared
+            h[REALLOC], h[FREE] = s[SHARED_REALLOC], s[SHARED_FREE]
         part2(s[SET_SPECIFIC], s[KEY], header)
     return header
 
@@ -157,7 +157,7 @@ def sweep(header, first):
     """
     h = i8(header, WORDS)
     length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c = h[ARGUMENTS]
+    c, word = h[ARGUMENTS], i8(h[PARTIAL], 1)
     for k in range(h[ROWS] - 1, first - 1, -1):
         n = np.int64(length[k])
         y_bar = bar[k]
@@ -170,7 +170,7 @@ def sweep(header, first):
                     if n == 3:
                         bar[index[c + 2]] += partial[c + 2] * y_bar
         elif n == BLOCK:
-            c = part3(i8(h[BLOCKS], 8)[SHARED_BLOCKS], header, k, c)
+            c = part3(word[c - 1], header, k, c - 1)
         else:
             if n == LONG:
                 c -= 1
