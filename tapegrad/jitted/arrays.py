@@ -7,6 +7,7 @@ stands in `linalg.py`.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from typing import Any
 
@@ -16,7 +17,8 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted.checking import ALLOWED
-from tapegrad.jitted.library import active_in, constant, inside, loop, replaces
+from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.library import active_in, constant, loop, replaces
 from tapegrad.jitted.rules import PIECEWISE, RULES
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
@@ -160,8 +162,7 @@ def _array_of(kind: Any) -> Any:
 
     fill(kind, "x", [], " ")
     scope = {"np": np}
-    exec("\n".join(["def filled(x):", f" out = np.empty(({', '.join(shape)},))", *lines, " return out"]), scope)
-    return njit(scope["filled"])
+    return njit(define("\n".join(["def filled(x):", f" out = np.empty(({', '.join(shape)},))", *lines, " return out"]), "filled", scope))
 
 
 @replaces(None, method="astype")
@@ -181,7 +182,7 @@ def values(a):
     raise NotImplementedError
 
 
-@overload(values)
+@overload(values, OPTIONS)
 def _values(a):
     if not is_active_array(a):
         return lambda a: a
@@ -219,8 +220,7 @@ def _each(function: Any, dims: tuple[int, ...], in_place: bool = False) -> Any:
     items = ", ".join(f"{spread}{name}[at]" if name in arrays else name for name in names)
     lines += [" for at in np.ndindex(shape):", f"  out[at] = function({items})", " return out"]
     scope = {"np": np, "function": function}
-    exec("\n".join(lines), scope)
-    return njit(scope["each"])
+    return njit(define("\n".join(lines), "each", scope))
 
 
 def _dims(*kinds: Any) -> tuple[int, ...] | None:
@@ -246,14 +246,14 @@ def _chosen(function: Any, *kinds: Any, in_place: bool = False) -> Any:
 
 
 def _declare_unary(function: Any) -> None:
-    @overload(function)
+    @overload(function, OPTIONS)
     def _unary(x):
         each = _chosen(function, x)
         return None if each is None else lambda x: each(x)
 
 
 def _declare_binary(function: Any, stands_for: Any = None) -> None:
-    @overload(function)
+    @overload(function, OPTIONS)
     def _binary(a, b):
         each = _chosen(stands_for or function, a, b, in_place=stands_for is not None)
         return None if each is None else lambda a, b: each(a, b)
@@ -384,8 +384,7 @@ def _along(of_all: Any, ndim: int, axis: int) -> Any:
         lines.append(" " * (depth + 1) + f"for {name} in range(a.shape[{name[1:]}]):")
     lines.append(" " * (len(outer) + 1) + f"out[{', '.join(outer)}] = of_all(a[{line}])")
     scope = {"np": np, "of_all": of_all}
-    exec("\n".join([*lines, " return out"]), scope)
-    return njit(scope["along"])
+    return njit(define("\n".join([*lines, " return out"]), "along", scope))
 
 
 @njit
@@ -483,23 +482,18 @@ def _declare_of_values(function: Any, method: str | None, parameters: str) -> No
     names = [p.split("=")[0] for p in parameters.split(", ")]
     call = ", ".join(f"values({n})" if n in ("a", "b", "v") else n for n in names)
     scope: dict[str, Any] = {"values": values, "function": function}
-    exec(f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", scope)
+    choose_all = define(f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", "choose", scope)
     short = [n for n in names if n in ("a", "b", "v")]
     plain = ", ".join(f"values({n})" for n in short)
-    exec(f"def short({parameters}):\n return lambda {', '.join(short)}: function({plain})", scope)
+    text = f"def choose({parameters}):\n return lambda {', '.join(short)}: function({plain})"
+    choose_short = define(text, "choose", scope)
 
     def choose(**kinds: Any) -> Any:
         given = all(kinds[n] is not None for n in names)
-        return scope["choose" if given else "short"](**kinds)
+        return (choose_all if given else choose_short)(**kinds)
 
-    choose.__signature__ = _signature(scope["choose"])
+    choose.__signature__ = inspect.signature(choose_all)
     replaces(function, method=method)(choose)
-
-
-def _signature(function: Any) -> Any:
-    import inspect
-
-    return inspect.signature(function)
 
 
 for _function, _method, _parameters in (
@@ -614,8 +608,7 @@ def _concatenation(n: int, ndim: int, axis: int) -> Any:
         window = ", ".join(f"at : at + arrays[{k}].shape[{axis}]" if i == axis else ":" for i in range(ndim))
         lines += [f" out[{window}] = arrays[{k}]", f" at += arrays[{k}].shape[{axis}]"]
     scope = {"np": np}
-    exec("\n".join([*lines, " return out"]), scope)
-    return njit(scope["joined"])
+    return njit(define("\n".join([*lines, " return out"]), "joined", scope))
 
 
 @replaces(np.stack)
@@ -633,8 +626,7 @@ def _stacking(n: int, ndim: int) -> Any:
     lines = ["def stacked(arrays):", f" out = np.empty(({shape}))"]
     lines += [f" out[{k}] = arrays[{k}]" for k in range(n)]
     scope = {"np": np}
-    exec("\n".join([*lines, " return out"]), scope)
-    return njit(scope["stacked"])
+    return njit(define("\n".join([*lines, " return out"]), "stacked", scope))
 
 
 @replaces(np.vstack)

@@ -11,13 +11,13 @@ adjoints, and returns where its arguments begin.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
 from tapegrad.jitted import tape
 from tapegrad.jitted.access import get_number, get_word, put_number, put_word, reserve
+from tapegrad.jitted.inner import inside
 from tapegrad.jitted.scalars import WORD
 
 ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
@@ -81,7 +81,7 @@ def put_byte(typingctx, address, k, byte):
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@njit
+@inside
 def begin_block(header, n_kept, n_out):
     """Room for a block; returns where its arguments begin. Fill them with `keep`, then `end_block`."""
     if reserve(header, n_out, n_kept + 1, 1) == 0:
@@ -89,14 +89,14 @@ def begin_block(header, n_kept, n_out):
     return get_word(header, ARGUMENTS)
 
 
-@njit
+@inside
 def keep(header, at, row, value):
     """Set an argument."""
     put_index(get_word(header, INDEX), at, row)
     put_number(get_word(header, PARTIAL), at, value)
 
 
-@njit
+@inside
 def end_block(header, n_kept, n_out, address):
     """Append the rows; returns the first one's number."""
     trailer = get_word(header, ARGUMENTS) + n_kept
@@ -110,7 +110,7 @@ def end_block(header, n_kept, n_out, address):
     return first
 
 
-@njit
+@inside
 def end_long(header, n_kept):
     """Append a row of all that was kept, with one result; returns its number."""
     trailer = get_word(header, ARGUMENTS) + n_kept
@@ -123,25 +123,25 @@ def end_long(header, n_kept):
     return row
 
 
-@njit
+@inside
 def kept_row(header, at):
     """The row of an argument."""
     return get_index(get_word(header, INDEX), at)
 
 
-@njit
+@inside
 def kept_value(header, at):
     """The value of an argument."""
     return get_number(get_word(header, PARTIAL), at)
 
 
-@njit
+@inside
 def bar_of(header, row):
     """The adjoint of a row."""
     return get_number(get_word(header, ADJOINT), row)
 
 
-@njit
+@inside
 def add_bar(header, row, bar):
     """Add to the adjoint of a row, unless it is passive."""
     if row != 0:

@@ -17,6 +17,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
+from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.rules import PIECEWISE, RULES
 from tapegrad.jitted.scalars import Active, holds_active, is_active_array
 
@@ -96,7 +97,7 @@ def promote_to(kind: Active) -> Any:
     def promote(x):
         raise NotImplementedError
 
-    @overload(promote)
+    @overload(promote, OPTIONS)
     def _promote(x):
         return (lambda x: convert(x)) if isinstance(x, types.Float) else (lambda x: x)
 

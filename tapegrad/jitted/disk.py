@@ -51,13 +51,18 @@ class DriverCache(NullCache):  # type: ignore[misc]
         if entry is None:
             return None
         target_context.refresh()
-        return CompileResult._rebuild(target_context, *pickle.loads(entry[1]))
+        try:
+            return CompileResult._rebuild(target_context, *pickle.loads(entry[1]))
+        except (ImportError, AttributeError, TypeError, ValueError):  # the user's module can't be imported by its name
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, unless it has addresses of this process in it."""
         name = self._name(sig)
         if name is not None and not data.library.has_dynamic_globals and not data.lifted:
-            cache.write(name, {}, dumps(data._reduce()))
+            library, description, *rest = data._reduce()
+            description.global_dict = None  # all the driver's globals: compiled code needs them no more
+            cache.write(name, {}, dumps((library, description, *rest)))
 
 
 def _is_plain(kind: Any) -> bool:

@@ -19,6 +19,8 @@ from tapegrad.jitted import tape
 from tapegrad.jitted.access import (
     get_number, get_word, open_tape, put_number, put_word, sweep, sweep_with_tangents, take_rows, zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.disk import DriverCache
+from tapegrad.jitted.inner import OuterPipeline, define
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
 from tapegrad.jitted.rewriting import active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
@@ -210,8 +212,9 @@ def driver(original: Any, form: Form) -> Any:
         **_SCOPE, "function": active(original, form.kind), "kind": form.kind, "width": 1 + form.n_tangents,
         "n_tangents": form.n_tangents,
     }  # fmt: skip
-    exec(form.source(), scope)
-    return njit(nogil=True, error_model="numpy")(scope["driver"])
+    made = njit(nogil=True, error_model="numpy", pipeline_class=OuterPipeline)(define(form.source(), "driver", scope))
+    made._cache = DriverCache(original, form)
+    return made
 
 
 @njit(nogil=True)

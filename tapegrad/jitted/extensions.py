@@ -17,6 +17,7 @@ from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.emission import Emitter, Jet
 from tapegrad.jitted.lifting import value_of
 from tapegrad.jitted.rules import Rule
@@ -86,13 +87,11 @@ def _ruled(function: Any, kind: Active) -> Any:
     names = list(inspect.signature(function.py_func).parameters)
     listed = ", ".join(names)
     scope: dict[str, Any] = {"chosen": lambda *kinds: _with_rule(function, rule, names, kinds)}
-    exec(
-        f"def stub({listed}):\n raise NotImplementedError\ndef typed({listed}):\n return chosen({listed})", scope
-    )
-    scope["stub"].__name__ = function.__name__
-    overload(scope["stub"], strict=False)(scope["typed"])
-    checking.make_known(scope["stub"])
-    return scope["stub"]
+    stub = define(f"def stub({listed}):\n raise NotImplementedError", "stub", {})
+    stub.__name__ = function.__name__
+    overload(stub, OPTIONS, strict=False)(define(f"def typed({listed}):\n return chosen({listed})", "typed", scope))
+    checking.make_known(stub)
+    return stub
 
 
 def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...]) -> Any:
@@ -121,8 +120,7 @@ def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...
 
 
 def _code(text: str, scope: dict[str, Any]) -> Any:
-    exec(text, scope)
-    return scope["code"]
+    return define(text, "code", scope)
 
 
 def plain(x):
@@ -130,7 +128,7 @@ def plain(x):
     raise NotImplementedError
 
 
-@overload(plain)
+@overload(plain, OPTIONS)
 def _plain(x):
     from tapegrad.jitted.lifting import strip
 
@@ -144,7 +142,7 @@ def tupled(x):
     raise NotImplementedError
 
 
-@overload(tupled)
+@overload(tupled, OPTIONS)
 def _tupled(x):
     return (lambda x: x) if isinstance(x, types.BaseTuple) else (lambda x: (x,))
 
@@ -196,7 +194,7 @@ def _weighted(p, x, value):
     raise NotImplementedError
 
 
-@overload(_weighted)
+@overload(_weighted, OPTIONS)
 def _weighted_by_kind(p, x, value):
     if isinstance(x, Active):
         return lambda p, x, value: p * (x - value)

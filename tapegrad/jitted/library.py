@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
 from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.scalars import Active, holds_active
 
 
@@ -66,10 +66,10 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
         return _original(parameters, declared, kinds, original, method)
 
     scope: dict[str, Any] = {"chosen": chosen}
-    exec(f"def stub({declared}):\n raise NotImplementedError\ndef typed({declared}):\n return chosen(locals())", scope)
-    stub = scope["stub"]
+    stub = define(f"def stub({declared}):\n raise NotImplementedError", "stub", {})
+    typed = define(f"def typed({declared}):\n return chosen(locals())", "typed", scope)
     stub.__name__ = str(method or original.__name__)
-    overload(stub, prefer_literal=True)(scope["typed"])
+    overload(stub, OPTIONS, prefer_literal=True)(typed)
     checking.make_known(stub)
     return stub
 
@@ -96,8 +96,7 @@ def _original(parameters: Any, declared: str, kinds: dict[str, Any], original: A
         first, _, rest = arguments.partition(", ")
         call = f"{first}.{method}({rest})"
     scope = {"original": original}
-    exec(f"def code({declared}):\n return {call}", scope)
-    return scope["code"]
+    return define(f"def code({declared}):\n return {call}", "code", scope)
 
 
 def _with_parameters(code: Callable[..., Any], declared: str) -> Any:
@@ -106,11 +105,7 @@ def _with_parameters(code: Callable[..., Any], declared: str) -> Any:
     if not set(wanted) <= set(names):
         wanted = names[: len(wanted)]
     scope = {"inner": code if hasattr(code, "py_func") else inside(code)}
-    exec(f"def code({declared}):\n return inner({', '.join(wanted)})", scope)
-    return scope["code"]
-
-
-inside = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # active arrays can't be shown to Python
+    return define(f"def code({declared}):\n return inner({', '.join(wanted)})", "code", scope)
 
 
 def loop(kernel: Any, *kinds: Any) -> Any:

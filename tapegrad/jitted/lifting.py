@@ -18,6 +18,7 @@ from numba.extending import intrinsic, overload
 from tapegrad.jitted import rewriting
 from tapegrad.jitted.emission import Emitter, Jet, Single
 from tapegrad.jitted.errors import WrongResultError
+from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.scalars import DOUBLE, PASSIVE, WORD, Active, Taped, is_active_array
 
 # --- a scalar at a time -----------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ def count(x):
     raise NotImplementedError
 
 
-@overload(count)
+@overload(count, OPTIONS)
 def _count(x):
     if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active)):
         return lambda x: x.size
@@ -106,8 +107,7 @@ def _count(x):
 
 def _made(lines: list[str], scope: dict[str, Any]) -> Callable[..., Any]:
     """The function `over` of a text: tuples are gone through item by item, since the items' types differ."""
-    exec("\n".join(lines), scope)
-    made: Callable[..., Any] = scope["over"]
+    made: Callable[..., Any] = define("\n".join(lines), "over", scope)
     return made
 
 
@@ -128,7 +128,7 @@ def lift(kind, x, row, start, along):
     raise NotImplementedError
 
 
-@overload(lift)
+@overload(lift, OPTIONS)
 def _lift(kind, x, row, start, along):
     active = kind.instance_type
     if isinstance(x, types.BaseTuple):
@@ -177,7 +177,7 @@ def moved(start, n, along):
     raise NotImplementedError
 
 
-@overload(moved)
+@overload(moved, OPTIONS)
 def _moved(start, n, along):
     if isinstance(along, types.Array):
         return lambda start, n, along: start + n
@@ -189,7 +189,7 @@ def keep(kind, x):
     raise NotImplementedError
 
 
-@overload(keep)
+@overload(keep, OPTIONS)
 def _keep(kind, x):
     if isinstance(x, types.Dispatcher):
         other = rewriting.active(x.dispatcher, kind.instance_type)
@@ -204,7 +204,7 @@ def own(kind, x):
     raise NotImplementedError
 
 
-@overload(own)
+@overload(own, OPTIONS)
 def _own(kind, x):
     if isinstance(x, types.Array) and x.dtype == types.float64:
         active = kind.instance_type
@@ -225,7 +225,7 @@ def give_back(x, lifted):
     raise NotImplementedError
 
 
-@overload(give_back)
+@overload(give_back, OPTIONS)
 def _give_back(x, lifted):
     if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
 
@@ -242,7 +242,7 @@ def scalar(x):
     raise NotImplementedError
 
 
-@overload(scalar)
+@overload(scalar, OPTIONS)
 def _scalar(x):
     if isinstance(x, (Active, *PASSIVE)):
         return lambda x: x
@@ -259,7 +259,7 @@ def strip(x):
     raise NotImplementedError
 
 
-@overload(strip)
+@overload(strip, OPTIONS)
 def _strip(x):
     if isinstance(x, Active):
         return lambda x: value_of(x)
@@ -287,7 +287,7 @@ def rows(x, out, at):
     raise NotImplementedError
 
 
-@overload(rows)
+@overload(rows, OPTIONS)
 def _rows(x, out, at):
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -315,7 +315,7 @@ def tangents(x, out, at, k):
     raise NotImplementedError
 
 
-@overload(tangents)
+@overload(tangents, OPTIONS)
 def _tangents(x, out, at, k):
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -343,7 +343,7 @@ def shaped(x, flat, at):
     raise NotImplementedError
 
 
-@overload(shaped)
+@overload(shaped, OPTIONS)
 def _shaped(x, flat, at):
     if isinstance(x, types.Array):
         return lambda x, flat, at: flat[at : at + x.size].copy().reshape(x.shape)

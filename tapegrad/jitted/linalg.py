@@ -18,7 +18,8 @@ from tapegrad.jitted.arrays import values
 from tapegrad.jitted.blocks import (
     add_bar, address_of, bar_of, begin_block, end_block, end_long, keep, kept_row, kept_value,
 )  # fmt: skip
-from tapegrad.jitted.library import active_in, inside, loop, replaces
+from tapegrad.jitted.inner import inside
+from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import make, row_of
 from tapegrad.jitted.scalars import PASSIVE, Active, Taped, is_active_array
 
@@ -418,7 +419,7 @@ def _block_product(a, b):
     return _results(result, end_block(header, n_kept, n * m, address_of(_product_reverse)))
 
 
-@njit(error_model="numpy")
+@inside
 def _product_reverse(header, last, trailer):
     """Y = A B: A_bar += Y_bar B^T, B_bar += A^T Y_bar."""
     n, k = kept_row(header, trailer - 2), kept_row(header, trailer - 1)
@@ -456,7 +457,7 @@ def _block_solve(a, b):
     return _results(solution, end_block(header, n_kept, n * m, address_of(_solve_reverse)))
 
 
-@njit(error_model="numpy")
+@inside
 def _solve_reverse(header, last, trailer):
     """A X = B: B_bar += A^-T X_bar, A_bar -= (A^-T X_bar) X^T."""
     n, n_kept = kept_row(header, trailer - 1), kept_row(header, trailer)
@@ -517,7 +518,7 @@ def _block_cholesky(a):
     return _results(factor, end_block(header, n * n + 1, n * n, address_of(_cholesky_reverse)))
 
 
-@njit(error_model="numpy")
+@inside
 def _cholesky_reverse(header, last, trailer):
     """L L^T = A, of the lower triangle: S = L^-T phi(L^T L_bar) L^-1, where phi halves the diagonal of the lower part."""
     n = kept_row(header, trailer - 1)

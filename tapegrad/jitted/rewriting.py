@@ -25,11 +25,12 @@ from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import AnalysisPass, FunctionPass, register_pass
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
+from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import InlineInlinables
 from numba.typed import Dict, List
 
 from tapegrad.jitted import checking
+from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.planning import StatementLower
 from tapegrad.jitted.scalars import Active, holds_active
 from tapegrad.jitted.signatures import IN_PLACE
@@ -89,16 +90,14 @@ def pipeline(kind: Active) -> Any:
             passes.add_pass_after(_rewriting_pass(kind), InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
-            at = [known[0] for known in passes.passes].index(NativeLowering)
-            passes.passes[at] = (Lowering, "statements into rows")
-            passes.finalize()
+            replace_lowering(passes, Lowering)
             return [passes]
 
     return Pipeline
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Lowering(BaseNativeLowering):  # type: ignore[misc]
+class Lowering(InnerLowering):
     """Lowering by `planning.py`."""
 
     _name = "tapegrad_lowering"
