@@ -170,6 +170,7 @@ class Form(NamedTuple):
     argnums: tuple[int, ...]
     has_aux: bool = False
     n_tangents: int = 0
+    is_single: bool = False  # a gradient by itself, not in a tuple
     owns: bool = False  # arrays that aren't differentiated may be written to
 
     @property
@@ -199,7 +200,7 @@ class Form(NamedTuple):
             give_back="; ".join(f"give_back(a{i}, b{i})" for i in passive) if self.owns else "pass",
             output="result[0]" if self.has_aux else "result",
             sweep="sweep_with_tangents" if self.n_tangents else "sweep",
-            shaped=shapes,
+            shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
         parameters = ", ".join(names + ["along"] * is_along)
         return f"def driver({parameters}):\n    n = {at}\n{body}"

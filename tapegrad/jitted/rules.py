@@ -86,7 +86,7 @@ sin, cos, tan = map(numba_function, (math.sin, math.cos, math.tan))
 exp, log, sqrt = map(numba_function, (math.exp, math.log, math.sqrt))
 sinh, cosh, power = map(numba_function, (math.sinh, math.cosh, math.pow))
 lgamma, gamma = map(numba_function, (math.lgamma, math.gamma))
-digamma, trigamma = map(compiled_function, (special.digamma, special.trigamma))
+digamma, trigamma = map(compiled_function, (special.digamma_of, special.trigamma_of))
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
@@ -210,7 +210,7 @@ rule(math.erf, value=numba_function(math.erf), partials=lambda x, y: 2 / math.sq
 rule(math.erfc, value=numba_function(math.erfc), partials=lambda x, y: -2 / math.sqrt(math.pi) * exp(-(x * x)))
 rule(math.gamma, value=gamma, partials=lambda x, y: y * digamma(x))
 rule(math.lgamma, value=lgamma, partials=lambda x, y: digamma(x))
-rule(special.digamma, value=digamma, partials=lambda x, y: trigamma(x))
+rule(special.digamma_of, value=digamma, partials=lambda x, y: trigamma(x))
 
 # --- functions of values only -----------------------------------------------------------------------------------------
 
