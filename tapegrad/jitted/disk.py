@@ -57,12 +57,13 @@ class DriverCache(NullCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep compiled code, unless it has addresses of this process in it."""
-        name = self._name(sig)
-        if name is not None and not data.library.has_dynamic_globals and not data.lifted:
-            library, description, *rest = data._reduce()
+        """Keep compiled code, unless it has addresses of this process in it, as recursion does."""
+        name, library = self._name(sig), data.library
+        is_recursive = any("unresolved" in v.name for v in library._final_module.global_variables)
+        if name is not None and not library.has_dynamic_globals and not data.lifted and not is_recursive:
+            code, description, *rest = data._reduce()
             description.global_dict = None  # all the driver's globals: compiled code needs them no more
-            cache.write(name, {}, dumps((library, description, *rest)))
+            cache.write(name, {}, dumps((code, description, *rest)))
 
 
 def _is_plain(kind: Any) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from numba import njit
-from numba.core import compiler
+from numba.core import compiler, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
@@ -59,11 +59,16 @@ class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """As Numba's own."""
-        if state.library is None:
+        called = [kind for kind in state.typemap.values() if isinstance(kind, types.RecursiveCall)]
+        _recursive.update(kind.dispatcher_type.dispatcher.py_func for kind in called)
+        if state.library is None and not called and state.func_id.func not in _recursive:
             state.library = InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
         result: bool = super().run_pass(state)
         return result
+
+
+_recursive: set[Any] = set()  # functions that call themselves, or each other, do so through an address in machine code
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -266,6 +266,8 @@ class _Rewriter:
                     (name, self.promoted_type(a, statement, before)) for name, a in value.kws
                 ], value.loc)  # fmt: skip
             elif function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
+                if definition.attr in ("append", "insert"):
+                    value.args = [self.promoted(a, statement, before) for a in value.args]
                 method = METHODS.get(definition.attr)
                 if method is not None:
                     called = self.variable(
@@ -273,17 +275,16 @@ class _Rewriter:
                     )
                     arguments = [definition.value, *value.args]
                     statement.value = ir.Expr.call(called, arguments, value.kws, value.loc, vararg=value.vararg)
-        elif value.op in ("build_list", "build_map"):
-            promote = self.variable(
-                ir.Global("tapegrad.promote", checking.promote_to(self.kind), value.loc), statement, before
-            )
-            if value.op == "build_list":
-                value.items = [self.promoted(promote, item, statement, before) for item in value.items]
-            else:
-                value.items = [(key, self.promoted(promote, item, statement, before)) for key, item in value.items]
+        elif value.op == "build_list":
+            value.items = [self.promoted(item, statement, before) for item in value.items]
+        elif value.op == "build_map":
+            value.items = [(key, self.promoted(item, statement, before)) for key, item in value.items]
 
-    def promoted(self, promote: Any, item: Any, statement: Any, before: list[Any]) -> Any:
-        return self.variable(ir.Expr.call(promote, (item,), (), statement.loc), statement, before)
+    def promoted(self, item: Any, statement: Any, before: list[Any]) -> Any:
+        """An item of a list: a float becomes active, since what is put there later may be."""
+        promote = ir.Global("tapegrad.promote", checking.promote_to(self.kind), statement.loc)
+        function = self.variable(promote, statement, before)
+        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
 
     def promoted_type(self, argument: Any, statement: Any, before: list[Any]) -> Any:
         """A type argument: float64 becomes the active type."""
