@@ -189,7 +189,9 @@ def lists_and_dictionaries(x):
     for a in literal:
         s += a * a
     array = np.array([[x[0], x[1]], [0.0, x[2]]])
-    return s + grown[0] * grown[-1] + typed[0] * comprehended[1] + mapped[0] * mapped_typed[3] + array[1, 1] * array[0, 0]
+    return (
+        s + grown[0] * grown[-1] + typed[0] * comprehended[1] + mapped[0] * mapped_typed[3] + array[1, 1] * array[0, 0]
+    )
 
 
 @case(X)

@@ -13,7 +13,6 @@ from tapegrad.jitted.scalars import DOUBLE, WORD
 from tapegrad.jitted.statements import shared
 
 
-
 def _external(builder: Any, name: str, n: int) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(WORD, [WORD] * n), name)
 
@@ -103,5 +102,3 @@ def put_number(typingctx: Any, address: Any, k: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float64), codegen
-
-

@@ -23,7 +23,7 @@ from tapegrad.jitted.rules import PIECEWISE, RULES
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
 
-# --- creation: an array of floats may be given active elements later, so it is made active at once ----------------------
+# --- creation: an array of floats may be given active elements later, so it is made active at once --------------------
 
 
 def _is_float(dtype: Any) -> bool:
@@ -162,7 +162,13 @@ def _array_of(kind: Any) -> Any:
 
     fill(kind, "x", [], " ")
     scope = {"np": np}
-    return njit(define("\n".join(["def filled(x):", f" out = np.empty(({', '.join(shape)},))", *lines, " return out"]), "filled", scope))
+    return njit(
+        define(
+            "\n".join(["def filled(x):", f" out = np.empty(({', '.join(shape)},))", *lines, " return out"]),
+            "filled",
+            scope,
+        )
+    )
 
 
 @replaces(None, method="astype")
@@ -191,7 +197,7 @@ def _values(a):
     return lambda a: strip(a)
 
 
-# --- elementwise --------------------------------------------------------------------------------------------------------
+# --- elementwise ------------------------------------------------------------------------------------------------------
 
 _BOOLEAN = {
     operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne, np.less, np.less_equal, np.greater,
@@ -352,7 +358,7 @@ def _interp_each(x, xp, fp):
     return result
 
 
-# --- reductions: of all elements, or along an axis ----------------------------------------------------------------------
+# --- reductions: of all elements, or along an axis --------------------------------------------------------------------
 
 
 def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
@@ -482,7 +488,9 @@ def _declare_of_values(function: Any, method: str | None, parameters: str) -> No
     names = [p.split("=")[0] for p in parameters.split(", ")]
     call = ", ".join(f"values({n})" if n in ("a", "b", "v") else n for n in names)
     scope: dict[str, Any] = {"values": values, "function": function}
-    choose_all = define(f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", "choose", scope)
+    choose_all = define(
+        f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", "choose", scope
+    )
     short = [n for n in names if n in ("a", "b", "v")]
     plain = ", ".join(f"values({n})" for n in short)
     text = f"def choose({parameters}):\n return lambda {', '.join(short)}: function({plain})"
@@ -497,7 +505,8 @@ def _declare_of_values(function: Any, method: str | None, parameters: str) -> No
 
 
 for _function, _method, _parameters in (
-    (np.argmax, "argmax", "a, axis=None"), (np.argmin, "argmin", "a, axis=None"), (np.argsort, "argsort", "a, kind=None"),
+    (np.argmax, "argmax", "a, axis=None"), (np.argmin, "argmin", "a, axis=None"),
+    (np.argsort, "argsort", "a, kind=None"),
     (np.any, "any", "a"), (np.all, "all", "a"), (np.count_nonzero, None, "a, axis=None"), (np.nonzero, "nonzero", "a"),
     (np.searchsorted, None, "a, v, side=None"), (np.allclose, None, "a, b, rtol=None, atol=None"),
     (np.isclose, None, "a, b, rtol=None, atol=None"), (np.array_equal, None, "a, b"), (np.argwhere, None, "a"),
@@ -505,7 +514,7 @@ for _function, _method, _parameters in (
 ):  # fmt: skip
     _declare_of_values(_function, _method, _parameters)
 
-# --- rearrangements -----------------------------------------------------------------------------------------------------
+# --- rearrangements ---------------------------------------------------------------------------------------------------
 
 
 @replaces(np.sort)

@@ -1,6 +1,6 @@
 """Block rows: a whole operation as one row, with a function that takes its adjoints back.
 
-      n_out rows | length 0 ... 0 BLOCK | the results, whose adjoints are in order; the last row stands for the operation
+      n_out rows | length 0 ... 0 BLOCK | the results, whose adjoints are in order; the last stands for the operation
       arguments  | index, partial       | whatever the operation keeps: rows and values of its operands, its results
                  | n, address           | how many of those there are, and the function's address, in place of a partial
 
@@ -147,4 +147,3 @@ def add_bar(header, row, bar):
     if row != 0:
         bars = get_word(header, ADJOINT)
         put_number(bars, row, get_number(bars, row) + bar)
-

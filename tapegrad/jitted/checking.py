@@ -1,4 +1,4 @@
-"""What active values may meet: the constructs that are known to be differentiated, and a check that there are no others.
+"""What active values may meet: the constructs that are known to be differentiated, and a check for others.
 
 Numba's own generic code would accept an active array in places where it means something else: the bytes of an element,
 a view as integers. So nothing is allowed but what is listed.

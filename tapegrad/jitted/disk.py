@@ -26,7 +26,7 @@ from numba.core.serialize import dumps
 from tapegrad.kernels import cache
 
 
-class Unknown(Exception):
+class UnknownError(Exception):
     """Something that has no digest."""
 
 
@@ -79,7 +79,7 @@ def digest(function: Any) -> str | None:
     state = hashlib.sha256()
     try:
         _add(state, function, set())
-    except (Unknown, RecursionError):
+    except (UnknownError, RecursionError):
         return None
     return state.hexdigest()
 
@@ -106,8 +106,16 @@ def _add(state: Any, value: Any, seen: set[int]) -> None:
             _add(state, cell.cell_contents, seen)
     elif isinstance(value, pytypes.ModuleType):
         state.update(f"{value.__name__} {getattr(value, '__version__', '')}".encode())
-        if not value.__name__.partition(".")[0] in ("numpy", "math", "numba", "tapegrad", "operator", "cmath", "random"):
-            raise Unknown
+        if value.__name__.partition(".")[0] not in (
+            "numpy",
+            "math",
+            "numba",
+            "tapegrad",
+            "operator",
+            "cmath",
+            "random",
+        ):
+            raise UnknownError
     elif isinstance(value, np.ndarray):
         state.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
     elif isinstance(value, (tuple, list)):
@@ -116,10 +124,10 @@ def _add(state: Any, value: Any, seen: set[int]) -> None:
             _add(state, item, seen)
     elif isinstance(value, (int, float, complex, str, bytes, type(None), np.generic, types.Type)):
         state.update(f"{type(value)} {value!r}".encode())
-    elif isinstance(value, (type, pytypes.BuiltinFunctionType, np.ufunc)) or callable(value) and _is_librarys(value):
+    elif isinstance(value, (type, pytypes.BuiltinFunctionType, np.ufunc)) or (callable(value) and _is_librarys(value)):
         state.update(f"{getattr(value, '__module__', '')} {getattr(value, '__qualname__', value)}".encode())
     else:
-        raise Unknown
+        raise UnknownError
 
 
 def _is_librarys(value: Any) -> bool:

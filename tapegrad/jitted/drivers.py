@@ -17,7 +17,15 @@ from numba.extending import intrinsic
 
 from tapegrad.jitted import tape
 from tapegrad.jitted.access import (
-    get_number, get_word, open_tape, put_number, put_word, sweep, sweep_with_tangents, take_rows, zero_adjoints,
+    get_number,
+    get_word,
+    open_tape,
+    put_number,
+    put_word,
+    sweep,
+    sweep_with_tangents,
+    take_rows,
+    zero_adjoints,
 )  # fmt: skip
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.inner import OuterPipeline, define
@@ -26,6 +34,7 @@ from tapegrad.jitted.rewriting import active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 
 ROWS, ARGUMENTS = tape.ROWS, tape.ARGUMENTS
+
 
 @intrinsic
 def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
@@ -52,7 +61,7 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
     return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
 
 
-# --- drivers: each the text of a function of the user's arguments a0, a1, ... -------------------------------------------
+# --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
 
 _RECORD = """
     header = open_tape(kind)

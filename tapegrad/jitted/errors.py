@@ -87,7 +87,7 @@ def _places(text: str) -> list[tuple[str, str]]:
 
 def _repair(call: str) -> str:
     if call.startswith("setitem(array("):
-        dtype = call[len("setitem(array(") :].split(",")[0]
+        dtype = call[len("setitem(array(") :].split(",", maxsplit=1)[0]
         return (
             f"an element of a {dtype} array can't hold derivatives: create the array as float64 inside the function"
             if dtype != "float64"

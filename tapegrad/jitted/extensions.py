@@ -17,8 +17,8 @@ from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
-from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.emission import Emitter, Jet
+from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import value_of
 from tapegrad.jitted.rules import Rule
 from tapegrad.jitted.scalars import Active, Dual, is_active_array
@@ -47,8 +47,8 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
         A decorator for the rule: a function of the same arguments and the result that returns the partial derivative by
         the argument, or a tuple with one for each. The partial derivative by an array is an array of its shape.
 
-    Of arguments that are numbers, the rule is differentiated in turn for second derivatives; with arrays there are first
-    derivatives only.
+    Of arguments that are numbers, the rule is differentiated in turn for second derivatives; with arrays there are
+    first derivatives only.
 
     >>> import tapegrad as tg
     >>> from numba import njit
@@ -72,7 +72,9 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
         wanted = len(inspect.signature(function.py_func).parameters)
         given = len(inspect.signature(jitted.py_func).parameters)
         if given != wanted + 1:
-            raise TypeError(f"the rule of {function.__name__} takes its {wanted} arguments and the result, but takes {given}")
+            raise TypeError(
+                f"the rule of {function.__name__} takes its {wanted} arguments and the result, but takes {given}"
+            )
         _partials[function] = jitted
         rewriting.SPECIAL[function] = _ruled
         rewriting.active.cache_clear()
@@ -171,9 +173,7 @@ def combine(typingctx, y, partials, operands):
         value = emitter.unpack(types.float64, context.cast(builder, args[0], sig.args[0], types.float64))
         given = [builder.extract_value(args[1], i) for i in range(len(partials))]
         numbers = [emitter.unpack(k, v) for k, v in zip(partials.types, given, strict=True)]
-        leaves = [
-            leaf(context, builder, k, builder.extract_value(args[2], i)) for i, k in enumerate(operands.types)
-        ]
+        leaves = [leaf(context, builder, k, builder.extract_value(args[2], i)) for i, k in enumerate(operands.types)]
 
         def partial(p):
             return lambda *xs: p if any(isinstance(x, Jet) for x in xs) or not isinstance(p, Jet) else p.value

@@ -88,6 +88,7 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
 
     @property
     def lowering_class(self) -> Any:
+        """What lowers."""
         return Lower
 
     def run_pass(self, state: Any) -> bool:

@@ -128,7 +128,7 @@ def active_in(*kinds: Any) -> Active:
 
 
 def constant(kind: Any) -> Any:
-    """The value of an argument that is known when compiling: an int, None; otherwise a TypeError tells that it isn't."""
+    """The value of an argument that is known when compiling: an int, None; a TypeError tells that it isn't."""
     if kind is None or isinstance(kind, (int, bool)):
         return kind
     if isinstance(kind, (types.IntegerLiteral, types.BooleanLiteral)):

@@ -87,7 +87,7 @@ def tangent_of(typingctx, x, k):
     return types.float64(x, types.int64), codegen
 
 
-# --- what is differentiated, as one flat vector ------------------------------------------------------------------------
+# --- what is differentiated, as one flat vector -----------------------------------------------------------------------
 
 
 def count(x):

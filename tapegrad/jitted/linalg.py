@@ -16,7 +16,15 @@ from numba.extending import overload
 from tapegrad.jitted.access import open_tape
 from tapegrad.jitted.arrays import values
 from tapegrad.jitted.blocks import (
-    add_bar, address_of, bar_of, begin_block, end_block, end_long, keep, kept_row, kept_value,
+    add_bar,
+    address_of,
+    bar_of,
+    begin_block,
+    end_block,
+    end_long,
+    keep,
+    kept_row,
+    kept_value,
 )  # fmt: skip
 from tapegrad.jitted.inner import inside
 from tapegrad.jitted.library import active_in, loop, replaces
@@ -352,7 +360,7 @@ def _cholesky(a):
     return factor
 
 
-# --- as blocks ----------------------------------------------------------------------------------------------------------
+# --- as blocks --------------------------------------------------------------------------------------------------------
 
 KIND = Taped(0)
 
@@ -520,7 +528,7 @@ def _block_cholesky(a):
 
 @inside
 def _cholesky_reverse(header, last, trailer):
-    """L L^T = A, of the lower triangle: S = L^-T phi(L^T L_bar) L^-1, where phi halves the diagonal of the lower part."""
+    """L L^T = A, of the lower triangle: S = L^-T phi(L^T L_bar) L^-1; phi halves the diagonal of the lower part."""
     n = kept_row(header, trailer - 1)
     at = trailer - n * n - 1
     factor = _kept_matrix(header, at, n, n)

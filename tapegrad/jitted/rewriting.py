@@ -110,7 +110,7 @@ class Lowering(InnerLowering):
 
 @register_pass(mutates_CFG=False, analysis_only=True)
 class Check(AnalysisPass):  # type: ignore[misc]
-    """Is all that active values meet differentiated?"""
+    """Whether all that active values meet is differentiated."""
 
     _name = "tapegrad_check"
 

@@ -4,9 +4,9 @@ A rule is written once, as mathematics of its operands and its result, and is ca
 (`emission.py`): `lambda x, y: 1.0 - y * y` is the derivative of tanh in reverse mode, in forward mode, and in forward
 over reverse, where it is differentiated again.
 
-`RULES` maps a function, as the user's code names it, to its rule. `PIECEWISE` are the functions whose derivative is zero
-wherever it exists: comparisons, rounding, conversion to int. They read values only, and give plain numbers. Arrays are
-`arrays.py`'s business.
+`RULES` maps a function, as the user's code names it, to its rule. `PIECEWISE` are the functions whose derivative is
+zero wherever it exists: comparisons, rounding, conversion to int. They read values only, and give plain numbers.
+Arrays are `arrays.py`'s business.
 """
 
 from __future__ import annotations

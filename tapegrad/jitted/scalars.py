@@ -6,7 +6,7 @@
 Arrays, tuples, lists and dictionaries of them are Numba's own, with these as their elements: so indexing, slicing and
 views need nothing from us. A float, an int or a bool turns into an active scalar of itself (row 0, tangents 0), which
 is how `s = 0.0` and `s += x[i]` come to have one type. There is no way back: code that would turn an active scalar
-into a plain number has no type, and the user is told (`errors.py`), rather than given a gradient that is silently wrong.
+into a plain number has no type, and the user is told (`errors.py`), instead of a gradient silently wrong.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def holds_active(kind: Any) -> bool:
     """Whether an active scalar is in there: in an array, a container, an optional, an iterator."""
     if isinstance(kind, Active):
         return True
-    for name in ("dtype", "types", "type", "item_type", "key_type", "value_type", "yield_type", "container", "array_type",
-                 "iterable", "source_types", "parent"):  # fmt: skip
+    for name in ("dtype", "types", "type", "item_type", "key_type", "value_type", "yield_type", "container",
+                 "array_type", "iterable", "source_types", "parent"):  # fmt: skip
         part = getattr(kind, name, None)
         parts = part if isinstance(part, (tuple, list)) else (part,)
         if any(isinstance(p, types.Type) and p is not kind and holds_active(p) for p in parts):

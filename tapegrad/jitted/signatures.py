@@ -111,7 +111,7 @@ def _declare_piecewise(function: Any) -> None:
         key = function
 
         def generic(self, args: Any, kws: Any) -> Any:
-            if kws or not args or not isinstance(args[0], Active) and common(args) is None:
+            if kws or not args or (not isinstance(args[0], Active) and common(args) is None):
                 return None
             plain = [types.float64 if isinstance(a, Active) else a for a in args]
             found = self.context.resolve_function_type(self.key, plain, {})

@@ -72,7 +72,7 @@ def reserve(header, rows, arguments, width):
     need = h[ARGUMENTS] + arguments
     capacity = h[ARGUMENT_CAPACITY]
     if need > capacity:
-        capacity = max(max(need, capacity + capacity // 2), 4096)
+        capacity = max(need, capacity + capacity // 2, 4096)
         index = part2(h[REALLOC], h[INDEX], 4 * capacity)
         if index == 0:
             return 0
