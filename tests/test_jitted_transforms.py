@@ -239,7 +239,8 @@ def test_arguments_that_can_not_be_differentiated():
         grad(3.0)
 
 
-@njit
+# As text: pytest puts more into an assert of a test's own than Numba compiles.
+exec("""
 def refuses(x):
     total = 0.0
     for v in x:
@@ -248,6 +249,8 @@ def refuses(x):
         raise ValueError("too much")
     assert total > 1.0, "too little"
     return total
+""", SCOPE)  # fmt: skip
+refuses = njit(SCOPE["refuses"])
 
 
 def test_an_exception_leaves_the_tape_clean():
@@ -281,7 +284,8 @@ def test_the_tape_grows_is_kept_and_is_freed():
     x = np.array([1.0, 0.5, 0.3])
     small = grad(long)(x, 10)
     few = tg.jitted.nbytes()
-    large = grad(long)(x, 20_000)
+    for _ in range(2):
+        large = grad(long)(x, 20_000)
     many = tg.jitted.nbytes()
     assert 0 < few < many
     grad(long)(x, 20_000)
