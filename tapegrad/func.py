@@ -50,6 +50,7 @@ def _engine(function: Callable[..., Any]) -> Engine:
 def _form(text: str, args: list[Any], argnums: Argnums, has_aux: bool, n_tangents: int = 0) -> Any:
     """What the driver is made for; checks what is to be differentiated."""
     from tapegrad.jitted import engine
+    from tapegrad.jitted.drivers import Form
 
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for place in numbers:
@@ -58,7 +59,7 @@ def _form(text: str, args: list[Any], argnums: Argnums, has_aux: bool, n_tangent
     numbers = tuple(sorted({place % len(args) for place in numbers}))
     for place in numbers:
         engine.check(args[place], place)
-    return engine.Form(text, len(args), numbers, has_aux, n_tangents)
+    return Form(text, len(args), numbers, has_aux, n_tangents)
 
 
 def _order(argnums: Argnums, args: list[Any]) -> list[int]:

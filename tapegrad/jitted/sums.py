@@ -91,7 +91,7 @@ def _sum(plan: Plan, header: int, loop: Any) -> Sum | None:
         if not plan.is_taped(name) or not inside or not any(p.block in entries for p in places):
             continue
         terms = _terms(plan, name, loop.body)
-        if terms is None or not terms or recorded - set(terms[1]):
+        if terms is None or recorded - set(terms[1]):
             continue
         members, additions = terms
         behind = [m for m in members if any(use.block not in loop.body for use in plan.uses[m])]
