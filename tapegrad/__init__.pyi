@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, overload
 
 from tapegrad import autograd as autograd
+from tapegrad import func as func
+from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import is_grad_enabled as is_grad_enabled
@@ -23,6 +25,7 @@ from tapegrad.interop import as_tensor as as_tensor
 from tapegrad.interop import from_numpy as from_numpy
 from tapegrad.interop import is_tensor as is_tensor
 from tapegrad.interop import tensor as tensor
+from tapegrad.jitted.extensions import custom_rule as custom_rule
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
 from tapegrad.printing import set_printoptions as set_printoptions
 from tapegrad.tape import Tape as Tape
