@@ -1,7 +1,16 @@
 """Linear algebra, under the names of `torch.linalg`."""
 
 from tapegrad.functions.factorizations import (
-    LinAlgError, cholesky, det, inv, matrix_norm, norm, slogdet, solve, solve_triangular, vector_norm,
+    LinAlgError,
+    cholesky,
+    det,
+    inv,
+    matrix_norm,
+    norm,
+    slogdet,
+    solve,
+    solve_triangular,
+    vector_norm,
 )  # fmt: skip
 from tapegrad.functions.matrices import diagonal as _diagonal
 from tapegrad.functions.products import matmul
