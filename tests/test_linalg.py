@@ -299,7 +299,8 @@ def failing(name: str, x: Any) -> Any:
     ("name", "values", "phrase"),
     [
         ("cholesky", INDEFINITE, "linalg.cholesky: The factorization could not be completed because the input is not "
-         "positive-definite (the leading minor of order 2 is not positive-definite). cholesky, giving float64[2, 2], recorded"),
+         "positive-definite (the leading minor of order 2 is not positive-definite). "
+         "cholesky, giving float64[2, 2], recorded"),
         ("inv", [[1.0, 1.0], [1.0, 1.0]], "linalg.inv: The diagonal element 2 is zero, the inversion could not be "
          "completed because the input matrix is singular. inv, giving float64[2, 2], recorded"),
         ("solve", [[1.0, 1.0], [1.0, 1.0]], "torch.linalg.solve: The solver failed because the input matrix is "

@@ -61,14 +61,14 @@ def _right_side(name: str, a: Tensor, b: Any, left: bool) -> Tensor:
         raise RuntimeError(f"{name}: The input tensor B must have at least 2 dimensions. {_at(name, a, b)}")
     if a.dtype is not b.dtype:
         raise RuntimeError(
-            f"{name}: Expected A and B to have the same dtype, but found A of type {_NAMES[a.dtype.name]} and B of type "
-            f"{_NAMES[b.dtype.name]} instead. {_at(name, a, b)}: convert one with .to(...)"
+            f"{name}: Expected A and B to have the same dtype, but found A of type {_NAMES[a.dtype.name]} and B of "
+            f"type {_NAMES[b.dtype.name]} instead. {_at(name, a, b)}: convert one with .to(...)"
         )
     n, (p, q) = a._kind.shape[-1], b._kind.shape[-2:]
     if n != (p if left else q):
         raise RuntimeError(
-            f"{name}: Incompatible shapes of A and B for the equation {'AX' if left else 'XA'} = B ({n}x{n} and {p}x{q})"
-            f". {_at(name, a, b)}"
+            f"{name}: Incompatible shapes of A and B for the equation {'AX' if left else 'XA'} = B ({n}x{n} and "
+            f"{p}x{q}). {_at(name, a, b)}"
         )
     return local(b)
 
@@ -118,8 +118,8 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
     """The X of A X = B, or of X A = B without `left`, for a triangular A, of which only that triangle is read.
 
-    With `unitriangular` the diagonal is not read either, but taken to be ones. A zero on the diagonal gives inf and nan,
-    not an error.
+    With `unitriangular` the diagonal is not read either, but taken to be ones. A zero on the diagonal gives inf and
+    nan, not an error.
 
     >>> import tapegrad as tg
     >>> L = tg.tensor([[2.0, 0.0], [1.0, 2.0]])
@@ -245,8 +245,8 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
         )
     if n != p:
         raise RuntimeError(
-            f"Incompatible matrix sizes for cholesky_solve: each A matrix is {n} by {n} but each b matrix is {p} by {q}."
-            f" {_at('cholesky_solve', B, L)}"
+            f"Incompatible matrix sizes for cholesky_solve: each A matrix is {n} by {n} but each b matrix is {p} by "
+            f"{q}. {_at('cholesky_solve', B, L)}"
         )
     if B.dtype is not L.dtype:
         raise RuntimeError(
