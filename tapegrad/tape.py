@@ -83,8 +83,8 @@ HEADER = (
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
-    "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self", "allocated", "allocated_before",
-    "host_row",
+    "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",
+    "allocated", "allocated_before", "host_row",
     # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
     "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
@@ -324,8 +324,8 @@ class Tape:
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
         "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "places",
-        "retained", "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping",
-        "tables", "thread", "top",
+        "retained", "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds",
+        "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:

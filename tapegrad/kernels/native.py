@@ -367,7 +367,7 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
 
     Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C,
     and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
-    a part once, whole: a fifth of the time.
+    a part once, whole: half of the time.
     """
     from numba.core import compiler, dispatcher, registry, types
     from numba.core.codegen import JITCodeLibrary
