@@ -19,7 +19,8 @@ from tapegrad.tensor import Tensor
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of matrices, as a view: `tapegrad.diagonal` of the last two dimensions."""
-    return _diagonal(A, offset, dim1, dim2)
+    view: Tensor = _diagonal(A, offset, dim1, dim2)
+    return view
 
 
 __all__ = [

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
+from tapegrad.op import Op
+from tapegrad.ops import factorization, triangles
 from tapegrad.ops.factorization import BLOCK
 
 
@@ -222,6 +224,18 @@ def test_the_second_derivative_is_that_of_differences(case: Case):
     for s, ahead, behind in zip(second, gradient(h), gradient(-h), strict=True):
         found = np.zeros(ahead.shape) if s is None else s.numpy()
         np.testing.assert_allclose(found, (ahead - behind) / (2 * h), rtol=1e-5, atol=1e-6)
+
+
+def test_every_operation_on_matrices_is_tested():
+    recorded = set()
+    for case in CASES.values():
+        inputs = leaves(points(case, 8))
+        y = case[0](*inputs)
+        recorded |= set(tg.current_tape().row_array()["opcode"].tolist())
+        del y
+    recorded |= {factorization.sign_of_det.opcode}  # test_determinants_that_are_zero_or_negative
+    declared = [op for module in (factorization, triangles) for op in vars(module).values() if type(op) is Op]
+    assert [op.name for op in declared if op.opcode not in recorded] == []
 
 
 @pytest.mark.parametrize("n", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])

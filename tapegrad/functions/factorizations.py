@@ -151,7 +151,7 @@ def _factors(a: Tensor) -> Tensor:
     return record_array(factorization.lu_factor, (*a._kind.shape[:-2], n + 1, n), a.dtype, a, params=(_n_batch(a), n))
 
 
-def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+def solve(A: Tensor, B: Any, *, left: bool = True) -> Tensor:
     """The X of A X = B, or of X A = B without `left`.
 
     B holds vectors where it has one dimension, or the shape of A but for the last dimension; else matrices.

@@ -39,11 +39,13 @@ def _diagonal(a: Tensor, offset: int, p: int, q: int) -> Tensor:
     down, along = max(-offset, 0), max(offset, 0)
     length = max(min(kind.shape[p] - down, kind.shape[q] - along), 0)
     shape = (*(kind.shape[d] for d in rest), length)
-    laid_out = []
-    for strides in (kind.strides, contiguous_strides(kind.shape, kind.itemsize)):
+
+    def along_it(strides: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
         start = down * strides[p] + along * strides[q] if length else 0
-        laid_out += [(*(strides[d] for d in rest), strides[p] + strides[q]), start]
-    view = restride_to(layout.diagonal, a, shape, *laid_out)
+        return (*(strides[d] for d in rest), strides[p] + strides[q]), start
+
+    adjoint = along_it(contiguous_strides(kind.shape, kind.itemsize))
+    view = restride_to(layout.diagonal, a, shape, *along_it(kind.strides), *adjoint)
 
     def replaced(base: Tensor, value: Tensor) -> Tensor:
         at = np.arange(length)

@@ -266,6 +266,6 @@ def _end_row(b: Any, header: Any, length: Any) -> Any:
 def _checked(context: Any, builder: Any, result: Any) -> Any:
     with cgutils.if_unlikely(builder, builder.icmp_signed("<", result, ZERO_ROW)):
         context.call_conv.return_user_exc(
-            builder, MemoryError, ("no memory for the tape, or more than 2**31 rows: differentiate fewer steps at a time",)
+            builder, MemoryError, ("no memory for the tape, or over 2**31 rows: differentiate fewer steps at a time",)
         )
     return result
