@@ -355,6 +355,18 @@ def test_a_single_precision_row_keeps_its_precision():
     np.testing.assert_allclose(x.grad.numpy(), wide.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.nojit
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3), (2, 0, 3)])
+def test_rows_of_nothing(shape: tuple[int, ...]):
+    """Nothing is read where there is nothing: with checked bounds, or without the compiler, it would be an error."""
+    for d in range(len(shape)):
+        x = tg.zeros(*shape, requires_grad=True)
+        y = x.logsumexp(d)
+        assert y.tolist() == np.full(y.shape, -np.inf if shape[d] == 0 else 0.0).tolist()
+        (x.softmax(d) * x.log_softmax(d)).sum().backward()
+        assert x.grad.shape == shape
+
+
 # --- at the limits ----------------------------------------------------------------------------------------------------
 
 

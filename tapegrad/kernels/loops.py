@@ -130,7 +130,7 @@ def plain_reverse(function: Callable[..., Any], read: str, makers: list[Callable
         single = sum(1 << k for k, v in enumerate(read) if mode & _BIT[v])
         *arrays, g, bar = _arrays(n, single, (*(given[v] for v in read), y_bar, k_bar), makers)
         for i in range(n):
-            part = g[i] * bar.dtype.type(function(*(array[i] for array in arrays)))
+            part = bar.dtype.type(g[i]) * bar.dtype.type(function(*(array[i] for array in arrays)))
             bar[i] = part if mode & FRESH else bar[i] + part
 
     return kernel

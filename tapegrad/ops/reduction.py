@@ -80,8 +80,8 @@ along_axes = functools.partial(array_op, 1, along=True)
 
 
 def _peak(run):
-    """The largest element of a run; nan where there is one."""
-    peak = run[0]
+    """The largest element of a run, nan where there is one; of none, 0."""
+    peak = run[0] if len(run) > 0 else run.dtype.type(0)
     for k in range(1, len(run)):
         peak = larger(peak, run[k])
     return peak
@@ -112,9 +112,9 @@ def _total_of_products(run, other):
 
 
 def _peak_of_axis(x, p, o, i):
-    """The largest element of an axis; nan where there is one."""
+    """The largest element of an axis, nan where there is one; of none, 0."""
     n, inner = p[1], p[2]
-    peak = x[o * n * inner + i]
+    peak = x[o * n * inner + i] if n > 0 else x.dtype.type(0)
     for k in range(1, n):
         peak = larger(peak, x[(o * n + k) * inner + i])
     return peak
