@@ -1,15 +1,15 @@
-"""Time tapegrad beside PyTorch and HIPS autograd, where these are installed, and print a table.
+"""Measure tapegrad beside PyTorch, JAX and HIPS autograd, where these are installed, and print a table.
 
-    python asv_benchmarks/compare.py [--rounds N] [--only WORDS] [--write README.md]
+    python asv_benchmarks/compare.py [--rounds N] [--only WORDS] [--goals] [--write README.md]
 
-Every library runs the same text (`benchmarks/works.py`) in float64 with its default threads, and must agree on the
-gradients before it is timed. Each figure comes from processes of its own, since libraries with threads disturb each
-other, and the libraries take turns, so that a busy moment of the machine falls on all of them.
+Every library runs the same text (`benchmarks/works.py`, handed to each by `libraries.py`) in float64 with its default
+threads, and must agree on the gradients before it is measured. Each figure comes from processes of its own, since
+libraries with threads disturb each other, and the libraries take turns, so that a busy moment of the machine falls on
+all of them.
 """
 
 import argparse
 import gc
-import importlib
 import os
 import platform
 import re
@@ -18,39 +18,44 @@ import subprocess
 import sys
 import tempfile
 import timeit
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.common import in_child
-from benchmarks.works import WORKS, Work, gradient
-
-LIBRARIES = {"tapegrad": "tapegrad", "torch": "PyTorch", "autograd": "HIPS autograd"}
+from benchmarks.common import held_bytes, in_child, peak_bytes
+from benchmarks.works import PEAKS, SPARE_BYTES, WORKS, Work, normal
+from libraries import LIBRARIES
 
 START = "import to first gradient (cached)"
-TENSORS_START = "import {} as tg; x = tg.ones(3, requires_grad=True); (x * x).sum().backward()"
-FUNCTIONS_START = "from {} import grad, numpy as np; grad(lambda x: np.sum(x * x))(np.ones(3))"
+BATCH = 0.1  # seconds of calls that are timed together
+TIMEOUT = 300  # seconds after which a process counts as hung
 
 
 def main() -> None:
-    """Check, time, print, and write."""
+    """Check, measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns that each library takes (default 3)")
     parser.add_argument("--only", default="", metavar="WORDS", help="only the works with these words in their titles")
+    parser.add_argument("--goals", action="store_true", help="say below each row whether its goals are met")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the benchmark marks of FILE")
     arguments = parser.parse_args()
 
-    libraries = [name for name in LIBRARIES if find_spec(name)]
-    lines = header(libraries, arguments.rounds)
+    installed = [name for name in LIBRARIES if find_spec(name)]
+    lines = header(installed, arguments.rounds)
     print("\n".join(lines), flush=True)
     for title in (*WORKS, START):
-        if arguments.only in title:
-            lines.append(row(title, libraries, arguments.rounds))
-            print(lines[-1], flush=True)
+        if arguments.only not in title:
+            continue
+        figures = medians(title, installed, arguments.rounds)
+        lines.append(row(title, installed, figures))
+        print(lines[-1], flush=True)
+        if arguments.goals:
+            print("".join(f"    {line}\n" for line in goals(title, figures)), end="", flush=True)
     if arguments.write:
         write(arguments.write, "\n".join(lines))
 
@@ -60,32 +65,55 @@ def main() -> None:
 
 def header(libraries: list[str], rounds: int) -> list[str]:
     """What was compared, and the head of the table."""
-    versions = ", ".join(f"{LIBRARIES[name]} {version(name)}" for name in libraries)
+    versions = ", ".join(f"{LIBRARIES[name].title} {version(name)}" for name in libraries)
     return [
         f"A loss and its gradient, medians of {rounds} alternating rounds (in brackets: as multiples of tapegrad's);",
         f"float64, default threads, {os.cpu_count()} processors ({platform.machine()}), "
         f"Python {platform.python_version()}, {versions}.",
+        "JAX runs what `jax.jit` has compiled before; the others record each time.",
         "",
-        "| work | " + " | ".join(LIBRARIES[name] for name in libraries) + " |",
+        "| work | " + " | ".join(LIBRARIES[name].title for name in libraries) + " |",
         "|---|" + "---:|" * len(libraries),
     ]
 
 
-def row(title: str, libraries: list[str], rounds: int) -> str:
-    """A row of the table."""
-    if title != START:
-        check(title, libraries)
-    taken = [[seconds(name, title) for name in libraries] for _ in range(rounds)]
-    medians = [statistics.median(times) for times in zip(*taken, strict=True)]
-    ours = medians[0]
-    cells = [readable(ours), *(f"{readable(theirs)} ({theirs / ours:.2g}x)" for theirs in medians[1:])]
+def row(title: str, libraries: list[str], figures: dict[str, float]) -> str:
+    """A row of the table: a library without a figure has a dash."""
+    readable, ours = megabytes if title in PEAKS else duration, figures.get("tapegrad")
+    cells = []
+    for name in libraries:
+        cell = readable(figures[name]) if name in figures else "\N{EN DASH}"
+        if name in figures and name != "tapegrad" and ours:
+            cell += f" ({figures[name] / ours:.2g}x)"
+        cells.append(cell)
+    if title in PEAKS:
+        title += f" (arrays and gradients: {megabytes(PEAKS[title].least_bytes())})"
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
-def readable(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Three digits and a unit."""
     unit, scale = next(((u, s) for u, s in (("s", 1), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
     return f"{float(f'{seconds / scale:.3g}'):g} {unit}"
+
+
+def megabytes(n_bytes: float) -> str:
+    """Millions of bytes."""
+    return f"{n_bytes / 1e6:,.0f} MB"
+
+
+def goals(title: str, figures: dict[str, float]) -> Iterator[str]:
+    """What the work should take, and whether it does."""
+    if title not in WORKS or "tapegrad" not in figures:
+        return
+    ours = figures["tapegrad"]
+    if title in PEAKS:
+        most = PEAKS[title].least_bytes() + SPARE_BYTES
+        yield f"{'met' if ours <= most else 'missed'}: {megabytes(ours)}, goal {megabytes(most)}"
+    for name, most in WORKS[title].goals.items():
+        if name in figures:
+            share = ours / figures[name]
+            yield f"{'met' if share <= most else 'missed'}: {share:.3g} of {LIBRARIES[name].title}, goal {most:g}"
 
 
 def write(file: Path, table: str) -> None:
@@ -97,67 +125,118 @@ def write(file: Path, table: str) -> None:
     file.write_text(text)
 
 
-# --- checking and timing ----------------------------------------------------------------------------------------------
+# --- checking and measuring: the parent's side ------------------------------------------------------------------------
 
 
-def check(title: str, libraries: list[str]) -> None:
-    """End the program unless all libraries compute the same gradients."""
+def medians(title: str, libraries: list[str], rounds: int) -> dict[str, float]:
+    """Each library's figure, once they agree: seconds or bytes. Those that cannot do the work have none."""
+    if title == START:
+        measure = start_seconds
+        for name in libraries:
+            measure(name, title)  # fills the cache
+    else:
+        measure = peak if title in PEAKS else seconds
+        libraries = agreeing(title, libraries)
+        rounds = 1 if title in PEAKS else rounds  # memory is the same in a busy moment
+    taken = [[measure(name, title) for name in libraries] for _ in range(rounds)]
+    return dict(zip(libraries, map(statistics.median, zip(*taken, strict=True)), strict=True))
+
+
+def agreeing(title: str, libraries: list[str]) -> list[str]:
+    """The libraries that can do the work; ends the program unless they compute the same gradients."""
+    able: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = [f"{folder}/{name}.npz" for name in libraries]
-        for name, file in zip(libraries, files, strict=True):
-            in_child("compare.save_gradients", name, title, file)
-        ours, *others = [list(np.load(file).values()) for file in files]
-    for name, theirs in zip(libraries[1:], others, strict=True):
+        for name in libraries:
+            file = f"{folder}/{name}.npz"
+            if name not in WORKS[title].without and child(name, title, "save_gradients", file):
+                able[name] = list(np.load(file).values())
+    (first, ours), *others = able.items()
+    for name, theirs in others:
         for k, (got, expected) in enumerate(zip(ours, theirs, strict=True)):
             if not np.allclose(got, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max()):
-                sys.exit(f"{title}: tapegrad and {LIBRARIES[name]} disagree on the gradient of parameter {k}")
+                sys.exit(
+                    f"{title}: {LIBRARIES[first].title} and {LIBRARIES[name].title} disagree on the gradient of "
+                    f"parameter {k}"
+                )
+    return list(able)
 
 
 def seconds(library: str, title: str) -> float:
-    """The time of the work, in a process of its own."""
-    if title != START:
-        return in_child("compare.seconds_here", library, title)
-    start = (FUNCTIONS_START if library == "autograd" else TENSORS_START).format(library)
-    program = f"import time; start = time.perf_counter(); {start}; print(time.perf_counter() - start)"
-    child = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
-    return float(child.stdout)
+    """The time of a gradient."""
+    return child(library, title, "seconds_here")
+
+
+def peak(library: str, title: str) -> float:
+    """The memory that it takes."""
+    return child(library, title, "peak_here")
+
+
+def start_seconds(library: str, title: str) -> float:
+    """The time from import to first gradient, in a process that has imported nothing before."""
+    program = f"import time; s = time.perf_counter(); {LIBRARIES[library].start}; print(time.perf_counter() - s)"
+    with ending_with(library, title):
+        ran = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True, timeout=TIMEOUT
+        )
+    return float(ran.stdout)
+
+
+def child(library: str, title: str, function: str, *arguments: Any) -> Any:
+    """What a function of this module, named below, returns in a process of the library's own."""
+    with ending_with(library, title):
+        return in_child(f"compare.{function}", library, title, *arguments, timeout=TIMEOUT)
+
+
+@contextmanager
+def ending_with(library: str, title: str) -> Iterator[None]:
+    """End the program when a library's process has failed; what it had to say is on the terminal already."""
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        how = f"was ended by signal {-error.returncode}" if error.returncode < 0 else "failed, as it says above"
+    except subprocess.TimeoutExpired:
+        how = f"has not ended in {TIMEOUT} s"
+    else:
+        return
+    sys.exit(f"{title}: the process of {LIBRARIES[library].title} {how}")
+
+
+# --- the child's side: in a process that must have no other library in it ---------------------------------------------
+
+
+def save_gradients(library: str, title: str, file: str) -> bool:
+    """Write what is compared, if the library has what the work needs."""
+    module, work = LIBRARIES[library].module(), WORKS[title]
+    if not work.is_possible_with(module):
+        return False
+    np.savez(file, *(np.asarray(g) for g in LIBRARIES[library].gradient(module, work)()))
+    return True
 
 
 def seconds_here(library: str, title: str) -> float:
-    """The median of five batches of at least 0.2 s, in this process, which must have no other library in it."""
-    work = WORKS[title]
-    timer = timeit.Timer(gradient_with(library, work), setup=gc.enable)  # timeit disables it; users don't
-    n_calls, _ = timer.autorange()
-    return statistics.median(timer.repeat(5, n_calls)) / n_calls / work.per
+    """The median of some batches of calls."""
+    compute = gradient_with(library, WORKS[title])
+    compute()  # a first call compiles
+    timer = timeit.Timer(compute, setup=gc.enable)  # timeit disables it; users don't
+    n_calls = 1
+    while (taken := timer.timeit(n_calls)) < BATCH:
+        n_calls *= 2
+    n_batches = 5 if taken < 1 else 2
+    return statistics.median([taken, *timer.repeat(n_batches - 1, n_calls)]) / n_calls / WORKS[title].per
 
 
-def save_gradients(library: str, title: str, file: str) -> None:
-    """What is compared."""
-    np.savez(file, *(np.asarray(g) for g in gradient_with(library, WORKS[title])()))
+def peak_here(library: str, title: str) -> int:
+    """What memory grows by from before the arrays are drawn. The library is loaded by then, and has its kernels."""
+    work = PEAKS[title]
+    gradient_with(library, replace(work, parameters=[normal(1000)] * len(work.parameters)))()
+    before = held_bytes()
+    gradient_with(library, work)()
+    return peak_bytes() - before
 
 
 def gradient_with(library: str, work: Work) -> Callable[[], list[Any]]:
     """A function that computes the work's gradients once."""
-    if library == "autograd":
-        return gradient_with_functions(work)
-    module = importlib.import_module(library)
-    module.set_default_dtype(module.float64)
-    return gradient(module, work)
-
-
-def gradient_with_functions(work: Work) -> Callable[[], list[Any]]:
-    """HIPS autograd differentiates a function; two that its NumPy lacks are defined here."""
-    from autograd import grad, numpy
-    from autograd.scipy.special import logsumexp
-
-    module = types.SimpleNamespace(
-        **vars(numpy),
-        relu=lambda x: numpy.maximum(x, 0.0),
-        log_softmax=lambda x, axis: x - logsumexp(x, axis=axis, keepdims=True),
-    )
-    parameters, constants = work.arrays()
-    differentiated = grad(lambda parameters: work.loss(module, *parameters, *constants))
-    return lambda: differentiated(parameters)
+    return LIBRARIES[library].gradient(LIBRARIES[library].module(), work)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ tensor([2., 4.])
 
 import math as _math
 
-from tapegrad import autograd
+from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.creation import (
@@ -31,6 +31,14 @@ from tapegrad.tensor import Size, Tensor
 from tapegrad.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """What needs Numba to be imported is found when it is first asked for."""
+    if name == "custom_rule":
+        return jitted.custom_rule
+    raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
+
 
 double, float, long, int = float64, float32, int64, int32
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e

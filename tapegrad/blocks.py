@@ -1,25 +1,28 @@
 """Blocks: runs the program that `registers.py` made of a region, and shares its chunks out to threads.
 
 A block is so many rows of the region that its registers fit in the cache; a chunk is so many rows that are worth a
-thread. Chunks may run in any order and on any thread: each has scratch memory of its thread, and what several chunks add
-to is joined at the end, in the order of the chunks.
+thread. Chunks may run in any order and on any thread: each has scratch memory of its thread, and what several chunks
+add to is joined at the end, in the order of the chunks.
+
+Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
 from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
-    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part4, part5, part7, part8, rows_at, slots_at, u1,
+    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
+from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
 from tapegrad.registers import (
-    A, ALONG, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO, fill,
-    MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials, kernel_cell, sum_kernel,
+    A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
+    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO,
+    fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.tape import OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER, SETUP, WORDS,
-    WORDS_A_REGISTER,
+    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER,
+    SETUP, WORDS, WORDS_A_REGISTER,
 )  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
@@ -68,7 +71,7 @@ def _complete(h, region):
     """Finish the region's scattered reductions, and mark what is now in memory."""
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    tables = i8(h[H.tables], TABLES)
+    i8(h[H.tables], TABLES)
     order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], h[H.n_regions] + 1)
     pool = i8(h[H.pool], h[H.n_pool])
     for i in range(begin[region], begin[region + 1]):
@@ -220,9 +223,9 @@ def run_along(header, at, row, n_rows, scratch):
 
 # --- array rows -------------------------------------------------------------------------------------------------------
 
-# What the pieces of an array row's work have in common: the kernel, how many units there are and a piece has, how many
-# pieces, whether pieces are outer parts of arrays (with the bytes of a unit of each array), and the memory to which each
-# piece adds apart (its elements, bytes and dtype, and which array it stands for); the context lies before.
+# What the pieces of an array row's work have in common: the kernel; how many units there are, and in a piece; how many
+# pieces; whether they are outer parts of arrays, with the bytes of a unit of each; and the memory to which each piece
+# adds apart: how many elements, bytes in all and of one, and of which array of the context. The context lies before.
 PIECE_KERNEL, UNITS, A_PIECE, N_PIECES, OUTER, APART, APART_COUNT, APART_BYTES, APART_AT, APART_SIZE = range(10)
 UNIT_BYTES = 10  # of a, b, c, y, y_bar, k_bar
 _PIECE_WORK = 20_000  # elements that are worth a piece
@@ -231,7 +234,7 @@ _PIECE_WORK = 20_000  # elements that are worth a piece
 def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, elements):
     """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order."""
     h = i8(header, len(H))
-    tables = i8(h[H.tables], TABLES)
+    i8(h[H.tables], TABLES)
     context, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
     n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
     apart_bytes = (apart_count * apart_size + 63) // 64 * 64

@@ -6,6 +6,7 @@ Ctrl-C in between two slices of work, and turn its status into an exception.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -28,15 +29,29 @@ _MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
+# Words of the header that every sweep looks at.
+_ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
+    H.allocate, H.lapack, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
+)  # fmt: skip
+_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
+    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
+)  # fmt: skip
+_ALLOCATED, _ALLOCATED_BEFORE = H.allocated, H.allocated_before
+_A_ROW = ROW.itemsize
+
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
-_blas: list[int] = []  # addresses of dgemm and sgemm, once a product was recorded
+_blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _lock = threading.Lock()
 
 
 class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
+
+
+class LinAlgError(RuntimeError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
 
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
@@ -87,7 +102,10 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
 
 
 def _compile_together() -> None:
-    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock."""
+    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock.
+
+    The middle half, the binding: it is half of the work, and its parts have helpers in common.
+    """
     missing = [name for name in _ENTRIES if not cache.holds(f"{name}.o")]
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
@@ -95,7 +113,8 @@ def _compile_together() -> None:
     code = (
         "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
     )
-    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[::2]]
+    begin, end = len(missing) // 4, 3 * len(missing) // 4
+    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[begin:end]]
     import subprocess  # seldom needed, and slow to import
 
     try:
@@ -106,20 +125,25 @@ def _compile_together() -> None:
         return
     try:
         _make_kernels()
-        compile_parts(missing[1::2])
+        compile_parts([*missing[:begin], *missing[end:]])
     finally:
         child.wait()
 
 
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
-    if not tape.h[H.allocate]:
+    h = tape.h
+    if not h[_ALLOCATE]:
         _connect(tape)
     if _pending:
         _make_kernels()
-    if _blas and not tape.h[H.gemm64]:
-        tape.h[H.gemm64], tape.h[H.gemm32] = _blas
-    _publish(tape)
+    if _blas and not h[_LAPACK]:
+        h[H.gemm64], h[H.gemm32] = _blas[0][:2].tolist()
+        h[_LAPACK] = address_of(_blas[0])
+    if h[_N_KINDS] != tapes.kinds.used or h[_N_POOL] != tapes.pool.used:
+        _publish(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
 def _cache_bytes() -> int:
@@ -161,6 +185,7 @@ def _let_go(tape: Tape) -> None:
 
 
 def _publish(tape: Tape) -> None:
+    """Enter what has become known since: kinds, their spaces, and parameters."""
     h, n_spaces = tape.h, tapes.n_spaces()
     if len(tape.latest) < n_spaces:
         tape.latest = np.full(2 * n_spaces, -1, np.int32)
@@ -168,30 +193,29 @@ def _publish(tape: Tape) -> None:
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
     h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
     h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
-    h[H.crew], h[H.missing_workers] = threads.crew(), threads.are_missing() and threads.crew() != 0
-    h[H.end], h[H.top] = tape.end // ROW.itemsize, tape.top
 
 
 def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if operation in ops.linalg.BY_BLAS and not _blas:
+            if not _blas and {"gemm", "lapack"} & {*op.parameters(operation.function)}:
                 _find_blas()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
 
 
 def _find_blas() -> None:
-    """The addresses of BLAS's matrix products, which SciPy publishes for Cython."""
-    from scipy.linalg import cython_blas
+    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython."""
+    from scipy.linalg import cython_blas, cython_lapack
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    capsules = cython_blas.__pyx_capi__
-    _blas.extend(pointer(capsules[routine], name_of(capsules[routine])) for routine in ("dgemm", "sgemm"))
+    capsules = cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__
+    wanted = [capsules[precision + routine] for routine in ops.linalg.ROUTINES for precision in "ds"]
+    _blas.append(np.array([pointer(capsule, name_of(capsule)) for capsule in wanted], np.int64))
 
 
 def run(
@@ -214,27 +238,32 @@ def run(
         )
     _prepare(tape)
     h = tape.h
-    if h[H.stamps] > _MOST_STAMPS:
+    if h[_STAMPS] > _MOST_STAMPS:
         tape.forget_stamps()
-    given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
-    if len(given) > len(tape.lists):
-        tape.lists = np.zeros(2 * len(given), np.int32).data
-        h[H.lists] = address_of(np.asarray(tape.lists))
-    for i, slot in enumerate(given):
-        tape.lists[i] = slot
-    h[H.n_targets], h[H.n_seeds], h[H.n_inputs] = len(targets), len(seeds), len(inputs)
-    h[H.prune], h[H.retain_graph], h[H.phase] = prune, retain, sweeps.PLAN
+    if len(seeds) == 1 and not targets and not inputs:
+        tape.lists[0], tape.lists[1] = seeds[0]
+    else:
+        given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
+        if len(given) > len(tape.lists):
+            tape.lists = np.zeros(2 * len(given), np.int32).data
+            h[H.lists] = address_of(np.asarray(tape.lists))
+        for i, slot in enumerate(given):
+            tape.lists[i] = slot
+    h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
+    h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry = _entries.get("run") or _entry("run")
     started, tape.sweeping = time.perf_counter(), True
     try:
         while True:
-            h[H.budget] = _BUDGET
+            h[_BUDGET_LEFT] = _BUDGET
             status = entry(tape.header_address)
+            if status == schedule.OK:
+                break
             if status == schedule.AT_HOST:
                 _run_host(tape, h[H.phase] == sweeps.REVERSE_STEP)
             elif status == schedule.MORE_WORKERS:
                 threads.start(_entry("work"))
-                h[H.missing_workers] = 0
+                h[_MISSING_WORKERS] = 0
             elif status != schedule.MORE:
                 break
     except BaseException:
@@ -248,6 +277,18 @@ def run(
         raise SweptTwiceError
     if status == schedule.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
+    if status == schedule.FAILED:
+        raise _failure(tape)
+
+
+def _failure(tape: Tape) -> LinAlgError:
+    """What the row says whose values the sweep could not compute."""
+    h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
+    operation, kind = op.OPS[row["opcode"]], tapes.kind_objects[row["kind"]]
+    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
+    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    where = tape.places[int(row["out"])]
+    return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:
@@ -295,26 +336,26 @@ def evaluate(tape: Tape, slot: int) -> int:
 
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
-    rows = tape.end // ROW.itemsize
-    if tape.sweeping:
-        return
-    if rows - tape.survivors > max(_RECLAIM_ROWS, tape.survivors) or tape.h[H.allocated] > max(
-        _RECLAIM_BYTES, 256 * rows
+    h = tape.h
+    rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
+    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
+        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
     ):
         reclaim(tape)
 
 
 def reclaim_before(tape: Tape) -> None:
-    """Before a reverse sweep, reclaim what an earlier one has left and nobody holds any more: its memory is used again."""
+    """Before a reverse sweep, reclaim what an earlier one has left and nobody holds: its memory is used again."""
     h = tape.h
-    if not tape.sweeping and h[H.allocated] + h[H.allocated_before] > max(
-        _RECLAIM_BYTES, 256 * (tape.end // ROW.itemsize)
-    ):
+    allocated = h[_ALLOCATED] + h[_ALLOCATED_BEFORE]
+    if allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW):
         reclaim(tape)
 
 
 def reclaim(tape: Tape) -> None:
-    """Drop rows, values and slots that nothing can reach any more."""
+    """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
+    if tape.sweeping:
+        return
     _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
@@ -322,7 +363,7 @@ def reclaim(tape: Tape) -> None:
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
         freed = tape.freed[:n_freed].tolist()
-        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts):
+        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
             if owned:
                 for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
                     del owned[slot]
@@ -353,10 +394,20 @@ def make_room(tape: Tape) -> None:
 
 
 def evaluate_all(tape: Tape) -> None:
-    """Evaluate every live value that is not in memory, so that the rows behind them can go."""
+    """Evaluate every live value that is not in memory, so that the rows behind them can go.
+
+    Of one that can't be computed it is said when someone looks at it, not here.
+    """
     tape.synced_row(0)  # enters all new rows
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
-    if waiting.any():
-        run(tape, np.flatnonzero(waiting).tolist())
+    if not waiting.any():
+        return
+    targets = np.flatnonzero(waiting).tolist()
+    try:
+        run(tape, targets)
+    except LinAlgError:
+        for slot in targets:
+            with contextlib.suppress(LinAlgError):
+                run(tape, [slot])

@@ -36,8 +36,9 @@ Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
 # operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
-# units among its parameters, and, bits 1 for the value and 2 << k for the adjoint of operand k, what of it is shared out
-# and what is a sum over units: see `array_op`.
+# units among its parameters, and (bits: 1 for the value, 2 << k for the adjoint of operand k) what of it is shared out,
+# what is a sum over units, the place (and 1) of the elements of memory that it works in, and what of it needs them: see
+# `array_op`.
 COLUMNS = 16
 UNITS_OF_B = 100
 
@@ -49,9 +50,9 @@ class Op:
     """An operation. Calling it records a row; `tapegrad.tensor` says how."""
 
     __slots__ = (
-        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "family", "finish", "function", "grad_name",
-        "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses", "refuses_any_bool",
-        "result", "saves", "signature", "start", "summed", "units", "variants", "vjps",
+        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "failure", "family", "finish", "function",
+        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses",
+        "refuses_any_bool", "result", "room", "saves", "signature", "start", "summed", "units", "variants", "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -83,6 +84,7 @@ class Op:
         self.divides = facts.pop("divides", False)
         self.along = facts.pop("along", False)
         self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
+        self.room, self.failure = facts.pop("room", None), facts.pop("failure", None)
         assert not facts, facts
         self.opcode = len(OPS)
         OPS.append(self)
@@ -91,8 +93,10 @@ class Op:
         ones = sum(1 << k for k, rule in enumerate(self.partials) if family != ARRAY and _is_one(rule))
         parts = [self.function, *self.vjps] if family == ARRAY else []
         shared = sum(1 << i for i, f in enumerate(parts) if f is not None and (self.along or "lo" in parameters(f)))
-        facts_of_arrays = (self.along, self.units, shared, self.summed)
-        table[self.opcode, :11] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
+        room = 0 if self.room is None else 1 + self.room
+        working = sum(1 << i for i, f in enumerate(parts) if f is not None and "memory" in parameters(f))
+        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working)
+        table[self.opcode, :13] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
@@ -166,12 +170,17 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     each of the outer parts alike: with an inner length of 1 it joins a region, which then is swept in whole rows.
 
     A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
-    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are; what is a sum over units (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for
-    each part.
+    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are. What is a sum over units
+    (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
-    is another kernel for integers. A kernel whose second parameter is `gemm` is given BLAS's product and memory to work
-    in.
+    is another kernel for integers.
+
+    Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
+    `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
+    elements to work in; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
+    matrix in its batch, and where in the matrix it failed, and stops. The sweep then stops too, and says `failure`, a
+    text with the places {batch} and {index}.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

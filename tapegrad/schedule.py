@@ -49,7 +49,7 @@ MAX_WIDE = (
     100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
 )
 
-OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS = range(6)
+OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED = range(7)
 
 
 def sync(h):
@@ -391,7 +391,7 @@ def _fused_region(h):
     n_targets, n_seeds, n_regions = h[H.n_targets], h[H.n_seeds], h[H.n_regions]
     lists, ops = i4(h[H.lists], n_targets + 2 * n_seeds), i4(h[H.ops], 256 * COLUMNS)
     order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], n_regions + 1)
-    spaces, region = i4(h[H.spaces], n_regions), i4(h[H.region], h[H.top])
+    spaces, _region = i4(h[H.spaces], n_regions), i4(h[H.region], h[H.top])
     for i in range(n_seeds):
         given = lists[n_targets + 2 * i + 1]
         if given >= 0 and slots[given]["flags"] & STORED == 0:

@@ -15,13 +15,15 @@ from tapegrad.kernels import CELLS
 from tapegrad.memory import (
     call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
 )  # fmt: skip
-from tapegrad.op import HOST, LAYOUT, UNITS_OF_B
+from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
+from tapegrad.partials import bind_adjoints
+from tapegrad.programs import bind, place
 from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind, bind_adjoints, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
-    place,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
 )  # fmt: skip
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, COLUMNS, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated, make_regions,
+    ADJOINT, AT_HOST, FAILED, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated,
+    make_regions,
     mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.storage import give_back, obtain
@@ -201,6 +203,7 @@ def forward_whole(header, r):
     kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell]
     status = _run_array(h, kinds, slots, row, kernel, 0, 8, numel if summed else 0, size)
     if status != OK:
+        h[H.error_row] = r
         return status
     h[H.budget] -= 4 * numel
     if row["flags"] & PIECE == 0 or row["flags"] & LAST:
@@ -215,12 +218,11 @@ def wants_workers(h, kinds, slots, row):
 
 
 def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_size):
-    """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), in pieces where it can be shared out."""
+    """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     ops, context = i4(h[H.ops], 256 * COLUMNS), i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
     at = row["opcode"] * COLUMNS
     if ops[at + 9] >> part & 1 == 0:
-        call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
-        return OK
+        return _run_alone(h, kinds, row, kernel, ops[at + 11] - 1 if ops[at + 12] >> part & 1 else -1)
     elements = context[12]
     for k in range(3):
         elements = max(elements, context[9 + k])
@@ -236,6 +238,24 @@ def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_
     return part8(h[H.run_pieces], h[H.self], kernel, units, outer, apart_at, apart_count, apart_size, elements)
 
 
+def _run_alone(h, kinds, row, kernel, room):
+    """Run an array kernel on this thread, with memory to work in: its elements are parameter `room`, -1 for none."""
+    context = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
+    context[17] = context[20] = 0
+    if room >= 0:
+        context[21] = i8(context[0], context[1])[room]
+        context[20] = part3(h[H.obtain], h[H.self], context[21] * ITEMSIZE[kinds[row["kind"]]["dtype"]], 0)
+        if context[20] == 0:
+            return NO_MEMORY
+    call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
+    if context[20]:
+        part2(h[H.give_back], h[H.self], context[20])
+    if context[17] == 0:
+        return OK
+    h[H.error_batch], h[H.error_index] = context[17] - 1, context[18]
+    return FAILED
+
+
 def _context(h, kinds, slots, row):
     """What an array kernel is given; returns its address."""
     context = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
@@ -246,6 +266,7 @@ def _context(h, kinds, slots, row):
         context[1] = i8(h[H.pool], h[H.n_pool])[row["c"] - 1]
     context[2], context[3] = h[H.gemm64], h[H.gemm32]
     context[4] = h[H.tables] + 8 * (CONTEXT_AT + 32)
+    context[19] = h[H.lapack]
     for k in range(3):
         slot = operand(row, k) if k < n else -1
         context[5 + k] = slots[slot]["primal"] if slot >= 0 else 0
@@ -332,11 +353,11 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
 
 # What is linked on its own: the function, and how many int64 it takes.
 PARTS = {
-    "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1), "mark_values": (mark_values, 3),
-    "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3), "bind_values": (bind_values, 3),
-    "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7), "scatter": (scatter, 8),
-    "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5), "run_chunk": (run_chunk, 3),
-    "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8),
-    "share": (share, 5), "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
+    "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1),
+    "mark_values": (mark_values, 3), "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3),
+    "bind_values": (bind_values, 3), "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7),
+    "scatter": (scatter, 8), "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
+    "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
+    "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),
 }  # fmt: skip

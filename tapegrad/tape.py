@@ -76,15 +76,15 @@ HEADER = (
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
     "partial_bytes", "kept", "cache_bytes",
     # Addresses of functions.
-    "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "obtain", "give_back",
+    "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "lapack", "obtain", "give_back",
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
     "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "run_piece",
     "run_pieces", "sweep_region", "share", "seed",
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
-    "missing_workers", "stamps", "error_row", "n_latest", "n_pool", "n_kinds", "self", "allocated", "allocated_before",
-    "host_row",
+    "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",
+    "allocated", "allocated_before", "host_row",
     # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
     "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
@@ -323,9 +323,9 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
-        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "retained",
-        "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds", "sweeping",
-        "tables", "thread", "top",
+        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "places",
+        "retained", "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds",
+        "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -336,6 +336,7 @@ class Tape:
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, slot, the leaf here
         self.survivors = 0  # rows that the last reclaiming kept

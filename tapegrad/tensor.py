@@ -352,6 +352,8 @@ def record(
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
     result = handle(first._tape, append(first._tape, op, kind, first._slot, b, c, flags), kind)
+    if op.failure is not None:
+        first._tape.places[result._slot] = location()
     if host is not None:
         first._tape.hosts[result._slot] = host
     return settled(result, *operands)

@@ -43,7 +43,7 @@ class _Crew:
                 api.PyThread_allocate_lock.restype = ctypes.c_void_p
                 for word, name in ((workers.ACQUIRE, "acquire"), (workers.RELEASE, "release")):
                     function = getattr(api, f"PyThread_{name}_lock")
-                    self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value
+                    self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
                 self.shared[workers.LOCK] = self._new_lock()
             for i in range(self.n_started, n_workers):
                 scratch = np.empty(SCRATCH_BYTES, np.uint8)
@@ -98,33 +98,41 @@ def set_num_threads(n: int) -> None:
     >>> tg.set_num_threads(before)
     """
     global _n_threads
-    if not isinstance(n, int) or isinstance(n, bool):
+    if type(n) is not int:
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
     _n_threads = n
     if _crew.n_started:
-        _crew.shared[workers.N_WORKERS] = min(n - 1, _crew.n_started)
-
-
-def crew() -> int:
-    """The address of what the workers share; 0 where sweeps use one thread."""
-    return _crew.address if _n_threads > 1 and native.JIT else 0
-
-
-def are_missing() -> bool:
-    """Whether there are fewer workers than there should be."""
-    return int(_crew.shared[workers.N_WORKERS]) < min(_n_threads - 1, workers.MOST_WORKERS)
+        _crew.shared[workers.N_WORKERS] = min(_n_workers(), _crew.n_started)
+    _tell()
 
 
 def start(work: Callable[..., int]) -> None:
     """Start the workers; `work` is the compiled `workers.work`."""
-    _crew.start(work, min(_n_threads - 1, workers.MOST_WORKERS))
+    _crew.start(work, _n_workers())
+    _tell()
+
+
+def _n_workers() -> int:
+    return min(_n_threads - 1, workers.MOST_WORKERS)
+
+
+def _tell() -> None:
+    """Say in `state` what sweeps need to know: the crew's address (0 for one thread), whether workers are missing."""
+    shares = _n_threads > 1 and native.JIT
+    missing = bool(_crew.shared[workers.N_WORKERS] < _n_workers())
+    state[:] = (_crew.address, missing) if shares else (0, False)
 
 
 def _after_fork() -> None:
     global _crew
     _crew = _Crew()
+    _tell()
+
+
+state: list[int] = [0, False]
+_tell()
 
 
 if hasattr(os, "register_at_fork"):

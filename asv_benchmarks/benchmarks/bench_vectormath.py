@@ -11,7 +11,7 @@ from tapegrad.kernels import cache
 
 N = 100_000
 OF_TWO = ("pow", "atan2")
-INTERVALS = {name: (0.1, 4.0) for name in ("log", "log2", "log10", "sqrt", "rsqrt", "pow", "lgamma", "digamma")} | {
+INTERVALS = dict.fromkeys(("log", "log2", "log10", "sqrt", "rsqrt", "pow", "lgamma", "digamma"), (0.1, 4.0)) | {
     "log1p": (-0.9, 4.0), "acosh": (1.05, 4.0), "asin": (-0.95, 0.95), "acos": (-0.95, 0.95), "atanh": (-0.95, 0.95),
 }  # fmt: skip
 PEERS = {

@@ -14,10 +14,11 @@ FOLDER = Path(__file__).parent.parent
 QUICK = os.environ.get("TAPEGRAD_BENCH") == "quick"
 
 
-def in_child(name: str, *arguments: Any) -> Any:
+def in_child(name: str, *arguments: Any, timeout: float | None = None) -> Any:
     """What `name`, a function such as "benchmarks.bench_chain.peak_bytes_a_row", returns in a process of its own.
 
     There nothing else has used the memory, and no other library's threads are about. Arguments and result are JSON.
+    A process that fails, or takes more than `timeout` seconds, raises subprocess's exceptions.
     """
     program = (
         "import json, pkgutil, sys\n"
@@ -25,14 +26,21 @@ def in_child(name: str, *arguments: Any) -> Any:
         "print(json.dumps(function(*json.loads(sys.argv[2]))))"
     )
     command = [sys.executable, "-c", program, name, json.dumps(arguments)]
-    child = subprocess.run(command, cwd=FOLDER, stdout=subprocess.PIPE, text=True, check=True)
+    child = subprocess.run(command, cwd=FOLDER, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout)
     return json.loads(child.stdout)
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far.
+    """The most memory that this process has held so far."""
+    return _kernel_says("VmHWM")
 
-    Linux only: elsewhere the benchmark fails. `getrusage` has such a figure too, but it counts what the parent held.
-    """
+
+def held_bytes() -> int:
+    """The memory that this process holds now."""
+    return _kernel_says("VmRSS")
+
+
+def _kernel_says(what: str) -> int:
+    """Linux only: elsewhere the benchmark fails. `getrusage` has a peak too, but it counts what the parent held."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+    return 1024 * int(re.search(rf"{what}:\s*(\d+) kB", status)[1])

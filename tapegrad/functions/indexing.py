@@ -223,7 +223,7 @@ def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
             steps.append((d, step))
         d += 1
     view = restride(op, a, tuple(shape), tuple(strides), offset, [*steps, (-1, start)])
-    return aliasing.as_view(view, a, lambda b: _basic(b, index), lambda b, v: _put(b, index, v))
+    return aliasing.as_view(view, a, lambda b: _basic(b, index), lambda b, v: put(b, index, v))
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
@@ -245,10 +245,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             from tapegrad.interop import as_tensor
 
             value = as_tensor(value)
-    aliasing.assign(self, _put(self, normal, value))
+    aliasing.assign(self, put(self, normal, value))
 
 
-def _put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
+def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
     """A copy of `a` with `value` at an index."""
     positions, shape = _positions(a._kind.shape, index)
     value = cast(_fitted(value, shape, a, _is_advanced(index)), a.dtype)

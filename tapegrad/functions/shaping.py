@@ -51,6 +51,16 @@ def restride(
     `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view
     dimension each; and its last item is the offset in elements.
     """
+    natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
+    adjoint = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
+    return restride_to(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
+
+
+def restride_to(
+    op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, adjoint: tuple[int, ...],
+    start: int,
+) -> Tensor:  # fmt: skip
+    """The same; `adjoint` and `start` are its strides and offset, in bytes, over a contiguous `a`."""
     a = local(a)
     of = a._kind
     requires_grad = of.requires_grad and a._tape.grad_enabled
@@ -59,9 +69,6 @@ def restride(
         need_sum(of.dtype)
     if of.contiguous and (kind.contiguous or kind.strides == strides):
         return record_layout(op, a, kind, offset)
-    natural = contiguous_strides(of.shape, of.itemsize)
-    adjoint = [0 if d < 0 else natural[d] * step for d, step in steps[:-1]]
-    start = steps[-1][1] * of.itemsize
     return record_layout(op, a, kind, 0, numbers((offset, start, *adjoint)))
 
 

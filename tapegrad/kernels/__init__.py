@@ -32,7 +32,8 @@ table_address = address_of(table)
 
 # What an array kernel is given: int64 each.
 CONTEXT = (
-    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar", "lo", "hi"
+    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
+    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory",
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
@@ -166,12 +167,12 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
     def array(name: str, code: int, length: str) -> str:
         return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
 
+    supplied = {name: f"at[{_AT[name]}]" for name in ("lo", "hi", "work", "lapack")}
+    supplied["gemm"] = f"at[{_AT['gemm64' if codes[0] == FLOAT64.code else 'gemm32']}]"
+    supplied["memory"] = array("memory", codes[0], "n_memory")
+    supplied["status"] = f"array_i8(context + {8 * _AT['failed_batch']}, 2)"
     arguments = [f"array_i8(at[{_AT['params']}], at[{_AT['n_params']}])"]
-    if "lo" in parameters(function):
-        arguments += [f"at[{_AT['lo']}]", f"at[{_AT['hi']}]"]
-    if "gemm" in parameters(function):
-        gemm = "gemm64" if codes[0] == FLOAT64.code else "gemm32"
-        arguments += [f"at[{_AT[gemm]}]", f"at[{_AT['work']}]"]
+    arguments += [supplied[name] for name in parameters(function) if name in supplied]
     arguments += [array(v, c, f"n_{v}") for v, c in zip("abc"[: op.arity], codes, strict=False)]
     arguments.append(array("y", codes[-1], "n_y"))
     if k is not None:

@@ -35,20 +35,16 @@ def partial_modes(read: str) -> tuple[int, ...]:
 def forward_ir(scalar: str, parameters: list[str], codes: tuple[int, ...]) -> str:
     """IR of `kernel`, which calls `scalar`; `parameters` are its parameters' types, `codes` those of operands and y."""
     operands = "abc"[: len(parameters)]
-    loops = []
-    for mode in (0, *single_modes(operands)):
-        values = dict(zip(operands, zip(codes, parameters, strict=False), strict=True))
-        loops.append((mode, _loop(mode, values, scalar, codes[-1], None)))
+    values = dict(zip(operands, zip(codes, parameters, strict=False), strict=True))
+    loops = [(mode, _loop(mode, values, scalar, codes[-1], None)) for mode in (0, *single_modes(operands))]
     return _kernel(scalar, parameters, ("a", "b", "c", "y"), loops)
 
 
 def reverse_ir(scalar: str, parameters: list[str], read: str, codes: dict[str, int], bar: int, y_bar: int) -> str:
     """The same for a partial: `read` names what it reads, `codes` their dtypes, `bar` and `y_bar` those of adjoints."""
     values = {v: (codes[v], t) for v, t in zip(read, parameters, strict=True)}
-    loops = []
-    for mode in (0, *partial_modes(read)):
-        for fresh in (0, FRESH):
-            loops.append((mode | fresh, _loop(mode | fresh, values, scalar, bar, y_bar)))
+    modes = [mode | fresh for mode in (0, *partial_modes(read)) for fresh in (0, FRESH)]
+    loops = [(mode, _loop(mode, values, scalar, bar, y_bar)) for mode in modes]
     return _kernel(scalar, parameters, ("a", "b", "c", "y", "y_bar", "k_bar"), loops)
 
 
@@ -73,7 +69,8 @@ exit:
 
 def _loop(mode: int, values: dict[str, tuple[int, str]], scalar: str, out: int, y_bar: int | None) -> str:
     """One loop: `values` are what the scalar function takes, by the names of their pointers, with dtypes and types."""
-    before, within = [], []
+    before: list[str] = []
+    within: list[str] = []
     for v, (code, kind) in values.items():
         where, at = (before, "0") if mode & _BIT[v] else (within, f"%i{mode}")
         where += _load(f"{v}{mode}", v, code, at)

@@ -138,9 +138,11 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return look if operation == "load" else change
 
-    def of_two(floating: Callable[..., Any], integral: Callable[..., Any]) -> Any:
+    def of_two(floating: Callable[..., Any], integral: Callable[..., Any], logical: Callable[..., Any]) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return (floating if isinstance(signature.return_type, types.Float) else integral)(builder, *args)
+            kind = signature.return_type
+            chosen = floating if isinstance(kind, types.Float) else logical if kind == types.boolean else integral
+            return chosen(builder, *args)
 
         @intrinsic
         def join(typingctx: Any, a: Any, b: Any) -> Any:
@@ -163,11 +165,12 @@ def _compiled_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
-    made |= {f"call{n}": caller(n) for n in (1, 3, 4, 6, 8, 13)}
+    made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 11, 13)}
     made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
-    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q))
-    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"))
-    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"))
+    either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
+    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
+    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
+    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
@@ -195,7 +198,7 @@ def _plain_primitives() -> dict[str, Any]:
     runtime = functions_of_python()
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
-    made |= {f"call{n}": call for n in (1, 3, 4, 6, 8, 13)}
+    made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 11, 13)}
     made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8)}
     made |= {"plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
@@ -260,7 +263,10 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
         if JIT:
             from numba import njit
 
-            rebound = njit(error_model="numpy", nogil=True)(rebound)
+            if "H" in function.__globals__ and not CHECKED:
+                rebound = _part_compiler()[0](rebound)
+            else:
+                rebound = njit(error_model="numpy", nogil=True)(rebound)
         made = _rebound[function] = rebound
     return made
 
@@ -355,20 +361,94 @@ def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], r
         return _load(name, *entry)
 
 
+@functools.cache
+def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]:
+    """How parts of the sweeps are compiled: the helpers that they call, and a part (a module, the name in it).
+
+    Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C,
+    and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
+    a part once, whole: half of the time.
+    """
+    from numba.core import compiler, dispatcher, registry, types
+    from numba.core.codegen import JITCodeLibrary
+
+    class Library(JITCodeLibrary):  # type: ignore[misc]
+        """The LLVM of a function and of what it calls, not optimised, not made machine code."""
+
+        def _optimize_functions(self, module: Any) -> None:
+            module.data_layout = self._codegen._data_layout
+
+        def finalize(self) -> None:
+            for library in dict.fromkeys(self._linking_libraries):
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+            self._finalized = True
+
+    target = registry.cpu_target
+
+    def compiled(function: Callable[..., Any], arguments: Any, result: Any, is_part: bool) -> Any:
+        flags = compiler.Flags()
+        flags.no_compile = flags.no_cpython_wrapper = flags.release_gil = flags.nrt = True
+        flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
+        library = Library(target.target_context.codegen(), function.__qualname__)
+        library.enable_object_caching()
+        context = target.typing_context
+        return compiler.compile_extra(
+            context, target.target_context, function, arguments, result, flags, {}, library=library
+        )
+
+    class Helper(dispatcher.Dispatcher):
+        targetdescr = target
+        _compiler: Any
+
+        def get_call_template(self, args: Any, kws: Any) -> Any:
+            _, args = self._compiler.fold_argument_types(args, kws)
+            args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
+            return super().get_call_template(args, {})
+
+        def compile(self, sig: Any) -> Any:
+            if sig not in self.overloads:
+                self.overloads[sig] = made = compiled(self.py_func, sig, None, is_part=False)
+                target.target_context.insert_user_function(made.fndesc, made.fndesc, [made.library])
+
+        def get_overload(self, arguments: Any) -> Any:
+            return self.overloads[tuple(arguments)].fndesc
+
+    def part(function: Callable[..., Any], n_arguments: int, returns: bool) -> tuple[Any, str]:
+        target.target_context.refresh()
+        result = types.int64 if returns else types.void
+        made = compiled(function, (types.int64,) * n_arguments, result, is_part=True)
+        made.library._ensure_finalized()
+        return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
+
+    return (lambda function: Helper(function, targetoptions={"nopython": True})), part
+
+
 def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:
     from numba import cfunc, types
+    from numba.core.compiler_lock import global_compiler_lock
 
-    result = types.int64 if returns else types.void
-    compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
-    module = llvm.parse_assembly(compiled.inspect_llvm())
+    machine = _machine()
+    if CHECKED:
+        result = types.int64 if returns else types.void
+        compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
+        module, entry = llvm.parse_assembly(compiled.inspect_llvm()), compiled.native_name
+    else:
+        with global_compiler_lock:
+            unoptimised, entry = _part_compiler()[1](function, n_arguments, returns)
+        module = llvm.parse_assembly(str(unoptimised))
     for definition in [*module.functions, *module.global_variables]:
         if definition.is_declaration or definition.name.startswith("llvm."):
             continue
-        if definition.name == compiled.native_name:
+        if definition.name == entry:
             definition.name = name  # names made by Numba repeat from process to process
         else:
             definition.linkage = "internal"
-    return {"needs": _needs(module)}, _machine().emit_object(module)
+    if not CHECKED:
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = True
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+    return {"needs": _needs(module)}, machine.emit_object(module)
 
 
 def link_loops(

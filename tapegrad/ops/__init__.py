@@ -3,6 +3,7 @@
 from tapegrad.ops import (
     arithmetic,
     exponential,
+    factorization,
     host,
     indexing,
     layout,
@@ -10,12 +11,14 @@ from tapegrad.ops import (
     logic,
     reduction,
     special,
+    triangles,
     trigonometric,
 )
 
 __all__ = [
     "arithmetic",
     "exponential",
+    "factorization",
     "host",
     "indexing",
     "layout",
@@ -23,5 +26,6 @@ __all__ = [
     "logic",
     "reduction",
     "special",
+    "triangles",
     "trigonometric",
 ]

@@ -137,7 +137,12 @@ def _embed_vjp(p, x, y, y_bar, x_bar):
         x_bar[i] += y_bar[_window_position(p, i)]
 
 
-@array_op(1, vjps=(_embed_vjp,), partials=(lambda g, p: as_strided(g, p),))
+@array_op(
+    1,
+    vjps=(_embed_vjp,),
+    partials=(lambda g, p: as_strided(g, p),),
+    variants={VARIANT: "DiagEmbedBackward0"},
+)
 def embed(p, x, y):
     """Zeros, with `x` added through the strides of a view: the adjoint of every layout operation."""
     y[:] = 0

@@ -12,6 +12,9 @@ A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `
 from tapegrad.memory import call13, f4, f8, i4, plus, u1
 from tapegrad.op import array_op
 
+# The routines of BLAS and LAPACK whose addresses kernels are given, each for float64 and float32.
+ROUTINES = ("gemm", "trsm", "trmm", "trsv", "potrf", "getrf")
+
 
 def _batch_offset(p, batch, group):
     """The element at which matrix number `batch` of a group of strides begins."""
@@ -30,8 +33,8 @@ def _n_batches(p):
     return count
 
 
-def _gemm(gemm, work, itemsize, m, n, k, a, a_row, a_col, b, b_row, b_col, beta, c):
-    """c[m, n] = a b + beta c, with c contiguous; addresses and strides in elements.
+def gemm_into(gemm, work, itemsize, m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, c, c_row):
+    """c[m, n] = alpha a b + beta c, the rows of c being contiguous; addresses and strides in elements.
 
     Row-major a b is column-major (b' a')'.
     """
@@ -47,12 +50,12 @@ def _gemm(gemm, work, itemsize, m, n, k, a, a_row, a_col, b, b_row, b_col, beta,
     integers[0], integers[1], integers[2] = n, m, k
     integers[3] = max(b_row if by_rows_b else b_col, n if by_rows_b else k, 1)
     integers[4] = max(a_row if by_rows_a else a_col, k if by_rows_a else m, 1)
-    integers[5] = n
+    integers[5] = c_row
     if itemsize == 8:
-        f8(work + 32, 1)[0] = 1.0
+        f8(work + 32, 1)[0] = alpha
         f8(work + 40, 1)[0] = beta
     else:
-        f4(work + 32, 1)[0] = 1.0
+        f4(work + 32, 1)[0] = alpha
         f4(work + 40, 1)[0] = beta
     call13(
         gemm, work + 24, work + 25, work, work + 4, work + 8, work + 32, b, work + 12, a, work + 16, work + 40, c,
@@ -66,7 +69,7 @@ def _product(p, gemm, work, a, b, y):
         at_a = a.ctypes.data + size * _batch_offset(p, batch, 0)
         at_b = b.ctypes.data + size * _batch_offset(p, batch, 1)
         at_y = y.ctypes.data + size * batch * p[1] * p[2]
-        _gemm(gemm, work, size, p[1], p[2], p[3], at_a, p[4], p[5], at_b, p[6], p[7], 0.0, at_y)
+        gemm_into(gemm, work, size, p[1], p[2], p[3], 1.0, at_a, p[4], p[5], at_b, p[6], p[7], 0.0, at_y, p[2])
 
 
 def _integer_product(p, gemm, work, a, b, y):
@@ -88,7 +91,7 @@ def _a_vjp(p, gemm, work, a, b, y, y_bar, a_bar):
         at_b = b.ctypes.data + size * _batch_offset(p, batch, 1)
         at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
         at_a = a_bar.ctypes.data + size * _batch_offset(p, batch, 2)
-        _gemm(gemm, work, size, p[1], p[3], p[2], at_y, p[2], 1, at_b, p[7], p[6], 1.0, at_a)
+        gemm_into(gemm, work, size, p[1], p[3], p[2], 1.0, at_y, p[2], 1, at_b, p[7], p[6], 1.0, at_a, p[3])
 
 
 def _b_vjp(p, gemm, work, a, b, y, y_bar, b_bar):
@@ -98,7 +101,7 @@ def _b_vjp(p, gemm, work, a, b, y, y_bar, b_bar):
         at_a = a.ctypes.data + size * _batch_offset(p, batch, 0)
         at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
         at_b = b_bar.ctypes.data + size * _batch_offset(p, batch, 3)
-        _gemm(gemm, work, size, p[3], p[2], p[1], at_a, p[5], p[4], at_y, p[2], 1, 1.0, at_b)
+        gemm_into(gemm, work, size, p[3], p[2], p[1], 1.0, at_a, p[5], p[4], at_y, p[2], 1, 1.0, at_b, p[2])
 
 
 def _declare_product(name, rules, grad_name):
@@ -214,5 +217,3 @@ bmm = _declare_product(
     ),
     "BmmBackward0",
 )
-
-BY_BLAS = frozenset({mm, bmm})

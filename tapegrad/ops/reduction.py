@@ -507,7 +507,7 @@ def log_softmax(p, x, y):
         for i in range(inner):
             start = o * n * inner + i
             largest = _peak_of_axis(x, p, o, i)
-            total = x.dtype.type(0)
+            total = 0.0
             for k in range(n):
                 total += vectormath.exp(x[start + k * inner] - largest)
             log_total = vectormath.log(total)

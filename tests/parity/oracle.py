@@ -68,7 +68,9 @@ def refuse_alike(program: str, phrase: str) -> None:
 
 
 def kind(error: Exception) -> type[Exception]:
-    """What to catch. PyTorch raises NotImplementedError, a RuntimeError, where it merely has no kernel."""
+    """What to catch: tapegrad's own, or PyTorch's, which raises NotImplementedError where it merely has no kernel."""
+    if isinstance(error, torch.linalg.LinAlgError):
+        return tapegrad.linalg.LinAlgError
     return RuntimeError if isinstance(error, NotImplementedError) else type(error)
 
 

@@ -1,0 +1,108 @@
+"""The libraries that are compared: how each is given a work, as its users would.
+
+The text of a loss has PyTorch's names. JAX and HIPS autograd, which have NumPy's, are given a module with the few that
+NumPy lacks, each in the library's own way.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.works import Work, gradient
+
+TENSORS_START = "import {} as tg; x = tg.ones(3, requires_grad=True); (x * x).sum().backward()"
+FUNCTIONS_START = "from {} import grad, numpy as np; grad(lambda x: np.sum(x * x))(np.ones(3))"
+
+
+@dataclass(frozen=True)
+class Library:
+    """Its name, a program from import to first gradient, the module for losses, and what computes gradients."""
+
+    title: str
+    start: str
+    module: Callable[[], Any]
+    gradient: Callable[[Any, Work], Callable[[], list[Any]]]
+
+
+def tensors(name: str) -> Any:
+    """The module of tapegrad or of PyTorch, computing in float64."""
+    module = importlib.import_module(name)
+    module.set_default_dtype(module.float64)
+    return module
+
+
+# --- JAX --------------------------------------------------------------------------------------------------------------
+
+
+def jax_module() -> Any:
+    """jax.numpy in float64, and what it lacks of PyTorch's names."""
+    import jax
+    from jax import numpy
+    from jax.scipy.linalg import solve_triangular
+
+    jax.config.update("jax_enable_x64", True)
+    return SimpleNamespace(
+        **vars(numpy)
+        | {
+            "relu": jax.nn.relu,
+            "log_softmax": jax.nn.log_softmax,
+            "linalg": SimpleNamespace(
+                cholesky=numpy.linalg.cholesky,
+                solve_triangular=lambda a, b, upper: solve_triangular(a, b, lower=not upper),
+            ),
+        }
+    )
+
+
+def jax_gradient(m: Any, work: Work) -> Callable[[], list[Any]]:
+    """Loss and gradients in one function, compiled at its first call."""
+    import jax
+
+    parameters, constants = work.arrays()
+    arrays = [m.asarray(array) for array in (*parameters, *constants)]
+    argnums = tuple(range(len(parameters)))
+    differentiated = jax.jit(jax.value_and_grad(lambda *arrays: work.loss(m, *arrays), argnums))
+    return lambda: jax.block_until_ready(differentiated(*arrays))[1]
+
+
+# --- HIPS autograd ----------------------------------------------------------------------------------------------------
+
+
+def autograd_module() -> Any:
+    """autograd.numpy, and what it lacks of PyTorch's names."""
+    from autograd import numpy
+    from autograd.scipy.linalg import solve_triangular
+    from autograd.scipy.special import logsumexp
+
+    return SimpleNamespace(
+        **vars(numpy)
+        | {
+            "relu": lambda x: numpy.maximum(x, 0.0),
+            "log_softmax": lambda x, axis: x - logsumexp(x, axis=axis, keepdims=True),
+            "diagonal": lambda x: numpy.diagonal(x, axis1=-1, axis2=-2),  # the only axes it differentiates
+            "linalg": SimpleNamespace(
+                cholesky=numpy.linalg.cholesky,
+                solve_triangular=lambda a, b, upper: solve_triangular(a, b, lower=not upper),
+            ),
+        }
+    )
+
+
+def autograd_gradient(m: Any, work: Work) -> Callable[[], list[Any]]:
+    """Of a function of all parameters."""
+    from autograd import grad
+
+    parameters, constants = work.arrays()
+    differentiated = grad(lambda parameters: work.loss(m, *parameters, *constants))
+    return lambda: differentiated(parameters)
+
+
+LIBRARIES = {
+    "tapegrad": Library("tapegrad", TENSORS_START.format("tapegrad"), partial(tensors, "tapegrad"), gradient),
+    "torch": Library("PyTorch", TENSORS_START.format("torch"), partial(tensors, "torch"), gradient),
+    "jax": Library("JAX", FUNCTIONS_START.format("jax") + ".block_until_ready()", jax_module, jax_gradient),
+    "autograd": Library("HIPS autograd", FUNCTIONS_START.format("autograd"), autograd_module, autograd_gradient),
+}

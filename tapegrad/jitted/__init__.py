@@ -1,0 +1,52 @@
+"""Gradients of functions jitted by Numba: the engine behind `tapegrad.func`, and what jitted code itself can use.
+
+A function is compiled a second time, with active scalars in the place of float64: its own code then records a scalar
+Jacobian tape (`tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records nothing.
+
+What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators; tuples,
+lists, dictionaries, typed lists; slicing, views, masks and in-place writes; `math`, NumPy's creation functions, ufuncs,
+reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet` and `cholesky` of `numpy.linalg`; functions
+of `special`. Rounding, comparisons and conversion to int have the derivative zero.
+
+Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
+
+- complex numbers and float32; eigenvalues, singular values, Fourier transforms; reductions of several axes, or along an
+  axis that isn't known when compiling;
+- an element of an array of ints, or of float32, that is given a value with derivatives;
+- views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
+
+Others: `prange` runs serially; arguments that are written to are copied, and those that are differentiated keep their
+values; a loop that reads beyond an array's end may crash, where without gradients it reads nonsense; a tape has at most
+2**31 rows. Compiled code is kept on disk if all that the function reads has a digest: numbers, arrays, other functions.
+
+Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
+    from tapegrad.jitted.extensions import custom_rule as custom_rule
+    from tapegrad.jitted.operations import operation as operation
+    from tapegrad.jitted.operations import value_and_grad as value_and_grad
+    from tapegrad.jitted.tape import free as free
+    from tapegrad.jitted.tape import nbytes as nbytes
+
+__all__ = ["NotDifferentiableError", "custom_rule", "free", "nbytes", "operation", "value_and_grad"]
+
+_HOMES = {
+    "NotDifferentiableError": "errors", "custom_rule": "extensions", "free": "tape", "nbytes": "tape",
+    "operation": "operations", "value_and_grad": "operations",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Numba is imported when one of these is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

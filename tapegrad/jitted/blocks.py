@@ -1,0 +1,149 @@
+"""Block rows: a whole operation as one row, with a function that takes its adjoints back.
+
+      n_out rows | length 0 ... 0 BLOCK | the results, whose adjoints are in order; the last stands for the operation
+      arguments  | index, partial       | whatever the operation keeps: rows and values of its operands, its results
+                 | n, address           | how many of those there are, and the function's address, in place of a partial
+
+The reverse sweep calls the function with the header, the last row, and where the trailer is; it adds to the operands'
+adjoints, and returns where its arguments begin.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing import signature
+from numba.extending import intrinsic
+
+from tapegrad.jitted import tape
+from tapegrad.jitted.access import get_number, get_word, put_number, put_word, reserve
+from tapegrad.jitted.inner import inside
+from tapegrad.jitted.scalars import WORD
+
+ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
+    tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.ADJOINT,
+)  # fmt: skip
+BLOCK, LONG = tape.BLOCK, tape.LONG
+
+
+@intrinsic
+def address_of(typingctx, function):
+    """The address of a jitted function of three int64, for the sweep to call."""
+    sig = function.get_call_type(typingctx, (types.int64,) * 3, {})
+
+    def codegen(context, builder, call, args):
+        result = function.dispatcher.get_compile_result(sig)
+        context.active_code_library.add_linking_library(result.library)
+        name = f"tapegrad_reverse_{result.fndesc.mangled_name}"
+        if name not in builder.module.globals:
+            wrapper = ir.Function(builder.module, ir.FunctionType(WORD, [WORD] * 3), name)
+            wrapper.linkage = "linkonce_odr"
+            inner = ir.IRBuilder(wrapper.append_basic_block())
+            _, value = context.call_internal_no_propagate(inner, result.fndesc, sig, wrapper.args)
+            inner.ret(value)
+        return builder.ptrtoint(builder.module.globals[name], WORD)
+
+    return signature(types.int64, function), codegen
+
+
+@intrinsic
+def get_index(typingctx, address, k):
+    """An i4 at an address."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        return builder.sext(builder.load(builder.gep(pointer, [args[1]])), WORD)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_index(typingctx, address, k, index):
+    """Set an i4 at an address."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        builder.store(builder.trunc(args[2], ir.IntType(32)), builder.gep(pointer, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def put_byte(typingctx, address, k, byte):
+    """Set a byte at an address."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        builder.store(builder.trunc(args[2], ir.IntType(8)), builder.gep(pointer, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@inside
+def begin_block(header, n_kept, n_out):
+    """Room for a block; returns where its arguments begin. Fill them with `keep`, then `end_block`."""
+    if reserve(header, n_out, n_kept + 1, 1) == 0:
+        raise MemoryError("no memory for the tape")
+    return get_word(header, ARGUMENTS)
+
+
+@inside
+def keep(header, at, row, value):
+    """Set an argument."""
+    put_index(get_word(header, INDEX), at, row)
+    put_number(get_word(header, PARTIAL), at, value)
+
+
+@inside
+def end_block(header, n_kept, n_out, address):
+    """Append the rows; returns the first one's number."""
+    trailer = get_word(header, ARGUMENTS) + n_kept
+    put_index(get_word(header, INDEX), trailer, n_kept)
+    put_word(get_word(header, PARTIAL), trailer, address)
+    put_word(header, ARGUMENTS, trailer + 1)
+    first = get_word(header, ROWS)
+    for k in range(n_out):
+        put_byte(get_word(header, LENGTH), first + k, BLOCK if k == n_out - 1 else 0)
+    put_word(header, ROWS, first + n_out)
+    return first
+
+
+@inside
+def end_long(header, n_kept):
+    """Append a row of all that was kept, with one result; returns its number."""
+    trailer = get_word(header, ARGUMENTS) + n_kept
+    put_index(get_word(header, INDEX), trailer, n_kept)
+    put_number(get_word(header, PARTIAL), trailer, 0.0)
+    put_word(header, ARGUMENTS, trailer + 1)
+    row = get_word(header, ROWS)
+    put_byte(get_word(header, LENGTH), row, LONG)
+    put_word(header, ROWS, row + 1)
+    return row
+
+
+@inside
+def kept_row(header, at):
+    """The row of an argument."""
+    return get_index(get_word(header, INDEX), at)
+
+
+@inside
+def kept_value(header, at):
+    """The value of an argument."""
+    return get_number(get_word(header, PARTIAL), at)
+
+
+@inside
+def bar_of(header, row):
+    """The adjoint of a row."""
+    return get_number(get_word(header, ADJOINT), row)
+
+
+@inside
+def add_bar(header, row, bar):
+    """Add to the adjoint of a row, unless it is passive."""
+    if row != 0:
+        bars = get_word(header, ADJOINT)
+        put_number(bars, row, get_number(bars, row) + bar)

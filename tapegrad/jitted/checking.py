@@ -1,0 +1,112 @@
+"""What active values may meet: the constructs that are known to be differentiated, and a check for others.
+
+Numba's own generic code would accept an active array in places where it means something else: the bytes of an element,
+a view as integers. So nothing is allowed but what is listed.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numba.core import ir, types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, overload
+
+from tapegrad.jitted.errors import NotDifferentiableError, where_is
+from tapegrad.jitted.inner import OPTIONS
+from tapegrad.jitted.rules import PIECEWISE, RULES
+from tapegrad.jitted.scalars import Active, holds_active, is_active_array
+
+# Functions that move values, or look at shapes: Numba's own code for them serves any element.
+STRUCTURAL = {
+    len, range, prange, enumerate, zip, iter, next, tuple, list, isinstance, type, print, reversed, slice,
+    operator.getitem, operator.setitem, operator.is_, operator.is_not, operator.contains, operator.add, operator.iadd,
+    operator.mul, operator.imul, operator.eq, operator.ne, operator.matmul, operator.imatmul,
+    np.ndindex, np.ndenumerate, np.nditer, np.shape, np.size, np.ravel, np.reshape, np.transpose, np.atleast_1d,
+    np.atleast_2d, np.atleast_3d, np.expand_dims, np.broadcast_to, np.ascontiguousarray, np.asfortranarray, np.asarray,
+    np.flip, np.flipud, np.fliplr, np.swapaxes, np.copy, np.split, np.array_split, np.rot90, np.moveaxis, np.vsplit,
+    np.hsplit, np.dsplit,
+}  # fmt: skip
+ALLOWED: set[Any] = STRUCTURAL | set(RULES) | set(PIECEWISE)  # `arrays.py` and those beside it add theirs
+ARRAY_METHODS = {"copy", "flatten", "ravel", "reshape", "transpose", "fill"}
+CONTAINER_METHODS = {
+    "append", "extend", "insert", "pop", "clear", "copy", "reverse", "index", "count", "get", "items", "keys", "values",
+    "setdefault", "update", "popitem", "remove", "empty_list", "empty",
+}  # fmt: skip
+ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "flat", "dtype"}
+
+
+def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> None:
+    """Raise NotDifferentiableError at the first construct that isn't known."""
+    for block in func_ir.blocks.values():
+        for statement in block.body:
+            value = statement.value if isinstance(statement, ir.Assign) else None
+            if isinstance(value, ir.Expr) and value.op == "call":
+                signature, kind = calltypes[value], typemap[value.func.name]
+                met = [signature.return_type, *signature.args, getattr(kind, "this", None)]
+                if any(map(holds_active, met)):
+                    _check_call(kind, statement.loc)
+            elif isinstance(value, ir.Expr) and value.op == "getattr":
+                owner = typemap[value.value.name]
+                is_method = isinstance(typemap[statement.target.name], types.BoundFunction)
+                if is_active_array(owner) and value.attr not in ARRAY_ATTRIBUTES and not is_method:
+                    raise NotDifferentiableError(
+                        f"the attribute `{value.attr}` of an array that carries derivatives", where_is(statement.loc),
+                        "it tells of the memory of plain numbers: compute it from shape and size",
+                    )  # fmt: skip
+
+
+def _check_call(kind: Any, loc: Any) -> None:
+    if isinstance(kind, types.Dispatcher):
+        if hasattr(kind.dispatcher, "original"):
+            return
+        name = kind.dispatcher.py_func.__name__
+    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass)):
+        return
+    elif isinstance(kind, types.BoundFunction):
+        key = kind.typing_key
+        name = str(key[-1] if isinstance(key, tuple) else getattr(key, "__name__", key)).rpartition(".")[2]
+        allowed = ARRAY_METHODS if isinstance(kind.this, types.Array) else CONTAINER_METHODS
+        if name in allowed:
+            return
+    elif isinstance(kind, types.Function):
+        key = kind.typing_key
+        if key in ALLOWED:
+            return
+        name = getattr(key, "__name__", str(key))
+    else:
+        name = str(kind)
+    raise NotDifferentiableError(
+        f"`{name}` of a value that carries derivatives", where_is(loc),
+        "compute it with functions that are differentiated, or give its derivative with tapegrad.custom_rule",
+    )  # fmt: skip
+
+
+@functools.cache
+def promote_to(kind: Active) -> Any:
+    """A function for jitted code: a float as an active scalar, all else as it is."""
+
+    @intrinsic
+    def convert(typingctx: Any, x: Any) -> Any:
+        return kind(x), lambda context, builder, sig, args: context.cast(builder, args[0], sig.args[0], kind)
+
+    def promote(x):
+        raise NotImplementedError
+
+    @overload(promote, OPTIONS)
+    def _promote(x):
+        return (lambda x: convert(x)) if isinstance(x, types.Float) else (lambda x: x)
+
+    make_known(promote)
+    return promote
+
+
+def make_known(stub: Any) -> None:
+    """Allow a function of ours, and have Numba look for its types, even while it compiles what calls it."""
+    ALLOWED.add(stub)
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()

@@ -1,0 +1,243 @@
+"""What runs when a derivative of a jitted function is asked for: lift, call, sweep, take the gradient off.
+
+A driver is itself a jitted function of the user's arguments, so that it can be called from Python and from jitted code
+alike, without the GIL. The tape is a stack to it: it gives back what it took when it is done, and also when the user's
+function raises.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.extending import intrinsic
+
+from tapegrad.jitted import tape
+from tapegrad.jitted.access import (
+    get_number,
+    get_word,
+    open_tape,
+    put_number,
+    put_word,
+    sweep,
+    sweep_with_tangents,
+    take_rows,
+    zero_adjoints,
+)  # fmt: skip
+from tapegrad.jitted.disk import DriverCache
+from tapegrad.jitted.inner import OuterPipeline, define
+from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
+from tapegrad.jitted.rewriting import active
+from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
+
+ROWS, ARGUMENTS = tape.ROWS, tape.ARGUMENTS
+
+
+@intrinsic
+def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
+    """Call the user's function. Where it raises, the tape is given back first."""
+    sig = function.get_call_type(typingctx, arguments.types, {})
+
+    def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
+        _, packed, header, n_rows, n_arguments = args
+        values = cgutils.unpack_tuple(builder, packed, len(arguments))
+        values = [context.cast(builder, v, a, b) for v, a, b in zip(values, arguments.types, sig.args, strict=False)]
+        result = function.dispatcher.get_compile_result(sig)
+        context.active_code_library.add_linking_library(result.library)
+        status, value = context.call_internal_no_propagate(builder, result.fndesc, sig, values)
+        with cgutils.if_unlikely(builder, status.is_error):
+            pointer = builder.inttoptr(header, WORD.as_pointer())
+            with builder.if_then(builder.icmp_signed("!=", header, WORD(0))):
+                for k, word in ((ROWS, n_rows), (ARGUMENTS, n_arguments)):
+                    builder.store(word, builder.gep(pointer, [WORD(k)]))
+            context.call_conv.return_status_propagate(builder, status)
+        if isinstance(sig.return_type, types.Optional):
+            raise NotImplementedError("a result that may be None")
+        return value
+
+    return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
+
+
+# --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
+
+_RECORD = """
+    header = open_tape(kind)
+    n_rows, n_arguments = get_word(header, ROWS), get_word(header, ARGUMENTS)
+    row = take_rows(header, n, width)
+    if row < 0:
+        raise MemoryError("no memory for the tape")
+    {lift}
+    result = protected(function, ({lifted}), header, n_rows, n_arguments)
+    {give_back}
+"""
+
+_GIVE_TAPE_BACK = """
+    put_word(header, ROWS, n_rows)
+    put_word(header, ARGUMENTS, n_arguments)
+"""
+
+_SWEEP = """
+    bars = zero_adjoints(header, row)
+    if bars == 0:
+        raise MemoryError("no memory for the adjoints")
+    seed = row_of(scalar({output}))
+    if seed != 0:
+        put_number(bars, seed * width, 1.0)
+        {sweep}(header, row)
+"""
+
+_TAKE_GRADIENT = """
+    gradient = np.empty(n)
+    for i in range(n):
+        gradient[i] = get_number(bars, (row + i) * width)
+"""
+
+TEXTS = {
+    # (values, gradient in the form of the arguments)
+    "value_and_grad": _RECORD + _SWEEP + _TAKE_GRADIENT + _GIVE_TAPE_BACK + "    return strip(result), ({shaped})",
+    # (values, rows of the results, first independent, number of independents); the tape keeps what was recorded
+    "record": _RECORD + """
+    out = np.empty(count({output}), np.int64)
+    rows({output}, out, 0)
+    return strip(result), out, row, n
+""",
+    # (values, Jacobian: a sweep for each result)
+    "jacrev": _RECORD + """
+    out = np.empty(count({output}), np.int64)
+    rows({output}, out, 0)
+    jacobian = np.zeros((out.size, n))
+    for k in range(out.size):
+        if out[k] != 0:
+            bars = zero_adjoints(header, row)
+            if bars == 0:
+                raise MemoryError("no memory for the adjoints")
+            put_number(bars, out[k], 1.0)
+            sweep(header, row)
+            for i in range(n):
+                jacobian[k, i] = get_number(bars, row + i)
+""" + _GIVE_TAPE_BACK + "    return strip(result), jacobian",
+    # (values, their tangents, flat)
+    "jvp": """
+    row = 0
+    {lift}
+    result = protected(function, ({lifted}), 0, 0, 0)
+    {give_back}
+    out = np.empty(count({output}))
+    tangents({output}, out, 0, 0)
+    return strip(result), out
+""",
+    # (values, Jacobian: a run for every so many independents)
+    "jacfwd": """
+    jacobian = np.empty((0, 0))
+    row = 0
+    for first in range(0, n, n_tangents):
+        {lift}
+        result = protected(function, ({lifted}), 0, 0, 0)
+        if first == 0:
+            jacobian = np.empty((count({output}), n))
+        for k in range(min(n_tangents, n - first)):
+            tangents({output}, jacobian[:, first + k], 0, k)
+    {give_back}
+    return strip(result), jacobian
+""",
+    # (values, gradient, its derivative along a tangent), both flat
+    "hvp": _RECORD + _SWEEP + _TAKE_GRADIENT + """
+    product = np.empty(n)
+    for i in range(n):
+        product[i] = get_number(bars, (row + i) * width + 1)
+""" + _GIVE_TAPE_BACK + "    return strip(result), gradient, product",
+    # (values, Hessian): a run, and a sweep, for every so many independents
+    "hessian": """
+    hessian = np.empty((n, n))
+    for first in range(0, n, n_tangents):
+""" + (_RECORD + _SWEEP).replace("\n    ", "\n        ") + """
+        for i in range(n):
+            for k in range(min(n_tangents, n - first)):
+                hessian[i, first + k] = get_number(bars, (row + i) * width + 1 + k)
+""" + _GIVE_TAPE_BACK.replace("\n    ", "\n        ") + """
+    return strip(result), hessian
+""",
+}  # fmt: skip
+
+_SCOPE = {
+    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "open_tape": open_tape, "take_rows": take_rows,
+    "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
+    "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
+    "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
+    "tangents": tangents, "shaped": shaped, "strip": strip,
+}  # fmt: skip
+
+
+class Form(NamedTuple):
+    """What a driver is made for, besides the function."""
+
+    text: str
+    n_arguments: int
+    argnums: tuple[int, ...]
+    has_aux: bool = False
+    n_tangents: int = 0
+    is_single: bool = False  # a gradient by itself, not in a tuple
+    owns: bool = False  # arrays that aren't differentiated may be written to
+
+    @property
+    def kind(self) -> Active:
+        """The type that stands in for float64."""
+        return Dual(self.n_tangents) if self.text in ("jvp", "jacfwd") else Taped(self.n_tangents)
+
+    def source(self) -> str:
+        """The driver's text."""
+        is_along = self.text in ("jvp", "hvp")
+        names = [f"a{i}" for i in range(self.n_arguments)]
+        lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
+        at = "0"
+        for i in self.argnums:
+            where = at if is_along else f"{start} - ({at})"
+            lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
+            at += f" + count(a{i})"
+        passive = [i for i in range(self.n_arguments) if i not in self.argnums]
+        lifts += [f"b{i} = {'own' if self.owns else 'keep'}(kind, a{i})" for i in passive]
+        shapes, at = "", "0"
+        for i in self.argnums:
+            shapes += f"shaped(a{i}, gradient, {at}), "
+            at += f" + count(a{i})"
+        body = TEXTS[self.text].format(
+            lift="; ".join(lifts),
+            lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
+            give_back="; ".join(f"give_back(a{i}, b{i})" for i in passive) if self.owns else "pass",
+            output="result[0]" if self.has_aux else "result",
+            sweep="sweep_with_tangents" if self.n_tangents else "sweep",
+            shaped=shapes.removesuffix(", ") if self.is_single else shapes,
+        )
+        parameters = ", ".join(names + ["along"] * is_along)
+        return f"def driver({parameters}):\n    n = {at}\n{body}"
+
+
+def driver(original: Any, form: Form) -> Any:
+    """The jitted function of a form for a user's jitted function."""
+    tape.connect()
+    scope = {
+        **_SCOPE, "function": active(original, form.kind), "kind": form.kind, "width": 1 + form.n_tangents,
+        "n_tangents": form.n_tangents,
+    }  # fmt: skip
+    made = njit(nogil=True, error_model="numpy", pipeline_class=OuterPipeline)(define(form.source(), "driver", scope))
+    made._cache = DriverCache(original, form)
+    return made
+
+
+@njit(nogil=True)
+def pull(header, out, seeds, row, n):
+    """The product of seeds with the Jacobian that a tape holds."""
+    bars = zero_adjoints(header, row)
+    if bars == 0:
+        raise MemoryError("no memory for the adjoints")
+    for k in range(out.size):
+        if out[k] != 0:
+            put_number(bars, out[k], get_number(bars, out[k]) + seeds[k])
+    sweep(header, row)
+    gradient = np.empty(n)
+    for i in range(n):
+        gradient[i] = get_number(bars, row + i)
+    return gradient

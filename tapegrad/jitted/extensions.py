@@ -1,0 +1,213 @@
+"""Functions with a way of their own: derivatives that the user gives, and loops that are recomputed.
+
+In plain jitted code they are what they look like; in differentiated code their calls become what is declared here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import errors, types
+from numba.core.registry import CPUDispatcher
+from numba.core.typing import signature
+from numba.extending import intrinsic, overload
+
+from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted.emission import Emitter, Jet
+from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.lifting import value_of
+from tapegrad.jitted.rules import Rule
+from tapegrad.jitted.scalars import Active, Dual, is_active_array
+from tapegrad.jitted.signatures import finish, leaf
+from tapegrad.jitted.statements import Node
+
+_partials: dict[Any, Any] = {}
+
+
+def belongs_to(function: Any) -> tuple[Any, ...]:
+    """What else a function's derivatives depend on."""
+    return (_partials[function],) if function in _partials else ()
+
+
+def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Give a jitted function your own derivative.
+
+    Parameters
+    ----------
+    function : jitted function
+        It takes numbers, or arrays, and returns a number. What it does inside is not differentiated any more.
+
+    Returns
+    -------
+    callable
+        A decorator for the rule: a function of the same arguments and the result that returns the partial derivative by
+        the argument, or a tuple with one for each. The partial derivative by an array is an array of its shape.
+
+    Of arguments that are numbers, the rule is differentiated in turn for second derivatives; with arrays there are
+    first derivatives only.
+
+    >>> import tapegrad as tg
+    >>> from numba import njit
+    >>> @njit
+    ... def root(a):
+    ...     x = 1.0
+    ...     for _ in range(60):
+    ...         x = 0.5 * (x + a / x)
+    ...     return x
+    >>> @tg.custom_rule(root)
+    ... def root_rule(a, x):
+    ...     return 0.5 / x
+    >>> tg.func.grad(lambda a: 2.0 * root(a))(4.0)
+    0.5
+    """
+    if not isinstance(function, CPUDispatcher):
+        raise TypeError("custom_rule is for functions jitted by Numba; jit the function first, with numba.njit")
+
+    def declare(rule: Callable[..., Any]) -> Any:
+        jitted = rule if isinstance(rule, CPUDispatcher) else njit(rule)
+        wanted = len(inspect.signature(function.py_func).parameters)
+        given = len(inspect.signature(jitted.py_func).parameters)
+        if given != wanted + 1:
+            raise TypeError(
+                f"the rule of {function.__name__} takes its {wanted} arguments and the result, but takes {given}"
+            )
+        _partials[function] = jitted
+        rewriting.SPECIAL[function] = _ruled
+        rewriting.active.cache_clear()
+        return rule
+
+    return declare
+
+
+def _ruled(function: Any, kind: Active) -> Any:
+    """What stands for a function that has a rule."""
+    rule = _partials[function]
+    names = list(inspect.signature(function.py_func).parameters)
+    listed = ", ".join(names)
+    scope: dict[str, Any] = {"chosen": lambda *kinds: _with_rule(function, rule, names, kinds)}
+    stub = define(f"def stub({listed}):\n raise NotImplementedError", "stub", {})
+    stub.__name__ = function.__name__
+    overload(stub, OPTIONS, strict=False)(define(f"def typed({listed}):\n return chosen({listed})", "typed", scope))
+    checking.make_known(stub)
+    return stub
+
+
+def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...]) -> Any:
+    listed = ", ".join(names)
+    active = [k if isinstance(k, Active) else k.dtype for k in kinds if isinstance(k, Active) or is_active_array(k)]
+    scope: dict[str, Any] = {"function": function, "rule": rule, "plain": plain, "combine": combine, "tupled": tupled}
+    if not active:
+        return _code(f"def code({listed}):\n return function({listed})", scope)
+    values = ", ".join(f"plain({name})" for name in names)
+    lines = [f"def code({listed}):", f" y = function({values})", f" p = tupled(rule({values}, y))"]
+    if any(isinstance(k, types.Array) for k in kinds):
+        if active[0].n_tangents and not isinstance(active[0], Dual):
+            raise errors.TypingError("second derivatives of a custom rule with arrays")
+        scope["joined"] = rewriting.active(_joined, active[0])
+        lines.append(" result = y")
+        for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            if isinstance(kind, Active) or is_active_array(kind):
+                lines.append(f" result = joined(result, p[{i}], {name}, plain({name}))")
+        return _code("\n".join([*lines, " return result"]), scope)
+    if active[0].n_tangents and not isinstance(active[0], Dual):  # the rule itself is differentiated too
+        scope["dual"], scope["rule_of"] = dual, rewriting.active(rule, Dual(active[0].n_tangents))
+        duals = ", ".join(f"dual({name})" for name in names)
+        lines.append(f" p = tupled(rule_of({duals}, combine(y, p, ({duals}, ))))")
+    lines.append(f" return combine(y, p, ({listed}, ))")
+    return _code("\n".join(lines), scope)
+
+
+def _code(text: str, scope: dict[str, Any]) -> Any:
+    return define(text, "code", scope)
+
+
+def plain(x):
+    """A value without its derivatives."""
+    raise NotImplementedError
+
+
+@overload(plain, OPTIONS)
+def _plain(x):
+    from tapegrad.jitted.lifting import strip
+
+    if isinstance(x, Active):
+        return lambda x: value_of(x)
+    return (lambda x: strip(x)) if is_active_array(x) else (lambda x: x)
+
+
+def tupled(x):
+    """Partials as a tuple."""
+    raise NotImplementedError
+
+
+@overload(tupled, OPTIONS)
+def _tupled(x):
+    return (lambda x: x) if isinstance(x, types.BaseTuple) else (lambda x: (x,))
+
+
+@intrinsic
+def dual(typingctx, x):
+    """A taped scalar without its row: value and tangents."""
+    if not isinstance(x, Active):
+        return x(x), lambda context, builder, sig, args: args[0]
+    kind = Dual(x.n_tangents)
+
+    def codegen(context, builder, sig, args):
+        emitter = Emitter(context, builder)
+        return emitter.pack(kind, emitter.unpack(sig.args[0], args[0]))
+
+    return kind(x), codegen
+
+
+@intrinsic
+def combine(typingctx, y, partials, operands):
+    """A result with its partials, as an active scalar: a row, or tangents."""
+    kind = next(k for k in operands.types if isinstance(k, Active))
+
+    def codegen(context, builder, sig, args):
+        emitter = Emitter(context, builder)
+        value = emitter.unpack(types.float64, context.cast(builder, args[0], sig.args[0], types.float64))
+        given = [builder.extract_value(args[1], i) for i in range(len(partials))]
+        numbers = [emitter.unpack(k, v) for k, v in zip(partials.types, given, strict=True)]
+        leaves = [leaf(context, builder, k, builder.extract_value(args[2], i)) for i, k in enumerate(operands.types)]
+
+        def partial(p):
+            return lambda *xs: p if any(isinstance(x, Jet) for x in xs) or not isinstance(p, Jet) else p.value
+
+        rule = Rule(lambda *xs: value, tuple(partial(p) for p in numbers))
+        return finish(context, builder, kind, Node(rule, leaves))
+
+    return signature(kind, y, partials, operands), codegen
+
+
+@njit
+def _joined(result, p, x, value):
+    """`result`, with the derivative p by x: x minus its own value is 0, but carries derivatives."""
+    return result + _weighted(p, x, value)
+
+
+def _weighted(p, x, value):
+    raise NotImplementedError
+
+
+@overload(_weighted, OPTIONS)
+def _weighted_by_kind(p, x, value):
+    if isinstance(x, Active):
+        return lambda p, x, value: p * (x - value)
+    sum_of = rewriting.active(_weighted_sum, x.dtype)
+    return lambda p, x, value: sum_of(p, x, value)
+
+
+@njit
+def _weighted_sum(p, x, value):
+    total = 0.0
+    for at in np.ndindex(x.shape):
+        total += p[at] * (x[at] - value[at])
+    return total
+
+
+checking.ALLOWED.update({_weighted, plain})

@@ -1,0 +1,136 @@
+"""Compilation of functions that are only ever part of others: without machine code of their own.
+
+Numba gives every function machine code, and optimises it in full, before it is linked into its callers and optimised
+again. What differentiated code is made of is called from nowhere else, so it is optimised a little, linked, and left to
+the driver. It halves the time to the first gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+from numba.core import compiler, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_machinery import register_pass
+from numba.core.environment import lookup_environment
+from numba.core.lowering import Lower
+from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+
+
+class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """A library that is linked into others, and never run itself."""
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager(
+            loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
+        )
+        passes.run(self._final_module, builder)
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """There is none."""
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """The code generator, as far as it needs no machine code."""
+        return _WithoutEnvironments(self._codegen)
+
+
+class _WithoutEnvironments:
+    """A code generator that sets no environments: Numba's constants for a function, at an address in machine code."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """What is linked sets them: see `OuterLowering`."""
+
+
+class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
+    """Lowering into such a library."""
+
+    def run_pass(self, state: Any) -> bool:
+        """As Numba's own."""
+        called = [kind for kind in state.typemap.values() if isinstance(kind, types.RecursiveCall)]
+        _recursive.update(kind.dispatcher_type.dispatcher.py_func for kind in called)
+        if state.library is None and not called and state.func_id.func not in _recursive:
+            state.library = InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+            state.library.enable_object_caching()
+        result: bool = super().run_pass(state)
+        return result
+
+
+_recursive: set[Any] = set()  # functions that call themselves, or each other, do so through an address in machine code
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PlainLowering(InnerLowering):
+    _name = "tapegrad_inner_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return Lower
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
+    """Lowering of a driver: the functions that were linked into it get their environments."""
+
+    _name = "tapegrad_outer_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        """What lowers."""
+        return Lower
+
+    def run_pass(self, state: Any) -> bool:
+        """As Numba's own."""
+        result: bool = super().run_pass(state)
+        for variable in state.library._final_module.global_variables:
+            environment = lookup_environment(variable.name)
+            if environment is not None:
+                state.library.codegen.set_env(variable.name, environment)
+        return result
+
+
+class OuterPipeline(compiler.CompilerBase):  # type: ignore[misc]
+    """Numba's passes, for a driver."""
+
+    def define_pipelines(self) -> Any:
+        """As Numba asks for them."""
+        passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        replace_lowering(passes, OuterLowering)
+        return [passes]
+
+
+def replace_lowering(passes: Any, lowering: Any) -> None:
+    """Put another lowering in the place of Numba's."""
+    at = [known[0] for known in passes.passes].index(NativeLowering)
+    passes.passes[at] = (lowering, "lowering")
+    passes.finalize()
+
+
+class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+    def define_pipelines(self) -> Any:
+        passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        replace_lowering(passes, _PlainLowering)
+        return [passes]
+
+
+def define(text: str, name: str, scope: dict[str, Any]) -> Any:
+    """The function `name` of a text, with `scope` for its globals: tuples and dimensions differ from case to case."""
+    names = {**scope, "__name__": __name__}  # compiled code on disk names its module
+    exec(text, names)
+    return names[name]
+
+
+OPTIONS = {"pipeline_class": _Pipeline, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inside = njit(**OPTIONS)  # for functions of ours that jitted code alone calls

@@ -1,0 +1,136 @@
+"""How NumPy's functions are given a meaning for active arrays.
+
+Such a function is written as a user would write it, a loop over elements in plain code. It is differentiated like the
+user's own code; what is recorded is what the loop records, one row for a sum. A `replacement` chooses the loop by the
+types of the arguments, and gives way to NumPy's own function where none of them is active.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from numba.core import types
+from numba.extending import overload
+
+from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.scalars import Active, holds_active
+
+
+class Replacement:
+    """What stands for a function of NumPy's in differentiated code."""
+
+    def __init__(self, choose: Callable[..., Any], original: Any, method: str | None, has_kind: bool = False) -> None:
+        self.choose, self.original, self.method, self.has_kind = choose, original, method, has_kind
+        self.of = functools.cache(self._of)
+
+    def _of(self, kind: Active) -> Any:
+        """The function for jitted code; the same for all active types, unless it makes arrays of nothing."""
+        return _stub(self.choose, self.original, self.method, kind if self.has_kind else None)
+
+
+def replaces(*functions: Any, method: str | None = None, needs_kind: bool = False) -> Callable[[Any], Any]:
+    """Declare what replaces functions of NumPy's, and a method of arrays.
+
+    The decorated function is called with the types of the arguments (after the active type, if it needs it) and returns
+    the code to take, or None where there is none.
+    """
+
+    def declare(choose: Callable[..., Any]) -> Callable[..., Any]:
+        for function in filter(None, functions):
+            made = Replacement(choose, function, None, needs_kind)
+            rewriting.FUNCTIONS[function] = made
+        if method is not None:
+            rewriting.METHODS[method] = Replacement(choose, None, method, needs_kind)
+        return choose
+
+    return declare
+
+
+@functools.cache
+def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: Active | None) -> Any:
+    parameters = list(inspect.signature(choose).parameters.values())[0 if kind is None else 1 :]
+    declared = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
+
+    def chosen(given: dict[str, Any]) -> Any:
+        kinds = {p.name: _plain(given[p.name], p.default) for p in parameters}
+        is_ours = kind is not None or any(holds_active(k) for k in kinds.values())
+        code = (choose(**kinds) if kind is None else choose(kind, **kinds)) if is_ours else None
+        if code is not None:
+            return _with_parameters(code, declared)
+        if is_ours and any(holds_active(k) for k in kinds.values()):
+            return None
+        return _original(parameters, declared, kinds, original, method)
+
+    scope: dict[str, Any] = {"chosen": chosen}
+    stub = define(f"def stub({declared}):\n raise NotImplementedError", "stub", {})
+    typed = define(f"def typed({declared}):\n return chosen(locals())", "typed", scope)
+    stub.__name__ = str(method or original.__name__)
+    overload(stub, OPTIONS, prefer_literal=True)(typed)
+    checking.make_known(stub)
+    return stub
+
+
+def _plain(kind: Any, default: Any) -> Any:
+    """The type of an argument; its default where it isn't given, or None is."""
+    if isinstance(kind, types.Omitted):
+        return kind.value
+    if kind is default or isinstance(kind, types.NoneType):
+        return None if isinstance(kind, types.NoneType) else default
+    return kind
+
+
+def _original(parameters: Any, declared: str, kinds: dict[str, Any], original: Any, method: str | None) -> Any:
+    """NumPy's own function, with the arguments that were given."""
+    given = [p.name for p in parameters if p.default is p.empty or kinds[p.name] is not p.default]
+    positional, named = [], []
+    for k, p in enumerate(parameters):
+        if p.name in given:
+            (positional if given[: k + 1] == [q.name for q in parameters[: k + 1]] else named).append(p.name)
+    arguments = ", ".join([*positional, *(f"{name}={name}" for name in named)])
+    call = f"original({arguments})"
+    if method is not None:
+        first, _, rest = arguments.partition(", ")
+        call = f"{first}.{method}({rest})"
+    scope = {"original": original}
+    return define(f"def code({declared}):\n return {call}", "code", scope)
+
+
+def _with_parameters(code: Callable[..., Any], declared: str) -> Any:
+    """`code` may take fewer parameters than the function: those it needs, by name; or the first, by position."""
+    wanted, names = list(inspect.signature(code).parameters), [p.split("=")[0] for p in declared.split(", ")]
+    if not set(wanted) <= set(names):
+        wanted = names[: len(wanted)]
+    scope = {"inner": code if hasattr(code, "py_func") else inside(code)}
+    return define(f"def code({declared}):\n return inner({', '.join(wanted)})", "code", scope)
+
+
+def loop(kernel: Any, *kinds: Any) -> Any:
+    """A loop in plain code, differentiated for the active type found in the arguments' types."""
+    return rewriting.active(kernel, active_in(*kinds))
+
+
+def active_in(*kinds: Any) -> Active:
+    """The active type that is in there."""
+    for kind in kinds:
+        if isinstance(kind, Active):
+            return kind
+        for name in ("dtype", "types"):
+            part = getattr(kind, name, None)
+            parts = part if isinstance(part, (tuple, list)) else (part,)
+            inside = [p for p in parts if isinstance(p, types.Type) and holds_active(p)]
+            if inside:
+                return active_in(*inside)
+    raise AssertionError("no active type")
+
+
+def constant(kind: Any) -> Any:
+    """The value of an argument that is known when compiling: an int, None; a TypeError tells that it isn't."""
+    if kind is None or isinstance(kind, (int, bool)):
+        return kind
+    if isinstance(kind, (types.IntegerLiteral, types.BooleanLiteral)):
+        return kind.literal_value
+    raise TypeError("not known when compiling")

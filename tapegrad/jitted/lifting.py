@@ -1,0 +1,356 @@
+"""From plain values to active ones and back, in compiled code.
+
+Arguments are lifted: each float, and each element of an array, becomes an independent, with a row of its own or with a
+tangent. Independents are numbered from left to right through all arguments that are differentiated, nested tuples and
+arrays included; that order is the layout of every flat gradient. Results are stripped: what remains are plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from tapegrad.jitted import rewriting
+from tapegrad.jitted.emission import Emitter, Jet, Single
+from tapegrad.jitted.errors import WrongResultError
+from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.scalars import DOUBLE, PASSIVE, WORD, Active, Taped, is_active_array
+
+# --- a scalar at a time -----------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def make(typingctx, kind, value, row, direction):
+    """An active scalar of a value: its row, and 1 for the tangent in one direction (none where there is no such)."""
+    active = kind.instance_type
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emitter = Emitter(context, builder)
+        parts = []
+        for k in range(active.n_tangents):
+            hit = builder.icmp_signed("==", args[3], WORD(k))
+            parts.append(Single(emitter, builder.select(hit, DOUBLE(1.0), DOUBLE(0.0))))
+        number = Single(emitter, args[1])
+        row = args[2] if isinstance(active, Taped) else None
+        return emitter.pack(active, Jet(number, parts) if parts else number, row)
+
+    return active(kind, types.float64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def make_along(typingctx, kind, value, row, tangent):
+    """An active scalar of a value and its one tangent."""
+    active = kind.instance_type
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emitter = Emitter(context, builder)
+        number = Jet(Single(emitter, args[1]), [Single(emitter, args[3])])
+        return emitter.pack(active, number, args[2] if isinstance(active, Taped) else None)
+
+    return active(kind, types.float64, types.int64, types.float64), codegen
+
+
+@intrinsic
+def value_of(typingctx, x):
+    """The value of an active scalar."""
+    return types.float64(x), lambda context, builder, sig, args: builder.extract_value(args[0], 0)
+
+
+@intrinsic
+def row_of(typingctx, x):
+    """The row of an active scalar; 0 for a plain number."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[0]
+        return Emitter(context, builder).row_of(kind, args[0]) if isinstance(kind, Taped) else WORD(0)
+
+    return types.int64(x), codegen
+
+
+@intrinsic
+def tangent_of(typingctx, x, k):
+    """A tangent of an active scalar; 0 for a plain number."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, _ = sig.args
+        if not isinstance(kind, Active) or not kind.n_tangents:
+            return DOUBLE(0.0)
+        place = builder.alloca(ir.ArrayType(DOUBLE, kind.n_tangents))
+        builder.store(builder.extract_value(args[0], 1), place)
+        return builder.load(builder.gep(place, [WORD(0), args[1]]))
+
+    return types.float64(x, types.int64), codegen
+
+
+# --- what is differentiated, as one flat vector -----------------------------------------------------------------------
+
+
+def count(x):
+    """How many numbers are in there."""
+    raise NotImplementedError
+
+
+@overload(count, OPTIONS)
+def _count(x):
+    if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active)):
+        return lambda x: x.size
+    if isinstance(x, types.BaseTuple):
+        lines = ["def over(x):", " n = 0", *(f" n += count(x[{i}])" for i in range(len(x))), " return n"]
+        return _made(lines, {"count": count})
+    return (lambda x: 1) if isinstance(x, (types.Float, Active)) else (lambda x: 0)
+
+
+def _made(lines: list[str], scope: dict[str, Any]) -> Callable[..., Any]:
+    """The function `over` of a text: tuples are gone through item by item, since the items' types differ."""
+    made: Callable[..., Any] = define("\n".join(lines), "over", scope)
+    return made
+
+
+def _each(kind: Any, each: str, scope: dict[str, Any], parameters: str) -> Callable[..., Any]:
+    """A function that makes a tuple of something of each item."""
+    items = "".join(each.format(f"x[{i}]") + ", " for i in range(len(kind)))
+    return _made([f"def over({parameters}):", f" return ({items})"], scope)
+
+
+def _chained(kind: Any, each: str, scope: dict[str, Any], parameters: str) -> Callable[..., Any]:
+    """A function that goes through a tuple's items, each beginning at where the one before ended."""
+    lines = [f"def over(x, {parameters}):", *(f" at = {each.format(f'x[{i}]')}" for i in range(len(kind)))]
+    return _made([*lines, " return at"], scope)
+
+
+def lift(kind, x, row, start, along):
+    """A value of independents: rows from `row` on; tangent k is 1 for number `start + k`, or taken from an array."""
+    raise NotImplementedError
+
+
+@overload(lift, OPTIONS)
+def _lift(kind, x, row, start, along):
+    active = kind.instance_type
+    if isinstance(x, types.BaseTuple):
+        return _lift_tuple(x)
+    if isinstance(x, types.Array):
+        if isinstance(along, types.Array):
+
+            def lift_along(kind, x, row, start, along):
+                result = np.empty(x.shape, active)
+                flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+                for i in range(x.size):
+                    flat[i] = make_along(kind, values[i], row + i, along[start + i])
+                return result
+
+            return lift_along
+
+        def lift_array(kind, x, row, start, along):
+            result = np.empty(x.shape, active)
+            flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+            for i in range(x.size):
+                flat[i] = make(kind, values[i], row + i, i - start)
+            return result
+
+        return lift_array
+    if isinstance(along, types.Array):
+        return lambda kind, x, row, start, along: make_along(kind, float(x), row, along[start])
+    return lambda kind, x, row, start, along: make(kind, float(x), row, -start)
+
+
+def _lift_tuple(x: Any) -> Callable[..., Any]:
+    """Item by item: each begins where the one before ended."""
+    lines = ["def over(kind, x, row, start, along):"]
+    for i in range(len(x)):
+        lines += [
+            f" y{i} = lift(kind, x[{i}], row, start, along)",
+            f" n = count(x[{i}])",
+            " row += n",
+            " start = moved(start, n, along)",
+        ]
+    lines.append(f" return ({''.join(f'y{i}, ' for i in range(len(x)))})")
+    return _made(lines, {"lift": lift, "count": count, "moved": moved})
+
+
+def moved(start, n, along):
+    """Where the next item's numbers begin: further on in an array of tangents, or earlier before a direction."""
+    raise NotImplementedError
+
+
+@overload(moved, OPTIONS)
+def _moved(start, n, along):
+    if isinstance(along, types.Array):
+        return lambda start, n, along: start + n
+    return lambda start, n, along: start - n
+
+
+def keep(kind, x):
+    """An argument that isn't differentiated; jitted functions among them become those for active scalars."""
+    raise NotImplementedError
+
+
+@overload(keep, OPTIONS)
+def _keep(kind, x):
+    if isinstance(x, types.Dispatcher):
+        other = rewriting.active(x.dispatcher, kind.instance_type)
+        return lambda kind, x: other
+    if isinstance(x, types.BaseTuple) and any(isinstance(t, types.Dispatcher) for t in x):
+        return _each(x, "keep(kind, {})", {"keep": keep}, "kind, x")
+    return lambda kind, x: x
+
+
+def own(kind, x):
+    """An array that isn't differentiated, but written to: passive active scalars, which can receive derivatives."""
+    raise NotImplementedError
+
+
+@overload(own, OPTIONS)
+def _own(kind, x):
+    if isinstance(x, types.Array) and x.dtype == types.float64:
+        active = kind.instance_type
+
+        def own_array(kind, x):
+            result = np.empty(x.shape, active)
+            flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+            for i in range(x.size):
+                flat[i] = values[i]
+            return result
+
+        return own_array
+    return lambda kind, x: keep(kind, x)
+
+
+def give_back(x, lifted):
+    """What the function wrote into such an array, into the array that was given."""
+    raise NotImplementedError
+
+
+@overload(give_back, OPTIONS)
+def _give_back(x, lifted):
+    if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
+
+        def write(x, lifted):
+            for at in np.ndindex(x.shape):
+                x[at] = value_of(lifted[at])
+
+        return write
+    return lambda x, lifted: None
+
+
+def scalar(x):
+    """A result that is to be differentiated by a gradient: it must be a number."""
+    raise NotImplementedError
+
+
+@overload(scalar, OPTIONS)
+def _scalar(x):
+    if isinstance(x, (Active, *PASSIVE)):
+        return lambda x: x
+    if isinstance(x, types.BaseTuple):
+        raise WrongResultError("a tuple")
+    raise WrongResultError("an array" if isinstance(x, types.Array) else str(x))
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def strip(x):
+    """The plain values of a result."""
+    raise NotImplementedError
+
+
+@overload(strip, OPTIONS)
+def _strip(x):
+    if isinstance(x, Active):
+        return lambda x: value_of(x)
+    if is_active_array(x):
+
+        def strip_array(x):
+            result = np.empty(x.shape, np.float64)
+            flat = result.reshape(-1)
+            i = 0
+            for element in x.flat:
+                flat[i] = value_of(element)
+                i += 1
+            return result
+
+        return strip_array
+    if isinstance(x, types.BaseTuple):
+        return _each(x, "strip({})", {"strip": strip}, "x")
+    if isinstance(x, (types.List, types.ListType)) and isinstance(x.dtype, Active):
+        return lambda x: [value_of(element) for element in x]
+    return lambda x: x
+
+
+def rows(x, out, at):
+    """Write the rows of a result's numbers into an array, from `at` on; returns where the next would stand."""
+    raise NotImplementedError
+
+
+@overload(rows, OPTIONS)
+def _rows(x, out, at):
+    if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
+
+        def of_array(x, out, at):
+            for element in x.flat:
+                out[at] = row_of(element)
+                at += 1
+            return at
+
+        return of_array
+    if isinstance(x, types.BaseTuple):
+        return _chained(x, "rows({}, out, at)", {"rows": rows}, "out, at")
+    if isinstance(x, (Active, types.Float)):
+
+        def of_scalar(x, out, at):
+            out[at] = row_of(x)
+            return at + 1
+
+        return of_scalar
+    return lambda x, out, at: at
+
+
+def tangents(x, out, at, k):
+    """Write tangent `k` of a result's numbers into an array, from `at` on; returns where the next would stand."""
+    raise NotImplementedError
+
+
+@overload(tangents, OPTIONS)
+def _tangents(x, out, at, k):
+    if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
+
+        def of_array(x, out, at, k):
+            for element in x.flat:
+                out[at] = tangent_of(element, k)
+                at += 1
+            return at
+
+        return of_array
+    if isinstance(x, types.BaseTuple):
+        return _chained(x, "tangents({}, out, at, k)", {"tangents": tangents}, "out, at, k")
+    if isinstance(x, (Active, types.Float)):
+
+        def of_scalar(x, out, at, k):
+            out[at] = tangent_of(x, k)
+            return at + 1
+
+        return of_scalar
+    return lambda x, out, at, k: at
+
+
+def shaped(x, flat, at):
+    """A flat gradient, from `at` on, in the form of an argument."""
+    raise NotImplementedError
+
+
+@overload(shaped, OPTIONS)
+def _shaped(x, flat, at):
+    if isinstance(x, types.Array):
+        return lambda x, flat, at: flat[at : at + x.size].copy().reshape(x.shape)
+    if isinstance(x, types.BaseTuple):
+        lines = ["def over(x, flat, at):"]
+        for i in range(len(x)):
+            lines += [f" y{i} = shaped(x[{i}], flat, at)", f" at += count(x[{i}])"]
+        lines.append(f" return ({''.join(f'y{i}, ' for i in range(len(x)))})")
+        return _made(lines, {"shaped": shaped, "count": count})
+    return lambda x, flat, at: flat[at]

@@ -1,0 +1,301 @@
+"""A user's function again, for active scalars: the same Python code, compiled with other meanings of a few names.
+
+Between Numba's translation of the bytecode and its type inference, the intermediate code is rewritten:
+
+- small jitted functions that it calls are put in its place, so that a statement can reach across the call; the others
+  become `ActiveDispatcher`s in turn, when they are called with active arguments;
+- NumPy's functions, and methods of arrays, become those of `arrays.py` and `linalg.py`;
+- lists of floats become lists of active scalars, since an active value may be stored into them.
+
+After type inference every construct that an active value meets is looked up among those that are known to be
+differentiated. One that isn't is an error that names it: see `errors.py`.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types as pytypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core import compiler, ir, ir_utils, postproc, sigutils, types
+from numba.core.analysis import compute_cfg_from_blocks
+from numba.core.compiler_machinery import AnalysisPass, FunctionPass, register_pass
+from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import NopythonTypeInference
+from numba.core.untyped_passes import InlineInlinables
+from numba.typed import Dict, List
+
+from tapegrad.jitted import checking
+from tapegrad.jitted.inner import InnerLowering, replace_lowering
+from tapegrad.jitted.planning import StatementLower
+from tapegrad.jitted.scalars import Active, holds_active
+from tapegrad.jitted.signatures import IN_PLACE
+
+MAX_INLINED = 200  # instructions of bytecode
+
+# What NumPy's functions become, and methods of arrays: filled by `arrays.py` and those beside it.
+FUNCTIONS: dict[Any, Any] = {np.float64: float, np.double: float}
+METHODS: dict[str, Any] = {}
+SPECIAL: dict[Any, Callable[[Any, Active], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
+
+
+class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
+    """A user's jitted function, compiled for arguments that are active; the function itself for others."""
+
+    def __init__(self, original: Any, kind: Active) -> None:
+        function = original.py_func
+        copied = pytypes.FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        )
+        copied.__kwdefaults__, copied.__module__ = function.__kwdefaults__, function.__module__
+        copied.__qualname__ = f"{function.__qualname__}${kind}"
+        kept = ("fastmath", "error_model", "boundscheck", "_nrt", "forceinline")
+        options = {name: value for name, value in original.targetoptions.items() if name in kept}
+        options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        super().__init__(copied, locals=original.locals, targetoptions=options, pipeline_class=pipeline(kind))
+        self.original, self.kind = original, kind
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """As Numba asks for it, when it types a call."""
+        if not any(holds_active(a) for a in (*args, *kws.values())):
+            return self.original.get_call_template(args, kws)
+        return super().get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """As Numba asks for it, when it lowers a call."""
+        if not any(holds_active(a) for a in sigutils.normalize_signature(sig)[0]):
+            return self.original.get_overload(sig)
+        return super().get_overload(sig)
+
+
+@functools.cache
+def active(original: Any, kind: Active) -> Any:
+    """The dispatcher that stands in for the user's where values are active."""
+    if original in SPECIAL:
+        return SPECIAL[original](original, kind)
+    return original if isinstance(original, ActiveDispatcher) else ActiveDispatcher(original, kind)
+
+
+@functools.cache
+def pipeline(kind: Active) -> Any:
+    """Numba's passes, with ours between them."""
+
+    class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+        def define_pipelines(self) -> Any:
+            passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+            passes.add_pass_after(_rewriting_pass(kind), InlineInlinables)
+            passes.add_pass_after(Inline, InlineInlinables)
+            passes.add_pass_after(Check, NopythonTypeInference)
+            replace_lowering(passes, Lowering)
+            return [passes]
+
+    return Pipeline
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Lowering(InnerLowering):
+    """Lowering by `planning.py`."""
+
+    _name = "tapegrad_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        """What lowers."""
+        return StatementLower
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class Check(AnalysisPass):  # type: ignore[misc]
+    """Whether all that active values meet is differentiated."""
+
+    _name = "tapegrad_check"
+
+    def __init__(self) -> None:
+        AnalysisPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Raise where it isn't."""
+        checking.check(state.func_ir, state.typemap, state.calltypes)
+        return False
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Inline(FunctionPass):  # type: ignore[misc]
+    """Put small jitted functions in the place of their calls."""
+
+    _name = "tapegrad_inline"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Do so until none is left."""
+        worker = InlineWorker(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
+                              validator=callee_ir_validator)  # fmt: skip
+        waiting, found, budget = list(state.func_ir.blocks.values()), False, 40
+        while waiting and budget:
+            block = waiting.pop()
+            for i, statement in enumerate(block.body):
+                callee = _called(state.func_ir, statement)
+                if callee is not None and callee.py_func is not state.func_id.func and _is_small(callee, statement):
+                    blocks = worker.inline_function(state.func_ir, block, i, callee.py_func)[3]
+                    waiting += [known for _, known in blocks]
+                    found, budget = True, budget - 1
+                    break
+        if found:
+            for dead in compute_cfg_from_blocks(state.func_ir.blocks).dead_nodes():
+                del state.func_ir.blocks[dead]
+            postproc.PostProcessor(state.func_ir).run()
+            state.func_ir.blocks = ir_utils.simplify_CFG(state.func_ir.blocks)
+        return found
+
+
+def _called(func_ir: Any, statement: Any) -> Any:
+    """The jitted function that a statement calls, or None."""
+    if not isinstance(statement, ir.Assign) or not isinstance(statement.value, ir.Expr) or statement.value.op != "call":
+        return None
+    value = resolve(func_ir, statement.value.func)
+    return value if isinstance(value, CPUDispatcher) and value not in SPECIAL else None
+
+
+def _is_small(callee: Any, statement: Any) -> bool:
+    """Whether it is straight code, or nearly so, and called plainly."""
+    code, call = callee.py_func.__code__, statement.value
+    if call.kws or call.vararg is not None or len(call.args) != code.co_argcount or code.co_flags & 0x2C:
+        return False  # varargs, keywords, a generator
+    instructions = list(dis.get_instructions(code))
+    names = {i.opname for i in instructions}
+    if len(instructions) > MAX_INLINED or names & {"MAKE_FUNCTION", "SETUP_FINALLY", "PUSH_EXC_INFO", "RAISE_VARARGS"}:
+        return False
+    return (
+        not any("BACKWARD" in name or name == "FOR_ITER" for name in names)
+        and callee.py_func.__name__ not in code.co_names
+    )
+
+
+def resolve(func_ir: Any, variable: Any) -> Any:
+    """The Python object that a variable is bound to, through modules; None where it isn't known."""
+    definition = ir_utils.guard(ir_utils.get_definition, func_ir, variable)
+    if isinstance(definition, (ir.Global, ir.FreeVar)):
+        return definition.value
+    if isinstance(definition, ir.Expr) and definition.op == "getattr":
+        owner = resolve(func_ir, definition.value)
+        if isinstance(owner, (pytypes.ModuleType, type)):
+            return getattr(owner, definition.attr, None)
+    return None
+
+
+@functools.cache
+def _rewriting_pass(kind: Active) -> Any:
+    @register_pass(mutates_CFG=False, analysis_only=False)
+    class Rewrite(FunctionPass):  # type: ignore[misc]
+        _name = f"tapegrad_rewrite_{kind}"
+
+        def __init__(self) -> None:
+            FunctionPass.__init__(self)
+
+        def run_pass(self, state: Any) -> bool:
+            _Rewriter(state.func_ir, kind).run()
+            return True
+
+    return Rewrite
+
+
+class _Rewriter:
+    def __init__(self, func_ir: Any, kind: Active) -> None:
+        self.func_ir, self.kind, self.n = func_ir, kind, 0
+
+    def run(self) -> None:
+        for block in self.func_ir.blocks.values():
+            body: list[Any] = []
+            for statement in block.body:
+                if isinstance(statement, ir.Assign):
+                    self.assignment(statement, body)
+                body.append(statement)
+            block.body = body
+        for block in self.func_ir.blocks.values():  # only now: calls are resolved through what assignments were
+            for statement in block.body:
+                if isinstance(statement, ir.Assign):
+                    self.name(statement)
+
+    def name(self, statement: Any) -> None:
+        """A global name, or an attribute of a module, gets its other meaning."""
+        value = statement.value
+        if not (isinstance(value, (ir.Global, ir.FreeVar)) or (isinstance(value, ir.Expr) and value.op == "getattr")):
+            return
+        known = value.value if isinstance(value, (ir.Global, ir.FreeVar)) else resolve(self.func_ir, statement.target)
+        other = self.replacement(known)
+        if other is not None:
+            statement.value = ir.Global(f"tapegrad.{getattr(known, '__name__', 'function')}", other, value.loc)
+
+    def replacement(self, known: Any) -> Any:
+        """What to take in the place of a Python object; None to leave it."""
+        if isinstance(known, CPUDispatcher):
+            return active(known, self.kind)
+        try:
+            other = FUNCTIONS.get(known)
+        except TypeError:  # unhashable
+            return None
+        return other.of(self.kind) if hasattr(other, "of") else None
+
+    def assignment(self, statement: Any, before: list[Any]) -> None:
+        """Calls of methods, lists, and calls of conversions."""
+        value = statement.value
+        if not isinstance(value, ir.Expr):
+            return
+        if value.op == "inplace_binop":
+            value.fn = IN_PLACE.get(value.fn, value.fn)
+        elif value.op == "call":
+            function = resolve(self.func_ir, value.func)
+            definition = ir_utils.guard(ir_utils.get_definition, self.func_ir, value.func)
+            if isinstance(function, type) and function in FUNCTIONS:
+                value.func = self.variable(ir.Global("float", FUNCTIONS[function], value.loc), statement, before)
+            elif (function is max or function is min) and len(value.args) > 2:
+                first = value.args[0]
+                for argument in value.args[1:-1]:
+                    call = ir.Expr.call(value.func, (first, argument), (), value.loc)
+                    first = self.variable(call, statement, before)
+                statement.value = ir.Expr.call(value.func, (first, value.args[-1]), (), value.loc)
+            elif function in (List.empty_list, Dict.empty):
+                arguments = [self.promoted_type(a, statement, before) for a in value.args]
+                statement.value = ir.Expr.call(value.func, arguments, [
+                    (name, self.promoted_type(a, statement, before)) for name, a in value.kws
+                ], value.loc)  # fmt: skip
+            elif function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
+                if definition.attr in ("append", "insert"):
+                    value.args = [self.promoted(a, statement, before) for a in value.args]
+                method = METHODS.get(definition.attr)
+                if method is not None:
+                    called = self.variable(
+                        ir.Global(f"tapegrad.{definition.attr}", method.of(self.kind), value.loc), statement, before
+                    )
+                    arguments = [definition.value, *value.args]
+                    statement.value = ir.Expr.call(called, arguments, value.kws, value.loc, vararg=value.vararg)
+        elif value.op == "build_list":
+            value.items = [self.promoted(item, statement, before) for item in value.items]
+        elif value.op == "build_map":
+            value.items = [(key, self.promoted(item, statement, before)) for key, item in value.items]
+
+    def promoted(self, item: Any, statement: Any, before: list[Any]) -> Any:
+        """An item of a list: a float becomes active, since what is put there later may be."""
+        promote = ir.Global("tapegrad.promote", checking.promote_to(self.kind), statement.loc)
+        function = self.variable(promote, statement, before)
+        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
+
+    def promoted_type(self, argument: Any, statement: Any, before: list[Any]) -> Any:
+        """A type argument: float64 becomes the active type."""
+        if resolve(self.func_ir, argument) is types.float64:
+            return self.variable(ir.Global(str(self.kind), self.kind, statement.loc), statement, before)
+        return argument
+
+    def variable(self, value: Any, statement: Any, before: list[Any]) -> Any:
+        """A new variable of a value, assigned before the statement."""
+        self.n += 1
+        variable = statement.target.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
+        before.append(ir.Assign(value, variable, statement.loc))
+        self.func_ir._definitions[variable.name] = [value]
+        return variable

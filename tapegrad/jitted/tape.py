@@ -1,0 +1,308 @@
+"""The scalar Jacobian tape: what a differentiated jitted function records, and its reverse sweep.
+
+A row is a statement of the user's program: one scalar result, and the partial derivative by each active scalar that the
+whole statement reads. The number of the row is the number of its adjoint.
+
+      row k      | length | u1          how many arguments; LONG where that does not fit; 0 for an independent
+      argument c | index  | i4          the row whose adjoint receives
+                 | partial| f8 x width  d(result)/d(argument), and its `width - 1` tangents where they are carried
+
+A row of n arguments is therefore 1 + 12 n bytes. Arguments follow each other; a row's own are found by walking back
+from the end, which is the order of the reverse sweep. A LONG row ends in an argument more, whose index holds the number
+of the others. A BLOCK row is a whole matrix operation: see `blocks.py`. Row 0 is nobody's: its adjoint receives what
+passive arguments would, and nobody reads it.
+
+Invariants: an argument's index is below its row's number; there is room for as many rows as for arguments; whoever
+takes rows (`drivers.py`) gives them back, also where the user's function raises.
+
+Every thread has a tape of its own for each use, found by `pthread_getspecific` from compiled code. The words of its
+header are named below. Memory grows by half again when it is full, is kept from call to call, and is freed on request
+or when the thread ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from tapegrad.kernels import native
+from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
+
+LONG, BLOCK = 255, 254
+MAX_LENGTH = 250
+MAX_ROWS = 2**31 - 64  # an index is an i4
+
+
+# The words of a header.
+ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
+REALLOC, FREE = range(10, 12)
+WORDS = 16
+PLAIN, TANGENT = 0, 8 * WORDS  # where the two tapes of a thread begin: without tangents, and with
+
+# What the compiled code of every thread shares, at the symbol `tapegrad_shared`.
+KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
+
+
+def open_tapes(shared):
+    """A thread's first use: its two headers, empty."""
+    s = i8(shared, 8)
+    header = allocate_zeroed(s[CALLOC], 2 * WORDS, 8)
+    if header != 0:
+        for at in (PLAIN, TANGENT):
+            h = i8(header + at, WORDS)
+            h[REALLOC], h[FREE] = s[SHARED_REALLOC], s[SHARED_FREE]
+        part2(s[SET_SPECIFIC], s[KEY], header)
+    return header
+
+
+def reserve(header, rows, arguments, width):
+    """Room for so many rows and arguments more; 0 where memory is short, or rows cannot be numbered."""
+    h = i8(header, WORDS)
+    if h[WIDTH] != width:
+        if h[ROWS] > 1:
+            return 0
+        dispose(header)
+        h[WIDTH] = width
+    need = h[ARGUMENTS] + arguments
+    capacity = h[ARGUMENT_CAPACITY]
+    if need > capacity:
+        capacity = max(need, capacity + capacity // 2, 4096)
+        index = part2(h[REALLOC], h[INDEX], 4 * capacity)
+        if index == 0:
+            return 0
+        h[INDEX] = index
+        partial = part2(h[REALLOC], h[PARTIAL], 8 * width * capacity)
+        if partial == 0:
+            return 0
+        h[PARTIAL] = partial
+        h[ARGUMENT_CAPACITY] = capacity
+    need = max(h[ROWS], 1) + rows + h[ARGUMENT_CAPACITY] - h[ARGUMENTS]
+    if need > h[ROW_CAPACITY]:
+        if need > MAX_ROWS:
+            need = max(h[ROWS], 1) + rows + arguments
+            if need > MAX_ROWS:
+                return 0
+        length = part2(h[REALLOC], h[LENGTH], need)
+        if length == 0:
+            return 0
+        h[LENGTH] = length
+        h[ROW_CAPACITY] = need
+    if h[ROWS] == 0:
+        u1(h[LENGTH], 1)[0] = 0
+        h[ROWS] = 1
+    return 1
+
+
+def take_rows(header, n, width):
+    """Rows for `n` independents: the number of the first; -1 where memory is short."""
+    if reserve(header, n, 0, width) == 0:
+        return -1
+    h = i8(header, WORDS)
+    first = h[ROWS]
+    length = u1(h[LENGTH], 1)
+    for k in range(first, first + n):
+        length[k] = 0
+    h[ROWS] = first + n
+    return first
+
+
+def dispose(header):
+    """Free a tape's memory; it can be used again."""
+    h = i8(header, WORDS)
+    for word in (LENGTH, INDEX, PARTIAL, ADJOINT):
+        release(h[FREE], h[word])
+        h[word] = 0
+    for word in (ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, ADJOINT_CAPACITY):
+        h[word] = 0
+    return 0
+
+
+def destroy(header):
+    """The end of a thread: both its tapes, and the headers."""
+    free = i8(header, WORDS)[FREE]
+    dispose(header + PLAIN)
+    dispose(header + TANGENT)
+    release(free, header)
+    return 0
+
+
+def zero_adjoints(header, first):
+    """Adjoints of rows `first` and later (and of row 0) become 0; returns their address, 0 where memory is short."""
+    h = i8(header, WORDS)
+    n, width = h[ROWS], h[WIDTH]
+    if n > h[ADJOINT_CAPACITY]:
+        adjoint = part2(h[REALLOC], h[ADJOINT], 8 * width * h[ROW_CAPACITY])
+        if adjoint == 0:
+            return 0
+        h[ADJOINT] = adjoint
+        h[ADJOINT_CAPACITY] = h[ROW_CAPACITY]
+    bars = f8(h[ADJOINT], n * width)
+    for k in range(width):
+        bars[k] = 0.0
+    for k in range(first * width, n * width):
+        bars[k] = 0.0
+    return h[ADJOINT]
+
+
+def sweep(header, first):
+    """The reverse sweep down to row `first`: `bar[index] += partial * y_bar` for each argument of each row.
+
+    A row whose adjoint is 0 gives nothing, even where a partial is infinite: the result doesn't depend on it.
+    """
+    h = i8(header, WORDS)
+    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
+    c, word = h[ARGUMENTS], i8(h[PARTIAL], 1)
+    for k in range(h[ROWS] - 1, first - 1, -1):
+        n = np.int64(length[k])
+        y_bar = bar[k]
+        if n <= 3:
+            c -= n
+            if y_bar != 0.0 and n != 0:
+                bar[index[c]] += partial[c] * y_bar
+                if n >= 2:
+                    bar[index[c + 1]] += partial[c + 1] * y_bar
+                    if n == 3:
+                        bar[index[c + 2]] += partial[c + 2] * y_bar
+        elif n == BLOCK:
+            c = part3(word[c - 1], header, k, c - 1)
+        else:
+            if n == LONG:
+                c -= 1
+                n = np.int64(index[c])
+            c -= n
+            if y_bar != 0.0:
+                for a in range(c, c + n):
+                    bar[index[a]] += partial[a] * y_bar
+    return c
+
+
+def sweep_with_tangents(header, first):
+    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
+    h = i8(header, WORDS)
+    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
+    c, width = h[ARGUMENTS], h[WIDTH]
+    for k in range(h[ROWS] - 1, first - 1, -1):
+        n = np.int64(length[k])
+        if n == LONG:
+            c -= 1
+            n = np.int64(index[c])
+        c -= n
+        y_bar = bar[k * width]
+        for a in range(c, c + n):
+            at = np.int64(index[a]) * width
+            p = partial[a * width]
+            bar[at] += p * y_bar
+            for d in range(1, width):
+                bar[at + d] += p * bar[k * width + d] + partial[a * width + d] * y_bar
+    return c
+
+
+# --- Python's side ----------------------------------------------------------------------------------------------------
+
+_PARTS = {
+    open_tapes: 1,
+    reserve: 4,
+    take_rows: 3,
+    dispose: 1,
+    destroy: 1,
+    zero_adjoints: 2,
+    sweep: 2,
+    sweep_with_tangents: 2,
+}
+_SHARED = (ctypes.c_int64 * 8)()
+_lock = threading.Lock()
+_addresses: dict[str, int] = {}
+
+
+def connect() -> None:
+    """Make the tape known to the linker of compiled code: its parts, and what all threads share."""
+    with _lock:
+        if _addresses:
+            return
+        for part, n_arguments in _PARTS.items():
+            name = f"tapegrad_{part.__name__}"
+            address = native.link(name, n_arguments, functools.partial(native.rebind, part), returns=True)
+            llvm.add_symbol(name, address)
+            _addresses[part.__name__] = address
+        python = native.functions_of_python()
+        _SHARED[SHARED_REALLOC] = _address(ctypes.pythonapi.PyMem_RawRealloc)
+        _SHARED[SHARED_FREE] = python["release"].address
+        _SHARED[CALLOC] = python["allocate_zeroed"].address
+        _make_key()
+        llvm.add_symbol("tapegrad_shared", ctypes.addressof(_SHARED))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _make_key() -> None:
+    """The key of what each thread finds its own tape by; its destructor runs at the thread's end, without Python."""
+    if sys.platform == "win32":
+        library = ctypes.WinDLL("kernel32")
+        _SHARED[KEY] = library.FlsAlloc(ctypes.c_void_p(_addresses["destroy"]))
+        get, put = library.FlsGetValue, library.FlsSetValue
+    else:
+        library = ctypes.CDLL(None)
+        key = ctypes.c_uint64(0)
+        if library.pthread_key_create(ctypes.byref(key), ctypes.c_void_p(_addresses["destroy"])):
+            raise RuntimeError("no more thread-specific keys are to be had")
+        _SHARED[KEY] = key.value
+        get, put = library.pthread_getspecific, library.pthread_setspecific
+    llvm.add_symbol("tapegrad_get_specific", _address(get))
+    _SHARED[SET_SPECIFIC] = _address(put)
+    _get_specific.append(ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint64)(_address(get)))
+
+
+_get_specific: list[Any] = []
+
+
+def header(at: int = PLAIN) -> Any:
+    """The header of this thread's tape, as an array of ctypes."""
+    base = _get_specific[0](_SHARED[KEY]) or native.callable_at(_addresses["open_tapes"], 1)(ctypes.addressof(_SHARED))
+    return (ctypes.c_int64 * WORDS).from_address(base + at)
+
+
+def begin(h: Any) -> None:
+    """An empty tape in a header whose words were put aside."""
+    for word in range(REALLOC):
+        h[word] = 0
+
+
+def nbytes_of(h: Any) -> int:
+    """The bytes of memory that a tape holds."""
+    rows, width = int(h[ROW_CAPACITY]), int(h[WIDTH])
+    return rows + (4 + 8 * width) * int(h[ARGUMENT_CAPACITY]) + 8 * width * int(h[ADJOINT_CAPACITY])
+
+
+def dispose_words(words: np.ndarray) -> None:
+    """Free the tape whose header is an array's memory."""
+    native.callable_at(_addresses["dispose"], 1)(words.ctypes.data)
+
+
+def nbytes() -> int:
+    """The bytes of memory that this thread's tapes hold.
+
+    >>> import tapegrad as tg
+    >>> tg.func.grad(lambda x: x * x)(3.0)
+    6.0
+    >>> tg.jitted.nbytes() > 0
+    True
+    >>> tg.jitted.free()
+    >>> tg.jitted.nbytes()
+    0
+    """
+    return sum(nbytes_of(header(at)) for at in (PLAIN, TANGENT)) if _get_specific else 0
+
+
+def free() -> None:
+    """Give the memory of this thread's tapes back. The next gradient takes new memory, by need."""
+    for at in (PLAIN, TANGENT) if _get_specific else ():
+        if header(at)[ROWS] <= 1:  # nobody is recording
+            native.callable_at(_addresses["dispose"], 1)(ctypes.addressof(header(at)))

@@ -1,0 +1,29 @@
+"""Linear algebra, under the names of `torch.linalg`."""
+
+from tapegrad.functions.factorizations import (
+    LinAlgError,
+    cholesky,
+    det,
+    inv,
+    matrix_norm,
+    norm,
+    slogdet,
+    solve,
+    solve_triangular,
+    vector_norm,
+)  # fmt: skip
+from tapegrad.functions.matrices import diagonal as _diagonal
+from tapegrad.functions.products import matmul
+from tapegrad.tensor import Tensor
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The diagonals of matrices, as a view: `tapegrad.diagonal` of the last two dimensions."""
+    view: Tensor = _diagonal(A, offset, dim1, dim2)
+    return view
+
+
+__all__ = [
+    "LinAlgError", "cholesky", "det", "diagonal", "inv", "matmul", "matrix_norm", "norm", "slogdet", "solve",
+    "solve_triangular", "vector_norm",
+]  # fmt: skip

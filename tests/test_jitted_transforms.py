@@ -1,0 +1,427 @@
+"""Transforms of jitted functions: rules, modes, structures, errors, memory, threads, the disk."""
+
+import math
+import os
+import subprocess
+import sys
+import threading
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+import tapegrad as tg
+from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, value_and_grad, vjp
+
+pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
+
+# The function, as mpmath knows it, and points.
+UNARY = {
+    "math.sin(x)": mpmath.sin,
+    "math.cos(x)": mpmath.cos,
+    "math.tan(x)": mpmath.tan,
+    "np.exp(x)": mpmath.exp,
+    "np.expm1(x)": mpmath.expm1,
+    "np.log(x)": mpmath.log,
+    "np.log1p(x)": mpmath.log1p,
+    "np.log2(x)": lambda x: mpmath.log(x, 2),
+    "np.log10(x)": mpmath.log10,
+    "np.sqrt(x)": mpmath.sqrt,
+    "np.cbrt(x)": mpmath.cbrt,
+    "np.square(x)": lambda x: x * x,
+    "np.reciprocal(x)": lambda x: 1 / x,
+    "np.exp2(x)": lambda x: 2**x,
+    "np.sinh(x)": mpmath.sinh,
+    "np.cosh(x)": mpmath.cosh,
+    "np.tanh(x)": mpmath.tanh,
+    "np.arcsin(x)": mpmath.asin,
+    "np.arccos(x)": mpmath.acos,
+    "np.arctan(x)": mpmath.atan,
+    "np.arcsinh(x)": mpmath.asinh,
+    "math.acosh(1.0 + x)": lambda x: mpmath.acosh(1 + x),
+    "np.arctanh(x)": mpmath.atanh,
+    "math.erf(x)": mpmath.erf,
+    "math.erfc(x)": mpmath.erfc,
+    "math.gamma(x)": mpmath.gamma,
+    "math.lgamma(x)": mpmath.loggamma,
+    "np.abs(-x)": lambda x: x,
+    "np.degrees(x)": mpmath.degrees,
+    "np.radians(x)": mpmath.radians,
+    "np.sinc(x)": mpmath.sincpi,
+    "np.hypot(x, 2.0)": lambda x: mpmath.hypot(x, 2),
+    "math.atan2(x, 0.5)": lambda x: mpmath.atan2(x, 0.5),
+    "math.atan2(2.0, x)": lambda x: mpmath.atan2(2, x),
+    "np.logaddexp(x, 0.3)": lambda x: mpmath.log(mpmath.exp(x) + mpmath.exp(0.3)),
+    "x**2.5": lambda x: x**2.5,
+    "2.5**x": lambda x: 2.5**x,
+    "x**-3": lambda x: x**-3,
+    "x**k": lambda x: x**4,
+    "x % 0.4": lambda x: mpmath.fmod(x, 0.4),
+    "math.copysign(x, -1.0)": lambda x: -x,
+    "max(x, 0.1) * min(x, 5.0)": lambda x: x * x,
+}
+EXPRESSIONS = "\n".join(f" out[{i}] = {text}" for i, text in enumerate(UNARY))
+SCOPE = {"np": np, "math": math}
+exec(f"def all_rules(x, k):\n out = np.empty({len(UNARY)})\n{EXPRESSIONS}\n return out", SCOPE)
+all_rules = njit(SCOPE["all_rules"])
+
+
+@pytest.mark.parametrize("point", [0.37, 0.83])
+def test_rules_against_mpmath(point):
+    expected = [float(mpmath.diff(function, point)) for function in UNARY.values()]
+    np.testing.assert_allclose(jacrev(all_rules)(point, 4), expected, rtol=1e-12)
+    np.testing.assert_allclose(jacfwd(all_rules)(point, 4), expected, rtol=1e-12)
+
+
+@njit
+def weighted(x, w, n):
+    return w * np.sum(x**n) + x[0] * x[1]
+
+
+@njit
+def pair(x, t):
+    return x[:2] * t, x.sum() * t * t
+
+
+X, T = np.array([1.0, 2.0, 3.0]), 0.5
+
+
+def test_argnums_aux_and_keywords():
+    assert grad(weighted)(X, 2.0, 2).tolist() == [6.0, 9.0, 12.0]
+    by_both = grad(weighted, argnums=(1, 0))(X, w=2.0, n=2)
+    assert by_both[0] == 14.0
+    assert by_both[1].tolist() == [6.0, 9.0, 12.0]
+    assert grad(weighted, argnums=-2)(X, 2.0, 2) == 14.0
+    value, slope = value_and_grad(lambda x: (x[0] ** 2, x * 2), has_aux=True)(X)
+    assert value[0] == 1.0
+    assert value[1].tolist() == [2.0, 4.0, 6.0]
+    assert slope.tolist() == [2.0, 0.0, 0.0]
+
+
+def test_tuples_as_arguments():
+    def f(parameters):
+        w, (b, c) = parameters
+        return (w**2).sum() * b + c
+
+    w, (b, c) = grad(f)((X, (2.0, 1.0)))
+    assert w.tolist() == [4.0, 8.0, 12.0]
+    assert (b, c) == (14.0, 1.0)
+
+
+def test_modes_agree():
+    for transform in (jacrev, jacfwd, jacobian):
+        (ax, at), (bx, bt) = transform(pair, argnums=(0, 1))(X, T)
+        np.testing.assert_allclose(ax, [[0.5, 0, 0], [0, 0.5, 0]])
+        np.testing.assert_allclose(at, [1.0, 2.0])
+        np.testing.assert_allclose(bx, [0.25, 0.25, 0.25])
+        assert bt == pytest.approx(6.0)
+    with pytest.raises(ValueError, match="mode is"):
+        jacobian(pair, mode="sideways")
+
+
+def test_the_inner_product_identity():
+    rng = np.random.default_rng(0)
+    x_dot, y_bar = (rng.normal(size=3), 0.7), (rng.normal(size=2), -1.3)
+    output, pull = vjp(pair, X, T)
+    again, y_dot = jvp(pair, (X, T), x_dot)
+    x_bar = pull(*y_bar)
+    assert np.array_equal(output[0], again[0])
+    left = y_bar[0] @ y_dot[0] + y_bar[1] * y_dot[1]
+    assert left == pytest.approx(x_bar[0] @ x_dot[0] + x_bar[1] * x_dot[1], rel=1e-14)
+    assert all(np.array_equal(a, b) for a, b in zip(pull(*y_bar), x_bar, strict=True))  # any number of times
+    with pytest.raises(ValueError, match="shape"):
+        pull(np.ones(3), 1.0)
+
+
+def test_second_derivatives():
+    @njit
+    def f(x, t):
+        s = 0.0
+        for i in range(x.size):
+            s += math.sin(x[i] * t) * x[i - 1] ** 2
+        return s * np.sqrt(t) + x[1] ** 3
+
+    h = hessian(f, argnums=(0, 1))(X, T)
+    full = np.block([[h[0][0], h[0][1].reshape(3, 1)], [h[1][0].reshape(1, 3), np.array([[h[1][1]]])]])
+    np.testing.assert_allclose(full, full.T, rtol=1e-12)
+    e = 1e-6
+    for k in range(3):
+        moved = [grad(f)(X + sign * e * np.eye(3)[k], T) for sign in (1, -1)]
+        np.testing.assert_allclose(h[0][0][k], (moved[0] - moved[1]) / (2 * e), rtol=1e-7)
+    value, product = hvp(f, (X, T), (np.array([1.0, -2.0, 0.5]), None))
+    assert value == f(X, T)
+    np.testing.assert_allclose(product[0], h[0][0] @ [1.0, -2.0, 0.5], rtol=1e-12)
+
+
+def test_linear_algebra_forward_and_twice():
+    a = np.array([[4.0, 1.0], [0.5, 3.0]])
+
+    @njit
+    def f(a):
+        return np.linalg.solve(a, a[0])[1] + np.linalg.det(a) + (a @ a)[0, 1]
+
+    np.testing.assert_allclose(jacfwd(f)(a), grad(f)(a), rtol=1e-12)
+    e = 1e-6
+    moved = [grad(f)(a + sign * e * np.array([[0, 1], [0, 0]])) for sign in (1, -1)]
+    np.testing.assert_allclose(hessian(f)(a)[0, 1], (moved[0] - moved[1]) / (2 * e), atol=1e-7)
+
+
+OPERANDS = st.sampled_from(["x[0]", "x[1]", "x[2]", "a", "b", "0.7", "y[0]"])
+STATEMENTS = st.one_of(
+    st.builds("a = {} * {} + {}".format, OPERANDS, OPERANDS, OPERANDS),
+    st.builds("b = math.sin({}) - {} / (2.0 + {} ** 2)".format, OPERANDS, OPERANDS, OPERANDS),
+    st.builds("y[0] = math.tanh({} - {})".format, OPERANDS, OPERANDS),
+    st.builds("if {} > {}:\n  a = {} * b\n else:\n  b += {}".format, OPERANDS, OPERANDS, OPERANDS, OPERANDS),
+    st.builds("for k in range(3):\n  a += {} * x[k] - {}".format, OPERANDS, OPERANDS),
+    st.builds("for k in range(2):\n  a, b = b * {}, a - x[k] * {}".format, OPERANDS, OPERANDS),
+    st.builds("for k in range(3):\n  c = {} * x[k]\n  y[0] = c * c + {}\n  a -= c".format, OPERANDS, OPERANDS),
+)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.lists(STATEMENTS, min_size=6, max_size=12))
+def test_random_programs(statements):
+    body = "\n ".join(statements)
+    scope = {"math": math, "np": np}
+    exec(f"def f(x):\n a, b, c, y = x[0], 1.0, 0.0, np.zeros(1)\n {body}\n return a * b + y[0] + c", scope)
+    x = np.array([0.3, -0.4, 0.6])
+    value, gradient = value_and_grad(scope["f"])(x)
+    assert value == pytest.approx(scope["f"](x), rel=1e-12, nan_ok=True)
+    along = np.array([1.0, 0.5, -2.0])
+    _, tangent = jvp(scope["f"], (x,), (along,))
+    assert gradient @ along == pytest.approx(tangent, rel=1e-9, abs=1e-12)
+    moved = [scope["f"](x + sign * 1e-6 * along) for sign in (1, -1)]
+    assert tangent == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-4, abs=1e-6 * max(1.0, abs(value)))
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "singular values": (lambda x: np.linalg.svd(x)[1].sum(), "svd"),
+    "bytes": (lambda x: x.nbytes * x[0, 0], "nbytes"),
+    "bits": (lambda x: x.view(np.int64)[0, 0] * x[0, 0], "view"),
+    "complex": (lambda x: (x[0, 0] + 1j).real, "complex"),
+    "float32": (lambda x: x.astype(np.float32).sum(), "float32"),
+    "random": (lambda x: np.random.normal(x[0, 0], 1.0), "normal"),
+}
+
+
+@pytest.mark.parametrize(("function", "construct"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_differentiated_is_named(function, construct):
+    with pytest.raises(tg.jitted.NotDifferentiableError, match=construct) as caught:
+        grad(function)(np.eye(2))
+    assert "test_jitted_transforms.py" in str(caught.value)
+    assert "Taped" not in str(caught.value)
+
+
+def test_integers_are_not_given_derivatives():
+    def f(x):
+        c = np.zeros(3, dtype=np.int64)
+        c[0] = x[0]
+        return c[0] * x[1]
+
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="int64"):
+        grad(f)(X)
+
+
+def test_arguments_that_can_not_be_differentiated():
+    for argument in (3, [1.0], np.arange(3), "text", X.astype(np.float32)):
+        with pytest.raises(TypeError, match="argument 0"):
+            grad(weighted)(argument, 1.0, 2)
+    with pytest.raises(RuntimeError, match="returns an array"):
+        grad(lambda x: x * 2.0)(X)
+    with pytest.raises(ValueError, match="argnums has 7"):
+        grad(weighted, argnums=7)(X, 1.0, 2)
+    with pytest.raises(TypeError, match="a function is differentiated"):
+        grad(3.0)
+
+
+# As text: pytest puts more into an assert of a test's own than Numba compiles.
+exec("""
+def refuses(x):
+    total = 0.0
+    for v in x:
+        total += v * v
+    if total > 100.0:
+        raise ValueError("too much")
+    assert total > 1.0, "too little"
+    return total
+""", SCOPE)  # fmt: skip
+refuses = njit(SCOPE["refuses"])
+
+
+def test_an_exception_leaves_the_tape_clean():
+    from tapegrad.jitted import tape
+
+    both = value_and_grad(refuses)
+    both(X)
+    for raised, x in ((ValueError, X * 100), (AssertionError, X * 0)):
+        with pytest.raises(raised, match="too"):
+            both(x)
+        assert tape.header()[tape.ARGUMENTS] == 0
+        assert tape.header()[tape.ROWS] <= 1
+        assert both(X)[1].tolist() == [2.0, 4.0, 6.0]
+
+
+# --- memory and threads -----------------------------------------------------------------------------------------------
+
+
+@njit
+def long(x, n):
+    s, t = x[0], 1.0
+    for i in range(n):
+        s = s * x[1] + math.sin(x[2] + i)
+        t = t * 0.5 + s
+    return t
+
+
+def test_the_tape_grows_is_kept_and_is_freed():
+    tg.jitted.free()
+    assert tg.jitted.nbytes() == 0
+    x = np.array([1.0, 0.5, 0.3])
+    small = grad(long)(x, 10)
+    few = tg.jitted.nbytes()
+    for _ in range(2):
+        large = grad(long)(x, 20_000)
+    many = tg.jitted.nbytes()
+    assert 0 < few < many
+    grad(long)(x, 20_000)
+    assert tg.jitted.nbytes() == many
+    np.testing.assert_allclose(grad(long)(x, 10), small)
+    np.testing.assert_allclose(large, jacfwd(long)(x, 20_000), rtol=1e-10)
+    tg.jitted.free()
+    assert tg.jitted.nbytes() == 0
+
+
+def test_eight_threads():
+    both, wrong = value_and_grad(long), []
+    xs = [np.array([1.0, 0.1 * k, 0.3]) for k in range(8)]
+    expected = [both(x, 500) for x in xs]
+    start = threading.Barrier(8)
+
+    def work(k):
+        start.wait()
+        for _ in range(50):
+            value, gradient = both(xs[k], 500)
+            if value != expected[k][0] or not np.array_equal(gradient, expected[k][1]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# --- beside func ------------------------------------------------------------------------------------------------------
+
+
+def test_custom_rules():
+    @njit
+    def root(a):
+        x = 1.0
+        for _ in range(60):
+            x = 0.5 * (x + a / x)
+        return x
+
+    @tg.custom_rule(root)
+    def root_rule(a, x):
+        return 0.5 / x
+
+    @njit
+    def length(v, s):
+        return s * np.sqrt((v * v).sum())
+
+    @tg.custom_rule(length)
+    def length_rule(v, s, y):
+        return s * s * v / y, 10.0  # not the true one: it is what is taken
+
+    assert grad(lambda a: root(a) ** 3)(4.0) == 3.0
+    assert hessian(lambda a: root(a) ** 3)(4.0) == pytest.approx(0.375)
+    v, s = grad(lambda v, s: 2.0 * length(v, s), argnums=(0, 1))(np.array([3.0, 4.0]), 2.0)
+    assert v.tolist() == pytest.approx([2.4, 3.2])
+    assert s == 20.0
+    with pytest.raises(TypeError, match="takes its 1 arguments and the result"):
+        tg.custom_rule(root)(lambda a: a)
+    with pytest.raises(TypeError, match="jitted"):
+        tg.custom_rule(math.sin)
+
+
+def test_gradients_inside_jitted_code():
+    both = tg.jitted.value_and_grad(weighted, argnums=(0, 1))
+
+    @njit
+    def descend(x, n):
+        for _ in range(n):
+            value, (slope, _) = both(x, 1.0, 2)
+            x = x - 0.1 * slope
+        return x, value
+
+    x, _ = descend(np.array([1.0, 2.0]), 200)
+    np.testing.assert_allclose(x, 0.0, atol=1e-9)
+    with pytest.raises(ValueError, match="argnums"):
+        tg.jitted.value_and_grad(weighted, argnums=3)
+
+
+def test_a_row_of_the_tensor_tape():
+    filtered = tg.jitted.operation(njit(lambda x, w: x * w[0] + np.sum(w)))
+    x, w = tg.tensor([1.0, 2.0], requires_grad=True), tg.tensor([3.0, 4.0], requires_grad=True)
+    (filtered(x * 2, w) ** 2).sum().backward()
+    y = 2 * np.array([1.0, 2.0]) * 3 + 7
+    np.testing.assert_allclose(x.grad.numpy(), 2 * y * 6)
+    np.testing.assert_allclose(w.grad.numpy(), [(2 * y * (np.array([2.0, 4.0]) + 1)).sum(), (2 * y).sum()])
+
+
+# --- the disk ---------------------------------------------------------------------------------------------------------
+
+MODULE = """
+from numba import njit
+@njit
+def part(x):
+    return {power}
+"""
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from numba import njit
+from parts import part
+from tapegrad.func import grad
+from tapegrad.jitted import disk
+found = []
+load = disk.DriverCache.load_overload
+def watched(*args):
+    found.append(load(*args))
+    return found[-1]
+disk.DriverCache.load_overload = watched
+@njit
+def f(x):
+    return part(x[0]) * x[1]
+print(grad(f)(np.array([2.0, 3.0])).tolist(), found[0] is not None)
+"""
+
+
+def test_a_fresh_process_with_the_cache(tmp_path):
+    def run(power):
+        (tmp_path / "parts.py").write_text(MODULE.format(power=power))
+        environment = {**os.environ, "TAPEGRAD_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+        child = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment, text=True,
+                               capture_output=True, check=False)  # fmt: skip
+        assert child.returncode == 0, child.stderr
+        return child.stdout.strip()
+
+    assert run("x * x") == "[12.0, 4.0] False"
+    assert run("x * x") == "[12.0, 4.0] True"
+    assert run("x * x * x") == "[36.0, 8.0] False"  # a change in another file is noticed
+    for entry in (tmp_path / "cache").glob("*/driver-*"):
+        entry.write_bytes(entry.read_bytes()[:-100])
+    assert run("x * x") == "[12.0, 4.0] False"  # a damaged entry is not used
+
+
+def test_importing_tapegrad_does_not_import_numba():
+    program = "import sys, tapegrad; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
