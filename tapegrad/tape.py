@@ -267,7 +267,7 @@ _pack_slot = struct.Struct("iiqqii").pack_into
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
 BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
-SCRATCH_BYTES = 1 << 22  # of address space for the registers of a block; few blocks touch more than 64 kB of it
+SCRATCH_BYTES = 1 << 23  # of address space for the registers of a block: twice the most; few touch more than 64 kB
 
 
 class FreeSlots:
