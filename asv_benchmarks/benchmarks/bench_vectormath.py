@@ -9,6 +9,8 @@ from scipy import special
 from tapegrad import vectormath
 from tapegrad.kernels import cache
 
+from .common import QUICK
+
 N = 100_000
 OF_TWO = ("pow", "atan2")
 INTERVALS = dict.fromkeys(("log", "log2", "log10", "sqrt", "rsqrt", "pow", "lgamma", "digamma"), (0.1, 4.0)) | {
@@ -20,6 +22,7 @@ PEERS = {
     "erfc": special.erfc, "lgamma": special.gammaln, "digamma": special.psi,
 }  # fmt: skip
 NAMES = [f.__name__ for f in vectormath.FUNCTIONS if f.__name__ in PEERS or hasattr(np, f.__name__)]
+NAMES, DTYPES = (NAMES[:4], ("float64",)) if QUICK else (NAMES, DTYPES)
 
 
 def operands(name: str, dtype: str) -> list[np.ndarray]:
@@ -33,7 +36,7 @@ def operands(name: str, dtype: str) -> list[np.ndarray]:
 class Vectormath:
     """A loop that Numba compiles around a function."""
 
-    params = (NAMES, ("float64", "float32"))
+    params = (NAMES, DTYPES)
     param_names = ("function", "dtype")
 
     def setup(self, name, dtype):
@@ -58,7 +61,7 @@ class Vectormath:
 class Peer:
     """NumPy's or SciPy's function."""
 
-    params = (NAMES, ("float64", "float32"))
+    params = (NAMES, DTYPES)
     param_names = ("function", "dtype")
 
     def setup(self, name, dtype):
