@@ -18,7 +18,7 @@ from tapegrad.registers import (
     fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
-from tapegrad.tape import OWNED, STORED, TABLES, H
+from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
     BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER,
@@ -26,7 +26,6 @@ from tapegrad.walks import (
 )  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
-CONTEXT_BYTES = 512  # before a thread's registers: what an array operation along axes is given, and its parameters
 _MOST_PARAMS = 32
 
 

@@ -36,6 +36,11 @@ def _is_inside(h, marks, slot):
     return marks[slot] & PLANNED != 0 and marks[slot] & INSIDE != 0 and i4(h[H.region], h[H.top])[slot] == h[H.binding]
 
 
+def _is_local(h, slots, marks, slot):
+    """Whether an adjoint is passed on inside the region, and so needs no memory of its own."""
+    return slots[slot]["adjoint"] == 0 and marks[slot] & WANTED == 0 and _is_inside(h, marks, slot)
+
+
 def _adjoint(h, tables, kinds, slots, marks, slot, space_kind, level):
     """The register to which a row over `space_kind` adds for an operand; plus NEW where it is the first to do so.
 
@@ -46,7 +51,7 @@ def _adjoint(h, tables, kinds, slots, marks, slot, space_kind, level):
     if stamp[slot] == h[H.stamps] and level_of(tables, register[slot]) == level:
         return register[slot]
     size, fresh = ITEMSIZE[kinds[kind]["dtype"]], 1
-    local = slots[slot]["adjoint"] == 0 and marks[slot] & WANTED == 0 and _is_inside(h, marks, slot)
+    local = _is_local(h, slots, marks, slot)
     if kinds[kind]["space"] == kinds[space_kind]["space"]:
         if local:
             r = new_register(tables, 0, 0, level, size)
@@ -156,7 +161,7 @@ def _bind_partials(h, tables, kinds, slots, marks, row, r):
         if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + at] == 0:
             continue
         of = slots[o]["kind"]
-        local = slots[o]["adjoint"] == 0 and marks[o] & WANTED == 0 and _is_inside(h, marks, o)
+        local = _is_local(h, slots, marks, o)
         if (
             k == last
             and local

@@ -121,6 +121,11 @@ def address_of(array: np.ndarray) -> int:
     return address
 
 
+def scratch_in(memory: np.ndarray) -> int:
+    """Where a thread's registers begin in its scratch memory: at a line of the cache, behind its context."""
+    return -(-address_of(memory) // 64) * 64 + CONTEXT_BYTES
+
+
 class Kind:
     """What is known of a value before it is computed.
 
@@ -267,6 +272,7 @@ _pack_slot = struct.Struct("iiqqii").pack_into
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
 BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
+CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
 SCRATCH_BYTES = 1 << 23  # of address space for the registers of a block: twice the most; few touch more than 64 kB
 
 
@@ -351,7 +357,7 @@ class Tape:
         self.lists = np.zeros(1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
-        self.header[H.scratch] = -(-address_of(self.scratch) // 64) * 64 + 512
+        self.header[H.scratch] = scratch_in(self.scratch)
         self.bins = np.zeros(BINS, np.int64)
         self.header[H.bins] = address_of(self.bins)
         self.tables = np.zeros(TABLES, np.int64)  # zero: what it knows is told from what it does not by a stamp

@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad import workers
 from tapegrad.kernels import native
-from tapegrad.tape import SCRATCH_BYTES, address_of
+from tapegrad.tape import SCRATCH_BYTES, address_of, scratch_in
 
 _VARIABLE = "TAPEGRAD_NUM_THREADS"
 
@@ -49,7 +49,7 @@ class _Crew:
                 scratch = np.empty(SCRATCH_BYTES, np.uint8)
                 own = workers.WORKER + workers.WORDS_A_WORKER * i
                 self.shared[own + workers.OWN_LOCK] = self._new_lock()
-                self.shared[own + workers.OWN_SCRATCH] = -(-address_of(scratch) // 64) * 64 + 512
+                self.shared[own + workers.OWN_SCRATCH] = scratch_in(scratch)
                 self.kept.append(scratch)
                 threading.Thread(target=work, args=(self.address, i), name=f"tapegrad-{i}", daemon=True).start()
                 self.n_started = i + 1
