@@ -23,7 +23,6 @@ from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
-_BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
@@ -255,7 +254,7 @@ def run(
     started, tape.sweeping = time.perf_counter(), True
     try:
         while True:
-            h[_BUDGET_LEFT] = _BUDGET
+            h[_BUDGET_LEFT] = sweeps.BUDGET
             status = entry(tape.header_address)
             if status == schedule.OK:
                 break

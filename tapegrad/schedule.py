@@ -119,8 +119,9 @@ def _in_fields(bits, flags):
 def schedule(header):
     """Plan the sweeps for the targets (values) and seeds (adjoints) in `lists`."""
     h = i8(header, len(H))
+    _forget_reached(h)
     sync(h)
-    h[H.n_planned] = h[H.n_regions] = h[H.n_reached] = 0
+    h[H.n_planned] = h[H.n_regions] = 0
     n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
     lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
     marks = u1(h[H.marks], h[H.top])
@@ -135,6 +136,16 @@ def schedule(header):
         n_active = h[H.n_planned]
     part3(h[H.mark_values], header, newest, n_active)
     return part1(h[H.make_regions], header)
+
+
+def _forget_reached(h):
+    """Drop adjoints that nobody has taken: Ctrl-C came after the last sweep, before its gradients were accumulated."""
+    slots, reached = slots_at(h[H.slots], h[H.top]), i4(h[H.reached], h[H.top])
+    for i in range(h[H.n_reached]):
+        if slots[reached[i]]["adjoint"]:
+            part2(h[H.give_back], h[H.self], slots[reached[i]]["adjoint"])
+            slots[reached[i]]["adjoint"] = 0
+    h[H.n_reached] = 0
 
 
 def mark_active(header):

@@ -33,6 +33,8 @@ from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk,
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
+BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
+_AT_ONCE = 1_000_000  # as many may be swept with the end of a sweep: less than a millisecond
 
 
 def run(header):
@@ -56,6 +58,8 @@ def run(header):
             h[H.at_step] += 1
     if h[H.phase] == ABORT:
         status = NO_MEMORY
+    elif status == OK and h[H.budget] < BUDGET - _AT_ONCE:
+        return MORE  # a signal that came meanwhile is met before anything is final
     if status != MORE and status != AT_HOST and status != MORE_WORKERS:
         part2(h[H.finish], header, 1 if status == OK else 0)
     return status

@@ -316,8 +316,8 @@ def adopt(tape: Tape, slot: int) -> Tensor:
     made = new_slot(tape)
     index, adjoint = _unpack_slot(tape.slot_buffer, slot * _A_SLOT)
     kind = kind_objects[index].gradient
+    _pack_address(tape.slot_buffer, slot * _A_SLOT + _ADJOINT_AT, 0)  # first: it must not have two owners
     tape.write_slot(made, kind, adjoint, tapes.STORED | tapes.OWNED)
-    _pack_address(tape.slot_buffer, slot * _A_SLOT + _ADJOINT_AT, 0)
     return handle(tape, made, kind)
 
 
