@@ -9,12 +9,12 @@ Array rows are shared out likewise, in pieces of their own units: see the end.
 
 from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
-    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at, u1,
+    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at, stream_line, u1,
 )  # fmt: skip
 from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
 from tapegrad.registers import (
     A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO,
+    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO,
     fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
@@ -141,6 +141,8 @@ def run_chunk(header, chunk, scratch):
                 )  # fmt: skip
             elif what == SPREAD:
                 part5(h[H.spread], h[H.tables], at, row, n_rows, scratch)
+            elif what == STREAM:
+                part5(h[H.stream], h[H.tables], at, row, n_rows, scratch)
             elif what == REDUCE:
                 part5(h[H.reduce_rows], h[H.tables], at, row, n_rows, scratch)
             else:
@@ -172,6 +174,25 @@ def spread(at_tables, at, row, n_rows, scratch):
             fill(to, lanes, i4(of, 1)[0], 4)
         else:
             fill(to, lanes, u1(of, 1)[0], 1)
+    return OK
+
+
+def stream(at_tables, at, row, n_rows, scratch):
+    """Write a register to memory past the caches: whole lines of them, the ends as usual.
+
+    Such writes may become visible late; the atomic addition by which a worker says that its chunk is done orders them.
+    """
+    tables = i8(at_tables, TABLES)
+    nbytes = n_rows * tables[INNER] * tables[at + MODE]
+    source, target = _address(tables, tables[at + A], row, scratch), tables[at + Q] + tables[at + P] * row
+    begin = min(-target % 64, nbytes)
+    end = begin + (nbytes - begin) // 64 * 64
+    for i in range(begin):
+        u1(target, nbytes)[i] = u1(source, nbytes)[i]
+    for i in range(begin, end, 64):
+        stream_line(target + i, source + i)
+    for i in range(end, nbytes):
+        u1(target, nbytes)[i] = u1(source, nbytes)[i]
     return OK
 
 

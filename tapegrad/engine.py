@@ -23,6 +23,7 @@ from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
+_BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
 _SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
 _MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
@@ -145,16 +146,17 @@ def _prepare(tape: Tape) -> None:
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
-def _cache_bytes() -> int:
-    """How much of a core's first level of cache the registers of a block may take: all but an eighth of it."""
+def _caches() -> dict[str, int]:
+    """The bytes of the caches for data, by their level; what is usual where it can't be found out."""
+    found = {"1": 32 << 10, "3": 16 << 20}
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
         except OSError:
             continue
-        if level == "1" and kind == "Data" and size.endswith("K") and size[:-1].isdecimal():
-            return int(size[:-1]) * 896
-    return 28_672
+        if kind != "Instruction" and size.endswith("K") and size[:-1].isdecimal():
+            found[level] = int(size[:-1]) << 10
+    return found
 
 
 def _connect(tape: Tape) -> None:
@@ -168,7 +170,10 @@ def _connect(tape: Tape) -> None:
     h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
     for name, function in native.functions_of_python().items():
         h[getattr(H, name)] = function.address
-    h[H.cache_bytes] = _cache_bytes()
+    caches = _caches()
+    # Of a core's first level, the registers of a block may take all but an eighth; results of more than half of the
+    # last level are written past it.
+    h[H.cache_bytes], h[H.stream_bytes] = caches["1"] // 8 * 7, caches["3"] // 2
     h[H.advise] = native.function_address("madvise") if sys.platform == "linux" else 0
     tape.let_go = _let_go
 
@@ -254,7 +259,7 @@ def run(
     started, tape.sweeping = time.perf_counter(), True
     try:
         while True:
-            h[_BUDGET_LEFT] = sweeps.BUDGET
+            h[_BUDGET_LEFT] = _BUDGET
             status = entry(tape.header_address)
             if status == schedule.OK:
                 break

@@ -151,27 +151,23 @@ def _bind_partials(h, tables, kinds, slots, marks, row, r):
     if y_bar < 0:
         return True
     cell, code = kernel_cell(h, kinds, slots, row)
-    last = -1
+    heir = -1  # an operand to which the adjoint is passed on as it is: its register, once the others have read it
+    if tables[REGISTER + WORDS_A_REGISTER * y_bar + SCRATCH] and (n < 2 or operand(row, 0) != operand(row, 1)):
+        for k in range(n):
+            o = operand(row, k)
+            if (
+                o >= 0
+                and marks[o] & ADJOINT
+                and ops[row["opcode"] * COLUMNS + 6] >> position(row, k) & 1
+                and stamp[o] != h[H.stamps]
+                and kinds[slots[o]["kind"]]["space"] == kinds[kind]["space"]
+                and kinds[slots[o]["kind"]]["dtype"] == kinds[kind]["dtype"]
+                and _is_local(h, slots, marks, o)
+            ):
+                heir = k
     for k in range(n):
-        o = operand(row, k)
-        if o >= 0 and marks[o] & ADJOINT and kernels[cell + 1 + position(row, k)]:
-            last = k
-    for k in range(last + 1):
         o, at = operand(row, k), position(row, k)
-        if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + at] == 0:
-            continue
-        of = slots[o]["kind"]
-        local = _is_local(h, slots, marks, o)
-        if (
-            k == last
-            and local
-            and stamp[o] != h[H.stamps]
-            and kinds[of]["space"] == kinds[kind]["space"]
-            and kinds[of]["dtype"] == kinds[kind]["dtype"]
-            and ops[row["opcode"] * COLUMNS + 6] >> at & 1
-            and tables[REGISTER + WORDS_A_REGISTER * y_bar + SCRATCH]
-        ):
-            stamp[o], register[o] = h[H.stamps], y_bar  # nobody else reads it from here on
+        if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + at] == 0 or k == heir:
             continue
         bits = ops[row["opcode"] * COLUMNS + 2 + at]
         a = b = c = 0
@@ -198,6 +194,8 @@ def _bind_partials(h, tables, kinds, slots, marks, row, r):
             h, tables, kinds, slots, marks, o, kind, level, kernels[cell + 1 + at], mode, a, b, c, y, y_bar
         ):
             return False
+    if heir >= 0:
+        stamp[operand(row, heir)], register[operand(row, heir)] = h[H.stamps], y_bar
     return True
 
 

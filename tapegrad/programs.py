@@ -1,11 +1,12 @@
 """Programs: a whole region, bound for a sweep: its instructions, where its registers are, its blocks and chunks."""
 
+from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at
 from tapegrad.op import COLUMNS, ELEMENTWISE
 from tapegrad.partials import want_values
 from tapegrad.registers import (
-    A, BASE, BORN, COUNT, DIES, FEW_LANES, K, LEVEL, MODE, P, PARTIAL, SCATTER, SCRATCH, SINGLE, SWEEP_ADJOINTS, WHAT,
-    WIDE, WIDTH, Y, new_register,
+    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, K, LEVEL, MODE, P, PARTIAL, REVERSE, SCATTER, SCRATCH, SINGLE, SIZE,
+    SPREAD, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, new_register,
 )  # fmt: skip
 from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
 from tapegrad.tape import CONTIGUOUS, STORED, TABLES, H
@@ -78,6 +79,35 @@ def _row_of_operands(h, tables, kinds, slots, first, last, space):
     return 1
 
 
+def _stream_results(h, tables):
+    """Have results written past the caches where the region's memory is more than they hold.
+
+    A line that is stored to is read from memory first, unless all of it is written at once and not kept: so results
+    are made in scratch memory, and are a third cheaper to store.
+    """
+    lanes, moved = tables[N_ROWS] * tables[INNER], 0
+    for r in range(tables[N_REGISTERS]):
+        at = REGISTER + WORDS_A_REGISTER * r
+        if tables[at + LEVEL] == WIDE and tables[at + SCRATCH] == 0:
+            moved += lanes * tables[at + SIZE]
+    if moved <= h[H.stream_bytes]:
+        return
+    for i in range(tables[N_CODE]):
+        at = CODE + WORDS * i
+        what, result = tables[at + WHAT], -1
+        if what == FORWARD or what == SPREAD:
+            result = tables[at + Y]
+        elif what == REVERSE and tables[at + MODE] & FRESH:
+            result = tables[at + K]
+        if result < 0:
+            continue
+        to = REGISTER + WORDS_A_REGISTER * result
+        if tables[to + LEVEL] == WIDE and tables[to + SCRATCH] == 0:
+            size, address, step = tables[to + SIZE], tables[to + BASE], tables[to + STEP]
+            emit(tables, STREAM, 0, size, WIDE, result, 0, 0, 0, 0, 0, step, address, 0, 0)
+            tables[to + BASE], tables[to + STEP], tables[to + SCRATCH] = 0, 0, 1
+
+
 def _place_apart(tables):
     """A place for each scratch register: quick, where all of them take little memory."""
     for r in range(tables[N_REGISTERS]):
@@ -141,6 +171,7 @@ def place(header):
     if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
         _place_apart(tables)
     else:
+        _stream_results(h, tables)
         _place_by_life(tables)
     rows, inner = tables[N_ROWS], tables[INNER]
     a_row = 8 * (tables[N_WIDE_PLACES] * inner + tables[N_NARROW_PLACES])

@@ -22,7 +22,7 @@ registers (A, B, C, Y and the adjoints G of the result and K of an operand), and
     GATHER   y = lanes of a walk P from address Q     SCATTER  merge a into a walk P from address Q
     SPREAD   y = a, over the lanes                    REDUCE   y = a, reduced row by row, from R on, and finished by Q
     ALONG    y = kernel over the rows of a            BACK     the same in reverse: k += ...
-    ZERO     y = 0
+    ZERO     y = 0                                    STREAM   memory at Q = a, past the caches
 """
 
 from tapegrad.dtypes import DTYPES
@@ -46,7 +46,7 @@ NARROW, WIDE, SINGLE, VECTOR = range(4)
 # words of an instruction,
 WHAT, KERNEL, MODE, WIDTH, A, B, C, Y, G, K, P, Q, R, PARTIAL, COUNT = range(15)
 # and what it is.
-FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO = range(9)
+FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM = range(10)
 
 NEW = 1 << 20  # beyond the number of any register
 

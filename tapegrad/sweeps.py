@@ -9,7 +9,8 @@ other by address, with int64 only: compiled into one another they would take Num
 """
 
 from tapegrad.blocks import (
-    N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, sweep_region,
+    N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, stream,
+    sweep_region,
 )  # fmt: skip
 from tapegrad.kernels import CELLS
 from tapegrad.memory import (
@@ -33,8 +34,7 @@ from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk,
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
-BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
-_AT_ONCE = 1_000_000  # as many may be swept with the end of a sweep: less than a millisecond
+_AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond
 
 
 def run(header):
@@ -43,7 +43,7 @@ def run(header):
     Or an error, after which nothing has changed.
     """
     h = i8(header, len(H))
-    status = OK
+    status, budget = OK, h[H.budget]
     if h[H.phase] == PLAN:
         status = part1(h[H.schedule], header)
         if status != OK:
@@ -58,7 +58,7 @@ def run(header):
             h[H.at_step] += 1
     if h[H.phase] == ABORT:
         status = NO_MEMORY
-    elif status == OK and h[H.budget] < BUDGET - _AT_ONCE:
+    elif status == OK and budget - h[H.budget] > _AT_ONCE:
         return MORE  # a signal that came meanwhile is met before anything is final
     if status != MORE and status != AT_HOST and status != MORE_WORKERS:
         part2(h[H.finish], header, 1 if status == OK else 0)
@@ -360,7 +360,8 @@ PARTS = {
     "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1),
     "mark_values": (mark_values, 3), "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3),
     "bind_values": (bind_values, 3), "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7),
-    "scatter": (scatter, 8), "spread": (spread, 5), "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
+    "scatter": (scatter, 8), "spread": (spread, 5), "stream": (stream, 5),
+    "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
     "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
     "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
     "reverse_whole": (reverse_whole, 2), "run": (run, 1),

@@ -74,11 +74,11 @@ HEADER = (
     "lists", "tables", "scratch", "partials", "bins", "crew",
     # Counts.
     "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
-    "partial_bytes", "kept", "cache_bytes",
+    "partial_bytes", "kept", "cache_bytes", "stream_bytes",
     # Addresses of functions.
     "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "lapack", "obtain", "give_back",
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
-    "gather", "scatter", "spread", "reduce_rows", "run_along", "run_chunk", "run_piece",
+    "gather", "scatter", "spread", "stream", "reduce_rows", "run_along", "run_chunk", "run_piece",
     "run_pieces", "sweep_region", "share", "seed",
     "forward_whole", "reverse_whole",
     # What is asked for, and how far it is done.

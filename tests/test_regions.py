@@ -268,6 +268,37 @@ def test_a_program_swept_in_four_ways(data: st.DataObject):
         close(one, other, single, names)
 
 
+@pytest.mark.parametrize("dtype", [tg.float32, tg.float64], ids=str)
+@pytest.mark.parametrize("n", [65, 1001, 100_003])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_results_written_past_the_caches_are_the_same(dtype: Any, n: int, offset: int, monkeypatch: pytest.MonkeyPatch):
+    """Where arrays begin at any element, and end at any."""
+    monkeypatch.setattr(tape._threads, "tape", tape.Tape())
+    rng = np.random.default_rng(n)
+    whole = [tg.tensor(rng.uniform(-1, 1, n + offset), dtype=dtype, requires_grad=True) for _ in range(3)]
+    seed = tg.tensor(rng.uniform(-1, 1, n), dtype=dtype)
+    single = tg.tensor(0.3, dtype=dtype, requires_grad=True)
+
+    def swept() -> list[np.ndarray]:
+        for x in (*whole, single):
+            x.grad = None
+        x, w, b = (t[offset:] for t in whole)
+        hidden = (w * x + b).tanh()
+        y = (-(x * x) * single).exp() * hidden
+        total = y.mean() + (hidden * seed).sum()  # a gradient that is spread, and one that is read
+        (y * seed).sum().add(total).backward()
+        return [y.detach().numpy().copy(), *(t.grad.numpy().copy() for t in (*whole, single))]
+
+    usual = swept()
+    header = tape.current_tape().h
+    assert header[H.stream_bytes] > 1 << 20
+    header[H.stream_bytes] = 0
+    found = swept()
+    for one, other in zip(found[:-1], usual[:-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(found[-1], usual[-1], 1e-5 if dtype is tg.float32 else 1e-13)  # in other blocks
+
+
 # --- named programs, against derivatives by complex step -------------------------------------------------------------
 
 

@@ -138,6 +138,17 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return look if operation == "load" else change
 
+    @intrinsic
+    def stream_line(typingctx: Any, target: Any, source: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            line = ir.VectorType(ir.IntType(64), 8).as_pointer()
+            value = builder.load(builder.inttoptr(args[1], line), align=8)
+            store = builder.store(value, builder.inttoptr(args[0], line), align=64)
+            store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
     def of_two(floating: Callable[..., Any], integral: Callable[..., Any], logical: Callable[..., Any]) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = signature.return_type
@@ -172,6 +183,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
     made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
+    made["stream_line"] = stream_line
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
@@ -213,6 +225,10 @@ def _plain_primitives() -> dict[str, Any]:
         words(address, 1)[0] = value
         return before
 
+    def stream_line(target: int, source: int) -> None:
+        words(target, 8)[:] = words(source, 8)
+
+    made["stream_line"] = stream_line
     made |= {"fetch_add": fetch_add, "exchange": exchange, "load": lambda address: int(words(address, 1)[0])}
     made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
     made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
