@@ -14,8 +14,8 @@ from tapegrad.memory import (
 from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
 from tapegrad.registers import (
     A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES, ZERO,
-    fill, kernel_cell, sum_kernel,
+    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES,
+    ZERO, fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H

@@ -29,11 +29,12 @@ from tapegrad.schedule import (
 )  # fmt: skip
 from tapegrad.storage import give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
-from tapegrad.workers import share
+from tapegrad.workers import rest, share
 from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk, gather, scatter
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
+_BLAS_SHARES = 10_000  # elements of the largest operand from which BLAS may take threads of its own
 _AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond
 
 
@@ -251,7 +252,12 @@ def _run_alone(h, kinds, row, kernel, room):
         context[20] = part3(h[H.obtain], h[H.self], context[21] * ITEMSIZE[kinds[row["kind"]]["dtype"]], 0)
         if context[20] == 0:
             return NO_MEMORY
+    large = max(context[9], context[10], context[12]) > _BLAS_SHARES
+    if large:
+        rest(h[H.crew], 1)
     call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
+    if large:
+        rest(h[H.crew], 0)
     if context[20]:
         part2(h[H.give_back], h[H.self], context[20])
     if context[17] == 0:

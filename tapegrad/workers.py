@@ -6,6 +6,7 @@ works on it too. What workers and it share is an array of int64, the crew:
     TICKET     epoch << 40 | n << 20 | the next index: one atomic addition takes an index, and tells of which job
     DONE       how many indices are done; the thread whose job it is waits until all are
     BUSY       1 while some thread has a job here: others then work alone
+    RESTS      1 while a library with threads of its own computes: workers that have nothing to do leave it the cores
     SLEEPS     of each worker: 1 while it sleeps on its lock
 
 A worker that has nothing to do looks for a new epoch for a while, then sleeps. A thread that holds an index holds the
@@ -15,7 +16,7 @@ job: its words do not change before that index is done.
 from tapegrad.memory import call1, fetch_add, exchange, i8, load, part2, part3
 from tapegrad.tape import H
 
-TICKET, DONE, BUSY, WAITS, LOCK, N_WORKERS, FUNCTION, HEADER, FIRST_INDEX, ACQUIRE, RELEASE = range(11)
+TICKET, DONE, BUSY, WAITS, LOCK, N_WORKERS, FUNCTION, HEADER, FIRST_INDEX, ACQUIRE, RELEASE, RESTS = range(12)
 WORKER, WORDS_A_WORKER = 16, 8  # where the words of each worker begin, in lines of the cache of their own
 SLEEPS, OWN_LOCK, OWN_SCRATCH = range(3)
 MOST_WORKERS = 127
@@ -23,6 +24,12 @@ CREW = WORKER + WORDS_A_WORKER * MOST_WORKERS
 _FIELD = 1 << 20
 _SPINS = 250_000  # looks for a new job before a worker sleeps: some 80 us, longer than Python takes to record one
 WORTH_WAKING = 100_000  # lanes times instructions of a job for which it is quicker to wake a worker than to do it alone
+
+
+def rest(crew_at, rests):
+    """Have workers that wait for a job sleep at once, or (0) go on as usual."""
+    if crew_at:
+        exchange(crew_at + 8 * RESTS, rests)
 
 
 def share(header, function, first, n, cost):
@@ -77,7 +84,7 @@ def work(crew_at, i):
     while True:
         spins = 0
         while spins < _SPINS and load(crew_at + 8 * TICKET) >> 40 == epoch:
-            spins += 1
+            spins = spins + 1 if load(crew_at + 8 * RESTS) == 0 else _SPINS
         if spins == _SPINS:
             exchange(own + 8 * SLEEPS, 1)
             if load(crew_at + 8 * TICKET) >> 40 == epoch or exchange(own + 8 * SLEEPS, 0) == 0:
