@@ -366,12 +366,18 @@ def reclaim(tape: Tape) -> None:
     tape.survivors, tape.h[H.allocated_before], tape.h[H.allocated] = kept, tape.h[H.allocated], 0
     n_freed = int(tape.header[H.n_freed])
     if n_freed:
-        freed = tape.freed[:n_freed].tolist()
+        freed, flags = tape.freed[:n_freed], tape.slots["flags"]
         for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
-            if owned:
-                for slot in owned.keys() & set(freed) if len(owned) < n_freed else [s for s in freed if s in owned]:
-                    del owned[slot]
-        tape.free.extend(tape.freed[:n_freed])
+            if not owned:
+                continue
+            if len(owned) < n_freed:
+                known = np.fromiter(owned, np.int64, len(owned))
+                gone = known[flags[known] & tapes.FREE != 0].tolist()
+            else:
+                gone = [slot for slot in freed.tolist() if slot in owned]
+            for slot in gone:
+                del owned[slot]
+        tape.free.extend(freed)
 
 
 def make_room(tape: Tape) -> None:

@@ -49,6 +49,8 @@ MAX_WIDE = (
     100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
 )
 
+NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see `scalars.py`
+
 OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED = range(7)
 
 
@@ -135,6 +137,9 @@ def schedule(header):
             return SWEPT_TWICE
         n_active = h[H.n_planned]
     part3(h[H.mark_values], header, newest, n_active)
+    if part1(h[H.are_scalars], header):
+        h[H.n_regions] = NO_REGIONS
+        return OK
     return part1(h[H.make_regions], header)
 
 

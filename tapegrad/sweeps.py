@@ -22,10 +22,10 @@ from tapegrad.programs import bind, place
 from tapegrad.registers import (
     N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
 )  # fmt: skip
+from tapegrad.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, FAILED, MORE, MORE_WORKERS, NO_MEMORY, OK, WANTED, arity, finish, is_active, is_evaluated,
-    make_regions,
-    mark_active, mark_values, operand, schedule,
+    ADJOINT, AT_HOST, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
+    is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
 )  # fmt: skip
 from tapegrad.storage import give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
@@ -49,6 +49,10 @@ def run(header):
         status = part1(h[H.schedule], header)
         if status != OK:
             part2(h[H.finish], header, 0)
+            return status
+        if h[H.n_regions] == NO_REGIONS:
+            status = part1(h[H.sweep_scalars], header)
+            part2(h[H.finish], header, 1 if status == OK else 0)
             return status
         h[H.at_step], h[H.bound], h[H.phase] = 0, -1, FORWARD_STEP  # planned: what comes after a pause goes on
     n, fused = h[H.n_regions], h[H.fused]
@@ -122,10 +126,12 @@ def seed(header):
     h = i8(header, len(H))
     slots, kinds = slots_at(h[H.slots], h[H.top]), kinds_at(h[H.kinds], h[H.n_kinds])
     n_targets, n_seeds = h[H.n_targets], h[H.n_seeds]
-    lists = i4(h[H.lists], n_targets + 2 * n_seeds)
+    lists, marks = i4(h[H.lists], n_targets + 2 * n_seeds), u1(h[H.marks], h[H.top])
     tables = i8(h[H.tables], TABLES)
     for i in range(n_seeds):
         slot, given = lists[n_targets + 2 * i], lists[n_targets + 2 * i + 1]
+        if marks[slot] & ADJOINT == 0:
+            continue  # it leads to nothing that is wanted
         if not hold_adjoint(h, kinds, slots, slot):
             return NO_MEMORY
         kind = slots[slot]["kind"]
@@ -370,5 +376,6 @@ PARTS = {
     "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
     "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
     "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),
-    "reverse_whole": (reverse_whole, 2), "run": (run, 1),
+    "reverse_whole": (reverse_whole, 2), "are_scalars": (are_scalars, 1), "sweep_scalars": (sweep_scalars, 1),
+    "scalar_values": (scalar_values, 2), "scalar_adjoints": (scalar_adjoints, 2), "run": (run, 1),
 }  # fmt: skip

@@ -80,7 +80,7 @@ HEADER = (
     "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
     "gather", "scatter", "spread", "stream", "reduce_rows", "run_along", "run_chunk", "run_piece",
     "run_pieces", "sweep_region", "share", "seed",
-    "forward_whole", "reverse_whole",
+    "forward_whole", "reverse_whole", "are_scalars", "sweep_scalars", "scalar_values", "scalar_adjoints",
     # What is asked for, and how far it is done.
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
     "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",

@@ -624,3 +624,12 @@ def test_names_in_the_listing_lead_from_row_to_row():
     assert second.endswith(f"= mul({made}, {made})")
     assert made == f"%{y._slot}"
     assert z.item() == 4
+
+
+@pytest.mark.parametrize("form", [(), (3,)], ids=["scalar", "vector"])
+def test_a_gradient_by_something_unused_leaves_nothing_behind(form):
+    x, unused = (tg.full(form, 1.5, dtype=tg.float64, requires_grad=True) for _ in range(2))
+    y = x * x
+    assert tg.autograd.grad(y, unused, tg.ones_like(y), retain_graph=True, allow_unused=True) == (None,)
+    y.backward(tg.full_like(y, 0.5))
+    assert x.grad.sum().item() == 1.5 * max(1, x.numel())

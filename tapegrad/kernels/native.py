@@ -330,6 +330,9 @@ class _Inliner(ast.NodeTransformer):
         described = len(definition.body) == 2 and ast.get_docstring(definition) is not None
         if not described or not isinstance(body, ast.Return) or body.value is None:
             return node
+        meant = {n: called.__globals__[n] for n in called.__code__.co_names if n in called.__globals__}
+        if any(self.names.get(n, value) is not value for n, value in meant.items()):
+            return node  # here one of its names means something else
         values = dict(zip((a.arg for a in definition.args.args), node.args, strict=True))
         inside = _Inliner({**called.__globals__, **self.names})
         return ast.copy_location(_Substitution(values).visit(inside.visit(copy.deepcopy(body.value))), node)
