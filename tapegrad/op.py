@@ -37,8 +37,8 @@ _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
 # operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
 # units among its parameters, and (bits: 1 for the value, 2 << k for the adjoint of operand k) what of it is shared out,
-# what is a sum over units, the place (and 1) of the elements of memory that it works in, and what of it needs them: see
-# `array_op`.
+# what is a sum over units, the place (and 1) of the elements of memory that it works in, what of it needs them, and
+# which operands' adjoints it can begin (bits): see `array_op`.
 COLUMNS = 16
 UNITS_OF_B = 100
 
@@ -95,8 +95,9 @@ class Op:
         shared = sum(1 << i for i, f in enumerate(parts) if f is not None and (self.along or "lo" in parameters(f)))
         room = 0 if self.room is None else 1 + self.room
         working = sum(1 << i for i, f in enumerate(parts) if f is not None and "memory" in parameters(f))
-        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working)
-        table[self.opcode, :13] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
+        beginning = sum(1 << k for k, f in enumerate(parts[1:]) if f is not None and "begun" in parameters(f))
+        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working, beginning)
+        table[self.opcode, :14] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
@@ -178,7 +179,8 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
 
     Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
     `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
-    elements to work in; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
+    elements to work in; `begun`, 1 where the adjoint was added to, and 0 where its memory holds anything and is to be
+    overwritten; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
     matrix in its batch, and where in the matrix it failed, and stops. The sweep then stops too, and says `failure`, a
     text with the places {batch} and {index}.
     """

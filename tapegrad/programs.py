@@ -225,6 +225,7 @@ def _plan_chunks(h, tables, rows, inner):
             tables[CODE + WORDS * i + PARTIAL] = -1
         return 1
     step = max(1, _common_multiple(apart, inner) // inner)
+    step = step if step > 1 else tables[BLOCK]  # whole blocks, where nothing else is asked for
     chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
     n_chunks = (rows + chunk - 1) // chunk
     tables[CHUNK], tables[N_CHUNKS], tables[PARTIAL_BYTES] = chunk, n_chunks, partial_bytes

@@ -20,7 +20,7 @@ from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
 from tapegrad.partials import bind_adjoints
 from tapegrad.programs import bind, place
 from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell, nbytes,
 )  # fmt: skip
 from tapegrad.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
 from tapegrad.schedule import (
@@ -327,10 +327,14 @@ def reverse_whole(header, r):
         o = operand(row, k)
         if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + k] == 0:
             continue
+        begun = 1
+        if slots[o]["adjoint"] == 0 and i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 13] >> k & 1:
+            begun = 0
+            slots[o]["adjoint"] = part3(h[H.obtain], h[H.self], nbytes(kinds, slots[o]["kind"]), 0)
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
         context = i8(_context(h, kinds, slots, row), N_CONTEXT)
-        context[13], context[14] = slots[out]["adjoint"], slots[o]["adjoint"]
+        context[13], context[14], context[22] = slots[out]["adjoint"], slots[o]["adjoint"], begun
         numel, size = kinds[slots[o]["kind"]]["numel"], ITEMSIZE[kinds[slots[o]["kind"]]["dtype"]]
         summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
         status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, size)

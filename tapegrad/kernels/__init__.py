@@ -33,7 +33,7 @@ table_address = address_of(table)
 # What an array kernel is given: int64 each.
 CONTEXT = (
     "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
-    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory",
+    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun",
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
@@ -167,7 +167,7 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
     def array(name: str, code: int, length: str) -> str:
         return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
 
-    supplied = {name: f"at[{_AT[name]}]" for name in ("lo", "hi", "work", "lapack")}
+    supplied = {name: f"at[{_AT[name]}]" for name in ("lo", "hi", "work", "lapack", "begun")}
     supplied["gemm"] = f"at[{_AT['gemm64' if codes[0] == FLOAT64.code else 'gemm32']}]"
     supplied["memory"] = array("memory", codes[0], "n_memory")
     supplied["status"] = f"array_i8(context + {8 * _AT['failed_batch']}, 2)"

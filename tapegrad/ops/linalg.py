@@ -84,24 +84,33 @@ def _integer_product(p, gemm, work, a, b, y):
                 y[(batch * m + i) * n + j] = total
 
 
-def _a_vjp(p, gemm, work, a, b, y, y_bar, a_bar):
+def _begin(p, begun, bar):
+    """The factor of what is in an adjoint, which is zeroed first where several matrices may be added to one of it."""
+    if begun == 0 and p[0] > 0:
+        for i in range(len(bar)):
+            bar[i] = 0
+        return 1.0
+    return 1.0 if begun else 0.0
+
+
+def _a_vjp(p, gemm, work, begun, a, b, y, y_bar, a_bar):
     """a_bar += y_bar b'"""
-    size = y.itemsize
+    size, beta = y.itemsize, _begin(p, begun, a_bar)
     for batch in range(_n_batches(p)):
         at_b = b.ctypes.data + size * _batch_offset(p, batch, 1)
         at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
         at_a = a_bar.ctypes.data + size * _batch_offset(p, batch, 2)
-        gemm_into(gemm, work, size, p[1], p[3], p[2], 1.0, at_y, p[2], 1, at_b, p[7], p[6], 1.0, at_a, p[3])
+        gemm_into(gemm, work, size, p[1], p[3], p[2], 1.0, at_y, p[2], 1, at_b, p[7], p[6], beta, at_a, p[3])
 
 
-def _b_vjp(p, gemm, work, a, b, y, y_bar, b_bar):
+def _b_vjp(p, gemm, work, begun, a, b, y, y_bar, b_bar):
     """b_bar += a' y_bar"""
-    size = y.itemsize
+    size, beta = y.itemsize, _begin(p, begun, b_bar)
     for batch in range(_n_batches(p)):
         at_a = a.ctypes.data + size * _batch_offset(p, batch, 0)
         at_y = y_bar.ctypes.data + size * batch * p[1] * p[2]
         at_b = b_bar.ctypes.data + size * _batch_offset(p, batch, 3)
-        gemm_into(gemm, work, size, p[3], p[2], p[1], 1.0, at_a, p[5], p[4], at_y, p[2], 1, 1.0, at_b, p[2])
+        gemm_into(gemm, work, size, p[3], p[2], p[1], 1.0, at_a, p[5], p[4], at_y, p[2], 1, beta, at_b, p[2])
 
 
 def _declare_product(name, rules, grad_name):
