@@ -9,7 +9,8 @@ Array rows are shared out likewise, in pieces of their own units: see the end.
 
 from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
-    call1, call3, call4, call6, call8, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at, stream_line, u1,
+    call1, call3, call4, call6, call8, fetch_line, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at,
+    stream_line, u1,
 )  # fmt: skip
 from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
 from tapegrad.registers import (
@@ -21,8 +22,8 @@ from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_eval
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT, REGISTER,
-    SETUP, WORDS, WORDS_A_REGISTER,
+    AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT,
+    REGISTER, SETUP, WORDS, WORDS_A_REGISTER,
 )  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
@@ -147,8 +148,20 @@ def run_chunk(header, chunk, scratch):
                 part5(h[H.reduce_rows], h[H.tables], at, row, n_rows, scratch)
             else:
                 part5(h[H.run_along], header, at, row, n_rows, scratch)
+            if tables[N_AHEAD] and row + n_rows < stop:
+                _fetch(tables, row, n_rows, i)
         row += n_rows
     return OK
+
+
+def _fetch(tables, row, n_rows, i):
+    """After instruction i of a block, ask for its share of what the next block reads."""
+    n = tables[N_CODE]
+    for k in range(tables[N_AHEAD]):
+        at = REGISTER + WORDS_A_REGISTER * tables[AHEAD + k]
+        begin, lines = tables[at + BASE] + tables[at + STEP] * (row + n_rows), tables[at + STEP] * n_rows // 64
+        for line in range(lines * i // n, lines * (i + 1) // n):
+            fetch_line(begin + 64 * line)
 
 
 def spread(at_tables, at, row, n_rows, scratch):

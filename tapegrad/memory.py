@@ -28,6 +28,8 @@ larger = smaller = _supplied_when_linked
 fetch_add = exchange = load = _supplied_when_linked
 # (address, address) -> copies a line of the cache, 64 bytes, past the caches to the first, which begins a line
 stream_line = _supplied_when_linked
+# (address) -> asks for a line of the cache that will soon be read
+fetch_line = _supplied_when_linked
 # Python's allocator: (its address, bytes) -> address, 0 where memory is short; (its address, n, bytes); (its address,
 # memory)
 allocate = allocate_zeroed = release = _supplied_when_linked

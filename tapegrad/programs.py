@@ -11,7 +11,7 @@ from tapegrad.registers import (
 from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
 from tapegrad.tape import CONTIGUOUS, STORED, TABLES, H
 from tapegrad.walks import (
-    BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
+    AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
     N_SETUP, N_WALKS, N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS,
     WORDS_A_REGISTER, broadcast_walk,
 )  # fmt: skip
@@ -79,19 +79,22 @@ def _row_of_operands(h, tables, kinds, slots, first, last, space):
     return 1
 
 
-def _stream_results(h, tables):
-    """Have results written past the caches where the region's memory is more than they hold.
-
-    A line that is stored to is read from memory first, unless all of it is written at once and not kept: so results
-    are made in scratch memory, and are a third cheaper to store.
-    """
+def _exceeds_caches(h, tables):
+    """Whether the memory that the region reads and writes is more than the caches hold."""
     lanes, moved = tables[N_ROWS] * tables[INNER], 0
     for r in range(tables[N_REGISTERS]):
         at = REGISTER + WORDS_A_REGISTER * r
         if tables[at + LEVEL] == WIDE and tables[at + SCRATCH] == 0:
             moved += lanes * tables[at + SIZE]
-    if moved <= h[H.stream_bytes]:
-        return
+    return moved > h[H.stream_bytes]
+
+
+def _stream_results(tables):
+    """Have results written past the caches.
+
+    A line that is stored to is read from memory first, unless all of it is written at once and not kept: so results
+    are made in scratch memory, and are a third cheaper to store.
+    """
     for i in range(tables[N_CODE]):
         at = CODE + WORDS * i
         what, result = tables[at + WHAT], -1
@@ -106,6 +109,15 @@ def _stream_results(h, tables):
             size, address, step = tables[to + SIZE], tables[to + BASE], tables[to + STEP]
             emit(tables, STREAM, 0, size, WIDE, result, 0, 0, 0, 0, 0, step, address, 0, 0)
             tables[to + BASE], tables[to + STEP], tables[to + SCRATCH] = 0, 0, 1
+
+
+def _fetch_ahead(tables):
+    """Have what a block reads from memory fetched while the block before it is computed."""
+    for r in range(tables[N_REGISTERS]):
+        at = REGISTER + WORDS_A_REGISTER * r
+        if tables[at + LEVEL] == WIDE and tables[at + SCRATCH] == 0:
+            tables[AHEAD + tables[N_AHEAD]] = r
+            tables[N_AHEAD] += 1
 
 
 def _place_apart(tables):
@@ -170,8 +182,11 @@ def place(header):
     tables = i8(h[H.tables], TABLES)
     if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
         _place_apart(tables)
+    elif _exceeds_caches(h, tables):
+        _stream_results(tables)
+        _place_by_life(tables)
+        _fetch_ahead(tables)
     else:
-        _stream_results(h, tables)
         _place_by_life(tables)
     rows, inner = tables[N_ROWS], tables[INNER]
     a_row = 8 * (tables[N_WIDE_PLACES] * inner + tables[N_NARROW_PLACES])

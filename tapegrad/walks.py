@@ -24,8 +24,9 @@ ITEMSIZE = tuple(d.itemsize for d in DTYPES)
 N_REGISTERS, N_CODE, N_SETUP, N_CONSTANTS, N_TAIL, N_WALKS = range(6)
 # the region's space: its kind, its lanes as so many rows of so many, and whether a block is one row,
 SPACE_KIND, N_ROWS, INNER, ONE_ROW = range(6, 10)
-# what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), and its scratch memory.
-SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES = range(10, 17)
+# what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), its scratch memory, and how many
+# registers are fetched ahead.
+SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES, N_AHEAD = range(10, 18)
 
 WORDS_A_REGISTER, WORDS = 8, 16
 _MOST_REGISTERS, _MOST_CODE, _MOST_SETUP, _MOST_CONSTANTS, _MOST_TAIL = 6144, 6144, 2048, 2048, 1024
@@ -36,6 +37,7 @@ CONSTANTS = SETUP + WORDS * _MOST_SETUP
 TAIL = CONSTANTS + _MOST_CONSTANTS
 PLACES = TAIL + 3 * _MOST_TAIL
 CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
+AHEAD = PLACES  # these, once places have been given
 PIECES_AT = CONTEXT_AT + 48  # of an array row's work: see `blocks.py`
 KNOWN = CONTEXT_AT + 96  # what the region computes, by what it is computed from: [p, q, register, stamp]
 MANY_KNOWN = 1024

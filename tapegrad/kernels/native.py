@@ -149,6 +149,17 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return types.void(types.int64, types.int64), codegen
 
+    @intrinsic
+    def fetch_line(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+            prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+            builder.call(prefetch, [builder.inttoptr(args[0], pointer), word(0), word(2), word(1)])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
     def of_two(floating: Callable[..., Any], integral: Callable[..., Any], logical: Callable[..., Any]) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = signature.return_type
@@ -183,7 +194,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
     made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
-    made["stream_line"] = stream_line
+    made |= {"stream_line": stream_line, "fetch_line": fetch_line}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
@@ -228,7 +239,7 @@ def _plain_primitives() -> dict[str, Any]:
     def stream_line(target: int, source: int) -> None:
         words(target, 8)[:] = words(source, 8)
 
-    made["stream_line"] = stream_line
+    made |= {"stream_line": stream_line, "fetch_line": lambda address: None}
     made |= {"fetch_add": fetch_add, "exchange": exchange, "load": lambda address: int(words(address, 1)[0])}
     made["allocate"] = lambda address, n: runtime["allocate"](n) or 0
     made["allocate_zeroed"] = lambda address, n, size: runtime["allocate_zeroed"](n, size) or 0
