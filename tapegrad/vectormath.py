@@ -1,7 +1,8 @@
-"""Elementary functions without branches, which LLVM packs: float64 and float32, within 2 units in the last place.
+"""Elementary functions of whole registers: float64 and float32, within 2 units in the last place.
 
 Each function reduces its argument to a small interval, where a minimax polynomial is evaluated, and undoes the
-reduction. What would be a branch is computed both ways and selected. A function takes numbers of either width and
+reduction. What would be a branch is computed both ways and selected; a few rare arguments that would cost all others
+much have a branch (`lanes.rarely`) in functions that are called (`lanes.apart`). A function takes numbers of either width and
 computes in that width; which is known where the code is written (see `lanes`), so a kernel holds the instructions for
 its own dtype alone. Where the last digit would be lost, a number is carried as a sum of two (Dekker 1971).
 
@@ -28,7 +29,7 @@ For negative arguments lgamma, digamma, trigamma and tetragamma have infinitely 
 x = -a their error in float64 is at most 4 epsilon times the greatest of |f(x)|, |f(a)| and 1 (tetragamma: 20).
 
 sin, cos and tan reduce by pi/2 in three parts, which is enough up to 2^30 (float32: 2^17). The few numbers beyond are
-done by a call in a branch of its own, with Payne and Hanek's reduction: `lanes.rarely` says how the loop stays packed.
+rare, and done with Payne and Hanek's reduction.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from tapegrad.lanes import (
+    Machine,
+    apart,
     bits,
     copysign,
     fast_two_sum,
@@ -709,7 +712,7 @@ def _tangent(n: Any, r: Any, low: Any) -> Any:
 def _circular(x: Any, function: Any, n_more: int, huge: Any) -> Any:
     """`function` of x + n_more pi/2, reduced."""
     n, r, low = _reduced_quarter(x, precise=function is _tangent or not is_single(x))
-    return rarely(abs(x) > _HUGE[is_single(x)], huge, x, function(n + n_more if n_more else n, r, low))
+    return rarely(abs(x) > _HUGE[is_single(x)], huge, function(n + n_more if n_more else n, r, low), x)
 
 
 def _of_huge(x: Any, function: Any, n_more: int) -> Any:
@@ -731,19 +734,19 @@ def _tan_of_huge(x: Any) -> Any:
     return _of_huge(x, _tangent, 0)
 
 
-@operation
+@apart
 def sin(x: Any) -> Any:
     """With x = n pi/2 + r, sin(r) or cos(r)."""
     return where(x == 0.0, x, _circular(x, _sine, 0, _sin_of_huge))
 
 
-@operation
+@apart
 def cos(x: Any) -> Any:
     """sin(x + pi/2)."""
     return _circular(x, _sine, 1, _cos_of_huge)
 
 
-@operation
+@apart
 def tan(x: Any) -> Any:
     """With x = n pi/2 + r, tan(r) or -1 / tan(r)."""
     small = abs(x) < 0.5 ** (_width(x).shift // 2 + 1)
@@ -1035,4 +1038,6 @@ FUNCTIONS = (
 
 def compiled(triple: str, _cpu: str, features: str) -> ModuleType:
     """These functions for Numba's compiled code on a machine."""
-    return in_numba(FUNCTIONS, fused=triple.startswith(("aarch64", "arm64")) or "+fma," in f"{features},")
+    arm, named = triple.startswith(("aarch64", "arm64")), features.split(",")
+    register = 64 if "+avx512f" in named else 32 if "+avx2" in named else 16
+    return in_numba(FUNCTIONS, Machine(arm or "+fma" in named, register))
