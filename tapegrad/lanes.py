@@ -28,7 +28,8 @@ class Machine(NamedTuple):
     """What the code that is written depends on."""
 
     fused: bool  # whether there are instructions for a * b + c
-    register: int  # bytes in a register
+    register: int = 16  # bytes in a register
+    convention: str = "ccc"  # of calls that preserve some registers for vectors
 
 
 class Lane:
@@ -241,6 +242,16 @@ def fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return s, b - (s - a)
 
 
+def outside(x: Any, low: float, high: float) -> Any:
+    """Whether not low <= x < high, for 0 < low; nan and negative numbers are outside. It is one comparison of bits."""
+    if not isinstance(x, Lane):
+        return ~((x >= low) & (x < high))
+    kinds = (np.float32, np.int32) if is_single(x) else (np.float64, np.int64)
+    first, end = (int(kinds[0](limit).view(kinds[1])) for limit in (low, high))
+    above = bits(x) - first
+    return x.of(x.builder.icmp_unsigned(">=", above.value, above.like(end - first)))
+
+
 def square_root(x: Any) -> Any:
     """The square root."""
     return x.intrinsic("llvm.sqrt", x) if isinstance(x, Lane) else np.sqrt(x)
@@ -269,6 +280,15 @@ def from_bits(i: Any) -> Any:
     if not isinstance(i, Lane):
         return i.view(np.float32 if i.dtype == np.int32 else np.float64)
     return i.of(i.builder.bitcast(i.value, i.type_named("float" if i.kind == "i32" else "double")))
+
+
+def whole(i: Any) -> Any:
+    """An integer, of less than 52 bits if it has 64, as a float of the same width."""
+    if not isinstance(i, Lane):
+        return i.astype(np.float32 if i.dtype == np.int32 else np.float64)
+    if i.kind == "i32":
+        return i.of(i.builder.sitofp(i.value, i.type_named("float")))
+    return from_bits(i + 0x4338000000000000) - 1.5 * 2.0**52  # few processors have an instruction for it
 
 
 def widen(x: Any) -> Any:
@@ -335,12 +355,13 @@ def _name(lane: Lane, function: Callable[..., Any]) -> str:
     return f"{function.__name__.strip('_')}_{lane.kind}{'' if lane.fused else '_unfused'}"
 
 
-def _begun(module: Any, name: str, result: Any, operands: list[Any]) -> tuple[Any, Any]:
+def _begun(module: Any, name: str, result: Any, operands: list[Any], convention: str) -> tuple[Any, Any]:
     """A function without a body, and a builder for that; of those that modules bring along, the linker keeps one."""
     from llvmlite import ir
 
     made = ir.Function(module, ir.FunctionType(result, operands), name)
     made.linkage = "linkonce_odr"
+    made.calling_convention = convention
     # `willreturn` is unknown to llvmlite's own check; LLVM won't compute a call where it isn't needed without it.
     made.attributes.update(("noinline", "nounwind", "readnone", "willreturn"))
     return made, ir.IRBuilder(made.append_basic_block())
@@ -355,7 +376,7 @@ def _defined(lane: Lane, function: Callable[..., Any], arity: int, count: int = 
     if name not in module.globals:
         kind = getattr(kind, "element", kind)
         kind = ir.VectorType(kind, count) if count else kind
-        made, builder = _begun(module, name, kind, [kind] * arity)
+        made, builder = _begun(module, name, kind, [kind] * arity, lane.machine.convention if count else "ccc")
         builder.ret(function(*(Lane(builder, a, lane.machine) for a in made.args)).value)
     return module.globals[name]
 
@@ -366,7 +387,7 @@ def _one_by_one(lane: Lane, function: Callable[..., Any], arity: int) -> Any:
     if name in module.globals:
         return module.globals[name]
     one, integer = _defined(lane, function, arity), _integer(lane.count)
-    made, builder = _begun(module, name, vector, [vector, integer, *[vector] * arity])
+    made, builder = _begun(module, name, vector, [vector, integer, *[vector] * arity], lane.machine.convention)
     start, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.branch(loop)
     builder.position_at_end(loop)

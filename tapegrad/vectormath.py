@@ -2,9 +2,10 @@
 
 Each function reduces its argument to a small interval, where a minimax polynomial is evaluated, and undoes the
 reduction. What would be a branch is computed both ways and selected; a few rare arguments that would cost all others
-much have a branch (`lanes.rarely`) in functions that are called (`lanes.apart`). A function takes numbers of either width and
-computes in that width; which is known where the code is written (see `lanes`), so a kernel holds the instructions for
-its own dtype alone. Where the last digit would be lost, a number is carried as a sum of two (Dekker 1971).
+much have a branch (`lanes.rarely`) in functions that are called (`lanes.apart`). A function takes numbers of either
+width and computes in that width; which is known where the code is written (see `lanes`), so a kernel holds the
+instructions for its own dtype alone. Where the last digit would be lost, a number is carried as a sum of two (Dekker
+1971).
 
 Names are those of C. `vectormath.exp(x)` in a declaration is compiled into the kernel; called from Python, it computes
 over NumPy scalars or arrays. Zeros keep their signs, nan stays nan, subnormal numbers are arguments and results like
@@ -55,6 +56,7 @@ from tapegrad.lanes import (
     minus_product,
     narrow,
     number,
+    outside,
     operation,
     polynomial,
     rarely,
@@ -62,6 +64,7 @@ from tapegrad.lanes import (
     two_product,
     two_sum,
     where,
+    whole,
     widen,
 )
 
@@ -114,12 +117,19 @@ _EXP2 = (
     (0.6931472, 0.2402265, 0.05550357, 0.00961803, 0.0013390891, 0.00015469891),
 )  # fmt: skip
 # For float64 (log((1+s)/(1-s)) - 2s) / s³ in s² <= (3 - sqrt(8))²; for float32 (log(1+f) - f) / f² on
-# sqrt(1/2) <= 1 + f <= sqrt(2)
+# sqrt(1/2) <= 1 + f <= sqrt(2), and then log2(1+f) / f - 1 and log10(1+f) / f - 1/2
 _LOG = (
     (0.666666666666667, 0.3999999999989829, 0.2857142862647463, 0.22222211059843547, 0.1818289420486734,
      0.15331563186642724, 0.1461829947635883),
-    (-0.5, 0.3333331, -0.25000027, 0.20002222, -0.16667694, 0.14217639, -0.1240723, 0.119011685, -0.11676807,
-     0.06725498),
+    (-0.49999988, 0.33333325, -0.250016, 0.2000196, -0.16608717, 0.14182328, -0.13246422, 0.12900995, -0.076084934),
+)  # fmt: skip
+_LOG2_SINGLE = (
+    0.44269505, -0.7213475, 0.48089656, -0.36068293, 0.28861657, -0.23994018, 0.20417847, -0.18837088, 0.18682452,
+    -0.11610256,
+)  # fmt: skip
+_LOG10_SINGLE = (
+    -0.065705515, -0.21714725, 0.14476454, -0.108576626, 0.086872354, -0.072211176, 0.061587922, -0.05696296,
+    0.055751603, -0.033877786,
 )  # fmt: skip
 # (log((1+s)/(1-s)) / (2s) - 1 - s²/3) / s⁴ in s², for pow in float64
 _LOG_TAIL = (
@@ -127,7 +137,7 @@ _LOG_TAIL = (
     0.06628384602671059, 0.06598411242641182,
 )  # fmt: skip
 # log2((1+s)/(1-s)) / s in s², and (2^r - 1) / r on |r| <= 1/2, for pow in float32
-_LOG2_SINGLE = (
+_LOG2_OF_RATIO = (
     2.885390081790167, 0.9617966732479305, 0.5770836018613785, 0.4116717491251364, 0.34074745233587644,
 )  # fmt: skip
 _EXP2_SINGLE = (
@@ -389,13 +399,30 @@ def cosh(x: Any) -> Any:
 # --- logarithms -------------------------------------------------------------------------------------------------------
 
 
-def _parts(x: Any) -> tuple[Any, Any, Any]:
-    """e as an integer, e as a float, and m, where x = 2^e m with sqrt(1/2) <= m < sqrt(2), for normal x > 0."""
+def _parts(x: Any) -> tuple[Any, Any]:
+    """e and f where x = 2^e (1 + f) and sqrt(1/2) <= 1 + f < sqrt(2), for normal x > 0."""
     w = _width(x)
     i = bits(x) - w.sqrt_half
-    e = i >> w.shift
-    m = from_bits((i & ((1 << w.shift) - 1)) + w.sqrt_half)
-    return e, from_bits(e + w.magic_bits) - w.magic, m
+    m = from_bits(bits(x) - (i & (-1 << w.shift)))
+    return whole(i >> w.shift), m - 1.0
+
+
+def _lifted_parts(x: Any) -> tuple[Any, Any]:
+    """The same for subnormal `x`."""
+    lift = _width(x).lift
+    e, f = _parts(x * 2.0**lift)
+    return e - float(lift), f
+
+
+def _is_not_normal(x: Any) -> Any:
+    """Whether `x` is anything but positive, finite, and normal."""
+    return outside(x, _width(x).least, _INF)
+
+
+def _log_limits(x: Any, y: Any) -> Any:
+    y = where(x > 0.0, y, _NAN)
+    y = where(x == 0.0, -_INF, y)
+    return where(x == _INF, _INF, y)
 
 
 def _curvature(f: Any) -> Any:
@@ -408,67 +435,83 @@ def _curvature(f: Any) -> Any:
     return mad(s, mad(z, polynomial(z, _LOG[0]), half), -half)
 
 
-def _exponent_and_rest(x: Any) -> tuple[Any, Any]:
-    """e and f where x = 2^e (1 + f), for all x > 0."""
-    w = _width(x)
-    small = x < w.least
-    _, e, m = _parts(where(small, x * 2.0**w.lift, x))
-    return where(small, e - float(w.lift), e), m - 1.0
-
-
-def _log_limits(x: Any, y: Any) -> Any:
-    y = where(x > 0.0, y, _NAN)
-    y = where(x == 0.0, -_INF, y)
-    return where(x == _INF, _INF, y)
-
-
-@operation
-def log(x: Any) -> Any:
-    """log(x) = e log(2) + log(m)."""
-    e, f = _exponent_and_rest(x)
-    return _log_limits(x, _log_of_parts(e, f, _width(x)))
-
-
-def _log_of_parts(e: Any, f: Any, w: Width, f_low: Any = 0.0) -> Any:
+def _log_of_parts(e: Any, f: Any, f_low: Any = None) -> Any:
     """e log(2) + log(1 + f + f_low)."""
-    return mad(e, w.ln2[0], f + mad(e, w.ln2[1], _curvature(f) + f_low))
+    ln2 = _width(f).ln2
+    rest = _curvature(f) if f_low is None else _curvature(f) + f_low
+    return mad(e, ln2[0], f + mad(e, ln2[1], rest))
 
 
-@operation
+def _log2_of_parts(e: Any, f: Any) -> Any:
+    """e + log2(1 + f); the factor log2(e) of the first term is 1 + 0.44..., so that it rounds little."""
+    if is_single(f):
+        return e + mad(f, polynomial(f, _LOG2_SINGLE), f)
+    return e + (f + mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f)))
+
+
+def _log10_of_parts(e: Any, f: Any) -> Any:
+    """e log10(2) + log10(1 + f); the factor log10(e) of the first term is 1/2 - 0.065..."""
+    high, low = _width(f).log10_2
+    if is_single(f):
+        rest = mad(e, low, f * polynomial(f, _LOG10_SINGLE))
+    else:
+        rest = mad(f, _LOG10E - 0.5, mad(e, low, _LOG10E * _curvature(f)))
+    return mad(e, high, mad(f, 0.5, rest))
+
+
+def _log_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log_of_parts(*_lifted_parts(x)))
+
+
+def _log2_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log2_of_parts(*_lifted_parts(x)))
+
+
+def _log10_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log10_of_parts(*_lifted_parts(x)))
+
+
+@apart
+def log(x: Any) -> Any:
+    """With x = 2^e (1 + f), e log(2) + log(1 + f)."""
+    return rarely(_is_not_normal(x), _log_of_rest, _log_of_parts(*_parts(x)), x)
+
+
+@apart
 def log2(x: Any) -> Any:
-    """e + log2(m); the factor log2(e) of the first term is 1 + 0.44..., so that it rounds little."""
-    e, f = _exponent_and_rest(x)
-    rest = mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f))
-    return _log_limits(x, e + (f + rest))
+    """With x = 2^e (1 + f), e + log2(1 + f)."""
+    return rarely(_is_not_normal(x), _log2_of_rest, _log2_of_parts(*_parts(x)), x)
 
 
-@operation
+@apart
 def log10(x: Any) -> Any:
-    """e log10(2) + log10(m); the factor log10(e) of the first term is 1/2 - 0.065..."""
+    """With x = 2^e (1 + f), e log10(2) + log10(1 + f)."""
+    return rarely(_is_not_normal(x), _log10_of_rest, _log10_of_parts(*_parts(x)), x)
+
+
+def _log1p(x: Any, low: Any = None) -> Any:
+    """log(1 + x + low) for x > -1, below 2^1022 or 2^126: 1 + f = 2^-e + 2^-e x, of which f rounds once."""
     w = _width(x)
-    e, f = _exponent_and_rest(x)
-    rest = mad(f, _LOG10E - 0.5, mad(e, w.log10_2[1], _LOG10E * _curvature(f)))
-    return _log_limits(x, mad(e, w.log10_2[0], mad(f, 0.5, rest)))
+    i = bits(x + 1.0) - w.sqrt_half
+    scale = i & (-1 << w.shift)
+    shrink = from_bits((w.bias << w.shift) - scale)
+    f = from_bits(bits(x) - scale) + (shrink - 1.0)
+    return _log_of_parts(whole(i >> w.shift), f, None if low is None else shrink * low)
 
 
-def _log1p(x: Any, low: Any = 0.0) -> Any:
-    """log(1 + x + low) for finite x > -1, below 2^1021 or 2^125: m - 1 = (2^-e - 1) + 2^-e x, which rounds once."""
-    w = _width(x)
-    i, e, _ = _parts(x + 1.0)
-    shrink = from_bits((w.bias - i) << w.shift)
-    return _log_of_parts(e, from_bits(bits(x) - (i << w.shift)) + (shrink - 1.0), w, shrink * low)
-
-
-@operation
-def log1p(x: Any) -> Any:
-    """log(1 + x), or log(x) where that is the same."""
-    w = _width(x)
-    great = x > 2.0**100
-    y = _log1p(where(great, x * 2.0**-30, x))
-    y = where(great, y + _30_LN2, y)
+def _log1p_of_rest(x: Any) -> Any:
+    """Where x is -1 or less, or great; then it is log(x), or log(x / 2^30) + log(2^30) lest 2^e overflow."""
+    y = _log1p(x * 2.0**-30) + _30_LN2
     y = where(x > -1.0, y, _NAN)
     y = where(x == -1.0, -_INF, y)
-    return where((x == _INF) | (abs(x) < w.least), x, y)
+    return where(x == _INF, x, y)
+
+
+@apart
+def log1p(x: Any) -> Any:
+    """log(1 + x)."""
+    y = where(x == 0.0, x, _log1p(x))
+    return rarely(outside(x + 1.0, 2.0**-60, 2.0**100), _log1p_of_rest, y, x)
 
 
 @operation
@@ -507,12 +550,19 @@ def atanh(x: Any) -> Any:
 _2_LOG2E, _THIRD = (2.8853900817779268, 4.0710547481862066e-17), (0.3333333333333333, 1.850371707708594e-17)
 
 
+def _parts_of_any(x: Any) -> tuple[Any, Any]:
+    w = _width(x)
+    small = x < w.least
+    e, f = _parts(where(small, x * 2.0**w.lift, x))
+    return where(small, e - float(w.lift), e), f
+
+
 def _log2_pair(x: Any) -> tuple[Any, Any]:
     """log2(x) to about 66 bits, for normal and subnormal x > 0.
 
     e + 2 log2(e) (s + s³/3 + s⁵ (1/5 + ...)) with s = f / (2 + f): all but the last as sums of two.
     """
-    e, f = _exponent_and_rest(x)
+    e, f = _parts_of_any(x)
     d = f + 2.0
     d_low = (2.0 - d) + f
     inverse = 1.0 / d
@@ -545,11 +595,11 @@ def _power_of(a: Any, b: Any) -> Any:
 
 def _power_of_single(a: Any, b: Any) -> Any:
     """The same for float32, in float64: log2 to about 40 bits."""
-    e, f = _exponent_and_rest(a)
+    e, f = _parts_of_any(a)
     e, f, b = widen(e), widen(f), widen(b)
     s = f / (f + 2.0)
     z = s * s
-    p = b * mad(s, polynomial(z, _LOG2_SINGLE), e)
+    p = b * mad(s, polynomial(z, _LOG2_OF_RATIO), e)
     p = _clamped(p, -200.0, 200.0)
     shifted = p + _F64.magic
     r = p - (shifted - _F64.magic)
@@ -597,7 +647,8 @@ def cbrt(x: Any) -> Any:
     thirds = w.shift // 3 + 1
     a = abs(x)
     small = a < w.least
-    _, e, m = _parts(where(small, a * 8.0**thirds, a))
+    e, f = _parts(where(small, a * 8.0**thirds, a))
+    m = f + 1.0
     shifted = mad(e, 1.0 / 3.0, w.magic)
     j = mad(shifted - w.magic, -3.0, e)
     up, down = j > 0.0, j < 0.0
@@ -871,8 +922,7 @@ def erfc(x: Any) -> Any:
 
 def _log_positive(x: Any) -> Any:
     """log(x) for 0 < x, without the special cases."""
-    e, f = _exponent_and_rest(x)
-    return _log_of_parts(e, f, _F64)
+    return _log_of_parts(*_parts(x))
 
 
 def _in_float64(function: Any) -> Any:
@@ -1040,4 +1090,5 @@ def compiled(triple: str, _cpu: str, features: str) -> ModuleType:
     """These functions for Numba's compiled code on a machine."""
     arm, named = triple.startswith(("aarch64", "arm64")), features.split(",")
     register = 64 if "+avx512f" in named else 32 if "+avx2" in named else 16
-    return in_numba(FUNCTIONS, Machine(arm or "+fma" in named, register))
+    convention = "aarch64_vector_pcs" if arm else "intel_ocl_bicc" if triple.startswith("x86_64") else "ccc"
+    return in_numba(FUNCTIONS, Machine(arm or "+fma" in named, register, convention))

@@ -56,7 +56,7 @@ def compiled(name: str, fused: bool | None) -> Any:
     """A loop around a function, compiled; with fused multiply-add or without, or as the machine has it."""
     import numba
 
-    module = vectormath.compiled(*cache.target()) if fused is None else in_numba([FUNCTIONS[name]], Machine(fused, 16))
+    module = vectormath.compiled(*cache.target()) if fused is None else in_numba([FUNCTIONS[name]], Machine(fused))
     f = getattr(module, name)
 
     def of_one(x, y):
