@@ -257,6 +257,25 @@ def square_root(x: Any) -> Any:
     return x.intrinsic("llvm.sqrt", x) if isinstance(x, Lane) else np.sqrt(x)
 
 
+def about_inverse(x: Any) -> Any:
+    """1 / x, or within 2^-14 of it where the machine has an instruction for that: it takes a tenth of a division."""
+    if not isinstance(x, Lane) or x.machine.register < 64:
+        return 1.0 / x
+    from llvmlite import ir
+
+    least = 2 if x.kind == "double" else 4
+    count = x.count or least
+    kind, mask = ir.VectorType(getattr(x.value.type, "element", x.value.type), count), ir.IntType(max(count, 8))
+    name = f"llvm.x86.avx512.rcp14.p{x.kind[0].replace('f', 's')}.{512 * count // (4 * least)}"
+    known = x.builder.module.globals
+    if name not in known:
+        ir.Function(x.builder.module, ir.FunctionType(kind, [kind, kind, mask]), name)
+    nothing, at = ir.Constant(kind, ir.Undefined), ir.IntType(32)(0)
+    given = x.value if x.count else x.builder.insert_element(nothing, x.value, at)
+    made = x.builder.call(known[name], [given, nothing, mask(-1)])
+    return x.of(made if x.count else x.builder.extract_element(made, at))
+
+
 def floor(x: Any) -> Any:
     """The greatest integer not above `x`."""
     return x.intrinsic("llvm.floor", x) if isinstance(x, Lane) else np.floor(x)
@@ -436,13 +455,16 @@ def _keep(module: Any, functions: list[Any]) -> None:
 
 
 def polynomial(x: Any, coefficients: Iterable[float]) -> Any:
-    """`c[0] + c[1] x + c[2] x² + ...`: by pairs, then pairs of pairs (Estrin 1960), so that few wait for another."""
+    """`c[0] + c[1] x + c[2] x² + ...`: pairs, or pairs of pairs, by themselves, and these from the last to the first.
+
+    So few wait for another (Estrin 1960), but there are no more powers of `x` to compute than one, or two.
+    """
     terms: list[Any] = list(coefficients)
     power = x
-    while len(terms) > 1:
+    for _ in range(2 if len(terms) > 12 else 1):
         terms = [mad(power, b, a) for a, b in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
-        power = power * power if len(terms) > 1 else power
-    return terms[0]
+        power = power * power
+    return functools.reduce(lambda total, term: mad(power, total, term), reversed(terms))
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 
 from tapegrad.lanes import (
     Machine,
+    about_inverse,
     apart,
     bits,
     copysign,
@@ -56,8 +57,8 @@ from tapegrad.lanes import (
     minus_product,
     narrow,
     number,
-    outside,
     operation,
+    outside,
     polynomial,
     rarely,
     square_root,
@@ -189,10 +190,11 @@ _ATAN = (
      0.0039005946831623486, -0.0011808233472121506, 0.0002268614969785417, -2.0663644304209193e-05),
     (-0.33333167, 0.19994137, -0.14214204, 0.10678908, -0.07580487, 0.043552253, -0.016580299, 0.0029743505),
 )  # fmt: skip
-# m^(-1/3) on sqrt(1/2) <= m <= sqrt(2)
+# ((1 - h)^(-1/3) - 1) / h on |h| <= 0.1026
 _RCBRT = (
-    (1.874524776476753, -1.8618506242705426, 1.5613295912936624, -0.7023988514983812, 0.12837166659958765),
-    (1.7307142439920025, -1.2857424639555197, 0.7133474832069338, -0.15854092030944544),
+    (0.33333334606082304, 0.22222224818230796, 0.1728297114255018, 0.1440197063847002, 0.1266933650619783,
+     0.11295169650258516),
+    (0.33332977, 0.2234873, 0.17441557),
 )  # fmt: skip
 # erf(x) / x in x² on |x| <= 1
 _ERF = (
@@ -264,6 +266,14 @@ _COT_PI = (
 
 def _width(x: Any) -> Width:
     return _F32 if is_single(x) else _F64
+
+
+def _inverse(x: Any, low: Any) -> Any:
+    """1 / (x + low), by Newton's steps, each of which doubles the correct digits of a guess."""
+    y = about_inverse(x)
+    if not is_single(x):
+        y = mad(y, minus_product(1.0, y, x), y)
+    return mad(y, mad(-y, low, minus_product(1.0, y, x)), y)
 
 
 # --- exponentials -----------------------------------------------------------------------------------------------------
@@ -640,29 +650,45 @@ def rsqrt(x: Any) -> Any:
     return 1.0 / square_root(x)
 
 
-@operation
-def cbrt(x: Any) -> Any:
-    """2^k times the root of v in [1/3, 3]: v y² with y = v^(-1/3) from a polynomial, then one of Newton's steps."""
-    w = _width(x)
-    thirds = w.shift // 3 + 1
-    a = abs(x)
-    small = a < w.least
-    e, f = _parts(where(small, a * 8.0**thirds, a))
-    m = f + 1.0
-    shifted = mad(e, 1.0 / 3.0, w.magic)
-    j = mad(shifted - w.magic, -3.0, e)
-    up, down = j > 0.0, j < 0.0
-    v = where(up, m + m, where(down, 0.5 * m, m))
-    y = polynomial(m, _RCBRT[is_single(x)])
-    y = y * where(up, 0.5 ** (1 / 3), where(down, 2.0 ** (1 / 3), number(1.0, y)))
-    h = 1.0 - v * y * (y * y)
-    y = mad(y * h, 1.0 / 3.0 if is_single(x) else mad(h, 2.0 / 9.0, 1.0 / 3.0), y)
+# The bits of a float count its logarithm, roughly: those of x^(-1/3), without the lowest, are c - bits(x) / 3. Here are
+# the bits that are dropped, and c plus 4/3 of the width's `magic`, such that |1 - x y³| is least: 0.1022.
+_RCBRT_START = ((32, 9007200684927352.0), (10, 18163838.0))
+# For these the remainder of the root's cube is exact enough, and how many times 2^3 others are scaled.
+_CBRT_LIMITS = ((2.0**-900, 2.0**900, 200), (2.0**-80, 2.0**80, 24))
+
+
+def _root(a: Any) -> Any:
+    """a^(1/3) = a y² with y = a^(-1/3), better by one of Newton's steps.
+
+    y is a guess from the bits (as Blinn 1997 for the square root), y0, times (1 - h)^(-1/3) where h = 1 - a y0³.
+    """
+    dropped, start = _RCBRT_START[is_single(a)]
+    shifted = from_bits((bits(a) >> dropped) + _width(a).magic_bits)
+    y = from_bits(bits(mad(shifted, -1.0 / 3.0, start)) << dropped)
+    h = mad(-(a * y * y), y, 1.0)
+    y = mad(y * h, polynomial(h, _RCBRT[is_single(a)]), y)
     square = y * y
-    root = v * square
-    rest = minus_product(v, root * root, root)
-    root = mad(rest, square * (1.0 / 3.0), root) * _power(bits(shifted), w)
-    y = copysign(where(small, root * 0.5**thirds, root), x)
-    return where((a > 0.0) & (a < _INF), y, x)
+    root = a * square
+    rest = minus_product(a, root * root, root)
+    return mad(rest, square * (1.0 / 3.0), root)
+
+
+def _cbrt_of_rest(x: Any) -> Any:
+    thirds = _CBRT_LIMITS[is_single(x)][2]
+    a = abs(x)
+    small = a < 1.0
+    y = _root(a * where(small, number(8.0**thirds, a), 8.0**-thirds)) * where(
+        small, number(0.5**thirds, a), 2.0**thirds
+    )
+    return where((a > 0.0) & (a < _INF), copysign(y, x), x)
+
+
+@apart
+def cbrt(x: Any) -> Any:
+    """The cube root of |x|, with the sign."""
+    low, high, _ = _CBRT_LIMITS[is_single(x)]
+    a = abs(x)
+    return rarely(outside(a, low, high), _cbrt_of_rest, copysign(_root(a), x), x)
 
 
 # --- circular functions -----------------------------------------------------------------------------------------------
@@ -672,8 +698,9 @@ _HALF_PI = (
     (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
     (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058578e-15),
 )
-# Beyond these, multiples of pi/2 are not exact enough.
-_HUGE = (2.0**30, 2.0**17)
+# Beyond these, multiples of pi/2 are not exact enough. What is left of an argument may be smaller than these: then the
+# third part of the multiple counts, and the rounding error of the rest doesn't (and could not be told).
+_HUGE, _CANCELLED = (2.0**30, 2.0**17), (2.0**-22, 2.0**-7)
 # 1 / pi times 2^1280
 _INVERSE_PI = int(
     "517cc1b727220a94fe13abe8fa9a6ee06db14acc9e21c820ff28b1d5ef5de2b0db92371d2126e9700324977504e8c90e"
@@ -728,11 +755,13 @@ def _reduced_quarter(x: Any, precise: bool) -> tuple[Any, Any, Any]:
     shifted = mad(x, 1.0 / first, magic)
     n = shifted - magic
     t = minus_product(x, n, first)
-    p, e = two_product(n, second)
     if not precise:
+        p, e = two_product(n, second)
         return bits(shifted), (t - p) - mad(n, third, e), 0.0
-    r, low = two_sum(t, -p)
-    return bits(shifted), r, low - mad(n, third, e)
+    r = minus_product(t, n, second)
+    ordinary = abs(r) > _CANCELLED[is_single(x)]
+    part = where(ordinary, number(second, r), third)
+    return bits(shifted), r, minus_product(where(ordinary, t - r, 0.0), n, part)
 
 
 def _sine(n: Any, r: Any, low: Any) -> Any:
@@ -755,9 +784,7 @@ def _tangent(n: Any, r: Any, low: Any) -> Any:
     """tan(n pi/2 + r) = tan(r) or -1 / tan(r)."""
     z = r * r
     y, y_low = fast_two_sum(r, mad(z * r, polynomial(z, _TAN[is_single(r)]), low))
-    inverse = 1.0 / y
-    inverse = mad(inverse, mad(-inverse, y_low, minus_product(1.0, inverse, y)), inverse)
-    return where((n & 1) == 0, y, -inverse)
+    return where((n & 1) == 0, y, -_inverse(y, y_low))
 
 
 def _circular(x: Any, function: Any, n_more: int, huge: Any) -> Any:
@@ -800,8 +827,7 @@ def cos(x: Any) -> Any:
 @apart
 def tan(x: Any) -> Any:
     """With x = n pi/2 + r, tan(r) or -1 / tan(r)."""
-    small = abs(x) < 0.5 ** (_width(x).shift // 2 + 1)
-    return where(small, x, _circular(x, _tangent, 0, _tan_of_huge))
+    return where(x == 0.0, x, _circular(x, _tangent, 0, _tan_of_huge))
 
 
 # --- their inverses ---------------------------------------------------------------------------------------------------
