@@ -321,19 +321,54 @@ def narrow(x: Any) -> Any:
 
 
 def lookup(table: tuple[float, ...], i: Any) -> Any:
-    """The entry `i` of a table of float64."""
+    """The entry `i` of a table of floats as wide as that integer; a table of 16 stays in registers with AVX-512."""
     if not isinstance(i, Lane):
-        return np.array(table)[i]
+        return np.array(table, np.float32 if i.dtype == np.int32 else np.float64)[i]
+    if i.count and i.machine.register == 64 and len(table) == 16:
+        return _permuted(table, i)
     from llvmlite import ir
 
-    kind = ir.ArrayType(ir.DoubleType(), len(table))
-    name = f"table.{hash(table) & (2**64 - 1):x}"
+    module, kind = i.builder.module, ir.FloatType() if i.kind == "i32" else ir.DoubleType()
+    name = f"table.{hash(table) & (2**64 - 1):x}_{kind}"
+    if name not in module.globals:
+        constant = ir.GlobalVariable(module, ir.ArrayType(kind, len(table)), name)
+        constant.linkage, constant.global_constant = "internal", True
+        constant.initializer = constant.value_type(table)
+
+    def entry(at: Any) -> Any:
+        return i.builder.load(i.builder.gep(module.globals[name], [at.type(0), at], inbounds=True))
+
+    if not i.count:
+        return i.of(entry(i.value))
+    result = ir.Constant(ir.VectorType(kind, i.count), ir.Undefined)
+    for k in map(ir.IntType(32), range(i.count)):
+        result = i.builder.insert_element(result, entry(i.builder.extract_element(i.value, k)), k)
+    return i.of(result)
+
+
+def _permuted(table: tuple[float, ...], i: Lane) -> Lane:
+    """The same from one register, or two, by an instruction over as many indices as a whole one holds."""
+    from llvmlite import ir
+
+    kind, count = (ir.FloatType(), 16) if i.kind == "i32" else (ir.DoubleType(), 8)
+    vector, whole_index = ir.VectorType(kind, count), ir.VectorType(i.value.type.element, count)
+    integers = ir.VectorType(ir.IntType(32), count)
+    index = i.value
+    if i.count < count:
+        index = i.builder.shuffle_vector(index, index, integers([k % i.count for k in range(count)]))
+    if count == 16:
+        name, given = "llvm.x86.avx512.permvar.sf.512", [vector(table), index]
+    else:
+        name, given = "llvm.x86.avx512.vpermi2var.pd.512", [vector(table[:8]), index, vector(table[8:])]
     known = i.builder.module.globals
     if name not in known:
-        constant = ir.GlobalVariable(i.builder.module, kind, name)
-        constant.linkage, constant.global_constant, constant.initializer = "internal", True, kind(table)
-    place = i.builder.gep(known[name], [i.value.type(0), i.value], inbounds=True)
-    return i.of(i.builder.load(place))
+        ir.Function(i.builder.module, ir.FunctionType(vector, [value.type for value in given]), name)
+    entries = i.builder.call(known[name], given)
+    if i.count < count:
+        entries = i.builder.shuffle_vector(
+            entries, entries, ir.VectorType(ir.IntType(32), i.count)(list(range(i.count)))
+        )
+    return i.of(entries)
 
 
 def rarely(condition: Any, function: Callable[..., Any], y: Any, *operands: Any) -> Any:

@@ -35,6 +35,7 @@ rare, and done with Payne and Hanek's reduction.
 
 from __future__ import annotations
 
+import decimal
 import functools
 import math
 from types import ModuleType
@@ -75,6 +76,7 @@ _INF, _NAN = float("inf"), float("nan")
 class Width(NamedTuple):
     """What differs between float64 and float32, besides polynomials."""
 
+    bits: int
     shift: int  # bits of the fraction
     bias: int  # of the exponent
     magic: float  # added to a small number, it leaves the nearest integer in the lowest bits
@@ -90,11 +92,11 @@ class Width(NamedTuple):
 
 
 _F64 = Width(
-    52, 1023, 1.5 * 2.0**52, 0x4338000000000000, 0x3FE6A09E667F3BCD, 2.0**-1022, 54, 710.0, -746.0, 40.0,
+    64, 52, 1023, 1.5 * 2.0**52, 0x4338000000000000, 0x3FE6A09E667F3BCD, 2.0**-1022, 54, 710.0, -746.0, 40.0,
     (0.693147180559663, 2.8235290563031577e-13), (0.30102999566383914, 1.42050232272661e-13),
 )  # fmt: skip
 _F32 = Width(
-    23, 127, 1.5 * 2.0**23, 0x4B400000, 0x3F3504F3, 2.0**-126, 25, 89.0, -104.5, 20.0,
+    32, 23, 127, 1.5 * 2.0**23, 0x4B400000, 0x3F3504F3, 2.0**-126, 25, 89.0, -104.5, 20.0,
     (0.693145751953125, 1.428606765330187e-06), (0.301025390625, 4.605039066518657e-06),
 )  # fmt: skip
 _STIRLING_CONSTANT = 0.4189385332046727  # log(2 pi)/2 - 1/2
@@ -132,18 +134,11 @@ _LOG10_SINGLE = (
     -0.065705515, -0.21714725, 0.14476454, -0.108576626, 0.086872354, -0.072211176, 0.061587922, -0.05696296,
     0.055751603, -0.033877786,
 )  # fmt: skip
-# (log((1+s)/(1-s)) / (2s) - 1 - s²/3) / s⁴ in s², for pow in float64
-_LOG_TAIL = (
-    0.20000000000001128, 0.14285714285049084, 0.11111111260124076, 0.09090892166230857, 0.0769337959345847,
-    0.06628384602671059, 0.06598411242641182,
-)  # fmt: skip
-# log2((1+s)/(1-s)) / s in s², and (2^r - 1) / r on |r| <= 1/2, for pow in float32
-_LOG2_OF_RATIO = (
-    2.885390081790167, 0.9617966732479305, 0.5770836018613785, 0.4116717491251364, 0.34074745233587644,
-)  # fmt: skip
-_EXP2_SINGLE = (
-    0.6931471880390706, 0.24022651084056856, 0.05550357061145056, 0.009618030394384592, 0.0013390891090908625,
-    0.00015469890621271583,
+# (2r - r² - 2 log(1+r)) / r³ on |r| <= 1/32
+_LOG_NEAR_ONE = (
+    (-0.6666666666666666, 0.49999999999999467, -0.39999999999997754, 0.3333333334062398, -0.2857142858713445,
+     0.24999973130658848, -0.22222182713155075, 0.20036668831911691, -0.18223196354402627),
+    (-0.6666666, 0.5, -0.40030015, 0.3335179),
 )  # fmt: skip
 # (sinh(r) - r) / r³ and (cosh(r) - 1) / r² in r² on |r| <= log(2)/2
 _SINH = (
@@ -557,82 +552,109 @@ def atanh(x: Any) -> Any:
 
 # --- powers -----------------------------------------------------------------------------------------------------------
 
-_2_LOG2E, _THIRD = (2.8853900817779268, 4.0710547481862066e-17), (0.3333333333333333, 1.850371707708594e-17)
+
+class _Logarithms(NamedTuple):
+    """For 16 intervals of m, an inverse such that m times it is 1 + r, |r| <= 1/32, and the inverse's logarithm."""
+
+    inverse: tuple[float, ...]
+    high: tuple[float, ...]  # -log(inverse) in two parts; the first plus an exponent times that of `ln2` is exact
+    low: tuple[float, ...]
+    ln2: tuple[float, float]
 
 
-def _parts_of_any(x: Any) -> tuple[Any, Any]:
-    w = _width(x)
-    small = x < w.least
-    e, f = _parts(where(small, x * 2.0**w.lift, x))
-    return where(small, e - float(w.lift), e), f
+_FIRST_INTERVAL = (0x3FE6800000000000, 0x3F340000)  # the bits of 45/64; from there each has a sixteenth of an exponent
 
 
-def _log2_pair(x: Any) -> tuple[Any, Any]:
-    """log2(x) to about 66 bits, for normal and subnormal x > 0.
+@functools.cache
+def _logarithms(single: bool) -> _Logarithms:
+    middles = [23 / 32 + j / 32 for j in range(9)] + [1.0] + [17 / 16 + j / 16 for j in range(6)]
+    inverses = [round(256 / m) / 256 for m in middles]
+    unit = 2.0 ** (-16 if single else -42)
 
-    e + 2 log2(e) (s + s³/3 + s⁵ (1/5 + ...)) with s = f / (2 + f): all but the last as sums of two.
+    def parts(value: decimal.Decimal) -> tuple[float, float]:
+        high = round(value / decimal.Decimal(unit)) * unit
+        return high, float(value - decimal.Decimal(high))
+
+    high, low = zip(*(parts(-decimal.Decimal(v).ln()) for v in inverses), strict=True)
+    return _Logarithms(tuple(inverses), high, low, parts(decimal.Decimal(2).ln()))
+
+
+def _log_pair(x: Any, lifted: Any = None) -> tuple[Any, Any]:
+    """log(x), less `lifted` times log(2), to some 10 bits more than its width, for normal x > 0 (after Tang 1990).
+
+    With x = 2^e m, from the table log(m) = -log(inverse) + log(1 + r), the latter as r - r²/2 + r³ (...).
     """
-    e, f = _parts_of_any(x)
-    d = f + 2.0
-    d_low = (2.0 - d) + f
-    inverse = 1.0 / d
-    s = f * inverse
-    s_low = inverse * mad(-s, d_low, minus_product(f, s, d))
-    z, z_low = two_product(s, s)
-    z_low = mad(s + s, s_low, z_low)
-    a, a_low = two_product(z, _THIRD[0])
-    a_low = a_low + mad(z, _THIRD[1], mad(z_low, _THIRD[0], z * z * polynomial(z, _LOG_TAIL)))
-    w, w_low = two_product(s, _2_LOG2E[0])
-    w_low = w_low + mad(s, _2_LOG2E[1], s_low * _2_LOG2E[0])
-    c, c_low = two_product(w, a)
-    c_low = c_low + mad(w, a_low, mad(w_low, a, w_low))
-    high, low = fast_two_sum(e, w)
-    high, more = two_sum(high, c)
-    return fast_two_sum(high, low + (more + c_low))
+    w, single = _width(x), is_single(x)
+    table = _logarithms(single)
+    i = bits(x) - _FIRST_INTERVAL[single]
+    e = whole(i >> w.shift)
+    e = e if lifted is None else e - lifted
+    m = from_bits(bits(x) - (i & (-1 << w.shift)))
+    j = (i >> (w.shift - 4)) & 15
+    product, low = two_product(m, lookup(table.inverse, j))
+    r = product - 1.0
+    half = r * -0.5
+    square, square_low = two_product(half, r)
+    near = r + square
+    low = mad(low, mad(square, -2.0, -r), low)  # over 1 + r
+    near_low = ((r - near) + square) + (square_low + low)
+    near_low = mad(square * r, polynomial(r, _LOG_NEAR_ONE[single]), near_low)
+    far = mad(e, table.ln2[0], lookup(table.high, j))
+    far_low = mad(e, table.ln2[1], lookup(table.low, j))
+    high, rest = fast_two_sum(far, near)
+    return fast_two_sum(high, rest + (near_low + far_low))
 
 
-def _power_of(a: Any, b: Any) -> Any:
-    """a^b for a > 0: 2^(b log2(a))."""
-    high, low = _log2_pair(a)
-    b = _clamped(b, -(2.0**100), 2.0**100)
+def _exp_of_pair(p: Any, low: Any) -> tuple[Any, Any]:
+    """y and n with e^(p + low) = 2^n y."""
+    w = _width(p)
+    shifted = mad(p, _LOG2E, w.magic)
+    n = shifted - w.magic
+    r = mad(n, -w.ln2[0], p) + mad(n, -w.ln2[1], low)
+    return mad(r * r, polynomial(r, _EXP[is_single(p)]), r) + 1.0, bits(shifted)
+
+
+def _pow_of_rest(a: Any, b: Any) -> Any:
+    """|a|^b with a sign, for all numbers and the many special cases of C99."""
+    w = _width(a)
+    size = abs(a)
+    small = size < w.least
+    high, low = _log_pair(where(small, size * 2.0**w.lift, size), where(small, number(float(w.lift), a), 0.0))
+    limited, end = _clamped(b, -(2.0**100), 2.0**100), w.overflow * 1.5
+    p, p_low = two_product(limited, high)
+    p_low = where(abs(p) < end, mad(limited, low, p_low), 0.0)
+    y = _scaled(*_exp_of_pair(_clamped(p, -end, end), p_low), w)
+    half = b * 0.5
+    is_whole, odd = floor(b) == b, floor(half) != half
+    limit = where((size == 0.0) ^ (b < 0.0), number(0.0, a), _INF)
+    y = where((size == 0.0) | (size == _INF), limit, y)
+    y = where(size == 1.0, size, y)
+    y = where((bits(a) < 0) & is_whole & odd, -y, y)
+    y = where((a < 0.0) & (a > -_INF) & ~is_whole, _NAN, y)
+    y = where((a != a) | (b != b), a + b, y)
+    return where((b == 0.0) | (a == 1.0), 1.0, y)
+
+
+@apart
+def _floating_pow(a: Any, b: Any) -> Any:
+    """e^(b log|a|), with a sign where `a` is negative and `b` odd."""
+    w = _width(a)
+    size = abs(a)
+    high, low = _log_pair(size)
     p, p_low = two_product(b, high)
-    near = abs(p) < 1100.0
-    p, p_low = _clamped(p, -1100.0, 1100.0), where(near, mad(b, low, p_low), 0.0)
-    shifted = p + _F64.magic
-    r = (p - (shifted - _F64.magic)) + p_low
-    return _scaled(mad(r, polynomial(r, _EXP2[0]), 1.0), bits(shifted), _F64)
-
-
-def _power_of_single(a: Any, b: Any) -> Any:
-    """The same for float32, in float64: log2 to about 40 bits."""
-    e, f = _parts_of_any(a)
-    e, f, b = widen(e), widen(f), widen(b)
-    s = f / (f + 2.0)
-    z = s * s
-    p = b * mad(s, polynomial(z, _LOG2_OF_RATIO), e)
-    p = _clamped(p, -200.0, 200.0)
-    shifted = p + _F64.magic
-    r = p - (shifted - _F64.magic)
-    return narrow(mad(r, polynomial(r, _EXP2_SINGLE), 1.0) * _power(bits(shifted), _F64))
+    y, n = _exp_of_pair(p, mad(b, low, p_low))
+    shifted = b + w.magic
+    is_whole = (shifted - w.magic == b) & (abs(b) < 2.0 ** (w.shift - 1))
+    sign = bits(a) & (bits(shifted) << (w.bits - 1))
+    y = from_bits((bits(y) + (n << w.shift)) ^ sign)
+    ordinary = (abs(p) < w.overflow - 3.0) & ((a > 0.0) | is_whole)
+    return rarely(outside(size, w.least, _INF) | ~ordinary, _pow_of_rest, y, a, b)
 
 
 @operation
 def pow(a: Any, b: Any) -> Any:
-    """|a|^b with a sign, and the many special cases of C99; of integers, `a ** b`."""
-    if not is_floating(a):
-        return a**b
-    size = abs(a)
-    y = _power_of_single(size, b) if is_single(a) else _power_of(size, b)
-    half = b * 0.5
-    whole, odd = floor(b) == b, floor(half) != half
-    end = where((size == 0.0) ^ (b < 0.0), number(0.0, a), _INF)
-    y = where((size == 0.0) | (size == _INF), end, y)
-    y = where(size == 1.0, size, y)
-    negative = bits(a) < 0
-    y = where(negative & whole & odd, -y, y)
-    y = where((a < 0.0) & (a > -_INF) & ~whole, _NAN, y)
-    y = where((a != a) | (b != b), a + b, y)
-    return where((b == 0.0) | (a == 1.0), 1.0, y)
+    """a^b; of integers, `a ** b`."""
+    return _floating_pow(a, b) if is_floating(a) else a**b
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
