@@ -351,7 +351,7 @@ def _permuted(table: tuple[float, ...], i: Lane) -> Lane:
     from llvmlite import ir
 
     kind, count = (ir.FloatType(), 16) if i.kind == "i32" else (ir.DoubleType(), 8)
-    vector, whole_index = ir.VectorType(kind, count), ir.VectorType(i.value.type.element, count)
+    vector = ir.VectorType(kind, count)
     integers = ir.VectorType(ir.IntType(32), count)
     index = i.value
     if i.count < count:

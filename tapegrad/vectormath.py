@@ -580,7 +580,7 @@ def _logarithms(single: bool) -> _Logarithms:
 
 
 def _log_pair(x: Any, lifted: Any = None) -> tuple[Any, Any]:
-    """log(x), less `lifted` times log(2), to some 10 bits more than its width, for normal x > 0 (after Tang 1990).
+    """log(x), less `lifted` times log(2), as a sum with some 10 bits more, for normal x > 0 (after Tang 1990).
 
     With x = 2^e m, from the table log(m) = -log(inverse) + log(1 + r), the latter as r - r²/2 + r³ (...).
     """
@@ -593,22 +593,23 @@ def _log_pair(x: Any, lifted: Any = None) -> tuple[Any, Any]:
     j = (i >> (w.shift - 4)) & 15
     product, low = two_product(m, lookup(table.inverse, j))
     r = product - 1.0
-    half = r * -0.5
-    square, square_low = two_product(half, r)
-    near = r + square
-    low = mad(low, mad(square, -2.0, -r), low)  # over 1 + r
-    near_low = ((r - near) + square) + (square_low + low)
-    near_low = mad(square * r, polynomial(r, _LOG_NEAR_ONE[single]), near_low)
     far = mad(e, table.ln2[0], lookup(table.high, j))
     far_low = mad(e, table.ln2[1], lookup(table.low, j))
+    if single:
+        square, least = r * r * -0.5, mad(-low, r, low)
+    else:
+        square, least = two_product(r * -0.5, r)
+        least = least + mad(low, mad(square, -2.0, -r), low)
+    near = r + square
+    near_low = mad(square * r, polynomial(r, _LOG_NEAR_ONE[single]), ((r - near) + square) + least)
     high, rest = fast_two_sum(far, near)
-    return fast_two_sum(high, rest + (near_low + far_low))
+    return high, rest + (near_low + far_low)
 
 
 def _exp_of_pair(p: Any, low: Any) -> tuple[Any, Any]:
-    """y and n with e^(p + low) = 2^n y."""
+    """y and n with e^(p + low) = 2^n y; `low` may be a thousandth of `p`."""
     w = _width(p)
-    shifted = mad(p, _LOG2E, w.magic)
+    shifted = mad(p + low, _LOG2E, w.magic)
     n = shifted - w.magic
     r = mad(n, -w.ln2[0], p) + mad(n, -w.ln2[1], low)
     return mad(r * r, polynomial(r, _EXP[is_single(p)]), r) + 1.0, bits(shifted)
