@@ -120,20 +120,15 @@ _EXP2 = (
     (0.6931472, 0.2402265, 0.05550357, 0.00961803, 0.0013390891, 0.00015469891),
 )  # fmt: skip
 # For float64 (log((1+s)/(1-s)) - 2s) / s³ in s² <= (3 - sqrt(8))²; for float32 (log(1+f) - f) / f² on
-# sqrt(1/2) <= 1 + f <= sqrt(2), and then log2(1+f) / f - 1 and log10(1+f) / f - 1/2
+# sqrt(1/2) <= 1 + f <= sqrt(2)
 _LOG = (
     (0.666666666666667, 0.3999999999989829, 0.2857142862647463, 0.22222211059843547, 0.1818289420486734,
      0.15331563186642724, 0.1461829947635883),
     (-0.49999988, 0.33333325, -0.250016, 0.2000196, -0.16608717, 0.14182328, -0.13246422, 0.12900995, -0.076084934),
 )  # fmt: skip
-_LOG2_SINGLE = (
-    0.44269505, -0.7213475, 0.48089656, -0.36068293, 0.28861657, -0.23994018, 0.20417847, -0.18837088, 0.18682452,
-    -0.11610256,
-)  # fmt: skip
-_LOG10_SINGLE = (
-    -0.065705515, -0.21714725, 0.14476454, -0.108576626, 0.086872354, -0.072211176, 0.061587922, -0.05696296,
-    0.055751603, -0.033877786,
-)  # fmt: skip
+# log2(1+r) / r - 1 and log10(1+r) / r - 1/2 on |r| <= 1/32, for float32
+_LOG2_NEAR_ONE = (0.44269505, -0.7213475, 0.48081678, -0.36087364, 0.37059787)
+_LOG10_NEAR_ONE = (-0.065705515, -0.21714725, 0.14474475, -0.10859954, 0.1061036)
 # (2r - r² - 2 log(1+r)) / r³ on |r| <= 1/32
 _LOG_NEAR_ONE = (
     (-0.6666666666666666, 0.49999999999999467, -0.39999999999997754, 0.3333333334062398, -0.2857142858713445,
@@ -164,10 +159,10 @@ _COS = (
 )  # fmt: skip
 # (tan(r) - r) / r³ in r² on |r| <= pi/4 (a little more for float32)
 _TAN = (
-    (0.3333333333333338, 0.1333333333332501, 0.05396825397306074, 0.021869488395572585, 0.008863237974614226,
-     0.0035921004151598947, 0.0014560483451996889, 0.000588852908569584, 0.0002437854727619554,
-     8.348757891257044e-05, 6.732398075873729e-05, -2.5730274405850438e-05, 4.869110859740657e-05,
-     -2.4289503682901113e-05, 9.800056654159097e-06),
+    (0.3333333333333279, 0.13333333333413597, 0.05396825392708493, 0.021869489600141893, 0.008863219277822845,
+     0.003592288129920118, 0.001454763371634968, 0.0005950432174525237, 0.00022244042077811734,
+     0.00013640537562603958, -2.6222122945048748e-05, 8.930561451699008e-05, -4.479918343216846e-05,
+     2.0845024787548517e-05),
     (0.33333355, 0.13332435, 0.05408529, 0.021152627, 0.011168688, -0.00032941232, 0.004581688),
 )  # fmt: skip
 # (asin(r) - r) / r³ in r² on |r| <= 1/2
@@ -412,11 +407,57 @@ def _parts(x: Any) -> tuple[Any, Any]:
     return whole(i >> w.shift), m - 1.0
 
 
-def _lifted_parts(x: Any) -> tuple[Any, Any]:
-    """The same for subnormal `x`."""
-    lift = _width(x).lift
-    e, f = _parts(x * 2.0**lift)
-    return e - float(lift), f
+class _Logarithms(NamedTuple):
+    """For 16 intervals of m, an inverse such that m times it is 1 + r, |r| <= 1/32, and the inverse's logarithm."""
+
+    inverse: tuple[float, ...]
+    high: tuple[
+        float, ...
+    ]  # minus the logarithm, in two parts; the first plus an exponent times that of `two` is exact
+    low: tuple[float, ...]
+    two: tuple[float, float]  # the logarithm of 2
+
+
+_FIRST_INTERVAL = (0x3FE6800000000000, 0x3F340000)  # the bits of 45/64; from there each has a sixteenth of an exponent
+
+
+@functools.cache
+def _logarithms(single: bool, base: int | None = None) -> _Logarithms:
+    middles = [23 / 32 + j / 32 for j in range(9)] + [1.0] + [17 / 16 + j / 16 for j in range(6)]
+    inverses = [round(256 / m) / 256 for m in middles]
+    unit = 2.0 ** (-16 if single else -42)
+
+    def parts(argument: float) -> tuple[float, float]:
+        log = decimal.Decimal(argument).ln() / (decimal.Decimal(base).ln() if base else 1)
+        high = round(log / decimal.Decimal(unit)) * unit
+        return high, float(log - decimal.Decimal(high))
+
+    high, low = zip(*(parts(v) for v in inverses), strict=True)
+    return _Logarithms(tuple(inverses), tuple(-v for v in high), tuple(-v for v in low), parts(2.0))
+
+
+def _interval_and_rest(x: Any) -> tuple[Any, Any, Any]:
+    """e, j and m where x = 2^e m with m in interval j, for normal x > 0."""
+    shift = _width(x).shift
+    i = bits(x) - _FIRST_INTERVAL[is_single(x)]
+    return whole(i >> shift), (i >> (shift - 4)) & 15, from_bits(bits(x) - (i & (-1 << shift)))
+
+
+def _log_by_table(x: Any, lifted: float, base: int, first: float, others: tuple[float, ...]) -> Any:
+    """log(x) to a base, less `lifted` log(2), for float32: the table's, and r (first + others(r)) (after Tang 1990)."""
+    table = _logarithms(True, base)
+    e, j, m = _interval_and_rest(x)
+    r = minus_product(-1.0, -lookup(table.inverse, j), m)
+    e = e - lifted if lifted else e
+    far = mad(e, table.two[0], lookup(table.high, j))
+    far_low = mad(e, table.two[1], lookup(table.low, j)) if table.two[1] else lookup(table.low, j)
+    return far + mad(r, first, mad(r, polynomial(r, others), far_low))
+
+
+def _lifted(x: Any) -> tuple[Any, float]:
+    """Subnormal `x` as a normal number, and how often it was doubled for that."""
+    lift = float(_width(x).lift)
+    return x * 2.0**lift, lift
 
 
 def _is_not_normal(x: Any) -> Any:
@@ -447,51 +488,58 @@ def _log_of_parts(e: Any, f: Any, f_low: Any = None) -> Any:
     return mad(e, ln2[0], f + mad(e, ln2[1], rest))
 
 
-def _log2_of_parts(e: Any, f: Any) -> Any:
+def _log(x: Any, lifted: float = 0.0) -> Any:
+    """e log(2) + log(1 + f), for normal x > 0; e is less by `lifted`."""
+    e, f = _parts(x)
+    return _log_of_parts(e - lifted if lifted else e, f)
+
+
+def _log2(x: Any, lifted: float = 0.0) -> Any:
     """e + log2(1 + f); the factor log2(e) of the first term is 1 + 0.44..., so that it rounds little."""
-    if is_single(f):
-        return e + mad(f, polynomial(f, _LOG2_SINGLE), f)
-    return e + (f + mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f)))
+    if is_single(x):
+        return _log_by_table(x, lifted, 2, 1.0, _LOG2_NEAR_ONE)
+    e, f = _parts(x)
+    return (e - lifted if lifted else e) + (f + mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f)))
 
 
-def _log10_of_parts(e: Any, f: Any) -> Any:
+def _log10(x: Any, lifted: float = 0.0) -> Any:
     """e log10(2) + log10(1 + f); the factor log10(e) of the first term is 1/2 - 0.065..."""
-    high, low = _width(f).log10_2
-    if is_single(f):
-        rest = mad(e, low, f * polynomial(f, _LOG10_SINGLE))
-    else:
-        rest = mad(f, _LOG10E - 0.5, mad(e, low, _LOG10E * _curvature(f)))
-    return mad(e, high, mad(f, 0.5, rest))
+    if is_single(x):
+        return _log_by_table(x, lifted, 10, 0.5, _LOG10_NEAR_ONE)
+    e, f = _parts(x)
+    e = e - lifted if lifted else e
+    rest = mad(f, _LOG10E - 0.5, mad(e, _F64.log10_2[1], _LOG10E * _curvature(f)))
+    return mad(e, _F64.log10_2[0], mad(f, 0.5, rest))
 
 
 def _log_of_rest(x: Any) -> Any:
-    return _log_limits(x, _log_of_parts(*_lifted_parts(x)))
+    return _log_limits(x, _log(*_lifted(x)))
 
 
 def _log2_of_rest(x: Any) -> Any:
-    return _log_limits(x, _log2_of_parts(*_lifted_parts(x)))
+    return _log_limits(x, _log2(*_lifted(x)))
 
 
 def _log10_of_rest(x: Any) -> Any:
-    return _log_limits(x, _log10_of_parts(*_lifted_parts(x)))
+    return _log_limits(x, _log10(*_lifted(x)))
 
 
 @apart
 def log(x: Any) -> Any:
-    """With x = 2^e (1 + f), e log(2) + log(1 + f)."""
-    return rarely(_is_not_normal(x), _log_of_rest, _log_of_parts(*_parts(x)), x)
+    """The natural logarithm."""
+    return rarely(_is_not_normal(x), _log_of_rest, _log(x), x)
 
 
 @apart
 def log2(x: Any) -> Any:
-    """With x = 2^e (1 + f), e + log2(1 + f)."""
-    return rarely(_is_not_normal(x), _log2_of_rest, _log2_of_parts(*_parts(x)), x)
+    """The logarithm to base 2."""
+    return rarely(_is_not_normal(x), _log2_of_rest, _log2(x), x)
 
 
 @apart
 def log10(x: Any) -> Any:
-    """With x = 2^e (1 + f), e log10(2) + log10(1 + f)."""
-    return rarely(_is_not_normal(x), _log10_of_rest, _log10_of_parts(*_parts(x)), x)
+    """The logarithm to base 10."""
+    return rarely(_is_not_normal(x), _log10_of_rest, _log10(x), x)
 
 
 def _log1p(x: Any, low: Any = None) -> Any:
@@ -553,48 +601,19 @@ def atanh(x: Any) -> Any:
 # --- powers -----------------------------------------------------------------------------------------------------------
 
 
-class _Logarithms(NamedTuple):
-    """For 16 intervals of m, an inverse such that m times it is 1 + r, |r| <= 1/32, and the inverse's logarithm."""
-
-    inverse: tuple[float, ...]
-    high: tuple[float, ...]  # -log(inverse) in two parts; the first plus an exponent times that of `ln2` is exact
-    low: tuple[float, ...]
-    ln2: tuple[float, float]
-
-
-_FIRST_INTERVAL = (0x3FE6800000000000, 0x3F340000)  # the bits of 45/64; from there each has a sixteenth of an exponent
-
-
-@functools.cache
-def _logarithms(single: bool) -> _Logarithms:
-    middles = [23 / 32 + j / 32 for j in range(9)] + [1.0] + [17 / 16 + j / 16 for j in range(6)]
-    inverses = [round(256 / m) / 256 for m in middles]
-    unit = 2.0 ** (-16 if single else -42)
-
-    def parts(value: decimal.Decimal) -> tuple[float, float]:
-        high = round(value / decimal.Decimal(unit)) * unit
-        return high, float(value - decimal.Decimal(high))
-
-    high, low = zip(*(parts(-decimal.Decimal(v).ln()) for v in inverses), strict=True)
-    return _Logarithms(tuple(inverses), high, low, parts(decimal.Decimal(2).ln()))
-
-
 def _log_pair(x: Any, lifted: Any = None) -> tuple[Any, Any]:
     """log(x), less `lifted` times log(2), as a sum with some 10 bits more, for normal x > 0 (after Tang 1990).
 
     With x = 2^e m, from the table log(m) = -log(inverse) + log(1 + r), the latter as r - r²/2 + r³ (...).
     """
-    w, single = _width(x), is_single(x)
+    single = is_single(x)
     table = _logarithms(single)
-    i = bits(x) - _FIRST_INTERVAL[single]
-    e = whole(i >> w.shift)
+    e, j, m = _interval_and_rest(x)
     e = e if lifted is None else e - lifted
-    m = from_bits(bits(x) - (i & (-1 << w.shift)))
-    j = (i >> (w.shift - 4)) & 15
     product, low = two_product(m, lookup(table.inverse, j))
     r = product - 1.0
-    far = mad(e, table.ln2[0], lookup(table.high, j))
-    far_low = mad(e, table.ln2[1], lookup(table.low, j))
+    far = mad(e, table.two[0], lookup(table.high, j))
+    far_low = mad(e, table.two[1], lookup(table.low, j))
     if single:
         square, least = r * r * -0.5, mad(-low, r, low)
     else:
@@ -971,7 +990,7 @@ def erfc(x: Any) -> Any:
 
 def _log_positive(x: Any) -> Any:
     """log(x) for 0 < x, without the special cases."""
-    return _log_of_parts(*_parts(x))
+    return _log(x)
 
 
 def _in_float64(function: Any) -> Any:
