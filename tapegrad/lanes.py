@@ -257,25 +257,6 @@ def square_root(x: Any) -> Any:
     return x.intrinsic("llvm.sqrt", x) if isinstance(x, Lane) else np.sqrt(x)
 
 
-def about_inverse(x: Any) -> Any:
-    """1 / x, or within 2^-14 of it where the machine has an instruction for that: it takes a tenth of a division."""
-    if not isinstance(x, Lane) or x.machine.register < 64:
-        return 1.0 / x
-    from llvmlite import ir
-
-    least = 2 if x.kind == "double" else 4
-    count = x.count or least
-    kind, mask = ir.VectorType(getattr(x.value.type, "element", x.value.type), count), ir.IntType(max(count, 8))
-    name = f"llvm.x86.avx512.rcp14.p{x.kind[0].replace('f', 's')}.{512 * count // (4 * least)}"
-    known = x.builder.module.globals
-    if name not in known:
-        ir.Function(x.builder.module, ir.FunctionType(kind, [kind, kind, mask]), name)
-    nothing, at = ir.Constant(kind, ir.Undefined), ir.IntType(32)(0)
-    given = x.value if x.count else x.builder.insert_element(nothing, x.value, at)
-    made = x.builder.call(known[name], [given, nothing, mask(-1)])
-    return x.of(made if x.count else x.builder.extract_element(made, at))
-
-
 def floor(x: Any) -> Any:
     """The greatest integer not above `x`."""
     return x.intrinsic("llvm.floor", x) if isinstance(x, Lane) else np.floor(x)

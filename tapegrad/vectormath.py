@@ -43,7 +43,6 @@ from typing import Any, NamedTuple
 
 from tapegrad.lanes import (
     Machine,
-    about_inverse,
     apart,
     bits,
     copysign,
@@ -259,10 +258,8 @@ def _width(x: Any) -> Width:
 
 
 def _inverse(x: Any, low: Any) -> Any:
-    """1 / (x + low), by Newton's steps, each of which doubles the correct digits of a guess."""
-    y = about_inverse(x)
-    if not is_single(x):
-        y = mad(y, minus_product(1.0, y, x), y)
+    """1 / (x + low), by one of Newton's steps."""
+    y = 1.0 / x
     return mad(y, mad(-y, low, minus_product(1.0, y, x)), y)
 
 
@@ -736,13 +733,15 @@ def cbrt(x: Any) -> Any:
 # --- circular functions -----------------------------------------------------------------------------------------------
 
 
-_HALF_PI = (
-    (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
-    (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058578e-15),
+_HALF_PI = ((1.5707963267948966, 6.123233995736766e-17), (1.5707963705062866, -4.371138828673793e-08))
+# In three parts, each rounded down so that the next is positive: then n of them leave -0 of -0 for n = 0.
+_HALF_PI_FROM_BELOW = (
+    (1.5707963267948966, 6.123233995736765e-17, 1.082856673921914e-32),
+    (1.570796251296997, 7.549789415861596e-08, 5.390302953474238e-15),
 )
 # Beyond these, multiples of pi/2 are not exact enough. What is left of an argument may be smaller than these: then the
 # third part of the multiple counts, and the rounding error of the rest doesn't (and could not be told).
-_HUGE, _CANCELLED = (2.0**30, 2.0**17), (2.0**-22, 2.0**-7)
+_HUGE, _CANCELLED = (2.0**30, 2.0**17), (2.0**-21, 2.0**-6)
 # 1 / pi times 2^1280
 _INVERSE_PI = int(
     "517cc1b727220a94fe13abe8fa9a6ee06db14acc9e21c820ff28b1d5ef5de2b0db92371d2126e9700324977504e8c90e"
@@ -787,13 +786,13 @@ def _reduced_huge(x: Any) -> tuple[Any, Any, Any]:
     return bits(n + _F64.magic), r, low
 
 
-def _half_pi(x: Any) -> tuple[float, float, float]:
+def _half_pi(x: Any) -> tuple[float, float]:
     return _HALF_PI[is_single(x)]
 
 
 def _reduced_quarter(x: Any, precise: bool) -> tuple[Any, Any, Any]:
     """n in the lowest bits of an integer, and r in two parts, of x = n pi/2 + r, where `x` is not huge."""
-    magic, (first, second, third) = _width(x).magic, _half_pi(x)
+    magic, (first, second, third) = _width(x).magic, _HALF_PI_FROM_BELOW[is_single(x)]
     shifted = mad(x, 1.0 / first, magic)
     n = shifted - magic
     t = minus_product(x, n, first)
@@ -803,7 +802,7 @@ def _reduced_quarter(x: Any, precise: bool) -> tuple[Any, Any, Any]:
     r = minus_product(t, n, second)
     ordinary = abs(r) > _CANCELLED[is_single(x)]
     part = where(ordinary, number(second, r), third)
-    return bits(shifted), r, minus_product(where(ordinary, t - r, 0.0), n, part)
+    return bits(shifted), r, minus_product(where(ordinary, t - r, -0.0), n, part)
 
 
 def _sine(n: Any, r: Any, low: Any) -> Any:
@@ -869,7 +868,7 @@ def cos(x: Any) -> Any:
 @apart
 def tan(x: Any) -> Any:
     """With x = n pi/2 + r, tan(r) or -1 / tan(r)."""
-    return where(x == 0.0, x, _circular(x, _tangent, 0, _tan_of_huge))
+    return _circular(x, _tangent, 0, _tan_of_huge)
 
 
 # --- their inverses ---------------------------------------------------------------------------------------------------
@@ -894,7 +893,7 @@ def _difference(a: float, b: Any, c: Any) -> Any:
 @operation
 def asin(x: Any) -> Any:
     """asin(x), or pi/2 - acos(|x|) with the sign of `x`."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     big, m, rest = _arc(x)
     return copysign(where(big, _difference(high, m, rest - low), m + rest), x)
 
@@ -902,7 +901,7 @@ def asin(x: Any) -> Any:
 @operation
 def acos(x: Any) -> Any:
     """pi/2 - asin(x), or acos(|x|), or pi less that."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     big, m, rest = _arc(x)
     near_zero = high - (m + (rest - low))
     return where(big, where(x < 0.0, 2.0 * high - (m + (rest - 2.0 * low)), m + rest), near_zero)
@@ -918,7 +917,7 @@ def _atan_of_ratio(a: Any, b: Any) -> tuple[Any, Any]:
 @operation
 def atan(x: Any) -> Any:
     """atan(a) with a = |x|, or pi/2 - atan(1 / a)."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     a = abs(x)
     big = a > 1.0
     u, rest = _atan_of_ratio(where(big, 1.0, a), where(big, a, 1.0))
@@ -928,7 +927,7 @@ def atan(x: Any) -> Any:
 @operation
 def atan2(a: Any, b: Any) -> Any:
     """atan of the smaller by the greater, plus or minus, from 0, pi/2 or pi."""
-    high, low, _ = _half_pi(a)
+    high, low = _half_pi(a)
     steep, left = abs(a) > abs(b), bits(b) < 0
     small, great = where(steep, abs(b), abs(a)), where(steep, abs(a), abs(b))
     u, rest = _atan_of_ratio(where(small == _INF, 1.0, small), where((great == 0.0) | (small == _INF), 1.0, great))
