@@ -2,8 +2,11 @@
 
 A function over these primitives and Python's operators runs two ways. Over NumPy scalars or arrays it computes, each
 element in the width of the operands (constants are Python floats, which take that width). Over a `Lane` it emits LLVM
-instructions, one for each operation, straight into the kernel that calls it: no branches, so LLVM's loop vectoriser
-packs them, and no types to infer, so it costs Numba next to nothing.
+instructions, one for each operation: no types to infer, so it costs Numba next to nothing.
+
+    @operation   straight into the kernel that calls it: no branches, so LLVM's loop vectoriser packs it
+    @apart       into a function of its own, for one number and for a register of them: it may branch (`rarely`), and
+                 the loop vectoriser has a packed loop call the one for a register
 
 `mad` rounds once where the machine can, else twice. What needs the rounding error itself asks `two_product` for it.
 """
@@ -11,46 +14,76 @@ packs them, and no types to infer, so it costs Numba next to nothing.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _INTEGER = {"double": "i64", "float": "i32"}
 
 
+class Machine(NamedTuple):
+    """What the code that is written depends on."""
+
+    fused: bool  # whether there are instructions for a * b + c
+    register: int = 16  # bytes in a register
+    convention: str = "ccc"  # of calls that preserve some registers for vectors
+
+
 class Lane:
-    """A number that a kernel will have in a register: an LLVM value, and the builder that is writing the kernel."""
+    """A number that a kernel will have in a register, or a vector of them: an LLVM value, and the kernel's builder."""
 
-    __slots__ = ("builder", "fused", "value")
+    __slots__ = ("builder", "machine", "value")
 
-    def __init__(self, builder: Any, value: Any, fused: bool) -> None:
-        self.builder, self.value, self.fused = builder, value, fused
+    def __init__(self, builder: Any, value: Any, machine: Machine) -> None:
+        self.builder, self.value, self.machine = builder, value, machine
+
+    @property
+    def kind(self) -> str:
+        """The LLVM type of a number."""
+        return str(getattr(self.value.type, "element", self.value.type))
+
+    @property
+    def count(self) -> int:
+        """How many numbers: 0 for one that isn't in a vector."""
+        return getattr(self.value.type, "count", 0)
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it is a float64 or a float32."""
+        return self.kind in _INTEGER
+
+    @property
+    def fused(self) -> bool:
+        """Whether there are instructions for a * b + c."""
+        return self.machine.fused
 
     def of(self, value: Any) -> Lane:
         """Another value in the same kernel."""
-        return Lane(self.builder, value, self.fused)
+        return Lane(self.builder, value, self.machine)
 
     def like(self, other: Any) -> Any:
         """The LLVM value of an operand: a constant takes the type of this lane."""
         return other.value if isinstance(other, Lane) else self.value.type(other)
 
     def type_named(self, name: str) -> Any:
-        """An LLVM type."""
+        """An LLVM type, for as many numbers as here."""
         from llvmlite import ir
 
         types = {"double": ir.DoubleType(), "float": ir.FloatType(), "i64": ir.IntType(64), "i32": ir.IntType(32)}
-        return types[name]
+        return ir.VectorType(types[name], self.count) if self.count else types[name]
 
     def intrinsic(self, name: str, *operands: Any) -> Lane:
         """The result of an instruction that LLVM has under a name, for operands of one type."""
         from llvmlite import ir  # in the process whenever there is a lane
 
-        kind = self.value.type
-        signature = ir.FunctionType(kind, [kind] * len(operands))
-        function = self.builder.module.declare_intrinsic(name, [kind], signature)
-        return self.of(self.builder.call(function, [self.like(o) for o in operands]))
+        kind, module = self.value.type, self.builder.module
+        name = f"{name}.{f'v{self.count}' if self.count else ''}{'f64' if self.kind == 'double' else 'f32'}"
+        if name not in module.globals:
+            ir.Function(module, ir.FunctionType(kind, [kind] * len(operands)), name)
+        return self.of(self.builder.call(module.globals[name], [self.like(o) for o in operands]))
 
     def _binary(self, floating: str, integer: str, a: Any, b: Any) -> Lane:
         name = floating if self.is_floating else integer
@@ -61,11 +94,6 @@ class Lane:
             return self.of(self.builder.icmp_signed(symbol, self.value, self.like(other)))
         compare = self.builder.fcmp_unordered if symbol == "!=" else self.builder.fcmp_ordered
         return self.of(compare(symbol, self.value, self.like(other)))
-
-    @property
-    def is_floating(self) -> bool:
-        """Whether it is a float64 or a float32."""
-        return str(self.value.type) in _INTEGER
 
     def __add__(self, other: Any) -> Lane:
         return self._binary("fadd", "add", self, other)
@@ -142,7 +170,7 @@ def _lane(*operands: Any) -> Lane | None:
 
 def is_single(x: Any) -> bool:
     """Whether a number is a float32."""
-    return str(x.value.type) == "float" if isinstance(x, Lane) else x.dtype == np.float32
+    return x.kind == "float" if isinstance(x, Lane) else x.dtype == np.float32
 
 
 def is_floating(x: Any) -> bool:
@@ -214,6 +242,16 @@ def fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return s, b - (s - a)
 
 
+def outside(x: Any, low: float, high: float) -> Any:
+    """Whether not low <= x < high, for 0 < low; nan and negative numbers are outside. It is one comparison of bits."""
+    if not isinstance(x, Lane):
+        return ~((x >= low) & (x < high))
+    kinds = (np.float32, np.int32) if is_single(x) else (np.float64, np.int64)
+    first, end = (int(kinds[0](limit).view(kinds[1])) for limit in (low, high))
+    above = bits(x) - first
+    return x.of(x.builder.icmp_unsigned(">=", above.value, above.like(end - first)))
+
+
 def square_root(x: Any) -> Any:
     """The square root."""
     return x.intrinsic("llvm.sqrt", x) if isinstance(x, Lane) else np.sqrt(x)
@@ -234,14 +272,23 @@ def bits(x: Any) -> Any:
     """The integer with the same bits as a float."""
     if not isinstance(x, Lane):
         return x.view(np.int32 if x.dtype == np.float32 else np.int64)
-    return x.of(x.builder.bitcast(x.value, x.type_named(_INTEGER[str(x.value.type)])))
+    return x.of(x.builder.bitcast(x.value, x.type_named(_INTEGER[x.kind])))
 
 
 def from_bits(i: Any) -> Any:
     """The float with the same bits as an integer."""
     if not isinstance(i, Lane):
         return i.view(np.float32 if i.dtype == np.int32 else np.float64)
-    return i.of(i.builder.bitcast(i.value, i.type_named("float" if str(i.value.type) == "i32" else "double")))
+    return i.of(i.builder.bitcast(i.value, i.type_named("float" if i.kind == "i32" else "double")))
+
+
+def whole(i: Any) -> Any:
+    """An integer, of less than 52 bits if it has 64, as a float of the same width."""
+    if not isinstance(i, Lane):
+        return i.astype(np.float32 if i.dtype == np.int32 else np.float64)
+    if i.kind == "i32":
+        return i.of(i.builder.sitofp(i.value, i.type_named("float")))
+    return from_bits(i + 0x4338000000000000) - 1.5 * 2.0**52  # few processors have an instruction for it
 
 
 def widen(x: Any) -> Any:
@@ -255,83 +302,158 @@ def narrow(x: Any) -> Any:
 
 
 def lookup(table: tuple[float, ...], i: Any) -> Any:
-    """The entry `i` of a table of float64."""
+    """The entry `i` of a table of floats as wide as that integer; a table of 16 stays in registers with AVX-512."""
     if not isinstance(i, Lane):
-        return np.array(table)[i]
+        return np.array(table, np.float32 if i.dtype == np.int32 else np.float64)[i]
+    if i.count and i.machine.register == 64 and len(table) == 16:
+        return _permuted(table, i)
     from llvmlite import ir
 
-    kind = ir.ArrayType(ir.DoubleType(), len(table))
-    name = f"table.{hash(table) & (2**64 - 1):x}"
+    module, kind = i.builder.module, ir.FloatType() if i.kind == "i32" else ir.DoubleType()
+    name = f"table.{hash(table) & (2**64 - 1):x}_{kind}"
+    if name not in module.globals:
+        constant = ir.GlobalVariable(module, ir.ArrayType(kind, len(table)), name)
+        constant.linkage, constant.global_constant = "internal", True
+        constant.initializer = constant.value_type(table)
+
+    def entry(at: Any) -> Any:
+        return i.builder.load(i.builder.gep(module.globals[name], [at.type(0), at], inbounds=True))
+
+    if not i.count:
+        return i.of(entry(i.value))
+    result = ir.Constant(ir.VectorType(kind, i.count), ir.Undefined)
+    for k in map(ir.IntType(32), range(i.count)):
+        result = i.builder.insert_element(result, entry(i.builder.extract_element(i.value, k)), k)
+    return i.of(result)
+
+
+def _permuted(table: tuple[float, ...], i: Lane) -> Lane:
+    """The same from one register, or two, by an instruction over as many indices as a whole one holds."""
+    from llvmlite import ir
+
+    kind, count = (ir.FloatType(), 16) if i.kind == "i32" else (ir.DoubleType(), 8)
+    vector = ir.VectorType(kind, count)
+    integers = ir.VectorType(ir.IntType(32), count)
+    index = i.value
+    if i.count < count:
+        index = i.builder.shuffle_vector(index, index, integers([k % i.count for k in range(count)]))
+    if count == 16:
+        name, given = "llvm.x86.avx512.permvar.sf.512", [vector(table), index]
+    else:
+        name, given = "llvm.x86.avx512.vpermi2var.pd.512", [vector(table[:8]), index, vector(table[8:])]
     known = i.builder.module.globals
     if name not in known:
-        constant = ir.GlobalVariable(i.builder.module, kind, name)
-        constant.linkage, constant.global_constant, constant.initializer = "internal", True, kind(table)
-    place = i.builder.gep(known[name], [i.value.type(0), i.value], inbounds=True)
-    return i.of(i.builder.load(place))
+        ir.Function(i.builder.module, ir.FunctionType(vector, [value.type for value in given]), name)
+    entries = i.builder.call(known[name], given)
+    if i.count < count:
+        entries = i.builder.shuffle_vector(
+            entries, entries, ir.VectorType(ir.IntType(32), i.count)(list(range(i.count)))
+        )
+    return i.of(entries)
 
 
-def rarely(condition: Any, function: Callable[[Any], Any], x: Any, y: Any) -> Any:
-    """`function(x)` where the condition holds, else `y`; the function is computed only there.
+def rarely(condition: Any, function: Callable[..., Any], y: Any, *operands: Any) -> Any:
+    """`function(*operands)` where the condition holds, else `y`: for what is slow, as it is computed only there.
 
-    It becomes a call in a branch of its own. LLVM packs a loop with such a call in it if it is told of functions that
-    do the same for 2, 4, 8 or 16 lanes under a mask (its "vector function ABI"), so those are there too: they call the
-    one for a lane where the mask is set, and mostly nothing at all.
+    It is a branch, which for a vector is taken if any lane needs it: for use in what is `apart`.
     """
-    if not isinstance(x, Lane):
-        return np.where(condition, function(x), y)[()] if np.any(condition) else y
-    kind, module = x.value.type, x.builder.module
-    name = f"{function.__name__.strip('_')}_{kind}"
-    if name not in module.globals:
-        _define_rare(module, name, function, x)
-    start = x.builder.block
-    with x.builder.if_then(condition.value, likely=False):
-        called, end = x.builder.call(module.globals[name], [x.value]), x.builder.block
-        known = ",".join(f"_ZGV_LLVM_M{n}v_{name}({name}_{n})" for n in _LANES)
-        called.attributes.update([f'"vector-function-abi-variant"="{known}"'])  # unknown to llvmlite's own check
-    chosen = x.builder.phi(kind)
+    lane = _lane(*operands)
+    if lane is None:
+        return np.where(condition, function(*operands), y)[()] if np.any(condition) else y
+    builder, start = lane.builder, lane.builder.block
+    given = [lane.like(o) for o in operands]
+    if lane.count:
+        where_set = builder.bitcast(condition.value, _integer(lane.count))
+        needed = builder.icmp_unsigned("!=", where_set, where_set.type(0))
+    else:
+        needed = condition.value
+    with builder.if_then(needed, likely=False):
+        if lane.count:
+            called = builder.call(_one_by_one(lane, function, len(operands)), [y.value, where_set, *given])
+        else:
+            called = builder.call(_defined(lane, function, len(operands)), given)
+        end = builder.block
+    chosen = builder.phi(y.value.type)
     chosen.add_incoming(y.value, start)
     chosen.add_incoming(called, end)
-    return x.of(chosen)
+    return lane.of(chosen)
 
 
-_LANES = (2, 4, 8, 16)
-
-
-def _define_rare(module: Any, name: str, function: Callable[[Any], Any], x: Lane) -> None:
-    """A function of a lane, and the same for several lanes under a mask."""
+def _integer(width: int) -> Any:
     from llvmlite import ir
 
-    def define(name: str, result: Any, *operands: Any) -> tuple[Any, Any]:
-        made = ir.Function(module, ir.FunctionType(result, operands), name)
-        made.linkage = "internal"
-        for fact in ("noinline", "nounwind", "readnone"):
-            made.attributes.add(fact)
-        return made, ir.IRBuilder(made.append_basic_block())
+    return ir.IntType(width)
 
-    kind = x.value.type
-    one, builder = define(name, kind, kind)
-    builder.ret(function(Lane(builder, one.args[0], x.fused)).value)
-    several = []
-    for n in _LANES:
-        vector, mask = ir.VectorType(kind, n), ir.VectorType(ir.IntType(1), n)
-        made, builder = define(f"{name}_{n}", vector, vector, mask)
-        several.append(made)
-        result = made.args[0]
-        set_bits = builder.bitcast(made.args[1], ir.IntType(n))
-        with builder.if_then(builder.icmp_unsigned("==", set_bits, ir.IntType(n)(0)), likely=True):
-            builder.ret(result)
-        for k in range(n):
-            at = ir.IntType(32)(k)
-            start = builder.block
-            with builder.if_then(builder.extract_element(made.args[1], at)):
-                value = builder.call(one, [builder.extract_element(made.args[0], at)])
-                changed, end = builder.insert_element(result, value, at), builder.block
-            chosen = builder.phi(vector)
-            chosen.add_incoming(result, start)
-            chosen.add_incoming(changed, end)
-            result = chosen
-        builder.ret(result)
-    _keep(module, several)
+
+def _name(lane: Lane, function: Callable[..., Any]) -> str:
+    """The name of the function for one number of this width."""
+    return f"{function.__name__.strip('_')}_{lane.kind}{'' if lane.fused else '_unfused'}"
+
+
+def _begun(module: Any, name: str, result: Any, operands: list[Any], convention: str) -> tuple[Any, Any]:
+    """A function without a body, and a builder for that; of those that modules bring along, the linker keeps one."""
+    from llvmlite import ir
+
+    made = ir.Function(module, ir.FunctionType(result, operands), name)
+    made.linkage = "linkonce_odr"
+    made.calling_convention = convention
+    # `willreturn` is unknown to llvmlite's own check; LLVM won't compute a call where it isn't needed without it.
+    made.attributes.update(("noinline", "nounwind", "readnone", "willreturn"))
+    return made, ir.IRBuilder(made.append_basic_block())
+
+
+def _defined(lane: Lane, function: Callable[..., Any], arity: int, count: int = 0) -> Any:
+    """The LLVM function for one number, or for a vector of `count`."""
+    from llvmlite import ir
+
+    module, kind = lane.builder.module, lane.value.type
+    name = _name(lane, function) + (f"_{count}" if count else "")
+    if name not in module.globals:
+        kind = getattr(kind, "element", kind)
+        kind = ir.VectorType(kind, count) if count else kind
+        made, builder = _begun(module, name, kind, [kind] * arity, lane.machine.convention if count else "ccc")
+        builder.ret(function(*(Lane(builder, a, lane.machine) for a in made.args)).value)
+    return module.globals[name]
+
+
+def _one_by_one(lane: Lane, function: Callable[..., Any], arity: int) -> Any:
+    """The LLVM function that changes those numbers of a vector whose bits are set."""
+    module, vector, name = lane.builder.module, lane.value.type, f"{_name(lane, function)}_of_{lane.count}"
+    if name in module.globals:
+        return module.globals[name]
+    one, integer = _defined(lane, function, arity), _integer(lane.count)
+    made, builder = _begun(module, name, vector, [vector, integer, *[vector] * arity], lane.machine.convention)
+    start, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    y, left = builder.phi(vector), builder.phi(integer)
+    at = builder.cttz(left, _integer(1)(1))
+    changed = builder.insert_element(y, builder.call(one, [builder.extract_element(a, at) for a in made.args[2:]]), at)
+    fewer = builder.and_(left, builder.sub(left, integer(1)))
+    for phi, first, next_one in ((y, made.args[0], changed), (left, made.args[1], fewer)):
+        phi.add_incoming(first, start)
+        phi.add_incoming(next_one, loop)
+    builder.cbranch(builder.icmp_unsigned("!=", fewer, integer(0)), loop, end)
+    builder.position_at_end(end)
+    builder.ret(changed)
+    return made
+
+
+def _called(function: Callable[..., Any], lane: Lane, operands: tuple[Any, ...]) -> Lane:
+    """A call of what is `apart`; of one number, a call that the loop vectoriser may make one of a vector.
+
+    It is told by LLVM's "vector function ABI": the call names the functions for vectors. Half a register is for loops
+    over numbers of both widths, and for processors that had better not use the whole.
+    """
+    arity = len(operands)
+    called = lane.builder.call(_defined(lane, function, arity, lane.count), [lane.like(o) for o in operands])
+    if not lane.count:
+        whole = lane.machine.register // (8 if lane.kind == "double" else 4)
+        counts, name = [n for n in (whole, whole // 2) if n > 1], _name(lane, function)
+        known = ",".join(f"_ZGV_LLVM_N{n}{'v' * arity}_{name}({name}_{n})" for n in counts)
+        called.attributes.update([f'"vector-function-abi-variant"="{known}"'])  # unknown to llvmlite's own check
+        _keep(lane.builder.module, [_defined(lane, function, arity, n) for n in counts])
+    return lane.of(called)
 
 
 def _keep(module: Any, functions: list[Any]) -> None:
@@ -341,21 +463,24 @@ def _keep(module: Any, functions: list[Any]) -> None:
     pointers = [f.bitcast(ir.IntType(8).as_pointer()) for f in functions]
     name = "llvm.compiler.used"
     if name in module.globals:
-        used = module.globals.pop(name)
-        pointers = [*used.initializer.constant, *pointers]
+        used = module.globals.pop(name).initializer.constant
+        pointers = [*used, *(p for p in pointers if p not in used)]
     kind = ir.ArrayType(ir.IntType(8).as_pointer(), len(pointers))
     used = ir.GlobalVariable(module, kind, name)
     used.linkage, used.section, used.initializer = "appending", "llvm.metadata", kind(pointers)
 
 
 def polynomial(x: Any, coefficients: Iterable[float]) -> Any:
-    """`c[0] + c[1] x + c[2] x² + ...`: by pairs, then pairs of pairs (Estrin 1960), so that few wait for another."""
+    """`c[0] + c[1] x + c[2] x² + ...`: pairs, or pairs of pairs, by themselves, and these from the last to the first.
+
+    So few wait for another (Estrin 1960), but there are no more powers of `x` to compute than one, or two.
+    """
     terms: list[Any] = list(coefficients)
     power = x
-    while len(terms) > 1:
+    for _ in range(2 if len(terms) > 12 else 1):
         terms = [mad(power, b, a) for a, b in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
-        power = power * power if len(terms) > 1 else power
-    return terms[0]
+        power = power * power
+    return functools.reduce(lambda total, term: mad(power, total, term), reversed(terms))
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -369,7 +494,19 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     return over_numbers
 
 
-def in_numba(functions: Iterable[Callable[..., Any]], fused: bool) -> ModuleType:
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which compiled code doesn't hold but calls."""
+
+    @functools.wraps(function)
+    def over_numbers(*operands: Any) -> Any:
+        lane = _lane(*operands)
+        return over_plain(*operands) if lane is None else _called(function, lane, operands)
+
+    over_plain = operation(function)
+    return over_numbers
+
+
+def in_numba(functions: Iterable[Callable[..., Any]], machine: Machine) -> ModuleType:
     """A module of the same functions for Numba's compiled code, typed by their operands' type.
 
     Integers and bools are raised to powers as `a ** b`; other functions of them are those of float64.
@@ -383,7 +520,7 @@ def in_numba(functions: Iterable[Callable[..., Any]], fused: bool) -> ModuleType
             if not isinstance(result, types.Float):
                 return context.compile_internal(builder, lambda a, b: a**b, signature, args)
             given = zip(args, signature.args, strict=True)
-            return function(*(Lane(builder, context.cast(builder, a, t, result), fused) for a, t in given)).value
+            return function(*(Lane(builder, context.cast(builder, a, t, result), machine) for a, t in given)).value
 
         def typed(*operands: Any) -> Any:
             if function.__name__ == "pow" and not any(isinstance(t, types.Float) for t in operands):
@@ -391,11 +528,11 @@ def in_numba(functions: Iterable[Callable[..., Any]], fused: bool) -> ModuleType
             single = all(t == types.float32 for t in operands)
             return (types.float32 if single else types.float64)(*operands), codegen
 
-        if function.__code__.co_argcount == 1:
+        if len(inspect.signature(function).parameters) == 1:
             return intrinsic(lambda typingctx, x: typed(x))
         return intrinsic(lambda typingctx, a, b: typed(a, b))
 
     module = ModuleType("vectormath")
     for function in functions:
-        setattr(module, function.__name__, made(function.__wrapped__))  # type: ignore[attr-defined]
+        setattr(module, function.__name__, made(function))
     return module

@@ -1,9 +1,11 @@
-"""Elementary functions without branches, which LLVM packs: float64 and float32, within 2 units in the last place.
+"""Elementary functions of whole registers: float64 and float32, within 2 units in the last place.
 
 Each function reduces its argument to a small interval, where a minimax polynomial is evaluated, and undoes the
-reduction. What would be a branch is computed both ways and selected. A function takes numbers of either width and
-computes in that width; which is known where the code is written (see `lanes`), so a kernel holds the instructions for
-its own dtype alone. Where the last digit would be lost, a number is carried as a sum of two (Dekker 1971).
+reduction. What would be a branch is computed both ways and selected; a few rare arguments that would cost all others
+much have a branch (`lanes.rarely`) in functions that are called (`lanes.apart`). A function takes numbers of either
+width and computes in that width; which is known where the code is written (see `lanes`), so a kernel holds the
+instructions for its own dtype alone. Where the last digit would be lost, a number is carried as a sum of two (Dekker
+1971).
 
 Names are those of C. `vectormath.exp(x)` in a declaration is compiled into the kernel; called from Python, it computes
 over NumPy scalars or arrays. Zeros keep their signs, nan stays nan, subnormal numbers are arguments and results like
@@ -28,17 +30,20 @@ For negative arguments lgamma, digamma, trigamma and tetragamma have infinitely 
 x = -a their error in float64 is at most 4 epsilon times the greatest of |f(x)|, |f(a)| and 1 (tetragamma: 20).
 
 sin, cos and tan reduce by pi/2 in three parts, which is enough up to 2^30 (float32: 2^17). The few numbers beyond are
-done by a call in a branch of its own, with Payne and Hanek's reduction: `lanes.rarely` says how the loop stays packed.
+rare, and done with Payne and Hanek's reduction.
 """
 
 from __future__ import annotations
 
+import decimal
 import functools
 import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from tapegrad.lanes import (
+    Machine,
+    apart,
     bits,
     copysign,
     fast_two_sum,
@@ -53,12 +58,14 @@ from tapegrad.lanes import (
     narrow,
     number,
     operation,
+    outside,
     polynomial,
     rarely,
     square_root,
     two_product,
     two_sum,
     where,
+    whole,
     widen,
 )
 
@@ -68,6 +75,7 @@ _INF, _NAN = float("inf"), float("nan")
 class Width(NamedTuple):
     """What differs between float64 and float32, besides polynomials."""
 
+    bits: int
     shift: int  # bits of the fraction
     bias: int  # of the exponent
     magic: float  # added to a small number, it leaves the nearest integer in the lowest bits
@@ -83,11 +91,11 @@ class Width(NamedTuple):
 
 
 _F64 = Width(
-    52, 1023, 1.5 * 2.0**52, 0x4338000000000000, 0x3FE6A09E667F3BCD, 2.0**-1022, 54, 710.0, -746.0, 40.0,
+    64, 52, 1023, 1.5 * 2.0**52, 0x4338000000000000, 0x3FE6A09E667F3BCD, 2.0**-1022, 54, 710.0, -746.0, 40.0,
     (0.693147180559663, 2.8235290563031577e-13), (0.30102999566383914, 1.42050232272661e-13),
 )  # fmt: skip
 _F32 = Width(
-    23, 127, 1.5 * 2.0**23, 0x4B400000, 0x3F3504F3, 2.0**-126, 25, 89.0, -104.5, 20.0,
+    32, 23, 127, 1.5 * 2.0**23, 0x4B400000, 0x3F3504F3, 2.0**-126, 25, 89.0, -104.5, 20.0,
     (0.693145751953125, 1.428606765330187e-06), (0.301025390625, 4.605039066518657e-06),
 )  # fmt: skip
 _STIRLING_CONSTANT = 0.4189385332046727  # log(2 pi)/2 - 1/2
@@ -115,21 +123,16 @@ _EXP2 = (
 _LOG = (
     (0.666666666666667, 0.3999999999989829, 0.2857142862647463, 0.22222211059843547, 0.1818289420486734,
      0.15331563186642724, 0.1461829947635883),
-    (-0.5, 0.3333331, -0.25000027, 0.20002222, -0.16667694, 0.14217639, -0.1240723, 0.119011685, -0.11676807,
-     0.06725498),
+    (-0.49999988, 0.33333325, -0.250016, 0.2000196, -0.16608717, 0.14182328, -0.13246422, 0.12900995, -0.076084934),
 )  # fmt: skip
-# (log((1+s)/(1-s)) / (2s) - 1 - s²/3) / s⁴ in s², for pow in float64
-_LOG_TAIL = (
-    0.20000000000001128, 0.14285714285049084, 0.11111111260124076, 0.09090892166230857, 0.0769337959345847,
-    0.06628384602671059, 0.06598411242641182,
-)  # fmt: skip
-# log2((1+s)/(1-s)) / s in s², and (2^r - 1) / r on |r| <= 1/2, for pow in float32
-_LOG2_SINGLE = (
-    2.885390081790167, 0.9617966732479305, 0.5770836018613785, 0.4116717491251364, 0.34074745233587644,
-)  # fmt: skip
-_EXP2_SINGLE = (
-    0.6931471880390706, 0.24022651084056856, 0.05550357061145056, 0.009618030394384592, 0.0013390891090908625,
-    0.00015469890621271583,
+# log2(1+r) / r - 1 and log10(1+r) / r - 1/2 on |r| <= 1/32, for float32
+_LOG2_NEAR_ONE = (0.44269505, -0.7213475, 0.48081678, -0.36087364, 0.37059787)
+_LOG10_NEAR_ONE = (-0.065705515, -0.21714725, 0.14474475, -0.10859954, 0.1061036)
+# (2r - r² - 2 log(1+r)) / r³ on |r| <= 1/32
+_LOG_NEAR_ONE = (
+    (-0.6666666666666666, 0.49999999999999467, -0.39999999999997754, 0.3333333334062398, -0.2857142858713445,
+     0.24999973130658848, -0.22222182713155075, 0.20036668831911691, -0.18223196354402627),
+    (-0.6666666, 0.5, -0.40030015, 0.3335179),
 )  # fmt: skip
 # (sinh(r) - r) / r³ and (cosh(r) - 1) / r² in r² on |r| <= log(2)/2
 _SINH = (
@@ -155,10 +158,10 @@ _COS = (
 )  # fmt: skip
 # (tan(r) - r) / r³ in r² on |r| <= pi/4 (a little more for float32)
 _TAN = (
-    (0.3333333333333338, 0.1333333333332501, 0.05396825397306074, 0.021869488395572585, 0.008863237974614226,
-     0.0035921004151598947, 0.0014560483451996889, 0.000588852908569584, 0.0002437854727619554,
-     8.348757891257044e-05, 6.732398075873729e-05, -2.5730274405850438e-05, 4.869110859740657e-05,
-     -2.4289503682901113e-05, 9.800056654159097e-06),
+    (0.3333333333333279, 0.13333333333413597, 0.05396825392708493, 0.021869489600141893, 0.008863219277822845,
+     0.003592288129920118, 0.001454763371634968, 0.0005950432174525237, 0.00022244042077811734,
+     0.00013640537562603958, -2.6222122945048748e-05, 8.930561451699008e-05, -4.479918343216846e-05,
+     2.0845024787548517e-05),
     (0.33333355, 0.13332435, 0.05408529, 0.021152627, 0.011168688, -0.00032941232, 0.004581688),
 )  # fmt: skip
 # (asin(r) - r) / r³ in r² on |r| <= 1/2
@@ -176,10 +179,11 @@ _ATAN = (
      0.0039005946831623486, -0.0011808233472121506, 0.0002268614969785417, -2.0663644304209193e-05),
     (-0.33333167, 0.19994137, -0.14214204, 0.10678908, -0.07580487, 0.043552253, -0.016580299, 0.0029743505),
 )  # fmt: skip
-# m^(-1/3) on sqrt(1/2) <= m <= sqrt(2)
+# ((1 - h)^(-1/3) - 1) / h on |h| <= 0.1026
 _RCBRT = (
-    (1.874524776476753, -1.8618506242705426, 1.5613295912936624, -0.7023988514983812, 0.12837166659958765),
-    (1.7307142439920025, -1.2857424639555197, 0.7133474832069338, -0.15854092030944544),
+    (0.33333334606082304, 0.22222224818230796, 0.1728297114255018, 0.1440197063847002, 0.1266933650619783,
+     0.11295169650258516),
+    (0.33332977, 0.2234873, 0.17441557),
 )  # fmt: skip
 # erf(x) / x in x² on |x| <= 1
 _ERF = (
@@ -251,6 +255,12 @@ _COT_PI = (
 
 def _width(x: Any) -> Width:
     return _F32 if is_single(x) else _F64
+
+
+def _inverse(x: Any, low: Any) -> Any:
+    """1 / (x + low), by one of Newton's steps."""
+    y = 1.0 / x
+    return mad(y, mad(-y, low, minus_product(1.0, y, x)), y)
 
 
 # --- exponentials -----------------------------------------------------------------------------------------------------
@@ -386,13 +396,76 @@ def cosh(x: Any) -> Any:
 # --- logarithms -------------------------------------------------------------------------------------------------------
 
 
-def _parts(x: Any) -> tuple[Any, Any, Any]:
-    """e as an integer, e as a float, and m, where x = 2^e m with sqrt(1/2) <= m < sqrt(2), for normal x > 0."""
+def _parts(x: Any) -> tuple[Any, Any]:
+    """e and f where x = 2^e (1 + f) and sqrt(1/2) <= 1 + f < sqrt(2), for normal x > 0."""
     w = _width(x)
     i = bits(x) - w.sqrt_half
-    e = i >> w.shift
-    m = from_bits((i & ((1 << w.shift) - 1)) + w.sqrt_half)
-    return e, from_bits(e + w.magic_bits) - w.magic, m
+    m = from_bits(bits(x) - (i & (-1 << w.shift)))
+    return whole(i >> w.shift), m - 1.0
+
+
+class _Logarithms(NamedTuple):
+    """For 16 intervals of m, an inverse such that m times it is 1 + r, |r| <= 1/32, and the inverse's logarithm."""
+
+    inverse: tuple[float, ...]
+    high: tuple[
+        float, ...
+    ]  # minus the logarithm, in two parts; the first plus an exponent times that of `two` is exact
+    low: tuple[float, ...]
+    two: tuple[float, float]  # the logarithm of 2
+
+
+_FIRST_INTERVAL = (0x3FE6800000000000, 0x3F340000)  # the bits of 45/64; from there each has a sixteenth of an exponent
+
+
+@functools.cache
+def _logarithms(single: bool, base: int | None = None) -> _Logarithms:
+    middles = [23 / 32 + j / 32 for j in range(9)] + [1.0] + [17 / 16 + j / 16 for j in range(6)]
+    inverses = [round(256 / m) / 256 for m in middles]
+    unit = 2.0 ** (-16 if single else -42)
+
+    def parts(argument: float) -> tuple[float, float]:
+        log = decimal.Decimal(argument).ln() / (decimal.Decimal(base).ln() if base else 1)
+        high = round(log / decimal.Decimal(unit)) * unit
+        return high, float(log - decimal.Decimal(high))
+
+    high, low = zip(*(parts(v) for v in inverses), strict=True)
+    return _Logarithms(tuple(inverses), tuple(-v for v in high), tuple(-v for v in low), parts(2.0))
+
+
+def _interval_and_rest(x: Any) -> tuple[Any, Any, Any]:
+    """e, j and m where x = 2^e m with m in interval j, for normal x > 0."""
+    shift = _width(x).shift
+    i = bits(x) - _FIRST_INTERVAL[is_single(x)]
+    return whole(i >> shift), (i >> (shift - 4)) & 15, from_bits(bits(x) - (i & (-1 << shift)))
+
+
+def _log_by_table(x: Any, lifted: float, base: int, first: float, others: tuple[float, ...]) -> Any:
+    """log(x) to a base, less `lifted` log(2), for float32: the table's, and r (first + others(r)) (after Tang 1990)."""
+    table = _logarithms(True, base)
+    e, j, m = _interval_and_rest(x)
+    r = minus_product(-1.0, -lookup(table.inverse, j), m)
+    e = e - lifted if lifted else e
+    far = mad(e, table.two[0], lookup(table.high, j))
+    far_low = mad(e, table.two[1], lookup(table.low, j)) if table.two[1] else lookup(table.low, j)
+    return far + mad(r, first, mad(r, polynomial(r, others), far_low))
+
+
+def _lifted(x: Any) -> tuple[Any, float]:
+    """Subnormal `x` as a normal number, and how often it was doubled for that."""
+    lift = float(_width(x).lift)
+    return x * 2.0**lift, lift
+
+
+def _is_not_normal(x: Any) -> Any:
+    """Whether `x` is anything but positive, finite, and normal."""
+    return outside(x, _width(x).least, _INF)
+
+
+def _log_limits(x: Any, y: Any) -> Any:
+    y = where(x > 0.0, y, _NAN)
+    y = where(x == 0.0, -_INF, y)
+    return where(x == _INF, _INF, y)
 
 
 def _curvature(f: Any) -> Any:
@@ -405,67 +478,90 @@ def _curvature(f: Any) -> Any:
     return mad(s, mad(z, polynomial(z, _LOG[0]), half), -half)
 
 
-def _exponent_and_rest(x: Any) -> tuple[Any, Any]:
-    """e and f where x = 2^e (1 + f), for all x > 0."""
-    w = _width(x)
-    small = x < w.least
-    _, e, m = _parts(where(small, x * 2.0**w.lift, x))
-    return where(small, e - float(w.lift), e), m - 1.0
-
-
-def _log_limits(x: Any, y: Any) -> Any:
-    y = where(x > 0.0, y, _NAN)
-    y = where(x == 0.0, -_INF, y)
-    return where(x == _INF, _INF, y)
-
-
-@operation
-def log(x: Any) -> Any:
-    """log(x) = e log(2) + log(m)."""
-    e, f = _exponent_and_rest(x)
-    return _log_limits(x, _log_of_parts(e, f, _width(x)))
-
-
-def _log_of_parts(e: Any, f: Any, w: Width, f_low: Any = 0.0) -> Any:
+def _log_of_parts(e: Any, f: Any, f_low: Any = None) -> Any:
     """e log(2) + log(1 + f + f_low)."""
-    return mad(e, w.ln2[0], f + mad(e, w.ln2[1], _curvature(f) + f_low))
+    ln2 = _width(f).ln2
+    rest = _curvature(f) if f_low is None else _curvature(f) + f_low
+    return mad(e, ln2[0], f + mad(e, ln2[1], rest))
 
 
-@operation
+def _log(x: Any, lifted: float = 0.0) -> Any:
+    """e log(2) + log(1 + f), for normal x > 0; e is less by `lifted`."""
+    e, f = _parts(x)
+    return _log_of_parts(e - lifted if lifted else e, f)
+
+
+def _log2(x: Any, lifted: float = 0.0) -> Any:
+    """e + log2(1 + f); the factor log2(e) of the first term is 1 + 0.44..., so that it rounds little."""
+    if is_single(x):
+        return _log_by_table(x, lifted, 2, 1.0, _LOG2_NEAR_ONE)
+    e, f = _parts(x)
+    return (e - lifted if lifted else e) + (f + mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f)))
+
+
+def _log10(x: Any, lifted: float = 0.0) -> Any:
+    """e log10(2) + log10(1 + f); the factor log10(e) of the first term is 1/2 - 0.065..."""
+    if is_single(x):
+        return _log_by_table(x, lifted, 10, 0.5, _LOG10_NEAR_ONE)
+    e, f = _parts(x)
+    e = e - lifted if lifted else e
+    rest = mad(f, _LOG10E - 0.5, mad(e, _F64.log10_2[1], _LOG10E * _curvature(f)))
+    return mad(e, _F64.log10_2[0], mad(f, 0.5, rest))
+
+
+def _log_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log(*_lifted(x)))
+
+
+def _log2_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log2(*_lifted(x)))
+
+
+def _log10_of_rest(x: Any) -> Any:
+    return _log_limits(x, _log10(*_lifted(x)))
+
+
+@apart
+def log(x: Any) -> Any:
+    """The natural logarithm."""
+    return rarely(_is_not_normal(x), _log_of_rest, _log(x), x)
+
+
+@apart
 def log2(x: Any) -> Any:
-    """e + log2(m); the factor log2(e) of the first term is 1 + 0.44..., so that it rounds little."""
-    e, f = _exponent_and_rest(x)
-    rest = mad(f, _LOG2E - 1.0, _LOG2E * _curvature(f))
-    return _log_limits(x, e + (f + rest))
+    """The logarithm to base 2."""
+    return rarely(_is_not_normal(x), _log2_of_rest, _log2(x), x)
 
 
-@operation
+@apart
 def log10(x: Any) -> Any:
-    """e log10(2) + log10(m); the factor log10(e) of the first term is 1/2 - 0.065..."""
+    """The logarithm to base 10."""
+    return rarely(_is_not_normal(x), _log10_of_rest, _log10(x), x)
+
+
+def _log1p(x: Any, low: Any = None) -> Any:
+    """log(1 + x + low) for x > -1, below 2^1022 or 2^126: 1 + f = 2^-e + 2^-e x, of which f rounds once."""
     w = _width(x)
-    e, f = _exponent_and_rest(x)
-    rest = mad(f, _LOG10E - 0.5, mad(e, w.log10_2[1], _LOG10E * _curvature(f)))
-    return _log_limits(x, mad(e, w.log10_2[0], mad(f, 0.5, rest)))
+    i = bits(x + 1.0) - w.sqrt_half
+    scale = i & (-1 << w.shift)
+    shrink = from_bits((w.bias << w.shift) - scale)
+    f = from_bits(bits(x) - scale) + (shrink - 1.0)
+    return _log_of_parts(whole(i >> w.shift), f, None if low is None else shrink * low)
 
 
-def _log1p(x: Any, low: Any = 0.0) -> Any:
-    """log(1 + x + low) for finite x > -1, below 2^1021 or 2^125: m - 1 = (2^-e - 1) + 2^-e x, which rounds once."""
-    w = _width(x)
-    i, e, _ = _parts(x + 1.0)
-    shrink = from_bits((w.bias - i) << w.shift)
-    return _log_of_parts(e, from_bits(bits(x) - (i << w.shift)) + (shrink - 1.0), w, shrink * low)
-
-
-@operation
-def log1p(x: Any) -> Any:
-    """log(1 + x), or log(x) where that is the same."""
-    w = _width(x)
-    great = x > 2.0**100
-    y = _log1p(where(great, x * 2.0**-30, x))
-    y = where(great, y + _30_LN2, y)
+def _log1p_of_rest(x: Any) -> Any:
+    """Where x is -1 or less, or great; then it is log(x), or log(x / 2^30) + log(2^30) lest 2^e overflow."""
+    y = _log1p(x * 2.0**-30) + _30_LN2
     y = where(x > -1.0, y, _NAN)
     y = where(x == -1.0, -_INF, y)
-    return where((x == _INF) | (abs(x) < w.least), x, y)
+    return where(x == _INF, x, y)
+
+
+@apart
+def log1p(x: Any) -> Any:
+    """log(1 + x)."""
+    y = where(x == 0.0, x, _log1p(x))
+    return rarely(outside(x + 1.0, 2.0**-60, 2.0**100), _log1p_of_rest, y, x)
 
 
 @operation
@@ -501,75 +597,81 @@ def atanh(x: Any) -> Any:
 
 # --- powers -----------------------------------------------------------------------------------------------------------
 
-_2_LOG2E, _THIRD = (2.8853900817779268, 4.0710547481862066e-17), (0.3333333333333333, 1.850371707708594e-17)
 
+def _log_pair(x: Any, lifted: Any = None) -> tuple[Any, Any]:
+    """log(x), less `lifted` times log(2), as a sum with some 10 bits more, for normal x > 0 (after Tang 1990).
 
-def _log2_pair(x: Any) -> tuple[Any, Any]:
-    """log2(x) to about 66 bits, for normal and subnormal x > 0.
-
-    e + 2 log2(e) (s + s³/3 + s⁵ (1/5 + ...)) with s = f / (2 + f): all but the last as sums of two.
+    With x = 2^e m, from the table log(m) = -log(inverse) + log(1 + r), the latter as r - r²/2 + r³ (...).
     """
-    e, f = _exponent_and_rest(x)
-    d = f + 2.0
-    d_low = (2.0 - d) + f
-    inverse = 1.0 / d
-    s = f * inverse
-    s_low = inverse * mad(-s, d_low, minus_product(f, s, d))
-    z, z_low = two_product(s, s)
-    z_low = mad(s + s, s_low, z_low)
-    a, a_low = two_product(z, _THIRD[0])
-    a_low = a_low + mad(z, _THIRD[1], mad(z_low, _THIRD[0], z * z * polynomial(z, _LOG_TAIL)))
-    w, w_low = two_product(s, _2_LOG2E[0])
-    w_low = w_low + mad(s, _2_LOG2E[1], s_low * _2_LOG2E[0])
-    c, c_low = two_product(w, a)
-    c_low = c_low + mad(w, a_low, mad(w_low, a, w_low))
-    high, low = fast_two_sum(e, w)
-    high, more = two_sum(high, c)
-    return fast_two_sum(high, low + (more + c_low))
+    single = is_single(x)
+    table = _logarithms(single)
+    e, j, m = _interval_and_rest(x)
+    e = e if lifted is None else e - lifted
+    product, low = two_product(m, lookup(table.inverse, j))
+    r = product - 1.0
+    far = mad(e, table.two[0], lookup(table.high, j))
+    far_low = mad(e, table.two[1], lookup(table.low, j))
+    if single:
+        square, least = r * r * -0.5, mad(-low, r, low)
+    else:
+        square, least = two_product(r * -0.5, r)
+        least = least + mad(low, mad(square, -2.0, -r), low)
+    near = r + square
+    near_low = mad(square * r, polynomial(r, _LOG_NEAR_ONE[single]), ((r - near) + square) + least)
+    high, rest = fast_two_sum(far, near)
+    return high, rest + (near_low + far_low)
 
 
-def _power_of(a: Any, b: Any) -> Any:
-    """a^b for a > 0: 2^(b log2(a))."""
-    high, low = _log2_pair(a)
-    b = _clamped(b, -(2.0**100), 2.0**100)
+def _exp_of_pair(p: Any, low: Any) -> tuple[Any, Any]:
+    """y and n with e^(p + low) = 2^n y; `low` may be a thousandth of `p`."""
+    w = _width(p)
+    shifted = mad(p + low, _LOG2E, w.magic)
+    n = shifted - w.magic
+    r = mad(n, -w.ln2[0], p) + mad(n, -w.ln2[1], low)
+    return mad(r * r, polynomial(r, _EXP[is_single(p)]), r) + 1.0, bits(shifted)
+
+
+def _pow_of_rest(a: Any, b: Any) -> Any:
+    """|a|^b with a sign, for all numbers and the many special cases of C99."""
+    w = _width(a)
+    size = abs(a)
+    small = size < w.least
+    high, low = _log_pair(where(small, size * 2.0**w.lift, size), where(small, number(float(w.lift), a), 0.0))
+    limited, end = _clamped(b, -(2.0**100), 2.0**100), w.overflow * 1.5
+    p, p_low = two_product(limited, high)
+    p_low = where(abs(p) < end, mad(limited, low, p_low), 0.0)
+    y = _scaled(*_exp_of_pair(_clamped(p, -end, end), p_low), w)
+    half = b * 0.5
+    is_whole, odd = floor(b) == b, floor(half) != half
+    limit = where((size == 0.0) ^ (b < 0.0), number(0.0, a), _INF)
+    y = where((size == 0.0) | (size == _INF), limit, y)
+    y = where(size == 1.0, size, y)
+    y = where((bits(a) < 0) & is_whole & odd, -y, y)
+    y = where((a < 0.0) & (a > -_INF) & ~is_whole, _NAN, y)
+    y = where((a != a) | (b != b), a + b, y)
+    return where((b == 0.0) | (a == 1.0), 1.0, y)
+
+
+@apart
+def _floating_pow(a: Any, b: Any) -> Any:
+    """e^(b log|a|), with a sign where `a` is negative and `b` odd."""
+    w = _width(a)
+    size = abs(a)
+    high, low = _log_pair(size)
     p, p_low = two_product(b, high)
-    near = abs(p) < 1100.0
-    p, p_low = _clamped(p, -1100.0, 1100.0), where(near, mad(b, low, p_low), 0.0)
-    shifted = p + _F64.magic
-    r = (p - (shifted - _F64.magic)) + p_low
-    return _scaled(mad(r, polynomial(r, _EXP2[0]), 1.0), bits(shifted), _F64)
-
-
-def _power_of_single(a: Any, b: Any) -> Any:
-    """The same for float32, in float64: log2 to about 40 bits."""
-    e, f = _exponent_and_rest(a)
-    e, f, b = widen(e), widen(f), widen(b)
-    s = f / (f + 2.0)
-    z = s * s
-    p = b * mad(s, polynomial(z, _LOG2_SINGLE), e)
-    p = _clamped(p, -200.0, 200.0)
-    shifted = p + _F64.magic
-    r = p - (shifted - _F64.magic)
-    return narrow(mad(r, polynomial(r, _EXP2_SINGLE), 1.0) * _power(bits(shifted), _F64))
+    y, n = _exp_of_pair(p, mad(b, low, p_low))
+    shifted = b + w.magic
+    is_whole = (shifted - w.magic == b) & (abs(b) < 2.0 ** (w.shift - 1))
+    sign = bits(a) & (bits(shifted) << (w.bits - 1))
+    y = from_bits((bits(y) + (n << w.shift)) ^ sign)
+    ordinary = (abs(p) < w.overflow - 3.0) & ((a > 0.0) | is_whole)
+    return rarely(outside(size, w.least, _INF) | ~ordinary, _pow_of_rest, y, a, b)
 
 
 @operation
 def pow(a: Any, b: Any) -> Any:
-    """|a|^b with a sign, and the many special cases of C99; of integers, `a ** b`."""
-    if not is_floating(a):
-        return a**b
-    size = abs(a)
-    y = _power_of_single(size, b) if is_single(a) else _power_of(size, b)
-    half = b * 0.5
-    whole, odd = floor(b) == b, floor(half) != half
-    end = where((size == 0.0) ^ (b < 0.0), number(0.0, a), _INF)
-    y = where((size == 0.0) | (size == _INF), end, y)
-    y = where(size == 1.0, size, y)
-    negative = bits(a) < 0
-    y = where(negative & whole & odd, -y, y)
-    y = where((a < 0.0) & (a > -_INF) & ~whole, _NAN, y)
-    y = where((a != a) | (b != b), a + b, y)
-    return where((b == 0.0) | (a == 1.0), 1.0, y)
+    """a^b; of integers, `a ** b`."""
+    return _floating_pow(a, b) if is_floating(a) else a**b
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -587,39 +689,59 @@ def rsqrt(x: Any) -> Any:
     return 1.0 / square_root(x)
 
 
-@operation
-def cbrt(x: Any) -> Any:
-    """2^k times the root of v in [1/3, 3]: v y² with y = v^(-1/3) from a polynomial, then one of Newton's steps."""
-    w = _width(x)
-    thirds = w.shift // 3 + 1
-    a = abs(x)
-    small = a < w.least
-    _, e, m = _parts(where(small, a * 8.0**thirds, a))
-    shifted = mad(e, 1.0 / 3.0, w.magic)
-    j = mad(shifted - w.magic, -3.0, e)
-    up, down = j > 0.0, j < 0.0
-    v = where(up, m + m, where(down, 0.5 * m, m))
-    y = polynomial(m, _RCBRT[is_single(x)])
-    y = y * where(up, 0.5 ** (1 / 3), where(down, 2.0 ** (1 / 3), number(1.0, y)))
-    h = 1.0 - v * y * (y * y)
-    y = mad(y * h, 1.0 / 3.0 if is_single(x) else mad(h, 2.0 / 9.0, 1.0 / 3.0), y)
+# The bits of a float count its logarithm, roughly: those of x^(-1/3), without the lowest, are c - bits(x) / 3. Here are
+# the bits that are dropped, and c plus 4/3 of the width's `magic`, such that |1 - x y³| is least: 0.1022.
+_RCBRT_START = ((32, 9007200684927352.0), (10, 18163838.0))
+# For these the remainder of the root's cube is exact enough, and how many times 2^3 others are scaled.
+_CBRT_LIMITS = ((2.0**-900, 2.0**900, 200), (2.0**-80, 2.0**80, 24))
+
+
+def _root(a: Any) -> Any:
+    """a^(1/3) = a y² with y = a^(-1/3), better by one of Newton's steps.
+
+    y is a guess from the bits (as Blinn 1997 for the square root), y0, times (1 - h)^(-1/3) where h = 1 - a y0³.
+    """
+    dropped, start = _RCBRT_START[is_single(a)]
+    shifted = from_bits((bits(a) >> dropped) + _width(a).magic_bits)
+    y = from_bits(bits(mad(shifted, -1.0 / 3.0, start)) << dropped)
+    h = mad(-(a * y * y), y, 1.0)
+    y = mad(y * h, polynomial(h, _RCBRT[is_single(a)]), y)
     square = y * y
-    root = v * square
-    rest = minus_product(v, root * root, root)
-    root = mad(rest, square * (1.0 / 3.0), root) * _power(bits(shifted), w)
-    y = copysign(where(small, root * 0.5**thirds, root), x)
-    return where((a > 0.0) & (a < _INF), y, x)
+    root = a * square
+    rest = minus_product(a, root * root, root)
+    return mad(rest, square * (1.0 / 3.0), root)
+
+
+def _cbrt_of_rest(x: Any) -> Any:
+    thirds = _CBRT_LIMITS[is_single(x)][2]
+    a = abs(x)
+    small = a < 1.0
+    y = _root(a * where(small, number(8.0**thirds, a), 8.0**-thirds)) * where(
+        small, number(0.5**thirds, a), 2.0**thirds
+    )
+    return where((a > 0.0) & (a < _INF), copysign(y, x), x)
+
+
+@apart
+def cbrt(x: Any) -> Any:
+    """The cube root of |x|, with the sign."""
+    low, high, _ = _CBRT_LIMITS[is_single(x)]
+    a = abs(x)
+    return rarely(outside(a, low, high), _cbrt_of_rest, copysign(_root(a), x), x)
 
 
 # --- circular functions -----------------------------------------------------------------------------------------------
 
 
-_HALF_PI = (
-    (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33),
-    (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058578e-15),
+_HALF_PI = ((1.5707963267948966, 6.123233995736766e-17), (1.5707963705062866, -4.371138828673793e-08))
+# In three parts, each rounded down so that the next is positive: then n of them leave -0 of -0 for n = 0.
+_HALF_PI_FROM_BELOW = (
+    (1.5707963267948966, 6.123233995736765e-17, 1.082856673921914e-32),
+    (1.570796251296997, 7.549789415861596e-08, 5.390302953474238e-15),
 )
-# Beyond these, multiples of pi/2 are not exact enough.
-_HUGE = (2.0**30, 2.0**17)
+# Beyond these, multiples of pi/2 are not exact enough. What is left of an argument may be smaller than these: then the
+# third part of the multiple counts, and the rounding error of the rest doesn't (and could not be told).
+_HUGE, _CANCELLED = (2.0**30, 2.0**17), (2.0**-21, 2.0**-6)
 # 1 / pi times 2^1280
 _INVERSE_PI = int(
     "517cc1b727220a94fe13abe8fa9a6ee06db14acc9e21c820ff28b1d5ef5de2b0db92371d2126e9700324977504e8c90e"
@@ -664,21 +786,23 @@ def _reduced_huge(x: Any) -> tuple[Any, Any, Any]:
     return bits(n + _F64.magic), r, low
 
 
-def _half_pi(x: Any) -> tuple[float, float, float]:
+def _half_pi(x: Any) -> tuple[float, float]:
     return _HALF_PI[is_single(x)]
 
 
 def _reduced_quarter(x: Any, precise: bool) -> tuple[Any, Any, Any]:
     """n in the lowest bits of an integer, and r in two parts, of x = n pi/2 + r, where `x` is not huge."""
-    magic, (first, second, third) = _width(x).magic, _half_pi(x)
+    magic, (first, second, third) = _width(x).magic, _HALF_PI_FROM_BELOW[is_single(x)]
     shifted = mad(x, 1.0 / first, magic)
     n = shifted - magic
     t = minus_product(x, n, first)
-    p, e = two_product(n, second)
     if not precise:
+        p, e = two_product(n, second)
         return bits(shifted), (t - p) - mad(n, third, e), 0.0
-    r, low = two_sum(t, -p)
-    return bits(shifted), r, low - mad(n, third, e)
+    r = minus_product(t, n, second)
+    ordinary = abs(r) > _CANCELLED[is_single(x)]
+    part = where(ordinary, number(second, r), third)
+    return bits(shifted), r, minus_product(where(ordinary, t - r, -0.0), n, part)
 
 
 def _sine(n: Any, r: Any, low: Any) -> Any:
@@ -701,15 +825,13 @@ def _tangent(n: Any, r: Any, low: Any) -> Any:
     """tan(n pi/2 + r) = tan(r) or -1 / tan(r)."""
     z = r * r
     y, y_low = fast_two_sum(r, mad(z * r, polynomial(z, _TAN[is_single(r)]), low))
-    inverse = 1.0 / y
-    inverse = mad(inverse, mad(-inverse, y_low, minus_product(1.0, inverse, y)), inverse)
-    return where((n & 1) == 0, y, -inverse)
+    return where((n & 1) == 0, y, -_inverse(y, y_low))
 
 
 def _circular(x: Any, function: Any, n_more: int, huge: Any) -> Any:
     """`function` of x + n_more pi/2, reduced."""
     n, r, low = _reduced_quarter(x, precise=function is _tangent or not is_single(x))
-    return rarely(abs(x) > _HUGE[is_single(x)], huge, x, function(n + n_more if n_more else n, r, low))
+    return rarely(abs(x) > _HUGE[is_single(x)], huge, function(n + n_more if n_more else n, r, low), x)
 
 
 def _of_huge(x: Any, function: Any, n_more: int) -> Any:
@@ -731,23 +853,22 @@ def _tan_of_huge(x: Any) -> Any:
     return _of_huge(x, _tangent, 0)
 
 
-@operation
+@apart
 def sin(x: Any) -> Any:
     """With x = n pi/2 + r, sin(r) or cos(r)."""
     return where(x == 0.0, x, _circular(x, _sine, 0, _sin_of_huge))
 
 
-@operation
+@apart
 def cos(x: Any) -> Any:
     """sin(x + pi/2)."""
     return _circular(x, _sine, 1, _cos_of_huge)
 
 
-@operation
+@apart
 def tan(x: Any) -> Any:
     """With x = n pi/2 + r, tan(r) or -1 / tan(r)."""
-    small = abs(x) < 0.5 ** (_width(x).shift // 2 + 1)
-    return where(small, x, _circular(x, _tangent, 0, _tan_of_huge))
+    return _circular(x, _tangent, 0, _tan_of_huge)
 
 
 # --- their inverses ---------------------------------------------------------------------------------------------------
@@ -772,7 +893,7 @@ def _difference(a: float, b: Any, c: Any) -> Any:
 @operation
 def asin(x: Any) -> Any:
     """asin(x), or pi/2 - acos(|x|) with the sign of `x`."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     big, m, rest = _arc(x)
     return copysign(where(big, _difference(high, m, rest - low), m + rest), x)
 
@@ -780,7 +901,7 @@ def asin(x: Any) -> Any:
 @operation
 def acos(x: Any) -> Any:
     """pi/2 - asin(x), or acos(|x|), or pi less that."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     big, m, rest = _arc(x)
     near_zero = high - (m + (rest - low))
     return where(big, where(x < 0.0, 2.0 * high - (m + (rest - 2.0 * low)), m + rest), near_zero)
@@ -796,7 +917,7 @@ def _atan_of_ratio(a: Any, b: Any) -> tuple[Any, Any]:
 @operation
 def atan(x: Any) -> Any:
     """atan(a) with a = |x|, or pi/2 - atan(1 / a)."""
-    high, low, _ = _half_pi(x)
+    high, low = _half_pi(x)
     a = abs(x)
     big = a > 1.0
     u, rest = _atan_of_ratio(where(big, 1.0, a), where(big, a, 1.0))
@@ -806,7 +927,7 @@ def atan(x: Any) -> Any:
 @operation
 def atan2(a: Any, b: Any) -> Any:
     """atan of the smaller by the greater, plus or minus, from 0, pi/2 or pi."""
-    high, low, _ = _half_pi(a)
+    high, low = _half_pi(a)
     steep, left = abs(a) > abs(b), bits(b) < 0
     small, great = where(steep, abs(b), abs(a)), where(steep, abs(a), abs(b))
     u, rest = _atan_of_ratio(where(small == _INF, 1.0, small), where((great == 0.0) | (small == _INF), 1.0, great))
@@ -868,8 +989,7 @@ def erfc(x: Any) -> Any:
 
 def _log_positive(x: Any) -> Any:
     """log(x) for 0 < x, without the special cases."""
-    e, f = _exponent_and_rest(x)
-    return _log_of_parts(e, f, _F64)
+    return _log(x)
 
 
 def _in_float64(function: Any) -> Any:
@@ -1035,4 +1155,7 @@ FUNCTIONS = (
 
 def compiled(triple: str, _cpu: str, features: str) -> ModuleType:
     """These functions for Numba's compiled code on a machine."""
-    return in_numba(FUNCTIONS, fused=triple.startswith(("aarch64", "arm64")) or "+fma," in f"{features},")
+    arm, named = triple.startswith(("aarch64", "arm64")), features.split(",")
+    register = 64 if "+avx512f" in named else 32 if "+avx2" in named else 16
+    convention = "aarch64_vector_pcs" if arm else "intel_ocl_bicc" if triple.startswith("x86_64") else "ccc"
+    return in_numba(FUNCTIONS, Machine(arm or "+fma" in named, register, convention))

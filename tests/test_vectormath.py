@@ -16,7 +16,7 @@ import pytest
 
 from tapegrad import vectormath
 from tapegrad.kernels import cache, native
-from tapegrad.lanes import in_numba
+from tapegrad.lanes import Machine, in_numba
 
 FUNCTIONS = {f.__name__: f for f in vectormath.FUNCTIONS}
 OF_TWO = ("pow", "atan2")
@@ -56,7 +56,7 @@ def compiled(name: str, fused: bool | None) -> Any:
     """A loop around a function, compiled; with fused multiply-add or without, or as the machine has it."""
     import numba
 
-    module = vectormath.compiled(*cache.target()) if fused is None else in_numba([FUNCTIONS[name]], fused)
+    module = vectormath.compiled(*cache.target()) if fused is None else in_numba([FUNCTIONS[name]], Machine(fused))
     f = getattr(module, name)
 
     def of_one(x, y):
