@@ -92,6 +92,9 @@ def _add(state: Any, value: Any, seen: set[int]) -> None:
         for part in extensions.belongs_to(value):
             _add(state, part, seen)
         value = value.py_func
+        if _is_librarys(value):  # ours are known by the folder's name
+            state.update(value.__qualname__.encode())
+            return
     if isinstance(value, pytypes.FunctionType):
         if id(value) in seen:
             return

@@ -28,12 +28,13 @@ from tapegrad.jitted.access import (
     zero_adjoints,
 )  # fmt: skip
 from tapegrad.jitted.disk import DriverCache
-from tapegrad.jitted.inner import OuterPipeline, define
+from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
 from tapegrad.jitted.rewriting import active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 
-ROWS, ARGUMENTS = tape.ROWS, tape.ARGUMENTS
+ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
+NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
 
 
 @intrinsic
@@ -61,6 +62,17 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
     return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
 
 
+@inside
+def give_up(code):
+    """Raise what a sweep was given up for."""
+    if code == NOT_THE_SAME:
+        raise RuntimeError(
+            "a checkpointed loop led to another state when it was run again for its gradient: its steps must do the "
+            "same again, so draw random numbers before the loop"
+        )
+    raise MemoryError("no memory for the tape or its adjoints")
+
+
 # --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
 
 _RECORD = """
@@ -80,13 +92,16 @@ _GIVE_TAPE_BACK = """
 """
 
 _SWEEP = """
-    bars = zero_adjoints(header, row)
-    if bars == 0:
-        raise MemoryError("no memory for the adjoints")
     seed = row_of(scalar({output}))
-    if seed != 0:
-        put_number(bars, seed * width, 1.0)
-        {sweep}(header, row)
+    code = 0 if zero_adjoints(header, row) else NO_MEMORY
+    if code == 0 and seed != 0:
+        put_number(get_word(header, ADJOINT), seed * width, 1.0)
+        code = {sweep}(header, row)
+    if code < 0:
+        put_word(header, ROWS, n_rows)
+        put_word(header, ARGUMENTS, n_arguments)
+        give_up(code)
+    bars = get_word(header, ADJOINT)
 """
 
 _TAKE_GRADIENT = """
@@ -111,11 +126,15 @@ TEXTS = {
     jacobian = np.zeros((out.size, n))
     for k in range(out.size):
         if out[k] != 0:
-            bars = zero_adjoints(header, row)
-            if bars == 0:
-                raise MemoryError("no memory for the adjoints")
-            put_number(bars, out[k], 1.0)
-            sweep(header, row)
+            code = NO_MEMORY
+            if zero_adjoints(header, row):
+                put_number(get_word(header, ADJOINT), out[k], 1.0)
+                code = sweep(header, row)
+            if code < 0:
+                put_word(header, ROWS, n_rows)
+                put_word(header, ARGUMENTS, n_arguments)
+                give_up(code)
+            bars = get_word(header, ADJOINT)
             for i in range(n):
                 jacobian[k, i] = get_number(bars, row + i)
 """ + _GIVE_TAPE_BACK + "    return strip(result), jacobian",
@@ -163,7 +182,8 @@ TEXTS = {
 }  # fmt: skip
 
 _SCOPE = {
-    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "open_tape": open_tape, "take_rows": take_rows,
+    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY, "give_up": give_up,
+    "open_tape": open_tape, "take_rows": take_rows,
     "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
@@ -229,14 +249,17 @@ def driver(original: Any, form: Form) -> Any:
 
 @njit(nogil=True)
 def pull(header, out, seeds, row, n):
-    """The product of seeds with the Jacobian that a tape holds."""
+    """The product of seeds with the Jacobian that a tape holds, which must be this thread's."""
     bars = zero_adjoints(header, row)
     if bars == 0:
-        raise MemoryError("no memory for the adjoints")
+        give_up(NO_MEMORY)
     for k in range(out.size):
         if out[k] != 0:
             put_number(bars, out[k], get_number(bars, out[k]) + seeds[k])
-    sweep(header, row)
+    code = sweep(header, row)
+    if code < 0:
+        give_up(code)
+    bars = get_word(header, ADJOINT)
     gradient = np.empty(n)
     for i in range(n):
         gradient[i] = get_number(bars, row + i)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import math
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -101,6 +102,7 @@ class Recording:
     def __init__(self, engine: Engine, form: Form, args: Sequence[Any]) -> None:
         tape.connect()
         self.words = np.zeros(tape.WORDS, np.int64)
+        self._lock = threading.Lock()
         header = tape.header()
         before = bytes(header)
         tape.begin(header)
@@ -117,8 +119,19 @@ class Recording:
         return tape.nbytes_of(self.words)
 
     def pull(self, seeds: np.ndarray) -> np.ndarray:
-        """The product of seeds, one for each result, with the Jacobian."""
-        return np.asarray(pull(self.words.ctypes.data, self.out, seeds, self.row, self.n))
+        """The product of seeds, one for each result, with the Jacobian.
+
+        The tape is the thread's meanwhile: blocks may record in the sweep.
+        """
+        header = tape.header()
+        before = bytes(header)
+        with self._lock:
+            header[:] = self.words.tolist()
+            try:
+                return np.asarray(pull(ctypes.addressof(header), self.out, seeds, self.row, self.n))
+            finally:
+                self.words[:] = header[:]
+                ctypes.memmove(header, before, len(before))
 
 
 # --- structures -------------------------------------------------------------------------------------------------------

@@ -41,6 +41,13 @@ def where_is(loc: Any) -> str:
     return f"{loc.filename}:{loc.line}" + (f": {line}" if line else "")
 
 
+def where_is_function(function: Any) -> str:
+    """Where a function of the user's begins."""
+    code = function.__code__
+    line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+    return f"{code.co_filename}:{code.co_firstlineno}" + (f": {line}" if line else "")
+
+
 @contextlib.contextmanager
 def explained(function: Any) -> Iterator[None]:
     """Turn what Numba says when it can't compile a function for active values into an error of ours."""

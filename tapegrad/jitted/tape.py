@@ -39,6 +39,9 @@ MAX_LENGTH = 250
 MAX_ROWS = 2**31 - 64  # an index is an i4
 
 
+# What a block's function returns to a sweep, in place of where its arguments begin, when it has to be given up.
+NO_MEMORY, NOT_THE_SAME = -1, -2
+
 # The words of a header.
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
 REALLOC, FREE = range(10, 12)
@@ -154,6 +157,7 @@ def sweep(header, first):
     """The reverse sweep down to row `first`: `bar[index] += partial * y_bar` for each argument of each row.
 
     A row whose adjoint is 0 gives nothing, even where a partial is infinite: the result doesn't depend on it.
+    Returns where its arguments begin; below 0 where a block has given up.
     """
     h = i8(header, WORDS)
     length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
@@ -171,6 +175,10 @@ def sweep(header, first):
                         bar[index[c + 2]] += partial[c + 2] * y_bar
         elif n == BLOCK:
             c = part3(word[c - 1], header, k, c - 1)
+            if c < 0:
+                return c
+            index, partial, bar = i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
+            length, word = u1(h[LENGTH], 1), i8(h[PARTIAL], 1)  # a block may have recorded: memory may have moved
         else:
             if n == LONG:
                 c -= 1
@@ -186,9 +194,16 @@ def sweep_with_tangents(header, first):
     """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
     h = i8(header, WORDS)
     length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c, width = h[ARGUMENTS], h[WIDTH]
+    c, width, word = h[ARGUMENTS], h[WIDTH], i8(h[PARTIAL], 1)
     for k in range(h[ROWS] - 1, first - 1, -1):
         n = np.int64(length[k])
+        if n == BLOCK:
+            c = part3(word[(c - 1) * width], header, k, c - 1)
+            if c < 0:
+                return c
+            index, partial, bar = i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
+            length, word = u1(h[LENGTH], 1), i8(h[PARTIAL], 1)
+            continue
         if n == LONG:
             c -= 1
             n = np.int64(index[c])
