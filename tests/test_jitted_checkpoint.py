@@ -278,7 +278,7 @@ def test_what_a_step_may_not_do():
     def f(x):
         return checkpoint_loop(writes, x, 4, np.zeros(1))
 
-    with pytest.raises(tg.jitted.NotDifferentiableError, match="buffer"):
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="can't be written to"):
         grad(f)(1.0)
     with pytest.raises(ValueError, match="keeps its size"):
         grad(lambda x: checkpoint_loop(grows, x, 4).sum())(X)

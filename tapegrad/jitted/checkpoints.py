@@ -90,7 +90,7 @@ def checkpoint_loop(step, state, n_steps, *parameters):
     ... def grown(x, rate):
     ...     return tg.jitted.checkpoint_loop(step, x, 10_000, rate)
     >>> tg.func.value_and_grad(grown, argnums=(0, 1))(0.1, 0.0001)
-    (0.23196..., (1.9795..., 1781.5...))
+    (0.23196..., (1.97954..., 1781.45...))
     """
     state = started(None, state)
     for i in range(n_steps):
@@ -144,7 +144,7 @@ def _state_kind(step: Any, state: Any, parameters: Any) -> Any:
     context, kind = cpu_target.typing_context, state
     while True:
         arguments = (kind, types.int64, *parameters)
-        found = types.Dispatcher(step).get_call_type(context, arguments, {}).return_type
+        found = step._numba_type_.get_call_type(context, arguments, {}).return_type
         wider = context.unify_types(kind, found)
         if wider is None:
             raise NotDifferentiableError(

@@ -86,9 +86,10 @@ def digest(function: Any) -> str | None:
 
 def _add(state: Any, value: Any, seen: set[int]) -> None:
     if isinstance(value, CPUDispatcher):
-        from tapegrad.jitted import extensions
+        from tapegrad.jitted import extensions, rewriting
 
         state.update(repr(sorted(value.targetoptions.items(), key=repr)).encode())
+        state.update(getattr(rewriting.SPECIAL.get(value), "__name__", "").encode())
         for part in extensions.belongs_to(value):
             _add(state, part, seen)
         value = value.py_func

@@ -30,7 +30,7 @@ from tapegrad.jitted.access import (
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
-from tapegrad.jitted.rewriting import active
+from tapegrad.jitted.rewriting import SPECIAL, active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 
 ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
@@ -239,12 +239,20 @@ def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()
     scope = {
-        **_SCOPE, "function": active(original, form.kind), "kind": form.kind, "width": 1 + form.n_tangents,
-        "n_tangents": form.n_tangents,
+        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
+        "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
     made = njit(nogil=True, error_model="numpy", pipeline_class=OuterPipeline)(define(form.source(), "driver", scope))
     made._cache = DriverCache(original, form)
     return made
+
+
+def _called(function: Any, n: int) -> Any:
+    """A function that calls one that has a way of its own where it is called: a rule, say."""
+    if function not in SPECIAL:
+        return function
+    names = ", ".join(f"a{i}" for i in range(n))
+    return njit(define(f"def call({names}):\n return function({names})", "call", {"function": function}))
 
 
 @njit(nogil=True)

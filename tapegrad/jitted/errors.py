@@ -93,6 +93,11 @@ def _places(text: str) -> list[tuple[str, str]]:
 
 
 def _repair(call: str) -> str:
+    if call.startswith("setitem(readonly array("):
+        return (
+            "what is given to a step of a checkpointed loop, or to a function marked by preaccumulate, can't be "
+            "written to: copy it, or make it part of the state"
+        )
     if call.startswith("setitem(array("):
         dtype = call[len("setitem(array(") :].split(",", maxsplit=1)[0]
         return (
