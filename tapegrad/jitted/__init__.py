@@ -15,9 +15,11 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
-Others: `prange` runs serially; arguments that are written to are copied, and those that are differentiated keep their
-values; a loop that reads beyond an array's end may crash, where without gradients it reads nonsense; a tape has at most
-2**31 rows. Compiled code is kept on disk if all that the function reads has a digest: numbers, arrays, other functions.
+Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
+order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
+2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape takes no
+harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the function reads
+has a digest: numbers, arrays, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.

@@ -27,6 +27,7 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.blocks import known_row
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
@@ -73,6 +74,13 @@ def give_up(code):
     raise MemoryError("no memory for the tape or its adjoints")
 
 
+@inside
+def known_rows(header, out):
+    """Let rows that there aren't be nobody's."""
+    for k in range(out.size):
+        out[k] = known_row(header, out[k])
+
+
 # --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
 
 _RECORD = """
@@ -92,7 +100,7 @@ _GIVE_TAPE_BACK = """
 """
 
 _SWEEP = """
-    seed = row_of(scalar({output}))
+    seed = known_row(header, row_of(scalar({output})))
     code = 0 if zero_adjoints(header, row) else NO_MEMORY
     if code == 0 and seed != 0:
         put_number(get_word(header, ADJOINT), seed * width, 1.0)
@@ -117,12 +125,14 @@ TEXTS = {
     "record": _RECORD + """
     out = np.empty(count({output}), np.int64)
     rows({output}, out, 0)
+    known_rows(header, out)
     return strip(result), out, row, n
 """,
     # (values, Jacobian: a sweep for each result)
     "jacrev": _RECORD + """
     out = np.empty(count({output}), np.int64)
     rows({output}, out, 0)
+    known_rows(header, out)
     jacobian = np.zeros((out.size, n))
     for k in range(out.size):
         if out[k] != 0:
@@ -183,6 +193,7 @@ TEXTS = {
 
 _SCOPE = {
     "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY, "give_up": give_up,
+    "known_row": known_row, "known_rows": known_rows,
     "open_tape": open_tape, "take_rows": take_rows,
     "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,

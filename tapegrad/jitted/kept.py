@@ -26,6 +26,7 @@ from tapegrad.jitted.access import INDEX, get_number, get_word, put_index, put_n
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.scalars import DOUBLE, WORD, Active, Taped
+from tapegrad.jitted.statements import known
 
 
 class Kept(NamedTuple):
@@ -173,8 +174,8 @@ def put_active(typingctx, kind, x, header, at):
         builder.store(builder.extract_value(x, 0), place)
         for k in range(active.n_tangents):
             builder.store(builder.extract_value(x, [1, k]), builder.gep(place, [WORD(1 + k)]))
-        row = builder.trunc(emitter.row_of(active, x), INDEX)
-        builder.store(row, _entry(builder, header, tape.INDEX, INDEX, at))
+        row = known(builder, header, emitter.row_of(active, x))
+        builder.store(builder.trunc(row, INDEX), _entry(builder, header, tape.INDEX, INDEX, at))
         return context.get_dummy_value()
 
     assert isinstance(active, Taped)

@@ -34,7 +34,7 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.drivers import give_up, protected
+from tapegrad.jitted.drivers import give_up, known_rows, protected
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import frozen
@@ -131,6 +131,7 @@ def _text(names: list[str], listed: str, kinds: tuple[Any, ...]) -> str:
 _CODE = """
     header = open_tape(kind)
     n_rows, n_arguments = get_word(header, ROWS), get_word(header, ARGUMENTS)
+    known_rows(header, outer)
     row, step = 0, 0
     if np.any(outer):
         row, step = take_rows(header, n, width), 1
@@ -141,6 +142,7 @@ _CODE = """
     inner, jacobian = np.empty(m, np.int64), np.empty((m, n * width))
     if m > 0:
         rows(result, inner, 0)
+        known_rows(header, inner)
     for k in range(m):
         code = min(code, 0 if zero_adjoints(header, row) else NO_MEMORY)
         if code == 0 and inner[k] != 0:
@@ -246,5 +248,6 @@ _SCOPE = {
     "np": np, "count": count, "rows": rows, "numbered": numbered, "fixed": fixed, "open_tape": open_tape,
     "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
     "take_rows": take_rows, "zero_adjoints": zero_adjoints, "protected": protected, "append_row": append_row,
-    "give_up": give_up, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY,
+    "give_up": give_up, "known_rows": known_rows, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT,
+    "NO_MEMORY": NO_MEMORY,
 }  # fmt: skip
