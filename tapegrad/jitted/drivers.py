@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from numba.core import cgutils, types
+from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
@@ -29,6 +30,7 @@ from tapegrad.jitted.access import (
 )  # fmt: skip
 from tapegrad.jitted.blocks import known_row
 from tapegrad.jitted.disk import DriverCache
+from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
 from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
 from tapegrad.jitted.rewriting import SPECIAL, active
@@ -42,6 +44,11 @@ NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
 def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
     """Call the user's function. Where it raises, the tape is given back first."""
     sig = function.get_call_type(typingctx, arguments.types, {})
+    if isinstance(sig.return_type, (types.Optional, types.Generator)):
+        raise NotDifferentiableError(
+            "a result that may be None" if isinstance(sig.return_type, types.Optional) else "a generator as a result",
+            where_is_function(function.dispatcher.py_func), "return numbers, arrays or tuples of them",
+        )  # fmt: skip
 
     def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
         _, packed, header, n_rows, n_arguments = args
@@ -56,8 +63,6 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
                 for k, word in ((ROWS, n_rows), (ARGUMENTS, n_arguments)):
                     builder.store(word, builder.gep(pointer, [WORD(k)]))
             context.call_conv.return_status_propagate(builder, status)
-        if isinstance(sig.return_type, types.Optional):
-            raise NotImplementedError("a result that may be None")
         return value
 
     return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
@@ -246,6 +251,24 @@ class Form(NamedTuple):
         return f"def driver({parameters}):\n    n = {at}\n{body}"
 
 
+class Driver(CPUDispatcher):  # type: ignore[misc]
+    """A jitted driver, which explains what doesn't compile."""
+
+    def __init__(self, function: Any, original: Any) -> None:
+        options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+        super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
+        self.original = original
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        with explained(self.original.py_func):
+            return super()._compile_for_args(*args, **kws)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """As Numba asks for it, when jitted code calls the driver."""
+        with explained(self.original.py_func):
+            return super().get_call_template(args, kws)
+
+
 def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()
@@ -253,7 +276,7 @@ def driver(original: Any, form: Form) -> Any:
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
-    made = njit(nogil=True, error_model="numpy", pipeline_class=OuterPipeline)(define(form.source(), "driver", scope))
+    made = Driver(define(form.source(), "driver", scope), original)
     made._cache = DriverCache(original, form)
     return made
 

@@ -108,7 +108,7 @@ def take_rows(header, n, width):
         return -1
     h = i8(header, WORDS)
     first = h[ROWS]
-    length = u1(h[LENGTH], 1)
+    length = u1(h[LENGTH], first + n)
     for k in range(first, first + n):
         length[k] = 0
     h[ROWS] = first + n
@@ -160,9 +160,10 @@ def sweep(header, first):
     Returns where its arguments begin; below 0 where a block has given up.
     """
     h = i8(header, WORDS)
-    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c, word = h[ARGUMENTS], i8(h[PARTIAL], 1)
-    for k in range(h[ROWS] - 1, first - 1, -1):
+    rows, c = h[ROWS], h[ARGUMENTS]
+    length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)
+    index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
+    for k in range(rows - 1, first - 1, -1):
         n = np.int64(length[k])
         y_bar = bar[k]
         if n <= 3:
@@ -177,8 +178,8 @@ def sweep(header, first):
             c = part3(word[c - 1], header, k, c - 1)
             if c < 0:
                 return c
-            index, partial, bar = i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-            length, word = u1(h[LENGTH], 1), i8(h[PARTIAL], 1)  # a block may have recorded: memory may have moved
+            length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)  # it may have recorded: memory may have moved
+            index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
         else:
             if n == LONG:
                 c -= 1
@@ -193,16 +194,17 @@ def sweep(header, first):
 def sweep_with_tangents(header, first):
     """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
     h = i8(header, WORDS)
-    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c, width, word = h[ARGUMENTS], h[WIDTH], i8(h[PARTIAL], 1)
-    for k in range(h[ROWS] - 1, first - 1, -1):
+    rows, c, width = h[ROWS], h[ARGUMENTS], h[WIDTH]
+    length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+    index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
+    for k in range(rows - 1, first - 1, -1):
         n = np.int64(length[k])
         if n == BLOCK:
             c = part3(word[(c - 1) * width], header, k, c - 1)
             if c < 0:
                 return c
-            index, partial, bar = i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-            length, word = u1(h[LENGTH], 1), i8(h[PARTIAL], 1)
+            length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+            index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
             continue
         if n == LONG:
             c -= 1
