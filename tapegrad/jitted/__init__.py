@@ -15,9 +15,14 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
-Others: `prange` runs serially; arguments that are written to are copied, and those that are differentiated keep their
-values; a loop that reads beyond an array's end may crash, where without gradients it reads nonsense; a tape has at most
-2**31 rows. Compiled code is kept on disk if all that the function reads has a digest: numbers, arrays, other functions.
+Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
+order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
+2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape takes no
+harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the function reads
+has a digest: numbers, arrays, other functions.
+
+A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
+few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
 Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
 """
@@ -28,18 +33,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
+    from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
     from tapegrad.jitted.tape import free as free
     from tapegrad.jitted.tape import nbytes as nbytes
 
-__all__ = ["NotDifferentiableError", "custom_rule", "free", "nbytes", "operation", "value_and_grad"]
+__all__ = [
+    "NotDifferentiableError",
+    "checkpoint_loop",
+    "custom_rule",
+    "free",
+    "nbytes",
+    "operation",
+    "preaccumulate",
+    "value_and_grad",
+]
 
 _HOMES = {
-    "NotDifferentiableError": "errors", "custom_rule": "extensions", "free": "tape", "nbytes": "tape",
-    "operation": "operations", "value_and_grad": "operations",
+    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions", "free": "tape",
+    "nbytes": "tape", "operation": "operations", "preaccumulate": "preaccumulation", "value_and_grad": "operations",
 }  # fmt: skip
 
 

@@ -9,8 +9,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from tapegrad.jitted import tape
+from tapegrad.jitted.inner import define
 from tapegrad.jitted.scalars import DOUBLE, WORD
 from tapegrad.jitted.statements import shared
+
+INDEX, BYTE = ir.IntType(32), ir.IntType(8)
 
 
 def _external(builder: Any, name: str, n: int) -> Any:
@@ -35,26 +38,14 @@ def open_tape(typingctx: Any, kind: Any) -> Any:
 
 
 def _part(name: str, n: int) -> Any:
-    @intrinsic
-    def part1(typingctx: Any, a: Any) -> Any:
-        return types.int64(types.int64), codegen
-
-    @intrinsic
-    def part2(typingctx: Any, a: Any, b: Any) -> Any:
-        return types.int64(types.int64, types.int64), codegen
-
-    @intrinsic
-    def part3(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-        return types.int64(types.int64, types.int64, types.int64), codegen
+    """An intrinsic that calls a part with `n` int64. Its parameters have names, since Numba asks for them."""
+    parameters = ", ".join(f"a{i}" for i in range(n))
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.call(_external(builder, f"tapegrad_{name}", n), args)
 
-    @intrinsic
-    def part4(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-        return types.int64(types.int64, types.int64, types.int64, types.int64), codegen
-
-    return (part1, part2, part3, part4)[n - 1]
+    scope = {"found": (types.int64(*[types.int64] * n), codegen)}
+    return intrinsic(define(f"def {name}(typingctx, {parameters}):\n return found", name, scope))
 
 
 reserve, take_rows, zero_adjoints = _part("reserve", 4), _part("take_rows", 3), _part("zero_adjoints", 2)
@@ -62,43 +53,35 @@ dispose = _part("dispose", 1)
 sweep, sweep_with_tangents = _part("sweep", 2), _part("sweep_with_tangents", 2)
 
 
-@intrinsic
-def get_word(typingctx: Any, address: Any, k: Any) -> Any:
-    """A word at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]]))
-
-    return types.int64(types.int64, types.int64), codegen
+# --- memory at an address: element `k` of an array that begins there ------------------------------------------------
 
 
-@intrinsic
-def put_word(typingctx: Any, address: Any, k: Any, word: Any) -> Any:
-    """Set a word at an address."""
+def _getter(element: Any, kind: Any) -> Any:
+    @intrinsic
+    def get(typingctx: Any, address: Any, k: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            found = builder.load(builder.gep(builder.inttoptr(args[0], element.as_pointer()), [args[1]]))
+            return builder.sext(found, WORD) if element == INDEX else found
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(builder.inttoptr(args[0], WORD.as_pointer()), [args[1]]))
-        return context.get_dummy_value()
+        return kind(types.int64, types.int64), codegen
 
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def get_number(typingctx: Any, address: Any, k: Any) -> Any:
-    """A float64 at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(builder.gep(builder.inttoptr(args[0], DOUBLE.as_pointer()), [args[1]]))
-
-    return types.float64(types.int64, types.int64), codegen
+    return get
 
 
-@intrinsic
-def put_number(typingctx: Any, address: Any, k: Any, number: Any) -> Any:
-    """Set a float64 at an address."""
+def _putter(element: Any, kind: Any) -> Any:
+    @intrinsic
+    def put(typingctx: Any, address: Any, k: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            given = builder.trunc(args[2], element) if element in (INDEX, BYTE) else args[2]
+            builder.store(given, builder.gep(builder.inttoptr(args[0], element.as_pointer()), [args[1]]))
+            return context.get_dummy_value()
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], builder.gep(builder.inttoptr(args[0], DOUBLE.as_pointer()), [args[1]]))
-        return context.get_dummy_value()
+        return types.void(types.int64, types.int64, kind), codegen
 
-    return types.void(types.int64, types.int64, types.float64), codegen
+    return put
+
+
+get_word, put_word = _getter(WORD, types.int64), _putter(WORD, types.int64)
+get_number, put_number = _getter(DOUBLE, types.float64), _putter(DOUBLE, types.float64)
+get_index, put_index = _getter(INDEX, types.int64), _putter(INDEX, types.int64)
+put_byte = _putter(BYTE, types.int64)

@@ -16,7 +16,7 @@ from numba.core.typing import signature
 from numba.extending import intrinsic
 
 from tapegrad.jitted import tape
-from tapegrad.jitted.access import get_number, get_word, put_number, put_word, reserve
+from tapegrad.jitted.access import get_index, get_number, get_word, put_byte, put_index, put_number, put_word, reserve
 from tapegrad.jitted.inner import inside
 from tapegrad.jitted.scalars import WORD
 
@@ -39,52 +39,17 @@ def address_of(typingctx, function):
             wrapper = ir.Function(builder.module, ir.FunctionType(WORD, [WORD] * 3), name)
             wrapper.linkage = "linkonce_odr"
             inner = ir.IRBuilder(wrapper.append_basic_block())
-            _, value = context.call_internal_no_propagate(inner, result.fndesc, sig, wrapper.args)
-            inner.ret(value)
+            status, value = context.call_internal_no_propagate(inner, result.fndesc, sig, wrapper.args)
+            inner.ret(inner.select(status.is_error, WORD(tape.NO_MEMORY), value))
         return builder.ptrtoint(builder.module.globals[name], WORD)
 
     return signature(types.int64, function), codegen
 
 
-@intrinsic
-def get_index(typingctx, address, k):
-    """An i4 at an address."""
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-        return builder.sext(builder.load(builder.gep(pointer, [args[1]])), WORD)
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def put_index(typingctx, address, k, index):
-    """Set an i4 at an address."""
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-        builder.store(builder.trunc(args[2], ir.IntType(32)), builder.gep(pointer, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def put_byte(typingctx, address, k, byte):
-    """Set a byte at an address."""
-
-    def codegen(context, builder, sig, args):
-        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        builder.store(builder.trunc(args[2], ir.IntType(8)), builder.gep(pointer, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
 @inside
-def begin_block(header, n_kept, n_out):
+def begin_block(header, n_kept, n_out, width=1):
     """Room for a block; returns where its arguments begin. Fill them with `keep`, then `end_block`."""
-    if reserve(header, n_out, n_kept + 1, 1) == 0:
+    if reserve(header, n_out, n_kept + 1, width) == 0:
         raise MemoryError("no memory for the tape")
     return get_word(header, ARGUMENTS)
 
@@ -97,11 +62,17 @@ def keep(header, at, row, value):
 
 
 @inside
-def end_block(header, n_kept, n_out, address):
+def known_row(header, row):
+    """A row that there is; nobody's for any other, which may have been read beyond an array's end."""
+    return row if 0 <= row < get_word(header, ROWS) else 0
+
+
+@inside
+def end_block(header, n_kept, n_out, address, width=1):
     """Append the rows; returns the first one's number."""
     trailer = get_word(header, ARGUMENTS) + n_kept
     put_index(get_word(header, INDEX), trailer, n_kept)
-    put_word(get_word(header, PARTIAL), trailer, address)
+    put_word(get_word(header, PARTIAL), trailer * width, address)
     put_word(header, ARGUMENTS, trailer + 1)
     first = get_word(header, ROWS)
     for k in range(n_out):

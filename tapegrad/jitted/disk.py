@@ -86,12 +86,16 @@ def digest(function: Any) -> str | None:
 
 def _add(state: Any, value: Any, seen: set[int]) -> None:
     if isinstance(value, CPUDispatcher):
-        from tapegrad.jitted import extensions
+        from tapegrad.jitted import extensions, rewriting
 
         state.update(repr(sorted(value.targetoptions.items(), key=repr)).encode())
+        state.update(getattr(rewriting.SPECIAL.get(value), "__name__", "").encode())
         for part in extensions.belongs_to(value):
             _add(state, part, seen)
         value = value.py_func
+        if _is_librarys(value):  # ours are known by the folder's name
+            state.update(value.__qualname__.encode())
+            return
     if isinstance(value, pytypes.FunctionType):
         if id(value) in seen:
             return

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from numba.core import cgutils, types
+from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
@@ -27,19 +28,27 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.blocks import known_row
 from tapegrad.jitted.disk import DriverCache
-from tapegrad.jitted.inner import OuterPipeline, define
+from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
+from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
-from tapegrad.jitted.rewriting import active
+from tapegrad.jitted.rewriting import SPECIAL, active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 
-ROWS, ARGUMENTS = tape.ROWS, tape.ARGUMENTS
+ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
+NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
 
 
 @intrinsic
 def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
     """Call the user's function. Where it raises, the tape is given back first."""
     sig = function.get_call_type(typingctx, arguments.types, {})
+    if isinstance(sig.return_type, (types.Optional, types.Generator)):
+        raise NotDifferentiableError(
+            "a result that may be None" if isinstance(sig.return_type, types.Optional) else "a generator as a result",
+            where_is_function(function.dispatcher.py_func), "return numbers, arrays or tuples of them",
+        )  # fmt: skip
 
     def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
         _, packed, header, n_rows, n_arguments = args
@@ -54,11 +63,27 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
                 for k, word in ((ROWS, n_rows), (ARGUMENTS, n_arguments)):
                     builder.store(word, builder.gep(pointer, [WORD(k)]))
             context.call_conv.return_status_propagate(builder, status)
-        if isinstance(sig.return_type, types.Optional):
-            raise NotImplementedError("a result that may be None")
         return value
 
     return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
+
+
+@inside
+def give_up(code):
+    """Raise what a sweep was given up for."""
+    if code == NOT_THE_SAME:
+        raise RuntimeError(
+            "a checkpointed loop led to another state when it was run again for its gradient: its steps must do the "
+            "same again, so draw random numbers before the loop"
+        )
+    raise MemoryError("no memory for the tape or its adjoints")
+
+
+@inside
+def known_rows(header, out):
+    """Let rows that there aren't be nobody's."""
+    for k in range(out.size):
+        out[k] = known_row(header, out[k])
 
 
 # --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
@@ -80,13 +105,16 @@ _GIVE_TAPE_BACK = """
 """
 
 _SWEEP = """
-    bars = zero_adjoints(header, row)
-    if bars == 0:
-        raise MemoryError("no memory for the adjoints")
-    seed = row_of(scalar({output}))
-    if seed != 0:
-        put_number(bars, seed * width, 1.0)
-        {sweep}(header, row)
+    seed = known_row(header, row_of(scalar({output})))
+    code = 0 if zero_adjoints(header, row) else NO_MEMORY
+    if code == 0 and seed != 0:
+        put_number(get_word(header, ADJOINT), seed * width, 1.0)
+        code = {sweep}(header, row)
+    if code < 0:
+        put_word(header, ROWS, n_rows)
+        put_word(header, ARGUMENTS, n_arguments)
+        give_up(code)
+    bars = get_word(header, ADJOINT)
 """
 
 _TAKE_GRADIENT = """
@@ -102,20 +130,26 @@ TEXTS = {
     "record": _RECORD + """
     out = np.empty(count({output}), np.int64)
     rows({output}, out, 0)
+    known_rows(header, out)
     return strip(result), out, row, n
 """,
     # (values, Jacobian: a sweep for each result)
     "jacrev": _RECORD + """
     out = np.empty(count({output}), np.int64)
     rows({output}, out, 0)
+    known_rows(header, out)
     jacobian = np.zeros((out.size, n))
     for k in range(out.size):
         if out[k] != 0:
-            bars = zero_adjoints(header, row)
-            if bars == 0:
-                raise MemoryError("no memory for the adjoints")
-            put_number(bars, out[k], 1.0)
-            sweep(header, row)
+            code = NO_MEMORY
+            if zero_adjoints(header, row):
+                put_number(get_word(header, ADJOINT), out[k], 1.0)
+                code = sweep(header, row)
+            if code < 0:
+                put_word(header, ROWS, n_rows)
+                put_word(header, ARGUMENTS, n_arguments)
+                give_up(code)
+            bars = get_word(header, ADJOINT)
             for i in range(n):
                 jacobian[k, i] = get_number(bars, row + i)
 """ + _GIVE_TAPE_BACK + "    return strip(result), jacobian",
@@ -163,7 +197,9 @@ TEXTS = {
 }  # fmt: skip
 
 _SCOPE = {
-    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "open_tape": open_tape, "take_rows": take_rows,
+    "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY, "give_up": give_up,
+    "known_row": known_row, "known_rows": known_rows,
+    "open_tape": open_tape, "take_rows": take_rows,
     "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
@@ -215,28 +251,57 @@ class Form(NamedTuple):
         return f"def driver({parameters}):\n    n = {at}\n{body}"
 
 
+class Driver(CPUDispatcher):  # type: ignore[misc]
+    """A jitted driver, which explains what doesn't compile."""
+
+    def __init__(self, function: Any, original: Any) -> None:
+        options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+        super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
+        self.original = original
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        with explained(self.original.py_func):
+            return super()._compile_for_args(*args, **kws)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """As Numba asks for it, when jitted code calls the driver."""
+        with explained(self.original.py_func):
+            return super().get_call_template(args, kws)
+
+
 def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()
     scope = {
-        **_SCOPE, "function": active(original, form.kind), "kind": form.kind, "width": 1 + form.n_tangents,
-        "n_tangents": form.n_tangents,
+        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
+        "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
-    made = njit(nogil=True, error_model="numpy", pipeline_class=OuterPipeline)(define(form.source(), "driver", scope))
+    made = Driver(define(form.source(), "driver", scope), original)
     made._cache = DriverCache(original, form)
     return made
 
 
+def _called(function: Any, n: int) -> Any:
+    """A function that calls one that has a way of its own where it is called: a rule, say."""
+    if function not in SPECIAL:
+        return function
+    names = ", ".join(f"a{i}" for i in range(n))
+    return njit(define(f"def call({names}):\n return function({names})", "call", {"function": function}))
+
+
 @njit(nogil=True)
 def pull(header, out, seeds, row, n):
-    """The product of seeds with the Jacobian that a tape holds."""
+    """The product of seeds with the Jacobian that a tape holds, which must be this thread's."""
     bars = zero_adjoints(header, row)
     if bars == 0:
-        raise MemoryError("no memory for the adjoints")
+        give_up(NO_MEMORY)
     for k in range(out.size):
         if out[k] != 0:
             put_number(bars, out[k], get_number(bars, out[k]) + seeds[k])
-    sweep(header, row)
+    code = sweep(header, row)
+    if code < 0:
+        give_up(code)
+    bars = get_word(header, ADJOINT)
     gradient = np.empty(n)
     for i in range(n):
         gradient[i] = get_number(bars, row + i)

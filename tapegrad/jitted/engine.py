@@ -9,18 +9,18 @@ from __future__ import annotations
 import ctypes
 import inspect
 import math
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import errors as numba_errors
 from numba.core.registry import CPUDispatcher
 
 from tapegrad.jitted import arrays, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
 from tapegrad.jitted.drivers import Form, driver, pull
-from tapegrad.jitted.errors import NotDifferentiableError, WrongResultError, explained
+from tapegrad.jitted.errors import NotDifferentiableError
 
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
@@ -59,12 +59,9 @@ class Engine:
         made = self.drivers.get(form)
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
-        known = len(made.overloads)
         try:
             return made(*args)
-        except (numba_errors.NumbaError, NotDifferentiableError, WrongResultError) as error:
-            if len(made.overloads) > known:
-                raise
+        except NotDifferentiableError as error:
             return self._again(form, args, error)
 
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
@@ -73,26 +70,20 @@ class Engine:
         values = self.function(*copies)
         return size(values[0] if form.has_aux else values)
 
-    def _again(self, form: Form, args: Sequence[Any], error: Exception) -> Any:
+    def _again(self, form: Form, args: Sequence[Any], error: NotDifferentiableError) -> Any:
         """What didn't compile may do so with copies of the arrays that aren't differentiated, if it writes to one."""
-        if isinstance(error, WrongResultError):
-            raise RuntimeError(
-                f"a gradient is that of a function that returns a number, but this one returns {error}: "
-                "see tapegrad.func.jacrev and vjp"
-            ) from None
         others = [a for i, a in enumerate(args) if i not in form.argnums]
         if not form.owns and any(isinstance(a, np.ndarray) and a.dtype == np.float64 for a in others):
             owning = form._replace(owns=True)
             made = self.drivers[owning] = driver(self.function, owning)
             try:
                 result = made(*args)
-            except (numba_errors.NumbaError, NotDifferentiableError):
+            except NotDifferentiableError:
                 del self.drivers[owning]
             else:
                 self.owns.add(form)
                 return result
-        with explained(self.function.py_func):
-            raise error
+        raise error
 
 
 class Recording:
@@ -101,6 +92,7 @@ class Recording:
     def __init__(self, engine: Engine, form: Form, args: Sequence[Any]) -> None:
         tape.connect()
         self.words = np.zeros(tape.WORDS, np.int64)
+        self._lock = threading.Lock()
         header = tape.header()
         before = bytes(header)
         tape.begin(header)
@@ -117,8 +109,19 @@ class Recording:
         return tape.nbytes_of(self.words)
 
     def pull(self, seeds: np.ndarray) -> np.ndarray:
-        """The product of seeds, one for each result, with the Jacobian."""
-        return np.asarray(pull(self.words.ctypes.data, self.out, seeds, self.row, self.n))
+        """The product of seeds, one for each result, with the Jacobian.
+
+        The tape is the thread's meanwhile: blocks may record in the sweep.
+        """
+        header = tape.header()
+        before = bytes(header)
+        with self._lock:
+            header[:] = self.words.tolist()
+            try:
+                return np.asarray(pull(ctypes.addressof(header), self.out, seeds, self.row, self.n))
+            finally:
+                self.words[:] = header[:]
+                ctypes.memmove(header, before, len(before))
 
 
 # --- structures -------------------------------------------------------------------------------------------------------

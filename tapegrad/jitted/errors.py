@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from numba.core import errors
+import numba
+from numba.core import errors, ir
 
 
 class NotDifferentiableError(TypeError):
@@ -41,6 +42,15 @@ def where_is(loc: Any) -> str:
     return f"{loc.filename}:{loc.line}" + (f": {line}" if line else "")
 
 
+def where_is_function(function: Any) -> str:
+    """Where a function of the user's begins."""
+    code = function.__code__
+    line = code.co_firstlineno
+    while linecache.getline(code.co_filename, line).lstrip().startswith("@"):  # decorators
+        line += 1
+    return where_is(ir.Loc(code.co_filename, line))
+
+
 @contextlib.contextmanager
 def explained(function: Any) -> Iterator[None]:
     """Turn what Numba says when it can't compile a function for active values into an error of ours."""
@@ -48,18 +58,22 @@ def explained(function: Any) -> Iterator[None]:
         yield
     except NotDifferentiableError as error:
         raise NotDifferentiableError(error.construct, error.where, error.repair) from None
+    except WrongResultError as error:
+        raise RuntimeError(
+            f"a gradient is that of a function that returns a number, but this one returns {_readable(str(error))}: "
+            "see tapegrad.func.jacrev and vjp"
+        ) from None
     except errors.NumbaError as error:
         raise _explanation(error, function) from None
+    except Exception as error:  # what Numba didn't expect; or, with one of ours, what we didn't
+        raise _explanation(error, function) from error
 
 
-def _explanation(error: Any, function: Any) -> NotDifferentiableError:
+def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
     text = _without_colours(str(error))
-    code = function.__code__
     calls = [m for m in re.finditer(r">>> ((\w+)\(.*)", text) if m[2] not in _OURS]
     places = _places(text[calls[-1].end() :]) if calls else _places(text)
-    filename, line = places[0] if places else (code.co_filename, str(code.co_firstlineno))
-    source = linecache.getline(filename, int(line)).strip()
-    where = f"{filename}:{line}" + (f": {source}" if source else "")
+    where = where_is(ir.Loc(*places[0])) if places else _where_it_was(error, function)
     if calls:
         return NotDifferentiableError(f"`{_readable(calls[-1][1])}`", where, _repair(calls[-1][1]))
     unify = re.search(r"Cannot unify (.*) and (.*) for '(.*?)[.'\d]*'", text)
@@ -68,26 +82,61 @@ def _explanation(error: Any, function: Any) -> NotDifferentiableError:
             f"`{unify[3]}`, which is {_readable(unify[1])} in one place and {_readable(unify[2])} in another", where,
             "let it be the same in all: convert the plain one, e.g. with numpy.array",
         )  # fmt: skip
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "pipeline" not in line]
-    return NotDifferentiableError(
-        _readable(lines[0]) if lines else "this function", where, "does it compile with Numba?"
-    )
+    what = _innermost(text)
+    if not isinstance(error, errors.NumbaError):
+        what = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    return NotDifferentiableError(f"this function: {_readable(what)}", where, "does it compile without derivatives?")
+
+
+def _where_it_was(error: Exception, function: Any) -> str:
+    """The line of the user's that Numba was at when it failed: it keeps it in a variable; else the function's first."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        for name in ("loc", "inst", "constraint", "stmt"):
+            known = step.tb_frame.f_locals.get(name)
+            loc = getattr(known, "loc", known)
+            if isinstance(loc, ir.Loc) and not _is_ours(loc.filename):
+                found = loc
+        step = step.tb_next
+    return where_is_function(function) if found is None else where_is(found)
+
+
+def _innermost(text: str) -> str:
+    """What Numba says of the innermost function that it could not compile."""
+    text = re.split(r"raised a specific error:\s*(?:\w+Error: )?", text)[-1]
+    lines = [re.sub(r"\.* Raised from .*", "", line).strip() for line in text.splitlines()]
+    return next((line for line in lines if line and "pipeline" not in line and "<intrinsic" not in line), "")
 
 
 _OURS = {"protected", "lift", "keep", "own", "strip", "rows", "tangents", "shaped", "count", "scalar"}
 
 
-def _places(text: str) -> list[tuple[str, str]]:
+def _places(text: str) -> list[tuple[str, int]]:
     """Where Numba was in the user's source, innermost first."""
-    here = Path(__file__).parent
-    found = re.findall(r"(?:typing of .* at|Location:) (\S+) \((\d+)\)", text)
+    found = re.findall(r"(?: at|Location:) (\S+\.py) \((\d+)\)", text)
     found += re.findall(r'File "([^"]+)", line (\d+)', text)
-    return [p for p in found if Path(p[0]).suffix == ".py" and not Path(p[0]).resolve().is_relative_to(here)]
+    found += re.findall(r"Raised from (\S+) \((\d+)\)", text)
+    return [(str(Path(name).resolve()), int(line)) for name, line in found if not _is_ours(name)]
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a file is Numba's or of this package, or a text of ours: then the line is none of the user's."""
+    path = Path(filename).resolve()
+    return path.suffix != ".py" or any(
+        path.is_relative_to(folder) for folder in (Path(__file__).parent, Path(numba.__file__).parent)
+    )
 
 
 def _repair(call: str) -> str:
+    if call.startswith("setitem(readonly array("):
+        return (
+            "what is given to a step of a checkpointed loop, or to a function marked by preaccumulate, can't be "
+            "written to: copy it, or make it part of the state"
+        )
     if call.startswith("setitem(array("):
-        dtype = call[len("setitem(array(") :].split(",", maxsplit=1)[0]
+        dtype = _readable(call[len("setitem(array(") :].split(",", maxsplit=1)[0])
+        if dtype == "float64 with derivatives":
+            return "write element by element, or slices of the same shape"
         return (
             f"an element of a {dtype} array can't hold derivatives: create the array as float64 inside the function"
             if dtype != "float64"

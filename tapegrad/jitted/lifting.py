@@ -111,9 +111,10 @@ def _made(lines: list[str], scope: dict[str, Any]) -> Callable[..., Any]:
     return made
 
 
-def _each(kind: Any, each: str, scope: dict[str, Any], parameters: str) -> Callable[..., Any]:
-    """A function that makes a tuple of something of each item."""
-    items = "".join(each.format(f"x[{i}]") + ", " for i in range(len(kind)))
+def each_item(kind: Any, each: str, scope: dict[str, Any], parameters: str) -> Callable[..., Any]:
+    """A function that makes a tuple of something of each item of its last parameter."""
+    x = parameters.rpartition(" ")[2]
+    items = "".join(each.format(f"{x}[{i}]") + ", " for i in range(len(kind)))
     return _made([f"def over({parameters}):", f" return ({items})"], scope)
 
 
@@ -195,7 +196,7 @@ def _keep(kind, x):
         other = rewriting.active(x.dispatcher, kind.instance_type)
         return lambda kind, x: other
     if isinstance(x, types.BaseTuple) and any(isinstance(t, types.Dispatcher) for t in x):
-        return _each(x, "keep(kind, {})", {"keep": keep}, "kind, x")
+        return each_item(x, "keep(kind, {})", {"keep": keep}, "kind, x")
     return lambda kind, x: x
 
 
@@ -276,7 +277,7 @@ def _strip(x):
 
         return strip_array
     if isinstance(x, types.BaseTuple):
-        return _each(x, "strip({})", {"strip": strip}, "x")
+        return each_item(x, "strip({})", {"strip": strip}, "x")
     if isinstance(x, (types.List, types.ListType)) and isinstance(x.dtype, Active):
         return lambda x: [value_of(element) for element in x]
     return lambda x: x

@@ -25,6 +25,7 @@ from tapegrad.jitted.blocks import (
     keep,
     kept_row,
     kept_value,
+    known_row,
 )  # fmt: skip
 from tapegrad.jitted.inner import inside
 from tapegrad.jitted.library import active_in, loop, replaces
@@ -370,7 +371,7 @@ def _keep_matrix(header, at, rows, kept):
     """Keep the rows of one matrix with the values of another."""
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
-            keep(header, at, row_of(rows[i, j]), kept[i, j])
+            keep(header, at, known_row(header, row_of(rows[i, j])), kept[i, j])
             at += 1
     return at
 

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 from numba.core import cgutils, ir, types
 from numba.core.analysis import compute_cfg_from_blocks
+from numba.core.callconv import CPUCallConv
+from numba.core.cpu import CPUContext
 from numba.core.lowering import Lower
 from numba.core.unsafe import eh
 
@@ -29,7 +31,7 @@ from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES
 from tapegrad.jitted.scalars import WORD, Taped
 from tapegrad.jitted.signatures import leaf, power_node
-from tapegrad.jitted.statements import Leaf, Node, any_active, close, extend, mark, partials_of, record
+from tapegrad.jitted.statements import Leaf, Node, any_active, close, extend, mark, partials_of, record, take_back
 from tapegrad.jitted.sums import Sum, find_sums
 
 MAX_RESULTS = 3  # a value that more rows than these would be computed through gets a row of its own
@@ -272,6 +274,26 @@ def _read_by(statement: Any) -> set[str]:
     return names
 
 
+class _SumsTakenBack(CPUCallConv):  # type: ignore[misc]
+    """Numba's way to return; before it returns from within a loop, which only exceptions do, its sum is taken back."""
+
+    def _return_errcode_raw(self, builder: Any, code: Any) -> None:
+        lowering = self.context.lowering
+        if builder.function is lowering.builder.function:
+            lowering.take_back()
+        super()._return_errcode_raw(builder, code)
+
+
+class _SumContext(CPUContext):  # type: ignore[misc]
+    """The context in which a function with sums is lowered."""
+
+    lowering: StatementLower
+
+    @property
+    def call_conv(self) -> Any:
+        return _SumsTakenBack(self)
+
+
 class StatementLower(Lower):
     """Numba's lowering, with the plan carried out."""
 
@@ -284,6 +306,8 @@ class StatementLower(Lower):
         self.items: dict[str, list[Node | Leaf | None]] = {}
         self.terms = {name: term for found in self.plan.sums for name, term in found.terms.items()}
         self.marks: dict[int, Any] = {}  # where a sum keeps the number of arguments at its start
+        if self.plan.sums:
+            self.context.__class__, self.context.lowering = _SumContext, self  # each function is lowered by a copy
 
     def pre_block(self, block: Any) -> None:
         """Where a loop was left, its sum gets its row."""
@@ -305,6 +329,12 @@ class StatementLower(Lower):
                 if self._label() in found.entries:
                     self.builder.store(mark(self.builder, self.typeof(found.total)), self._mark(k))
         super().lower_inst(inst)
+
+    def take_back(self) -> None:
+        """Where an exception leaves a loop, the terms of its sum get no row."""
+        for k, found in enumerate(self.plan.sums):
+            if self._label() in found.body:
+                take_back(self.builder, self.typeof(found.total), self.builder.load(self._mark(k)))
 
     def _mark(self, k: int) -> Any:
         if k not in self.marks:

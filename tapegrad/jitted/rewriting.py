@@ -23,10 +23,13 @@ import numpy as np
 from numba.core import compiler, ir, ir_utils, postproc, sigutils, types
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import AnalysisPass, FunctionPass, register_pass
+from numba.core.datamodel import models
+from numba.core.imputils import lower_constant
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import InlineInlinables
+from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import checking
@@ -41,6 +44,22 @@ MAX_INLINED = 200  # instructions of bytecode
 FUNCTIONS: dict[Any, Any] = {np.float64: float, np.double: float}
 METHODS: dict[str, Any] = {}
 SPECIAL: dict[Any, Callable[[Any, Active], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
+
+
+class ActiveFunction(types.Dispatcher):  # type: ignore[misc]
+    """The type of an `ActiveDispatcher`: as a value it is nothing, since the type tells all.
+
+    Numba's own has the dispatcher's address in this process for a value, which keeps the code that is given one as an
+    argument from being kept on disk.
+    """
+
+
+register_model(ActiveFunction)(models.OpaqueModel)
+
+
+@lower_constant(ActiveFunction)
+def _nothing(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return context.get_constant_null(kind)
 
 
 class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
@@ -58,6 +77,13 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         super().__init__(copied, locals=original.locals, targetoptions=options, pipeline_class=pipeline(kind))
         self.original, self.kind = original, kind
+        self._type = ActiveFunction(self)
+        self.typingctx._remove_global(self)
+        self.typingctx.insert_global(self, self._type)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return ActiveFunction(self)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """As Numba asks for it, when it types a call."""

@@ -140,6 +140,11 @@ def mark(builder: Any, kind: Taped) -> Any:
     return builder.load(_word(builder, header(builder, kind), tape.ARGUMENTS))
 
 
+def take_back(builder: Any, kind: Taped, since: Any) -> None:
+    """Forget the arguments since a mark."""
+    builder.store(since, _word(builder, header(builder, kind), tape.ARGUMENTS))
+
+
 def close(context: Any, builder: Any, kind: Taped, since: Any, row: Any) -> Any:
     """Make a row of the arguments since a mark, and of `row`, with the partial 1; where there are none, it is `row`."""
     name = f"tapegrad_close_{1 + kind.n_tangents}"
@@ -152,7 +157,7 @@ def close(context: Any, builder: Any, kind: Taped, since: Any, row: Any) -> Any:
             b.ret(row_)
         _ensure_room(b, h, 2, kind)
         zeros = [ir.Constant(DOUBLE, 0.0)] * kind.n_tangents
-        _store_argument(b, h, kind, arguments, row_, [ir.Constant(DOUBLE, 1.0), *zeros])
+        _store_argument(b, h, kind, arguments, known(b, h, row_), [ir.Constant(DOUBLE, 1.0), *zeros])
         one = ir.Constant(WORD, 1)
         arguments = b.add(arguments, one)
         n = b.sub(arguments, since_)
@@ -200,7 +205,7 @@ def _append(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, 
         arguments = b.load(_word(b, h, tape.ARGUMENTS))
         for k in range(n):
             at = b.add(arguments, ir.Constant(WORD, k))
-            _store_argument(b, h, kind, at, rows[k], partials[k * width : (k + 1) * width])
+            _store_argument(b, h, kind, at, known(b, h, rows[k]), partials[k * width : (k + 1) * width])
         if is_long:
             zeros = [ir.Constant(DOUBLE, 0.0)] * width
             _store_argument(b, h, kind, b.add(arguments, ir.Constant(WORD, n)), ir.Constant(WORD, n), zeros)
@@ -243,6 +248,14 @@ def _ensure_room(b: Any, header: Any, n: int, kind: Taped) -> None:
         has_room = b.call(_external(b.module, "tapegrad_reserve", [WORD] * 4), [header, *numbers])
         with cgutils.if_unlikely(b, b.icmp_signed("==", has_room, ZERO_ROW)):
             b.ret(ir.Constant(WORD, -1))
+
+
+def known(b: Any, header: Any, row: Any) -> Any:
+    """A row that there is; nobody's for any other.
+
+    What was read beyond an array's end may hold anything: the sweep must not write where it points.
+    """
+    return b.select(b.icmp_unsigned("<", row, b.load(_word(b, header, tape.ROWS))), row, ZERO_ROW)
 
 
 def _store_argument(b: Any, header: Any, kind: Taped, at: Any, row: Any, partials: Sequence[Any]) -> None:

@@ -2,7 +2,8 @@
 
 The members of a sum are the names that Numba gives to the running total in the course of a loop: each is another one,
 or another one plus a term. In the loop a member carries the row that the total had at its start; each term's arguments
-go onto the tape without a row. At the loop's exits a row is made of them. This is right if nothing else in the loop
+go onto the tape without a row. At the loop's exits a row is made of them; where an exception leaves the loop they are
+taken back. This is right if nothing else in the loop
 makes a row, and if one member alone is read behind it.
 """
 
@@ -27,7 +28,8 @@ _SILENT = {"getitem", "static_getitem", "iternext", "pair_first", "pair_second",
 class Sum(NamedTuple):
     """A sum over a loop."""
 
-    entries: frozenset[int]  # blocks that lead into the loop
+    body: frozenset[int]  # blocks of the loop
+    entries: frozenset[int]  # blocks that lead into it
     exits: frozenset[int]  # blocks that follow on it
     total: str  # the member that is read behind
     terms: dict[str, tuple[str, str, float]]  # a member: the one before, the term, its sign
@@ -98,7 +100,7 @@ def _sum(plan: Plan, header: int, loop: Any) -> Sum | None:
         exits = {label for label, _ in _leaving(plan, loop)}
         leads = {p for label in exits for p, _ in plan.cfg.predecessors(label)}
         if len(behind) == 1 and additions and leads <= set(loop.body):
-            return Sum(frozenset(entries), frozenset(exits), behind[0], additions)
+            return Sum(frozenset(loop.body), frozenset(entries), frozenset(exits), behind[0], additions)
     return None
 
 

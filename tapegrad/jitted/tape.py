@@ -39,6 +39,9 @@ MAX_LENGTH = 250
 MAX_ROWS = 2**31 - 64  # an index is an i4
 
 
+# What a block's function returns to a sweep, in place of where its arguments begin, when it has to be given up.
+NO_MEMORY, NOT_THE_SAME = -1, -2
+
 # The words of a header.
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
 REALLOC, FREE = range(10, 12)
@@ -105,7 +108,7 @@ def take_rows(header, n, width):
         return -1
     h = i8(header, WORDS)
     first = h[ROWS]
-    length = u1(h[LENGTH], 1)
+    length = u1(h[LENGTH], first + n)
     for k in range(first, first + n):
         length[k] = 0
     h[ROWS] = first + n
@@ -154,11 +157,13 @@ def sweep(header, first):
     """The reverse sweep down to row `first`: `bar[index] += partial * y_bar` for each argument of each row.
 
     A row whose adjoint is 0 gives nothing, even where a partial is infinite: the result doesn't depend on it.
+    Returns where its arguments begin; below 0 where a block has given up.
     """
     h = i8(header, WORDS)
-    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c, word = h[ARGUMENTS], i8(h[PARTIAL], 1)
-    for k in range(h[ROWS] - 1, first - 1, -1):
+    rows, c = h[ROWS], h[ARGUMENTS]
+    length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)
+    index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
+    for k in range(rows - 1, first - 1, -1):
         n = np.int64(length[k])
         y_bar = bar[k]
         if n <= 3:
@@ -171,6 +176,10 @@ def sweep(header, first):
                         bar[index[c + 2]] += partial[c + 2] * y_bar
         elif n == BLOCK:
             c = part3(word[c - 1], header, k, c - 1)
+            if c < 0:
+                return c
+            length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)  # it may have recorded: memory may have moved
+            index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
         else:
             if n == LONG:
                 c -= 1
@@ -185,10 +194,18 @@ def sweep(header, first):
 def sweep_with_tangents(header, first):
     """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
     h = i8(header, WORDS)
-    length, index, partial, bar = u1(h[LENGTH], 1), i4(h[INDEX], 1), f8(h[PARTIAL], 1), f8(h[ADJOINT], 1)
-    c, width = h[ARGUMENTS], h[WIDTH]
-    for k in range(h[ROWS] - 1, first - 1, -1):
+    rows, c, width = h[ROWS], h[ARGUMENTS], h[WIDTH]
+    length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+    index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
+    for k in range(rows - 1, first - 1, -1):
         n = np.int64(length[k])
+        if n == BLOCK:
+            c = part3(word[(c - 1) * width], header, k, c - 1)
+            if c < 0:
+                return c
+            length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+            index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
+            continue
         if n == LONG:
             c -= 1
             n = np.int64(index[c])
