@@ -1,5 +1,8 @@
 """Trees, and as what jitted functions take and return them."""
 
+import os
+import subprocess
+import sys
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -51,12 +54,12 @@ def test_structures_that_differ():
 
 def network(p, x):
     """Of a dictionary of different types, a list and a named tuple; of arrays or of tensors."""
-    y = p["w"] @ x * p["layers"][0] + p["layers"][1]
+    y = p["w"] * x * p["layers"][0] + p["layers"][1]
     return (y**3).sum() * p["line"].slope + p["line"].start[0] ** 2
 
 
 def parameters():
-    return {"w": W, "layers": [np.array([0.5, 2.0]), np.array([1.0, -1.0])], "line": Line(1.5, (0.3,))}
+    return {"w": W, "layers": [np.array([0.5, 2.0, -1.5]), np.array([1.0, -1.0, 0.25])], "line": Line(1.5, (0.3,))}
 
 
 def test_gradients_of_nested_containers_in_both_engines():
@@ -137,3 +140,20 @@ def test_what_numba_does_not_take_is_refused_with_an_alternative():
             tg.func.jacrev(returned)(X)
     with pytest.raises(TypeError, match="transforms of transforms are for functions of Tensors"):
         tg.func.grad(tg.func.grad(lambda x: x**3))(2.0)
+
+
+PROGRAM = """
+from collections import namedtuple
+import tapegrad as tg
+Line = namedtuple("Line", ["slope", "start"])
+output, tangent = tg.func.jvp(lambda p: Line(p["t"] ** 2, 1.0), ({"t": 3.0},), ({"t": 1.0},))
+print(type(output) is type(tangent) is Line, tangent.slope)
+"""
+
+
+def test_a_named_tuple_of_a_script_is_not_taken_from_the_disk(tmp_path):
+    environment = {**os.environ, "TAPEGRAD_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        child = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, text=True, capture_output=True,
+                               check=False)  # fmt: skip
+        assert child.stdout.strip() == "True 6.0", child.stderr

@@ -81,7 +81,10 @@ def wrapped(function: Any, structures: tuple[trees.Node | None, ...]) -> Any:
     for name, structure in zip(parameters, structures, strict=True):
         items = iter(range(MOST_LEAVES + 1))
         made.append(name if structure is None else _text(structure, name, items, scope))
-    return njit(define(f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})", "wrapped", scope))
+    text = f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})"
+    made_function = define(text, "wrapped", scope)
+    made_function.__module__ = function.py_func.__module__  # it is as much the user's as what it calls
+    return njit(made_function)
 
 
 def _text(structure: trees.Node | None, name: str, items: Any, scope: dict[str, Any]) -> str:
