@@ -31,6 +31,18 @@ them, nested at will; `argnums` says which arguments. Gradients have the same fo
 >>> tg.func.grad(loss)({"w": np.array([1.0, 2.0]), "b": 0.5}, np.ones(2))
 {'w': array([3., 5.]), 'b': 8.0}
 
+A jitted function that is given Tensors is differentiated as with arrays, and is one row of the tape (see
+`tapegrad.jitted.operation`): values and gradients can be differentiated again, once; Jacobians, Hessians and products
+can't.
+
+>>> @njit
+... def third(x):
+...     return (x**3).sum()
+>>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+>>> tg.func.grad(third)(x).sum().backward()
+>>> x.grad
+tensor([ 6., 12.])
+
 All other arguments are passed on: ints, strings, jitted functions, arrays of ints, typed lists.
 
 Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
@@ -43,6 +55,7 @@ differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -98,16 +111,23 @@ class Engine(Protocol):
 
 def _engine(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Engine, list[Any]]:
     """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
-    if any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs))):
+    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
+    if holds_tensors and not _is_jitted(func):
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
     if getattr(func, "is_transform", False):
         raise TypeError(
             "transforms of transforms are for functions of Tensors: give Tensors, or take hessian, hvp or jacobian"
         )
-    from tapegrad.jitted import engine  # Numba is imported when it is needed, not before
+    from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
 
     found = engine.engine_of(func)
-    return found, found.bind(args, kwargs)
+    return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
+
+
+def _is_jitted(func: Callable[..., Any]) -> bool:
+    """Whether Numba has made it; if so, Numba has been imported, which would take a while."""
+    registry = sys.modules.get("numba.core.registry")
+    return registry is not None and isinstance(func, registry.CPUDispatcher)
 
 
 class _Call:

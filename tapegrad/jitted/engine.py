@@ -142,13 +142,16 @@ class Engine:
 
     # --- how it is done -----------------------------------------------------------------------------------------------
 
+    def value(self, args: Sequence[Any], argnums: tuple[int, ...] = ()) -> Any:
+        """What the function returns."""
+        structures = containers.structures_of(args, argnums)
+        if structures is not None:
+            return self._taking(structures).value(containers.emptied(args, structures))
+        return self.function(*args)
+
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
         """How many numbers the function returns: it is called to see."""
-        structures = containers.structures_of(args, form.argnums)
-        if structures is not None:
-            return self._taking(structures).n_outputs(form, containers.emptied(args, structures))
-        copies = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
-        values = self.function(*copies)
+        values = self.value([a.copy() if isinstance(a, np.ndarray) else a for a in args], form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
 
     def _taking(self, structures: tuple[trees.Node | None, ...]) -> Engine:
