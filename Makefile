@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench compare clean
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -56,6 +56,9 @@ bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results 
 
 compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the table in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
+
+compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise
+	$(BIN)/python asv_benchmarks/compare_jitted.py --write README.md
 
 clean: # remove what make has made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -116,9 +116,9 @@ def goals(title: str, figures: dict[str, float]) -> Iterator[str]:
             yield f"{'met' if share <= most else 'missed'}: {share:.3g} of {LIBRARIES[name].title}, goal {most:g}"
 
 
-def write(file: Path, table: str) -> None:
-    """Replace what stands between the two marks."""
-    begin, end = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+def write(file: Path, table: str, name: str = "benchmarks") -> None:
+    """Replace what stands between the two marks of a name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text, found = re.subn(f"{begin}.*{end}", lambda _: f"{begin}\n{table}\n{end}", file.read_text(), flags=re.DOTALL)
     if not found:
         sys.exit(f"{file} has no lines {begin} and {end}")

@@ -1,138 +1,171 @@
-"""Gradients of jitted functions beside jax: that they agree, and gradient over primal time of each.
+"""Gradients of jitted functions beside JAX and PyTorch: check that they agree, measure, and print a table.
 
-    python asv_benchmarks/compare_jitted.py
+    python asv_benchmarks/compare_jitted.py [--rounds N] [--only WORDS] [--write README.md]
 
-Libraries are timed in processes of their own. Without jax, its columns are empty.
+Each figure comes from a process of its own, with the library's default threads, and the libraries take turns. The
+jitted functions are in `benchmarks/jitted_works.py`; what JAX and PyTorch run in their place is in `jitted_peers.py`.
 """
 
-import json
+import argparse
+import gc
+import math
+import os
+import platform
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import timeit
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
+from benchmarks.common import in_child
 from benchmarks.jitted_works import works
+from compare import BATCH, duration, write
+from jitted_peers import GRADIENTS, TITLES
 
-
-def best(run: Any, rounds: int = 15) -> float:
-    """The shortest time in seconds."""
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def ours() -> dict[str, Any]:
-    """Name: compile time, primal time, gradient time, gradient."""
-    from tapegrad import func
-
-    found = {}
-    for name, (function, args, _) in works().items():
-        function(*args)
-        gradient = func.grad(function)
-        begin = time.perf_counter()
-        value = gradient(*args)
-        first = time.perf_counter() - begin
-        found[name] = (
-            first, best(lambda f=function, a=args: f(*a)), best(lambda g=gradient, a=args: g(*a)), value.tolist()
-        )  # fmt: skip
-    return found
-
-
-def jaxs() -> dict[str, Any]:
-    """The same of jax, for what it can express."""
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_enable_x64", True)
-
-    def field(x: Any, y: Any, p: Any) -> Any:
-        return p[0] * x - p[1] * x * y, p[3] * x * y - p[2] * y
-
-    def runge_kutta(p: Any, n: int, h: float) -> Any:
-        def step(state: Any, _: Any) -> Any:
-            x, y = state
-            k1 = field(x, y, p)
-            k2 = field(x + 0.5 * h * k1[0], y + 0.5 * h * k1[1], p)
-            k3 = field(x + 0.5 * h * k2[0], y + 0.5 * h * k2[1], p)
-            k4 = field(x + h * k3[0], y + h * k3[1], p)
-            new = [u + h / 6 * (a + 2 * b + 2 * c + d) for u, a, b, c, d in zip(state, k1, k2, k3, k4, strict=True)]
-            return tuple(new), None
-
-        (x, y), _ = jax.lax.scan(step, (p[4], p[5]), None, length=n)
-        return x + y
-
-    def heston(p: Any, z: Any, strike: float, maturity: float) -> Any:
-        s0, v0, kappa, theta, xi, rho, r = p
-        dt = maturity / z.shape[1]
-
-        def step(state: Any, zj: Any) -> Any:
-            log_s, v = state
-            plus = jnp.maximum(v, 0.0)
-            sigma = jnp.sqrt(plus + 1e-12)
-            z2 = rho * zj[0] + jnp.sqrt(1.0 - rho * rho) * zj[1]
-            log_s = log_s + (r - 0.5 * plus) * dt + sigma * dt**0.5 * zj[0]
-            return (log_s, v + kappa * (theta - plus) * dt + xi * sigma * dt**0.5 * z2), None
-
-        start = (jnp.full(z.shape[0], jnp.log(s0)), jnp.full(z.shape[0], v0))
-        (log_s, _), _ = jax.lax.scan(step, start, jnp.asarray(z).transpose(1, 2, 0))
-        return jnp.exp(-r * maturity) * jnp.mean(jnp.maximum(jnp.exp(log_s) - strike, 0.0))
-
-    def n_body(x: Any, m: Any) -> Any:
-        i, j = np.triu_indices(len(x), 1)
-        d = x[i] - x[j]
-        return -jnp.sum(m[i] * m[j] / jnp.sqrt((d * d).sum(1) + 1e-9))
-
-    known = {"Lotka": (runge_kutta, (1, 2)), "Heston": (heston, (2, 3)), "N-body": (n_body, ())}
-    found = {}
-    for name, (_, args, _) in works().items():
-        for start, (function, static) in known.items():
-            if name.startswith(start):
-                primal, gradient = (
-                    jax.jit(function, static_argnums=static),
-                    jax.jit(jax.grad(function), static_argnums=static),
-                )
-                begin = time.perf_counter()
-                value = jax.block_until_ready(gradient(*args))
-                first = time.perf_counter() - begin
-                primal(*args)
-                found[name] = (
-                    first, best(lambda f=primal, a=args: jax.block_until_ready(f(*a)), 7),
-                    best(lambda g=gradient, a=args: jax.block_until_ready(g(*a)), 7), np.asarray(value).tolist(),
-                )  # fmt: skip
-    return found
+LONG, VERY_LONG = 1.0, 20.0  # seconds: one call a round must do, one call must do
+TIMEOUT = 600  # seconds after which a process counts as hung
 
 
 def main() -> None:
-    """Print the table."""
-    if len(sys.argv) > 1:
-        print(json.dumps({"ours": ours, "jax": jaxs}[sys.argv[1]]()))
-        return
-    results: dict[str, Any] = {}
-    for library in ("ours", "jax"):
-        child = subprocess.run([sys.executable, __file__, library], capture_output=True, text=True, check=False)
-        results[library] = json.loads(child.stdout.splitlines()[-1]) if child.returncode == 0 else {}
-    print("| work | primal, us | gradient, us | ratio (goal) | first gradient, s | jax: gradient, us | agrees to |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (_, _, goal) in works().items():
-        first, primal, gradient, value = results["ours"][name]
-        line = (
-            f"| {name} | {primal * 1e6:.0f} | {gradient * 1e6:.0f} | {gradient / primal:.1f} ({goal}) | {first:.2f} |"
-        )
-        if name in results["jax"]:
-            _, _, theirs, other = results["jax"][name]
-            error = np.abs(np.array(value) - other).max() / np.abs(other).max()
-            assert error < 1e-8, f"{name}: the gradients differ by {error}"
-            line += f" {theirs * 1e6:.0f} | {error:.0e} |"
+    """Check, measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="turns that each library takes (default 3)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only the works with these words in their titles")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the jitted marks of FILE")
+    arguments = parser.parse_args()
+
+    installed = [name for name in GRADIENTS if find_spec(name)]
+    lines = header(installed, arguments.rounds)
+    print("\n".join(lines), flush=True)
+    for title in works():
+        if arguments.only in title:
+            lines.append(row(title, installed, arguments.rounds))
+            print(lines[-1], flush=True)
+    if arguments.write:
+        write(arguments.write, "\n".join(lines), "jitted")
+
+
+def header(libraries: list[str], rounds: int) -> list[str]:
+    """What was compared, and the head of the table."""
+    versions = ", ".join(f"{TITLES[name]} {version(name)}" for name in libraries)
+    others = [TITLES[name] for name in libraries if name != "tapegrad"]
+    return [
+        f"Gradients of functions jitted by Numba, medians of {rounds} alternating rounds; in brackets as multiples of",
+        "the function's own time, with the goal, and of tapegrad's. Float64, default threads, "
+        f"{os.cpu_count()} processors ({platform.machine()}),",
+        f"Python {platform.python_version()}, {versions}; PyTorch is eager, JAX compiled before.",
+        "",
+        "| work | the function | tapegrad | its first gradient, cold / cached |"
+        + "".join(f" {name} |" for name in others),
+        "|---|---:|---:|---:|" + "---:|" * len(others),
+    ]
+
+
+def row(title: str, libraries: list[str], rounds: int) -> str:
+    """A row of the table."""
+    goal = works()[title][2]
+    cells, able = check(title, libraries)
+    taken: dict[str, list[list[float]]] = {name: [] for name in able}
+    for _ in range(rounds):
+        for name, figures in taken.items():
+            if not figures or figures[-1][-1] < VERY_LONG:
+                figures.append(in_child("compare_jitted.seconds_here", name, title, timeout=TIMEOUT))
+    primal, ours = (statistics.median(column) for column in zip(*taken["tapegrad"], strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        cold, cached = (in_child("compare_jitted.first_here", title, folder, timeout=TIMEOUT) for _ in range(2))
+    for name in able:
+        theirs = statistics.median(figures[-1] for figures in taken[name])
+        once = ", run once" if theirs >= VERY_LONG else ""
+        cells[name] = f"{duration(theirs)} ({theirs / ours:.2g}x{once})"
+    first = f"| {title} | {duration(primal)} | {duration(ours)} ({ours / primal:.1f}x, goal {goal}x) "
+    rest = "".join(f"| {cells[name]} " for name in libraries if name != "tapegrad")
+    return f"{first}| {cold:.2f} s / {cached:.2f} s {rest}|"
+
+
+def check(title: str, libraries: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Why libraries can't do the work, and those that can; ends the program unless they compute the same gradient."""
+    cells: dict[str, str] = {}
+    gradients: dict[str, np.ndarray] = {}
+    for name in libraries:
+        found = in_child("compare_jitted.gradient_here", name, title, timeout=TIMEOUT)
+        if isinstance(found, str):
+            cells[name] = found
         else:
-            line += " | |"
-        print(line)
+            gradients[name] = np.asarray(found)
+    expected = gradients["tapegrad"]
+    for name, got in gradients.items():
+        error = np.abs(got - expected).max() / np.abs(expected).max()
+        if not error < 1e-8:
+            sys.exit(f"{title}: the gradients of tapegrad and {TITLES[name]} differ by {error:.1e}")
+    return cells, list(gradients)
+
+
+# --- the child's side: in a process that must have no other library in it ---------------------------------------------
+
+
+def computation(library: str, title: str) -> Callable[[], Any] | str:
+    """What computes the gradient of a work, or why the library can't."""
+    function, args, _ = works()[title]
+    return GRADIENTS[library](function.__name__, args)
+
+
+def gradient_here(library: str, title: str) -> Any:
+    """The gradient, or why there is none."""
+    compute = computation(library, title)
+    return compute if isinstance(compute, str) else compute().tolist()
+
+
+def seconds_here(library: str, title: str) -> list[float]:
+    """The time of a gradient; of tapegrad, before it, that of the function."""
+    function, args, _ = works()[title]
+    found = [seconds(lambda: function(*args))] if library == "tapegrad" else []
+    compute = computation(library, title)
+    assert not isinstance(compute, str)
+    return [*found, seconds(compute)]
+
+
+def seconds(compute: Callable[[], Any]) -> float:
+    """The median of some batches of calls; of a long one a call, after a first, which may compile."""
+    taken = math.inf
+    for _ in range(2):
+        begin = time.perf_counter()
+        compute()
+        taken = min(taken, time.perf_counter() - begin)
+        if taken >= VERY_LONG:
+            return taken
+    if taken >= LONG:
+        return taken
+    timer = timeit.Timer(compute, setup=gc.enable)  # timeit disables it; users don't
+    n_calls = 1
+    while (taken := timer.timeit(n_calls)) < BATCH:
+        n_calls *= 2
+    return statistics.median([taken, *timer.repeat(4, n_calls)]) / n_calls
+
+
+def first_here(title: str, folder: str) -> float:
+    """The time of tapegrad's first gradient, of a function that is compiled, in a process with a cache of its own."""
+    program = (
+        "import sys, time\n"
+        "from compare_jitted import computation, works\n"
+        "function, args, _ = works()[sys.argv[1]]\n"
+        "function(*args)\n"
+        "compute = computation('tapegrad', sys.argv[1])\n"
+        "begin = time.perf_counter()\n"
+        "compute()\n"
+        "print(time.perf_counter() - begin)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, title], env={**os.environ, "TAPEGRAD_CACHE_DIR": folder},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return float(ran.stdout)
 
 
 if __name__ == "__main__":

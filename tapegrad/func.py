@@ -1,7 +1,7 @@
 """Transforms of functions, named as in `torch.func`: gradients, Jacobians, Hessians and their products.
 
-They take functions jitted by Numba, as they are, or plain ones, which are jitted: loops, branches, in-place writes and
-NumPy calls are differentiated at compiled speed (see `tapegrad.jitted`).
+Given numbers and NumPy arrays, a function is taken as Numba takes it: jitted functions as they are, plain ones are
+jitted. Loops, branches, in-place writes and NumPy calls are differentiated at compiled speed (see `tapegrad.jitted`).
 
 >>> import numpy as np
 >>> import tapegrad as tg
@@ -15,65 +15,164 @@ NumPy calls are differentiated at compiled speed (see `tapegrad.jitted`).
 >>> tg.func.grad(newton)(2.0)
 0.35355339...
 
-What is differentiated are floats, float64 arrays of any dimension, and tuples of them; `argnums` says which arguments.
-All others are passed on: ints, strings, jitted functions, arrays of ints, typed lists. Functions return a number, an
-array, or a tuple of them.
+Given Tensors, a function is run as it is, and its operations are recorded (see `tapegrad.tensor_transforms`). Results
+are Tensors, transforms nest, and gradients flow on through whatever requires grad outside, as with `torch.func`.
 
-Limits: complex numbers and float32 are not differentiated; nor are eigenvalues, singular values and Fourier transforms;
-a function is compiled anew for each transform and each combination of argument types. What can't be differentiated is
-an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
+>>> tg.func.grad(tg.func.grad(lambda x: x**3))(tg.tensor(2.0))
+tensor(12.)
+
+What is differentiated are floats and float64 arrays, or Tensors, and tuples, named tuples, lists and dictionaries of
+them, nested at will; `argnums` says which arguments. Gradients have the same form.
+
+>>> def loss(parameters, x):
+...     return ((parameters["w"] * x + parameters["b"]) ** 2).sum()
+>>> tg.func.grad(loss)({"w": tg.tensor([1.0, 2.0]), "b": tg.tensor(0.5)}, tg.tensor([1.0, 1.0]))
+{'w': tensor([3., 5.]), 'b': tensor(8.)}
+>>> tg.func.grad(loss)({"w": np.array([1.0, 2.0]), "b": 0.5}, np.ones(2))
+{'w': array([3., 5.]), 'b': 8.0}
+
+A jitted function that is given Tensors is differentiated as with arrays, and is one row of the tape (see
+`tapegrad.jitted.operation`): values and gradients can be differentiated again, once; Jacobians, Hessians and products
+can't.
+
+>>> @njit
+... def third(x):
+...     return (x**3).sum()
+>>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+>>> tg.func.grad(third)(x).sum().backward()
+>>> x.grad
+tensor([ 6., 12.])
+
+All other arguments are passed on: ints, strings, jitted functions, arrays of ints, typed lists.
+
+Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
+are given must be of what Numba takes (see `tapegrad.jitted.containers`); complex numbers and float32 are not
+differentiated; nor are eigenvalues, singular values and Fourier transforms; transforms of transforms are for Tensors
+only; a function is compiled anew for each transform and each combination of argument types. What can't be
+differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
-import numpy as np
-
-if TYPE_CHECKING:
-    from tapegrad.jitted.engine import Engine
+from tapegrad import trees
+from tapegrad.tensor import Tensor
+from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = ["grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "value_and_grad", "vjp"]
 
 Argnums = int | tuple[int, ...]
-_MOST_TANGENTS = 8  # that are carried at once
 
 
-def _engine(function: Callable[..., Any]) -> Engine:
-    from tapegrad.jitted import engine  # Numba is imported when it is needed, not before
+class Engine(Protocol):
+    """What computes derivatives, of one function.
 
-    return engine.engine_of(function)
+    `args` are all arguments, `places` says which are differentiated. Inputs are the leaves of these, outputs the leaves
+    of what the function returns (of its first item, with `has_aux`); what belongs to them is given and returned in
+    their order.
+    """
+
+    def check(self, argument: Any, place: int) -> None:
+        """Raise where an argument can't be differentiated."""
+
+    def is_differentiable(self, argument: Any) -> bool:
+        """Whether an argument of `vjp` is one to differentiate by."""
+
+    def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Sequence[Any]]:
+        """What the function returns, and a gradient for each input."""
+
+    def vjp(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool
+    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Any]]]:
+        """What the function returns, and a function of cotangents, one for each output."""
+
+    def jvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
+    ) -> tuple[Any, Sequence[Any]]:
+        """What the function returns, and a tangent for each output."""
+
+    def jacobian(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+    ) -> tuple[Any, Sequence[Sequence[Any] | None]]:
+        """What the function returns, and for each output a Jacobian by each input."""
+
+    def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+        """What the function returns, and the product of its Hessian with tangents, one for each input."""
+
+    def hessian(
+        self, args: Sequence[Any], places: Sequence[int]
+    ) -> tuple[Any, Sequence[Sequence[Sequence[Any]]]]:  # fmt: skip
+        """What the function returns, and for each output second derivatives by each pair of inputs."""
 
 
-def _form(text: str, args: list[Any], argnums: Argnums, has_aux: bool, n_tangents: int = 0) -> Any:
-    """What the driver is made for; checks what is to be differentiated."""
-    from tapegrad.jitted import engine
-    from tapegrad.jitted.drivers import Form
+def _engine(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Engine, list[Any]]:
+    """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
+    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
+    if holds_tensors and not _is_jitted(func):
+        return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
+    if getattr(func, "is_transform", False):
+        raise TypeError(
+            "transforms of transforms are for functions of Tensors: give Tensors, or take hessian, hvp or jacobian"
+        )
+    from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
 
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    found = engine.engine_of(func)
+    return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
+
+
+def _is_jitted(func: Callable[..., Any]) -> bool:
+    """Whether Numba has made it; if so, Numba has been imported, which would take a while."""
+    registry = sys.modules.get("numba.core.registry")
+    return registry is not None and isinstance(func, registry.CPUDispatcher)
+
+
+class _Call:
+    """A call of a transformed function: its engine, its arguments, and which of them are differentiated."""
+
+    def __init__(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums) -> None:
+        self.engine, self.args = _engine(func, args, kwargs)
+        self.places = _places(argnums, len(self.args))
+        for place in self.places:
+            self.engine.check(self.args[place], place)
+        chosen = self.args[self.places[0]] if isinstance(argnums, int) else tuple(self.args[p] for p in self.places)
+        self.structure = trees.flatten(chosen)[1]
+
+    def formed(self, leaves: Sequence[Any]) -> Any:
+        """What belongs to the inputs, in the form of the arguments: of one, or a tuple as `argnums` is one."""
+        return trees.unflatten(self.structure, leaves)
+
+
+def _places(argnums: Argnums, n: int) -> tuple[int, ...]:
+    """The places of the arguments that are differentiated, in the order in which the user named them."""
+    numbers: Any = (argnums,) if isinstance(argnums, int) else argnums
+    if not isinstance(numbers, tuple) or not all(isinstance(place, int) for place in numbers):
+        raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
+    if not numbers:
+        raise RuntimeError("argnums must name at least one argument, got ()")
     for place in numbers:
-        if not -len(args) <= place < len(args):
-            raise ValueError(f"argnums has {place}, but there are {len(args)} arguments")
-    numbers = tuple(sorted({place % len(args) for place in numbers}))
-    for place in numbers:
-        engine.check(args[place], place)
-    return Form(text, len(args), numbers, has_aux, n_tangents)
+        if not -n <= place < n:
+            raise RuntimeError(f"Got argnum={place}, but only {n} positional inputs")
+    places = tuple(place % n for place in numbers)
+    if len(set(places)) < len(places):
+        raise RuntimeError(f"argnums elements must be unique, got {argnums}")
+    return places
 
 
-def _order(argnums: Argnums, args: list[Any]) -> list[int]:
-    """The places of what is differentiated, in the order in which the user named them."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    return [place % len(args) for place in numbers]
+def _transform(func: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For a function that stands for `func`: its name and documentation."""
+    if not callable(func):
+        raise TypeError(f"a function is differentiated, not {type(func).__name__}")
 
+    def named(function: Any) -> Callable[..., Any]:
+        function.is_transform = True
+        wrap = functools.wraps(func, updated=())  # what Numba keeps on a jitted function is not the transform's
+        return wrap(function)
 
-def _chosen(argnums: Argnums, args: list[Any], form: Any, found: tuple[Any, ...]) -> Any:
-    """The gradients by argument, as the user asked for them: one, or a tuple in the order of `argnums`."""
-    if isinstance(argnums, int):
-        return found[0]
-    by_place = dict(zip(form.argnums, found, strict=True))
-    return tuple(by_place[place] for place in _order(argnums, args))
+    return named
 
 
 def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -82,7 +181,7 @@ def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
     Parameters
     ----------
     func : callable
-        A jitted function, or one that can be, that returns a number; with `has_aux`, a number and something else.
+        A function that returns a number, or a Tensor without dimensions; with `has_aux`, it and something else.
     argnums : int or tuple of int
         The arguments to differentiate by.
     has_aux : bool
@@ -97,15 +196,17 @@ def grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
     >>> import numpy as np
     >>> import tapegrad as tg
     >>> def energy(x, k):
-    ...     return 0.5 * k * np.sum(x**2)
+    ...     return 0.5 * k * (x**2).sum()
     >>> tg.func.grad(energy)(np.array([1.0, 2.0]), 3.0)
     array([3., 6.])
     >>> tg.func.grad(energy, argnums=(0, 1))(np.array([1.0, 2.0]), 3.0)
     (array([3., 6.]), 2.5)
+    >>> tg.func.grad(energy)(tg.tensor([1.0, 2.0]), 3.0)
+    tensor([3., 6.])
     """
     both = value_and_grad(func, argnums, has_aux)
 
-    @functools.wraps(func)
+    @_transform(func)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, found = both(*args, **kwargs)
         return (found, value[1]) if has_aux else found
@@ -122,14 +223,12 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     >>> tg.func.value_and_grad(lambda x: x**3)(2.0)
     (8.0, 12.0)
     """
-    engine = _engine(func)
 
-    @functools.wraps(func)
+    @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        given = engine.bind(args, kwargs)
-        form = _form("value_and_grad", given, argnums, has_aux)
-        value, found = engine.run(form, *given)
-        return value, _chosen(argnums, given, form, found)
+        call = _Call(func, args, kwargs, argnums)
+        value, found = call.engine.value_and_grad(call.args, call.places, has_aux)
+        return value, call.formed(found)
 
     return value_and_gradient
 
@@ -137,14 +236,15 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of `func`, and a function for the products of cotangents with its Jacobian.
 
-    All floats, float64 arrays and tuples of them among `primals` are differentiated.
+    All arguments that can be differentiated are; a tree of Tensors must hold Tensors only.
 
     Returns
     -------
     tuple
-        `(output, vjp_fn)`, with `has_aux` `(output, vjp_fn, aux)`. `vjp_fn` takes a cotangent for each output and
-        returns a tuple with the product for each primal, None for those that aren't differentiated. It can be called
-        any number of times; the tape lives as long as it does.
+        `(output, vjp_fn)`, with `has_aux` `(output, vjp_fn, aux)`. `vjp_fn` takes cotangents in the form of the output,
+        and returns a tuple with the product for each primal, None for those that aren't differentiated. It can be
+        called any number of times; the tape lives as long as it does. A tuple of cotangents can also be given as so
+        many arguments.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -154,49 +254,56 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     >>> pull(np.array([1.0, 1.0, 1.0]))
     (array([3., 2., 1.]),)
     """
-    from tapegrad.jitted import engine as engines
-
-    engine = _engine(func)
-    args = engine.bind(primals, {})
-    places = tuple(i for i, a in enumerate(args) if engines.is_differentiable(a))
-    if not places:
-        raise TypeError("none of the primals is a float, a float64 array or a tuple of them")
-    recording = engines.Recording(engine, _form("record", args, places, has_aux), args)
-    output = recording.values[0] if has_aux else recording.values
-    structure = tuple(args[i] for i in places)
+    engine, args = _engine(func, primals, {})
+    places = [i for i, a in enumerate(args) if engine.is_differentiable(a)]
+    for place in places or range(min(len(args), 1)):
+        engine.check(args[place], place)
+    values, pull = engine.vjp(args, places, has_aux)
+    output = values[0] if has_aux else values
+    outputs, structure = trees.flatten(output)
+    inputs = trees.flatten(tuple(args[i] for i in places))[1]
 
     def vjp_fn(*cotangents: Any) -> tuple[Any, ...]:
-        given = cotangents[0] if len(cotangents) == 1 and not isinstance(output, tuple) else cotangents
-        if isinstance(output, tuple) and len(cotangents) == 1 and isinstance(cotangents[0], (tuple, list)):
-            given = tuple(cotangents[0])
-        _same_form(output, given)
-        found = engines.shaped(recording.pull(engines.flat(given)), structure)
-        by_place = dict(zip(places, found, strict=True))
+        given = cotangents[0] if len(cotangents) == 1 else cotangents
+        leaves = trees.matched(structure, given)
+        if leaves is None:
+            raise RuntimeError(
+                "Expected pytree structure of cotangents to be the same as pytree structure of outputs to the "
+                f"function. cotangents: {_form_of(given)}, primal output: {_form_of(output)}"
+            )
+        for i, (seed, y) in enumerate(zip(leaves, outputs, strict=True)):
+            if _shape(seed) != _shape(y):
+                raise RuntimeError(
+                    f"Mismatch in shape: grad_output[{i}] has a shape of {_shape(seed)} and output[{i}] has a shape of "
+                    f"{_shape(y)}."
+                )
+        by_place = dict(zip(places, trees.unflatten(inputs, pull(leaves)), strict=True))
         return tuple(by_place.get(i) for i in range(len(primals)))
 
-    return (output, vjp_fn, recording.values[1]) if has_aux else (output, vjp_fn)
+    return (output, vjp_fn, values[1]) if has_aux else (output, vjp_fn)
 
 
-def _same_form(expected: Any, given: Any) -> None:
-    """Raise where a tangent or cotangent has not the form of what it belongs to."""
-    if isinstance(expected, tuple):
-        if not isinstance(given, (tuple, list)) or len(given) != len(expected):
-            raise ValueError(f"expected a tuple of {len(expected)}, but got {type(given).__name__}")
-        for a, b in zip(expected, given, strict=True):
-            _same_form(a, b)
-    elif np.shape(expected) != np.shape(given):
-        raise ValueError(f"expected the shape {np.shape(expected)}, but got {np.shape(given)}")
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(getattr(leaf, "shape", ()))
+
+
+def _form_of(tree: Any) -> str:
+    structure = trees.flatten(tree)[1]
+    return "*" if structure is None else str(structure)
 
 
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False) -> Any:
-    """The value of `func`, and the product of its Jacobian with tangents, in forward mode: nothing is recorded.
+    """The value of `func`, and the product of its Jacobian with tangents.
+
+    Of jitted functions in forward mode: nothing is recorded. Of functions of Tensors by differentiating twice in
+    reverse, which takes some three times as long as a gradient.
 
     Parameters
     ----------
     func : callable
-        A jitted function, or one that can be.
+        The function.
     primals, tangents : tuple
-        The arguments, and a tangent for each; None for those that aren't differentiated.
+        The arguments, and a tangent for each, of the same form; None for those that aren't differentiated.
     has_aux : bool
         Whether `func` returns a pair, of which the second is handed on.
 
@@ -210,37 +317,56 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     >>> tg.func.jvp(lambda x: x * x, (np.array([1.0, 2.0]),), (np.array([1.0, 0.5]),))
     (array([1., 4.]), array([2., 2.]))
     """
-    from tapegrad.jitted import engine as engines
-
-    engine = _engine(func)
-    args, places, along = _along(engine, primals, tangents)
-    values, found = engine.run(_form("jvp", args, places, has_aux, 1), *args, along)
+    engine, args, places, along = _along("jvp", func, primals, tangents)
+    values, found = engine.jvp(args, places, along, has_aux)
     output = values[0] if has_aux else values
-    product = engines.shaped(found, output)
+    product = trees.unflatten(trees.flatten(output)[1], found)
     return (output, product, values[1]) if has_aux else (output, product)
 
 
-def _along(engine: Any, primals: Any, tangents: Any) -> tuple[list[Any], tuple[int, ...], np.ndarray]:
-    """The arguments, which of them have a tangent, and all tangents in a vector."""
-    from tapegrad.jitted import engine as engines
-
-    if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
-        raise TypeError("primals and tangents are tuples: a tangent for each argument")
-    if len(primals) != len(tangents):
-        raise ValueError(f"there are {len(primals)} primals, but {len(tangents)} tangents")
-    args = engine.bind(primals, {})
-    places = tuple(i for i, t in enumerate(tangents) if t is not None)
+def _along(
+    name: str, func: Callable[..., Any], primals: Any, tangents: Any
+) -> tuple[Engine, list[Any], list[int], list[Any]]:
+    """The engine, the arguments, which of them have a tangent, and the leaves of all tangents."""
+    start = f"{name}(f, primals, tangents): Expected"
+    if not isinstance(primals, tuple):
+        raise RuntimeError(f"{start} primals to be a tuple. E.g. it should be valid to call f(*primals).")
+    if not isinstance(tangents, tuple) or len(tangents) != len(primals):
+        raise RuntimeError(_unlike(start, primals, tangents))
+    engine, args = _engine(func, primals, {})
+    places = [i for i, t in enumerate(tangents) if t is not None]
+    if not places:
+        raise RuntimeError(f"{start} tangents to contain at least one that is not None.")
+    along: list[Any] = []
     for i in places:
-        engines.check(args[i], i)
-        _same_form(args[i], tangents[i])
-    return args, places, engines.flat(tuple(tangents[i] for i in places))
+        engine.check(args[i], i)
+        leaves, structure = trees.flatten(args[i])
+        given = trees.matched(structure, tangents[i])
+        if given is None:
+            raise RuntimeError(_unlike(start, primals, tangents))
+        for x, t in zip(leaves, given, strict=True):
+            if _shape(x) != _shape(t):
+                raise RuntimeError(
+                    f"{start} tangents of the shapes of the primals, but a tangent of argument {i} has a shape of "
+                    f"{_shape(t)}, and the primal {_shape(x)}."
+                )
+        along += given
+    return engine, args, places, along
+
+
+def _unlike(start: str, primals: Any, tangents: Any) -> str:
+    return (
+        f"{start} primals and tangents to have the same python structure. For example, if primals is a tuple of 3 "
+        f"tensors, tangents also must be. Got primals with structure {_form_of(primals)} and tangents with structure "
+        f"{_form_of(tangents)}"
+    )
 
 
 def jacrev(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
     """A function that computes the Jacobian of `func` in reverse mode: one recording, a sweep for each output.
 
-    The Jacobian of an array by an array has the shape of the first, followed by that of the second. Tuples of outputs,
-    and of `argnums`, give tuples of Jacobians, those of the outputs outside.
+    The Jacobian of an array by an array has the shape of the first, followed by that of the second. Where there are
+    trees of outputs, and of arguments, it is a tree of trees, the outputs' outside.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -252,9 +378,10 @@ def jacrev(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = Fa
 
 
 def jacfwd(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
-    """A function that computes the Jacobian of `func` in forward mode: a run for every eight numbers differentiated by.
+    """A function that computes the Jacobian of `func` in forward mode.
 
-    For the form of the result see `jacrev`.
+    Of jitted functions by a run for every eight numbers differentiated by; of functions of Tensors as `jvp` does, with
+    a sweep for each number. For the form of the result see `jacrev`.
 
     >>> import tapegrad as tg
     >>> tg.func.jacfwd(lambda t: (t * t, 3.0 * t))(2.0)
@@ -273,7 +400,8 @@ def jacobian(
     """A function that computes the Jacobian of `func`, in the mode that suits its shape.
 
     For the arguments see `grad`, for the form of the result `jacrev`. `mode` can be forced to "forward" or "reverse";
-    "auto" takes forward mode where there are at most twice as many numbers to differentiate by as there are outputs.
+    "auto" compares how many numbers there are to differentiate by with how many there are of outputs: it takes forward
+    mode of a jitted function where they are at most twice as many, of Tensors where they are less than a third.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -282,64 +410,43 @@ def jacobian(
     """
     if mode not in ("auto", "forward", "reverse"):
         raise ValueError(f'mode is "auto", "forward" or "reverse", not {mode!r}')
-    engine = _engine(func)
 
-    @functools.wraps(func)
+    @_transform(func)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        from tapegrad.jitted import engine as engines
-
-        given = engine.bind(args, kwargs)
-        form = _form("jacrev", given, argnums, has_aux)
-        structure = tuple(given[i] for i in form.argnums)
-        n = engines.size(structure)
-        forward = mode == "forward" or (mode == "auto" and n <= 2 * engine.n_outputs(form, given))
-        if forward and n:
-            form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
-        values, matrix = engine.run(form, *given)
-        output = values[0] if has_aux else values
-        whole = (given[form.argnums[0]],) if isinstance(argnums, int) else structure
-        found = _by_argument(engines.blocks(matrix, output, whole), output, lambda t: _chosen(argnums, given, form, t))
+        call = _Call(func, args, kwargs, argnums)
+        values, blocks = call.engine.jacobian(call.args, call.places, has_aux, mode)
+        structure = trees.flatten(values[0] if has_aux else values)[1]
+        found = trees.unflatten(structure, [None if row is None else call.formed(row) for row in blocks])
         return (found, values[1]) if has_aux else found
 
     return jacobian_of
 
 
-def _n_tangents(n: int) -> int:
-    """How many tangents to carry at once: few widths, since each is compiled for itself."""
-    return next(width for width in (1, 2, 4, _MOST_TANGENTS) if width >= min(n, _MOST_TANGENTS))
-
-
-def _by_argument(found: Any, output: Any, chosen: Callable[[Any], Any]) -> Any:
-    """Apply `chosen` to the Jacobian of each output."""
-    if isinstance(output, tuple):
-        return tuple(_by_argument(item, part, chosen) for item, part in zip(found, output, strict=True))
-    return found if found is None else chosen(found)
-
-
 def hvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The value of `func`, and the product of its Hessian with tangents, forward over reverse.
+    """The value of `func`, and the product of its Hessian with tangents.
 
-    `func` returns a number. `primals` and `tangents` are tuples as in `jvp`; the product is of the form of the primals
-    (of the one primal, where there is one), with None for those whose tangent is None.
+    Of jitted functions forward over reverse, of functions of Tensors reverse over reverse. `func` returns a number.
+    `primals` and `tangents` are tuples as in `jvp`; the product is of the form of the primals (of the one primal, where
+    there is one), with None for those whose tangent is None.
 
     >>> import numpy as np
     >>> import tapegrad as tg
     >>> tg.func.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
     (9.0, array([6., 0.]))
     """
-    from tapegrad.jitted import engine as engines
-
-    engine = _engine(func)
-    args, places, along = _along(engine, primals, tangents)
-    value, _, product = engine.run(_form("hvp", args, places, False, 1), *args, along)
-    found = dict(zip(places, engines.shaped(product, tuple(args[i] for i in places)), strict=True))
+    engine, args, places, along = _along("hvp", func, primals, tangents)
+    value, product = engine.hvp(args, places, along)
+    structure = trees.flatten(tuple(args[i] for i in places))[1]
+    found = dict(zip(places, trees.unflatten(structure, product), strict=True))
     return value, found[0] if len(primals) == 1 else tuple(found.get(i) for i in range(len(primals)))
 
 
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """A function that computes the Hessian of `func`, which returns a number, forward over reverse.
+    """A function that computes the Hessian of `func`.
 
-    It has the shape of the argument twice; for a tuple of `argnums` it is a tuple of tuples.
+    It has the shape of the argument twice; for trees, and for a tuple of `argnums`, it is a tree of trees. A jitted
+    function must return a number, and is differentiated forward over reverse; of Tensors it is the Jacobian of the
+    Jacobian, both in reverse.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -347,21 +454,12 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
     array([[6., 2.],
            [2., 0.]])
     """
-    engine = _engine(func)
 
-    @functools.wraps(func)
+    @_transform(func)
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        from tapegrad.jitted import engine as engines
-
-        given = engine.bind(args, kwargs)
-        form = _form("hessian", given, argnums, False)
-        structure = tuple(given[i] for i in form.argnums)
-        form = form._replace(n_tangents=min(_n_tangents(max(engines.size(structure), 1)), 4))
-        _, matrix = engine.run(form, *given)
-        found = engines.blocks(matrix, structure, structure)
-        rows = _chosen(argnums, given, form, found)
-        if isinstance(argnums, int):
-            return rows[0]
-        return tuple(_chosen(argnums, given, form, row) for row in rows)
+        call = _Call(func, args, kwargs, argnums)
+        value, found = call.engine.hessian(call.args, call.places)
+        hessians = [call.formed([call.formed(row) for row in blocks]) for blocks in found]
+        return trees.unflatten(trees.flatten(value)[1], hessians)
 
     return hessian_of

@@ -132,7 +132,7 @@ def test_the_inner_product_identity():
     left = y_bar[0] @ y_dot[0] + y_bar[1] * y_dot[1]
     assert left == pytest.approx(x_bar[0] @ x_dot[0] + x_bar[1] * x_dot[1], rel=1e-14)
     assert all(np.array_equal(a, b) for a, b in zip(pull(*y_bar), x_bar, strict=True))  # any number of times
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(RuntimeError, match="Mismatch in shape"):
         pull(np.ones(3), 1.0)
 
 
@@ -228,12 +228,12 @@ def test_integers_are_not_given_derivatives():
 
 
 def test_arguments_that_can_not_be_differentiated():
-    for argument in (3, [1.0], np.arange(3), "text", X.astype(np.float32)):
+    for argument in (3, [1.0, 2], np.arange(3), "text", X.astype(np.float32)):
         with pytest.raises(TypeError, match="argument 0"):
             grad(weighted)(argument, 1.0, 2)
     with pytest.raises(RuntimeError, match="returns an array"):
         grad(lambda x: x * 2.0)(X)
-    with pytest.raises(ValueError, match="argnums has 7"):
+    with pytest.raises(RuntimeError, match="Got argnum=7, but only 3"):
         grad(weighted, argnums=7)(X, 1.0, 2)
     with pytest.raises(TypeError, match="a function is differentiated"):
         grad(3.0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import types as pytypes
 from typing import Any
 
@@ -57,10 +58,16 @@ class DriverCache(NullCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep compiled code, unless it has addresses of this process in it, as recursion does."""
+        """Keep compiled code, unless it has addresses of this process in it, as recursion does, or classes of it."""
         name, library = self._name(sig), data.library
         is_recursive = any("unresolved" in v.name for v in library._final_module.global_variables)
-        if name is not None and not library.has_dynamic_globals and not data.lifted and not is_recursive:
+        if (
+            name is not None
+            and not library.has_dynamic_globals
+            and not data.lifted
+            and not is_recursive
+            and _is_lasting(data.signature.return_type)
+        ):
             code, description, *rest = data._reduce()
             description.global_dict = None  # all the driver's globals: compiled code needs them no more
             cache.write(name, {}, dumps((code, description, *rest)))
@@ -72,6 +79,16 @@ def _is_plain(kind: Any) -> bool:
     if isinstance(kind, types.Array):
         return _is_plain(kind.dtype)
     return isinstance(kind, (types.Number, types.Boolean, types.UnicodeType, types.NoneType))
+
+
+def _is_lasting(kind: Any) -> bool:
+    """Whether a result is of classes that another process finds: a named tuple of a script's is made anew there."""
+    if isinstance(kind, types.BaseNamedTuple):
+        made = kind.instance_class
+        found = getattr(sys.modules.get(made.__module__), made.__qualname__, None)
+        if found is not made or made.__module__ == "__main__":
+            return False
+    return not isinstance(kind, types.BaseTuple) or all(map(_is_lasting, kind))
 
 
 def digest(function: Any) -> str | None:

@@ -1,14 +1,14 @@
 """What `tapegrad.func` asks of a jitted function: its drivers, made by need, called, and their errors explained.
 
-Structures: an argument that is differentiated is a float, a float64 array, or a tuple of such; a result is a number, an
-array, or a tuple of them. Flat gradients follow the order from left to right.
+Arguments and results are trees (see `tapegrad.trees`). Inputs are the leaves of the arguments that are differentiated:
+floats and float64 arrays. Outputs are the leaves of the result: numbers and arrays. A flat gradient holds the numbers
+of all inputs from left to right.
 """
 
 from __future__ import annotations
 
 import ctypes
 import inspect
-import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -18,10 +18,12 @@ import numpy as np
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
-from tapegrad.jitted import arrays, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad import trees
+from tapegrad.jitted import arrays, containers, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError
 
+_MOST_TANGENTS = 8  # that are carried at once
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -41,8 +43,10 @@ class Engine:
 
     def __init__(self, function: Any) -> None:
         self.function = function
+        self.shown = function.py_func  # where errors are
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
+        self.variants: dict[tuple[trees.Node | None, ...], Engine] = {}  # that take tuples for other containers
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -54,6 +58,10 @@ class Engine:
 
     def run(self, form: Form, *args: Any) -> Any:
         """Call a driver."""
+        structures = containers.structures_of(args[: form.n_arguments], form.argnums)
+        if structures is not None:
+            with containers.explained():
+                return self._taking(structures).run(form, *containers.emptied(args, structures))
         if form in self.owns:
             form = form._replace(owns=True)
         made = self.drivers.get(form)
@@ -64,11 +72,91 @@ class Engine:
         except NotDifferentiableError as error:
             return self._again(form, args, error)
 
+    # --- what `tapegrad.func` asks for: see its protocol `Engine` -----------------------------------------------------
+
+    @staticmethod
+    def check(argument: Any, place: int) -> None:
+        """Raise TypeError where an argument can't be differentiated."""
+        for leaf in trees.leaves(argument):
+            if not _is_number(leaf):
+                raise TypeError(
+                    "floats, float64 arrays, and tuples, lists and dictionaries of them are differentiated, but "
+                    f"argument {place} is {' with '.join(_described(argument, leaf))}"
+                )
+
+    @staticmethod
+    def is_differentiable(argument: Any) -> bool:
+        """Whether an argument can be differentiated."""
+        return all(map(_is_number, trees.leaves(argument)))
+
+    def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
+        """What the function returns, and a gradient for each input."""
+        values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
+        return values, trees.leaves(found)
+
+    def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
+        """What the function returns, and a function of cotangents; the tape lives as long as it does."""
+        if not places:
+            raise TypeError("none of the primals is a float, a float64 array or a tuple of them")
+        recording = Recording(self, Form("record", len(args), tuple(places), has_aux), args)
+        inputs = _inputs(args, places)
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            return pieces(recording.pull(flat(cotangents)), inputs)
+
+        return recording.values, pull
+
+    def jvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
+    ) -> tuple[Any, list[Any]]:
+        """What the function returns, and a tangent for each output, None for those that have none."""
+        values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
+        return values, pieces(found, trees.leaves(values[0] if has_aux else values))
+
+    def jacobian(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+    ) -> tuple[Any, list[list[Any] | None]]:
+        """What the function returns, and for each output a Jacobian by each input; None where it has none."""
+        inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
+        n = sum(map(size, inputs))
+        forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
+        if forward and n:
+            form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
+        values, matrix = self.run(form, *args)
+        return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
+
+    def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """What the function returns, and the product of its Hessian with tangents, one for each input."""
+        value, _, product = self.run(Form("hvp", len(args), tuple(places), False, 1), *args, flat(tangents))
+        return value, pieces(product, _inputs(args, places))
+
+    def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
+        """What the function returns, and second derivatives by each pair of inputs."""
+        inputs = _inputs(args, places)
+        n_tangents = min(_n_tangents(max(sum(map(size, inputs)), 1)), 4)
+        value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)
+        return value, [blocks(matrix, inputs, inputs)]
+
+    # --- how it is done -----------------------------------------------------------------------------------------------
+
+    def value(self, args: Sequence[Any], argnums: tuple[int, ...] = ()) -> Any:
+        """What the function returns."""
+        structures = containers.structures_of(args, argnums)
+        if structures is not None:
+            return self._taking(structures).value(containers.emptied(args, structures))
+        return self.function(*args)
+
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
         """How many numbers the function returns: it is called to see."""
-        copies = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
-        values = self.function(*copies)
-        return size(values[0] if form.has_aux else values)
+        values = self.value([a.copy() if isinstance(a, np.ndarray) else a for a in args], form.argnums)
+        return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
+
+    def _taking(self, structures: tuple[trees.Node | None, ...]) -> Engine:
+        known = self.variants.get(structures)
+        if known is None:
+            known = self.variants[structures] = Engine(containers.wrapped(self.function, structures))
+            known.shown = self.shown
+        return known
 
     def _again(self, form: Form, args: Sequence[Any], error: NotDifferentiableError) -> Any:
         """What didn't compile may do so with copies of the arrays that aren't differentiated, if it writes to one."""
@@ -124,86 +212,75 @@ class Recording:
                 ctypes.memmove(header, before, len(before))
 
 
-# --- structures -------------------------------------------------------------------------------------------------------
+# --- leaves, and the numbers in them ----------------------------------------------------------------------------------
 
 
-def check(argument: Any, place: int) -> None:
-    """Raise TypeError where an argument can't be differentiated."""
-    if isinstance(argument, tuple):
-        for item in argument:
-            check(item, place)
-        return
-    if isinstance(argument, float) or (isinstance(argument, np.ndarray) and argument.dtype == np.float64):
-        return
-    if isinstance(argument, np.ndarray):
-        found, repair = f"an array of {argument.dtype}", "convert it with .astype(float)"
-    elif isinstance(argument, (int, np.integer)):
-        found, repair = f"the int {argument}", "write it as a float, or name other arguments in argnums"
-    elif isinstance(argument, list):
-        found, repair = "a list", "make it an array, or a tuple"
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
+
+
+def _described(argument: Any, leaf: Any) -> list[str]:
+    """What an argument is, and what in it can't be differentiated, with the likely repair."""
+    if isinstance(leaf, np.ndarray):
+        text = f"an array of {leaf.dtype}: convert it with .astype(float)"
+    elif isinstance(leaf, (int, np.integer)):
+        text = f"the int {leaf}: write it as a float, or name other arguments in argnums"
     else:
-        found, repair = f"a {type(argument).__name__}", "name other arguments in argnums"
-    raise TypeError(
-        f"floats, float64 arrays and tuples of them are differentiated, but argument {place} is {found}: {repair}"
-    )
+        text = f"a {type(leaf).__name__}: name other arguments in argnums"
+    return [text] if leaf is argument else [f"a {type(argument).__name__}", text]
 
 
-def is_differentiable(argument: Any) -> bool:
-    """Whether an argument can be differentiated."""
-    try:
-        check(argument, 0)
-    except TypeError:
-        return False
-    return True
+def _inputs(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    return [leaf for place in places for leaf in trees.leaves(args[place])]
 
 
-def size(structure: Any) -> int:
-    """How many numbers are in a structure."""
-    if isinstance(structure, (tuple, list)):
-        return sum(map(size, structure))
-    if isinstance(structure, np.ndarray):
-        return structure.size if structure.dtype == np.float64 else 0
-    return 1 if isinstance(structure, float) else 0
+def _n_tangents(n: int) -> int:
+    """How many tangents to carry at once: few widths, since each is compiled for itself."""
+    return next(width for width in (1, 2, 4, _MOST_TANGENTS) if width >= min(n, _MOST_TANGENTS))
 
 
-def flat(structure: Any) -> np.ndarray:
-    """The numbers of a structure, in a vector."""
-    if isinstance(structure, (tuple, list)):
-        parts = [flat(item) for item in structure]
-        return np.concatenate(parts) if parts else np.empty(0)
-    return np.ascontiguousarray(structure, np.float64).reshape(-1)
+def size(leaf: Any) -> int:
+    """How many numbers with derivatives a leaf has."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.size if leaf.dtype == np.float64 else 0
+    return 1 if isinstance(leaf, float) else 0
 
 
-def shaped(vector: np.ndarray, structure: Any) -> Any:
-    """A vector in the form of a structure; further dimensions of `vector`, before the last, stay in front."""
-    if isinstance(structure, tuple):
-        items, at = [], 0
-        for item in structure:
-            n = size(item)
-            items.append(shaped(vector[..., at : at + n], item))
-            at += n
-        return type(structure)(*items) if hasattr(structure, "_fields") else tuple(items)
-    if isinstance(structure, np.ndarray):
-        return vector.reshape(*vector.shape[:-1], *structure.shape)
-    return float(vector[0]) if vector.ndim == 1 else vector[..., 0]
+def flat(leaves: Sequence[Any]) -> np.ndarray:
+    """The numbers of leaves, in a vector."""
+    parts = [np.ascontiguousarray(leaf, np.float64).reshape(-1) for leaf in leaves]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
-def blocks(matrix: np.ndarray, rows: Any, columns: Any) -> Any:
-    """A Jacobian in the form of the results, and for each of them in the form of the arguments."""
-    if isinstance(rows, tuple):
-        items, at = [], 0
-        for item in rows:
-            n = size(item)
-            items.append(blocks(matrix[at : at + n], item, columns))
-            at += n
-        return tuple(items)
-    if isinstance(rows, np.ndarray):
-        return _reshaped(shaped(matrix, columns), rows.shape)
-    return shaped(matrix[0], columns) if len(matrix) else None
+def pieces(vector: np.ndarray, leaves: Sequence[Any]) -> list[Any]:
+    """A vector in the form of leaves, None for those without numbers.
+
+    Further dimensions of `vector`, before the last, stay in front.
+    """
+    found, at = [], 0
+    for leaf in leaves:
+        n = size(leaf)
+        part = vector[..., at : at + n]
+        at += n
+        if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64:
+            found.append(part.reshape(*vector.shape[:-1], *leaf.shape))
+        elif n:
+            found.append(float(part[0]) if vector.ndim == 1 else part[..., 0])
+        else:
+            found.append(None)
+    return found
 
 
-def _reshaped(structure: Any, shape: tuple[int, ...]) -> Any:
-    if isinstance(structure, tuple):
-        return tuple(_reshaped(item, shape) for item in structure)
-    assert math.prod(shape) == structure.shape[0]
-    return structure.reshape(*shape, *structure.shape[1:])
+def blocks(matrix: np.ndarray, outputs: Sequence[Any], inputs: Sequence[Any]) -> list[list[Any] | None]:
+    """A Jacobian by outputs, and of each by inputs; None for outputs without numbers."""
+    found: list[list[Any] | None] = []
+    at = 0
+    for y in outputs:
+        n = size(y)
+        rows = matrix[at : at + n]
+        at += n
+        if isinstance(y, np.ndarray) and y.dtype == np.float64:
+            found.append([block.reshape(*y.shape, *block.shape[1:]) for block in pieces(rows, inputs)])
+        else:
+            found.append(pieces(rows[0], inputs) if n else None)
+    return found

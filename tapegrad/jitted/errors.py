@@ -59,14 +59,23 @@ def explained(function: Any) -> Iterator[None]:
     except NotDifferentiableError as error:
         raise NotDifferentiableError(error.construct, error.where, error.repair) from None
     except WrongResultError as error:
-        raise RuntimeError(
-            f"a gradient is that of a function that returns a number, but this one returns {_readable(str(error))}: "
-            "see tapegrad.func.jacrev and vjp"
-        ) from None
+        raise RuntimeError(_refusal(_readable(str(error)))) from None
     except errors.NumbaError as error:
         raise _explanation(error, function) from None
     except Exception as error:  # what Numba didn't expect; or, with one of ours, what we didn't
         raise _explanation(error, function) from error
+
+
+def _refusal(found: str) -> str:
+    if found in ("a list", "a dictionary"):
+        return (
+            f"jitted functions that are differentiated return numbers, arrays, or tuples and named tuples of them, but "
+            f"this one returns {found}: let it return a named tuple"
+        )
+    return (
+        f"a gradient is that of a function that returns a number, but this one returns {found}: see "
+        "tapegrad.func.jacrev and vjp"
+    )
 
 
 def _explanation(error: Exception, function: Any) -> NotDifferentiableError:

@@ -276,11 +276,28 @@ def _strip(x):
             return result
 
         return strip_array
+    if isinstance(x, types.BaseNamedTuple):
+        items = ", ".join(f"strip(x[{i}])" for i in range(len(x)))
+        return _made(["def over(x):", f" return made({items})"], {"strip": strip, "made": x.instance_class})
     if isinstance(x, types.BaseTuple):
         return each_item(x, "strip({})", {"strip": strip}, "x")
+    if isinstance(x, types.LiteralStrKeyDict) or (isinstance(x, types.DictType) and _is_active(x.value_type)):
+        raise WrongResultError("a dictionary")
     if isinstance(x, (types.List, types.ListType)) and isinstance(x.dtype, Active):
         return lambda x: [value_of(element) for element in x]
     return lambda x: x
+
+
+def _is_active(kind: Any) -> bool:
+    return isinstance(kind, Active) or is_active_array(kind)
+
+
+def _refuse_containers(x: Any) -> None:
+    """Raise where derivatives of a result would be lost."""
+    if isinstance(x, types.DictType):
+        raise WrongResultError("a dictionary")
+    if isinstance(x, (types.List, types.ListType, types.LiteralList)):
+        raise WrongResultError("a list")
 
 
 def rows(x, out, at):
@@ -290,6 +307,7 @@ def rows(x, out, at):
 
 @overload(rows, OPTIONS)
 def _rows(x, out, at):
+    _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
         def of_array(x, out, at):
@@ -318,6 +336,7 @@ def tangents(x, out, at, k):
 
 @overload(tangents, OPTIONS)
 def _tangents(x, out, at, k):
+    _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
         def of_array(x, out, at, k):

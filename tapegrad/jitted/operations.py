@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
-from tapegrad import func
+from tapegrad import trees
 from tapegrad.autograd.host import host_function
+from tapegrad.dtypes import FLOAT64
+from tapegrad.functions import shaping
+from tapegrad.interop import as_tensor
 from tapegrad.jitted import engine
 from tapegrad.jitted.drivers import Form, driver
+from tapegrad.tape import current_tape
+from tapegrad.tensor import Tensor, from_array
 
 
 def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
@@ -49,18 +55,19 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors of a jitted function of arrays: one row of the tape, with its gradient.
+    """A function of tensors of a jitted function: a row of the Tensor tape, with its gradient.
 
     Parameters
     ----------
     function : jitted function, or one that can be
-        It takes one to three float64 arrays and returns an array, or a number.
+        It takes what `tapegrad.func` takes, and returns numbers, arrays, or tuples of them.
 
     Returns
     -------
     callable
-        A function of tensors. Its own derivative isn't known: differentiating it twice is an error; see
-        `tapegrad.func.hessian`.
+        A function of the same arguments, Tensors among them (those without dimensions in the place of numbers), and
+        trees of them. It returns Tensors. They can be differentiated once; for second derivatives record gradients,
+        with `tapegrad.func.grad`.
 
     >>> from numba import njit
     >>> import tapegrad as tg
@@ -75,21 +82,196 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> x.grad
     tensor([1.7500, 1.5000, 1.0000])
     """
-    jitted = engine.engine_of(function).function
+    known = engine.engine_of(function)
 
-    def forward(*arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(jitted(*(a.copy() for a in arrays)))
+    @functools.wraps(function, updated=())
+    def applied(*args: Any, **kwargs: Any) -> Any:
+        return _Row(known, known.bind(args, kwargs)).value()
 
-    def vjp(y_bar: np.ndarray, y: np.ndarray, *arrays: np.ndarray) -> tuple[Any, ...]:
-        value, pull = func.vjp(jitted, *arrays)
-        found: tuple[Any, ...] = pull(y_bar if isinstance(value, np.ndarray) else float(y_bar))
-        return found
-
-    def applied(*tensors: Any) -> Any:
-        arrays = [np.asarray(t.detach().numpy() if hasattr(t, "detach") else t, float) for t in tensors]
-        shape = np.shape(jitted(*(a.copy() for a in arrays)))
-        return host_function(forward, vjp, shape=lambda *_: shape)(*tensors)
-
-    applied.__name__ = getattr(function, "__name__", "operation")
-    applied.__doc__ = function.__doc__
     return applied
+
+
+class RowEngine:
+    """What `tapegrad.func` asks for (its protocol `Engine`) of a jitted function that is given Tensors.
+
+    The jitted engine computes, whatever is asked for. If an argument requires grad, the results are rows of the Tensor
+    tape: values and gradients, with first derivatives; all others, which say so when they are differentiated.
+    """
+
+    def __init__(self, known: engine.Engine) -> None:
+        self.engine = known
+
+    def check(self, argument: Any, place: int) -> None:
+        """Raise where an argument can't be differentiated."""
+        for leaf in trees.leaves(argument):
+            if isinstance(leaf, Tensor) and leaf.dtype is not FLOAT64:
+                raise TypeError(
+                    f"jitted functions are differentiated in float64, but argument {place} has a tensor of "
+                    f"{leaf.dtype}: convert it with .to(tapegrad.float64)"
+                )
+        self.engine.check(_plain(argument), place)
+
+    def is_differentiable(self, argument: Any) -> bool:
+        """Whether an argument can be differentiated."""
+        return self.engine.is_differentiable(_plain(argument))
+
+    def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
+        """What the function returns, and a gradient for each input."""
+        row = _Row(self.engine, args)
+        values, found = self.engine.value_and_grad(row.plain, places, has_aux)
+        value = row.tensors([values[0] if has_aux else values], row.pull)[0]
+        return row.beside(value, values, has_aux), row.tensors(found, lambda bars: row.pull_gradient(places, bars))
+
+    def vjp(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool
+    ) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+        """What the function returns, and a function of cotangents, one for each output."""
+        row = _Row(self.engine, args)
+        values, pull = self.engine.vjp(row.plain, places, has_aux)
+
+        def pull_tensors(cotangents: Sequence[Any]) -> list[Any]:
+            beside = _Row(self.engine, [*args, *cotangents])
+            return beside.tensors(pull(beside.plain[len(args) :]), _unknown("vjp"))
+
+        output = row.tree(values[0] if has_aux else values, _unknown("vjp") if has_aux else row.pull)
+        return row.beside(output, values, has_aux), pull_tensors
+
+    def jvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
+    ) -> tuple[Any, list[Any]]:
+        """What the function returns, and a tangent for each output."""
+        row = _Row(self.engine, [*args, *tangents])
+        n = len(args)
+        values, found = self.engine.jvp(row.plain[:n], places, row.plain[n:], has_aux)
+        return row.tree(values, _unknown("jvp")), row.tensors(found, _unknown("jvp"))
+
+    def jacobian(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+    ) -> tuple[Any, list[list[Any] | None]]:
+        """What the function returns, and for each output a Jacobian by each input."""
+        row, unknown = _Row(self.engine, args), _unknown("jacobian")
+        values, found = self.engine.jacobian(row.plain, places, has_aux, mode)
+        return row.tree(values, unknown), [None if parts is None else row.tensors(parts, unknown) for parts in found]
+
+    def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """What the function returns, and the product of its Hessian with tangents, one for each input."""
+        row = _Row(self.engine, [*args, *tangents])
+        value, found = self.engine.hvp(row.plain[: len(args)], places, row.plain[len(args) :])
+        return row.tree(value, _unknown("hvp")), row.tensors(found, _unknown("hvp"))
+
+    def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
+        """What the function returns, and second derivatives by each pair of inputs."""
+        row, unknown = _Row(self.engine, args), _unknown("hessian")
+        value, (found,) = self.engine.hessian(row.plain, places)
+        return row.tree(value, unknown), [[row.tensors(parts, unknown) for parts in found]]
+
+
+Pull = Callable[[Sequence[Any]], Sequence[Any]]  # of adjoints of the results; by each input that requires grad
+
+
+class _Row:
+    """A call of a jitted function with Tensors, and what is recorded of it.
+
+        Tensors that require grad --> one vector --> the row --> a vector of all results --> results
+
+    A host row takes three operands at most, and has one result; so they are joined, and taken apart again.
+    """
+
+    def __init__(self, known: engine.Engine, args: Sequence[Any]) -> None:
+        self.engine = known
+        self.args = args
+        self.plain = [_plain(a) for a in args]
+        is_recording = current_tape().grad_enabled
+        leaves = [leaf for a in args for leaf in trees.leaves(a)]
+        self.active = [t for t in leaves if is_recording and isinstance(t, Tensor) and t.requires_grad]
+        # Of these arguments the jitted engine takes derivatives; of their leaves, those that are active are handed on.
+        self.ids = set(map(id, self.active))
+        self.places = [i for i, a in enumerate(args) if any(id(leaf) in self.ids for leaf in trees.leaves(a))]
+
+    def value(self) -> Any:
+        """What the function returns."""
+        if not self.active:
+            return self.tree(self.engine.value(self.plain), self.pull)
+        for place in self.places:
+            RowEngine(self.engine).check(self.args[place], place)
+        values, pull = self.engine.vjp(self.plain, self.places, False)
+        return self.tree(values, lambda bars: self._of_active(pull(bars)))
+
+    def pull(self, bars: Sequence[Any]) -> Sequence[Any]:
+        """The products of adjoints of the function's results with its Jacobian."""
+        return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
+
+    def pull_gradient(self, places: Sequence[int], bars: Sequence[Any]) -> Sequence[Any]:
+        """The same of the function's gradient by other places: its Jacobian is the Hessian, which is symmetric."""
+        rest = iter(bars)
+        towards = sorted({*places, *self.places})
+        along = {place: [next(rest) for _ in trees.leaves(self.plain[place])] for place in places}
+        tangents = []
+        for place in towards:
+            tangents += along.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
+        found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
+        products = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
+        return self._of_active([part for place in self.places for part in products[place]])
+
+    def _of_active(self, parts: Sequence[Any]) -> list[Any]:
+        leaves = [leaf for place in self.places for leaf in trees.leaves(self.args[place])]
+        return [part for leaf, part in zip(leaves, parts, strict=True) if id(leaf) in self.ids]
+
+    def beside(self, output: Any, values: Any, has_aux: bool) -> Any:
+        """The output, with what is handed on."""
+        return (output, self.tree(values[1], _unknown("an auxiliary value"))) if has_aux else output
+
+    def tree(self, values: Any, pull: Pull) -> Any:
+        """Numbers and arrays of a tree as Tensors."""
+        leaves, structure = trees.flatten(values)
+        return trees.unflatten(structure, self.tensors(leaves, pull))
+
+    def tensors(self, values: Sequence[Any], pull: Pull) -> list[Any]:
+        """Numbers and arrays as Tensors, recorded with their derivatives; what is neither stays as it is."""
+        is_ours = [engine.size(x) > 0 for x in values]
+        ours = [np.asarray(x) for x, is_one in zip(values, is_ours, strict=True) if is_one]
+        if self.active and ours:
+            made = iter(self._recorded(ours, pull))
+        else:
+            made = iter([from_array(np.array(x)) for x in ours])
+        others = (as_tensor(x.copy()) if isinstance(x, np.ndarray) else x for x in values)
+        return [next(made) if is_one else other for is_one, other in zip(is_ours, others, strict=True)]
+
+    def _recorded(self, values: Sequence[np.ndarray], pull: Pull) -> list[Tensor]:
+        whole = np.concatenate([x.reshape(-1) for x in values])
+        ends = np.cumsum([x.size for x in values]).tolist()
+
+        def vjp(bar: np.ndarray, _: np.ndarray, operand: np.ndarray) -> np.ndarray:
+            parts = np.split(bar, ends[:-1])
+            bars = [part.reshape(x.shape) for part, x in zip(parts, values, strict=True)]
+            return engine.flat(pull(bars))
+
+        joined = [shaping.reshape(t, -1) for t in self.active]
+        operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
+        result = host_function(lambda _: whole, vjp, shape=lambda _: whole.shape)(operand)
+        begins = [0, *ends]
+        return [
+            shaping.reshape(result[begin:end], *x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
+        ]
+
+
+def _plain(tree: Any) -> Any:
+    """Arrays and numbers in the place of Tensors."""
+    leaves, structure = trees.flatten(tree)
+    return trees.unflatten(structure, [_value(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves])
+
+
+def _value(t: Tensor) -> Any:
+    return t.detach()._array().copy() if t.ndim else t.item()
+
+
+def _unknown(name: str) -> Pull:
+    """For results whose own derivatives are not known."""
+
+    def refuse(_: Sequence[Any]) -> Sequence[Any]:
+        raise RuntimeError(
+            f"the derivative of what {name} of a jitted function computes is not known: values and gradients have one; "
+            "or write the function with tapegrad's operations"
+        )
+
+    return refuse

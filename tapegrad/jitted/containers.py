@@ -1,0 +1,106 @@
+"""Lists, dictionaries and named tuples as arguments of jitted functions.
+
+Numba takes no dictionary from Python, and lists only of one type; but compiled code can make them. So the user's
+function is wrapped in one that is given tuples of leaves, and makes the containers:
+
+    f({"w": w, "b": [b, c]}, 3)        def wrapped(a0, a1):
+                                           return f({"w": a0[0], "b": [a0[1], a0[2]]}, a1)
+
+What Numba then does with them are its rules: a dictionary, or list, whose items are all of one type (such as float64
+arrays of one dimension) can be used as any other; where types differ, it is read by constant keys, `p["w"]` or `p[0]`,
+and neither changed nor gone through. A named tuple has no such limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numba import njit
+
+from tapegrad import trees
+from tapegrad.jitted.errors import NotDifferentiableError
+from tapegrad.jitted.inner import define
+
+MOST_LEAVES = 200  # of an argument: Numba takes ever longer over long tuples
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Add to an error what it may come from, and what to do."""
+    try:
+        yield
+    except NotDifferentiableError as error:
+        repair = (
+            f"{error.repair}; jitted code reads a dictionary or list of different types by constant keys only, and "
+            "returns none: a named tuple has no such limits"
+        )
+        raise NotDifferentiableError(error.construct, error.where, repair) from None
+
+
+def structures_of(args: Sequence[Any], argnums: Sequence[int]) -> tuple[trees.Node | None, ...] | None:
+    """The structures of those arguments that Numba can't take as they are, None for others; None if there are none."""
+    if all(trees.items_of(a) is None for a in args):
+        return None
+    found = tuple(_structure_of(a, place, place in argnums) for place, a in enumerate(args))
+    return found if any(found) else None
+
+
+def _structure_of(argument: Any, place: int, is_differentiated: bool) -> trees.Node | None:
+    if type(argument) is list and not is_differentiated:
+        return None  # Numba's own way, in which what is written can be seen outside
+    leaves, structure = trees.flatten(argument)
+    if structure is None or not _needs_making(structure, is_differentiated):
+        return None
+    if len(leaves) > MOST_LEAVES:
+        raise TypeError(
+            f"argument {place} is a {type(argument).__name__} of {len(leaves)} items, too many for jitted code "
+            f"(at most {MOST_LEAVES}): make it an array"
+        )
+    return structure
+
+
+def _needs_making(structure: trees.Node, is_differentiated: bool) -> bool:
+    is_made = issubclass(structure.kind, dict) or (is_differentiated and structure.kind is not tuple)
+    return is_made or any(item is not None and _needs_making(item, is_differentiated) for item in structure.items)
+
+
+def emptied(args: Sequence[Any], structures: tuple[trees.Node | None, ...]) -> list[Any]:
+    """The arguments, with tuples of leaves in the place of those that have a structure."""
+    rest = args[len(structures) :]
+    own = zip(args, structures, strict=False)
+    return [a if structure is None else tuple(trees.leaves(a)) for a, structure in own] + list(rest)
+
+
+def wrapped(function: Any, structures: tuple[trees.Node | None, ...]) -> Any:
+    """The jitted function of such arguments."""
+    scope = {"function": function}
+    parameters = [f"a{place}" for place in range(len(structures))]
+    made = []
+    for name, structure in zip(parameters, structures, strict=True):
+        items = iter(range(MOST_LEAVES + 1))
+        made.append(name if structure is None else _text(structure, name, items, scope))
+    text = f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})"
+    made_function = define(text, "wrapped", scope)
+    made_function.__module__ = function.py_func.__module__  # it is as much the user's as what it calls
+    return njit(made_function)
+
+
+def _text(structure: trees.Node | None, name: str, items: Any, scope: dict[str, Any]) -> str:
+    """An expression that makes a container of the items of the tuple `name`."""
+    if structure is None:
+        return f"{name}[{next(items)}]"
+    parts = [_text(item, name, items, scope) for item in structure.items]
+    if issubclass(structure.kind, dict):
+        if not all(isinstance(key, (str, int)) for key in structure.keys):
+            raise TypeError(f"jitted code takes dictionaries whose keys are strings or ints, not {structure}")
+        return "{" + ", ".join(f"{key!r}: {part}" for key, part in zip(structure.keys, parts, strict=True)) + "}"
+    if structure.kind is list:
+        return f"[{', '.join(parts)}]"
+    if structure.kind is tuple:
+        return f"({''.join(f'{part}, ' for part in parts)})"
+    # The fields are in its name, since the digest of compiled code on disk has the names that are read (`disk.py`).
+    label = "_".join((structure.kind.__name__, *structure.kind._fields))
+    scope[label] = structure.kind
+    return f"{label}({', '.join(parts)})"

@@ -1,0 +1,310 @@
+"""The engine behind `tapegrad.func` for functions of Tensors: a level of its own on the tape for each application.
+
+    the caller's x --+-- requires grad: a view of it, behind which its own graph goes on --+-- func -- outputs
+                     +-- doesn't:       a leaf that nobody else knows                    --+
+
+Gradients are taken by the inputs. What they and the outputs are to the caller depends on what else is behind them: with
+tensors of the caller's that require grad (arguments, tensors that the function reads, inputs of an outer level) the
+gradients are recorded, and can be differentiated again; with none, they are plain values, and the compiled reverse
+sweep computes them. So levels nest, and each knows its own inputs from those of others.
+
+The tape has no forward mode: a product of the Jacobian J with a tangent is the gradient of u |-> J^T u, which is
+linear, so it does not matter where it is taken: reverse over reverse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tapegrad import autograd, creation, trees
+from tapegrad.autograd import recorded
+from tapegrad.functions import shaping
+from tapegrad.interop import as_tensor
+from tapegrad.tape import current_tape
+from tapegrad.tensor import Tensor, from_array, local
+
+
+class Level:
+    """A function applied to inputs of its own."""
+
+    def __init__(self, func: Callable[..., Any], args: Sequence[Any], places: Sequence[int]) -> None:
+        self.tape = current_tape()
+        self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
+        self.own: set[int] = set()  # the slots of leaves that nobody else knows
+        self.is_behind_input = False  # whether the caller's graph goes on behind an input
+        leaves, structure = trees.flatten([args[place] for place in places])
+        self.inputs = [self._input(x) for x in leaves]
+        self.func = func
+        self.args = list(args)
+        for place, replaced in zip(places, trees.unflatten(structure, self.inputs), strict=True):
+            self.args[place] = replaced
+
+    def __enter__(self) -> Level:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for slot in self.own:
+            self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
+
+    def _input(self, x: Tensor) -> Tensor:
+        x = local(x)
+        if self.is_recording and x.requires_grad:
+            self.is_behind_input = True
+            return x.view(x.shape) if x._kind.contiguous else x.clone()
+        return self.leaf(x.detach())
+
+    def leaf(self, x: Tensor) -> Tensor:
+        """Make a tensor a leaf of this level."""
+        x.requires_grad_()
+        self.own.add(x._slot)
+        return x
+
+    def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
+        """The function's output, and what comes with it."""
+        with autograd.enable_grad():
+            result = self.func(*self.args)
+        if not has_aux:
+            return result, None
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise RuntimeError(
+                f"{name}(f)(*args): output of function f should be a tuple: (output, aux) if has_aux is True"
+            )
+        return result
+
+    # --- gradients ----------------------------------------------------------------------------------------------------
+
+    def gradients(
+        self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], *, recorded: bool, retain: bool = True
+    ) -> list[Tensor]:
+        """The products of seeds, None for 1, with the Jacobian: one for each input."""
+        live = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
+        if not live:
+            return [creation.zeros_like(x) for x in self.inputs]
+        dependents, adjoints = zip(*live, strict=True)
+        return list(
+            autograd.grad(
+                dependents, self.inputs, adjoints, retain_graph=retain, create_graph=recorded, materialize_grads=True
+            )
+        )
+
+    def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
+        """The same, for the caller."""
+        is_recorded = self._is_recorded([*outputs, *seeds])
+        return [self.outward(g) for g in self.gradients(outputs, seeds, recorded=is_recorded, retain=retain)]
+
+    def pusher(self, outputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        """A function of tangents, one for each input: the product of the Jacobian with them, one for each output."""
+        active = [k for k, y in enumerate(outputs) if y.requires_grad]
+        dependents = [outputs[k] for k in active]
+        cotangents = [self.leaf(creation.zeros_like(y)) for y in dependents]
+        linear: Sequence[Tensor] = ()
+        if active:
+            linear = autograd.grad(dependents, self.inputs, cotangents, create_graph=True, materialize_grads=True)
+
+        def push(tangents: Sequence[Tensor]) -> list[Tensor]:
+            products = [creation.zeros_like(y) for y in outputs]
+            live = [(g, t) for g, t in zip(linear, tangents, strict=True) if g.requires_grad] if active else []
+            if live:
+                gradients, along = zip(*live, strict=True)
+                found = autograd.grad(
+                    gradients, cotangents, along, retain_graph=True,
+                    create_graph=self._is_recorded([*dependents, *along]), materialize_grads=True,
+                )  # fmt: skip
+                for k, product in zip(active, found, strict=True):
+                    products[k] = self.outward(product)
+            return products
+
+        return push
+
+    # --- to the caller ------------------------------------------------------------------------------------------------
+
+    def outward(self, leaf: Any) -> Any:
+        """What the caller is given: without a graph, unless something of the caller's is behind it."""
+        if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+            return leaf
+        return leaf if self.reaches_out([leaf]) else leaf.detach()
+
+    def outward_tree(self, tree: Any) -> Any:
+        """The same of all leaves."""
+        leaves, structure = trees.flatten(tree)
+        return trees.unflatten(structure, [self.outward(leaf) for leaf in leaves])
+
+    def _is_recorded(self, tensors: Sequence[Tensor | None]) -> bool:
+        return self.is_recording and (self.is_behind_input or self.reaches_out(tensors))
+
+    def reaches_out(self, tensors: Sequence[Any]) -> bool:
+        """Whether a leaf of somebody else's, and not of a level that has ended, is behind one of the tensors."""
+        if not self.is_recording or not (others := self.tape.leaves.keys() - self.own):
+            return False
+        slots = [t._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
+        rows = recorded._active_rows(self.tape, slots)
+        return not others.isdisjoint([*slots, *(slot for row in rows for slot in recorded.operand_slots(row))])
+
+
+class TensorEngine:
+    """The derivatives of a function of Tensors."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self.func = func
+
+    @staticmethod
+    def check(argument: Any, place: int) -> None:
+        """Raise where an argument can't be differentiated, with PyTorch's messages."""
+        for leaf in trees.leaves(argument):
+            if not isinstance(leaf, Tensor):
+                raise ValueError(
+                    f"Thing passed to transform API must be Tensor, got {type(leaf)} in argument {place}: make it a "
+                    "tensor, or name other arguments in argnums"
+                )
+            if not leaf.is_floating_point():
+                raise RuntimeError(
+                    f"only Tensors of floating point dtype can require gradients, but argument {place} has one of "
+                    f"{leaf.dtype}"
+                )
+
+    @staticmethod
+    def is_differentiable(argument: Any) -> bool:
+        """Whether an argument holds a tensor of floating-point numbers."""
+        return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in trees.leaves(argument))
+
+    def value_and_grad(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool
+    ) -> tuple[Any, Sequence[Tensor]]:  # fmt: skip
+        """What the function returns, and a gradient for each input."""
+        with Level(self.func, args, places) as level:
+            output, aux = level.apply(has_aux, "value_and_grad")
+            _check_scalar(output, "value_and_grad")
+            shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
+            found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
+            return shown if has_aux else shown[0], found
+
+    def vjp(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool
+    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Tensor]]]:
+        """What the function returns, and a function of cotangents, one for each output."""
+        with Level(self.func, args, places) as level:
+            output, aux = level.apply(has_aux, "vjp")
+            outputs = _checked(output, "vjp(f, *primals): expected f(*primals)")
+            shown = level.outward_tree(output)
+
+            def pull(cotangents: Sequence[Any]) -> list[Tensor]:
+                return level.pull(outputs, [as_tensor(c) for c in cotangents])
+
+            return (shown, level.outward_tree(aux)) if has_aux else shown, pull
+
+    def jvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
+    ) -> tuple[Any, Sequence[Tensor]]:
+        """What the function returns, and a tangent for each output."""
+        with Level(self.func, args, places) as level:
+            output, aux = level.apply(has_aux, "jvp")
+            outputs = _checked(output, "jvp(f, primals, tangents): expected f(*primals)")
+            found = level.pusher(outputs)([as_tensor(t) for t in tangents])
+            output = level.outward_tree(output)
+            return (output, level.outward_tree(aux)) if has_aux else output, found
+
+    def jacobian(
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+    ) -> tuple[Any, list[list[Tensor]]]:
+        """What the function returns, and for each output a Jacobian by each input.
+
+        A sweep of forward mode takes some three times as long as one in reverse.
+        """
+        with Level(self.func, args, places) as level:
+            output, aux = level.apply(has_aux, "jacobian")
+            outputs = _checked(output, "jacobian(f)(*args): expected f(*args)")
+            n_in, n_out = (sum(t.numel() for t in tensors) for tensors in (level.inputs, outputs))
+            forward = mode == "forward" or (mode == "auto" and 3 * n_in < n_out)
+            found = _by_columns(level, outputs) if forward else _by_rows(level, outputs, level.pull)
+            output = level.outward_tree(output)
+            return (output, level.outward_tree(aux)) if has_aux else output, found
+
+    def hvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]
+    ) -> tuple[Tensor, Sequence[Tensor]]:  # fmt: skip
+        """What the function returns, and the product of its Hessian with tangents, one for each input."""
+        with Level(self.func, args, places) as level:
+            output, _ = level.apply(False, "hvp")
+            _check_scalar(output, "hvp")
+            gradients = level.gradients([output], [None], recorded=True)
+            found = level.pull(gradients, [as_tensor(t) for t in tangents])
+            return level.outward(output), found
+
+    def hessian(
+        self, args: Sequence[Any], places: Sequence[int]
+    ) -> tuple[Any, list[list[list[Tensor]]]]:  # fmt: skip
+        """What the function returns, and for each output second derivatives by each pair of inputs."""
+        with Level(self.func, args, places) as level:
+            output, _ = level.apply(False, "hessian")
+            outputs = _checked(output, "hessian(f)(*args): expected f(*args)")
+
+            def recorded(ys: Sequence[Tensor], seeds: Sequence[Tensor]) -> list[Tensor]:
+                return level.gradients(ys, seeds, recorded=True)
+
+            found = [_by_rows(level, jacobians, level.pull) for jacobians in _by_rows(level, outputs, recorded)]
+            return level.outward_tree(output), found
+
+
+def _check_scalar(output: Any, name: str) -> None:
+    if not isinstance(output, Tensor):
+        raise RuntimeError(f"{name}(f)(*args): Expected f(*args) to return a Tensor, got {type(output)}")
+    if output.ndim:
+        raise RuntimeError(
+            f"{name}(f)(*args): Expected f(*args) to return a scalar Tensor, got tensor with {output.ndim} dims. Maybe "
+            "you wanted to use the vjp or jacrev APIs instead?"
+        )
+
+
+def _checked(output: Any, subject: str) -> list[Tensor]:
+    """The leaves of an output, which must be tensors."""
+    leaves = trees.leaves(output)
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            raise RuntimeError(f"{subject} to return only tensors, got unsupported type {type(leaf)}")
+    return leaves
+
+
+def _by_rows(level: Level, outputs: Sequence[Tensor], pull: Callable[..., list[Tensor]]) -> list[list[Tensor]]:
+    """In reverse: a sweep for each number of the outputs."""
+    blocks = []
+    for y in outputs:
+        rows = [pull([y], [seed]) for seed in _basis(y)]
+        blocks.append(
+            [_stacked([row[i] for row in rows], 0, (*y.shape, *x.shape), x) for i, x in enumerate(level.inputs)]
+        )
+    return blocks
+
+
+def _by_columns(level: Level, outputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Forward: a sweep for each number of the inputs."""
+    push, zeros = level.pusher(outputs), [creation.zeros_like(x) for x in level.inputs]
+    blocks: list[list[Tensor]] = [[] for _ in outputs]
+    for i, x in enumerate(level.inputs):
+        columns = [push([*zeros[:i], seed, *zeros[i + 1 :]]) for seed in _basis(x)]
+        for k, y in enumerate(outputs):
+            blocks[k].append(_stacked([column[k] for column in columns], -1, (*y.shape, *x.shape), x))
+    return blocks
+
+
+def _basis(t: Tensor) -> list[Tensor]:
+    """Of t's shape, with 1 in one place and 0 in all others: one for each place."""
+    basis = []
+    for k in range(t.numel()):
+        unit = np.zeros(t.shape, t.dtype.numpy)
+        unit.reshape(-1)[k] = 1.0
+        basis.append(from_array(unit))
+    return basis
+
+
+def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    if not math.prod(shape):
+        return creation.zeros(*shape, dtype=like.dtype)
+    made: Tensor = shaping.reshape(shaping.stack(parts, dim), *shape)
+    return made
