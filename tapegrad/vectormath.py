@@ -1159,8 +1159,12 @@ FUNCTIONS = (
 
 
 def compiled(triple: str, _cpu: str, features: str) -> ModuleType:
-    """These functions for Numba's compiled code on a machine."""
+    """These functions for Numba's code on a machine; if Numba was told of another, for what that surely has."""
+    from numba import config
+
+    if config.CPU_NAME or config.CPU_FEATURES:
+        features = config.CPU_FEATURES or ""
     arm, named = triple.startswith(("aarch64", "arm64")), features.split(",")
-    register = 64 if "+avx512f" in named else 32 if "+avx2" in named else 16
+    register = 64 if "+avx512vl" in named else 32 if "+avx2" in named else 16
     convention = "aarch64_vector_pcs" if arm else "intel_ocl_bicc" if triple.startswith("x86_64") else "ccc"
     return in_numba(FUNCTIONS, Machine(arm or "+fma" in named, register, convention))
