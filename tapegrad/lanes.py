@@ -462,12 +462,15 @@ def _keep(module: Any, functions: list[Any]) -> None:
 
     pointers = [f.bitcast(ir.IntType(8).as_pointer()) for f in functions]
     name = "llvm.compiler.used"
-    if name in module.globals:
-        used = module.globals.pop(name).initializer.constant
-        pointers = [*used, *(p for p in pointers if p not in used)]
+    used = module.globals.get(name)
+    if used is not None:
+        known = used.initializer.constant
+        pointers = [*known, *(p for p in pointers if p not in known)]
     kind = ir.ArrayType(ir.IntType(8).as_pointer(), len(pointers))
-    used = ir.GlobalVariable(module, kind, name)
-    used.linkage, used.section, used.initializer = "appending", "llvm.metadata", kind(pointers)
+    if used is None:
+        used = ir.GlobalVariable(module, kind, name)
+        used.linkage, used.section = "appending", "llvm.metadata"
+    used.value_type, used.type, used.initializer = kind, kind.as_pointer(), kind(pointers)  # there is only one
 
 
 def polynomial(x: Any, coefficients: Iterable[float]) -> Any:

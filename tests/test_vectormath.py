@@ -290,6 +290,33 @@ def test_loops_are_packed_and_call_nothing(name: str, dtype: Any):
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["log", "tan", "cbrt"])
+def test_loops_call_functions_of_a_register_from_any_module(name: str):
+    """What is called, not inlined, has a name that other modules may have brought along already."""
+    import numba
+
+    f = getattr(vectormath.compiled(*cache.target()), name)
+
+    @numba.njit
+    def through_another(x):
+        return f(x)
+
+    @numba.njit(error_model="numpy")
+    def loop(x, y):
+        for i in range(y.size):
+            y[i] = through_another(x[i]) if x[i] > 1.0 else f(x[i])
+
+    x = np.linspace(0.5, 2.0, 100)
+    y = np.empty_like(x)
+    loop(x, y)
+    np.testing.assert_array_equal(y, run(name, "compiled", x))
+    code = next(iter(loop.inspect_asm().values()))
+    body = re.search(r"^_ZN\w*loop\w*:$(.*?)func_end", code, re.MULTILINE | re.DOTALL)
+    assert body
+    assert re.search(rf"\b_?{name}_double(_unfused)?_\d+\b", body[1])
+
+
+@needs_compiler
 @by_name
 @over_widths
 def test_plain_python_and_compiled_code_agree_to_the_bit(name: str, dtype: Any):
