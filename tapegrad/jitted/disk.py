@@ -57,10 +57,9 @@ class DriverCache(NullCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep compiled code, unless it has addresses of this process in it, as recursion does."""
-        name, library = self._name(sig), data.library
-        is_recursive = any("unresolved" in v.name for v in library._final_module.global_variables)
-        if name is not None and not library.has_dynamic_globals and not data.lifted and not is_recursive:
+        """Keep compiled code, unless it has addresses of this process in it."""
+        name = self._name(sig)
+        if name is not None and not data.library.has_dynamic_globals and not data.lifted:
             code, description, *rest = data._reduce()
             description.global_dict = None  # all the driver's globals: compiled code needs them no more
             cache.write(name, {}, dumps((code, description, *rest)))
