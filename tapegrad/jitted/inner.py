@@ -23,6 +23,9 @@ from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A library that is linked into others, and never run itself."""
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout  # what follows for the whole module is enough
+
     def _optimize_final_module(self) -> None:
         _call_directly(self._final_module)
         passes, builder = self._codegen._module_pass_manager(
