@@ -139,6 +139,37 @@ def test_tuples(n):
     assert found[1][1] == pytest.approx(wanted[1][1], rel=1e-13)
 
 
+@njit
+def choosy(state, i, mask, narrow, counts, nothing, is_on, pair):
+    x, k = state
+    if nothing is None and is_on:
+        x = x * (pair[0] + narrow[i % 2]) + (1.0 if mask[i % 3] else 0.0) + 0.1 * counts[0, 1]
+    return x, k + 1
+
+
+PASSIVES = (np.array([True, False, True]), np.array([0.1, 0.2], np.float32), np.array([[1, 2], [3, 4]], np.uint8).T)
+
+
+@njit
+def checkpointed_choosy(x, t, mask, narrow, counts):
+    y, k = checkpoint_loop(choosy, (x, 0), 7, mask, narrow, counts, None, True, (t, 1))
+    return y * k
+
+
+@njit
+def plain_choosy(x, t, mask, narrow, counts):
+    state = (x, 0)
+    for i in range(7):
+        state = choosy(state, i, mask, narrow, counts, None, True, (t, 1))
+    return state[0] * state[1]
+
+
+def test_parameters_of_every_kind():
+    both = [value_and_grad(f, argnums=(0, 1)) for f in (checkpointed_choosy, plain_choosy)]
+    found, wanted = (f(0.5, 0.9, *PASSIVES) for f in both)
+    assert found == wanted
+
+
 def test_against_complex_step():
     """The logistic map, in complex arithmetic."""
     step = 1e-200
@@ -286,3 +317,5 @@ def test_what_a_step_may_not_do():
         grad(lambda x: checkpoint_loop(widens, x, 4)[0])(1.0)
     with pytest.raises(tg.jitted.NotDifferentiableError, match="checkpointed loop"):
         grad(lambda x: checkpoint_loop(logistic, [x, x], 4, 0.1)[0])(1.0)
+    with pytest.raises(tg.jitted.NotDifferentiableError, match=r"checkpoint_loop\(logistic, float64"):
+        grad(lambda x: checkpoint_loop(logistic, x, 4))(1.0)

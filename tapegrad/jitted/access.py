@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from tapegrad.jitted import tape
 from tapegrad.jitted.inner import define
 from tapegrad.jitted.scalars import DOUBLE, WORD
-from tapegrad.jitted.statements import shared
+from tapegrad.jitted.statements import known, shared
 
 INDEX, BYTE = ir.IntType(32), ir.IntType(8)
 
@@ -51,6 +51,12 @@ def _part(name: str, n: int) -> Any:
 reserve, take_rows, zero_adjoints = _part("reserve", 4), _part("take_rows", 3), _part("zero_adjoints", 2)
 dispose = _part("dispose", 1)
 sweep, sweep_with_tangents = _part("sweep", 2), _part("sweep_with_tangents", 2)
+
+
+@intrinsic
+def known_row(typingctx: Any, header: Any, row: Any) -> Any:
+    """A row that there is; nobody's for any other, which may have been read beyond an array's end."""
+    return types.int64(types.int64, types.int64), lambda context, builder, sig, args: known(builder, *args)
 
 
 # --- memory at an address: element `k` of an array that begins there ------------------------------------------------

@@ -16,6 +16,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload
 
+from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, constant, loop, replaces
@@ -40,7 +41,7 @@ def _is_float(dtype: Any) -> bool:
 def zeros(kind, shape, dtype=None):
     """Zeros; for `empty` too, since what is not initialised would be taken for a row of the tape."""
     if _is_float(dtype):
-        return lambda shape: np.zeros(shape, kind)
+        return lambda shape: zeros_of(kind, shape)
     return None
 
 
@@ -48,13 +49,13 @@ def zeros(kind, shape, dtype=None):
 def ones(kind, shape, dtype=None):
     """Ones."""
     if _is_float(dtype):
-        return lambda shape: _filled(np.empty(shape, kind), 1.0)
+        return lambda shape: _filled(zeros_of(kind, shape), 1.0)
     return None
 
 
 @inside
 def _filled(array, value):
-    flat = array.reshape(array.size)
+    flat = flat_view(array)
     for i in range(array.size):
         flat[i] = value
     return array
@@ -64,7 +65,7 @@ def _filled(array, value):
 def full(kind, shape, fill_value, dtype=None):
     """An array of one value; of that value's type where no dtype is given."""
     if (dtype is None and isinstance(fill_value, (types.Float, Active))) or (dtype is not None and _is_float(dtype)):
-        return lambda shape, fill_value: _filled(np.empty(shape, kind), fill_value)
+        return lambda shape, fill_value: _filled(zeros_of(kind, shape), fill_value)
     return None
 
 
@@ -76,20 +77,20 @@ def _is_like_float(a: Any, dtype: Any) -> bool:
 @replaces(np.zeros_like, np.empty_like, needs_kind=True)
 def zeros_like(kind, a, dtype=None):
     """Zeros of another array's shape."""
-    return (lambda a: np.zeros(np.shape(a), kind)) if _is_like_float(a, dtype) else None
+    return (lambda a: zeros_of(kind, np.shape(a))) if _is_like_float(a, dtype) else None
 
 
 @replaces(np.ones_like, needs_kind=True)
 def ones_like(kind, a, dtype=None):
     """Ones of another array's shape."""
-    return (lambda a: _filled(np.empty(np.shape(a), kind), 1.0)) if _is_like_float(a, dtype) else None
+    return (lambda a: _filled(zeros_of(kind, np.shape(a)), 1.0)) if _is_like_float(a, dtype) else None
 
 
 @replaces(np.full_like, needs_kind=True)
 def full_like(kind, a, fill_value, dtype=None):
     """One value, in another array's shape."""
     return (
-        (lambda a, fill_value: _filled(np.empty(np.shape(a), kind), fill_value)) if _is_like_float(a, dtype) else None
+        (lambda a, fill_value: _filled(zeros_of(kind, np.shape(a)), fill_value)) if _is_like_float(a, dtype) else None
     )
 
 
@@ -99,14 +100,14 @@ def eye(kind, N, M=None, k=0, dtype=None):
     if not _is_float(dtype):
         return None
     if M is None:
-        return lambda N, k: _diagonal_of_ones(np.zeros((N, N), kind), k)
-    return lambda N, M, k: _diagonal_of_ones(np.zeros((N, M), kind), k)
+        return lambda N, k: _diagonal_of_ones(zeros_of(kind, (N, N)), k)
+    return lambda N, M, k: _diagonal_of_ones(zeros_of(kind, (N, M)), k)
 
 
 @replaces(np.identity, needs_kind=True)
 def identity(kind, n, dtype=None):
     """The unit matrix."""
-    return (lambda n: _diagonal_of_ones(np.zeros((n, n), kind), 0)) if _is_float(dtype) else None
+    return (lambda n: _diagonal_of_ones(zeros_of(kind, (n, n)), 0)) if _is_float(dtype) else None
 
 
 @inside

@@ -62,12 +62,6 @@ def keep(header, at, row, value):
 
 
 @inside
-def known_row(header, row):
-    """A row that there is; nobody's for any other, which may have been read beyond an array's end."""
-    return row if 0 <= row < get_word(header, ROWS) else 0
-
-
-@inside
 def end_block(header, n_kept, n_out, address, width=1):
     """Append the rows; returns the first one's number."""
     trailer = get_word(header, ARGUMENTS) + n_kept

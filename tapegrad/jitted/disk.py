@@ -58,14 +58,12 @@ class DriverCache(NullCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep compiled code, unless it has addresses of this process in it, as recursion does, or classes of it."""
+        """Keep compiled code, unless it has addresses of this process in it, or classes of it."""
         name, library = self._name(sig), data.library
-        is_recursive = any("unresolved" in v.name for v in library._final_module.global_variables)
         if (
             name is not None
             and not library.has_dynamic_globals
             and not data.lifted
-            and not is_recursive
             and _is_lasting(data.signature.return_type)
         ):
             code, description, *rest = data._reduce()

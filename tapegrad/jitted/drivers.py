@@ -20,6 +20,7 @@ from tapegrad.jitted import tape
 from tapegrad.jitted.access import (
     get_number,
     get_word,
+    known_row,
     open_tape,
     put_number,
     put_word,
@@ -28,11 +29,23 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.blocks import known_row
+from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
 from tapegrad.jitted.inner import OuterPipeline, define, inside
-from tapegrad.jitted.lifting import count, give_back, keep, lift, own, row_of, rows, scalar, shaped, strip, tangents
+from tapegrad.jitted.lifting import (
+    count,
+    give_back,
+    keep,
+    lift,
+    own,
+    row_of,
+    rows,
+    scalar,
+    shaped,
+    strip,
+    tangents,
+)
 from tapegrad.jitted.rewriting import SPECIAL, active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 
@@ -118,7 +131,7 @@ _SWEEP = """
 """
 
 _TAKE_GRADIENT = """
-    gradient = np.empty(n)
+    gradient = vector_of(n)
     for i in range(n):
         gradient[i] = get_number(bars, (row + i) * width)
 """
@@ -179,7 +192,7 @@ TEXTS = {
 """,
     # (values, gradient, its derivative along a tangent), both flat
     "hvp": _RECORD + _SWEEP + _TAKE_GRADIENT + """
-    product = np.empty(n)
+    product = vector_of(n)
     for i in range(n):
         product[i] = get_number(bars, (row + i) * width + 1)
 """ + _GIVE_TAPE_BACK + "    return strip(result), gradient, product",
@@ -204,6 +217,7 @@ _SCOPE = {
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
     "tangents": tangents, "shaped": shaped, "strip": strip,
+    "vector_of": vector_of,
 }  # fmt: skip
 
 

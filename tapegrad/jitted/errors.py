@@ -155,6 +155,7 @@ def _repair(call: str) -> str:
 
 
 def _readable(text: str) -> str:
+    text = re.sub(r"type\(\w*Dispatcher\(<function ([^ $]+)[^>]* at 0x\w+>\)\)", r"\1", text)
     text = re.sub(r"(Taped|Dual)\(\d+\)", "float64 with derivatives", text)
     return re.sub(r"Literal\[\w+\]\(([^)]*)\)", r"\1", text)
 

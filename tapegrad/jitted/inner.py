@@ -7,11 +7,13 @@ the driver. It halves the time to the first gradient.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
+import llvmlite.binding as llvm
 from numba import njit
-from numba.core import compiler, types
-from numba.core.codegen import JITCodeLibrary
+from numba.core import compiler
+from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
@@ -21,7 +23,11 @@ from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A library that is linked into others, and never run itself."""
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout  # what follows for the whole module is enough
+
     def _optimize_final_module(self) -> None:
+        _call_directly(self._final_module)
         passes, builder = self._codegen._module_pass_manager(
             loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
         )
@@ -59,16 +65,54 @@ class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """As Numba's own."""
-        called = [kind for kind in state.typemap.values() if isinstance(kind, types.RecursiveCall)]
-        _recursive.update(kind.dispatcher_type.dispatcher.py_func for kind in called)
-        if state.library is None and not called and state.func_id.func not in _recursive:
+        if state.library is None:
             state.library = InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
         result: bool = super().run_pass(state)
+        _libraries[state.cr.fndesc.mangled_name] = state.library
         return result
 
 
-_recursive: set[Any] = set()  # functions that call themselves, or each other, do so through an address in machine code
+class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """A driver's library."""
+
+    def _optimize_final_module(self) -> None:
+        module = self._final_module
+        _call_directly(module)
+        while missing := _called_by_address(module):  # of functions that call each other, one alone was linked
+            for name in missing:
+                _name_address(module, name, _libraries[name]._final_module.get_function(name))
+                module.link_in(_libraries[name]._get_module_for_linking(), preserve=True)
+        super()._optimize_final_module()
+
+
+# --- functions that call themselves, or each other --------------------------------------------------------------------
+# Numba lets them do so through addresses that it fills in when there is machine code, which mean nothing in another
+# process. As soon as the functions are in one module, the addresses are constants of it.
+
+_libraries: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()  # of all inner functions, by name
+
+
+def _call_directly(module: Any) -> None:
+    """Let functions that are there be called by their names."""
+    defined = {function.name: function for function in module.functions if not function.is_declaration}
+    for name in _called_by_address(module):
+        if name in defined:
+            _name_address(module, name, defined[name])
+
+
+def _called_by_address(module: Any) -> list[str]:
+    """The functions whose addresses are not known."""
+    prefix = RuntimeLinker.PREFIX
+    unknown = [v.name for v in module.global_variables if v.is_declaration and v.name.startswith(prefix)]
+    return [name.removeprefix(prefix) for name in unknown]
+
+
+def _name_address(module: Any, name: str, function: Any) -> None:
+    """Let the address of a function be that of the function of this name, which is linked now or later."""
+    result, _, parameters = str(function.global_value_type).partition(" ")
+    address = f'@"{RuntimeLinker.PREFIX}{name}" = linkonce_odr constant ptr @"{name}"'
+    module.link_in(llvm.parse_assembly(f'{address}\ndeclare {result} @"{name}"{parameters}'))
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -93,6 +137,8 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """As Numba's own."""
+        state.library = OuterLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
         result: bool = super().run_pass(state)
         for variable in state.library._final_module.global_variables:
             environment = lookup_environment(variable.name)

@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 
 from tapegrad.jitted import tape
 from tapegrad.jitted.access import INDEX, get_number, get_word, put_index, put_number, put_word
+from tapegrad.jitted.allocation import flat_view
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.scalars import DOUBLE, WORD, Active, Taped
@@ -67,6 +68,7 @@ class _Walk:
         self.scope: dict[str, Any] = {
             "np": np, "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
             "put_index": put_index, "get_active": get_active, "put_active": put_active, "frozen": frozen,
+            "flat_view": flat_view,
             "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL,
         }  # fmt: skip
 
@@ -99,7 +101,7 @@ class _Walk:
         self.size += [str(kind.ndim), f"{x}.size"]
         self.save.append(f" for {e} in {x}.flat:")
         self.load.append(f" {y} = np.empty(({''.join(n + ', ' for n in lengths)}), {self.named(kind.dtype)})")
-        self.load.append(f" {flat} = {y}.reshape({y}.size)")
+        self.load.append(f" {flat} = flat_view({y})")
         self.load.append(f" for {i} in range({y}.size):")
         self.load.append(f"  {flat}[{i}] = {self.number(kind.dtype, e, '  ')}")
         return f"frozen({y})" if self.is_frozen else y

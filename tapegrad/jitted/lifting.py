@@ -16,6 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import rewriting
+from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.emission import Emitter, Jet, Single
 from tapegrad.jitted.errors import WrongResultError
 from tapegrad.jitted.inner import OPTIONS, define
@@ -131,15 +132,15 @@ def lift(kind, x, row, start, along):
 
 @overload(lift, OPTIONS)
 def _lift(kind, x, row, start, along):
-    active = kind.instance_type
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
     if isinstance(x, types.Array):
+        elements = flat_of(x)
         if isinstance(along, types.Array):
 
             def lift_along(kind, x, row, start, along):
-                result = np.empty(x.shape, active)
-                flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+                result = array_like(kind, x)
+                flat, values = flat_view(result), elements(x)
                 for i in range(x.size):
                     flat[i] = make_along(kind, values[i], row + i, along[start + i])
                 return result
@@ -147,8 +148,8 @@ def _lift(kind, x, row, start, along):
             return lift_along
 
         def lift_array(kind, x, row, start, along):
-            result = np.empty(x.shape, active)
-            flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+            result = array_like(kind, x)
+            flat, values = flat_view(result), elements(x)
             for i in range(x.size):
                 flat[i] = make(kind, values[i], row + i, i - start)
             return result
@@ -208,11 +209,11 @@ def own(kind, x):
 @overload(own, OPTIONS)
 def _own(kind, x):
     if isinstance(x, types.Array) and x.dtype == types.float64:
-        active = kind.instance_type
+        elements = flat_of(x)
 
         def own_array(kind, x):
-            result = np.empty(x.shape, active)
-            flat, values = result.reshape(-1), np.ascontiguousarray(x).reshape(-1)
+            result = array_like(kind, x)
+            flat, values = flat_view(result), elements(x)
             for i in range(x.size):
                 flat[i] = values[i]
             return result
@@ -267,8 +268,8 @@ def _strip(x):
     if is_active_array(x):
 
         def strip_array(x):
-            result = np.empty(x.shape, np.float64)
-            flat = result.reshape(-1)
+            result = array_like(types.float64, x)
+            flat = flat_view(result)
             i = 0
             for element in x.flat:
                 flat[i] = value_of(element)
@@ -366,7 +367,15 @@ def shaped(x, flat, at):
 @overload(shaped, OPTIONS)
 def _shaped(x, flat, at):
     if isinstance(x, types.Array):
-        return lambda x, flat, at: flat[at : at + x.size].copy().reshape(x.shape)
+
+        def shape_array(x, flat, at):
+            result = array_like(types.float64, x)
+            elements = flat_view(result)
+            for i in range(x.size):
+                elements[i] = flat[at + i]
+            return result
+
+        return shape_array
     if isinstance(x, types.BaseTuple):
         lines = ["def over(x, flat, at):"]
         for i in range(len(x)):

@@ -13,7 +13,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload
 
-from tapegrad.jitted.access import open_tape
+from tapegrad.jitted.access import known_row, open_tape
 from tapegrad.jitted.arrays import values
 from tapegrad.jitted.blocks import (
     add_bar,
@@ -25,7 +25,6 @@ from tapegrad.jitted.blocks import (
     keep,
     kept_row,
     kept_value,
-    known_row,
 )  # fmt: skip
 from tapegrad.jitted.inner import inside
 from tapegrad.jitted.library import active_in, loop, replaces

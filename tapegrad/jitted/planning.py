@@ -357,6 +357,15 @@ class StatementLower(Lower):
         self.nodes[name] = node
         return emitter.pack(ty, node.value, node.row if isinstance(node, Leaf) else None)
 
+    def _lower_call_RecursiveCall(self, kind: Any, expression: Any, signature: Any) -> Any:  # noqa: N802  Numba's name
+        """Numba's way; where a function calls itself with arguments of other types, that version of it is there."""
+        other = kind.dispatcher_type.dispatcher.overloads.get(tuple(signature.args))
+        if other is None:
+            return super()._lower_call_RecursiveCall(kind, expression, signature)
+        self.context.active_code_library.add_linking_library(other.library)
+        values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
+        return self.context.call_internal(self.builder, other.fndesc, signature, values)
+
     def _add_term(self, kind: Taped, name: str) -> Leaf:
         """Add a term to a total: its arguments go onto the tape, and the total keeps its row."""
         total, term, sign = self.terms[name]

@@ -34,6 +34,7 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.allocation import array_like, flat_view
 from tapegrad.jitted.drivers import give_up, known_rows, protected
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import OPTIONS, define, inside
@@ -217,8 +218,8 @@ def _numbered(x, row, step):
         active = x.dtype
 
         def number_array(x, row, step):
-            result = np.empty(x.shape, active)
-            flat = result.reshape(result.size)
+            result = array_like(active, x)
+            flat = flat_view(result)
             i = 0
             for element in x.flat:
                 flat[i] = with_row(element, row + step * i)
