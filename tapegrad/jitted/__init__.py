@@ -19,6 +19,9 @@ Others: `prange` runs serially; arguments that are written to are copied, and th
 values; a loop that reads beyond an array's end may crash, where without gradients it reads nonsense; a tape has at most
 2**31 rows. Compiled code is kept on disk if all that the function reads has a digest: numbers, arrays, other functions.
 
+Arguments can be nested containers, where Numba can use what is in them (`containers.py`), and Tensors, whose tape then
+has a row for each call (`operations.py`).
+
 Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
 """
 
