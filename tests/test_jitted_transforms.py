@@ -159,14 +159,20 @@ def test_second_derivatives():
 def test_linear_algebra_forward_and_twice():
     a = np.array([[4.0, 1.0], [0.5, 3.0]])
 
-    @njit
     def f(a):
         return np.linalg.solve(a, a[0])[1] + np.linalg.det(a) + (a @ a)[0, 1]
 
-    np.testing.assert_allclose(jacfwd(f)(a), grad(f)(a), rtol=1e-12)
-    e = 1e-6
-    moved = [grad(f)(a + sign * e * np.array([[0, 1], [0, 0]])) for sign in (1, -1)]
-    np.testing.assert_allclose(hessian(f)(a)[0, 1], (moved[0] - moved[1]) / (2 * e), atol=1e-7)
+    # The first order by complex step, the second by differences of it, of the sixth order.
+    def slopes(a):
+        units = np.eye(4).reshape(4, 2, 2)
+        return np.array([f(a + 1e-30j * unit).imag / 1e-30 for unit in units]).reshape(2, 2)
+
+    np.testing.assert_allclose(jacfwd(f)(a), slopes(a), rtol=1e-12)
+    direction, e = np.array([[0.0, 1.0], [0.5, 0.0]]), 1e-3
+    ahead = [slopes(a + k * e * direction) - slopes(a - k * e * direction) for k in (1, 2, 3)]
+    expected = (45 * ahead[0] - 9 * ahead[1] + ahead[2]) / (60 * e)
+    found = np.tensordot(hessian(f)(a), direction, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
 OPERANDS = st.sampled_from(["x[0]", "x[1]", "x[2]", "a", "b", "0.7", "y[0]"])

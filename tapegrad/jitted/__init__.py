@@ -24,6 +24,9 @@ has a digest: numbers, arrays, other functions.
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
+Arguments can be nested containers, where Numba can use what is in them (`containers.py`), and Tensors, whose tape then
+has a row for each call (`operations.py`).
+
 Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
 """
 

@@ -82,8 +82,12 @@ def wrapped(function: Any, structures: tuple[trees.Node | None, ...]) -> Any:
         items = iter(range(MOST_LEAVES + 1))
         made.append(name if structure is None else _text(structure, name, items, scope))
     text = f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})"
-    made_function = define(text, "wrapped", scope)
-    made_function.__module__ = function.py_func.__module__  # it is as much the user's as what it calls
+    made_function, users = define(text, "wrapped", scope), function.py_func
+    # It is as much the user's as what it calls: where errors are, and what a digest on disk must tell apart.
+    made_function.__module__ = users.__module__
+    made_function.__code__ = made_function.__code__.replace(
+        co_filename=users.__code__.co_filename, co_firstlineno=users.__code__.co_firstlineno
+    )
     return njit(made_function)
 
 

@@ -43,7 +43,6 @@ class Engine:
 
     def __init__(self, function: Any) -> None:
         self.function = function
-        self.shown = function.py_func  # where errors are
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
         self.variants: dict[tuple[trees.Node | None, ...], Engine] = {}  # that take tuples for other containers
@@ -155,7 +154,6 @@ class Engine:
         known = self.variants.get(structures)
         if known is None:
             known = self.variants[structures] = Engine(containers.wrapped(self.function, structures))
-            known.shown = self.shown
         return known
 
     def _again(self, form: Form, args: Sequence[Any], error: NotDifferentiableError) -> Any:

@@ -103,13 +103,7 @@ class RowEngine:
 
     def check(self, argument: Any, place: int) -> None:
         """Raise where an argument can't be differentiated."""
-        for leaf in trees.leaves(argument):
-            if isinstance(leaf, Tensor) and leaf.dtype is not FLOAT64:
-                raise TypeError(
-                    f"jitted functions are differentiated in float64, but argument {place} has a tensor of "
-                    f"{leaf.dtype}: convert it with .to(tapegrad.float64)"
-                )
-        self.engine.check(_plain(argument), place)
+        _check(argument, place)
 
     def is_differentiable(self, argument: Any) -> bool:
         """Whether an argument can be differentiated."""
@@ -179,21 +173,21 @@ class _Row:
 
     def __init__(self, known: engine.Engine, args: Sequence[Any]) -> None:
         self.engine = known
-        self.args = args
         self.plain = [_plain(a) for a in args]
         is_recording = current_tape().grad_enabled
         leaves = [leaf for a in args for leaf in trees.leaves(a)]
         self.active = [t for t in leaves if is_recording and isinstance(t, Tensor) and t.requires_grad]
         # Of these arguments the jitted engine takes derivatives; of their leaves, those that are active are handed on.
-        self.ids = set(map(id, self.active))
-        self.places = [i for i, a in enumerate(args) if any(id(leaf) in self.ids for leaf in trees.leaves(a))]
+        ids = set(map(id, self.active))
+        self.places = [i for i, a in enumerate(args) if any(id(leaf) in ids for leaf in trees.leaves(a))]
+        self.is_active = [id(leaf) in ids for i in self.places for leaf in trees.leaves(args[i])]
+        for place in self.places:
+            _check(args[place], place)
 
     def value(self) -> Any:
         """What the function returns."""
         if not self.active:
             return self.tree(self.engine.value(self.plain), self.pull)
-        for place in self.places:
-            RowEngine(self.engine).check(self.args[place], place)
         values, pull = self.engine.vjp(self.plain, self.places, False)
         return self.tree(values, lambda bars: self._of_active(pull(bars)))
 
@@ -214,8 +208,7 @@ class _Row:
         return self._of_active([part for place in self.places for part in products[place]])
 
     def _of_active(self, parts: Sequence[Any]) -> list[Any]:
-        leaves = [leaf for place in self.places for leaf in trees.leaves(self.args[place])]
-        return [part for leaf, part in zip(leaves, parts, strict=True) if id(leaf) in self.ids]
+        return [part for part, is_active in zip(parts, self.is_active, strict=True) if is_active]
 
     def beside(self, output: Any, values: Any, has_aux: bool) -> Any:
         """The output, with what is handed on."""
@@ -248,11 +241,21 @@ class _Row:
 
         joined = [shaping.reshape(t, -1) for t in self.active]
         operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
-        result = host_function(lambda _: whole, vjp, shape=lambda _: whole.shape)(operand)
+        result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape)(operand)
         begins = [0, *ends]
         return [
             shaping.reshape(result[begin:end], *x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
         ]
+
+
+def _check(argument: Any, place: int) -> None:
+    for leaf in trees.leaves(argument):
+        if isinstance(leaf, Tensor) and leaf.dtype is not FLOAT64:
+            raise TypeError(
+                f"jitted functions are differentiated in float64, but argument {place} has a tensor of {leaf.dtype}: "
+                "convert it with .to(tapegrad.float64)"
+            )
+    engine.Engine.check(_plain(argument), place)
 
 
 def _plain(tree: Any) -> Any:
