@@ -15,6 +15,7 @@ import hashlib
 import pickle
 import sys
 import types as pytypes
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 
 from tapegrad.kernels import cache
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 class UnknownError(Exception):
@@ -108,7 +111,7 @@ def _add(state: Any, value: Any, seen: set[int]) -> None:
         for part in extensions.belongs_to(value):
             _add(state, part, seen)
         value = value.py_func
-        if _is_librarys(value):  # ours are known by the folder's name
+        if Path(value.__code__.co_filename).is_relative_to(_PACKAGE):  # its sources are in the folder's name
             state.update(value.__qualname__.encode())
             return
     if isinstance(value, pytypes.FunctionType):

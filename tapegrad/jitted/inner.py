@@ -7,17 +7,25 @@ the driver. It halves the time to the first gradient.
 
 from __future__ import annotations
 
+import itertools
+import os
 import weakref
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import njit
 from numba.core import compiler
+from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+
+# Numba numbers functions from 1 on in each process, and makes their symbols of names and numbers. Code from the disk
+# has the numbers of another process: a driver, or a lambda in it, could be taken for one of the same name that has the
+# same number here. So the numbers begin anywhere.
+FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
 
 class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
