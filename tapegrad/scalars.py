@@ -38,6 +38,7 @@ from tapegrad.tape import IMM_A, IMM_B, OWNED, PIECE, STORED, H
 
 PRIMAL, BAR, IMMEDIATE, A, B, C, Y, CELL = range(8)
 WORDS = 8
+FEW_ROWS = 1000  # whose records are in the thread's scratch memory
 
 
 def are_scalars(header):
@@ -57,13 +58,15 @@ def sweep_scalars(header):
     """Sweep the planned rows: values, then adjoints."""
     h = i8(header, len(H))
     n = h[H.n_planned]
-    records = part3(h[H.obtain], header, 8 * WORDS * n, 0)
+    few = n <= FEW_ROWS
+    records = h[H.scratch] if few else part3(h[H.obtain], header, 8 * WORDS * n, 0)
     if records == 0:
         return NO_MEMORY
     status = part2(h[H.scalar_values], header, records)
     if status == OK and h[H.n_seeds]:
         status = part2(h[H.scalar_adjoints], header, records)
-    part2(h[H.give_back], header, records)
+    if not few:
+        part2(h[H.give_back], header, records)
     h[H.budget] -= 10 * n
     return status
 

@@ -100,6 +100,7 @@ _F32 = Width(
 )  # fmt: skip
 _STIRLING_CONSTANT = 0.4189385332046727  # log(2 pi)/2 - 1/2
 _DIGAMMA_ZERO = (0.46163214496836236, -1.5522348162858677e-17)  # less 1
+_LN2 = 0.6931471805599453
 _30_LN2 = 20.79441541679836
 _LOG2E, _LOG10E = 1.4426950408889634, 0.4342944819032518
 
@@ -993,8 +994,9 @@ def erfc(x: Any) -> Any:
 
 
 def _log_positive(x: Any) -> Any:
-    """log(x) for 0 < x, without the special cases."""
-    return _log(x)
+    """log(x) for 0 < x, subnormal or not, without the special cases."""
+    small, (lifted, lift) = x < _width(x).least, _lifted(x)
+    return _log(where(small, lifted, x)) - where(small, lift * _LN2, 0.0)
 
 
 def _in_float64(function: Any) -> Any:
@@ -1069,7 +1071,7 @@ def digamma(x: Any) -> Any:
     ratio = where(below_one, -1.0, derivative) / where(below_one, a, product)
     inverse = 1.0 / a
     w = inverse * inverse
-    far = mad(-w, polynomial(w, _DIGAMMA_STIRLING), mad(inverse, -0.5, _log_positive(a)))
+    far = mad(-w, polynomial(w, _DIGAMMA_STIRLING), mad(inverse, -0.5, _log(a)))
     r = a - floor(a + 0.5)
     below = where(below_one, near, (near + ratio) + inverse)
     y = where(great, where(negative, far + inverse, far), where(negative, below, near + ratio))
