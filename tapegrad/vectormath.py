@@ -996,7 +996,7 @@ def erfc(x: Any) -> Any:
 def _log_positive(x: Any) -> Any:
     """log(x) for 0 < x, subnormal or not, without the special cases."""
     small, (lifted, lift) = x < _width(x).least, _lifted(x)
-    return _log(where(small, lifted, x)) - where(small, lift * _LN2, 0.0)
+    return _log(where(small, lifted, x)) - where(small, number(lift * _LN2, x), 0.0)
 
 
 def _in_float64(function: Any) -> Any:
