@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad.kernels import native
 from tapegrad import engine
+from tapegrad.kernels import native
 from tapegrad.op import Op
 from tapegrad.ops import factorization, triangles
 from tapegrad.ops.factorization import BLOCK
