@@ -205,11 +205,8 @@ def _known(tables, p, q, found):
     return -1
 
 
-def constant(h, tables, value, code):
-    """A register of one number."""
-    n = CONSTANTS + tables[N_CONSTANTS]
-    address = h[H.tables] + 8 * n
-    tables[N_CONSTANTS] += 1
+def write_number(address, value, code):
+    """Write a float64 to memory as a number of the dtype with this code."""
     if code == 4:
         f8(address, 1)[0] = value
     elif code == 3:
@@ -220,6 +217,14 @@ def constant(h, tables, value, code):
         i4(address, 1)[0] = int(value)
     else:
         u1(address, 1)[0] = value != 0
+
+
+def constant(h, tables, value, code):
+    """A register of one number."""
+    n = CONSTANTS + tables[N_CONSTANTS]
+    address = h[H.tables] + 8 * n
+    tables[N_CONSTANTS] += 1
+    write_number(address, value, code)
     return new_register(tables, address, 0, SINGLE, ITEMSIZE[code])
 
 

@@ -19,7 +19,7 @@ from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, part2, part3, rows_at, slots_at, u1
 from tapegrad.op import COLUMNS, ELEMENTWISE
-from tapegrad.registers import N_CODES, hold_adjoint, hold_value, kernel_cell
+from tapegrad.registers import N_CODES, hold_adjoint, hold_value, kernel_cell, write_number
 from tapegrad.schedule import (
     ADJOINT,
     INSIDE,
@@ -82,14 +82,7 @@ def _immediate_at(at, code, cell):
     """The address of an immediate in the dtype of its kernel, made of the float64 that the row holds."""
     if code == 4:
         return at
-    if code == 3:
-        f4(cell, 1)[0] = f8(at, 1)[0]
-    elif code == 2:
-        i8(cell, 1)[0] = int(f8(at, 1)[0])
-    elif code == 1:
-        i4(cell, 1)[0] = int(f8(at, 1)[0])
-    else:
-        u1(cell, 1)[0] = f8(at, 1)[0] != 0
+    write_number(cell, f8(at, 1)[0], code)
     return cell
 
 
