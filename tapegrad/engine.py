@@ -74,7 +74,9 @@ def _part(name: str) -> int:
     address = _parts.get(name)
     if address is None:
         function, n_arguments = _ENTRIES[name]
-        address = _parts[name] = native.link(name, n_arguments, lambda: native.rebind(function), returns=True)
+        address = _parts[name] = native.link(
+            name, n_arguments, lambda: native.rebind(function), (function,), returns=True
+        )
     return address
 
 
@@ -106,9 +108,11 @@ def _compile_together() -> None:
 
     The middle half, the binding: it is half of the work, and its parts have helpers in common.
     """
-    missing = [name for name in _ENTRIES if not cache.holds(f"{name}.o")]
     python = Path(sys.executable or "").name.startswith("python")
-    if not native.JIT or len(missing) < 4 or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
+    if not native.JIT or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
+        return
+    missing = [name for name, (function, _) in _ENTRIES.items() if not cache.holds(native.kept_as(name, function))]
+    if len(missing) < 4:
         return
     code = (
         "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"

@@ -349,8 +349,9 @@ class _Native:
 
     def __init__(self) -> None:
         offsets = _offsets()
-        native.link("record_operation", 4, lambda: native.rebind(record_operation), returns=True)
-        native.link("finalise_handle", 2, lambda: native.rebind(finalise_handle), returns=True)
+        for function, n_arguments in (record_operation, 4), (finalise_handle, 2):
+            build = functools.partial(native.rebind, function)
+            native.link(function.__name__, n_arguments, build, (function,), returns=True)
         code = native.link_assembly("recorder", _stubs)
         address = native.callable_at(code.get_function_address("recorder"), 0)()
         self.context = (ctypes.c_int64 * WORDS).from_address(address)

@@ -70,7 +70,7 @@ def test_the_folder_is_the_user_s_own(filled):
     "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])]
 )
 def test_a_damaged_entry_is_compiled_again(copied, damage):
-    for name in ("run.o", "place.o"):
+    for name in ("run-*.o", "place-*.o"):
         (entry,) = Path(copied).glob(f"*/{name}")
         entry.write_bytes(damage(entry.read_bytes()))
     assert printed(start(copied)) == "[2.0, 4.0] True"
@@ -79,7 +79,8 @@ def test_a_damaged_entry_is_compiled_again(copied, damage):
 
 def test_a_folder_open_to_others_is_not_used(copied):
     (place,) = Path(copied).iterdir()
-    program = "from tapegrad.kernels import cache; print(cache.folder(), cache.read('run.o'))"
+    (name,) = (entry.name for entry in entries(copied) if entry.name.startswith("run-"))
+    program = f"from tapegrad.kernels import cache; print(cache.folder(), cache.read({name!r}))"
     assert not printed(start(copied, program)).startswith("None")
     place.chmod(0o777)
     assert printed(start(copied, program)) == "None None"
@@ -97,7 +98,7 @@ def test_two_processes_fill_a_folder_at_once(tmp_path):
     assert printed(start(tmp_path / "kernels")) == "[2.0, 4.0] False"
 
 
-def test_other_sources_have_another_folder(filled, tmp_path):
+def test_another_rule_has_another_entry(filled, tmp_path):
     """A rule that was changed is not answered with the kernel of the old one."""
     package = tmp_path / "tapegrad"
     shutil.copytree(Path(tapegrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -108,4 +109,25 @@ def test_other_sources_have_another_folder(filled, tmp_path):
     source.write_text(text.replace(rule, "partials=(lambda b: 10.0 * b, lambda a: a)"))
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + PROGRAM
     assert printed(start(filled, program)) == "[11.0, 22.0] True"
-    assert len(list(Path(filled).iterdir())) == 2
+    made = [e.name for e in entries(filled) if e.name.startswith("mul-elementwise-float64-reverse-a-")]
+    assert len(made) == 2
+
+
+def test_an_edit_compiles_what_it_touches_and_no_more(copied, tmp_path):
+    """One rule's edit compiles one kernel; a comment, none; what a function calls is part of its digest."""
+    package = tmp_path / "tapegrad"
+    shutil.copytree(Path(tapegrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + PROGRAM
+    before = {entry.name for entry in entries(copied)}
+    for source in "engine.py", "functions/shaping.py", "sweeps.py", "ops/arithmetic.py":
+        path = package / source
+        path.write_text("# a comment\n" + path.read_text())
+    assert printed(start(copied, program)) == "[2.0, 4.0] False"
+    assert {entry.name for entry in entries(copied)} == before
+    storage = package / "storage.py"
+    text = storage.read_text()
+    assert "MOST_KEPT = 1 << 27" in text
+    storage.write_text(text.replace("MOST_KEPT = 1 << 27", "MOST_KEPT = 1 << 26"))
+    assert printed(start(copied, program)) == "[2.0, 4.0] True"
+    made = {entry.name.rsplit("-", 1)[0] for entry in entries(copied) if entry.name not in before}
+    assert made == {"give_back"}

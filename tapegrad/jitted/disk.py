@@ -25,7 +25,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 
-from tapegrad.kernels import cache
+from tapegrad.kernels import cache, digests
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -39,7 +39,7 @@ class DriverCache(NullCache):  # type: ignore[misc]
 
     def __init__(self, function: Any, form: Any) -> None:
         self.state = digest(function)
-        self.form = repr(form)
+        self.form = f"{digests.package()} {form!r}"
 
     def _name(self, sig: Any) -> str | None:
         args = sig if isinstance(sig, tuple) else sig.args
@@ -111,7 +111,7 @@ def _add(state: Any, value: Any, seen: set[int]) -> None:
         for part in extensions.belongs_to(value):
             _add(state, part, seen)
         value = value.py_func
-        if Path(value.__code__.co_filename).is_relative_to(_PACKAGE):  # its sources are in the folder's name
+        if Path(value.__code__.co_filename).is_relative_to(_PACKAGE):  # its sources are in the entry's name
             state.update(value.__qualname__.encode())
             return
     if isinstance(value, pytypes.FunctionType):

@@ -244,7 +244,7 @@ def connect() -> None:
             return
         for part, n_arguments in _PARTS.items():
             name = f"tapegrad_{part.__name__}"
-            address = native.link(name, n_arguments, functools.partial(native.rebind, part), returns=True)
+            address = native.link(name, n_arguments, functools.partial(native.rebind, part), (part,), returns=True)
             llvm.add_symbol(name, address)
             _addresses[part.__name__] = address
         python = native.functions_of_python()

@@ -37,6 +37,11 @@ CONTEXT = (
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
+_FAMILIES = {
+    ELEMENTWISE: "elementwise",
+    REDUCTION: "reduction",
+    ARRAY: "array",
+}  # two may have an operation of one name
 _ready: set[tuple[int, int, bool]] = set()
 
 
@@ -63,11 +68,16 @@ def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _name(op: Op, code: int, part: str) -> str:
-    return f"{op.name}-{op.opcode}-{DTYPES[code].name}-{part}"
+    return f"{op.name}-{_FAMILIES[op.family]}-{DTYPES[code].name}-{part}"
 
 
-def _link(name: str, n_arguments: int, source: str, scope: Callable[[], dict[str, Any]]) -> int:
-    return native.link(name, n_arguments, lambda: native.define(source, "kernel", scope()))
+def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> int:
+    """The kernel with this source, in which these names are functions (made ready when it is compiled) and numbers."""
+
+    def build() -> Callable[..., Any]:
+        return native.define(source, "kernel", {n: _scalar(v) if callable(v) else v for n, v in scope.items()})
+
+    return native.link(name, n_arguments, build, (source, *scope.items()))
 
 
 def _elementwise(op: Op, code: int, reverse: bool) -> Any:
@@ -82,6 +92,7 @@ def _elementwise(op: Op, code: int, reverse: bool) -> Any:
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
                 loops.plain_forward,
+                (op.function,),
             ),
         )
         return
@@ -104,6 +115,7 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
         bar,
         lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
         lambda function, makers: loops.plain_reverse(function, read, makers),
+        (rule, read),
         extra=(y_bar,),
     )
 
@@ -144,12 +156,12 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
             _name(op, code, "accumulate"),
             4,
             _ACCUMULATE.format(x=maker, s=maker),
-            lambda: {"merge": _scalar(op.merge), "term": _scalar(op.function), "start": start.item()},
+            {"merge": op.merge, "term": op.function, "start": start.item()},
         ),
     )
     if op.finish is not None:
         source = f"def kernel(m, ps, n):\n s = {maker}(ps, m)\n for i in range(m):\n  s[i] = f(s[i], n)\n"
-        yield 2, _link(_name(op, code, "finish"), 3, source, lambda: {"f": _scalar(op.finish)})
+        yield 2, _link(_name(op, code, "finish"), 3, source, {"f": op.finish})
 
 
 def _array(op: Op, code: int, reverse: bool) -> Any:
@@ -178,7 +190,7 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
     if k is not None:
         arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", codes[k], f"n_{'abc'[k]}")]
     source = f"def kernel(context):\n at = i8(context, {len(CONTEXT)})\n f({', '.join(arguments)})\n"
-    return _link(name, 1, source, lambda: {"f": _scalar(function)})
+    return _link(name, 1, source, {"f": function})
 
 
 def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:

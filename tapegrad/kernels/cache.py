@@ -5,8 +5,9 @@ next process. This goes around three traps of Numba's own cache: closures that n
 that go unnoticed, and an index that is unpickled (a truncated one crashes the call, a planted one runs code). It is
 also faster: 0.2 ms a kernel instead of 2.5, and no Numba to import.
 
-The folder's name holds a digest of tapegrad's sources, of the versions of Numba, llvmlite and Python, and of the CPU,
-so an entry is never stale. It must belong to the user and be closed to others. An entry is
+The folder's name holds a digest of what makes kernels, of the versions of Numba, llvmlite and Python, and of the CPU;
+an entry's name one of what it is made from (`digests.py`). So an entry is never stale, and what an edit doesn't touch
+is not compiled again. The folder must belong to the user and be closed to others. An entry is
 
       32 bytes: SHA-256 of the rest | 4 bytes: length of the header | header: JSON | object code
 
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+
+from tapegrad.kernels import digests
 
 _VARIABLE = "TAPEGRAD_CACHE_DIR"
 
@@ -67,17 +70,11 @@ def _is_private(path: Path) -> bool:
 
 @memoize
 def digest() -> str:
-    """What compiled code depends on, in 16 hexadecimal digits."""
+    """What all compiled code depends on, in 16 hexadecimal digits."""
     from importlib.metadata import version  # not needed to import tapegrad, and slow
 
-    root = Path(__file__).parent.parent
-    state = hashlib.sha256()
-    for source in sorted(root.rglob("*.py")):
-        if "cli" not in source.relative_to(root).parts:
-            state.update(source.read_bytes())
-    for fact in (version("numba"), version("llvmlite"), sys.version, *target()):
-        state.update(fact.encode())
-    return state.hexdigest()[:16]
+    facts = (digests.compilers(), version("numba"), version("llvmlite"), sys.version, *target())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 @memoize

@@ -25,7 +25,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from tapegrad import vectormath
-from tapegrad.kernels import cache
+from tapegrad.kernels import cache, digests
 from tapegrad.tape import KIND, ROW, SLOT, H
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
@@ -378,16 +378,27 @@ def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
     return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__), names
 
 
-def link(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], returns: bool = False) -> int:
-    """The address of the function that `build` gives, of `n_arguments` int64: from the disk, or compiled and kept."""
+def kept_as(name: str, *of: Any) -> str:
+    """The name of the cache's entry for code that is made of these: see `digests.of`."""
+    return f"{name}-{digests.of(*of)}.o"
+
+
+def link(
+    name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], of: tuple[Any, ...], returns: bool = False
+) -> int:
+    """The address of the function that `build` gives, of `n_arguments` int64: from the disk, or compiled and kept.
+
+    `of` is all that it is made from.
+    """
     if not JIT:
         _functions.append(build())
         return len(_functions)
+    kept = kept_as(name, *of)
     with _lock:
-        entry = cache.read(f"{name}.o")
+        entry = cache.read(kept)
         if entry is None:
             entry = _compile(name, n_arguments, build(), returns)
-            cache.write(f"{name}.o", *entry)
+            cache.write(kept, *entry)
         return _load(name, *entry)
 
 
@@ -488,6 +499,7 @@ def link_loops(
     result: int,
     ir: Callable[[str, list[str]], str],
     plain: Callable[[Callable[..., Any], list[Callable[..., Any]]], Callable[..., Any]],
+    of: tuple[Any, ...],
     extra: tuple[int, ...] = (),
 ) -> int:
     """The address of loops around the scalar function that `build` gives, of these dtypes: see `loops.py`.
@@ -499,11 +511,12 @@ def link_loops(
         made = primitives()
         _functions.append(plain(build(), [made[CODES[code]] for code in (*codes, *extra, result)]))
         return len(_functions)
+    kept = kept_as(name, codes, result, extra, *of)
     with _lock:
-        entry = cache.read(f"{name}.o")
+        entry = cache.read(kept)
         if entry is None:
             entry = _compile_loops(name, build(), codes, result, ir)
-            cache.write(f"{name}.o", *entry)
+            cache.write(kept, *entry)
         return _load(name, *entry)
 
 
@@ -546,13 +559,15 @@ def link_assembly(name: str, text: Callable[[], str]) -> Any:
 
     Returns the linker: its `get_function_address` finds each of them.
     """
+    assembly = text()
+    kept = kept_as(name, assembly)
     with _lock:
-        entry = cache.read(f"{name}.o")
+        entry = cache.read(kept)
         if entry is None:
-            module, machine = llvm.parse_assembly(text()), _machine()
+            module, machine = llvm.parse_assembly(assembly), _machine()
             module.triple, module.data_layout = machine.triple, str(machine.target_data)
             entry = {"needs": []}, machine.emit_object(module)
-            cache.write(f"{name}.o", *entry)
+            cache.write(kept, *entry)
         _load(name, *entry)
         return _engines[0]
 
