@@ -1,5 +1,6 @@
 """The cache of object code, with real processes and real folders."""
 
+import dis
 import os
 import shutil
 import stat
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import tapegrad
-from tapegrad.kernels import cache
+from tapegrad import blocks, registers, sweeps
+from tapegrad.kernels import cache, digests
 
 PROGRAM = """
 import sys
@@ -131,3 +133,11 @@ def test_an_edit_compiles_what_it_touches_and_no_more(copied, tmp_path):
     assert printed(start(copied, program)) == "[2.0, 4.0] True"
     made = {entry.name.rsplit("-", 1)[0] for entry in entries(copied) if entry.name not in before}
     assert made == {"give_back"}
+
+
+def test_the_globals_that_a_digest_follows_are_those_that_python_loads():
+    functions = [f for module in (sweeps, blocks, registers) for f in vars(module).values() if hasattr(f, "__code__")]
+    assert len(functions) > 100
+    for function in functions:
+        loaded = [i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"]
+        assert digests._globals(function.__code__) == list(dict.fromkeys(loaded))
