@@ -13,7 +13,7 @@ import pytest
 import tapegrad
 from tapegrad import blocks, registers, sweeps
 from tapegrad.kernels import cache, digests
-from tapegrad.op import OPS
+from tapegrad.op import ARRAY, OPS
 
 PROGRAM = """
 import sys
@@ -146,8 +146,9 @@ def test_the_globals_that_a_digest_follows_are_those_that_python_loads():
 
 def test_every_operation_has_a_digest():
     for op in OPS:
-        rules = [op.function, op.integer, op.merge, op.finish, *op.partials, *op.vjps]
-        assert all(len(digests.of(rule)) == 20 for rule in rules)
+        partials = () if op.family == ARRAY else op.partials  # of arrays, they are for Tensors only
+        compiled = [op.function, op.integer, op.merge, op.finish, *partials, *op.vjps]
+        assert all(len(digests.of(rule)) == 20 for rule in compiled)
     assert digests.of(1, 23) != digests.of(12, 3)
     assert digests.of((1,), 2) != digests.of((1, 2))
     assert digests.of(1) != digests.of(1.0) != digests.of("1.0")
