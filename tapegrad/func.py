@@ -463,3 +463,7 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
         return trees.unflatten(trees.flatten(value)[1], hessians)
 
     return hessian_of
+
+
+def __dir__() -> list[str]:
+    return __all__
