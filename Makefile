@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+PARALLEL := -n auto --dist loadfile # a process a processor, each file in one: its fixtures and caches are shared
 ASV := $(BIN)/asv
 ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show-stderr
 
@@ -19,8 +20,8 @@ help: # this list
 demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo
 
-test: .venv/test.stamp # run the tests
-	$(BIN)/python -m pytest
+test: .venv/test.stamp # run the tests, on all processors
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: test lint types floors notebooks bench-quick # all that must pass before a merge
 
@@ -38,13 +39,13 @@ notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own k
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
 
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
-	$(BIN)/python -m pytest tests/parity tests/test_tutorials.py
+	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
 
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest --ignore=tests/parity
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore=tests/parity -m nojit
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
