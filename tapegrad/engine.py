@@ -111,7 +111,9 @@ def _compile_together() -> None:
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
         return
-    missing = [name for name, (function, _) in _ENTRIES.items() if not cache.holds(native.kept_as(name, function))]
+    missing = [
+        name for name, (function, _) in _ENTRIES.items() if not cache.holds(f"{native.symbol(name, function)}.o")
+    ]
     if len(missing) < 4:
         return
     code = (

@@ -194,18 +194,19 @@ def finalise_handle(t, context):
 def _stubs() -> str:
     """LLVM assembly: for each operation a C function that adds its opcode and the context to the arguments."""
     context = "i64 ptrtoint (ptr @context to i64)"
+    record, finalise = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, finalise_handle))
     lines = [
         f"@context = internal global [{WORDS} x i64] zeroinitializer",
-        "declare i64 @record_operation(i64, i64, i64, i64)",
-        "declare i64 @finalise_handle(i64, i64)",
+        f"declare i64 {record}(i64, i64, i64, i64)",
+        f"declare i64 {finalise}(i64, i64)",
         f"define i64 @recorder() {{ ret {context} }}",
-        f"define void @finalise(i64 %t) {{ %done = call i64 @finalise_handle(i64 %t, {context})\n ret void }}",
+        f"define void @finalise(i64 %t) {{ %done = call i64 {finalise}(i64 %t, {context})\n ret void }}",
     ]
     for op in _recorded():
         b = "%b" if op.arity == 2 else "0"
         lines.append(
             f"define i64 @record_{op.opcode}(i64 %a, i64 %b) {{\n"
-            f" %r = tail call i64 @record_operation(i64 %a, i64 {b}, i64 {op.opcode}, {context})\n ret i64 %r }}"
+            f" %r = tail call i64 {record}(i64 %a, i64 {b}, i64 {op.opcode}, {context})\n ret i64 %r }}"
         )
     return "\n".join(lines)
 

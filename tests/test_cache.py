@@ -13,6 +13,7 @@ import pytest
 import tapegrad
 from tapegrad import blocks, registers, sweeps
 from tapegrad.kernels import cache, digests
+from tapegrad.op import OPS
 
 PROGRAM = """
 import sys
@@ -141,3 +142,12 @@ def test_the_globals_that_a_digest_follows_are_those_that_python_loads():
     for function in functions:
         loaded = [i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"]
         assert digests._globals(function.__code__) == list(dict.fromkeys(loaded))
+
+
+def test_every_operation_has_a_digest():
+    for op in OPS:
+        rules = [op.function, op.integer, op.merge, op.finish, *op.partials, *op.vjps]
+        assert all(len(digests.of(rule)) == 20 for rule in rules)
+    assert digests.of(1, 23) != digests.of(12, 3)
+    assert digests.of((1,), 2) != digests.of((1, 2))
+    assert digests.of(1) != digests.of(1.0) != digests.of("1.0")

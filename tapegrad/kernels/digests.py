@@ -65,6 +65,8 @@ def _serialised(value: Any) -> Iterator[Item]:
         yield value
     elif isinstance(value, types.ModuleType) and value.__name__.startswith(f"{_PACKAGE}."):
         yield _tagged("module", _source(value.__name__.partition(".")[2]))
+    elif isinstance(value, types.ModuleType) and value.__name__ in ("math", "numpy"):
+        yield _tagged("library", f"{value.__name__} {getattr(value, '__version__', '')}".encode())
     elif isinstance(value, np.ndarray):
         yield _tagged("array", repr((value.dtype.descr, value.shape)).encode())
         yield _tagged("elements", value.tobytes())

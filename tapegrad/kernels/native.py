@@ -378,9 +378,9 @@ def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
     return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__), names
 
 
-def kept_as(name: str, *of: Any) -> str:
-    """The name of the cache's entry for code that is made of these: see `digests.of`."""
-    return f"{name}-{digests.of(*of)}.o"
+def symbol(name: str, *of: Any) -> str:
+    """The name of code that is made of these (see `digests.of`), for the linker; its entry's is this with ".o"."""
+    return f"{name}-{digests.of(*of)}"
 
 
 def link(
@@ -393,12 +393,12 @@ def link(
     if not JIT:
         _functions.append(build())
         return len(_functions)
-    kept = kept_as(name, *of)
+    name = symbol(name, *of)
     with _lock:
-        entry = cache.read(kept)
+        entry = cache.read(f"{name}.o")
         if entry is None:
             entry = _compile(name, n_arguments, build(), returns)
-            cache.write(kept, *entry)
+            cache.write(f"{name}.o", *entry)
         return _load(name, *entry)
 
 
@@ -511,12 +511,12 @@ def link_loops(
         made = primitives()
         _functions.append(plain(build(), [made[CODES[code]] for code in (*codes, *extra, result)]))
         return len(_functions)
-    kept = kept_as(name, codes, result, extra, *of)
+    name = symbol(name, codes, result, extra, *of)
     with _lock:
-        entry = cache.read(kept)
+        entry = cache.read(f"{name}.o")
         if entry is None:
             entry = _compile_loops(name, build(), codes, result, ir)
-            cache.write(kept, *entry)
+            cache.write(f"{name}.o", *entry)
         return _load(name, *entry)
 
 
@@ -560,7 +560,7 @@ def link_assembly(name: str, text: Callable[[], str]) -> Any:
     Returns the linker: its `get_function_address` finds each of them.
     """
     assembly = text()
-    kept = kept_as(name, assembly)
+    kept = f"{symbol(name, assembly)}.o"
     with _lock:
         entry = cache.read(kept)
         if entry is None:
