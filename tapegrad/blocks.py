@@ -249,7 +249,7 @@ def run_along(header, at, row, n_rows, scratch):
     context[9], context[12] = n_rows * inner, n_results
     if what == BACK:
         context[13] = _address(tables, tables[at + G], row, scratch)
-        context[14] = _address(tables, tables[at + K], row, scratch)
+        context[14], context[23] = _address(tables, tables[at + K], row, scratch), n_rows * inner
     call1(tables[at + KERNEL], scratch - CONTEXT_BYTES)
     return OK
 
@@ -310,6 +310,7 @@ def run_piece(header, index, scratch):
             context[9 + i] = shared[9 + i] // pieces[UNITS] * (hi - lo)
         context[13] += lo * pieces[UNIT_BYTES + 4]
         context[14] += lo * pieces[UNIT_BYTES + 5]
+        context[23] = shared[23] // pieces[UNITS] * (hi - lo)
     if pieces[APART]:
         own = pieces[APART] + index * pieces[APART_BYTES]
         fill(own, pieces[APART_COUNT], 0, pieces[APART_SIZE])

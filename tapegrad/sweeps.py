@@ -292,7 +292,7 @@ def _context(h, kinds, slots, row):
 
 
 def _extent(h, kinds, kind):
-    """How many elements lie between the first of a value and its last, both included."""
+    """How many elements lie between the first of a value and its last, both included; no stride is negative."""
     if kinds[kind]["flags"] & CONTIGUOUS:
         return kinds[kind]["numel"]
     pool, dims, n, extent = i8(h[H.pool], h[H.n_pool]), kinds[kind]["dims"], kinds[kind]["ndim"], 1
@@ -334,8 +334,8 @@ def reverse_whole(header, r):
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
         context = i8(_context(h, kinds, slots, row), N_CONTEXT)
-        context[13], context[14], context[22] = slots[out]["adjoint"], slots[o]["adjoint"], begun
         numel, size = kinds[slots[o]["kind"]]["numel"], ITEMSIZE[kinds[slots[o]["kind"]]["dtype"]]
+        context[13], context[14], context[22], context[23] = slots[out]["adjoint"], slots[o]["adjoint"], begun, numel
         summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
         status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, size)
         if status != OK:

@@ -376,8 +376,10 @@ def record_array(
     params: tuple[int, ...] | None = None,
     flags: int = 0,
 ) -> Tensor:
-    """Record an array operation: its kernels, its kind, its row."""
+    """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
     operands = tuple(local(t) for t in operands)
+    if not op.strided:
+        operands = tuple(t if t._kind.contiguous else t.clone() for t in operands)
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
