@@ -117,7 +117,7 @@ def test_registers_and_sums_of_chunks_are_guarded():
     done = run(program)
     first, second, third = done.stdout.splitlines()
     assert (first, third) == ("1200.0", "1")
-    assert "along, giving float64[40, 10], recorded at <string>:19, was being swept" in second
+    assert "along, giving float64[40, 10], recorded at <string>:20, was being swept" in second
     assert "and a register of a block (" in second
     assert "the sum of one chunk (" in done.stderr
 
