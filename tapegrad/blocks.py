@@ -7,18 +7,22 @@ add to is joined at the end, in the order of the chunks.
 Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
+from tapegrad.debug import MEMORY
+from tapegrad.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
 from tapegrad.kernels import CELLS, CONTEXT
 from tapegrad.memory import (
     call1, call3, call4, call6, call8, fetch_line, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at,
     stream_line, u1,
 )  # fmt: skip
-from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
+from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, all_places_bytes, hold_partials, place_bytes
 from tapegrad.registers import (
-    A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES,
+    A, B, BACK, BASE, C, COUNT, DIES, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
+    OF_ROW, SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y,
+    SWEEP_VALUES,
     ZERO, fill, kernel_cell, sum_kernel,
 )  # fmt: skip
 from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
+from tapegrad.storage import check_guards_of
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
@@ -64,6 +68,9 @@ def _join(h, tables):
         if tables[at + WHAT] == SCATTER and tables[at + PARTIAL] >= 0:
             for chunk in range(tables[N_CHUNKS]):
                 own = h[H.partials] + chunk * tables[PARTIAL_BYTES] + tables[at + PARTIAL]
+                if MEMORY:
+                    nbytes = tables[at + COUNT] * tables[at + MODE]
+                    check_behind(h, BEHIND_SUM, tables[at + OF_ROW], own + nbytes, -nbytes % 64 + GAP)
                 call4(tables[at + KERNEL], tables[at + COUNT], own, tables[at + Q], 2)
 
 
@@ -100,6 +107,8 @@ def run_chunk(header, chunk, scratch):
     row = chunk * tables[CHUNK]
     stop = min(row + tables[CHUNK], tables[N_ROWS])
     block = min(tables[BLOCK], stop - row)
+    if MEMORY:
+        fill_pattern(scratch, all_places_bytes(tables))
     for i in range(tables[N_SETUP]):
         at = SETUP + WORDS * i
         part5(h[H.spread], h[H.tables], at, row, block, scratch)
@@ -148,10 +157,40 @@ def run_chunk(header, chunk, scratch):
                 part5(h[H.reduce_rows], h[H.tables], at, row, n_rows, scratch)
             else:
                 part5(h[H.run_along], header, at, row, n_rows, scratch)
+            if MEMORY:
+                _check_instruction(h, tables, at, row, n_rows, scratch)
+                _fill_dead(tables, i, scratch)
             if tables[N_AHEAD] and row + n_rows < stop:
                 _fetch(tables, row, n_rows, i)
         row += n_rows
     return OK
+
+
+def _check_instruction(h, tables, at, row, n_rows, scratch):
+    """Whether an instruction has kept within the memory of its result."""
+    what = tables[at + WHAT]
+    if what == SCATTER or what == STREAM:
+        if tables[at + PARTIAL] < 0:
+            check_guards_of(h, tables[at + OF_ROW], tables[at + Q])
+        return
+    r = tables[at + K] if what == REVERSE or what == BACK else tables[at + Y]
+    to = REGISTER + WORDS_A_REGISTER * r
+    if tables[to + SCRATCH] == 0:
+        check_guards_of(h, tables[at + OF_ROW], tables[to + BASE])
+        return
+    level = tables[to + LEVEL]
+    n = n_rows * tables[INNER] if level == WIDE else n_rows if level == NARROW else 1
+    written = n * tables[to + SIZE]
+    begin, place = _address(tables, r, row, scratch), place_bytes(tables, level)
+    check_behind(h, BEHIND_REGISTER, tables[at + OF_ROW], begin + written, place - written)
+
+
+def _fill_dead(tables, i, scratch):
+    """After instruction i of a block, fill the registers that nothing reads any more."""
+    for word in range(A, K + 1):
+        r = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
+        if tables[r + SCRATCH] and tables[r + DIES] == i:
+            fill_pattern(scratch + tables[r + BASE], place_bytes(tables, tables[r + LEVEL]))
 
 
 def _fetch(tables, row, n_rows, i):
@@ -249,7 +288,7 @@ def run_along(header, at, row, n_rows, scratch):
     context[9], context[12] = n_rows * inner, n_results
     if what == BACK:
         context[13] = _address(tables, tables[at + G], row, scratch)
-        context[14] = _address(tables, tables[at + K], row, scratch)
+        context[14], context[23] = _address(tables, tables[at + K], row, scratch), n_rows * inner
     call1(tables[at + KERNEL], scratch - CONTEXT_BYTES)
     return OK
 
@@ -270,7 +309,7 @@ def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, 
     i8(h[H.tables], TABLES)
     context, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
     n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
-    apart_bytes = (apart_count * apart_size + 63) // 64 * 64
+    apart_bytes = (apart_count * apart_size + 63) // 64 * 64 + (GAP if apart_count else 0)
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
     a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
@@ -286,6 +325,9 @@ def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, 
     if pieces[APART]:
         add = sum_kernel(h, 4 if apart_size == 8 else 3)
         for i in range(n_pieces):
+            if MEMORY:
+                nbytes = apart_count * apart_size
+                check_behind(h, BEHIND_SUM, h[H.at_row], pieces[APART] + i * apart_bytes + nbytes, -nbytes % 64 + GAP)
             call4(add, apart_count, pieces[APART] + i * apart_bytes, context[apart_at], 2)
     return OK
 
@@ -310,6 +352,7 @@ def run_piece(header, index, scratch):
             context[9 + i] = shared[9 + i] // pieces[UNITS] * (hi - lo)
         context[13] += lo * pieces[UNIT_BYTES + 4]
         context[14] += lo * pieces[UNIT_BYTES + 5]
+        context[23] = shared[23] // pieces[UNITS] * (hi - lo)
     if pieces[APART]:
         own = pieces[APART] + index * pieces[APART_BYTES]
         fill(own, pieces[APART_COUNT], 0, pieces[APART_SIZE])

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import kernels, op, ops, schedule, storage, sweeps, threads, workers
+from tapegrad import debug, guards, kernels, op, ops, schedule, storage, sweeps, threads, workers
 from tapegrad import tape as tapes
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
@@ -50,6 +50,10 @@ class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
 
 
+class DamagedMemoryError(RuntimeError):
+    """Guards have found that a kernel went beyond its memory: with TAPEGRAD_DEBUG=memory only."""
+
+
 class LinAlgError(RuntimeError):
     """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
 
@@ -65,6 +69,7 @@ _ENTRIES: dict[str, tuple[Any, int]] = {
     **sweeps.PARTS,
     "reclaim": (schedule.reclaim, 1),
     "free_kept": (storage.free_kept, 1),
+    "hand_out": (storage.hand_out, 2),
     "work": (workers.work, 2),
 }
 
@@ -192,6 +197,8 @@ def _let_go(tape: Tape) -> None:
     if tape.h[H.partials]:
         give_back(tape.header_address, tape.h[H.partials])
     _entry("free_kept")(tape.header_address)
+    if debug.MEMORY:
+        check_memory(tape)
 
 
 def _publish(tape: Tape) -> None:
@@ -283,6 +290,8 @@ def run(
     finally:
         tape.sweeping = False
         tape.sweep_seconds += time.perf_counter() - started
+    if debug.MEMORY and h[H.fault]:
+        raise _damage(tape)
     if status == schedule.SWEPT_TWICE:
         raise SweptTwiceError
     if status == schedule.NO_MEMORY:
@@ -299,6 +308,64 @@ def _failure(tape: Tape) -> LinAlgError:
     text = operation.failure.format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
+
+
+# What guards find: the memory, where it is no slot's, and what happened to it.
+_FOUND = {
+    guards.BEFORE: ("memory to work in", "was written to before its beginning"),
+    guards.BEHIND: ("memory to work in", "was written to behind its end"),
+    guards.LET_GO: ("memory", "was written to after it had been let go"),
+    guards.TWICE: ("memory", "was let go twice"),
+    guards.BEHIND_REGISTER: ("a register of a block", "was written to behind its end"),
+    guards.BEHIND_SUM: ("the sum of one chunk", "was written to behind its end"),
+    guards.BEHIND_WORK: ("the work space of BLAS and LAPACK", "was written to beyond its ends"),
+    guards.TABLE_FULL: ("what describes a region, or its registers", "found no room"),
+}
+
+
+def _damage(tape: Tape) -> DamagedMemoryError:
+    """What guards have found: see `guards.py`."""
+    h, rows, slots = tape.h, tape.row_array(), tape.slots
+    found, r, of, offset, nbytes = (
+        h[H.fault], h[H.fault_row], h[H.fault_slot], h[H.fault_offset], h[H.fault_nbytes]
+    )  # fmt: skip
+    h[H.fault] = 0
+
+    def told(slot: int, r: int) -> str:
+        kind = tapes.kind_objects[slots["kind"][slot]]
+        if not (0 <= r < len(rows) and rows["out"][r] == slot):
+            return f"a leaf, {kind.dtype.name}{list(kind.shape)}"
+        name, where = op.OPS[rows["opcode"][r]].name, tape.places.get(slot, "a line that is not known")
+        return f"{name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}"
+
+    memory, happened = _FOUND[found]
+    if of >= 0:
+        slot = of >> 1
+        memory = f"the {('value', 'adjoint')[of & 1]} of {told(slot, int(slots['row'][slot]))}"
+    swept = f"{told(int(rows['out'][r]), r)}, was being swept" if 0 <= r < len(rows) else "rows were being swept"
+    return DamagedMemoryError(f"tapegrad: {swept}, and {memory} ({nbytes} bytes) {happened} (from byte {offset} there)")
+
+
+def check_memory(tape: Tape) -> None:
+    """Raise what guards have found."""
+    if tape.h[H.fault]:
+        raise _damage(tape)
+
+
+def hand_out(tape: Tape, address: int) -> None:
+    """Memory of the tape is someone else's from now on."""
+    _entry("hand_out")(tape.header_address, address)
+
+
+def lend(tape: Tape, array: np.ndarray) -> int:
+    """The address of a copy of an array, in memory of the tape, which has guards."""
+    if not tape.h[_ALLOCATE]:
+        _connect(tape)
+    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    if not address:
+        raise MemoryError("tapegrad: there is no memory for a copy of an array")
+    ctypes.memmove(address, np.ascontiguousarray(array).ctypes.data, array.nbytes)
+    return address
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:
@@ -369,6 +436,8 @@ def reclaim(tape: Tape) -> None:
     _prepare(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
+    if debug.MEMORY:
+        check_memory(tape)
     tape.survivors, tape.h[H.allocated_before], tape.h[H.allocated] = kept, tape.h[H.allocated], 0
     n_freed = int(tape.header[H.n_freed])
     if n_freed:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import debug, dtypes, engine
 from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.tensor import Tensor, array_at, from_array
@@ -232,6 +232,8 @@ def export(t: Tensor) -> np.ndarray:
             int(tape.slots["primal"][owner_slot]), of, _Released(int(tape.slots["primal"][owner_slot]))
         )
         tape.slots["flags"][owner_slot] &= ~tapes.OWNED
+        if debug.MEMORY:
+            engine.hand_out(tape, int(tape.slots["primal"][owner_slot]))
     mark_exported(t)
     return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
 

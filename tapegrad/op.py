@@ -52,7 +52,8 @@ class Op:
     __slots__ = (
         "along", "arity", "divides", "docstring", "domain", "dtype_operand", "failure", "family", "finish", "function",
         "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses",
-        "refuses_any_bool", "result", "room", "saves", "signature", "start", "summed", "units", "variants", "vjps",
+        "refuses_any_bool", "result", "room", "saves", "signature", "start", "strided", "summed", "units", "variants",
+        "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -84,6 +85,7 @@ class Op:
         self.divides = facts.pop("divides", False)
         self.along = facts.pop("along", False)
         self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
+        self.strided = facts.pop("strided", False)
         self.room, self.failure = facts.pop("room", None), facts.pop("failure", None)
         assert not facts, facts
         self.opcode = len(OPS)
@@ -173,6 +175,9 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
     the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are. What is a sum over units
     (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part.
+
+    Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
+    negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
     is another kernel for integers.

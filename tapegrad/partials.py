@@ -5,6 +5,7 @@ the region only is in scratch memory; what leaves it is in the adjoint's memory,
 shape of the region, else summed over what it was broadcast to, block by block.
 """
 
+from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part3, rows_at, slots_at, u1
@@ -16,7 +17,7 @@ from tapegrad.registers import (
 )  # fmt: skip
 from tapegrad.schedule import ADJOINT, INSIDE, PLANNED, WANTED, arity, is_active, operand, position, saved_by
 from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
-from tapegrad.walks import ITEMSIZE, N_TAIL, REGISTER, TAIL, WORDS_A_REGISTER, broadcast_walk, enter_walk
+from tapegrad.walks import BOUND_ROW, ITEMSIZE, N_TAIL, REGISTER, TAIL, WORDS_A_REGISTER, broadcast_walk, enter_walk
 
 
 def _adjoint_of_result(h, tables, kinds, slots, slot, level):
@@ -120,6 +121,8 @@ def bind_adjoints(header, first, last):
         row = rows[order[i]]
         if not is_active(h, kinds, marks, row):
             continue
+        if MEMORY:
+            tables[BOUND_ROW] = order[i]
         family = ops[row["opcode"] * COLUMNS]
         if family == ELEMENTWISE:
             bound = _bind_partials(h, tables, kinds, slots, marks, row, order[i])

@@ -1,19 +1,22 @@
 """Programs: a whole region, bound for a sweep: its instructions, where its registers are, its blocks and chunks."""
 
+from tapegrad.debug import MEMORY
+from tapegrad.guards import GAP, TABLE_FULL, note
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at
 from tapegrad.op import COLUMNS, ELEMENTWISE
 from tapegrad.partials import want_values
 from tapegrad.registers import (
-    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, K, LEVEL, MODE, P, PARTIAL, REVERSE, SCATTER, SCRATCH, SINGLE, SIZE,
-    SPREAD, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, new_register,
+    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, K, LEVEL, MODE, NARROW, P, PARTIAL, REVERSE, SCATTER, SCRATCH,
+    SINGLE, SIZE, SPREAD, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, new_register,
 )  # fmt: skip
 from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
-from tapegrad.tape import CONTIGUOUS, STORED, TABLES, H
+from tapegrad.tape import CONTEXT_BYTES, CONTIGUOUS, SCRATCH_BYTES, STORED, TABLES, H
 from tapegrad.walks import (
-    AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
-    N_SETUP, N_WALKS, N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS,
-    WORDS_A_REGISTER, broadcast_walk,
+    AHEAD, BLOCK, BOUND_ROW, CHUNK, CODE, CONTEXT_AT, INNER, MOST_CODE, MOST_CONSTANTS, MOST_REGISTERS, MOST_SETUP,
+    MOST_TAIL, N_AHEAD, N_CHUNKS, N_CODE, N_CONSTANTS, N_NARROW_PLACES, N_REGISTERS, N_ROWS, N_SETUP, N_TAIL, N_WALKS,
+    N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND, SWEEPS, WALKS, WORDS, WORDS_A_REGISTER,
+    broadcast_walk,
 )  # fmt: skip
 
 LONG_ROW = 192  # lanes from which a row is a block of its own
@@ -166,8 +169,8 @@ def _place_by_life(tables):
                 tables[N_NARROW_PLACES] += 1
         for word in range(A, K + 1):
             at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
-            if tables[at + SCRATCH] and tables[at + DIES] == i:
-                tables[at + DIES] = -2  # let go of, once
+            if tables[at + SCRATCH] and tables[at + DIES] == i and tables[at + BORN] != -3:
+                tables[at + BORN] = -3  # let go of, once
                 if tables[at + LEVEL] == WIDE:
                     tables[PLACES + free_wide] = tables[at + BASE]
                     free_wide += 1
@@ -180,7 +183,7 @@ def place(header):
     """Give scratch registers their places, and choose how many rows a block and a chunk have. 0: memory is short."""
     h = i8(header, len(H))
     tables = i8(h[H.tables], TABLES)
-    if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
+    if tables[N_ROWS] * tables[INNER] <= FEW_LANES and not MEMORY:
         _place_apart(tables)
     elif _exceeds_caches(h, tables):
         _stream_results(tables)
@@ -197,7 +200,8 @@ def place(header):
     else:
         block = max(64, min(h[H.cache_bytes] // max(a_row, 8), 2048)) // 8 * 8
     block = max(1, min(block, rows))
-    wide_bytes, narrow_bytes = (block * inner * 8 + 63) // 64 * 64, (block * 8 + 63) // 64 * 64
+    tables[BLOCK] = block
+    wide_bytes, narrow_bytes = place_bytes(tables, WIDE), place_bytes(tables, NARROW)
     for r in range(tables[N_REGISTERS]):
         at = REGISTER + WORDS_A_REGISTER * r
         if tables[at + SCRATCH]:
@@ -205,8 +209,35 @@ def place(header):
                 tables[at + BASE] *= wide_bytes
             else:
                 tables[at + BASE] = tables[N_WIDE_PLACES] * wide_bytes + tables[at + BASE] * narrow_bytes
-    tables[BLOCK] = block
+    if MEMORY and not _has_room(h, tables):
+        return 0
     return _plan_chunks(h, tables, rows, inner)
+
+
+def place_bytes(tables, level):
+    """The bytes of a place for a register of this level."""
+    return (tables[BLOCK] * (tables[INNER] if level == WIDE else 1) * 8 + 63) // 64 * 64 + GAP
+
+
+def all_places_bytes(tables):
+    """The bytes of all places."""
+    return tables[N_WIDE_PLACES] * place_bytes(tables, WIDE) + tables[N_NARROW_PLACES] * place_bytes(tables, NARROW)
+
+
+def _has_room(h, tables):
+    """Whether what describes a region, and its registers, are no more than there is room for."""
+    if (
+        tables[N_REGISTERS] > MOST_REGISTERS
+        or tables[N_CODE] > MOST_CODE
+        or tables[N_SETUP] > MOST_SETUP
+        or tables[N_CONSTANTS] > MOST_CONSTANTS
+        or tables[N_TAIL] > MOST_TAIL
+        or WALKS + tables[N_WALKS] > TABLES
+        or CONTEXT_BYTES + 64 + all_places_bytes(tables) > SCRATCH_BYTES
+    ):
+        note(h, TABLE_FULL, tables[BOUND_ROW], 0, 0, 0)
+        return False
+    return True
 
 
 def _plan_chunks(h, tables, rows, inner):
@@ -231,7 +262,7 @@ def _plan_chunks(h, tables, rows, inner):
             apart = common
         else:
             tables[at + PARTIAL] = partial_bytes
-            partial_bytes += (tables[at + COUNT] * tables[at + MODE] + 63) // 64 * 64
+            partial_bytes += (tables[at + COUNT] * tables[at + MODE] + 63) // 64 * 64 + GAP
     if partial_bytes:
         n_chunks = min(n_chunks, MOST_PARTIAL_BYTES // partial_bytes)
     if n_chunks < 2:
@@ -249,7 +280,7 @@ def _plan_chunks(h, tables, rows, inner):
 
 def hold_partials(h, nbytes):
     """Make memory for what chunks add apart; False where there is none to be had."""
-    if nbytes > h[H.partial_bytes]:
+    if nbytes > h[H.partial_bytes] or (MEMORY and nbytes):
         if h[H.partials]:
             part2(h[H.give_back], h[H.self], h[H.partials])
         h[H.partials] = part3(h[H.obtain], h[H.self], nbytes, 0)

@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad import debug
 from tapegrad.kernels import native
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
 from tapegrad.op import ELEMENTWISE, OPS, Op
@@ -417,7 +418,7 @@ def _linked() -> _Native | None:
     """The native code, or None where it can't be shown to work."""
     is_usual = sys.implementation.name == "cpython" and struct.calcsize("P") == 8 and sys.byteorder == "little"
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    if not native.JIT or native.CHECKED or not is_usual or not has_lock:
+    if not native.JIT or native.CHECKED or debug.MEMORY or not is_usual or not has_lock:
         return None
     try:
         return _Native()

@@ -16,7 +16,8 @@ WIDENED is the register that has it spread over the lanes, if it was needed so; 
 which it is alive. Scratch memory is shared out by these: a register that is dead gives its place to the next.
 
 An instruction is WORDS words: what it is, a kernel, its mode, the level that says how many elements it works on, six
-registers (A, B, C, Y and the adjoints G of the result and K of an operand), and numbers.
+registers (A, B, C, Y and the adjoints G of the result and K of an operand), and numbers. The last is the row it is for,
+with TAPEGRAD_DEBUG=memory.
 
     FORWARD  y = kernel(a, b, c)                      REVERSE  k (+)= g * partial(a, b, c, y)
     GATHER   y = lanes of a walk P from address Q     SCATTER  merge a into a walk P from address Q
@@ -25,6 +26,7 @@ registers (A, B, C, Y and the adjoints G of the result and K of an operand), and
     ZERO     y = 0                                    STREAM   memory at Q = a, past the caches
 """
 
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
 from tapegrad.memory import f4, f8, i4, i8, kinds_at, part3, rows_at, slots_at, u1
@@ -32,8 +34,8 @@ from tapegrad.op import COLUMNS, ELEMENTWISE, REDUCTION
 from tapegrad.schedule import INSIDE, STORE, arity, is_evaluated
 from tapegrad.tape import CONTIGUOUS, IMM_A, IMM_B, STORED, TABLES, H
 from tapegrad.walks import (
-    CODE, CONSTANTS, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CODE, N_CONSTANTS, N_REGISTERS, N_ROWS, N_SETUP, ONE_ROW,
-    REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
+    BOUND_ROW, CODE, CONSTANTS, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CODE, N_CONSTANTS, N_REGISTERS, N_ROWS, N_SETUP,
+    ONE_ROW, REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
 )  # fmt: skip
 
 N_CODES = len(DTYPES)
@@ -44,7 +46,7 @@ BASE, STEP, SCRATCH, LEVEL, WIDENED, SIZE, BORN, DIES = range(8)
 # its levels,
 NARROW, WIDE, SINGLE, VECTOR = range(4)
 # words of an instruction,
-WHAT, KERNEL, MODE, WIDTH, A, B, C, Y, G, K, P, Q, R, PARTIAL, COUNT = range(15)
+WHAT, KERNEL, MODE, WIDTH, A, B, C, Y, G, K, P, Q, R, PARTIAL, COUNT, OF_ROW = range(16)
 # and what it is.
 FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM = range(10)
 
@@ -115,6 +117,8 @@ def _write(tables, at, what, kernel, mode, width, a, b, c, y, g, k, p, q, start,
     tables[at + WHAT], tables[at + KERNEL], tables[at + MODE], tables[at + WIDTH] = what, kernel, mode, width
     tables[at + A], tables[at + B], tables[at + C], tables[at + Y], tables[at + G], tables[at + K] = a, b, c, y, g, k
     tables[at + P], tables[at + Q], tables[at + R], tables[at + PARTIAL], tables[at + COUNT] = p, q, start, -1, count
+    if MEMORY:
+        tables[at + OF_ROW] = tables[BOUND_ROW]
 
 
 def widened(tables, r, level):
@@ -343,6 +347,8 @@ def bind_values(header, first, last):
         evaluated = tables[SWEEPS] & SWEEP_VALUES and is_evaluated(slots, marks, row)
         if not evaluated and (want[out] != h[H.stamps] or slots[out]["flags"] & STORED or not inside):
             continue
+        if MEMORY:
+            tables[BOUND_ROW] = order[i]
         stays = evaluated and (live[out] or marks[out] & STORE or slots[out]["primal"])
         if stays and not hold_value(h, kinds, slots, out):
             return 0

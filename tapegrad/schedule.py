@@ -51,7 +51,7 @@ MAX_WIDE = (
 
 NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see `scalars.py`
 
-OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED = range(7)
+OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED, DAMAGED = range(8)
 
 
 def sync(h):

@@ -12,6 +12,8 @@ from tapegrad.blocks import (
     N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, stream,
     sweep_region,
 )  # fmt: skip
+from tapegrad.debug import MEMORY
+from tapegrad.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
 from tapegrad.kernels import CELLS
 from tapegrad.memory import (
     call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
@@ -24,17 +26,18 @@ from tapegrad.registers import (
 )  # fmt: skip
 from tapegrad.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
+    ADJOINT, AT_HOST, DAMAGED, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
     is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
 )  # fmt: skip
-from tapegrad.storage import give_back, obtain
+from tapegrad.storage import check_blocks_let_go, check_guards, give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 from tapegrad.workers import rest, share
-from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk, gather, scatter
+from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, enter_walk, gather, scatter
 
 # What `run` has done; REVERSE tells Python which way a host row is swept.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
 _BLAS_SHARES = 10_000  # elements of the largest operand from which BLAS may take threads of its own
+WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
 _AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond
 
 
@@ -52,6 +55,8 @@ def run(header):
             return status
         if h[H.n_regions] == NO_REGIONS:
             status = part1(h[H.sweep_scalars], header)
+            if MEMORY and not check_guards(h, -1):
+                status = DAMAGED
             part2(h[H.finish], header, 1 if status == OK else 0)
             return status
         h[H.at_step], h[H.bound], h[H.phase] = 0, -1, FORWARD_STEP  # planned: what comes after a pause goes on
@@ -59,6 +64,8 @@ def run(header):
     n_steps = n if h[H.n_seeds] == 0 else 2 * n + (1 if fused < 0 else 0)
     while h[H.at_step] < n_steps and h[H.phase] != ABORT and status == OK:
         status = MORE if h[H.budget] < 0 else step(h, n, fused)
+        if MEMORY and not check_guards(h, h[H.at_row]):
+            status = DAMAGED
         if status == OK:
             h[H.at_step] += 1
     if h[H.phase] == ABORT:
@@ -66,6 +73,9 @@ def run(header):
     elif status == OK and budget - h[H.budget] > _AT_ONCE:
         return MORE  # a signal that came meanwhile is met before anything is final
     if status != MORE and status != AT_HOST and status != MORE_WORKERS:
+        if MEMORY:
+            h[H.at_row] = -1
+            check_blocks_let_go(h)
         part2(h[H.finish], header, 1 if status == OK else 0)
     return status
 
@@ -89,6 +99,8 @@ def step(h, n, fused):
     if s < after:
         return reverse(h, n - 1 - s)
     if s == after:
+        if MEMORY:
+            h[H.at_row] = first_row(h, fused)
         status = part3(h[H.sweep_region], h[H.self], fused, SWEEP_VALUES | SWEEP_ADJOINTS)
         if status == OK:
             release_adjoints(h, fused)
@@ -99,6 +111,8 @@ def step(h, n, fused):
 
 def forward(h, region):
     """The values of a region."""
+    if MEMORY:
+        h[H.at_row] = first_row(h, region)
     h[H.phase] = FORWARD_STEP
     if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
         return part3(h[H.sweep_region], h[H.self], region, SWEEP_VALUES)
@@ -107,6 +121,8 @@ def forward(h, region):
 
 def reverse(h, region):
     """The adjoints of a region's operands."""
+    if MEMORY:
+        h[H.at_row] = first_row(h, region)
     h[H.phase] = REVERSE_STEP
     if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
         status = part3(h[H.sweep_region], h[H.self], region, SWEEP_ADJOINTS)
@@ -261,7 +277,12 @@ def _run_alone(h, kinds, row, kernel, room):
     large = max(context[9], context[10], context[12]) > _BLAS_SHARES
     if large:
         rest(h[H.crew], 1)
+    if MEMORY:
+        fill_pattern(h[H.tables] + 8 * WORK_AT - GUARD, WORK_BYTES + 2 * GUARD)
     call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
+    if MEMORY:
+        check_behind(h, BEHIND_WORK, h[H.at_row], h[H.tables] + 8 * WORK_AT - GUARD, GUARD)
+        check_behind(h, BEHIND_WORK, h[H.at_row], h[H.tables] + 8 * WORK_AT + WORK_BYTES, GUARD)
     if large:
         rest(h[H.crew], 0)
     if context[20]:
@@ -281,7 +302,7 @@ def _context(h, kinds, slots, row):
         context[0] = h[H.pool] + 8 * row["c"]
         context[1] = i8(h[H.pool], h[H.n_pool])[row["c"] - 1]
     context[2], context[3] = h[H.gemm64], h[H.gemm32]
-    context[4] = h[H.tables] + 8 * (CONTEXT_AT + 32)
+    context[4] = h[H.tables] + 8 * WORK_AT
     context[19] = h[H.lapack]
     for k in range(3):
         slot = operand(row, k) if k < n else -1
@@ -292,7 +313,7 @@ def _context(h, kinds, slots, row):
 
 
 def _extent(h, kinds, kind):
-    """How many elements lie between the first of a value and its last, both included."""
+    """How many elements lie between the first of a value and its last, both included; no stride is negative."""
     if kinds[kind]["flags"] & CONTIGUOUS:
         return kinds[kind]["numel"]
     pool, dims, n, extent = i8(h[H.pool], h[H.n_pool]), kinds[kind]["dims"], kinds[kind]["ndim"], 1
@@ -334,8 +355,8 @@ def reverse_whole(header, r):
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
         context = i8(_context(h, kinds, slots, row), N_CONTEXT)
-        context[13], context[14], context[22] = slots[out]["adjoint"], slots[o]["adjoint"], begun
         numel, size = kinds[slots[o]["kind"]]["numel"], ITEMSIZE[kinds[slots[o]["kind"]]["dtype"]]
+        context[13], context[14], context[22], context[23] = slots[out]["adjoint"], slots[o]["adjoint"], begun, numel
         summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
         status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, size)
         if status != OK:

@@ -85,6 +85,8 @@ HEADER = (
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
     "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",
     "allocated", "allocated_before", "host_row",
+    # Of TAPEGRAD_DEBUG=memory, see `guards.py`: the blocks in use, the row being swept, and what has happened.
+    "blocks", "at_row", "fault", "fault_row", "fault_slot", "fault_offset", "fault_nbytes",
     # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
     "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip

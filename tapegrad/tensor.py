@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import debug, dtypes, engine
 from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
@@ -302,9 +302,13 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
     engine.reclaim_if_due(tape)
     slot = new_slot(tape)
     dtype = dtypes.as_dtype(array.dtype)
-    kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
-    tape.write_slot(slot, kind, tapes.address_of(array), tapes.STORED)
-    tape.arrays[slot] = array
+    if debug.MEMORY and not exported:
+        kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
+        tape.write_slot(slot, kind, engine.lend(tape, array), tapes.STORED | tapes.OWNED)
+    else:
+        kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
+        tape.write_slot(slot, kind, tapes.address_of(array), tapes.STORED)
+        tape.arrays[slot] = array
     t = handle(tape, slot, kind)
     if requires_grad:
         tape.leaves[slot] = weakref.ref(t)
@@ -340,6 +344,8 @@ def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, fla
     h[_FILLED] = end + _A_ROW
     if out < 0:
         h[_N_FREE] = height
+    if debug.MEMORY:
+        tape.places[slot] = location()
     return slot
 
 
@@ -376,8 +382,10 @@ def record_array(
     params: tuple[int, ...] | None = None,
     flags: int = 0,
 ) -> Tensor:
-    """Record an array operation: its kernels, its kind, its row."""
+    """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
     operands = tuple(local(t) for t in operands)
+    if not op.strided:
+        operands = tuple(t if t._kind.contiguous else t.clone() for t in operands)
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
@@ -540,7 +548,7 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):
         settled(result, *slots)
-    elif not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
+    elif not debug.MEMORY and not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
         key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
         memos[op.opcode][key if op.arity > 1 else key[0]] = kind
         for learn in learners:

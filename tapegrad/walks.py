@@ -27,18 +27,20 @@ SPACE_KIND, N_ROWS, INNER, ONE_ROW = range(6, 10)
 # what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), its scratch memory, and how many
 # registers are fetched ahead.
 SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES, N_AHEAD = range(10, 18)
+BOUND_ROW = 18  # with TAPEGRAD_DEBUG=memory: the row that is being bound
 
 WORDS_A_REGISTER, WORDS = 8, 16
-_MOST_REGISTERS, _MOST_CODE, _MOST_SETUP, _MOST_CONSTANTS, _MOST_TAIL = 6144, 6144, 2048, 2048, 1024
+MOST_REGISTERS, MOST_CODE, MOST_SETUP, MOST_CONSTANTS, MOST_TAIL = 6144, 6144, 2048, 2048, 1024
 REGISTER = 32
-CODE = REGISTER + WORDS_A_REGISTER * _MOST_REGISTERS
-SETUP = CODE + WORDS * _MOST_CODE
-CONSTANTS = SETUP + WORDS * _MOST_SETUP
-TAIL = CONSTANTS + _MOST_CONSTANTS
-PLACES = TAIL + 3 * _MOST_TAIL
-CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
+CODE = REGISTER + WORDS_A_REGISTER * MOST_REGISTERS
+SETUP = CODE + WORDS * MOST_CODE
+CONSTANTS = SETUP + WORDS * MOST_SETUP
+TAIL = CONSTANTS + MOST_CONSTANTS
+PLACES = TAIL + 3 * MOST_TAIL
+CONTEXT_AT = PLACES + 2 * MOST_REGISTERS
 AHEAD = PLACES  # these, once places have been given
-PIECES_AT = CONTEXT_AT + 48  # of an array row's work: see `blocks.py`
+WORK_AT = CONTEXT_AT + 32  # for the arguments of BLAS and LAPACK
+PIECES_AT = CONTEXT_AT + 56  # of an array row's work: see `blocks.py`
 KNOWN = CONTEXT_AT + 96  # what the region computes, by what it is computed from: [p, q, register, stamp]
 MANY_KNOWN = 1024
 WALKS = KNOWN + 4 * MANY_KNOWN

@@ -30,10 +30,11 @@ CELLS = 4
 table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
 
-# What an array kernel is given: int64 each.
+# What an array kernel is given, int64 each: addresses, and how many elements may be touched there. Those of an operand
+# reach from its first to its last, as its strides have them; adjoints are contiguous, and have as many as their values.
 CONTEXT = (
     "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
-    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun",
+    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun", "n_k_bar",
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
@@ -188,7 +189,7 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
     arguments += [array(v, c, f"n_{v}") for v, c in zip("abc"[: op.arity], codes, strict=False)]
     arguments.append(array("y", codes[-1], "n_y"))
     if k is not None:
-        arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", codes[k], f"n_{'abc'[k]}")]
+        arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", codes[k], "n_k_bar")]
     source = f"def kernel(context):\n at = i8(context, {len(CONTEXT)})\n f({', '.join(arguments)})\n"
     return _link(name, 1, source, {"f": function})
 

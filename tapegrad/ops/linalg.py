@@ -118,7 +118,8 @@ def _declare_product(name, rules, grad_name):
         _product(p, gemm, work, a, b, y)
 
     product.__name__ = name
-    return array_op(2, vjps=(_a_vjp, _b_vjp), partials=rules, integer=_integer_product, grad_name=grad_name)(product)
+    facts = {"partials": rules, "integer": _integer_product, "strided": True, "grad_name": grad_name}
+    return array_op(2, vjps=(_a_vjp, _b_vjp), **facts)(product)
 
 
 mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBackward0")
@@ -160,6 +161,7 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     partials=(lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g),
     units=1,
     summed=4,
+    strided=True,
     grad_name="MvBackward0",
 )
 def mv(p, lo, hi, a, b, y):
