@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import cycle
 
 import numpy as np
 
 from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
-from tapegrad.tape import grad_mode
-from tapegrad.tensor import Tensor, describe, handle, location, new_slot, record_elementwise
+from tapegrad.tape import in_grad_mode
+from tapegrad.tensor import Tensor, describe, location, record_elementwise, stored
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -92,42 +94,53 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     if base is None:
         kind, tape = t._kind, t._tape
         if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
-            with grad_mode(tape, True):
-                value = record_elementwise(arithmetic._overwritten, t, value)
+            value = in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, t, value)
         if kind.exported:
             written = _write_through(t, value)
             value = value if value._kind.requires_grad else written
         elif kind.contiguous and not value._kind.contiguous:
             value = value.clone()  # written through a transposed view
         _rebind(t, value)
-        _remake_views(t)
         return t
     # Written through a detached view, the base changes and its graph does not.
     unrecorded = base._kind.requires_grad and not t._kind.requires_grad and not value._kind.requires_grad
-    with grad_mode(t._tape, t._tape.grad_enabled and not unrecorded):
-        assign(base, t._recipe[1](base, value))
+    in_grad_mode(t._tape, t._tape.grad_enabled and not unrecorded, lambda: assign(base, t._recipe[1](base, value)))
     return t
 
 
-def _remake_views(base: Tensor) -> None:
-    for view in _views_of(base):
-        with grad_mode(base._tape, True):
-            _rebind(view, view._recipe[0](base))
-        _remake_views(view)
-
-
 def _rebind(t: Tensor, value: Tensor) -> None:
-    """Exchange the slots of two handles: `t` holds the new value, and the old one goes with `value`'s handle."""
-    tape, old = t._tape, t._kind
-    t._slot, value._slot = value._slot, t._slot
-    t._kind, value._kind = value._kind, old
-    if value._slot in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
-        tape.leaves[t._slot] = tape.leaves[value._slot]
-    if tape.retained.pop(value._slot, None) is not None:
-        tape.retained[t._slot] = weakref.ref(t)
-    if old.requires_grad and old.is_leaf and not t._kind.requires_grad:
-        engine.evaluate(tape, t._slot)
-        t._set_kind(requires_grad=True, leaf=True)
+    """Let `t` hold the new value, and the views of it what they show of that; `value`'s handle has the old one."""
+    tape, kind = t._tape, t._kind
+    if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
+        engine.evaluate(tape, value._slot)
+        value._set_kind(requires_grad=True, leaf=True)
+    pairs = [(t, value)]
+    if hasattr(t, "_views"):
+        pairs += in_grad_mode(tape, True, lambda: list(_remade(t, value)))
+    for old, new in pairs:
+        was, now = old._slot, new._slot
+        if was in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
+            tape.leaves[now] = tape.leaves[was]
+        elif now in tape.leaves:
+            tape.leaves[now] = weakref.ref(old)
+        if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
+            tape.retained[now] = weakref.ref(old)
+    _exchange(pairs)
+
+
+def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each view of `base`, and those of them, with what it shows where `base` holds `value`."""
+    for view in _views_of(base):
+        shown = view._recipe[0](value)
+        yield view, shown
+        yield from _remade(view, shown)
+
+
+def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Exchange slots and kinds of handles, all of them in one call: so Ctrl-C can't come in the midst."""
+    handles = [handle for t, u in pairs for handle in (t, t, u, u)]
+    values = [value for t, u in pairs for value in (u._slot, u._kind, t._slot, t._kind)]
+    deque(map(setattr, handles, cycle(("_slot", "_kind")), values), maxlen=0)
 
 
 def _write_through(t: Tensor, value: Tensor) -> Tensor:
@@ -141,15 +154,15 @@ def _write_through(t: Tensor, value: Tensor) -> Tensor:
     first = tapes.address_of(array) + sum(step for step in reach if step < 0)
     moved = np.empty(sum(map(abs, reach)) + kind.itemsize, np.uint8)
     ctypes.memmove(tapes.address_of(moved), first, len(moved) if kind.numel else 0)
+    fresh = stored(tape, kind if kind.is_leaf else kind.passive, tapes.address_of(array), 0, tape.arrays[old])
     slots = tape.slots[: tape.top]
     sharing = (slots["base"] == old) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
     sharing[old] = True
-    slots["primal"][sharing] += tapes.address_of(moved) - first
-    fresh, kind = new_slot(tape), kind if kind.is_leaf else kind.passive
-    tape.write_slot(fresh, kind, tapes.address_of(array), tapes.STORED)
-    tape.arrays[fresh], tape.arrays[old] = tape.arrays[old], moved
-    np.copyto(array, new)
-    return handle(tape, fresh, kind)
+    addresses, step = slots["primal"], tapes.address_of(moved) - first
+    addresses[sharing] += step
+    tape.arrays[old] = moved
+    array[...] = new
+    return fresh
 
 
 def data(self: Tensor) -> Tensor:
@@ -161,9 +174,7 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
-    with grad_mode(self._tape, False):
-        _rebind(self, value.detach().clone())
-        _remake_views(self)
+    in_grad_mode(self._tape, False, lambda: _rebind(self, value.detach().clone()))
     if facts["requires_grad"] and not self._kind.requires_grad:
         self._set_kind(**facts)
 

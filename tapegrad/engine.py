@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import debug, guards, kernels, op, ops, schedule, storage, sweeps, threads, workers
+from tapegrad import guards, kernels, op, ops, schedule, storage, sweeps, threads, workers
 from tapegrad import tape as tapes
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
-_BUDGET = 100_000_000  # lanes of an instruction between two looks at pending signals: 10 to 100 ms of work
-_SWEEP_ROWS = 1 << 16  # rows that may pile up before they are swept unasked
-_MOST_STAMPS = 1 << 30  # regions swept, after which they are numbered anew
+_BUDGET = 1 if SMALL else 100_000_000  # lanes of an instruction between two looks at signals: 10 to 100 ms of work
+_SWEEP_ROWS = 64 if SMALL else 1 << 16  # rows that may pile up before they are swept unasked
+_MOST_STAMPS = 64 if SMALL else 1 << 30  # regions swept, after which they are numbered anew
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
@@ -36,7 +37,7 @@ _ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FIL
 _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
     H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
 )  # fmt: skip
-_ALLOCATED, _ALLOCATED_BEFORE = H.allocated, H.allocated_before
+_ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW = ROW.itemsize
 
 _entries: dict[str, Callable[..., int]] = {}
@@ -144,6 +145,8 @@ def _compile_together() -> None:
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
     h = tape.h
+    if h[_PHASE] != schedule.IDLE:
+        _abandon(tape)
     if not h[_ALLOCATE]:
         _connect(tape)
     if _pending:
@@ -179,14 +182,15 @@ def _connect(tape: Tape) -> None:
             h[getattr(H, name)] = _part(name)
     h[H.ops], h[H.kernels] = address_of(op.table), kernels.table_address
     h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
-    for name, function in native.functions_of_python().items():
-        h[getattr(H, name)] = function.address
+    functions = native.functions_of_python()
+    h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
     caches = _caches()
     # Of a core's first level, the registers of a block may take all but an eighth; results of more than half of the
     # last level are written past it.
     h[H.cache_bytes], h[H.stream_bytes] = caches["1"] // 8 * 7, caches["3"] // 2
     h[H.advise] = native.function_address("madvise") if sys.platform == "linux" else 0
     tape.let_go = _let_go
+    h[_ALLOCATE] = functions["allocate"].address  # the last: it tells that all is there
 
 
 def _let_go(tape: Tape) -> None:
@@ -197,7 +201,7 @@ def _let_go(tape: Tape) -> None:
     if tape.h[H.partials]:
         give_back(tape.header_address, tape.h[H.partials])
     _entry("free_kept")(tape.header_address)
-    if debug.MEMORY:
+    if MEMORY:
         check_memory(tape)
 
 
@@ -205,8 +209,9 @@ def _publish(tape: Tape) -> None:
     """Enter what has become known since: kinds, their spaces, and parameters."""
     h, n_spaces = tape.h, tapes.n_spaces()
     if len(tape.latest) < n_spaces:
-        tape.latest = np.full(2 * n_spaces, -1, np.int32)
-        h[H.latest], h[H.n_latest] = address_of(tape.latest), len(tape.latest)
+        latest = np.full(2 * n_spaces, -1, np.int32)
+        address, n, at, count_at = address_of(latest), len(latest), H.latest, H.n_latest
+        tape.latest, h[at], h[count_at] = latest, address, n
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
     h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
     h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
@@ -242,17 +247,16 @@ def run(
     inputs: Sequence[int] = (),
     prune: bool = False,
     retain: bool = True,
+    take: Callable[[], None] | None = None,
 ) -> None:
     """Evaluate the target slots and, from seeds (slot, slot of its adjoint or -1 for ones), sweep in reverse.
 
-    Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`. With `prune` only what
-    leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
+    Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`: `take` is called to give
+    them owners, while the tape still counts as being swept, and again should Ctrl-C come. With `prune` only what leads
+    to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
     if tape.sweeping:
-        raise RuntimeError(
-            "a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with its "
-            "arrays instead"
-        )
+        _check_free(tape)
     _prepare(tape)
     h = tape.h
     if h[_STAMPS] > _MOST_STAMPS:
@@ -262,35 +266,40 @@ def run(
     else:
         given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
         if len(given) > len(tape.lists):
-            tape.lists = np.zeros(2 * len(given), np.int32).data
-            h[H.lists] = address_of(np.asarray(tape.lists))
+            lists = np.zeros(2 * len(given), np.int32)
+            memory, address, at = lists.data, address_of(lists), H.lists
+            tape.lists, h[at] = memory, address
         for i, slot in enumerate(given):
             tape.lists[i] = slot
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry = _entries.get("run") or _entry("run")
-    started, tape.sweeping = time.perf_counter(), True
+    started = time.perf_counter()
     try:
+        tape.sweeping = sys._getframe()
         while True:
             h[_BUDGET_LEFT] = _BUDGET
             status = entry(tape.header_address)
-            if status == schedule.OK:
-                break
             if status == schedule.AT_HOST:
-                _run_host(tape, h[H.phase] == sweeps.REVERSE_STEP)
+                _run_host(tape, h[_PHASE] == sweeps.REVERSE_STEP)
             elif status == schedule.MORE_WORKERS:
                 threads.start(_entry("work"))
                 h[_MISSING_WORKERS] = 0
             elif status != schedule.MORE:
                 break
+        if take is not None and status == schedule.OK:
+            try:
+                take()
+            except KeyboardInterrupt:
+                take()
+                raise
     except BaseException:
-        h[H.phase] = sweeps.ABORT
-        entry(tape.header_address)
+        _abandon(tape)
         raise
     finally:
-        tape.sweeping = False
+        tape.sweeping = None
         tape.sweep_seconds += time.perf_counter() - started
-    if debug.MEMORY and h[H.fault]:
+    if MEMORY and h[H.fault]:
         raise _damage(tape)
     if status == schedule.SWEPT_TWICE:
         raise SweptTwiceError
@@ -298,6 +307,28 @@ def run(
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
     if status == schedule.FAILED:
         raise _failure(tape)
+
+
+def _abandon(tape: Tape) -> None:
+    """End a sweep before its time: what it had begun is let go, and nothing has changed."""
+    if tape.h[_PHASE] != schedule.IDLE:
+        tape.h[_PHASE] = sweeps.ABORT
+        _entry("run")(tape.header_address)
+
+
+def _check_free(tape: Tape) -> None:
+    """Raise where the tape is being swept; if the sweep was left by Ctrl-C on its way out, end it."""
+    frames = list(sys._current_frames().values())
+    while frames:
+        frame = frames.pop()
+        if frame is tape.sweeping:
+            raise RuntimeError(
+                "a host function was called by a sweep, and looked at a tensor of the tape being swept: compute with "
+                "its arrays instead"
+            )
+        if frame.f_back is not None:
+            frames.append(frame.f_back)
+    tape.sweeping = None
 
 
 def _failure(tape: Tape) -> LinAlgError:
@@ -408,6 +439,8 @@ def evaluate(tape: Tape, slot: int) -> int:
     if not tape.slots["flags"][slot] & tapes.STORED:
         run(tape, [slot])
         reclaim_if_due(tape)
+    elif SMALL:
+        reclaim(tape)
     return int(tape.slots["primal"][slot])
 
 
@@ -415,8 +448,10 @@ def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
-    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
-        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
+    if (
+        (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors)
+        or (h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows)
+        or SMALL
     ):
         reclaim(tape)
 
@@ -425,7 +460,7 @@ def reclaim_before(tape: Tape) -> None:
     """Before a reverse sweep, reclaim what an earlier one has left and nobody holds: its memory is used again."""
     h = tape.h
     allocated = h[_ALLOCATED] + h[_ALLOCATED_BEFORE]
-    if allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW):
+    if SMALL or (allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW)):
         reclaim(tape)
 
 
@@ -434,48 +469,64 @@ def reclaim(tape: Tape) -> None:
     if tape.sweeping:
         return
     _prepare(tape)
+    _hand_out(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
-    if debug.MEMORY:
+    if MEMORY:
         check_memory(tape)
-    tape.survivors, tape.h[H.allocated_before], tape.h[H.allocated] = kept, tape.h[H.allocated], 0
-    n_freed = int(tape.header[H.n_freed])
-    if n_freed:
-        freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-        for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
-            if not owned:
-                continue
-            if len(owned) < n_freed:
-                known = np.fromiter(owned, np.int64, len(owned))
-                gone = known[flags[known] & tapes.FREE != 0].tolist()
-            else:
-                gone = [slot for slot in freed.tolist() if slot in owned]
-            for slot in gone:
-                del owned[slot]
-        tape.free.extend(freed)
+    tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
+    _hand_out(tape)
 
 
-def make_room(tape: Tape) -> None:
-    """Room for at least one more row and slot: reclaim, sweep what has piled up, or grow."""
-    if tape.sweeping:  # a signal's handler, or a host function: nothing may move
-        if tape.end >= len(tape.rows):
-            tape.grow_rows(2 * tape.capacity)
-        if not tape.free and not tape.refill():
-            tape.grow_slots(2 * tape.slot_capacity)
-            tape.refill()
+def _hand_out(tape: Tape) -> None:
+    """Forget what was known of the slots that a reclaiming has freed, and give them out again."""
+    h = tape.h
+    n_freed = h[_N_FREED]
+    if not n_freed:
         return
-    if tape.end >= len(tape.rows):
-        reclaim(tape)
-        if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
-            evaluate_all(tape)
+    freed, flags = tape.freed[:n_freed], tape.slots["flags"]
+    for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
+        if not owned:
+            continue
+        if len(owned) < n_freed:
+            known = np.fromiter(owned, np.int64, len(owned))
+            gone = known[flags[known] & tapes.FREE != 0].tolist()
+        else:
+            gone = [slot for slot in freed.tolist() if slot in owned]
+        for slot in gone:
+            del owned[slot]
+    start = h[_N_FREE]
+    tape.free.array[start : start + n_freed] = freed
+    h[_N_FREE], h[_N_FREED] = start + n_freed, 0
+
+
+def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:
+    """Room for some more rows and slots: reclaim, sweep what has piled up, or grow."""
+    needed = n_rows * _A_ROW
+    if not tape.sweeping:  # in a host function, and while adjoints are being taken, nothing may move
+        if SMALL:
             reclaim(tape)
-        if tape.end * 2 > len(tape.rows):
-            tape.grow_rows(2 * tape.capacity)
-    if not tape.free and not tape.refill():
-        reclaim(tape)
-        if len(tape.free) * 2 < tape.slot_capacity:
-            tape.grow_slots(2 * tape.slot_capacity)
-            tape.refill()
+        if tape.end + needed > len(tape.rows):
+            reclaim(tape)
+            if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:
+                evaluate_all(tape)
+                reclaim(tape)
+            if tape.end * 2 > len(tape.rows):
+                tape.resize_rows(_larger(tape.capacity))
+        if len(tape.free) < n_slots and not tape.refill():
+            reclaim(tape)
+            if len(tape.free) * 2 < tape.slot_capacity:
+                tape.resize_slots(_larger(tape.slot_capacity))
+    while tape.end + needed > len(tape.rows):
+        tape.resize_rows(_larger(tape.capacity))
+    while len(tape.free) < n_slots:
+        if not tape.refill():
+            tape.resize_slots(_larger(tape.slot_capacity))
+
+
+def _larger(capacity: int) -> int:
+    """The next capacity. The least that there is falls short at every chance."""
+    return capacity + 1 + capacity // 16 if SMALL else 2 * capacity
 
 
 def evaluate_all(tape: Tape) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
+import sys
 from typing import Any
 
 import numpy as np
 
-from tapegrad import debug, dtypes, engine
+from tapegrad import dtypes, engine
 from tapegrad import tape as tapes
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import BOOL, DType
+from tapegrad.kernels.native import functions_of_python
 from tapegrad.tensor import Tensor, array_at, from_array
 
 # What the five dtypes can hold without loss.
@@ -227,13 +229,16 @@ def export(t: Tensor) -> np.ndarray:
     base = int(tape.slots["base"][slot])
     owner_slot = slot if base < 0 else base
     if owner_slot not in tape.arrays:
-        of = tapes.kind_objects[tape.slots["kind"][owner_slot]]
-        tape.arrays[owner_slot] = array_at(
-            int(tape.slots["primal"][owner_slot]), of, _Released(int(tape.slots["primal"][owner_slot]))
-        )
-        tape.slots["flags"][owner_slot] &= ~tapes.OWNED
-        if debug.MEMORY:
-            engine.hand_out(tape, int(tape.slots["primal"][owner_slot]))
+        of, address = tapes.kind_objects[tape.slots["kind"][owner_slot]], int(tape.slots["primal"][owner_slot])
+        released, flags = _Released(), tape.slots["flags"]
+        array = array_at(address, of, released)
+        raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+        # The memory changes hands: nothing can come between (see `tape.py`).
+        tape.arrays[owner_slot] = array
+        flags[owner_slot] &= ~tapes.OWNED
+        released.raw = raw
+        if MEMORY:
+            engine.hand_out(tape, address)
     mark_exported(t)
     return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
 
@@ -241,12 +246,12 @@ def export(t: Tensor) -> np.ndarray:
 class _Released:
     """Memory of the tape that now belongs to an array: let go with the last array that sees it."""
 
-    def __init__(self, address: int) -> None:
-        from tapegrad.kernels.native import functions_of_python
+    def __init__(self) -> None:
+        self.raw, self.release = 0, functions_of_python()["release"]
 
-        raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
-        self._finalizer = weakref.finalize(self, functions_of_python()["release"], raw)
-        self._finalizer.atexit = False
+    def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:  # by then modules may be empty
+        if self.raw and not is_finalizing():
+            self.release(self.raw)
 
 
 def mark_exported(t: Tensor) -> None:

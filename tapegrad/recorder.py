@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import debug
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
 from tapegrad.op import ELEMENTWISE, OPS, Op
@@ -181,14 +181,14 @@ def _leave_to_python(a, b, opcode, context):
 
 
 def finalise_handle(t, context):
-    """Clear the byte of its slot in `live`, as `Tensor.__del__` does; a handle not yet given a slot has none."""
+    """One holder less of its slot, as `Tensor.__del__` has it; a handle not yet given a slot has none."""
     c = i8(context, WORDS)
     tape, slot_object = at(t + c[TAPE_AT]), at(t + c[SLOT_AT])
     if tape != 0 and slot_object != 0:
         h = i8(part1(c[AS_INTEGER], at(tape + c[HEADER_AT])), _HEADER_WORDS)
         slot = part1(c[AS_INTEGER], slot_object)
         if 0 <= slot < h[H.n_slots]:
-            u1(h[H.live], h[H.n_slots])[slot] = 0
+            u1(h[H.live], h[H.n_slots])[slot] -= 1
     return 0
 
 
@@ -221,13 +221,19 @@ class LookUp:
     def __init__(self, context: Any) -> None:
         self._context = context
         self._used = 0
-        self._allocate(1024)
+        self._words = np.zeros(0, np.int64).data
+        self._allocate(2 if SMALL else 1024)
 
     def _allocate(self, capacity: int) -> None:
-        self._words = np.zeros(capacity * _ENTRY, np.int64).data
+        words = np.zeros(capacity * _ENTRY, np.int64)
+        memory, address, context, mask = words.data, address_of(words), self._context, capacity - 1
+        for start in range(0, len(self._words), _ENTRY):
+            if self._words[start]:
+                self._put(memory, self._words[start : start + _ENTRY].tolist())
         # Should a search come between these two, it finds nothing in the new entries with the old mask: no harm done.
-        self._context[ENTRIES] = address_of(np.asarray(self._words))
-        self._context[MASK] = capacity - 1
+        context[ENTRIES] = address
+        context[MASK] = mask
+        self._words = memory
 
     def enter(self, op: Op, key: tuple[Any, ...], kind: Kind) -> None:
         """Enter the kind of an operation's result, for these kinds of tensors and types of numbers."""
@@ -236,18 +242,16 @@ class LookUp:
             return
         capacity = len(self._words) // _ENTRY
         if 2 * self._used >= capacity:
-            old = self._words.tolist()
             self._allocate(2 * capacity)
-            for start in range(0, len(old), _ENTRY):
-                if old[start]:
-                    self._put(old[start : start + _ENTRY])
         self._used += 1
         a, b = (*map(id, key), 0)[:2]
         number = _NUMBERS[numbers[0]] if numbers else 0
-        self._put([op.opcode + 1, a, b, id(kind), kind.index, id(kind.passive), kind.passive.index, number])
+        entry = [op.opcode + 1, a, b, id(kind), kind.index, id(kind.passive), kind.passive.index, number]
+        self._put(self._words, entry)
 
-    def _put(self, entry: list[int]) -> None:
-        words, mask = self._words, len(self._words) // _ENTRY - 1
+    @staticmethod
+    def _put(words: memoryview, entry: list[int]) -> None:
+        mask = len(words) // _ENTRY - 1
         i = (entry[0] * _MIX_OPCODE + entry[1] * _MIX_A + entry[2] * _MIX_B) >> 32 & mask
         while words[_ENTRY * i] and words[_ENTRY * i : _ENTRY * i + 3].tolist() != entry[:3]:
             i = (i + 1) & mask
@@ -418,7 +422,7 @@ def _linked() -> _Native | None:
     """The native code, or None where it can't be shown to work."""
     is_usual = sys.implementation.name == "cpython" and struct.calcsize("P") == 8 and sys.byteorder == "little"
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    if not native.JIT or native.CHECKED or debug.MEMORY or not is_usual or not has_lock:
+    if not native.JIT or native.CHECKED or MEMORY or not is_usual or not has_lock:
         return None
     try:
         return _Native()

@@ -51,6 +51,8 @@ MAX_WIDE = (
 
 NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see `scalars.py`
 
+IDLE = 0  # the phase in which no sweep has begun
+
 OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED, DAMAGED = range(8)
 
 
@@ -144,7 +146,7 @@ def schedule(header):
 
 
 def _forget_reached(h):
-    """Drop adjoints that nobody has taken: Ctrl-C came after the last sweep, before its gradients were accumulated."""
+    """Drop adjoints that nobody has taken: Ctrl-C came after the last sweep."""
     slots, reached = slots_at(h[H.slots], h[H.top]), i4(h[H.reached], h[H.top])
     for i in range(h[H.n_reached]):
         if slots[reached[i]]["adjoint"]:
@@ -469,6 +471,7 @@ def finish(header, succeeded):
     for i in range(n_targets + 2 * n_seeds + n_inputs):
         if lists[i] >= 0:
             _settle(h, kinds, slots, marks, lists[i], succeeded)
+    h[H.phase] = IDLE
     return OK
 
 
@@ -496,6 +499,7 @@ def reclaim(header):
     Returns how many rows are left.
     """
     h = i8(header, len(H))
+    _forget_reached(h)
     sync(h)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
@@ -574,6 +578,10 @@ def _free_slots(h):
     for slot in range(h[H.top]):
         flags, base = slots[slot]["flags"], slots[slot]["base"]
         if flags & FREE:
+            if slot and live[slot] == 0:  # taken, and let go before it was given a value
+                live[slot] = 1
+                freed[n] = slot
+                n += 1
             continue
         if marks[slot] & VALUE == 0 and flags & OWNED:
             part2(h[H.give_back], h[H.self], slots[slot]["primal"])

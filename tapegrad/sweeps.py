@@ -34,8 +34,8 @@ from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED,
 from tapegrad.workers import rest, share
 from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, enter_walk, gather, scatter
 
-# What `run` has done; REVERSE tells Python which way a host row is swept.
-PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 0, 1, 2, 3
+# What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
+PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 1, 2, 3, 4
 _BLAS_SHARES = 10_000  # elements of the largest operand from which BLAS may take threads of its own
 WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
 _AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond

@@ -21,27 +21,33 @@ Kinds are interned for the whole process, so that checking and deriving them is 
 
 Invariants
 - Rows are in topological order: an operand's row comes before every row that reads it.
-- A slot is written once. It has at most one handle (a `Tensor`), whose finaliser clears the slot's byte in `live`.
+- A slot is written once. Its byte in `live` counts its handles (`Tensor`), whose finalisers count it down: there is at
+  most one, and those that a recorded reverse sweep lends to rules.
 - A slot that is STORED has its elements at `primal`; the storage is its own (OWNED), its base's (a view), or a NumPy
   array in `arrays` (a leaf that borrows). A slot that is not stored can be computed again from its row.
 - Rows move when dead ones are reclaimed; slots never move, and are used again when nothing refers to them.
+- What is held as a number of a slot or an address, and not by a handle, is held only where nothing is reclaimed: while
+  `sweeping` is set, which it is until the adjoints of a sweep have owners.
+- Ctrl-C comes only where Python lets it in: at the beginning of a function, after a call, at the end of a loop's body.
+  So a change is made ready aside, and then done by stores with no call among them; whatever comes earlier leaves the
+  tape as it was.
 
 The schedule and the sweeps (`schedule.py`, `sweeps.py`) read these arrays at the addresses in `header`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import sys
 import threading
 from _thread import get_ident
 from collections import namedtuple
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tapegrad.debug import SMALL
 from tapegrad.dtypes import DType
 
 ROW = np.dtype(
@@ -92,6 +98,7 @@ HEADER = (
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
+T = TypeVar("T")
 _lock = threading.Lock()
 
 
@@ -110,8 +117,9 @@ class Pool:
         if stop > len(self.array):
             larger = np.zeros(max(2 * len(self.array), stop), self.array.dtype)
             larger[:start] = self.array[:start]
+            address = address_of(larger)
             self._superseded.append(self.array)
-            self.array, self.address = larger, address_of(larger)
+            self.array, self.address = larger, address
         self.array[start:stop] = values
         self.used = stop
         return start
@@ -194,9 +202,9 @@ LARGE = 1 << 16  # bytes from which a value is worth computing early to let go o
 _kinds: dict[tuple[Any, ...], Kind] = {}
 _spaces: dict[tuple[int, ...], int] = {}
 _numbers: dict[tuple[int, ...], int] = {}
-kinds = Pool(KIND, 4096)
+kinds = Pool(KIND, 1 if SMALL else 4096)
 kind_objects: list[Kind] = []
-pool = Pool(np.int64, 1 << 14)
+pool = Pool(np.int64, 1 if SMALL else 1 << 14)
 
 
 def kind_of(
@@ -232,17 +240,18 @@ def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
     kind.space = _spaces.setdefault(shape, len(_spaces))
     flags = requires_grad * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
     dims = pool.append(shape + strides) if shape else 0
-    kind.index = kinds.append([(dtype.code, flags, kind.space, len(shape), kind.numel, dims)])
-    kind_objects.append(kind)
+    kind.passive = kind
     if requires_grad:
         passive_key = (dtype.code, shape, strides, False, False, exported)
         kind.passive = _kinds.get(passive_key) or _intern(passive_key, dtype, contiguous)
-    else:
-        kind.passive = kind
+    own = (dtype.code, shape, contiguous_strides(shape, dtype.itemsize), False, False, False)
+    kind.gradient = kind if own == key else _kinds.get(own) or _intern(own, dtype, True)
+    # Its place in `kind_objects` is what makes it a kind: a record that was written before, and then Ctrl-C came, is
+    # written over.
+    kind.index = kinds.used = len(kind_objects)
+    kinds.append([(dtype.code, flags, kind.space, len(shape), kind.numel, dims)])
+    kind_objects.append(kind)
     _kinds[key] = kind
-    natural = contiguous_strides(shape, dtype.itemsize)
-    own = (dtype.code, shape, natural, False, False, False)
-    kind.gradient = _kinds.get(own) or _intern(own, dtype, True)
     return kind
 
 
@@ -270,8 +279,7 @@ def n_spaces() -> int:
 # Filled by `op.py`: the name and the number of operands of each opcode, for the listing.
 opcode_names: list[tuple[str, int]] = []
 
-_pack_slot = struct.Struct("iiqqii").pack_into
-_FIRST_ROWS, _FIRST_SLOTS, _BATCH = 4096, 8192, 4096
+_FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
 BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
 CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
@@ -303,18 +311,33 @@ class FreeSlots:
     def extend(self, slots: Any) -> None:
         """Put these on the stack, the last on top."""
         start = self.h[_N_FREE]
-        self.array[start : start + len(slots)] = slots
-        self.h[_N_FREE] = start + len(slots)
+        stop = start + len(slots)
+        self.array[start:stop] = slots
+        self.h[_N_FREE] = stop
 
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` slots."""
+    def resize(self, capacity: int) -> None:
+        """Have room for `capacity` slots."""
         array = np.zeros(capacity, np.int32)
-        address, memory, at, known = address_of(array), array.data, H.free, slice(0, len(self.array))
-        array[known] = self.array
+        address, memory, at, known = address_of(array), array.data, H.free, slice(0, len(self))
+        array[known] = self.array[known]
         self.h[at], self.array, self.memory = address, array, memory
 
 
-_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED = H.filled, H.row_bytes, H.n_free, H.n_reached
+_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS = H.filled, H.row_bytes, H.n_free, H.n_reached, H.n_slots
+# Arrays beside the rows and beside the slots, where plans are written.
+_ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
+    ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
+)
+_SLOT_VIEWS: dict[str, type[np.generic]] = {
+    **dict.fromkeys(("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32),
+    "marks": np.uint8,
+}
+
+
+def _places_of(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the header has the addresses of arrays, and the addresses."""
+    places = np.array([getattr(H, name) for name in arrays])
+    return places, np.array([address_of(array) for array in arrays.values()], np.int64)
 
 
 class Tape:
@@ -332,8 +355,8 @@ class Tape:
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
         "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "places",
-        "retained", "rows", "scratch", "slot_buffer", "slot_capacity", "slots", "survivors", "sweep_seconds",
-        "sweeping", "tables", "thread", "top",
+        "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "survivors",
+        "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -349,14 +372,14 @@ class Tape:
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, slot, the leaf here
         self.survivors = 0  # rows that the last reclaiming kept
         self.sweep_seconds = 0.0
-        self.sweeping = False
+        self.sweeping: Any = None  # the frame that sweeps
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(len(HEADER), np.int64)
         self.header_address = address_of(self.header)
         self.h = self.header.data  # the quick way in from Python
         self.free = FreeSlots(self.h)
         self.header[H.thread] = self.thread
-        self.lists = np.zeros(1024, np.int32).data
+        self.lists = np.zeros(1 if SMALL else 1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.header[H.scratch] = scratch_in(self.scratch)
@@ -364,15 +387,15 @@ class Tape:
         self.header[H.bins] = address_of(self.bins)
         self.tables = np.zeros(TABLES, np.int64)  # zero: what it knows is told from what it does not by a stamp
         self.header[H.tables] = address_of(self.tables)
-        self.latest = np.full(256, -1, np.int32)
+        self.latest = np.full(1 if SMALL else 256, -1, np.int32)
         self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
         self.rows, self.live = bytearray(), bytearray()
         self.slots: np.ndarray = np.zeros(0, SLOT)
         self._row_views: dict[str, np.ndarray] = {}
         self._slot_views: dict[str, np.ndarray] = {}
-        self.grow_rows(_FIRST_ROWS)
-        self.grow_slots(_FIRST_SLOTS)
-        self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's: handles that were only lent die with it
+        self.resize_rows(_FIRST_ROWS)
+        self.resize_slots(_FIRST_SLOTS)
+        self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's
 
     def __del__(self) -> None:
         if self.let_go is not None and not sys.is_finalizing():
@@ -387,42 +410,32 @@ class Tape:
     def end(self, end: int) -> None:
         self.h[_FILLED] = end
 
-    def grow_rows(self, capacity: int) -> None:
-        """Make room for `capacity` rows."""
+    def resize_rows(self, capacity: int) -> None:
+        """Have room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
-        view = np.frombuffer(rows, ROW)
-        address, at, known, old = address_of(view), H.rows, slice(0, len(self.rows)), self.rows
-        rows[known] = old
-        # Native code records at the address in the header: until it has the new one, the old rows stay.
-        self.h[at], self.h[_ROW_BYTES] = address, len(rows)
-        self.rows, self.capacity = rows, capacity
-        views = {
-            name: np.zeros(capacity + 1, np.int32)
-            for name in ("planned", "region_of_row", "order", "begin", "spaces", "inner")
-        }
-        self._row_views = self._continued(views, self._row_views)
-        self._row_views["rows"] = view
-        self._publish(self._row_views)
+        views = self._continued(_ROW_VIEWS, capacity + 1, self._row_views)
+        views["rows"] = recorded = np.frombuffer(rows, ROW)
+        known, size, (places, addresses) = slice(0, len(self)), len(rows), _places_of(views)
+        if known.stop:
+            recorded[known] = self._row_views["rows"][known]
+        self.header[places] = addresses
+        self.rows, self._row_views, self.capacity = rows, views, capacity
+        self.h[_ROW_BYTES] = size
 
-    def grow_slots(self, capacity: int) -> None:
-        """Make room for `capacity` slots."""
-        slots, live, top = np.zeros(capacity, SLOT), bytearray(b"\1") * capacity, self.top
-        if top:
-            slots[:top] = self.slots[:top]
+    def resize_slots(self, capacity: int) -> None:
+        """Have room for `capacity` slots."""
+        live = bytearray(b"\1") * capacity
+        views = self._continued(_SLOT_VIEWS, capacity, self._slot_views)
+        views["slots"] = slots = np.zeros(capacity, SLOT)
+        memory, reached, used = slots.view(np.uint8).data, views["reached"].data, slice(0, self.top)
+        words, ints, (places, addresses) = memory.cast("q"), memory.cast("i"), _places_of(views)
+        self.free.resize(capacity)
         self._move_live(live)
-        self.free.grow(capacity)
-        self.slots, self.slot_capacity, self.h[H.n_slots] = slots, capacity, capacity
-        self.slot_buffer = slots.view(np.uint8).data
-        views = {
-            name: np.zeros(capacity, np.int32)
-            for name in ("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached")
-        }
-        views["marks"] = np.zeros(capacity, np.uint8)
-        self._reached = views["reached"].data
-        self._slot_views = self._continued(views, self._slot_views)
-        self._slot_views["slots"] = slots
-        self._slot_views["live"] = np.frombuffer(live, np.uint8)
-        self._publish(self._slot_views)
+        slots[used] = self.slots[used]
+        self.header[places] = addresses
+        self.slots, self.slot_words, self.slot_ints, self.slot_capacity = slots, words, ints, capacity
+        self._slot_views, self._reached = views, reached
+        self.h[_N_SLOTS] = capacity
 
     def forget_stamps(self) -> None:
         """Begin to count regions anew, before their number is too large for an int32."""
@@ -432,26 +445,27 @@ class Tape:
         self.header[H.stamps] = 0
 
     def _move_live(self, live: bytearray) -> None:
-        """Go over to a longer `live`.
+        """Go over to another `live`.
 
         Finalisers write to the one whose address is in the header, on any thread, and whenever an object is made that
         the garbage collector tracks. So all objects are made first, and nothing can come between copy and address.
         """
-        address, at, known, old = address_of(np.frombuffer(live, np.uint8)), H.live, slice(0, len(self.live)), self.live
-        live[known] = old
+        of, at, known, old = np.frombuffer(live, np.uint8), H.live, slice(0, min(len(live), len(self.live))), self.live
+        address, before = address_of(of), np.frombuffer(old, np.uint8)[known]
+        of[known] = before
         self.h[at] = address
         self.live = live
 
-    def _continued(self, views: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """New arrays in the place of old ones: what a plan wrote there matters only while it is being swept."""
-        if self.sweeping:
-            for name, view in views.items():
-                view[: len(old[name])] = old[name]
+    @staticmethod
+    def _continued(
+        types: dict[str, type[np.generic]], capacity: int, old: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """New arrays in the place of old ones, with what is in them: they may be in use."""
+        views = {name: np.zeros(capacity, dtype) for name, dtype in types.items()}
+        for name, view in views.items():
+            n = min(capacity, len(old.get(name, ())))
+            view[:n] = old[name][:n] if n else 0
         return views
-
-    def _publish(self, arrays: dict[str, np.ndarray]) -> None:
-        for name, array in arrays.items():
-            self.header[getattr(H, name)] = address_of(array)
 
     @property
     def freed(self) -> np.ndarray:
@@ -469,13 +483,9 @@ class Tape:
         if start == stop:
             return False
         self.slots["flags"][start:stop] = FREE
-        self.top = stop
         self.free.extend(np.arange(stop - 1, start - 1, -1))
+        self.top = stop
         return True
-
-    def write_slot(self, slot: int, kind: Kind, address: int, flags: int) -> None:
-        """Make `slot` a stored value without a row."""
-        _pack_slot(self.slot_buffer, slot * SLOT.itemsize, kind.index, -1, address, 0, -1, flags)
 
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
@@ -551,11 +561,14 @@ def current_tape() -> Tape:
     return _threads.tape
 
 
-@contextlib.contextmanager
-def grad_mode(tape: Tape, enabled: bool) -> Iterator[None]:
-    """Record with or without gradients inside the block."""
-    previous, tape.grad_enabled = tape.grad_enabled, enabled
+def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: Any) -> T:
+    """Call a function that records with or without gradients.
+
+    (A context manager would not do: Ctrl-C may come when it is being left, and the mode would stay.)
+    """
+    previous = tape.grad_enabled
     try:
-        yield
+        tape.grad_enabled = enabled
+        return function(*args)
     finally:
         tape.grad_enabled = previous

@@ -13,13 +13,14 @@ import struct
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import debug, dtypes, engine
+from tapegrad import dtypes, engine
 from tapegrad import tape as tapes
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
@@ -28,7 +29,6 @@ from tapegrad.tape import (
     IMM_B,
     PARAMS,
     ROW,
-    SLOT,
     H,
     Kind,
     Tape,
@@ -43,10 +43,12 @@ _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
-_pack_offset = struct.Struct("=hhiqii").pack_into
-_unpack_slot = struct.Struct("=i12xq8x").unpack_from  # kind, adjoint
-_pack_address = struct.Struct("=q").pack_into
-_A_ROW, _A_SLOT, _ADJOINT_AT = ROW.itemsize, SLOT.itemsize, 16
+# A row's immediate, as `b` and `c`.
+_number, _offset, _two_ints = struct.Struct("=d").pack, struct.Struct("=q").pack, struct.Struct("=ii").unpack
+_A_ROW = ROW.itemsize
+# Of a slot, by `slot_words` and by `slot_ints`: how many, and where.
+_WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
+_INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
 _FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
@@ -99,7 +101,7 @@ class Tensor(Methods):
 
     def __del__(self) -> None:
         try:
-            self._tape.live[self._slot] = 0
+            self._tape.live[self._slot] -= 1
         except AttributeError:  # Ctrl-C came before it was given a slot
             return
 
@@ -204,12 +206,12 @@ class Tensor(Methods):
         old = self._kind
         facts = {"requires_grad": old.requires_grad, "leaf": old.is_leaf, "exported": old.exported, **changes}
         kind = kind_of(old.dtype, old.shape, old.strides, **facts)
-        tape, slot = self._tape, self._slot
+        tape, slot, reference = self._tape, self._slot, weakref.ref(self)
         tape.synced_row(slot)
-        self._kind = kind
-        tape.slots["kind"][slot] = kind.index
         if kind.is_leaf:
-            tape.leaves[slot] = weakref.ref(self)
+            tape.leaves[slot] = reference
+        self._kind = kind
+        tape.slot_ints[_INTS * slot + _KIND] = kind.index
 
     @property
     def grad(self) -> Tensor | None:
@@ -284,15 +286,43 @@ def handle(tape: Tape, slot: int, kind: Kind) -> Tensor:
     return t
 
 
-def new_slot(tape: Tape) -> int:
-    """A free slot."""
+def lend(tape: Tape, slot: int, kind: Kind) -> Tensor:
+    """Another handle of a slot."""
+    t = _new(Tensor)
+    t._tape, t._kind = tape, kind
+    tape.live[slot] += 1
+    t._slot = slot
+    return t
+
+
+def stored(
+    tape: Tape, kind: Kind, address: int, flags: int = 0, array: Any = None, is_leaf: bool = False, taken: int = 0
+) -> Tensor:
+    """The handle of a new value without a row, whose elements are at an address.
+
+    `array` is what owns them, or else the slot `taken`, whose adjoint they are. From the moment at which the slot is no
+    longer free nothing can come between (see `tape.py`).
+    """
     h = tape.h
-    if not h[_N_FREE]:
-        engine.make_room(tape)
-    height = h[_N_FREE] - 1
-    slot: int = tape.free.memory[height]
+    if SMALL or not h[_N_FREE]:
+        engine.make_room(tape, 0, 1)
+    t = _new(Tensor)
+    t._tape, t._kind = tape, kind
+    reference = weakref.ref(t) if is_leaf else None
+    words, ints, height = tape.slot_words, tape.slot_ints, h[_N_FREE] - 1
+    t._slot = slot = tape.free.memory[height]
     h[_N_FREE] = height
-    return slot
+    words[_WORDS * taken + _ADJOINT] = 0  # it must not have two owners
+    words[_WORDS * slot + _PRIMAL] = address
+    words[_WORDS * slot + _ADJOINT] = 0
+    ints[_INTS * slot + _KIND] = kind.index
+    ints[_INTS * slot + _ROW] = ints[_INTS * slot + _BASE] = -1
+    if array is not None:
+        tape.arrays[slot] = array
+    if reference is not None:
+        tape.leaves[slot] = reference
+    ints[_INTS * slot + _FLAGS] = flags | tapes.STORED
+    return t
 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
@@ -300,29 +330,18 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
     tape = current_tape()
     tape.h[H.allocated] += array.nbytes
     engine.reclaim_if_due(tape)
-    slot = new_slot(tape)
     dtype = dtypes.as_dtype(array.dtype)
-    if debug.MEMORY and not exported:
+    if MEMORY and not exported:
         kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
-        tape.write_slot(slot, kind, engine.lend(tape, array), tapes.STORED | tapes.OWNED)
-    else:
-        kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
-        tape.write_slot(slot, kind, tapes.address_of(array), tapes.STORED)
-        tape.arrays[slot] = array
-    t = handle(tape, slot, kind)
-    if requires_grad:
-        tape.leaves[slot] = weakref.ref(t)
-    return t
+        return stored(tape, kind, engine.lend(tape, array), tapes.OWNED, None, requires_grad)
+    kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
+    return stored(tape, kind, tapes.address_of(array), 0, array, requires_grad)
 
 
 def adopt(tape: Tape, slot: int) -> Tensor:
     """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
-    made = new_slot(tape)
-    index, adjoint = _unpack_slot(tape.slot_buffer, slot * _A_SLOT)
-    kind = kind_objects[index].gradient
-    _pack_address(tape.slot_buffer, slot * _A_SLOT + _ADJOINT_AT, 0)  # first: it must not have two owners
-    tape.write_slot(made, kind, adjoint, tapes.STORED | tapes.OWNED)
-    return handle(tape, made, kind)
+    kind = kind_objects[tape.slot_ints[_INTS * slot + _KIND]].gradient
+    return stored(tape, kind, tape.slot_words[_WORDS * slot + _ADJOINT], tapes.OWNED, taken=slot)
 
 
 def constant(value: Any, dtype: DType) -> Tensor:
@@ -333,20 +352,39 @@ def constant(value: Any, dtype: DType) -> Tensor:
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
-def append(tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, out: int = -1) -> int:
-    """Append a row; returns the slot of its result. `b` and `c` are slots, or `c` the index of the row's parameters."""
-    h = tape.h
-    if h[_FILLED] + _A_ROW > h[_ROW_BYTES] or not h[_N_FREE]:
-        engine.make_room(tape)
+def appended(
+    tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, place: str = "", host: Any = None
+) -> Tensor:  # fmt: skip
+    """The handle of a new row's result. `b` and `c` are slots, or `c` the index of the row's parameters."""
+    return appended_together(tape, op, kind, ((a, b, c, flags),), place, host)
+
+
+def appended_together(
+    tape: Tape, op: Op, kind: Kind, rows: Sequence[tuple[int, int, int, int]], place: str = "", host: Any = None
+) -> Tensor:
+    """The handle of what new rows fill together: for each its `a`, `b`, `c` and flags."""
+    h, n_bytes = tape.h, _A_ROW * len(rows)
+    if SMALL or h[_FILLED] + n_bytes > h[_ROW_BYTES] or not h[_N_FREE]:
+        engine.make_room(tape, len(rows))
+    t = _new(Tensor)
+    t._tape, t._kind = tape, kind
     end, height = h[_FILLED], h[_N_FREE] - 1
-    slot = tape.free.memory[height] if out < 0 else out
-    _pack(tape.rows, end, op.opcode, flags, slot, b, c, a, kind.index)
-    h[_FILLED] = end + _A_ROW
-    if out < 0:
-        h[_N_FREE] = height
-    if debug.MEMORY:
-        tape.places[slot] = location()
-    return slot
+    stop, slot = end + n_bytes, tape.free.memory[height]
+    at = end
+    if MEMORY:
+        place = place or location()
+    for a, b, c, row_flags in rows:
+        _pack(tape.rows, at, op.opcode, row_flags, slot, b, c, a, kind.index)
+        at += _A_ROW
+    # What was written behind the last row is recorded now: nothing can come between (see `tape.py`).
+    h[_N_FREE] = height
+    t._slot = slot
+    if place:
+        tape.places[slot] = place
+    if host is not None:
+        tape.hosts[slot] = host
+    h[_FILLED] = stop
+    return t
 
 
 def record(
@@ -357,12 +395,8 @@ def record(
     b, c = (*(t._slot for t in rest), -1, -1)[:2]
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
-    result = handle(first._tape, append(first._tape, op, kind, first._slot, b, c, flags), kind)
-    if op.failure is not None:
-        first._tape.places[result._slot] = location()
-    if host is not None:
-        first._tape.hosts[result._slot] = host
-    return settled(result, *operands)
+    place = location() if op.failure is not None else ""
+    return settled(appended(first._tape, op, kind, first._slot, b, c, flags, place, host), *operands)
 
 
 def settled(result: Tensor, *operands: Tensor) -> Tensor:
@@ -401,12 +435,9 @@ def record_array(
 
 def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
     """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
-    tape = a._tape
     if params >= 0:
-        return handle(tape, append(tape, op, kind, a._slot, 0, params, PARAMS), kind)
-    slot = append(tape, op, kind, a._slot)
-    _pack_offset(tape.rows, tape.end - _A_ROW, op.opcode, 0, slot, offset, a._slot, kind.index)
-    return handle(tape, slot, kind)
+        return appended(a._tape, op, kind, a._slot, 0, params, PARAMS)
+    return appended(a._tape, op, kind, a._slot, *_two_ints(_offset(offset)))
 
 
 def local(t: Tensor) -> Tensor:
@@ -538,17 +569,15 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     kind = _result_kind(op, dtype, shape, tensors)
     first = slots[0]
     if flags:
-        tape = first._tape
-        shown = kind if tape.grad_enabled else kind.passive
-        out = append(tape, op, shown, first._slot)
-        _pack_immediate(tape.rows, tape.end - _A_ROW, op.opcode | flags << 16, out, immediate, first._slot, shown.index)
-        result = handle(tape, out, shown)
+        shown = kind if first._tape.grad_enabled else kind.passive
+        b, c = _two_ints(_number(immediate))
+        result = appended(first._tape, op, shown, first._slot, b, c, flags)
     else:
         shown = kind if first._tape.grad_enabled else kind.passive
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):
         settled(result, *slots)
-    elif not debug.MEMORY and not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
+    elif not MEMORY and not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
         key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
         memos[op.opcode][key if op.arity > 1 else key[0]] = kind
         for learn in learners:
@@ -667,10 +696,11 @@ def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: i
         raise IndexError
     slot = tape.free.memory[height]
     pack(tape.rows, end, word, slot, second, first, kind.index)
-    h[_FILLED], h[_N_FREE] = end + _A_ROW, height
     t._tape = tape
-    t._slot = slot
     t._kind = kind
+    h[_N_FREE] = height
+    t._slot = slot
+    h[_FILLED] = end + _A_ROW
     return t
 
 

@@ -35,7 +35,7 @@ class Level:
     def __init__(self, func: Callable[..., Any], args: Sequence[Any], places: Sequence[int]) -> None:
         self.tape = current_tape()
         self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
-        self.own: set[int] = set()  # the slots of leaves that nobody else knows
+        self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
         self.is_behind_input = False  # whether the caller's graph goes on behind an input
         leaves, structure = trees.flatten([args[place] for place in places])
         self.inputs = [self._input(x) for x in leaves]
@@ -63,7 +63,7 @@ class Level:
     def leaf(self, x: Tensor) -> Tensor:
         """Make a tensor a leaf of this level."""
         x.requires_grad_()
-        self.own.add(x._slot)
+        self.own[x._slot] = x
         return x
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
@@ -141,7 +141,7 @@ class Level:
 
     def reaches_out(self, tensors: Sequence[Any]) -> bool:
         """Whether a leaf of somebody else's, and not of a level that has ended, is behind one of the tensors."""
-        if not self.is_recording or not (others := self.tape.leaves.keys() - self.own):
+        if not self.is_recording or not (others := self.tape.leaves.keys() - self.own.keys()):
             return False
         slots = [t._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
         rows = recorded._active_rows(self.tape, slots)

@@ -482,6 +482,41 @@ def test_slots_grow_in_the_midst_of_a_recorded_reverse_sweep():
     assert hold[-1].tolist() == [0.0]
 
 
+@pytest.mark.parametrize("left", range(4))
+def test_gradients_are_taken_while_rows_are_full_and_slots_run_out(left: int):
+    """Room is made in the midst of it: adjoints that nobody has taken yet must outlive that."""
+    of = tg.current_tape()
+    leaves = [tg.tensor(float(i % 7), requires_grad=True) for i in range(5000)]
+    total = leaves[0] * 1.0
+    for w in leaves[1:]:
+        total = total + w
+    while of.capacity < 1 << 16 or len(of) < of.capacity - 2 - left:
+        total = total * 1.0
+    pending = leaves[0] * 3.0  # nobody has looked at it
+    total = total * 2.0
+    hold = [tg.zeros(1) for _ in range(len(of.free) - left)] if left else []
+    total.backward(retain_graph=True)
+    assert [w.grad.item() for w in leaves] == [2.0] * 5000
+    assert pending.item() == 0.0
+    assert total.item() == 2.0 * sum(i % 7 for i in range(5000))
+    assert len(hold) == 0 or hold[-1].item() == 0.0
+
+
+def test_pieces_are_joined_wherever_rows_run_out():
+    """The rows that fill a slot together are recorded at once."""
+    of = tg.current_tape()
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    for left in range(8):
+        y = x
+        while len(of) < of.capacity - left:
+            y = y * 1.0
+        joined = tg.cat([y, x, y, x, y])
+        assert joined.tolist() == [1.0, 2.0] * 5
+        (g,) = tg.autograd.grad(joined.sum(), x)
+        assert g.tolist() == [5.0, 5.0]
+        del y, joined
+
+
 @pytest.mark.parametrize("left", range(14))
 def test_a_recorded_reverse_sweep_may_end_with_the_last_free_slot(left: int):
     """Wherever the free list runs out, the tensors that the user holds stay alive."""

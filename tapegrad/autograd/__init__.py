@@ -10,7 +10,7 @@ from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from tapegrad.tape import Tape, current_tape, grad_mode
+from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Size, Tensor, adopt
 
 _TWICE = (
@@ -60,7 +60,8 @@ def backward(
     chosen = None if inputs is None else _sequence(inputs)
     if chosen is not None and not chosen:
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
-    found = _sweep(outputs, grads, chosen, retain_graph, create_graph)
+    found: dict[int, Tensor] = {}
+    _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
     tape = current_tape()
     leaves, retained = tape.leaves, tape.retained
     for slot, gradient in found.items():
@@ -106,7 +107,8 @@ def grad(
             raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")
         if not t._kind.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found = _sweep(results, grads, wanted, retain_graph, create_graph)
+    found: dict[int, Tensor] = {}
+    _sweep(results, grads, wanted, retain_graph, create_graph, found)
     if materialize_grads:
         allow_unused = True
     answer: list[Any] = []
@@ -140,8 +142,9 @@ def _sweep(
     inputs: list[Tensor] | None,
     retain_graph: bool | None,
     create_graph: bool,
-) -> dict[int, Tensor]:
-    """The adjoints of leaves, or of the inputs, by slot."""
+    found: dict[int, Tensor],
+) -> None:
+    """Find the adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
     engine.reclaim_before(tape)
     seeds: list[tuple[Tensor, Tensor | None]] = []
@@ -166,22 +169,34 @@ def _sweep(
         slots.append(t._slot)
     try:
         if create_graph:
-            return _recorded(tape, seeds, slots if inputs is not None else None)
-        if inputs is None and tape.retained:
-            slots = list(tape.retained)
-        engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain))
+            found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
+            return
+        if inputs is None:
+            slots = _retained(tape)
+
+        def take() -> None:
+            for slot in tape.reached:
+                if slot not in found:
+                    found[slot] = adopt(tape, slot)
+
+        engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain), take=take)
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
-    return {slot: adopt(tape, slot) for slot in tape.reached}
 
 
 def _recorded(tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], slots: list[int] | None) -> dict[int, Tensor]:
-    with grad_mode(tape, True):
-        full = [(t, creation.ones_like(t) if g is None else g.clone()) for t, g in seeds]
-        if slots is None and tape.retained:
-            found = recorded.adjoints(tape, full, None)
-            return {**recorded.adjoints(tape, full, set(tape.retained)), **found}
-        return recorded.adjoints(tape, full, None if slots is None else set(slots))
+    full = [(t, creation.ones_like(t) if g is None else g.clone()) for t, g in seeds]
+    if slots is None and (retained := _retained(tape)):
+        found = recorded.adjoints(tape, full, None)
+        return {**recorded.adjoints(tape, full, set(retained)), **found}
+    return recorded.adjoints(tape, full, None if slots is None else set(slots))
+
+
+def _retained(tape: Tape) -> list[int]:
+    """The slots of tensors that asked for `retain_grad()`, where they still have them."""
+    if not tape.retained:
+        return []
+    return [slot for slot, reference in tape.retained.items() if (t := reference()) is not None and t._slot == slot]
 
 
 def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
@@ -223,8 +238,7 @@ def _accumulate(t: Tensor, gradient: Tensor) -> None:
     if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
         t._grad = held + gradient
         return
-    with grad_mode(held._tape, False):
-        aliasing.assign(held, held + gradient)
+    in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
     if held._kind.is_large:
         engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
 

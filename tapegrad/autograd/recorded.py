@@ -14,7 +14,7 @@ from tapegrad.autograd.host import recorded_contribution
 from tapegrad.op import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops import indexing
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
-from tapegrad.tensor import Tensor, cast, handle, record_array
+from tapegrad.tensor import Tensor, cast, lend, record_array
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
@@ -33,18 +33,14 @@ def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | 
         bars[t._slot] = bars[t._slot] + seed if t._slot in bars else seed
     borrowed: dict[int, Tensor] = {}
     towards = None if wanted is None else wanted | {row[2] for row in rows}
-    try:
-        for row in rows:
-            y_bar = bars.get(row[2])
-            if y_bar is None:
-                continue
-            for slot, contribution in _contributions(tape, row, y_bar, borrowed, towards):
-                bars[slot] = bars[slot] + contribution if slot in bars else contribution
-            if row[2] not in (wanted or ()) and (not row[1] & PIECE or row[1] & FIRST):
-                del bars[row[2]]
-    finally:
-        for t in borrowed.values():
-            t._slot = 0  # the handle was only lent: it must not end the life of the slot it shows
+    for row in rows:
+        y_bar = bars.get(row[2])
+        if y_bar is None:
+            continue
+        for slot, contribution in _contributions(tape, row, y_bar, borrowed, towards):
+            bars[slot] = bars[slot] + contribution if slot in bars else contribution
+        if row[2] not in (wanted or ()) and (not row[1] & PIECE or row[1] & FIRST):
+            del bars[row[2]]
     if wanted is not None:
         return {slot: bar for slot, bar in bars.items() if slot in wanted}
     return {slot: bar for slot, bar in bars.items() if kind_objects[tape.slots["kind"][slot]].is_leaf}
@@ -102,7 +98,7 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
 
     def lent(slot: int) -> Tensor:
         if slot not in borrowed:
-            borrowed[slot] = handle(tape, slot, kind_objects[tape.slots["kind"][slot]])
+            borrowed[slot] = lend(tape, slot, kind_objects[tape.slots["kind"][slot]])
         return borrowed[slot]
 
     places = [1] if flags & IMM_A else [0] if flags & IMM_B else range(op.arity)

@@ -21,10 +21,9 @@ from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, kind_of, numbers
 from tapegrad.tensor import (
     Surface,
     Tensor,
-    append,
+    appended,
     cast,
     describe,
-    handle,
     local,
     location,
     need_sum,
@@ -89,8 +88,7 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
     kind = known[0] if x._tape.grad_enabled else known[0].passive
-    slot = append(x._tape, op, kind, x._slot, -1, known[1], PARAMS | (VARIANT if variant else 0))
-    return settled(handle(x._tape, slot, kind), x)
+    return settled(appended(x._tape, op, kind, x._slot, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
 def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:

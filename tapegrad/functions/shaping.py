@@ -13,14 +13,13 @@ from tapegrad.aliasing import as_view
 from tapegrad.creation import size_of
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, grad_mode, kind_of, numbers
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, in_grad_mode, kind_of, numbers
 from tapegrad.tensor import (
     Surface,
     Tensor,
-    append,
+    appended_together,
     cast,
     describe,
-    handle,
     local,
     location,
     need_sum,
@@ -389,15 +388,8 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 @public
 def detach(input: Tensor) -> Tensor:
     """A view of the tensor that does not require grad: gradients do not flow through it."""
-    with grad_mode(input._tape, False):
-        view = restride(
-            layout.detach,
-            input,
-            input._kind.shape,
-            input._kind.strides,
-            0,
-            [*((d, 1) for d in range(input.ndim)), (-1, 0)],
-        )
+    kind, steps = input._kind, [*((d, 1) for d in range(input.ndim)), (-1, 0)]
+    view = in_grad_mode(input._tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
     return as_view(view, input, detach, lambda b, v: v)
 
 
@@ -461,11 +453,11 @@ def _joined(
     if kind.requires_grad:
         engine.need(op, dtype.code, True)
         need_sum(dtype)
-    slot = -1
+    rows, last = [], len(pieces) - 1
     for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
-        flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == len(pieces) - 1 else 0)
-        slot = append(tape, op, kind, piece._slot, -1, numbers((outer, *window)), flags, slot)
-    return settled(handle(tape, slot, kind), *pieces)
+        flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == last else 0)
+        rows.append((piece._slot, -1, numbers((outer, *window)), flags))
+    return settled(appended_together(tape, op, kind, rows), *pieces)
 
 
 def _sequence(tensors: Any, where_empty: Exception) -> list[Tensor]:
