@@ -113,14 +113,19 @@ class Serialiser:
 
     def content(self, function: Any) -> Iterable[Any]:
         """The pieces of what is numbered."""
-        yield from self.code(function.__code__, function.__globals__)
+        yield from self.code(function.__code__, function)
+        yield from self.around(function)
+
+    def around(self, function: Any) -> Iterator[Any]:
+        """The pieces of what a function holds beside its code."""
         yield from self.value(function.__defaults__)
         yield from self.value(tuple((function.__kwdefaults__ or {}).items()))
-        for cell in function.__closure__ or ():
-            yield from self.value(cell.cell_contents)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            yield tagged("cell", name.encode())
+            yield from self.named(name, cell.cell_contents, function.__code__)
 
-    def code(self, code: types.CodeType, names: dict[str, Any]) -> Iterator[Any]:
-        """The pieces of code, with those of the globals that it names."""
+    def code(self, code: types.CodeType, function: Any) -> Iterator[Any]:
+        """The pieces of the code in a function, with those of the globals that it names."""
         yield tagged("code", code.co_code)
         yield tagged("exceptions", code.co_exceptiontable)
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
@@ -128,14 +133,14 @@ class Serialiser:
             (code.co_name, code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars, counts)
         )
         for constant in code.co_consts:
-            yield from self.code(constant, names) if isinstance(constant, types.CodeType) else self.value(constant)
+            yield from self.code(constant, function) if isinstance(constant, types.CodeType) else self.value(constant)
         for name in _globals(code):
-            yield tagged("global" if name in names else "builtin", name.encode())
-            if name in names:
-                yield from self.named(names[name], code)
+            yield tagged("global" if name in function.__globals__ else "builtin", name.encode())
+            if name in function.__globals__:
+                yield from self.named(name, function.__globals__[name], code)
 
-    def named(self, value: Any, code: types.CodeType) -> Iterator[Any]:
-        """The pieces of a global that code names."""
+    def named(self, name: str, value: Any, code: types.CodeType) -> Iterator[Any]:  # noqa: ARG002  others look closer
+        """The pieces of what code calls by a name."""
         return self.value(value)
 
 
@@ -160,7 +165,7 @@ class _Ours(Serialiser):
         if pieces is None:
             joined = list[Any]()
             for is_text, group in itertools.groupby(super().content(function), lambda piece: isinstance(piece, bytes)):
-                joined += [b"".join(group)] if is_text else group
+                joined += [b"".join(group)] if is_text else list(group)  # noqa: B031  used once
             pieces = self.known[function] = tuple(joined)
         return pieces
 
