@@ -115,7 +115,7 @@ def _compile_together() -> None:
     The middle half, the binding: it is half of the work, and its parts have helpers in common.
     """
     python = Path(sys.executable or "").name.startswith("python")
-    if not native.JIT or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
+    if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
     missing = [
         name for name, (function, _) in _ENTRIES.items() if not cache.holds(f"{native.symbol(name, function)}.o")

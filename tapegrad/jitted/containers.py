@@ -104,7 +104,6 @@ def _text(structure: trees.Node | None, name: str, items: Any, scope: dict[str, 
         return f"[{', '.join(parts)}]"
     if structure.kind is tuple:
         return f"({''.join(f'{part}, ' for part in parts)})"
-    # The fields are in its name, since the digest of compiled code on disk has the names that are read (`disk.py`).
-    label = "_".join((structure.kind.__name__, *structure.kind._fields))
+    label = f"{structure.kind.__name__}_{len(scope)}"  # two classes may have one name
     scope[label] = structure.kind
     return f"{label}({', '.join(parts)})"

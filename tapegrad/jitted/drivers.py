@@ -268,10 +268,11 @@ class Form(NamedTuple):
 class Driver(CPUDispatcher):  # type: ignore[misc]
     """A jitted driver, which explains what doesn't compile."""
 
-    def __init__(self, function: Any, original: Any) -> None:
+    def __init__(self, function: Any, original: Any, form: Form) -> None:
         options = {"nopython": True, "nogil": True, "error_model": "numpy"}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
-        self.original = original
+        self.original, self.form = original, form
+        self._cache = DriverCache(function, original, form)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         with explained(self.original.py_func):
@@ -290,9 +291,7 @@ def driver(original: Any, form: Form) -> Any:
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
-    made = Driver(define(form.source(), "driver", scope), original)
-    made._cache = DriverCache(original, form)
-    return made
+    return Driver(define(form.source(), "driver", scope), original, form)
 
 
 def _called(function: Any, n: int) -> Any:

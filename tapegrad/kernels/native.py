@@ -8,6 +8,7 @@ at the same addresses, and the "address" of a kernel is its number in a list: sl
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import ctypes
 import dis
@@ -394,12 +395,22 @@ def link(
         _functions.append(build())
         return len(_functions)
     name = symbol(name, *of)
+    return _obtain(name, name, lambda: _compile(name, n_arguments, build(), returns))
+
+
+def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
+    """The address of a function in an entry, which is compiled where there is none, or none that can be linked."""
     with _lock:
         entry = cache.read(f"{name}.o")
-        if entry is None:
-            entry = _compile(name, n_arguments, build(), returns)
+        address = 0
+        if entry is not None:
+            with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
+                address = _load(function, *entry)
+        if address == 0:
+            entry = compiled()
             cache.write(f"{name}.o", *entry)
-        return _load(name, *entry)
+            address = _load(function, *entry)
+        return address
 
 
 @functools.cache
@@ -512,12 +523,7 @@ def link_loops(
         _functions.append(plain(build(), [made[CODES[code]] for code in (*codes, *extra, result)]))
         return len(_functions)
     name = symbol(name, codes, result, extra, *of)
-    with _lock:
-        entry = cache.read(f"{name}.o")
-        if entry is None:
-            entry = _compile_loops(name, build(), codes, result, ir)
-            cache.write(f"{name}.o", *entry)
-        return _load(name, *entry)
+    return _obtain(name, name, lambda: _compile_loops(name, build(), codes, result, ir))
 
 
 def _compile_loops(
@@ -560,16 +566,14 @@ def link_assembly(name: str, text: Callable[[], str]) -> Any:
     Returns the linker: its `get_function_address` finds each of them.
     """
     assembly = text()
-    kept = f"{symbol(name, assembly)}.o"
-    with _lock:
-        entry = cache.read(kept)
-        if entry is None:
-            module, machine = llvm.parse_assembly(assembly), _machine()
-            module.triple, module.data_layout = machine.triple, str(machine.target_data)
-            entry = {"needs": []}, machine.emit_object(module)
-            cache.write(kept, *entry)
-        _load(name, *entry)
-        return _engines[0]
+
+    def compiled() -> tuple[dict[str, Any], bytes]:
+        module, machine = llvm.parse_assembly(assembly), _machine()
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        return {"needs": []}, machine.emit_object(module)
+
+    _obtain(symbol(name, assembly), name, compiled)
+    return _engines[0]
 
 
 def _machine() -> Any:
