@@ -30,6 +30,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+from numpy import int64
 
 from tapegrad.kernels import native
 from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
@@ -164,7 +165,7 @@ def sweep(header, first):
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)
     index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
     for k in range(rows - 1, first - 1, -1):
-        n = np.int64(length[k])
+        n = int64(length[k])
         y_bar = bar[k]
         if n <= 3:
             c -= n
@@ -183,7 +184,7 @@ def sweep(header, first):
         else:
             if n == LONG:
                 c -= 1
-                n = np.int64(index[c])
+                n = int64(index[c])
             c -= n
             if y_bar != 0.0:
                 for a in range(c, c + n):
@@ -198,7 +199,7 @@ def sweep_with_tangents(header, first):
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
     index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
     for k in range(rows - 1, first - 1, -1):
-        n = np.int64(length[k])
+        n = int64(length[k])
         if n == BLOCK:
             c = part3(word[(c - 1) * width], header, k, c - 1)
             if c < 0:
@@ -208,11 +209,11 @@ def sweep_with_tangents(header, first):
             continue
         if n == LONG:
             c -= 1
-            n = np.int64(index[c])
+            n = int64(index[c])
         c -= n
         y_bar = bar[k * width]
         for a in range(c, c + n):
-            at = np.int64(index[a]) * width
+            at = int64(index[a]) * width
             p = partial[a * width]
             bar[at] += p * y_bar
             for d in range(1, width):
