@@ -269,7 +269,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
     """A jitted driver, which explains what doesn't compile."""
 
     def __init__(self, function: Any, original: Any) -> None:
-        options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+        options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
         self.original = original
 

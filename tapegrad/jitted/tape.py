@@ -193,7 +193,10 @@ def sweep(header, first):
 
 
 def sweep_with_tangents(header, first):
-    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
+    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it.
+
+    An adjoint, or a derivative of it, that is exactly 0 gives nothing.
+    """
     h = i8(header, WORDS)
     rows, c, width = h[ROWS], h[ARGUMENTS], h[WIDTH]
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
@@ -215,9 +218,15 @@ def sweep_with_tangents(header, first):
         for a in range(c, c + n):
             at = int64(index[a]) * width
             p = partial[a * width]
-            bar[at] += p * y_bar
+            if y_bar != 0.0:
+                bar[at] += p * y_bar
             for d in range(1, width):
-                bar[at + d] += p * bar[k * width + d] + partial[a * width + d] * y_bar
+                y_bar_dot, p_dot = bar[k * width + d], partial[a * width + d]
+                term = p * y_bar_dot + p_dot * y_bar
+                if term != term:  # 0 times infinity, perhaps
+                    term = p * y_bar_dot if y_bar_dot != 0.0 else 0.0
+                    term += p_dot * y_bar if y_bar != 0.0 and p_dot != 0.0 else 0.0
+                bar[at + d] += term
     return c
 
 
