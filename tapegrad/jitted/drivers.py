@@ -269,7 +269,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
     """A jitted driver, which explains what doesn't compile."""
 
     def __init__(self, function: Any, original: Any, form: Form) -> None:
-        options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+        options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
         self.original, self.form = original, form
         self._cache = DriverCache(function, original, form)
