@@ -383,9 +383,7 @@ def record_array(
     flags: int = 0,
 ) -> Tensor:
     """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
-    operands = tuple(local(t) for t in operands)
-    if not op.strided:
-        operands = tuple(t if t._kind.contiguous else t.clone() for t in operands)
+    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(local, operands))
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
