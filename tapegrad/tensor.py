@@ -23,6 +23,7 @@ from tapegrad import tape as tapes
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
+from tapegrad.ops.reduction import sum_
 from tapegrad.tape import (
     IMM_A,
     IMM_B,
@@ -630,8 +631,6 @@ def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any
 
 def need_sum(dtype: DType) -> None:
     """The reverse sweep adds with the kernels of `sum`."""
-    from tapegrad.ops.reduction import sum_
-
     engine.need(sum_, dtype.code, False)
     engine.need(sum_, dtype.code, True)
 
