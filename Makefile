@@ -12,7 +12,8 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench compare compare-jitted clean
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-memory \
+	test-memory-quick bench-quick bench compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -23,7 +24,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests, on all processors
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: test lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-memory-quick lint types floors notebooks bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -46,6 +47,12 @@ test-boundscheck: .venv/test.stamp # the tests, with every index in compiled cod
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
+
+test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest --ignore=tests/parity
+
+test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null

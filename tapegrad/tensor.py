@@ -24,6 +24,7 @@ from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
+from tapegrad.ops.reduction import sum_
 from tapegrad.tape import (
     IMM_A,
     IMM_B,
@@ -417,9 +418,7 @@ def record_array(
     flags: int = 0,
 ) -> Tensor:
     """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
-    operands = tuple(local(t) for t in operands)
-    if not op.strided:
-        operands = tuple(t if t._kind.contiguous else t.clone() for t in operands)
+    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(local, operands))
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
@@ -661,8 +660,6 @@ def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any
 
 def need_sum(dtype: DType) -> None:
     """The reverse sweep adds with the kernels of `sum`."""
-    from tapegrad.ops.reduction import sum_
-
     engine.need(sum_, dtype.code, False)
     engine.need(sum_, dtype.code, True)
 
