@@ -25,13 +25,11 @@ def f(x): return x * {a} + x * x * {b}""",
     "a sign of zero": "C = {z}\n@njit\ndef f(x): return x * math.copysign(1.0, C)",
     "a closure": "def make(c):\n @njit\n def f(x): return x * c\n return f\nf = make({V}.0)",
     "a default": "@njit\ndef g(x, c={V}.0): return x * c\n@njit\ndef f(x): return g(x)",
-    "a keyword's default": "@njit\ndef g(x, *, c={V}.0): return x * c\n@njit\ndef f(x): return g(x)",
     "an array": "A = np.array([1.0, {V}.0])\n@njit\ndef f(x): return x * A[1]",
     "an array's layout": """
 A = np.asarray([[1.0, 2.0], [3.0, 4.0]], order="{o}")
 @njit
-def f(x):
-    return x * A.ravel("K")[1]""",
+def f(x): return x * (1.0 if A.flags.c_contiguous else 2.0)""",
     "a record": "R = np.array([(1.0, {V}.0)], [('a', 'f8'), ('b', 'f8')])\n@njit\ndef f(x): return x * R[0]['{n}']",
     "a tuple": "T = (1.0, {V}.0)\n@njit\ndef f(x): return x * T[1]",
     "a tuple of functions": """
@@ -39,7 +37,11 @@ def f(x):
 def g(x): return x * {V}.0
 T = (g, g)
 @njit
-def f(x): return T[0](x)""",
+def h(n):
+    for i in range(n): y = T[i](3.0)
+    return y
+@njit
+def f(x): return x * h(2)""",
     "a named tuple": "P = collections.namedtuple('P', 'a b')({V}.0, 3.0)\n@njit\ndef f(x): return x * P.a",
     "a named tuple's fields": "P = collections.namedtuple('P', '{n} {m}')\n@njit\ndef f(x): return x * P(1.0, 2.0).a",
     "an enum": "class E(enum.IntEnum):\n A = {V}\n B = 7\n@njit\ndef f(x): return x * E.A.value",
@@ -97,26 +99,46 @@ def g(context, x):
     return types.float64(types.float64), code
 @njit
 def f(x): return g(3.0) * x""",
-    "a vectorised function": "@vectorize\ndef g(x): return x * {V}.0\n@njit\ndef f(x): return g(np.ones(2))[0] * x",
+    "a vectorised function": """
+@vectorize
+def g(x): return x * {V}.0
+@njit
+def h(n):
+    for i in range(n): y = g(np.ones(2))[0]
+    return y
+@njit
+def f(x): return x * h(2)""",
     "a vectorised function of declared types": """
 @vectorize(['float64(float64)'])
 def g(x): return x * {V}.0
 @njit
-def f(x): return g(np.ones(2))[0] * x""",
+def h(n):
+    for i in range(n): y = g(np.ones(2))[0]
+    return y
+@njit
+def f(x): return x * h(2)""",
     "a function vectorised over arrays": """
 @guvectorize(['void(float64[:], float64[:])'], '(n)->(n)')
 def g(x, y):
     for i in range(x.size): y[i] = x[i] * {V}.0
 @njit
-def f(x):
+def h(n):
     y = np.empty(2)
-    g(np.ones(2), y)
-    return y[0] * x""",
-    "declared types": "@njit('{k}({k})')\ndef g(n): return n / 2\n@njit\ndef f(x): return g(3.7) * x",
+    for i in range(n): g(np.ones(2), y)
+    return y[0]
+@njit
+def f(x): return x * h(2)""",
+    "declared types": """
+@njit('float64({k})')
+def g(n):
+    for i in range(2): n = n + 1
+    return n * 1.0
+@njit
+def f(x): return g(3.7) * x""",
     "types of locals": """
 @njit(locals={{'c': types.{k}}})
 def g(n):
-    c = n * 1.5
+    for i in range(2): c = n * 1.5
     return c * 1.0
 @njit
 def f(x): return g(3.7) * x""",
@@ -155,12 +177,91 @@ def f(x): return np.heaviside(3.0, 0.5) * x""",
 @overload_method(types.Array, 'tripled')
 def tripled(a): return lambda a: a.size * {V}.0
 @njit
-def f(x): return np.ones(3).tripled() * x""",
+def h(n):
+    for i in range(n): y = np.ones(3).tripled()
+    return y
+@njit
+def f(x): return x * h(2)""",
     "an overloaded attribute": """
 @overload_attribute(types.Array, 'twice')
 def twice(a): return lambda a: a.size * {V}.0
 @njit
-def f(x): return np.ones(3).twice * x""",
+def h(n):
+    for i in range(n): y = np.ones(3).twice
+    return y
+@njit
+def f(x): return x * h(2)""",
+}  # fmt: skip
+
+# Programs of which it isn't known what they depend on: nothing of them is kept.
+UNKNOWN = {
+    "a C function": """
+import ctypes
+g = ctypes.CDLL(None).abs
+g.argtypes, g.restype = [ctypes.c_int], ctypes.c_int
+@njit
+def f(x): return x * g(-2)""",
+    "Python in jitted code": """
+from numba import objmode
+C = 2.0
+@njit
+def f(x):
+    with objmode(y="float64"): y = C
+    return x * y""",
+    "a jitted class": """
+from numba.experimental import jitclass
+@jitclass([("a", types.float64)])
+class A:
+    def __init__(self): self.a = 2.0
+@njit
+def f(x): return x * A().a""",
+    "an overload that reads the surroundings": """
+import os
+def g(x): raise NotImplementedError
+@overload(g)
+def of_g(x):
+    c = len(os.environ)
+    return lambda x: x * c
+@njit
+def f(x): return x * g(2.0)""",
+    "an overload that reads a class": """
+class A: C = 2.0
+def g(x): raise NotImplementedError
+@overload(g)
+def of_g(x):
+    c = A.C
+    return lambda x: x * c
+@njit
+def f(x): return x * g(2.0)""",
+    "a module that is passed on": """
+mod = pytypes.ModuleType('mod')
+mod.C = 2.0
+@njit
+def g(m): return m.C
+@njit
+def f(x): return x * g(mod)""",
+    "an exception of a script": """
+class Refused(Exception): pass
+@njit
+def f(x):
+    if x > 1e9: raise Refused("too large")
+    return x * 2.0""",
+    "a compiled C function": """
+from numba import cfunc
+@cfunc("float64(float64)")
+def g(x): return x * 2.0
+@njit
+def f(x): return x * g(2.0)""",
+    # From here on nothing is kept: what emits code itself may be asked by any function.
+    "code that is emitted": """
+from numba.extending import type_callable, lower_builtin
+def g(x): raise NotImplementedError
+@type_callable(g)
+def type_g(context): return lambda x: types.float64
+@lower_builtin(g, types.Float)
+def lower_g(context, builder, sig, args): return builder.fmul(args[0], args[0].type(2.0))
+@njit
+def f(x): return x * g(2.0)""",
 }  # fmt: skip
 
 VALUES = [
@@ -176,7 +277,8 @@ VALUES = [
 def function(change, v):
     """The function `f` of a program."""
     scope = {"__name__": "__main__"}
-    exec(compile(HEAD + CHANGES[change].format(**VALUES[v - 1]), "<program>", "exec"), scope)
+    program = UNKNOWN[change] if change in UNKNOWN else CHANGES[change].format(**VALUES[v - 1])
+    exec(compile(HEAD + program, "<program>", "exec"), scope)
     return scope["f"]
 
 

@@ -168,7 +168,7 @@ class _Users(Serialiser):
         yield tagged("jitted", repr((declared, special)).encode())
         yield from self.value(dispatcher._compiler.pipeline_class)
         yield from self.value(dict(dispatcher.targetoptions))
-        yield from self.value(dict(dispatcher.locals))
+        yield from self.value({n: kind for n, kind in dispatcher.locals.items() if "." not in n})  # Numba adds versions
         yield from self.value(extensions.belongs_to(dispatcher))
         yield from self.value(dispatcher.py_func)
 

@@ -21,7 +21,7 @@ from numba.core.registry import CPUDispatcher
 from tapegrad import trees
 from tapegrad.jitted import arrays, containers, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
 from tapegrad.jitted.drivers import Form, driver, pull
-from tapegrad.jitted.errors import NotDifferentiableError
+from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler
 
 _MOST_TANGENTS = 8  # that are carried at once
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
@@ -33,6 +33,7 @@ def engine_of(function: Callable[..., Any]) -> Engine:
         raise TypeError(f"a function is differentiated, not {type(function).__name__}")
     known = _engines.get(function)
     if known is None:
+        refuse_without_compiler()
         dispatcher = function if isinstance(function, CPUDispatcher) else njit(function)
         known = _engines[function] = Engine(dispatcher)
     return known

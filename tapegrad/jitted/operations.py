@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
@@ -44,7 +42,7 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
     >>> descend(np.zeros(2), 60).round(6)
     array([1., 1.])
     """
-    made = function if isinstance(function, CPUDispatcher) else njit(function)
+    made = engine.engine_of(function).function
     n = len(inspect.signature(made.py_func).parameters)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if any(not 0 <= place < n for place in numbers):
