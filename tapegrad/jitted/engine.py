@@ -8,6 +8,7 @@ of all inputs from left to right.
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import threading
 import weakref
@@ -19,7 +20,7 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
-from tapegrad.jitted import arrays, containers, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad.jitted import arrays, containers, linalg, sharing, tape  # noqa: F401  arrays and linalg make NumPy's functions known
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError
 
@@ -38,6 +39,19 @@ def engine_of(function: Callable[..., Any]) -> Engine:
     return known
 
 
+def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of arguments and places, for arguments that share memory too."""
+
+    @functools.wraps(method)
+    def asked(self: Engine, args: Sequence[Any], places: Sequence[int], *rest: Any) -> Any:
+        shared = sharing.shared(self, args, places)
+        if shared is None:
+            return method(self, args, places, *rest)
+        return getattr(shared, method.__name__)(*rest)
+
+    return asked
+
+
 class Engine:
     """The derivatives of one jitted function."""
 
@@ -45,7 +59,8 @@ class Engine:
         self.function = function
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
-        self.variants: dict[tuple[trees.Node | None, ...], Engine] = {}  # that take tuples for other containers
+        self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
+        self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -88,11 +103,13 @@ class Engine:
         """Whether an argument can be differentiated."""
         return all(map(_is_number, trees.leaves(argument)))
 
+    @_sharing
     def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
         """What the function returns, and a gradient for each input."""
         values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
         return values, trees.leaves(found)
 
+    @_sharing
     def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
         """What the function returns, and a function of cotangents; the tape lives as long as it does."""
         if not places:
@@ -105,6 +122,7 @@ class Engine:
 
         return recording.values, pull
 
+    @_sharing
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
@@ -112,6 +130,7 @@ class Engine:
         values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
         return values, pieces(found, trees.leaves(values[0] if has_aux else values))
 
+    @_sharing
     def jacobian(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
     ) -> tuple[Any, list[list[Any] | None]]:
@@ -124,11 +143,13 @@ class Engine:
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
 
+    @_sharing
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
         value, _, product = self.run(Form("hvp", len(args), tuple(places), False, 1), *args, flat(tangents))
         return value, pieces(product, _inputs(args, places))
 
+    @_sharing
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
         inputs = _inputs(args, places)

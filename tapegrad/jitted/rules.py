@@ -239,6 +239,15 @@ for _function, _function_of_both, _ignoring, _sign_of in (
     )
     rule(_function_of_both, value=numba_function(_function_of_both), partials=_shared(_sign_of, False))
     rule(_ignoring, value=numba_function(_ignoring), partials=_shared(_sign_of, True))
+
+
+def shared(best: Any, x: Any, n: Any) -> Any:
+    """The best of `n` that tie so far, of which `x` is the last: they share its derivative."""
+    raise NotImplementedError
+
+
+rule(shared, value=lambda best, x, n: best, partials=(
+    lambda best, x, n, y: 1.0 - 1.0 / n, lambda best, x, n, y: 1.0 / n, lambda best, x, n, y: 0.0))  # fmt: skip
 rule(math.copysign, np.copysign, value=numba_function(math.copysign), partials=(
     lambda a, b, y: where((y * a).compared(">=", 0.0), 1.0, where((y * a).compared("<", 0.0), -1.0, 0.0)),
     lambda a, b, y: 0.0))  # fmt: skip
