@@ -21,6 +21,7 @@ from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, constant, loop, replaces
+from tapegrad.jitted.lifting import strip
 from tapegrad.jitted.rules import PIECEWISE, RULES, shared
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
@@ -197,8 +198,6 @@ def values(a):
 def _values(a):
     if not is_active_array(a):
         return lambda a: a
-    from tapegrad.jitted.lifting import strip
-
     return lambda a: strip(a)
 
 
@@ -830,4 +829,4 @@ def _item(a):
     return a.flat[0] + 0.0
 
 
-ALLOWED.update({values, _filled, active_in})
+ALLOWED.update({values, strip, _filled, active_in})

@@ -61,6 +61,12 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
 
 
 def _check_call(kind: Any, loc: Any) -> None:
+    if isinstance(kind, types.ObjModeDispatcher):
+        raise NotDifferentiableError(
+            "an `objmode` block that is given values with derivatives", where_is(loc),
+            "Python's own code records nothing: put it into a function, and give that a derivative with "
+            "tapegrad.custom_rule",
+        )  # fmt: skip
     if isinstance(kind, types.Dispatcher):
         if hasattr(kind.dispatcher, "original"):
             return

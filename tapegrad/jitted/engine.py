@@ -20,11 +20,12 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
-from tapegrad.jitted import arrays, containers, linalg, sharing, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad.jitted import arrays, containers, linalg, repeats, sharing, tape  # noqa: F401  arrays and linalg make NumPy's functions known
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError
 
 _MOST_TANGENTS = 8  # that are carried at once
+_MOST_IN_ONE_RUN = 16  # where there must be one run only
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -137,7 +138,10 @@ class Engine:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
         inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
         n = sum(map(size, inputs))
-        forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
+        if repeats.is_seen(self.function, self._others(args, places)):
+            forward = mode == "forward" and n <= _MOST_TANGENTS  # in one run, as in reverse mode
+        else:
+            forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
         if forward and n:
             form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
         values, matrix = self.run(form, *args)
@@ -153,7 +157,16 @@ class Engine:
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
         inputs = _inputs(args, places)
-        n_tangents = min(_n_tangents(max(sum(map(size, inputs)), 1)), 4)
+        n = sum(map(size, inputs))
+        n_tangents = min(_n_tangents(max(n, 1)), 4)
+        seen = repeats.is_seen(self.function, self._others(args, places)) if n > n_tangents else None
+        if seen:
+            if n > _MOST_IN_ONE_RUN:
+                raise RuntimeError(
+                    f"the Hessian by {n} numbers is computed in several runs of {self.function.__name__}, which {seen}, "
+                    f"so that it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
+                )
+            n_tangents = n
         value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)
         return value, [blocks(matrix, inputs, inputs)]
 
@@ -167,9 +180,14 @@ class Engine:
         return self.function(*args)
 
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
-        """How many numbers the function returns: it is called to see."""
-        values = self.value([a.copy() if isinstance(a, np.ndarray) else a for a in args], form.argnums)
+        """How many numbers the function returns: it is called to see, as if it weren't."""
+        with repeats.again(repeats.states()):
+            values = self.value(repeats.apart(args), form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
+
+    @staticmethod
+    def _others(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
+        return [a for i, a in enumerate(args) if i not in places]
 
     def _taking(self, structures: tuple[trees.Node | None, ...]) -> Engine:
         known = self.variants.get(structures)

