@@ -48,6 +48,8 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
             if isinstance(value, ir.Expr) and value.op == "call":
                 signature, kind = calltypes[value], typemap[value.func.name]
                 met = [signature.return_type, *signature.args, getattr(kind, "this", None)]
+                if isinstance(kind, types.ObjModeDispatcher):
+                    met += [typemap[argument.name] for argument in value.args]
                 if any(map(holds_active, met)):
                     _check_call(kind, statement.loc)
             elif isinstance(value, ir.Expr) and value.op == "getattr":

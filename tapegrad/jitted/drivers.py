@@ -16,7 +16,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from tapegrad.jitted import tape
+from tapegrad.jitted import bindings, tape
 from tapegrad.jitted.access import (
     get_number,
     get_word,
@@ -304,7 +304,8 @@ def driver(original: Any, form: Form) -> Any:
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
     made = Driver(define(form.source(), "driver", scope), original)
-    made._cache = DriverCache(original, form)
+    if not bindings.is_stale(original):  # a digest is of what names mean now
+        made._cache = DriverCache(original, form)
     return made
 
 

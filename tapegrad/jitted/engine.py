@@ -20,7 +20,16 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
-from tapegrad.jitted import arrays, containers, linalg, repeats, sharing, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
+    arrays,  # noqa: F401
+    bindings,
+    containers,
+    linalg,  # noqa: F401
+    repeats,
+    rewriting,
+    sharing,
+    tape,
+)
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError
 
@@ -62,6 +71,7 @@ class Engine:
         self.drivers: dict[Form, Any] = {}
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
+        self.meanings = bindings.meanings(function)
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -73,6 +83,8 @@ class Engine:
 
     def run(self, form: Form, *args: Any) -> Any:
         """Call a driver."""
+        if not bindings.are_the_same(self.meanings):
+            self._forget()
         structures = containers.structures_of(args[: form.n_arguments], form.argnums)
         if structures is not None:
             with containers.explained():
@@ -184,6 +196,14 @@ class Engine:
         with repeats.again(repeats.states()):
             values = self.value(repeats.apart(args), form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
+
+    def _forget(self) -> None:
+        """Names have other meanings by now: what was compiled may not be what the plain function calls."""
+        self.drivers.clear()
+        self.variants.clear()
+        self.owns.clear()
+        self.meanings = bindings.meanings(self.function)
+        rewriting.active.cache_clear()
 
     @staticmethod
     def _others(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
