@@ -8,6 +8,7 @@ of all inputs from left to right.
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 import threading
 import weakref
@@ -19,11 +20,21 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
-from tapegrad.jitted import arrays, containers, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
+    arrays,  # noqa: F401
+    bindings,
+    containers,
+    linalg,  # noqa: F401
+    repeats,
+    rewriting,
+    sharing,
+    tape,
+)
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler
 
 _MOST_TANGENTS = 8  # that are carried at once
+_MOST_IN_ONE_RUN = 16  # where there must be one run only
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -39,6 +50,19 @@ def engine_of(function: Callable[..., Any]) -> Engine:
     return known
 
 
+def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of arguments and places, for arguments that share memory too."""
+
+    @functools.wraps(method)
+    def asked(self: Engine, args: Sequence[Any], places: Sequence[int], *rest: Any) -> Any:
+        shared = sharing.shared(self, args, places)
+        if shared is None:
+            return method(self, args, places, *rest)
+        return getattr(shared, method.__name__)(*rest)
+
+    return asked
+
+
 class Engine:
     """The derivatives of one jitted function."""
 
@@ -46,7 +70,9 @@ class Engine:
         self.function = function
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
-        self.variants: dict[tuple[trees.Node | None, ...], Engine] = {}  # that take tuples for other containers
+        self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
+        self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
+        self.meanings = bindings.meanings(function)
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -58,6 +84,8 @@ class Engine:
 
     def run(self, form: Form, *args: Any) -> Any:
         """Call a driver."""
+        if not bindings.are_the_same(self.meanings):
+            self._forget()
         structures = containers.structures_of(args[: form.n_arguments], form.argnums)
         if structures is not None:
             with containers.explained():
@@ -89,11 +117,13 @@ class Engine:
         """Whether an argument can be differentiated."""
         return all(map(_is_number, trees.leaves(argument)))
 
+    @_sharing
     def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
         """What the function returns, and a gradient for each input."""
         values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
         return values, trees.leaves(found)
 
+    @_sharing
     def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
         """What the function returns, and a function of cotangents; the tape lives as long as it does."""
         if not places:
@@ -106,6 +136,7 @@ class Engine:
 
         return recording.values, pull
 
+    @_sharing
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
@@ -113,27 +144,42 @@ class Engine:
         values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
         return values, pieces(found, trees.leaves(values[0] if has_aux else values))
 
+    @_sharing
     def jacobian(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
         inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
         n = sum(map(size, inputs))
-        forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
+        if repeats.is_seen(self.function, self._others(args, places)):
+            forward = mode == "forward" and n <= _MOST_TANGENTS  # in one run, as in reverse mode
+        else:
+            forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
         if forward and n:
             form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
 
+    @_sharing
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
         value, _, product = self.run(Form("hvp", len(args), tuple(places), False, 1), *args, flat(tangents))
         return value, pieces(product, _inputs(args, places))
 
+    @_sharing
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
         inputs = _inputs(args, places)
-        n_tangents = min(_n_tangents(max(sum(map(size, inputs)), 1)), 4)
+        n = sum(map(size, inputs))
+        n_tangents = min(_n_tangents(max(n, 1)), 4)
+        seen = repeats.is_seen(self.function, self._others(args, places)) if n > n_tangents else None
+        if seen:
+            if n > _MOST_IN_ONE_RUN:
+                raise RuntimeError(
+                    f"the Hessian by {n} numbers is computed in several runs of {self.function.__name__}, which {seen}, "
+                    f"so that it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
+                )
+            n_tangents = n
         value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)
         return value, [blocks(matrix, inputs, inputs)]
 
@@ -147,9 +193,22 @@ class Engine:
         return self.function(*args)
 
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
-        """How many numbers the function returns: it is called to see."""
-        values = self.value([a.copy() if isinstance(a, np.ndarray) else a for a in args], form.argnums)
+        """How many numbers the function returns: it is called to see, as if it weren't."""
+        with repeats.again(repeats.states()):
+            values = self.value(repeats.apart(args), form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
+
+    def _forget(self) -> None:
+        """Names have other meanings by now: what was compiled may not be what the plain function calls."""
+        self.drivers.clear()
+        self.variants.clear()
+        self.owns.clear()
+        self.meanings = bindings.meanings(self.function)
+        rewriting.active.cache_clear()
+
+    @staticmethod
+    def _others(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
+        return [a for i, a in enumerate(args) if i not in places]
 
     def _taking(self, structures: tuple[trees.Node | None, ...]) -> Engine:
         known = self.variants.get(structures)

@@ -108,8 +108,16 @@ def _sign(x: Any) -> Any:
     return where(x.compared(">", 0.0), 1.0, where(x.compared("<", 0.0), -1.0, 0.0))
 
 
-rule(abs, operator.abs, np.abs, np.absolute, np.fabs, math.fabs, value=numba_function(math.fabs),
-     partials=lambda x, y: on(x.emitter, _sign(x)))
+rule(
+    abs,
+    operator.abs,
+    np.abs,
+    np.absolute,
+    np.fabs,
+    math.fabs,
+    value=numba_function(math.fabs),
+    partials=lambda x, y: on(x.emitter, _sign(x)),
+)
 rule(np.square, value=lambda x: x * x, partials=lambda x, y: 2.0 * x)
 rule(np.reciprocal, value=lambda x: 1.0 / x, partials=lambda x, y: -(y * y))
 rule(np.radians, np.deg2rad, math.radians, value=numba_function(math.radians), partials=lambda x, y: math.pi / 180)
@@ -239,6 +247,15 @@ for _function, _function_of_both, _ignoring, _sign_of in (
     )
     rule(_function_of_both, value=numba_function(_function_of_both), partials=_shared(_sign_of, False))
     rule(_ignoring, value=numba_function(_ignoring), partials=_shared(_sign_of, True))
+
+
+def shared(best: Any, x: Any, n: Any) -> Any:
+    """The best of `n` that tie so far, of which `x` is the last: they share its derivative."""
+    raise NotImplementedError
+
+
+rule(shared, value=lambda best, x, n: best, partials=(
+    lambda best, x, n, y: 1.0 - 1.0 / n, lambda best, x, n, y: 1.0 / n, lambda best, x, n, y: 0.0))  # fmt: skip
 rule(math.copysign, np.copysign, value=numba_function(math.copysign), partials=(
     lambda a, b, y: where((y * a).compared(">=", 0.0), 1.0, where((y * a).compared("<", 0.0), -1.0, 0.0)),
     lambda a, b, y: 0.0))  # fmt: skip
