@@ -13,6 +13,7 @@ from __future__ import annotations
 import dis
 import enum
 import hashlib
+import os
 import sys
 import types as pytypes
 from collections.abc import Iterable, Iterator
@@ -27,9 +28,10 @@ from numba.core.typing.templates import builtin_registry
 from numba.np.ufunc.dufunc import DUFunc
 from numba.np.ufunc.gufunc import GUFunc
 
+import tapegrad
 from tapegrad.kernels.digests import NoDigestError, Serialiser, tagged
 
-_OURS, _NUMBAS = Path(__file__).parent.parent, Path(numba.__file__).parent
+_OURS, _NUMBAS = (str(Path(file).parent) + os.sep for file in (tapegrad.__file__, numba.__file__))
 _IGNORED = ("CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL")  # between a name and its attribute
 
 
@@ -58,7 +60,7 @@ class _Users(Serialiser):
             yield from super().value(value)
         elif (name := self.library_name(value)) is not None:
             yield tagged("of a library", name.encode())
-        elif Path(value.__code__.co_filename).is_relative_to(_OURS):
+        elif value.__code__.co_filename.startswith(_OURS):
             yield tagged("of tapegrad", f"{value.__module__} {value.__qualname__}".encode())
             yield tagged("line", b"%d" % value.__code__.co_firstlineno)
             yield from self.around(value)
@@ -234,7 +236,7 @@ class _Registered:
                     self._add(template)
         lowering = imputils.builtin_registry
         for known in lowering.functions, lowering.getattrs, lowering.setattrs, lowering.casts, lowering.constants:
-            self._opaque += [entry[0] for entry in self._new(known) if any(map(_is_foreign, _functions_in(entry[0])))]
+            self._opaque += [entry[0] for entry in self._new(known) if any(map(_is_foreign, _makers(entry[0])))]
         if self._opaque:
             raise NoDigestError(f"it isn't known what {self._opaque[0]} makes Numba emit")
         return self._everywhere
@@ -248,7 +250,7 @@ class _Registered:
         if hasattr(template, "_definition_func"):  # an intrinsic, found where it is named
             return
         if not hasattr(template, "_overload_func"):
-            if any(map(_is_foreign, _functions_in(template))):
+            if any(map(_is_foreign, _makers(template))):
                 self._opaque.append(template)
         elif isinstance(template.key, pytypes.FunctionType) and _is_foreign(template.key):
             self._of.setdefault(template.key, []).append(_Overload(template))
@@ -259,22 +261,23 @@ class _Registered:
 _registered = _Registered()
 
 
-def _functions_in(made: Any) -> Iterator[Any]:
-    """The functions that a class or a function is made of."""
-    members = [member for base in made.__mro__ for member in vars(base).values()] if isinstance(made, type) else [made]
-    for member in members:
-        if isinstance(member, pytypes.FunctionType):
-            yield member
-            for cell in member.__closure__ or ():
-                if isinstance(cell.cell_contents, pytypes.FunctionType):
-                    yield cell.cell_contents
+def _makers(made: Any) -> Iterator[Any]:
+    """The classes and functions that a template, or a lowering function, comes from."""
+    if isinstance(made, type):
+        yield from made.__mro__[:-1]
+        made = vars(made).get("generic")
+    if isinstance(made, pytypes.FunctionType):
+        yield made
+        for cell in made.__closure__ or ():  # of Numba's decorators
+            if isinstance(cell.cell_contents, pytypes.FunctionType):
+                yield cell.cell_contents
 
 
-def _is_foreign(function: Any) -> bool:
-    """Whether a function is neither Numba's nor tapegrad's."""
-    if function.__module__ is not None:
-        return function.__module__.partition(".")[0] not in ("abc", "numba", "tapegrad")
-    return not Path(function.__code__.co_filename).is_relative_to(_NUMBAS)
+def _is_foreign(made: Any) -> bool:
+    """Whether a class or a function is neither Numba's nor tapegrad's."""
+    if made.__module__ is not None:
+        return made.__module__.partition(".")[0] not in ("abc", "numba", "tapegrad")
+    return not made.__code__.co_filename.startswith(_NUMBAS)
 
 
 # --- classes and types ------------------------------------------------------------------------------------------------

@@ -154,7 +154,6 @@ def _loaded(driver: Any, args: Any, context: Any, table: dict[str, Any], content
     )  # fmt: skip
     description.mangled_name = table["symbol"]
     code, linkable = content[: table["object"]], content[table["object"] :]
-    llvm.ObjectFileRef.from_data(code)  # raises where it is none
     if not {description.llvm_cpython_wrapper_name, table["environment"], *constants} <= set(table["defines"]):
         raise ValueError(f"the entry lacks what {table['symbol']} needs")
     library = _LoadedLibrary(context.codegen(), table["symbol"], code, linkable, table["defines"])

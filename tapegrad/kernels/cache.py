@@ -61,7 +61,8 @@ class Place(NamedTuple):
     """The folder of this version's entries, open."""
 
     path: Path
-    descriptor: int | None  # None where there are only paths
+    descriptor: int | None = None  # None where there are only paths
+    identity: tuple[int, int] = 0, 0  # device and inode
 
 
 class UnsafeError(Exception):
@@ -102,7 +103,7 @@ def folder() -> Path | None:
 
 def why_none() -> str:
     """Why there is no folder, in words; nothing where there is one."""
-    return "" if _place() is not None else _lacking[0]
+    return "" if _place() is not None else _lacking[-1]
 
 
 def is_writable() -> bool:
@@ -146,7 +147,8 @@ def _is_still_there(place: Place) -> bool:
         status = os.fstat(place.descriptor)
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_nlink > 0 and _is_closed(status)
+    is_same = (status.st_dev, status.st_ino) == place.identity  # all may have been closed, and the number used again
+    return is_same and status.st_nlink > 0 and _is_closed(status)
 
 
 def _open_place() -> Place:
@@ -157,23 +159,23 @@ def _open_place() -> Place:
     path = _parent / digest()
     if not _HAS_DESCRIPTORS:
         path.mkdir(parents=True, exist_ok=True)
-        return Place(path, None)
+        return Place(path)
     path = Path(os.path.realpath(path))  # links are followed here, once, and none below
     reached = Path(path.anchor)
     descriptor = os.open(reached, _PASSED)
     try:
-        _check(descriptor, reached)
+        status = _check(descriptor, reached)
         for name in path.parts[1:]:
             reached /= name
             is_last = reached == path
             below = _enter(name, descriptor, os.O_RDONLY | _FOLDER if is_last else _PASSED)
             os.close(descriptor)
             descriptor = below
-            _check(descriptor, reached, may_be_sticky=not is_last)
+            status = _check(descriptor, reached, may_be_sticky=not is_last)
     except BaseException:
         os.close(descriptor)
         raise
-    return Place(path, descriptor)
+    return Place(path, descriptor, (status.st_dev, status.st_ino))
 
 
 def _enter(name: str, parent: int, flags: int) -> int:
@@ -186,11 +188,13 @@ def _enter(name: str, parent: int, flags: int) -> int:
         return os.open(name, flags, dir_fd=parent)
 
 
-def _check(descriptor: int, path: Path, may_be_sticky: bool = True) -> None:
+def _check(descriptor: int, path: Path, may_be_sticky: bool = True) -> os.stat_result:
+    """The status of a folder. UnsafeError where others may write to it."""
     status = os.fstat(descriptor)
     if not _is_closed(status, may_be_sticky):
         repair = f"run chmod go-w {path}" if status.st_uid == os.geteuid() else f"name another one in {_VARIABLE}"
         raise UnsafeError(f"its cache would be in {_parent}, but others may write to {path}; {repair}")
+    return status
 
 
 def _is_closed(status: os.stat_result, may_be_sticky: bool = False) -> bool:

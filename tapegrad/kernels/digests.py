@@ -4,7 +4,7 @@ A digest is the SHA-256 of an unambiguous serialisation: every item is a tag, th
 content, so that no two different things are written alike. A function is its bytecode, its constants, its defaults,
 what its closure holds, and, by name, every global that it names; functions that it names are numbered as they are met,
 and follow. So an edit of one operation changes the digests of the kernels that call it, and of no others; a comment
-changes none.
+changes none. Users' jitted functions are written likewise: see `jitted/dependencies.py`.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Serialiser:
             yield tagged("set", b"%d" % len(value))
             yield from sorted(b"".join(self.value(item)) for item in value)
         elif isinstance(value, np.generic) and not value.dtype.hasobject:
-            yield tagged("number", repr(value.dtype).encode())
-            yield tagged("bytes", value.tobytes())
+            yield tagged("scalar", repr(value.dtype).encode())
+            yield tagged("elements", value.tobytes())
         elif isinstance(value, np.dtype) and not value.hasobject:
             yield tagged("dtype", repr(value).encode())
         elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
@@ -128,7 +128,7 @@ class Serialiser:
         """The pieces of the code in a function, with those of the globals that it names."""
         yield tagged("code", code.co_code)
         yield tagged("exceptions", code.co_exceptiontable)
-        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, len(code.co_consts)
         yield from self.value(
             (code.co_name, code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars, counts)
         )
