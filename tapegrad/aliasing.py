@@ -19,7 +19,7 @@ from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
 from tapegrad.tape import in_grad_mode
-from tapegrad.tensor import Tensor, describe, location, record_elementwise, stored
+from tapegrad.tensor import Tensor, check_own, describe, local, location, own, record_elementwise, stored
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -28,6 +28,7 @@ Write = Callable[[Tensor, Tensor], Tensor]
 
 def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
     """Note that `view` shares the elements of `base`."""
+    base = local(base)
     view._base, view._recipe = base, (make, write)
     try:
         views = base._views
@@ -67,6 +68,8 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
 
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
     """
+    own(t)
+    check_own(t)
     member, of_member = t, of
     while member is not None:
         kind = member._kind
@@ -96,7 +99,8 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
         if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
             value = in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, t, value)
         if kind.exported:
-            written = _write_through(t, value)
+            with tape.lock:
+                written = _write_through(t, value)
             value = value if value._kind.requires_grad else written
         elif kind.contiguous and not value._kind.contiguous:
             value = value.clone()  # written through a transposed view
@@ -137,10 +141,10 @@ def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Exchange slots and kinds of handles, all of them in one call: so Ctrl-C can't come in the midst."""
-    handles = [handle for t, u in pairs for handle in (t, t, u, u)]
-    values = [value for t, u in pairs for value in (u._slot, u._kind, t._slot, t._kind)]
-    deque(map(setattr, handles, cycle(("_slot", "_kind")), values), maxlen=0)
+    """Exchange what handles hold, all of them in one call: neither Ctrl-C nor another thread comes in the midst."""
+    handles = [handle for t, u in pairs for handle in (t, t, t, u, u, u)]
+    values = [value for t, u in pairs for v in (u, t) for value in (v._tape, v._slot, v._kind)]
+    deque(map(setattr, handles, cycle(("_tape", "_slot", "_kind")), values), maxlen=0)
 
 
 def _write_through(t: Tensor, value: Tensor) -> Tensor:
@@ -173,6 +177,7 @@ def data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    own(self)
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
     in_grad_mode(self._tape, False, lambda: _rebind(self, value.detach().clone()))
     if facts["requires_grad"] and not self._kind.requires_grad:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import dtypes, locks
 from tapegrad.dtypes import INT64, DType
 from tapegrad.interop import _check_device, check_can_require_grad
 from tapegrad.tensor import Tensor, from_array
 
 _generator: np.random.Generator | None = None
+
+
+locks.others.append(lambda: [] if _generator is None else [_generator.bit_generator.lock])
 
 
 def _random() -> np.random.Generator:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
-import threading
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import guards, kernels, op, ops, schedule, storage, sweeps, threads, workers
+from tapegrad import guards, kernels, locks, op, ops, schedule, storage, sweeps, threads, workers
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import cache, native
@@ -44,7 +45,7 @@ _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 class SweptTwiceError(RuntimeError):
@@ -57,6 +58,20 @@ class DamagedMemoryError(RuntimeError):
 
 class LinAlgError(RuntimeError):
     """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def alone(function: F) -> F:
+    """A function of a tape that other threads wait for."""
+
+    @functools.wraps(function)
+    def locked(tape: Tape, *args: Any) -> Any:
+        with tape.lock:
+            return function(tape, *args)
+
+    return locked  # type: ignore[return-value]
 
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
@@ -255,6 +270,11 @@ def run(
     them owners, while the tape still counts as being swept, and again should Ctrl-C come. With `prune` only what leads
     to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
+    if tape.sweeping is tapes.LOST:
+        raise RuntimeError(
+            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
+            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
+        )
     if tape.sweeping:
         _check_free(tape)
     _prepare(tape)
@@ -435,13 +455,27 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 
 def evaluate(tape: Tape, slot: int) -> int:
-    """Make sure that a slot's elements are in memory; returns their address."""
+    """Make sure that a slot's elements are in memory; returns their address. For other threads: see `copied`."""
     if not tape.slots["flags"][slot] & tapes.STORED:
-        run(tape, [slot])
-        reclaim_if_due(tape)
-    elif SMALL:
+        with tape.lock:
+            run(tape, [slot])
+        if tape.thread == get_ident():  # it may be recording: only a thread itself moves its rows
+            reclaim_if_due(tape)
+    elif SMALL and tape.thread == get_ident():
         reclaim(tape)
     return int(tape.slots["primal"][slot])
+
+
+def wait_for(tape: Tape) -> None:
+    """Raise where waiting for another thread's tape could last for ever: that thread may be waiting for this one."""
+    own = tapes.current_tape()
+    if own.sweeping and own.lock._is_owned() and own is not tape:  # type: ignore[attr-defined]
+        if not tape.lock.acquire(blocking=False):
+            raise RuntimeError(
+                "a host function was called by a sweep, and looked at a tensor of another thread's tape, which is "
+                "being swept: compute with its arrays instead"
+            )
+        tape.lock.release()
 
 
 def reclaim_if_due(tape: Tape) -> None:
@@ -464,6 +498,7 @@ def reclaim_before(tape: Tape) -> None:
         reclaim(tape)
 
 
+@alone
 def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
     if tape.sweeping:
@@ -500,6 +535,7 @@ def _hand_out(tape: Tape) -> None:
     h[_N_FREE], h[_N_FREED] = start + n_freed, 0
 
 
+@alone
 def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:
     """Room for some more rows and slots: reclaim, sweep what has piled up, or grow."""
     needed = n_rows * _A_ROW
@@ -529,6 +565,7 @@ def _larger(capacity: int) -> int:
     return capacity + 1 + capacity // 16 if SMALL else 2 * capacity
 
 
+@alone
 def evaluate_all(tape: Tape) -> None:
     """Evaluate every live value that is not in memory, so that the rows behind them can go.
 

@@ -13,7 +13,7 @@ from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.kernels.native import functions_of_python
-from tapegrad.tensor import Tensor, array_at, from_array
+from tapegrad.tensor import Tensor, array_at, from_array, is_imported, local
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -205,7 +205,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """The elements as a NumPy array that shares the tensor's memory.
 
     From then on operations on the tensor are computed as they are recorded, since NumPy may change the memory at any
-    time.
+    time. Of a tensor of another thread it is a copy that can't be written to, unless NumPy shares the memory already.
 
     Raises
     ------
@@ -221,13 +221,16 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 
 def export(t: Tensor) -> np.ndarray:
     """An array over the tensor's memory, which NumPy owns from now on."""
+    if not t._kind.exported:
+        t = local(t)
     tape, slot = t._tape, t._slot
-    if not t._kind.exported and tape is tapes.current_tape():
-        engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
-        engine.reclaim_if_due(tape)
     engine.evaluate(tape, slot)
     base = int(tape.slots["base"][slot])
     owner_slot = slot if base < 0 else base
+    is_copy = is_imported(t) and not t._kind.exported
+    if not (t._kind.exported or is_copy):
+        engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
+        engine.reclaim_if_due(tape)
     if owner_slot not in tape.arrays:
         of, address = tapes.kind_objects[tape.slots["kind"][owner_slot]], int(tape.slots["primal"][owner_slot])
         released, flags = _Released(), tape.slots["flags"]
@@ -239,8 +242,12 @@ def export(t: Tensor) -> np.ndarray:
         released.raw = raw
         if MEMORY:
             engine.hand_out(tape, address)
-    mark_exported(t)
-    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
+    array = array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
+    if is_copy:
+        array.flags.writeable = False
+    else:
+        mark_exported(t)
+    return array
 
 
 class _Released:

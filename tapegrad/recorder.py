@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad import locks
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
@@ -433,7 +434,7 @@ def _linked() -> _Native | None:
 _python: list[Any] = []  # by opcode, the Python functions that native code stands for
 _replaced: dict[str, Any] = {}  # Tensor's attributes as they were, while native code is in their places
 _decided = threading.Event()  # whether it is to be installed is no longer open
-_lock = threading.RLock()
+_lock = locks.lock()
 
 
 def install() -> bool:

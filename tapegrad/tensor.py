@@ -197,6 +197,7 @@ class Tensor(Methods):
                 f"{kind.dtype}; "
                 "convert it with .to(tapegrad.float64) first"
             )
+        own(self)
         if requires_grad:
             engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
         self._set_kind(requires_grad=bool(requires_grad), leaf=bool(requires_grad))
@@ -244,7 +245,10 @@ class Tensor(Methods):
 
     def _array(self) -> np.ndarray:
         """The elements as a NumPy view of the tape's memory: for the moment, since the tape may take it back."""
-        return array_at(engine.evaluate(self._tape, self._slot), self._kind, None)
+        tape, slot, kind = self._tape, self._slot, self._kind
+        if tape.thread != get_ident():
+            return copied(self)[0]
+        return array_at(engine.evaluate(tape, slot), kind, None)
 
     def item(self) -> Any:
         """The only element, as a Python number.
@@ -326,6 +330,13 @@ def stored(
     return t
 
 
+def exchange(t: Tensor, u: Tensor) -> None:
+    """Let two handles exchange what they hold, with no call among it: nothing comes between, and no other thread."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    t._tape, t._slot, t._kind = u._tape, u._slot, u._kind
+    u._tape, u._slot, u._kind = tape, slot, kind
+
+
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
     """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
     tape = current_tape()
@@ -388,16 +399,27 @@ def appended_together(
     return t
 
 
+def slot_in(tape: Tape, t: Tensor) -> int:
+    """The slot of an operand on this thread's tape, which a write on another thread may just have taken it from."""
+    slot = t._slot
+    if t._tape is not tape:
+        raise RuntimeError(
+            "a tensor was changed in place by another thread while this one recorded an operation on it: "
+            f"{describe(t)}, at {location()}"
+        )
+    return slot
+
+
 def record(
     op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0, host: Any = None
 ) -> Tensor:  # fmt: skip
     """Append a row with these operands and parameters; its result."""
-    first, *rest = operands
-    b, c = (*(t._slot for t in rest), -1, -1)[:2]
+    tape = current_tape()
+    a, b, c = (*[slot_in(tape, t) for t in operands], -1, -1)[:3]
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
-    return settled(appended(first._tape, op, kind, first._slot, b, c, flags, place, host), *operands)
+    return settled(appended(tape, op, kind, a, b, c, flags, place, host), *operands)
 
 
 def settled(result: Tensor, *operands: Tensor) -> Tensor:
@@ -434,44 +456,114 @@ def record_array(
 
 def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
     """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
+    tape = current_tape()
     if params >= 0:
-        return appended(a._tape, op, kind, a._slot, 0, params, PARAMS)
-    return appended(a._tape, op, kind, a._slot, *_two_ints(_offset(offset)))
+        return appended(tape, op, kind, slot_in(tape, a), 0, params, PARAMS)
+    return appended(tape, op, kind, slot_in(tape, a), *_two_ints(_offset(offset)))
+
+
+# --- tensors of other threads -----------------------------------------------------------------------------------------
+
+
+class _Imported(Tensor):
+    """A leaf with the elements of another tape's tensor: nobody holds it but what is made of it here."""
+
+    __slots__ = ()
+
+
+def copied(t: Tensor) -> tuple[np.ndarray, Tape, int, Kind]:
+    """The elements of a tensor of any thread, with the tape, slot and kind that it had then.
+
+    Its own thread may be recording, which a sweep of what is behind the tensor doesn't mind: all of that is there. Its
+    sweeps and reclaimings are waited for. Its tape does not change, but that the value is in memory from now on.
+    """
+    while True:
+        tape = t._tape
+        engine.wait_for(tape)
+        with tape.lock:
+            if t._tape is tape:
+                slot, kind = t._slot, t._kind
+                return array_at(engine.evaluate(tape, slot), kind, None).copy(), tape, slot, kind
 
 
 def local(t: Tensor) -> Tensor:
-    """The tensor, or its like on this thread's tape: a leaf that borrows the elements and returns the gradient."""
+    """The tensor, or its like on this thread's tape: a leaf that has the elements and returns the gradient."""
     tape = current_tape()
     if t._tape is tape:
         return t
     return imported(tape, t)
 
 
-def imported(tape: Tape, t: Tensor) -> Tensor:
-    """A leaf on `tape` for an evaluated tensor of another thread's tape."""
+def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
+    """A leaf on `tape` for a tensor of another thread's tape."""
     known = tape.imported.get(id(t))
-    if known is not None and known[0]() is t and known[1] == t._slot:
-        return known[2]  # type: ignore[no-any-return]
+    if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
+        return known[4]  # type: ignore[no-any-return]
     kind = t._kind
-    if kind.requires_grad and not kind.is_leaf:
+    if kind.requires_grad and not kind.is_leaf and not detached:
         raise RuntimeError(
             "a tensor that was computed on another thread's tape and requires grad cannot be used on this thread's: "
-            "use .detach(), or record its whole graph on one thread"
+            f"use .detach(), or record its whole graph on one thread: {describe(t)}, at {location()}"
         )
-    if not t._tape.slots["flags"][t._slot] & tapes.STORED:
-        raise RuntimeError(
-            "a tensor of another thread's tape can be used only once it is evaluated: look at it there first, "
-            "for example with .item() or .numpy()"
-        )
-    from tapegrad.interop import export
+    if kind.exported:  # NumPy may write to it at any time
+        from tapegrad.interop import export
 
-    leaf = from_array(export(t), requires_grad=kind.requires_grad, exported=True)
-    if kind.requires_grad:
+        with t._tape.lock:
+            array, origin, slot = export(t), t._tape, t._slot
+    else:
+        array, origin, slot, kind = copied(t)
+    requires_grad = kind.requires_grad and kind.is_leaf
+    leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
+    leaf.__class__ = _Imported
+    if requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
-    identity = id(t)
-    forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
-    tape.imported[identity] = (forget, t._slot, leaf)
+    if not kind.requires_grad or requires_grad:
+        identity = id(t)
+        forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
+        tape.imported[identity] = (forget, origin, slot, kind, leaf)
     return leaf
+
+
+def _shared(t: Tensor) -> RuntimeError:
+    return RuntimeError(
+        "a tensor of another thread's tape cannot be changed in place on this thread while views of it, or NumPy, "
+        f"share its elements: change a clone() of it, or do it on its own thread: {describe(t)}, at {location()}"
+    )
+
+
+def is_imported(t: Tensor) -> bool:
+    """Whether a tensor shares elements with the copy of another thread's: a write to it would not get there."""
+    while (base := getattr(t, "_base", None)) is not None:
+        t = base
+    return t.__class__ is _Imported
+
+
+def check_own(t: Tensor) -> None:
+    """Raise where a write would only get to the copy of another thread's tensor."""
+    if is_imported(t):
+        raise _shared(t)
+
+
+def own(t: Tensor) -> None:
+    """Make this thread's tape that of a tensor, before it is changed in place.
+
+    Raises
+    ------
+    RuntimeError
+        Where other tensors, or NumPy, share elements with a tensor of another thread's tape; where it has a graph.
+    """
+    tape, kind = current_tape(), t._kind
+    if t._tape is tape:
+        return
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+        raise _shared(t)
+    if kind.requires_grad and not kind.is_leaf:
+        imported(tape, t)  # says why not
+    leaf = from_array(copied(t)[0], kind.requires_grad)
+    if kind.requires_grad:
+        tape.leaves[leaf._slot] = weakref.ref(t)
+    tape.imported.pop(id(t), None)
+    exchange(t, leaf)
 
 
 def location() -> str:
@@ -566,13 +658,12 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
         tensors = [t if isinstance(t, Tensor) else constant(t, dtype) for t in tensors]
     slots = [t for t in tensors if isinstance(t, Tensor)]
     kind = _result_kind(op, dtype, shape, tensors)
-    first = slots[0]
+    first, tape = slots[0], current_tape()
+    shown = kind if tape.grad_enabled else kind.passive
     if flags:
-        shown = kind if first._tape.grad_enabled else kind.passive
         b, c = _two_ints(_number(immediate))
-        result = appended(first._tape, op, shown, first._slot, b, c, flags)
+        result = appended(tape, op, shown, slot_in(tape, first), b, c, flags)
     else:
-        shown = kind if first._tape.grad_enabled else kind.passive
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):
         settled(result, *slots)

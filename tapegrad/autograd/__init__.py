@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine
+from tapegrad import aliasing, creation, engine, locks
 from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt
+from tapegrad.tensor import Size, Tensor, adopt, cast, local
 
 _TWICE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -114,7 +114,8 @@ def grad(
     answer: list[Any] = []
     used: set[int] = set()
     for i, t in enumerate(wanted):
-        gradient = found.get(t._slot)
+        slot = local(t)._slot
+        gradient = found.get(slot)
         if gradient is None and not allow_unused:
             raise RuntimeError(
                 f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
@@ -122,9 +123,9 @@ def grad(
             )
         if gradient is None and materialize_grads:
             gradient = creation.zeros_like(t)
-        elif gradient is not None and t._slot in used:
+        elif gradient is not None and slot in used:
             gradient = gradient.clone()
-        used.add(t._slot)
+        used.add(slot)
         answer.append(gradient)
     engine.reclaim_if_due(current_tape())
     return tuple(answer)
@@ -159,14 +160,7 @@ def _sweep(
             pairs.append((t._slot, g._slot))
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots: list[int] = []
-    for t in inputs or ():
-        if t._tape is not tape:
-            raise RuntimeError(
-                "gradients are computed on the thread that recorded the graph: an input belongs to another thread's "
-                "tape"
-            )
-        slots.append(t._slot)
+    slots = [local(t)._slot for t in inputs or ()]
     try:
         if create_graph:
             found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
@@ -179,7 +173,8 @@ def _sweep(
                 if slot not in found:
                     found[slot] = adopt(tape, slot)
 
-        engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain), take=take)
+        with tape.lock:
+            engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain), take=take)
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
 
@@ -224,21 +219,23 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of "
             f"{Size(kind.shape)}."
         )
-    from tapegrad.tensor import cast, local
-
     return cast(local(g), kind.dtype)
+
+
+_accumulating = locks.lock()  # leaves may be shared by threads
 
 
 def _accumulate(t: Tensor, gradient: Tensor) -> None:
     """Add to the `grad` of a tensor; in place where neither is recorded, as holders of it expect."""
-    held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-    if held is None:
-        t._grad = gradient
-        return
-    if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
-        t._grad = held + gradient
-        return
-    in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
+    with _accumulating:
+        held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
+        if held is None:
+            t._grad = gradient
+            return
+        if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
+            t._grad = held + gradient
+            return
+        in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
     if held._kind.is_large:
         engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
 
@@ -261,7 +258,8 @@ def retain_grad(self: Tensor) -> None:
     if not self._kind.is_leaf:
         import weakref
 
-        self._tape.retained[self._slot] = weakref.ref(self)
+        with self._tape.lock:
+            self._tape.retained[self._slot] = weakref.ref(self)
 
 
 Tensor.backward = _backward

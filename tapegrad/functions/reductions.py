@@ -17,7 +17,7 @@ from tapegrad.functions import elementwise
 from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.op import Op
 from tapegrad.ops import indexing, reduction
-from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, kind_of, numbers
+from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, current_tape, kind_of, numbers
 from tapegrad.tensor import (
     Surface,
     Tensor,
@@ -29,6 +29,7 @@ from tapegrad.tensor import (
     need_sum,
     record_array,
     settled,
+    slot_in,
 )
 
 functions = public = Surface()
@@ -87,8 +88,9 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
     known = _recorded.get(key)
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
-    kind = known[0] if x._tape.grad_enabled else known[0].passive
-    return settled(appended(x._tape, op, kind, x._slot, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
+    tape = current_tape()
+    kind = known[0] if tape.grad_enabled else known[0].passive
+    return settled(appended(tape, op, kind, slot_in(tape, x), -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
 def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:

@@ -13,18 +13,21 @@ from tapegrad.aliasing import as_view
 from tapegrad.creation import size_of
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, in_grad_mode, kind_of, numbers
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, current_tape, in_grad_mode, kind_of, numbers
 from tapegrad.tensor import (
     Surface,
     Tensor,
     appended_together,
     cast,
     describe,
+    imported,
     local,
     location,
     need_sum,
+    own,
     record_layout,
     settled,
+    slot_in,
 )
 
 functions = public = Surface()
@@ -387,14 +390,21 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 
 @public
 def detach(input: Tensor) -> Tensor:
-    """A view of the tensor that does not require grad: gradients do not flow through it."""
+    """A view of the tensor that does not require grad: gradients do not flow through it.
+
+    Of a tensor of another thread, it has the elements as they are now.
+    """
+    tape = current_tape()
+    if input._tape is not tape:
+        input = imported(tape, input, detached=True)
     kind, steps = input._kind, [*((d, 1) for d in range(input.ndim)), (-1, 0)]
-    view = in_grad_mode(input._tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
+    view = in_grad_mode(tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
     return as_view(view, input, detach, lambda b, v: v)
 
 
 def detach_(self: Tensor) -> Tensor:
     """Cut the tensor off from what made it, in place."""
+    own(self)
     engine.evaluate(self._tape, self._slot)
     if self._kind.requires_grad:
         self._set_kind(requires_grad=False, leaf=False)
@@ -447,7 +457,7 @@ def _joined(
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
     pieces = [contiguous(local(cast(piece, dtype))) for piece in pieces]
-    tape = pieces[0]._tape
+    tape = current_tape()
     kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
     engine.need(op, dtype.code, False)
     if kind.requires_grad:
@@ -456,7 +466,7 @@ def _joined(
     rows, last = [], len(pieces) - 1
     for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
         flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == last else 0)
-        rows.append((piece._slot, -1, numbers((outer, *window)), flags))
+        rows.append((slot_in(tape, piece), -1, numbers((outer, *window)), flags))
     return settled(appended_together(tape, op, kind, rows), *pieces)
 
 

@@ -25,13 +25,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-import threading
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from numpy import int64
 
+from tapegrad import locks
 from tapegrad.kernels import native
 from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
 
@@ -243,7 +243,7 @@ _PARTS = {
     sweep_with_tangents: 2,
 }
 _SHARED = (ctypes.c_int64 * 8)()
-_lock = threading.Lock()
+_lock = locks.lock()
 _addresses: dict[str, int] = {}
 
 

@@ -17,7 +17,6 @@ import inspect
 import operator
 import os
 import textwrap
-import threading
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad import vectormath
+from tapegrad import locks, vectormath
 from tapegrad.kernels import cache, digests
 from tapegrad.tape import KIND, ROW, SLOT, H
 
@@ -37,7 +36,7 @@ CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the arra
 
 _engines: list[Any] = []  # what they hold must stay in memory
 _functions: list[Callable[..., Any]] = []  # without the compiler: kernels by number
-_lock = threading.RLock()
+_lock = locks.lock()
 _primitives: dict[str, Any] = {}
 
 
