@@ -30,6 +30,7 @@ from tapegrad import tape
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
 # How the dtype of a result follows from the promoted dtype of the operands.
+NOWHERE, SECOND, ONE, EVERYWHERE = range(4)
 SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
@@ -51,7 +52,7 @@ class Op:
 
     __slots__ = (
         "along", "arity", "divides", "docstring", "domain", "dtype_operand", "failure", "family", "finish", "function",
-        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses",
+        "grad_name", "integer", "merge", "name", "numbers", "opcode", "partials", "record", "reference", "refuses",
         "refuses_any_bool", "result", "room", "saves", "signature", "start", "strided", "summed", "units", "variants",
         "vjps",
     )  # fmt: skip
@@ -83,6 +84,7 @@ class Op:
         self.dtype_operand = facts.pop("dtype_operand", 0)
         self.variants: dict[int, str] = facts.pop("variants", {})
         self.divides = facts.pop("divides", False)
+        self.numbers = facts.pop("numbers", ONE if arity == 2 else NOWHERE)
         self.along = facts.pop("along", False)
         self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
         self.strided = facts.pop("strided", False)
@@ -129,7 +131,8 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING
     (integers are converted) or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other
     names for its node, by the flag that a row with that name has. `divides` says that the second operand, among
-    integers, must not be zero.
+    integers, must not be zero. `integer` is another function for integers. `numbers` says where the public
+    function takes Python numbers, as PyTorch's does: nowhere, as the SECOND operand, for ONE of two, or EVERYWHERE.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

@@ -22,7 +22,7 @@ from tapegrad import dtypes, engine
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
+from tapegrad.op import BOOLEAN, ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.reduction import sum_
 from tapegrad.tape import (
@@ -123,11 +123,15 @@ class Tensor(Methods):
         """The number of dimensions."""
         return self._kind.ndim
 
-    def size(self, dim: int | None = None) -> Any:
+    def size(self, dim: Any = None) -> Any:
         """The shape, or the length of one dimension."""
         if dim is None:
             return self.shape
         n = max(self._kind.ndim, 1)
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
+            if not isinstance(dim, Tensor) or dim._kind.ndim or dim._kind.dtype.category != 1:
+                raise TypeError(f"size(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
+            dim = dim.item()
         if not -n <= dim < n or not self._kind.ndim:
             raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
         return self._kind.shape[dim]
@@ -182,8 +186,12 @@ class Tensor(Methods):
         RuntimeError
             Where the dtype is not floating point, or the tensor is not a leaf and `requires_grad` is False.
         """
+        if not isinstance(requires_grad, bool):
+            raise TypeError(
+                f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}"
+            )
         kind = self._kind
-        if bool(requires_grad) == kind.requires_grad:
+        if requires_grad == kind.requires_grad:
             return self
         if not requires_grad and not kind.is_leaf:
             raise RuntimeError(
@@ -200,7 +208,7 @@ class Tensor(Methods):
         own(self)
         if requires_grad:
             engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
-        self._set_kind(requires_grad=bool(requires_grad), leaf=bool(requires_grad))
+        self._set_kind(requires_grad=requires_grad, leaf=requires_grad)
         return self
 
     def _set_kind(self, **changes: bool) -> None:
@@ -269,16 +277,6 @@ class Tensor(Methods):
         from tapegrad.printing import format_tensor
 
         return format_tensor(self)
-
-
-class Surface(dict[str, Any]):
-    """A module's public functions by name. As a decorator it takes one in, and makes it a method of Tensor too."""
-
-    def __call__(self, function: Any) -> Any:
-        """Take a function in."""
-        self[function.__name__] = function
-        setattr(Tensor, function.__name__, function)
-        return function
 
 
 # --- making handles ---------------------------------------------------------------------------------------------------
@@ -357,7 +355,10 @@ def adopt(tape: Tape, slot: int) -> Tensor:
 
 
 def constant(value: Any, dtype: DType) -> Tensor:
-    """A 0-d tensor of a Python number."""
+    """A 0-d tensor of a Python number; an int that is too long for the dtype wraps, as results of arithmetic do."""
+    if dtype.category == 1:
+        half = 1 << (8 * dtype.itemsize - 1)
+        value = (int(value) + half) % (2 * half) - half
     return from_array(np.array(value, dtype.numpy))
 
 
@@ -419,7 +420,15 @@ def record(
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
-    return settled(appended(tape, op, kind, a, b, c, flags, place, host), *operands)
+    result = appended(tape, op, kind, a, b, c, flags, place, host)
+    if op.failure is not None:
+        try:
+            engine.evaluate(result._tape, result._slot)
+        except engine.LinAlgError:
+            del result  # the traceback lives on, and would keep the row
+            raise
+        return result
+    return settled(result, *operands)
 
 
 def settled(result: Tensor, *operands: Tensor) -> Tensor:
@@ -606,9 +615,7 @@ def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
 def _dtype_of(operand: Any) -> DType:
     if isinstance(operand, Tensor):
         return operand._kind.dtype
-    if isinstance(operand, bool):
-        return BOOL
-    return INT64 if isinstance(operand, int) else dtypes.get_default_dtype()
+    return dtypes.dtype_of_number(operand)
 
 
 def _rank_of(operand: Any) -> int:
@@ -644,6 +651,8 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     dtype = working_dtype(op, tensors[op.dtype_operand :])
     if dtype.name in op.refuses or (op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors)):
         raise _refusal(op, dtype, tensors)
+    if op.result == BOOLEAN and not dtype.is_floating_point:
+        dtype = _room_for(dtype, tensors)
     shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
     looks_at_values = op.divides and not dtype.is_floating_point
     if looks_at_values:
@@ -675,6 +684,16 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     return result
 
 
+def _room_for(dtype: DType, operands: list[Any]) -> DType:
+    """The integer dtype in which these are compared: a Python number that int32 doesn't hold takes int64."""
+    longest = max((abs(o) for o in operands if not isinstance(o, Tensor)), default=0)
+    if longest <= dtypes.limits(dtype)[1]:
+        return dtype
+    if longest <= dtypes.limits(INT64)[1]:
+        return INT64
+    raise OverflowError(f"int too big to convert: {longest} does not fit 64 bits")
+
+
 def _check_divisor(op: Op, tensors: list[Any]) -> None:
     """Integers are not divided by zero: their divisor is looked at when the row is recorded."""
     divisor = tensors[1]
@@ -689,6 +708,8 @@ def operand(o: Any) -> Any:
     if isinstance(o, Tensor):
         return local(o)
     if isinstance(o, (bool, int, float)):
+        if isinstance(o, int) and not -(1 << 63) <= o < 1 << 64:
+            raise OverflowError(f"int too big to convert: {o} does not fit 64 bits")
         return o
     if isinstance(o, (np.bool_, np.integer, np.floating)):
         return o.item()
@@ -776,6 +797,8 @@ def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: i
 
     Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
     """
+    if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
+        raise OverflowError  # to be refused
     if not tape.grad_enabled:
         kind = kind.passive
     t, h = _new(Tensor), tape.h
@@ -810,12 +833,7 @@ def unary(op: Op) -> Callable[[Any], Any]:
         return record_elementwise(op, self)  # type: ignore[no-any-return]
 
     def record(input: Any) -> Any:
-        if input.__class__ is Tensor:
-            return quick[opcode](input)
-        result = record_elementwise(op, input)
-        if result is NotImplemented:
-            raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
-        return result
+        return quick[opcode](input) if input.__class__ is Tensor else record_elementwise(op, input)
 
     quick[opcode] = record_unary
     return record

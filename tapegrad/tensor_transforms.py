@@ -304,7 +304,9 @@ def _basis(t: Tensor) -> list[Tensor]:
 
 
 def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    made: Tensor
     if not math.prod(shape):
-        return creation.zeros(*shape, dtype=like.dtype)
-    made: Tensor = shaping.reshape(shaping.stack(parts, dim), *shape)
+        made = creation.zeros(*shape, dtype=like.dtype)
+    else:
+        made = shaping.reshape(shaping.stack(parts, dim), *shape)
     return made

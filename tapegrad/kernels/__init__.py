@@ -81,19 +81,25 @@ def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> in
     return native.link(name, n_arguments, build, (source, *scope.items()))
 
 
+def _function(op: Op, code: int) -> Callable[..., Any]:
+    """What an operation does to elements of a dtype."""
+    return op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
+
+
 def _elementwise(op: Op, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
+    function = _function(op, code)
     if not reverse:
         yield (
             0,
             native.link_loops(
                 _name(op, code, "forward"),
-                lambda: _scalar(op.function),
+                lambda: _scalar(function),
                 codes[:-1],
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
                 loops.plain_forward,
-                (op.function,),
+                (function,),
             ),
         )
         return
@@ -167,7 +173,7 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
 
 def _array(op: Op, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
-    function = op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
+    function = _function(op, code)
     if not reverse:
         yield 0, _link_array(_name(op, code, "forward"), op, function, codes, None)
         return
