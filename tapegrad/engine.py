@@ -144,10 +144,9 @@ def _compile_together() -> None:
     arguments = [sys.executable, "-c", code, repr(sys.path), *missing[begin:end]]
     import subprocess  # seldom needed, and slow to import
 
+    nothing, environment = subprocess.DEVNULL, {**os.environ, **cache.environment()}
     try:
-        child = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        child = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=nothing, env=environment)
     except OSError:  # no process to be had: compiled here, one after the other
         return
     try:

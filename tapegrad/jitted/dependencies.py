@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import imputils, ir, types
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
@@ -35,8 +36,14 @@ _OURS, _NUMBAS = (str(Path(file).parent) + os.sep for file in (tapegrad.__file__
 _IGNORED = ("CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL")  # between a name and its attribute
 
 
+_LIBRARIES = frozenset({
+    "_operator", "builtins", "cmath", "collections", "enum", "functools", "itertools", "llvmlite", "math", "numba",
+    "numpy", "operator", "random", "tapegrad", "typing",
+})  # fmt: skip
+
+
 def digest(function: Any) -> tuple[str, list[Any]]:
-    """The digest of a jitted function, and the jitted functions that it may call. NoDigestError where there is none."""
+    """The digest of a jitted function, and whose code it may call. NoDigestError where there is none."""
     users = _Users()
     try:
         return users.digest(function, *_registered.everywhere()), users.dispatchers
@@ -47,10 +54,7 @@ def digest(function: Any) -> tuple[str, list[Any]]:
 class _Users(Serialiser):
     """Users' code: tapegrad's sources and the versions of libraries are in an entry's name anyway."""
 
-    libraries = frozenset({
-        "builtins", "cmath", "collections", "enum", "functools", "itertools", "llvmlite", "math", "numba", "numpy",
-        "operator", "_operator", "random", "tapegrad", "typing",
-    })  # fmt: skip
+    libraries = _LIBRARIES
 
     def __init__(self) -> None:
         self.dispatchers: list[Any] = []
@@ -96,7 +100,7 @@ class _Users(Serialiser):
 
     def named(self, name: str, value: Any, code: pytypes.CodeType) -> Iterator[Any]:
         """Of a user's module, what code reads there: code must not do anything else with it."""
-        if not self._is_users_module(value):
+        if not is_users_module(value):
             yield from self.value(value)
             return
         for nested in (constant for constant in code.co_consts if isinstance(constant, pytypes.CodeType)):
@@ -106,16 +110,13 @@ class _Users(Serialiser):
         for at, load in enumerate(instructions):
             if load.argval == name and load.opname in ("LOAD_GLOBAL", "LOAD_DEREF", "STORE_DEREF"):
                 found, rest = value, iter(instructions[at + 1 :])
-                while self._is_users_module(found):
+                while is_users_module(found):
                     attribute = next(rest)
                     if attribute.opname not in ("LOAD_ATTR", "LOAD_METHOD") or not hasattr(found, attribute.argval):
                         raise NoDigestError(f"it isn't known what is read of the module {found.__name__}")
                     yield tagged("attribute", attribute.argval.encode())
                     found = getattr(found, attribute.argval)
                 yield from self.value(found)
-
-    def _is_users_module(self, value: Any) -> bool:
-        return isinstance(value, pytypes.ModuleType) and value.__name__.partition(".")[0] not in self.libraries
 
     def content(self, function: Any) -> Iterable[Any]:
         pieces = list(self._content(function))
@@ -130,12 +131,14 @@ class _Users(Serialiser):
             yield from self._dispatcher(item)
         elif isinstance(item, DUFunc):
             dispatcher = item._dispatcher
+            self._may_call(dispatcher)
             declared = tuple(map(str, dispatcher.overloads)) if item._frozen else ()
             yield tagged("vectorised", repr((item.identity, declared)).encode())
             yield from self.value(dict(dispatcher.targetoptions))
             yield from self.value(dispatcher.py_func)
         elif isinstance(item, GUFunc):
             builder = item.gufunc_builder
+            self._may_call(builder.nb_func)
             declared = () if item._is_dynamic else tuple(map(str, builder._sigs))
             facts = item.signature, item._identity, builder.writable_args, declared
             yield tagged("vectorised over arrays", repr(facts).encode())
@@ -163,8 +166,7 @@ class _Users(Serialiser):
             yield tagged("made of", f"{type(dispatcher).__name__} {form!r}".encode())
             yield from self.value(dispatcher.original)
             return
-        self.dispatchers.append(dispatcher)
-        _check_compiled(dispatcher)
+        self._may_call(dispatcher)
         declared = () if dispatcher._can_compile else tuple(map(str, dispatcher.signatures))
         special = getattr(rewriting.SPECIAL.get(dispatcher), "__name__", None)
         yield tagged("jitted", repr((declared, special)).encode())
@@ -173,6 +175,10 @@ class _Users(Serialiser):
         yield from self.value({n: kind for n, kind in dispatcher.locals.items() if "." not in n})  # Numba adds versions
         yield from self.value(extensions.belongs_to(dispatcher))
         yield from self.value(dispatcher.py_func)
+
+    def _may_call(self, dispatcher: Any) -> None:
+        self.dispatchers.append(dispatcher)
+        _before.setdefault(dispatcher, list(dispatcher.overloads.values()))
 
     def _overload(self, template: Any) -> Iterator[Any]:
         options = getattr(template, "_strict", None), template.prefer_literal, getattr(template, "_attr", None)
@@ -186,21 +192,29 @@ class _Users(Serialiser):
 
 
 _first: dict[Any, tuple[bytes, list[Any]]] = {}  # what functions were, when they were first looked at
+_before: dict[Any, list[Any]] = {}  # what Numba had compiled of them by then
 
 
-def _check_compiled(dispatcher: Any) -> None:
-    """Whether what Numba compiled of a function before had the globals that are there now."""
+def is_as_named(dispatcher: Any, compiled: Any) -> bool:
+    """Whether code that Numba compiled of a function surely has the globals that its digest tells of.
+
+    What is compiled after the first look has: no digest is given if they change then.
+    """
+    if all(known is not compiled for known in _before[dispatcher]):
+        return True
+    if isinstance(compiled.type_annotation, str):  # from Numba's own cache, which notices fewer changes
+        return False
     function = dispatcher.py_func
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     names = {**function.__globals__, **{name: cell.cell_contents for name, cell in cells}}
-    for compiled in dispatcher.overloads.values():
-        for block in getattr(compiled.type_annotation, "blocks", {}).values():
-            for value in (assignment.value for assignment in block.find_insts(ir.Assign)):
-                if isinstance(value, (ir.Global, ir.FreeVar)) and value.name in names:
-                    now = names[value.name]
-                    is_same = now is value.value or (type(now) is type(value.value) and repr(now) == repr(value.value))
-                    if not is_same:
-                        raise NoDigestError(f"{function.__qualname__} was compiled with another {value.name}")
+    for block in compiled.type_annotation.blocks.values():
+        for value in (assignment.value for assignment in block.find_insts(ir.Assign)):
+            if isinstance(value, (ir.Global, ir.FreeVar)) and value.name in names:
+                then, now = value.value, names[value.name]
+                may_have_changed = isinstance(now, np.ndarray) or is_users_module(now)
+                if may_have_changed or not (then is now or (type(then) is type(now) and repr(then) == repr(now))):
+                    return False
+    return True
 
 
 # --- what was registered with Numba -----------------------------------------------------------------------------------
@@ -280,7 +294,7 @@ def _is_foreign(made: Any) -> bool:
     return not made.__code__.co_filename.startswith(_NUMBAS)
 
 
-# --- classes and types ------------------------------------------------------------------------------------------------
+# --- classes, modules and types ---------------------------------------------------------------------------------------
 
 
 def is_importable(made: type) -> bool:
@@ -289,6 +303,11 @@ def is_importable(made: type) -> bool:
     for part in made.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is made and made.__module__ != "__main__"
+
+
+def is_users_module(value: Any) -> bool:
+    """Whether it is a module, and none of a library's."""
+    return isinstance(value, pytypes.ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES
 
 
 def is_plain(kind: Any) -> bool:

@@ -86,9 +86,9 @@ class DriverCache(NullCache):  # type: ignore[misc]
             return
         name, dispatchers = named
         linked = _linked(data.library)
-        if any(isinstance(made.type_annotation, str) and made.library in linked
-               for dispatcher in dispatchers for made in dispatcher.overloads.values()):  # fmt: skip
-            return  # from Numba's own cache, which notices fewer changes
+        called = ((d, made) for d in dispatchers for made in d.overloads.values() if made.library in linked)
+        if not all(dependencies.is_as_named(d, made) for d, made in called):
+            return
         try:
             cache.write(name, *_entry(data))
         except NoDigestError:

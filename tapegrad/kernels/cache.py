@@ -106,6 +106,11 @@ def why_none() -> str:
     return "" if _place() is not None else _lacking[-1]
 
 
+def environment() -> dict[str, str]:
+    """What a child process must be told to have the same folder, wherever it is started."""
+    return {} if _parent is None else {_VARIABLE: str(_parent)}
+
+
 def is_writable() -> bool:
     """Whether entries can be added."""
     place = _place()
