@@ -49,10 +49,10 @@ test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Pytho
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
 
 test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
-	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest --ignore=tests/parity
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
 
 test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
-	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null

@@ -506,10 +506,10 @@ def reclaim(tape: Tape) -> None:
     _hand_out(tape)
     entry = _entries.get("reclaim") or _entry("reclaim")
     kept = entry(tape.header_address)
-    if MEMORY:
-        check_memory(tape)
     tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
     _hand_out(tape)
+    if MEMORY:
+        check_memory(tape)
 
 
 def _hand_out(tape: Tape) -> None:
