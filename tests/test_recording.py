@@ -409,7 +409,7 @@ def test_interrupts_lose_nothing(way):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         stop = time.perf_counter() + 0.5
-        while time.perf_counter() < stop:
+        while time.perf_counter() < stop or interrupts <= 20:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.0007)
                 while True:
