@@ -19,7 +19,18 @@ from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
 from tapegrad.tape import in_grad_mode
-from tapegrad.tensor import Tensor, check_own, describe, local, location, own, record_elementwise, stored
+from tapegrad.tensor import (
+    Imported,
+    Tensor,
+    describe,
+    exchange,
+    local,
+    location,
+    record_elementwise,
+    shared,
+    stored,
+    take_over,
+)
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -28,7 +39,8 @@ Write = Callable[[Tensor, Tensor], Tensor]
 
 def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
     """Note that `view` shares the elements of `base`."""
-    base = local(base)
+    if base._tape is not view._tape:
+        base = local(base)
     view._base, view._recipe = base, (make, write)
     try:
         views = base._views
@@ -68,10 +80,11 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
 
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
     """
-    own(t)
-    check_own(t)
+    take_over(t)
     member, of_member = t, of
     while member is not None:
+        if member.__class__ is Imported:
+            raise shared(t)
         kind = member._kind
         if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
@@ -142,6 +155,9 @@ def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Exchange what handles hold, all of them in one call: neither Ctrl-C nor another thread comes in the midst."""
+    if len(pairs) == 1:
+        exchange(*pairs[0])
+        return
     handles = [handle for t, u in pairs for handle in (t, t, t, u, u, u)]
     values = [value for t, u in pairs for v in (u, t) for value in (v._tape, v._slot, v._kind)]
     deque(map(setattr, handles, cycle(("_tape", "_slot", "_kind")), values), maxlen=0)
@@ -177,7 +193,7 @@ def data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-    own(self)
+    take_over(self)
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
     in_grad_mode(self._tape, False, lambda: _rebind(self, value.detach().clone()))
     if facts["requires_grad"] and not self._kind.requires_grad:

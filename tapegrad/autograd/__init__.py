@@ -160,7 +160,7 @@ def _sweep(
             pairs.append((t._slot, g._slot))
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [local(t)._slot for t in inputs or ()]
+    slots = [local(t)._slot for t in inputs] if inputs else []
     try:
         if create_graph:
             found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
