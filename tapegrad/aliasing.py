@@ -28,6 +28,7 @@ from tapegrad.tensor import (
     location,
     record_elementwise,
     shared,
+    slot_in,
     stored,
     take_over,
 )
@@ -127,7 +128,8 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
 
 def _rebind(t: Tensor, value: Tensor) -> None:
     """Let `t` hold the new value, and the views of it what they show of that; `value`'s handle has the old one."""
-    tape, kind = t._tape, t._kind
+    tape, kind = value._tape, t._kind
+    slot_in(tape, t)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)

@@ -405,7 +405,7 @@ def slot_in(tape: Tape, t: Tensor) -> int:
     slot = t._slot
     if t._tape is not tape:
         raise RuntimeError(
-            "a tensor was changed in place by another thread while this one recorded an operation on it: "
+            "a tensor was changed in place by another thread while this one recorded an operation on it, or a write: "
             f"{describe(t)}, at {location()}"
         )
     return slot
@@ -819,10 +819,10 @@ def unary(op: Op) -> Callable[[Any], Any]:
     memo, opcode = memos[op.opcode], op.opcode
 
     def record_unary(self: Tensor) -> Tensor:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[self._kind], _pack_two, opcode, 0, self._slot)
+                return _quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
@@ -843,24 +843,22 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return _quickly(
-                        tape, memo[self._kind, other.__class__], _pack_immediate, with_right, other, self._slot
-                    )
+                    return _quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
                 if other._tape is tape:
-                    return _quickly(tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot)
+                    return _quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[other.__class__, self._kind], _pack_immediate, with_left, other, self._slot)
+                return _quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, other, self)
