@@ -138,9 +138,7 @@ def _rebind(t: Tensor, value: Tensor) -> None:
         pairs += in_grad_mode(tape, True, lambda: list(_remade(t, value)))
     for old, new in pairs:
         was, now = old._slot, new._slot
-        if was in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
-            tape.leaves[now] = tape.leaves[was]
-        elif now in tape.leaves:
+        if was in tape.leaves or now in tape.leaves:  # rows that read the old value still have the leaf behind them
             tape.leaves[now] = weakref.ref(old)
         if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
             tape.retained[now] = weakref.ref(old)
