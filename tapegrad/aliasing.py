@@ -19,7 +19,19 @@ from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
 from tapegrad.tape import in_grad_mode
-from tapegrad.tensor import Tensor, check_own, describe, local, location, own, record_elementwise, stored
+from tapegrad.tensor import (
+    Imported,
+    Tensor,
+    describe,
+    exchange,
+    local,
+    location,
+    record_elementwise,
+    shared,
+    slot_in,
+    stored,
+    take_over,
+)
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -28,7 +40,8 @@ Write = Callable[[Tensor, Tensor], Tensor]
 
 def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
     """Note that `view` shares the elements of `base`."""
-    base = local(base)
+    if base._tape is not view._tape:
+        base = local(base)
     view._base, view._recipe = base, (make, write)
     try:
         views = base._views
@@ -68,10 +81,11 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
 
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
     """
-    own(t)
-    check_own(t)
+    take_over(t)
     member, of_member = t, of
     while member is not None:
+        if member.__class__ is Imported:
+            raise shared(t)
         kind = member._kind
         if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
@@ -114,7 +128,8 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
 
 def _rebind(t: Tensor, value: Tensor) -> None:
     """Let `t` hold the new value, and the views of it what they show of that; `value`'s handle has the old one."""
-    tape, kind = t._tape, t._kind
+    tape, kind = value._tape, t._kind
+    slot_in(tape, t)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)
@@ -123,9 +138,7 @@ def _rebind(t: Tensor, value: Tensor) -> None:
         pairs += in_grad_mode(tape, True, lambda: list(_remade(t, value)))
     for old, new in pairs:
         was, now = old._slot, new._slot
-        if was in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
-            tape.leaves[now] = tape.leaves[was]
-        elif now in tape.leaves:
+        if was in tape.leaves or now in tape.leaves:  # rows that read the old value still have the leaf behind them
             tape.leaves[now] = weakref.ref(old)
         if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
             tape.retained[now] = weakref.ref(old)
@@ -142,6 +155,9 @@ def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Exchange what handles hold, all of them in one call: neither Ctrl-C nor another thread comes in the midst."""
+    if len(pairs) == 1:
+        exchange(*pairs[0])
+        return
     handles = [handle for t, u in pairs for handle in (t, t, t, u, u, u)]
     values = [value for t, u in pairs for v in (u, t) for value in (v._tape, v._slot, v._kind)]
     deque(map(setattr, handles, cycle(("_tape", "_slot", "_kind")), values), maxlen=0)
@@ -177,7 +193,7 @@ def data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-    own(self)
+    take_over(self)
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
     in_grad_mode(self._tape, False, lambda: _rebind(self, value.detach().clone()))
     if facts["requires_grad"] and not self._kind.requires_grad:

@@ -12,7 +12,6 @@ import functools
 import os
 import sys
 import time
-from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -454,14 +453,20 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 
 def evaluate(tape: Tape, slot: int) -> int:
-    """Make sure that a slot's elements are in memory; returns their address. For other threads: see `copied`."""
+    """Make sure that a slot's elements are in memory; returns their address. On other threads: see `evaluate_there`."""
     if not tape.slots["flags"][slot] & tapes.STORED:
         with tape.lock:
             run(tape, [slot])
-        if tape.thread == get_ident():  # it may be recording: only a thread itself moves its rows
-            reclaim_if_due(tape)
-    elif SMALL and tape.thread == get_ident():
+        reclaim_if_due(tape)
+    elif SMALL:
         reclaim(tape)
+    return int(tape.slots["primal"][slot])
+
+
+def evaluate_there(tape: Tape, slot: int) -> int:
+    """The same, on a tape whose lock is held. Its thread may be recording, so its rows must not move."""
+    if not tape.slots["flags"][slot] & tapes.STORED:
+        run(tape, [slot])
     return int(tape.slots["primal"][slot])
 
 

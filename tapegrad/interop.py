@@ -236,10 +236,11 @@ def export(t: Tensor) -> np.ndarray:
     """An array over the tensor's memory, which NumPy owns from now on."""
     if not t._kind.exported:
         t = local(t)
+    elif t._tape is not tapes.current_tape():
+        return _over_memory(t)
     tape, slot = t._tape, t._slot
     engine.evaluate(tape, slot)
-    base = int(tape.slots["base"][slot])
-    owner_slot = slot if base < 0 else base
+    owner_slot = _owner_of(tape, slot)
     is_copy = is_imported(t) and not t._kind.exported
     if not (t._kind.exported or is_copy):
         engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
@@ -255,12 +256,24 @@ def export(t: Tensor) -> np.ndarray:
         released.raw = raw
         if MEMORY:
             engine.hand_out(tape, address)
-    array = array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
+    array = _over_memory(t)
     if is_copy:
         array.flags.writeable = False
     else:
         mark_exported(t)
     return array
+
+
+def _owner_of(tape: tapes.Tape, slot: int) -> int:
+    """The slot whose memory holds the elements of this one."""
+    base = int(tape.slots["base"][slot])
+    return slot if base < 0 else base
+
+
+def _over_memory(t: Tensor) -> np.ndarray:
+    """An array over memory that is NumPy's."""
+    tape, slot = t._tape, t._slot
+    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[_owner_of(tape, slot)])
 
 
 class _Released:

@@ -205,7 +205,7 @@ class Tensor(Methods):
                 f"{kind.dtype}; "
                 "convert it with .to(tapegrad.float64) first"
             )
-        own(self)
+        take_over(self)
         if requires_grad:
             engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
         self._set_kind(requires_grad=requires_grad, leaf=requires_grad)
@@ -405,7 +405,7 @@ def slot_in(tape: Tape, t: Tensor) -> int:
     slot = t._slot
     if t._tape is not tape:
         raise RuntimeError(
-            "a tensor was changed in place by another thread while this one recorded an operation on it: "
+            "a tensor was changed in place by another thread while this one recorded an operation on it, or a write: "
             f"{describe(t)}, at {location()}"
         )
     return slot
@@ -474,7 +474,7 @@ def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) 
 # --- tensors of other threads -----------------------------------------------------------------------------------------
 
 
-class _Imported(Tensor):
+class Imported(Tensor):
     """A leaf with the elements of another tape's tensor: nobody holds it but what is made of it here."""
 
     __slots__ = ()
@@ -492,7 +492,7 @@ def copied(t: Tensor) -> tuple[np.ndarray, Tape, int, Kind]:
         with tape.lock:
             if t._tape is tape:
                 slot, kind = t._slot, t._kind
-                return array_at(engine.evaluate(tape, slot), kind, None).copy(), tape, slot, kind
+                return array_at(engine.evaluate_there(tape, slot), kind, None).copy(), tape, slot, kind
 
 
 def local(t: Tensor) -> Tensor:
@@ -523,7 +523,7 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
         array, origin, slot, kind = copied(t)
     requires_grad = kind.requires_grad and kind.is_leaf
     leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
-    leaf.__class__ = _Imported
+    leaf.__class__ = Imported
     if requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
     if not kind.requires_grad or requires_grad:
@@ -533,7 +533,8 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     return leaf
 
 
-def _shared(t: Tensor) -> RuntimeError:
+def shared(t: Tensor) -> RuntimeError:
+    """The error of a write that would not get to all that share the elements."""
     return RuntimeError(
         "a tensor of another thread's tape cannot be changed in place on this thread while views of it, or NumPy, "
         f"share its elements: change a clone() of it, or do it on its own thread: {describe(t)}, at {location()}"
@@ -544,16 +545,10 @@ def is_imported(t: Tensor) -> bool:
     """Whether a tensor shares elements with the copy of another thread's: a write to it would not get there."""
     while (base := getattr(t, "_base", None)) is not None:
         t = base
-    return t.__class__ is _Imported
+    return t.__class__ is Imported
 
 
-def check_own(t: Tensor) -> None:
-    """Raise where a write would only get to the copy of another thread's tensor."""
-    if is_imported(t):
-        raise _shared(t)
-
-
-def own(t: Tensor) -> None:
+def take_over(t: Tensor) -> None:
     """Make this thread's tape that of a tensor, before it is changed in place.
 
     Raises
@@ -561,11 +556,11 @@ def own(t: Tensor) -> None:
     RuntimeError
         Where other tensors, or NumPy, share elements with a tensor of another thread's tape; where it has a graph.
     """
-    tape, kind = current_tape(), t._kind
-    if t._tape is tape:
+    if t._tape.thread == get_ident():
         return
+    tape, kind = current_tape(), t._kind
     if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
-        raise _shared(t)
+        raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
     leaf = from_array(copied(t)[0], kind.requires_grad)
@@ -824,10 +819,10 @@ def unary(op: Op) -> Callable[[Any], Any]:
     memo, opcode = memos[op.opcode], op.opcode
 
     def record_unary(self: Tensor) -> Tensor:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[self._kind], _pack_two, opcode, 0, self._slot)
+                return _quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
@@ -848,24 +843,22 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return _quickly(
-                        tape, memo[self._kind, other.__class__], _pack_immediate, with_right, other, self._slot
-                    )
+                    return _quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
                 if other._tape is tape:
-                    return _quickly(tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot)
+                    return _quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[other.__class__, self._kind], _pack_immediate, with_left, other, self._slot)
+                return _quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, other, self)

@@ -26,7 +26,7 @@ from tapegrad.tensor import (
     broadcast_shapes,
     cast,
     describe,
-    local,
+    imported,
     location,
     need_sum,
     record_array,
@@ -60,12 +60,13 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
 
     Its parameters are the number of terms, and where each element goes (strides of the result).
     """
-    x = local(x)
+    tape = current_tape()
+    if x._tape is not tape:
+        x = imported(tape, x)
     key = op.opcode, x._kind, dims, keepdim
     known = _recorded.get(key)
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
-    tape = current_tape()
     kind = known[0] if tape.grad_enabled else known[0].passive
     return settled(appended(tape, op, kind, slot_in(tape, x), -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 

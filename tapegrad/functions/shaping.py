@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from _thread import get_ident
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from tapegrad.tensor import (
     local,
     location,
     need_sum,
-    own,
     record_layout,
     settled,
     slot_in,
+    take_over,
 )
 
 functions = public = Surface()
@@ -412,8 +413,9 @@ def detach(input: Tensor) -> Tensor:
 
     Of a tensor of another thread, it has the elements as they are now.
     """
-    tape = current_tape()
-    if input._tape is not tape:
+    tape = input._tape
+    if tape.thread != get_ident():
+        tape = current_tape()
         input = imported(tape, input, detached=True)
     kind, steps = input._kind, [*((d, 1) for d in range(input.ndim)), (-1, 0)]
     view = in_grad_mode(tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
@@ -422,7 +424,7 @@ def detach(input: Tensor) -> Tensor:
 
 def detach_(self: Tensor) -> Tensor:
     """Cut the tensor off from what made it, in place."""
-    own(self)
+    take_over(self)
     engine.evaluate(self._tape, self._slot)
     if self._kind.requires_grad:
         self._set_kind(requires_grad=False, leaf=False)
