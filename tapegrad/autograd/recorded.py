@@ -12,7 +12,7 @@ from typing import Any
 
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.op import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
-from tapegrad.ops import indexing
+from tapegrad.ops import arithmetic, indexing
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
 from tapegrad.tensor import Tensor, cast, lend, record_array
 
@@ -143,8 +143,8 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
 
 def _times(y_bar: Tensor, partial: Any) -> Tensor:
     if isinstance(partial, Tensor):
-        return y_bar * partial.to(y_bar.dtype)
-    return y_bar if partial == 1.0 else y_bar * partial
+        return arithmetic._times(y_bar, partial.to(y_bar.dtype))
+    return y_bar if partial == 1.0 else arithmetic._times(y_bar, partial)
 
 
 def _through_reduction(
