@@ -152,11 +152,14 @@ def _through_reduction(
 ) -> Tensor:
     """The result and its adjoint are spread over the elements that were reduced."""
     kept = tuple(1 if stride == 0 else n for n, stride in zip(shape, p[1:], strict=True))
+    spread = y_bar.reshape(kept).expand(shape)
+    if p[0] == 0:  # no element
+        return spread
     if "n" in parameters(rule):
         values["n"] = float(p[0])
     if "y" in values:
         values["y"] = values["y"].reshape(kept)
-    return _times(y_bar.reshape(kept).expand(shape), rule(**values))
+    return _times(spread, rule(**values))
 
 
 def _through_layout(row: Row, y_bar: Tensor, a: Tensor) -> Tensor:

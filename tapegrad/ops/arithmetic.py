@@ -127,7 +127,7 @@ def neg(x):
     refuses=("bool",),
 )
 def abs_(x):
-    """Absolute value, elementwise."""
+    """Absolute value, elementwise; its derivative at 0 is 0."""
     return abs(x)
 
 
