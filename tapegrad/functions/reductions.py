@@ -362,12 +362,18 @@ def norm(
         return sum(x.abs(), dims or None, keepdim)
     if p in (float("inf"), float("-inf")):
         return (amax if p > 0 else amin)(x.abs(), dims, keepdim)
-    if p == 0:
-        return sum((x != 0).to(x.dtype), dims or None, keepdim)
-    powers = sum(x.abs() ** p, dims or None, keepdim)
-    # A root has no derivative at 0; that of a norm is taken to be 0.
-    vanishes = powers == 0
-    return elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
+    if p == 0:  # a step everywhere: the derivative of `sign` is 0
+        return sum(elementwise.where(x == 0, x.sign(), 1.0), dims or None, keepdim)
+    # |x|_p = m |x / m|_p for any m: with the element that counts most, no power overflows or underflows.
+    size = x.abs()
+    if x.numel():
+        most = (amax if p > 0 else amin)(x.detach().abs(), dims, True)
+        size = size / (scale := elementwise.where((most > 0) & elementwise.functions["isfinite"](most), most, 1.0))
+    powers = sum(size**p, dims or None, True)
+    vanishes = powers == 0  # the derivative of a root at 0 is infinite, that of a norm is 0
+    root = elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
+    root = root * scale if x.numel() else root
+    return root if keepdim else root.reshape(_reduced_shape(x._kind.shape, dims, False))
 
 
 @public

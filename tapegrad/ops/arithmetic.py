@@ -19,6 +19,12 @@ def add(a, b):
     return a + b
 
 
+@elementwise(partials=(lambda b: b, lambda a: a), grad_name="MulBackward0")
+def _times(a, b):
+    """`a * b` as in the chain rule: zero where either is zero, whatever the other is."""
+    return a * b if a != 0 and b != 0 else 0
+
+
 @elementwise(
     partials=(lambda: 1.0, lambda: -1.0),
     reference=np.subtract,
@@ -121,7 +127,7 @@ def neg(x):
     refuses=("bool",),
 )
 def abs_(x):
-    """Absolute value, elementwise."""
+    """Absolute value, elementwise; its derivative at 0 is 0."""
     return abs(x)
 
 
