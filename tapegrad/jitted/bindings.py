@@ -32,19 +32,22 @@ def is_stale(function: Any) -> bool:
     return any(_changed(f.py_func, result) for f in _reached(function) for result in f.overloads.values())
 
 
-def meanings(function: Any) -> list[tuple[Any, str, Any]]:
-    """What all names mean that a jitted function, and those that it calls, look up: where, the name, the value."""
+def meanings(function: Any) -> list[tuple[Any, Any, Any]]:
+    """What all names mean that a jitted function, and those that it calls, look up: how they do, and the value."""
     return [
-        (f.py_func, name, value)
+        (*_look_up(f.py_func, name), value)
         for f in _reached(function)
         for name, value in _names(f.py_func).items()
         if not isinstance(value, pytypes.ModuleType)
     ]
 
 
-def are_the_same(known: list[tuple[Any, str, Any]]) -> bool:
+def are_the_same(known: list[tuple[Any, Any, Any]]) -> bool:
     """Whether names still mean what they did."""
-    return all(_meaning(function, name) is value for function, name, value in known)
+    for get, name, value in known:  # before every call
+        if get(name) is not value:
+            return False
+    return True
 
 
 def rebound(function: Any, other: dict[str, Any]) -> Any:
@@ -89,20 +92,27 @@ def _names(function: Any) -> dict[str, Any]:
     """The global names, and those of enclosing functions, that a function's code looks up, and what they mean."""
     names = dict.fromkeys((*_of_code(function.__code__), *function.__code__.co_freevars))
     found = {name: _meaning(function, name) for name in names}
-    return {name: value for name, value in found.items() if value is not _NOTHING}
-
-
-_NOTHING = object()
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _meaning(function: Any, name: str) -> Any:
+    get, key = _look_up(function, name)
+    return get(key)
+
+
+def _look_up(function: Any, name: str) -> tuple[Any, Any]:
+    """A function that tells what a name means to a function's code, and its argument."""
     inside = function.__code__.co_freevars
-    if name not in inside:
-        return function.__globals__.get(name, _NOTHING)
+    if name in inside:
+        return _content, function.__closure__[inside.index(name)]
+    return function.__globals__.get, name
+
+
+def _content(cell: Any) -> Any:
     try:
-        return function.__closure__[inside.index(name)].cell_contents
+        return cell.cell_contents
     except ValueError:  # it isn't there yet
-        return _NOTHING
+        return None
 
 
 def _of_code(code: Any) -> list[str]:

@@ -243,8 +243,7 @@ def _norm(x):
         scale = max(scale, abs(e))
     if scale == 0.0:
         return plain
-    if not np.isfinite(scale):
-        scale = 1.0
+    scale = max(scale, 1e-300) if np.isfinite(scale) else 1.0  # 1 / scale is finite
     total = 0.0
     for e in x.flat:
         total += (e / scale) * (e / scale)

@@ -269,7 +269,9 @@ class Shared:
 
 def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared | None:
     """The call, if arguments share memory that is differentiated or written to, and this can be told."""
-    flat = args if not any(isinstance(a, (tuple, list, dict)) for a in args) else trees.leaves(list(args))
+    if _are_apart(args):
+        return None
+    flat = trees.leaves(list(args))
     groups = groups_of(flat)
     groups = [group for group in groups if any(flat[k].dtype == np.float64 for k in group)]
     if not groups:
@@ -283,6 +285,22 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
             "them"
         )
     return Shared(engine, args, places, groups)
+
+
+def _are_apart(args: Sequence[Any]) -> bool:
+    """Whether it can be seen at once that no memory is shared: this is asked before every call."""
+    arrays: list[np.ndarray] = []
+    for a in args:
+        if isinstance(a, np.ndarray):
+            if not a.flags.forc:
+                return False
+            for b in arrays:
+                if np.may_share_memory(a, b):
+                    return False
+            arrays.append(a)
+        elif isinstance(a, (tuple, list, dict)):
+            return False
+    return True
 
 
 def _dtypes(flat: Sequence[Any], met: set[int]) -> str:
