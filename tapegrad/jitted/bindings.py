@@ -1,9 +1,9 @@
 """What the names in a jitted function mean to its compiled code.
 
-Numba looks names up when it compiles: a compiled function goes on calling the callee that it was compiled with, whatever
-its name means by now, as after a cell of a notebook was run again. What is differentiated is that function: where the
-plain one has been compiled for the same types of arguments, names mean what they meant then; where it hasn't, what they
-mean now.
+Numba looks names up when it compiles: a compiled function goes on calling the callee that it was compiled with, also
+when a cell of a notebook was run again and the name means another function by now. What is differentiated is that
+function: where the plain one has been compiled for the same types of arguments, names mean what they meant then; where
+it hasn't, what they mean now.
 """
 
 from __future__ import annotations
@@ -44,10 +44,7 @@ def meanings(function: Any) -> list[tuple[Any, Any, Any]]:
 
 def are_the_same(known: list[tuple[Any, Any, Any]]) -> bool:
     """Whether names still mean what they did."""
-    for get, name, value in known:  # before every call
-        if get(name) is not value:
-            return False
-    return True
+    return all(get(name) is value for get, name, value in known)
 
 
 def rebound(function: Any, other: dict[str, Any]) -> Any:

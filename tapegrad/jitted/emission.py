@@ -4,9 +4,9 @@ A rule such as `lambda x, y: 1.0 - y * y` is plain arithmetic. Called with float
 `Single` it emits the instructions that will; called with a `Jet` it emits those for a value and its tangents, which is
 how one table of rules serves reverse mode, forward mode, and forward over reverse.
 
-Partials are multiplied by tangents and adjoints in one way, `weighed`: one that is exactly 0 contributes exactly 0, even
-where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands, none
-is infinite unless the value is; it goes unguarded, which is what loops of plain arithmetic live on.
+Partials are multiplied by tangents and adjoints in one way, `weighed`: one that is exactly 0 contributes exactly 0,
+even where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands,
+none is infinite unless the value is; it goes unguarded, which is what loops of plain arithmetic live on.
 """
 
 from __future__ import annotations

@@ -175,8 +175,8 @@ class Engine:
         if seen:
             if n > _MOST_IN_ONE_RUN:
                 raise RuntimeError(
-                    f"the Hessian by {n} numbers is computed in several runs of {self.function.__name__}, which {seen}, "
-                    f"so that it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
+                    f"the Hessian by {n} numbers takes several runs of {self.function.__name__}, which {seen}, so that "
+                    f"it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
                 )
             n_tangents = n
         value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)

@@ -56,7 +56,7 @@ save_states, load_states = _copy_states(True), _copy_states(False)
 
 
 def kept_states():
-    """This thread's random states."""
+    """The random states of this thread."""
     raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ def _put_back(x, kept):
 
 
 def states() -> tuple[bytes, bytes]:
-    """This thread's random states."""
+    """The random states of this thread."""
     np_state, py_state = (ctypes.string_at(address, _STATE) for address in _addresses())
     return np_state, py_state
 

@@ -108,8 +108,16 @@ def _sign(x: Any) -> Any:
     return where(x.compared(">", 0.0), 1.0, where(x.compared("<", 0.0), -1.0, 0.0))
 
 
-rule(abs, operator.abs, np.abs, np.absolute, np.fabs, math.fabs, value=numba_function(math.fabs),
-     partials=lambda x, y: on(x.emitter, _sign(x)))
+rule(
+    abs,
+    operator.abs,
+    np.abs,
+    np.absolute,
+    np.fabs,
+    math.fabs,
+    value=numba_function(math.fabs),
+    partials=lambda x, y: on(x.emitter, _sign(x)),
+)
 rule(np.square, value=lambda x: x * x, partials=lambda x, y: 2.0 * x)
 rule(np.reciprocal, value=lambda x: 1.0 / x, partials=lambda x, y: -(y * y))
 rule(np.radians, np.deg2rad, math.radians, value=numba_function(math.radians), partials=lambda x, y: math.pi / 180)
@@ -133,7 +141,7 @@ for _function in (operator.pow, pow, math.pow, np.power, np.float_power):
         lambda a, b, y: where(b.compared("==", 0.0), 0.0, b * power(a, b - 1.0)),
         lambda a, b, y: where(a.compared("==", 0.0), where(b.compared(">=", 0.0), 0.0, y * log(a)), y * log(a)),
     ))  # fmt: skip
-POWERS = (operator.pow, pow)  # these know an integer exponent
+POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 
 def integer_power(x: Any, n: int) -> Any:

@@ -9,9 +9,10 @@ So the memory itself becomes the argument, and the function is wrapped in one th
       memory     one vector for all arrays that share, from the lowest element to the highest
       order      where an array's first element stands in it, its shape, and its strides in elements
 
-Derivatives by the memory are handed out by these orders: by each array that of its elements, whichever argument they are
-read or written through. Of a function that writes to none of them (Numba compiles it with arrays that can't be written
-to) arguments that share memory are arguments of their own, as mathematics has it: f(x, x) has two partial derivatives.
+Derivatives by the memory are handed out by these orders: by each array that of its elements, whichever argument they
+are read or written through. Of a function that writes to none of them (Numba compiles it with arrays that can't be
+written to) arguments that share memory are arguments of their own, as mathematics has it: f(x, x) has two partial
+derivatives.
 """
 
 from __future__ import annotations
@@ -347,4 +348,3 @@ def _wrapped(function: Any, n_memories: int, parts: tuple[tuple[trees.Node | Non
             items.append(name if leaf is None else f"view_{leaf[1]}(m{leaf[0]}, {name})")
         made.append(containers.text_of(structure, iter(items), scope))
     return containers.function_of(f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})", scope)
-
