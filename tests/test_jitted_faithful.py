@@ -343,6 +343,18 @@ def test_shared_memory_of_two_types_is_refused():
         tg.func.grad(written_as_ints)(x, x.view(np.int64))
 
 
+def test_jitted_code_is_refused_shared_memory_that_is_written_to():
+    x, y = start(), start()
+    both = tg.jitted.value_and_grad(written, argnums=(0, 1))
+    called = njit(lambda x, y: both(x, y)[0])
+    assert both(x, y)[0] == called(x, y) == written(start(), start())
+    for shared in ((x, x), (x, x[1:]), (x[:2], x[1:])):
+        for call in (both, called):
+            with pytest.raises(ValueError, match="arguments of written share memory"):
+                call(*shared)
+    np.testing.assert_array_equal(tg.jitted.value_and_grad(unwritten)(x, x)[1], x * x)
+
+
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
