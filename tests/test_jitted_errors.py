@@ -52,12 +52,6 @@ def a_function_with_keyword_only_arguments(x):
     return keyword_only(x[0], b=2.0)
 
 
-@case("NumPy dtype", "print(x)")
-def a_lowering_that_fails(x):
-    print(x)
-    return x[0]
-
-
 @case("polyval", "np.polyval")
 def a_function_that_numba_does_not_know(x):
     return np.polyval(np.array([1.0, 2.0]), x[0])

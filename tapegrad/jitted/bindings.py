@@ -1,9 +1,9 @@
 """What the names in a jitted function mean to its compiled code.
 
-Numba looks names up when it compiles: a compiled function goes on calling the callee that it was compiled with, whatever
-its name means by now, as after a cell of a notebook was run again. What is differentiated is that function: where the
-plain one has been compiled for the same types of arguments, names mean what they meant then; where it hasn't, what they
-mean now.
+Numba looks names up when it compiles: a compiled function goes on calling the callee that it was compiled with, also
+when a cell of a notebook was run again and the name means another function by now. What is differentiated is that
+function: where the plain one has been compiled for the same types of arguments, names mean what they meant then; where
+it hasn't, what they mean now.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import types as pytypes
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numba.core import ir, types
 from numba.core.registry import CPUDispatcher
 
 from tapegrad.jitted.scalars import Active
+
+_BOUND = (CPUDispatcher, bool, int, float, complex, str, tuple, np.ndarray)  # what may be bound anew
 
 
 def bound(function: Any, kinds: Sequence[Any]) -> dict[str, Any]:
@@ -29,22 +32,22 @@ def bound(function: Any, kinds: Sequence[Any]) -> dict[str, Any]:
 
 def is_stale(function: Any) -> bool:
     """Whether names mean something else to a function's compiled code, or to that of a function that it may call."""
-    return any(_changed(f.py_func, result) for f in _reached(function) for result in f.overloads.values())
+    return any(_changed(f.py_func, result) for f in reached(function) for result in f.overloads.values())
 
 
-def meanings(function: Any) -> list[tuple[Any, str, Any]]:
-    """What all names mean that a jitted function, and those that it calls, look up: where, the name, the value."""
+def meanings(function: Any) -> list[tuple[Any, Any, Any]]:
+    """What all names mean that a jitted function, and those that it calls, look up: how they do, and the value."""
     return [
-        (f.py_func, name, value)
-        for f in _reached(function)
+        (*_look_up(f.py_func, name), value)
+        for f in reached(function)
         for name, value in _names(f.py_func).items()
         if not isinstance(value, pytypes.ModuleType)
     ]
 
 
-def are_the_same(known: list[tuple[Any, str, Any]]) -> bool:
+def are_the_same(known: list[tuple[Any, Any, Any]]) -> bool:
     """Whether names still mean what they did."""
-    return all(_meaning(function, name) is value for function, name, value in known)
+    return all(get(name) is value for get, name, value in known)
 
 
 def rebound(function: Any, other: dict[str, Any]) -> Any:
@@ -71,14 +74,16 @@ def _plain(kind: Any) -> Any:
 
 def _changed(function: Any, result: Any) -> dict[str, Any]:
     """Names that mean something else than they did to a compiled result, if Numba still knows that."""
-    found = {}
+    now, found, kept = _names(function), dict[str, Any](), set[str]()
     for block in getattr(result.type_annotation, "blocks", {}).values():
         for statement in block.body:
             value = getattr(statement, "value", None)
-            if isinstance(value, (ir.Global, ir.FreeVar)):
-                found[value.name] = value.value
-    now = _names(function)
-    return {name: value for name, value in found.items() if name in now and not _is_same(value, now[name])}
+            if isinstance(value, (ir.Global, ir.FreeVar)) and value.name in now and isinstance(value.value, _BOUND):
+                if _is_same(value.value, now[value.name]):
+                    kept.add(value.name)  # where it means something else, that is another function's, put in its place
+                else:
+                    found[value.name] = value.value
+    return {name: value for name, value in found.items() if name not in kept}
 
 
 def _is_same(a: Any, b: Any) -> bool:
@@ -87,30 +92,38 @@ def _is_same(a: Any, b: Any) -> bool:
 
 def _names(function: Any) -> dict[str, Any]:
     """The global names, and those of enclosing functions, that a function's code looks up, and what they mean."""
-    names = dict.fromkeys((*_of_code(function.__code__), *function.__code__.co_freevars))
+    names = dict.fromkeys((*names_of(function.__code__), *function.__code__.co_freevars))
     found = {name: _meaning(function, name) for name in names}
-    return {name: value for name, value in found.items() if value is not _NOTHING}
-
-
-_NOTHING = object()
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _meaning(function: Any, name: str) -> Any:
+    get, key = _look_up(function, name)
+    return get(key)
+
+
+def _look_up(function: Any, name: str) -> tuple[Any, Any]:
+    """A function that tells what a name means to a function's code, and its argument."""
     inside = function.__code__.co_freevars
-    if name not in inside:
-        return function.__globals__.get(name, _NOTHING)
+    if name in inside:
+        return _content, function.__closure__[inside.index(name)]
+    return function.__globals__.get, name
+
+
+def _content(cell: Any) -> Any:
     try:
-        return function.__closure__[inside.index(name)].cell_contents
+        return cell.cell_contents
     except ValueError:  # it isn't there yet
-        return _NOTHING
+        return None
 
 
-def _of_code(code: Any) -> list[str]:
+def names_of(code: Any) -> list[str]:
+    """The names that code looks up, and code inside it."""
     nested = [constant for constant in code.co_consts if isinstance(constant, pytypes.CodeType)]
-    return [*code.co_names, *(name for inner in nested for name in _of_code(inner))]
+    return [*code.co_names, *(name for inner in nested for name in names_of(inner))]
 
 
-def _reached(function: Any) -> list[Any]:
+def reached(function: Any) -> list[Any]:
     """A jitted function, and those that it names, or that they do: now, and when they were compiled."""
     found: list[Any] = []
     waiting = [function]

@@ -49,6 +49,7 @@ from tapegrad.jitted.lifting import (
 from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
 from tapegrad.jitted.rewriting import SPECIAL, active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
+from tapegrad.jitted.sharing import refusing
 
 ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
@@ -242,6 +243,7 @@ class Form(NamedTuple):
     n_tangents: int = 0
     is_single: bool = False  # a gradient by itself, not in a tuple
     owns: bool = False  # arrays that aren't differentiated may be written to
+    is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
 
     @property
     def kind(self) -> Active:
@@ -275,7 +277,8 @@ class Form(NamedTuple):
             shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
         parameters = ", ".join(names + ["along"] * is_along)
-        return f"def driver({parameters}):\n    n = {at}\n{body}"
+        looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
+        return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
 
 
 class Driver(CPUDispatcher):  # type: ignore[misc]
@@ -303,6 +306,7 @@ def driver(original: Any, form: Form) -> Any:
     tape.connect()
     scope = {
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
+        "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
     return Driver(define(form.source(), "driver", scope), original, form)

@@ -5,7 +5,7 @@ A rule such as `lambda x, y: 1.0 - y * y` is plain arithmetic. Called with float
 how one table of rules serves reverse mode, forward mode, and forward over reverse.
 
 Partials are multiplied by tangents and adjoints in one way, `weighed`: one that is exactly 0 contributes exactly 0,
-also where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands,
+even where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands,
 none is infinite unless the value is; it goes unguarded, which is what loops of plain arithmetic live on.
 """
 

@@ -46,7 +46,7 @@ def engine_of(function: Callable[..., Any]) -> Engine:
     if known is None:
         refuse_without_compiler()
         dispatcher = function if isinstance(function, CPUDispatcher) else njit(function)
-        known = _engines[function] = Engine(dispatcher)
+        known = _engines[function] = Engine(dispatcher, is_own=dispatcher is not function)
     return known
 
 
@@ -66,13 +66,13 @@ def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
 class Engine:
     """The derivatives of one jitted function."""
 
-    def __init__(self, function: Any) -> None:
-        self.function = function
+    def __init__(self, function: Any, is_own: bool = False) -> None:
+        self.function, self.is_own = function, is_own  # whether nobody else has the jitted function
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
-        self.meanings = bindings.meanings(function)
+        self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -151,7 +151,7 @@ class Engine:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
         inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
         n = sum(map(size, inputs))
-        if repeats.is_seen(self.function, self._others(args, places)):
+        if repeats.is_seen(self.prints, self._others(args, places)):
             forward = mode == "forward" and n <= _MOST_TANGENTS  # in one run, as in reverse mode
         else:
             forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
@@ -172,12 +172,12 @@ class Engine:
         inputs = _inputs(args, places)
         n = sum(map(size, inputs))
         n_tangents = min(_n_tangents(max(n, 1)), 4)
-        seen = repeats.is_seen(self.function, self._others(args, places)) if n > n_tangents else None
+        seen = repeats.is_seen(self.prints, self._others(args, places)) if n > n_tangents else None
         if seen:
             if n > _MOST_IN_ONE_RUN:
                 raise RuntimeError(
-                    f"the Hessian by {n} numbers is computed in several runs of {self.function.__name__}, which {seen}, "
-                    f"so that it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
+                    f"the Hessian by {n} numbers takes several runs of {self.function.__name__}, which {seen}, so that "
+                    f"it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
                 )
             n_tangents = n
         value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)
@@ -203,7 +203,9 @@ class Engine:
         self.drivers.clear()
         self.variants.clear()
         self.owns.clear()
-        self.meanings = bindings.meanings(self.function)
+        if self.is_own:
+            self.function = njit(self.function.py_func)
+        self.meanings, self.prints = bindings.meanings(self.function), repeats.prints(self.function)
         rewriting.active.cache_clear()
 
     @staticmethod

@@ -243,8 +243,7 @@ def _norm(x):
         scale = max(scale, abs(e))
     if scale == 0.0:
         return plain
-    if not np.isfinite(scale):
-        scale = 1.0
+    scale = max(scale, 1e-300) if np.isfinite(scale) else 1.0  # 1 / scale is finite
     total = 0.0
     for e in x.flat:
         total += (e / scale) * (e / scale)
@@ -506,6 +505,8 @@ def _product_reverse(header, last, trailer):
     at = trailer - n_kept
     a, b = _kept_matrix(header, at, n, k), _kept_matrix(header, at + n * k, k, m)
     y_bar = _bars(header, last - n * m + 1, n, m)
+    if not np.any(y_bar):
+        return at
     _add_bars(header, at, np.dot(y_bar, b.T))
     _add_bars(header, at + n * k, np.dot(a.T, y_bar))
     return at
@@ -547,7 +548,10 @@ def _solve_reverse(header, last, trailer):
     n, n_kept = kept_row(header, trailer - 1), kept_row(header, trailer)
     m, at = (n_kept - 1 - n * n) // n, trailer - n_kept
     a, x = _kept_matrix(header, at, n, n), _kept_matrix(header, at + n * n, n, m)
-    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), _bars(header, last - n * m + 1, n, m))
+    x_bar = _bars(header, last - n * m + 1, n, m)
+    if not np.any(x_bar):
+        return at
+    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), x_bar)
     _add_bars(header, at + n * n, b_bar)
     _add_bars(header, at, -np.dot(np.ascontiguousarray(b_bar), x.T))
     return at
@@ -624,7 +628,10 @@ def _cholesky_reverse(header, last, trailer):
     n = kept_row(header, trailer - 1)
     at = trailer - n * n - 1
     factor = _kept_matrix(header, at, n, n)
-    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(_bars(header, last - n * n + 1, n, n)))
+    factor_bar = _bars(header, last - n * n + 1, n, n)
+    if not np.any(factor_bar):
+        return at
+    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(factor_bar))
     for i in range(n):
         phi[i, i] *= 0.5
         for j in range(i + 1, n):

@@ -24,7 +24,7 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
     """A jitted function of the same arguments that returns the value of a jitted function, and its gradient.
 
     Unlike that of `tapegrad.func` it can be called from other jitted code, also from many threads, and takes all
-    arguments by position.
+    arguments by position. Arguments that share memory which the function writes to are a ValueError.
 
     >>> from numba import njit
     >>> import numpy as np
@@ -49,7 +49,7 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
         raise ValueError(f"argnums are from 0 to {n - 1}, not {argnums}")
     if list(numbers) != sorted(numbers):
         raise ValueError("argnums are in the order of the arguments here")
-    return driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int)))
+    return driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:

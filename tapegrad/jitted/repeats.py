@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import types as pytypes
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
 from tapegrad import trees
+from tapegrad.jitted import bindings
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.scalars import WORD, is_active_array
 
@@ -56,7 +56,7 @@ save_states, load_states = _copy_states(True), _copy_states(False)
 
 
 def kept_states():
-    """This thread's random states."""
+    """The random states of this thread."""
     raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ def _put_back(x, kept):
 
 
 def states() -> tuple[bytes, bytes]:
-    """This thread's random states."""
+    """The random states of this thread."""
     np_state, py_state = (ctypes.string_at(address, _STATE) for address in _addresses())
     return np_state, py_state
 
@@ -161,9 +161,9 @@ def _apart(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, (np.ndarray, List, Dict)) else leaf
 
 
-def is_seen(function: Any, args: Sequence[Any]) -> str | None:
-    """What would tell that a function was run several times; None if nothing would."""
-    if _prints(function, set()):
+def is_seen(prints: bool, args: Sequence[Any]) -> str | None:
+    """What would tell that a function was run several times, which prints or not; None if nothing would."""
+    if prints:
         return "prints"
     changed = next((a for a in trees.leaves(list(args)) if not _is_put_back(a)), None)
     return None if changed is None else f"takes a {type(changed).__name__}"
@@ -178,27 +178,6 @@ def _is_put_back(leaf: Any) -> bool:
     return leaf is None or isinstance(leaf, (bool, int, float, complex, str, np.generic, CPUDispatcher))
 
 
-def _prints(function: Any, seen: set[int]) -> bool:
-    """Whether a function names `print`, or one that it names does."""
-    function = getattr(function, "py_func", function)
-    if not isinstance(function, pytypes.FunctionType) or id(function) in seen:
-        return False
-    seen.add(id(function))
-    names = _names(function.__code__)
-    if "print" in names and "print" not in function.__globals__:
-        return True
-    held: list[Any] = [function.__globals__[name] for name in names if name in function.__globals__]
-    held += [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    return any(_prints(value, seen) for value in held if isinstance(value, CPUDispatcher))
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
-
-
-def _names(code: Any) -> set[str]:
-    nested = [constant for constant in code.co_consts if isinstance(constant, pytypes.CodeType)]
-    return set(code.co_names).union(*map(_names, nested))
+def prints(function: Any) -> bool:
+    """Whether a jitted function names `print`, or one that it names does."""
+    return any("print" in bindings.names_of(f.py_func.__code__) for f in bindings.reached(function))

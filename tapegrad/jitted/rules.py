@@ -141,7 +141,7 @@ for _function in (operator.pow, pow, math.pow, np.power, np.float_power):
         lambda a, b, y: where(b.compared("==", 0.0), 0.0, b * power(a, b - 1.0)),
         lambda a, b, y: where(a.compared("==", 0.0), where(b.compared(">=", 0.0), 0.0, y * log(a)), y * log(a)),
     ))  # fmt: skip
-POWERS = (operator.pow, pow)  # these know an integer exponent
+POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 
 def integer_power(x: Any, n: int) -> Any:

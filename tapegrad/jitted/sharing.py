@@ -9,16 +9,17 @@ So the memory itself becomes the argument, and the function is wrapped in one th
       memory     one vector for all arrays that share, from the lowest element to the highest
       order      where an array's first element stands in it, its shape, and its strides in elements
 
-Derivatives by the memory are handed out by these orders: by each array that of its elements, whichever argument they are
-read or written through. Of a function that writes to none of them (Numba compiles it with arrays that can't be written
-to) arguments that share memory are arguments of their own, as mathematics has it: f(x, x) has two partial derivatives.
+Derivatives by the memory are handed out by these orders: by each array that of its elements, whichever argument they
+are read or written through. Of a function that writes to none of them (Numba compiles it with arrays that can't be
+written to) arguments that share memory are arguments of their own, as mathematics has it: f(x, x) has two partial
+derivatives.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,11 +27,12 @@ from numba import typeof
 from numba.core import cgutils, errors, types
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import CPUDispatcher
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numba.np import arrayobj
 
 from tapegrad import trees
 from tapegrad.jitted import checking, containers
+from tapegrad.jitted.inner import OPTIONS, define
 
 if TYPE_CHECKING:
     from tapegrad.jitted.engine import Engine
@@ -131,6 +133,61 @@ def given_once(parts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
             parts[k] = np.where(taken[places], 0.0, parts[k])
             taken[places] = True
     return parts
+
+
+# --- where jitted code asks for a gradient ---------------------------------------------------------------------------
+
+
+@intrinsic
+def _may_meet(typingctx, a, b):
+    """Whether the memory of two arrays may overlap."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bounds = []
+        for kind, value in zip(sig.args, args, strict=True):
+            array = arrayobj.make_array(kind)(context, builder, value)
+            shape, strides = (cgutils.unpack_tuple(builder, part, kind.ndim) for part in (array.shape, array.strides))
+            bounds += arrayobj.get_array_memory_extents(context, builder, kind, array, shape, strides, array.data)
+        return arrayobj.extents_may_overlap(context, builder, *bounds)
+
+    return types.boolean(a, b), codegen
+
+
+def refusing(function: Any) -> Any:
+    """For drivers that are called as they are: refuse arguments that share memory, if the function may write to it."""
+
+    def refuse_shared(args):
+        raise NotImplementedError
+
+    @overload(refuse_shared, OPTIONS)
+    def _refuse_shared(args):
+        arrays = list(_arrays_in(args, "args"))
+        if len(arrays) < 2 or _compiles(function, tuple(map(_frozen_kind, args))):
+            return lambda args: None
+        met = " or ".join(f"may_meet({a}, {b})" for a, b in itertools.combinations(arrays, 2))
+        text = (
+            f"arguments of {function.__name__} share memory, and it writes to some: give copies, or take "
+            "tapegrad.func.value_and_grad, which knows of it"
+        )
+        lines = ["def code(args):", f" if {met}:", f"  raise ValueError({text!r})"]
+        return define("\n".join(lines), "code", {"may_meet": _may_meet})
+
+    return refuse_shared
+
+
+def _arrays_in(kind: Any, path: str) -> Iterator[str]:
+    """The expressions of the arrays in a tuple of this type."""
+    if isinstance(kind, types.BaseTuple):
+        for i, item in enumerate(kind):
+            yield from _arrays_in(item, f"{path}[{i}]")
+    elif isinstance(kind, types.Array):
+        yield path
+
+
+def _frozen_kind(kind: Any) -> Any:
+    if isinstance(kind, types.BaseTuple):
+        return types.BaseTuple.from_types([_frozen_kind(k) for k in kind], getattr(kind, "instance_class", None))
+    return kind.copy(readonly=True) if isinstance(kind, types.Array) else types.unliteral(kind)
 
 
 # --- the wrapped function ---------------------------------------------------------------------------------------------
@@ -269,7 +326,9 @@ class Shared:
 
 def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared | None:
     """The call, if arguments share memory that is differentiated or written to, and this can be told."""
-    flat = args if not any(isinstance(a, (tuple, list, dict)) for a in args) else trees.leaves(list(args))
+    if _are_apart(args):
+        return None
+    flat = trees.leaves(list(args))
     groups = groups_of(flat)
     groups = [group for group in groups if any(flat[k].dtype == np.float64 for k in group)]
     if not groups:
@@ -283,6 +342,22 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
             "them"
         )
     return Shared(engine, args, places, groups)
+
+
+def _are_apart(args: Sequence[Any]) -> bool:
+    """Whether it can be seen at once that no memory is shared: this is asked before every call."""
+    arrays: list[np.ndarray] = []
+    for a in args:
+        if isinstance(a, np.ndarray):
+            if not a.flags.forc:
+                return False
+            for b in arrays:
+                if np.may_share_memory(a, b):
+                    return False
+            arrays.append(a)
+        elif isinstance(a, (tuple, list, dict)):
+            return False
+    return True
 
 
 def _dtypes(flat: Sequence[Any], met: set[int]) -> str:
@@ -300,15 +375,18 @@ def _writes(engine: Engine, args: Sequence[Any], places: Sequence[int], met: set
         engine, frozen = engine._taking(structures), containers.emptied(frozen, structures)
     kinds = tuple(typeof(a) for a in frozen)
     if kinds not in engine.writes:
-        options = {k: v for k, v in engine.function.targetoptions.items() if k != "parallel"}
-        probe = CPUDispatcher(engine.function.py_func, locals=engine.function.locals, targetoptions=options)
-        try:
-            probe.compile(kinds)
-        except errors.NumbaError:
-            engine.writes[kinds] = True
-        else:
-            engine.writes[kinds] = False
+        engine.writes[kinds] = not _compiles(engine.function, kinds)
     return engine.writes[kinds]
+
+
+def _compiles(function: Any, kinds: tuple[Any, ...]) -> bool:
+    options = {k: v for k, v in function.targetoptions.items() if k != "parallel"}
+    probe = CPUDispatcher(function.py_func, locals=function.locals, targetoptions=options)
+    try:
+        probe.compile(kinds)
+    except errors.NumbaError:
+        return False
+    return True
 
 
 def _frozen(a: np.ndarray) -> np.ndarray:
