@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 _PATIENCE = 60.0  # seconds that a fork waits: some thread may compile, or wait for the one that forks
 _locks: list[Any] = []
+_of_objects: weakref.WeakSet[Any] = weakref.WeakSet()
 _taken: list[Any] = []
 others: list[Callable[[], Iterable[Any]]] = []  # find locks that are not there from the start
 in_child: list[Callable[[], None]] = []  # called in a forked child, where there are no other threads
@@ -25,6 +27,13 @@ def lock() -> Any:
     """A lock that may be taken again by the thread that holds it: a finaliser may come in between anything."""
     made = threading.RLock()
     _locks.append(made)
+    return made
+
+
+def of_object() -> Any:
+    """A lock of an object that comes and goes, which is whole whenever a thread begins with it: it is not waited for."""
+    made = threading.RLock()
+    _of_objects.add(made)
     return made
 
 
@@ -83,7 +92,7 @@ def renew(found: Any) -> bool:
 
 def _in_child() -> None:
     _release_all()
-    for found in [*_locks, *_of_others()]:
+    for found in [*_locks, *_of_others(), *_of_objects]:
         renew(found)
     for function in in_child:
         function()

@@ -172,6 +172,25 @@ def test_a_host_function_that_forks():
     assert run(program) == ["0", "True"]
 
 
+def test_beside_a_thread_that_pulls_through_a_recording():
+    program = """
+    from numba import njit
+
+    @njit
+    def sums(x):
+        total = 0.0
+        for k in range(x.size):
+            total += x[k] * x[k]
+        return total
+
+    x = np.ones(200_000)
+    value, pull = tg.func.vjp(sums, x)
+    right = lambda: bool((pull(1.0)[0] == 2.0).all())
+    print(*beside(right, right, right), right())
+    """
+    assert run(program) == ["0", "0", "True"]
+
+
 def test_locks_are_given_back_on_both_sides():
     program = """
     def free():

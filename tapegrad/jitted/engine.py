@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import inspect
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
-from tapegrad import trees
+from tapegrad import locks, trees
 from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
     arrays,  # noqa: F401
     bindings,
@@ -240,7 +239,7 @@ class Recording:
     def __init__(self, engine: Engine, form: Form, args: Sequence[Any]) -> None:
         tape.connect()
         self.words = np.zeros(tape.WORDS, np.int64)
-        self._lock = threading.Lock()
+        self._lock = locks.of_object()
         header = tape.header()
         before = bytes(header)
         tape.begin(header)
