@@ -21,7 +21,10 @@ locks.others.append(lambda: [] if _generator is None else [_generator.bit_genera
 
 def _random() -> np.random.Generator:
     """The source of random numbers, made when it is first asked for: NumPy's takes a while to import."""
-    return _generator if _generator is not None else manual_seed(None)
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
+    return _generator
 
 
 def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -257,7 +260,8 @@ def linspace(
     return _leaf(numbers.astype(wanted.numpy), requires_grad)
 
 
-def manual_seed(seed: int | None) -> np.random.Generator:
+@checked
+def manual_seed(seed: int) -> np.random.Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.
 
     >>> import tapegrad as tg
@@ -268,7 +272,7 @@ def manual_seed(seed: int | None) -> np.random.Generator:
     True
     """
     global _generator
-    _generator = np.random.default_rng(seed)
+    _generator = np.random.default_rng(seed % (1 << 64))
     return _generator
 
 
@@ -314,7 +318,7 @@ def randint(
 def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, size_of("randint", (size,)))
+    drawn = _random().integers(low, high, _sequence("randint", size))
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 

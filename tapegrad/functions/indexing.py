@@ -405,6 +405,10 @@ def _length(self: Tensor) -> int:
 
 
 def _contains(self: Tensor, item: Any) -> bool:
+    if not isinstance(item, (Tensor, bool, int, float, np.number, np.bool_)):
+        raise RuntimeError(
+            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item).__name__}"
+        )
     return bool((self == item).any())
 
 

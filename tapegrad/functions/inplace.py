@@ -177,14 +177,28 @@ Tensor.masked_fill_ = masked_fill_
 functions: dict[str, Any] = {"masked_fill": masked_fill}
 
 
-def _random(name: str, draw: Any) -> None:
-    def in_place(self: Tensor, *args: Any) -> Tensor:
-        aliasing.check_in_place(self, name)
-        return aliasing.assign(self, draw(self, *args))
+@checked
+def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
+    """Draw every element anew, uniform in [low, high)."""
+    _check_floating(self, "uniform_")
+    if low > high:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
+    return aliasing.assign(self, creation.rand_like(self) * (high - low) + low)
 
-    in_place.__name__ = name
-    setattr(Tensor, name, in_place)
+
+@checked
+def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
+    """Draw every element anew, of the normal distribution."""
+    _check_floating(self, "normal_")
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    return aliasing.assign(self, creation.randn_like(self) * std + mean)
 
 
-_random("uniform_", lambda self, low=0.0, high=1.0: creation.rand_like(self) * (high - low) + low)
-_random("normal_", lambda self, mean=0.0, std=1.0: creation.randn_like(self) * std + mean)
+def _check_floating(self: Tensor, name: str) -> None:
+    aliasing.check_in_place(self, name)
+    if not self.dtype.is_floating_point:
+        raise NotImplementedError(f'"{name}" is not implemented for {self.dtype}: {describe(self)}, at {location()}')
+
+
+Tensor.uniform_, Tensor.normal_ = uniform_, normal_

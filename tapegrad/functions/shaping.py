@@ -583,9 +583,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     lengths = [0 if p._kind.shape == (0,) else p._kind.shape[at] for p in pieces]
     inner, length = math.prod(first.shape[at + 1 :]), sum(lengths)
     windows, offset = [], 0
-    for own in lengths:
-        windows.append((own * inner, length * inner, offset))
-        offset += own * inner
+    for run in lengths:
+        windows.append((run * inner, length * inner, offset))
+        offset += run * inner
     shape = (*first.shape[:at], length, *first.shape[at + 1 :])
     return _joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
 
