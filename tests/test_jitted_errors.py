@@ -100,6 +100,12 @@ def test_also_where_jitted_code_asks_for_the_gradient():
             call(X)
 
 
+def test_parameters_that_are_not_given_by_position():
+    for function, parameter in ((njit(lambda *xs: xs[0]), "*xs"), (njit(lambda x, *, k=2.0: x * k), "k=2.0")):
+        with pytest.raises(tg.jitted.NotDifferentiableError, match=parameter.replace("*", "[*]")):
+            tg.func.grad(function)(1.0)
+
+
 def test_a_result_that_is_no_number():
     with pytest.raises(RuntimeError, match="returns an array"):
         tg.jitted.value_and_grad(njit(lambda x: 2.0 * x))(X)

@@ -30,7 +30,7 @@ from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
     tape,
 )
 from tapegrad.jitted.drivers import Form, driver, pull
-from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler
+from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
 _MOST_TANGENTS = 8  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
@@ -76,6 +76,12 @@ class Engine:
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """All arguments by position, defaults included."""
+        for p in self.signature.parameters.values():
+            if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                raise NotDifferentiableError(
+                    f"a function with the parameter `{p}`", where_is_function(self.function.py_func),
+                    "write its parameters out, each by position",
+                )  # fmt: skip
         bound = self.signature.bind(*args, **kwargs)
         if len(bound.args) < len(self.signature.parameters):
             bound.apply_defaults()

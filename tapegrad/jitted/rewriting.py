@@ -73,7 +73,8 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         kept = ("fastmath", "error_model", "boundscheck", "_nrt", "forceinline")
         options = {name: value for name, value in original.targetoptions.items() if name in kept}
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(copied, locals=original.locals, targetoptions=options, pipeline_class=pipeline(kind))
+        known = {name: kind if given == types.float64 else given for name, given in original.locals.items()}
+        super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind))
         self.original, self.kind = original, kind
         self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
         self._type = ActiveFunction(self)
