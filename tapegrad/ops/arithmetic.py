@@ -22,7 +22,7 @@ def add(a, b):
 @elementwise(partials=(lambda b: b, lambda a: a), grad_name="MulBackward0")
 def _times(a, b):
     """`a * b` as in the chain rule: zero where either is zero, whatever the other is."""
-    return a * b if a != 0 and b != 0 else 0
+    return a if a == 0 else b if b == 0 else a * b
 
 
 @elementwise(

@@ -144,7 +144,7 @@ def _total_of_products(run, other):
     for first in range(0, len(run), PART):
         part, few, others = run.dtype.type(0), run[first : first + PART], other[first : first + PART]
         for k in range(len(few)):
-            part = plus(part, run.dtype.type(_times(few[k], others[k])))
+            part = plus(part, _times(few[k], others[k]))
         total += part
     return total
 

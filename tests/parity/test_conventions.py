@@ -20,7 +20,7 @@ def test_norms(p: str, point: str):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("p", ["0", "0.5", "1", "2", "3", "inf", "-1"])
+@pytest.mark.parametrize("p", ["0.5", "1", "2", "3", "inf", "-1"])
 def test_norms_along_dimensions(p: str, dtype: str):
     point = f"[[0.0, 1.0, -2.0], [0.0, 0.0, 0.0], [3.0, 3.0, -3.0]], dtype=tg.{dtype}"
     for dim in ("0", "1", "(0, 1)"):
