@@ -31,7 +31,7 @@ def lock() -> Any:
 
 
 def of_object() -> Any:
-    """A lock of an object that comes and goes, which is whole whenever a thread begins with it: it is not waited for."""
+    """A lock of an object that comes and goes; it is whole whenever a thread begins with it: no fork waits for it."""
     made = threading.RLock()
     _of_objects.add(made)
     return made
