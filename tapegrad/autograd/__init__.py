@@ -60,18 +60,31 @@ def backward(
     chosen = None if inputs is None else _sequence(inputs)
     if chosen is not None and not chosen:
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+    for i, t in enumerate(chosen or ()):
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"all inputs have to be Tensors, but number {i} is {type(t).__name__}")
+        if not t._kind.requires_grad:
+            raise RuntimeError(f"can't retain_grad on Tensor that has requires_grad=False: it is input number {i}")
+    for t in chosen or ():
+        retain_grad(t)
     found: dict[int, Tensor] = {}
     _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
     tape = current_tape()
     leaves, retained = tape.leaves, tape.retained
+    receiving: list[tuple[Tensor, Tensor]] = []
     for slot, gradient in found.items():
         owner = leaves[slot]() if slot in leaves else None
         if owner is None and slot in retained:
             owner = retained[slot]()
         if owner is None and chosen is not None:
-            owner = next((t for t in chosen if t._slot == slot), None)
+            owner = next((t for t in chosen if slot in _slots_of(t)), None)
         if owner is not None:
-            _accumulate(owner, gradient)
+            receiving.append((owner, gradient))
+            held = getattr(owner, "_grad", None)
+            if held is not None and not held._kind.contiguous and not create_graph:
+                aliasing.check_overlap(held, "accumulation of a gradient")
+    for owner, gradient in receiving:
+        _accumulate(owner, gradient, create_graph)
     engine.reclaim_if_due(tape)
 
 
@@ -115,7 +128,7 @@ def grad(
     used: set[int] = set()
     for i, t in enumerate(wanted):
         slot = local(t)._slot
-        gradient = found.get(slot)
+        gradient = _gradient_of(t, found, create_graph)
         if gradient is None and not allow_unused:
             raise RuntimeError(
                 f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
@@ -129,6 +142,27 @@ def grad(
         answer.append(gradient)
     engine.reclaim_if_due(current_tape())
     return tuple(answer)
+
+
+def _slots_of(t: Tensor) -> list[int]:
+    """The slots whose adjoints are gradients of `t`: a leaf that was written to has had others before."""
+    here = local(t)
+    if not t._kind.is_leaf:
+        return [aliasing.graph_slot(here)]
+    former = here._tape.former
+    return (
+        [slot_in(here._tape, here), *(slot for slot, leaf in former.items() if leaf() is t)]
+        if former
+        else [slot_in(here._tape, here)]
+    )
+
+
+def _gradient_of(t: Tensor, found: dict[int, Tensor], create_graph: bool) -> Tensor | None:
+    """The sum of what was found for an input."""
+    gradients = [found[slot] for slot in _slots_of(t) if slot in found]
+    if len(gradients) < 2:
+        return gradients[0] if gradients else None
+    return in_grad_mode(current_tape(), create_graph, lambda: sum(gradients[1:], gradients[0]))
 
 
 def _sequence(given: Any) -> list[Any]:
@@ -160,7 +194,7 @@ def _sweep(
             pairs.append((t._slot, g._slot))
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [slot_in(tape, local(t)) for t in inputs] if inputs else []
+    slots = [slot for t in inputs or () for slot in _slots_of(t)]
     try:
         if create_graph:
             found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
@@ -191,7 +225,11 @@ def _retained(tape: Tape) -> list[int]:
     """The slots of tensors that asked for `retain_grad()`, where they still have them."""
     if not tape.retained:
         return []
-    return [slot for slot, reference in tape.retained.items() if (t := reference()) is not None and t._slot == slot]
+    return [
+        slot
+        for slot, reference in tape.retained.items()
+        if (t := reference()) is not None and aliasing.graph_slot(t) == slot
+    ]
 
 
 def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
@@ -225,14 +263,17 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
 _accumulating = locks.lock()  # leaves may be shared by threads
 
 
-def _accumulate(t: Tensor, gradient: Tensor) -> None:
-    """Add to the `grad` of a tensor; in place where neither is recorded, as holders of it expect."""
+def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool) -> None:
+    """Add to the `grad` of a tensor: in place, as holders of it expect, or where it is recorded as a new tensor."""
     with _accumulating:
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
+        if create_graph:  # one of its own: recorded gradients may share elements
+            t._grad = in_grad_mode(current_tape(), True, lambda: gradient.clone() if held is None else held + gradient)
+            return
         if held is None:
             t._grad = gradient
             return
-        if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
+        if held._tape is not gradient._tape:
             t._grad = held + gradient
             return
         in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
@@ -259,12 +300,14 @@ def retain_grad(self: Tensor) -> None:
         import weakref
 
         with self._tape.lock:
-            self._tape.retained[self._slot] = weakref.ref(self)
+            self._tape.retained[aliasing.graph_slot(self)] = weakref.ref(self)
 
 
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
-Tensor.retains_grad = property(lambda self: self._slot in self._tape.retained, doc="Whether `retain_grad` was called.")
+Tensor.retains_grad = property(
+    lambda self: aliasing.graph_slot(self) in self._tape.retained, doc="Whether `retain_grad` was called."
+)
 
 __all__ = [
     "AccumulateGrad",
