@@ -81,7 +81,9 @@ def _binary_function(op: Op) -> tuple[Any, Any]:
 
 _operators: dict[str, tuple[Any, Any]] = {}
 for _op in OPS:
-    if _op.family != ELEMENTWISE or _op.name.startswith(("to_", "_")):
+    if _op.family != ELEMENTWISE or _op.name.startswith("to_"):
+        continue
+    if _op.name.startswith("_"):
         if _op.arity == 2:
             _op.record = binary(_op)[0]  # only rules use it
         continue

@@ -361,7 +361,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     at = dimension(dim, input.ndim)
     what = f"{describe(input, index)}, at {location()}"
     if not index._kind.numel:
-        return from_array(np.empty(index._kind.shape, input.dtype.numpy))
+        return input.reshape(-1)[:0].reshape(index._kind.shape).clone()
     if index.dtype.category != 1:
         raise RuntimeError(f"gather(): Expected dtype int32/int64 for index: {what}")
     if max(index.ndim, 1) != max(input.ndim, 1):

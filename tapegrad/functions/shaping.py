@@ -127,6 +127,8 @@ def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
     for name, dims in (("source", sources), ("destination", targets)):
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(places[name])})")
+    if not input.ndim:  # its only dimension, 0 or -1, is none
+        return permute(input)
     order = [d for d in range(input.ndim) if d not in sources]
     for target, moved in sorted(zip(targets, sources, strict=True)):
         order.insert(target, moved)
