@@ -93,11 +93,10 @@ REDUCTIONS = defined(
     "np.median(x), np.linalg.norm(x), np.cumsum(x), np.cumprod(x)"
 )
 PRODUCTS = defined(
-    "def f(x, v):\n return x @ x.T, x @ v, np.dot(v, x), np.dot(v, v), np.convolve(v, v), np.linspace(v[0], v[1], 7)"
+    "def f(x, v):\n return x @ x.T, np.dot(v, x), np.dot(v, v), np.convolve(v, v), np.linspace(v[0], v[1], 7)"
 )
 SYSTEMS = defined(
-    "def f(x, v):\n return np.linalg.det(x), np.linalg.slogdet(x)[1], np.linalg.inv(x), np.linalg.solve(x, v), "
-    "np.linalg.cholesky(x * x.T + 99.0 * np.eye(4))"
+    "def f(x, v):\n return np.linalg.det(x), np.linalg.solve(x, v), np.linalg.cholesky(x * x.T + 99.0 * np.eye(4))"
 )
 
 

@@ -21,7 +21,7 @@ from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, constant, loop, replaces
-from tapegrad.jitted.lifting import strip
+from tapegrad.jitted.lifting import strip, with_value
 from tapegrad.jitted.rules import PIECEWISE, RULES, shared
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
@@ -501,11 +501,12 @@ def _ptp(a):
 def _median(a):
     if a.size == 0:
         return np.nan
+    plain = np.median(values(a))
     order = np.argsort(values(a.ravel()))
     flat, n = a.ravel(), a.size
     if n % 2 == 1:
-        return flat[order[n // 2]] + 0.0
-    return 0.5 * (flat[order[n // 2 - 1]] + flat[order[n // 2]])
+        return with_value(flat[order[n // 2]] + 0.0, plain)
+    return with_value(0.5 * (flat[order[n // 2 - 1]] + flat[order[n // 2]]), plain)
 
 
 def _declare_reduction(of_all: Any, *functions: Any, method: str | None) -> None:
@@ -593,9 +594,10 @@ def cumsum(a):
 
 @njit
 def _cumsum(a):
-    result = a.flatten()
-    for i in range(1, result.size):
-        result[i] = result[i] + result[i - 1]
+    result, total = a.flatten(), 0.0
+    for i in range(result.size):
+        total = total + result[i]
+        result[i] = total
     return result
 
 
