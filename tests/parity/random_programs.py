@@ -55,7 +55,8 @@ INDEXING = """x[i]|x.index_select(0, i)|x[m]|x.gather(0, tg.zeros_like(x, dtype=
 x.triu()|x.tril(-1)|tg.diag(x)|tg.outer(x, y)""".replace("\n", "|").split("|")
 PRODUCTS = """x @ y|x @ x.mT|x.mT @ x|tg.dot(x, y)|tg.mv(x, y)|tg.mm(x, y)|tg.bmm(x, y)|x @ y.expand(3, *y.shape)
 x.expand(3, *x.shape) @ y|x[..., :2] @ y[..., :2, :]|x.matmul(y)|tg.inner(x, y)|x @ y.mT|y @ x|x[:, :2] @ x[:, :2].mT
-tg.addmm(x, x, y)|tg.trace(x)|tg.linalg.det(x @ x.mT + 2 * tg.eye(x.shape[-2]))|tg.linalg.inv(x @ x.mT + 3 * tg.eye(x.shape[-1]))
+tg.addmm(x, x, y)|tg.trace(x)|tg.linalg.det(x @ x.mT + 2 * tg.eye(x.shape[-2]))
+tg.linalg.inv(x @ x.mT + 3 * tg.eye(x.shape[-1]))
 tg.linalg.cholesky(x @ x.mT + 2 * tg.eye(x.shape[-2]))|tg.linalg.solve(x @ x.mT + 2 * tg.eye(x.shape[-2]), y)
 tg.linalg.slogdet(x @ x.mT + 2 * tg.eye(x.shape[-2]))[1]""".replace("\n", "|").split("|")
 IN_PLACE = """x.add_(y)|x.mul_(y)|x.mul_(c)|x.sub_(y)|x.exp_()|x.tanh_()|x[0] = y|x[..., 0] = c|x[1:] = y|x[m] = c
