@@ -10,8 +10,9 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import cycle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import starmap
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,12 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
+    exchange(assignment(t, value))
+    return t
+
+
+def assignment(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The handles whose values `assign` exchanges: all is done then, but what NumPy sees is written at once."""
     base = getattr(t, "_base", None)
     if base is None:
         kind, tape = t._kind, t._tape
@@ -100,16 +107,15 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
             value = value if value._kind.requires_grad else written
         elif kind.contiguous and not value._kind.contiguous:
             value = value.clone()  # written through a transposed view
-        _rebind(t, value)
-        return t
+        return _rebinding(t, value)
     # Written through a detached view, the base changes and its graph does not.
     unrecorded = base._kind.requires_grad and not t._kind.requires_grad and not value._kind.requires_grad
-    in_grad_mode(t._tape, t._tape.grad_enabled and not unrecorded, lambda: assign(base, t._recipe[1](base, value)))
-    return t
+    enabled = t._tape.grad_enabled and not unrecorded
+    return in_grad_mode(t._tape, enabled, lambda: assignment(base, t._recipe[1](base, value)))
 
 
-def _rebind(t: Tensor, value: Tensor) -> None:
-    """Let `t` hold the new value, and the views of it what they show of that; `value`'s handle has the old one."""
+def _rebinding(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of handles: `t` and its new value, and the views of `t` with what they show of that."""
     tape, kind = t._tape, t._kind
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
@@ -125,7 +131,7 @@ def _rebind(t: Tensor, value: Tensor) -> None:
             tape.leaves[now] = weakref.ref(old)
         if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
             tape.retained[now] = weakref.ref(old)
-    _exchange(pairs)
+    return pairs
 
 
 def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -136,11 +142,14 @@ def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield from _remade(view, shown)
 
 
-def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Exchange slots and kinds of handles, all of them in one call: so Ctrl-C can't come in the midst."""
-    handles = [handle for t, u in pairs for handle in (t, t, u, u)]
-    values = [value for t, u in pairs for value in (u._slot, u._kind, t._slot, t._kind)]
-    deque(map(setattr, handles, cycle(("_slot", "_kind")), values), maxlen=0)
+def exchange(pairs: Sequence[tuple[Tensor, Tensor]], stores: Iterable[tuple[Any, str, Any]] = ()) -> None:
+    """Exchange the slots and kinds of handles, and set other attributes: the old values go with the second handles.
+
+    It is one call, so that Ctrl-C can't come in the midst.
+    """
+    both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
+    changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_slot", "_kind")]
+    deque(starmap(setattr, (*changes, *stores)), maxlen=0)
 
 
 def _write_through(t: Tensor, value: Tensor) -> Tensor:
@@ -174,7 +183,7 @@ def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
-    in_grad_mode(self._tape, False, lambda: _rebind(self, value.detach().clone()))
+    in_grad_mode(self._tape, False, lambda: exchange(_rebinding(self, value.detach().clone())))
     if facts["requires_grad"] and not self._kind.requires_grad:
         self._set_kind(**facts)
 

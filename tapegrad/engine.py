@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -113,7 +114,9 @@ def _compile_together() -> None:
     if not native.JIT or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
         return
     missing = [
-        name for name, (function, _) in _ENTRIES.items() if not cache.holds(f"{native.symbol(name, function)}.o")
+        name
+        for name, (function, _) in _ENTRIES.items()
+        if name not in _parts and not cache.holds(f"{native.symbol(name, function)}.o")
     ]
     if len(missing) < 4:
         return
@@ -155,6 +158,7 @@ def _prepare(tape: Tape) -> None:
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
+@functools.cache
 def _caches() -> dict[str, int]:
     """The bytes of the caches for data, by their level; what is usual where it can't be found out."""
     found = {"1": 32 << 10, "3": 16 << 20}
@@ -245,8 +249,8 @@ def run(
     """Evaluate the target slots and, from seeds (slot, slot of its adjoint or -1 for ones), sweep in reverse.
 
     Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`: `take` is called to give
-    them owners, while the tape still counts as being swept, and again should Ctrl-C come. With `prune` only what leads
-    to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
+    them owners, while the tape still counts as being swept, and to go on with that should Ctrl-C come. With `prune`
+    only what leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
     if tape.sweeping:
         _check_free(tape)
@@ -280,14 +284,13 @@ def run(
                 h[_MISSING_WORKERS] = 0
             elif status != schedule.MORE:
                 break
-        if take is not None and status == schedule.OK:
-            try:
-                take()
-            except KeyboardInterrupt:
-                take()
-                raise
-    except BaseException:
-        _abandon(tape)
+        if take is not None:
+            take()
+    except BaseException as error:
+        if take is not None and h[_PHASE] == schedule.IDLE and isinstance(error, KeyboardInterrupt):
+            take()  # the sweep is done, and can't be done again
+        else:
+            _abandon(tape)
         raise
     finally:
         tape.sweeping = None
@@ -373,7 +376,7 @@ def evaluate(tape: Tape, slot: int) -> int:
         run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
-        reclaim(tape)
+        _reclaim_often(tape)
     return int(tape.slots["primal"][slot])
 
 
@@ -381,12 +384,12 @@ def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
-    if (
-        (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors)
-        or (h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows)
-        or SMALL
+    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
+        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
     ):
         reclaim(tape)
+    elif SMALL:
+        _reclaim_often(tape)
 
 
 def reclaim_before(tape: Tape) -> None:
@@ -394,6 +397,13 @@ def reclaim_before(tape: Tape) -> None:
     h = tape.h
     allocated = h[_ALLOCATED] + h[_ALLOCATED_BEFORE]
     if SMALL or (allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW)):
+        reclaim(tape)
+
+
+def _reclaim_often(tape: Tape) -> None:
+    """Reclaim, unless there is much to go through, and little of it new."""
+    rows = tape.h[_FILLED] // _A_ROW
+    if rows - tape.survivors >= rows >> 8 and tape.top < 1 << 14:
         reclaim(tape)
 
 
@@ -436,7 +446,7 @@ def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:
     needed = n_rows * _A_ROW
     if not tape.sweeping:  # in a host function, and while adjoints are being taken, nothing may move
         if SMALL:
-            reclaim(tape)
+            _reclaim_often(tape)
         if tape.end + needed > len(tape.rows):
             reclaim(tape)
             if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:

@@ -377,7 +377,7 @@ class Tape:
         self.h = self.header.data  # the quick way in from Python
         self.free = FreeSlots(self.h)
         self.header[H.thread] = self.thread
-        self.lists = np.zeros(1 if SMALL else 1024, np.int32).data
+        self.lists = np.zeros(2 if SMALL else 1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.header[H.scratch] = scratch_in(self.scratch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from tapegrad import aliasing, creation, engine
@@ -60,18 +60,13 @@ def backward(
     chosen = None if inputs is None else _sequence(inputs)
     if chosen is not None and not chosen:
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
-    found: dict[int, Tensor] = {}
-    _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
-    tape = current_tape()
-    leaves, retained = tape.leaves, tape.retained
-    for slot, gradient in found.items():
-        owner = leaves[slot]() if slot in leaves else None
-        if owner is None and slot in retained:
-            owner = retained[slot]()
-        if owner is None and chosen is not None:
-            owner = next((t for t in chosen if t._slot == slot), None)
-        if owner is not None:
-            _accumulate(owner, gradient)
+    tape, found = current_tape(), _Found()
+    try:
+        _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
+        _accumulate(tape, found, chosen)
+    except KeyboardInterrupt:  # what was swept can't be swept again
+        _accumulate(tape, found, chosen)
+        raise
     engine.reclaim_if_due(tape)
 
 
@@ -107,7 +102,7 @@ def grad(
             raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")
         if not t._kind.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found: dict[int, Tensor] = {}
+    found = _Found()
     _sweep(results, grads, wanted, retain_graph, create_graph, found)
     if materialize_grads:
         allow_unused = True
@@ -130,6 +125,12 @@ def grad(
     return tuple(answer)
 
 
+class _Found(dict[int, Tensor]):
+    """Adjoints by their slots, and the slots whose adjoints have been accumulated."""
+
+    accumulated: Set[int] = frozenset()
+
+
 def _sequence(given: Any) -> list[Any]:
     if isinstance(given, (list, tuple)):  # asked first: it is a tenth of the time that an abstract class takes
         return list(given)
@@ -142,7 +143,7 @@ def _sweep(
     inputs: list[Tensor] | None,
     retain_graph: bool | None,
     create_graph: bool,
-    found: dict[int, Tensor],
+    found: _Found,
 ) -> None:
     """Find the adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
@@ -229,18 +230,37 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
     return cast(local(g), kind.dtype)
 
 
-def _accumulate(t: Tensor, gradient: Tensor) -> None:
-    """Add to the `grad` of a tensor; in place where neither is recorded, as holders of it expect."""
-    held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-    if held is None:
-        t._grad = gradient
-        return
-    if held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
-        t._grad = held + gradient
-        return
-    in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
-    if held._kind.is_large:
-        engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
+def _accumulate(tape: Tape, found: _Found, chosen: list[Tensor] | None) -> None:
+    """Add to the `grad` of each tensor, in place where neither is recorded, as holders of it expect: all or none."""
+    leaves, retained, stores, pairs, roots = tape.leaves, tape.retained, [], [], set()
+    done = set(found.accumulated)
+    for slot, gradient in found.items():
+        if slot in done:
+            continue
+        done.add(slot)
+        t = leaves[slot]() if slot in leaves else None
+        if t is None and slot in retained:
+            t = retained[slot]()
+        if t is None and chosen is not None:
+            t = next((t for t in chosen if t._slot == slot), None)
+        if t is None:
+            continue
+        held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
+        if held is None:
+            stores.append((t, "_grad", gradient))
+        elif held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
+            stores.append((t, "_grad", held + gradient))
+        elif (root := id(aliasing.root_of(held))) in roots:  # two tensors share it: one after the other
+            done.remove(slot)
+        else:
+            roots.add(root)
+            pairs += in_grad_mode(held._tape, False, aliasing.assignment, held, held + gradient)
+    aliasing.exchange(pairs, (*stores, (found, "accumulated", done)))
+    for t, _ in pairs:
+        if t._kind.is_large:
+            engine.evaluate(t._tape, t._slot)  # two gradients are not kept where one will do
+    if len(done) < len(found):
+        _accumulate(tape, found, chosen)
 
 
 def _backward(
