@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit bench-quick bench compare compare-jitted clean
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-small test-small-quick bench-quick bench compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -22,7 +22,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests
 	$(BIN)/python -m pytest
 
-check: test lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-small-quick lint types floors notebooks bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -45,6 +45,13 @@ test-boundscheck: .venv/test.stamp # the tests, with every index in compiled cod
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore=tests/parity -m nojit
+
+test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy'
+
+test-small-quick: .venv/test.stamp # some of them
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null

@@ -28,6 +28,7 @@ from tapegrad.tape import ROW, H, Tape, address_of, array_at
 _BUDGET = 1 if SMALL else 100_000_000  # lanes of an instruction between two looks at signals: 10 to 100 ms of work
 _SWEEP_ROWS = 64 if SMALL else 1 << 16  # rows that may pile up before they are swept unasked
 _MOST_STAMPS = 64 if SMALL else 1 << 30  # regions swept, after which they are numbered anew
+_SPARE_ROOM = 512 if SMALL else 1 << 18  # rows or slots beyond which room that is not used is given up
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
@@ -417,6 +418,8 @@ def reclaim(tape: Tape) -> None:
     kept = entry(tape.header_address)
     tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
     _hand_out(tape)
+    if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
+        _give_up_room(tape)
 
 
 def _hand_out(tape: Tape) -> None:
@@ -437,8 +440,26 @@ def _hand_out(tape: Tape) -> None:
         for slot in gone:
             del owned[slot]
     start = h[_N_FREE]
-    tape.free.array[start : start + n_freed] = freed
+    tape.free.array[start : start + n_freed] = freed[
+        ::-1
+    ]  # the lowest are used first: those at the end can be given up
     h[_N_FREE], h[_N_FREED] = start + n_freed, 0
+
+
+def _give_up_room(tape: Tape) -> None:
+    """Give back the memory of rows and slots where little of much is in use, for longer each time before it is done."""
+    if max(len(tape), tape.top - len(tape.free)) > _SPARE_ROOM // 16:
+        tape.spare = 0
+        return
+    tape.spare += 1
+    if tape.spare < tape.patience:
+        return
+    tape.spare, tape.patience = 0, 8 * tape.patience
+    if tape.capacity > _SPARE_ROOM:
+        tape.resize_rows(_SPARE_ROOM // 4)
+    tape.forget_top()
+    if tape.top < _SPARE_ROOM // 4 < tape.slot_capacity:
+        tape.resize_slots(_SPARE_ROOM // 4)
 
 
 def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:

@@ -352,9 +352,9 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
-        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "places",
-        "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "survivors",
-        "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live",
+        "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
+        "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -369,6 +369,7 @@ class Tape:
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, slot, the leaf here
         self.survivors = 0  # rows that the last reclaiming kept
+        self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
         self.capacity = self.slot_capacity = 0
@@ -484,6 +485,17 @@ class Tape:
         self.free.extend(np.arange(stop - 1, start - 1, -1))
         self.top = stop
         return True
+
+    def forget_top(self) -> None:
+        """Count the free slots behind the last that is in use among those that were never used."""
+        known = self.free.array[: len(self.free)]
+        in_use = np.ones(self.top, np.bool_)
+        in_use[known] = False
+        top = int(np.flatnonzero(in_use)[-1]) + 1  # slot 0 is never free
+        kept = known[known < top]
+        height = len(kept)
+        self.free.array[:height] = kept
+        self.h[_N_FREE], self.top = height, top
 
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""

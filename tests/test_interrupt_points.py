@@ -2,7 +2,8 @@
 
 An interpreter looks for signals at the beginning of a function, after a call of something that is not a Python
 function, and at the end of a loop's body. Each program here is run once to see which of these points it passes inside
-tapegrad, then again and again, and KeyboardInterrupt is raised at each: where it is first passed, and where last.
+tapegrad, then again and again, and KeyboardInterrupt is raised at each: where it is first passed, and at some of them
+where last.
 """
 
 import dis
@@ -176,7 +177,7 @@ class Recording(Program):
 class Growing(Program):
     def act(self) -> None:
         self.held = []
-        for k in range(40):
+        for k in range(20):
             self.held.append(self.x * float(k))
             self.held.append(tg.zeros(2))
 
@@ -326,8 +327,8 @@ def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
         program.act()
     first = {point: k for k, point in reversed([*enumerate(points.passed)])}
     last = {point: k for k, point in enumerate(points.passed)}
-    assert len(first) > 20
-    for k in sorted({*first.values(), *last.values()}):
+    assert len(first) > 8
+    for k in sorted({*first.values(), *list(last.values())[::5]}):
         monkeypatch.setattr(tape._threads, "tape", tape.Tape())
         n = next(lengths)
         program, of = kind(n), tg.current_tape()

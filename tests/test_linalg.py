@@ -323,6 +323,7 @@ def failing(name: str, x: Any) -> Any:
          "singular. solve, giving float64[2, 1], recorded"),
     ],
 )  # fmt: skip
+@pytest.mark.roomy
 def test_errors_name_the_line_and_leave_everything_as_it_was(name: str, values: Any, phrase: str):
     x = tg.tensor(values, requires_grad=True)
     good = x * 2

@@ -109,6 +109,7 @@ def program(seed):
 
 
 @needs_native
+@pytest.mark.roomy
 @pytest.mark.parametrize("seed", range(60))
 def test_both_ways_record_the_same(seed, monkeypatch):
     recorder.uninstall()
@@ -455,6 +456,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.roomy
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_process(name):
     if "fork" in name and sys.platform == "win32":
