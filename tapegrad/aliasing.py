@@ -163,7 +163,7 @@ def _write_through(t: Tensor, value: Tensor) -> Tensor:
     first = tapes.address_of(array) + sum(step for step in reach if step < 0)
     moved = np.empty(sum(map(abs, reach)) + kind.itemsize, np.uint8)
     ctypes.memmove(tapes.address_of(moved), first, len(moved) if kind.numel else 0)
-    fresh = stored(tape, kind if kind.is_leaf else kind.passive, tapes.address_of(array), 0, tape.arrays[old])
+    fresh = stored(tape, kind if kind.is_leaf else kind.passive, tapes.address_of(array), tape.arrays[old])
     slots = tape.slots[: tape.top]
     sharing = (slots["base"] == old) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
     sharing[old] = True

@@ -174,13 +174,8 @@ def _sweep(
             return
         if inputs is None:
             slots = _retained(tape)
-
-        def take() -> None:
-            for slot in tape.reached:
-                if slot not in found:
-                    found[slot] = adopt(tape, slot)
-
-        engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain), take=take)
+        pruned = inputs is not None
+        engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
 
