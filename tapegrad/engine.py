@@ -439,11 +439,12 @@ def _hand_out(tape: Tape) -> None:
             gone = [slot for slot in freed.tolist() if slot in owned]
         for slot in gone:
             del owned[slot]
-    start = h[_N_FREE]
-    tape.free.array[start : start + n_freed] = freed[
-        ::-1
-    ]  # the lowest are used first: those at the end can be given up
-    h[_N_FREE], h[_N_FREED] = start + n_freed, 0
+    n_low = int(np.searchsorted(freed, tapes._LOW))
+    low, others, start = freed[:n_low].tolist(), freed[n_low:][::-1], h[_N_FREE]
+    stop = start + len(others)
+    tape.low[:0] = low
+    tape.free.array[start:stop] = others  # the lowest are used first: those at the end can be given up
+    h[_N_FREE], h[_N_FREED] = stop, 0
 
 
 def _give_up_room(tape: Tape) -> None:

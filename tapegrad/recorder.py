@@ -391,7 +391,7 @@ class _Native:
         for op, key in (neg, (kind,)), (add, (kind, kind)), (add, (passive, float)), (add, (int, passive)):
             self.look_up.enter(op, key, kind)
         tape.resize_rows(8)
-        tape.resize_slots(8)
+        tape.resize_slots(tape.top + 8)
         while tape.refill():
             pass
         holders = sys.getrefcount(tape)

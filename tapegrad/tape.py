@@ -278,6 +278,7 @@ def n_spaces() -> int:
 opcode_names: list[tuple[str, int]] = []
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
+_LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
 BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
 CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
@@ -352,7 +353,7 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
-        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live",
+        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "low",
         "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
         "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
@@ -394,7 +395,8 @@ class Tape:
         self._slot_views: dict[str, np.ndarray] = {}
         self.resize_rows(_FIRST_ROWS)
         self.resize_slots(_FIRST_SLOTS)
-        self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's
+        self.slots["flags"][:_LOW], self.top = FREE, _LOW  # slot 0 is nobody's
+        self.low = list(range(_LOW - 1, 0, -1))  # those that are free
 
     def __del__(self) -> None:
         if self.let_go is not None and not sys.is_finalizing():
@@ -516,7 +518,7 @@ class Tape:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
         a_slot = SLOT.itemsize + 8 * 4 + 2
-        return self.end // ROW.itemsize * a_row + (self.top - len(self.free)) * a_slot
+        return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:
         return self.end // ROW.itemsize

@@ -321,18 +321,22 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
 def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
     """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
     h, reached = tape.h, tape.reached
-    if h[_N_FREE] < len(reached):
+    if h[_N_FREE] + len(tape.low) < len(reached):
         engine.make_room(tape, 0, len(reached))
-    words, ints, free = tape.slot_words, tape.slot_ints, tape.free.memory
+    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
     for slot in reached:
         if slot in found:
             continue
         t, kind = _new(Tensor), kind_objects[ints[_INTS * slot + _KIND]].gradient
         # From here on nothing can come between (see `tape.py`).
-        height = h[_N_FREE] - 1
-        t._tape, t._kind, t._slot = tape, kind, free[height]
-        h[_N_FREE] = height
-        made = t._slot
+        t._tape, t._kind = tape, kind
+        if low:
+            t._slot = made = low[-1]
+            del low[-1]
+        else:
+            height = h[_N_FREE] - 1
+            t._slot = made = free[height]
+            h[_N_FREE] = height
         words[_WORDS * made + _PRIMAL] = words[_WORDS * slot + _ADJOINT]
         words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
         ints[_INTS * made + _KIND] = kind.index

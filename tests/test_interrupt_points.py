@@ -98,7 +98,7 @@ class Points:
 
 def check_whole(of: tape.Tape) -> None:
     """The tape's invariants."""
-    free = of.free.array[: len(of.free)].tolist()
+    free = of.free.array[: len(of.free)].tolist() + of.low
     assert len(set(free)) == len(free)
     assert all(0 < slot < of.top for slot in free)
     assert (of.slots["flags"][free] & tape.FREE != 0).all()
@@ -315,7 +315,7 @@ PROGRAMS: list[type[Program]] = [
 
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
-    for name, least in ("_FIRST_ROWS", 8), ("_FIRST_SLOTS", 16), ("_BATCH", 4):
+    for name, least in ("_FIRST_ROWS", 8), ("_FIRST_SLOTS", 16), ("_BATCH", 4), ("_LOW", 4):
         monkeypatch.setattr(tape, name, least)
     lengths = itertools.count(1000 * PROGRAMS.index(kind) + 3)  # which no other program has
     program = kind(next(lengths))

@@ -58,7 +58,7 @@ def tidy():
 def in_use():
     """Slots that are not free."""
     of = tg.current_tape()
-    return of.top - len(of.free)
+    return of.top - len(of.free) - len(of.low)
 
 
 # --- the same rows ----------------------------------------------------------------------------------------------------
