@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+PARALLEL := -n auto --dist loadfile # a process a processor, each file in one: its fixtures and caches are shared
 ASV := $(BIN)/asv
 ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show-stderr
 
@@ -11,7 +12,8 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-small test-small-quick bench-quick bench compare compare-jitted clean
+.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-memory \
+	test-memory-quick test-small test-small-quick bench-quick bench compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -19,10 +21,10 @@ help: # this list
 demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo
 
-test: .venv/test.stamp # run the tests
-	$(BIN)/python -m pytest
+test: .venv/test.stamp # run the tests, on all processors
+	$(BIN)/python -m pytest $(PARALLEL)
 
-check: test test-small-quick lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-memory-quick test-small-quick lint types floors notebooks bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -38,13 +40,19 @@ notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own k
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
 
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
-	$(BIN)/python -m pytest tests/parity tests/test_tutorials.py
+	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
 
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest --ignore=tests/parity
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore=tests/parity -m nojit
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
+
+test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
+
+test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
+	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
 	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy'

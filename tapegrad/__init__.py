@@ -48,3 +48,12 @@ for _name in _functions.__all__:
     globals().update(getattr(_functions, _name).functions)
 
 from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now
+
+_MODULES = ("autograd", "func", "jitted", "linalg")
+_made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
+__all__ = [*_MODULES, *_made, "custom_rule"]  # noqa: PLE0604 - names, all of them
+
+
+def __dir__() -> list[str]:
+    """What is public, and nothing else."""
+    return [*__all__, "__version__"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
@@ -20,7 +20,19 @@ from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.ops import arithmetic
 from tapegrad.tape import in_grad_mode
-from tapegrad.tensor import Tensor, describe, location, record_elementwise, stored
+from tapegrad.tensor import (
+    Imported,
+    Tensor,
+    describe,
+    exchange,
+    local,
+    location,
+    record_elementwise,
+    shared,
+    slot_in,
+    stored,
+    take_over,
+)
 
 # What makes a view again from its base, and what writes a view's new value into its base.
 View = Callable[[Tensor], Tensor]
@@ -29,6 +41,8 @@ Write = Callable[[Tensor, Tensor], Tensor]
 
 def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
     """Note that `view` shares the elements of `base`."""
+    if base._tape is not view._tape:
+        base = local(base)
     view._base, view._recipe = base, (make, write)
     try:
         views = base._views
@@ -68,8 +82,11 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
 
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
     """
+    take_over(t)
     member, of_member = t, of
     while member is not None:
+        if member.__class__ is Imported:
+            raise shared(t)
         kind = member._kind
         if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
@@ -91,7 +108,7 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
-    exchange(assignment(t, value))
+    exchange_all(assignment(t, value))
     return t
 
 
@@ -103,7 +120,8 @@ def assignment(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
         if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
             value = in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, t, value)
         if kind.exported:
-            written = _write_through(t, value)
+            with tape.lock:
+                written = _write_through(t, value)
             value = value if value._kind.requires_grad else written
         elif kind.contiguous and not value._kind.contiguous:
             value = value.clone()  # written through a transposed view
@@ -116,7 +134,8 @@ def assignment(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def _rebinding(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Pairs of handles: `t` and its new value, and the views of `t` with what they show of that."""
-    tape, kind = t._tape, t._kind
+    tape, kind = value._tape, t._kind
+    slot_in(tape, t)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)
@@ -125,9 +144,7 @@ def _rebinding(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
         pairs += in_grad_mode(tape, True, lambda: list(_remade(t, value)))
     for old, new in pairs:
         was, now = old._slot, new._slot
-        if was in tape.leaves:  # of rows that read the old value, gradients still go to the leaf
-            tape.leaves[now] = tape.leaves[was]
-        elif now in tape.leaves:
+        if was in tape.leaves or now in tape.leaves:  # rows that read the old value still have the leaf behind them
             tape.leaves[now] = weakref.ref(old)
         if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
             tape.retained[now] = weakref.ref(old)
@@ -142,13 +159,16 @@ def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield from _remade(view, shown)
 
 
-def exchange(pairs: Sequence[tuple[Tensor, Tensor]], stores: Iterable[tuple[Any, str, Any]] = ()) -> None:
-    """Exchange the slots and kinds of handles, and set other attributes: the old values go with the second handles.
+def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
+    """Exchange what handles hold, and set other attributes: the old values go with the second handles.
 
-    It is one call, so that Ctrl-C can't come in the midst.
+    It is one call, so that neither Ctrl-C nor another thread comes in the midst.
     """
+    if len(pairs) == 1 and not stores:
+        exchange(*pairs[0])
+        return
     both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
-    changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_slot", "_kind")]
+    changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_tape", "_slot", "_kind")]
     deque(starmap(setattr, (*changes, *stores)), maxlen=0)
 
 
@@ -182,8 +202,9 @@ def data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, value: Tensor) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    take_over(self)
     facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
-    in_grad_mode(self._tape, False, lambda: exchange(_rebinding(self, value.detach().clone())))
+    in_grad_mode(self._tape, False, lambda: exchange_all(_rebinding(self, value.detach().clone())))
     if facts["requires_grad"] and not self._kind.requires_grad:
         self._set_kind(**facts)
 

@@ -7,23 +7,28 @@ add to is joined at the end, in the order of the chunks.
 Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
-from tapegrad.kernels import CELLS, CONTEXT
+from tapegrad.debug import MEMORY
+from tapegrad.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
+from tapegrad.kernels import CONTEXT, JOIN, SETTLE
 from tapegrad.memory import (
-    call1, call3, call4, call6, call8, fetch_line, i4, i8, kinds_at, part3, part5, part7, part8, rows_at, slots_at,
-    stream_line, u1,
+    call1, call4, call5, call6, call8, fetch_line, i4, i8, part3, part5, part7, part9, rows_at, slots_at, stream_line,
+    u1,
 )  # fmt: skip
-from tapegrad.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES, hold_partials
+from tapegrad.programs import (
+    MOST_CHUNKS, MOST_PARTIAL_BYTES, all_places_bytes, begin_states, drop_large_partials, hold_partials, place_bytes,
+)  # fmt: skip
 from tapegrad.registers import (
-    A, B, BACK, BASE, C, COUNT, FORWARD, G, GATHER, K, KERNEL, MODE, NARROW, P, PARTIAL, Q, R, REDUCE, REVERSE,
-    SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STEP, STREAM, VECTOR, LEVEL, N_CODES, WHAT, WIDE, WIDTH, Y, SWEEP_VALUES,
-    ZERO, fill, kernel_cell, sum_kernel,
+    A, B, BACK, BASE, C, COUNT, DIES, FINISH, FORWARD, G, GATHER, GOAL, K, KERNEL, LEVEL, MODE, NARROW, OF_ROW, P,
+    PARTIAL, Q, REDUCE, REVERSE, SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STATE, STEP, STREAM, SWEEP_VALUES, TARGET,
+    TERMS, VECTOR, WHAT, WIDE, WIDTH, Y, ZERO, fill, sum_kernel,
 )  # fmt: skip
-from tapegrad.schedule import INSIDE, MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
+from tapegrad.schedule import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
+from tapegrad.storage import check_guards_of
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H
 from tapegrad.workers import WORTH_WAKING
 from tapegrad.walks import (
     AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT,
-    REGISTER, SETUP, WORDS, WORDS_A_REGISTER,
+    REGISTER, SETUP, SHARED_BYTES, WORDS, WORDS_A_REGISTER,
 )  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
@@ -49,42 +54,43 @@ def sweep_region(header, region, sweeps):
         part5(h[H.share], header, h[H.run_chunk], h[H.at_chunk], n, n * cost)
         h[H.budget] -= n * cost
         h[H.at_chunk] += n
-    if n_chunks > 1:
-        _join(h, tables)
+    _settle(h, tables)
+    drop_large_partials(h)
     h[H.bound] = -1
     if sweeps & SWEEP_VALUES:
         _complete(h, region)
     return OK
 
 
-def _join(h, tables):
-    """Add up what chunks had for the same memory, in their order."""
+def _settle(h, tables):
+    """Join the states that chunks had apart, in their order, and make results of states."""
     for i in range(tables[N_CODE]):
         at = CODE + WORDS * i
-        if tables[at + WHAT] == SCATTER and tables[at + PARTIAL] >= 0:
-            for chunk in range(tables[N_CHUNKS]):
-                own = h[H.partials] + chunk * tables[PARTIAL_BYTES] + tables[at + PARTIAL]
-                call4(tables[at + KERNEL], tables[at + COUNT], own, tables[at + Q], 2)
+        if tables[at + WHAT] != SCATTER:
+            continue
+        kernel, count, states, goal = tables[at + KERNEL], tables[at + COUNT], tables[at + Q], tables[at + GOAL]
+        for chunk in range(tables[N_CHUNKS] if tables[at + PARTIAL] >= 0 else 0):
+            own = h[H.partials] + tables[SHARED_BYTES] + chunk * tables[PARTIAL_BYTES] + tables[at + PARTIAL]
+            if MEMORY:
+                nbytes = count * tables[goal + STATE]
+                check_behind(h, BEHIND_SUM, tables[at + OF_ROW], own + nbytes, -nbytes % 64 + GAP)
+            call4(kernel, count, own, states, JOIN)
+        if tables[goal + FINISH]:
+            call4(tables[goal + FINISH], count, states, tables[goal + TERMS], tables[goal + TARGET])
+        elif states != tables[goal + TARGET]:
+            call4(kernel, count, states, tables[goal + TARGET], SETTLE)
 
 
 def _complete(h, region):
-    """Finish the region's scattered reductions, and mark what is now in memory."""
+    """Mark what is now in memory."""
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    i8(h[H.tables], TABLES)
+    marks = u1(h[H.marks], h[H.top])
     order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], h[H.n_regions] + 1)
-    pool = i8(h[H.pool], h[H.n_pool])
     for i in range(begin[region], begin[region + 1]):
         row = rows[order[i]]
         out = row["out"]
-        if slots[out]["primal"] == 0 or not is_evaluated(slots, marks, row):
-            continue
-        if not marks[out] & INSIDE:
-            cell, _ = kernel_cell(h, kinds, slots, row)
-            finish = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell + 2]
-            if finish:
-                call3(finish, kinds[row["kind"]]["numel"], slots[out]["primal"], pool[row["c"]])
-        slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
+        if slots[out]["primal"] != 0 and is_evaluated(slots, marks, row):
+            slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
 
 
 def _address(tables, r, row, scratch):
@@ -100,15 +106,17 @@ def run_chunk(header, chunk, scratch):
     row = chunk * tables[CHUNK]
     stop = min(row + tables[CHUNK], tables[N_ROWS])
     block = min(tables[BLOCK], stop - row)
+    if MEMORY:
+        fill_pattern(scratch, all_places_bytes(tables))
     for i in range(tables[N_SETUP]):
         at = SETUP + WORDS * i
         part5(h[H.spread], h[H.tables], at, row, block, scratch)
-    partials = h[H.partials] + chunk * tables[PARTIAL_BYTES]
+    partials = h[H.partials] + tables[SHARED_BYTES] + chunk * tables[PARTIAL_BYTES]
     if tables[PARTIAL_BYTES]:
         for i in range(tables[N_CODE]):
             at = CODE + WORDS * i
             if tables[at + PARTIAL] >= 0:
-                fill(partials + tables[at + PARTIAL], tables[at + COUNT], tables[at + R], tables[at + MODE])
+                begin_states(tables, at, partials + tables[at + PARTIAL])
     while row < stop:
         n_rows = min(block, stop - row)
         for i in range(tables[N_CODE]):
@@ -130,9 +138,10 @@ def run_chunk(header, chunk, scratch):
                 )  # fmt: skip
             elif what == SCATTER:
                 target = tables[at + Q] if tables[at + PARTIAL] < 0 else partials + tables[at + PARTIAL]
-                part8(
+                part9(
                     h[H.scatter], h[H.tables], tables[at + P], _address(tables, tables[at + A], row, scratch), target,
-                    row * inner if width == WIDE else row, n, tables[at + MODE], kernel,
+                    row * inner if width == WIDE else row, n, tables[at + MODE], tables[tables[at + GOAL] + STATE],
+                    kernel,
                 )  # fmt: skip
             elif what == GATHER:
                 part7(
@@ -148,10 +157,40 @@ def run_chunk(header, chunk, scratch):
                 part5(h[H.reduce_rows], h[H.tables], at, row, n_rows, scratch)
             else:
                 part5(h[H.run_along], header, at, row, n_rows, scratch)
+            if MEMORY:
+                _check_instruction(h, tables, at, row, n_rows, scratch)
+                _fill_dead(tables, i, scratch)
             if tables[N_AHEAD] and row + n_rows < stop:
                 _fetch(tables, row, n_rows, i)
         row += n_rows
     return OK
+
+
+def _check_instruction(h, tables, at, row, n_rows, scratch):
+    """Whether an instruction has kept within the memory of its result."""
+    what = tables[at + WHAT]
+    if what == SCATTER or what == STREAM:
+        if tables[at + PARTIAL] < 0:
+            check_guards_of(h, tables[at + OF_ROW], tables[at + Q])
+        return
+    r = tables[at + K] if what == REVERSE or what == BACK else tables[at + Y]
+    to = REGISTER + WORDS_A_REGISTER * r
+    if tables[to + SCRATCH] == 0:
+        check_guards_of(h, tables[at + OF_ROW], tables[to + BASE])
+        return
+    level = tables[to + LEVEL]
+    n = n_rows * tables[INNER] if level == WIDE else n_rows if level == NARROW else 1
+    written = n * tables[to + SIZE]
+    begin, place = _address(tables, r, row, scratch), place_bytes(tables, level)
+    check_behind(h, BEHIND_REGISTER, tables[at + OF_ROW], begin + written, place - written)
+
+
+def _fill_dead(tables, i, scratch):
+    """After instruction i of a block, fill the registers that nothing reads any more."""
+    for word in range(A, K + 1):
+        r = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
+        if tables[r + SCRATCH] and tables[r + DIES] == i:
+            fill_pattern(scratch + tables[r + BASE], place_bytes(tables, tables[r + LEVEL]))
 
 
 def _fetch(tables, row, n_rows, i):
@@ -212,15 +251,9 @@ def stream(at_tables, at, row, n_rows, scratch):
 def reduce_rows(at_tables, at, row, n_rows, scratch):
     """Reduce each row to an element, which is begun anew or (COUNT: 1 for a sum that goes on) added to."""
     tables = i8(at_tables, TABLES)
-    inner, size, kernel = tables[INNER], tables[at + MODE], tables[at + KERNEL]
     source = _address(tables, tables[at + A], row, scratch)
     target = _address(tables, tables[at + Y], row, scratch)
-    if tables[at + Q] or tables[at + COUNT] != 1:
-        fill(target, n_rows, tables[at + R], size)
-    for r in range(n_rows):
-        call4(kernel, inner, source + r * inner * size, target + r * size, 0)
-    if tables[at + Q]:
-        call3(tables[at + Q], n_rows, target, inner)
+    call5(tables[at + KERNEL], n_rows, tables[INNER], source, target, tables[at + COUNT])
     return OK
 
 
@@ -249,7 +282,7 @@ def run_along(header, at, row, n_rows, scratch):
     context[9], context[12] = n_rows * inner, n_results
     if what == BACK:
         context[13] = _address(tables, tables[at + G], row, scratch)
-        context[14] = _address(tables, tables[at + K], row, scratch)
+        context[14], context[23] = _address(tables, tables[at + K], row, scratch), n_rows * inner
     call1(tables[at + KERNEL], scratch - CONTEXT_BYTES)
     return OK
 
@@ -259,34 +292,45 @@ def run_along(header, at, row, n_rows, scratch):
 # What the pieces of an array row's work have in common: the kernel; how many units there are, and in a piece; how many
 # pieces; whether they are outer parts of arrays, with the bytes of a unit of each; and the memory to which each piece
 # adds apart: how many elements, bytes in all and of one, and of which array of the context. The context lies before.
-PIECE_KERNEL, UNITS, A_PIECE, N_PIECES, OUTER, APART, APART_COUNT, APART_BYTES, APART_AT, APART_SIZE = range(10)
+PIECE_KERNEL, UNITS, A_PIECE, N_PIECES, OUTER, APART, APART_COUNT, APART_BYTES, APART_AT = range(9)
 UNIT_BYTES = 10  # of a, b, c, y, y_bar, k_bar
 _PIECE_WORK = 20_000  # elements that are worth a piece
 
 
-def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_size, elements):
-    """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order."""
+def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_code, elements):
+    """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order.
+
+    Sums of floats are float64, of integers in one piece.
+    """
     h = i8(header, len(H))
     i8(h[H.tables], TABLES)
     context, pieces = i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT), i8(h[H.tables] + 8 * PIECES_AT, 32)
     n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
-    apart_bytes = (apart_count * apart_size + 63) // 64 * 64
+    apart_bytes = (apart_count * 8 + 63) // 64 * 64 + GAP if apart_count and apart_code >= 3 else 0
+    if apart_count and apart_bytes == 0:
+        n_pieces = 1
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
     a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
     n_pieces = (units + a_piece - 1) // max(a_piece, 1)
     pieces[PIECE_KERNEL], pieces[UNITS], pieces[A_PIECE], pieces[N_PIECES] = kernel, units, a_piece, n_pieces
     pieces[OUTER], pieces[APART], pieces[APART_COUNT], pieces[APART_AT] = outer, 0, apart_count, apart_at
-    pieces[APART_BYTES], pieces[APART_SIZE] = apart_bytes, apart_size
-    if n_pieces > 1 and apart_bytes:
+    pieces[APART_BYTES] = apart_bytes
+    if apart_bytes and (n_pieces > 1 or apart_code == 3):
         if not hold_partials(h, apart_bytes * n_pieces):
             return NO_MEMORY
         pieces[APART] = h[H.partials]
     part5(h[H.share], header, h[H.run_piece], 0, n_pieces, elements * 8)
     if pieces[APART]:
-        add = sum_kernel(h, 4 if apart_size == 8 else 3)
+        add = sum_kernel(h, apart_code)
         for i in range(n_pieces):
-            call4(add, apart_count, pieces[APART] + i * apart_bytes, context[apart_at], 2)
+            if MEMORY:
+                nbytes = apart_count * 8
+                check_behind(h, BEHIND_SUM, h[H.at_row], pieces[APART] + i * apart_bytes + nbytes, -nbytes % 64 + GAP)
+            if i > 0:
+                call4(add, apart_count, pieces[APART] + i * apart_bytes, pieces[APART], JOIN)
+        call4(add, apart_count, pieces[APART], context[apart_at], SETTLE)
+        drop_large_partials(h)
     return OK
 
 
@@ -299,7 +343,7 @@ def run_piece(header, index, scratch):
     hi = min(lo + pieces[A_PIECE], pieces[UNITS])
     for i in range(N_CONTEXT):
         context[i] = shared[i]
-    context[15], context[16] = lo, hi
+    context[15], context[16], context[26] = lo, hi, scratch
     if pieces[OUTER]:
         for i in range(shared[1]):
             params[i] = i8(shared[0], shared[1])[i]
@@ -310,9 +354,10 @@ def run_piece(header, index, scratch):
             context[9 + i] = shared[9 + i] // pieces[UNITS] * (hi - lo)
         context[13] += lo * pieces[UNIT_BYTES + 4]
         context[14] += lo * pieces[UNIT_BYTES + 5]
+        context[23] = shared[23] // pieces[UNITS] * (hi - lo)
     if pieces[APART]:
         own = pieces[APART] + index * pieces[APART_BYTES]
-        fill(own, pieces[APART_COUNT], 0, pieces[APART_SIZE])
+        fill(own, pieces[APART_COUNT], 0, 8)
         context[pieces[APART_AT]] = own
     call1(pieces[PIECE_KERNEL], scratch - CONTEXT_BYTES)
     return OK

@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import dtypes, locks
+from tapegrad.arguments import Number, checked, sizes
 from tapegrad.dtypes import INT64, DType
-from tapegrad.interop import _check_device, check_can_require_grad
+from tapegrad.interop import check_can_require_grad, check_device
 from tapegrad.tensor import Tensor, from_array
 
 _generator: np.random.Generator | None = None
 
 
+locks.others.append(lambda: [] if _generator is None else [_generator.bit_generator.lock])
+
+
 def _random() -> np.random.Generator:
     """The source of random numbers, made when it is first asked for: NumPy's takes a while to import."""
-    return _generator if _generator is not None else manual_seed(None)
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
+    return _generator
 
 
-def size_of(size: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as numbers or as one sequence of them."""
-    if len(size) == 1 and isinstance(size[0], (tuple, list)):
-        size = tuple(size[0])
-    wrong = [n for n in size if not hasattr(n, "__index__")]
-    if wrong:
-        raise TypeError(f"argument 'size' must be tuple of ints, not {type(wrong[0]).__name__}")
-    shape = tuple(operator.index(n) for n in size)
+def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape given as numbers or as one sequence of them, of a tensor that can be had."""
+    shape = sizes(name, size)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    if math.prod(n or 1 for n in shape) >= 1 << 60:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
     return shape
+
+
+def _given(name: str, shape: tuple[Any, ...], size: Any) -> tuple[int, ...]:
+    """The shape of `zeros(2, 3)`, `zeros((2, 3))` or `zeros(size=(2, 3))`: () of `zeros()`, as of `zeros(*())`."""
+    if size is None:
+        return size_of(name, shape)
+    if shape:
+        raise TypeError(f"{name}() got multiple values for argument 'size'")
+    return _sequence(name, size)
+
+
+def _sequence(name: str, size: Any) -> tuple[int, ...]:
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"{name}(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
+    return size_of(name, (size,))
 
 
 def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
@@ -43,7 +61,10 @@ def _dtype(dtype: Any) -> DType:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
-def zeros(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def zeros(
+    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of a shape, given as numbers or one sequence.
 
     >>> import tapegrad as tg
@@ -51,54 +72,66 @@ def zeros(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, re
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    _check_device(device)
-    return _leaf(np.zeros(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    return _leaf(np.zeros(_given("zeros", shape, size), _dtype(dtype).numpy), requires_grad)
 
 
-def ones(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def ones(
+    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Ones of a shape, given as numbers or one sequence.
 
     >>> import tapegrad as tg
     >>> tg.ones(2, requires_grad=True)
     tensor([1., 1.], requires_grad=True)
     """
-    _check_device(device)
-    return _leaf(np.ones(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    return _leaf(np.ones(_given("ones", shape, size), _dtype(dtype).numpy), requires_grad)
 
 
-def empty(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def empty(
+    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor whose elements are whatever was in memory.
 
     >>> import tapegrad as tg
     >>> tg.empty(2, 3).shape
     tapegrad.Size([2, 3])
     """
-    _check_device(device)
-    return _leaf(np.empty(size_of(shape or size), _dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    return _leaf(np.empty(_given("empty", shape, size), _dtype(dtype).numpy), requires_grad)
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def full(
+    size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A shape filled with one number, whose type gives the dtype.
+
+    Raises
+    ------
+    RuntimeError
+        Where the number is out of the dtype's range.
 
     >>> import tapegrad as tg
     >>> tg.full((2,), 7)
     tensor([7, 7])
     """
-    _check_device(device)
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    check_device(device)
     if dtype is None:
-        dtype = dtypes.BOOL if isinstance(value, bool) else INT64 if isinstance(value, int) else None
-    shape = size_of((size,) if isinstance(size, (int, np.integer)) else tuple(size))
-    return _leaf(np.full(shape, value, _dtype(dtype).numpy), requires_grad)
+        dtype = dtypes.dtype_of_number(fill_value)
+    return _leaf(np.full(_sequence("full", size), dtypes.in_range(fill_value, dtype), dtype.numpy), requires_grad)
 
 
 def _like(make: Any, name: str) -> Any:
-    def like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    def like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         return make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
-    return like
+    return checked(like)
 
 
 zeros_like = _like(zeros, "zeros_like")
@@ -106,14 +139,27 @@ ones_like = _like(ones, "ones_like")
 empty_like = _like(empty, "empty_like")
 
 
+@checked
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """`full` with the shape and dtype of `input`."""
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return full(
+        input.shape,
+        fill_value,
+        dtype=dtype or input.dtype,
+        device=device,
+        requires_grad=requires_grad,
+    )
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+_AS_N: Any = object()
+
+
+@checked
+def eye(
+    n: int, m: int = _AS_N, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Ones on the diagonal of an n x m matrix.
 
     >>> import tapegrad as tg
@@ -121,8 +167,9 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
     tensor([[1., 0.],
             [0., 1.]])
     """
-    _check_device(device)
-    for name, length in (("n", n), ("m", n if m is None else m)):
+    check_device(device)
+    m = n if m is _AS_N else m
+    for name, length in (("n", n), ("m", m)):
         if length < 0:
             raise RuntimeError(f"{name} must be greater or equal to 0, got {length}")
     return _leaf(np.eye(n, m, dtype=_dtype(dtype).numpy), requires_grad)
@@ -130,54 +177,91 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 
 def arange(
     *bounds: Any,
-    start: Any = 0,
+    start: Any = None,
     end: Any = None,
-    step: Any = 1,
+    step: Any = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from `start` (0) to before `end`, `step` (1) apart.
 
+    Called as arange(end), arange(start, end) or arange(start, end, step), or by these names. Integers where all three
+    are; with an integer dtype they are made integers first.
+
     >>> import tapegrad as tg
     >>> tg.arange(4)
     tensor([0, 1, 2, 3])
+    >>> tg.arange(2, end=5)
+    tensor([2, 3, 4])
     """
-    _check_device(device)
-    if len(bounds) == 1:
-        end = bounds[0]
-    elif bounds:
-        start, end, step = (*bounds, step)[:3]
-    start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
-    if end is None:
-        raise TypeError("arange() needs an end")
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: arange({start}, {end}, {step})")
-    if dtype is None and all(isinstance(v, (int, np.integer)) for v in (start, end, step)):
-        dtype = INT64
-    n = math.ceil((end - start) / step)
-    numbers = start + step * np.arange(n)
-    return _leaf(numbers.astype(_dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    if len(bounds) == 1 and start is None and end is None:
+        bounds = (0, *bounds)
+    return _arange(
+        *bounds,
+        **{k: v for k, v in {"start": start, "end": end, "step": step}.items() if v is not None},
+        dtype=dtype,
+        requires_grad=requires_grad,
+    )
 
 
-def linspace(
-    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+@checked
+def _arange(
+    start: Number = 0, end: Number | None = None, step: Number = 1, *, dtype: DType | None, requires_grad: bool
 ) -> Tensor:
+    if end is None:
+        raise TypeError('arange() missing 1 required positional arguments: "end"')
+    given = f"arange({start}, {end}, {step})"
+    if dtype is None:
+        integers = all(isinstance(v, int) for v in (start, end, step))
+        dtype = INT64 if integers else dtypes.get_default_dtype()
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if dtype is dtypes.BOOL:
+        raise NotImplementedError(f"\"arange\" not implemented for 'Bool': {given}")
+    n = (end - start) / step if step else 0.0
+    if (end < start and step > 0) or (end > start and step < 0):
+        raise RuntimeError(f"upper bound and lower bound inconsistent with step sign: {given}")
+    if not dtype.is_floating_point:
+        start, end, step = (int(dtypes.in_range(v, INT64)) for v in (start, end, step))
+        if step == 0 != n:
+            raise ValueError(f"step must be nonzero: {given} in {dtype}")
+    if step == 0 or step != step:
+        raise RuntimeError(f"step must be nonzero: {given}")
+    if dtype is INT64:
+        n = -((start - end) // step)
+    (length,) = size_of("arange", (math.ceil(n),))
+    return _leaf((start + step * np.arange(length)).astype(dtype.numpy), requires_grad)
+
+
+@checked
+def linspace(
+    start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
 
     >>> import tapegrad as tg
     >>> tg.linspace(0, 1, 3)
     tensor([0.0000, 0.5000, 1.0000])
     """
-    _check_device(device)
+    check_device(device)
     if steps < 0:
         raise RuntimeError(f"number of steps must be non-negative, but got {steps}")
-    return _leaf(np.linspace(float(start), float(end), steps).astype(_dtype(dtype).numpy), requires_grad)
+    wanted = _dtype(dtype)
+    if wanted is dtypes.BOOL:
+        raise NotImplementedError(f"\"linspace\" not implemented for 'Bool': linspace({start}, {end}, {steps})")
+    start, end = (float(dtypes.in_range(v, wanted)) for v in (start, end))
+    # Both halves are counted from their own end, so that the last number is `end` itself.
+    i = np.arange(*size_of("linspace", (steps,)))
+    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    numbers = np.where(i < steps // 2, start + step * i, end - step * (steps - 1 - i)) if steps != 1 else start + i
+    return _leaf(numbers.astype(wanted.numpy), requires_grad)
 
 
-def manual_seed(seed: int | None) -> np.random.Generator:
+@checked
+def manual_seed(seed: int) -> np.random.Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.
 
     >>> import tapegrad as tg
@@ -188,56 +272,109 @@ def manual_seed(seed: int | None) -> np.random.Generator:
     True
     """
     global _generator
-    _generator = np.random.default_rng(seed)
+    _generator = np.random.default_rng(seed % (1 << 64))
     return _generator
 
 
-def rand(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) -> np.ndarray:
+    wanted = _dtype(dtype)
+    if not wanted.is_floating_point:
+        raise NotImplementedError(f'"{name}" is not implemented for {wanted}: random integers are those of randint')
+    return np.asarray(draw(shape, dtype=wanted.numpy))
+
+
+@checked
+def rand(
+    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
-    _check_device(device)
-    return _leaf(np.asarray(_random().random(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad)
+    check_device(device)
+    return _leaf(_drawn(_random().random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
 
-def randn(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def randn(
+    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
-    _check_device(device)
-    return _leaf(
-        np.asarray(_random().standard_normal(size_of(shape or size), dtype=_dtype(dtype).numpy)), requires_grad
-    )
+    check_device(device)
+    return _leaf(_drawn(_random().standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
 
-def randint(*bounds: Any, dtype: Any = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randint(
+    *bounds: Any, low: Any = None, high: Any = None, size: Any = None, dtype: Any = INT64, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
-    _check_device(device)
-    *limits, size = bounds
-    low, high = limits if len(limits) == 2 else (0, limits[0])
-    return _leaf(_random().integers(low, high, size_of((size,))).astype(_dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    given = [*bounds, *(v for v in (low, high, size) if v is not None)] if low is None or not bounds else bounds
+    if len(given) not in (2, 3):
+        raise TypeError("randint() takes (high, size) or (low, high, size)")
+    *limits, shape = given
+    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad)
 
 
-def randperm(n: int, *, dtype: Any = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    drawn = _random().integers(low, high, _sequence("randint", size))
+    return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
+
+
+@checked
+def randperm(n: int, *, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
-    _check_device(device)
-    return _leaf(_random().permutation(n).astype(_dtype(dtype).numpy), requires_grad)
+    check_device(device)
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    return _leaf(_random().permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`rand` with the shape and dtype of `input`."""
     return rand(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
     return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
-for _name, _make in {
-    "new_zeros": zeros, "new_ones": ones, "new_empty": empty, "new_full": full, "new_eye": eye,
-}.items():  # fmt: skip
-    setattr(Tensor, _name, lambda self, *args, _make=_make, **facts: _make(*args, **{"dtype": self.dtype, **facts}))
-Tensor.new_tensor = lambda self, data, *, dtype=None, **facts: _new_tensor(self, data, dtype, facts)
+def _new(name: str, make: Any) -> None:
+    def like(self: Tensor, *args: Any, dtype: Any = None, **facts: Any) -> Tensor:
+        return make(*args, dtype=self.dtype if dtype is None else dtype, **facts)
+
+    like.__name__ = like.__qualname__ = name
+    like.__doc__ = f"`{make.__name__}`, in the dtype of the tensor."
+    setattr(Tensor, name, like)
 
 
-def _new_tensor(self: Tensor, data: Any, dtype: Any, facts: dict[str, Any]) -> Tensor:
+def _tensor_like(data: Any, **facts: Any) -> Tensor:
     from tapegrad.interop import tensor
 
-    return tensor(data, dtype=dtype or self.dtype, **facts)
+    return tensor(data, **facts)
+
+
+def initialise(self: Tensor, *args: Any) -> None:
+    """`Tensor()`, `Tensor(2, 3)`, `Tensor([1.0, 2.0])`: empty, of a shape, or a copy of data; floating point."""
+    from tapegrad.interop import tensor
+
+    data = args[0] if len(args) == 1 else None
+    if isinstance(data, (Tensor, list, tuple, np.ndarray)):
+        made = tensor(data, dtype=dtypes.get_default_dtype())
+    else:
+        made = empty(size_of("Tensor", args or (0,)))
+    self._tape, self._slot, self._kind = made._tape, made._slot, made._kind
+    del made._slot  # a slot has one handle
+
+
+_new("new_zeros", zeros)
+_new("new_ones", ones)
+_new("new_empty", empty)
+_new("new_full", full)
+_new("new_eye", eye)
+_new("new_tensor", _tensor_like)
+Tensor.__init__ = initialise  # of handles of results it isn't called

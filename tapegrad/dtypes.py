@@ -91,6 +91,8 @@ def as_dtype(dtype: Any) -> DType:
         return dtype
     if dtype is float:
         return _default
+    if not isinstance(dtype, (str, type, np.dtype)):
+        raise TypeError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, but got {dtype!r}")
     try:
         name = np.dtype(dtype).name
     except TypeError:
@@ -109,6 +111,37 @@ def limits(dtype: DType) -> tuple[Any, Any]:
         return float("-inf"), float("inf")
     info = np.iinfo(dtype.numpy)
     return int(info.min), int(info.max)
+
+
+def in_range(value: Any, dtype: DType) -> Any:
+    """A Python number, where the dtype can hold it: what is beyond its range has no meaning there.
+
+    Raises
+    ------
+    RuntimeError
+        Where it can't: an int that is too long, nan or inf among integers, a float beyond float32.
+    """
+    if dtype is BOOL:
+        return bool(value)
+    low, high = limits(dtype)
+    if dtype is FLOAT32:
+        high = float(np.finfo(np.float32).max)
+        fits = value != value or abs(value) <= high or abs(value) == float("inf")
+    else:
+        fits = dtype is FLOAT64 or (value == value and low - 1 < value < high + 1)
+    if not fits:
+        raise RuntimeError(
+            f"value cannot be converted to type {_C_NAMES[dtype.code]} without overflow: {value} does not fit {dtype}"
+        )
+    return value if dtype.is_floating_point else int(value)
+
+
+_C_NAMES = ("bool", "int", "int64_t", "float", "double")
+
+
+def dtype_of_number(value: Any) -> DType:
+    """The dtype that a Python number gives a tensor."""
+    return BOOL if isinstance(value, bool) else INT64 if isinstance(value, int) else _default
 
 
 def promote_types(type1: DType, type2: DType) -> DType:

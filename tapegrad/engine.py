@@ -11,17 +11,16 @@ import ctypes
 import functools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import kernels, op, ops, schedule, storage, sweeps, threads, workers
+from tapegrad import guards, kernels, locks, op, ops, schedule, storage, sweeps, threads, workers
 from tapegrad import tape as tapes
-from tapegrad.debug import SMALL
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import cache, native
 from tapegrad.tape import ROW, H, Tape, address_of, array_at
 
@@ -46,15 +45,33 @@ _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 class SweptTwiceError(RuntimeError):
     """Raised inside; the surface turns it into PyTorch's message."""
 
 
+class DamagedMemoryError(RuntimeError):
+    """Guards have found that a kernel went beyond its memory: with TAPEGRAD_DEBUG=memory only."""
+
+
 class LinAlgError(RuntimeError):
     """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def alone(function: F) -> F:
+    """A function of a tape that other threads wait for."""
+
+    @functools.wraps(function)
+    def locked(tape: Tape, *args: Any) -> Any:
+        with tape.lock:
+            return function(tape, *args)
+
+    return locked  # type: ignore[return-value]
 
 
 def need(operation: op.Op, code: int, reverse: bool) -> None:
@@ -68,6 +85,7 @@ _ENTRIES: dict[str, tuple[Any, int]] = {
     **sweeps.PARTS,
     "reclaim": (schedule.reclaim, 1),
     "free_kept": (storage.free_kept, 1),
+    "hand_out": (storage.hand_out, 2),
     "work": (workers.work, 2),
 }
 
@@ -112,7 +130,7 @@ def _compile_together() -> None:
     The middle half, the binding: it is half of the work, and its parts have helpers in common.
     """
     python = Path(sys.executable or "").name.startswith("python")
-    if not native.JIT or not python or cache.folder() is None or (os.cpu_count() or 1) < 2:
+    if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
     missing = [
         name
@@ -128,10 +146,9 @@ def _compile_together() -> None:
     arguments = [sys.executable, "-c", code, repr(sys.path), *missing[begin:end]]
     import subprocess  # seldom needed, and slow to import
 
+    nothing, environment = subprocess.DEVNULL, {**os.environ, **cache.environment()}
     try:
-        child = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        child = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=nothing, env=environment)
     except OSError:  # no process to be had: compiled here, one after the other
         return
     try:
@@ -201,6 +218,8 @@ def _let_go(tape: Tape) -> None:
     if tape.h[H.partials]:
         give_back(tape.header_address, tape.h[H.partials])
     _entry("free_kept")(tape.header_address)
+    if MEMORY:
+        check_memory(tape)
 
 
 def _publish(tape: Tape) -> None:
@@ -253,6 +272,11 @@ def run(
     them owners, while the tape still counts as being swept, and to go on with that should Ctrl-C come. With `prune`
     only what leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
+    if tape.sweeping is tapes.LOST:
+        raise RuntimeError(
+            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
+            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
+        )
     if tape.sweeping:
         _check_free(tape)
     _prepare(tape)
@@ -296,6 +320,8 @@ def run(
     finally:
         tape.sweeping = None
         tape.sweep_seconds += time.perf_counter() - started
+    if MEMORY and h[H.fault]:
+        raise _damage(tape)
     if status == schedule.SWEPT_TWICE:
         raise SweptTwiceError
     if status == schedule.NO_MEMORY:
@@ -336,6 +362,64 @@ def _failure(tape: Tape) -> LinAlgError:
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
 
+# What guards find: the memory, where it is no slot's, and what happened to it.
+_FOUND = {
+    guards.BEFORE: ("memory to work in", "was written to before its beginning"),
+    guards.BEHIND: ("memory to work in", "was written to behind its end"),
+    guards.LET_GO: ("memory", "was written to after it had been let go"),
+    guards.TWICE: ("memory", "was let go twice"),
+    guards.BEHIND_REGISTER: ("a register of a block", "was written to behind its end"),
+    guards.BEHIND_SUM: ("the sum of one chunk", "was written to behind its end"),
+    guards.BEHIND_WORK: ("the work space of BLAS and LAPACK", "was written to beyond its ends"),
+    guards.TABLE_FULL: ("what describes a region, or its registers", "found no room"),
+}
+
+
+def _damage(tape: Tape) -> DamagedMemoryError:
+    """What guards have found: see `guards.py`."""
+    h, rows, slots = tape.h, tape.row_array(), tape.slots
+    found, r, of, offset, nbytes = (
+        h[H.fault], h[H.fault_row], h[H.fault_slot], h[H.fault_offset], h[H.fault_nbytes]
+    )  # fmt: skip
+    h[H.fault] = 0
+
+    def told(slot: int, r: int) -> str:
+        kind = tapes.kind_objects[slots["kind"][slot]]
+        if not (0 <= r < len(rows) and rows["out"][r] == slot):
+            return f"a leaf, {kind.dtype.name}{list(kind.shape)}"
+        name, where = op.OPS[rows["opcode"][r]].name, tape.places.get(slot, "a line that is not known")
+        return f"{name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}"
+
+    memory, happened = _FOUND[found]
+    if of >= 0:
+        slot = of >> 1
+        memory = f"the {('value', 'adjoint')[of & 1]} of {told(slot, int(slots['row'][slot]))}"
+    swept = f"{told(int(rows['out'][r]), r)}, was being swept" if 0 <= r < len(rows) else "rows were being swept"
+    return DamagedMemoryError(f"tapegrad: {swept}, and {memory} ({nbytes} bytes) {happened} (from byte {offset} there)")
+
+
+def check_memory(tape: Tape) -> None:
+    """Raise what guards have found."""
+    if tape.h[H.fault]:
+        raise _damage(tape)
+
+
+def hand_out(tape: Tape, address: int) -> None:
+    """Memory of the tape is someone else's from now on."""
+    _entry("hand_out")(tape.header_address, address)
+
+
+def lend(tape: Tape, array: np.ndarray) -> int:
+    """The address of a copy of an array, in memory of the tape, which has guards."""
+    if not tape.h[_ALLOCATE]:
+        _connect(tape)
+    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    if not address:
+        raise MemoryError("tapegrad: there is no memory for a copy of an array")
+    ctypes.memmove(address, np.ascontiguousarray(array).ctypes.data, array.nbytes)
+    return address
+
+
 def _run_host(tape: Tape, reverse: bool) -> None:
     """Compute the value or the adjoints of the host row at which the sweep has stopped."""
     row = tape.row_array()[tape.h[H.host_row]]
@@ -372,13 +456,33 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 
 def evaluate(tape: Tape, slot: int) -> int:
-    """Make sure that a slot's elements are in memory; returns their address."""
+    """Make sure that a slot's elements are in memory; returns their address. On other threads: see `evaluate_there`."""
     if not tape.slots["flags"][slot] & tapes.STORED:
-        run(tape, [slot])
+        with tape.lock:
+            run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
         _reclaim_often(tape)
     return int(tape.slots["primal"][slot])
+
+
+def evaluate_there(tape: Tape, slot: int) -> int:
+    """The same, on a tape whose lock is held. Its thread may be recording, so its rows must not move."""
+    if not tape.slots["flags"][slot] & tapes.STORED:
+        run(tape, [slot])
+    return int(tape.slots["primal"][slot])
+
+
+def wait_for(tape: Tape) -> None:
+    """Raise where waiting for another thread's tape could last for ever: that thread may be waiting for this one."""
+    own = tapes.current_tape()
+    if own.sweeping and own.lock._is_owned() and own is not tape:  # type: ignore[attr-defined]
+        if not tape.lock.acquire(blocking=False):
+            raise RuntimeError(
+                "a host function was called by a sweep, and looked at a tensor of another thread's tape, which is "
+                "being swept: compute with its arrays instead"
+            )
+        tape.lock.release()
 
 
 def reclaim_if_due(tape: Tape) -> None:
@@ -408,6 +512,7 @@ def _reclaim_often(tape: Tape) -> None:
         reclaim(tape)
 
 
+@alone
 def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
     if tape.sweeping:
@@ -420,6 +525,8 @@ def reclaim(tape: Tape) -> None:
     _hand_out(tape)
     if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
         _give_up_room(tape)
+    if MEMORY:
+        check_memory(tape)
 
 
 def _hand_out(tape: Tape) -> None:
@@ -463,6 +570,7 @@ def _give_up_room(tape: Tape) -> None:
         tape.resize_slots(_SPARE_ROOM // 4)
 
 
+@alone
 def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:
     """Room for some more rows and slots: reclaim, sweep what has piled up, or grow."""
     needed = n_rows * _A_ROW
@@ -492,6 +600,7 @@ def _larger(capacity: int) -> int:
     return capacity + 1 + capacity // 16 if SMALL else 2 * capacity
 
 
+@alone
 def evaluate_all(tape: Tape) -> None:
     """Evaluate every live value that is not in memory, so that the rows behind them can go.
 

@@ -59,7 +59,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from tapegrad import trees
+from tapegrad import locks, trees
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
@@ -118,7 +118,8 @@ def _engine(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
         raise TypeError(
             "transforms of transforms are for functions of Tensors: give Tensors, or take hessian, hvp or jacobian"
         )
-    from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
+    with locks.importing:
+        from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
 
     found = engine.engine_of(func)
     return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
@@ -463,3 +464,7 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
         return trees.unflatten(trees.flatten(value)[1], hessians)
 
     return hessian_of
+
+
+def __dir__() -> list[str]:
+    return __all__

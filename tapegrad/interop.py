@@ -10,9 +10,11 @@ import numpy as np
 
 from tapegrad import dtypes, engine
 from tapegrad import tape as tapes
+from tapegrad.arguments import checked
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.kernels.native import functions_of_python
-from tapegrad.tensor import Tensor, array_at, from_array
+from tapegrad.tensor import Tensor, array_at, from_array, is_imported, local
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -20,7 +22,8 @@ _CONVERTED = {
 }  # fmt: skip
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@checked
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
     Parameters
@@ -44,10 +47,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    _check_device(device)
-    wanted = None if dtype is None else dtypes.as_dtype(dtype)
-    array = data._array() if isinstance(data, Tensor) else _as_array(data, wanted)
-    array = np.array(array, (wanted or dtypes.as_dtype(array.dtype)).numpy, order="C")
+    check_device(device)
+    array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)
+    _check_range(data, array, dtype)
+    array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
     return from_array(array, bool(requires_grad))
 
@@ -66,12 +69,13 @@ def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
         )
 
 
-def _check_device(device: Any) -> None:
+def check_device(device: Any) -> None:
     if device is not None and str(device) != "cpu":
         raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {device!r}")
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+@checked
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is, an array is borrowed.
 
     >>> import numpy as np
@@ -79,13 +83,13 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     >>> tg.as_tensor(np.array([1.0, 2.0]))
     tensor([1., 2.])
     """
-    _check_device(device)
-    wanted = None if dtype is None else dtypes.as_dtype(dtype)
+    check_device(device)
     if isinstance(data, Tensor):
-        return data if wanted is None or data.dtype is wanted else data.to(wanted)
-    array = _as_array(data, wanted)
-    if wanted is not None and array.dtype != wanted.numpy:
-        array = array.astype(wanted.numpy)
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
+    array = _as_array(data, dtype)
+    _check_range(data, array, dtype)
+    if dtype is not None and array.dtype != dtype.numpy:
+        array = array.astype(dtype.numpy)
     return from_array(array, exported=array is data)
 
 
@@ -139,7 +143,8 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
         and not isinstance(data, np.generic)
         and _of_python(data)
     ):
-        array = array.astype((wanted or dtypes.get_default_dtype()).numpy)
+        floating = wanted if wanted is not None and wanted.is_floating_point else dtypes.get_default_dtype()
+        array = array.astype(floating.numpy)
     name = array.dtype.name
     if name in _CONVERTED:
         return array.astype(_CONVERTED[name])
@@ -154,6 +159,15 @@ def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
         return array.astype(array.dtype.newbyteorder("="))
     aligned = array.flags.aligned and all(s % array.itemsize == 0 for s in array.strides)
     return array if array.flags.writeable and aligned else array.copy()
+
+
+def _check_range(data: Any, array: np.ndarray, wanted: DType | None) -> None:
+    """Python's numbers fit the integer dtype that they are to have; arrays and tensors are converted as by `to`."""
+    if wanted is None or wanted.category != 1 or array.dtype == wanted.numpy or not array.size:
+        return
+    if not isinstance(data, (np.ndarray, Tensor)):
+        for extreme in (array.min(), array.max()):  # nan where there is one
+            dtypes.in_range(extreme.item(), wanted)
 
 
 def _nested(data: Any) -> Any:
@@ -204,7 +218,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """The elements as a NumPy array that shares the tensor's memory.
 
     From then on operations on the tensor are computed as they are recorded, since NumPy may change the memory at any
-    time.
+    time. Of a tensor of another thread it is a copy that can't be written to, unless NumPy shares the memory already.
 
     Raises
     ------
@@ -220,13 +234,17 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 
 def export(t: Tensor) -> np.ndarray:
     """An array over the tensor's memory, which NumPy owns from now on."""
+    if not t._kind.exported:
+        t = local(t)
+    elif t._tape is not tapes.current_tape():
+        return _over_memory(t)
     tape, slot = t._tape, t._slot
-    if not t._kind.exported and tape is tapes.current_tape():
+    engine.evaluate(tape, slot)
+    owner_slot = _owner_of(tape, slot)
+    is_copy = is_imported(t) and not t._kind.exported
+    if not (t._kind.exported or is_copy):
         engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
         engine.reclaim_if_due(tape)
-    engine.evaluate(tape, slot)
-    base = int(tape.slots["base"][slot])
-    owner_slot = slot if base < 0 else base
     if owner_slot not in tape.arrays:
         of, address = tapes.kind_objects[tape.slots["kind"][owner_slot]], int(tape.slots["primal"][owner_slot])
         released, flags = _Released(), tape.slots["flags"]
@@ -236,8 +254,26 @@ def export(t: Tensor) -> np.ndarray:
         tape.arrays[owner_slot] = array
         flags[owner_slot] &= ~tapes.OWNED
         released.raw = raw
-    mark_exported(t)
-    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[owner_slot])
+        if MEMORY:
+            engine.hand_out(tape, address)
+    array = _over_memory(t)
+    if is_copy:
+        array.flags.writeable = False
+    else:
+        mark_exported(t)
+    return array
+
+
+def _owner_of(tape: tapes.Tape, slot: int) -> int:
+    """The slot whose memory holds the elements of this one."""
+    base = int(tape.slots["base"][slot])
+    return slot if base < 0 else base
+
+
+def _over_memory(t: Tensor) -> np.ndarray:
+    """An array over memory that is NumPy's."""
+    tape, slot = t._tape, t._slot
+    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[_owner_of(tape, slot)])
 
 
 class _Released:

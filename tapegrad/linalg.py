@@ -27,3 +27,7 @@ __all__ = [
     "LinAlgError", "cholesky", "det", "diagonal", "inv", "matmul", "matrix_norm", "norm", "slogdet", "solve",
     "solve_triangular", "vector_norm",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,7 +14,7 @@ import numpy as np
 
 from tapegrad.functions import elementwise, products, reductions, shaping
 from tapegrad.interop import as_tensor
-from tapegrad.op import OPS
+from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.tensor import Tensor
 
 _functions = elementwise.functions | reductions.functions | products.functions | shaping.functions
@@ -38,8 +38,13 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) 
     return reductions.norm(x, 2 if ord is None else ord, axis, keepdims)
 
 
+def _elementwise(op: Op) -> Callable[..., Any]:
+    """NumPy takes numbers for any operand."""
+    return op.record if op.family == ELEMENTWISE and op.arity == 2 else _functions[op.name]
+
+
 _RECORDING: dict[Any, Callable[..., Any]] = {
-    op.reference: _reduction(_functions[op.name]) if op.name in reductions.functions else _functions[op.name]
+    op.reference: _reduction(_functions[op.name]) if op.name in reductions.functions else _elementwise(op)
     for op in OPS
     if op.reference is not None and op.name in _functions
 } | {
@@ -55,7 +60,7 @@ _RECORDING: dict[Any, Callable[..., Any]] = {
     np.dot: products.matmul,
     np.outer: products.outer,
     np.where: elementwise.where,
-    np.clip: elementwise.clamp,
+    np.clip: elementwise.clamp_rule,
     np.concatenate: lambda arrays, axis=0: shaping.cat(_tensors(arrays), axis),
     np.stack: lambda arrays, axis=0: shaping.stack(_tensors(arrays), axis),
 }

@@ -30,6 +30,7 @@ from tapegrad import tape
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
 # How the dtype of a result follows from the promoted dtype of the operands.
+NOWHERE, SECOND, ONE, EVERYWHERE = range(4)
 SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
@@ -37,10 +38,12 @@ _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
 # operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
 # units among its parameters, and (bits: 1 for the value, 2 << k for the adjoint of operand k) what of it is shared out,
-# what is a sum over units, the place (and 1) of the elements of memory that it works in, what of it needs them, and
-# which operands' adjoints it can begin (bits): see `array_op`.
+# what is a sum over units, the place (and 1) of the elements of memory that it works in, what of it needs them,
+# which operands' adjoints it can begin, and what of it adds to places that repeat (bits): see `array_op`. Of a
+# reduction, the numbers in a state.
 COLUMNS = 16
 UNITS_OF_B = 100
+PART, TILE = 256, 2048
 
 OPS: list[Op] = []
 table = np.zeros((256, COLUMNS), np.int32)
@@ -51,8 +54,10 @@ class Op:
 
     __slots__ = (
         "along", "arity", "divides", "docstring", "domain", "dtype_operand", "failure", "family", "finish", "function",
-        "grad_name", "integer", "merge", "name", "opcode", "partials", "record", "reference", "refuses",
-        "refuses_any_bool", "result", "room", "saves", "signature", "start", "summed", "units", "variants", "vjps",
+        "grad_name", "holds", "integer", "merge", "name", "numbers", "opcode", "partials", "parts", "plain", "record",
+        "reference", "refuses", "refuses_any_bool", "result", "room", "saves", "signature", "start", "strided",
+        "summed", "units", "variants",
+        "vjps",
     )  # fmt: skip
 
     record: Callable[..., Any]
@@ -74,6 +79,7 @@ class Op:
             facts.pop("start", None),
             facts.pop("finish", None),
         )
+        self.parts, self.plain, self.holds = facts.pop("parts", 1), facts.pop("plain", None), facts.pop("holds", None)
         self.signature: Callable[[int], tuple[int, ...]] = facts.pop("signature", None) or self._natural_signature
         self.grad_name = facts.pop("grad_name", None) or self.name.title().replace("_", "") + "Backward0"
         self.saves: tuple[int, ...] = facts.pop("saves", None) or tuple(
@@ -82,8 +88,10 @@ class Op:
         self.dtype_operand = facts.pop("dtype_operand", 0)
         self.variants: dict[int, str] = facts.pop("variants", {})
         self.divides = facts.pop("divides", False)
+        self.numbers = facts.pop("numbers", ONE if arity == 2 else NOWHERE)
         self.along = facts.pop("along", False)
         self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
+        self.strided = facts.pop("strided", False)
         self.room, self.failure = facts.pop("room", None), facts.pop("failure", None)
         assert not facts, facts
         self.opcode = len(OPS)
@@ -96,8 +104,9 @@ class Op:
         room = 0 if self.room is None else 1 + self.room
         working = sum(1 << i for i, f in enumerate(parts) if f is not None and "memory" in parameters(f))
         beginning = sum(1 << k for k, f in enumerate(parts[1:]) if f is not None and "begun" in parameters(f))
-        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working, beginning)
-        table[self.opcode, :14] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays)
+        adding = sum(1 << i for i, f in enumerate(parts) if f is not None and "sums" in parameters(f))
+        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working, beginning, adding)
+        table[self.opcode] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays, self.parts)
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
@@ -127,7 +136,8 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING
     (integers are converted) or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other
     names for its node, by the flag that a row with that name has. `divides` says that the second operand, among
-    integers, must not be zero.
+    integers, must not be zero. `integer` is another function for integers. `numbers` says where the public
+    function takes Python numbers, as PyTorch's does: nowhere, as the SECOND operand, for ONE of two, or EVERYWHERE.
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -142,7 +152,12 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
 def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
     """Declare a reduction; the function is the term.
 
-    `merge(p, q)` joins two partial results, from `start`; `finish(s, n)` ends it.
+    `merge(p, q)` joins two states, from `start`; `finish(s, n)` makes the result of n terms of it. Both work in the
+    dtype of states: float64 for all floats. A state of several `parts` has a term for each, each merged by itself.
+
+    `plain(x)` is the first term in the elements' own dtype, if PART of these may be merged so, and nothing else, where
+    `holds(s, least)` of the outcome: `least` is a number far above the least that the dtype has. In float64 it always
+    holds of float32, whose states need no other part.
     """
 
     def declare(function: Callable[..., Any]) -> Op:
@@ -172,7 +187,10 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
 
     A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
     the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are. What is a sum over units
-    (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part.
+    (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part, of float64 for both floats.
+
+    Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
+    negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.
 
     `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
     is another kernel for integers.
@@ -180,9 +198,10 @@ def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
     Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
     `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
     elements to work in; `begun`, 1 where the adjoint was added to, and 0 where its memory holds anything and is to be
-    overwritten; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
-    matrix in its batch, and where in the matrix it failed, and stops. The sweep then stops too, and says `failure`, a
-    text with the places {batch} and {index}.
+    overwritten; `sums`, for one that adds to places that repeat: zeros of float64, as many as it fills elements (none
+    where these are float64); `tile`, TILE float64 for one that is shared out to work in; `status`, two int64: a forward
+    kernel that can't compute its value enters 1 + the number of the matrix in its batch, and where in the matrix it
+    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}.
     """
 
     def declare(function: Callable[..., Any]) -> Op:

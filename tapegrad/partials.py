@@ -5,18 +5,19 @@ the region only is in scratch memory; what leaves it is in the adjoint's memory,
 shape of the region, else summed over what it was broadcast to, block by block.
 """
 
+from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part3, rows_at, slots_at, u1
 from tapegrad.op import COLUMNS, ELEMENTWISE, REDUCTION
 from tapegrad.registers import (
-    BACK, NARROW, NEW, N_CODES, REDUCE, REVERSE, SCATTER, SCRATCH, SINGLE, SPREAD, VECTOR, WIDE, ZERO, by_walk,
-    constant, emit, hold_adjoint, immediate, is_single, kernel_cell, level_of, memory_step, nbytes, new_register,
-    row_level, spread_over, sum_kernel, value, widened,
+    BACK, NARROW, NEW, N_CODES, REDUCE, REVERSE, SCRATCH, SINGLE, SPREAD, VECTOR, WIDE, ZERO, by_walk, constant, emit,
+    emit_scatter, hold_adjoint, immediate, is_single, kernel_cell, level_of, memory_step, nbytes, new_register,
+    row_level, row_sum_kernel, spread_over, sum_kernel, value, widened,
 )  # fmt: skip
 from tapegrad.schedule import ADJOINT, INSIDE, PLANNED, WANTED, arity, is_active, operand, position, saved_by
 from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
-from tapegrad.walks import ITEMSIZE, N_TAIL, REGISTER, TAIL, WORDS_A_REGISTER, broadcast_walk, enter_walk
+from tapegrad.walks import BOUND_ROW, ITEMSIZE, N_TAIL, REGISTER, TAIL, WORDS_A_REGISTER, broadcast_walk, enter_walk
 
 
 def _adjoint_of_result(h, tables, kinds, slots, slot, level):
@@ -120,6 +121,8 @@ def bind_adjoints(header, first, last):
         row = rows[order[i]]
         if not is_active(h, kinds, marks, row):
             continue
+        if MEMORY:
+            tables[BOUND_ROW] = order[i]
         family = ops[row["opcode"] * COLUMNS]
         if family == ELEMENTWISE:
             bound = _bind_partials(h, tables, kinds, slots, marks, row, order[i])
@@ -133,10 +136,10 @@ def bind_adjoints(header, first, last):
         r, slot, space_kind = tables[TAIL + 3 * i], tables[TAIL + 3 * i + 1], tables[TAIL + 3 * i + 2]
         kind = slots[slot]["kind"]
         code = kinds[kind]["dtype"]
-        walk = broadcast_walk(h, tables, kinds, kind, space_kind, True)
-        emit(
-            tables, SCATTER, sum_kernel(h, code), ITEMSIZE[code], level_of(tables, r), r, 0, 0, 0, 0, 0, walk,
-            slots[slot]["adjoint"], 0, kinds[kind]["numel"]
+        walk = broadcast_walk(h, tables, kinds, kind, space_kind, 8)
+        emit_scatter(
+            tables, sum_kernel(h, code), ITEMSIZE[code], level_of(tables, r), r, walk, 0, kinds[kind]["numel"],
+            slots[slot]["adjoint"], 0, 0, 8
         )  # fmt: skip
     return 1
 
@@ -209,7 +212,8 @@ def _bind_partial(h, tables, kinds, slots, marks, o, space_kind, level, kernel, 
             return False
         wide = new_register(tables, 0, 0, WIDE, size)
         emit(tables, REVERSE, kernel, mode | FRESH, WIDE, a, b, c, y, y_bar, wide, 0, 0, 0, 0)
-        emit(tables, REDUCE, sum_kernel(h, code), size, WIDE, wide, 0, 0, r % NEW, 0, 0, 0, 0, 0, 0 if r >= NEW else 1)
+        begun = 0 if r >= NEW else 1
+        emit(tables, REDUCE, row_sum_kernel(h, code), size, WIDE, wide, 0, 0, r % NEW, 0, 0, 0, 0, 0, begun)
         return True
     r = _adjoint(h, tables, kinds, slots, marks, o, space_kind, level)
     if r < 0:

@@ -1,18 +1,21 @@
 """Programs: a whole region, bound for a sweep: its instructions, where its registers are, its blocks and chunks."""
 
+from tapegrad.debug import MEMORY
+from tapegrad.guards import GAP, TABLE_FULL, note
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at
 from tapegrad.op import COLUMNS, ELEMENTWISE
 from tapegrad.partials import want_values
 from tapegrad.registers import (
-    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, K, LEVEL, MODE, P, PARTIAL, REVERSE, SCATTER, SCRATCH, SINGLE, SIZE,
-    SPREAD, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, new_register,
+    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, GOAL, K, LEVEL, MODE, NARROW, P, PARTIAL, Q, R, REVERSE, SCATTER,
+    SCRATCH, SINGLE, SIZE, SPREAD, STATE, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, fill, new_register,
 )  # fmt: skip
 from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
-from tapegrad.tape import CONTIGUOUS, STORED, TABLES, H
+from tapegrad.tape import CONTEXT_BYTES, CONTIGUOUS, SCRATCH_BYTES, STORED, TABLES, H
 from tapegrad.walks import (
-    AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_NARROW_PLACES, N_REGISTERS, N_ROWS,
-    N_SETUP, N_WALKS, N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS,
+    AHEAD, BLOCK, BOUND_ROW, CHUNK, CODE, CONTEXT_AT, INNER, MOST_CODE, MOST_CONSTANTS, MOST_REGISTERS, MOST_SETUP,
+    MOST_TAIL, N_AHEAD, N_CHUNKS, N_CODE, N_CONSTANTS, N_NARROW_PLACES, N_REGISTERS, N_ROWS, N_SETUP, N_TAIL, N_WALKS,
+    N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SHARED_BYTES, SPACE_KIND, SWEEPS, WALKS, WORDS,
     WORDS_A_REGISTER, broadcast_walk,
 )  # fmt: skip
 
@@ -71,7 +74,7 @@ def _row_of_operands(h, tables, kinds, slots, first, last, space):
                 continue
             if kinds[kind]["ndim"] > kinds[space]["ndim"]:
                 continue
-            walk = broadcast_walk(h, tables, kinds, kind, space, False)
+            walk = broadcast_walk(h, tables, kinds, kind, space, 0)
             n, inner = tables[walk], tables[walk + 1]
             tables[N_WALKS] = 0
             if n == 2 and LONG_ROW <= inner <= MAX_INNER and (last - first) * inner <= MAX_WIDE:
@@ -166,8 +169,8 @@ def _place_by_life(tables):
                 tables[N_NARROW_PLACES] += 1
         for word in range(A, K + 1):
             at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
-            if tables[at + SCRATCH] and tables[at + DIES] == i:
-                tables[at + DIES] = -2  # let go of, once
+            if tables[at + SCRATCH] and tables[at + DIES] == i and tables[at + BORN] != -3:
+                tables[at + BORN] = -3  # let go of, once
                 if tables[at + LEVEL] == WIDE:
                     tables[PLACES + free_wide] = tables[at + BASE]
                     free_wide += 1
@@ -180,7 +183,7 @@ def place(header):
     """Give scratch registers their places, and choose how many rows a block and a chunk have. 0: memory is short."""
     h = i8(header, len(H))
     tables = i8(h[H.tables], TABLES)
-    if tables[N_ROWS] * tables[INNER] <= FEW_LANES:
+    if tables[N_ROWS] * tables[INNER] <= FEW_LANES and not MEMORY:
         _place_apart(tables)
     elif _exceeds_caches(h, tables):
         _stream_results(tables)
@@ -197,7 +200,8 @@ def place(header):
     else:
         block = max(64, min(h[H.cache_bytes] // max(a_row, 8), 2048)) // 8 * 8
     block = max(1, min(block, rows))
-    wide_bytes, narrow_bytes = (block * inner * 8 + 63) // 64 * 64, (block * 8 + 63) // 64 * 64
+    tables[BLOCK] = block
+    wide_bytes, narrow_bytes = place_bytes(tables, WIDE), place_bytes(tables, NARROW)
     for r in range(tables[N_REGISTERS]):
         at = REGISTER + WORDS_A_REGISTER * r
         if tables[at + SCRATCH]:
@@ -205,23 +209,55 @@ def place(header):
                 tables[at + BASE] *= wide_bytes
             else:
                 tables[at + BASE] = tables[N_WIDE_PLACES] * wide_bytes + tables[at + BASE] * narrow_bytes
-    tables[BLOCK] = block
+    if MEMORY and not _has_room(h, tables):
+        return 0
     return _plan_chunks(h, tables, rows, inner)
+
+
+def place_bytes(tables, level):
+    """The bytes of a place for a register of this level."""
+    return (tables[BLOCK] * (tables[INNER] if level == WIDE else 1) * 8 + 63) // 64 * 64 + GAP
+
+
+def all_places_bytes(tables):
+    """The bytes of all places."""
+    return tables[N_WIDE_PLACES] * place_bytes(tables, WIDE) + tables[N_NARROW_PLACES] * place_bytes(tables, NARROW)
+
+
+def _has_room(h, tables):
+    """Whether what describes a region, and its registers, are no more than there is room for."""
+    if (
+        tables[N_REGISTERS] > MOST_REGISTERS
+        or tables[N_CODE] > MOST_CODE
+        or tables[N_SETUP] > MOST_SETUP
+        or tables[N_CONSTANTS] > MOST_CONSTANTS
+        or tables[N_TAIL] > MOST_TAIL
+        or WALKS + tables[N_WALKS] > TABLES
+        or CONTEXT_BYTES + 64 + all_places_bytes(tables) > SCRATCH_BYTES
+    ):
+        note(h, TABLE_FULL, tables[BOUND_ROW], 0, 0, 0)
+        return False
+    return True
 
 
 def _plan_chunks(h, tables, rows, inner):
     """Share the rows out to chunks. Their number depends on the work alone: sums are the same on any number of threads.
 
-    What chunks would add to the same memory is added to memory of each chunk's own first (PARTIAL: the offset there).
+    What chunks would merge into the same states is merged into states of each chunk's own first (PARTIAL: the offset
+    there). States that are no results come before those, for all chunks.
     """
     lanes = rows * inner
     n_chunks = min(lanes * tables[N_CODE] // CHUNK_WORK, MOST_CHUNKS, (rows + tables[BLOCK] - 1) // tables[BLOCK])
-    apart, partial_bytes = 1, 0  # chunks are a multiple of so many lanes
-    for i in range(tables[N_CODE] if n_chunks > 1 else 0):
+    apart, partial_bytes, shared_bytes = 1, 0, 0  # chunks are a multiple of so many lanes
+    for i in range(tables[N_CODE]):
         at = CODE + WORDS * i
         if tables[at + WHAT] != SCATTER:
             continue
         walk, period = tables[at + P], 1
+        nbytes = (tables[at + COUNT] * tables[tables[at + GOAL] + STATE] + 63) // 64 * 64
+        if tables[tables[at + GOAL] + STATE] != tables[at + MODE]:
+            tables[at + Q] = shared_bytes
+            shared_bytes += nbytes
         n = tables[walk]
         for d in range(n - 1):
             period *= tables[walk + 1 + 2 * d]
@@ -231,30 +267,52 @@ def _plan_chunks(h, tables, rows, inner):
             apart = common
         else:
             tables[at + PARTIAL] = partial_bytes
-            partial_bytes += (tables[at + COUNT] * tables[at + MODE] + 63) // 64 * 64
+            partial_bytes += nbytes + GAP
     if partial_bytes:
         n_chunks = min(n_chunks, MOST_PARTIAL_BYTES // partial_bytes)
     if n_chunks < 2:
-        tables[CHUNK], tables[N_CHUNKS] = rows, 1 if rows else 0
+        chunk, n_chunks, partial_bytes = rows, 1 if rows else 0, 0
         for i in range(tables[N_CODE]):
             tables[CODE + WORDS * i + PARTIAL] = -1
-        return 1
-    step = max(1, _common_multiple(apart, inner) // inner)
-    step = step if step > 1 else tables[BLOCK]  # whole blocks, where nothing else is asked for
-    chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
-    n_chunks = (rows + chunk - 1) // chunk
+    else:
+        step = max(1, _common_multiple(apart, inner) // inner)
+        step = step if step > 1 else tables[BLOCK]  # whole blocks, where nothing else is asked for
+        chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
+        n_chunks = (rows + chunk - 1) // chunk
     tables[CHUNK], tables[N_CHUNKS], tables[PARTIAL_BYTES] = chunk, n_chunks, partial_bytes
-    return 1 if hold_partials(h, partial_bytes * n_chunks) else 0
+    tables[SHARED_BYTES] = shared_bytes
+    if not hold_partials(h, shared_bytes + partial_bytes * n_chunks):
+        return 0
+    for i in range(tables[N_CODE] if shared_bytes else 0):
+        at = CODE + WORDS * i
+        if tables[at + WHAT] == SCATTER and tables[tables[at + GOAL] + STATE] != tables[at + MODE]:
+            tables[at + Q] += h[H.partials]
+            begin_states(tables, at, tables[at + Q])
+    return 1
+
+
+def begin_states(tables, at, address):
+    """Begin the states of a SCATTER."""
+    state = tables[tables[at + GOAL] + STATE]
+    unit = min(state, 8)
+    fill(address, tables[at + COUNT] * (state // unit), tables[at + R], unit)
 
 
 def hold_partials(h, nbytes):
-    """Make memory for what chunks add apart; False where there is none to be had."""
-    if nbytes > h[H.partial_bytes]:
+    """Make memory for states; False where there is none to be had."""
+    if nbytes > h[H.partial_bytes] or (MEMORY and nbytes):
         if h[H.partials]:
             part2(h[H.give_back], h[H.self], h[H.partials])
         h[H.partials] = part3(h[H.obtain], h[H.self], nbytes, 0)
         h[H.partial_bytes] = nbytes if h[H.partials] else 0
     return nbytes == 0 or h[H.partials] != 0
+
+
+def drop_large_partials(h):
+    """Give memory for states back where it is more than most sweeps need."""
+    if h[H.partial_bytes] > MOST_PARTIAL_BYTES:
+        part2(h[H.give_back], h[H.self], h[H.partials])
+        h[H.partials] = h[H.partial_bytes] = 0
 
 
 def _common_multiple(p, q):

@@ -37,7 +37,8 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.debug import SMALL
+from tapegrad import locks
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
 from tapegrad.op import ELEMENTWISE, OPS, Op
@@ -427,7 +428,7 @@ def _linked() -> _Native | None:
     """The native code, or None where it can't be shown to work."""
     is_usual = sys.implementation.name == "cpython" and struct.calcsize("P") == 8 and sys.byteorder == "little"
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    if not native.JIT or native.CHECKED or not is_usual or not has_lock:
+    if not native.JIT or native.CHECKED or MEMORY or not is_usual or not has_lock:
         return None
     try:
         return _Native()
@@ -438,7 +439,7 @@ def _linked() -> _Native | None:
 _python: list[Any] = []  # by opcode, the Python functions that native code stands for
 _replaced: dict[str, Any] = {}  # Tensor's attributes as they were, while native code is in their places
 _decided = threading.Event()  # whether it is to be installed is no longer open
-_lock = threading.RLock()
+_lock = locks.lock()
 
 
 def install() -> bool:

@@ -16,15 +16,21 @@ WIDENED is the register that has it spread over the lanes, if it was needed so; 
 which it is alive. Scratch memory is shared out by these: a register that is dead gives its place to the next.
 
 An instruction is WORDS words: what it is, a kernel, its mode, the level that says how many elements it works on, six
-registers (A, B, C, Y and the adjoints G of the result and K of an operand), and numbers.
+registers (A, B, C, Y and the adjoints G of the result and K of an operand), and numbers. The last is the row it is for,
+with TAPEGRAD_DEBUG=memory.
 
     FORWARD  y = kernel(a, b, c)                      REVERSE  k (+)= g * partial(a, b, c, y)
-    GATHER   y = lanes of a walk P from address Q     SCATTER  merge a into a walk P from address Q
-    SPREAD   y = a, over the lanes                    REDUCE   y = a, reduced row by row, from R on, and finished by Q
+    GATHER   y = lanes of a walk P from address Q     SCATTER  merge a into a walk P over states from address Q
+    SPREAD   y = a, over the lanes                    REDUCE   y (+)= a, reduced row by row
     ALONG    y = kernel over the rows of a            BACK     the same in reverse: k += ...
     ZERO     y = 0                                    STREAM   memory at Q = a, past the caches
+
+A SCATTER merges into states (see `kernels`), COUNT of them, begun with R. The numbers at its GOAL say what becomes of
+them when the region is swept: where their results go, by what kernel (0: they are added), of how many terms each, and
+the bytes of a state. States that are as large as results are at once where these go.
 """
 
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
 from tapegrad.memory import f4, f8, i4, i8, kinds_at, part3, rows_at, slots_at, u1
@@ -32,8 +38,8 @@ from tapegrad.op import COLUMNS, ELEMENTWISE, REDUCTION
 from tapegrad.schedule import INSIDE, STORE, arity, is_evaluated
 from tapegrad.tape import CONTIGUOUS, IMM_A, IMM_B, STORED, TABLES, H
 from tapegrad.walks import (
-    CODE, CONSTANTS, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CODE, N_CONSTANTS, N_REGISTERS, N_ROWS, N_SETUP, ONE_ROW,
-    REGISTER, SETUP, SPACE_KIND, SWEEPS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
+    BOUND_ROW, CODE, CONSTANTS, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CODE, N_CONSTANTS, N_REGISTERS, N_ROWS, N_SETUP,
+    N_WALKS, ONE_ROW, REGISTER, SETUP, SPACE_KIND, SWEEPS, WALKS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
 )  # fmt: skip
 
 N_CODES = len(DTYPES)
@@ -44,9 +50,12 @@ BASE, STEP, SCRATCH, LEVEL, WIDENED, SIZE, BORN, DIES = range(8)
 # its levels,
 NARROW, WIDE, SINGLE, VECTOR = range(4)
 # words of an instruction,
-WHAT, KERNEL, MODE, WIDTH, A, B, C, Y, G, K, P, Q, R, PARTIAL, COUNT = range(15)
+WHAT, KERNEL, MODE, WIDTH, A, B, C, Y, G, K, P, Q, R, PARTIAL, COUNT, GOAL, OF_ROW = range(17)
 # and what it is.
 FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM = range(10)
+
+# What is at a goal.
+TARGET, FINISH, TERMS, STATE = range(4)
 
 NEW = 1 << 20  # beyond the number of any register
 
@@ -83,6 +92,16 @@ def sum_kernel(h, code):
     return i8(h[H.kernels], 256 * N_CODES * CELLS)[(h[H.sum_opcode] * N_CODES + code) * CELLS]
 
 
+def row_sum_kernel(h, code):
+    """The kernel that sums rows."""
+    return i8(h[H.kernels], 256 * N_CODES * CELLS)[(h[H.sum_opcode] * N_CODES + code) * CELLS + 4]
+
+
+def state_bytes(h, opcode, code):
+    """The bytes of a state of a reduction of this dtype."""
+    return 8 * i4(h[H.ops], 256 * COLUMNS)[opcode * COLUMNS + 15] if code == 4 else 8 if code == 3 else ITEMSIZE[code]
+
+
 # --- registers and instructions ---------------------------------------------------------------------------------------
 
 
@@ -111,10 +130,23 @@ def emit(tables, what, kernel, mode, width, a, b, c, y, g, k, p, q, start, count
     tables[N_CODE] += 1
 
 
+def emit_scatter(tables, kernel, size, level, a, walk, start, count, target, finish, terms, state):
+    """Emit a SCATTER, whose states go to `target` in the end."""
+    goal = WALKS + tables[N_WALKS]
+    tables[goal + TARGET], tables[goal + FINISH], tables[goal + TERMS], tables[goal + STATE] = (
+        target, finish, terms, state
+    )  # fmt: skip
+    tables[N_WALKS] += 4
+    tables[CODE + WORDS * tables[N_CODE] + GOAL] = goal
+    emit(tables, SCATTER, kernel, size, level, a, 0, 0, 0, 0, 0, walk, target, start, count)
+
+
 def _write(tables, at, what, kernel, mode, width, a, b, c, y, g, k, p, q, start, count):
     tables[at + WHAT], tables[at + KERNEL], tables[at + MODE], tables[at + WIDTH] = what, kernel, mode, width
     tables[at + A], tables[at + B], tables[at + C], tables[at + Y], tables[at + G], tables[at + K] = a, b, c, y, g, k
     tables[at + P], tables[at + Q], tables[at + R], tables[at + PARTIAL], tables[at + COUNT] = p, q, start, -1, count
+    if MEMORY:
+        tables[at + OF_ROW] = tables[BOUND_ROW]
 
 
 def widened(tables, r, level):
@@ -170,7 +202,7 @@ def _stored(h, tables, kinds, slots, slot, space_kind, level):
         return new_register(tables, address, memory_step(tables, level, size), level, size)
     if kinds[kind]["numel"] == 1:
         return new_register(tables, address, 0, SINGLE, size)
-    return by_walk(tables, broadcast_walk(h, tables, kinds, kind, space_kind, False), address, size, level)
+    return by_walk(tables, broadcast_walk(h, tables, kinds, kind, space_kind, 0), address, size, level)
 
 
 def by_walk(tables, walk, address, size, level):
@@ -295,16 +327,15 @@ def _bind_reduction(h, tables, kinds, slots, row, y):
     level = row_level(tables, kinds, space)
     x = spread_over(tables, value(h, tables, kinds, slots, row["a"], space, level), level)
     if y:
-        emit(
-            tables, REDUCE, kernels[cell], size, level, x, 0, 0, y, 0, 0, 0, kernels[cell + 2], kernels[cell + 3],
-            pool[row["c"]]
-        )  # fmt: skip
+        emit(tables, REDUCE, kernels[cell + 4], size, level, x, 0, 0, y, 0, 0, 0, 0, 0, 0)
         return
-    out, n = row["out"], kinds[row["kind"]]["numel"]
-    walk = enter_walk(tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, size)
-    fill(slots[out]["primal"], n, kernels[cell + 3], size)
-    emit(
-        tables, SCATTER, kernels[cell], size, level, x, 0, 0, 0, 0, 0, walk, slots[out]["primal"], kernels[cell + 3], n
+    n, state, target = kinds[row["kind"]]["numel"], state_bytes(h, row["opcode"], code), slots[row["out"]]["primal"]
+    walk = enter_walk(tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, state)
+    if state == size:
+        fill(target, n, kernels[cell + 3], size)
+    emit_scatter(
+        tables, kernels[cell], size, level, x, walk, kernels[cell + 3], n, target, kernels[cell + 2], pool[row["c"]],
+        state
     )  # fmt: skip
 
 
@@ -343,6 +374,8 @@ def bind_values(header, first, last):
         evaluated = tables[SWEEPS] & SWEEP_VALUES and is_evaluated(slots, marks, row)
         if not evaluated and (want[out] != h[H.stamps] or slots[out]["flags"] & STORED or not inside):
             continue
+        if MEMORY:
+            tables[BOUND_ROW] = order[i]
         stays = evaluated and (live[out] or marks[out] & STORE or slots[out]["primal"])
         if stays and not hold_value(h, kinds, slots, out):
             return 0

@@ -15,6 +15,7 @@ operands and of its result; and its place in the table of kernels. An adjoint th
 INSIDE.
 """
 
+from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, part2, part3, rows_at, slots_at, u1
@@ -58,7 +59,7 @@ def sweep_scalars(header):
     """Sweep the planned rows: values, then adjoints."""
     h = i8(header, len(H))
     n = h[H.n_planned]
-    few = n <= FEW_ROWS
+    few = n <= FEW_ROWS and not MEMORY
     records = h[H.scratch] if few else part3(h[H.obtain], header, 8 * WORDS * n, 0)
     if records == 0:
         return NO_MEMORY

@@ -53,7 +53,7 @@ NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see 
 
 IDLE = 0  # the phase in which no sweep has begun
 
-OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED = range(7)
+OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED, DAMAGED = range(8)
 
 
 def sync(h):

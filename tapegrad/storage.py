@@ -10,8 +10,14 @@ Classes are 64 bytes apart up to 1024, then eight to a doubling. A block begins 
 cache, a vector register) and has its class and the address that `free` wants before it:
 
     ... | raw address | class | ... 64 bytes in all | elements
+
+With TAPEGRAD_DEBUG=memory a block is longer, guarded, and never used again: see `guards.py`.
 """
 
+from tapegrad.debug import MEMORY
+from tapegrad.guards import (
+    GUARD, MOST_LET_GO, check_block, check_let_go, close_block, fill_pattern, open_block, unlist,
+)  # fmt: skip
 from tapegrad.memory import allocate, allocate_zeroed, call3, i8, release
 from tapegrad.tape import BINS, H
 
@@ -45,6 +51,8 @@ def obtain(header, nbytes, zeroed):
     h = i8(header, len(H))
     if nbytes > _LARGEST:
         return 0
+    if MEMORY:
+        return _obtain_guarded(h, nbytes, zeroed)
     c = size_class(nbytes)
     size = class_size(c)
     h[H.allocated] += size
@@ -72,6 +80,8 @@ def obtain(header, nbytes, zeroed):
 def give_back(header, address):
     """Release a block: kept for the next that asks, or freed."""
     h = i8(header, len(H))
+    if MEMORY:
+        return _give_back_guarded(h, address)
     raw, c = i8(address - 64, 2)[0], i8(address - 64, 2)[1]
     size = class_size(c)
     if h[H.kept] + size > MOST_KEPT:
@@ -88,10 +98,83 @@ def free_kept(header):
     """Free all blocks that are kept."""
     h = i8(header, len(H))
     bins = i8(h[H.bins], BINS)
+    if MEMORY:
+        return _free_let_go(h, bins)
     for c in range(BINS):
         while bins[c]:
             address = bins[c]
             bins[c] = i8(address, 1)[0]
             release(h[H.release], i8(address - 64, 2)[0])
     h[H.kept] = 0
+    return 0
+
+
+# --- TAPEGRAD_DEBUG=memory --------------------------------------------------------------------------------------------
+
+
+def _obtain_guarded(h, nbytes, zeroed):
+    c = size_class(nbytes + GUARD)
+    size = class_size(c)
+    h[H.allocated] += size
+    raw = allocate(h[H.allocate], size + 192)
+    if raw == 0:
+        return 0
+    address = (raw + 191) // 64 * 64
+    i8(address - 64, 2)[0], i8(address - 64, 2)[1] = raw, c
+    open_block(h, address, nbytes, size)
+    if zeroed:
+        for i in range((nbytes + 7) // 8):
+            i8(address, i + 1)[i] = 0
+        fill_pattern(address + nbytes, -nbytes % 8)
+    return address
+
+
+def _give_back_guarded(h, address):
+    """A block let go is the next of the list that begins in the bin of class 0, which no block has."""
+    size = class_size(i8(address - 64, 2)[1])
+    if close_block(h, address, size):
+        bins = i8(h[H.bins], BINS)
+        i8(address - 128, 1)[0] = bins[0]
+        bins[0] = address
+        h[H.kept] += size
+        if h[H.kept] > MOST_LET_GO:
+            return _free_let_go(h, bins)
+    return 0
+
+
+def _free_let_go(h, bins):
+    check_blocks_let_go(h)
+    while bins[0]:
+        address = bins[0]
+        bins[0] = i8(address - 128, 1)[0]
+        release(h[H.release], i8(address - 64, 1)[0])
+    h[H.kept] = 0
+    return 0
+
+
+def check_blocks_let_go(h):
+    """Whether nobody has written to a block since it was let go."""
+    address = i8(h[H.bins], BINS)[0]
+    while address:
+        check_let_go(h, address, class_size(i8(address - 64, 2)[1]))
+        address = i8(address - 128, 1)[0]
+
+
+def check_guards(h, row):
+    """Whether what is before and behind each block is as it was; 0 where it is not."""
+    address = h[H.blocks]
+    while address:
+        check_block(h, row, address, class_size(i8(address - 64, 2)[1]))
+        address = i8(address - 128, 1)[0]
+    return 1 if h[H.fault] == 0 else 0
+
+
+def check_guards_of(h, row, address):
+    """The same of one block, at whose beginning something was written."""
+    check_block(h, row, address, class_size(i8(address - 64, 2)[1]))
+
+
+def hand_out(header, address):
+    """Take a block off the list: it is no longer the tape's."""
+    unlist(i8(header, len(H)), address)
     return 0

@@ -12,29 +12,32 @@ from tapegrad.blocks import (
     N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, stream,
     sweep_region,
 )  # fmt: skip
-from tapegrad.kernels import CELLS
+from tapegrad.debug import MEMORY
+from tapegrad.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
+from tapegrad.kernels import CELLS, SETTLE
 from tapegrad.memory import (
-    call1, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, rows_at, slots_at, u1,
+    call1, call4, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, part9, rows_at, slots_at, u1,
 )  # fmt: skip
 from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
 from tapegrad.partials import bind_adjoints
 from tapegrad.programs import bind, place
 from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell, nbytes,
+    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell, nbytes, sum_kernel,
 )  # fmt: skip
 from tapegrad.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
 from tapegrad.schedule import (
-    ADJOINT, AT_HOST, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
+    ADJOINT, AT_HOST, DAMAGED, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
     is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
 )  # fmt: skip
-from tapegrad.storage import give_back, obtain
+from tapegrad.storage import check_blocks_let_go, check_guards, give_back, obtain
 from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 from tapegrad.workers import rest, share
-from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, enter_walk, gather, scatter
+from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, enter_walk, gather, scatter
 
 # What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 1, 2, 3, 4
 _BLAS_SHARES = 10_000  # elements of the largest operand from which BLAS may take threads of its own
+WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
 _AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond
 
 
@@ -52,6 +55,8 @@ def run(header):
             return status
         if h[H.n_regions] == NO_REGIONS:
             status = part1(h[H.sweep_scalars], header)
+            if MEMORY and not check_guards(h, -1):
+                status = DAMAGED
             part2(h[H.finish], header, 1 if status == OK else 0)
             return status
         h[H.at_step], h[H.bound], h[H.phase] = 0, -1, FORWARD_STEP  # planned: what comes after a pause goes on
@@ -59,6 +64,8 @@ def run(header):
     n_steps = n if h[H.n_seeds] == 0 else 2 * n + (1 if fused < 0 else 0)
     while h[H.at_step] < n_steps and h[H.phase] != ABORT and status == OK:
         status = MORE if h[H.budget] < 0 else step(h, n, fused)
+        if MEMORY and not check_guards(h, h[H.at_row]):
+            status = DAMAGED
         if status == OK:
             h[H.at_step] += 1
     if h[H.phase] == ABORT:
@@ -66,6 +73,9 @@ def run(header):
     elif status == OK and budget - h[H.budget] > _AT_ONCE:
         return MORE  # a signal that came meanwhile is met before anything is final
     if status != MORE and status != AT_HOST and status != MORE_WORKERS:
+        if MEMORY:
+            h[H.at_row] = -1
+            check_blocks_let_go(h)
         part2(h[H.finish], header, 1 if status == OK else 0)
     return status
 
@@ -89,6 +99,8 @@ def step(h, n, fused):
     if s < after:
         return reverse(h, n - 1 - s)
     if s == after:
+        if MEMORY:
+            h[H.at_row] = first_row(h, fused)
         status = part3(h[H.sweep_region], h[H.self], fused, SWEEP_VALUES | SWEEP_ADJOINTS)
         if status == OK:
             release_adjoints(h, fused)
@@ -99,6 +111,8 @@ def step(h, n, fused):
 
 def forward(h, region):
     """The values of a region."""
+    if MEMORY:
+        h[H.at_row] = first_row(h, region)
     h[H.phase] = FORWARD_STEP
     if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
         return part3(h[H.sweep_region], h[H.self], region, SWEEP_VALUES)
@@ -107,6 +121,8 @@ def forward(h, region):
 
 def reverse(h, region):
     """The adjoints of a region's operands."""
+    if MEMORY:
+        h[H.at_row] = first_row(h, region)
     h[H.phase] = REVERSE_STEP
     if i4(h[H.spaces], h[H.n_regions])[region] >= 0:
         status = part3(h[H.sweep_region], h[H.self], region, SWEEP_ADJOINTS)
@@ -207,12 +223,12 @@ def forward_whole(header, r):
         return NO_MEMORY
     cell, _ = kernel_cell(h, kinds, slots, row)
     _context(h, kinds, slots, row)
-    numel, size = kinds[row["kind"]]["numel"], ITEMSIZE[kinds[row["kind"]]["dtype"]]
+    numel, code = kinds[row["kind"]]["numel"], kinds[row["kind"]]["dtype"]
     summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] & 1
     if summed:
-        fill(slots[out]["primal"], numel, 0, size)
+        fill(slots[out]["primal"], numel, 0, ITEMSIZE[code])
     kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell]
-    status = _run_array(h, kinds, slots, row, kernel, 0, 8, numel if summed else 0, size)
+    status = _run_array(h, kinds, slots, row, kernel, 0, 8, numel if summed else 0, code)
     if status != OK:
         h[H.error_row] = r
         return status
@@ -228,11 +244,14 @@ def wants_workers(h, kinds, slots, row):
     return h[H.missing_workers] != 0 and numel > 50_000
 
 
-def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_size):
+def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_code):
     """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     ops, context = i4(h[H.ops], 256 * COLUMNS), i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
     at = row["opcode"] * COLUMNS
     if ops[at + 9] >> part & 1 == 0:
+        context[25] = 0
+        if ops[at + 14] >> part & 1 and ITEMSIZE[kinds[row["kind"]]["dtype"]] == 4:
+            context[25] = context[12] if part == 0 else kinds[slots[operand(row, part - 1)]["kind"]]["numel"]
         return _run_alone(h, kinds, row, kernel, ops[at + 11] - 1 if ops[at + 12] >> part & 1 else -1)
     elements = context[12]
     for k in range(3):
@@ -246,7 +265,7 @@ def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_
         pieces[UNIT_BYTES], pieces[UNIT_BYTES + 1], pieces[UNIT_BYTES + 2] = context[9] // units * size, 0, 0
         pieces[UNIT_BYTES + 3] = context[12] // units * ITEMSIZE[kinds[row["kind"]]["dtype"]]
         pieces[UNIT_BYTES + 4], pieces[UNIT_BYTES + 5] = pieces[UNIT_BYTES + 3], pieces[UNIT_BYTES]
-    return part8(h[H.run_pieces], h[H.self], kernel, units, outer, apart_at, apart_count, apart_size, elements)
+    return part8(h[H.run_pieces], h[H.self], kernel, units, outer, apart_at, apart_count, apart_code, elements)
 
 
 def _run_alone(h, kinds, row, kernel, room):
@@ -258,14 +277,25 @@ def _run_alone(h, kinds, row, kernel, room):
         context[20] = part3(h[H.obtain], h[H.self], context[21] * ITEMSIZE[kinds[row["kind"]]["dtype"]], 0)
         if context[20] == 0:
             return NO_MEMORY
+    if context[25]:
+        context[24] = part3(h[H.obtain], h[H.self], 8 * context[25], 1)
+        if context[24] == 0:
+            return NO_MEMORY
     large = max(context[9], context[10], context[12]) > _BLAS_SHARES
     if large:
         rest(h[H.crew], 1)
+    if MEMORY:
+        fill_pattern(h[H.tables] + 8 * WORK_AT - GUARD, WORK_BYTES + 2 * GUARD)
     call1(kernel, h[H.tables] + 8 * CONTEXT_AT)
+    if MEMORY:
+        check_behind(h, BEHIND_WORK, h[H.at_row], h[H.tables] + 8 * WORK_AT - GUARD, GUARD)
+        check_behind(h, BEHIND_WORK, h[H.at_row], h[H.tables] + 8 * WORK_AT + WORK_BYTES, GUARD)
     if large:
         rest(h[H.crew], 0)
     if context[20]:
         part2(h[H.give_back], h[H.self], context[20])
+    if context[25]:
+        part2(h[H.give_back], h[H.self], context[24])
     if context[17] == 0:
         return OK
     h[H.error_batch], h[H.error_index] = context[17] - 1, context[18]
@@ -281,7 +311,7 @@ def _context(h, kinds, slots, row):
         context[0] = h[H.pool] + 8 * row["c"]
         context[1] = i8(h[H.pool], h[H.n_pool])[row["c"] - 1]
     context[2], context[3] = h[H.gemm64], h[H.gemm32]
-    context[4] = h[H.tables] + 8 * (CONTEXT_AT + 32)
+    context[4] = h[H.tables] + 8 * WORK_AT
     context[19] = h[H.lapack]
     for k in range(3):
         slot = operand(row, k) if k < n else -1
@@ -292,7 +322,7 @@ def _context(h, kinds, slots, row):
 
 
 def _extent(h, kinds, kind):
-    """How many elements lie between the first of a value and its last, both included."""
+    """How many elements lie between the first of a value and its last, both included; no stride is negative."""
     if kinds[kind]["flags"] & CONTIGUOUS:
         return kinds[kind]["numel"]
     pool, dims, n, extent = i8(h[H.pool], h[H.n_pool]), kinds[kind]["dims"], kinds[kind]["ndim"], 1
@@ -334,10 +364,10 @@ def reverse_whole(header, r):
         if not hold_adjoint(h, kinds, slots, o):
             return NO_MEMORY
         context = i8(_context(h, kinds, slots, row), N_CONTEXT)
-        context[13], context[14], context[22] = slots[out]["adjoint"], slots[o]["adjoint"], begun
-        numel, size = kinds[slots[o]["kind"]]["numel"], ITEMSIZE[kinds[slots[o]["kind"]]["dtype"]]
+        numel, code = kinds[slots[o]["kind"]]["numel"], kinds[slots[o]["kind"]]["dtype"]
+        context[13], context[14], context[22], context[23] = slots[out]["adjoint"], slots[o]["adjoint"], begun, numel
         summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
-        status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, size)
+        status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, code)
         if status != OK:
             return status
         h[H.budget] -= 4 * numel
@@ -364,11 +394,31 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
     else:
         offset = i8(h[H.rows] + 24 * r + 8, 1)[0]
         walk = enter_walk(tables, pool, dims, ndim, pool, dims + ndim, 1)
-    kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[(h[H.sum_opcode] * N_CODES + kinds[kind]["dtype"]) * CELLS]
-    n = kinds[kind]["numel"]
-    part8(h[H.scatter], h[H.tables], walk, slots[out]["adjoint"], slots[a]["adjoint"] + offset, 0, n, size, kernel)
+    kernel = sum_kernel(h, kinds[kind]["dtype"])
+    n, n_base = kinds[kind]["numel"], kinds[base_kind]["numel"]
+    given, target = slots[out]["adjoint"], slots[a]["adjoint"]
     h[H.budget] -= n
+    if size == 8 or not _repeats(tables, walk, n, n_base):
+        state = 8 if size == 8 else 0
+        part9(h[H.scatter], h[H.tables], walk, given, target + offset, 0, n, size, state, kernel)
+        return OK
+    sums = part3(h[H.obtain], h[H.self], 8 * n_base, 1)  # float64 for float32
+    if sums == 0:
+        return NO_MEMORY
+    for d in range(tables[walk]):
+        tables[walk + 2 + 2 * d] *= 2
+    part9(h[H.scatter], h[H.tables], walk, given, sums + 2 * offset, 0, n, size, 8, kernel)
+    call4(kernel, n_base, sums, target, SETTLE)
+    part2(h[H.give_back], h[H.self], sums)
     return OK
+
+
+def _repeats(tables, walk, n, n_base):
+    """Whether a walk over `n` elements of `n_base` may meet some of them several times."""
+    for d in range(tables[walk]):
+        if tables[walk + 2 + 2 * d] == 0 and tables[walk + 1 + 2 * d] > 1:
+            return True
+    return n > n_base
 
 
 # What is linked on its own: the function, and how many int64 it takes.
@@ -376,7 +426,7 @@ PARTS = {
     "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1),
     "mark_values": (mark_values, 3), "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3),
     "bind_values": (bind_values, 3), "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7),
-    "scatter": (scatter, 8), "spread": (spread, 5), "stream": (stream, 5),
+    "scatter": (scatter, 9), "spread": (spread, 5), "stream": (stream, 5),
     "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
     "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
     "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),

@@ -40,6 +40,7 @@ from __future__ import annotations
 import struct
 import sys
 import threading
+import weakref
 from _thread import get_ident
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tapegrad import locks
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import DType
 
@@ -91,13 +93,15 @@ HEADER = (
     "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
     "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",
     "allocated", "allocated_before", "host_row",
+    # Of TAPEGRAD_DEBUG=memory, see `guards.py`: the blocks in use, the row being swept, and what has happened.
+    "blocks", "at_row", "fault", "fault_row", "fault_slot", "fault_offset", "fault_nbytes",
     # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
     "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
 )  # fmt: skip
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
 T = TypeVar("T")
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 class Pool:
@@ -339,6 +343,10 @@ def _places_of(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return places, np.array([address_of(array) for array in arrays.values()], np.int64)
 
 
+LOST = "lost"  # `sweeping` in a forked child, where the thread that did is not there
+_tapes: weakref.WeakSet[Tape] = weakref.WeakSet()
+
+
 class Tape:
     """One thread's recording: its rows, its slots, and the memory they refer to.
 
@@ -353,13 +361,14 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
-        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "low",
-        "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
+        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "lock",
+        "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
         "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.thread = get_ident()
+        self.thread = get_ident()  # 0 once it has ended: identities are used again
+        self.lock = threading.RLock()  # held while slots and rows change that are there already
         self.grad_enabled = True
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
@@ -368,7 +377,7 @@ class Tape:
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
-        self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, slot, the leaf here
+        self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
         self.survivors = 0  # rows that the last reclaiming kept
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
@@ -397,9 +406,10 @@ class Tape:
         self.resize_slots(_FIRST_SLOTS)
         self.slots["flags"][:_LOW], self.top = FREE, _LOW  # slot 0 is nobody's
         self.low = list(range(_LOW - 1, 0, -1))  # those that are free
+        _tapes.add(self)
 
-    def __del__(self) -> None:
-        if self.let_go is not None and not sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.let_go is not None and not is_finalizing():
             self.let_go(self)
 
     @property
@@ -501,13 +511,14 @@ class Tape:
 
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
-        rows, start = self.row_array(), int(self.header[H.synced])
-        if start < len(rows):
-            new = np.zeros(len(rows) - start, SLOT)
-            new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1
-            self.slots[rows["out"][start:]] = new
-            self.header[H.synced] = len(rows)
-        return int(self.slots["row"][slot])
+        with self.lock:
+            rows, start = self.row_array(), int(self.header[H.synced])
+            if start < len(rows):
+                new = np.zeros(len(rows) - start, SLOT)
+                new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1
+                self.slots[rows["out"][start:]] = new
+                self.header[H.synced] = len(rows)
+            return int(self.slots["row"][slot])
 
     def row_array(self) -> np.ndarray:
         """The recorded rows, a view of the tape's memory."""
@@ -527,7 +538,8 @@ class Tape:
         return f"<Tape of {len(self)} rows, {self.nbytes} bytes>"
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        with self.lock:
+            return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         rows = self.row_array()
@@ -553,14 +565,36 @@ class Tape:
         return f"  %{row['out']:<5} {kind.dtype.name + '[' + shape + ']':<18} = {name}({', '.join(operands)}){notes}"
 
 
+class _Owner:
+    """What a thread has of its tape. It goes with the thread, before the system gives its identity to another."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+
+    def __del__(self, thread: int = H.thread) -> None:
+        self.tape.thread = self.tape.h[thread] = 0
+
+
 class _Threads(threading.local):
     """The tape of each thread."""
 
     def __init__(self) -> None:
         self.tape = Tape()
+        self.owner = _Owner(self.tape)
 
 
 _threads = _Threads()
+
+
+def _after_fork() -> None:
+    """What is not whole in a child: tapes that threads were sweeping or reclaiming that it doesn't have."""
+    for tape in list(_tapes):
+        if locks.renew(tape.lock):
+            tape.sweeping, tape.let_go = LOST, None
+
+
+locks.others.append(lambda: [_threads.tape.lock])  # another thread may be reading from it
+locks.in_child.append(_after_fork)
 
 
 def current_tape() -> Tape:

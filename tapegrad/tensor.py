@@ -20,10 +20,11 @@ import numpy as np
 
 from tapegrad import dtypes, engine
 from tapegrad import tape as tapes
-from tapegrad.debug import SMALL
+from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.op import ELEMENTWISE, FLOATING, OPS, Op
+from tapegrad.op import BOOLEAN, ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.arithmetic import CASTS
+from tapegrad.ops.reduction import sum_
 from tapegrad.tape import (
     IMM_A,
     IMM_B,
@@ -49,7 +50,7 @@ _A_ROW = ROW.itemsize
 # Of a slot, by `slot_words` and by `slot_ints`: how many, and where.
 _WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
 _INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
-_ADOPTED = tapes.STORED | tapes.OWNED
+_OWNED = tapes.STORED | tapes.OWNED
 _FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
@@ -123,11 +124,15 @@ class Tensor(Methods):
         """The number of dimensions."""
         return self._kind.ndim
 
-    def size(self, dim: int | None = None) -> Any:
+    def size(self, dim: Any = None) -> Any:
         """The shape, or the length of one dimension."""
         if dim is None:
             return self.shape
         n = max(self._kind.ndim, 1)
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
+            if not isinstance(dim, Tensor) or dim._kind.ndim or dim._kind.dtype.category != 1:
+                raise TypeError(f"size(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
+            dim = dim.item()
         if not -n <= dim < n or not self._kind.ndim:
             raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
         return self._kind.shape[dim]
@@ -167,6 +172,8 @@ class Tensor(Methods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise RuntimeError(f"requires_grad must be a bool, not {type(value).__name__}")
         self.requires_grad_(value)
 
     @property
@@ -182,8 +189,12 @@ class Tensor(Methods):
         RuntimeError
             Where the dtype is not floating point, or the tensor is not a leaf and `requires_grad` is False.
         """
+        if not isinstance(requires_grad, bool):
+            raise TypeError(
+                f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}"
+            )
         kind = self._kind
-        if bool(requires_grad) == kind.requires_grad:
+        if requires_grad == kind.requires_grad:
             return self
         if not requires_grad and not kind.is_leaf:
             raise RuntimeError(
@@ -197,9 +208,10 @@ class Tensor(Methods):
                 f"{kind.dtype}; "
                 "convert it with .to(tapegrad.float64) first"
             )
+        take_over(self)
         if requires_grad:
             engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
-        self._set_kind(requires_grad=bool(requires_grad), leaf=bool(requires_grad))
+        self._set_kind(requires_grad=requires_grad, leaf=requires_grad)
         return self
 
     def _set_kind(self, **changes: bool) -> None:
@@ -244,7 +256,10 @@ class Tensor(Methods):
 
     def _array(self) -> np.ndarray:
         """The elements as a NumPy view of the tape's memory: for the moment, since the tape may take it back."""
-        return array_at(engine.evaluate(self._tape, self._slot), self._kind, None)
+        tape, slot, kind = self._tape, self._slot, self._kind
+        if tape.thread != get_ident():
+            return copied(self)[0]
+        return array_at(engine.evaluate(tape, slot), kind, None)
 
     def item(self) -> Any:
         """The only element, as a Python number.
@@ -267,16 +282,6 @@ class Tensor(Methods):
         return format_tensor(self)
 
 
-class Surface(dict[str, Any]):
-    """A module's public functions by name. As a decorator it takes one in, and makes it a method of Tensor too."""
-
-    def __call__(self, function: Any) -> Any:
-        """Take a function in."""
-        self[function.__name__] = function
-        setattr(Tensor, function.__name__, function)
-        return function
-
-
 # --- making handles ---------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +302,7 @@ def lend(tape: Tape, slot: int, kind: Kind) -> Tensor:
 
 
 def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = False) -> Tensor:
-    """The handle of a new value without a row, whose elements are at an address: an array has them."""
+    """The handle of a new value without a row, whose elements are at an address: an array has them, or (None) it."""
     h = tape.h
     if SMALL or not h[_N_FREE]:
         engine.make_room(tape, 0, 1)
@@ -311,10 +316,11 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     words[_WORDS * slot + _PRIMAL], words[_WORDS * slot + _ADJOINT] = address, 0
     ints[_INTS * slot + _KIND] = kind.index
     ints[_INTS * slot + _ROW] = ints[_INTS * slot + _BASE] = -1
-    tape.arrays[slot] = array
+    if array is not None:
+        tape.arrays[slot] = array
     if reference is not None:
         tape.leaves[slot] = reference
-    ints[_INTS * slot + _FLAGS] = tapes.STORED
+    ints[_INTS * slot + _FLAGS] = _OWNED if array is None else tapes.STORED
     return t
 
 
@@ -341,8 +347,15 @@ def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
         words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
         ints[_INTS * made + _KIND] = kind.index
         ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
-        ints[_INTS * made + _FLAGS] = _ADOPTED
+        ints[_INTS * made + _FLAGS] = _OWNED
         found[slot] = t
+
+
+def exchange(t: Tensor, u: Tensor) -> None:
+    """Let two handles exchange what they hold, with no call among it: nothing comes between, and no other thread."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    t._tape, t._slot, t._kind = u._tape, u._slot, u._kind
+    u._tape, u._slot, u._kind = tape, slot, kind
 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
@@ -350,12 +363,19 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
     tape = current_tape()
     tape.h[H.allocated] += array.nbytes
     engine.reclaim_if_due(tape)
-    kind = kind_of(dtypes.as_dtype(array.dtype), array.shape, array.strides, requires_grad, requires_grad, exported)
+    dtype = dtypes.as_dtype(array.dtype)
+    if MEMORY and not exported:
+        kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
+        return stored(tape, kind, engine.lend(tape, array), None, requires_grad)
+    kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
     return stored(tape, kind, tapes.address_of(array), array, requires_grad)
 
 
 def constant(value: Any, dtype: DType) -> Tensor:
-    """A 0-d tensor of a Python number."""
+    """A 0-d tensor of a Python number; an int that is too long for the dtype wraps, as results of arithmetic do."""
+    if dtype.category == 1:
+        half = 1 << (8 * dtype.itemsize - 1)
+        value = (int(value) + half) % (2 * half) - half
     return from_array(np.array(value, dtype.numpy))
 
 
@@ -381,6 +401,8 @@ def appended_together(
     end, height = h[_FILLED], h[_N_FREE] - 1
     stop, slot = end + n_bytes, tape.free.memory[height]
     at = end
+    if MEMORY:
+        place = place or location()
     for a, b, c, row_flags in rows:
         _pack(tape.rows, at, op.opcode, row_flags, slot, b, c, a, kind.index)
         at += _A_ROW
@@ -395,16 +417,35 @@ def appended_together(
     return t
 
 
+def slot_in(tape: Tape, t: Tensor) -> int:
+    """The slot of an operand on this thread's tape, which a write on another thread may just have taken it from."""
+    slot = t._slot
+    if t._tape is not tape:
+        raise RuntimeError(
+            "a tensor was changed in place by another thread while this one recorded an operation on it, or a write: "
+            f"{describe(t)}, at {location()}"
+        )
+    return slot
+
+
 def record(
     op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0, host: Any = None
 ) -> Tensor:  # fmt: skip
     """Append a row with these operands and parameters; its result."""
-    first, *rest = operands
-    b, c = (*(t._slot for t in rest), -1, -1)[:2]
+    tape = current_tape()
+    a, b, c = (*[slot_in(tape, t) for t in operands], -1, -1)[:3]
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
-    return settled(appended(first._tape, op, kind, first._slot, b, c, flags, place, host), *operands)
+    result = appended(tape, op, kind, a, b, c, flags, place, host)
+    if op.failure is not None:
+        try:
+            engine.evaluate(result._tape, result._slot)
+        except engine.LinAlgError:
+            del result  # the traceback lives on, and would keep the row
+            raise
+        return result
+    return settled(result, *operands)
 
 
 def settled(result: Tensor, *operands: Tensor) -> Tensor:
@@ -424,8 +465,8 @@ def record_array(
     params: tuple[int, ...] | None = None,
     flags: int = 0,
 ) -> Tensor:
-    """Record an array operation: its kernels, its kind, its row."""
-    operands = tuple(local(t) for t in operands)
+    """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
+    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(local, operands))
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
@@ -441,44 +482,109 @@ def record_array(
 
 def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
     """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
+    tape = current_tape()
     if params >= 0:
-        return appended(a._tape, op, kind, a._slot, 0, params, PARAMS)
-    return appended(a._tape, op, kind, a._slot, *_two_ints(_offset(offset)))
+        return appended(tape, op, kind, slot_in(tape, a), 0, params, PARAMS)
+    return appended(tape, op, kind, slot_in(tape, a), *_two_ints(_offset(offset)))
+
+
+# --- tensors of other threads -----------------------------------------------------------------------------------------
+
+
+class Imported(Tensor):
+    """A leaf with the elements of another tape's tensor: nobody holds it but what is made of it here."""
+
+    __slots__ = ()
+
+
+def copied(t: Tensor) -> tuple[np.ndarray, Tape, int, Kind]:
+    """The elements of a tensor of any thread, with the tape, slot and kind that it had then.
+
+    Its own thread may be recording, which a sweep of what is behind the tensor doesn't mind: all of that is there. Its
+    sweeps and reclaimings are waited for. Its tape does not change, but that the value is in memory from now on.
+    """
+    while True:
+        tape = t._tape
+        engine.wait_for(tape)
+        with tape.lock:
+            if t._tape is tape:
+                slot, kind = t._slot, t._kind
+                return array_at(engine.evaluate_there(tape, slot), kind, None).copy(), tape, slot, kind
 
 
 def local(t: Tensor) -> Tensor:
-    """The tensor, or its like on this thread's tape: a leaf that borrows the elements and returns the gradient."""
+    """The tensor, or its like on this thread's tape: a leaf that has the elements and returns the gradient."""
     tape = current_tape()
     if t._tape is tape:
         return t
     return imported(tape, t)
 
 
-def imported(tape: Tape, t: Tensor) -> Tensor:
-    """A leaf on `tape` for an evaluated tensor of another thread's tape."""
+def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
+    """A leaf on `tape` for a tensor of another thread's tape."""
     known = tape.imported.get(id(t))
-    if known is not None and known[0]() is t and known[1] == t._slot:
-        return known[2]  # type: ignore[no-any-return]
+    if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
+        return known[4]  # type: ignore[no-any-return]
     kind = t._kind
-    if kind.requires_grad and not kind.is_leaf:
+    if kind.requires_grad and not kind.is_leaf and not detached:
         raise RuntimeError(
             "a tensor that was computed on another thread's tape and requires grad cannot be used on this thread's: "
-            "use .detach(), or record its whole graph on one thread"
+            f"use .detach(), or record its whole graph on one thread: {describe(t)}, at {location()}"
         )
-    if not t._tape.slots["flags"][t._slot] & tapes.STORED:
-        raise RuntimeError(
-            "a tensor of another thread's tape can be used only once it is evaluated: look at it there first, "
-            "for example with .item() or .numpy()"
-        )
-    from tapegrad.interop import export
+    if kind.exported:  # NumPy may write to it at any time
+        from tapegrad.interop import export
 
-    leaf = from_array(export(t), requires_grad=kind.requires_grad, exported=True)
-    if kind.requires_grad:
+        with t._tape.lock:
+            array, origin, slot = export(t), t._tape, t._slot
+    else:
+        array, origin, slot, kind = copied(t)
+    requires_grad = kind.requires_grad and kind.is_leaf
+    leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
+    leaf.__class__ = Imported
+    if requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
-    identity = id(t)
-    forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
-    tape.imported[identity] = (forget, t._slot, leaf)
+    if not kind.requires_grad or requires_grad:
+        identity = id(t)
+        forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
+        tape.imported[identity] = (forget, origin, slot, kind, leaf)
     return leaf
+
+
+def shared(t: Tensor) -> RuntimeError:
+    """The error of a write that would not get to all that share the elements."""
+    return RuntimeError(
+        "a tensor of another thread's tape cannot be changed in place on this thread while views of it, or NumPy, "
+        f"share its elements: change a clone() of it, or do it on its own thread: {describe(t)}, at {location()}"
+    )
+
+
+def is_imported(t: Tensor) -> bool:
+    """Whether a tensor shares elements with the copy of another thread's: a write to it would not get there."""
+    while (base := getattr(t, "_base", None)) is not None:
+        t = base
+    return t.__class__ is Imported
+
+
+def take_over(t: Tensor) -> None:
+    """Make this thread's tape that of a tensor, before it is changed in place.
+
+    Raises
+    ------
+    RuntimeError
+        Where other tensors, or NumPy, share elements with a tensor of another thread's tape; where it has a graph.
+    """
+    if t._tape.thread == get_ident():
+        return
+    tape, kind = current_tape(), t._kind
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+        raise shared(t)
+    if kind.requires_grad and not kind.is_leaf:
+        imported(tape, t)  # says why not
+    leaf = from_array(copied(t)[0], kind.requires_grad)
+    if kind.requires_grad:
+        tape.leaves[leaf._slot] = weakref.ref(t)
+    tape.imported.pop(id(t), None)
+    exchange(t, leaf)
 
 
 def location() -> str:
@@ -521,9 +627,7 @@ def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
 def _dtype_of(operand: Any) -> DType:
     if isinstance(operand, Tensor):
         return operand._kind.dtype
-    if isinstance(operand, bool):
-        return BOOL
-    return INT64 if isinstance(operand, int) else dtypes.get_default_dtype()
+    return dtypes.dtype_of_number(operand)
 
 
 def _rank_of(operand: Any) -> int:
@@ -559,6 +663,8 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     dtype = working_dtype(op, tensors[op.dtype_operand :])
     if dtype.name in op.refuses or (op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors)):
         raise _refusal(op, dtype, tensors)
+    if op.result == BOOLEAN and not dtype.is_floating_point:
+        dtype = _room_for(dtype, tensors)
     shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
     looks_at_values = op.divides and not dtype.is_floating_point
     if looks_at_values:
@@ -573,22 +679,31 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
         tensors = [t if isinstance(t, Tensor) else constant(t, dtype) for t in tensors]
     slots = [t for t in tensors if isinstance(t, Tensor)]
     kind = _result_kind(op, dtype, shape, tensors)
-    first = slots[0]
+    first, tape = slots[0], current_tape()
+    shown = kind if tape.grad_enabled else kind.passive
     if flags:
-        shown = kind if first._tape.grad_enabled else kind.passive
         b, c = _two_ints(_number(immediate))
-        result = appended(first._tape, op, shown, first._slot, b, c, flags)
+        result = appended(tape, op, shown, slot_in(tape, first), b, c, flags)
     else:
-        shown = kind if first._tape.grad_enabled else kind.passive
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):
         settled(result, *slots)
-    elif not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
+    elif not MEMORY and not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
         key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
         memos[op.opcode][key if op.arity > 1 else key[0]] = kind
         for learn in learners:
             learn(op, key, kind)
     return result
+
+
+def _room_for(dtype: DType, operands: list[Any]) -> DType:
+    """The integer dtype in which these are compared: a Python number that int32 doesn't hold takes int64."""
+    longest = max((abs(o) for o in operands if not isinstance(o, Tensor)), default=0)
+    if longest <= dtypes.limits(dtype)[1]:
+        return dtype
+    if longest <= dtypes.limits(INT64)[1]:
+        return INT64
+    raise OverflowError(f"int too big to convert: {longest} does not fit 64 bits")
 
 
 def _check_divisor(op: Op, tensors: list[Any]) -> None:
@@ -605,6 +720,8 @@ def operand(o: Any) -> Any:
     if isinstance(o, Tensor):
         return local(o)
     if isinstance(o, (bool, int, float)):
+        if isinstance(o, int) and not -(1 << 63) <= o < 1 << 64:
+            raise OverflowError(f"int too big to convert: {o} does not fit 64 bits")
         return o
     if isinstance(o, (np.bool_, np.integer, np.floating)):
         return o.item()
@@ -667,8 +784,6 @@ def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any
 
 def need_sum(dtype: DType) -> None:
     """The reverse sweep adds with the kernels of `sum`."""
-    from tapegrad.ops.reduction import sum_
-
     engine.need(sum_, dtype.code, False)
     engine.need(sum_, dtype.code, True)
 
@@ -694,6 +809,8 @@ def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: i
 
     Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
     """
+    if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
+        raise OverflowError  # to be refused
     if not tape.grad_enabled:
         kind = kind.passive
     t, h = _new(Tensor), tape.h
@@ -719,21 +836,16 @@ def unary(op: Op) -> Callable[[Any], Any]:
     memo, opcode = memos[op.opcode], op.opcode
 
     def record_unary(self: Tensor) -> Tensor:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[self._kind], _pack_two, opcode, 0, self._slot)
+                return _quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
 
     def record(input: Any) -> Any:
-        if input.__class__ is Tensor:
-            return quick[opcode](input)
-        result = record_elementwise(op, input)
-        if result is NotImplemented:
-            raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
-        return result
+        return quick[opcode](input) if input.__class__ is Tensor else record_elementwise(op, input)
 
     quick[opcode] = record_unary
     return record
@@ -748,24 +860,22 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return _quickly(
-                        tape, memo[self._kind, other.__class__], _pack_immediate, with_right, other, self._slot
-                    )
+                    return _quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
                 if other._tape is tape:
-                    return _quickly(tape, memo[self._kind, other._kind], _pack_two, opcode, other._slot, self._slot)
+                    return _quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
-        tape = self._tape
+        tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[other.__class__, self._kind], _pack_immediate, with_left, other, self._slot)
+                return _quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
             except _MISSED:
                 pass
         return record_elementwise(op, other, self)

@@ -143,7 +143,7 @@ class Level:
         """Whether a leaf of somebody else's, and not of a level that has ended, is behind one of the tensors."""
         if not self.is_recording or not (others := self.tape.leaves.keys() - self.own.keys()):
             return False
-        slots = [t._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
+        slots = [local(t)._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
         rows = recorded._active_rows(self.tape, slots)
         return not others.isdisjoint([*slots, *(slot for row in rows for slot in recorded.operand_slots(row))])
 
@@ -304,7 +304,9 @@ def _basis(t: Tensor) -> list[Tensor]:
 
 
 def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    made: Tensor
     if not math.prod(shape):
-        return creation.zeros(*shape, dtype=like.dtype)
-    made: Tensor = shaping.reshape(shaping.stack(parts, dim), *shape)
+        made = creation.zeros(*shape, dtype=like.dtype)
+    else:
+        made = shaping.reshape(shaping.stack(parts, dim), *shape)
     return made

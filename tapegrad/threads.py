@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import workers
+from tapegrad import locks, workers
 from tapegrad.kernels import native
 from tapegrad.tape import SCRATCH_BYTES, address_of, scratch_in
 
@@ -130,13 +130,14 @@ def _tell() -> None:
 
 def _after_fork() -> None:
     global _crew
+    _of_parents.append(_crew)  # where a host function forks, a sweep goes on that knows of it
     _crew = _Crew()
     _tell()
 
 
+_of_parents: list[_Crew] = []
+locks.in_child.append(_after_fork)
+
+
 state: list[int] = [0, False]
 _tell()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -14,6 +14,7 @@ The tables of a tape, int64 each, describe the region being swept; `registers.py
 """
 
 from tapegrad.dtypes import DTYPES
+from tapegrad.kernels import ADD, TO_EACH, TO_ONE
 from tapegrad.memory import call4, i4, i8, u1
 from tapegrad.schedule import OK
 from tapegrad.tape import H, TABLES
@@ -24,26 +25,29 @@ ITEMSIZE = tuple(d.itemsize for d in DTYPES)
 N_REGISTERS, N_CODE, N_SETUP, N_CONSTANTS, N_TAIL, N_WALKS = range(6)
 # the region's space: its kind, its lanes as so many rows of so many, and whether a block is one row,
 SPACE_KIND, N_ROWS, INNER, ONE_ROW = range(6, 10)
-# what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), its scratch memory, and how many
-# registers are fetched ahead.
-SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES, N_AHEAD = range(10, 18)
+# what a sweep of it does, how it is shared out (rows a block, rows a chunk, chunks), its scratch memory, how many
+# registers are fetched ahead, and the bytes of states that chunks share.
+SWEEPS, BLOCK, CHUNK, N_CHUNKS, PARTIAL_BYTES, N_WIDE_PLACES, N_NARROW_PLACES, N_AHEAD, SHARED_BYTES = range(10, 19)
+BOUND_ROW = 19  # with TAPEGRAD_DEBUG=memory: the row that is being bound
 
-WORDS_A_REGISTER, WORDS = 8, 16
-_MOST_REGISTERS, _MOST_CODE, _MOST_SETUP, _MOST_CONSTANTS, _MOST_TAIL = 6144, 6144, 2048, 2048, 1024
+WORDS_A_REGISTER, WORDS = 8, 17
+MOST_REGISTERS, MOST_CODE, MOST_SETUP, MOST_CONSTANTS, MOST_TAIL = 6144, 6144, 2048, 2048, 1024
 REGISTER = 32
-CODE = REGISTER + WORDS_A_REGISTER * _MOST_REGISTERS
-SETUP = CODE + WORDS * _MOST_CODE
-CONSTANTS = SETUP + WORDS * _MOST_SETUP
-TAIL = CONSTANTS + _MOST_CONSTANTS
-PLACES = TAIL + 3 * _MOST_TAIL
-CONTEXT_AT = PLACES + 2 * _MOST_REGISTERS
+CODE = REGISTER + WORDS_A_REGISTER * MOST_REGISTERS
+SETUP = CODE + WORDS * MOST_CODE
+CONSTANTS = SETUP + WORDS * MOST_SETUP
+TAIL = CONSTANTS + MOST_CONSTANTS
+PLACES = TAIL + 3 * MOST_TAIL
+CONTEXT_AT = PLACES + 2 * MOST_REGISTERS
 AHEAD = PLACES  # these, once places have been given
-PIECES_AT = CONTEXT_AT + 48  # of an array row's work: see `blocks.py`
+WORK_AT = CONTEXT_AT + 40  # for the arguments of BLAS and LAPACK
+PIECES_AT = CONTEXT_AT + 64  # of an array row's work: see `blocks.py`
 KNOWN = CONTEXT_AT + 96  # what the region computes, by what it is computed from: [p, q, register, stamp]
 MANY_KNOWN = 1024
 WALKS = KNOWN + 4 * MANY_KNOWN
 
-assert TABLES - WALKS >= 1536 * 129  # a walk for each of the operands and results of 256 rows, at 64 dimensions
+# A walk for each of the operands and results of 256 rows, at 64 dimensions, and what a SCATTER has behind it.
+assert TABLES - WALKS >= 1536 * (129 + 4)
 
 
 def enter_walk(tables, pool, dims, ndim, stride_pool, strides, scale):
@@ -74,19 +78,19 @@ def _end_walk(tables, at, n):
     return at
 
 
-def broadcast_walk(h, tables, kinds, kind, space_kind, contiguous):
-    """A walk over the space for an operand that is broadcast to it; over its adjoint's memory where `contiguous`."""
+def broadcast_walk(h, tables, kinds, kind, space_kind, size):
+    """A walk over the space for an operand that is broadcast to it; over states of `size` bytes for it, if not 0."""
     pool = i8(h[H.pool], h[H.n_pool])
     ndim, missing = kinds[space_kind]["ndim"], kinds[space_kind]["ndim"] - kinds[kind]["ndim"]
     space, shape = kinds[space_kind]["dims"], kinds[kind]["dims"]
     strides = shape + kinds[kind]["ndim"]
-    at, n, step = WALKS + tables[N_WALKS], 0, ITEMSIZE[kinds[kind]["dtype"]]
+    at, n, step = WALKS + tables[N_WALKS], 0, size
     for d in range(ndim - 1, -1, -1):
         length, stride = pool[space + d], 0
         if d >= missing:
             own = pool[shape + d - missing]
             if own != 1:
-                stride = step if contiguous else pool[strides + d - missing]
+                stride = step if size else pool[strides + d - missing]
             step *= own
         n = _enter_run(tables, at, n, length, stride)
     return _end_walk(tables, at, n)
@@ -132,23 +136,27 @@ def gather(at_tables, walk, source, target, start, n, itemsize):
     return OK
 
 
-def scatter(at_tables, walk, source, target, start, n, itemsize, kernel):
-    """Merge lanes [start, start + n) at `source` into a walk from `target`."""
+def scatter(at_tables, walk, source, target, start, n, itemsize, state, kernel):
+    """Merge lanes [start, start + n) at `source` into a walk over states of so many bytes from `target`.
+
+    Or, where `state` is 0, into elements like those at `source`, each of which is met once.
+    """
     tables = i8(at_tables, TABLES)
     inner, stride = tables[walk + 1], tables[walk + 2]
+    size, step = (state, TO_EACH) if state else (itemsize, ADD)
     done = 0
     while done < n:
         lane = start + done
         within = lane % inner
         offset = target + _outer_offset(tables, walk, lane // inner) + within * stride
         length = min(inner - within, n - done)
-        if stride == 0:
-            call4(kernel, length, source + done * itemsize, offset, 0)
-        elif stride == itemsize:
-            call4(kernel, length, source + done * itemsize, offset, 1)
+        if stride == 0 and state:
+            call4(kernel, length, source + done * itemsize, offset, TO_ONE)
+        elif stride == size:
+            call4(kernel, length, source + done * itemsize, offset, step)
         else:
             for i in range(length):
-                call4(kernel, 1, source + (done + i) * itemsize, offset + i * stride, 1)
+                call4(kernel, 1, source + (done + i) * itemsize, offset + i * stride, step)
         done += length
     return OK
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,199 @@ def test_a_folder_open_to_others_is_not_used(copied):
     assert not printed(start(copied, program)).startswith("None")
     place.chmod(0o777)
     assert printed(start(copied, program)) == "None None"
+
+
+# --- whose folder it is -----------------------------------------------------------------------------------------------
+# These write and read an entry of no code: there is nothing to compile.
+
+TELL = """
+import os, sys, warnings
+warnings.simplefilter("always")
+from tapegrad.kernels import cache
+print(cache.folder(), cache.is_writable(), (cache.read("a.o") or [None])[0], cache.why_none())
+"""
+
+
+def keep(folder, **environment):
+    """Write an entry, and return where it is."""
+    program = "from tapegrad.kernels import cache; cache.write('a.o', {'n': 1}, b'code'); print(cache.folder())"
+    return Path(printed(start(folder, program, **environment)))
+
+
+def told(folder, program=TELL, **environment):
+    """Folder, whether it is written to, what is read."""
+    return printed(start(folder, program, **environment)).split(maxsplit=3)
+
+
+def is_refused(folder, program=TELL):
+    """Whether another process uses nothing of a folder, and says why."""
+    child = start(folder, program)
+    out, errors = child.communicate(timeout=300)
+    assert child.returncode == 0, errors
+    return out.startswith("None False None") and "others may write to" in out and "RuntimeWarning" in errors
+
+
+def test_an_entry_is_read_by_the_next_process(tmp_path):
+    place = keep(tmp_path / "cache")
+    assert told(tmp_path / "cache")[:2] == [str(place), "True"]
+    assert "{'n': 1}" in printed(start(tmp_path / "cache", TELL))
+
+
+@pytest.mark.parametrize("damage", ["another name", "a link", "a pipe", "others may write", "another folder"])
+def test_an_entry_is_what_it_seems_or_not_read(tmp_path, damage):
+    entry = keep(tmp_path / "cache") / "a.o"
+    if damage == "others may write":
+        entry.chmod(0o622)
+    else:
+        entry.rename(entry.with_name("b.o"))
+    if damage == "another name":
+        shutil.copy(entry.with_name("b.o"), entry)
+        written = told(tmp_path / "cache", TELL.replace("a.o", "b.o"))
+        assert written[2] == "None"
+        return
+    if damage == "a link":
+        entry.symlink_to(entry.with_name("b.o"))
+    elif damage == "a pipe":
+        os.mkfifo(entry, 0o600)
+    elif damage == "another folder":
+        other = keep(tmp_path / "cache", NUMBA_OPT="1") / "a.o"
+        assert other.parent != entry.parent
+        shutil.copy(other, entry)
+    assert told(tmp_path / "cache")[1:3] == ["True", "None"]
+
+
+@pytest.mark.parametrize("at", ["a parent", "the parent of all", "the folder itself"])
+def test_a_folder_below_one_that_others_may_write_to_is_not_used(tmp_path, at):
+    top = tmp_path / "top"
+    place = keep(top / "cache")
+    opened = {"a parent": top / "cache", "the parent of all": top, "the folder itself": place}[at]
+    for mode in 0o720, 0o702:
+        opened.chmod(mode)
+        assert is_refused(top / "cache")
+    opened.chmod(0o1777)  # sticky: nobody removes what is another's
+    assert is_refused(top / "cache") if at == "the folder itself" else "{'n': 1}" in printed(start(top / "cache", TELL))
+
+
+def test_folders_are_made_for_the_user_alone(tmp_path):
+    program = "import os; os.umask(0)\n" + TELL
+    place = Path(told(tmp_path / "a" / "b", program)[0])
+    made = (tmp_path / "a", tmp_path / "a" / "b", place)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in made] == [0o700] * 3
+
+
+def test_a_link_is_followed_to_where_it_is_checked(tmp_path):
+    place = keep(tmp_path / "cache")
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    assert told(tmp_path / "link")[0] == str(place)
+    (tmp_path / "cache").chmod(0o777)
+    assert is_refused(tmp_path / "link")
+
+
+@pytest.mark.parametrize("named", ["cache", "./cache", "~/cache"])
+def test_a_folder_is_where_it_was_when_the_program_began(tmp_path, named):
+    (tmp_path / "elsewhere").mkdir()
+    program = (
+        f"""
+import os
+os.chdir({str(tmp_path)!r})
+import tapegrad
+os.chdir("elsewhere")
+"""
+        + TELL
+    )
+    assert told(named, program, HOME=str(tmp_path))[0].startswith(str(tmp_path / "cache"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_was_opened_is_what_is_used(tmp_path):
+    """Another folder in its place changes nothing; one that is opened to others, or removed, is let go."""
+    program = """
+import os, pathlib, shutil
+from tapegrad.kernels import cache
+place = cache.folder()
+cache.write("a.o", {"n": 1}, b"code")
+place.rename(place.with_name("kept"))
+place.mkdir(0o777)
+print(cache.read("a.o"), end=" ")
+place.rmdir()
+shutil.rmtree(place.with_name("kept"))
+print(cache.read("a.o"), place.exists(), end=" ")
+cache.write("a.o", {"n": 2}, b"code")
+print(cache.read("a.o"), end=" ")
+place.chmod(0o777)
+print(cache.read("a.o"))
+"""
+    assert printed(start(tmp_path, program)) == "({'n': 1}, b'code') None True ({'n': 2}, b'code') None"
+
+
+def test_settings_of_numba_s_have_folders_of_their_own(tmp_path):
+    program = "from tapegrad.kernels import cache; print(cache.digest(), *cache.target()[1:])"
+    plain = printed(start(tmp_path, program))
+    assert printed(start(tmp_path, program, NUMBA_NUM_THREADS="1")) == plain
+    found = [plain.split()[0]]
+    for name, value in ("NUMBA_OPT", "0"), ("NUMBA_CPU_NAME", "generic"), ("NUMBA_ENABLE_AVX", "0"):
+        found.append(printed(start(tmp_path, program, **{name: value})).split()[0])
+    assert len(set(found)) == 4
+    generic = printed(start(tmp_path, program, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+sse2")).split()
+    assert generic[1:] == ["generic", "+sse2"]
+
+
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+AS_ANOTHER = """
+import os, sys
+from tapegrad.kernels import cache
+cache.digest()
+os.setgid(65534)
+os.setuid(65534)
+print(cache.folder() is not None, cache.is_writable(), cache.read("a.o"))
+cache.write("b.o", {}, b"")
+print(cache.read("b.o"))
+"""
+
+
+@pytest.fixture
+def shared():
+    """A folder in which root has kept an entry, in a place that others reach."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield keep(Path(folder) / "cache")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
+def test_a_folder_of_root_s_is_read_by_others(shared):
+    """As in a container's image: made by root, used by another user."""
+    assert printed(start(shared.parent, AS_ANOTHER)).splitlines() == ["False False None", "None"]
+    shared.parent.chmod(0o755)
+    shared.chmod(0o755)
+    (shared / "a.o").chmod(0o644)
+    assert printed(start(shared.parent, AS_ANOTHER)).splitlines() == ["True False ({'n': 1}, b'code')", "None"]
+    (shared / "a.o").chmod(0o664)
+    assert printed(start(shared.parent, AS_ANOTHER)).splitlines()[0] == "True False None"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder away")
+def test_what_is_another_user_s_is_not_used(shared):
+    os.chown(shared / "a.o", 65534, 65534)
+    assert told(shared.parent)[1:3] == ["True", "None"]
+    os.chown(shared, 65534, 65534)
+    assert is_refused(shared.parent)
+    os.chown(shared, 0, 0)
+    os.chown(shared.parent, 65534, 65534)
+    assert is_refused(shared.parent)
+
+
+def test_a_kernel_that_was_planted_is_compiled_again(copied):
+    """Whole entries with right checksums that lack a header, or hold another function."""
+    program = """
+import sys
+from tapegrad.kernels import cache
+run, place = (next(f.name for f in cache.folder().iterdir() if f.name.startswith(n)) for n in ("run-", "place-"))
+planted = {"no header": ({}, cache.read(run)[1]), "another": cache.read(place)}
+cache.write(run, *planted[sys.argv[1]])
+"""
+    for what in "no header", "another":
+        printed(start(copied, program.replace("sys.argv[1]", repr(what))))
+        assert printed(start(copied)) == "[2.0, 4.0] True"
 
 
 def test_without_a_folder_kernels_are_compiled_in_each_process(tmp_path):

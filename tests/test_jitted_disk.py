@@ -1,8 +1,19 @@
-"""What a fresh process finds on the disk: also functions that call themselves or each other, and checkpointed loops."""
+"""What a fresh process finds on the disk, and what it must not take for its own: with real processes and folders."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+from changes import CHANGES, UNKNOWN
+
+from tapegrad.kernels import cache
+
+pytestmark = pytest.mark.skipif(
+    cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept"
+)
 
 PROGRAM = """
 import numpy as np
@@ -60,3 +71,138 @@ def test_recursion_and_checkpoints_in_a_fresh_process(tmp_path):
                                check=False)  # fmt: skip
         assert child.returncode == 0, child.stderr
         assert child.stdout.splitlines() == [f"{by_f} {is_known}", f"{by_g} {is_known}"]
+
+
+def printed(folder, *command, **environment):
+    variables = {**os.environ, "TAPEGRAD_CACHE_DIR": str(folder), **environment}
+    child = subprocess.run([sys.executable, *command], env=variables, text=True, capture_output=True, check=False)
+    assert child.returncode == 0, child.stderr
+    return child.stdout.strip()
+
+
+def told(folder, v, *what):
+    """What `changes.py` tells of each program."""
+    return json.loads(printed(folder, str(Path(__file__).parent / "changes.py"), str(v), *what))
+
+
+def test_whatever_a_function_depends_on_is_in_its_digest(tmp_path):
+    """One thing changes at a time; the same program has the same name in every process."""
+    first, again, other = (told(tmp_path, v, "names") for v in (1, 1, 2))
+    assert list(first) == list(CHANGES)
+    assert [change for change in CHANGES if first[change] is None or first[change] != again[change]] == []
+    assert [change for change in CHANGES if other[change] in (None, first[change])] == []
+    names = [*first.values(), *other.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_what_is_not_known_is_not_kept(tmp_path):
+    assert told(tmp_path, 1, "names", *UNKNOWN) == dict.fromkeys(UNKNOWN)
+
+
+CALLED = "constants that run together", "an enum compared", "a module's attribute", "an overload"
+
+
+def test_a_changed_function_is_not_given_the_numbers_of_the_old_one(tmp_path):
+    slopes = []
+    for v, is_known in ((1, False), (2, False), (1, True)):
+        found = told(tmp_path, v, "call", *CALLED).values()
+        assert [(value, was_known) for value, _, _, was_known in found] == [(p, is_known) for _, _, p, _ in found]
+        slopes.append([slope for _, slope, _, _ in found])
+    assert slopes[0] == slopes[2]
+    assert not any(a == b for a, b in zip(slopes[0], slopes[1], strict=True))
+
+
+STEPS = """
+import sys
+import types
+import numpy as np
+from numba import njit
+import tapegrad as tg
+C, A, mod = 1.0, np.ones(2), types.ModuleType("mod")
+mod.C = 1.0
+
+@njit
+def g(x):
+    for _ in range(1):
+        x = x * WHAT
+    return x
+
+@njit
+def f(x):
+    return x * g(3.0)
+
+if sys.argv[1] == "compiled first":
+    g(3.0)
+C = A[1] = mod.C = 2.0
+print(tg.func.value_and_grad(f)(1.0))
+"""
+
+
+@pytest.mark.parametrize("what", ["C", "A[1]", "mod.C"])
+def test_code_that_was_compiled_with_another_global_is_not_kept(tmp_path, what):
+    """Numba reads a global when it compiles: the entry would have the one, its name the other."""
+    program = STEPS.replace("WHAT", what)
+    assert printed(tmp_path, "-c", program, "compiled first") == "(3.0, 3.0)"
+    assert printed(tmp_path, "-c", program, "compiled later") == "(6.0, 6.0)"
+
+
+RESULTS = """
+import sys
+import numpy as np
+from numba import njit
+import tapegrad as tg
+
+unpickled = set()
+sys.addaudithook(lambda event, args: unpickled.add(args) if event == "pickle.find_class" else None)
+
+@njit
+def f(x, y):
+    return x[0] * x[1], x * y, 3
+
+x = np.array([2.0, 3.0])
+slopes = tg.func.grad(lambda x, y: f(x, y)[0], argnums=(0, 1))(x, 4.0)
+values, tangents = tg.func.jvp(f, (x, 4.0), (np.ones(2), 0.0))
+print(slopes[0].tolist(), slopes[1], values[1].tolist(), values[2], tangents[0], tangents[1].tolist())
+print(sorted(unpickled))
+"""
+
+
+def test_nothing_is_unpickled(tmp_path):
+    """But for the class of arrays, by which Numba's machine code makes one: it does so wherever it was compiled."""
+    by_hand = "[3.0, 2.0] 0.0 [8.0, 12.0] 3 5.0 [4.0, 4.0]"
+    printed(tmp_path, "-c", RESULTS)
+    assert printed(tmp_path, "-c", RESULTS).splitlines() == [by_hand, "[('numpy', 'ndarray')]"]
+
+
+def test_a_damaged_driver_is_compiled_again(tmp_path):
+    """Also one under another's name."""
+    one, other = "a constant", "a global"
+    expected = told(tmp_path, 1, "call", one, other)
+    names = told(tmp_path, 1, "names", one, other)
+    entries = {change: next(tmp_path.glob(f"*/{name}")) for change, name in names.items()}
+    whole = entries[one].read_bytes()
+    for content in whole[: len(whole) // 2], entries[other].read_bytes():
+        entries[one].write_bytes(content)
+        assert told(tmp_path, 1, "call", one) == {one: expected[one]}
+    assert told(tmp_path, 1, "call", one) == {one: [*expected[one][:3], True]}
+
+
+def test_without_the_compiler_the_error_says_so():
+    program = """
+import tapegrad as tg
+from numba import njit
+
+@njit
+def f(x):
+    return x * x
+
+attempts = {tg.func.grad(f): 2.0, tg.jitted.value_and_grad: f, tg.jitted.operation: f, tg.custom_rule: f}
+for attempt, argument in attempts.items():
+    try:
+        attempt(argument)
+    except (RuntimeError, TypeError) as error:
+        print(type(error).__name__, "NUMBA_DISABLE_JIT" in str(error))
+print(tg.func.grad(f)(tg.tensor(3.0)))
+"""
+    lines = printed(cache.folder().parent, "-c", program, NUMBA_DISABLE_JIT="1").splitlines()
+    assert lines == ["RuntimeError True"] * 4 + ["tensor(6.)"]

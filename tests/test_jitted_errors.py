@@ -52,12 +52,6 @@ def a_function_with_keyword_only_arguments(x):
     return keyword_only(x[0], b=2.0)
 
 
-@case("NumPy dtype", "print(x)")
-def a_lowering_that_fails(x):
-    print(x)
-    return x[0]
-
-
 @case("polyval", "np.polyval")
 def a_function_that_numba_does_not_know(x):
     return np.polyval(np.array([1.0, 2.0]), x[0])
@@ -104,6 +98,12 @@ def test_also_where_jitted_code_asks_for_the_gradient():
     for call in (both, njit(lambda x: both(x)[0])):
         with pytest.raises(tg.jitted.NotDifferentiableError, match="setitem"):
             call(X)
+
+
+def test_parameters_that_are_not_given_by_position():
+    for function, parameter in ((njit(lambda *xs: xs[0]), "*xs"), (njit(lambda x, *, k=2.0: x * k), "k=2.0")):
+        with pytest.raises(tg.jitted.NotDifferentiableError, match=parameter.replace("*", "[*]")):
+            tg.func.grad(function)(1.0)
 
 
 def test_a_result_that_is_no_number():

@@ -32,6 +32,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     "where": lambda a, b, c: b if a else c,
     "div": operator.truediv,
     "remainder": operator.mod,
+    "floor_divide": lambda a, b: mpmath.floor(a / b),
     "reciprocal": lambda x: 1 / x,
     "square": lambda x: x * x,
     "round": mpmath.nint,
@@ -607,6 +608,16 @@ def test_every_operation_with_a_derivative_is_tested():
     of_matrices = {op.opcode for module in (factorization, triangles) for op in vars(module).values() if type(op) is Op}
     missing = [op for op in missing if op.opcode not in {*of_matrices, layout.diagonal.opcode}]  # see test_linalg.py
     assert [op.name for op in missing if op.name != "detach"] == []
+
+
+@pytest.mark.parametrize("number", [2**40, -(2**40), 2**31, -(2**31) - 1, 2**63 - 1])
+def test_integers_are_compared_with_numbers_beyond_their_dtype(number: int):
+    values = [-(2**31), -1, 0, 2**31 - 1]
+    x = tg.tensor(values, dtype=tg.int32)
+    for compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+        assert compare(x, number).tolist() == [compare(v, number) for v in values]
+    for compare in (np.less, np.equal):
+        assert compare(number, x).tolist() == [bool(compare(number, v)) for v in values]
 
 
 # --- reductions at their edges ----------------------------------------------------------------------------------------

@@ -45,6 +45,14 @@ def test_the_stub_names_what_the_package_has():
     assert all(hasattr(tg, name) for name in late)
 
 
+def test_dir_shows_what_is_public_and_nothing_else():
+    assert set(dir(tg)) == names_in(FUNCTIONS) | {"__version__"}
+    for module in tg.autograd, tg.func, tg.jitted, tg.linalg:
+        assert set(dir(module)) == set(module.__all__)
+        assert all(hasattr(module, name) for name in module.__all__)
+    assert all(hasattr(tg, name) for name in tg.__all__)
+
+
 def test_the_stub_names_what_is_put_into_tensor():
     source = ast.parse((PACKAGE / "tensor.py").read_text())
     (written,) = (node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Tensor")

@@ -12,6 +12,7 @@ import pytest
 
 import tapegrad as tg
 from tapegrad import engine, tape
+from tapegrad.debug import MEMORY
 from tapegrad.schedule import MAX_ROWS
 
 BLOCK = 2048  # lanes of a block, where a region is short
@@ -281,6 +282,7 @@ def test_a_long_loop_runs_in_constant_memory(body: Callable[[Any], None]):
     assert of.top - len(of.free) == in_use  # not even a slot is lost
 
 
+@pytest.mark.skipif(MEMORY, reason="memory with guards is kept for a while when it is let go")
 @pytest.mark.parametrize("body", LOOPS, ids=lambda body: body.__name__)
 def test_a_long_loop_leaks_no_bytes(body: Callable[[Any], None]):
     w = tg.ones(3, requires_grad=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
-from tapegrad import aliasing, creation, engine
+from tapegrad import aliasing, creation, engine, locks
 from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt
+from tapegrad.tensor import Size, Tensor, adopt, cast, local, slot_in
 
 _TWICE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -109,7 +109,8 @@ def grad(
     answer: list[Any] = []
     used: set[int] = set()
     for i, t in enumerate(wanted):
-        gradient = found.get(t._slot)
+        slot = local(t)._slot
+        gradient = found.get(slot)
         if gradient is None and not allow_unused:
             raise RuntimeError(
                 f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
@@ -117,9 +118,9 @@ def grad(
             )
         if gradient is None and materialize_grads:
             gradient = creation.zeros_like(t)
-        elif gradient is not None and t._slot in used:
+        elif gradient is not None and slot in used:
             gradient = gradient.clone()
-        used.add(t._slot)
+        used.add(slot)
         answer.append(gradient)
     engine.reclaim_if_due(current_tape())
     return tuple(answer)
@@ -160,14 +161,7 @@ def _sweep(
             pairs.append((t._slot, g._slot))
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots: list[int] = []
-    for t in inputs or ():
-        if t._tape is not tape:
-            raise RuntimeError(
-                "gradients are computed on the thread that recorded the graph: an input belongs to another thread's "
-                "tape"
-            )
-        slots.append(t._slot)
+    slots = [slot_in(tape, local(t)) for t in inputs] if inputs else []
     try:
         if create_graph:
             found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
@@ -175,7 +169,8 @@ def _sweep(
         if inputs is None:
             slots = _retained(tape)
         pruned = inputs is not None
-        engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
+        with tape.lock:
+            engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
 
@@ -220,37 +215,39 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of "
             f"{Size(kind.shape)}."
         )
-    from tapegrad.tensor import cast, local
-
     return cast(local(g), kind.dtype)
+
+
+_accumulating = locks.lock()  # leaves may be shared by threads
 
 
 def _accumulate(tape: Tape, found: _Found, chosen: list[Tensor] | None) -> None:
     """Add to the `grad` of each tensor, in place where neither is recorded, as holders of it expect: all or none."""
     leaves, retained, stores, pairs, roots = tape.leaves, tape.retained, [], [], set()
-    done = set(found.accumulated)
-    for slot, gradient in found.items():
-        if slot in done:
-            continue
-        done.add(slot)
-        t = leaves[slot]() if slot in leaves else None
-        if t is None and slot in retained:
-            t = retained[slot]()
-        if t is None and chosen is not None:
-            t = next((t for t in chosen if t._slot == slot), None)
-        if t is None:
-            continue
-        held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-        if held is None:
-            stores.append((t, "_grad", gradient))
-        elif held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
-            stores.append((t, "_grad", held + gradient))
-        elif (root := id(aliasing.root_of(held))) in roots:  # two tensors share it: one after the other
-            done.remove(slot)
-        else:
-            roots.add(root)
-            pairs += in_grad_mode(held._tape, False, aliasing.assignment, held, held + gradient)
-    aliasing.exchange(pairs, (*stores, (found, "accumulated", done)))
+    with _accumulating:
+        done = set(found.accumulated)
+        for slot, gradient in found.items():
+            if slot in done:
+                continue
+            done.add(slot)
+            t = leaves[slot]() if slot in leaves else None
+            if t is None and slot in retained:
+                t = retained[slot]()
+            if t is None and chosen is not None:
+                t = next((t for t in chosen if t._slot == slot), None)
+            if t is None:
+                continue
+            held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
+            if held is None:
+                stores.append((t, "_grad", gradient))
+            elif held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
+                stores.append((t, "_grad", held + gradient))
+            elif (root := id(aliasing.root_of(held))) in roots:  # two tensors share it: one after the other
+                done.remove(slot)
+            else:
+                roots.add(root)
+                pairs += in_grad_mode(held._tape, False, aliasing.assignment, held, held + gradient)
+        aliasing.exchange_all(pairs, (*stores, (found, "accumulated", done)))
     for t, _ in pairs:
         if t._kind.is_large:
             engine.evaluate(t._tape, t._slot)  # two gradients are not kept where one will do
@@ -276,7 +273,8 @@ def retain_grad(self: Tensor) -> None:
     if not self._kind.is_leaf:
         import weakref
 
-        self._tape.retained[self._slot] = weakref.ref(self)
+        with self._tape.lock:
+            self._tape.retained[self._slot] = weakref.ref(self)
 
 
 Tensor.backward = _backward
@@ -294,3 +292,7 @@ __all__ = [
     "no_grad",
     "set_grad_enabled",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,8 +27,9 @@ class Node:
 
     def _row(self) -> Any:
         tape = self._tensor._tape
-        row = tape.synced_row(self._slot)
-        return tape.row_array()[row] if row >= 0 else None
+        with tape.lock:
+            row = tape.synced_row(self._slot)
+            return tape.row_array()[row].copy() if row >= 0 else None
 
     def name(self) -> str:
         """PyTorch's name for the operation's node, such as "AddBackward0"."""
@@ -46,8 +47,11 @@ class Node:
         if row["flags"] & (IMM_A | IMM_B):
             behind = _node_of(self._tensor, int(row["a"]))
             return ((None, 0), (behind, 0)) if row["flags"] & IMM_A else ((behind, 0), (None, 0))
-        rows = tape.row_array()
-        group = rows[rows["out"] == row["out"]] if row["flags"] & PIECE else [row]
+        group = [row]
+        if row["flags"] & PIECE:
+            with tape.lock:
+                rows = tape.row_array()
+                group = rows[rows["out"] == row["out"]]
         slots = [int(r[field]) for r in group for field in ("a", "b", "c")[: op.arity]]
         return tuple((_node_of(self._tensor, slot), 0) for slot in slots if slot >= 0)
 

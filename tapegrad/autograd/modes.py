@@ -32,7 +32,9 @@ class _Mode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tape, enabled = self._previous.pop()
+        here = current_tape()  # other threads may have entered it meanwhile
+        at = next((i for i in reversed(range(len(self._previous))) if self._previous[i][0] is here), -1)
+        tape, enabled = self._previous.pop(at)
         tape.grad_enabled = enabled
 
     def _again(self) -> _Mode:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.op import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
-from tapegrad.ops import indexing
+from tapegrad.ops import arithmetic, indexing
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
 from tapegrad.tensor import Tensor, cast, lend, record_array
 
@@ -143,8 +143,8 @@ def _contributions(tape: Tape, row: Row, y_bar: Tensor, borrowed: dict[int, Tens
 
 def _times(y_bar: Tensor, partial: Any) -> Tensor:
     if isinstance(partial, Tensor):
-        return y_bar * partial.to(y_bar.dtype)
-    return y_bar if partial == 1.0 else y_bar * partial
+        return arithmetic._times(y_bar, partial.to(y_bar.dtype))
+    return y_bar if partial == 1.0 else arithmetic._times(y_bar, partial)
 
 
 def _through_reduction(
@@ -152,11 +152,14 @@ def _through_reduction(
 ) -> Tensor:
     """The result and its adjoint are spread over the elements that were reduced."""
     kept = tuple(1 if stride == 0 else n for n, stride in zip(shape, p[1:], strict=True))
+    spread = y_bar.reshape(kept).expand(shape)
+    if p[0] == 0:  # no element
+        return spread
     if "n" in parameters(rule):
         values["n"] = float(p[0])
     if "y" in values:
         values["y"] = values["y"].reshape(kept)
-    return _times(y_bar.reshape(kept).expand(shape), rule(**values))
+    return _times(spread, rule(**values))
 
 
 def _through_layout(row: Row, y_bar: Tensor, a: Tensor) -> Tensor:

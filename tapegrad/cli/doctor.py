@@ -66,8 +66,9 @@ def describe_cache() -> str:
     """Where compiled kernels are kept, and what is there."""
     folder = cache.folder()
     if folder is None:
-        return "none: no folder of yours can be written, so kernels are compiled anew in every session"
-    return f"{folder} ({cache.entries()} kernels, {cache.nbytes() / 1e6:.1f} MB)"
+        return f"none, so kernels are compiled anew in every session: {cache.why_none()}"
+    only_read = "" if cache.is_writable() else ", read only: what it lacks is compiled anew in every session"
+    return f"{folder} ({cache.entries()} kernels, {cache.nbytes() / 1e6:.1f} MB{only_read})"
 
 
 def time_first_gradient(cache_folder: str) -> tuple[float, float]:

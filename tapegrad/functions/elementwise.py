@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
+import math
 from typing import Any
 
+import numpy as np
+
 from tapegrad import dtypes, recorder
-from tapegrad.dtypes import BOOL, INT64
-from tapegrad.op import ELEMENTWISE, OPS, Op
+from tapegrad.arguments import Number, checked
+from tapegrad.dtypes import BOOL, INT64, DType
+from tapegrad.interop import check_device
+from tapegrad.op import ELEMENTWISE, EVERYWHERE, NOWHERE, OPS, SECOND, Op
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.tensor import Tensor, binary, cast, learners, promoted, quick, record_elementwise, unary
+from tapegrad.tensor import Tensor, binary, cast, describe, learners, operand, promoted, quick, record_elementwise
 
 functions: dict[str, Any] = {}
+_NOT_GIVEN: Any = object()
 
 
 def _document(function: Any, op: Op, arguments: str) -> Any:
@@ -23,41 +30,66 @@ def _document(function: Any, op: Op, arguments: str) -> Any:
     return function
 
 
-def _checked(op: Op, *operands: Any) -> Any:
-    result = record_elementwise(op, *operands)
-    if result is NotImplemented:
-        place = next(i for i, o in enumerate(operands) if not isinstance(o, (Tensor, bool, int, float)))
-        name = ("input", "other", "other")[place]
-        raise TypeError(
-            f"{op.name}(): argument '{name}' (position {place + 1}) must be Tensor, not "
-            f"{type(operands[place]).__name__}"
-        )
-    return result
+def _check(op: Op, *operands: Any) -> None:
+    """Tensors stand where PyTorch's function takes no numbers; arrays are as good."""
+    tensors = [isinstance(o, (Tensor, np.ndarray)) for o in operands]
+    for place, o in enumerate(operands):
+        may_be_number = op.numbers == EVERYWHERE or (place == 1 if op.numbers == SECOND else any(tensors))
+        if not tensors[place] and (op.numbers == NOWHERE or not may_be_number or not isinstance(o, _NUMBERS)):
+            raise TypeError(
+                f"{op.name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be "
+                f"Tensor, not {type(o).__name__}"
+            )
 
 
-def _binary_function(op: Op) -> Any:
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def _unary_function(op: Op) -> Any:
     opcode = op.opcode
 
-    def function(input: Any, other: Any) -> Any:
+    def function(input: Any) -> Any:
+        if input.__class__ is Tensor:
+            return quick[opcode](input)
+        _check(op, input)
+        return record_elementwise(op, input)
+
+    return _document(function, op, "input")
+
+
+def _binary_function(op: Op) -> tuple[Any, Any]:
+    """The public function, and the one of rules and of NumPy's functions, which takes numbers everywhere."""
+    opcode, numbers = op.opcode, op.numbers
+
+    def record(input: Any, other: Any) -> Any:
         if input.__class__ is Tensor:
             result = quick[opcode](input, other)
             if result is not NotImplemented:
                 return result
-        return _checked(op, input, other)
+        return record_elementwise(op, input, other)
 
-    return _document(function, op, "input, other")
+    def function(input: Any, other: Any) -> Any:
+        if input.__class__ is Tensor and (other.__class__ is Tensor or numbers != NOWHERE):
+            result = quick[opcode](input, other)
+            if result is not NotImplemented:
+                return result
+        _check(op, input, other)
+        return record_elementwise(op, input, other)
+
+    return _document(function, op, "input, other"), record
 
 
 _operators: dict[str, tuple[Any, Any]] = {}
 for _op in OPS:
     if _op.family != ELEMENTWISE or _op.name.startswith(("to_", "_")):
+        if _op.arity == 2:
+            _op.record = binary(_op)[0]  # only rules use it
         continue
     if _op.arity == 1:
-        functions[_op.name] = _document(unary(_op), _op, "input")
+        functions[_op.name] = _unary_function(_op)
     elif _op.arity == 2:
         _operators[_op.name] = binary(_op)
-        functions[_op.name] = _binary_function(_op)
-        _op.record = functions[_op.name]
+        functions[_op.name], _op.record = _binary_function(_op)
 
 OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
@@ -80,6 +112,29 @@ _plain_round, _plain_softplus, _plain_div, _plain_square = (
 )
 
 
+def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
+    """`alpha * other`, in the dtype of the sum."""
+    operands = [t for t in map(operand, (input, other)) if t is not None]
+    if len(operands) < 2:
+        return other  # to be refused
+    dtype = promoted(operands)
+    if name == "sub" and any(_is_bool(o) for o in operands):
+        return other  # likewise
+    if isinstance(alpha, bool) and dtype is not BOOL:
+        raise RuntimeError(f"Boolean alpha only supported for Boolean results: {name}({describe(input, other)})")
+    if isinstance(alpha, float) and not dtype.is_floating_point:
+        raise RuntimeError(
+            f"For integral input tensors, argument alpha must not be a floating point number: "
+            f"{name}({describe(input, other)}), alpha={alpha}"
+        )
+    other = operands[1]
+    return cast(cast(other, dtype) * alpha, dtype) if isinstance(other, Tensor) else other * alpha
+
+
+def _is_bool(value: Any) -> bool:
+    return value.dtype is BOOL if isinstance(value, Tensor) else isinstance(value, bool)
+
+
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """`input + alpha * other`, elementwise.
 
@@ -87,31 +142,51 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     >>> tg.add(tg.ones(2), tg.ones(2), alpha=3)
     tensor([4., 4.])
     """
-    return _plain_add(input, other if alpha == 1 else other * alpha)
+    return _plain_add(input, other) if alpha.__class__ is int and alpha == 1 else _add(input, other, alpha=alpha)
+
+
+@checked
+def _add(input: Any, other: Any, *, alpha: Number) -> Any:
+    return _plain_add(input, _scaled("add", input, other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """`input - alpha * other`, elementwise."""
-    return _plain_sub(input, other if alpha == 1 else other * alpha)
+    return _plain_sub(input, other) if alpha.__class__ is int and alpha == 1 else _sub(input, other, alpha=alpha)
 
 
-def rsub(input: Any, other: Any) -> Any:
-    """`other - input`, elementwise."""
-    return _operators["sub"][1](input, other)
+@checked
+def _sub(input: Any, other: Any, *, alpha: Number) -> Any:
+    return _plain_sub(input, _scaled("sub", input, other, alpha))
+
+
+@checked
+def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Any:
+    """`other - alpha * input`, elementwise."""
+    return sub(other, input, alpha=alpha)
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
-    """`input / other`, elementwise; `rounding_mode` is None, "floor" or "trunc"."""
+    """`input / other`, elementwise; `rounding_mode` is None, "floor" or "trunc", and makes it a step function.
+
+    >>> import tapegrad as tg
+    >>> tg.div(tg.tensor([7, -7]), 2, rounding_mode="trunc")
+    tensor([ 3, -3])
+    """
     if rounding_mode is None:
         return _plain_div(input, other)
-    if rounding_mode == "floor":
-        return functions["floor_divide"](input, other)
-    if rounding_mode != "trunc":
+    if not isinstance(rounding_mode, str):
+        raise TypeError(f"div(): argument 'rounding_mode' must be str, not {type(rounding_mode).__name__}")
+    if rounding_mode not in _ROUNDED:
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
-    quotient = functions["trunc"](_plain_div(input, other))
-    return quotient.to(dtypes.result_type([(2, t.dtype) for t in (input, other) if isinstance(t, Tensor)]))
+    op = _ROUNDED[rounding_mode]
+    _check(op, input, other)
+    return op(input, other)
+
+
+_ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
 
 
 def pow(input: Any, exponent: Any) -> Any:
@@ -126,12 +201,17 @@ def pow(input: Any, exponent: Any) -> Any:
     >>> tg.tensor([1.0, 2.0, 3.0]) ** 2
     tensor([1., 4., 9.])
     """
-    if exponent.__class__ in (int, float) and input.__class__ is Tensor:
+    if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
         if exponent == 2 and input._kind.dtype.is_floating_point:
             return _plain_square(input)
-        if exponent < 0 and exponent.__class__ is int and not input._kind.dtype.is_floating_point:
+        if exponent < 0 and not isinstance(exponent, float) and not input._kind.dtype.is_floating_point:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
     return _plain_pow(input, exponent)
+
+
+def _pow_rule(a: Any, b: Any) -> Any:
+    """Of rules, whose operands may be numbers."""
+    return pow(a, b) if isinstance(a, Tensor) else record_elementwise(exponential.pow_, a, b)
 
 
 _SQUARE = arithmetic.square.opcode
@@ -140,7 +220,7 @@ _SQUARE = arithmetic.square.opcode
 def _operator_pow(self: Tensor, exponent: Any) -> Any:
     if exponent.__class__ is int and exponent == 2 and self.__class__ is Tensor and self._kind.dtype.is_floating_point:
         return quick[_SQUARE](self)  # as `pow` does, three calls sooner: 0.13 us for 0.30
-    if exponent.__class__ in (int, float):
+    if isinstance(exponent, (int, float, np.integer)):
         return pow(self, exponent)
     return _operators["pow"][0](self, exponent)
 
@@ -148,51 +228,88 @@ def _operator_pow(self: Tensor, exponent: Any) -> Any:
 Tensor.__pow__ = _operator_pow
 
 
-def square(input: Any) -> Any:
+@checked
+def square(input: Tensor) -> Any:
     """`input * input`, elementwise; bools are squared as int64."""
-    return _plain_square(cast(input, INT64) if isinstance(input, Tensor) and input.dtype is BOOL else input)
+    return _plain_square(cast(input, INT64) if input.dtype is BOOL else input)
 
 
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def _where_rule(condition: Any, input: Any, other: Any) -> Any:
+    """Of rules, whose operands may all be numbers."""
+    if isinstance(condition, bool):
+        return input if condition else other
+    return record_elementwise(logic.where, condition, input, other)
+
+
+logic.where.record = _where_rule
+
+
+@checked
+def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -> Any:
     """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
 
     >>> import tapegrad as tg
     >>> tg.where(tg.tensor([True, False]), 1.0, 0.0)
     tensor([1., 0.])
     """
-    if input is None and other is None:
+    if input is _NOT_GIVEN and other is _NOT_GIVEN:
         return condition.nonzero(as_tuple=True)
-    if isinstance(condition, bool):
-        return input if condition else other  # a rule over numbers
-    return _checked(logic.where, condition, input, other)
+    for name, value in (("input", input), ("other", other)):
+        if not isinstance(value, (Tensor, np.ndarray, *_NUMBERS)):
+            given = "nothing" if value is _NOT_GIVEN else type(value).__name__
+            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}")
+    return record_elementwise(logic.where, condition, input, other)
 
 
-logic.where.record = where
+def clamp_rule(input: Any, min: Any, max: Any) -> Any:
+    """The same as `clamp`, where numbers and tensors may stand side by side, as NumPy's do."""
+    if min is None and max is None:
+        raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
+    dtype = promoted([operand(v) for v in (input, min, max) if v is not None])
+    low, high = (
+        v if v is None or isinstance(v, Tensor) or dtype.is_floating_point else dtypes.in_range(v, dtype)
+        for v in (min, max)
+    )
+    least, most = dtypes.limits(dtype)
+    return record_elementwise(arithmetic.clamp, input, least if low is None else low, most if high is None else high)
 
 
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Any:
-    """`input` limited to [`min`, `max`]; either may be left out, and may be a tensor.
+@checked
+def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tensor | None = None) -> Any:
+    """`input` limited to [`min`, `max`]: two numbers or two tensors, either of which may be left out.
+
+    Nan where a bound is nan.
+
+    Raises
+    ------
+    RuntimeError
+        Where no bound is given, or one doesn't fit the dtype.
 
     >>> import tapegrad as tg
     >>> tg.clamp(tg.tensor([-2.0, 0.5, 2.0]), -1, 1)
     tensor([-1.0000,  0.5000,  1.0000])
     """
-    if min is None and max is None:
-        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None".replace("torch.", ""))
-    dtype = promoted([input, *(v for v in (min, max) if v is not None)])
-    low, high = dtypes.limits(dtype)
-    return _checked(arithmetic.clamp, input, low if min is None else min, high if max is None else max)
+    if min is not None and max is not None and isinstance(min, Tensor) is not isinstance(max, Tensor):
+        raise TypeError(
+            f"clamp() received an invalid combination of arguments: min ({type(min).__name__}) and max "
+            f"({type(max).__name__}) must both be Tensors, or both be Numbers"
+        )
+    return clamp_rule(input, min, max)
 
 
+@checked
 def round(input: Tensor, *, decimals: int = 0) -> Any:
     """The nearest integer, or the nearest number with that many decimals; ties to even."""
     if decimals == 0:
         return _plain_round(input)
-    scale = 10.0**decimals
-    return _plain_round(input * scale) / scale
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f'"round" with decimals is not implemented for {input.dtype}')
+    scale = 10.0 ** builtins.abs(decimals) if builtins.abs(decimals) < 309 else math.inf
+    return _plain_round(input * scale) / scale if decimals > 0 else _plain_round(input / scale) * scale
 
 
-def softplus(input: Tensor, beta: float = 1.0) -> Any:
+@checked
+def softplus(input: Tensor, beta: Number = 1.0) -> Any:
     """log(1 + exp(beta x)) / beta, elementwise, without overflow."""
     return _plain_softplus(input) if beta == 1 else _plain_softplus(input * beta) / beta
 
@@ -200,29 +317,44 @@ def softplus(input: Tensor, beta: float = 1.0) -> Any:
 _plain_bitwise_not = functions["bitwise_not"]
 
 
+@checked
 def bitwise_not(input: Tensor) -> Any:
     """`~input`: bools negated, the bits of integers flipped."""
     return functions["logical_not"](input) if input.dtype is BOOL else _plain_bitwise_not(input)
 
 
-def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
+_NAMES_OF_DTYPES = {dtype.name for dtype in dtypes.DTYPES}
+
+
+@checked
+def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, copy: bool = False) -> Tensor:
     """The tensor in another dtype (or that of another tensor); itself where it has it already and `copy` is False."""
     for given in args:
         if isinstance(given, Tensor):
             dtype = given.dtype
         elif isinstance(given, bool):
             copy = given
-        elif not isinstance(given, str) or given != "cpu":
-            dtype = given
+        elif isinstance(given, str) and given not in _NAMES_OF_DTYPES:
+            check_device(given)
+        elif given is not None:
+            dtype = dtypes.as_dtype(given)
     wanted = self.dtype if dtype is None else dtypes.as_dtype(dtype)
     if wanted is self.dtype:
         return clone(self) if copy else self
     return cast(self, wanted)
 
 
-def clone(input: Tensor) -> Any:
-    """A copy, through which gradients flow."""
-    return functions["clone"](input)
+clone = functions["clone"]
+
+
+@checked
+def _type_as(self: Tensor, other: Tensor) -> Tensor:
+    return to(self, other.dtype)
+
+
+@checked
+def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    return where(condition, self, other)
 
 
 functions |= {
@@ -235,15 +367,15 @@ functions |= {
     "greater_equal": functions["ge"], "less_equal": functions["le"],
 }  # fmt: skip
 Tensor.__invert__ = bitwise_not
-Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)  # type: ignore[arg-type]
+Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)
 for _name, _function in functions.items():
     if _name != "where":
         setattr(Tensor, _name, _function)
-Tensor.where = lambda self, condition, other: where(condition, self, other)
+Tensor.where = _where
 Tensor.to = to
 for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
     setattr(Tensor, _name, lambda self, _dtype=_dtype: to(self, _dtype))
-Tensor.type_as = lambda self, other: to(self, other.dtype)  # type: ignore[arg-type]
+Tensor.type_as = _type_as
 functions["logical_not"].__name__ = "logical_not"
-exponential.pow_.record = pow
+exponential.pow_.record = _pow_rule
 learners.append(recorder.learn)  # native code takes the places of these operators

@@ -1,22 +1,26 @@
 """Solutions, inverses, determinants and Cholesky's factors of matrices: what `tapegrad.linalg` shows.
 
-Values may be such that there is no answer. That comes out when the sweep meets them: it raises `LinAlgError`, which
-names the line that recorded the operation, and leaves everything as it was.
+Values may be such that there is no answer. What can fail so is computed when it is recorded, so that `LinAlgError` is
+raised at its line, where a `try` waits for it; everything is left as it was.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
+from tapegrad.arguments import Dims, Number, Surface, checked
+from tapegrad.dtypes import DType
 from tapegrad.engine import LinAlgError
 from tapegrad.functions import elementwise, reductions
-from tapegrad.functions.shaping import contiguous
+from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.ops import factorization
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Surface, Tensor, describe, local, location, record_array
+from tapegrad.tensor import Tensor, describe, local, location, record_array
 
 functions = public = Surface()
+linalg = functools.partial(checked, prefix="linalg.")
 _NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 
 
@@ -34,10 +38,8 @@ def _at(name: str, *operands: Tensor) -> str:
     return f"{name}({describe(*operands)}), recorded at {location()}"
 
 
-def _matrices(name: str, a: Any, argument: str = "A") -> Tensor:
+def _matrices(name: str, a: Tensor, argument: str = "A") -> Tensor:
     """Square matrices of floating-point numbers; PyTorch's errors for all else."""
-    if not isinstance(a, Tensor):
-        raise TypeError(f"{name}(): argument '{argument}' must be Tensor, not {type(a).__name__}")
     if a.ndim < 2:
         raise RuntimeError(f"{name}: The input tensor {argument} must have at least 2 dimensions. {_at(name, a)}")
     m, n = a._kind.shape[-2:]
@@ -53,10 +55,8 @@ def _matrices(name: str, a: Any, argument: str = "A") -> Tensor:
     return local(a)
 
 
-def _right_side(name: str, a: Tensor, b: Any, left: bool) -> Tensor:
+def _right_side(name: str, a: Tensor, b: Tensor, left: bool) -> Tensor:
     """A right-hand side that fits to `a`."""
-    if not isinstance(b, Tensor):
-        raise TypeError(f"{name}(): argument 'B' must be Tensor, not {type(b).__name__}")
     if b.ndim < 2:
         raise RuntimeError(f"{name}: The input tensor B must have at least 2 dimensions. {_at(name, a, b)}")
     if a.dtype is not b.dtype:
@@ -94,6 +94,7 @@ def _n_batch(a: Tensor) -> int:
     return math.prod(a._kind.shape[:-2])
 
 
+@linalg
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """The lower triangular L of a positive-definite A = L L', or with `upper` the upper triangular U of A = U' U.
 
@@ -102,7 +103,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     Raises
     ------
     LinAlgError
-        When the value is computed, where A is not positive-definite.
+        Where A is not positive-definite.
 
     >>> import tapegrad as tg
     >>> tg.linalg.cholesky(tg.tensor([[4.0, 2.0], [2.0, 5.0]]))
@@ -115,6 +116,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     return record_array(factorization.cholesky, a._kind.shape, a.dtype, a, params=(_n_batch(a), n, int(upper), room))
 
 
+@linalg
 def solve_triangular(A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
     """The X of A X = B, or of X A = B without `left`, for a triangular A, of which only that triangle is read.
 
@@ -151,7 +153,8 @@ def _factors(a: Tensor) -> Tensor:
     return record_array(factorization.lu_factor, (*a._kind.shape[:-2], n + 1, n), a.dtype, a, params=(_n_batch(a), n))
 
 
-def solve(A: Tensor, B: Any, *, left: bool = True) -> Tensor:
+@linalg
+def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """The X of A X = B, or of X A = B without `left`.
 
     B holds vectors where it has one dimension, or the shape of A but for the last dimension; else matrices.
@@ -159,14 +162,14 @@ def solve(A: Tensor, B: Any, *, left: bool = True) -> Tensor:
     Raises
     ------
     LinAlgError
-        When the value is computed, where A is singular.
+        Where A is singular.
 
     >>> import tapegrad as tg
     >>> tg.linalg.solve(tg.tensor([[2.0, 0.0], [1.0, 2.0]]), tg.tensor([2.0, 5.0]))
     tensor([1., 2.])
     """
     a = _matrices("linalg.solve", A)
-    vector = isinstance(B, Tensor) and (B.ndim == 1 or (a.ndim - 1 == B.ndim and B._kind.shape == a._kind.shape[:-1]))
+    vector = B.ndim == 1 or (a.ndim - 1 == B.ndim and B._kind.shape == a._kind.shape[:-1])
     b = _right_side("linalg.solve", a, B.unsqueeze(-1) if vector else B, left)
     a, b = _batched("linalg.solve", a, b)
     if not left:
@@ -177,13 +180,14 @@ def solve(A: Tensor, B: Any, *, left: bool = True) -> Tensor:
     return x.squeeze(-1) if vector else x
 
 
+@linalg
 def inv(A: Tensor) -> Tensor:
     """The inverse. Where it would be multiplied by something, `solve` is quicker and more accurate.
 
     Raises
     ------
     LinAlgError
-        When the value is computed, where A is singular.
+        Where A is singular.
     """
     a = contiguous(_matrices("linalg.inv", A))
     return _record_inv(_factors(a))
@@ -196,6 +200,7 @@ def _of_factors(op: Any, factors: Tensor) -> Tensor:
     return record_array(op, tuple(batch), factors.dtype, factors, params=params)
 
 
+@public
 def det(A: Tensor) -> Tensor:
     """The determinant.
 
@@ -208,6 +213,7 @@ def det(A: Tensor) -> Tensor:
     return _of_factors(factorization.det, _factors(contiguous(_matrices("linalg.det", A))))
 
 
+@public
 def slogdet(A: Tensor) -> SlogdetResult:
     """The determinant as a pair (sign, logabsdet): the sign, 0 where A is singular, and the logarithm of the rest."""
     return _slogdet("linalg.slogdet", A)
@@ -219,6 +225,7 @@ def _slogdet(name: str, A: Any) -> SlogdetResult:
     return SlogdetResult(sign, _of_factors(factorization.log_abs_det, factors))
 
 
+@public
 def logdet(input: Tensor) -> Tensor:
     """The logarithm of the determinant; nan where that is negative.
 
@@ -230,6 +237,7 @@ def logdet(input: Tensor) -> Tensor:
     return elementwise.where(sign < 0, math.nan, logabsdet)
 
 
+@public
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     """The X of A X = B, given Cholesky's factor of A: `L`, lower triangular, or with `upper` upper triangular."""
     if L.ndim < 2 or B.ndim < 2:
@@ -258,15 +266,17 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     return _triangular(lower.mT, _triangular(lower, b, False, True, False), True, True, False, VARIANT)
 
 
+@linalg
 def vector_norm(
-    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    x: Tensor, ord: Number = 2, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:  # fmt: skip
     """The norm of order `ord`, a number or inf or -inf, of vectors: over all dimensions, or those given."""
     return reductions.norm(x, ord, dim, keepdim, dtype)
 
 
+@linalg
 def matrix_norm(
-    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+    A: Tensor, ord: Number | str = "fro", dim: Dims = (-2, -1), keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:  # fmt: skip
     """The norm of matrices: "fro", the root of the sum of squares; 1 or inf, the largest sum of a column or row.
 
@@ -277,11 +287,23 @@ def matrix_norm(
     ValueError
         For the norms that need singular values: 2, -2 and "nuc".
     """
+    if A.ndim < 2:
+        raise RuntimeError(
+            f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions. {_at('linalg.matrix_norm', A)}"
+        )
+    if isinstance(dim, int) or len(dim) != 2:
+        raise (TypeError if isinstance(dim, int) else RuntimeError)(
+            f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}"
+        )
+    rows, columns = (dimension(d, A.ndim) for d in dim)
+    if rows == columns:
+        raise RuntimeError(f"linalg.matrix_norm: dims must be different. Got {tuple(dim)}")
     if ord == "fro":
         return reductions.norm(A, 2, dim, keepdim, dtype)
+    if ord in (2, -2, "nuc"):
+        raise ValueError(f"linalg.matrix_norm: Order {ord} not supported: it needs singular values")
     if ord not in (1, -1, math.inf, -math.inf):
-        raise ValueError(f"linalg.matrix_norm: Order {ord} not supported: it is 'fro', 1, -1, inf or -inf")
-    rows, columns = (d % A.ndim for d in dim)
+        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported: it is 'fro', 1, -1, inf or -inf")
     summed, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = reductions.norm(A, 1, summed, True, dtype)
     largest = (reductions.amax if ord > 0 else reductions.amin)(sums, left, True)
@@ -290,8 +312,10 @@ def matrix_norm(
     return largest.squeeze(dim)
 
 
+@linalg
 def norm(
-    A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    A: Tensor, ord: Number | str | None = None, dim: Dims | None = None, keepdim: bool = False, *,
+    dtype: DType | None = None,
 ) -> Tensor:  # fmt: skip
     """A vector norm; or a matrix norm, where two dimensions are given, or `ord` is and A is a matrix.
 
@@ -307,18 +331,17 @@ def norm(
             f"{_at('linalg.norm', A)}"
         )
     dims = tuple(range(A.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    if len(dims) == 2:
+    if dim is not None and len(dims) not in (1, 2):
+        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}")
+    if len(dims) == 2 or isinstance(ord, str):
         return matrix_norm(A, ord, dims, keepdim, dtype=dtype)
     return vector_norm(A, ord, dims, keepdim, dtype=dtype)
 
 
+@public
 def inverse(input: Tensor) -> Tensor:
     """The inverse: `tapegrad.linalg.inv`."""
     return inv(input)
-
-
-for _function in (logdet, cholesky_solve, det, slogdet, inverse):
-    public(_function)
 
 
 def _record_triangular(a: Tensor, b: Tensor, p: tuple[int, ...]) -> Tensor:

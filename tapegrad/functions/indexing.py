@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing
+from tapegrad import aliasing, dtypes
+from tapegrad.arguments import Surface, number
+from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, restride
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Surface, Tensor, cast, constant, describe, from_array, location, record_array
+from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, from_array, location, record_array
 
 functions = public = Surface()
 
@@ -237,14 +239,14 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     normal = _normal(index)
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     if not isinstance(value, Tensor):
-        if isinstance(value, str):
-            raise TypeError(f"can't assign a str to a tensor of {self.dtype}")
-        if isinstance(value, (bool, int, float, np.number, np.bool_)):
-            value = constant(value, self.dtype)
-        else:
+        if isinstance(value, np.ndarray):
             from tapegrad.interop import as_tensor
 
             value = as_tensor(value)
+        elif isinstance(value, (bool, int, float, complex, np.generic)):
+            value = constant(dtypes.in_range(number(value), self.dtype), self.dtype)
+        else:
+            raise TypeError(f"can't assign a {type(value).__name__} to a tensor of {self.dtype}")
     aliasing.assign(self, put(self, normal, value))
 
 
@@ -282,45 +284,108 @@ def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) ->
 
 @public
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices along a dimension that a vector of indices names."""
-    return getitem(input, (slice(None),) * dimension(dim, input.ndim) + (index,))
+    """The slices along a dimension that a vector of indices names.
+
+    Raises
+    ------
+    IndexError, RuntimeError
+        Where an index is out of range or negative, or `index` is no vector of integers.
+    """
+    at = dimension(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError(
+            f"index_select(): Index is supposed to be a vector, but got dim: {index.ndim}: {describe(input, index)}, "
+            f"at {location()}"
+        )
+    if index.dtype.category != 1:
+        raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index, but got {index.dtype}")
+    where = index._array().reshape(-1)
+    if not input.ndim:
+        if where.size != 1:
+            raise RuntimeError(
+                f"index_select(): Index to scalar can have only 1 value, got {where.size} value(s): "
+                f"{describe(input, index)}, at {location()}"
+            )
+        return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
+    _check_range("index_select", where, input._kind.shape[at], at, IndexError)
+    return getitem(input, (slice(None),) * at + (where.copy(),))
 
 
 @public
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """One slice along a dimension; a view."""
-    return getitem(input, (slice(None),) * dimension(dim, input.ndim) + (index,))
+    if not input.ndim:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    at = dimension(dim, input.ndim)
+    n = input._kind.shape[at]
+    if not -n <= index < n:
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size {list(input._kind.shape)} at dimension {at}"
+        )
+    return _basic(input, (slice(None),) * at + (index,))
 
 
 @public
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """Elements whose index along a dimension is given for each place of `index`."""
+    """Elements whose index along a dimension is given for each place of `index`.
+
+    Raises
+    ------
+    RuntimeError
+        Where `index` has another number of dimensions, is longer in one that isn't `dim`, or out of range.
+
+    >>> import tapegrad as tg
+    >>> tg.gather(tg.arange(6).reshape(2, 3), 1, tg.tensor([[2], [0]]))
+    tensor([[2],
+            [3]])
+    """
     at = dimension(dim, input.ndim)
-    where = index._array()
-    grid = list(np.ogrid[tuple(slice(n) for n in where.shape)])
-    if where.size and (where.min() < 0 or where.max() >= input._kind.shape[at]):
-        wrong = where[(where < 0) | (where >= input._kind.shape[at])].flat[0]
-        raise RuntimeError(f"index {wrong} is out of bounds for dimension {at} with size {input._kind.shape[at]}")
+    what = f"{describe(input, index)}, at {location()}"
+    if not index._kind.numel:
+        return from_array(np.empty(index._kind.shape, input.dtype.numpy))
+    if index.dtype.category != 1:
+        raise RuntimeError(f"gather(): Expected dtype int32/int64 for index: {what}")
+    if max(index.ndim, 1) != max(input.ndim, 1):
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: {what}")
+    shape, where = input._kind.shape or (1,), index._array().reshape(index._kind.shape or (1,))
+    for d, n in enumerate(where.shape):
+        if d != at and n > shape[d]:
+            raise RuntimeError(
+                f"Size does not match at dimension {d} expected index {list(where.shape)} to be no larger than self "
+                f"{list(shape)} apart from dimension {at}: {what}"
+            )
+    _check_range("gather", where, shape[at], at, RuntimeError)
+    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in where.shape)])
     grid[at] = where.copy()
-    return getitem(input, tuple(np.asarray(g) for g in grid))
+    return getitem(input.reshape(shape), tuple(np.asarray(g) for g in grid)).reshape(index._kind.shape)
+
+
+def _check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
+    wrong = (where < 0) | (where >= n)
+    if wrong.any():
+        raise error(
+            f"index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
+            f"{location()}"
+        )
 
 
 @public
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where a bool tensor is True, in one dimension."""
-    shape = np.broadcast_shapes(input._kind.shape, mask._kind.shape)
+    if mask.dtype is not BOOL:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got {mask.dtype}")
+    shape = broadcast_shapes("masked_select", [input, mask])
     return getitem(input.expand(*shape), mask.expand(*shape))
 
 
 @public
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the non-zero elements: a row each, or a vector for each dimension."""
-    found = np.nonzero(input._array())
+    found = np.nonzero(input._array().reshape(input._kind.shape or (1,)))
     if as_tuple:
         return tuple(from_array(np.ascontiguousarray(f)) for f in found)
-    return from_array(
-        np.ascontiguousarray(np.stack(found, 1) if found else np.zeros((int(input.item() != 0), 0), np.int64))
-    )
+    where = np.stack(found, 1)
+    return from_array(np.ascontiguousarray(where if input.ndim else where[:, :0]))
 
 
 Tensor.__getitem__ = getitem
@@ -340,6 +405,10 @@ def _length(self: Tensor) -> int:
 
 
 def _contains(self: Tensor, item: Any) -> bool:
+    if not isinstance(item, (Tensor, bool, int, float, np.number, np.bool_)):
+        raise RuntimeError(
+            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item).__name__}"
+        )
     return bool((self == item).any())
 
 

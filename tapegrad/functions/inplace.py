@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapegrad import aliasing, creation
+from tapegrad import aliasing, creation, dtypes
+from tapegrad.arguments import Number, checked
+from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, location, operand, working_dtype
@@ -21,7 +23,7 @@ def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
     if key in _fitting:
         return
     known = [o for o in map(operand, (self, *others)) if o is not None]
-    shape, dtype = self._kind.shape, self._kind.dtype
+    shape = self._kind.shape
     result_shape, result_dtype = (
         broadcast_shapes(op.name, [o for o in known if isinstance(o, Tensor)]),
         working_dtype(op, known),
@@ -31,14 +33,18 @@ def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
             f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on "
             f"{describe(self)}, at {location()}"
         )
-    if result_dtype.category > dtype.category:
-        result_name, own_name = _names_of_dtypes[result_dtype.name], _names_of_dtypes[dtype.name]
+    _check_dtype(self, result_dtype, name)
+    if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
+        _fitting.add(key)
+
+
+def _check_dtype(self: Tensor, result: DType, name: str) -> None:
+    if result.category > self._kind.dtype.category:
+        result_name, own_name = _names_of_dtypes[result.name], _names_of_dtypes[self._kind.dtype.name]
         raise RuntimeError(
             f"result type {result_name} can't be cast to the desired output type {own_name}: {name} on "
             f"{describe(self)}, at {location()}"
         )
-    if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
-        _fitting.add(key)
 
 
 def _operator(python: str, op: Op) -> Any:
@@ -56,14 +62,19 @@ for _python, _name in elementwise.OPERATORS.items():
     setattr(Tensor, f"__i{_python}__", _operator(_python, _ops[_name]))
 
 
-def _method(name: str, function: Any, op_name: str = "") -> Any:
-    op = _ops[op_name or name]
+_MODES = {"alpha", "decimals", "rounding_mode"}  # arguments that are no operands
+
+
+def _method(name: str, function: Any) -> Any:
+    op = _ops[name]
 
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         # A quotient that is rounded may be an integer.
-        working = _ops["floor_divide"] if facts.get("rounding_mode") else op
-        _check(self, working, (*args, *facts.values()), f"{name}_")
-        return aliasing.assign(self, cast(function(self, *args, **facts), self._kind.dtype))
+        working = _ops["floor_divide"] if isinstance(facts.get("rounding_mode"), str) else op
+        _check(self, working, (*args, *(v for k, v in facts.items() if k not in _MODES)), f"{name}_")
+        result = function(self, *args, **facts)
+        _check_dtype(self, result._kind.dtype, f"{name}_")
+        return aliasing.assign(self, cast(result, self._kind.dtype))
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."
@@ -77,8 +88,21 @@ for _name in (
     "floor", "ceil", "round", "trunc", "clamp",
 ):  # fmt: skip
     setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
-Tensor.clamp_min = lambda self, min: elementwise.clamp(self, min=min)  # type: ignore[arg-type]
-Tensor.clamp_max = lambda self, max: elementwise.clamp(self, max=max)  # type: ignore[arg-type]
+
+
+@checked
+def clamp_min(self: Tensor, min: Number | Tensor) -> Tensor:
+    """`clamp` with a lower bound."""
+    return elementwise.clamp(self, min=min)
+
+
+@checked
+def clamp_max(self: Tensor, max: Number | Tensor) -> Tensor:
+    """`clamp` with an upper bound."""
+    return elementwise.clamp(self, max=max)
+
+
+Tensor.clamp_min, Tensor.clamp_max = clamp_min, clamp_max
 
 
 def _filled(self: Tensor, value: Any) -> Tensor:
@@ -102,32 +126,79 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
-def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+@checked
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Take the elements of `src`, broadcast to this shape and converted to this dtype."""
     aliasing.check_in_place(self, "copy_")
-    if not isinstance(src, Tensor):
-        src = constant(src, self.dtype)
     return aliasing.assign(self, cast(src.expand(*self._kind.shape), self.dtype).clone())
 
 
-def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Any:
-    """`value` where `mask` is True, else `input`."""
-    return elementwise.where(mask, value if isinstance(value, Tensor) else constant(value, input.dtype), input)
+@checked
+def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
+    """`value`, in the dtype of `input`, where `mask` is True, else `input`.
+
+    Raises
+    ------
+    RuntimeError
+        Where `mask` is not of bools, `value` is a tensor with dimensions, or a number that the dtype can't hold.
+    """
+    if mask.dtype is not BOOL:
+        raise RuntimeError(
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {_names_of_dtypes[mask.dtype.name]}: "
+            f"{describe(input, mask)}, at {location()}"
+        )
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(
+                f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} "
+                f"dimension(s): at {location()}"
+            )
+        value = cast(value, input.dtype)
+    else:
+        value = constant(dtypes.in_range(value, input.dtype), input.dtype)
+    filled: Tensor = elementwise.where(mask, value, input)
+    return filled
+
+
+def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """`masked_fill`, in place."""
+    aliasing.check_in_place(self, "masked_fill_")
+    filled = masked_fill(self, mask, value)
+    if filled._kind.shape != self._kind.shape:
+        raise RuntimeError(
+            f"output with shape {list(self._kind.shape)} doesn't match the broadcast shape "
+            f"{list(filled._kind.shape)}: masked_fill_ on {describe(self, mask)}, at {location()}"
+        )
+    return aliasing.assign(self, filled)
 
 
 Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.masked_fill = fill_, zero_, copy_, masked_fill
-Tensor.masked_fill_ = _method("masked_fill", masked_fill, "where")
+Tensor.masked_fill_ = masked_fill_
 functions: dict[str, Any] = {"masked_fill": masked_fill}
 
 
-def _random(name: str, draw: Any) -> None:
-    def in_place(self: Tensor, *args: Any) -> Tensor:
-        aliasing.check_in_place(self, name)
-        return aliasing.assign(self, draw(self, *args))
+@checked
+def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
+    """Draw every element anew, uniform in [low, high)."""
+    _check_floating(self, "uniform_")
+    if low > high:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
+    return aliasing.assign(self, creation.rand_like(self) * (high - low) + low)
 
-    in_place.__name__ = name
-    setattr(Tensor, name, in_place)
+
+@checked
+def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
+    """Draw every element anew, of the normal distribution."""
+    _check_floating(self, "normal_")
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    return aliasing.assign(self, creation.randn_like(self) * std + mean)
 
 
-_random("uniform_", lambda self, low=0.0, high=1.0: creation.rand_like(self) * (high - low) + low)
-_random("normal_", lambda self, mean=0.0, std=1.0: creation.randn_like(self) * std + mean)
+def _check_floating(self: Tensor, name: str) -> None:
+    aliasing.check_in_place(self, name)
+    if not self.dtype.is_floating_point:
+        raise NotImplementedError(f'"{name}" is not implemented for {self.dtype}: {describe(self)}, at {location()}')
+
+
+Tensor.uniform_, Tensor.normal_ = uniform_, normal_

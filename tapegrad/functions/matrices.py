@@ -8,12 +8,14 @@ import numpy as np
 
 from tapegrad import dtypes
 from tapegrad.aliasing import as_view
+from tapegrad.arguments import Surface
+from tapegrad.creation import size_of
 from tapegrad.functions import indexing
 from tapegrad.functions.shaping import contiguous, dimension, movedim, restride_to
 from tapegrad.ops import layout, triangles
 from tapegrad.ops.indexing import embed
 from tapegrad.tape import VARIANT, contiguous_strides
-from tapegrad.tensor import Surface, Tensor, cast, describe, location, record_array
+from tapegrad.tensor import Tensor, cast, describe, location, record_array
 
 functions = public = Surface()
 
@@ -64,6 +66,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
         raise RuntimeError(
             f"diagonal dimensions cannot be identical {dim1}, {dim2}: {describe(input)}, at {location()}"
         )
+    size_of("diag_embed", (n, n))
     sizes = iter(input._kind.shape[:-1])
     shape = tuple(n if d in (p, q) else next(sizes) for d in range(input.ndim + 1))
     strides = contiguous_strides(shape, 1)
@@ -96,6 +99,8 @@ def trace(input: Tensor) -> Tensor:
         raise RuntimeError(
             f"trace: expected a matrix, but got tensor with dim {input.ndim}: {describe(input)}, at {location()}"
         )
+    if input.dtype is dtypes.BOOL:
+        raise NotImplementedError(f"\"trace\" not implemented for 'Bool': {describe(input)}, at {location()}")
     m, n = input._kind.shape
     x = input if input.dtype.is_floating_point else cast(input, dtypes.INT64)
     return record_array(triangles.trace, (), x.dtype, contiguous(x), params=(min(m, n), n + 1))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tapegrad.arguments import Surface
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import linalg
-from tapegrad.tensor import Surface, Tensor, describe, location, record_array
+from tapegrad.tensor import Tensor, describe, location, record_array
 
 functions = public = Surface()
 
@@ -19,9 +20,6 @@ _VECTORS = "dot: expected both vectors to have same dtype, but found {0} and {1}
 
 
 def _check(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
-    for place, operand in (("input", a), ("other", b)):
-        if not isinstance(operand, Tensor):
-            raise TypeError(f"{name}(): argument '{place}' must be Tensor, not {type(operand).__name__}")
     if a.dtype is not b.dtype:
         names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
         raise RuntimeError(
@@ -248,6 +246,28 @@ def _tensor_or_array(value: Any) -> Any:
 
 Tensor.__matmul__ = _operator
 Tensor.__rmatmul__ = _reflected
-functions["inner"] = lambda input, other: (
-    dot(input, other) if input.ndim == 1 and other.ndim == 1 else matmul(input, other.mT)
-)
+
+
+@public
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """All sums of products over the last dimension of both: of vectors their dot product.
+
+    The result has the other dimensions of `input`, then those of `other`.
+
+    >>> import tapegrad as tg
+    >>> tg.inner(tg.ones(2, 3), tg.ones(4, 5, 3)).shape
+    tapegrad.Size([2, 4, 5])
+    """
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other
+    _check("inner", input, other)
+    (*head, n), (*tail, m) = input._kind.shape, other._kind.shape
+    if n != m:
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got shapes {[*head, n]} and "
+            f"{[*tail, m]}: {_cannot(input, other, 'inner')}"
+        )
+    if not head and not tail:
+        return dot(input, other)
+    rows, columns = (t.reshape(-1, n) if n else t.reshape(math.prod(t._kind.shape[:-1]), 0) for t in (input, other))
+    return mm(rows, columns.mT).reshape(*head, *tail)

@@ -8,64 +8,42 @@ from __future__ import annotations
 import builtins
 import math
 from collections import namedtuple
-from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tapegrad import dtypes, engine
-from tapegrad.dtypes import BOOL, INT64
+from tapegrad.arguments import Dims, Number, Surface, integer
+from tapegrad.dtypes import BOOL, INT64, DType
 from tapegrad.functions import elementwise
-from tapegrad.functions.shaping import contiguous, dimension
+from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.op import Op
 from tapegrad.ops import indexing, reduction
-from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, kind_of, numbers
+from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, current_tape, kind_of, numbers
 from tapegrad.tensor import (
-    Surface,
     Tensor,
     appended,
+    broadcast_shapes,
     cast,
     describe,
-    local,
+    imported,
     location,
     need_sum,
     record_array,
     settled,
+    slot_in,
 )
 
 functions = public = Surface()
 _NOT_GIVEN: Any = object()
 
 
-def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let `axis` and `keepdims` stand for `dim` and `keepdim`."""
-
-    def accepting(input: Any, *args: Any, **facts: Any) -> Any:
-        if facts:
-            if "axis" in facts:
-                facts["dim"] = facts.pop("axis")
-            if "keepdims" in facts:
-                facts["keepdim"] = facts.pop("keepdims")
-        if not isinstance(input, Tensor):
-            raise TypeError(
-                f"{function.__name__}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
-            )
-        return function(input, *args, **facts)
-
-    accepting.__name__ = accepting.__qualname__ = function.__name__
-    accepting.__doc__ = function.__doc__
-    return accepting
-
-
-def _dimensions(dim: Any, ndim: int) -> tuple[int, ...]:
+def _dimensions(dim: Dims | None, ndim: int) -> tuple[int, ...]:
     """The reduced dimensions, in order; None and () mean all."""
-    if dim is None:
+    if dim is None or dim == ():
         return tuple(range(ndim))
-    if isinstance(dim, int):
-        return (dimension(dim, ndim),) if ndim else (dimension(dim, ndim),)[:0]
-    dims = tuple(dimension(d, ndim) for d in dim)
-    if len(set(dims)) != len(dims):
-        repeated = next(d for d in dims if dims.count(d) > 1)
-        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims")
-    return tuple(sorted(dims)) if dims and ndim else tuple(range(ndim))
+    dims = distinct(dim, ndim)
+    return tuple(sorted(dims)) if ndim else ()
 
 
 def _reduced_shape(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool) -> tuple[int, ...]:
@@ -82,13 +60,15 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
 
     Its parameters are the number of terms, and where each element goes (strides of the result).
     """
-    x = local(x)
+    tape = current_tape()
+    if x._tape is not tape:
+        x = imported(tape, x)
     key = op.opcode, x._kind, dims, keepdim
     known = _recorded.get(key)
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
-    kind = known[0] if x._tape.grad_enabled else known[0].passive
-    return settled(appended(x._tape, op, kind, x._slot, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
+    kind = known[0] if tape.grad_enabled else known[0].passive
+    return settled(appended(tape, op, kind, slot_in(tape, x), -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
 def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:
@@ -141,8 +121,7 @@ def _floating(x: Tensor, name: str) -> Tensor:
 
 
 @public
-@_numpy_names
-def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def sum(input: Tensor, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum over all dimensions, or those given. Integers and bools are summed as int64.
 
     >>> import tapegrad as tg
@@ -155,8 +134,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 
 
 @public
-@_numpy_names
-def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def mean(input: Tensor, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The arithmetic mean over all dimensions, or those given.
 
     Raises
@@ -164,58 +142,66 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     RuntimeError
         For integers and bools, unless `dtype` is floating point.
     """
+    x = _floating(input if dtype is None else cast(input, dtype), "mean")
     dims = _dimensions(dim, input.ndim)
-    x = _floating(input if dtype is None else cast(input, dtypes.as_dtype(dtype)), "mean")
     return _record_reduction(reduction.mean, x, dims, keepdim, dim is not None)
 
 
 @public
-@_numpy_names
-def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The product over all dimensions, or one."""
     wanted = dtypes.as_dtype(dtype) if dtype is not None else input.dtype if input.dtype.is_floating_point else INT64
     dims = _dimensions(dim, input.ndim)
     return _along_axes(reduction.prod, cast(input, wanted), dims, keepdim, variant=dim is not None)
 
 
-def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, int]:
+def _spread(op: Op, x: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Tensor:
+    """The variance, or its root."""
     if isinstance(dim, bool):  # var(False) of old: the first argument is `unbiased`
+        if unbiased is not None:
+            raise TypeError(f"{op.name}() received an invalid combination of arguments: `unbiased` is given twice")
         dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise TypeError(f"{op.name}() received an invalid combination of arguments: `unbiased` and `correction`")
     if unbiased is not None:
         correction = int(unbiased)
-    return dim, 1 if correction is None else int(correction)
+    correction = 1 if correction is None else correction
+    if not x.dtype.is_floating_point:
+        raise RuntimeError(
+            f"std and var only support floating point and complex dtypes: {describe(x)}, at {location()}"
+        )
+    dims = _dimensions(dim, x.ndim)
+    if correction == correction and abs(correction) < 1 << 53 and int(correction) == correction:
+        return _along_axes(op, x, dims, keepdim, extra=(int(correction),))
+    # The kernel's divisor is an integer: what it gives is scaled to that which is asked for.
+    n = math.prod(x._kind.shape[d] for d in dims)
+    left = builtins.max(n - correction, 0.0)
+    scale = n / left if left else math.inf
+    whole = _along_axes(op, x, dims, keepdim, extra=(0,))
+    return whole * (scale if op is reduction.var else math.sqrt(scale))
 
 
 @public
-@_numpy_names
 def var(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
+    input: Tensor, dim: Dims | bool | None = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Number | None = None,
+) -> Tensor:  # fmt: skip
     """The variance over all dimensions, or those given: squared deviations over n - correction (1).
 
     >>> import tapegrad as tg
     >>> tg.var(tg.tensor([1.0, 2.0, 3.0]))
     tensor(1.)
     """
-    dim, correction = _correction(dim, unbiased, correction)
-    _floating_only(input, "std and var")
-    return _along_axes(reduction.var, input, _dimensions(dim, input.ndim), keepdim, extra=(correction,))
-
-
-def _floating_only(x: Tensor, name: str) -> None:
-    if not x.dtype.is_floating_point:
-        raise RuntimeError(f"{name} only support floating point and complex dtypes: {describe(x)}, at {location()}")
+    return _spread(reduction.var, input, dim, unbiased, keepdim, correction)
 
 
 @public
-@_numpy_names
 def std(
-    input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
+    input: Tensor, dim: Dims | bool | None = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Number | None = None,
+) -> Tensor:  # fmt: skip
     """The standard deviation over all dimensions, or those given: the root of `var`."""
-    dim, correction = _correction(dim, unbiased, correction)
-    _floating_only(input, "std and var")
-    return _along_axes(reduction.std, input, _dimensions(dim, input.ndim), keepdim, extra=(correction,))
+    return _spread(reduction.std, input, dim, unbiased, keepdim, correction)
 
 
 def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> None:
@@ -228,8 +214,16 @@ def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> N
         raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
 
 
+def _only_dim(name: str, dim: Any) -> int:
+    """A dimension that is given as a tensor."""
+    taken: Any = integer(dim)
+    if taken.__class__ is not int:
+        raise TypeError(f"{name}() received an invalid combination of arguments: keepdim with another Tensor")
+    return taken
+
+
 def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any, Any]:
-    def over(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    def over(input: Tensor, dim: Dims | None = (), keepdim: bool = False) -> Tensor:
         dims = _dimensions(dim, input.ndim)
         _check_not_empty(input, dims, f"a{name}", None if dim is None or dim == () else dim)
         return _along_axes(op, input, dims, keepdim)
@@ -238,19 +232,20 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
     result.__module__ = "tapegrad.return_types"
     result.__repr__ = _return_type_repr
 
-    def extremum(input: Tensor, dim: Any = None, keepdim: bool = False, other: Any = None) -> Any:
-        if isinstance(dim, Tensor) or other is not None:
-            return elementwise.functions[f"{name}imum"](input, dim if other is None else other)
-        if dim is None:
+    def extremum(
+        input: Tensor, dim: int | Tensor = _NOT_GIVEN, keepdim: bool = _NOT_GIVEN, other: Tensor = _NOT_GIVEN
+    ) -> Any:
+        of_everything = dim is _NOT_GIVEN
+        if isinstance(dim, Tensor) and keepdim is not _NOT_GIVEN:
+            dim = _only_dim(name, dim)
+        if isinstance(dim, Tensor) or other is not _NOT_GIVEN:
+            return elementwise.functions[f"{name}imum"](input, dim if other is _NOT_GIVEN else other)
+        if of_everything:
             _check_not_empty(input, _dimensions(None, input.ndim), name, None)
             return _along_axes(of_all, input, _dimensions(None, input.ndim), False)
-        if not isinstance(dim, int):
-            raise TypeError(
-                f"{name}(): argument 'dim' must be int, not {type(dim).__name__}; use a{name} for several dimensions"
-            )
         dims = _dimensions(dim, input.ndim)
         _check_not_empty(input, dims, name, dim)
-        where = _along_axes(index, input, dims, keepdim, dtype=INT64)
+        where = _along_axes(index, input, dims, keepdim is True, dtype=INT64)
         positions = _positions(where, input._kind.shape, dims)
         values = record_array(along, where._kind.shape, input.dtype, contiguous(input), positions)
         return result(values, where)  # type: ignore[call-arg]
@@ -264,7 +259,7 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
         f"Over all dimensions the {which} element; along `dim` a pair (values, indices); "
         f"with another tensor, `{name}imum`."
     )
-    return public(_numpy_names(over)), public(_numpy_names(extremum))
+    return public(over), public(extremum)
 
 
 def _return_type_repr(self: Any) -> str:
@@ -288,22 +283,23 @@ amin, min = _extremum(reduction.amin, reduction.min_of_all, indexing.min_along, 
 
 
 def _argextremum(op: Op) -> Any:
-    def index(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    def index(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        if input.dtype is BOOL:
+            raise RuntimeError(f"{op.name}(): does not support bool input: {describe(input)}, at {location()}")
         dims = _dimensions(dim, input.ndim)
         _check_not_empty(input, dims, op.name, dim)
         return _along_axes(op, input, dims, keepdim, dtype=INT64)
 
     index.__name__ = op.name
     index.__doc__ = f"{op.docstring} Over all elements it counts them in order; or along `dim`."
-    return public(_numpy_names(index))
+    return public(index)
 
 
 argmax, argmin = _argextremum(reduction.argmax), _argextremum(reduction.argmin)
 
 
 @public
-@_numpy_names
-def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+def logsumexp(input: Tensor, dim: Dims | None, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over the dimensions given, without overflow."""
     dims = _dimensions(dim, input.ndim)
     x = input if input.dtype.is_floating_point else cast(input, dtypes.get_default_dtype())
@@ -311,7 +307,7 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 
 
 def _normaliser(op: Op) -> Any:
-    def normalise(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+    def normalise(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
         dims = _dimensions(dim, input.ndim)
         x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
         if not x.dtype.is_floating_point:
@@ -324,30 +320,41 @@ def _normaliser(op: Op) -> Any:
 
     normalise.__name__ = normalise.__qualname__ = op.name
     normalise.__doc__ = f"{op.docstring} Along `dim`."
-    return public(_numpy_names(normalise))
+    return public(normalise)
 
 
 softmax, log_softmax = _normaliser(reduction.softmax), _normaliser(reduction.log_softmax)
 
 
 @public
-@_numpy_names
-def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def norm(
+    input: Tensor,
+    p: Number | str | None = 2,
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    dtype: DType | None = None,
+) -> Tensor:
     """The p-norm over all dimensions, or those given: `p` is a number, inf, -inf, or "fro" (2).
 
     >>> import tapegrad as tg
     >>> tg.norm(tg.tensor([3.0, 4.0]))
     tensor(5.)
     """
-    dims = _dimensions(dim, input.ndim)
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
-    x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
-    if not x.dtype.is_floating_point:
+    if not input.dtype.is_floating_point:
+        name = {"int64": "Long", "int32": "Int", "bool": "Bool"}[input.dtype.name]
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
-            f"{x.dtype.name.replace('int64', 'Long')}: {describe(x)}, at {location()}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(input)}, "
+            f"at {location()}"
         )
+    if dtype is not None and (not dtype.is_floating_point or dtype.code < input.dtype.code):
+        raise RuntimeError(
+            f"linalg.vector_norm: the dtype of the input ({input.dtype}) should be convertible without narrowing to "
+            f"the specified dtype ({dtype}), which is of floating point"
+        )
+    dims = _dimensions(dim, input.ndim)
+    x = input if dtype is None else cast(input, dtype)
     p = 2 if p in (None, "fro") else float(p)
     if p == 2:
         return _record_reduction(reduction.norm, x, dims, keepdim, False)
@@ -355,17 +362,22 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtyp
         return sum(x.abs(), dims or None, keepdim)
     if p in (float("inf"), float("-inf")):
         return (amax if p > 0 else amin)(x.abs(), dims, keepdim)
-    if p == 0:
-        return sum((x != 0).to(x.dtype), dims or None, keepdim)
-    powers = sum(x.abs() ** p, dims or None, keepdim)
-    # A root has no derivative at 0; that of a norm is taken to be 0.
-    vanishes = powers == 0
-    return elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
+    if p == 0:  # a step everywhere: the derivative of `sign` is 0
+        return sum(elementwise.where(x == 0, x.sign(), 1.0), dims or None, keepdim)
+    # |x|_p = m |x / m|_p for any m: with the element that counts most, no power overflows or underflows.
+    size = x.abs()
+    if x.numel():
+        most = (amax if p > 0 else amin)(x.detach().abs(), dims, True)
+        size = size / (scale := elementwise.where((most > 0) & elementwise.functions["isfinite"](most), most, 1.0))
+    powers = sum(size**p, dims or None, True)
+    vanishes = powers == 0  # the derivative of a root at 0 is infinite, that of a norm is 0
+    root = elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
+    root = root * scale if x.numel() else root
+    return root if keepdim else root.reshape(_reduced_shape(x._kind.shape, dims, False))
 
 
 @public
-@_numpy_names
-def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+def any(input: Tensor, dim: Dims | None = None, keepdim: bool = False) -> Tensor:
     """Whether some element is non-zero, over all dimensions or those given."""
     dims = _dimensions(dim, input.ndim)
     x = cast(input, BOOL)
@@ -373,8 +385,7 @@ def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 
 @public
-@_numpy_names
-def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+def all(input: Tensor, dim: Dims | None = None, keepdim: bool = False) -> Tensor:
     """Whether every element is non-zero, over all dimensions or those given."""
     dims = _dimensions(dim, input.ndim)
     x = cast(input, BOOL)
@@ -382,25 +393,30 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 
 @public
-@_numpy_names
-def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+def count_nonzero(input: Tensor, dim: Dims | None = None) -> Tensor:
     """How many elements are non-zero, over all dimensions or those given."""
     return sum(input != 0, dim)
 
 
+@public
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements agree: |input - other| <= atol + rtol |other|."""
-    import numpy as np
+    """Whether all elements agree: |input - other| <= atol + rtol |other|.
 
+    Raises
+    ------
+    RuntimeError
+        Where the dtypes differ, or the shapes can't be broadcast.
+    """
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not tolerance >= 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {tolerance}")
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{input.dtype} did not match {other.dtype}: allclose({describe(input, other)})")
+    broadcast_shapes("allclose", [input, other])
     return bool(np.allclose(input._array(), other._array(), rtol, atol, equal_nan))
 
 
+@public
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether shapes and all elements are the same."""
-    import numpy as np
-
     return bool(np.array_equal(input._array(), other._array()))
-
-
-for _function in (allclose, equal):
-    public(_function)

@@ -3,43 +3,52 @@
 from __future__ import annotations
 
 import math
-import operator
+from _thread import get_ident
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import arguments, dtypes, engine
 from tapegrad.aliasing import as_view
+from tapegrad.arguments import Dims, Surface, checked, sizes
 from tapegrad.creation import size_of
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, in_grad_mode, kind_of, numbers
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, current_tape, in_grad_mode, kind_of, numbers
 from tapegrad.tensor import (
-    Surface,
     Tensor,
     appended_together,
     cast,
     describe,
+    imported,
     local,
     location,
     need_sum,
     record_layout,
     settled,
+    slot_in,
+    take_over,
 )
 
 functions = public = Surface()
+_ALL: Any = object()
 
 
-def dimension(dim: Any, ndim: int) -> int:
+def dimension(dim: int, ndim: int) -> int:
     """A dimension counted from the front; PyTorch's error where it is out of range."""
-    try:
-        dim = operator.index(dim)
-    except TypeError:
-        raise TypeError(f"a dimension must be an int, not {type(dim).__name__}") from None
     n = max(ndim, 1)
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
     return dim % n
+
+
+def distinct(dims: Dims, ndim: int) -> tuple[int, ...]:
+    """Dimensions counted from the front, in order; PyTorch's error where one is named twice."""
+    found = tuple(dimension(d, ndim) for d in ((dims,) if isinstance(dims, int) else dims))
+    if len(set(found)) != len(found):
+        repeated = next(d for d in found if found.count(d) > 1)
+        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims: {list(found)}")
+    return found
 
 
 def restride(
@@ -92,7 +101,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     >>> tg.zeros(2, 3, 4).permute(2, 0, 1).shape
     tapegrad.Size([4, 2, 3])
     """
-    order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else dims
+    order = sizes("permute", dims, "dims")
     if len(order) != input.ndim:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -124,39 +133,49 @@ def t(input: Tensor) -> Tensor:
 
 
 @public
-def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
     """Dimensions moved to other places; a view."""
-    sources = [dimension(d, input.ndim) for d in ([source] if isinstance(source, int) else source)]
-    targets = [dimension(d, input.ndim) for d in ([destination] if isinstance(destination, int) else destination)]
+    given = {"source": source, "destination": destination}
+    places = {name: (dims,) if isinstance(dims, int) else dims for name, dims in given.items()}
+    if isinstance(source, int) is not isinstance(destination, int):
+        raise TypeError("movedim(): source and destination must both be int, or both be tuple of ints")
+    sources, targets = ([dimension(d, input.ndim) for d in dims] for dims in places.values())
+    if len(sources) != len(targets):
+        raise RuntimeError(
+            f"movedim: Invalid source or destination dims: source ({list(sources)} dims) should contain the same "
+            f"number of dims as destination ({list(targets)} dims)"
+        )
+    for name, dims in (("source", sources), ("destination", targets)):
+        if len(set(dims)) != len(dims):
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(places[name])})")
     order = [d for d in range(input.ndim) if d not in sources]
     for target, moved in sorted(zip(targets, sources, strict=True)):
         order.insert(target, moved)
     return permute(input, *order)
 
 
-def _wanted_shape(input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    wanted = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], (int, np.integer, Tensor)) else shape
-    sizes = [operator.index(n) for n in wanted]
+def _wanted_shape(name: str, input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    wanted = [*sizes(name, shape, "shape" if name == "reshape" else "size")]
     numel = input._kind.numel
-    if sizes.count(-1) > 1:
+    if wanted.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
-    if -1 in sizes:
-        rest = math.prod(n for n in sizes if n != -1)
+    if -1 in wanted:
+        rest = math.prod(n for n in wanted if n != -1)
         if rest == 0 and numel == 0:
             raise RuntimeError(
-                f"cannot reshape tensor of 0 elements into shape {list(sizes)} because the unspecified dimension size "
+                f"cannot reshape tensor of 0 elements into shape {wanted} because the unspecified dimension size "
                 f"-1 can be any value and is ambiguous"
             )
         if rest == 0 or numel % rest:
             raise RuntimeError(
-                f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}"
+                f"shape '{wanted}' is invalid for input of size {numel}: {describe(input)}, at {location()}"
             )
-        sizes[sizes.index(-1)] = numel // rest
-    if any(n < 0 for n in sizes):
-        raise RuntimeError(f"invalid shape dimension {min(sizes)}")
-    if math.prod(sizes) != numel:
-        raise RuntimeError(f"shape '{sizes}' is invalid for input of size {numel}: {describe(input)}, at {location()}")
-    return tuple(sizes)
+        wanted[wanted.index(-1)] = numel // rest
+    if any(n < 0 for n in wanted):
+        raise RuntimeError(f"invalid shape dimension {min(wanted)}")
+    if math.prod(wanted) != numel:
+        raise RuntimeError(f"shape '{wanted}' is invalid for input of size {numel}: {describe(input)}, at {location()}")
+    return tuple(wanted)
 
 
 def _restrided(kind: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -222,7 +241,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return _reshaped(layout.view, input, _wanted_shape(input, shape))
+    return _reshaped(layout.view, input, _wanted_shape("reshape", input, shape))
 
 
 def view(self: Tensor, *shape: Any) -> Tensor:
@@ -235,7 +254,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     """
     if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
         raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
-    made = _viewed(layout.view, self, _wanted_shape(self, shape))
+    made = _viewed(layout.view, self, _wanted_shape("view", self, shape))
     if made is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -280,14 +299,11 @@ def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 @public
-def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
     """Without the dimensions of length 1 (or without those given, where they have it); a view."""
-    if dim is None:
+    if dim is _ALL:
         return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    if input.ndim == 0:
-        return _squeezed(layout.squeeze_dim, input, ())
-    return _squeezed(layout.squeeze_dim, input, tuple(dimension(d, input.ndim) for d in dims))
+    return _squeezed(layout.squeeze_dim, input, distinct(dim, input.ndim))
 
 
 @public
@@ -315,7 +331,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     RuntimeError
         Where a length is neither 1 nor the one asked for.
     """
-    wanted = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    wanted = arguments.sizes("expand", sizes)
     kind = input._kind
     missing = len(wanted) - kind.ndim
     if missing < 0:
@@ -335,7 +351,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
                     f"dimension {d}"
                 )
             n = length
-        if n != length and length != 1:
+        if n != length and (length != 1 or n < 0):
             raise RuntimeError(
                 f"The expanded size of the tensor ({n}) must match the existing size ({length}) at non-singleton "
                 f"dimension {d}.  "
@@ -351,19 +367,23 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: _reshaped(layout.view, v, old))
 
 
+@checked
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """`expand` to the shape of `other`."""
     return expand(self, *other._kind.shape)
 
 
+@checked
 def broadcast_to(input: Tensor, size: Any) -> Tensor:
     """`expand` to a shape."""
-    return expand(input, *size)
+    return expand(input, *sizes("broadcast_to", (size,)))
 
 
 def repeat(self: Tensor, *sizes: Any) -> Tensor:
     """The tensor repeated along each dimension, as a copy."""
-    times = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    times = arguments.sizes("repeat", sizes, "repeats")
+    if any(n < 0 for n in times):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(times)}: repeats {list(times)}")
     if len(times) < self.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(times) - self.ndim) + self._kind.shape
@@ -375,11 +395,13 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
 
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
     """Summed over the dimensions that `size` repeats: the adjoint of broadcasting."""
-    shape = size_of(size)
+    shape = size_of("sum_to_size", size)
     kind = self._kind
     if kind.shape == shape:
         return self
     missing = kind.ndim - len(shape)
+    if missing < 0 or any(n not in (1, own) for n, own in zip(shape, kind.shape[missing:], strict=True)):
+        raise RuntimeError(f"size {list(shape)} is not expandable to size {list(kind.shape)}.")
     dims = [*range(missing), *(d for d in range(missing, kind.ndim) if shape[d - missing] == 1 and kind.shape[d] != 1)]
     summed = self.sum(dims, keepdim=True) if dims else self
     return summed.reshape(shape)
@@ -387,14 +409,22 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 
 @public
 def detach(input: Tensor) -> Tensor:
-    """A view of the tensor that does not require grad: gradients do not flow through it."""
+    """A view of the tensor that does not require grad: gradients do not flow through it.
+
+    Of a tensor of another thread, it has the elements as they are now.
+    """
+    tape = input._tape
+    if tape.thread != get_ident():
+        tape = current_tape()
+        input = imported(tape, input, detached=True)
     kind, steps = input._kind, [*((d, 1) for d in range(input.ndim)), (-1, 0)]
-    view = in_grad_mode(input._tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
+    view = in_grad_mode(tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
     return as_view(view, input, detach, lambda b, v: v)
 
 
 def detach_(self: Tensor) -> Tensor:
     """Cut the tensor off from what made it, in place."""
+    take_over(self)
     engine.evaluate(self._tape, self._slot)
     if self._kind.requires_grad:
         self._set_kind(requires_grad=False, leaf=False)
@@ -404,18 +434,41 @@ def detach_(self: Tensor) -> Tensor:
 @public
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along a dimension."""
-    at = dimension(dim, input.ndim)
+    at = _indexed("unbind", input, dim)
     index = (slice(None),) * at
     return tuple(input[(*index, i)] for i in range(input._kind.shape[at]))
 
 
+def _indexed(name: str, a: Tensor, dim: int) -> int:
+    """A dimension that is there."""
+    at = dimension(dim, a.ndim)
+    if not a.ndim:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: {name}(), at {location()}")
+    return at
+
+
+def _axis(name: str, a: Tensor, dim: int) -> int:
+    """A dimension, of a tensor that has some."""
+    if not a.ndim:
+        raise RuntimeError(f"{name}: input tensor must have at least one dimension: {describe(a)}, at {location()}")
+    return dimension(dim, a.ndim)
+
+
 @public
-def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: Dims, dim: int = 0) -> tuple[Tensor, ...]:
     """Consecutive pieces along a dimension: of one length, or of those given."""
-    at, sizes = dimension(dim, tensor.ndim), split_size_or_sections
+    at, sizes = _axis("split", tensor, dim), split_size_or_sections
     n = tensor._kind.shape[at]
     if isinstance(sizes, int):
-        sizes = [min(sizes, n - i) for i in range(0, n, sizes)] or [0]
+        if sizes < 0:
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={sizes}")
+        if sizes == 0 and n:
+            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+        sizes = [min(sizes, n - i) for i in range(0, n, sizes or 1)] or [0]
+    elif any(size < 0 for size in sizes):
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={list(sizes)}"
+        )
     elif sum(sizes) != n:
         raise RuntimeError(
             f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {at}), but "
@@ -431,13 +484,30 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
 @public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` consecutive pieces along a dimension, of equal length but for the last."""
-    return split(input, -(-input._kind.shape[dimension(dim, input.ndim)] // chunks), dim)
+    n = input._kind.shape[_axis("chunk", input, dim)]
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 @public
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` slices from `start` along a dimension; a view."""
-    at = dimension(dim, input.ndim)
+    """`length` slices from `start` along a dimension; a view. A negative `start` counts from the end.
+
+    Raises
+    ------
+    IndexError, RuntimeError
+        Where `start` is out of range; where `length` is negative or too long.
+    """
+    at = _axis("narrow", input, dim)
+    n = input._kind.shape[at]
+    if length < 0:
+        raise RuntimeError(f"narrow(): length must be non-negative, but got {length}")
+    if not -n <= start <= n:
+        raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    start += n if start < 0 else 0
+    if start + length > n:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
     return input[(slice(None),) * at + (slice(start, start + length),)]
 
 
@@ -447,7 +517,7 @@ def _joined(
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
     pieces = [contiguous(local(cast(piece, dtype))) for piece in pieces]
-    tape = pieces[0]._tape
+    tape = current_tape()
     kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
     engine.need(op, dtype.code, False)
     if kind.requires_grad:
@@ -456,11 +526,15 @@ def _joined(
     rows, last = [], len(pieces) - 1
     for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
         flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == last else 0)
-        rows.append((piece._slot, -1, numbers((outer, *window)), flags))
+        rows.append((slot_in(tape, piece), -1, numbers((outer, *window)), flags))
     return settled(appended_together(tape, op, kind, rows), *pieces)
 
 
-def _sequence(tensors: Any, where_empty: Exception) -> list[Tensor]:
+def _sequence(name: str, tensors: Any, where_empty: Exception) -> list[Tensor]:
+    if not isinstance(tensors, (tuple, list)):
+        raise TypeError(
+            f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
+        )
     pieces = list(tensors)
     if not pieces:
         raise where_empty
@@ -470,6 +544,7 @@ def _sequence(tensors: Any, where_empty: Exception) -> list[Tensor]:
     return pieces
 
 
+@checked
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along a dimension.
 
@@ -482,16 +557,20 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     >>> tg.cat([tg.zeros(2), tg.ones(1)])
     tensor([0., 0., 1.])
     """
-    pieces = _sequence(tensors, ValueError("cat(): expected a non-empty list of Tensors"))
-    kept = [p for p in pieces if p._kind.shape != (0,)] or pieces[:1]
-    first = kept[0]._kind
-    if any(p._kind.ndim == 0 for p in kept):
+    pieces = _sequence("cat", tensors, ValueError("cat(): expected a non-empty list of Tensors"))
+    full = [p for p in pieces if p._kind.shape != (0,)]  # a vector without elements fits to everything
+    if not full:
+        return _joined(indexing.cat, pieces, (0,), [(0, 0, 0)] * len(pieces), 1)
+    first = full[0]._kind
+    if any(p._kind.ndim == 0 for p in full):
         raise RuntimeError(
             f"zero-dimensional tensor (at position {[p._kind.ndim for p in pieces].index(0)}) cannot be concatenated"
         )
     at = dimension(dim, first.ndim)
-    for number, piece in enumerate(kept):
+    for number, piece in enumerate(pieces):
         shape = piece._kind.shape
+        if shape == (0,):
+            continue
         if len(shape) != first.ndim:
             raise RuntimeError(f"Tensors must have same number of dimensions: got {first.ndim} and {len(shape)}")
         for d in range(first.ndim):
@@ -499,23 +578,19 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
                 raise RuntimeError(
                     f"Sizes of tensors must match except in dimension {at}. Expected size {first.shape[d]} but got "
                     f"size {shape[d]} "
-                    f"for tensor number {number} in the list: cat({describe(*kept)}), at {location()}"
+                    f"for tensor number {number} in the list: cat({describe(*pieces)}), at {location()}"
                 )
-    inner = math.prod(first.shape[at + 1 :])
-    pitch = sum(p._kind.shape[at] for p in kept) * inner
+    lengths = [0 if p._kind.shape == (0,) else p._kind.shape[at] for p in pieces]
+    inner, length = math.prod(first.shape[at + 1 :]), sum(lengths)
     windows, offset = [], 0
-    for piece in kept:
-        run = piece._kind.shape[at] * inner
-        windows.append((run, pitch, offset))
-        offset += run
-    shape = (
-        *first.shape[:at],
-        pitch // inner if inner else sum(p._kind.shape[at] for p in kept),
-        *first.shape[at + 1 :],
-    )
-    return _joined(indexing.cat, kept, shape, windows, math.prod(first.shape[:at]))
+    for run in lengths:
+        windows.append((run * inner, length * inner, offset))
+        offset += run * inner
+    shape = (*first.shape[:at], length, *first.shape[at + 1 :])
+    return _joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
 
 
+@checked
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension.
 
@@ -524,7 +599,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     tensor([[0., 0.],
             [1., 1.]])
     """
-    pieces = _sequence(tensors, RuntimeError("stack expects a non-empty TensorList"))
+    pieces = _sequence("stack", tensors, RuntimeError("stack expects a non-empty TensorList"))
     shape = pieces[0]._kind.shape
     for number, piece in enumerate(pieces):
         if piece._kind.shape != shape:
@@ -557,12 +632,26 @@ Tensor.T = property(
     doc="The dimensions in reverse order; a view.",
 )
 Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged; a view.")
-Tensor.view_as = lambda self, other: view(self, other.shape)  # type: ignore[arg-type]
-Tensor.reshape_as = lambda self, other: reshape(self, other.shape)
+
+
+@checked
+def _view_as(self: Tensor, other: Tensor) -> Tensor:
+    return view(self, other.shape)
+
+
+@checked
+def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    return reshape(self, other.shape)
+
+
+Tensor.view_as, Tensor.reshape_as = _view_as, _reshape_as
 Tensor.is_contiguous = lambda self: self._kind.contiguous
-Tensor.stride = lambda self, dim=None: _stride(self, dim)
 
 
-def _stride(self: Tensor, dim: int | None) -> Any:
+@checked
+def _stride(self: Tensor, dim: int | None = None) -> Any:
     strides = tuple(s // self._kind.itemsize for s in self._kind.strides)
-    return strides if dim is None else strides[dimension(dim, self.ndim)]
+    return strides if dim is None else strides[_indexed("stride", self, dim)]
+
+
+Tensor.stride = _stride

@@ -15,11 +15,25 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
+Values are those of the plain call, to the last bit unless `fastmath` leaves them open, and so is what it raises: a
+division by zero is an error under the function's own error model, also where a `try` waits for it. Names mean what they
+mean to the plain function's compiled code. A function is run once as far as anyone can see: where forward mode runs it
+several times, random numbers are drawn again, and what a run writes to is put back before the next.
+
+Arguments that share memory (the same array twice, a view beside its base) are one memory, if the function writes to it:
+the gradient by each is that by the elements that it has there, through whichever argument they are read. If the
+function only reads them, each is an argument of its own, with its own partial derivatives.
+
+What was not taken leaves no nan: an adjoint, or a tangent, that is exactly 0 contributes exactly 0, whatever the
+partial. So `sqrt(max(x, 0))` and `where(x > 0, sqrt(x), 0)` have the derivative 0 below 0. At kinks: `maximum`,
+`minimum`, and the maximum of an array, share between those that tie; `max(a, b)` takes the first; norms, `std`,
+`hypot` and `arctan2` have the derivative 0 where it doesn't exist; a singular matrix's determinant has its cofactors.
+
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape takes no
 harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the function reads
-has a digest: numbers, arrays, other functions.
+has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.
@@ -69,3 +83,7 @@ def __getattr__(name: str) -> Any:
     found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return __all__

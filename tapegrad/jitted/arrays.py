@@ -1,7 +1,8 @@
 """NumPy's functions for arrays of active scalars: creation, elementwise functions, reductions, rearrangements.
 
-Each is a loop in plain code (see `library.py`), or, where elements are only moved, NumPy's own function. Linear algebra
-stands in `linalg.py`.
+Each is a loop in plain code (see `library.py`), or, where elements are only moved, NumPy's own function. Its values are
+those of Numba's own code to the last bit: the loops take its formulas, in its order of summation, and raise what it
+raises. Linear algebra stands in `linalg.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, constant, loop, replaces
-from tapegrad.jitted.rules import PIECEWISE, RULES
+from tapegrad.jitted.lifting import strip
+from tapegrad.jitted.rules import PIECEWISE, RULES, shared
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
 
@@ -126,8 +128,11 @@ def linspace(start, stop, num=50):
 @njit
 def _linspace(start, stop, num):
     result = np.empty(num)
+    step = np.divide(stop - start, max(num - 1, 1))
     for i in range(num):
-        result[i] = start + (stop - start) * (i / max(num - 1, 1))
+        result[i] = start + i * step
+    if num > 1:
+        result[num - 1] = stop
     return result
 
 
@@ -185,7 +190,7 @@ def astype(a, dtype):
 
 
 def values(a):
-    """The plain values of an array, in any jitted code."""
+    """The plain values of an array, in its order of memory, in any jitted code."""
     raise NotImplementedError
 
 
@@ -193,8 +198,6 @@ def values(a):
 def _values(a):
     if not is_active_array(a):
         return lambda a: a
-    from tapegrad.jitted.lifting import strip
-
     return lambda a: strip(a)
 
 
@@ -243,8 +246,13 @@ def _dims(*kinds: Any) -> tuple[int, ...] | None:
     return tuple(dims) if max(dims) >= 0 else None
 
 
+# What operators mean for arrays: a division by zero raises nothing, and a power takes no integer exponent.
+_UFUNCS = {operator.truediv: np.true_divide, operator.pow: np.power, operator.mod: np.remainder,
+           operator.floordiv: np.floor_divide, pow: np.power}  # fmt: skip
+
+
 def _chosen(function: Any, *kinds: Any, in_place: bool = False) -> Any:
-    dims = _dims(*kinds)
+    function, dims = _UFUNCS.get(function, function), _dims(*kinds)
     if dims is None or not any(isinstance(k, Active) or is_active_array(k) for k in kinds):
         return None
     if in_place and not is_active_array(kinds[0]):
@@ -297,7 +305,7 @@ def _select(condition, x, y):
 def clip(a, a_min, a_max):
     """Elements within bounds."""
     if a_min is None or a_max is None:
-        bound, function = (a_max, np.minimum) if a_min is None else (a_min, np.maximum)
+        bound, function = (a_max, min) if a_min is None else (a_min, max)
         dims = _dims(a, bound)
         each = None if dims is None else loop(_each(function, dims), a, bound)
         return (
@@ -337,7 +345,11 @@ def interp(x, xp, fp):
 @njit
 def _interp(x, xp, fp):
     n = len(xp)
-    if x <= xp[0]:
+    if n == 0:
+        raise ValueError("array of sample points is empty")
+    if n != len(fp):
+        raise ValueError("fp and xp are not of the same size.")
+    if n == 1 or x <= xp[0]:
         return fp[0] + 0.0
     if x >= xp[n - 1]:
         return fp[n - 1] + 0.0
@@ -348,7 +360,16 @@ def _interp(x, xp, fp):
             low = middle
         else:
             high = middle
-    return fp[low] + (fp[low + 1] - fp[low]) / (xp[low + 1] - xp[low]) * (x - xp[low])
+    slope = np.divide(fp[low + 1] - fp[low], xp[low + 1] - xp[low])
+    found = slope * (x - xp[low]) + fp[low]
+    if np.isnan(found):  # as NumPy: from a point itself, from the other side, from points that are equal
+        if x == xp[low]:
+            return fp[low] + 0.0
+        if not np.isnan(x):
+            found = slope * (x - xp[low + 1]) + fp[low + 1]
+            if np.isnan(found) and fp[low] == fp[low + 1]:
+                found = fp[low] + 0.0
+    return found
 
 
 @njit
@@ -368,7 +389,7 @@ def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
         return None
     if axis is None:
         reduce = loop(of_all, a)
-        return lambda a: reduce(a)
+        return (lambda a: reduce(a.T)) if a.layout == "F" else (lambda a: reduce(a))
     try:
         at = constant(axis) % a.ndim
     except TypeError:
@@ -407,7 +428,7 @@ def _mean(a):
     total = 0.0
     for x in a.flat:
         total += x
-    return total / a.size
+    return np.divide(total, a.size)
 
 
 @njit
@@ -420,10 +441,7 @@ def _prod(a):
 
 @njit
 def _var(a):
-    total = 0.0
-    for x in a.flat:
-        total += x
-    mean = total / a.size
+    mean = _mean(a)
     squares = 0.0
     for x in a.flat:
         squares += (x - mean) * (x - mean)
@@ -432,34 +450,57 @@ def _var(a):
 
 @njit
 def _std(a):
-    return np.sqrt(_var(a))
+    variance = _var(a)
+    return 0.0 if variance == 0.0 else variance**0.5  # there its derivative is infinite; 0 is between its sides'
 
 
 @njit
 def _max(a):
-    best = a.flat[0]
-    for x in a.flat:
+    if a.size == 0:
+        raise ValueError("zero-size array to reduction operation maximum which has no identity")
+    flat, ties = a.ravel(), 1
+    best = flat[0]
+    for i in range(1, flat.size):
+        if best != best:
+            break
+        x = flat[i]
         if x > best or x != x:
-            best = x
+            best, ties = x, 1
+        elif x == best:
+            ties += 1
+            best = shared(best, x, ties)
     return best
 
 
 @njit
 def _min(a):
-    best = a.flat[0]
-    for x in a.flat:
+    if a.size == 0:
+        raise ValueError("zero-size array to reduction operation minimum which has no identity")
+    flat, ties = a.ravel(), 1
+    best = flat[0]
+    for i in range(1, flat.size):
+        if best != best:
+            break
+        x = flat[i]
         if x < best or x != x:
-            best = x
+            best, ties = x, 1
+        elif x == best:
+            ties += 1
+            best = shared(best, x, ties)
     return best
 
 
 @njit
 def _ptp(a):
+    if a.size == 0:
+        raise ValueError("zero-size array reduction not possible")
     return _max(a) - _min(a)
 
 
 @njit
 def _median(a):
+    if a.size == 0:
+        return np.nan
     order = np.argsort(values(a.ravel()))
     flat, n = a.ravel(), a.size
     if n % 2 == 1:
@@ -778,7 +819,14 @@ def _tril(m, k):
 @replaces(None, method="item")
 def item(a):
     """The one element."""
-    return (lambda a: a.flat[0]) if is_active_array(a) else None
+    return loop(_item, a) if is_active_array(a) else None
 
 
-ALLOWED.update({values, _filled, active_in})
+@njit
+def _item(a):
+    if a.size != 1:
+        raise ValueError("item(): cannot convert array to a scalar")
+    return a.flat[0] + 0.0
+
+
+ALLOWED.update({values, strip, _filled, active_in})

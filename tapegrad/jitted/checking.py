@@ -48,6 +48,8 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
             if isinstance(value, ir.Expr) and value.op == "call":
                 signature, kind = calltypes[value], typemap[value.func.name]
                 met = [signature.return_type, *signature.args, getattr(kind, "this", None)]
+                if isinstance(kind, types.ObjModeDispatcher):
+                    met += [typemap[argument.name] for argument in value.args]
                 if any(map(holds_active, met)):
                     _check_call(kind, statement.loc)
             elif isinstance(value, ir.Expr) and value.op == "getattr":
@@ -61,6 +63,12 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
 
 
 def _check_call(kind: Any, loc: Any) -> None:
+    if isinstance(kind, types.ObjModeDispatcher):
+        raise NotDifferentiableError(
+            "an `objmode` block that is given values with derivatives", where_is(loc),
+            "Python's own code records nothing: put it into a function, and give that a derivative with "
+            "tapegrad.custom_rule",
+        )  # fmt: skip
     if isinstance(kind, types.Dispatcher):
         if hasattr(kind.dispatcher, "original"):
             return

@@ -14,6 +14,7 @@ and neither changed nor gone through. A named tuple has no such limits.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -79,23 +80,27 @@ def wrapped(function: Any, structures: tuple[trees.Node | None, ...]) -> Any:
     parameters = [f"a{place}" for place in range(len(structures))]
     made = []
     for name, structure in zip(parameters, structures, strict=True):
-        items = iter(range(MOST_LEAVES + 1))
-        made.append(name if structure is None else _text(structure, name, items, scope))
-    text = f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})"
-    made_function, users = define(text, "wrapped", scope), function.py_func
+        items = (f"{name}[{i}]" for i in itertools.count())
+        made.append(name if structure is None else text_of(structure, items, scope))
+    return function_of(f"def wrapped({', '.join(parameters)}):\n return function({', '.join(made)})", scope)
+
+
+def function_of(text: str, scope: dict[str, Any]) -> Any:
+    """The jitted function `wrapped` of a text, which calls the user's `function`."""
+    made, users = define(text, "wrapped", scope), scope["function"].py_func
     # It is as much the user's as what it calls: where errors are, and what a digest on disk must tell apart.
-    made_function.__module__ = users.__module__
-    made_function.__code__ = made_function.__code__.replace(
+    made.__module__ = users.__module__
+    made.__code__ = made.__code__.replace(
         co_filename=users.__code__.co_filename, co_firstlineno=users.__code__.co_firstlineno
     )
-    return njit(made_function)
+    return njit(made)
 
 
-def _text(structure: trees.Node | None, name: str, items: Any, scope: dict[str, Any]) -> str:
-    """An expression that makes a container of the items of the tuple `name`."""
+def text_of(structure: trees.Node | None, items: Iterator[str], scope: dict[str, Any]) -> str:
+    """An expression that makes a container of items, which are expressions too."""
     if structure is None:
-        return f"{name}[{next(items)}]"
-    parts = [_text(item, name, items, scope) for item in structure.items]
+        return next(items)
+    parts = [text_of(item, items, scope) for item in structure.items]
     if issubclass(structure.kind, dict):
         if not all(isinstance(key, (str, int)) for key in structure.keys):
             raise TypeError(f"jitted code takes dictionaries whose keys are strings or ints, not {structure}")
@@ -104,7 +109,6 @@ def _text(structure: trees.Node | None, name: str, items: Any, scope: dict[str, 
         return f"[{', '.join(parts)}]"
     if structure.kind is tuple:
         return f"({''.join(f'{part}, ' for part in parts)})"
-    # The fields are in its name, since the digest of compiled code on disk has the names that are read (`disk.py`).
-    label = "_".join((structure.kind.__name__, *structure.kind._fields))
+    label = f"{structure.kind.__name__}_{len(scope)}"  # two classes may have one name
     scope[label] = structure.kind
     return f"{label}({', '.join(parts)})"

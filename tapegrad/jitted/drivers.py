@@ -16,7 +16,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from tapegrad.jitted import tape
+from tapegrad.jitted import bindings, tape
 from tapegrad.jitted.access import (
     get_number,
     get_word,
@@ -46,8 +46,10 @@ from tapegrad.jitted.lifting import (
     strip,
     tangents,
 )
+from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
 from tapegrad.jitted.rewriting import SPECIAL, active
 from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
+from tapegrad.jitted.sharing import refusing
 
 ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
@@ -136,6 +138,15 @@ _TAKE_GRADIENT = """
         gradient[i] = get_number(bars, (row + i) * width)
 """
 
+# What a run changes is put back before the next one.
+_KEEP_BEFORE = """    changed = ({changed})
+    kept, states = before(changed, n > n_tangents), kept_states()
+"""
+_PUT_BACK = """        if first > 0:
+            put_back(changed, kept)
+            load_states(states)
+"""
+
 TEXTS = {
     # (values, gradient in the form of the arguments)
     "value_and_grad": _RECORD + _SWEEP + _TAKE_GRADIENT + _GIVE_TAPE_BACK + "    return strip(result), ({shaped})",
@@ -180,8 +191,8 @@ TEXTS = {
     "jacfwd": """
     jacobian = np.empty((0, 0))
     row = 0
-    for first in range(0, n, n_tangents):
-        {lift}
+{keep_before}    for first in range(0, n, n_tangents):
+{put_back}        {lift}
         result = protected(function, ({lifted}), 0, 0, 0)
         if first == 0:
             jacobian = np.empty((count({output}), n))
@@ -199,8 +210,8 @@ TEXTS = {
     # (values, Hessian): a run, and a sweep, for every so many independents
     "hessian": """
     hessian = np.empty((n, n))
-    for first in range(0, n, n_tangents):
-""" + (_RECORD + _SWEEP).replace("\n    ", "\n        ") + """
+{keep_before}    for first in range(0, n, n_tangents):
+{put_back}""" + (_RECORD + _SWEEP).replace("\n    ", "\n        ") + """
         for i in range(n):
             for k in range(min(n_tangents, n - first)):
                 hessian[i, first + k] = get_number(bars, (row + i) * width + 1 + k)
@@ -217,7 +228,8 @@ _SCOPE = {
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
     "tangents": tangents, "shaped": shaped, "strip": strip,
-    "vector_of": vector_of,
+    "vector_of": vector_of, "before": before, "put_back": put_back, "kept_states": kept_states,
+    "load_states": load_states,
 }  # fmt: skip
 
 
@@ -231,6 +243,7 @@ class Form(NamedTuple):
     n_tangents: int = 0
     is_single: bool = False  # a gradient by itself, not in a tuple
     owns: bool = False  # arrays that aren't differentiated may be written to
+    is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
 
     @property
     def kind(self) -> Active:
@@ -257,21 +270,26 @@ class Form(NamedTuple):
             lift="; ".join(lifts),
             lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
             give_back="; ".join(f"give_back(a{i}, b{i})" for i in passive) if self.owns else "pass",
+            keep_before=_KEEP_BEFORE.format(changed="".join(f"a{i}, " for i in passive)),
+            put_back=_PUT_BACK,
             output="result[0]" if self.has_aux else "result",
             sweep="sweep_with_tangents" if self.n_tangents else "sweep",
             shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
         parameters = ", ".join(names + ["along"] * is_along)
-        return f"def driver({parameters}):\n    n = {at}\n{body}"
+        looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
+        return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
 
 
 class Driver(CPUDispatcher):  # type: ignore[misc]
     """A jitted driver, which explains what doesn't compile."""
 
-    def __init__(self, function: Any, original: Any) -> None:
-        options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+    def __init__(self, function: Any, original: Any, form: Form) -> None:
+        options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
-        self.original = original
+        self.original, self.form = original, form
+        if not bindings.is_stale(original):  # a digest is of what names mean now
+            self._cache = DriverCache(function, original, form)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         with explained(self.original.py_func):
@@ -288,11 +306,10 @@ def driver(original: Any, form: Form) -> Any:
     tape.connect()
     scope = {
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
+        "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
-    made = Driver(define(form.source(), "driver", scope), original)
-    made._cache = DriverCache(original, form)
-    return made
+    return Driver(define(form.source(), "driver", scope), original, form)
 
 
 def _called(function: Any, n: int) -> Any:

@@ -3,6 +3,10 @@
 A rule such as `lambda x, y: 1.0 - y * y` is plain arithmetic. Called with floats it gives a number; called with a
 `Single` it emits the instructions that will; called with a `Jet` it emits those for a value and its tangents, which is
 how one table of rules serves reverse mode, forward mode, and forward over reverse.
+
+Partials are multiplied by tangents and adjoints in one way, `weighed`: one that is exactly 0 contributes exactly 0,
+even where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands,
+none is infinite unless the value is; it goes unguarded, which is what loops of plain arithmetic live on.
 """
 
 from __future__ import annotations
@@ -142,7 +146,7 @@ class Single(_Arithmetic):
 
     def compared(self, sign: str, other: Any) -> Any:
         """An LLVM bool; false where either is nan."""
-        other = other if isinstance(other, Single) else self.emitter.single(other)
+        other = _value(self.emitter, other)
         return self.emitter.builder.fcmp_ordered(sign, self.value, other.value)
 
 
@@ -169,23 +173,72 @@ class Jet(_Arithmetic):
         return Jet(other, [self.emitter.single(0.0)] * len(self.tangents))
 
     def _binary(self, op: Any, other: Any, reflected: bool = False) -> Any:
-        if not isinstance(other, Jet) and (op is operator.mul or (op is operator.truediv and not reflected)):
-            return Jet(op(self.value, other), [op(t, other) for t in self.tangents])  # without 0 * inf
         a, b = (self._jet(other), self) if reflected else (self, self._jet(other))
         x, y = a.value, b.value
+        pairs = list(zip(a.tangents, b.tangents, strict=True))
         if op is operator.mul:
-            return Jet(x * y, [u * y + x * v for u, v in zip(a.tangents, b.tangents, strict=True)])
+            return Jet(x * y, [_sum(weighed(y, u), weighed(x, v)) for u, v in pairs])
         if op is operator.truediv:
             q = x / y
-            return Jet(q, [(u - q * v) / y for u, v in zip(a.tangents, b.tangents, strict=True)])
-        return Jet(op(x, y), [op(u, v) for u, v in zip(a.tangents, b.tangents, strict=True)])
+            return Jet(q, [_shared_out(_sum(u, -weighed(q, v)), y) for u, v in pairs])
+        return Jet(op(x, y), [_sum(u, v if op is operator.add else -v) for u, v in pairs])
 
     def __neg__(self) -> Jet:
         return Jet(-self.value, [-t for t in self.tangents])
 
     def compared(self, sign: str, other: Any) -> Any:
         """An LLVM bool, of the values."""
-        return self.value.compared(sign, other.value if isinstance(other, Jet) else other)
+        return self.value.compared(sign, other)
+
+
+def _value(emitter: Emitter, number: Any) -> Single:
+    if isinstance(number, (Single, Jet)):
+        return number.value if isinstance(number, Jet) else number
+    return emitter.single(number)
+
+
+def _sum(a: Single, b: Single) -> Single:
+    """A sum of tangents: one that is known to be 0 is left out."""
+    if 0.0 in (a.constant, b.constant):
+        return b if a.constant == 0.0 else a
+    return a + b
+
+
+def _shared_out(a: Single, b: Single) -> Single:
+    """A tangent over a number: 0 where it is exactly 0."""
+    if a.constant == 0.0:
+        return a
+    return Single(a.emitter, a.emitter.builder.select(a.compared("==", 0.0), DOUBLE(0.0), (a / b).value))
+
+
+def weighed(partial: Any, bar: Single | Jet, operands: Sequence[Any] = ()) -> Any:
+    """A partial times an adjoint or a tangent: 0 where that is exactly 0, or where another operand was chosen."""
+    if isinstance(partial, Choice):
+        return where(partial.condition, weighed(partial.a, bar), weighed(partial.b, bar))
+    if isinstance(partial, (int, float)):
+        return bar.emitter.single(0.0) if partial == 0.0 else bar * partial
+    product = _product if any(partial is x for x in operands) else _guarded
+    if not isinstance(partial, Jet) and not isinstance(bar, Jet):
+        return product(partial, bar)
+    p, b = (partial, partial._jet(bar)) if isinstance(partial, Jet) else (bar._jet(partial), bar)
+    tangents = []
+    for p_dot, b_dot in zip(p.tangents, b.tangents, strict=True):
+        varied = product(b.value, p_dot)
+        if product is _guarded and varied.constant is None and b.value.constant is None:
+            varied = where(b.value.compared("==", 0.0), 0.0, varied)
+        tangents.append(_sum(product(p.value, b_dot), varied))
+    return Jet(product(p.value, b.value), tangents)
+
+
+def _product(a: Single, b: Single) -> Single:
+    return b if b.constant == 0.0 else a * b
+
+
+def _guarded(partial: Single, bar: Single) -> Single:
+    product = _product(partial, bar)
+    if partial.constant is not None or bar.constant is not None:
+        return product
+    return Single(bar.emitter, bar.emitter.builder.select(bar.compared("==", 0.0), DOUBLE(0.0), product.value))
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -194,7 +247,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         return a if condition else b
     numbers = [x for x in (a, b) if isinstance(x, (Single, Jet))]
     if not numbers:
-        return _Choice(condition, a, b)
+        return Choice(condition, a, b)
     emitter = numbers[0].emitter
     if any(isinstance(x, Jet) for x in numbers):
         jet = next(x for x in numbers if isinstance(x, Jet))
@@ -205,8 +258,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return Single(emitter, emitter.builder.select(condition, first.value, second.value))
 
 
-class _Choice:
-    """Between constants; becomes a number where it is used."""
+class Choice:
+    """Between constants: as a partial, whether an operand was taken. It becomes a number where it is used as one."""
 
     def __init__(self, condition: Any, a: Any, b: Any) -> None:
         self.condition, self.a, self.b = condition, a, b
@@ -216,10 +269,18 @@ class _Choice:
         first, second = on(emitter, self.a), on(emitter, self.b)
         return Single(emitter, emitter.builder.select(self.condition, first.value, second.value))
 
+    def is_taken(self, builder: Any) -> Any:
+        """An LLVM bool: whether it isn't 0."""
+        first, second = (
+            x.is_taken(builder) if isinstance(x, Choice) else ir.Constant(ir.IntType(1), x != 0.0)
+            for x in (self.a, self.b)
+        )
+        return builder.select(self.condition, first, second)
+
 
 def on(emitter: Emitter, number: Any) -> Single | Jet:
     """What a rule gave, as a number: it may be a float, or a choice between floats."""
-    if isinstance(number, _Choice):
+    if isinstance(number, Choice):
         return number.on(emitter)
     return emitter.single(number) if isinstance(number, (int, float)) else number
 

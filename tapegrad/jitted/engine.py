@@ -8,8 +8,8 @@ of all inputs from left to right.
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,12 +18,22 @@ import numpy as np
 from numba import njit
 from numba.core.registry import CPUDispatcher
 
-from tapegrad import trees
-from tapegrad.jitted import arrays, containers, linalg, tape  # noqa: F401  arrays and linalg make NumPy's functions known
+from tapegrad import locks, trees
+from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
+    arrays,  # noqa: F401
+    bindings,
+    containers,
+    linalg,  # noqa: F401
+    repeats,
+    rewriting,
+    sharing,
+    tape,
+)
 from tapegrad.jitted.drivers import Form, driver, pull
-from tapegrad.jitted.errors import NotDifferentiableError
+from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
 _MOST_TANGENTS = 8  # that are carried at once
+_MOST_IN_ONE_RUN = 16  # where there must be one run only
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -33,23 +43,45 @@ def engine_of(function: Callable[..., Any]) -> Engine:
         raise TypeError(f"a function is differentiated, not {type(function).__name__}")
     known = _engines.get(function)
     if known is None:
+        refuse_without_compiler()
         dispatcher = function if isinstance(function, CPUDispatcher) else njit(function)
-        known = _engines[function] = Engine(dispatcher)
+        known = _engines[function] = Engine(dispatcher, is_own=dispatcher is not function)
     return known
+
+
+def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of arguments and places, for arguments that share memory too."""
+
+    @functools.wraps(method)
+    def asked(self: Engine, args: Sequence[Any], places: Sequence[int], *rest: Any) -> Any:
+        shared = sharing.shared(self, args, places)
+        if shared is None:
+            return method(self, args, places, *rest)
+        return getattr(shared, method.__name__)(*rest)
+
+    return asked
 
 
 class Engine:
     """The derivatives of one jitted function."""
 
-    def __init__(self, function: Any) -> None:
-        self.function = function
+    def __init__(self, function: Any, is_own: bool = False) -> None:
+        self.function, self.is_own = function, is_own  # whether nobody else has the jitted function
         self.signature = inspect.signature(function.py_func)
         self.drivers: dict[Form, Any] = {}
-        self.variants: dict[tuple[trees.Node | None, ...], Engine] = {}  # that take tuples for other containers
+        self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
+        self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
+        self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """All arguments by position, defaults included."""
+        for p in self.signature.parameters.values():
+            if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                raise NotDifferentiableError(
+                    f"a function with the parameter `{p}`", where_is_function(self.function.py_func),
+                    "write its parameters out, each by position",
+                )  # fmt: skip
         bound = self.signature.bind(*args, **kwargs)
         if len(bound.args) < len(self.signature.parameters):
             bound.apply_defaults()
@@ -57,6 +89,8 @@ class Engine:
 
     def run(self, form: Form, *args: Any) -> Any:
         """Call a driver."""
+        if not bindings.are_the_same(self.meanings):
+            self._forget()
         structures = containers.structures_of(args[: form.n_arguments], form.argnums)
         if structures is not None:
             with containers.explained():
@@ -88,11 +122,13 @@ class Engine:
         """Whether an argument can be differentiated."""
         return all(map(_is_number, trees.leaves(argument)))
 
+    @_sharing
     def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
         """What the function returns, and a gradient for each input."""
         values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
         return values, trees.leaves(found)
 
+    @_sharing
     def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
         """What the function returns, and a function of cotangents; the tape lives as long as it does."""
         if not places:
@@ -105,6 +141,7 @@ class Engine:
 
         return recording.values, pull
 
+    @_sharing
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
@@ -112,27 +149,42 @@ class Engine:
         values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
         return values, pieces(found, trees.leaves(values[0] if has_aux else values))
 
+    @_sharing
     def jacobian(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
         inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
         n = sum(map(size, inputs))
-        forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
+        if repeats.is_seen(self.prints, self._others(args, places)):
+            forward = mode == "forward" and n <= _MOST_TANGENTS  # in one run, as in reverse mode
+        else:
+            forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
         if forward and n:
             form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
 
+    @_sharing
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
         value, _, product = self.run(Form("hvp", len(args), tuple(places), False, 1), *args, flat(tangents))
         return value, pieces(product, _inputs(args, places))
 
+    @_sharing
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
         inputs = _inputs(args, places)
-        n_tangents = min(_n_tangents(max(sum(map(size, inputs)), 1)), 4)
+        n = sum(map(size, inputs))
+        n_tangents = min(_n_tangents(max(n, 1)), 4)
+        seen = repeats.is_seen(self.prints, self._others(args, places)) if n > n_tangents else None
+        if seen:
+            if n > _MOST_IN_ONE_RUN:
+                raise RuntimeError(
+                    f"the Hessian by {n} numbers takes several runs of {self.function.__name__}, which {seen}, so that "
+                    f"it would be seen: take that out, or differentiate by at most {_MOST_IN_ONE_RUN} numbers"
+                )
+            n_tangents = n
         value, matrix = self.run(Form("hessian", len(args), tuple(places), False, n_tangents), *args)
         return value, [blocks(matrix, inputs, inputs)]
 
@@ -146,9 +198,24 @@ class Engine:
         return self.function(*args)
 
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
-        """How many numbers the function returns: it is called to see."""
-        values = self.value([a.copy() if isinstance(a, np.ndarray) else a for a in args], form.argnums)
+        """How many numbers the function returns: it is called to see, as if it weren't."""
+        with repeats.again(repeats.states()):
+            values = self.value(repeats.apart(args), form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
+
+    def _forget(self) -> None:
+        """Names have other meanings by now: what was compiled may not be what the plain function calls."""
+        self.drivers.clear()
+        self.variants.clear()
+        self.owns.clear()
+        if self.is_own:
+            self.function = njit(self.function.py_func)
+        self.meanings, self.prints = bindings.meanings(self.function), repeats.prints(self.function)
+        rewriting.active.cache_clear()
+
+    @staticmethod
+    def _others(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
+        return [a for i, a in enumerate(args) if i not in places]
 
     def _taking(self, structures: tuple[trees.Node | None, ...]) -> Engine:
         known = self.variants.get(structures)
@@ -178,7 +245,7 @@ class Recording:
     def __init__(self, engine: Engine, form: Form, args: Sequence[Any]) -> None:
         tape.connect()
         self.words = np.zeros(tape.WORDS, np.int64)
-        self._lock = threading.Lock()
+        self._lock = locks.of_object()
         header = tape.header()
         before = bytes(header)
         tape.begin(header)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import errors, ir
+from numba.core import config, errors, ir
 
 
 class NotDifferentiableError(TypeError):
@@ -30,6 +30,15 @@ class NotDifferentiableError(TypeError):
 
     def __str__(self) -> str:
         return self.text
+
+
+def refuse_without_compiler() -> None:
+    """Raise RuntimeError where Numba was told to compile nothing."""
+    if config.DISABLE_JIT:
+        raise RuntimeError(
+            "gradients of jitted functions are compiled, and Numba compiles nothing where NUMBA_DISABLE_JIT is set: "
+            "unset it, or give Tensors, with which functions are run as plain Python"
+        )
 
 
 class WrongResultError(Exception):

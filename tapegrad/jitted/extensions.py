@@ -18,6 +18,7 @@ from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.emission import Emitter, Jet
+from tapegrad.jitted.errors import refuse_without_compiler
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import value_of
 from tapegrad.jitted.rules import Rule
@@ -64,6 +65,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
     >>> tg.func.grad(lambda a: 2.0 * root(a))(4.0)
     0.5
     """
+    refuse_without_compiler()
     if not isinstance(function, CPUDispatcher):
         raise TypeError("custom_rule is for functions jitted by Numba; jit the function first, with numba.njit")
 

@@ -3,6 +3,7 @@
 Arguments are lifted: each float, and each element of an array, becomes an independent, with a row of its own or with a
 tangent. Independents are numbered from left to right through all arguments that are differentiated, nested tuples and
 arrays included; that order is the layout of every flat gradient. Results are stripped: what remains are plain values.
+Arrays in Fortran's order stay so, since sums and products go through memory in its order.
 """
 
 from __future__ import annotations
@@ -60,6 +61,16 @@ def make_along(typingctx, kind, value, row, tangent):
 def value_of(typingctx, x):
     """The value of an active scalar."""
     return types.float64(x), lambda context, builder, sig, args: builder.extract_value(args[0], 0)
+
+
+@intrinsic
+def with_value(typingctx, x, value):
+    """An active scalar with another value, and its own derivatives."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.insert_value(args[0], args[1], 0) if isinstance(sig.args[0], Active) else args[1]
+
+    return (x if isinstance(x, Active) else types.float64)(x, types.float64), codegen
 
 
 @intrinsic
@@ -134,6 +145,8 @@ def lift(kind, x, row, start, along):
 def _lift(kind, x, row, start, along):
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
+    if isinstance(x, types.Array) and x.layout == "F":
+        return _lift_in_fortrans_order(along)
     if isinstance(x, types.Array):
         elements = flat_of(x)
         if isinstance(along, types.Array):
@@ -158,6 +171,31 @@ def _lift(kind, x, row, start, along):
     if isinstance(along, types.Array):
         return lambda kind, x, row, start, along: make_along(kind, float(x), row, along[start])
     return lambda kind, x, row, start, along: make(kind, float(x), row, -start)
+
+
+def _lift_in_fortrans_order(along: Any) -> Callable[..., Any]:
+    """Elements are numbered as in any array, by rows."""
+    if isinstance(along, types.Array):
+
+        def lift_along(kind, x, row, start, along):
+            result = array_like(kind, x.T).T
+            i = 0
+            for at in np.ndindex(x.shape):
+                result[at] = make_along(kind, x[at], row + i, along[start + i])
+                i += 1
+            return result
+
+        return lift_along
+
+    def lift_array(kind, x, row, start, along):
+        result = array_like(kind, x.T).T
+        i = 0
+        for at in np.ndindex(x.shape):
+            result[at] = make(kind, x[at], row + i, i - start)
+            i += 1
+        return result
+
+    return lift_array
 
 
 def _lift_tuple(x: Any) -> Callable[..., Any]:
@@ -209,6 +247,8 @@ def own(kind, x):
 @overload(own, OPTIONS)
 def _own(kind, x):
     if isinstance(x, types.Array) and x.dtype == types.float64:
+        if x.layout == "F":
+            return lambda kind, x: own(kind, x.T).T
         elements = flat_of(x)
 
         def own_array(kind, x):
@@ -266,6 +306,8 @@ def _strip(x):
     if isinstance(x, Active):
         return lambda x: value_of(x)
     if is_active_array(x):
+        if x.layout == "F":
+            return lambda x: strip(x.T).T
 
         def strip_array(x):
             result = array_like(types.float64, x)

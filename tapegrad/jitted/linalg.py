@@ -1,7 +1,8 @@
 """Linear algebra on active arrays.
 
 In plain reverse mode a product, a solution or a factorisation is one block row (`blocks.py`), computed by BLAS and
-LAPACK in both directions. For the other active types there are the textbook's loops, which the rules differentiate.
+LAPACK in both directions. For the other active types there are the textbook's loops, which the rules differentiate;
+their values are replaced by those of BLAS and LAPACK, so that every transform has the values of the plain function.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from tapegrad.jitted.blocks import (
     kept_row,
     kept_value,
 )  # fmt: skip
-from tapegrad.jitted.inner import inside
+from tapegrad.jitted.checking import ALLOWED
+from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import make, row_of
+from tapegrad.jitted.lifting import make, row_of, with_value
 from tapegrad.jitted.scalars import PASSIVE, Active, Taped, is_active_array
 
 
@@ -37,6 +39,34 @@ def _dims(*kinds):
     if not all(isinstance(k, types.Array) and isinstance(k.dtype, (Active, *PASSIVE)) for k in kinds):
         return None
     return tuple(k.ndim for k in kinds) if any(map(is_active_array, kinds)) else None
+
+
+def _contiguous(a):
+    """The plain values of an array, as BLAS takes them."""
+    raise NotImplementedError
+
+
+@overload(_contiguous, OPTIONS)
+def _contiguous_values(a):
+    return (lambda a: np.ascontiguousarray(values(a))) if a.layout == "A" else (lambda a: values(a))
+
+
+def _revalued(result, plain):
+    """An active array with other values, and its own derivatives."""
+    raise NotImplementedError
+
+
+@overload(_revalued, OPTIONS)
+def _revalue(result, plain):
+    if not is_active_array(result):
+        return lambda result, plain: plain
+
+    def revalue(result, plain):
+        for at in np.ndindex(result.shape):
+            result[at] = with_value(result[at], plain[at])
+        return result
+
+    return revalue
 
 
 def _product(a, b):
@@ -74,7 +104,7 @@ def _dot(a, b):
     total = 0.0
     for k in range(a.shape[0]):
         total += a[k] * b[k]
-    return total
+    return with_value(total, np.dot(_contiguous(a), _contiguous(b)))
 
 
 @njit
@@ -87,7 +117,7 @@ def _matrix_vector(a, b):
         for k in range(a.shape[1]):
             total += a[i, k] * b[k]
         result[i] = total
-    return result
+    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
 
 
 @njit
@@ -100,7 +130,7 @@ def _vector_matrix(a, b):
         for k in range(b.shape[0]):
             total += a[k] * b[k, j]
         result[j] = total
-    return result
+    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
 
 
 @njit
@@ -114,7 +144,7 @@ def _matrix_matrix(a, b):
             for k in range(a.shape[1]):
                 total += a[i, k] * b[k, j]
             result[i, j] = total
-    return result
+    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
 
 
 @replaces(np.outer)
@@ -174,13 +204,14 @@ def convolve(a, v):
 
 @njit
 def _convolve(a, v):
+    plain = np.convolve(_contiguous(a), _contiguous(v))
     result = np.empty(a.size + v.size - 1)
     for i in range(result.size):
         total = 0.0
         for k in range(max(0, i - v.size + 1), min(i + 1, a.size)):
             total += a[k] * v[i - k]
         result[i] = total
-    return result
+    return _revalued(result, plain)
 
 
 @replaces(np.trace)
@@ -205,10 +236,18 @@ def norm(x, ord=None):
 
 @njit
 def _norm(x):
+    """By the largest element, so that no square over- or underflows; at 0 the derivative is 0."""
+    plain = np.linalg.norm(_contiguous(x))
+    scale = 0.0
+    for e in _contiguous(x).flat:
+        scale = max(scale, abs(e))
+    if scale == 0.0:
+        return plain
+    scale = max(scale, 1e-300) if np.isfinite(scale) else 1.0  # 1 / scale is finite
     total = 0.0
     for e in x.flat:
-        total += e * e
-    return np.sqrt(total)
+        total += (e / scale) * (e / scale)
+    return with_value(scale * np.sqrt(total), plain)
 
 
 @njit
@@ -270,17 +309,19 @@ def solve(a, b):
 
 @njit
 def _solve_vector(a, b):
+    plain = np.linalg.solve(_contiguous(a), _contiguous(b))
     lu, order, _ = _factorised(a)
-    return _solve_factorised(lu, order, b)
+    return _revalued(_solve_factorised(lu, order, b), plain)
 
 
 @njit
 def _solve_matrix(a, b):
+    plain = np.linalg.solve(_contiguous(a), _contiguous(b))
     lu, order, _ = _factorised(a)
     x = np.empty(b.shape)
     for j in range(b.shape[1]):
         x[:, j] = _solve_factorised(lu, order, b[:, j])
-    return x
+    return _revalued(x, plain)
 
 
 @replaces(np.linalg.inv)
@@ -293,12 +334,13 @@ def inv(a):
 
 @njit
 def _inv(a):
-    return _solve_matrix(a, np.eye(a.shape[0]))
+    plain = np.linalg.inv(_contiguous(a))
+    return _revalued(_solve_matrix(a, np.eye(a.shape[0])), plain)
 
 
 @replaces(np.linalg.det)
 def det(a):
-    """The determinant of a matrix that is not singular."""
+    """The determinant of a matrix; of one that is singular, its derivative is by cofactors."""
     if _dims(a) != (2,):
         return None
     return _block_det if a.dtype == Taped(0) else loop(_det, a)
@@ -306,11 +348,36 @@ def det(a):
 
 @njit
 def _det(a):
+    plain = np.linalg.det(_contiguous(a))
+    if plain == 0.0:
+        return with_value(_det_without_division(a), plain)
     lu, _, sign = _factorised(a)
-    product = sign + 0.0 * lu[0, 0]
+    product = sign
     for i in range(a.shape[0]):
         product = product * lu[i, i]
-    return product
+    return with_value(product, plain)
+
+
+@njit
+def _det_without_division(a):
+    """Bird's algorithm (A simple division-free algorithm for computing determinants, 2011): for any matrix."""
+    n = a.shape[0]
+    f = a.copy()
+    for _ in range(n - 1):
+        m = np.zeros((n, n))
+        trace = 0.0
+        for i in range(n - 1, -1, -1):
+            m[i, i] = -trace
+            trace = trace + f[i, i]
+            for j in range(i + 1, n):
+                m[i, j] = f[i, j]
+        for i in range(n):
+            for j in range(n):
+                total = 0.0
+                for k in range(i, n):
+                    total += m[i, k] * a[k, j]
+                f[i, j] = total
+    return f[0, 0] if n % 2 == 1 else -f[0, 0]
 
 
 @replaces(np.linalg.slogdet)
@@ -323,13 +390,12 @@ def slogdet(a):
 
 @njit
 def _slogdet(a):
-    lu, _, sign = _factorised(a)
+    sign, plain = np.linalg.slogdet(_contiguous(a))
+    lu, _, _ = _factorised(a)
     total = 0.0
     for i in range(a.shape[0]):
-        if lu[i, i] < 0.0:
-            sign = -sign
         total += np.log(abs(lu[i, i]))
-    return sign, total
+    return sign, with_value(total, plain)
 
 
 @replaces(np.linalg.cholesky)
@@ -342,9 +408,8 @@ def cholesky(a):
 
 @njit
 def _cholesky(a):
+    plain = np.linalg.cholesky(_contiguous(a))
     n = a.shape[0]
-    if a.shape[1] != n:
-        raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square.")
     factor = np.zeros((n, n))
     for i in range(n):
         for j in range(i + 1):
@@ -357,7 +422,7 @@ def _cholesky(a):
                 factor[i, i] = np.sqrt(total)
             else:
                 raise np.linalg.LinAlgError("Matrix is not positive definite.")
-    return factor
+    return _revalued(factor, plain)
 
 
 # --- as blocks --------------------------------------------------------------------------------------------------------
@@ -412,16 +477,20 @@ def _add_bars(header, at, bars):
 
 @inside
 def _block_product(a, b):
-    x, y = np.ascontiguousarray(values(a)), np.ascontiguousarray(values(b))
-    result = np.dot(x, y)
-    n, k, m = x.shape[0], x.shape[1], y.shape[1]
+    return _product_row(a, b, np.dot(_contiguous(a), _contiguous(b)))
+
+
+@inside
+def _product_row(a, b, result):
+    """A product's value as the results of a block."""
+    n, k, m = a.shape[0], a.shape[1], b.shape[1]
     if result.size == 0:
         return _results(result, 0)
     header = open_tape(KIND)
     n_kept = n * k + k * m + 2
     at = begin_block(header, n_kept, n * m)
-    at = _keep_matrix(header, at, a, x)
-    at = _keep_matrix(header, at, b, y)
+    at = _keep_matrix(header, at, a, values(a))
+    at = _keep_matrix(header, at, b, values(b))
     keep(header, at, n, 0.0)
     keep(header, at + 1, k, 0.0)
     return _results(result, end_block(header, n_kept, n * m, address_of(_product_reverse)))
@@ -436,6 +505,8 @@ def _product_reverse(header, last, trailer):
     at = trailer - n_kept
     a, b = _kept_matrix(header, at, n, k), _kept_matrix(header, at + n * k, k, m)
     y_bar = _bars(header, last - n * m + 1, n, m)
+    if not np.any(y_bar):
+        return at
     _add_bars(header, at, np.dot(y_bar, b.T))
     _add_bars(header, at + n * k, np.dot(a.T, y_bar))
     return at
@@ -443,23 +514,29 @@ def _product_reverse(header, last, trailer):
 
 @inside
 def _block_matrix_vector(a, b):
-    return _block_product(a, b.reshape((b.size, 1)) if b.flags.c_contiguous else b.copy().reshape((b.size, 1)))[:, 0]
+    result = np.dot(_contiguous(a), _contiguous(b)).reshape((-1, 1))
+    return _product_row(a, b.copy().reshape((b.size, 1)), result)[:, 0]
 
 
 @inside
 def _block_vector_matrix(a, b):
-    return _block_product(a.copy().reshape((1, a.size)), b)[0]
+    result = np.dot(_contiguous(a), _contiguous(b)).reshape((1, -1))
+    return _product_row(a.copy().reshape((1, a.size)), b, result)[0]
 
 
 @inside
 def _block_solve(a, b):
-    x = np.ascontiguousarray(values(a))
-    solution = np.ascontiguousarray(np.linalg.solve(x, np.ascontiguousarray(values(b))))
+    return _solution(a, b, np.linalg.solve(_contiguous(a), _contiguous(b)))
+
+
+@inside
+def _solution(a, b, solution):
+    """A solution's value as the results of a block."""
     n, m = solution.shape
     header = open_tape(KIND)
     n_kept = n * n + n * m + 1
     at = begin_block(header, n_kept, n * m)
-    at = _keep_matrix(header, at, a, x)
+    at = _keep_matrix(header, at, a, values(a))
     at = _keep_matrix(header, at, b, solution)
     keep(header, at, n, 0.0)
     return _results(solution, end_block(header, n_kept, n * m, address_of(_solve_reverse)))
@@ -471,7 +548,10 @@ def _solve_reverse(header, last, trailer):
     n, n_kept = kept_row(header, trailer - 1), kept_row(header, trailer)
     m, at = (n_kept - 1 - n * n) // n, trailer - n_kept
     a, x = _kept_matrix(header, at, n, n), _kept_matrix(header, at + n * n, n, m)
-    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), _bars(header, last - n * m + 1, n, m))
+    x_bar = _bars(header, last - n * m + 1, n, m)
+    if not np.any(x_bar):
+        return at
+    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), x_bar)
     _add_bars(header, at + n * n, b_bar)
     _add_bars(header, at, -np.dot(np.ascontiguousarray(b_bar), x.T))
     return at
@@ -479,30 +559,46 @@ def _solve_reverse(header, last, trailer):
 
 @inside
 def _block_solve_vector(a, b):
-    return _block_solve(a, b.copy().reshape((b.size, 1)))[:, 0]
+    solution = np.linalg.solve(_contiguous(a), _contiguous(b)).reshape((-1, 1))
+    return _solution(a, b.copy().reshape((b.size, 1)), solution)[:, 0]
 
 
 @inside
 def _block_inv(a):
-    return _block_solve(a, np.eye(a.shape[0]))
+    return _solution(a, np.eye(a.shape[0]), np.linalg.inv(_contiguous(a)))
 
 
 @inside
 def _block_det(a):
-    x = np.ascontiguousarray(values(a))
+    x = _contiguous(a)
     determinant = np.linalg.det(x)
-    return _scaled_inverse(a, determinant, determinant * np.linalg.inv(x).T)
+    if determinant == 0.0:
+        return _with_partials(a, determinant, _cofactors(np.ascontiguousarray(x)))
+    return _with_partials(a, determinant, determinant * np.linalg.inv(x).T)
+
+
+@inside
+def _cofactors(x):
+    """The cofactors of a square matrix, whatever its rank: of X = U diag(s) V^T, det(U V) U diag(prod s / s_i) V^T."""
+    u, s, v = np.linalg.svd(x)
+    n = s.size
+    products = np.ones(n)
+    for i in range(n):
+        for j in range(n):
+            if j != i:
+                products[i] *= s[j]
+    return np.linalg.det(u) * np.linalg.det(v) * np.dot(u * products, v)
 
 
 @inside
 def _block_slogdet(a):
-    x = np.ascontiguousarray(values(a))
+    x = _contiguous(a)
     sign, logarithm = np.linalg.slogdet(x)
-    return sign, _scaled_inverse(a, logarithm, np.linalg.inv(x).T)
+    return sign, _with_partials(a, logarithm, np.linalg.inv(x).T)
 
 
 @inside
-def _scaled_inverse(a, value, partials):
+def _with_partials(a, value, partials):
     """A number with given partials by the elements of a matrix: one row."""
     header = open_tape(KIND)
     begin_block(header, a.size, 1)
@@ -517,7 +613,7 @@ def _arguments(header):
 
 @inside
 def _block_cholesky(a):
-    factor = np.linalg.cholesky(np.ascontiguousarray(values(a)))
+    factor = np.linalg.cholesky(_contiguous(a))
     n = factor.shape[0]
     header = open_tape(KIND)
     at = begin_block(header, n * n + 1, n * n)
@@ -532,7 +628,10 @@ def _cholesky_reverse(header, last, trailer):
     n = kept_row(header, trailer - 1)
     at = trailer - n * n - 1
     factor = _kept_matrix(header, at, n, n)
-    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(_bars(header, last - n * n + 1, n, n)))
+    factor_bar = _bars(header, last - n * n + 1, n, n)
+    if not np.any(factor_bar):
+        return at
+    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(factor_bar))
     for i in range(n):
         phi[i, i] *= 0.5
         for j in range(i + 1, n):
@@ -546,3 +645,6 @@ def _cholesky_reverse(header, last, trailer):
             a_bar[i, j] = s[i, j] + s[j, i]
     _add_bars(header, at, a_bar)
     return at
+
+
+ALLOWED.update({_contiguous, _revalued, with_value})

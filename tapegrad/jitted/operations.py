@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core.registry import CPUDispatcher
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
 from tapegrad.interop import as_tensor
-from tapegrad.jitted import engine
+from tapegrad.jitted import engine, repeats, sharing
 from tapegrad.jitted.drivers import Form, driver
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array
@@ -26,7 +24,7 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
     """A jitted function of the same arguments that returns the value of a jitted function, and its gradient.
 
     Unlike that of `tapegrad.func` it can be called from other jitted code, also from many threads, and takes all
-    arguments by position.
+    arguments by position. Arguments that share memory which the function writes to are a ValueError.
 
     >>> from numba import njit
     >>> import numpy as np
@@ -44,14 +42,14 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
     >>> descend(np.zeros(2), 60).round(6)
     array([1., 1.])
     """
-    made = function if isinstance(function, CPUDispatcher) else njit(function)
+    made = engine.engine_of(function).function
     n = len(inspect.signature(made.py_func).parameters)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if any(not 0 <= place < n for place in numbers):
         raise ValueError(f"argnums are from 0 to {n - 1}, not {argnums}")
     if list(numbers) != sorted(numbers):
         raise ValueError("argnums are in the order of the arguments here")
-    return driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int)))
+    return driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,7 +171,8 @@ class _Row:
 
     def __init__(self, known: engine.Engine, args: Sequence[Any]) -> None:
         self.engine = known
-        self.plain = [_plain(a) for a in args]
+        self.states = repeats.states()
+        self.plain = _plain(list(args))
         is_recording = current_tape().grad_enabled
         leaves = [leaf for a in args for leaf in trees.leaves(a)]
         self.active = [t for t in leaves if is_recording and isinstance(t, Tensor) and t.requires_grad]
@@ -193,7 +192,8 @@ class _Row:
 
     def pull(self, bars: Sequence[Any]) -> Sequence[Any]:
         """The products of adjoints of the function's results with its Jacobian."""
-        return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
+        with repeats.again(self.states):
+            return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
 
     def pull_gradient(self, places: Sequence[int], bars: Sequence[Any]) -> Sequence[Any]:
         """The same of the function's gradient by other places: its Jacobian is the Hessian, which is symmetric."""
@@ -203,12 +203,18 @@ class _Row:
         tangents = []
         for place in towards:
             tangents += along.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
-        found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
+        with repeats.again(self.states):
+            found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
         products = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
         return self._of_active([part for place in self.places for part in products[place]])
 
     def _of_active(self, parts: Sequence[Any]) -> list[Any]:
-        return [part for part, is_active in zip(parts, self.is_active, strict=True) if is_active]
+        """The parts by tensors that require grad. What tensors share is theirs together, and is given to one."""
+        found = [part for part, is_active in zip(parts, self.is_active, strict=True) if is_active]
+        if len(found) < 2 or sharing.shared(self.engine, self.plain, self.places) is None:
+            return found
+        leaves = [leaf for i in self.places for leaf in trees.leaves(self.plain[i])]
+        return sharing.given_once(found, [x for x, is_one in zip(leaves, self.is_active, strict=True) if is_one])
 
     def beside(self, output: Any, values: Any, has_aux: bool) -> Any:
         """The output, with what is handed on."""
@@ -259,13 +265,13 @@ def _check(argument: Any, place: int) -> None:
 
 
 def _plain(tree: Any) -> Any:
-    """Arrays and numbers in the place of Tensors."""
+    """Arrays and numbers in the place of Tensors: copies, which share memory as the tensors do."""
     leaves, structure = trees.flatten(tree)
-    return trees.unflatten(structure, [_value(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves])
-
-
-def _value(t: Tensor) -> Any:
-    return t.detach()._array().copy() if t.ndim else t.item()
+    tensors = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    copies = sharing.copies_of([leaves[k].detach()._array() for k in tensors])
+    for k, copy in zip(tensors, copies, strict=True):
+        leaves[k] = copy if leaves[k].ndim else leaves[k].item()
+    return trees.unflatten(structure, leaves)
 
 
 def _unknown(name: str) -> Pull:

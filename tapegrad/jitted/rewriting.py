@@ -32,7 +32,7 @@ from numba.core.untyped_passes import InlineInlinables
 from numba.extending import register_model
 from numba.typed import Dict, List
 
-from tapegrad.jitted import checking
+from tapegrad.jitted import bindings, checking
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.planning import StatementLower
 from tapegrad.jitted.scalars import Active, holds_active
@@ -65,18 +65,18 @@ def _nothing(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
     """A user's jitted function, compiled for arguments that are active; the function itself for others."""
 
-    def __init__(self, original: Any, kind: Active) -> None:
+    def __init__(self, original: Any, kind: Active, names: dict[str, Any] | None = None) -> None:
         function = original.py_func
-        copied = pytypes.FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-        )
+        copied = bindings.rebound(function, names or {})
         copied.__kwdefaults__, copied.__module__ = function.__kwdefaults__, function.__module__
         copied.__qualname__ = f"{function.__qualname__}${kind}"
         kept = ("fastmath", "error_model", "boundscheck", "_nrt", "forceinline")
         options = {name: value for name, value in original.targetoptions.items() if name in kept}
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(copied, locals=original.locals, targetoptions=options, pipeline_class=pipeline(kind))
+        known = {name: kind if given == types.float64 else given for name, given in original.locals.items()}
+        super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind))
         self.original, self.kind = original, kind
+        self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
         self._type = ActiveFunction(self)
         self.typingctx._remove_global(self)
         self.typingctx.insert_global(self, self._type)
@@ -89,13 +89,33 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         """As Numba asks for it, when it types a call."""
         if not any(holds_active(a) for a in (*args, *kws.values())):
             return self.original.get_call_template(args, kws)
-        return super().get_call_template(args, kws)
+        version = self._version(args)
+        return super().get_call_template(args, kws) if version is self else version.get_call_template(args, kws)
 
     def get_overload(self, sig: Any) -> Any:
         """As Numba asks for it, when it lowers a call."""
-        if not any(holds_active(a) for a in sigutils.normalize_signature(sig)[0]):
+        args = sigutils.normalize_signature(sig)[0]
+        if not any(holds_active(a) for a in args):
             return self.original.get_overload(sig)
-        return super().get_overload(sig)
+        version = self._version(args)
+        return super().get_overload(sig) if version is self else version.get_overload(sig)
+
+    def get_compile_result(self, sig: Any) -> Any:
+        """As Numba asks for it, when it links."""
+        version = self._version(sigutils.normalize_signature(sig)[0])
+        return super().get_compile_result(sig) if version is self else version.get_compile_result(sig)
+
+    def _version(self, args: Any) -> ActiveDispatcher:
+        """What is compiled for arguments: the function with the meanings that names have in the plain one."""
+        if self.is_version or not self.original.overloads:
+            return self
+        names = bindings.bound(self.original, args)
+        if not names:
+            return self
+        key = tuple(sorted((name, id(value)) for name, value in names.items()))
+        if key not in self._versions:
+            self._versions[key] = ActiveDispatcher(self.original, self.kind, names)
+        return self._versions[key]
 
 
 @functools.cache
@@ -185,7 +205,9 @@ def _called(func_ir: Any, statement: Any) -> Any:
     if not isinstance(statement, ir.Assign) or not isinstance(statement.value, ir.Expr) or statement.value.op != "call":
         return None
     value = resolve(func_ir, statement.value.func)
-    return value if isinstance(value, CPUDispatcher) and value not in SPECIAL else None
+    if not isinstance(value, CPUDispatcher) or value in SPECIAL or bindings.is_stale(value):
+        return None
+    return value
 
 
 def _is_small(callee: Any, statement: Any) -> bool:
@@ -241,6 +263,11 @@ class _Rewriter:
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
                     self.assignment(statement, body)
+                elif isinstance(statement, ir.Print):
+                    statement.args = [
+                        a if k in statement.consts else self.shown(a, statement, body)
+                        for k, a in enumerate(statement.args)
+                    ]
                 body.append(statement)
             block.body = body
         for block in self.func_ir.blocks.values():  # only now: calls are resolved through what assignments were
@@ -312,6 +339,13 @@ class _Rewriter:
         function = self.variable(promote, statement, before)
         return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
 
+    def shown(self, item: Any, statement: Any, before: list[Any]) -> Any:
+        """An item that is printed: its values."""
+        from tapegrad.jitted.lifting import strip
+
+        function = self.variable(ir.Global("tapegrad.strip", strip, statement.loc), statement, before)
+        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
+
     def promoted_type(self, argument: Any, statement: Any, before: list[Any]) -> Any:
         """A type argument: float64 becomes the active type."""
         if resolve(self.func_ir, argument) is types.float64:
@@ -321,7 +355,8 @@ class _Rewriter:
     def variable(self, value: Any, statement: Any, before: list[Any]) -> Any:
         """A new variable of a value, assigned before the statement."""
         self.n += 1
-        variable = statement.target.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
+        known = statement.args[0] if isinstance(statement, ir.Print) else statement.target
+        variable = known.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
         before.append(ir.Assign(value, variable, statement.loc))
         self.func_ir._definitions[variable.name] = [value]
         return variable

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad.jitted import special
-from tapegrad.jitted.emission import Jet, Single, on, where
+from tapegrad.jitted.emission import Jet, Single, on, weighed, where
 
 Partial = Callable[..., Any]
 
@@ -51,9 +51,9 @@ def chain(entry: Rule, *operands: Any) -> Any:
     tangents: list[Any] = [None] * len(jets[0].tangents)
     for x, partial in zip(operands, entry.partials, strict=True):
         if isinstance(x, Jet):
-            p = on(emitter, partial(*values, y))
+            p = partial(*values, y)
             for k, tangent in enumerate(x.tangents):
-                term = p * tangent
+                term = weighed(p, tangent, values)
                 tangents[k] = term if tangents[k] is None else tangents[k] + term
     return Jet(y, tangents)
 
@@ -82,6 +82,7 @@ def compiled_function(function: Any) -> Callable[..., Any]:
     return emit
 
 
+divide = numba_function(operator.truediv)
 sin, cos, tan = map(numba_function, (math.sin, math.cos, math.tan))
 exp, log, sqrt = map(numba_function, (math.exp, math.log, math.sqrt))
 sinh, cosh, power = map(numba_function, (math.sinh, math.cosh, math.pow))
@@ -96,12 +97,27 @@ rule(operator.sub, np.subtract,
      value=lambda a, b: a - b, partials=(lambda a, b, y: 1.0, lambda a, b, y: -1.0))  # fmt: skip
 rule(operator.mul, np.multiply,
      value=lambda a, b: a * b, partials=(lambda a, b, y: b, lambda a, b, y: a))  # fmt: skip
-rule(operator.truediv, np.divide, np.true_divide,
-     value=lambda a, b: a / b, partials=(lambda a, b, y: 1.0 / b, lambda a, b, y: -y / b))  # fmt: skip
+_quotient_partials = (lambda a, b, y: 1.0 / b, lambda a, b, y: -y / b)
+rule(operator.truediv, value=divide, partials=_quotient_partials)  # a division by zero is what the function's error
+rule(np.divide, np.true_divide, value=lambda a, b: a / b, partials=_quotient_partials)  # model says; of NumPy's, inf
 rule(operator.neg, np.negative, value=lambda x: -x, partials=lambda x, y: -1.0)
 rule(operator.pos, np.positive, float, value=lambda x: x, partials=lambda x, y: 1.0)
-rule(abs, operator.abs, np.abs, np.absolute, np.fabs, math.fabs, value=numba_function(math.fabs),
-     partials=lambda x, y: where(x.compared(">", 0.0), 1.0, where(x.compared("<", 0.0), -1.0, 0.0)))  # fmt: skip
+
+
+def _sign(x: Any) -> Any:
+    return where(x.compared(">", 0.0), 1.0, where(x.compared("<", 0.0), -1.0, 0.0))
+
+
+rule(
+    abs,
+    operator.abs,
+    np.abs,
+    np.absolute,
+    np.fabs,
+    math.fabs,
+    value=numba_function(math.fabs),
+    partials=lambda x, y: on(x.emitter, _sign(x)),
+)
 rule(np.square, value=lambda x: x * x, partials=lambda x, y: 2.0 * x)
 rule(np.reciprocal, value=lambda x: 1.0 / x, partials=lambda x, y: -(y * y))
 rule(np.radians, np.deg2rad, math.radians, value=numba_function(math.radians), partials=lambda x, y: math.pi / 180)
@@ -112,18 +128,20 @@ def _quotient(a: Any, b: Any, y: Any) -> Any:
     return (a - y) / b  # an integer, up to rounding
 
 
-rule(operator.mod, np.mod, np.remainder, value=numba_function(operator.mod),
-     partials=(lambda a, b, y: 1.0, lambda a, b, y: -_quotient(a, b, y)))  # fmt: skip
-rule(math.fmod, np.fmod, value=numba_function(math.fmod),
-     partials=(lambda a, b, y: 1.0, lambda a, b, y: -_quotient(a, b, y)))  # fmt: skip
+for _function in (operator.mod, np.remainder, math.fmod, np.fmod):
+    rule(_function, value=numba_function(_function),
+         partials=(lambda a, b, y: 1.0, lambda a, b, y: -_quotient(a, b, y)))  # fmt: skip
 
 # --- powers -----------------------------------------------------------------------------------------------------------
-# The derivative by the base is 0 for the exponent 0, also at 0; by the exponent it is 0 where the base is not positive.
+# The derivative by the base is 0 for the exponent 0, also at 0; by the exponent it is 0 at the base 0, unless the
+# exponent is negative.
 
-rule(operator.pow, pow, math.pow, np.power, np.float_power, value=power, partials=(
-    lambda a, b, y: where(b.compared("==", 0.0), 0.0, b * power(a, b - 1.0)),
-    lambda a, b, y: where(a.compared(">", 0.0), y * log(where(a.compared(">", 0.0), a, 1.0)), 0.0)))  # fmt: skip
-POWERS = (operator.pow, pow, math.pow, np.power)  # these know an integer exponent
+for _function in (operator.pow, pow, math.pow, np.power, np.float_power):
+    rule(_function, value=power, partials=(
+        lambda a, b, y: where(b.compared("==", 0.0), 0.0, b * power(a, b - 1.0)),
+        lambda a, b, y: where(a.compared("==", 0.0), where(b.compared(">=", 0.0), 0.0, y * log(a)), y * log(a)),
+    ))  # fmt: skip
+POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 
 def integer_power(x: Any, n: int) -> Any:
@@ -136,7 +154,7 @@ def integer_power(x: Any, n: int) -> Any:
         if m:
             factor = factor * factor
     if y is None:
-        return 1.0 + 0.0 * x
+        return x.emitter.single(1.0)
     return 1.0 / y if n < 0 else y
 
 
@@ -147,7 +165,10 @@ def integer_power_rule(n: int) -> Rule:
 
 rule(math.sqrt, np.sqrt, value=sqrt, partials=lambda x, y: 0.5 / y)
 rule(np.cbrt, value=numba_function(np.cbrt), partials=lambda x, y: 1.0 / (3.0 * (y * y)))
-rule(math.hypot, np.hypot, value=numba_function(math.hypot), partials=(lambda a, b, y: a / y, lambda a, b, y: b / y))
+for _function in (math.hypot, np.hypot):
+    rule(_function, value=numba_function(_function), partials=(
+        lambda a, b, y: where(y.compared("==", 0.0), 0.0, a / y),
+        lambda a, b, y: where(y.compared("==", 0.0), 0.0, b / y)))  # fmt: skip
 
 # --- exponential ------------------------------------------------------------------------------------------------------
 
@@ -172,8 +193,15 @@ rule(math.tan, np.tan, value=tan, partials=lambda x, y: 1.0 + y * y)
 rule(math.asin, np.arcsin, np.asin, value=numba_function(math.asin), partials=lambda x, y: 1.0 / sqrt(1.0 - x * x))
 rule(math.acos, np.arccos, np.acos, value=numba_function(math.acos), partials=lambda x, y: -1.0 / sqrt(1.0 - x * x))
 rule(math.atan, np.arctan, np.atan, value=numba_function(math.atan), partials=lambda x, y: 1.0 / (1.0 + x * x))
+
+
+def _angle_slope(a: Any, b: Any, numerator: Any) -> Any:
+    square = a * a + b * b
+    return where(square.compared("==", 0.0), 0.0, numerator / square)
+
+
 rule(math.atan2, np.arctan2, np.atan2, value=numba_function(math.atan2), partials=(
-    lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b)))  # fmt: skip
+    lambda a, b, y: _angle_slope(a, b, b), lambda a, b, y: _angle_slope(a, b, -a)))  # fmt: skip
 rule(math.sinh, np.sinh, value=sinh, partials=lambda x, y: cosh(x))
 rule(math.cosh, np.cosh, value=cosh, partials=lambda x, y: sinh(x))
 rule(math.tanh, np.tanh, value=numba_function(math.tanh), partials=lambda x, y: 1.0 - y * y)
@@ -190,16 +218,44 @@ def _sinc_slope(x: Any, y: Any) -> Any:
 rule(np.sinc, value=numba_function(np.sinc), partials=_sinc_slope)
 
 # --- choices ----------------------------------------------------------------------------------------------------------
-# Where both are equal the first is chosen, as the compiled `max` and `min` do; NumPy's propagate nan or ignore it.
+# Where both are equal, the compiled `max` and `min` choose the first, as `a if a >= b else b` would; NumPy's functions
+# share between both. Where one is nan, NumPy's propagate it or ignore it.
 
-for _function, _functions, _sign in ((max, (np.maximum, np.fmax), ">"), (min, (np.minimum, np.fmin), "<")):
-    _partials = (
-        lambda a, b, y, sign=_sign: where(b.compared(sign, a), 0.0, 1.0),
-        lambda a, b, y, sign=_sign: where(b.compared(sign, a), 1.0, 0.0),
+
+def _chosen_first(sign: str) -> tuple[Partial, ...]:
+    return (
+        lambda a, b, y: where(b.compared(sign, a), 0.0, 1.0),
+        lambda a, b, y: where(b.compared(sign, a), 1.0, 0.0),
     )
-    rule(_function, value=lambda a, b, sign=_sign: where(b.compared(sign, a), b, a), partials=_partials)
-    for _ufunc in _functions:
-        rule(_ufunc, value=numba_function(_ufunc), partials=_partials)
+
+
+def _shared(sign: str, ignores_nan: bool) -> tuple[Partial, ...]:
+    def of_first(a: Any, b: Any) -> Any:
+        loses = where(b.compared(sign, a), 0.0, where(a.compared("==", b), 0.5, 1.0))
+        return where(a.compared("==", a), loses, where(b.compared("==", b), 0.0, 0.5)) if ignores_nan else loses
+
+    return lambda a, b, y: of_first(a, b), lambda a, b, y: of_first(b, a)
+
+
+for _function, _function_of_both, _ignoring, _sign_of in (
+    (max, np.maximum, np.fmax, ">"), (min, np.minimum, np.fmin, "<")
+):  # fmt: skip
+    rule(
+        _function,
+        value=lambda a, b, sign=_sign_of: where(b.compared(sign, a), b, a),
+        partials=_chosen_first(_sign_of),
+    )
+    rule(_function_of_both, value=numba_function(_function_of_both), partials=_shared(_sign_of, False))
+    rule(_ignoring, value=numba_function(_ignoring), partials=_shared(_sign_of, True))
+
+
+def shared(best: Any, x: Any, n: Any) -> Any:
+    """The best of `n` that tie so far, of which `x` is the last: they share its derivative."""
+    raise NotImplementedError
+
+
+rule(shared, value=lambda best, x, n: best, partials=(
+    lambda best, x, n, y: 1.0 - 1.0 / n, lambda best, x, n, y: 1.0 / n, lambda best, x, n, y: 0.0))  # fmt: skip
 rule(math.copysign, np.copysign, value=numba_function(math.copysign), partials=(
     lambda a, b, y: where((y * a).compared(">=", 0.0), 1.0, where((y * a).compared("<", 0.0), -1.0, 0.0)),
     lambda a, b, y: 0.0))  # fmt: skip

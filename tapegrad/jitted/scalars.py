@@ -16,6 +16,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel import models
+from numba.core.imputils import lower_constant
 from numba.core.typeconv import Conversion
 from numba.extending import lower_cast, register_model, typeof_impl
 
@@ -106,3 +107,9 @@ def holds_active(kind: Any) -> bool:
 def _passive_to_active(context: Any, builder: Any, given: Any, wanted: Active, value: Any) -> Any:
     number = context.cast(builder, value, given, types.float64)
     return builder.insert_value(ir.Constant(context.get_value_type(wanted), None), number, 0)
+
+
+@lower_constant(Active)
+def _constant(context: Any, builder: Any, kind: Active, value: Any) -> Any:
+    number = context.get_constant(types.float64, float(value))
+    return builder.insert_value(ir.Constant(context.get_value_type(kind), None), number, 0)

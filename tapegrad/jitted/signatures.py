@@ -6,6 +6,7 @@ better, and comes here only for what it doesn't plan.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from tapegrad.jitted.emission import Emitter, Single
+from tapegrad.jitted.emission import Emitter, Single, where
 from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES, Rule, chain, integer_power_rule
 from tapegrad.jitted.scalars import DOUBLE, PASSIVE, Active, Taped, is_active_array
 from tapegrad.jitted.statements import Leaf, Node, record
@@ -64,17 +65,23 @@ def power_node(context: Any, builder: Any, base: Node | Leaf, kind: Any, exponen
         return Node(integer_power_rule(exponent), [base])
     n = context.cast(builder, exponent, kind, types.int64)
     emitter = Emitter(context, builder)
+    found = context.typing_context.resolve_value_type(operator.pow)
+    code = context.get_function(found, found.get_call_type(context.typing_context, (types.float64, types.int64), {}))
 
-    def rule(n: Any) -> Rule:
-        found = context.typing_context.resolve_value_type(operator.pow)
-        sig = found.get_call_type(context.typing_context, (types.float64, types.int64), {})
-        code = context.get_function(found, sig)
-        return Rule(
-            lambda x: Single(emitter, code(builder, [x.value, n])),
-            (lambda x, y: Single(emitter, builder.sitofp(n, DOUBLE)) * chain(rule(builder.sub(n, n.type(1))), x),),
-        )
+    def value(x: Any, n: Any) -> Any:
+        return Single(emitter, code(builder, [x.value, n]))
 
-    return Node(rule(n), [base])
+    def slope(x: Any, n: Any) -> Any:
+        """`n x^(n-1)`, which is 0 for the exponent 0, and divides by zero where it must, as no error."""
+        zero, one = n.type(0), n.type(1)
+        rest = builder.select(builder.icmp_signed("==", n, zero), zero, builder.sub(n, one))
+        is_negative = builder.icmp_signed("<", rest, zero)
+        size = builder.select(is_negative, builder.neg(rest), rest)
+        inner = Rule(lambda x: value(x, size), (lambda x, y: slope(x, size),))
+        magnitude = chain(inner, x)
+        return Single(emitter, builder.sitofp(n, DOUBLE)) * where(is_negative, 1.0 / magnitude, magnitude)
+
+    return Node(Rule(lambda x: value(x, n), (lambda x, y: slope(x, n),)), [base])
 
 
 def _declare(function: Any, rule: Rule) -> None:
@@ -99,8 +106,9 @@ def _declare(function: Any, rule: Rule) -> None:
     if len(rule.partials) == 1:
         lower_builtin(function, Active)(lower)
         return
-    for kinds in ((Active, Active), (Active, types.float64), (types.float64, Active)):
-        lower_builtin(function, *kinds)(lower)
+    for kinds in itertools.product((Active, types.float64), repeat=len(rule.partials)):
+        if Active in kinds:
+            lower_builtin(function, *kinds)(lower)
     if function in POWERS:
         lower_builtin(function, Active, types.Integer)(_lower_integer_power)
         lower_builtin(function, Active, types.IntegerLiteral)(_lower_integer_power)

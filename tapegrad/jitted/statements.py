@@ -8,6 +8,8 @@ registers, and one append to the tape.
       d = x[i] - x[j]          nothing
       e = d * d / (s + d)      a row of three arguments: x[i], x[j], s
 
+An argument that was not chosen, of `max` say, becomes nobody's: an infinite adjoint doesn't turn its 0 into nan.
+
 Which scalars get rows, and which remain nodes, is decided in `planning.py`.
 """
 
@@ -20,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from tapegrad.jitted import tape
-from tapegrad.jitted.emission import ZERO_ROW, Emitter, Jet, Single, on
+from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Single, weighed
 from tapegrad.jitted.rules import Rule, chain
 from tapegrad.jitted.scalars import DOUBLE, WORD, Taped
 
@@ -51,12 +53,8 @@ class Node:
         """The partial derivative by an operand; emitted once in each block of code, since blocks may not see others."""
         if (i, where) not in self._partials:
             values = [operand.value for operand in self.operands]
-            self._partials[i, where] = on(_emitter(self.value), self.rule.partials[i](*values, self.value))
+            self._partials[i, where] = self.rule.partials[i](*values, self.value)
         return self._partials[i, where]
-
-
-def _emitter(number: Single | Jet) -> Emitter:
-    return number.emitter
 
 
 def partials_of(emitter: Emitter, top: Node | Leaf, seed: float, where: Any) -> list[tuple[Any, Single | Jet]]:
@@ -74,22 +72,39 @@ def partials_of(emitter: Emitter, top: Node | Leaf, seed: float, where: Any) -> 
             seen.add(id(item))
             stack.append((item, True))
             stack += [(operand, False) for operand in item.operands]
-    bars: dict[int, Any] = {id(top): emitter.single(seed)}
-    rows: dict[int, tuple[Any, Any]] = {}
     if isinstance(top, Leaf):
-        return [] if top.is_passive else [(top.row, bars[id(top)])]
+        return [] if top.is_passive else [(top.row, emitter.single(seed))]
+    # An adjoint, and whether it is reached at all: None where it always is.
+    bars: dict[int, tuple[Any, Any]] = {id(top): (emitter.single(seed), None)}
+    rows: dict[int, tuple[Any, Any]] = {}
+    found: dict[int, Any] = {}
     for node in reversed(order):
-        y_bar = bars.pop(id(node))
+        if id(node) not in bars:
+            continue  # nothing leads there
+        y_bar, is_reached = bars.pop(id(node))
         for i, operand in enumerate(node.operands):
+            if operand.is_passive if isinstance(operand, Leaf) else _is_flat(operand):
+                continue
+            partial = node.partial(i, where)
+            if isinstance(partial, (int, float)) and partial == 0.0:
+                continue
+            reached = is_reached
+            if isinstance(partial, Choice):
+                taken = partial.is_taken(emitter.builder)
+                reached = taken if reached is None else emitter.builder.and_(reached, taken)
             if isinstance(operand, Leaf):
-                if not operand.is_passive:
-                    term = node.partial(i, where) * y_bar
-                    before = rows.get(id(operand.row))
-                    rows[id(operand.row)] = (operand.row, term if before is None else before[1] + term)
-            elif not _is_flat(operand):
-                term = node.partial(i, where) * y_bar
-                bars[id(operand)] = bars[id(operand)] + term if id(operand) in bars else term
-    return list(rows.values())
+                found[id(operand.row)] = operand.row
+            into, key = (rows, id(operand.row)) if isinstance(operand, Leaf) else (bars, id(operand))
+            term = weighed(partial, y_bar, [x.value for x in node.operands])
+            if key in into:
+                before, was_reached = into[key]
+                is_either = None not in (reached, was_reached)
+                term, reached = before + term, emitter.builder.or_(was_reached, reached) if is_either else None
+            into[key] = term, reached
+    return [
+        (found[k] if reached is None else emitter.builder.select(reached, found[k], ZERO_ROW), term)
+        for k, (term, reached) in rows.items()
+    ]
 
 
 def _is_flat(node: Node) -> bool:

@@ -25,12 +25,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-import threading
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+from numpy import int64
 
+from tapegrad import locks
 from tapegrad.kernels import native
 from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
 
@@ -164,7 +165,7 @@ def sweep(header, first):
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)
     index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
     for k in range(rows - 1, first - 1, -1):
-        n = np.int64(length[k])
+        n = int64(length[k])
         y_bar = bar[k]
         if n <= 3:
             c -= n
@@ -183,7 +184,7 @@ def sweep(header, first):
         else:
             if n == LONG:
                 c -= 1
-                n = np.int64(index[c])
+                n = int64(index[c])
             c -= n
             if y_bar != 0.0:
                 for a in range(c, c + n):
@@ -192,13 +193,16 @@ def sweep(header, first):
 
 
 def sweep_with_tangents(header, first):
-    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it."""
+    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it.
+
+    An adjoint, or a derivative of it, that is exactly 0 gives nothing.
+    """
     h = i8(header, WORDS)
     rows, c, width = h[ROWS], h[ARGUMENTS], h[WIDTH]
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
     index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
     for k in range(rows - 1, first - 1, -1):
-        n = np.int64(length[k])
+        n = int64(length[k])
         if n == BLOCK:
             c = part3(word[(c - 1) * width], header, k, c - 1)
             if c < 0:
@@ -208,15 +212,21 @@ def sweep_with_tangents(header, first):
             continue
         if n == LONG:
             c -= 1
-            n = np.int64(index[c])
+            n = int64(index[c])
         c -= n
         y_bar = bar[k * width]
         for a in range(c, c + n):
-            at = np.int64(index[a]) * width
+            at = int64(index[a]) * width
             p = partial[a * width]
-            bar[at] += p * y_bar
+            if y_bar != 0.0:
+                bar[at] += p * y_bar
             for d in range(1, width):
-                bar[at + d] += p * bar[k * width + d] + partial[a * width + d] * y_bar
+                y_bar_dot, p_dot = bar[k * width + d], partial[a * width + d]
+                term = p * y_bar_dot + p_dot * y_bar
+                if term != term:  # 0 times infinity, perhaps
+                    term = p * y_bar_dot if y_bar_dot != 0.0 else 0.0
+                    term += p_dot * y_bar if y_bar != 0.0 and p_dot != 0.0 else 0.0
+                bar[at + d] += term
     return c
 
 
@@ -233,7 +243,7 @@ _PARTS = {
     sweep_with_tangents: 2,
 }
 _SHARED = (ctypes.c_int64 * 8)()
-_lock = threading.Lock()
+_lock = locks.lock()
 _addresses: dict[str, int] = {}
 
 

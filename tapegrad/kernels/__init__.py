@@ -1,14 +1,18 @@
 """From declarations to compiled addresses.
 
-`require(op, code)` makes the kernels of an operation for a dtype available and enters their addresses in `table`, four
+`require(op, code)` makes the kernels of an operation for a dtype available and enters their addresses in `table`, five
 int64 for each (opcode, dtype): elementwise and array operations have [forward, reverse of a, of b, of c], reductions
-[accumulate, reverse, finish, start value]. Every kernel takes int64 only: counts, and addresses of elements.
+[accumulate, reverse, finish, start value, rows]. Every kernel takes int64 only: counts, and addresses of elements.
 
     forward      (n, mode, a, b, c, y)                  see `loops.py`
     reverse      (n, mode, a, b, c, y, y_bar, k_bar)    k_bar += partial * y_bar
-    accumulate   (n, x, sum, step)                      step: 0, all into one; 1, elementwise; 2, partial sums likewise
-    finish       (m, sum, n)                            m sums of n terms each
+    accumulate   (n, x, state, step)                    n elements into a state, or as one of the steps below says
+    finish       (m, state, n, y)                       the results of m states of n terms each; none where they are it
+    rows         (m, n, x, y, begun)                    the results of m rows of n elements; added to y where begun
     array        (context)                              see the CONTEXT below
+
+What is reduced is in a state until it is complete: a float64 for both floats (or several: see `op.reduction`), else a
+number of the dtype. So sums of float32 lose nothing on the way.
 
 A kernel is Python source made from its declaration, compiled by Numba the first time a machine needs it.
 """
@@ -21,19 +25,24 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64
+from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, DType
 from tapegrad.kernels import cache, loops, native
-from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, REDUCTION, Op, parameters
+from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, PART, REDUCTION, TILE, Op, parameters
 from tapegrad.tape import address_of
 
-CELLS = 4
+CELLS = 5
+# What `accumulate` does: n elements into one state, each into its own, n states into others; and of sums, n states into
+# elements, n elements into others.
+TO_ONE, TO_EACH, JOIN, SETTLE, ADD = range(5)
 table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
 
-# What an array kernel is given: int64 each.
+# What an array kernel is given, int64 each: addresses, and how many elements may be touched there. Those of an operand
+# reach from its first to its last, as its strides have them; adjoints are contiguous, and have as many as their values.
 CONTEXT = (
     "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
-    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun",
+    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun", "n_k_bar", "sums", "n_sums",
+    "tile",
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
@@ -75,24 +84,31 @@ def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> in
     """The kernel with this source, in which these names are functions (made ready when it is compiled) and numbers."""
 
     def build() -> Callable[..., Any]:
-        return native.define(source, "kernel", {n: _scalar(v) if callable(v) else v for n, v in scope.items()})
+        made = {n: _scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
+        return native.define(source, "kernel", made)
 
     return native.link(name, n_arguments, build, (source, *scope.items()))
 
 
+def _function(op: Op, code: int) -> Callable[..., Any]:
+    """What an operation does to elements of a dtype."""
+    return op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
+
+
 def _elementwise(op: Op, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
+    function = _function(op, code)
     if not reverse:
         yield (
             0,
             native.link_loops(
                 _name(op, code, "forward"),
-                lambda: _scalar(op.function),
+                lambda: _scalar(function),
                 codes[:-1],
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
                 loops.plain_forward,
-                (op.function,),
+                (function,),
             ),
         )
         return
@@ -122,51 +138,140 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
 
 _ACCUMULATE = """
 def kernel(n, px, ps, step):
- x = {x}(px, n)
- if step == 1:
-  s = {s}(ps, n)
-  for i in range(n):
-   s[i] = merge(s[i], term(x[i]))
-  return
- if step == 2:
-  s = {s}(ps, n)
-  for i in range(n):
+ if step == {JOIN}:
+  x, s = {state}(px, {k} * n), {state}(ps, {k} * n)
+  for i in range({k} * n):
    s[i] = merge(s[i], x[i])
-  return
- s = {s}(ps, 1)
- part = start
- for i in range(n):
-  part = merge(part, term(x[i]))
- s[0] = merge(s[0], part)
+ elif step == {SETTLE}:
+  y, states = {x}(ps, n), {state}(px, n)
+  for i in range(n):
+   y[i] = merge(y[i], states[i])
+ elif step == {ADD}:
+  given, y = {x}(px, n), {x}(ps, n)
+  for i in range(n):
+   y[i] = merge(y[i], given[i])
+ elif step == {TO_EACH}:
+  row, s = {x}(px, n), {state}(ps, {k} * n)
+{each}
+ else:
+  row, s = {x}(px, n), {state}(ps, {k})
+{reduce}
+  {totals}
+"""
+
+_FINISH = """
+def kernel(m, ps, n, py):
+ s, y = {state}(ps, {k} * m), {x}(py, m)
+ for i in range(m):
+  y[i] = {finish}
+"""
+
+_ROWS = """
+def kernel(m, n, px, py, begun):
+ x, y = {x}(px, m * n), {x}(py, m)
+ for r in range(m):
+  row = x[r * n : r * n + n]
+{reduce}
+  result = {result}
+  y[r] = merge(y[r], result) if begun else result
+"""
+
+# What makes a state of a row, and adds a row to as many states.
+_REDUCE = """
+  {starts}
+  for i in range(n):
+   {terms} = term({wide}(row[i]))
+   {merges}
+"""
+_EACH = """
+  for i in range(n):
+   {terms} = term({wide}(row[i]))
+   {adds}
+"""
+
+# The same where the first part alone, of plain terms in the elements' dtype, is nearly always right.
+_PLAINLY = """
+  {starts}
+  for first in range(0, n, {PART}):
+   part, few = zero, row[first : first + {PART}]
+   for i in range(len(few)):
+    part = merge(part, plain(few[i]))
+   p0 = merge(p0, number(part))
+  if not holds(p0, least):
+   {starts}
+   for i in range(n):
+    {terms} = term(number(row[i]))
+    {merges}
+"""
+_PLAINLY_EACH = """
+  odd = 0
+  for i in range(n):
+   odd += not (row[i] == 0 or holds(plain(row[i]), least))
+  if odd == 0:
+   for i in range(n):
+    s[{k} * i] = merge(s[{k} * i], number(plain(row[i])))
+  else:
+   for i in range(n):
+    {terms} = term(number(row[i]))
+    {adds}
 """
 
 
+def _least(dtype: DType) -> Any:
+    """The least number of a dtype, divided by its relative precision twice."""
+    known = np.finfo(dtype.numpy)
+    return known.tiny / known.eps**2
+
+
 def _reduction(op: Op, code: int, reverse: bool) -> Any:
-    maker = native.CODES[code]
     if reverse:
         rule = op.partials[0]
         if rule is not None:
             yield 1, _link_partial(op, code, 0, rule, dict.fromkeys("aby", code))
         return
-    start = DTYPES[code].numpy.type(op.start)
+    dtype = DTYPES[code]
+    in_state = FLOAT64 if dtype.is_floating_point else dtype
+    start, zero = in_state.numpy.type(op.start), dtype.numpy.type(op.start)
     yield 3, struct.unpack("<q", start.tobytes().ljust(8, b"\0"))[0]
-    yield (
-        0,
-        _link(
-            _name(op, code, "accumulate"),
-            4,
-            _ACCUMULATE.format(x=maker, s=maker),
-            {"merge": op.merge, "term": op.function, "start": start.item()},
-        ),
-    )
+    plainly = op.parts > 1 or (op.plain is not None and in_state is not dtype)
+    n_parts = op.parts if in_state is dtype else 1
+    parts = range(n_parts)
+    finish = "{}" if op.finish is None else f"finish({{}}, {'start, ' * (op.parts - n_parts)}n)"
+    text = {
+        "x": native.CODES[code],
+        "state": native.CODES[in_state.code],
+        "wide": "number" if dtype.is_floating_point else "",
+        "k": n_parts,
+        "terms": ", ".join(f"t{j}" for j in parts),
+        "adds": "; ".join(f"s[{n_parts} * i + {j}] = merge(s[{n_parts} * i + {j}], t{j})" for j in parts),
+        "starts": "; ".join(f"p{j} = start" for j in parts),
+        "merges": "; ".join(f"p{j} = merge(p{j}, t{j})" for j in parts),
+        "totals": "; ".join(f"s[{j}] = merge(s[{j}], p{j})" for j in parts),
+        "finish": finish.format(", ".join(f"s[{n_parts} * i + {j}]" for j in parts)),
+        "result": finish.format(", ".join(f"p{j}" for j in parts)),
+        "PART": PART,
+        "TO_EACH": TO_EACH,
+        "JOIN": JOIN,
+        "SETTLE": SETTLE,
+        "ADD": ADD,
+    }
+    text["reduce"] = (_PLAINLY if plainly else _REDUCE).format(**text)
+    text["each"] = (_PLAINLY_EACH if n_parts > 1 else _EACH).format(**text)
+    term = op.function if n_parts == op.parts else op.plain
+    scope = {"merge": op.merge, "term": term, "start": start.item(), "number": in_state.numpy.type}
     if op.finish is not None:
-        source = f"def kernel(m, ps, n):\n s = {maker}(ps, m)\n for i in range(m):\n  s[i] = f(s[i], n)\n"
-        yield 2, _link(_name(op, code, "finish"), 3, source, {"f": op.finish})
+        scope["finish"] = op.finish
+    if plainly:
+        scope |= {"plain": op.plain, "holds": op.holds, "zero": zero, "least": float(_least(dtype))}
+    yield 0, _link(_name(op, code, "accumulate"), 4, _ACCUMULATE.format(**text), scope)
+    if op.finish is not None or in_state is not dtype:
+        yield 2, _link(_name(op, code, "finish"), 4, _FINISH.format(**text), scope)
+    yield 4, _link(_name(op, code, "rows"), 5, _ROWS.format(**text), scope)
 
 
 def _array(op: Op, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
-    function = op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
+    function = _function(op, code)
     if not reverse:
         yield 0, _link_array(_name(op, code, "forward"), op, function, codes, None)
         return
@@ -179,16 +284,22 @@ def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[in
     def array(name: str, code: int, length: str) -> str:
         return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
 
+    def summed(code: int) -> int:
+        return FLOAT64.code if DTYPES[code].is_floating_point else code
+
     supplied = {name: f"at[{_AT[name]}]" for name in ("lo", "hi", "work", "lapack", "begun")}
     supplied["gemm"] = f"at[{_AT['gemm64' if codes[0] == FLOAT64.code else 'gemm32']}]"
     supplied["memory"] = array("memory", codes[0], "n_memory")
+    supplied["sums"] = array("sums", FLOAT64.code, "n_sums")
+    supplied["tile"] = f"array_f8(at[{_AT['tile']}], {TILE})"
     supplied["status"] = f"array_i8(context + {8 * _AT['failed_batch']}, 2)"
     arguments = [f"array_i8(at[{_AT['params']}], at[{_AT['n_params']}])"]
     arguments += [supplied[name] for name in parameters(function) if name in supplied]
     arguments += [array(v, c, f"n_{v}") for v, c in zip("abc"[: op.arity], codes, strict=False)]
-    arguments.append(array("y", codes[-1], "n_y"))
+    arguments.append(array("y", summed(codes[-1]) if k is None and op.summed & 1 else codes[-1], "n_y"))
     if k is not None:
-        arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", codes[k], f"n_{'abc'[k]}")]
+        of_k_bar = summed(codes[k]) if op.summed & 2 << k else codes[k]
+        arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", of_k_bar, "n_k_bar")]
     source = f"def kernel(context):\n at = i8(context, {len(CONTEXT)})\n f({', '.join(arguments)})\n"
     return _link(name, 1, source, {"f": function})
 

@@ -8,6 +8,8 @@ vectorised), and gives a loop of its own to an operand that is one number: it st
     reverse  (n, mode, a, b, c, y, y_bar, k_bar)           k_bar[i] = y_bar[i] f(...)      FRESH
                                                            k_bar[i] += y_bar[i] f(...)
 
+In these products zero times anything is zero, infinities and nan too: see the conventions in `ops`.
+
 `mode` holds a bit for each operand that is one number (A, B, C, Y: 1, 2, 4, 8) and FRESH. Which single numbers a kernel
 has loops for is `single_modes`; others are spread over a register first. An output may share memory with no input.
 """
@@ -88,7 +90,14 @@ def _loop(mode: int, values: dict[str, tuple[int, str]], scalar: str, out: int, 
             how = "fpext" if out > y_bar else "fptrunc"
             within.append(f"%wide{mode} = {how} {_TYPES[y_bar]} {given} to {kind}")
             given = f"%wide{mode}"
-        within.append(f"%part{mode} = fmul {kind} {given}, {result}")
+        within.append(f"%product{mode} = fmul {kind} {given}, {result}")
+        within.append(f"%taken{mode} = fcmp une {kind} {result}, 0.0")
+        taken = f"%taken{mode}"
+        if values:  # a constant other than zero needs no more
+            within.append(f"%reached{mode} = fcmp une {kind} {given}, 0.0")
+            within.append(f"%counts{mode} = and i1 %taken{mode}, %reached{mode}")
+            taken = f"%counts{mode}"
+        within.append(f"%part{mode} = select i1 {taken}, {kind} %product{mode}, {kind} 0.0")
         result = f"%part{mode}"
         if not mode & FRESH:
             within += _load(f"k{mode}", "k_bar", out, f"%i{mode}")
@@ -130,7 +139,8 @@ def plain_reverse(function: Callable[..., Any], read: str, makers: list[Callable
         single = sum(1 << k for k, v in enumerate(read) if mode & _BIT[v])
         *arrays, g, bar = _arrays(n, single, (*(given[v] for v in read), y_bar, k_bar), makers)
         for i in range(n):
-            part = bar.dtype.type(g[i]) * bar.dtype.type(function(*(array[i] for array in arrays)))
+            given, partial = bar.dtype.type(g[i]), bar.dtype.type(function(*(array[i] for array in arrays)))
+            part = given * partial if given != 0 and partial != 0 else bar.dtype.type(0)
             bar[i] = part if mode & FRESH else bar[i] + part
 
     return kernel

@@ -8,6 +8,7 @@ at the same addresses, and the "address" of a kernel is its number in a list: sl
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import ctypes
 import dis
@@ -16,7 +17,6 @@ import inspect
 import operator
 import os
 import textwrap
-import threading
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad import vectormath
+from tapegrad import locks, vectormath
 from tapegrad.kernels import cache, digests
 from tapegrad.tape import KIND, ROW, SLOT, H
 
@@ -36,7 +36,7 @@ CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the arra
 
 _engines: list[Any] = []  # what they hold must stay in memory
 _functions: list[Callable[..., Any]] = []  # without the compiler: kernels by number
-_lock = threading.RLock()
+_lock = locks.lock()
 _primitives: dict[str, Any] = {}
 
 
@@ -188,7 +188,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8, 9)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
     made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
@@ -222,7 +222,7 @@ def _plain_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8)}
+    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8, 9)}
     made |= {"plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 
@@ -394,12 +394,22 @@ def link(
         _functions.append(build())
         return len(_functions)
     name = symbol(name, *of)
+    return _obtain(name, name, lambda: _compile(name, n_arguments, build(), returns))
+
+
+def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
+    """The address of a function in an entry, which is compiled where there is none, or none that can be linked."""
     with _lock:
         entry = cache.read(f"{name}.o")
-        if entry is None:
-            entry = _compile(name, n_arguments, build(), returns)
+        address = 0
+        if entry is not None:
+            with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
+                address = _load(function, *entry)
+        if address == 0:
+            entry = compiled()
             cache.write(f"{name}.o", *entry)
-        return _load(name, *entry)
+            address = _load(function, *entry)
+        return address
 
 
 @functools.cache
@@ -512,12 +522,7 @@ def link_loops(
         _functions.append(plain(build(), [made[CODES[code]] for code in (*codes, *extra, result)]))
         return len(_functions)
     name = symbol(name, codes, result, extra, *of)
-    with _lock:
-        entry = cache.read(f"{name}.o")
-        if entry is None:
-            entry = _compile_loops(name, build(), codes, result, ir)
-            cache.write(f"{name}.o", *entry)
-        return _load(name, *entry)
+    return _obtain(name, name, lambda: _compile_loops(name, build(), codes, result, ir))
 
 
 def _compile_loops(
@@ -560,16 +565,14 @@ def link_assembly(name: str, text: Callable[[], str]) -> Any:
     Returns the linker: its `get_function_address` finds each of them.
     """
     assembly = text()
-    kept = f"{symbol(name, assembly)}.o"
-    with _lock:
-        entry = cache.read(kept)
-        if entry is None:
-            module, machine = llvm.parse_assembly(assembly), _machine()
-            module.triple, module.data_layout = machine.triple, str(machine.target_data)
-            entry = {"needs": []}, machine.emit_object(module)
-            cache.write(kept, *entry)
-        _load(name, *entry)
-        return _engines[0]
+
+    def compiled() -> tuple[dict[str, Any], bytes]:
+        module, machine = llvm.parse_assembly(assembly), _machine()
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        return {"needs": []}, machine.emit_object(module)
+
+    _obtain(symbol(name, assembly), name, compiled)
+    return _engines[0]
 
 
 def _machine() -> Any:

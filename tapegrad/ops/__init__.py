@@ -1,4 +1,38 @@
-"""Declarations of operations, a file a family. Importing this package fills the op table, which is then complete."""
+"""Declarations of operations, a file a family. Importing this package fills the op table, which is then complete.
+
+Conventions
+-----------
+What derivatives are where there is none, or more than one, is decided here, for the compiled sweeps, for gradients that
+are recorded, and so for all orders and for forward mode. It is as in PyTorch, but for the first line:
+
+    0 times anything           0: in the products of the chain rule, adjoint times partial, a factor that is zero makes
+                               the product zero, also where the other is infinite or nan. So what was not taken leaves
+                               no nan: sqrt(relu(x)), where(x > 0, sqrt(x), 0), where(x == 0, 1, sin(x) / x),
+                               log(maximum(x, 0)), 1 / x.masked_fill(x == 0, 0), x ** .5 * 0, what was not indexed.
+                               Products of the values themselves are IEEE's; so are matrix products by BLAS.
+    infinite partials          stay where they are reached: sqrt, x ** p (p < 1), log at 0; asin, acos at -1 and 1
+
+    kinks       abs(x)         at 0: 0; the second derivative is 0 everywhere
+                relu(x)        at 0: 0
+                clamp(x, a, b) at a and b: 1 for x, 0 for the bound; where a > b all goes to b
+                sign, floor, ceil, round, trunc, norm of order 0    0 everywhere, at steps too
+                a % b          1 for a, -floor(a / b) for b, at steps too
+                norm(x, p)     at 0: 0; of elements that are 0: 0
+                std(x)         where all elements are equal: 0
+                atan2(a, b)    at (0, 0): 0, 0
+                prod(x)        the product of the others, zeros or not
+    ties        maximum, minimum, amax, amin, max(), min(), norm of order inf and -inf
+                               equal elements share the adjoint equally, at every order
+                max(dim), min(dim)                                  the one at the index that is returned
+    powers      a ** b         by a: 0 where b == 0; by b: 0 where a == 0 and b >= 0, and nan where a < 0
+    edges       logsumexp, softmax, log_softmax    rows of -inf alone: -inf, nan, nan; their gradients are nan if used
+                var, std       where n <= correction: nan, and their gradients
+                sums, norms of no element: 0; mean of none: nan
+                nan            is a value like others: maximum, minimum, max, min and clamp hand it on; amax and amin
+                               of it have gradients of nan, those of max() and min() go to the nans
+
+    sums                       of float32 are float64 until they are complete, those of adjoints too
+"""
 
 from tapegrad.ops import (
     arithmetic,

@@ -3,20 +3,32 @@
 import numpy as np
 
 from tapegrad import domains
-from tapegrad.op import FLOATING, elementwise
+from tapegrad.op import EVERYWHERE, FLOATING, NOWHERE, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A
 
 
-@elementwise(partials=(lambda: 1.0, lambda: 1.0), reference=np.add, domain=(domains.reals, domains.reals))
+@elementwise(
+    partials=(lambda: 1.0, lambda: 1.0),
+    reference=np.add,
+    domain=(domains.reals, domains.reals),
+    numbers=EVERYWHERE,
+)
 def add(a, b):
     """`a + b`, elementwise."""
     return a + b
 
 
+@elementwise(partials=(lambda b: b, lambda a: a), grad_name="MulBackward0")
+def _times(a, b):
+    """`a * b` as in the chain rule: zero where either is zero, whatever the other is."""
+    return a if a == 0 else b if b == 0 else a * b
+
+
 @elementwise(
     partials=(lambda: 1.0, lambda: -1.0),
     reference=np.subtract,
+    numbers=EVERYWHERE,
     domain=(domains.reals, domains.reals),
     refuses=("bool",),
     refuses_any_bool=True,
@@ -27,7 +39,12 @@ def sub(a, b):
     return a - b
 
 
-@elementwise(partials=(lambda b: b, lambda a: a), reference=np.multiply, domain=(domains.reals, domains.reals))
+@elementwise(
+    partials=(lambda b: b, lambda a: a),
+    reference=np.multiply,
+    domain=(domains.reals, domains.reals),
+    numbers=EVERYWHERE,
+)
 def mul(a, b):
     """`a * b`, elementwise."""
     return a * b
@@ -36,6 +53,7 @@ def mul(a, b):
 @elementwise(
     partials=(lambda b: 1.0 / b, lambda b, y: -y / b),
     reference=np.true_divide,
+    numbers=EVERYWHERE,
     domain=(domains.reals, domains.nonzero),
     result=FLOATING,
     variants={IMM_A: "MulBackward0"},
@@ -45,10 +63,42 @@ def div(a, b):
     return a / b
 
 
-@elementwise(reference=np.floor_divide, refuses=("bool",), divides=True)
+def _floored(a, b):
+    """The quotient of integers, rounded towards minus infinity; that of the least by -1 wraps."""
+    return -a if b == -1 else a // b
+
+
+def _truncated(a, b):
+    """The same, rounded towards 0."""
+    quotient = _floored(a, b)
+    return quotient + (quotient < 0 and quotient * b != a)
+
+
+@elementwise(
+    partials=(lambda: 0.0, lambda: 0.0),
+    reference=np.floor_divide,
+    domain=(domains.Domain(0.1, 0.9), domains.Domain(1.0, 3.0)),
+    refuses=("bool",),
+    divides=True,
+    integer=_floored,
+    numbers=EVERYWHERE,
+    grad_name="DivBackward1",
+)
 def floor_divide(a, b):
-    """`a // b`: the quotient rounded towards minus infinity, elementwise."""
+    """`a // b`: the quotient rounded towards minus infinity, elementwise; a step function, of derivatives 0."""
     return a // b
+
+
+@elementwise(
+    partials=(lambda: 0.0, lambda: 0.0),
+    refuses=("bool",),
+    divides=True,
+    integer=_truncated,
+    grad_name="DivBackward1",
+)
+def _div_trunc(a, b):
+    """The integer part of `a / b`, a step function: its derivatives are 0."""
+    return np.trunc(a / b)
 
 
 @elementwise(
@@ -77,7 +127,7 @@ def neg(x):
     refuses=("bool",),
 )
 def abs_(x):
-    """Absolute value, elementwise."""
+    """Absolute value, elementwise; its derivative at 0 is 0."""
     return abs(x)
 
 
@@ -113,25 +163,25 @@ def square(x):
     return x * x
 
 
-@elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,), refuses=("bool",))
+@elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def floor(x):
     """The largest integer not above `x`, elementwise."""
     return np.floor(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,), refuses=("bool",))
+@elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def ceil(x):
     """The smallest integer not below `x`, elementwise."""
     return np.ceil(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,), refuses=("bool",))
+@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def round_(x):
     """The nearest integer, ties to even, elementwise."""
     return np.rint(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,), refuses=("bool",))
+@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def trunc(x):
     """The integer part, elementwise."""
     return np.trunc(x)
@@ -144,6 +194,7 @@ def trunc(x):
     ),
     reference=np.maximum,
     domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
 )
 def maximum(a, b):
     """The larger, elementwise; nan where either is nan. Equal operands share the gradient."""
@@ -157,6 +208,7 @@ def maximum(a, b):
     ),
     reference=np.minimum,
     domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
 )
 def minimum(a, b):
     """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
@@ -174,9 +226,9 @@ def minimum(a, b):
     grad_name="ClampBackward1",
 )
 def clamp(a, b, c):
-    """`a` limited to [`b`, `c`], elementwise; nan stays nan."""
-    low = b if a < b else a
-    return c if low > c else low
+    """`a` limited to [`b`, `c`], elementwise; nan where any of them is nan."""
+    low = b if (a < b or b != b) else a
+    return c if (low > c or c != c) else low
 
 
 @elementwise(partials=lambda: 1.0, domain=(domains.reals,))

@@ -128,6 +128,19 @@ def relu(x):
     return 0 if x < 0 else x
 
 
+def _integer_pow(a, b):
+    """The power by squaring, which wraps as products do; of a negative exponent the integer part."""
+    if b < 0:
+        return (a == 1) * 1 if a != -1 else 1 - 2 * (b & 1)
+    power = 1
+    while b > 0:
+        if b & 1:
+            power *= a
+        a *= a
+        b >>= 1
+    return power
+
+
 @elementwise(
     partials=(
         lambda a, b: where(b == 0.0, 0.0, b * pow_(a, b - 1.0)),
@@ -136,6 +149,7 @@ def relu(x):
     reference=np.power,
     domain=(domains.positive, domains.reals),
     refuses=("bool",),
+    integer=_integer_pow,
     variants={IMM_B: "PowBackward0", IMM_A: "PowBackward2"},
     grad_name="PowBackward1",
 )

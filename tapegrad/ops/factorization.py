@@ -491,6 +491,8 @@ def _log_abs_det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     """a_bar += y_bar a^-T"""
     n = p[1]
     for batch in range(p[0]):
+        if y_bar[batch] == 0:
+            continue
         _identity(memory, n)
         _lu_solve(lapack, work, n, n, 1, lu, batch, memory)
         for i in range(n * n):

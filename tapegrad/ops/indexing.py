@@ -11,6 +11,20 @@ from tapegrad.tape import VARIANT
 _POSITIONS = 2  # dtype code: int64
 
 
+def _add_at(target, sums, at, x):
+    """target[at[i]] += x[i]"""
+    if len(sums) == 0:
+        for i in range(len(at)):
+            target[at[i]] += x[i]
+        return
+    for i in range(len(at)):
+        sums[at[i]] += x[i]
+    for i in range(len(at)):  # what was met once is done
+        if sums[at[i]] != 0:
+            target[at[i]] += sums[at[i]]
+            sums[at[i]] = 0
+
+
 def _declare_take(name, grad_name):
     """Gathering, under the names of PyTorch's nodes that do it."""
 
@@ -18,9 +32,8 @@ def _declare_take(name, grad_name):
         for i in range(lo, hi):
             y[i] = x[at[i]]
 
-    def vjp(p, x, at, y, y_bar, x_bar):
-        for i in range(len(at)):
-            x_bar[at[i]] += y_bar[i]
+    def vjp(p, sums, x, at, y, y_bar, x_bar):
+        _add_at(x_bar, sums, at, y_bar)
 
     take.__name__ = name
     return array_op(
@@ -50,11 +63,10 @@ def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
 )
-def scatter_add(p, x, at, y):
+def scatter_add(p, sums, x, at, y):
     """Zeros, with `x[i]` added at position `at[i]`."""
     y[:] = 0
-    for i in range(len(at)):
-        y[at[i]] += x[i]
+    _add_at(y, sums, at, x)
 
 
 def _put_base_vjp(p, x, v, at, y, y_bar, x_bar):
@@ -143,8 +155,14 @@ def _embed_vjp(p, x, y, y_bar, x_bar):
     partials=(lambda g, p: as_strided(g, p),),
     variants={VARIANT: "DiagEmbedBackward0"},
 )
-def embed(p, x, y):
+def embed(p, sums, x, y):
     """Zeros, with `x` added through the strides of a view: the adjoint of every layout operation."""
     y[:] = 0
+    if len(sums) == 0:
+        for i in range(len(x)):
+            y[_window_position(p, i)] += x[i]
+        return
     for i in range(len(x)):
-        y[_window_position(p, i)] += x[i]
+        sums[_window_position(p, i)] += x[i]
+    for i in range(len(y)):
+        y[i] = sums[i]

@@ -9,8 +9,10 @@ A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `
 `work` memory for its arguments.
 """
 
+import numpy as np
+
 from tapegrad.memory import call13, f4, f8, i4, plus, u1
-from tapegrad.op import array_op
+from tapegrad.op import PART, TILE, array_op
 
 # The routines of BLAS and LAPACK whose addresses kernels are given, each for float64 and float32.
 ROUTINES = ("gemm", "trsm", "trmm", "trsv", "potrf", "getrf")
@@ -118,13 +120,25 @@ def _declare_product(name, rules, grad_name):
         _product(p, gemm, work, a, b, y)
 
     product.__name__ = name
-    return array_op(2, vjps=(_a_vjp, _b_vjp), partials=rules, integer=_integer_product, grad_name=grad_name)(product)
+    facts = {"partials": rules, "integer": _integer_product, "strided": True, "grad_name": grad_name}
+    return array_op(2, vjps=(_a_vjp, _b_vjp), **facts)(product)
 
 
 mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBackward0")
 
 
 # --- a matrix and a vector: units are rows ----------------------------------------------------------------------------
+
+
+def _inner(a, b):
+    """The inner product of two runs: of parts as short as in `kernels`, in float64."""
+    total = np.float64(0)
+    for first in range(0, len(a), PART):
+        part, left, right = a.dtype.type(0), a[first : first + PART], b[first : first + PART]
+        for i in range(len(left)):
+            part = plus(part, left[i] * right[i])
+        total += part
+    return total
 
 
 def _mv_a_vjp(p, lo, hi, a, b, y, y_bar, a_bar):
@@ -141,17 +155,13 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     k, row, column = p[3], p[4], p[5]
     if column == 1:
         for i in range(lo, hi):
-            run, g = a[i * row : i * row + k], y_bar[i]
+            run, g = a[i * row : i * row + k], np.float64(y_bar[i])
             for j in range(k):
                 b_bar[j] += run[j] * g
         return
     g = y_bar[lo:hi]
     for j in range(k):
-        run = a[j * column + lo : j * column + hi]
-        total = y.dtype.type(0)
-        for i in range(hi - lo):
-            total = plus(total, run[i] * g[i])
-        b_bar[j] += total
+        b_bar[j] += _inner(a[j * column + lo : j * column + hi], g)
 
 
 @array_op(
@@ -160,26 +170,26 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     partials=(lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g),
     units=1,
     summed=4,
+    strided=True,
     grad_name="MvBackward0",
 )
-def mv(p, lo, hi, a, b, y):
+def mv(p, lo, hi, tile, a, b, y):
     """The product of a matrix, whose rows or columns are runs of memory, and a vector."""
     k, row, column = p[3], p[4], p[5]
     if column == 1:
         for i in range(lo, hi):
-            run = a[i * row : i * row + k]
-            total = y.dtype.type(0)
-            for j in range(k):
-                total = plus(total, run[j] * b[j])
-            y[i] = total
+            y[i] = _inner(a[i * row : i * row + k], b)
         return
-    result = y[lo:hi]
-    for i in range(hi - lo):
-        result[i] = 0
-    for j in range(k):
-        run, factor = a[j * column + lo : j * column + hi], b[j]
-        for i in range(hi - lo):
-            result[i] += run[i] * factor
+    for first in range(lo, hi, TILE):
+        m = min(TILE, hi - first)
+        for i in range(m):
+            tile[i] = 0
+        for j in range(k):
+            run, factor = a[j * column + first : j * column + first + m], np.float64(b[j])
+            for i in range(m):
+                tile[i] += run[i] * factor
+        for i in range(m):
+            y[first + i] = tile[i]
 
 
 # --- two vectors: units are elements ----------------------------------------------------------------------------------
@@ -209,11 +219,7 @@ def _dot_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
 )
 def dot(p, lo, hi, a, b, y):
     """The inner product of two vectors; added to `y`."""
-    left, right = a[lo:hi], b[lo:hi]
-    total = y.dtype.type(0)
-    for i in range(hi - lo):
-        total = plus(total, left[i] * right[i])
-    y[0] += total
+    y[0] += _inner(a[lo:hi], b[lo:hi])
 
 
 # --- batches of matrices ----------------------------------------------------------------------------------------------

@@ -3,40 +3,40 @@
 import numpy as np
 
 from tapegrad import domains
-from tapegrad.op import BOOLEAN, elementwise
+from tapegrad.op import BOOLEAN, NOWHERE, SECOND, elementwise
 
 
-@elementwise(reference=np.equal, result=BOOLEAN)
+@elementwise(reference=np.equal, result=BOOLEAN, numbers=SECOND)
 def eq(a, b):
     """`a == b`, elementwise; a bool tensor."""
     return a == b
 
 
-@elementwise(reference=np.not_equal, result=BOOLEAN)
+@elementwise(reference=np.not_equal, result=BOOLEAN, numbers=SECOND)
 def ne(a, b):
     """`a != b`, elementwise; a bool tensor."""
     return a != b
 
 
-@elementwise(reference=np.less, result=BOOLEAN)
+@elementwise(reference=np.less, result=BOOLEAN, numbers=SECOND)
 def lt(a, b):
     """`a < b`, elementwise; a bool tensor."""
     return a < b
 
 
-@elementwise(reference=np.less_equal, result=BOOLEAN)
+@elementwise(reference=np.less_equal, result=BOOLEAN, numbers=SECOND)
 def le(a, b):
     """`a <= b`, elementwise; a bool tensor."""
     return a <= b
 
 
-@elementwise(reference=np.greater, result=BOOLEAN)
+@elementwise(reference=np.greater, result=BOOLEAN, numbers=SECOND)
 def gt(a, b):
     """`a > b`, elementwise; a bool tensor."""
     return a > b
 
 
-@elementwise(reference=np.greater_equal, result=BOOLEAN)
+@elementwise(reference=np.greater_equal, result=BOOLEAN, numbers=SECOND)
 def ge(a, b):
     """`a >= b`, elementwise; a bool tensor."""
     return a >= b
@@ -60,19 +60,19 @@ def isfinite(x):
     return x - x == x - x
 
 
-@elementwise(reference=np.logical_and, result=BOOLEAN)
+@elementwise(reference=np.logical_and, result=BOOLEAN, numbers=NOWHERE)
 def logical_and(a, b):
     """True where both are non-zero."""
     return (a != 0) and (b != 0)
 
 
-@elementwise(reference=np.logical_or, result=BOOLEAN)
+@elementwise(reference=np.logical_or, result=BOOLEAN, numbers=NOWHERE)
 def logical_or(a, b):
     """True where either is non-zero."""
     return (a != 0) or (b != 0)
 
 
-@elementwise(reference=np.logical_xor, result=BOOLEAN)
+@elementwise(reference=np.logical_xor, result=BOOLEAN, numbers=NOWHERE)
 def logical_xor(a, b):
     """True where exactly one is non-zero."""
     return (a != 0) != (b != 0)

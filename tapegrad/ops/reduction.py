@@ -3,6 +3,8 @@
 Sums of terms are block kernels and join a region. The others need a whole axis at once: they are array kernels over
 `x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...). With an inner
 length of 1, by far the most frequent, an axis is a run of memory, and gets loops that LLVM vectorises.
+
+Whatever the dtype, sums are float64 until they are complete, but for parts so short that float32 loses nothing.
 """
 
 import functools
@@ -12,7 +14,8 @@ import numpy as np
 from tapegrad import domains, vectormath
 from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, plus, smaller
-from tapegrad.op import array_op, reduction
+from tapegrad.op import PART, array_op, reduction
+from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
 from tapegrad.tape import VARIANT
@@ -23,6 +26,8 @@ from tapegrad.tape import VARIANT
 @reduction(
     merge=lambda p, q: plus(p, q),
     start=0,
+    plain=lambda x: x,
+    holds=lambda s, least: s - s == 0,
     partials=lambda: 1.0,
     reference=np.sum,
     domain=(domains.reals,),
@@ -36,6 +41,8 @@ def sum_(x):
 @reduction(
     merge=lambda p, q: plus(p, q),
     start=0,
+    plain=lambda x: x,
+    holds=lambda s, least: s - s == 0,
     finish=lambda s, n: s / n,
     partials=lambda n: 1.0 / n,
     reference=np.mean,
@@ -47,10 +54,23 @@ def mean(x):
     return x
 
 
+# Of numbers whose squares would overflow or underflow, multiples are squared and summed apart (Blue 1978).
+_SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
+
+
+def _root_of_sums(middle, small, large, n):
+    if large > 0:
+        return np.sqrt(large + middle * _DOWN * _DOWN) / _DOWN
+    return np.sqrt(small) / _UP if middle == 0 else np.sqrt(middle + small * 2.0**-1074)
+
+
 @reduction(
     merge=lambda p, q: plus(p, q),
     start=0,
-    finish=lambda s, n: np.sqrt(s),
+    parts=3,
+    plain=lambda x: x * x,
+    holds=lambda s, least: least < s < np.inf,
+    finish=_root_of_sums,
     partials=lambda x, y: where(y == 0.0, 0.0, x / y),
     reference=np.linalg.norm,
     domain=(domains.reals,),
@@ -58,7 +78,9 @@ def mean(x):
 )
 def norm(x):
     """The Euclidean norm; its derivative at 0 is 0."""
-    return x * x
+    size, up, down = abs(x), x * _UP, x * _DOWN
+    small, large = size < _SMALL, size > _LARGE
+    return (0.0 if small or large else x * x), (up * up if small else 0.0), (down * down if large else 0.0)
 
 
 @reduction(merge=lambda p, q: p or q, start=0, reference=np.any)
@@ -88,41 +110,53 @@ def _peak(run):
 
 
 def _total(run):
-    """The sum of a run."""
-    total = run.dtype.type(0)
-    for k in range(len(run)):
-        total = plus(total, run[k])
+    """The sum of a run: of parts as short as in `kernels`, in float64."""
+    total = np.float64(0)
+    for first in range(0, len(run), PART):
+        part, few = run.dtype.type(0), run[first : first + PART]
+        for k in range(len(few)):
+            part = plus(part, few[k])
+        total += part
     return total
 
 
+_LONG_PART = 4 * PART  # where a loop takes longer to begin
+
+
 def _total_of_exp(run, shift):
-    """The sum of exp(run - shift)."""
-    total = run.dtype.type(0)
-    for k in range(len(run)):
-        total = plus(total, vectormath.exp(run[k] - shift))
+    """The sum of exp(run - shift), in float64."""
+    total = np.float64(0)
+    if run.itemsize == 8:
+        for k in range(len(run)):
+            total = plus(total, vectormath.exp(run[k] - shift))
+        return total
+    for first in range(0, len(run), _LONG_PART):
+        part, few = run.dtype.type(0), run[first : first + _LONG_PART]
+        for k in range(len(few)):
+            part = plus(part, vectormath.exp(few[k] - shift))
+        total += part
     return total
 
 
 def _total_of_products(run, other):
-    """The sum of run * other."""
-    total = run.dtype.type(0)
-    for k in range(len(run)):
-        total = plus(total, run[k] * other[k])
+    """The sum of run * other, in float64, where zero times anything is zero."""
+    total = np.float64(0)
+    for first in range(0, len(run), PART):
+        part, few, others = run.dtype.type(0), run[first : first + PART], other[first : first + PART]
+        for k in range(len(few)):
+            part = plus(part, _times(few[k], others[k]))
+        total += part
     return total
-
-
-def _peak_of_axis(x, p, o, i):
-    """The largest element of an axis, nan where there is one; of none, 0."""
-    n, inner = p[1], p[2]
-    peak = x[o * n * inner + i] if n > 0 else x.dtype.type(0)
-    for k in range(1, n):
-        peak = larger(peak, x[(o * n + k) * inner + i])
-    return peak
 
 
 def _run(x, p, o):
     """The elements of an axis that is a run of memory."""
     return x[o * p[1] : (o + 1) * p[1]]
+
+
+def _axis(x, p, o, i):
+    """The elements of any axis, so many apart."""
+    return x[o * p[1] * p[2] + i : (o + 1) * p[1] * p[2] : p[2]]
 
 
 def _along(x, p):
@@ -150,6 +184,8 @@ def _prod_vjp(p, x, y, y_bar, x_bar):
                     product *= v
             if zeros > 1:
                 continue
+            if y_bar[o * inner + i] == 0:
+                continue
             g = y_bar[o * inner + i] * product
             for k in range(n):
                 v = x[start + k * inner]
@@ -162,11 +198,11 @@ def _prod_vjp(p, x, y, y_bar, x_bar):
 def _prod_rule(x, y, g, p):
     values = _along(x, p)
     if not (x == 0.0).any():
-        return (_across(g * y, p) / values).reshape(x.shape)
+        return _times(_across(g, p), _across(y, p) / values).reshape(x.shape)
     # The product of the others, written out, so that it can be differentiated again where elements are 0.
     n = p[1]
     others = where(x.new_eye(n, dtype=BOOL).reshape(1, n, n, 1), 1.0, values.reshape(p[0], 1, n, p[2])).prod(2)
-    return (_across(g, p) * others).reshape(x.shape)
+    return _times(_across(g, p), others).reshape(x.shape)
 
 
 @along_axes(
@@ -187,52 +223,67 @@ def prod(p, x, y):
             y[o * inner + i] = product
 
 
-def _deviations(p, x, o, i):
-    """The mean of an axis, and the squared deviations from it, in two passes (Chan, Golub and LeVeque 1983)."""
-    n, inner = p[1], p[2]
-    if inner == 1:
-        run = _run(x, p, o)
-        mean = _total(run) / n
-        squares = x.dtype.type(0)
-        for k in range(n):
-            squares = plus(squares, (run[k] - mean) * (run[k] - mean))
-        return mean, squares
-    start = o * n * inner + i
-    mean = x.dtype.type(0)
-    for k in range(n):
-        mean += x[start + k * inner]
-    mean /= n
-    squares = x.dtype.type(0)
-    for k in range(n):
-        squares += (x[start + k * inner] - mean) * (x[start + k * inner] - mean)
-    return mean, squares
+def _deviations(run):
+    """Two numbers whose sum is the mean of a run, and the sum of squared deviations from it.
+
+    In two passes: the second finds out by how much the first was off (Chan, Golub and LeVeque 1983).
+    """
+    n = len(run)
+    mean = run.dtype.type(_total(run) / n)
+    first, second, lost = np.float64(0), np.float64(0), np.float64(0)
+    for start in range(0, n, _LONG_PART):
+        part, few = np.float64(0), run[start : start + _LONG_PART]
+        for k in range(len(few)):
+            deviation = np.float64(few[k] - mean)
+            first = plus(first, deviation)
+            part = plus(part, deviation * deviation)
+        before, second = second, second + part
+        lost += part - (second - before)  # Dekker 1971
+    if first - first != 0 or lost != lost:  # infinities are not corrected
+        first = lost = np.float64(0)
+    return mean, run.dtype.type(first / n), second + lost - first * (first / n)
 
 
-def _add_deviations(p, x, x_bar, o, i, mean, factor):
-    """x_bar += factor (x - mean), along an axis."""
-    n, inner = p[1], p[2]
-    if inner == 1:
-        run, bar = _run(x, p, o), _run(x_bar, p, o)
-        for k in range(n):
-            bar[k] += factor * (run[k] - mean)
-        return
-    start = o * n * inner + i
-    for k in range(n):
-        x_bar[start + k * inner] += factor * (x[start + k * inner] - mean)
+def _degrees(p):
+    """What the sum of squared deviations is divided by: n - correction."""
+    return np.float64(max(p[1] - p[3], 0))
+
+
+def _variance(run, p):
+    _, _, squares = _deviations(run)
+    return squares / _degrees(p)
+
+
+def _add_deviations(run, bar, factor):
+    """bar += factor (run - its mean)"""
+    mean, rest, _ = _deviations(run)
+    factor = run.dtype.type(factor)
+    for k in range(len(run)):
+        bar[k] += factor * (run[k] - mean - rest)
 
 
 def _var_vjp(p, x, y, y_bar, x_bar):
     inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            mean, _ = _deviations(p, x, o, i)
-            _add_deviations(p, x, x_bar, o, i, mean, y_bar[o * inner + i] * 2 / max(p[1] - p[3], 0))
+            g = y_bar[o * inner + i]
+            if g == 0:
+                continue
+            factor = g * 2 / _degrees(p)
+            if inner == 1:
+                _add_deviations(_run(x, p, o), _run(x_bar, p, o), factor)
+            else:
+                _add_deviations(_axis(x, p, o, i), _axis(x_bar, p, o, i), factor)
+
+
+def _reciprocal_of_degrees(p):
+    return 1.0 / (p[1] - p[3]) if p[1] > p[3] else np.inf
 
 
 def _var_rule(x, g, p):
     values = _along(x, p)
     deviation = values - values.mean(1, keepdim=True)
-    return (_across(g, p) * (2.0 / max(p[1] - p[3], 1e-300)) * deviation).reshape(x.shape)
+    return _times(_across(g, p), 2.0 * _reciprocal_of_degrees(p) * deviation).reshape(x.shape)
 
 
 @along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
@@ -241,35 +292,42 @@ def var(p, x, y):
     inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            _, squares = _deviations(p, x, o, i)
-            y[o * inner + i] = squares / max(p[1] - p[3], 0)
+            if inner == 1:
+                y[o] = _variance(_run(x, p, o), p)
+            else:
+                y[o * inner + i] = _variance(_axis(x, p, o, i), p)
 
 
 def _std_vjp(p, x, y, y_bar, x_bar):
     inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            deviation = y[o * inner + i]
-            if deviation != 0:
-                mean, _ = _deviations(p, x, o, i)
-                _add_deviations(p, x, x_bar, o, i, mean, y_bar[o * inner + i] / (max(p[1] - p[3], 0) * deviation))
+            g, deviation = y_bar[o * inner + i], y[o * inner + i]
+            if g == 0 or deviation == 0:
+                continue
+            factor = g / (_degrees(p) * deviation)
+            if inner == 1:
+                _add_deviations(_run(x, p, o), _run(x_bar, p, o), factor)
+            else:
+                _add_deviations(_axis(x, p, o, i), _axis(x_bar, p, o, i), factor)
 
 
 def _std_rule(x, y, g, p):
-    values = _along(x, p)
-    deviation = values - values.mean(1, keepdim=True)
-    scale = _across(where(y == 0.0, 0.0, g / y), p) / max(p[1] - p[3], 1e-300)
-    return (scale * deviation).reshape(x.shape)
+    values, deviation = _along(x, p), _across(y, p)
+    scale = where(deviation == 0.0, 0.0, _reciprocal_of_degrees(p) / deviation)
+    return _times(_across(g, p), scale * (values - values.mean(1, keepdim=True))).reshape(x.shape)
 
 
 @along_axes(vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
 def std(p, x, y):
-    """The standard deviation: the root of the variance."""
+    """The standard deviation: the root of the variance. Its derivative where it is 0 is 0."""
     inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            _, squares = _deviations(p, x, o, i)
-            y[o * inner + i] = np.sqrt(squares / max(p[1] - p[3], 0))
+            if inner == 1:
+                y[o] = np.sqrt(_variance(_run(x, p, o), p))
+            else:
+                y[o * inner + i] = np.sqrt(_variance(_axis(x, p, o, i), p))
 
 
 def _largest(p, x, y):
@@ -279,7 +337,7 @@ def _largest(p, x, y):
             y[o] = _peak(_run(x, p, o))
             continue
         for i in range(inner):
-            y[o * inner + i] = _peak_of_axis(x, p, o, i)
+            y[o * inner + i] = _peak(_axis(x, p, o, i))
 
 
 def _smallest(p, x, y):
@@ -305,6 +363,8 @@ def _share_vjp(p, x, y, y_bar, x_bar):
     for o in range(p[0]):
         for i in range(inner):
             start, best = o * n * inner + i, y[o * inner + i]
+            if y_bar[o * inner + i] == 0:
+                continue
             ties = 0
             for k in range(n):
                 ties += x[start + k * inner] == best
@@ -326,12 +386,12 @@ def _share_vjp_of_all(p, x, y, y_bar, x_bar):
 
 def _share_rule(x, y, g, p):
     share = eq(_along(x, p), _across(y, p)).to(g.dtype)
-    return (_across(g, p) * share / share.sum(1, keepdim=True)).reshape(x.shape)
+    return _times(_across(g, p), share / share.sum(1, keepdim=True)).reshape(x.shape)
 
 
 def _share_rule_of_all(x, y, g, p):
     share = (eq(x, y) | (isnan(x) & isnan(y))).to(g.dtype)
-    return g * share / share.sum()
+    return _times(g, share / share.sum())
 
 
 def _extremum(name, kernel, vjp, rule, reference, grad_name, doc):
@@ -382,134 +442,128 @@ def argmin(p, x, y):
             y[o * inner + i] = at
 
 
+def _add_weights(run, result, g, bar):
+    """bar += g exp(run - result)"""
+    for k in range(len(run)):
+        bar[k] += _times(g, vectormath.exp(run[k] - result))
+
+
 def _logsumexp_vjp(p, x, y, y_bar, x_bar):
-    n, inner = p[1], p[2]
-    if inner == 1:
-        for o in range(p[0]):
-            run, bar, g, result = _run(x, p, o), _run(x_bar, p, o), y_bar[o], y[o]
-            for k in range(n):
-                bar[k] += g * vectormath.exp(run[k] - result)
-        return
+    inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            for k in range(n):
-                at = (o * n + k) * inner + i
-                x_bar[at] += y_bar[o * inner + i] * vectormath.exp(x[at] - y[o * inner + i])
+            if inner == 1:
+                _add_weights(_run(x, p, o), y[o], y_bar[o], _run(x_bar, p, o))
+            else:
+                _add_weights(_axis(x, p, o, i), y[o * inner + i], y_bar[o * inner + i], _axis(x_bar, p, o, i))
 
 
 def _logsumexp_rule(x, y, g, p):
-    return (_across(g, p) * exp(_along(x, p) - _across(y, p))).reshape(x.shape)
+    return _times(_across(g, p), exp(_along(x, p) - _across(y, p))).reshape(x.shape)
+
+
+def _logsumexp_of(run):
+    largest = _peak(run)
+    shift = largest if abs(largest) < np.inf else run.dtype.type(0)
+    return vectormath.log(_total_of_exp(run, shift)) + shift
 
 
 @along_axes(vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
 def logsumexp(p, x, y):
     """log(sum(exp(x))), without overflow: the largest element is taken out first."""
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            largest = _peak(_run(x, p, o)) if inner == 1 else _peak_of_axis(x, p, o, i)
-            shift = largest if abs(largest) < np.inf else x.dtype.type(0)
-            total = x.dtype.type(0)
             if inner == 1:
-                total = _total_of_exp(_run(x, p, o), shift)
+                y[o] = _logsumexp_of(_run(x, p, o))
             else:
-                for k in range(n):
-                    total += vectormath.exp(x[(o * n + k) * inner + i] - shift)
-            y[o * inner + i] = vectormath.log(total) + shift
+                y[o * inner + i] = _logsumexp_of(_axis(x, p, o, i))
+
+
+def _softmax_back(run, g, bar):
+    """bar += run (g - run . g)"""
+    dot = run.dtype.type(_total_of_products(run, g))
+    for k in range(len(run)):
+        bar[k] += _times(run[k], g[k] - dot)
 
 
 def _softmax_vjp(p, x, y, y_bar, x_bar):
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
-        if inner == 1:
-            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
-            dot = _total_of_products(run, g)
-            for k in range(n):
-                bar[k] += run[k] * (g[k] - dot)
-            continue
         for i in range(inner):
-            start = o * n * inner + i
-            dot = y.dtype.type(0)
-            for k in range(n):
-                dot += y_bar[start + k * inner] * y[start + k * inner]
-            for k in range(n):
-                at = start + k * inner
-                x_bar[at] += y[at] * (y_bar[at] - dot)
+            if inner == 1:
+                _softmax_back(_run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o))
+            else:
+                _softmax_back(_axis(y, p, o, i), _axis(y_bar, p, o, i), _axis(x_bar, p, o, i))
 
 
 def _softmax_rule(y, g, p):
-    weighted = _along(g * y, p)
-    return (weighted - _along(y, p) * weighted.sum(1, keepdim=True)).reshape(y.shape)
+    along, weights = _along(g, p), _along(y, p)
+    return _times(along - _times(along, weights).sum(1, keepdim=True), weights).reshape(y.shape)
+
+
+def _softmax_into(run, result):
+    largest = _peak(run)
+    total = np.float64(0)
+    for first in range(0, len(run), _LONG_PART):
+        part, few, done = run.dtype.type(0), run[first : first + _LONG_PART], result[first : first + _LONG_PART]
+        for k in range(len(few)):
+            done[k] = vectormath.exp(few[k] - largest)
+            part = plus(part, done[k])
+        total += part
+    divisor = run.dtype.type(total)
+    for k in range(len(run)):
+        result[k] /= divisor
 
 
 @along_axes(vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
 def softmax(p, x, y):
     """exp(x) / sum(exp(x)), without overflow."""
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
-        if inner == 1:
-            run, result = _run(x, p, o), _run(y, p, o)
-            largest = _peak(run)
-            for k in range(n):
-                result[k] = vectormath.exp(run[k] - largest)
-            total = _total(result)
-            for k in range(n):
-                result[k] /= total
-            continue
         for i in range(inner):
-            start = o * n * inner + i
-            largest = _peak_of_axis(x, p, o, i)
-            total = x.dtype.type(0)
-            for k in range(n):
-                e = vectormath.exp(x[start + k * inner] - largest)
-                y[start + k * inner] = e
-                total += e
-            for k in range(n):
-                y[start + k * inner] /= total
+            if inner == 1:
+                _softmax_into(_run(x, p, o), _run(y, p, o))
+            else:
+                _softmax_into(_axis(x, p, o, i), _axis(y, p, o, i))
+
+
+def _log_softmax_back(run, g, bar):
+    """bar += g - exp(run) sum(g)"""
+    total = run.dtype.type(_total(g))
+    for k in range(len(run)):
+        bar[k] += g[k] - _times(total, vectormath.exp(run[k]))
 
 
 def _log_softmax_vjp(p, x, y, y_bar, x_bar):
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
-        if inner == 1:
-            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
-            total = _total(g)
-            for k in range(n):
-                bar[k] += g[k] - vectormath.exp(run[k]) * total
-            continue
         for i in range(inner):
-            start = o * n * inner + i
-            total = y.dtype.type(0)
-            for k in range(n):
-                total += y_bar[start + k * inner]
-            for k in range(n):
-                at = start + k * inner
-                x_bar[at] += y_bar[at] - vectormath.exp(y[at]) * total
+            if inner == 1:
+                _log_softmax_back(_run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o))
+            else:
+                _log_softmax_back(_axis(y, p, o, i), _axis(y_bar, p, o, i), _axis(x_bar, p, o, i))
 
 
 def _log_softmax_rule(y, g, p):
     along = _along(g, p)
-    return (along - exp(_along(y, p)) * along.sum(1, keepdim=True)).reshape(y.shape)
+    return (along - _times(along.sum(1, keepdim=True), exp(_along(y, p)))).reshape(y.shape)
+
+
+def _log_softmax_into(run, result):
+    largest = _peak(run)
+    log_total = run.dtype.type(vectormath.log(_total_of_exp(run, largest)))
+    for k in range(len(run)):
+        result[k] = run[k] - largest - log_total
 
 
 @along_axes(vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
 def log_softmax(p, x, y):
     """log(softmax(x)), without overflow."""
-    n, inner = p[1], p[2]
+    inner = p[2]
     for o in range(p[0]):
-        if inner == 1:
-            run, result = _run(x, p, o), _run(y, p, o)
-            largest = _peak(run)
-            log_total = vectormath.log(_total_of_exp(run, largest))
-            for k in range(n):
-                result[k] = run[k] - largest - log_total
-            continue
         for i in range(inner):
-            start = o * n * inner + i
-            largest = _peak_of_axis(x, p, o, i)
-            total = 0.0
-            for k in range(n):
-                total += vectormath.exp(x[start + k * inner] - largest)
-            log_total = vectormath.log(total)
-            for k in range(n):
-                y[start + k * inner] = x[start + k * inner] - largest - log_total
+            if inner == 1:
+                _log_softmax_into(_run(x, p, o), _run(y, p, o))
+            else:
+                _log_softmax_into(_axis(x, p, o, i), _axis(y, p, o, i))

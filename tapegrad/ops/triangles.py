@@ -1,5 +1,7 @@
 """Parts of matrices: triangles, and the trace. They take contiguous arrays of any dtype."""
 
+import numpy as np
+
 from tapegrad.op import array_op
 from tapegrad.ops.indexing import embed
 
@@ -43,14 +45,22 @@ def _trace_vjp(p, x, y, y_bar, x_bar):
         x_bar[i * p[1]] += y_bar[0]
 
 
+def _integer_trace(p, x, y):
+    total = y.dtype.type(0)
+    for i in range(p[0]):
+        total += x[i * p[1]]
+    y[0] = total
+
+
 @array_op(
     1,
+    integer=_integer_trace,
     vjps=(_trace_vjp,),
     partials=(lambda g, p, s: embed(g.expand(p[0]), (0, 1, p[0], p[1]), s[0]),),
 )
 def trace(p, x, y):
     """The sum of a matrix's diagonal. `p`: (its length, elements from one of its elements to the next)."""
-    total = y.dtype.type(0)
+    total = np.float64(0)
     for i in range(p[0]):
         total += x[i * p[1]]
     y[0] = total

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tapegrad import domains, vectormath
-from tapegrad.op import FLOATING, elementwise
+from tapegrad.op import FLOATING, NOWHERE, elementwise
 from tapegrad.ops.exponential import rsqrt
 from tapegrad.ops.logic import where
 
@@ -53,6 +53,7 @@ def atan(x):
         lambda a, b: where(a * a + b * b == 0.0, 0.0, b / (a * a + b * b)),
         lambda a, b: where(a * a + b * b == 0.0, 0.0, -a / (a * a + b * b)),
     ),
+    numbers=NOWHERE,
     reference=np.arctan2,
     domain=(domains.nonzero, domains.nonzero),
     result=FLOATING,

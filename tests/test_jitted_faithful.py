@@ -1,0 +1,483 @@
+"""What is differentiated is the function that the user wrote: its values, its errors, its memory, its one run."""
+
+import math
+
+import numpy as np
+import pytest
+from numba import float64, njit, objmode
+from numba.typed import List
+
+import tapegrad as tg
+
+pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+RNG = np.random.default_rng(0)
+
+
+def defined(text):
+    """A jitted function of a text, whose names are NumPy's and math's."""
+    names = {"np": np, "math": math}
+    exec(text, names)
+    return njit(names["f"])
+
+
+def assert_same_bits(given, wanted):
+    assert len(given) == len(wanted)
+    for a, b in zip(given, wanted, strict=True):
+        a, b = np.asarray(a, float), np.asarray(b, float)
+        assert a.shape == b.shape
+        assert np.where(np.isnan(a), np.nan, a).tobytes() == np.where(np.isnan(b), np.nan, b).tobytes()
+
+
+def tangents(args):
+    return tuple(np.ones_like(a) if isinstance(a, np.ndarray) else 1.0 for a in args)
+
+
+# --- values: in all modes those of the plain call, to the last bit ----------------------------------------------------
+
+POINTS = np.concatenate([
+    np.linspace(-3.0, 3.0, 25), [0.0, -0.0, 1e-300, 1e300, -1e300, np.inf, -np.inf, np.nan, 0.5, 710.0],
+    10.0 ** RNG.uniform(-200, 200, 10),
+])  # fmt: skip
+FIRST, SECOND = (grid.ravel() for grid in np.meshgrid(POINTS[::2], POINTS[1::3]))
+UNARY = (
+    "sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh exp exp2 expm1 log log2 log10 log1p sqrt "
+    "cbrt square reciprocal fabs absolute negative positive sinc deg2rad rad2deg radians degrees floor ceil trunc rint "
+    "sign"
+).split()
+OF_MATH = (
+    "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp expm1 log log2 log10 log1p sqrt fabs erf erfc "
+    "gamma lgamma radians degrees"
+).split()
+BINARY = (
+    "add subtract multiply divide power float_power maximum minimum fmax fmin hypot arctan2 logaddexp logaddexp2 "
+    "copysign fmod remainder floor_divide"
+).split()
+SCALARS = [f"np.{name}(a)" for name in UNARY] + [f"math.{name}(a)" for name in OF_MATH] + [
+    *(f"np.{name}(a, b)" for name in BINARY), "math.pow(a, b)", "math.hypot(a, b)", "math.atan2(a, b)",
+    "math.copysign(a, b)", "a**b", "a**2", "a**3", "a**0", "a**7", "a ** (i % 5)", "pow(a, 3)", "math.pow(a, 3)",
+    "np.power(a, 3)", "np.power(a, i % 5)", "max(a, b)", "min(a, b)", "max(a, b, 0.1)", "abs(a)", "a + b", "a - b",
+    "a * b", "-a", "a % 0.3", "a // 0.3", "a / 0.3",
+]  # fmt: skip
+ARRAYS = [
+    "x**2", "x**3", "x**0.5", "x**7", "x**0", "x % 0.3", "x // 0.3", "1.0 / x", "-x",
+    "np.power(x, 2)", "np.clip(x, -0.5, 0.5)", "np.clip(x, None, 0.5)", "np.clip(x, -0.5, None)",
+    "np.where(x > 0, x, 2 * x)", "np.maximum(x, 0.1)", "np.interp(x, KNOTS, HEIGHTS)", "np.diff(x)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_scalar_functions(part):
+    names = SCALARS[part::3]
+    lines = [f"  out[{k}, i] = {name}" for k, name in enumerate(names)]
+    f = defined("\n".join([
+        "def f(x, y):", f" out = np.empty(({len(names)}, x.size))", " for i in range(x.size):", "  a, b = x[i], y[i]",
+        *lines, " return out",
+    ]))  # fmt: skip
+    wanted = f(FIRST, SECOND)
+    for given in (tg.func.vjp(f, FIRST, SECOND)[0], tg.func.jvp(f, (FIRST, SECOND), tangents((FIRST, SECOND)))[0]):
+        for name, a, b in zip(names, given, wanted, strict=True):
+            assert np.where(np.isnan(a), np.nan, a).tobytes() == np.where(np.isnan(b), np.nan, b).tobytes(), name
+
+
+def test_array_functions():
+    text = ", ".join(ARRAYS).replace("KNOTS", "np.array([0.0, 0.3, 0.5, 1.0])")
+    f = defined(f"def f(x):\n return {text.replace('HEIGHTS', 'np.array([1.0, 3.0, 2.0, 7.0])')}")
+    wanted = f(POINTS)
+    for given in (tg.func.vjp(f, POINTS)[0], tg.func.jvp(f, (POINTS,), (np.ones_like(POINTS),))[0]):
+        assert_same_bits(given, wanted)
+
+
+MATRIX = RNG.normal(size=(4, 4))
+REDUCTIONS = defined(
+    "def f(x):\n return np.sum(x), np.mean(x), np.prod(x), np.var(x), np.std(x), np.max(x), np.min(x), np.ptp(x), "
+    "np.median(x), np.linalg.norm(x), np.cumsum(x), np.cumprod(x)"
+)
+PRODUCTS = defined(
+    "def f(x, v):\n return x @ x.T, x @ v, np.dot(v, x), np.dot(v, v), np.convolve(v, v), np.linspace(v[0], v[1], 7)"
+)
+SYSTEMS = defined(
+    "def f(x, v):\n return np.linalg.det(x), np.linalg.slogdet(x)[1], np.linalg.inv(x), np.linalg.solve(x, v), "
+    "np.linalg.cholesky(x * x.T + 99.0 * np.eye(4))"
+)
+
+
+@pytest.mark.parametrize("f", [REDUCTIONS, PRODUCTS, SYSTEMS], ids=["reductions", "products", "systems"])
+def test_sums_and_linear_algebra(f):
+    x, v = np.asfortranarray(MATRIX), RNG.normal(size=4)
+    args = (x,) if f is REDUCTIONS else (x, v)
+    wanted = f(*args)
+    assert_same_bits(tg.func.vjp(f, *args)[0], wanted)
+    assert_same_bits(tg.func.jvp(f, args, tangents(args))[0], wanted)
+
+
+def test_reductions_of_extreme_numbers():
+    for x in (np.array([1e200, 3e-200, -4e200, 0.0, 5.0]), np.array([1e-200, 3e-200]), np.array([1.0, np.nan, 3.0]),
+              np.array([-0.0]), np.full(3, 0.1), np.array([np.inf, 1.0])):  # fmt: skip
+        assert_same_bits(tg.func.vjp(REDUCTIONS, x)[0], REDUCTIONS(x))
+
+
+# --- errors, and the control flow that they steer ---------------------------------------------------------------------
+
+
+@njit
+def caught(x, n, way):
+    try:
+        if way == 0:
+            y = 1.0 / x
+        elif way == 1:
+            y = x * (5 // n)
+        elif way == 2:
+            y = 2.0 % x
+        elif way == 3:
+            y = x ** (n - 1)
+        else:
+            y = 2.0 // x
+    except Exception:
+        y = 7.0 * x + 3.0
+    return y * 2.0 + x
+
+
+def test_a_division_by_zero_is_caught_where_it_was():
+    for way in range(5):
+        wanted = caught(0.0, 0, way), 15.0
+        assert tg.func.value_and_grad(caught)(0.0, 0, way) == wanted
+        assert tg.func.jvp(caught, (0.0, 0, way), (1.0, None, None)) == wanted
+
+
+def outcome(function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error)
+
+
+@njit
+def raising(x, n, way):
+    if way == 0:
+        return 1.0 / (x - 1.0)
+    if way == 1:
+        return x * (5 % n)
+    if way == 2:
+        s = 0.0
+        for k in range(3):  # a sum, which is taken back
+            s += 1.0 / (x - k)
+        return s
+    return x % (x - 1.0)
+
+
+ignoring = njit(error_model="numpy")(raising.py_func)
+checked = njit(boundscheck=True)(lambda x, n: x[n] * 2.0)
+
+
+def test_errors_are_those_of_the_plain_call():
+    for way in range(4):
+        for transform in (tg.func.grad, tg.func.jacfwd):
+            assert outcome(raising, 1.0, 0, way) is outcome(transform(raising), 1.0, 0, way) is ZeroDivisionError
+    for way in (0, 2):
+        value, slope = tg.func.value_and_grad(ignoring)(1.0, 1, way)
+        assert value == ignoring(1.0, 1, way) == np.inf
+        assert slope == -np.inf
+    assert outcome(tg.func.grad(checked), np.ones(2), 2) is IndexError
+    assert tg.func.grad(raising)(3.0, 1, 0) == -0.25  # the tape was given back
+
+
+@njit(locals={"y": float64}, fastmath=True)
+def with_locals(x):
+    y = 0
+    y += x * x
+    return y
+
+
+def test_types_of_locals():
+    assert tg.func.value_and_grad(with_locals)(3.0) == (9.0, 6.0)
+    assert tg.func.jvp(with_locals, (3.0,), (1.0,)) == (9.0, 6.0)
+
+
+@njit
+def of_empty(x, way):
+    if way == 0:
+        return np.max(x)
+    if way == 1:
+        return np.min(x)
+    if way == 2:
+        return np.ptp(x)
+    if way == 3:
+        return x[0] * 0.0 + np.argmax(x) if x.size else 1.0 * np.argmax(x)
+    if way == 4:
+        return np.std(x)
+    if way == 5:
+        return np.median(x)
+    if way == 6:
+        return np.mean(x)
+    return np.sum(x) + np.prod(x)
+
+
+def test_reductions_of_nothing():
+    nothing = np.empty(0)
+    for way in range(8):
+        wanted = outcome(of_empty, nothing, way)
+        assert (way < 5) == isinstance(wanted, type)
+        for given in (outcome(tg.func.value_and_grad(of_empty), nothing, way),
+                      outcome(tg.func.jvp, of_empty, (nothing, way), (nothing, None))):  # fmt: skip
+            np.testing.assert_equal(given[0] if isinstance(given, tuple) else given, wanted)
+
+
+@njit
+def by_objmode(x):
+    with objmode(y="float64"):
+        y = float(x**2)
+    return y + 0.0
+
+
+def test_an_objmode_block_is_refused():
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="objmode"):
+        tg.func.grad(by_objmode)(1.3)
+
+
+# --- arguments that share memory --------------------------------------------------------------------------------------
+
+
+@njit
+def written(x, y):
+    y[0] = 2.0 * x[1]
+    return x[0] * x[1]
+
+
+@njit
+def scaled(x, part):
+    for i in range(len(part)):
+        part[i] *= 2.0
+    return (x * x).sum()
+
+
+@njit
+def in_a_tuple(pair, other):
+    other[:] = pair[0] * 3.0
+    return (pair[1] * pair[1]).sum()
+
+
+@njit
+def unwritten(x, y):
+    return (x * y * y).sum()
+
+
+def start():
+    return np.array([1.3, 0.4, 0.7, 2.0])
+
+
+SHARING = {
+    "twice": (written, lambda x: (x, x)),
+    "a slice": (scaled, lambda x: (x, x[1:3])),
+    "slices": (written, lambda x: (x[:3], x[1:])),
+    "every second": (scaled, lambda x: (x, x[::2])),
+    "backwards": (written, lambda x: (x, x[::-1])),
+    "a tuple": (in_a_tuple, lambda x: ((x, x), x)),
+}
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_arguments_that_share_memory_are_one(name):
+    f, made = SHARING[name]
+    x = start()
+    value, gradient = tg.func.value_and_grad(f)(*made(x))
+    assert value == f(*made(start()))
+    np.testing.assert_array_equal(x, start())  # what is differentiated keeps its values
+
+    def of_memory(step):
+        return f(*made(start() + step))
+
+    h = 1e-6
+    slopes = [(of_memory(h * e) - of_memory(-h * e)) / (2 * h) for e in np.eye(4)]
+    memory = np.array(slopes)
+    wanted = made(memory)[0]
+    for a, b in zip(gradient if isinstance(gradient, tuple) else (gradient,),
+                    wanted if isinstance(wanted, tuple) else (wanted,), strict=True):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+
+
+def test_every_transform_knows_shared_memory():
+    x = start()[:3]
+    wanted = np.array([0.0, 4.0 * x[1], 0.0])
+    by_both = tg.func.grad(written, argnums=(0, 1))(x, x)
+    for found in (*by_both, tg.func.vjp(written, x, x)[1](1.0)[0], tg.func.jacfwd(written)(x, x),
+                  tg.func.jacrev(written)(x, x), tg.func.jacobian(written)(x, x)):  # fmt: skip
+        np.testing.assert_allclose(found, wanted)
+    value, along = tg.func.jvp(written, (x, x), (np.ones(3), None))
+    np.testing.assert_allclose((value, along), (2.0 * x[1] ** 2, wanted.sum()))
+    np.testing.assert_allclose(tg.func.hessian(written)(x, x), np.diag([0.0, 4.0, 0.0]))
+    np.testing.assert_allclose(tg.func.hvp(written, (x, x), (np.ones(3), None))[1][0], [0.0, 4.0, 0.0])
+
+
+def test_arguments_that_are_only_read_are_arguments_of_their_own():
+    x = start()
+    by_first, by_second = tg.func.grad(unwritten, argnums=(0, 1))(x, x)
+    np.testing.assert_allclose(by_first, x * x)
+    np.testing.assert_allclose(by_second, 2 * x * x)
+
+
+@njit
+def counted(s, x, y):
+    x[0] = s
+    return s * y[0] * y[1]
+
+
+def test_shared_memory_that_is_not_differentiated_is_written_to():
+    x, plain = start(), start()
+    value, slope = tg.func.value_and_grad(counted)(2.0, x, x)
+    assert value == counted(2.0, plain, plain)
+    assert slope == 2 * 2.0 * 0.4
+    np.testing.assert_array_equal(x, plain)
+
+
+def test_tensors_that_share_memory():
+    t = tg.tensor(start()[:3], requires_grad=True)
+    y = tg.jitted.operation(written)(t, t)
+    y.backward()
+    np.testing.assert_allclose(y.item(), 2 * 0.4**2)
+    np.testing.assert_allclose(t.grad.numpy(), [0.0, 4 * 0.4, 0.0])
+    t = tg.tensor(start(), requires_grad=True)
+    tg.jitted.operation(scaled)(t, t[1:3]).backward()
+    np.testing.assert_allclose(t.grad.numpy(), start() * [2.0, 8.0, 8.0, 2.0])
+
+
+@njit
+def written_as_ints(x, n):
+    n[0] = 0
+    return x[0] * x[1]
+
+
+def test_shared_memory_of_two_types_is_refused():
+    x = start()
+    with pytest.raises(ValueError, match="share memory as float64 and int64"):
+        tg.func.grad(written_as_ints)(x, x.view(np.int64))
+
+
+def test_jitted_code_is_refused_shared_memory_that_is_written_to():
+    x, y = start(), start()
+    both = tg.jitted.value_and_grad(written, argnums=(0, 1))
+    called = njit(lambda x, y: both(x, y)[0])
+    assert both(x, y)[0] == called(x, y) == written(start(), start())
+    for shared in ((x, x), (x, x[1:]), (x[:2], x[1:])):
+        for call in (both, called):
+            with pytest.raises(ValueError, match="arguments of written share memory"):
+                call(*shared)
+    np.testing.assert_array_equal(tg.jitted.value_and_grad(unwritten)(x, x)[1], x * x)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+@njit
+def with_effects(x, counter, factor, numbers):
+    r = np.random.rand() + np.random.normal()
+    counter[0] += 1
+    factor[0] *= 2.0
+    numbers.append(counter[0])
+    s = 0.0
+    for v in x:
+        s += v * v * r * factor[0] * counter[0] * len(numbers)
+    return s
+
+
+@njit
+def drawn(x):
+    return np.random.rand() * x
+
+
+@njit
+def seed(n):
+    np.random.seed(n)
+
+
+@njit
+def draw():
+    return np.random.rand()
+
+
+def effects():
+    numbers = List()
+    numbers.append(1)
+    return np.array([1]), np.array([1.0]), numbers
+
+
+def test_runs_of_forward_mode_are_one():
+    x = np.linspace(0.5, 2.0, 11)
+    plain = effects()
+    seed(3)
+    value = with_effects(x, *plain)
+    following = draw()
+    weight = value / (x * x).sum()
+    for transform, wanted in (
+        (tg.func.hessian, np.diag(np.full(11, 2 * weight))), (tg.func.jacfwd, 2 * weight * x),
+        (tg.func.jacobian, 2 * weight * x),
+    ):  # fmt: skip
+        given = effects()
+        seed(3)
+        np.testing.assert_allclose(transform(with_effects)(x, *given), wanted)
+        assert draw() == following
+        assert [a.tolist() if isinstance(a, np.ndarray) else list(a) for a in given] == [[2], [2.0], [1, 2]]
+    assert plain[0][0] == 2
+    for transform in (tg.func.jacobian, tg.func.jacfwd, tg.func.jacrev):
+        seed(3)
+        first = drawn(np.ones(1))[0]
+        seed(3)
+        np.testing.assert_array_equal(transform(drawn)(np.ones(11)), first * np.eye(11))
+
+
+def test_a_random_function_of_tensors_has_the_derivative_of_its_value():
+    x = tg.ones(3, requires_grad=True)
+    seed(5)
+    value = tg.func.value_and_grad(summed_draws)(x)[0]
+    value.backward()
+    np.testing.assert_allclose(x.grad.numpy().sum(), value.item())
+
+
+@njit
+def summed_draws(x):
+    return (np.random.rand() * x).sum()
+
+
+@njit
+def telling(x, k):
+    print("x is", x[0], k)
+    return (x * x).sum() * k
+
+
+def test_prints_once_and_values(capfd):
+    x = np.linspace(1.0, 2.0, 9)
+    for transform in (tg.func.grad, tg.func.jacfwd, tg.func.jacobian, tg.func.hessian):
+        transform(telling)(x, 2)
+        assert capfd.readouterr().out == "x is 1.0 2\n"
+    with pytest.raises(RuntimeError, match="telling, which prints"):
+        tg.func.hessian(telling)(np.ones(40), 2)
+
+
+# --- callees that were redefined --------------------------------------------------------------------------------------
+
+
+def test_names_mean_what_they_do_to_the_plain_function():
+    names = {"njit": njit, "scale": 2.0}
+    exec("@njit\ndef inner(x):\n return x * x", names)
+    exec("@njit\ndef outer(x):\n return inner(x) * scale", names)
+    outer = names["outer"]
+    assert outer(3.0) == 18.0  # compiled for floats, not for arrays
+    names["scale"] = 5.0
+    exec("@njit\ndef inner(x):\n return x * x * x", names)
+    assert outer(3.0) == 18.0
+    assert tg.func.value_and_grad(outer)(3.0) == (18.0, 12.0)
+    assert tg.func.jvp(outer, (3.0,), (1.0,)) == (18.0, 12.0)
+    of_array = tg.func.vjp(outer, np.array([3.0]))
+    assert of_array[0] == outer(np.array([3.0])) == 135.0
+    assert of_array[1](np.ones(1))[0] == 135.0
+    exec("@njit\ndef inner(x):\n return 7.0 * x", names)
+    assert tg.func.grad(njit(lambda x: outer(x) + 0.0))(3.0) == 12.0
+    assert tg.func.value_and_grad(outer)(3.0) == (18.0, 12.0)
+
+
+def test_a_callee_that_is_redefined_before_the_plain_function_is_compiled():
+    names = {"njit": njit}
+    exec("@njit\ndef inner(x):\n return x * x", names)
+    exec("@njit\ndef outer(x):\n return inner(x)", names)
+    assert tg.func.grad(names["outer"])(3.0) == 6.0
+    exec("@njit\ndef inner(x):\n return 7.0 * x", names)
+    assert tg.func.value_and_grad(names["outer"])(3.0) == (names["outer"](3.0), 7.0) == (21.0, 7.0)
