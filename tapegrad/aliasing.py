@@ -1,72 +1,174 @@
 """Tensors that share elements, and writing to them.
 
-A tape's slot is written once. So writing in place means that the handle gets another slot; and so do all handles that
-share its elements: a view keeps its base and the recipe by which it was made, the base knows its views (weakly).
-Writing to a view is writing the view's new value into the base, then making every view again from that.
+A tape's slot is written once. So writing in place means that handles get other slots: the one that is written to, and
+all that share its elements. Two relations tie them together, and both are kept in a view as `_base` and `_recipe`:
+
+    x --+-- x[1:]                 a view: its elements and its graph are those of its base
+        +-- x.detach() -- [0]     detached: the elements of its base, a graph of its own, in which it is the root
+
+Writing to a view is writing its new value into its base, and so on to the root of its graph, which has the new value
+with its graph. All other roots that share the elements keep their graphs, and get the numbers alone. Views are made
+again from their bases, when someone looks: until then they are outdated, and hold no slot. A base knows, weakly, those
+of its views that are not outdated.
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
+from _thread import get_ident
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import starmap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tapegrad import engine
 from tapegrad import tape as tapes
-from tapegrad.ops import arithmetic
-from tapegrad.tape import in_grad_mode
+from tapegrad.op import Op
+from tapegrad.ops import arithmetic, indexing, layout
+from tapegrad.tape import Kind, Tape, contiguous_strides, in_grad_mode, kind_of, numbers
 from tapegrad.tensor import (
     Imported,
     Tensor,
     describe,
     exchange,
+    handle,
+    lend,
     local,
     location,
+    need_sum,
+    record_array,
     record_elementwise,
+    record_layout,
     shared,
     slot_in,
     stored,
     take_over,
 )
 
-# What makes a view again from its base, and what writes a view's new value into its base.
-View = Callable[[Tensor], Tensor]
-Write = Callable[[Tensor, Tensor], Tensor]
+# A root, what it is to hold, and whether it keeps its graph.
+Change = tuple[Tensor, Tensor, bool]
 
 
-def as_view(view: Tensor, base: Tensor, make: View, write: Write) -> Tensor:
-    """Note that `view` shares the elements of `base`."""
-    if base._tape is not view._tape:
-        base = local(base)
-    view._base, view._recipe = base, (make, write)
+class Recipe(NamedTuple):
+    """How a view is made of its base. Strides and offsets are in bytes."""
+
+    op: Op
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # over the base's memory
+    offset: int
+    adjoint: tuple[int, ...]  # over a contiguous base: where its adjoint is added, and where it is written
+    start: int
+    of: tuple[int, ...]  # the base's own strides
+    detached: bool  # a root: it has a graph of its own
+    recorded: bool  # made where operations are recorded
+
+    @property
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """What of a contiguous base it shows: shape, strides, start."""
+        return self.shape, self.adjoint, self.start
+
+
+def view(
+    op: Op, base: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, adjoint: tuple[int, ...],
+    start: int, detached: bool = False,
+) -> Tensor:  # fmt: skip
+    """Record a view, and note that it shares the elements of its base.
+
+    It has these strides and offset over the base's memory; over a contiguous base they are `adjoint` and `start`.
+    """
+    base = local(base)
+    recorded = base._tape.grad_enabled
+    recipe = Recipe(op, shape, strides, offset, adjoint, start, base._kind.strides, detached, recorded)
+    made = _made(recipe, base, recorded)
+    # Where its base's base lies in order, it is a view of that: however deep views are nested, a write goes one step.
+    below = getattr(base, "_recipe", None)
+    if below is not None and (detached or not below.detached) and base._base._kind.contiguous:
+        recipe = recipe._replace(
+            strides=made._kind.strides, offset=below.offset + offset, adjoint=made._kind.strides,
+            start=below.offset + offset, of=base._base._kind.strides, recorded=recorded and below.recorded,
+        )  # fmt: skip
+        base = base._base
+    made._base, made._recipe = base, recipe
+    _note(made)
+    return made
+
+
+def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
+    """The row of a view."""
+    op, shape, strides, offset, adjoint, start = recipe[:6]
+    if base._kind.strides != recipe.of:  # a write has left the base's elements in order, as they were not before
+        base = base if base._kind.contiguous else in_grad_mode(base._tape, True, base.clone)
+        strides, offset = adjoint, start
+    of = base._kind
+    requires_grad = of.requires_grad and recorded and not recipe.detached
+    kind = kind_of(of.dtype, shape, strides, requires_grad)
+    if requires_grad:
+        need_sum(of.dtype)
+    if of.contiguous and (kind.contiguous or kind.strides == strides):
+        return record_layout(op, base, kind, offset)
+    return record_layout(op, base, kind, 0, numbers((offset, start, *adjoint)))
+
+
+class _Views:
+    """The views of a base, weakly, by their identity: those that show its elements, and those that are outdated."""
+
+    __slots__ = ("current", "outdated")
+
+    def __init__(self) -> None:
+        self.current: dict[int, weakref.ref[Tensor]] = {}
+        self.outdated: dict[int, weakref.ref[Tensor]] = {}
+
+    def note(self, made: Tensor) -> None:
+        """Know a view; now and then, forget those that are gone."""
+        self.outdated.pop(id(made), None)
+        for views in (self.current, self.outdated):
+            n = len(views)
+            if n > 8 and n & (n - 1) == 0:
+                for known in [known for known, view in views.items() if view() is None]:
+                    del views[known]
+        self.current[id(made)] = weakref.ref(made)
+
+    def __iter__(self) -> Iterator[weakref.ref[Tensor]]:
+        """All of them, as weak references."""
+        return iter((*self.current.values(), *self.outdated.values()))
+
+    def living(self) -> list[Tensor]:
+        """Those that show its elements."""
+        return [view for view in (known() for known in self.current.values()) if view is not None]
+
+
+def _note(made: Tensor) -> None:
+    """Let the base know its view; where NumPy can write to the base, it can write to the view."""
+    base = made._base
     try:
         views = base._views
     except AttributeError:
-        views = base._views = []
-    if len(views) > 8:
-        views[:] = [v for v in views if v() is not None]
-    views.append(weakref.ref(view))
+        views = base._views = _Views()
+    views.note(made)
     if base._kind.exported:
-        engine.evaluate(view._tape, view._slot)
-        view._set_kind(exported=True)
-    return view
+        engine.evaluate(made._tape, made._slot)
+        made._set_kind(exported=True)
 
 
-def root_of(t: Tensor) -> Tensor:
-    """The tensor at the bottom of a chain of views."""
+def is_view(t: Tensor) -> bool:
+    """Whether the graph of `t` is that of a base."""
+    recipe = getattr(t, "_recipe", None)
+    return recipe is not None and not recipe.detached
+
+
+def top_of(t: Tensor) -> Tensor:
+    """The tensor that has all elements, at the end of all bases."""
     while (base := getattr(t, "_base", None)) is not None:
         t = base
     return t
 
 
 def family(t: Tensor) -> Iterator[Tensor]:
-    """All living handles that share elements with `t`."""
-    waiting = [root_of(t)]
+    """All handles that share elements with `t`, a base before its views; but no views that are outdated."""
+    waiting = [top_of(t)]
     while waiting:
         member = waiting.pop()
         yield member
@@ -74,19 +176,115 @@ def family(t: Tensor) -> Iterator[Tensor]:
 
 
 def _views_of(t: Tensor) -> list[Tensor]:
-    return [v for v in (r() for r in getattr(t, "_views", ())) if v is not None]
+    views = getattr(t, "_views", None)
+    return [] if views is None else views.living()
 
 
-def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
+# --- views that are outdated ------------------------------------------------------------------------------------------
+
+# What an object has, whatever its class says of it.
+_class, _slot, _kind = vars(object)["__class__"], vars(Tensor)["_slot"], vars(Tensor)["_kind"]
+
+
+class _Outdated(Tensor):
+    """A view whose base was written to: made again as soon as its slot or its kind are asked for."""
+
+    __slots__ = ()
+
+    __class__ = property(lambda _: Tensor)
+    _slot = property(lambda self: _renewed(self)._slot)
+    _kind = property(lambda self: _renewed(self)._kind)
+
+    def __del__(self) -> None:
+        """It has no slot whose life could end."""
+
+
+_Outdated.__name__ = _Outdated.__qualname__ = "Tensor"
+
+
+def _renewed(t: Tensor) -> Tensor:
+    """An outdated view, made again from its base."""
+    if t._tape.thread != get_ident():
+        raise RuntimeError(
+            "a view of another thread's tape can be used only once it is made again from what was written to its base: "
+            "look at it there first, for example with .item() or .numpy()"
+        )
+    waiting = [t]
+    while type(waiting[-1]._base) is _Outdated:
+        waiting.append(waiting[-1]._base)
+    for member in reversed(waiting):
+        made = _made(member._recipe, member._base, True)
+        _kind.__set__(member, made._kind)
+        _slot.__set__(member, made._slot)
+        _class.__set__(made, _Outdated)  # the slot has gone over
+        _class.__set__(member, Tensor)
+        _note(member)
+    return t
+
+
+def _outdate(t: Tensor) -> None:
+    """Let a view be made again before it is used; one that retains its gradient is made again at once."""
+    tape, slot, kind, views = t._tape, t._slot, t._kind, t._base._views
+    views.outdated[id(t)] = views.current.pop(id(t))
+    _class.__set__(t, _Outdated)
+    _slot.__set__(t, 0)
+    handle(tape, slot, kind)  # which ends with it
+
+
+def _outdate_views(top: Tensor, current: set[int]) -> list[tuple[Tensor, Any]]:
+    """Outdate the views of `top`, and those of roots that have their own new values (`current`, by id).
+
+    Returns those that retain their gradients, with what holds them.
+    """
+    waiting, retaining, retained = [top], [], top._tape.retained
+    while waiting:
+        for member in _views_of(waiting.pop()):
+            waiting.append(member)
+            if id(member) not in current:
+                if member._slot in retained:
+                    retaining.append((member, retained[member._slot]))
+                _outdate(member)
+    return retaining
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = False) -> None:
     """PyTorch's errors for writing to leaves that require grad, and where one element would have to hold two values.
 
-    `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made.
+    `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made; `tracked` says that what
+    is written requires grad.
     """
     take_over(t)
-    member, of_member = t, of
-    while member is not None:
-        if member.__class__ is Imported:
-            raise shared(t)
+    if top_of(t).__class__ is Imported:
+        raise shared(t)
+    check_overlap(t, name)
+    if not t._tape.grad_enabled:
+        return
+    root, recorded = t, True
+    while is_view(root):
+        recorded = recorded and root._recipe.recorded
+        root, of = root._base, "a view of a leaf"
+    requires_grad = root._kind.requires_grad
+    if (requires_grad or tracked) and not recorded:
+        raise RuntimeError(
+            "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this "
+            "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
+            "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
+            f"both outside (if you want the inplace to be tracked): {name} on {describe(t)}, at {location()}"
+        )
+    if requires_grad and root._kind.is_leaf:
+        raise RuntimeError(
+            f"{of} Variable that requires grad is being used in an in-place operation. {name} on "
+            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad()"
+        )
+
+
+def check_overlap(t: Tensor, name: str) -> None:
+    """PyTorch's error where an element of memory would have to hold several values."""
+    member = t
+    while True:
         kind = member._kind
         if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
@@ -94,72 +292,143 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf") -> None:
                 "location. "
                 f"Please clone() the tensor before performing the operation: {name} on {describe(t)}, at {location()}"
             )
-        if kind.requires_grad and kind.is_leaf and t._kind.requires_grad and t._tape.grad_enabled:
-            raise RuntimeError(
-                f"{of_member} Variable that requires grad is being used in an in-place operation. {name} on "
-                f"{describe(t)}, at {location()}: "
-                "write it out of place, or do it under tapegrad.no_grad()"
-            )
-        member, of_member = getattr(member, "_base", None), "a view of a leaf"
+        if not is_view(member):
+            return
+        member = member._base
 
 
-def assign(t: Tensor, value: Tensor) -> Tensor:
-    """Make `value` what `t` holds, and let all that share its elements see it.
+def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()) -> Tensor:
+    """Make `value` what `t` holds, and let all that share its elements see it; set other attributes with that.
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
-    exchange_all(assignment(t, value))
+    tape = t._tape
+    if value._kind.requires_grad:
+        check_in_place(t, "an in-place operation", tracked=True)
+    root, value = _into_root(t, value)
+    if not tape.grad_enabled:
+        value = _of_same_graph(root, value)
+    changed = [(root, value, not tape.grad_enabled)]
+    # Other roots, that have the elements from further down, keep their graphs.
+    top = in_grad_mode(tape, False, _into_other_roots, root, value, changed)
+    if top._kind.exported:
+        with tape.lock:
+            _write_memory(top, changed)
+            _exchange((), stores)
+    else:
+        _hold(top, changed, stores)
     return t
 
 
-def assignment(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The handles whose values `assign` exchanges: all is done then, but what NumPy sees is written at once."""
-    base = getattr(t, "_base", None)
-    if base is None:
-        kind, tape = t._kind, t._tape
-        if kind.requires_grad and not kind.is_leaf and not tape.grad_enabled:
-            value = in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, t, value)
-        if kind.exported:
-            with tape.lock:
-                written = _write_through(t, value)
-            value = value if value._kind.requires_grad else written
-        elif kind.contiguous and not value._kind.contiguous:
-            value = value.clone()  # written through a transposed view
-        return _rebinding(t, value)
-    # Written through a detached view, the base changes and its graph does not.
-    unrecorded = base._kind.requires_grad and not t._kind.requires_grad and not value._kind.requires_grad
-    enabled = t._tape.grad_enabled and not unrecorded
-    return in_grad_mode(t._tape, enabled, lambda: assignment(base, t._recipe[1](base, value)))
+def _into_other_roots(root: Tensor, value: Tensor, changed: list[Change]) -> Tensor:
+    """Add to `changed` what all other roots are to hold when `root` holds `value`; returns the top."""
+    top, numbers_ = root, value
+    while getattr(top, "_recipe", None) is not None:
+        numbers_ = written(top._base, numbers_, *top._recipe.window)
+        top, numbers_ = _into_root(top._base, numbers_)
+        changed.append((top, _of_same_graph(top, numbers_), True))
+    news = {id(member): new for member, new, _ in changed}
+    for member in family(top):
+        if id(member) not in news and _is_other_root(member):
+            news[id(member)] = new = _of_same_graph(member, _new_of(member, news))
+            changed.append((member, new, True))
+    return top
 
 
-def _rebinding(t: Tensor, value: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of handles: `t` and its new value, and the views of `t` with what they show of that."""
-    tape, kind = value._tape, t._kind
-    slot_in(tape, t)
+def _new_of(t: Tensor, news: dict[int, Tensor]) -> Tensor:
+    """What it is to hold: known, or that of its base seen through its recipe."""
+    return news[id(t)] if id(t) in news else _made(t._recipe, _new_of(t._base, news), False)
+
+
+def _is_other_root(t: Tensor) -> bool:
+    """Whether it shares elements, and has a graph of its own."""
+    recipe = getattr(t, "_recipe", None)
+    return recipe is not None and recipe.detached and t._kind.requires_grad
+
+
+def _into_root(t: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The root of the graph of `t`, and what it holds when `t` holds `value`."""
+    while is_view(t):
+        value = written(t._base, value, *t._recipe.window)
+        t = t._base
+    return t, value
+
+
+def written(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], start: int) -> Tensor:
+    """A copy of `base` with `value` in a window: its shape, and strides and start in bytes over a contiguous base."""
+    size = base._kind.itemsize
+    steps = tuple(step // size for step in strides)
+    # The rule for `base` walks the window in the order of its elements' places.
+    order = sorted(range(len(shape)), key=lambda d: -steps[d])
+    window = (start // size, len(shape), *shape, *steps, *(shape[d] for d in order), *(steps[d] for d in order))
+    return record_written(base, value, window)
+
+
+def record_written(base: Tensor, value: Tensor, window: tuple[int, ...]) -> Tensor:
+    """Record it, by the parameters of the row."""
+    base, value = (t if t._kind.contiguous else t.clone() for t in (base, value))
+    return record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
+
+
+indexing.write.record = record_written
+
+
+def _of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
+    """The numbers, with the graph of `t` where it has one."""
+    if not t._kind.requires_grad or t._kind.is_leaf:
+        return numbers_
+    origin = lend(t._tape, graph_slot(t), t._kind)
+    return in_grad_mode(t._tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
+
+
+def graph_slot(t: Tensor) -> int:
+    """The slot at which the graph of `t` begins: behind rows that only gave it other numbers."""
+    tape, slot = t._tape, t._slot
+    if not t._kind.requires_grad or t._kind.is_leaf:
+        return slot
+    while True:
+        row = tape.synced_row(slot)
+        if row < 0 or tape.row_array()["opcode"][row] != arithmetic._overwritten.opcode:
+            return slot
+        slot = int(tape.row_array()["a"][row])
+
+
+def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
+    """Let roots hold their new values, all in one moment; the old ones go with the values' handles."""
+    for t, _, _ in changed:
+        slot_in(top._tape, t)  # no other thread has taken it
+    pairs = [(t, _fitting(t, value), same_graph) for t, value, same_graph in changed]
+    retaining = _outdate_views(top, {id(t) for t, _, _ in pairs})
+    for t, value, same_graph in pairs:
+        _pass_on(t, value, same_graph)
+    _exchange([(t, value) for t, value, _ in pairs], stores)
+    for member, reference in retaining:
+        top._tape.retained[member._slot] = reference
+
+
+def _fitting(t: Tensor, value: Tensor) -> Tensor:
+    """In order, where `t` is; a leaf where `t` is one."""
+    tape, kind = t._tape, t._kind
+    if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
+        value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)
-    pairs = [(t, value)]
-    if hasattr(t, "_views"):
-        pairs += in_grad_mode(tape, True, lambda: list(_remade(t, value)))
-    for old, new in pairs:
-        was, now = old._slot, new._slot
-        if was in tape.leaves or now in tape.leaves:  # rows that read the old value still have the leaf behind them
-            tape.leaves[now] = weakref.ref(old)
-        if was in tape.retained:  # an entry counts from the moment at which its tensor has the slot
-            tape.retained[now] = weakref.ref(old)
-    return pairs
+    return value
 
 
-def _remade(base: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each view of `base`, and those of them, with what it shows where `base` holds `value`."""
-    for view in _views_of(base):
-        shown = view._recipe[0](value)
-        yield view, shown
-        yield from _remade(view, shown)
+def _pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
+    """What is known of the slot that a handle has holds of the one that it is about to get."""
+    tape, was, now = t._tape, t._slot, value._slot
+    if was in tape.leaves:  # rows that read the old value still have the leaf behind them
+        tape.former[was] = tape.leaves[was]
+    if was in tape.leaves or now in tape.leaves:
+        tape.leaves[now] = weakref.ref(t)
+    if not same_graph and was in tape.retained:  # an entry counts while its tensor has the slot
+        tape.retained[now] = weakref.ref(t)
 
 
-def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
+def _exchange(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Exchange what handles hold, and set other attributes: the old values go with the second handles.
 
     It is one call, so that neither Ctrl-C nor another thread comes in the midst.
@@ -172,41 +441,223 @@ def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[
     deque(starmap(setattr, (*changes, *stores)), maxlen=0)
 
 
-def _write_through(t: Tensor, value: Tensor) -> Tensor:
-    """NumPy sees this tensor's memory: what is written must be there. Returns the handle of a slot that has it.
+def _write_memory(top: Tensor, changed: list[Change]) -> None:
+    """NumPy sees the memory of these roots: what is written must be there, and they must be there.
 
-    The old slot, and the views of it, which rows may read, get their elements moved to memory of their own.
+    The slots that they had, which rows may read, get their elements moved to memory of their own.
     """
-    tape, old, kind = t._tape, t._slot, t._kind
-    new, array = value._array().copy(), t._array()
+    tape, written_at = top._tape, changed[0][0]
+    numbers_ = changed[0][1]._array().copy()
+    for _, new, _ in changed:
+        engine.evaluate(tape, new._slot)
+    places = [int(tape.slots["primal"][member._slot]) for member, _, _ in changed]
+    owner = owner_of(top)
+    array = tape.arrays[owner]
+    retaining = _outdate_views(top, {id(member) for member, _, _ in changed})
+    _move_away(tape, owner)
+    tapes.array_at(places[0], written_at._kind, None)[...] = numbers_
+    for (member, new, same_graph), place in zip(changed, places, strict=True):
+        _put_at(member, new, place, member._kind, array, same_graph)
+    for member, _, _ in changed:
+        if member is not top:
+            tape.slots["base"][member._slot] = top._slot
+    for member, reference in retaining:
+        tape.retained[member._slot] = reference
+
+
+def owner_of(t: Tensor) -> int:
+    """The slot whose memory an evaluated tensor's elements are in."""
+    base = int(t._tape.slots["base"][t._slot])
+    return t._slot if base < 0 else base
+
+
+def put_into_memory(t: Tensor, value: Tensor, place: Tensor, array: Any, same_graph: bool) -> None:
+    """Let `t` have the graph of `value`, and the elements of `place`, whose memory an array keeps."""
+    slots = t._tape.slots
+    _put_at(t, value, int(slots["primal"][place._slot]), place._kind, array, same_graph)
+    if t._kind.requires_grad:
+        slots["base"][t._slot] = owner_of(place)
+
+
+def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_graph: bool) -> None:
+    tape = t._tape
+    tracked = value._kind.requires_grad and not value._kind.is_leaf
+    is_leaf = t._kind.requires_grad and t._kind.is_leaf
+    kind = kind_of(layout.dtype, layout.shape, layout.strides, tracked or is_leaf, is_leaf and not tracked, True)
+    if tracked:
+        is_own = value._kind.strides == kind.strides and value._slot != t._slot
+        made = value if is_own else in_grad_mode(tape, True, value.clone)
+        engine.evaluate(tape, made._slot)
+        slot, flags = made._slot, tape.slots["flags"]
+        if flags[slot] & tapes.OWNED:  # its memory goes with a handle of its own
+            flags[slot] &= ~tapes.OWNED
+            stored(tape, made._kind, int(tape.slots["primal"][slot]), None)
+        tape.slots["kind"][slot], tape.slots["primal"][slot] = kind.index, place
+        flags[slot], tape.slots["base"][slot] = tapes.STORED, -1
+        tape.arrays[slot] = array
+        made._kind = kind
+    else:
+        made = stored(tape, kind, place, array, is_leaf)
+    _pass_on(t, made, same_graph)
+    _exchange([(t, made)])
+
+
+def _move_away(tape: Tape, owner: int) -> None:
+    """Give a slot, and the views of it, memory of their own with the elements as they are."""
+    kind = tapes.kind_objects[tape.slots["kind"][owner]]
+    primal = int(tape.slots["primal"][owner])
     reach = [(n - 1) * step for n, step in zip(kind.shape, kind.strides, strict=True) if n]
-    first = tapes.address_of(array) + sum(step for step in reach if step < 0)
+    first = primal + sum(step for step in reach if step < 0)
     moved = np.empty(sum(map(abs, reach)) + kind.itemsize, np.uint8)
     ctypes.memmove(tapes.address_of(moved), first, len(moved) if kind.numel else 0)
-    fresh = stored(tape, kind if kind.is_leaf else kind.passive, tapes.address_of(array), tape.arrays[old])
     slots = tape.slots[: tape.top]
-    sharing = (slots["base"] == old) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
-    sharing[old] = True
-    addresses, step = slots["primal"], tapes.address_of(moved) - first
-    addresses[sharing] += step
-    tape.arrays[old] = moved
-    array[...] = new
-    return fresh
+    sharing = (slots["base"] == owner) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
+    sharing[owner] = True
+    slots["primal"][sharing] += tapes.address_of(moved) - first
+    tape.arrays[owner] = moved
+
+
+def mark_exported(top: Tensor) -> None:
+    """Let all that share elements be in the memory of `top`, which an array keeps: NumPy can write to it."""
+    tape, owner = top._tape, owner_of(top)
+    for member in family(top):
+        engine.evaluate(tape, member._slot)
+        if owner_of(member) == owner:
+            if not member._kind.exported:
+                member._set_kind(exported=True)
+        elif _is_other_root(member):  # it was given its numbers apart from the others
+            place = _made(member._recipe, member._base, False)
+            engine.evaluate(tape, place._slot)
+            put_into_memory(member, member, place, tape.arrays[owner], True)
+        else:
+            _outdate(member)
+
+
+# --- sharing elements, with another graph -----------------------------------------------------------------------------
+
+
+def detached(t: Tensor) -> Tensor:
+    """A tensor with the elements of `t`, and no graph."""
+    kind = t._kind
+    return view(
+        layout.detach, t, kind.shape, kind.strides, 0, contiguous_strides(kind.shape, kind.itemsize), 0, detached=True
+    )
+
+
+def cut_off(t: Tensor) -> None:
+    """Take the graph from `t`; rows that were recorded go on to have it behind them."""
+    if t._kind.is_leaf:
+        t._set_kind(requires_grad=False, leaf=False)
+        return
+    _exchange([(t, detached(t))])
+
+
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Ask for gradients, or cease to; returns the tensor itself.
+
+    Raises
+    ------
+    RuntimeError
+        Where the dtype is not floating point, or the tensor is not a leaf and `requires_grad` is False.
+    """
+    if not isinstance(requires_grad, bool):
+        raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+    kind = self._kind
+    if requires_grad == kind.requires_grad:
+        return self
+    if not requires_grad and not kind.is_leaf:
+        raise RuntimeError(
+            "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
+            "a subgraph "
+            "that doesn't require differentiation use var_no_grad = var.detach()."
+        )
+    if not kind.dtype.is_floating_point:
+        raise RuntimeError(
+            f"only Tensors of floating point and complex dtype can require gradients, but this one is "
+            f"{kind.dtype}; "
+            "convert it with .to(tapegrad.float64) first"
+        )
+    take_over(self)
+    if requires_grad:
+        engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
+        if is_view(self):
+            self._recipe = self._recipe._replace(detached=True)
+    self._set_kind(requires_grad=requires_grad, leaf=requires_grad)
+    if requires_grad:
+        _outdate_views(self, {id(root) for root in family(self) if _is_other_root(root)})  # they are views of a leaf
+    return self
+
+
+Tensor.requires_grad_ = requires_grad_
 
 
 def data(self: Tensor) -> Tensor:
-    """A view that does not require grad: writing to it writes to the tensor, unrecorded."""
+    """A tensor with the same elements and a graph of its own: writing to it writes to this one, unrecorded.
+
+    Set to another tensor, this one shares the elements of that, and keeps its graph. Views of it keep what they show.
+    """
     return self.detach()
 
 
-def _set_data(self: Tensor, value: Tensor) -> None:
+def _set_data(self: Tensor, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    if self._kind.requires_grad and not value._kind.dtype.is_floating_point:
+        raise RuntimeError(
+            "data set to a tensor that requires gradients must be floating point or complex dtype, but it is "
+            f"{describe(value)}, at {location()}"
+        )
     take_over(self)
-    facts = {"requires_grad": self._kind.requires_grad, "leaf": self._kind.is_leaf}
-    in_grad_mode(self._tape, False, lambda: exchange_all(_rebinding(self, value.detach().clone())))
-    if facts["requires_grad"] and not self._kind.requires_grad:
-        self._set_kind(**facts)
+    if _shown_by(value) == _shown_by(self) and not value._kind.requires_grad:
+        return  # as after `x.data += y`: it has these elements already
+    old, tape = self._kind, self._tape
+    has_graph = old.requires_grad and not old.is_leaf
+    if has_graph and (value._kind.shape, value._kind.dtype) != (old.shape, old.dtype):
+        raise RuntimeError(
+            f"data set to a computed tensor must have its shape and dtype: it is {describe(self)}, and the other "
+            f"{describe(value)}, at {location()}"
+        )
+    like = detached(value)
+    new = _of_same_graph(self, like)
+    _leave(self)
+    base = self._base = like._base
+    self._recipe = like._recipe
+    if new._kind.requires_grad and base._kind.exported:
+        put_into_memory(self, new, like, tape.arrays[owner_of(base)], True)
+    else:
+        new = _fitting(self, new) if new._kind.shape == old.shape else new
+        if old.requires_grad and not new._kind.requires_grad:
+            engine.evaluate(tape, new._slot)
+            new._set_kind(requires_grad=True, leaf=True)
+        _pass_on(self, new, True)
+        _exchange([(self, new)])
+    base._views.note(self)
+
+
+def _shown_by(t: Tensor) -> tuple[int, Any]:
+    """Which elements of which tensor it has."""
+    recipe, kind = getattr(t, "_recipe", None), t._kind
+    if recipe is None:
+        return id(t), (kind.shape, contiguous_strides(kind.shape, kind.itemsize), 0)
+    return id(t._base), recipe.window
+
+
+def _leave(t: Tensor) -> None:
+    """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle."""
+    base, recipe, views = (getattr(t, name, None) for name in ("_base", "_recipe", "_views"))
+    if base is not None:
+        base._views.current.pop(id(t), None)
+        del t._base, t._recipe
+    if views is not None:
+        other = lend(t._tape, t._slot, t._kind)
+        other._views = views
+        for known in views:
+            if (member := known()) is not None:
+                member._base = other
+        del t._views
+        if base is not None:
+            other._base, other._recipe = base, recipe
+            base._views.note(other)
 
 
 Tensor.data = property(data, _set_data, doc=data.__doc__)

@@ -169,9 +169,17 @@ def run_chunk(header, chunk, scratch):
 def _check_instruction(h, tables, at, row, n_rows, scratch):
     """Whether an instruction has kept within the memory of its result."""
     what = tables[at + WHAT]
-    if what == SCATTER or what == STREAM:
-        if tables[at + PARTIAL] < 0:
+    if what == STREAM:
+        check_guards_of(h, tables[at + OF_ROW], tables[at + Q])
+        return
+    if what == SCATTER:
+        if tables[at + PARTIAL] >= 0:
+            return  # until the sums of chunks are joined
+        if tables[at + Q] == tables[tables[at + GOAL] + TARGET]:
             check_guards_of(h, tables[at + OF_ROW], tables[at + Q])
+        else:
+            nbytes = tables[at + COUNT] * tables[tables[at + GOAL] + STATE]
+            check_behind(h, BEHIND_SUM, tables[at + OF_ROW], tables[at + Q] + nbytes, -nbytes % 64 + GAP)
         return
     r = tables[at + K] if what == REVERSE or what == BACK else tables[at + Y]
     to = REGISTER + WORDS_A_REGISTER * r

@@ -536,7 +536,7 @@ def _hand_out(tape: Tape) -> None:
     if not n_freed:
         return
     freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-    for owned in (tape.arrays, tape.leaves, tape.retained, tape.hosts, tape.places):
+    for owned in (tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places):
         if not owned:
             continue
         if len(owned) < n_freed:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import aliasing, dtypes, engine
 from tapegrad import tape as tapes
 from tapegrad.arguments import checked
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.kernels.native import functions_of_python
-from tapegrad.tensor import Tensor, array_at, from_array, is_imported, local
+from tapegrad.tensor import Tensor, array_at, depth_of_user, from_array, is_imported, local
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -48,7 +49,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
             [3., 4.]], requires_grad=True)
     """
     check_device(device)
-    array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)
+    array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)
     array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
@@ -76,7 +77,10 @@ def check_device(device: Any) -> None:
 
 @checked
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is, an array is borrowed.
+    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is.
+
+    Of arrays, and of what else shows its memory to NumPy (memory maps, buffers, columns of tables), the memory is
+    shared: see `from_numpy`. Numbers and lists are copied.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -86,18 +90,30 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     check_device(device)
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
-    array = _as_array(data, dtype)
+    array, is_shared = _as_array(data, dtype)
     _check_range(data, array, dtype)
     if dtype is not None and array.dtype != dtype.numpy:
-        array = array.astype(dtype.numpy)
-    return from_array(array, exported=array is data)
+        array, is_shared = array.astype(dtype.numpy), False
+    return from_array(array, exported=is_shared)
+
+
+def as_operand(data: Any, is_kept: bool) -> Tensor:
+    """An array beside tensors, with the elements that it has now, whatever is written to it later.
+
+    So it is copied where it is small, or a gradient may ask for it (`is_kept`). Else its memory is shared, and what is
+    done with it is computed at once.
+    """
+    if isinstance(data, Tensor):
+        return data
+    return tensor(data) if is_kept or getattr(data, "nbytes", 0) < tapes.LARGE else as_tensor(data)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory: a change in one is seen in the other.
+    """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
 
     Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
-    unsigned integers (to int32 or int64).
+    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
+    its elements read the memory when they are computed.
 
     Raises
     ------
@@ -118,47 +134,45 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return as_tensor(ndarray)
 
 
-def _as_array(data: Any, wanted: DType | None) -> np.ndarray:
-    """An array of one of the five dtypes, in native byte order, writable; the array itself where it is that."""
+def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:
+    """An array of one of the five dtypes, in native byte order, writable; and whether somebody else has its memory."""
     if isinstance(data, np.ma.MaskedArray):
         raise TypeError(
             "can't convert a masked array: a tensor has no mask. Fill it (data.filled(value)) or drop what is masked "
             "(data.compressed())"
         )
-    if isinstance(data, (list, tuple)):
-        data = _nested(data)
-        if isinstance(data, list) and not data:
-            return np.empty(0, dtypes.get_default_dtype().numpy)
+    is_nested, types = isinstance(data, (list, tuple)), set[Any]()
+    if is_nested:
+        data = _nested(data, types, _depth(data))
+        if not data:
+            return np.empty(0, dtypes.get_default_dtype().numpy), False
+    elif not isinstance(data, np.ndarray):
+        types.add(type(data))
     try:
         array = np.asarray(data)
     except (ValueError, OverflowError):
         raise _refusal(data) from None
+    is_shared = not is_nested and not isinstance(data, (bool, int, float, complex, np.generic))
     if (not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc") or (
-        array.dtype == "uint64" and _of_python(data)
+        array.dtype == "uint64" and int in types
     ):
         raise _refusal(data)
-    if (
-        not isinstance(data, np.ndarray)
-        and array.dtype.kind == "f"
-        and not isinstance(data, np.generic)
-        and _of_python(data)
-    ):
-        floating = wanted if wanted is not None and wanted.is_floating_point else dtypes.get_default_dtype()
-        array = array.astype(floating.numpy)
+    if array.dtype.kind == "f" and not is_shared and (inferred := _inferred(types, wanted)) is not None:
+        array = array.astype(inferred.numpy, copy=False)
     name = array.dtype.name
     if name in _CONVERTED:
-        return array.astype(_CONVERTED[name])
+        return array.astype(_CONVERTED[name]), False
     if name not in {d.name for d in dtypes.DTYPES}:
         if name == "uint64" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):
-            return array.astype(np.int64)
+            return array.astype(np.int64), False
         raise TypeError(
             f"can't convert np.ndarray of type numpy.{array.dtype.type.__name__}. The supported types are: "
             "float64, float32, float16, int64, int32, int16, int8, uint8, uint16, uint32, and bool."
         )
     if not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
+        return array.astype(array.dtype.newbyteorder("=")), False
     aligned = array.flags.aligned and all(s % array.itemsize == 0 for s in array.strides)
-    return array if array.flags.writeable and aligned else array.copy()
+    return (array, is_shared) if array.flags.writeable and aligned else (array.copy(), False)
 
 
 def _check_range(data: Any, array: np.ndarray, wanted: DType | None) -> None:
@@ -170,20 +184,54 @@ def _check_range(data: Any, array: np.ndarray, wanted: DType | None) -> None:
             dtypes.in_range(extreme.item(), wanted)
 
 
-def _nested(data: Any) -> Any:
-    """Nested sequences with the tensors in them made numbers or arrays."""
+def _depth(data: Any) -> int:
+    """How deep sequences are nested, by the first part of each; in the place of the last a tensor is a number."""
+    depth = 0
+    while isinstance(data, (list, tuple)):
+        depth += 1
+        if not data:
+            break
+        data = data[0]
+    return depth
+
+
+def _nested(data: Any, types: set[Any], depth: int) -> Any:
+    """Nested sequences as lists, with the tensors in them made numbers; `types` gathers types, or NumPy's dtypes."""
+    if isinstance(data, (list, tuple)) or (isinstance(data, Tensor) and depth > 0 and data.ndim):
+        return [_nested(item, types, depth - 1) for item in data]
     if isinstance(data, Tensor):
-        return data.item() if data.ndim == 0 else data._array()
-    if isinstance(data, (list, tuple)):
-        return [_nested(item) for item in data]
+        data = _as_number(data)
+    types.add(data.dtype if isinstance(data, (np.ndarray, np.generic)) else type(data))
     return data
 
 
-def _of_python(data: Any) -> bool:
-    """Whether nested data is of Python's own floats, whose dtype is the default one."""
-    while isinstance(data, list) and data:
-        data = data[0]
-    return not isinstance(data, (np.ndarray, np.generic)) or isinstance(data, float)
+def _as_number(t: Tensor) -> Any:
+    """A tensor among numbers, as NumPy's scalar of its dtype."""
+    if t._kind.numel != 1:
+        raise ValueError(
+            f"only one element tensors can be converted to Python scalars, but one has shape {list(t._kind.shape)}: "
+            "tapegrad.stack() joins tensors"
+        )
+    _warn_of_lost_gradient(t)
+    return t._array().reshape(())[()]
+
+
+def _inferred(types: set[Any], wanted: DType | None) -> DType | None:
+    """The dtype of floating-point data, Python's own floats having the default one; None where NumPy knows better."""
+    floating = wanted if wanted is not None and wanted.is_floating_point else dtypes.get_default_dtype()
+    inferred: DType | None = None
+    for found in types:
+        if isinstance(found, np.dtype):
+            dtype = dtypes.as_dtype(found) if found.name in {"float64", "float32"} else None
+            is_known = dtype is not None or found.kind != "f"
+        else:
+            dtype = floating if found is float else None
+            is_known = found is float or issubclass(found, int)
+        if not is_known:
+            return None
+        if dtype is not None:
+            inferred = dtype if inferred is None else dtypes.promote_types(inferred, dtype)
+    return inferred
 
 
 def _refusal(data: Any) -> Exception:
@@ -238,42 +286,37 @@ def export(t: Tensor) -> np.ndarray:
         t = local(t)
     elif t._tape is not tapes.current_tape():
         return _over_memory(t)
-    tape, slot = t._tape, t._slot
-    engine.evaluate(tape, slot)
-    owner_slot = _owner_of(tape, slot)
+    tape, top = t._tape, aliasing.top_of(t)
+    engine.evaluate(tape, top._slot)
     is_copy = is_imported(t) and not t._kind.exported
-    if not (t._kind.exported or is_copy):
+    if not (top._kind.exported or is_copy):
         engine.evaluate_all(tape)  # what is pending is computed from the elements as they are now
         engine.reclaim_if_due(tape)
-    if owner_slot not in tape.arrays:
-        of, address = tapes.kind_objects[tape.slots["kind"][owner_slot]], int(tape.slots["primal"][owner_slot])
+    owner = aliasing.owner_of(top)
+    if owner not in tape.arrays:
+        of, address = tapes.kind_objects[tape.slots["kind"][owner]], int(tape.slots["primal"][owner])
         released, flags = _Released(), tape.slots["flags"]
         array = array_at(address, of, released)
         raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
         # The memory changes hands: nothing can come between (see `tape.py`).
-        tape.arrays[owner_slot] = array
-        flags[owner_slot] &= ~tapes.OWNED
+        tape.arrays[owner] = array
+        flags[owner] &= ~tapes.OWNED
         released.raw = raw
         if MEMORY:
             engine.hand_out(tape, address)
+    if not (top._kind.exported or is_copy):
+        aliasing.mark_exported(top)
+    engine.evaluate(tape, t._slot)
     array = _over_memory(t)
     if is_copy:
         array.flags.writeable = False
-    else:
-        mark_exported(t)
     return array
-
-
-def _owner_of(tape: tapes.Tape, slot: int) -> int:
-    """The slot whose memory holds the elements of this one."""
-    base = int(tape.slots["base"][slot])
-    return slot if base < 0 else base
 
 
 def _over_memory(t: Tensor) -> np.ndarray:
     """An array over memory that is NumPy's."""
     tape, slot = t._tape, t._slot
-    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[_owner_of(tape, slot)])
+    return array_at(int(tape.slots["primal"][slot]), t._kind, tape.arrays[aliasing.owner_of(t)])
 
 
 class _Released:
@@ -289,16 +332,6 @@ class _Released:
             self.release(self.raw)
 
 
-def mark_exported(t: Tensor) -> None:
-    """Note for the tensor, and all that share its memory, that NumPy can write to it."""
-    from tapegrad.aliasing import family
-
-    for member in family(t):
-        if not member._kind.exported:
-            engine.evaluate(member._tape, member._slot)
-            member._set_kind(exported=True)
-
-
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     array = numpy(self) if copy is not True else self.detach()._array().copy()
     return array if dtype is None else array.astype(dtype, copy=False)
@@ -307,6 +340,17 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
 def tolist(self: Tensor) -> Any:
     """The elements as nested lists of Python numbers; a number where there are no dimensions."""
     return self._array().tolist()
+
+
+def _warn_of_lost_gradient(t: Tensor) -> None:
+    """A number has no graph: PyTorch's warning, at the user's line."""
+    if t._kind.requires_grad and t._tape.grad_enabled:
+        warnings.warn(
+            "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
+            "tensor.detach() first, or tapegrad's functions in the place of those of math.",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )
 
 
 def _to_bool(self: Tensor) -> bool:
@@ -326,6 +370,16 @@ def _only_element(self: Tensor) -> Any:
             f"{list(self._kind.shape)}"
         )
     return self.item()
+
+
+def __float__(self: Tensor) -> float:
+    number = float(_only_element(self))
+    _warn_of_lost_gradient(self)
+    return number
+
+
+def __complex__(self: Tensor) -> complex:
+    return complex(__float__(self))
 
 
 def _to_index(self: Tensor) -> int:
@@ -371,7 +425,7 @@ def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
 
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
-    "__float__": lambda self: float(_only_element(self)), "__int__": lambda self: int(_only_element(self)),
+    "__float__": __float__, "__complex__": __complex__, "__int__": lambda self: int(_only_element(self)),
     "__format__": _to_format, "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _function)

@@ -1,76 +1,329 @@
 """NumPy's functions on tensors: `np.sin(t)` and `np.ones(3) * t` record.
 
-An operation declares its counterpart in NumPy (`reference`), so the table of what records is read off the declarations.
-A NumPy function that is not in the table gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
-require grad.
+An operation declares its counterpart in NumPy (`reference`), so the table of elementwise functions is read off the
+declarations. Others stand below under NumPy's names for their arguments: what an argument means is NumPy's, and one
+that is not among them is refused. Dtypes are promoted as those of tensors are.
+
+A NumPy function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors
+that require grad.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tapegrad import dtypes
+from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import elementwise, products, reductions, shaping
-from tapegrad.interop import as_tensor
-from tapegrad.op import ELEMENTWISE, OPS, Op
-from tapegrad.tensor import Tensor
+from tapegrad.interop import as_operand
+from tapegrad.op import ELEMENTWISE, OPS
+from tapegrad.tensor import Tensor, cast, describe, location, promoted
 
-_functions = elementwise.functions | reductions.functions | products.functions | shaping.functions
+# --- elementwise ------------------------------------------------------------------------------------------------------
+
+_UFUNCS: dict[Any, Callable[..., Any]] = {
+    op.reference: op.record if op.arity == 2 else elementwise.functions[op.name]  # NumPy takes numbers for any operand
+    for op in OPS
+    if op.family == ELEMENTWISE and isinstance(op.reference, np.ufunc) and op.name in elementwise.functions
+} | {
+    np.positive: lambda x: x.clone(),
+    np.rint: elementwise.functions["round"],
+    np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
+}
+# What they may be told: the default, or what makes no difference to a tensor.
+_UFUNC_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "where": (True,), "casting": ("same_kind",), "order": ("K", "C", "A"), "dtype": (None,), "subok": (True, False),
+    "signature": (None,), "axes": (), "axis": (), "keepdims": (False,),
+}  # fmt: skip
 
 
-def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """After `axis` NumPy's arguments come in another order than PyTorch's: they must be named."""
-    return lambda a, axis=None, **facts: function(a, axis, **facts)
+def _call_ufunc(ufunc: Any, inputs: Any, facts: dict[str, Any]) -> Any:
+    inputs = [_operand(x, inputs) for x in inputs]
+    if (dtype := facts.pop("dtype", None)) is not None:
+        inputs = _in_dtype(ufunc, inputs, dtypes.as_dtype(dtype))
+    for name, value in facts.items():
+        if not any(value is usual or (isinstance(usual, str) and value == usual) for usual in _UFUNC_DEFAULTS[name]):
+            raise _not_understood(ufunc.__name__, name, value)
+    if ufunc in (np.positive, np.sign) and promoted(inputs) is BOOL:
+        raise TypeError(f"np.{ufunc.__name__} is not defined for bools: {describe(*inputs)}, at {location()}")
+    if ufunc is np.reciprocal and not promoted(inputs).is_floating_point:
+        return ufunc(*_arrays(inputs))  # NumPy's is an integer
+    return _UFUNCS[ufunc](*inputs)
+
+
+def _in_dtype(ufunc: Any, inputs: list[Any], dtype: Any) -> list[Any]:
+    """The inputs in the dtype in which a function is to be computed."""
+    letter = dtype.numpy.char
+    if f"{letter * ufunc.nin}->{letter}" not in ufunc.types or promoted(inputs).category > dtype.category:
+        raise _not_understood(ufunc.__name__, "dtype", dtype)
+    return [cast(x, dtype) if isinstance(x, Tensor) else x for x in inputs]
+
+
+# --- reductions -------------------------------------------------------------------------------------------------------
+
+
+def _over(function: Callable[..., Tensor], a: Tensor, axis: Any, keepdims: Any = False, **facts: Any) -> Tensor:
+    """A reduction over NumPy's axes: None are all, and () none of them, so that each element is reduced by itself."""
+    if isinstance(axis, list):
+        raise TypeError("'list' object cannot be interpreted as an integer: several axes are given as a tuple")
+    if isinstance(axis, tuple) and not axis:
+        return function(a.unsqueeze(-1), -1, **facts)
+    return function(a, axis, keepdim=bool(keepdims), **facts)
+
+
+def _masked(a: Tensor, where: Any, value: Any) -> Tensor:
+    """`a`, with a neutral value where it does not take part."""
+    if where is True:
+        return a
+    masked: Tensor = elementwise.where(cast(_tensor(where), BOOL), a, value)
+    if masked.shape != a.shape:
+        raise ValueError(f"where={describe(where)} can't be broadcast to {describe(a)}, at {location()}")
+    return masked
+
+
+def _joined(total: Tensor, initial: Any, join: Callable[[Any, Any], Tensor], name: str) -> Tensor:
+    """A total, joined with the value that it begins with."""
+    if initial is None:
+        return total
+    if promoted([total, initial]) is not total.dtype:
+        raise _not_understood(name, "initial", initial)
+    return join(total, initial)
+
+
+def _averaged(a: Tensor, axis: Any, dtype: Any) -> Tensor:
+    """In the dtype asked for; integers and bools have averages in float64."""
+    if axis is not None and a.ndim == 0:
+        raise np.exceptions.AxisError(0, 0)
+    if dtype is not None:
+        return cast(a, dtypes.as_dtype(dtype))
+    return a if a.dtype.is_floating_point else cast(a, FLOAT64)
+
+
+def _sum(
+    a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+) -> Any:
+    total = _over(reductions.sum, _masked(a, where, 0), axis, keepdims, dtype=dtype)
+    return _joined(total, initial, operator.add, "sum")
+
+
+def _prod(
+    a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+) -> Any:
+    product = _over(reductions.prod, _masked(a, where, 1), axis, keepdims, dtype=dtype)
+    return _joined(product, initial, operator.mul, "prod")
+
+
+def _mean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
+    return _over(reductions.mean, _averaged(a, axis, dtype), axis, keepdims)
 
 
 def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's divisor is n - ddof, and ddof is 0."""
-    return lambda a, axis=None, *, ddof=0, **facts: function(a, axis, correction=ddof, **facts)
+
+    def spread(
+        a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
+    ) -> Any:
+        less = ddof if correction is None else correction
+        return _over(function, _averaged(a, axis, dtype), axis, keepdims, correction=less)
+
+    return spread
 
 
-def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    if ord not in (None, "fro") and not isinstance(axis, int) and x.ndim != 1:
+def _extremum(function: Callable[..., Any], choose: Callable[..., Any]) -> Callable[..., Any]:
+    """With `initial` there is a value where no element takes part."""
+
+    def extremum(a: Tensor, axis: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Any:
+        if initial is None:
+            if where is not True:
+                raise ValueError(
+                    "reduction operations do not have an identity, so to use a where mask one has to specify 'initial'"
+                )
+            return _over(function, a, axis, keepdims)
+        if 0 in a.shape or promoted([a, initial]) is not a.dtype:
+            raise _not_understood("max", "initial", initial)
+        bounded = choose(_masked(a, where, initial), initial)
+        return _over(function, bounded, axis, keepdims)
+
+    return extremum
+
+
+def _truth(function: Callable[..., Any], neutral: bool) -> Callable[..., Any]:
+    def truth(a: Tensor, axis: Any = None, keepdims: Any = False, where: Any = True) -> Any:
+        return _over(function, _masked(cast(a, BOOL), where, neutral), axis, keepdims)
+
+    return truth
+
+
+def _place(function: Callable[..., Any]) -> Callable[..., Any]:
+    def place(a: Tensor, axis: Any = None, keepdims: Any = False) -> Any:
+        if axis is not None and not hasattr(axis, "__index__"):
+            raise TypeError(f"'{type(axis).__name__}' object cannot be interpreted as an integer")
+        return function(cast(a, INT64) if a.dtype is BOOL else a, axis, keepdim=bool(keepdims))
+
+    return place
+
+
+def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
+    x = x if x.dtype.is_floating_point else cast(x, FLOAT64)
+    if isinstance(axis, list):
+        raise TypeError("'axis' must be None, an integer or a tuple of integers")
+    if axis is not None and x.ndim == 0:
+        raise np.exceptions.AxisError(0, 0)
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if hasattr(axis, "__index__") else tuple(axis)
+    if len(axes) == 1 or ord is None:
+        if isinstance(ord, str):
+            raise ValueError(f"Invalid norm order '{ord}' for vectors")
+        if axis is not None and len(axes) not in (1, 2):
+            raise ValueError("Improper number of dimensions to norm.")
+    elif ord != "fro" or len(axes) != 2:
         raise TypeError(
             f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
         )
-    return reductions.norm(x, 2 if ord is None else ord, axis, keepdims)
+    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
 
 
-def _elementwise(op: Op) -> Callable[..., Any]:
-    """NumPy takes numbers for any operand."""
-    return op.record if op.family == ELEMENTWISE and op.arity == 2 else _functions[op.name]
+# --- all others -------------------------------------------------------------------------------------------------------
 
 
-_RECORDING: dict[Any, Callable[..., Any]] = {
-    op.reference: _reduction(_functions[op.name]) if op.name in reductions.functions else _elementwise(op)
-    for op in OPS
-    if op.reference is not None and op.name in _functions
-} | {
-    np.max: _reduction(reductions.amax),  # PyTorch's `max` along a dimension gives a pair
-    np.min: _reduction(reductions.amin),
+def _of_one_dtype(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    dtype = promoted([a, b])
+    return cast(_tensor(a), dtype), cast(_tensor(b), dtype)
+
+
+def _dot(a: Any, b: Any) -> Any:
+    """Over the last dimension of `a` and the last but one of `b`."""
+    a, b = _of_one_dtype(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        return a * b
+    if a.ndim <= 2 and b.ndim <= 2:
+        return products.matmul(a, b)
+    if b.ndim == 1:
+        return products.inner(a, b)
+    k, shape = b.shape[-2], (*a.shape[:-1], *b.shape[:-2], b.shape[-1])
+    if a.shape[-1] != k:
+        raise ValueError(
+            f"shapes {tuple(a.shape)} and {tuple(b.shape)} not aligned: {a.shape[-1]} (dim {a.ndim - 1}) != {k} (dim "
+            f"{b.ndim - 2}): dot, at {location()}"
+        )
+    rows, columns = a.reshape(math.prod(a.shape[:-1]), k), shaping.movedim(b, -2, 0)
+    return products.mm(rows, columns.reshape(k, math.prod(columns.shape[1:]))).reshape(shape)
+
+
+def _round(a: Tensor, decimals: Any = 0) -> Any:
+    if not a.dtype.is_floating_point:
+        if decimals < 0 or a.dtype is BOOL:
+            raise _not_understood("round", "decimals", decimals)
+        return a.clone()
+    return elementwise.round(a, decimals=decimals)
+
+
+def _clip(a: Tensor, a_min: Any = None, a_max: Any = None, min: Any = None, max: Any = None) -> Any:
+    low, high = a_min if min is None else min, a_max if max is None else max
+    if low is None and high is None:
+        return _call_ufunc(np.positive, (a,), {})
+    return elementwise.clamp_rule(a, *(v if v is None else _operand(v, (a,)) for v in (low, high)))
+
+
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None and y is None:
+        return _tensor(condition).nonzero(as_tuple=True)
+    given = (condition, x, y)
+    condition, x, y = (_operand(v, given) for v in given)
+    return elementwise.where(cast(_tensor(condition), BOOL), x, y)
+
+
+def _join(function: Callable[..., Any]) -> Callable[..., Any]:
+    def join(arrays: Any, axis: Any = 0, dtype: Any = None) -> Any:
+        arrays = list(arrays)
+        tensors = [_tensor(_operand(a, arrays)) for a in arrays]
+        if axis is None and function is shaping.cat:
+            tensors, axis = [t.reshape(-1) for t in tensors], 0
+        joined = function(tensors, axis)
+        return joined if dtype is None else cast(joined, dtypes.as_dtype(dtype))
+
+    return join
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.sum: _sum,
+    np.prod: _prod,
+    np.mean: _mean,
     np.var: _spread(reductions.var),
     np.std: _spread(reductions.std),
+    np.max: _extremum(reductions.amax, _UFUNCS[np.maximum]),
+    np.min: _extremum(reductions.amin, _UFUNCS[np.minimum]),
+    np.any: _truth(reductions.any, False),
+    np.all: _truth(reductions.all, True),
+    np.argmax: _place(reductions.argmax),
+    np.argmin: _place(reductions.argmin),
     np.linalg.norm: _norm,
-    np.round: lambda a, decimals=0: elementwise.round(a, decimals=decimals),
-    np.positive: lambda a: a,
-    np.rint: _functions["round"],
-    np.matmul: products.matmul,
-    np.dot: products.matmul,
-    np.outer: products.outer,
-    np.where: elementwise.where,
-    np.clip: elementwise.clamp_rule,
-    np.concatenate: lambda arrays, axis=0: shaping.cat(_tensors(arrays), axis),
-    np.stack: lambda arrays, axis=0: shaping.stack(_tensors(arrays), axis),
+    np.dot: _dot,
+    np.inner: lambda a, b: products.inner(*_of_one_dtype(a, b)),
+    np.outer: lambda a, b: products.outer(*(t.reshape(-1) for t in _of_one_dtype(a, b))),
+    np.round: _round,
+    np.clip: _clip,
+    np.where: _where,
+    np.concatenate: _join(shaping.cat),
+    np.stack: _join(shaping.stack),
 }
+_FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 
-def _tensors(values: Any) -> Any:
-    """Arrays as tensors, in nested sequences too; all else as it is."""
-    if isinstance(values, (list, tuple)):
-        return type(values)(_tensors(v) for v in values)
-    return as_tensor(values) if isinstance(values, np.ndarray) else values
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
+    """Call what stands for a function, with those of its arguments that are not at their defaults."""
+    signature, ours = _signature(function), _FUNCTIONS[function]
+    known = _signature(ours).parameters
+    given: dict[str, Any] = {}
+    for name, value in signature.bind(*args, **facts).arguments.items():
+        default = signature.parameters[name].default
+        if value is default or (
+            isinstance(value, (bool, int, str)) and type(value) is type(default) and value == default
+        ):
+            continue
+        if name not in known:
+            raise _not_understood(function.__name__, name, value)
+        given[name] = value
+    first = next(iter(known))
+    operands = tuple(v for name, v in given.items() if name in ("a", "b", "x"))
+    for name in {first, "b"} & given.keys():
+        if function not in (np.concatenate, np.stack, np.where):
+            given[name] = _operand(given[name], operands)
+    return ours(**given)
+
+
+def _not_understood(function: str, name: str, value: Any) -> TypeError:
+    return TypeError(
+        f"np.{function}: the argument {name}={value!r} is not understood for tensors, at {location()}: use "
+        "tapegrad's own functions, or arrays (t.detach().numpy())"
+    )
+
+
+# --- operands ---------------------------------------------------------------------------------------------------------
+
+
+def _operand(value: Any, beside: Any) -> Any:
+    """A tensor or a number; arrays and lists are taken as they are now."""
+    if isinstance(value, (Tensor, bool, int, float)):
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    return as_operand(value, any(isinstance(t, Tensor) and t.requires_grad for t in beside))
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else as_operand(value, True)
 
 
 def _arrays(values: Any) -> Any:
@@ -80,20 +333,39 @@ def _arrays(values: Any) -> Any:
     return values.numpy() if isinstance(values, Tensor) else values
 
 
-def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..., Any]) -> Any:
-    if function in _RECORDING and "out" not in facts:
-        return _RECORDING[function](*_tensors(args), **facts)
-    return plainly(*_arrays(args), **{name: _arrays(value) for name, value in facts.items()})
+def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..., Any], call: Any) -> Any:
+    """Record, where the function is known (`call`); else call NumPy's with arrays."""
+    out = facts.pop("out", None)
+    out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    if call is None or not (out is None or isinstance(out, Tensor)):
+        facts = {name: _arrays(value) for name, value in facts.items()}
+        if out is None:
+            return plainly(*_arrays(args), **facts)
+        result = plainly(*_arrays(args), **facts, out=_arrays(out))
+        return out if isinstance(out, Tensor) else result
+    result = call(function, args, facts)
+    if out is None:
+        return result
+    if result.shape != out.shape or result.dtype.category > out.dtype.category:
+        raise TypeError(
+            f"np.{function.__name__}: out={describe(out)} can't hold the result {describe(result)}, at {location()}"
+        )
+    return out.copy_(result)
 
 
 def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any:
     """What NumPy calls for its elementwise functions, and for operators with an array on the left."""
-    return _apply(ufunc if method == "__call__" else None, inputs, facts, getattr(ufunc, method))
+    call = _call_ufunc if method == "__call__" and ufunc in _UFUNCS else None
+    return _apply(ufunc, inputs, facts, getattr(ufunc, method), call)
 
 
 def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts: dict[str, Any]) -> Any:
     """What NumPy calls for its other functions."""
-    return _apply(function, args, facts, function)
+    if function not in _FUNCTIONS:
+        return _apply(function, args, dict(facts), function, None)
+    bound = _signature(function).bind(*args, **facts)
+    facts = {"out": bound.arguments.pop("out", None)}
+    return _apply(function, bound.args, facts | bound.kwargs, function, _call_function)
 
 
 Tensor.__array_ufunc__ = __array_ufunc__

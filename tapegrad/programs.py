@@ -257,7 +257,7 @@ def _plan_chunks(h, tables, rows, inner):
         nbytes = (tables[at + COUNT] * tables[tables[at + GOAL] + STATE] + 63) // 64 * 64
         if tables[tables[at + GOAL] + STATE] != tables[at + MODE]:
             tables[at + Q] = shared_bytes
-            shared_bytes += nbytes
+            shared_bytes += nbytes + GAP
         n = tables[walk]
         for d in range(n - 1):
             period *= tables[walk + 1 + 2 * d]

@@ -177,7 +177,7 @@ def mark_active(header):
         if marks[row["out"]] & ADJOINT and is_interior(kinds, row["kind"]):
             planned[n] = r
             n += 1
-            if row["flags"] & CONSUMED:
+            if row["flags"] & CONSUMED and h[H.prune] == 0:
                 h[H.error_row], h[H.n_planned] = r, n
                 return -2
             waiting -= defines(slots, row, r)
@@ -191,6 +191,10 @@ def mark_active(header):
     h[H.n_planned] = n
     if h[H.prune]:
         _prune(h, n)
+        for i in range(h[H.n_planned]):  # a graph that was let go is no fault where no path to an input enters it
+            if rows[planned[i]]["flags"] & CONSUMED:
+                h[H.error_row] = planned[i]
+                return -2
     return newest
 
 
@@ -512,16 +516,20 @@ def reclaim(header):
         row = rows[r]
         out = row["out"]
         needed = marks[out] & VALUE != 0 and slots[out]["flags"] & STORED == 0
-        differentiated = marks[out] != 0 and is_interior(kinds, row["kind"]) and row["flags"] & CONSUMED == 0
+        reached = marks[out] != 0 and is_interior(kinds, row["kind"])
         for k in range(arity(h, row)):
             o = operand(row, k)
             if o < 0:
                 continue
+            active = kinds[slots[o]["kind"]]["flags"] & REQUIRES_GRAD != 0
             if needed:
                 marks[o] |= VALUE | REACH
-            elif differentiated:
+            elif reached and row["flags"] & CONSUMED:
+                if active:
+                    marks[o] |= REACH  # what was let go still tells where it leads to
+            elif reached:
                 marks[o] |= REACH
-                if kinds[slots[o]["kind"]]["flags"] & REQUIRES_GRAD:
+                if active:
                     bits = saved_by(ops, row, k)
                     if bits & 1:
                         marks[row["a"]] |= VALUE | REACH
@@ -551,11 +559,15 @@ def reclaim(header):
                 rows[kept]["c"] = row["c"]
                 rows[kept]["kind"] = row["kind"]
             if not needed and rows[kept]["flags"] & CONSUMED:
-                rows[kept]["a"] = -1  # its node still has a name, and nothing behind it
-                if rows[kept]["flags"] & (IMM_A | IMM_B) == 0 and arity(h, row) > 1:
-                    rows[kept]["b"] = -1
-                    if arity(h, row) > 2:
-                        rows[kept]["c"] = -1
+                for k in range(arity(h, row)):
+                    o = operand(rows[kept], k)
+                    if o >= 0 and kinds[slots[o]["kind"]]["flags"] & REQUIRES_GRAD == 0:
+                        if k == 0:
+                            rows[kept]["a"] = -1
+                        elif k == 1:
+                            rows[kept]["b"] = -1
+                        else:
+                            rows[kept]["c"] = -1
             slots[out]["row"] = kept
             kept += 1
         elif marks[out] != 0:

@@ -38,6 +38,7 @@ from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, en
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 1, 2, 3, 4
 _BLAS_SHARES = 10_000  # elements of the largest operand from which BLAS may take threads of its own
 WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
+assert CONTEXT_AT + N_CONTEXT <= WORK_AT - GUARD // 8
 _AT_ONCE = 1_000_000  # lanes of an instruction that may be swept together with a sweep's end: less than a millisecond
 
 

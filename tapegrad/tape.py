@@ -360,10 +360,10 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "free", "grad_enabled",
-        "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "lock",
-        "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
-        "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
+        "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
+        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
+        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -373,6 +373,7 @@ class Tape:
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
+        self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values

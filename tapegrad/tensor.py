@@ -181,39 +181,6 @@ class Tensor(Methods):
         """True where no recorded operation made it: gradients accumulate in leaves that require them."""
         return self._kind.is_leaf or not self._kind.requires_grad
 
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask for gradients, or cease to; returns the tensor itself.
-
-        Raises
-        ------
-        RuntimeError
-            Where the dtype is not floating point, or the tensor is not a leaf and `requires_grad` is False.
-        """
-        if not isinstance(requires_grad, bool):
-            raise TypeError(
-                f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}"
-            )
-        kind = self._kind
-        if requires_grad == kind.requires_grad:
-            return self
-        if not requires_grad and not kind.is_leaf:
-            raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "
-                "a subgraph "
-                "that doesn't require differentiation use var_no_grad = var.detach()."
-            )
-        if not kind.dtype.is_floating_point:
-            raise RuntimeError(
-                f"only Tensors of floating point and complex dtype can require gradients, but this one is "
-                f"{kind.dtype}; "
-                "convert it with .to(tapegrad.float64) first"
-            )
-        take_over(self)
-        if requires_grad:
-            engine.evaluate(self._tape, self._slot)  # what made it is no part of the graph
-        self._set_kind(requires_grad=requires_grad, leaf=requires_grad)
-        return self
-
     def _set_kind(self, **changes: bool) -> None:
         """The same value under another kind of the same layout."""
         old = self._kind
@@ -587,12 +554,18 @@ def take_over(t: Tensor) -> None:
     exchange(t, leaf)
 
 
-def location() -> str:
-    """The user's line: where the innermost call from outside the package stands."""
-    frame = sys._getframe(1)
+def depth_of_user() -> int:
+    """How many frames above the caller's the innermost call from outside the package stands, counted from 1."""
+    frame, depth = sys._getframe(1), 1
     package = __name__.rpartition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame = frame.f_back
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def location() -> str:
+    """The user's line: where the innermost call from outside the package stands."""
+    frame = sys._getframe(depth_of_user() - 1)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
@@ -653,7 +626,8 @@ learners: list[Callable[[Op, tuple[Any, ...], Kind], None]] = []  # are told wha
 
 def record_elementwise(op: Op, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
-    tensors = [operand(o) for o in operands]
+    is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
+    tensors = [operand(o, is_kept) for o in operands]
     if any(t is None for t in tensors):
         return NotImplemented
     if op.dtype_operand and (not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL):
@@ -715,8 +689,8 @@ def _check_divisor(op: Op, tensors: list[Any]) -> None:
         )
 
 
-def operand(o: Any) -> Any:
-    """A Tensor of this thread, or a Python number; None for what no operation takes."""
+def operand(o: Any, is_kept: bool = False) -> Any:
+    """A Tensor of this thread, or a Python number; None for what no operation takes. See `interop.as_operand`."""
     if isinstance(o, Tensor):
         return local(o)
     if isinstance(o, (bool, int, float)):
@@ -726,9 +700,9 @@ def operand(o: Any) -> Any:
     if isinstance(o, (np.bool_, np.integer, np.floating)):
         return o.item()
     if isinstance(o, np.ndarray):
-        from tapegrad.interop import as_tensor
+        from tapegrad.interop import as_operand
 
-        return as_tensor(o)
+        return as_operand(o, is_kept)
     return None
 
 

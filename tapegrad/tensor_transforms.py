@@ -24,7 +24,7 @@ import numpy as np
 from tapegrad import autograd, creation, trees
 from tapegrad.autograd import recorded
 from tapegrad.functions import shaping
-from tapegrad.interop import as_tensor
+from tapegrad.interop import as_operand
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array, local
 
@@ -195,7 +195,7 @@ class TensorEngine:
             shown = level.outward_tree(output)
 
             def pull(cotangents: Sequence[Any]) -> list[Tensor]:
-                return level.pull(outputs, [as_tensor(c) for c in cotangents])
+                return level.pull(outputs, [as_operand(c, True) for c in cotangents])
 
             return (shown, level.outward_tree(aux)) if has_aux else shown, pull
 
@@ -206,7 +206,7 @@ class TensorEngine:
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jvp")
             outputs = _checked(output, "jvp(f, primals, tangents): expected f(*primals)")
-            found = level.pusher(outputs)([as_tensor(t) for t in tangents])
+            found = level.pusher(outputs)([as_operand(t, True) for t in tangents])
             output = level.outward_tree(output)
             return (output, level.outward_tree(aux)) if has_aux else output, found
 
@@ -234,7 +234,7 @@ class TensorEngine:
             output, _ = level.apply(False, "hvp")
             _check_scalar(output, "hvp")
             gradients = level.gradients([output], [None], recorded=True)
-            found = level.pull(gradients, [as_tensor(t) for t in tangents])
+            found = level.pull(gradients, [as_operand(t, True) for t in tangents])
             return level.outward(output), found
 
     def hessian(

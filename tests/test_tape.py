@@ -51,7 +51,7 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "tolist": lambda t: t.tolist(),
     "repr": repr,
     "bool": lambda t: bool(t[0]),
-    "float": lambda t: float(t[0]),
+    "float": lambda t: float(t[0].detach()),
     "format": lambda t: f"{t[0].detach():.1f}",
     "backward": lambda t: t.sum().backward(),
 }

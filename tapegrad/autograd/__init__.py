@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
@@ -60,13 +60,21 @@ def backward(
     chosen = None if inputs is None else _sequence(inputs)
     if chosen is not None and not chosen:
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
-    tape, found = current_tape(), _Found()
+    for i, t in enumerate(chosen or ()):
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"all inputs have to be Tensors, but number {i} is {type(t).__name__}")
+        if not t._kind.requires_grad:
+            raise RuntimeError(f"can't retain_grad on Tensor that has requires_grad=False: it is input number {i}")
+    for t in chosen or ():
+        retain_grad(t)
+    found = _Found()
     try:
         _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
-        _accumulate(tape, found, chosen)
+        _accumulate_all(found, chosen, create_graph)
     except KeyboardInterrupt:  # what was swept can't be swept again
-        _accumulate(tape, found, chosen)
+        _accumulate_all(found, chosen, create_graph)
         raise
+    tape = current_tape()
     engine.reclaim_if_due(tape)
 
 
@@ -110,7 +118,7 @@ def grad(
     used: set[int] = set()
     for i, t in enumerate(wanted):
         slot = local(t)._slot
-        gradient = found.get(slot)
+        gradient = _gradient_of(t, found, create_graph)
         if gradient is None and not allow_unused:
             raise RuntimeError(
                 f"The differentiated Tensor at index {i} appears to not have been used in the graph. "
@@ -127,9 +135,30 @@ def grad(
 
 
 class _Found(dict[int, Tensor]):
-    """Adjoints by their slots, and the slots whose adjoints have been accumulated."""
+    """Adjoints by their slots, and how many of them have been accumulated."""
 
-    accumulated: Set[int] = frozenset()
+    accumulated = 0
+
+
+def _slots_of(t: Tensor) -> list[int]:
+    """The slots whose adjoints are gradients of `t`: a leaf that was written to has had others before."""
+    here = local(t)
+    if not t._kind.is_leaf:
+        return [aliasing.graph_slot(here)]
+    former = here._tape.former
+    return (
+        [slot_in(here._tape, here), *(slot for slot, leaf in former.items() if leaf() is t)]
+        if former
+        else [slot_in(here._tape, here)]
+    )
+
+
+def _gradient_of(t: Tensor, found: dict[int, Tensor], create_graph: bool) -> Tensor | None:
+    """The sum of what was found for an input."""
+    gradients = [found[slot] for slot in _slots_of(t) if slot in found]
+    if len(gradients) < 2:
+        return gradients[0] if gradients else None
+    return in_grad_mode(current_tape(), create_graph, lambda: sum(gradients[1:], gradients[0]))
 
 
 def _sequence(given: Any) -> list[Any]:
@@ -161,7 +190,7 @@ def _sweep(
             pairs.append((t._slot, g._slot))
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [slot_in(tape, local(t)) for t in inputs] if inputs else []
+    slots = [slot for t in inputs or () for slot in _slots_of(t)]
     try:
         if create_graph:
             found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
@@ -187,7 +216,11 @@ def _retained(tape: Tape) -> list[int]:
     """The slots of tensors that asked for `retain_grad()`, where they still have them."""
     if not tape.retained:
         return []
-    return [slot for slot, reference in tape.retained.items() if (t := reference()) is not None and t._slot == slot]
+    return [
+        slot
+        for slot, reference in tape.retained.items()
+        if (t := reference()) is not None and aliasing.graph_slot(t) == slot
+    ]
 
 
 def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
@@ -221,38 +254,46 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
 _accumulating = locks.lock()  # leaves may be shared by threads
 
 
-def _accumulate(tape: Tape, found: _Found, chosen: list[Tensor] | None) -> None:
-    """Add to the `grad` of each tensor, in place where neither is recorded, as holders of it expect: all or none."""
-    leaves, retained, stores, pairs, roots = tape.leaves, tape.retained, [], [], set()
+def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bool) -> None:
+    """Accumulate what was found, or go on with it where Ctrl-C came."""
+    tape = current_tape()
+    leaves, retained = tape.leaves, tape.retained
+    receiving: list[tuple[int, Tensor, Tensor]] = []
+    for done, (slot, gradient) in enumerate(found.items(), 1):
+        owner = leaves[slot]() if slot in leaves else None
+        if owner is None and slot in retained:
+            owner = retained[slot]()
+        if owner is None and chosen is not None:
+            owner = next((t for t in chosen if slot in _slots_of(t)), None)
+        if owner is not None and done > found.accumulated:
+            receiving.append((done, owner, gradient))
+            held = getattr(owner, "_grad", None)
+            if held is not None and not held._kind.contiguous and not create_graph:
+                aliasing.check_overlap(held, "accumulation of a gradient")
+    for done, owner, gradient in receiving:
+        _accumulate(owner, gradient, create_graph, found, done)
+
+
+def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
+    """Add to the `grad` of a tensor: in place, as holders of it expect, or where it is recorded as a new tensor.
+
+    That it is done is noted in the same moment: it must not be done twice.
+    """
     with _accumulating:
-        done = set(found.accumulated)
-        for slot, gradient in found.items():
-            if slot in done:
-                continue
-            done.add(slot)
-            t = leaves[slot]() if slot in leaves else None
-            if t is None and slot in retained:
-                t = retained[slot]()
-            if t is None and chosen is not None:
-                t = next((t for t in chosen if t._slot == slot), None)
-            if t is None:
-                continue
-            held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-            if held is None:
-                stores.append((t, "_grad", gradient))
-            elif held._kind.requires_grad or gradient._kind.requires_grad or held._tape is not gradient._tape:
-                stores.append((t, "_grad", held + gradient))
-            elif (root := id(aliasing.root_of(held))) in roots:  # two tensors share it: one after the other
-                done.remove(slot)
-            else:
-                roots.add(root)
-                pairs += in_grad_mode(held._tape, False, aliasing.assignment, held, held + gradient)
-        aliasing.exchange_all(pairs, (*stores, (found, "accumulated", done)))
-    for t, _ in pairs:
-        if t._kind.is_large:
-            engine.evaluate(t._tape, t._slot)  # two gradients are not kept where one will do
-    if len(done) < len(found):
-        _accumulate(tape, found, chosen)
+        held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
+        if held is not None and not create_graph and held._tape is gradient._tape:
+            noted = ((found, "accumulated", done),)
+            in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient, noted))
+        else:
+            if create_graph:  # one of its own: recorded gradients may share elements
+                made = gradient.clone if held is None else lambda: held + gradient
+                gradient = in_grad_mode(current_tape(), True, made)
+            elif held is not None:
+                gradient = held + gradient
+            t._grad, found.accumulated = gradient, done
+            return
+    if held._kind.is_large:
+        engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
 
 
 def _backward(
@@ -274,12 +315,14 @@ def retain_grad(self: Tensor) -> None:
         import weakref
 
         with self._tape.lock:
-            self._tape.retained[self._slot] = weakref.ref(self)
+            self._tape.retained[aliasing.graph_slot(self)] = weakref.ref(self)
 
 
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
-Tensor.retains_grad = property(lambda self: self._slot in self._tape.retained, doc="Whether `retain_grad` was called.")
+Tensor.retains_grad = property(
+    lambda self: aliasing.graph_slot(self) in self._tape.retained, doc="Whether `retain_grad` was called."
+)
 
 __all__ = [
     "AccumulateGrad",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tapegrad.aliasing import graph_slot
 from tapegrad.op import OPS
 from tapegrad.tape import IMM_A, IMM_B, PIECE, kind_objects
 from tapegrad.tensor import Tensor
@@ -39,11 +40,9 @@ class Node:
 
     @property
     def next_functions(self) -> tuple[tuple[Node | AccumulateGrad | None, int], ...]:
-        """A (node, 0) for each operand, the node None where no gradient flows; none once the graph was let go."""
+        """A (node, 0) for each operand, the node None where no gradient flows."""
         row, tape = self._row(), self._tensor._tape
         op = OPS[row["opcode"]]
-        if row["a"] < 0:
-            return ()
         if row["flags"] & (IMM_A | IMM_B):
             behind = _node_of(self._tensor, int(row["a"]))
             return ((None, 0), (behind, 0)) if row["flags"] & IMM_A else ((behind, 0), (None, 0))
@@ -53,7 +52,7 @@ class Node:
                 rows = tape.row_array()
                 group = rows[rows["out"] == row["out"]]
         slots = [int(r[field]) for r in group for field in ("a", "b", "c")[: op.arity]]
-        return tuple((_node_of(self._tensor, slot), 0) for slot in slots if slot >= 0)
+        return tuple((_node_of(self._tensor, slot), 0) for slot in slots)
 
     @property
     def metadata(self) -> dict[Any, Any]:
@@ -87,6 +86,8 @@ class AccumulateGrad:
 
 def _node_of(tensor: Tensor, slot: int) -> Node | AccumulateGrad | None:
     tape = tensor._tape
+    if slot < 0:  # let go, since no gradient flows there
+        return None
     kind = kind_objects[tape.slots["kind"][slot]]
     if not kind.requires_grad:
         return None
@@ -99,7 +100,7 @@ def _node_of(tensor: Tensor, slot: int) -> Node | AccumulateGrad | None:
 def grad_fn(self: Tensor) -> Node | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
-    return Node(self, self._slot) if kind.requires_grad and not kind.is_leaf else None
+    return Node(self, graph_slot(self)) if kind.requires_grad and not kind.is_leaf else None
 
 
 Tensor.grad_fn = property(grad_fn, doc=grad_fn.__doc__)

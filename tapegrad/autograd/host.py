@@ -9,7 +9,7 @@ import numpy as np
 
 from tapegrad import dtypes
 from tapegrad.functions.shaping import contiguous
-from tapegrad.interop import as_tensor
+from tapegrad.interop import as_operand
 from tapegrad.ops.host import HOSTS
 from tapegrad.tape import kind_of
 from tapegrad.tensor import Tensor, cast, local, need_sum, record
@@ -54,7 +54,7 @@ def host_function(
     def operation(*operands: Any) -> Tensor:
         if not 1 <= len(operands) <= 3:
             raise TypeError(f"a host function takes one to three tensors, but got {len(operands)}")
-        tensors = [local(as_tensor(operand)) for operand in operands]
+        tensors = [local(as_operand(operand, True)) for operand in operands]
         dtype = dtypes.result_type([(dtypes.DIMENSIONED, t.dtype) for t in tensors])
         tensors = [contiguous(cast(t, dtype)) for t in tensors]
         tape = tensors[0]._tape

@@ -28,6 +28,8 @@ def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | 
     rows = _active_rows(tape, [t._slot for t, _ in seeds])
     if wanted is not None:
         rows = _leading_to(rows, wanted, tape)
+    if any(row[1] & CONSUMED for row in rows):
+        raise SweptTwiceError
     bars: dict[int, Tensor] = {}
     for t, seed in seeds:
         bars[t._slot] = bars[t._slot] + seed if t._slot in bars else seed
@@ -59,8 +61,6 @@ def _active_rows(tape: Tape, seeds: list[int]) -> list[Row]:
         opcode, flags, out, b, c, a, kind = row
         if out not in waiting or not _is_interior(kind):
             continue
-        if flags & CONSUMED:
-            raise SweptTwiceError
         rows.append(row)
         if not flags & PIECE or flags & FIRST:
             waiting.discard(out)
@@ -77,7 +77,7 @@ def operand_slots(row: Row) -> list[int]:
     """The slots that a row reads."""
     opcode, flags, _, b, c, a, _ = row
     if flags & (IMM_A | IMM_B):
-        return [a]
+        return [a] if a >= 0 else []
     return [slot for slot in (a, b, c)[: OPS[opcode].arity] if slot >= 0]
 
 

@@ -15,9 +15,10 @@ from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface, number
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, restride
+from tapegrad.interop import as_operand
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import VARIANT
+from tapegrad.tape import contiguous_strides
 from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, from_array, location, record_array
 
 functions = public = Surface()
@@ -185,6 +186,13 @@ def _check_int(i: int, n: int, dim: int) -> int:
 
 
 def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
+    """The view that ints, slices, None and Ellipsis make."""
+    op, shape, strides, offset, steps = _shown(a, index)
+    return restride(op, a, shape, strides, offset, steps)
+
+
+def _shown(a: Tensor, index: tuple[Any, ...]) -> tuple[Op, tuple[int, ...], tuple[int, ...], int, list[Any]]:
+    """What such an index shows of `a`: see `restride`."""
     kind = a._kind
     if kind.ndim == 0 and any(isinstance(i, int) for i in index):
         raise IndexError(
@@ -224,8 +232,7 @@ def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
             strides.append(stride * step)
             steps.append((d, step))
         d += 1
-    view = restride(op, a, tuple(shape), tuple(strides), offset, [*steps, (-1, start)])
-    return aliasing.as_view(view, a, lambda b: _basic(b, index), lambda b, v: put(b, index, v))
+    return op, tuple(shape), tuple(strides), offset, [*steps, (-1, start)]
 
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
@@ -237,12 +244,19 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
     normal = _normal(index)
+    # An index out of range is the first fault.
+    if _is_advanced(normal):
+        _expanded(normal, self._kind.shape)
+    else:
+        _shown(self, normal)
+        ndim = value.ndim if isinstance(value, Tensor) else np.ndim(value)
+        if ndim == 0 and 0 in self._kind.strides:
+            getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
+            return
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     if not isinstance(value, Tensor):
         if isinstance(value, np.ndarray):
-            from tapegrad.interop import as_tensor
-
-            value = as_tensor(value)
+            value = as_operand(value, False)
         elif isinstance(value, (bool, int, float, complex, np.generic)):
             value = constant(dtypes.in_range(number(value), self.dtype), self.dtype)
         else:
@@ -252,8 +266,14 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
     """A copy of `a` with `value` at an index."""
+    if not _is_advanced(index):
+        _, shape, _, _, steps = _shown(a, index)
+        value = cast(_fitted(value, shape, a, False), a.dtype)
+        natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
+        strides = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
+        return aliasing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
     positions, shape = _positions(a._kind.shape, index)
-    value = cast(_fitted(value, shape, a, _is_advanced(index)), a.dtype)
+    value = cast(_fitted(value, shape, a, True), a.dtype)
     flat = np.asarray(positions, np.int64).reshape(-1)
     value = contiguous(value).reshape(-1)
     if flat.size > 1 and not (np.diff(flat) > 0).all():
@@ -261,8 +281,7 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         order = np.argsort(flat, kind="stable")
         last = np.append(flat[order][1:] != flat[order][:-1], True)
         flat, value = flat[order][last], getitem(value, order[last])
-    flags = VARIANT if _is_advanced(index) else 0
-    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat), flags=flags)
+    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat))
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:

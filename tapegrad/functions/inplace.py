@@ -9,7 +9,18 @@ from tapegrad.arguments import Number, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.op import ELEMENTWISE, OPS, Op
-from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, location, operand, working_dtype
+from tapegrad.ops import arithmetic
+from tapegrad.tensor import (
+    Tensor,
+    broadcast_shapes,
+    cast,
+    constant,
+    describe,
+    location,
+    operand,
+    record_elementwise,
+    working_dtype,
+)
 
 _ops = {op.name: op for op in OPS if op.family == ELEMENTWISE}
 _names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
@@ -105,6 +116,13 @@ def clamp_max(self: Tensor, max: Number | Tensor) -> Tensor:
 Tensor.clamp_min, Tensor.clamp_max = clamp_min, clamp_max
 
 
+def _instead(self: Tensor, value: Tensor) -> Tensor:
+    """The value that takes the place of all elements: gradients that flow on to what was there are zero."""
+    if self._kind.requires_grad and self._tape.grad_enabled:
+        return record_elementwise(arithmetic._replaced, self, value)
+    return value
+
+
 def _filled(self: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.ndim:
@@ -117,8 +135,12 @@ def _filled(self: Tensor, value: Any) -> Tensor:
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Make every element `value`."""
+    repeats = [step == 0 and n > 1 for step, n in zip(self._kind.strides, self._kind.shape, strict=True)]
+    if any(repeats):  # one value for all is one for each
+        fill_(self[tuple(slice(0, 1 if repeated else None) for repeated in repeats)], value)
+        return self
     aliasing.check_in_place(self, "fill_")
-    return aliasing.assign(self, _filled(self, value))
+    return aliasing.assign(self, _instead(self, _filled(self, value)))
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -127,10 +149,12 @@ def zero_(self: Tensor) -> Tensor:
 
 
 @checked
-def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+def copy_(self: Tensor, src: Number | Tensor, non_blocking: bool = False) -> Tensor:
     """Take the elements of `src`, broadcast to this shape and converted to this dtype."""
     aliasing.check_in_place(self, "copy_")
-    return aliasing.assign(self, cast(src.expand(*self._kind.shape), self.dtype).clone())
+    if not isinstance(src, Tensor):
+        src = constant(src, self.dtype)
+    return aliasing.assign(self, _instead(self, cast(src.expand(*self._kind.shape), self.dtype).clone()))
 
 
 @checked
@@ -183,7 +207,7 @@ def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
     _check_floating(self, "uniform_")
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    return aliasing.assign(self, creation.rand_like(self) * (high - low) + low)
+    return aliasing.assign(self, _instead(self, creation.rand_like(self) * (high - low) + low))
 
 
 @checked
@@ -192,7 +216,7 @@ def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
     _check_floating(self, "normal_")
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return aliasing.assign(self, creation.randn_like(self) * std + mean)
+    return aliasing.assign(self, _instead(self, creation.randn_like(self) * std + mean))
 
 
 def _check_floating(self: Tensor, name: str) -> None:

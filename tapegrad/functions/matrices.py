@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tapegrad import dtypes
-from tapegrad.aliasing import as_view
+from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface
 from tapegrad.creation import size_of
-from tapegrad.functions import indexing
-from tapegrad.functions.shaping import contiguous, dimension, movedim, restride_to
+from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.ops import layout, triangles
 from tapegrad.ops.indexing import embed
 from tapegrad.tape import VARIANT, contiguous_strides
@@ -47,14 +43,7 @@ def _diagonal(a: Tensor, offset: int, p: int, q: int) -> Tensor:
         return (*(strides[d] for d in rest), strides[p] + strides[q]), start
 
     adjoint = along_it(contiguous_strides(kind.shape, kind.itemsize))
-    view = restride_to(layout.diagonal, a, shape, *along_it(kind.strides), *adjoint)
-
-    def replaced(base: Tensor, value: Tensor) -> Tensor:
-        at = np.arange(length)
-        whole = indexing.put(movedim(base, (p, q), (-2, -1)), (Ellipsis, at + down, at + along), value)
-        return contiguous(movedim(whole, (-2, -1), (p, q)))
-
-    return as_view(view, a, lambda b: _diagonal(b, offset, p, q), replaced)
+    return aliasing.view(layout.diagonal, a, shape, *along_it(kind.strides), *adjoint)
 
 
 @public

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tapegrad.arguments import Surface
 from tapegrad.functions.shaping import contiguous
+from tapegrad.interop import as_operand
 from tapegrad.ops import linalg
 from tapegrad.tensor import Tensor, describe, location, record_array
 
@@ -227,21 +230,17 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _operator(self: Tensor, other: Any) -> Any:
-    return matmul(self, _tensor_or_array(other)) if _tensor_or_array(other) is not None else NotImplemented
+    other = _operand(other, self)
+    return NotImplemented if other is None else matmul(self, other)
 
 
 def _reflected(self: Tensor, other: Any) -> Any:
-    return matmul(_tensor_or_array(other), self) if _tensor_or_array(other) is not None else NotImplemented
+    other = _operand(other, self)
+    return NotImplemented if other is None else matmul(other, self)
 
 
-def _tensor_or_array(value: Any) -> Any:
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        from tapegrad.interop import as_tensor
-
-        return as_tensor(value)
-    return value if isinstance(value, Tensor) else None
+def _operand(value: Any, beside: Tensor) -> Any:
+    return as_operand(value, beside.requires_grad) if isinstance(value, (Tensor, np.ndarray)) else None
 
 
 Tensor.__matmul__ = _operator

@@ -6,15 +6,12 @@ import math
 from _thread import get_ident
 from typing import Any
 
-import numpy as np
-
-from tapegrad import arguments, dtypes, engine
-from tapegrad.aliasing import as_view
+from tapegrad import aliasing, arguments, dtypes, engine
 from tapegrad.arguments import Dims, Surface, checked, sizes
 from tapegrad.creation import size_of
 from tapegrad.op import Op
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, current_tape, in_grad_mode, kind_of, numbers
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, current_tape, kind_of, numbers
 from tapegrad.tensor import (
     Tensor,
     appended_together,
@@ -54,30 +51,14 @@ def distinct(dims: Dims, ndim: int) -> tuple[int, ...]:
 def restride(
     op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, steps: list[tuple[int, int]]
 ) -> Tensor:
-    """Record a view: its shape, strides and offset in bytes over `a`'s memory.
+    """A view: its shape, strides and offset in bytes over `a`'s memory.
 
     `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view
     dimension each; and its last item is the offset in elements.
     """
     natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
     adjoint = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
-    return restride_to(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
-
-
-def restride_to(
-    op: Op, a: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, adjoint: tuple[int, ...],
-    start: int,
-) -> Tensor:  # fmt: skip
-    """The same; `adjoint` and `start` are its strides and offset, in bytes, over a contiguous `a`."""
-    a = local(a)
-    of = a._kind
-    requires_grad = of.requires_grad and a._tape.grad_enabled
-    kind = kind_of(of.dtype, shape, strides, requires_grad)
-    if requires_grad:
-        need_sum(of.dtype)
-    if of.contiguous and (kind.contiguous or kind.strides == strides):
-        return record_layout(op, a, kind, offset)
-    return record_layout(op, a, kind, 0, numbers((offset, start, *adjoint)))
+    return aliasing.view(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
 
 
 def contiguous(input: Tensor) -> Tensor:
@@ -88,9 +69,7 @@ def contiguous(input: Tensor) -> Tensor:
 def _permuted(op: Op, a: Tensor, order: tuple[int, ...]) -> Tensor:
     kind = a._kind
     shape, strides = tuple(kind.shape[d] for d in order), tuple(kind.strides[d] for d in order)
-    view = restride(op, a, shape, strides, 0, [*((d, 1) for d in order), (-1, 0)])
-    inverse = tuple(int(i) for i in np.argsort(order))
-    return as_view(view, a, lambda b: _permuted(op, b, order), lambda b, v: _permuted(op, v, inverse))
+    return restride(op, a, shape, strides, 0, [*((d, 1) for d in order), (-1, 0)])
 
 
 @public
@@ -209,26 +188,20 @@ def _viewed(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     strides = _restrided(a._kind, shape)
     if strides is None:
         return None
-    kind = a._kind
-    if kind.contiguous:
-        view = restride(op, a, shape, strides, 0, [(-1, 0)] * (len(shape) + 1))
-    else:
-        # Over a contiguous base a reshaped view is contiguous too.
-        natural = contiguous_strides(shape, kind.itemsize)
-        requires_grad = kind.requires_grad and a._tape.grad_enabled
-        made = kind_of(kind.dtype, shape, strides, requires_grad)
-        if requires_grad:
-            need_sum(kind.dtype)
-        view = record_layout(op, local(a), made, 0, numbers((0, 0, *natural)))
-    old = kind.shape
-    return as_view(view, a, lambda b: _reshaped(op, b, shape), lambda b, v: _reshaped(op, v, old))
+    # Over a contiguous base a reshaped view is contiguous too.
+    return aliasing.view(op, a, shape, strides, 0, contiguous_strides(shape, a._kind.itemsize), 0)
 
 
 def _reshaped(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     view = _viewed(op, a, shape)
-    if view is None:
-        view = _viewed(op, a.clone(), shape)
-        assert view is not None
+    return _of_copy(op, a, shape) if view is None else view
+
+
+def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A copy in another shape: a view of what nobody else holds is none."""
+    view = _viewed(op, a.clone(), shape)
+    assert view is not None
+    del view._base, view._recipe
     return view
 
 
@@ -290,12 +263,10 @@ def ravel(input: Tensor) -> Tensor:
 def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
     kind = a._kind
     left = [d for d in range(kind.ndim) if not (d in dims and kind.shape[d] == 1)]
-    view = restride(
+    return restride(
         op, a, tuple(kind.shape[d] for d in left), tuple(kind.strides[d] for d in left), 0,
         [*((d, 1) for d in left), (-1, 0)]
     )  # fmt: skip
-    old = kind.shape
-    return as_view(view, a, lambda b: _squeezed(op, b, dims), lambda b, v: _reshaped(layout.view, v, old))
 
 
 @public
@@ -309,17 +280,11 @@ def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
 @public
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a dimension of length 1 at `dim`; a view."""
-    at = dimension(dim, input.ndim + 1)
-    return _unsqueezed(input, at)
-
-
-def _unsqueezed(a: Tensor, at: int) -> Tensor:
-    kind = a._kind
+    at, kind = dimension(dim, input.ndim + 1), input._kind
     step = kind.strides[at] * kind.shape[at] if at < kind.ndim else kind.itemsize
     shape, strides = (*kind.shape[:at], 1, *kind.shape[at:]), (*kind.strides[:at], step, *kind.strides[at:])
     steps = [(d, 1) for d in range(kind.ndim)]
-    view = restride(layout.unsqueeze, a, shape, strides, 0, [*steps[:at], (-1, 0), *steps[at:], (-1, 0)])
-    return as_view(view, a, lambda b: _unsqueezed(b, at), lambda b, v: _squeezed(layout.squeeze_dim, v, (at,)))
+    return restride(layout.unsqueeze, input, shape, strides, 0, [*steps[:at], (-1, 0), *steps[at:], (-1, 0)])
 
 
 @public
@@ -361,10 +326,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         repeated = own < 0 or n != length
         strides.append(0 if repeated else kind.strides[own])
         steps.append((-1, 0) if repeated else (own, 1))
-    view = restride(layout.expand, input, tuple(shape), tuple(strides), 0, [*steps, (-1, 0)])
-    sizes_, old = tuple(shape), kind.shape
-    # What repeats elements cannot be written to (`aliasing.check_in_place`): of what can, only the shape differs.
-    return as_view(view, input, lambda b: expand(b, *sizes_), lambda b, v: _reshaped(layout.view, v, old))
+    return restride(layout.expand, input, tuple(shape), tuple(strides), 0, [*steps, (-1, 0)])
 
 
 @checked
@@ -388,9 +350,8 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(times) - self.ndim) + self._kind.shape
     apart = self.reshape(*(n for pair in ((1, n) for n in shape) for n in pair))
-    return apart.expand(*(n for pair in zip(times, shape, strict=True) for n in pair)).reshape(
-        *(t * n for t, n in zip(times, shape, strict=True))
-    )
+    spread = apart.expand(*(n for pair in zip(times, shape, strict=True) for n in pair))
+    return _of_copy(layout.view, spread, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
@@ -409,25 +370,28 @@ def sum_to_size(self: Tensor, *size: Any) -> Tensor:
 
 @public
 def detach(input: Tensor) -> Tensor:
-    """A view of the tensor that does not require grad: gradients do not flow through it.
+    """A tensor that shares the elements and does not require grad: gradients do not flow through it.
 
     Of a tensor of another thread, it has the elements as they are now.
     """
-    tape = input._tape
-    if tape.thread != get_ident():
-        tape = current_tape()
-        input = imported(tape, input, detached=True)
-    kind, steps = input._kind, [*((d, 1) for d in range(input.ndim)), (-1, 0)]
-    view = in_grad_mode(tape, False, restride, layout.detach, input, kind.shape, kind.strides, 0, steps)
-    return as_view(view, input, detach, lambda b, v: v)
+    if input._tape.thread != get_ident():
+        input = imported(current_tape(), input, detached=True)
+    return aliasing.detached(input)
 
 
 def detach_(self: Tensor) -> Tensor:
-    """Cut the tensor off from what made it, in place."""
+    """Cut the tensor off from what made it, in place.
+
+    Raises
+    ------
+    RuntimeError
+        For a view.
+    """
     take_over(self)
-    engine.evaluate(self._tape, self._slot)
+    if aliasing.is_view(self):
+        raise RuntimeError(f"Can't detach views in-place. Use detach() instead. {describe(self)}, at {location()}")
     if self._kind.requires_grad:
-        self._set_kind(requires_grad=False, leaf=False)
+        aliasing.cut_off(self)
     return self
 
 
@@ -617,7 +581,7 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
     """A view of a contiguous tensor by (offset, ndim, *shape, *strides), in elements: the adjoint of `embed`."""
     g = contiguous(g)
     ndim, size = p[1], g._kind.itemsize
-    shape, strides = p[2 : 2 + ndim], tuple(s * size for s in p[2 + ndim :])
+    shape, strides = p[2 : 2 + ndim], tuple(s * size for s in p[2 + ndim : 2 + 2 * ndim])
     requires_grad = g._kind.requires_grad and g._tape.grad_enabled
     return record_layout(layout.as_strided, g, kind_of(g._kind.dtype, shape, strides, requires_grad), p[0] * size)
 
@@ -627,11 +591,24 @@ layout.as_strided.record = as_strided_rule
 functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "broadcast_to": broadcast_to}
 for _method in (contiguous, expand_as, broadcast_to, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
+
+
+def _matrices_transposed(self: Tensor) -> Tensor:
+    if self.ndim == 0:
+        return self
+    if self.ndim == 1:
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor: "
+            f"{describe(self)}, at {location()}"
+        )
+    return transpose(self, -2, -1)
+
+
 Tensor.T = property(
     lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))),
     doc="The dimensions in reverse order; a view.",
 )
-Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged; a view.")
+Tensor.mT = property(_matrices_transposed, doc="The last two dimensions exchanged; a view.")
 
 
 @checked

@@ -243,6 +243,12 @@ def _overwritten(a, b):
     return b
 
 
+@elementwise(partials=(lambda: 0.0, lambda: 1.0), grad_name="CopyBackwards")
+def _replaced(a, b):
+    """`b`, in place of an `a` whose elements are all written to."""
+    return b
+
+
 def _cast(code: int, name: str):
     @elementwise(partials=lambda: 1.0, signature=lambda source: (source, code), grad_name="ToCopyBackward0")
     def cast(x):

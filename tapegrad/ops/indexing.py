@@ -92,8 +92,7 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
         None,
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
-    grad_name="CopySlices",
-    variants={VARIANT: "IndexPutBackward0"},
+    grad_name="IndexPutBackward0",
 )
 def put(p, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
@@ -166,3 +165,42 @@ def embed(p, sums, x, y):
         sums[_window_position(p, i)] += x[i]
     for i in range(len(y)):
         y[i] = sums[i]
+
+
+def _ascending_position(p, i):
+    """The same of the `i`th element in the order of positions; behind them `p` has *shape, *strides in that order."""
+    position, ndim = p[0], p[1]
+    for d in range(ndim - 1, -1, -1):
+        length = p[2 + 2 * ndim + d]
+        position += i % length * p[2 + 3 * ndim + d]
+        i //= length
+    return position
+
+
+def _write_base_vjp(p, x, v, y, y_bar, x_bar):
+    k, n = 0, len(v)
+    written = _ascending_position(p, 0) if n > 0 else -1
+    for i in range(len(x)):
+        if i == written:
+            k += 1
+            written = _ascending_position(p, k) if k < n else -1
+        else:
+            x_bar[i] += y_bar[i]
+
+
+def _write_value_vjp(p, x, v, y, y_bar, v_bar):
+    for i in range(len(v)):
+        v_bar[i] += y_bar[_window_position(p, i)]
+
+
+@array_op(
+    2,
+    vjps=(_write_base_vjp, _write_value_vjp),
+    partials=(lambda g, p, s: write(g, g.new_zeros(s[1]), p), lambda g, p: as_strided(g, p)),
+    grad_name="CopySlices",
+)
+def write(p, x, v, y):
+    """A copy of `x` with `v` written through the strides of a view, whose elements are in different places."""
+    y[:] = x
+    for i in range(len(v)):
+        y[_window_position(p, i)] = v[i]

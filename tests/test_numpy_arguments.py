@@ -1,0 +1,237 @@
+"""NumPy's functions on tensors, argument by argument: the numbers are NumPy's, or the argument is refused."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tapegrad as tg
+from tapegrad import numpy_protocol
+
+RNG = np.random.default_rng(7)
+MATRIX = RNG.normal(size=(3, 4)).round(1)
+CUBE = RNG.normal(size=(2, 3, 4)).round(1)
+MASK = np.array([True, False, True, True])
+ARRAYS = {
+    "f8": MATRIX, "f4": MATRIX.astype("f4"), "i8": (MATRIX * 5).astype("i8"), "i4": (MATRIX * 5).astype("i4"),
+    "bool": MATRIX > 0, "cube": CUBE, "vector": MATRIX[0], "number": np.array(1.5), "empty": np.zeros((0, 3)),
+}  # fmt: skip
+
+AXES = [{}, {"axis": ()}, {"axis": 0}, {"axis": -1}, {"axis": (0, 1)}, {"axis": [0]}, {"axis": np.int64(0)}]
+REDUCTIONS: dict[Any, list[dict[str, Any]]] = {
+    np.sum: [{"keepdims": True}, {"dtype": "f4"}, {"initial": 2.5}, {"where": MASK}, {"where": MASK, "initial": 1.0}],
+    np.prod: [{"keepdims": True}, {"dtype": "f8"}, {"initial": 2.5}, {"where": MASK}],
+    np.mean: [{"keepdims": True}, {"dtype": "f4"}, {"where": MASK}],
+    np.var: [{"keepdims": True}, {"ddof": 1}, {"correction": 1}, {"dtype": "f8"}, {"where": MASK}],
+    np.std: [{"keepdims": True}, {"ddof": 1}, {"mean": 0.5}],
+    np.max: [{"keepdims": True}, {"initial": 0.25}, {"where": MASK, "initial": -9.0}, {"where": MASK}],
+    np.amin: [{"keepdims": True}, {"initial": 0.25}, {"where": MASK, "initial": 9.0}],
+    np.any: [{"keepdims": True}, {"where": MASK}],
+    np.all: [{"keepdims": True}, {"where": MASK}],
+    np.argmax: [{"keepdims": True}],
+    np.argmin: [{"keepdims": True}],
+    np.linalg.norm: [{"keepdims": True}, {"ord": 1}, {"ord": np.inf}, {"ord": "fro"}, {"ord": 0}],
+}
+
+
+def outcome(call: Any, array: Any) -> Any:
+    """What it gives as arrays, or the exception."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            found = call(array)
+    except Exception as error:
+        return error
+    parts = found if isinstance(found, tuple) else (found,)
+    return [np.asarray(p.detach() if isinstance(p, tg.Tensor) else p) for p in parts]
+
+
+def compare(call: Any, array: np.ndarray, *, refusal: bool = True) -> None:
+    """The numbers of NumPy; or TypeError, where it is refused; or an error, where NumPy raises one."""
+    expected, got = outcome(call, array.copy()), outcome(call, tg.tensor(array))
+    if isinstance(got, Exception):
+        allowed = isinstance(expected, Exception) or (refusal and isinstance(got, (TypeError, IndexError)))
+        assert allowed, f"{got!r}, NumPy {expected!r}"
+        assert "tapegrad/" not in str(got)
+        return
+    assert not isinstance(expected, Exception), f"NumPy raises {expected!r}, here it is {got!r}"
+    for theirs, ours in zip(expected, got, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype.kind == theirs.dtype.kind
+        np.testing.assert_allclose(
+            ours, theirs, rtol=3e-6 if "f4" in (ours.dtype.str[1:], theirs.dtype.str[1:]) else 1e-12, atol=1e-15
+        )
+
+
+def called(function: Any, facts: dict[str, Any], a: Any) -> Any:
+    return function(a, **facts)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("function", REDUCTIONS, ids=lambda f: f.__name__)
+def test_reductions(function: Any, name: str):
+    for axes in AXES:
+        for facts in [{}, *REDUCTIONS[function]]:
+            compare(functools.partial(called, function, {**axes, **facts}), ARRAYS[name])
+
+
+def test_reductions_over_no_axis_have_gradients():
+    """Each element is reduced by itself."""
+    for function, slope in (np.sum, 1.0), (np.prod, 1.0), (np.mean, 1.0), (np.max, 1.0), (np.var, 0.0):
+        x = tg.tensor(MATRIX, requires_grad=True)
+        function(x, axis=()).sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), np.full(MATRIX.shape, slope))
+
+
+def test_masks_and_initial_values_have_gradients():
+    x = tg.tensor(MATRIX, requires_grad=True)
+    np.sum(x, axis=0, where=MASK, initial=3.0).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.broadcast_to(MASK.astype(float), MATRIX.shape))
+    x.grad = None
+    np.max(x, initial=100.0).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.zeros(MATRIX.shape))
+
+
+UFUNCS = sorted(numpy_protocol._UFUNCS, key=lambda f: f.__name__)
+
+
+@pytest.mark.parametrize("ufunc", UFUNCS, ids=lambda f: f.__name__)
+def test_ufuncs(ufunc: np.ufunc):
+    edges = np.array([-2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.5, np.inf, -np.inf, np.nan])
+    arrays = [edges, edges.astype("f4"), np.arange(1, 5), np.arange(1, 5, dtype="i4"), np.array([True, False])]
+    told: list[dict[str, Any]] = [
+        {}, {"where": True}, {"where": np.array([True])}, {"casting": "same_kind"}, {"casting": "unsafe"},
+        {"order": "F"}, {"order": "C"}, {"dtype": "f4"}, {"dtype": "f8"}, {"dtype": "i8"}, {"subok": False},
+    ]  # fmt: skip
+    for array in arrays:
+        others = [()] if ufunc.nin == 1 else [(array[::-1].copy(),), (2,), (array.tolist(),)]
+        for other in others:
+            for facts in told:
+                if "where" in facts and facts["where"] is not True:
+                    with pytest.raises((TypeError, NotImplementedError, RuntimeError)):  # elsewhere is anything
+                        ufunc(tg.tensor(array), *other, **facts)
+                    continue
+                compare_ufunc(lambda a, other=other, facts=facts: ufunc(a, *other, **facts), array, not facts)
+
+
+def compare_ufunc(call: Any, array: np.ndarray, is_plain: bool) -> None:
+    """As `compare`; PyTorch's refusals of bools and its floating point for them are right too."""
+    expected, got = outcome(call, array.copy()), outcome(call, tg.tensor(array))
+    if isinstance(got, Exception):
+        told = isinstance(got, (TypeError, RuntimeError))
+        told = told and (isinstance(expected, Exception) or array.dtype.kind != "f" or not is_plain)
+        assert told, got
+        return
+    if isinstance(expected, Exception):
+        raise AssertionError(f"NumPy raises {expected!r}, here it is {got!r}")
+    theirs, ours = expected[0], got[0]
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(
+            ours.astype("f8"), theirs.astype("f8"), rtol=2e-3 if theirs.dtype == "f2" else 2e-5 if "f4" in
+            (ours.dtype.str[1:], theirs.dtype.str[1:]) else 1e-12
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("function", [np.dot, np.inner, np.matmul, np.outer], ids=lambda f: f.__name__)
+def test_products(function: Any):
+    """All pairs of shapes: the values are NumPy's, and the gradient that of the same product with a unit matrix."""
+    shapes = [(), (4,), (3, 4), (4, 3), (2, 3, 4), (5, 4, 3), (2, 1, 4, 3), (0, 4), (4, 0), (1, 4)]
+    for p in shapes:
+        for q in shapes:
+            a, b = RNG.normal(size=p), RNG.normal(size=q)
+            compare(lambda t, b=b: function(t, b), a, refusal=False)
+            compare(lambda t, a=a: function(a, t), b, refusal=False)
+            compare(lambda t, b=b: function(t, b.astype("f4")), a, refusal=False)
+            x, y = tg.tensor(a, requires_grad=True), tg.tensor(b, requires_grad=True)
+            try:
+                expected = function(a, b)
+            except ValueError:
+                continue
+            weights = RNG.normal(size=expected.shape)
+            (function(x, y) * weights).sum().backward()
+            # <w, f(a, b)> is linear in each: its gradients, at any points, give its value back.
+            value = np.sum(expected * weights)
+            np.testing.assert_allclose(np.sum(x.grad.numpy() * a), value, atol=1e-12)
+            np.testing.assert_allclose(np.sum(y.grad.numpy() * b), value, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [np.dot, np.inner])
+@pytest.mark.parametrize("other", [2.0, 3, np.float64(0.5), [1.0, 2.0, 3.0, 4.0]])
+def test_products_with_numbers_and_lists(function: Any, other: Any):
+    compare(lambda a: function(a, other), MATRIX)
+    compare(lambda a: function(other, a.T if np.ndim(other) else a), MATRIX)
+
+
+OTHERS = """
+np.round(a); np.round(a, 1); np.round(a * 100, -1); np.round(a, decimals=0); np.clip(a, -1, 1); np.clip(a, None, 0)
+np.clip(a, min=0); np.clip(a, max=0.5); np.clip(a, 1, -1); np.clip(a, None, None); np.clip(a, -1, 1, dtype="f4")
+np.where(a, a, 0); np.where(a > 0, a, [[9]]); np.where(a); np.where(a > 0, a); np.positive(a)
+np.concatenate([a, a]); np.concatenate([a, a], axis=None); np.concatenate((a, a), 1)
+np.concatenate([a, a], dtype="f4"); np.concatenate([a, a], casting="unsafe"); np.concatenate([a, [[1, 2, 3, 4]]])
+np.stack([a, a]); np.stack((a, a), axis=-1); np.stack([a, a], 1, dtype="f4"); np.sum(a, 0, None, None, True)
+np.max(a, 1, None, True); np.linalg.norm(a, None, 1, True); np.linalg.norm(a, 2, (0,)); np.linalg.norm(a, 2, (0, 1))
+np.argmax(a, (0, 1)); np.sum(a, bogus=1); np.sum(a, 0, axis=0); np.matmul(a, a.T, axes=[(0, 1), (0, 1), (0, 1)])
+"""
+
+
+@pytest.mark.parametrize("call", OTHERS.strip().replace("\n", "; ").split("; "))
+@pytest.mark.parametrize("name", ["f8", "f4", "i8", "bool"])
+def test_other_functions(call: str, name: str):
+    compare(lambda a: eval(call, {"np": np, "a": a}), ARRAYS[name])
+
+
+def test_positive_is_a_copy():
+    x = tg.tensor(MATRIX)
+    y = np.positive(x)
+    y += 1.0
+    np.testing.assert_array_equal(x.numpy(), MATRIX)
+
+
+def test_out_is_written_and_returned():
+    x, out = tg.tensor(MATRIX, requires_grad=True), tg.zeros(3, 4)
+    y = np.multiply(x, 2.0, out=out)
+    assert y is out
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.full(MATRIX.shape, 2.0))
+    total = tg.zeros(4)
+    assert np.sum(tg.tensor(MATRIX), axis=0, out=total) is total
+    np.testing.assert_allclose(total.numpy(), MATRIX.sum(0))
+    array = np.zeros(4)
+    assert np.sum(tg.tensor(MATRIX), axis=0, out=array) is array
+    np.testing.assert_allclose(array, MATRIX.sum(0))
+    ints = tg.zeros(3, 4, dtype=tg.int64)
+    with pytest.raises(TypeError, match="can't hold"):
+        np.multiply(x, 2.0, out=ints)
+    with pytest.raises(TypeError, match="can't hold"):
+        np.sum(x, out=tg.zeros(3))
+
+
+BESIDE = """
+np.multiply(t, a); a * t; t * a; np.dot(a, t); a @ t; t @ a; np.where(a > 0, a * t, t); np.inner(t, a); t.pow(a)
+np.stack([t * a, a]); tg.where(t > 0, t * a, a); product(t, a); np.arctan2(t, a); tg.maximum(t * 2, a); a / t
+"""
+
+
+@pytest.mark.parametrize("call", BESIDE.strip().replace("\n", "; ").split("; "))
+def test_arrays_beside_tensors_are_taken_as_they_are_when_it_is_recorded(call: str):
+    """Small and large, with gradients and without; whatever is written to them later."""
+    product = tg.autograd.host_function(np.multiply, lambda g, y, p, q: (g * q, g * p))
+    for n in (3, 20_000):
+        for requires_grad in (True, False):
+            found = []
+            for later in (3.0, 7.0):
+                array, t = np.full(n, 3.0), tg.full((n,), 2.0, requires_grad=requires_grad)
+                y = eval(call, {"np": np, "tg": tg, "t": t, "a": array, "product": product})
+                array[:] = later
+                found.append(y.detach().numpy().copy())
+                if requires_grad:
+                    y.sum().backward()
+                    found.append(t.grad.numpy().copy())
+            half = len(found) // 2
+            np.testing.assert_array_equal(np.ravel(found[0]), np.ravel(found[half]))
+            if requires_grad:
+                np.testing.assert_array_equal(found[1], found[3])
