@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-memory \
-	test-memory-quick bench-quick bench compare compare-jitted clean
+	test-memory-quick test-small test-small-quick bench-quick bench compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -24,7 +24,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests, on all processors
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: test test-memory-quick lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-memory-quick test-small-quick lint types floors notebooks bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -53,6 +53,13 @@ test-memory: .venv/test.stamp # the tests, with memory that kernels are given fi
 
 test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
 	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
+
+test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy'
+
+test-small-quick: .venv/test.stamp # some of them
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null

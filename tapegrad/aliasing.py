@@ -18,8 +18,8 @@ import ctypes
 import weakref
 from _thread import get_ident
 from collections import deque
-from collections.abc import Iterator
-from itertools import cycle
+from collections.abc import Iterator, Sequence
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -297,8 +297,8 @@ def check_overlap(t: Tensor, name: str) -> None:
         member = member._base
 
 
-def assign(t: Tensor, value: Tensor) -> Tensor:
-    """Make `value` what `t` holds, and let all that share its elements see it.
+def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()) -> Tensor:
+    """Make `value` what `t` holds, and let all that share its elements see it; set other attributes with that.
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
@@ -314,8 +314,9 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     if top._kind.exported:
         with tape.lock:
             _write_memory(top, changed)
+            _exchange((), stores)
     else:
-        _hold(top, changed)
+        _hold(top, changed, stores)
     return t
 
 
@@ -392,7 +393,7 @@ def graph_slot(t: Tensor) -> int:
         slot = int(tape.row_array()["a"][row])
 
 
-def _hold(top: Tensor, changed: list[Change]) -> None:
+def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Let roots hold their new values, all in one moment; the old ones go with the values' handles."""
     for t, _, _ in changed:
         slot_in(top._tape, t)  # no other thread has taken it
@@ -400,7 +401,7 @@ def _hold(top: Tensor, changed: list[Change]) -> None:
     retaining = _outdate_views(top, {id(t) for t, _, _ in pairs})
     for t, value, same_graph in pairs:
         _pass_on(t, value, same_graph)
-    _exchange([(t, value) for t, value, _ in pairs])
+    _exchange([(t, value) for t, value, _ in pairs], stores)
     for member, reference in retaining:
         top._tape.retained[member._slot] = reference
 
@@ -427,14 +428,17 @@ def _pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
         tape.retained[now] = weakref.ref(t)
 
 
-def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Exchange what handles hold, all of them in one call: neither Ctrl-C nor another thread comes in the midst."""
-    if len(pairs) == 1:
+def _exchange(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
+    """Exchange what handles hold, and set other attributes: the old values go with the second handles.
+
+    It is one call, so that neither Ctrl-C nor another thread comes in the midst.
+    """
+    if len(pairs) == 1 and not stores:
         exchange(*pairs[0])
         return
-    handles = [handle for t, u in pairs for handle in (t, t, t, u, u, u)]
-    values = [value for t, u in pairs for v in (u, t) for value in (v._tape, v._slot, v._kind)]
-    deque(map(setattr, handles, cycle(("_tape", "_slot", "_kind")), values), maxlen=0)
+    both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
+    changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_tape", "_slot", "_kind")]
+    deque(starmap(setattr, (*changes, *stores)), maxlen=0)
 
 
 def _write_memory(top: Tensor, changed: list[Change]) -> None:
@@ -487,13 +491,13 @@ def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same
         slot, flags = made._slot, tape.slots["flags"]
         if flags[slot] & tapes.OWNED:  # its memory goes with a handle of its own
             flags[slot] &= ~tapes.OWNED
-            stored(tape, made._kind, int(tape.slots["primal"][slot]), tapes.OWNED)
+            stored(tape, made._kind, int(tape.slots["primal"][slot]), None)
         tape.slots["kind"][slot], tape.slots["primal"][slot] = kind.index, place
         flags[slot], tape.slots["base"][slot] = tapes.STORED, -1
         tape.arrays[slot] = array
         made._kind = kind
     else:
-        made = stored(tape, kind, place, 0, array, is_leaf)
+        made = stored(tape, kind, place, array, is_leaf)
     _pass_on(t, made, same_graph)
     _exchange([(t, made)])
 

@@ -27,6 +27,7 @@ from tapegrad.tape import ROW, H, Tape, address_of, array_at
 _BUDGET = 1 if SMALL else 100_000_000  # lanes of an instruction between two looks at signals: 10 to 100 ms of work
 _SWEEP_ROWS = 64 if SMALL else 1 << 16  # rows that may pile up before they are swept unasked
 _MOST_STAMPS = 64 if SMALL else 1 << 30  # regions swept, after which they are numbered anew
+_SPARE_ROOM = 512 if SMALL else 1 << 18  # rows or slots beyond which room that is not used is given up
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
 
@@ -132,7 +133,9 @@ def _compile_together() -> None:
     if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
     missing = [
-        name for name, (function, _) in _ENTRIES.items() if not cache.holds(f"{native.symbol(name, function)}.o")
+        name
+        for name, (function, _) in _ENTRIES.items()
+        if name not in _parts and not cache.holds(f"{native.symbol(name, function)}.o")
     ]
     if len(missing) < 4:
         return
@@ -173,6 +176,7 @@ def _prepare(tape: Tape) -> None:
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
+@functools.cache
 def _caches() -> dict[str, int]:
     """The bytes of the caches for data, by their level; what is usual where it can't be found out."""
     found = {"1": 32 << 10, "3": 16 << 20}
@@ -265,8 +269,8 @@ def run(
     """Evaluate the target slots and, from seeds (slot, slot of its adjoint or -1 for ones), sweep in reverse.
 
     Adjoints of leaves and of `inputs` are left in their slots, listed in the tape's `reached`: `take` is called to give
-    them owners, while the tape still counts as being swept, and again should Ctrl-C come. With `prune` only what leads
-    to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
+    them owners, while the tape still counts as being swept, and to go on with that should Ctrl-C come. With `prune`
+    only what leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
     if tape.sweeping is tapes.LOST:
         raise RuntimeError(
@@ -305,14 +309,13 @@ def run(
                 h[_MISSING_WORKERS] = 0
             elif status != schedule.MORE:
                 break
-        if take is not None and status == schedule.OK:
-            try:
-                take()
-            except KeyboardInterrupt:
-                take()
-                raise
-    except BaseException:
-        _abandon(tape)
+        if take is not None:
+            take()
+    except BaseException as error:
+        if take is not None and h[_PHASE] == schedule.IDLE and isinstance(error, KeyboardInterrupt):
+            take()  # the sweep is done, and can't be done again
+        else:
+            _abandon(tape)
         raise
     finally:
         tape.sweeping = None
@@ -459,7 +462,7 @@ def evaluate(tape: Tape, slot: int) -> int:
             run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
-        reclaim(tape)
+        _reclaim_often(tape)
     return int(tape.slots["primal"][slot])
 
 
@@ -486,12 +489,12 @@ def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
-    if (
-        (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors)
-        or (h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows)
-        or SMALL
+    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
+        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
     ):
         reclaim(tape)
+    elif SMALL:
+        _reclaim_often(tape)
 
 
 def reclaim_before(tape: Tape) -> None:
@@ -499,6 +502,13 @@ def reclaim_before(tape: Tape) -> None:
     h = tape.h
     allocated = h[_ALLOCATED] + h[_ALLOCATED_BEFORE]
     if SMALL or (allocated > _RECLAIM_BYTES and allocated > 256 * (h[_FILLED] // _A_ROW)):
+        reclaim(tape)
+
+
+def _reclaim_often(tape: Tape) -> None:
+    """Reclaim, unless there is much to go through, and little of it new."""
+    rows = tape.h[_FILLED] // _A_ROW
+    if rows - tape.survivors >= rows >> 8 and tape.top < 1 << 14:
         reclaim(tape)
 
 
@@ -513,6 +523,8 @@ def reclaim(tape: Tape) -> None:
     kept = entry(tape.header_address)
     tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
     _hand_out(tape)
+    if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
+        _give_up_room(tape)
     if MEMORY:
         check_memory(tape)
 
@@ -534,9 +546,28 @@ def _hand_out(tape: Tape) -> None:
             gone = [slot for slot in freed.tolist() if slot in owned]
         for slot in gone:
             del owned[slot]
-    start = h[_N_FREE]
-    tape.free.array[start : start + n_freed] = freed
-    h[_N_FREE], h[_N_FREED] = start + n_freed, 0
+    n_low = int(np.searchsorted(freed, tapes._LOW))
+    low, others, start = freed[:n_low].tolist(), freed[n_low:][::-1], h[_N_FREE]
+    stop = start + len(others)
+    tape.low[:0] = low
+    tape.free.array[start:stop] = others  # the lowest are used first: those at the end can be given up
+    h[_N_FREE], h[_N_FREED] = stop, 0
+
+
+def _give_up_room(tape: Tape) -> None:
+    """Give back the memory of rows and slots where little of much is in use, for longer each time before it is done."""
+    if max(len(tape), tape.top - len(tape.free)) > _SPARE_ROOM // 16:
+        tape.spare = 0
+        return
+    tape.spare += 1
+    if tape.spare < tape.patience:
+        return
+    tape.spare, tape.patience = 0, 8 * tape.patience
+    if tape.capacity > _SPARE_ROOM:
+        tape.resize_rows(_SPARE_ROOM // 4)
+    tape.forget_top()
+    if tape.top < _SPARE_ROOM // 4 < tape.slot_capacity:
+        tape.resize_slots(_SPARE_ROOM // 4)
 
 
 @alone
@@ -545,7 +576,7 @@ def make_room(tape: Tape, n_rows: int = 1, n_slots: int = 1) -> None:
     needed = n_rows * _A_ROW
     if not tape.sweeping:  # in a host function, and while adjoints are being taken, nothing may move
         if SMALL:
-            reclaim(tape)
+            _reclaim_often(tape)
         if tape.end + needed > len(tape.rows):
             reclaim(tape)
             if tape.end * 2 > len(tape.rows) and tape.capacity >= _SWEEP_ROWS:

@@ -322,8 +322,10 @@ def _over_memory(t: Tensor) -> np.ndarray:
 class _Released:
     """Memory of the tape that now belongs to an array: let go with the last array that sees it."""
 
+    raw = 0
+
     def __init__(self) -> None:
-        self.raw, self.release = 0, functions_of_python()["release"]
+        self.release = functions_of_python()["release"]
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:  # by then modules may be empty
         if self.raw and not is_finalizing():

@@ -244,20 +244,22 @@ class LookUp:
         capacity = len(self._words) // _ENTRY
         if 2 * self._used >= capacity:
             self._allocate(2 * capacity)
-        self._used += 1
         a, b = (*map(id, key), 0)[:2]
         number = _NUMBERS[numbers[0]] if numbers else 0
         entry = [op.opcode + 1, a, b, id(kind), kind.index, id(kind.passive), kind.passive.index, number]
-        self._put(self._words, entry)
+        self._used += self._put(self._words, entry)
 
     @staticmethod
-    def _put(words: memoryview, entry: list[int]) -> None:
+    def _put(words: memoryview, entry: list[int]) -> bool:
+        """Enter an entry; True if it is a new one."""
         mask = len(words) // _ENTRY - 1
         i = (entry[0] * _MIX_OPCODE + entry[1] * _MIX_A + entry[2] * _MIX_B) >> 32 & mask
         while words[_ENTRY * i] and words[_ENTRY * i : _ENTRY * i + 3].tolist() != entry[:3]:
             i = (i + 1) & mask
+        is_new = not words[_ENTRY * i]
         for k in reversed(range(_ENTRY)):  # what makes it found comes last
             words[_ENTRY * i + k] = entry[k]
+        return is_new
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -389,7 +391,10 @@ class _Native:
         kind.index, kind.passive, passive.index, passive.passive = 5, passive, 6, passive
         for op, key in (neg, (kind,)), (add, (kind, kind)), (add, (passive, float)), (add, (int, passive)):
             self.look_up.enter(op, key, kind)
-        tape.refill()
+        tape.resize_rows(8)
+        tape.resize_slots(tape.top + 8)
+        while tape.refill():
+            pass
         holders = sys.getrefcount(tape)
         x = handle(tape, tape.free.pop(), kind)
         y = -x

@@ -475,7 +475,7 @@ def finish(header, succeeded):
     for i in range(n_targets + 2 * n_seeds + n_inputs):
         if lists[i] >= 0:
             _settle(h, kinds, slots, marks, lists[i], succeeded)
-    h[H.phase] = IDLE
+    h[H.n_planned], h[H.phase] = 0, IDLE
     return OK
 
 

@@ -282,6 +282,7 @@ def n_spaces() -> int:
 opcode_names: list[tuple[str, int]] = []
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
+_LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
 BINS = 288  # lists of free blocks: see `storage.py`
 TABLES = 1 << 19  # int64 that describe the region being swept
 CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
@@ -361,9 +362,8 @@ class Tape:
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
         "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
-        "live", "lock", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
-        "survivors",
-        "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
+        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -380,6 +380,7 @@ class Tape:
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
         self.survivors = 0  # rows that the last reclaiming kept
+        self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
         self.capacity = self.slot_capacity = 0
@@ -388,7 +389,7 @@ class Tape:
         self.h = self.header.data  # the quick way in from Python
         self.free = FreeSlots(self.h)
         self.header[H.thread] = self.thread
-        self.lists = np.zeros(1 if SMALL else 1024, np.int32).data
+        self.lists = np.zeros(2 if SMALL else 1024, np.int32).data
         self.header[H.lists] = address_of(np.asarray(self.lists))
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.header[H.scratch] = scratch_in(self.scratch)
@@ -404,7 +405,8 @@ class Tape:
         self._slot_views: dict[str, np.ndarray] = {}
         self.resize_rows(_FIRST_ROWS)
         self.resize_slots(_FIRST_SLOTS)
-        self.slots["flags"][0], self.top = FREE, 1  # slot 0 is nobody's
+        self.slots["flags"][:_LOW], self.top = FREE, _LOW  # slot 0 is nobody's
+        self.low = list(range(_LOW - 1, 0, -1))  # those that are free
         _tapes.add(self)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -497,6 +499,17 @@ class Tape:
         self.top = stop
         return True
 
+    def forget_top(self) -> None:
+        """Count the free slots behind the last that is in use among those that were never used."""
+        known = self.free.array[: len(self.free)]
+        in_use = np.ones(self.top, np.bool_)
+        in_use[known] = False
+        top = int(np.flatnonzero(in_use)[-1]) + 1  # slot 0 is never free
+        kept = known[known < top]
+        height = len(kept)
+        self.free.array[:height] = kept
+        self.h[_N_FREE], self.top = height, top
+
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
         with self.lock:
@@ -517,7 +530,7 @@ class Tape:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
         a_slot = SLOT.itemsize + 8 * 4 + 2
-        return self.end // ROW.itemsize * a_row + (self.top - len(self.free)) * a_slot
+        return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:
         return self.end // ROW.itemsize

@@ -50,6 +50,7 @@ _A_ROW = ROW.itemsize
 # Of a slot, by `slot_words` and by `slot_ints`: how many, and where.
 _WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
 _INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
+_OWNED = tapes.STORED | tapes.OWNED
 _FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
@@ -267,14 +268,8 @@ def lend(tape: Tape, slot: int, kind: Kind) -> Tensor:
     return t
 
 
-def stored(
-    tape: Tape, kind: Kind, address: int, flags: int = 0, array: Any = None, is_leaf: bool = False, taken: int = 0
-) -> Tensor:
-    """The handle of a new value without a row, whose elements are at an address.
-
-    `array` is what owns them, or else the slot `taken`, whose adjoint they are. From the moment at which the slot is no
-    longer free nothing can come between (see `tape.py`).
-    """
+def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = False) -> Tensor:
+    """The handle of a new value without a row, whose elements are at an address: an array has them, or (None) it."""
     h = tape.h
     if SMALL or not h[_N_FREE]:
         engine.make_room(tape, 0, 1)
@@ -282,19 +277,45 @@ def stored(
     t._tape, t._kind = tape, kind
     reference = weakref.ref(t) if is_leaf else None
     words, ints, height = tape.slot_words, tape.slot_ints, h[_N_FREE] - 1
+    # From here on nothing can come between (see `tape.py`).
     t._slot = slot = tape.free.memory[height]
     h[_N_FREE] = height
-    words[_WORDS * taken + _ADJOINT] = 0  # it must not have two owners
-    words[_WORDS * slot + _PRIMAL] = address
-    words[_WORDS * slot + _ADJOINT] = 0
+    words[_WORDS * slot + _PRIMAL], words[_WORDS * slot + _ADJOINT] = address, 0
     ints[_INTS * slot + _KIND] = kind.index
     ints[_INTS * slot + _ROW] = ints[_INTS * slot + _BASE] = -1
     if array is not None:
         tape.arrays[slot] = array
     if reference is not None:
         tape.leaves[slot] = reference
-    ints[_INTS * slot + _FLAGS] = flags | tapes.STORED
+    ints[_INTS * slot + _FLAGS] = _OWNED if array is None else tapes.STORED
     return t
+
+
+def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
+    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
+    h, reached = tape.h, tape.reached
+    if h[_N_FREE] + len(tape.low) < len(reached):
+        engine.make_room(tape, 0, len(reached))
+    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
+    for slot in reached:
+        if slot in found:
+            continue
+        t, kind = _new(Tensor), kind_objects[ints[_INTS * slot + _KIND]].gradient
+        # From here on nothing can come between (see `tape.py`).
+        t._tape, t._kind = tape, kind
+        if low:
+            t._slot = made = low[-1]
+            del low[-1]
+        else:
+            height = h[_N_FREE] - 1
+            t._slot = made = free[height]
+            h[_N_FREE] = height
+        words[_WORDS * made + _PRIMAL] = words[_WORDS * slot + _ADJOINT]
+        words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
+        ints[_INTS * made + _KIND] = kind.index
+        ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
+        ints[_INTS * made + _FLAGS] = _OWNED
+        found[slot] = t
 
 
 def exchange(t: Tensor, u: Tensor) -> None:
@@ -312,15 +333,9 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
     dtype = dtypes.as_dtype(array.dtype)
     if MEMORY and not exported:
         kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
-        return stored(tape, kind, engine.lend(tape, array), tapes.OWNED, None, requires_grad)
+        return stored(tape, kind, engine.lend(tape, array), None, requires_grad)
     kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
-    return stored(tape, kind, tapes.address_of(array), 0, array, requires_grad)
-
-
-def adopt(tape: Tape, slot: int) -> Tensor:
-    """The adjoint that a reverse sweep left in a slot, as a tensor that owns it."""
-    kind = kind_objects[tape.slot_ints[_INTS * slot + _KIND]].gradient
-    return stored(tape, kind, tape.slot_words[_WORDS * slot + _ADJOINT], tapes.OWNED, taken=slot)
+    return stored(tape, kind, tapes.address_of(array), array, requires_grad)
 
 
 def constant(value: Any, dtype: DType) -> Tensor:

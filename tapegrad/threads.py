@@ -51,8 +51,11 @@ class _Crew:
                 self.shared[own + workers.OWN_LOCK] = self._new_lock()
                 self.shared[own + workers.OWN_SCRATCH] = scratch_in(scratch)
                 self.kept.append(scratch)
-                threading.Thread(target=work, args=(self.address, i), name=f"tapegrad-{i}", daemon=True).start()
-                self.n_started = i + 1
+                thread = threading.Thread(target=work, args=(self.address, i), name=f"tapegrad-{i}", daemon=True)
+                self.n_started = (
+                    i + 1
+                )  # at once: Ctrl-C may come while it starts, and there must never be two of a number
+                thread.start()
             self.shared[workers.N_WORKERS] = n_workers
 
     @staticmethod

@@ -11,7 +11,10 @@ import pytest
 
 import tapegrad as tg
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX does")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX does"),
+    pytest.mark.roomy,  # else much is done before the sweep that is interrupted
+]
 
 
 @pytest.fixture(autouse=True)

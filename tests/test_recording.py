@@ -60,7 +60,7 @@ def tidy():
 def in_use():
     """Slots that are not free."""
     of = tg.current_tape()
-    return of.top - len(of.free)
+    return of.top - len(of.free) - len(of.low)
 
 
 # --- the same rows ----------------------------------------------------------------------------------------------------
@@ -111,6 +111,7 @@ def program(seed):
 
 
 @needs_native
+@pytest.mark.roomy
 @pytest.mark.parametrize("seed", range(60))
 def test_both_ways_record_the_same(seed, monkeypatch):
     recorder.uninstall()
@@ -457,6 +458,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.roomy
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_process(name):
     if "fork" in name and sys.platform == "win32":

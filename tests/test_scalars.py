@@ -85,6 +85,7 @@ def test_an_iteration_has_the_derivative_that_mathematics_gives_it():
         assert second.item() == pytest.approx(float(-1 / (4 * mpmath.mpf(2) ** 1.5)), rel=1e-13)
 
 
+@pytest.mark.roomy
 def test_values_that_nobody_looks_at_are_not_kept():
     x = tg.tensor(0.5, requires_grad=True)
     y = x

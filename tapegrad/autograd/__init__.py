@@ -67,24 +67,14 @@ def backward(
             raise RuntimeError(f"can't retain_grad on Tensor that has requires_grad=False: it is input number {i}")
     for t in chosen or ():
         retain_grad(t)
-    found: dict[int, Tensor] = {}
-    _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
+    found = _Found()
+    try:
+        _sweep(outputs, grads, chosen, retain_graph, create_graph, found)
+        _accumulate_all(found, chosen, create_graph)
+    except KeyboardInterrupt:  # what was swept can't be swept again
+        _accumulate_all(found, chosen, create_graph)
+        raise
     tape = current_tape()
-    leaves, retained = tape.leaves, tape.retained
-    receiving: list[tuple[Tensor, Tensor]] = []
-    for slot, gradient in found.items():
-        owner = leaves[slot]() if slot in leaves else None
-        if owner is None and slot in retained:
-            owner = retained[slot]()
-        if owner is None and chosen is not None:
-            owner = next((t for t in chosen if slot in _slots_of(t)), None)
-        if owner is not None:
-            receiving.append((owner, gradient))
-            held = getattr(owner, "_grad", None)
-            if held is not None and not held._kind.contiguous and not create_graph:
-                aliasing.check_overlap(held, "accumulation of a gradient")
-    for owner, gradient in receiving:
-        _accumulate(owner, gradient, create_graph)
     engine.reclaim_if_due(tape)
 
 
@@ -120,7 +110,7 @@ def grad(
             raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")
         if not t._kind.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    found: dict[int, Tensor] = {}
+    found = _Found()
     _sweep(results, grads, wanted, retain_graph, create_graph, found)
     if materialize_grads:
         allow_unused = True
@@ -142,6 +132,12 @@ def grad(
         answer.append(gradient)
     engine.reclaim_if_due(current_tape())
     return tuple(answer)
+
+
+class _Found(dict[int, Tensor]):
+    """Adjoints by their slots, and how many of them have been accumulated."""
+
+    accumulated = 0
 
 
 def _slots_of(t: Tensor) -> list[int]:
@@ -177,7 +173,7 @@ def _sweep(
     inputs: list[Tensor] | None,
     retain_graph: bool | None,
     create_graph: bool,
-    found: dict[int, Tensor],
+    found: _Found,
 ) -> None:
     """Find the adjoints of leaves, or of the inputs, by slot."""
     tape = current_tape()
@@ -201,14 +197,9 @@ def _sweep(
             return
         if inputs is None:
             slots = _retained(tape)
-
-        def take() -> None:
-            for slot in tape.reached:
-                if slot not in found:
-                    found[slot] = adopt(tape, slot)
-
+        pruned = inputs is not None
         with tape.lock:
-            engine.run(tape, targets, pairs, slots, prune=inputs is not None, retain=bool(retain), take=take)
+            engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
 
@@ -263,20 +254,44 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
 _accumulating = locks.lock()  # leaves may be shared by threads
 
 
-def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool) -> None:
-    """Add to the `grad` of a tensor: in place, as holders of it expect, or where it is recorded as a new tensor."""
+def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bool) -> None:
+    """Accumulate what was found, or go on with it where Ctrl-C came."""
+    tape = current_tape()
+    leaves, retained = tape.leaves, tape.retained
+    receiving: list[tuple[int, Tensor, Tensor]] = []
+    for done, (slot, gradient) in enumerate(found.items(), 1):
+        owner = leaves[slot]() if slot in leaves else None
+        if owner is None and slot in retained:
+            owner = retained[slot]()
+        if owner is None and chosen is not None:
+            owner = next((t for t in chosen if slot in _slots_of(t)), None)
+        if owner is not None and done > found.accumulated:
+            receiving.append((done, owner, gradient))
+            held = getattr(owner, "_grad", None)
+            if held is not None and not held._kind.contiguous and not create_graph:
+                aliasing.check_overlap(held, "accumulation of a gradient")
+    for done, owner, gradient in receiving:
+        _accumulate(owner, gradient, create_graph, found, done)
+
+
+def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
+    """Add to the `grad` of a tensor: in place, as holders of it expect, or where it is recorded as a new tensor.
+
+    That it is done is noted in the same moment: it must not be done twice.
+    """
     with _accumulating:
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-        if create_graph:  # one of its own: recorded gradients may share elements
-            t._grad = in_grad_mode(current_tape(), True, lambda: gradient.clone() if held is None else held + gradient)
+        if held is not None and not create_graph and held._tape is gradient._tape:
+            noted = ((found, "accumulated", done),)
+            in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient, noted))
+        else:
+            if create_graph:  # one of its own: recorded gradients may share elements
+                made = gradient.clone if held is None else lambda: held + gradient
+                gradient = in_grad_mode(current_tape(), True, made)
+            elif held is not None:
+                gradient = held + gradient
+            t._grad, found.accumulated = gradient, done
             return
-        if held is None:
-            t._grad = gradient
-            return
-        if held._tape is not gradient._tape:
-            t._grad = held + gradient
-            return
-        in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient))
     if held._kind.is_large:
         engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
 
