@@ -89,19 +89,25 @@ def programs(text: str) -> list[str]:
 
 def run(library: types.ModuleType, program: str) -> dict[str, Any] | Exception:
     """The facts about all that the program leaves behind, or the exception it ends with."""
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:
+            warnings.simplefilter("ignore")
+            left = left_behind(library, program)
+    except Exception as error:
+        return error
+    return {"printed": neutral(printed.getvalue())} | left
+
+
+def left_behind(library: types.ModuleType, program: str) -> dict[str, Any]:
+    """The facts about the variables of a program that prints nothing; on any thread."""
     given = givens(library)
     namespace = dict(given)
     code = ast.parse(program)
     if isinstance(code.body[-1], ast.Expr):
         code.body[-1] = ast.Assign([ast.Name("result", ast.Store())], code.body[-1].value)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:
-            warnings.simplefilter("ignore")
-            exec(compile(ast.fix_missing_locations(code), "<program>", "exec"), namespace)
-            left = {name: value for name, value in namespace.items() if name not in given and name[0] != "_"}
-            return {"printed": neutral(printed.getvalue())} | {name: facts(library, v) for name, v in left.items()}
-    except Exception as error:
-        return error
+    exec(compile(ast.fix_missing_locations(code), "<program>", "exec"), namespace)
+    left = {name: value for name, value in namespace.items() if name not in given and name[0] != "_"}
+    return {name: facts(library, value) for name, value in left.items()}
 
 
 def givens(library: types.ModuleType) -> dict[str, Any]:

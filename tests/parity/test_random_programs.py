@@ -1,0 +1,51 @@
+"""Random programs leave behind what they leave behind in PyTorch: see `random_programs.py`, which runs thousands."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+from . import random_programs as programs
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    """PyTorch tells of much that is well known."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_random_programs(first: int):
+    for seed in range(first, first + 20):
+        program = programs.grown(seed)
+        found, _ = programs.compare(program)
+        assert not found, f"seed {seed}\n{programs.least(program)}\n" + "\n".join(found)
+
+
+def test_eight_threads_leave_the_same_bits_as_one():
+    grown = [programs.grown(seed) for seed in range(500, 540)]
+
+    def digests() -> list[str]:
+        return [programs.digest(programs.compare(program)[1]) for program in grown]
+
+    alone, found = digests(), []
+    threads = [threading.Thread(target=lambda: found.append(digests())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 8
+
+
+def test_another_process_leaves_the_same_bits():
+    arguments = [sys.executable, "-W", "ignore", "-m", "tests.parity.random_programs", "--count", "20", "--seed", "600"]
+    child = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300)
+    state = hashlib.sha256()
+    for seed in range(600, 620):
+        state.update(programs.digest(programs.compare(programs.grown(seed))[1]).encode())
+    assert child.stdout.split()[-1] == state.hexdigest()[:16]
