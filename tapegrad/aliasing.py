@@ -195,8 +195,7 @@ class _Outdated(Tensor):
     _slot = property(lambda self: _renewed(self)._slot)
     _kind = property(lambda self: _renewed(self)._kind)
 
-    def __del__(self) -> None:
-        """It has no slot whose life could end."""
+    __del__ = bool  # it has no slot whose life could end; called without arguments, in C, where no Ctrl-C is lost
 
 
 _Outdated.__name__ = _Outdated.__qualname__ = "Tensor"
