@@ -43,7 +43,7 @@ _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # reduction, the numbers in a state.
 COLUMNS = 16
 UNITS_OF_B = 100
-PART, TILE = 256, 2048
+PART, TILE = 512, 2048
 
 OPS: list[Op] = []
 table = np.zeros((256, COLUMNS), np.int32)

@@ -281,6 +281,8 @@ def _run_alone(h, kinds, row, kernel, room):
     if context[25]:
         context[24] = part3(h[H.obtain], h[H.self], 8 * context[25], 1)
         if context[24] == 0:
+            if context[20]:
+                part2(h[H.give_back], h[H.self], context[20])
             return NO_MEMORY
     large = max(context[9], context[10], context[12]) > _BLAS_SHARES
     if large:

@@ -249,7 +249,7 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
         "totals": "; ".join(f"s[{j}] = merge(s[{j}], p{j})" for j in parts),
         "finish": finish.format(", ".join(f"s[{n_parts} * i + {j}]" for j in parts)),
         "result": finish.format(", ".join(f"p{j}" for j in parts)),
-        "PART": PART,
+        "PART": "max(n, 1)" if in_state is dtype else PART,
         "TO_EACH": TO_EACH,
         "JOIN": JOIN,
         "SETTLE": SETTLE,

@@ -130,14 +130,20 @@ mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBac
 # --- a matrix and a vector: units are rows ----------------------------------------------------------------------------
 
 
+def _part(a, b):
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total = plus(total, a[i] * b[i])
+    return total
+
+
 def _inner(a, b):
-    """The inner product of two runs: of parts as short as in `kernels`, in float64."""
+    """The inner product of two runs, in float64: of float32 in parts as short as in `kernels`."""
+    if a.itemsize == 8 or len(a) <= PART:
+        return np.float64(_part(a, b))
     total = np.float64(0)
     for first in range(0, len(a), PART):
-        part, left, right = a.dtype.type(0), a[first : first + PART], b[first : first + PART]
-        for i in range(len(left)):
-            part = plus(part, left[i] * right[i])
-        total += part
+        total += _part(a[first : first + PART], b[first : first + PART])
     return total
 
 
@@ -154,8 +160,15 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     """b_bar += a' y_bar"""
     k, row, column = p[3], p[4], p[5]
     if column == 1:
-        for i in range(lo, hi):
-            run, g = a[i * row : i * row + k], np.float64(y_bar[i])
+        # Four rows at once: their sum is short enough for float32, and b_bar is gone through less often.
+        for i in range(lo, hi - 3, 4):
+            first, second = a[i * row : i * row + k], a[(i + 1) * row : (i + 1) * row + k]
+            third, fourth = a[(i + 2) * row : (i + 2) * row + k], a[(i + 3) * row : (i + 3) * row + k]
+            g, h, u, v = y_bar[i], y_bar[i + 1], y_bar[i + 2], y_bar[i + 3]
+            for j in range(k):
+                b_bar[j] += (first[j] * g + second[j] * h) + (third[j] * u + fourth[j] * v)
+        for i in range(hi - (hi - lo) % 4, hi):
+            run, g = a[i * row : i * row + k], y_bar[i]
             for j in range(k):
                 b_bar[j] += run[j] * g
         return

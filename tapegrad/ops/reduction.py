@@ -2,7 +2,8 @@
 
 Sums of terms are block kernels and join a region. The others need a whole axis at once: they are array kernels over
 `x[outer, n, inner]`, reducing or normalising the middle axis; parameters `p` are (outer, n, inner, ...). With an inner
-length of 1, by far the most frequent, an axis is a run of memory, and gets loops that LLVM vectorises.
+length of 1, by far the most frequent, an axis is a run of memory, and gets loops that LLVM vectorises; else axes are
+columns, of which so many are taken at once that the loops over these are vectorised.
 
 Whatever the dtype, sums are float64 until they are complete, but for parts so short that float32 loses nothing.
 """
@@ -14,7 +15,7 @@ import numpy as np
 from tapegrad import domains, vectormath
 from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, plus, smaller
-from tapegrad.op import PART, array_op, reduction
+from tapegrad.op import PART, TILE, array_op, reduction
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
@@ -109,43 +110,59 @@ def _peak(run):
     return peak
 
 
-def _total(run):
-    """The sum of a run: of parts as short as in `kernels`, in float64."""
-    total = np.float64(0)
-    for first in range(0, len(run), PART):
-        part, few = run.dtype.type(0), run[first : first + PART]
-        for k in range(len(few)):
-            part = plus(part, few[k])
-        total += part
+# Sums of float32 are float64, but for parts so short that float32 loses nothing; of float64, a run is one part. Here a
+# loop takes longer to begin than in `kernels`.
+_LONG_PART = 2 * PART
+
+
+def _part(run):
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, run[k])
     return total
 
 
-_LONG_PART = 4 * PART  # where a loop takes longer to begin
+def _total(run):
+    """The sum of a run, in float64."""
+    if run.itemsize == 8:
+        return _part(run)
+    total = np.float64(0)
+    for first in range(0, len(run), _LONG_PART):
+        total += _part(run[first : first + _LONG_PART])
+    return total
+
+
+def _part_of_exp(run, shift):
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, vectormath.exp(run[k] - shift))
+    return total
 
 
 def _total_of_exp(run, shift):
     """The sum of exp(run - shift), in float64."""
-    total = np.float64(0)
     if run.itemsize == 8:
-        for k in range(len(run)):
-            total = plus(total, vectormath.exp(run[k] - shift))
-        return total
+        return _part_of_exp(run, shift)
+    total = np.float64(0)
     for first in range(0, len(run), _LONG_PART):
-        part, few = run.dtype.type(0), run[first : first + _LONG_PART]
-        for k in range(len(few)):
-            part = plus(part, vectormath.exp(few[k] - shift))
-        total += part
+        total += _part_of_exp(run[first : first + _LONG_PART], shift)
+    return total
+
+
+def _part_of_products(run, other):
+    total = run.dtype.type(0)
+    for k in range(len(run)):
+        total = plus(total, _times(run[k], other[k]))
     return total
 
 
 def _total_of_products(run, other):
     """The sum of run * other, in float64, where zero times anything is zero."""
+    if run.itemsize == 8:
+        return _part_of_products(run, other)
     total = np.float64(0)
-    for first in range(0, len(run), PART):
-        part, few, others = run.dtype.type(0), run[first : first + PART], other[first : first + PART]
-        for k in range(len(few)):
-            part = plus(part, _times(few[k], others[k]))
-        total += part
+    for first in range(0, len(run), _LONG_PART):
+        total += _part_of_products(run[first : first + _LONG_PART], other[first : first + _LONG_PART])
     return total
 
 
@@ -157,6 +174,36 @@ def _run(x, p, o):
 def _axis(x, p, o, i):
     """The elements of any axis, so many apart."""
     return x[o * p[1] * p[2] + i : (o + 1) * p[1] * p[2] : p[2]]
+
+
+# How many columns are taken at once: as many as two numbers for each have room in a tile, or less.
+_COLUMNS = TILE // 16
+
+
+def _row(x, p, o, k, first, m):
+    """The elements of columns [first, first + m), the axes' k-th."""
+    at = (o * p[1] + k) * p[2] + first
+    return x[at : at + m]
+
+
+def _peaks(x, p, o, first, peaks):
+    """The largest elements of columns, into `peaks`."""
+    for i in range(len(peaks)):
+        peaks[i] = -np.inf
+    for k in range(p[1]):
+        row = _row(x, p, o, k, first, len(peaks))
+        for i in range(len(row)):
+            peaks[i] = larger(peaks[i], np.float64(row[i]))
+
+
+def _totals_of_exp(x, p, o, first, shifts, totals):
+    """The sums of exp(columns - shifts), into `totals`."""
+    for i in range(len(totals)):
+        totals[i] = 0
+    for k in range(p[1]):
+        row = _row(x, p, o, k, first, len(totals))
+        for i in range(len(row)):
+            totals[i] += vectormath.exp(row[i] - x.dtype.type(shifts[i]))
 
 
 def _along(x, p):
@@ -223,25 +270,39 @@ def prod(p, x, y):
             y[o * inner + i] = product
 
 
-def _deviations(run):
-    """Two numbers whose sum is the mean of a run, and the sum of squared deviations from it.
+def _mean(run):
+    """Two numbers whose sum is the mean of a run: the second pass finds by how much the first was off."""
+    mean, rest = run.dtype.type(_total(run) / len(run)), np.float64(0)
+    for k in range(len(run)):
+        rest = plus(rest, np.float64(run[k] - mean))
+    return mean, run.dtype.type(rest / len(run) if rest - rest == 0 else 0)
 
-    In two passes: the second finds out by how much the first was off (Chan, Golub and LeVeque 1983).
+
+def _squares(run):
+    """The sum of squared deviations of a run from its mean, in two passes.
+
+    A third finds by how much the mean was off where that shows (Chan, Golub and LeVeque 1983).
     """
     n = len(run)
-    mean = run.dtype.type(_total(run) / n)
-    first, second, lost = np.float64(0), np.float64(0), np.float64(0)
+    mean, squares, lost = _total(run) / n, np.float64(0), np.float64(0)
     for start in range(0, n, _LONG_PART):
         part, few = np.float64(0), run[start : start + _LONG_PART]
         for k in range(len(few)):
-            deviation = np.float64(few[k] - mean)
-            first = plus(first, deviation)
+            deviation = np.float64(few[k]) - mean
             part = plus(part, deviation * deviation)
-        before, second = second, second + part
-        lost += part - (second - before)  # Dekker 1971
-    if first - first != 0 or lost != lost:  # infinities are not corrected
-        first = lost = np.float64(0)
-    return mean, run.dtype.type(first / n), second + lost - first * (first / n)
+        before, squares = squares, squares + part
+        lost += part - (squares - before)  # Dekker 1971
+    if lost != lost:  # infinities are not corrected
+        return squares
+    if mean * mean * n <= _LARGE_MEAN * squares:
+        return squares + lost
+    off = np.float64(0)
+    for k in range(n):
+        off = plus(off, np.float64(run[k]) - mean)
+    return squares + lost - off * (off / n)
+
+
+_LARGE_MEAN = 2.0**30  # times the variance: below, a mean that is off by 100 roundings changes it by less than one
 
 
 def _degrees(p):
@@ -250,13 +311,12 @@ def _degrees(p):
 
 
 def _variance(run, p):
-    _, _, squares = _deviations(run)
-    return squares / _degrees(p)
+    return _squares(run) / _degrees(p)
 
 
 def _add_deviations(run, bar, factor):
     """bar += factor (run - its mean)"""
-    mean, rest, _ = _deviations(run)
+    mean, rest = _mean(run)
     factor = run.dtype.type(factor)
     for k in range(len(run)):
         bar[k] += factor * (run[k] - mean - rest)
@@ -442,59 +502,71 @@ def argmin(p, x, y):
             y[o * inner + i] = at
 
 
-def _add_weights(run, result, g, bar):
-    """bar += g exp(run - result)"""
-    for k in range(len(run)):
-        bar[k] += _times(g, vectormath.exp(run[k] - result))
-
-
 def _logsumexp_vjp(p, x, y, y_bar, x_bar):
-    inner = p[2]
+    """x_bar += y_bar exp(x - y)"""
+    n, inner = p[1], p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                _add_weights(_run(x, p, o), y[o], y_bar[o], _run(x_bar, p, o))
-            else:
-                _add_weights(_axis(x, p, o, i), y[o * inner + i], y_bar[o * inner + i], _axis(x_bar, p, o, i))
+        if inner == 1:
+            run, bar, of_run, g = _run(x, p, o), _run(x_bar, p, o), y[o], y_bar[o]
+            for k in range(n):
+                bar[k] += _times(g, vectormath.exp(run[k] - of_run))
+            continue
+        of_rows, gs = y[o * inner : (o + 1) * inner], y_bar[o * inner : (o + 1) * inner]
+        for k in range(n):
+            row, bars = _row(x, p, o, k, 0, inner), _row(x_bar, p, o, k, 0, inner)
+            for i in range(inner):
+                bars[i] += _times(gs[i], vectormath.exp(row[i] - of_rows[i]))
 
 
 def _logsumexp_rule(x, y, g, p):
     return _times(_across(g, p), exp(_along(x, p) - _across(y, p))).reshape(x.shape)
 
 
-def _logsumexp_of(run):
-    largest = _peak(run)
-    shift = largest if abs(largest) < np.inf else run.dtype.type(0)
-    return vectormath.log(_total_of_exp(run, shift)) + shift
-
-
 @along_axes(vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
-def logsumexp(p, x, y):
+def logsumexp(p, tile, x, y):
     """log(sum(exp(x))), without overflow: the largest element is taken out first."""
     inner = p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                y[o] = _logsumexp_of(_run(x, p, o))
-            else:
-                y[o * inner + i] = _logsumexp_of(_axis(x, p, o, i))
+        if inner == 1:
+            run = _run(x, p, o)
+            largest = _peak(run)
+            shift = largest if abs(largest) < np.inf else x.dtype.type(0)
+            y[o] = vectormath.log(_total_of_exp(run, shift)) + shift
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            shifts, totals = tile[:m], tile[_COLUMNS : _COLUMNS + m]
+            _peaks(x, p, o, first, shifts)
+            for i in range(m):
+                shifts[i] = shifts[i] if abs(shifts[i]) < np.inf else 0.0
+            _totals_of_exp(x, p, o, first, shifts, totals)
+            for i in range(m):
+                y[o * inner + first + i] = vectormath.log(totals[i]) + shifts[i]
 
 
-def _softmax_back(run, g, bar):
-    """bar += run (g - run . g)"""
-    dot = run.dtype.type(_total_of_products(run, g))
-    for k in range(len(run)):
-        bar[k] += _times(run[k], g[k] - dot)
-
-
-def _softmax_vjp(p, x, y, y_bar, x_bar):
-    inner = p[2]
+def _softmax_vjp(p, tile, x, y, y_bar, x_bar):
+    """x_bar += y (y_bar - y . y_bar)"""
+    n, inner = p[1], p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                _softmax_back(_run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o))
-            else:
-                _softmax_back(_axis(y, p, o, i), _axis(y_bar, p, o, i), _axis(x_bar, p, o, i))
+        if inner == 1:
+            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
+            dot = y.dtype.type(_total_of_products(run, g))
+            for k in range(n):
+                bar[k] += _times(run[k], g[k] - dot)
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            dots = tile[:m]
+            for i in range(m):
+                dots[i] = 0
+            for k in range(n):
+                row, g = _row(y, p, o, k, first, m), _row(y_bar, p, o, k, first, m)
+                for i in range(m):
+                    dots[i] += _times(row[i], g[i])
+            for k in range(n):
+                row, g, bar = _row(y, p, o, k, first, m), _row(y_bar, p, o, k, first, m), _row(x_bar, p, o, k, first, m)
+                for i in range(m):
+                    bar[i] += _times(row[i], g[i] - y.dtype.type(dots[i]))
 
 
 def _softmax_rule(y, g, p):
@@ -502,9 +574,33 @@ def _softmax_rule(y, g, p):
     return _times(along - _times(along, weights).sum(1, keepdim=True), weights).reshape(y.shape)
 
 
-def _softmax_into(run, result):
-    largest = _peak(run)
-    total = np.float64(0)
+@along_axes(vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
+def softmax(p, tile, x, y):
+    """exp(x) / sum(exp(x)), without overflow."""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        if inner == 1:
+            _softmax_of_run(_run(x, p, o), _run(y, p, o))
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            peaks, totals = tile[:m], tile[_COLUMNS : _COLUMNS + m]
+            _peaks(x, p, o, first, peaks)
+            for i in range(m):
+                totals[i] = 0
+            for k in range(n):
+                row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
+                for i in range(m):
+                    result[i] = vectormath.exp(row[i] - x.dtype.type(peaks[i]))
+                    totals[i] += result[i]
+            for k in range(n):
+                result = _row(y, p, o, k, first, m)
+                for i in range(m):
+                    result[i] /= x.dtype.type(totals[i])
+
+
+def _softmax_of_run(run, result):
+    largest, total = _peak(run), np.float64(0)
     for first in range(0, len(run), _LONG_PART):
         part, few, done = run.dtype.type(0), run[first : first + _LONG_PART], result[first : first + _LONG_PART]
         for k in range(len(few)):
@@ -516,33 +612,29 @@ def _softmax_into(run, result):
         result[k] /= divisor
 
 
-@along_axes(vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
-def softmax(p, x, y):
-    """exp(x) / sum(exp(x)), without overflow."""
-    inner = p[2]
+def _log_softmax_vjp(p, tile, x, y, y_bar, x_bar):
+    """x_bar += y_bar - exp(y) sum(y_bar)"""
+    n, inner = p[1], p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                _softmax_into(_run(x, p, o), _run(y, p, o))
-            else:
-                _softmax_into(_axis(x, p, o, i), _axis(y, p, o, i))
-
-
-def _log_softmax_back(run, g, bar):
-    """bar += g - exp(run) sum(g)"""
-    total = run.dtype.type(_total(g))
-    for k in range(len(run)):
-        bar[k] += g[k] - _times(total, vectormath.exp(run[k]))
-
-
-def _log_softmax_vjp(p, x, y, y_bar, x_bar):
-    inner = p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                _log_softmax_back(_run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o))
-            else:
-                _log_softmax_back(_axis(y, p, o, i), _axis(y_bar, p, o, i), _axis(x_bar, p, o, i))
+        if inner == 1:
+            run, g, bar = _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
+            total = y.dtype.type(_total(g))
+            for k in range(n):
+                bar[k] += g[k] - _times(total, vectormath.exp(run[k]))
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            totals = tile[:m]
+            for i in range(m):
+                totals[i] = 0
+            for k in range(n):
+                g = _row(y_bar, p, o, k, first, m)
+                for i in range(m):
+                    totals[i] += g[i]
+            for k in range(n):
+                row, g, bar = _row(y, p, o, k, first, m), _row(y_bar, p, o, k, first, m), _row(x_bar, p, o, k, first, m)
+                for i in range(m):
+                    bar[i] += g[i] - _times(y.dtype.type(totals[i]), vectormath.exp(row[i]))
 
 
 def _log_softmax_rule(y, g, p):
@@ -550,20 +642,26 @@ def _log_softmax_rule(y, g, p):
     return (along - _times(along.sum(1, keepdim=True), exp(_along(y, p)))).reshape(y.shape)
 
 
-def _log_softmax_into(run, result):
-    largest = _peak(run)
-    log_total = run.dtype.type(vectormath.log(_total_of_exp(run, largest)))
-    for k in range(len(run)):
-        result[k] = run[k] - largest - log_total
-
-
 @along_axes(vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
-def log_softmax(p, x, y):
+def log_softmax(p, tile, x, y):
     """log(softmax(x)), without overflow."""
-    inner = p[2]
+    n, inner = p[1], p[2]
     for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                _log_softmax_into(_run(x, p, o), _run(y, p, o))
-            else:
-                _log_softmax_into(_axis(x, p, o, i), _axis(y, p, o, i))
+        if inner == 1:
+            run, result = _run(x, p, o), _run(y, p, o)
+            largest = _peak(run)
+            log_total = x.dtype.type(vectormath.log(_total_of_exp(run, largest)))
+            for k in range(n):
+                result[k] = run[k] - largest - log_total
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            peaks, totals = tile[:m], tile[_COLUMNS : _COLUMNS + m]
+            _peaks(x, p, o, first, peaks)
+            _totals_of_exp(x, p, o, first, peaks, totals)
+            for i in range(m):
+                totals[i] = vectormath.log(totals[i])
+            for k in range(n):
+                row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
+                for i in range(m):
+                    result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
