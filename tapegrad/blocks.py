@@ -11,7 +11,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
 from tapegrad.kernels import CONTEXT, JOIN, SETTLE
 from tapegrad.memory import (
-    call1, call4, call5, call6, call8, fetch_line, i4, i8, part3, part5, part7, part9, rows_at, slots_at, stream_line,
+    call1, call4, call5, call6, call8, fetch_line, i4, i8, part3, part5, part7, part10, rows_at, slots_at, stream_line,
     u1,
 )  # fmt: skip
 from tapegrad.programs import (
@@ -74,11 +74,11 @@ def _settle(h, tables):
             if MEMORY:
                 nbytes = count * tables[goal + STATE]
                 check_behind(h, BEHIND_SUM, tables[at + OF_ROW], own + nbytes, -nbytes % 64 + GAP)
-            call4(kernel, count, own, states, JOIN)
+            call6(kernel, count, 1, own, states, count, JOIN)
         if tables[goal + FINISH]:
             call4(tables[goal + FINISH], count, states, tables[goal + TERMS], tables[goal + TARGET])
         elif states != tables[goal + TARGET]:
-            call4(kernel, count, states, tables[goal + TARGET], SETTLE)
+            call6(kernel, count, 1, states, tables[goal + TARGET], count, SETTLE)
 
 
 def _complete(h, region):
@@ -138,10 +138,10 @@ def run_chunk(header, chunk, scratch):
                 )  # fmt: skip
             elif what == SCATTER:
                 target = tables[at + Q] if tables[at + PARTIAL] < 0 else partials + tables[at + PARTIAL]
-                part9(
+                part10(
                     h[H.scatter], h[H.tables], tables[at + P], _address(tables, tables[at + A], row, scratch), target,
-                    row * inner if width == WIDE else row, n, tables[at + MODE], tables[tables[at + GOAL] + STATE],
-                    kernel,
+                    row * inner if width == WIDE else row, n, tables[at + MODE],
+                    min(tables[tables[at + GOAL] + STATE], 8), tables[at + COUNT], kernel,
                 )  # fmt: skip
             elif what == GATHER:
                 part7(
@@ -336,8 +336,8 @@ def run_pieces(header, kernel, units, outer, apart_at, apart_count, apart_code, 
                 nbytes = apart_count * 8
                 check_behind(h, BEHIND_SUM, h[H.at_row], pieces[APART] + i * apart_bytes + nbytes, -nbytes % 64 + GAP)
             if i > 0:
-                call4(add, apart_count, pieces[APART] + i * apart_bytes, pieces[APART], JOIN)
-        call4(add, apart_count, pieces[APART], context[apart_at], SETTLE)
+                call6(add, apart_count, 1, pieces[APART] + i * apart_bytes, pieces[APART], apart_count, JOIN)
+        call6(add, apart_count, 1, pieces[APART], context[apart_at], apart_count, SETTLE)
         drop_large_partials(h)
     return OK
 

@@ -19,7 +19,7 @@ rows_at = slots_at = kinds_at = _supplied_when_linked
 # (address of a function, its arguments)
 call1 = call3 = call4 = call5 = call6 = call8 = call11 = call13 = _supplied_when_linked
 # (address of a part of the sweeps, its arguments) -> int64
-part1 = part2 = part3 = part4 = part5 = part7 = part8 = part9 = _supplied_when_linked
+part1 = part2 = part3 = part4 = part5 = part7 = part8 = part10 = _supplied_when_linked
 # (a, b) -> a + b, in an order that may be changed: a loop of such sums is done in many parts side by side
 plus = _supplied_when_linked
 # (a, b) -> the larger, the smaller; nan where either is

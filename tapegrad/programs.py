@@ -196,7 +196,7 @@ def place(header):
     if tables[ONE_ROW]:
         block = 1
     elif inner > 1:
-        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), 2048 // inner))
+        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), max(2048 // inner, 8)))
     else:
         block = max(64, min(h[H.cache_bytes] // max(a_row, 8), 2048)) // 8 * 8
     block = max(1, min(block, rows))

@@ -330,7 +330,7 @@ def _bind_reduction(h, tables, kinds, slots, row, y):
         emit(tables, REDUCE, kernels[cell + 4], size, level, x, 0, 0, y, 0, 0, 0, 0, 0, 0)
         return
     n, state, target = kinds[row["kind"]]["numel"], state_bytes(h, row["opcode"], code), slots[row["out"]]["primal"]
-    walk = enter_walk(tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, state)
+    walk = enter_walk(tables, pool, kinds[space]["dims"], kinds[space]["ndim"], pool, row["c"] + 1, min(state, 8))
     if state == size:
         fill(target, n, kernels[cell + 3], size)
     emit_scatter(

@@ -16,7 +16,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
 from tapegrad.kernels import CELLS, SETTLE
 from tapegrad.memory import (
-    call1, call4, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, part9, rows_at, slots_at, u1,
+    call1, call6, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, part10, rows_at, slots_at, u1,
 )  # fmt: skip
 from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
 from tapegrad.partials import bind_adjoints
@@ -402,16 +402,16 @@ def _reverse_layout(h, kinds, slots, marks, row, r):
     given, target = slots[out]["adjoint"], slots[a]["adjoint"]
     h[H.budget] -= n
     if size == 8 or not _repeats(tables, walk, n, n_base):
-        state = 8 if size == 8 else 0
-        part9(h[H.scatter], h[H.tables], walk, given, target + offset, 0, n, size, state, kernel)
+        number = 8 if size == 8 else 0
+        part10(h[H.scatter], h[H.tables], walk, given, target + offset, 0, n, size, number, n_base, kernel)
         return OK
     sums = part3(h[H.obtain], h[H.self], 8 * n_base, 1)  # float64 for float32
     if sums == 0:
         return NO_MEMORY
     for d in range(tables[walk]):
         tables[walk + 2 + 2 * d] *= 2
-    part9(h[H.scatter], h[H.tables], walk, given, sums + 2 * offset, 0, n, size, 8, kernel)
-    call4(kernel, n_base, sums, target, SETTLE)
+    part10(h[H.scatter], h[H.tables], walk, given, sums + 2 * offset, 0, n, size, 8, n_base, kernel)
+    call6(kernel, n_base, 1, sums, target, n_base, SETTLE)
     part2(h[H.give_back], h[H.self], sums)
     return OK
 
@@ -429,7 +429,7 @@ PARTS = {
     "obtain": (obtain, 3), "give_back": (give_back, 2), "schedule": (schedule, 1), "mark_active": (mark_active, 1),
     "mark_values": (mark_values, 3), "make_regions": (make_regions, 1), "finish": (finish, 2), "bind": (bind, 3),
     "bind_values": (bind_values, 3), "bind_adjoints": (bind_adjoints, 3), "place": (place, 1), "gather": (gather, 7),
-    "scatter": (scatter, 9), "spread": (spread, 5), "stream": (stream, 5),
+    "scatter": (scatter, 10), "spread": (spread, 5), "stream": (stream, 5),
     "reduce_rows": (reduce_rows, 5), "run_along": (run_along, 5),
     "run_chunk": (run_chunk, 3), "run_piece": (run_piece, 3), "run_pieces": (run_pieces, 8), "share": (share, 5),
     "sweep_region": (sweep_region, 3), "seed": (seed, 1), "forward_whole": (forward_whole, 2),

@@ -15,7 +15,7 @@ The tables of a tape, int64 each, describe the region being swept; `registers.py
 
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import ADD, TO_EACH, TO_ONE
-from tapegrad.memory import call4, i4, i8, u1
+from tapegrad.memory import call6, i4, i8, u1
 from tapegrad.schedule import OK
 from tapegrad.tape import H, TABLES
 
@@ -136,28 +136,32 @@ def gather(at_tables, walk, source, target, start, n, itemsize):
     return OK
 
 
-def scatter(at_tables, walk, source, target, start, n, itemsize, state, kernel):
-    """Merge lanes [start, start + n) at `source` into a walk over states of so many bytes from `target`.
+def scatter(at_tables, walk, source, target, start, n, itemsize, number, count, kernel):
+    """Merge lanes [start, start + n) at `source` into a walk over `count` states, of numbers of so many bytes.
 
-    Or, where `state` is 0, into elements like those at `source`, each of which is met once.
+    Or, where `number` is 0, into elements like those at `source`, each of which is met once.
     """
     tables = i8(at_tables, TABLES)
     inner, stride = tables[walk + 1], tables[walk + 2]
-    size, step = (state, TO_EACH) if state else (itemsize, ADD)
+    size, step = (number, TO_EACH) if number else (itemsize, ADD)
+    # Where the next dimension repeats the states, rows are merged together.
+    rows = tables[walk + 3] if tables[walk] > 1 and tables[walk + 4] == 0 and number else 1
     done = 0
     while done < n:
         lane = start + done
-        within = lane % inner
-        offset = target + _outer_offset(tables, walk, lane // inner) + within * stride
-        length = min(inner - within, n - done)
-        if stride == 0 and state:
-            call4(kernel, length, source + done * itemsize, offset, TO_ONE)
+        within, row = lane % inner, lane // inner
+        given, offset = source + done * itemsize, target + _outer_offset(tables, walk, row) + within * stride
+        length, m = min(inner - within, n - done), 1
+        if stride == 0 and number:
+            call6(kernel, length, 1, given, offset, count, TO_ONE)
         elif stride == size:
-            call4(kernel, length, source + done * itemsize, offset, step)
+            if length == inner:
+                m = min((n - done) // inner, rows - row % rows)
+            call6(kernel, length, m, given, offset, count, step)
         else:
             for i in range(length):
-                call4(kernel, 1, source + (done + i) * itemsize, offset + i * stride, step)
-        done += length
+                call6(kernel, 1, 1, given + i * itemsize, offset + i * stride, count, step)
+        done += length * m
     return OK
 
 

@@ -6,13 +6,13 @@ int64 for each (opcode, dtype): elementwise and array operations have [forward, 
 
     forward      (n, mode, a, b, c, y)                  see `loops.py`
     reverse      (n, mode, a, b, c, y, y_bar, k_bar)    k_bar += partial * y_bar
-    accumulate   (n, x, state, step)                    n elements into a state, or as one of the steps below says
+    accumulate   (n, m, x, state, count, step)          n elements into one of `count` states, or as STEPS below says
     finish       (m, state, n, y)                       the results of m states of n terms each; none where they are it
     rows         (m, n, x, y, begun)                    the results of m rows of n elements; added to y where begun
     array        (context)                              see the CONTEXT below
 
 What is reduced is in a state until it is complete: a float64 for both floats (or several: see `op.reduction`), else a
-number of the dtype. So sums of float32 lose nothing on the way.
+number of the dtype. So sums of float32 lose nothing on the way. Of many states, the first numbers come first.
 
 A kernel is Python source made from its declaration, compiled by Numba the first time a machine needs it.
 """
@@ -31,8 +31,8 @@ from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, PART, REDUCTION, 
 from tapegrad.tape import address_of
 
 CELLS = 5
-# What `accumulate` does: n elements into one state, each into its own, n states into others; and of sums, n states into
-# elements, n elements into others.
+# STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
+# states into elements, n elements into others.
 TO_ONE, TO_EACH, JOIN, SETTLE, ADD = range(5)
 table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
@@ -137,7 +137,7 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
 
 
 _ACCUMULATE = """
-def kernel(n, px, ps, step):
+def kernel(n, m, px, ps, count, step):
  if step == {JOIN}:
   x, s = {state}(px, {k} * n), {state}(ps, {k} * n)
   for i in range({k} * n):
@@ -151,10 +151,10 @@ def kernel(n, px, ps, step):
   for i in range(n):
    y[i] = merge(y[i], given[i])
  elif step == {TO_EACH}:
-  row, s = {x}(px, n), {state}(ps, {k} * n)
+  x, s = {x}(px, m * n), {state}(ps, {k_1} * count + n)
 {each}
  else:
-  row, s = {x}(px, n), {state}(ps, {k})
+  row, s = {x}(px, n), {state}(ps, {k_1} * count + 1)
 {reduce}
   {totals}
 """
@@ -176,45 +176,84 @@ def kernel(m, n, px, py, begun):
   y[r] = merge(y[r], result) if begun else result
 """
 
-# What makes a state of a row, and adds a row to as many states.
+# What makes a state of a row.
 _REDUCE = """
   {starts}
   for i in range(n):
    {terms} = term({wide}(row[i]))
    {merges}
 """
-_EACH = """
-  for i in range(n):
-   {terms} = term({wide}(row[i]))
-   {adds}
-"""
 
-# The same where the first part alone, of plain terms in the elements' dtype, is nearly always right.
+# The same where the first number alone, of plain terms in the elements' dtype, is nearly always right: of parts that
+# are short, or of the whole row.
 _PLAINLY = """
   {starts}
-  for first in range(0, n, {PART}):
-   part, few = zero, row[first : first + {PART}]
-   for i in range(len(few)):
-    part = merge(part, plain(few[i]))
-   p0 = merge(p0, number(part))
+  {parts}
   if not holds(p0, least):
    {starts}
    for i in range(n):
     {terms} = term(number(row[i]))
     {merges}
 """
-_PLAINLY_EACH = """
-  odd = 0
-  for i in range(n):
-   odd += not (row[i] == 0 or holds(plain(row[i]), least))
-  if odd == 0:
-   for i in range(n):
-    s[{k} * i] = merge(s[{k} * i], number(plain(row[i])))
-  else:
-   for i in range(n):
-    {terms} = term(number(row[i]))
-    {adds}
+_PARTS = """
+  for first in range(0, n, {PART}):
+   part, few = zero, row[first : first + {PART}]
+   for i in range(len(few)):
+    part = merge(part, plain(few[i]))
+   p0 = merge(p0, number(part))
 """
+_WHOLE = """
+  for i in range(n):
+   p0 = merge(p0, plain(row[i]))
+"""
+
+# What merges the columns of some rows into states: of a few at once, so that states are read and written less often.
+_COLUMNS = """
+  for first in range({first}, m{less}, {n_rows}):
+   {rows}
+   for i in range(n):
+    s[i] = merge(s[i], {merged})
+"""
+_COLUMNS_PLAINLY = """
+  for first in range({first}, m{less}, {n_rows}):
+   {rows}
+   odd = 0
+   for i in range(n):
+    part = {merged}
+    good = holds(part, least)
+    odd += not good
+    s[i] = merge(s[i], number(part) if good else start)
+   if odd > 0:  # or zero
+    odd = 0
+    for i in range(n):
+     odd += not (holds({merged}, least) | ({zeros}))
+   for i in range(n if odd > 0 else 0):
+    if not holds({merged}, least):
+     for j in range({n_rows}):
+      {terms} = term(number(x[(first + j) * n + i]))
+      {adds}
+"""
+_FEW = 4
+
+
+def _columns(text: dict[str, Any], several: bool, plainly: bool) -> str:
+    """The loops over columns: of a few rows, then of those that are left; `several` numbers are in a state."""
+    loops = ""
+    for n_rows, first, less in ((_FEW, "0", f" - {_FEW - 1}"), (1, f"m - m % {_FEW}", "")):
+        rows, in_parts = range(n_rows), several or (plainly and n_rows > 1)
+        merged = [f"plain(r{j}[i])" if in_parts else f"term({text['wide']}(r{j}[i]))" for j in rows]
+        while len(merged) > 1:
+            merged = [f"merge({p}, {q})" for p, q in zip(merged[::2], merged[1::2], strict=True)]
+        loops += (_COLUMNS_PLAINLY if in_parts else _COLUMNS).format(
+            **text,
+            n_rows=n_rows,
+            first=first,
+            less=less,
+            rows="; ".join(f"r{j} = x[(first + {j}) * n : (first + {j + 1}) * n]" for j in rows),
+            merged=merged[0],
+            zeros=" & ".join(f"(r{j}[i] == 0)" for j in rows),
+        )
+    return loops
 
 
 def _least(dtype: DType) -> Any:
@@ -243,27 +282,28 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
         "wide": "number" if dtype.is_floating_point else "",
         "k": n_parts,
         "terms": ", ".join(f"t{j}" for j in parts),
-        "adds": "; ".join(f"s[{n_parts} * i + {j}] = merge(s[{n_parts} * i + {j}], t{j})" for j in parts),
+        "k_1": n_parts - 1,
+        "adds": "; ".join(f"s[{j} * count + i] = merge(s[{j} * count + i], t{j})" for j in parts),
         "starts": "; ".join(f"p{j} = start" for j in parts),
         "merges": "; ".join(f"p{j} = merge(p{j}, t{j})" for j in parts),
-        "totals": "; ".join(f"s[{j}] = merge(s[{j}], p{j})" for j in parts),
-        "finish": finish.format(", ".join(f"s[{n_parts} * i + {j}]" for j in parts)),
+        "totals": "; ".join(f"s[{j} * count] = merge(s[{j} * count], p{j})" for j in parts),
+        "finish": finish.format(", ".join(f"s[{j} * m + i]" for j in parts)),
         "result": finish.format(", ".join(f"p{j}" for j in parts)),
-        "PART": "max(n, 1)" if in_state is dtype else PART,
+        "parts": _WHOLE if in_state is dtype else _PARTS.format(PART=PART),
         "TO_EACH": TO_EACH,
         "JOIN": JOIN,
         "SETTLE": SETTLE,
         "ADD": ADD,
     }
     text["reduce"] = (_PLAINLY if plainly else _REDUCE).format(**text)
-    text["each"] = (_PLAINLY_EACH if n_parts > 1 else _EACH).format(**text)
+    text["each"] = _columns(text, n_parts > 1, plainly)
     term = op.function if n_parts == op.parts else op.plain
     scope = {"merge": op.merge, "term": term, "start": start.item(), "number": in_state.numpy.type}
     if op.finish is not None:
         scope["finish"] = op.finish
     if plainly:
         scope |= {"plain": op.plain, "holds": op.holds, "zero": zero, "least": float(_least(dtype))}
-    yield 0, _link(_name(op, code, "accumulate"), 4, _ACCUMULATE.format(**text), scope)
+    yield 0, _link(_name(op, code, "accumulate"), 6, _ACCUMULATE.format(**text), scope)
     if op.finish is not None or in_state is not dtype:
         yield 2, _link(_name(op, code, "finish"), 4, _FINISH.format(**text), scope)
     yield 4, _link(_name(op, code, "rows"), 5, _ROWS.format(**text), scope)

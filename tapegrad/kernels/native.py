@@ -188,7 +188,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8, 9)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8, 10)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
     made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
@@ -222,7 +222,7 @@ def _plain_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8, 9)}
+    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8, 10)}
     made |= {"plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 

@@ -70,7 +70,7 @@ def _root_of_sums(middle, small, large, n):
     start=0,
     parts=3,
     plain=lambda x: x * x,
-    holds=lambda s, least: least < s < np.inf,
+    holds=lambda s, least: (least < s) & (s < np.inf),
     finish=_root_of_sums,
     partials=lambda x, y: where(y == 0.0, 0.0, x / y),
     reference=np.linalg.norm,
