@@ -196,9 +196,12 @@ def place(header):
     if tables[ONE_ROW]:
         block = 1
     elif inner > 1:
-        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), max(2048 // inner, 8)))
+        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), 2048 // inner))
     else:
-        block = max(64, min(h[H.cache_bytes] // max(a_row, 8), 2048)) // 8 * 8
+        most, group = h[H.cache_bytes] // max(a_row, 8), _rows_merged(tables)
+        block = max(64, min(most, 2048)) // 8 * 8
+        if group <= most:
+            block = max(group, block // group * group)
     block = max(1, min(block, rows))
     tables[BLOCK] = block
     wide_bytes, narrow_bytes = place_bytes(tables, WIDE), place_bytes(tables, NARROW)
@@ -240,6 +243,15 @@ def _has_room(h, tables):
     return True
 
 
+def _rows_merged(tables):
+    """The lanes of so many rows as a SCATTER merges at once, if one does: a multiple of 8."""
+    for i in range(tables[N_CODE]):
+        walk = tables[CODE + WORDS * i + P]
+        if tables[CODE + WORDS * i + WHAT] == SCATTER and tables[walk] > 1 and tables[walk + 4] == 0:
+            return tables[walk + 1] * (4 if tables[walk + 1] % 2 == 0 else 8)
+    return 8
+
+
 def _plan_chunks(h, tables, rows, inner):
     """Share the rows out to chunks. Their number depends on the work alone: sums are the same on any number of threads.
 
@@ -268,8 +280,8 @@ def _plan_chunks(h, tables, rows, inner):
         else:
             tables[at + PARTIAL] = partial_bytes
             partial_bytes += nbytes + GAP
-    if partial_bytes:
-        n_chunks = min(n_chunks, MOST_PARTIAL_BYTES // partial_bytes)
+    if partial_bytes:  # to begin and to join these is to be a small part of the work
+        n_chunks = min(n_chunks, MOST_PARTIAL_BYTES // partial_bytes, lanes // partial_bytes)
     if n_chunks < 2:
         chunk, n_chunks, partial_bytes = rows, 1 if rows else 0, 0
         for i in range(tables[N_CODE]):
