@@ -62,7 +62,9 @@ _SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
 def _root_of_sums(middle, small, large, n):
     if large > 0:
         return np.sqrt(large + middle * _DOWN * _DOWN) / _DOWN
-    return np.sqrt(small) / _UP if middle == 0 else np.sqrt(middle + small * 2.0**-1074)
+    if small > 0:
+        return np.sqrt(small) / _UP if middle == 0 else np.sqrt(middle + small / _UP / _UP)
+    return np.sqrt(middle)
 
 
 @reduction(
