@@ -198,3 +198,41 @@ def test_norms_of_what_is_not_finite():
     assert math.isnan(tg.tensor([math.nan, 1e300]).norm().item())
     assert tg.zeros(0).norm().item() == 0.0
     assert tg.zeros(0, 3).norm(dim=0).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 3), (5, 2), (9, 500), (40, 300), (3, 4000)])
+def test_norms_of_columns_of_any_size(dtype: Any, shape: tuple[int, int]):
+    """Whole rows are merged at once: also where some columns are 0, would overflow, or underflow."""
+    sizes = [0.0, 1e-30, 1e-12, 1.0, 1e12, 1e36] if dtype is np.float32 else [0.0, 1e-310, 1e-200, 1.0, 1e150, 1e300]
+    a = RNG.standard_normal(shape) * RNG.choice(sizes, shape[1])
+    a = a.astype(dtype)
+    with np.errstate(under="ignore"):
+        true = np.sqrt((a.astype(np.longdouble) ** 2).sum(0)).astype(float)
+    near(tg.from_numpy(a).norm(dim=0).numpy() / np.where(true == 0, 1, true), true != 0, 1e-6)
+    assert math.isnan(tg.from_numpy(a * 0 + np.nan).norm(dim=0)[0].item())
+    assert tg.from_numpy(np.full(shape, np.inf, dtype)).norm(dim=0)[-1].item() == math.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (1, 700, 3), (2, 40, 300), (3, 1, 129)])
+def test_normalisers_along_outer_dimensions(dtype: Any, shape: tuple[int, ...]):
+    """Columns side by side give what rows give, derivatives too."""
+    a, seed = (RNG.standard_normal(shape).astype(dtype) for _ in range(2))
+    a[0, 0, 0] = -np.inf if shape[1] > 1 else 0.0
+    for function in (tg.softmax, tg.log_softmax, tg.logsumexp):
+        x, turned = tg.tensor(a, requires_grad=True), tg.tensor(a, requires_grad=True)
+        g = tg.tensor(seed if function is not tg.logsumexp else seed[:, 0])
+        by_columns = function(x, 1)
+        by_rows = function(turned.transpose(1, -1).contiguous(), -1)
+        by_rows = by_rows if function is tg.logsumexp else by_rows.transpose(1, -1)
+        by_columns.backward(g)
+        by_rows.backward(g)
+        tolerance = 1e-5 if dtype is np.float32 else 1e-12
+        for found, true in ((by_columns.detach(), by_rows.detach()), (x.grad, turned.grad)):
+            np.testing.assert_allclose(found.numpy(), true.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_sums_of_columns_do_not_overflow_on_the_way():
+    a = np.tile(np.array([3e38, 3e38, -3e38, -3e38], np.float32)[:, None], (5, 10))
+    assert (tg.from_numpy(a).sum(0).numpy() == 0).all()

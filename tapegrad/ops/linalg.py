@@ -156,19 +156,24 @@ def _mv_a_vjp(p, lo, hi, a, b, y, y_bar, a_bar):
             bar[j] += g * b[j]
 
 
+_LONG = 256  # where a loop over several rows is worth its beginning
+
+
 def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     """b_bar += a' y_bar"""
     k, row, column = p[3], p[4], p[5]
     if column == 1:
-        # Four rows at once: their sum is short enough for float32, and b_bar is gone through less often.
-        for i in range(lo, hi - 3, 4):
-            first, second = a[i * row : i * row + k], a[(i + 1) * row : (i + 1) * row + k]
-            third, fourth = a[(i + 2) * row : (i + 2) * row + k], a[(i + 3) * row : (i + 3) * row + k]
-            g, h, u, v = y_bar[i], y_bar[i + 1], y_bar[i + 2], y_bar[i + 3]
-            for j in range(k):
-                b_bar[j] += (first[j] * g + second[j] * h) + (third[j] * u + fourth[j] * v)
-        for i in range(hi - (hi - lo) % 4, hi):
-            run, g = a[i * row : i * row + k], y_bar[i]
+        left = lo
+        if a.itemsize == 4 and k >= _LONG:  # four rows at once, whose sum is short enough for float32
+            for i in range(lo, hi - 3, 4):
+                first, second = a[i * row : i * row + k], a[(i + 1) * row : (i + 1) * row + k]
+                third, fourth = a[(i + 2) * row : (i + 2) * row + k], a[(i + 3) * row : (i + 3) * row + k]
+                g, h, u, v = y_bar[i], y_bar[i + 1], y_bar[i + 2], y_bar[i + 3]
+                for j in range(k):
+                    b_bar[j] += (first[j] * g + second[j] * h) + (third[j] * u + fourth[j] * v)
+            left = hi - (hi - lo) % 4
+        for i in range(left, hi):
+            run, g = a[i * row : i * row + k], np.float64(y_bar[i])
             for j in range(k):
                 b_bar[j] += run[j] * g
         return
@@ -191,7 +196,14 @@ def mv(p, lo, hi, tile, a, b, y):
     k, row, column = p[3], p[4], p[5]
     if column == 1:
         for i in range(lo, hi):
-            y[i] = _inner(a[i * row : i * row + k], b)
+            run = a[i * row : i * row + k]
+            if run.itemsize == 4 and k > PART:
+                y[i] = _inner(run, b)
+                continue
+            total = y.dtype.type(0)  # written out: a call for each row costs a third of rows of 50
+            for j in range(k):
+                total = plus(total, run[j] * b[j])
+            y[i] = total
         return
     for first in range(lo, hi, TILE):
         m = min(TILE, hi - first)
