@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import float32, float64, int64, jit, njit, objmode, vectorize
 from numba.extending import overload, register_jitable
-from numba.typed import List
+from numba.typed import Dict, List
 
 import tapegrad as tg
 from tapegrad.jitted import NotDifferentiableError
@@ -651,3 +651,47 @@ def test_arrays_that_a_function_encloses_are_those_that_were_compiled():
         assert f(x) == wanted
         KNOBS[1] = 50.0  # compiled code has a copy
     KNOBS[1] = 2.0
+
+
+# --- Python's own functions, and lists and dictionaries of whatever is put into them ----------------------------------
+
+
+@njit
+def of_builtins(x):
+    listed = [v * v for v in x]
+    listed.sort(reverse=True)
+    typed = List()
+    for v in x:
+        typed.append(v**2)
+    known = Dict()
+    known["a"] = x[0]
+    quotient, remainder = divmod(x[2], x[1])
+    table = np.array([[v * i for i in range(2)] for v in x])
+    order = np.array([2.0, 1.0]).argsort(kind="mergesort")
+    return (
+        sum([v * v for v in x]) + sum(x) / len(x),
+        sum((x[0], 2.0, x[1] * x[2], 3)) + sum((1, 2), x[0]) + sum([1.5], x[2]),
+        sorted((x[0], x[1]))[1],
+        2 * listed[0] + listed[2], 3 * typed[1] + typed[2] * known["a"], quotient * x[0] + remainder,
+        divmod(5.0, x[1])[1] + divmod(x[2], 3)[1] + divmod(7, 2)[0], np.array([v * v for v in x]).sum(), table.sum(),
+        x[order[0]] + 2 * x[x.argsort(kind="mergesort")[0]],
+    )  # fmt: skip
+
+
+def test_builtins():
+    x, wanted = np.array([1.3, 0.4, 3.1]), of_builtins(np.array([1.3, 0.4, 3.1]))
+    squares, ones = 2 * x, np.ones(3)
+    exact = [
+        squares + ones / 3, [2, 3.1, 0.4 + 1], [1, 0, 0], [0, 0.8, 2 * 6.2], [3.1**2, 2.4, 6.2 * 1.3],
+        [7, -7, 1], [0, -12, 1], squares, ones, [0, 3, 0],
+    ]  # fmt: skip
+    given, pull = tg.func.vjp(of_builtins, x)
+    assert_same_bits(given, wanted)
+    np.testing.assert_allclose([pull(tuple(row))[0] for row in np.eye(len(exact))], exact, rtol=1e-13, atol=1e-15)
+
+
+def test_what_sorts_and_sums_specially_keeps_its_values():
+    f = defined("def f(x):\n a = sorted(x)\n return sum(x, -0.0), a[0], a[1], a[2], sum(x[:0], -0.0)")
+    for x in (np.array([np.nan, 1.0, -2.0]), np.array([0.0, -0.0, 0.0]), np.array([-0.0, -0.0, -0.0])):
+        assert_same_bits(tg.func.jvp(f, (x,), (np.ones(3),))[0], f(x))
+    assert tg.func.jvp(f, (np.array([3.0, 1.0, 2.0]),), (np.array([1.0, 10.0, 100.0]),))[1] == (111, 10, 100, 1, 0)

@@ -106,6 +106,12 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
             f"`{declared[3]}`, which is {_readable(declared[1])}, but declared {declared[2]}", where,
             "declare float64, or leave its type to Numba",
         )  # fmt: skip
+    cast = re.search(r"Cannot cast (.*?) to (\S+): %", text)
+    if cast:
+        return NotDifferentiableError(
+            f"a {_readable(cast[2])} that is given {_readable(cast[1])}", where,
+            "declared types, of the fields of a jitclass say, hold plain numbers: use arrays or tuples",
+        )  # fmt: skip
     what = _innermost(text)
     if not isinstance(error, errors.NumbaError):
         what = f"{type(error).__name__}: {what}" if what else type(error).__name__
