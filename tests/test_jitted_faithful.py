@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from numba import float64, njit, objmode
-from numba.typed import List
+from numba import float32, float64, int64, jit, njit, objmode, vectorize
+from numba.extending import overload, register_jitable
+from numba.typed import Dict, List
 
 import tapegrad as tg
+from tapegrad.jitted import NotDifferentiableError
 
 pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
 RNG = np.random.default_rng(0)
@@ -480,3 +482,216 @@ def test_a_callee_that_is_redefined_before_the_plain_function_is_compiled():
     assert tg.func.grad(names["outer"])(3.0) == 6.0
     exec("@njit\ndef inner(x):\n return 7.0 * x", names)
     assert tg.func.value_and_grad(names["outer"])(3.0) == (names["outer"](3.0), 7.0) == (21.0, 7.0)
+
+
+# --- what a function declares: its signatures, the types of its locals, its options -----------------------------------
+
+
+@njit("float64(float64, float64)")
+def floats(x, n):
+    return 2**n * x + n // 2
+
+
+@njit(["float64(float64)", "float64(int64)"])
+def either(x):
+    return x / 2 + x // 2
+
+
+@njit("float64[:](float64[:], float64)")
+def multiplied(x, a):
+    return x * a
+
+
+@njit("float64(float64, int64)")
+def repeated(x, n):
+    return x if n <= 0 else x * repeated(x, n - 1)
+
+
+@njit(locals={"y": float32})
+def rounded(n):
+    y = n * 0.1
+    return y * 1.0
+
+
+@njit(error_model="numpy")
+def inverse(x):
+    return 1.0 / x
+
+
+@njit(error_model="python")
+def strict_inverse(x):
+    return 1.0 / x
+
+
+@njit(error_model="python")
+def calling(x, n):
+    declared = floats(x, n) + floats(2, x) + floats(n, x) + either(x) + either(n) + rounded(n) * x + repeated(x, 2)
+    return declared + (x * multiplied(np.full(3, x), n)).sum() + multiplied(np.ones(4)[::2], x)[1] + inverse(n - 3)
+
+
+@njit(error_model="numpy")
+def dividing(x):
+    return strict_inverse(x)
+
+
+def test_callees_have_their_own_signatures_and_options():
+    x, n = 1.5, 3
+    exact = 8 + 2 * np.log(2) * 2**x + n * np.log(2) * 2**x + 0.5 + float(np.float32(0.3)) + 3 * x**2 + 6 * n * x + 1
+    wanted = calling(x, n)
+    assert wanted == np.inf  # by division by zero under the callee's error model, not the caller's
+    assert tg.func.value_and_grad(calling)(x, n) == (wanted, pytest.approx(exact, rel=1e-14))
+    assert tg.func.jvp(calling, (x, n), (1.0, None)) == (wanted, pytest.approx(exact, rel=1e-14))
+    assert tg.func.value_and_grad(calling)(x, 4)[0] == calling(x, 4)
+    with pytest.raises(ZeroDivisionError):
+        dividing(0.0)
+    with pytest.raises(ZeroDivisionError):
+        tg.func.grad(dividing)(0.0)
+
+
+def test_functions_that_declare_signatures_are_differentiated():
+    assert tg.func.value_and_grad(floats)(1.5, 3) == (floats(1.5, 3), 8.0)
+    assert tg.func.hessian(repeated)(1.5, 2) == 6 * 1.5
+    with pytest.raises(NotDifferentiableError, match=r"`multiplied\(float64, float64\)`(.|\n)*none of the signatures"):
+        tg.func.grad(multiplied)(1.5, 2.0)
+
+
+@njit("float64(int64)")
+def truncating(x):
+    return 3.0 * x
+
+
+@njit("float32(float32)")
+def narrow(x):
+    return x * x
+
+
+@njit("int64(float64)")
+def truncated(x):
+    return x * x
+
+
+@njit(locals={"y": int64})
+def of_ints(x):
+    y = x * 2.0
+    return y * 1.5
+
+
+@pytest.mark.parametrize("callee", [truncating, narrow, truncated, of_ints])
+def test_derivatives_that_a_declared_type_would_drop_are_refused(callee):
+    for f in (callee, njit(lambda x: callee(x) * x)):
+        with pytest.raises(NotDifferentiableError, match=r"test_jitted_faithful.py:\d+: (def|y =)"):
+            tg.func.grad(f)(1.85)
+
+
+def test_a_function_in_object_mode_is_refused():
+    f = jit(forceobj=True)(lambda x: x * x)
+    with pytest.raises(NotDifferentiableError, match="forceobj"):
+        tg.func.grad(f)(1.5)
+
+
+@njit
+def defaults(x, p=2.0, q=3):
+    return x**p * q
+
+
+@njit
+def optional(x, a=None):
+    return x if a is None else x * a
+
+
+@njit
+def by_keyword(x):
+    powers = defaults(x) + defaults(x, q=4) + defaults(p=x, x=2.0) + defaults(2.0, 3.0)
+    return powers + optional(x) + optional(x, 3.0) + optional(x, a=x)
+
+
+def test_callees_with_defaults_and_keywords():
+    x = 1.5
+    exact = 14 * x + 3 * 2**x * np.log(2) + 1 + 3 + 2 * x
+    assert tg.func.value_and_grad(by_keyword)(x) == (by_keyword(x), pytest.approx(exact, rel=1e-14))
+
+
+@register_jitable
+def jitable(x):
+    return x * x
+
+
+@vectorize
+def vectorized(x, y):
+    return x * y
+
+
+def overloaded(x):
+    raise NotImplementedError
+
+
+@overload(overloaded)
+def _overloaded(x):
+    return lambda x: x * x
+
+
+@pytest.mark.parametrize("name", ["jitable(x)", "vectorized(x, 2.0)", "overloaded(x)"])
+def test_functions_of_other_kinds_are_refused_by_name(name):
+    f = njit(eval(f"lambda x: {name}"))
+    with pytest.raises(NotDifferentiableError, match="`" + name.partition("(")[0]):
+        tg.func.grad(f)(1.5)
+
+
+KNOBS = np.array([1.0, 2.0, 3.0])
+
+
+def test_arrays_that_a_function_encloses_are_those_that_were_compiled():
+    inner = KNOBS * 2
+    f = njit(lambda x: (x * inner).sum() + KNOBS[1] * x[0])
+    x = np.ones(3)
+    wanted = f(x)
+    for _ in range(2):
+        value, gradient = tg.func.value_and_grad(f)(x)
+        assert (value, gradient.tolist()) == (wanted, [4.0, 4.0, 6.0])
+        assert f(x) == wanted
+        KNOBS[1] = 50.0  # compiled code has a copy
+    KNOBS[1] = 2.0
+
+
+# --- Python's own functions, and lists and dictionaries of whatever is put into them ----------------------------------
+
+
+@njit
+def of_builtins(x):
+    listed = [v * v for v in x]
+    listed.sort(reverse=True)
+    typed = List()
+    for v in x:
+        typed.append(v**2)
+    known = Dict()
+    known["a"] = x[0]
+    quotient, remainder = divmod(x[2], x[1])
+    table = np.array([[v * i for i in range(2)] for v in x])
+    order = np.array([2.0, 1.0]).argsort(kind="mergesort")
+    return (
+        sum([v * v for v in x]) + sum(x) / len(x),
+        sum((x[0], 2.0, x[1] * x[2], 3)) + sum((1, 2), x[0]) + sum([1.5], x[2]),
+        sorted((x[0], x[1]))[1],
+        2 * listed[0] + listed[2], 3 * typed[1] + typed[2] * known["a"], quotient * x[0] + remainder,
+        divmod(5.0, x[1])[1] + divmod(x[2], 3)[1] + divmod(7, 2)[0], np.array([v * v for v in x]).sum(), table.sum(),
+        x[order[0]] + 2 * x[x.argsort(kind="mergesort")[0]],
+    )  # fmt: skip
+
+
+def test_builtins():
+    x, wanted = np.array([1.3, 0.4, 3.1]), of_builtins(np.array([1.3, 0.4, 3.1]))
+    squares, ones = 2 * x, np.ones(3)
+    exact = [
+        squares + ones / 3, [2, 3.1, 0.4 + 1], [1, 0, 0], [0, 0.8, 2 * 6.2], [3.1**2, 2.4, 6.2 * 1.3],
+        [7, -7, 1], [0, -12, 1], squares, ones, [0, 3, 0],
+    ]  # fmt: skip
+    given, pull = tg.func.vjp(of_builtins, x)
+    assert_same_bits(given, wanted)
+    np.testing.assert_allclose([pull(tuple(row))[0] for row in np.eye(len(exact))], exact, rtol=1e-13, atol=1e-15)
+
+
+def test_what_sorts_and_sums_specially_keeps_its_values():
+    f = defined("def f(x):\n a = sorted(x)\n return sum(x, -0.0), a[0], a[1], a[2], sum(x[:0], -0.0)")
+    for x in (np.array([np.nan, 1.0, -2.0]), np.array([0.0, -0.0, 0.0]), np.array([-0.0, -0.0, -0.0])):
+        assert_same_bits(tg.func.jvp(f, (x,), (np.ones(3),))[0], f(x))
+    assert tg.func.jvp(f, (np.array([3.0, 1.0, 2.0]),), (np.array([1.0, 10.0, 100.0]),))[1] == (111, 10, 100, 1, 0)

@@ -203,3 +203,35 @@ def test_determinants_of_singular_matrices():
     np.testing.assert_allclose(tg.func.hessian(det)(a), wanted, atol=1e-14)
     with pytest.raises(np.linalg.LinAlgError):
         tg.func.grad(njit(lambda a: np.linalg.slogdet(a)[1]))(np.zeros((2, 2)))
+
+
+@njit
+def factor_sum(x, y, z):
+    a = np.array([[x, z], [z, y]])
+    return np.linalg.cholesky(a).sum()
+
+
+@njit
+def factor(a):
+    return np.linalg.cholesky(a)
+
+
+def test_a_cholesky_factor_is_that_of_a_symmetric_matrix():
+    rng = np.random.default_rng(5)
+    b, weights = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
+    a = b @ b.T + 3.0 * np.eye(3)
+    upper = a + np.triu(np.ones((3, 3)), 1)  # is not read
+    value, jacobian = factor(a), tg.func.jacrev(factor)(a)
+    tensor = tg.tensor(a, requires_grad=True)
+    (tg.linalg.cholesky(tensor) * tg.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(np.tensordot(weights, jacobian), tensor.grad.numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(jacobian, jacobian.swapaxes(2, 3))
+    np.testing.assert_allclose(tg.func.jacfwd(factor)(a), jacobian, rtol=1e-12, atol=1e-14)
+    for given, tangent in (tg.func.jvp(factor, (upper,), (weights,)), tg.func.jvp(factor, (a,), (weights.T,))):
+        np.testing.assert_array_equal(given, value)
+        np.testing.assert_allclose(tangent, np.tensordot(jacobian, weights), rtol=1e-12, atol=1e-14)
+    x, y, z = 2.0, 3.0, 1.0  # the sum is sqrt(x) + z / sqrt(x) + sqrt(y - z z / x)
+    last = (y - z * z / x) ** -0.5 / 2
+    exact = x**-0.5 / 2 - z * x**-1.5 / 2 + last * z * z / x**2, last, x**-0.5 - 2 * last * z / x
+    for transform in (tg.func.grad, tg.func.jacfwd):
+        np.testing.assert_allclose(transform(factor_sum, argnums=(0, 1, 2))(x, y, z), exact, rtol=1e-14)

@@ -28,6 +28,7 @@ What was not taken leaves no nan: an adjoint, or a tangent, that is exactly 0 co
 partial. So `sqrt(max(x, 0))` and `where(x > 0, sqrt(x), 0)` have the derivative 0 below 0. At kinks: `maximum`,
 `minimum`, and the maximum of an array, share between those that tie; `max(a, b)` takes the first; norms, `std`,
 `hypot` and `arctan2` have the derivative 0 where it doesn't exist; a singular matrix's determinant has its cofactors.
+A Cholesky factor's gradient is that by a symmetric matrix, half in each triangle, though its lower one alone is read.
 
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most

@@ -20,7 +20,7 @@ from numba.extending import overload
 from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
-from tapegrad.jitted.library import active_in, constant, loop, replaces
+from tapegrad.jitted.library import BY_NAME, active_in, constant, loop, replaces
 from tapegrad.jitted.lifting import strip, with_value
 from tapegrad.jitted.rules import PIECEWISE, RULES, shared
 from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
@@ -529,7 +529,7 @@ _declare_reduction(_median, np.median, method=None)
 def _declare_of_values(function: Any, method: str | None, parameters: str) -> None:
     """A function that gives plain results, of the values."""
     names = [p.split("=")[0] for p in parameters.split(", ")]
-    call = ", ".join(f"values({n})" if n in ("a", "b", "v") else n for n in names)
+    call = ", ".join(f"values({n})" if n in ("a", "b", "v") else f"{n}={n}" if n in BY_NAME else n for n in names)
     scope: dict[str, Any] = {"values": values, "function": function}
     choose_all = define(
         f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", "choose", scope
@@ -576,14 +576,88 @@ def _sort(a):
 
 
 @replaces(None, method="sort")
-def sort_in_place(a):
-    """Sort a vector in place."""
+def sort_in_place(a, key=None, reverse=False):
+    """Sort a vector, or a list, in place."""
+    if key is None and isinstance(a, (types.List, types.ListType)):
+        return loop(_sort_list, a)
     return loop(_sort_in_place, a) if is_active_array(a) and a.ndim == 1 else None
 
 
 @njit
 def _sort_in_place(a):
     a[:] = _sort(a)
+
+
+@njit
+def _sort_list(a, reverse):
+    items = _sorted(a, reverse)
+    for i in range(len(a)):
+        a[i] = items[i]
+
+
+@replaces(sorted)
+def sorted_list(iterable, key=None, reverse=False):
+    """A sorted list of a vector's, or a list's, items."""
+    return loop(_sorted, iterable) if key is None and _is_sequence(iterable) else None
+
+
+def _is_sequence(kind: Any) -> bool:
+    """Whether a type is that of a sequence of numbers of one type."""
+    if isinstance(kind, types.Array):
+        return bool(kind.ndim == 1)
+    return isinstance(kind, (types.List, types.ListType, types.UniTuple)) and isinstance(kind.dtype, Active)
+
+
+@njit
+def _sorted(iterable, reverse):
+    items = np.empty(len(iterable))
+    for i in range(items.size):
+        items[i] = iterable[i]
+    order, plain = _in_order(values(items), reverse)
+    return [with_value(items[order[i]], plain[i]) for i in range(items.size)]
+
+
+@inside
+def _in_order(items, reverse):
+    """The order of items, in which equal ones stay as they are, and the list in it."""
+    plain = list(items)
+    plain.sort(reverse=reverse)
+    return (-items if reverse else items).argsort(kind="mergesort"), plain
+
+
+@replaces(sum)
+def sum_of_items(iterable, start=0):
+    """A sum of items, from left to right."""
+    if _is_sequence(iterable):
+        return loop(_sum_of_items, iterable, start)
+    if isinstance(iterable, types.BaseTuple) and all(isinstance(k, (Active, *PASSIVE)) for k in iterable):
+        return loop(_sum_of_tuple(len(iterable)), iterable, start)
+    return None
+
+
+@njit
+def _sum_of_items(iterable, start):
+    total = start
+    for item in iterable:
+        total = total + item
+    return total
+
+
+@functools.cache
+def _sum_of_tuple(n: int) -> Any:
+    items = "".join(f" + iterable[{k}]" for k in range(n))
+    return njit(define(f"def total(iterable, start):\n return start{items}", "total", {}))
+
+
+@replaces(divmod)
+def quotient_and_remainder(x, y):
+    """Both of two numbers."""
+    return loop(_divmod, x, y) if all(isinstance(k, (Active, *PASSIVE)) for k in (x, y)) else None
+
+
+@njit
+def _divmod(x, y):
+    return x // y, x % y
 
 
 @replaces(np.cumsum, method="cumsum")

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 from numba.core import ir, types
+from numba.core.inline_closurecall import length_of_iterator
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
+from numba.np.unsafe.ndarray import empty_inferred
 
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
 from tapegrad.jitted.inner import OPTIONS
@@ -29,7 +31,7 @@ STRUCTURAL = {
     np.ndindex, np.ndenumerate, np.nditer, np.shape, np.size, np.ravel, np.reshape, np.transpose, np.atleast_1d,
     np.atleast_2d, np.atleast_3d, np.expand_dims, np.broadcast_to, np.ascontiguousarray, np.asfortranarray, np.asarray,
     np.flip, np.flipud, np.fliplr, np.swapaxes, np.copy, np.split, np.array_split, np.rot90, np.moveaxis, np.vsplit,
-    np.hsplit, np.dsplit,
+    np.hsplit, np.dsplit, length_of_iterator, empty_inferred,
 }  # fmt: skip
 ALLOWED: set[Any] = STRUCTURAL | set(RULES) | set(PIECEWISE)  # `arrays.py` and those beside it add theirs
 ARRAY_METHODS = {"copy", "flatten", "ravel", "reshape", "transpose", "fill"}
@@ -73,6 +75,8 @@ def _check_call(kind: Any, loc: Any) -> None:
         if hasattr(kind.dispatcher, "original"):
             return
         name = kind.dispatcher.py_func.__name__
+    elif isinstance(kind, types.TypeRef) and kind.instance_type in (types.ListType, types.DictType):
+        return  # typed lists, and dictionaries, of what is put into them
     elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass)):
         return
     elif isinstance(kind, types.BoundFunction):

@@ -100,6 +100,18 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
             f"`{unify[3]}`, which is {_readable(unify[1])} in one place and {_readable(unify[2])} in another", where,
             "let it be the same in all: convert the plain one, e.g. with numpy.array",
         )  # fmt: skip
+    declared = re.search(r"No conversion from (.*) to (.*) for '(.*?)[.'\d]*'", text)
+    if declared:
+        return NotDifferentiableError(
+            f"`{declared[3]}`, which is {_readable(declared[1])}, but declared {declared[2]}", where,
+            "declare float64, or leave its type to Numba",
+        )  # fmt: skip
+    cast = re.search(r"Cannot cast (.*?) to (\S+): %", text)
+    if cast:
+        return NotDifferentiableError(
+            f"a {_readable(cast[2])} that is given {_readable(cast[1])}", where,
+            "declared types, of the fields of a jitclass say, hold plain numbers: use arrays or tuples",
+        )  # fmt: skip
     what = _innermost(text)
     if not isinstance(error, errors.NumbaError):
         what = f"{type(error).__name__}: {what}" if what else type(error).__name__

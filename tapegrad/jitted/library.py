@@ -19,6 +19,8 @@ from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.scalars import Active, holds_active
 
+BY_NAME = {"kind"}  # Numba takes it so alone
+
 
 class Replacement:
     """What stands for a function of NumPy's in differentiated code."""
@@ -89,7 +91,8 @@ def _original(parameters: Any, declared: str, kinds: dict[str, Any], original: A
     positional, named = [], []
     for k, p in enumerate(parameters):
         if p.name in given:
-            (positional if given[: k + 1] == [q.name for q in parameters[: k + 1]] else named).append(p.name)
+            is_next = given[: k + 1] == [q.name for q in parameters[: k + 1]]
+            (positional if is_next and p.name not in BY_NAME else named).append(p.name)
     arguments = ", ".join([*positional, *(f"{name}={name}" for name in named)])
     call = f"original({arguments})"
     if method is not None:

@@ -400,7 +400,7 @@ def _slogdet(a):
 
 @replaces(np.linalg.cholesky)
 def cholesky(a):
-    """The Cholesky factor, of the lower triangle."""
+    """The Cholesky factor, of the lower triangle; its gradient is that by a symmetric matrix, half in each triangle."""
     if _dims(a) != (2,):
         return None
     return _block_cholesky if a.dtype == Taped(0) else loop(_cholesky, a)
@@ -408,12 +408,13 @@ def cholesky(a):
 
 @njit
 def _cholesky(a):
-    plain = np.linalg.cholesky(_contiguous(a))
+    lower = _contiguous(a)
+    plain = np.linalg.cholesky(lower)
     n = a.shape[0]
     factor = np.zeros((n, n))
     for i in range(n):
         for j in range(i + 1):
-            total = a[i, j] + 0.0
+            total = with_value(0.5 * (a[i, j] + a[j, i]), lower[i, j])
             for k in range(j):
                 total -= factor[i, k] * factor[j, k]
             if i != j:
@@ -624,7 +625,7 @@ def _block_cholesky(a):
 
 @inside
 def _cholesky_reverse(header, last, trailer):
-    """L L^T = A, of the lower triangle: S = L^-T phi(L^T L_bar) L^-1; phi halves the diagonal of the lower part."""
+    """L L^T = A: (S + S^T) / 2 of S = L^-T phi(L^T L_bar) L^-1; phi halves the diagonal of the lower part."""
     n = kept_row(header, trailer - 1)
     at = trailer - n * n - 1
     factor = _kept_matrix(header, at, n, n)
@@ -638,12 +639,7 @@ def _cholesky_reverse(header, last, trailer):
             phi[i, j] = 0.0
     inverse = np.linalg.inv(factor)
     s = np.dot(np.dot(np.ascontiguousarray(inverse.T), phi), inverse)
-    a_bar = np.zeros((n, n))
-    for i in range(n):
-        a_bar[i, i] = s[i, i]
-        for j in range(i):
-            a_bar[i, j] = s[i, j] + s[j, i]
-    _add_bars(header, at, a_bar)
+    _add_bars(header, at, 0.5 * (s + s.T))
     return at
 
 

@@ -28,11 +28,14 @@ from numba.core.imputils import lower_constant
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NopythonTypeInference
+from numba.core.typing import signature
+from numba.core.typing.templates import make_concrete_template
 from numba.core.untyped_passes import InlineInlinables
 from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking
+from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.planning import StatementLower
 from tapegrad.jitted.scalars import Active, holds_active
@@ -67,6 +70,11 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
 
     def __init__(self, original: Any, kind: Active, names: dict[str, Any] | None = None) -> None:
         function = original.py_func
+        if original.targetoptions.get("forceobj"):
+            raise NotDifferentiableError(
+                f"`{function.__name__}`, which is run by Python, not compiled (forceobj=True)",
+                where_is_function(function), "jit it with numba.njit",
+            )  # fmt: skip
         copied = bindings.rebound(function, names or {})
         copied.__kwdefaults__, copied.__module__ = function.__kwdefaults__, function.__module__
         copied.__qualname__ = f"{function.__qualname__}${kind}"
@@ -89,8 +97,38 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         """As Numba asks for it, when it types a call."""
         if not any(holds_active(a) for a in (*args, *kws.values())):
             return self.original.get_call_template(args, kws)
-        version = self._version(args)
-        return super().get_call_template(args, kws) if version is self else version.get_call_template(args, kws)
+        parameters, args = self._compiler.fold_argument_types(args, kws)
+        declared = None if self.original._can_compile else self._declared(args)
+        taken = args if declared is None else declared.args
+        version = self._version(taken)
+        version.compile(taken if declared is None or declared.return_type != self.kind else declared)
+        found = version.overloads[tuple(taken)].signature
+        if declared is not None and not _agree(found.return_type, declared.return_type):
+            raise self._conversion(found.return_type, declared.return_type)
+        return make_concrete_template(self.__name__, self.__name__, [found]), parameters, args, {}
+
+    def _declared(self, args: Any) -> Any:
+        """The signature for such arguments, of those that the function declares: with active types for float64."""
+        plain = [_plain(a) for a in args]
+        found = self.original._type.get_call_type(self.typingctx, plain, {})
+        if found is None:
+            listed = ", ".join(map(str, plain))
+            raise NotDifferentiableError(
+                f"`{self.original.py_func.__name__}({listed})`", where_is_function(self.original.py_func),
+                "none of the signatures that it declares is for these arguments",
+            )  # fmt: skip
+        for given, wanted in zip(args, found.args, strict=True):
+            if holds_active(given) and not _agree(given, wanted):
+                raise self._conversion(given, wanted)
+        taken = [g if holds_active(g) else w for g, w in zip(args, found.args, strict=True)]
+        return signature(self.kind if found.return_type == types.float64 else found.return_type, *taken)
+
+    def _conversion(self, given: Any, wanted: Any) -> NotDifferentiableError:
+        function = self.original.py_func
+        return NotDifferentiableError(
+            f"`{function.__name__}`, whose signature converts {_plain(given)} with derivatives to {wanted}",
+            where_is_function(function), "declare float64, or no signature",
+        )  # fmt: skip
 
     def get_overload(self, sig: Any) -> Any:
         """As Numba asks for it, when it lowers a call."""
@@ -116,6 +154,30 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         if key not in self._versions:
             self._versions[key] = ActiveDispatcher(self.original, self.kind, names)
         return self._versions[key]
+
+
+def _plain(kind: Any) -> Any:
+    """The type that an active one stands for."""
+    if isinstance(kind, Active):
+        return types.float64
+    if isinstance(kind, ActiveFunction):
+        return kind.dispatcher.original._type
+    if isinstance(kind, (types.Array, types.List)):
+        return kind.copy(dtype=_plain(kind.dtype))
+    if isinstance(kind, types.ListType):
+        return types.ListType(_plain(kind.item_type))
+    if isinstance(kind, types.DictType):
+        return types.DictType(kind.key_type, _plain(kind.value_type))
+    if isinstance(kind, types.BaseNamedTuple):
+        return types.NamedTuple([_plain(part) for part in kind], kind.instance_class)
+    return types.BaseTuple.from_types([_plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
+
+
+def _agree(given: Any, wanted: Any) -> bool:
+    """Whether a value of a type, which may be active, is of the wanted one as it is, however it is laid out."""
+    if isinstance(given, types.Array) and isinstance(wanted, types.Array):
+        return given.ndim == wanted.ndim and _agree(given.dtype, wanted.dtype)
+    return given == wanted or _plain(given) == wanted
 
 
 @functools.cache
@@ -187,7 +249,12 @@ class Inline(FunctionPass):  # type: ignore[misc]
             block = waiting.pop()
             for i, statement in enumerate(block.body):
                 callee = _called(state.func_ir, statement)
-                if callee is not None and callee.py_func is not state.func_id.func and _is_small(callee, statement):
+                if (
+                    callee is not None
+                    and callee.py_func is not state.func_id.func
+                    and _is_small(callee, statement)
+                    and _is_alike(callee, state.flags)
+                ):
                     blocks = worker.inline_function(state.func_ir, block, i, callee.py_func)[3]
                     waiting += [known for _, known in blocks]
                     found, budget = True, budget - 1
@@ -223,6 +290,14 @@ def _is_small(callee: Any, statement: Any) -> bool:
         not any("BACKWARD" in name or name == "FOR_ITER" for name in names)
         and callee.py_func.__name__ not in code.co_names
     )
+
+
+def _is_alike(callee: Any, flags: Any) -> bool:
+    """Whether its code means the same under a caller's flags: then it can stand there."""
+    own = compiler.Flags()
+    callee.targetdescr.options.parse_as_flags(own, callee.targetoptions)
+    same = all(getattr(own, name) == getattr(flags, name) for name in ("error_model", "fastmath", "boundscheck"))
+    return same and callee._can_compile and not callee.locals  # declared signatures, and types of locals, convert
 
 
 def resolve(func_ir: Any, variable: Any) -> Any:

@@ -61,6 +61,8 @@ def _lower_integer_power(context: Any, builder: Any, sig: Any, args: Any) -> Any
 
 def power_node(context: Any, builder: Any, base: Node | Leaf, kind: Any, exponent: Any) -> Node:
     """`base ** exponent` for an int, which is a Python int where it is known."""
+    if isinstance(exponent, int) and exponent == 2:
+        return Node(RULES[operator.mul], [base, base])  # whose partials need no guard
     if isinstance(exponent, int):
         return Node(integer_power_rule(exponent), [base])
     n = context.cast(builder, exponent, kind, types.int64)
