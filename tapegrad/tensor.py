@@ -349,20 +349,38 @@ def constant(value: Any, dtype: DType) -> Tensor:
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
+Operand = Tensor | int
+
+
 def appended(
-    tape: Tape, op: Op, kind: Kind, a: int, b: int = -1, c: int = -1, flags: int = 0, place: str = "", host: Any = None
+    tape: Tape, op: Op, kind: Kind, a: Tensor, b: Operand = -1, c: Operand = -1, flags: int = 0, place: str = "",
+    host: Any = None
 ) -> Tensor:  # fmt: skip
-    """The handle of a new row's result. `b` and `c` are slots, or `c` the index of the row's parameters."""
+    """The handle of a new row's result. `b` and `c` are operands too, or numbers; `c` the index of parameters."""
     return appended_together(tape, op, kind, ((a, b, c, flags),), place, host)
 
 
 def appended_together(
-    tape: Tape, op: Op, kind: Kind, rows: Sequence[tuple[int, int, int, int]], place: str = "", host: Any = None
-) -> Tensor:
-    """The handle of what new rows fill together: for each its `a`, `b`, `c` and flags."""
+    tape: Tape, op: Op, kind: Kind, rows: Sequence[tuple[Tensor, Operand, Operand, int]], place: str = "",
+    host: Any = None
+) -> Tensor:  # fmt: skip
+    """The handle of what new rows fill together: for each its `a`, `b`, `c` and flags.
+
+    Room is made first, and slots of operands are looked up then: another thread may take a tensor over at any moment,
+    and what it leaves behind is gone with the next reclaiming.
+    """
     h, n_bytes = tape.h, _A_ROW * len(rows)
     if SMALL or h[_FILLED] + n_bytes > h[_ROW_BYTES] or not h[_N_FREE]:
         engine.make_room(tape, len(rows))
+    numbered = [
+        (
+            slot_in(tape, a),
+            b if b.__class__ is int else slot_in(tape, b),  # type: ignore[arg-type]
+            c if c.__class__ is int else slot_in(tape, c),  # type: ignore[arg-type]
+            row_flags,
+        )
+        for a, b, c, row_flags in rows
+    ]
     t = _new(Tensor)
     t._tape, t._kind = tape, kind
     end, height = h[_FILLED], h[_N_FREE] - 1
@@ -370,8 +388,8 @@ def appended_together(
     at = end
     if MEMORY:
         place = place or location()
-    for a, b, c, row_flags in rows:
-        _pack(tape.rows, at, op.opcode, row_flags, slot, b, c, a, kind.index)
+    for first, second, third, row_flags in numbered:
+        _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
         at += _A_ROW
     # What was written behind the last row is recorded now: nothing can come between (see `tape.py`).
     h[_N_FREE] = height
@@ -400,7 +418,8 @@ def record(
 ) -> Tensor:  # fmt: skip
     """Append a row with these operands and parameters; its result."""
     tape = current_tape()
-    a, b, c = (*[slot_in(tape, t) for t in operands], -1, -1)[:3]
+    given: Any = (*operands, -1, -1)
+    a, b, c = given[:3]
     if params is not None:
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
@@ -451,8 +470,8 @@ def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) 
     """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
     tape = current_tape()
     if params >= 0:
-        return appended(tape, op, kind, slot_in(tape, a), 0, params, PARAMS)
-    return appended(tape, op, kind, slot_in(tape, a), *_two_ints(_offset(offset)))
+        return appended(tape, op, kind, a, 0, params, PARAMS)
+    return appended(tape, op, kind, a, *_two_ints(_offset(offset)))
 
 
 # --- tensors of other threads -----------------------------------------------------------------------------------------
@@ -657,7 +676,7 @@ def record_elementwise(op: Op, *operands: Any) -> Any:
     shown = kind if tape.grad_enabled else kind.passive
     if flags:
         b, c = _two_ints(_number(immediate))
-        result = appended(tape, op, shown, slot_in(tape, first), b, c, flags)
+        result = appended(tape, op, shown, first, b, c, flags)
     else:
         result = record(op, shown, *slots)
     if any(t._kind.exported for t in slots):

@@ -31,7 +31,6 @@ from tapegrad.tensor import (
     need_sum,
     record_array,
     settled,
-    slot_in,
 )
 
 functions = public = Surface()
@@ -68,7 +67,7 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
     kind = known[0] if tape.grad_enabled else known[0].passive
-    return settled(appended(tape, op, kind, slot_in(tape, x), -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
+    return settled(appended(tape, op, kind, x, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
 def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:

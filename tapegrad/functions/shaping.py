@@ -23,7 +23,6 @@ from tapegrad.tensor import (
     need_sum,
     record_layout,
     settled,
-    slot_in,
     take_over,
 )
 
@@ -492,7 +491,7 @@ def _joined(
     rows, last = [], len(pieces) - 1
     for i, (piece, window) in enumerate(zip(pieces, windows, strict=True)):
         flags = PARAMS | PIECE | (FIRST if i == 0 else 0) | (LAST if i == last else 0)
-        rows.append((slot_in(tape, piece), -1, numbers((outer, *window)), flags))
+        rows.append((piece, -1, numbers((outer, *window)), flags))
     return settled(appended_together(tape, op, kind, rows), *pieces)
 
 
