@@ -3,7 +3,8 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
-PARALLEL := -n auto --dist loadfile # a process a processor, each file in one: its fixtures and caches are shared
+# A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
+PARALLEL := -n auto --dist loadfile --max-worker-restart=0
 ASV := $(BIN)/asv
 ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show-stderr
 

@@ -418,7 +418,8 @@ def _fitting(t: Tensor, value: Tensor) -> Tensor:
 
 def _pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
     """What is known of the slot that a handle has holds of the one that it is about to get."""
-    tape, was, now = t._tape, t._slot, value._slot
+    tape, now = value._tape, value._slot
+    was = slot_in(tape, t)  # no other thread has taken it since
     if was in tape.leaves:  # rows that read the old value still have the leaf behind them
         tape.former[was] = tape.leaves[was]
     if was in tape.leaves or now in tape.leaves:

@@ -20,9 +20,11 @@ import pytest
 
 import tapegrad as tg
 from tapegrad import engine, recorder, tape
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 
 PACKAGE = str(Path(tg.__file__).parent)
+pytestmark = pytest.mark.skipif(MEMORY, reason="thousands of sweeps, each of which looks at all guards")
 
 
 # --- delivery points --------------------------------------------------------------------------------------------------
