@@ -28,7 +28,7 @@ from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.op import Op
 from tapegrad.ops import arithmetic, indexing, layout
-from tapegrad.tape import Kind, Tape, contiguous_strides, in_grad_mode, kind_of, numbers
+from tapegrad.tape import Kind, Tape, contiguous_strides, current_tape, in_grad_mode, kind_of, numbers
 from tapegrad.tensor import (
     Imported,
     Tensor,
@@ -259,7 +259,7 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
     if top_of(t).__class__ is Imported:
         raise shared(t)
     check_overlap(t, name)
-    if not t._tape.grad_enabled:
+    if not current_tape().grad_enabled:
         return
     root, recorded = t, True
     while is_view(root):
@@ -301,7 +301,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
-    tape = t._tape
+    tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
     root, value = _into_root(t, value)
@@ -376,8 +376,10 @@ def _of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     """The numbers, with the graph of `t` where it has one."""
     if not t._kind.requires_grad or t._kind.is_leaf:
         return numbers_
-    origin = lend(t._tape, graph_slot(t), t._kind)
-    return in_grad_mode(t._tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
+    tape = numbers_._tape
+    slot_in(tape, t)
+    origin = lend(tape, graph_slot(t), t._kind)
+    return in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
 
 
 def graph_slot(t: Tensor) -> int:
@@ -394,20 +396,21 @@ def graph_slot(t: Tensor) -> int:
 
 def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Let roots hold their new values, all in one moment; the old ones go with the values' handles."""
+    tape = changed[0][1]._tape
     for t, _, _ in changed:
-        slot_in(top._tape, t)  # no other thread has taken it
+        slot_in(tape, t)  # no other thread has taken it
     pairs = [(t, _fitting(t, value), same_graph) for t, value, same_graph in changed]
     retaining = _outdate_views(top, {id(t) for t, _, _ in pairs})
     for t, value, same_graph in pairs:
         _pass_on(t, value, same_graph)
     _exchange([(t, value) for t, value, _ in pairs], stores)
     for member, reference in retaining:
-        top._tape.retained[member._slot] = reference
+        tape.retained[slot_in(tape, member)] = reference
 
 
 def _fitting(t: Tensor, value: Tensor) -> Tensor:
     """In order, where `t` is; a leaf where `t` is one."""
-    tape, kind = t._tape, t._kind
+    tape, kind = value._tape, t._kind
     if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:

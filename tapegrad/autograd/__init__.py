@@ -281,9 +281,10 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
     """
     with _accumulating:
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
-        if held is not None and not create_graph and held._tape is gradient._tape:
+        tape = gradient._tape  # this thread's
+        if held is not None and not create_graph and held._tape is tape:
             noted = ((found, "accumulated", done),)
-            in_grad_mode(held._tape, False, lambda: aliasing.assign(held, held + gradient, noted))
+            in_grad_mode(tape, False, lambda: aliasing.assign(held, held + gradient, noted))
         else:
             if create_graph:  # one of its own: recorded gradients may share elements
                 made = gradient.clone if held is None else lambda: held + gradient
@@ -292,8 +293,9 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
                 gradient = held + gradient
             t._grad, found.accumulated = gradient, done
             return
-    if held._kind.is_large:
-        engine.evaluate(held._tape, held._slot)  # two gradients are not kept where one will do
+    of, slot, kind = held._tape, held._slot, held._kind
+    if kind.is_large and of is tape:
+        engine.evaluate(tape, slot)  # two gradients are not kept where one will do
 
 
 def _backward(
