@@ -409,7 +409,7 @@ def hand_out(tape: Tape, address: int) -> None:
     _entry("hand_out")(tape.header_address, address)
 
 
-def lend(tape: Tape, array: np.ndarray) -> int:
+def guarded_copy(tape: Tape, array: np.ndarray) -> int:
     """The address of a copy of an array, in memory of the tape, which has guards."""
     if not tape.h[_ALLOCATE]:
         _connect(tape)

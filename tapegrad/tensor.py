@@ -333,7 +333,7 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
     dtype = dtypes.as_dtype(array.dtype)
     if MEMORY and not exported:
         kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
-        return stored(tape, kind, engine.lend(tape, array), None, requires_grad)
+        return stored(tape, kind, engine.guarded_copy(tape, array), None, requires_grad)
     kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
     return stored(tape, kind, tapes.address_of(array), array, requires_grad)
 
