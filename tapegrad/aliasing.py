@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine
+from tapegrad import engine, kinds
 from tapegrad import tape as tapes
-from tapegrad.op import Op
+from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
-from tapegrad.tape import Kind, Tape, contiguous_strides, current_tape, in_grad_mode, kind_of, numbers
+from tapegrad.ops.declare import Op
+from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import (
     Imported,
     Tensor,
@@ -507,16 +508,16 @@ def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same
 
 def _move_away(tape: Tape, owner: int) -> None:
     """Give a slot, and the views of it, memory of their own with the elements as they are."""
-    kind = tapes.kind_objects[tape.slots["kind"][owner]]
+    kind = kinds.objects[tape.slots["kind"][owner]]
     primal = int(tape.slots["primal"][owner])
     reach = [(n - 1) * step for n, step in zip(kind.shape, kind.strides, strict=True) if n]
     first = primal + sum(step for step in reach if step < 0)
     moved = np.empty(sum(map(abs, reach)) + kind.itemsize, np.uint8)
-    ctypes.memmove(tapes.address_of(moved), first, len(moved) if kind.numel else 0)
+    ctypes.memmove(kinds.address_of(moved), first, len(moved) if kind.numel else 0)
     slots = tape.slots[: tape.top]
     sharing = (slots["base"] == owner) & (slots["flags"] & (tapes.FREE | tapes.STORED) == tapes.STORED)
     sharing[owner] = True
-    slots["primal"][sharing] += tapes.address_of(moved) - first
+    slots["primal"][sharing] += kinds.address_of(moved) - first
     tape.arrays[owner] = moved
 
 

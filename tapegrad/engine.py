@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import guards, kernels, locks, op, ops, schedule, storage, sweeps, threads, workers
+from tapegrad import kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
+from tapegrad.core import guards, schedule, storage, sweeps, workers
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import cache, native
-from tapegrad.tape import ROW, H, Tape, address_of, array_at
+from tapegrad.kinds import address_of, array_at
+from tapegrad.ops import declare
+from tapegrad.tape import ROW, H, Tape
 
 _BUDGET = 1 if SMALL else 100_000_000  # lanes of an instruction between two looks at signals: 10 to 100 ms of work
 _SWEEP_ROWS = 64 if SMALL else 1 << 16  # rows that may pile up before they are swept unasked
@@ -43,7 +46,7 @@ _A_ROW = ROW.itemsize
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
-_pending: list[tuple[op.Op, int, bool]] = []  # kernels that rows wait for
+_pending: list[tuple[declare.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _lock = locks.lock()
 
@@ -74,7 +77,7 @@ def alone(function: F) -> F:
     return locked  # type: ignore[return-value]
 
 
-def need(operation: op.Op, code: int, reverse: bool) -> None:
+def need(operation: declare.Op, code: int, reverse: bool) -> None:
     """Note that the next sweep needs the kernels of an operation for a dtype."""
     if not kernels.is_ready(operation, code, reverse):
         _pending.append((operation, code, reverse))
@@ -170,7 +173,7 @@ def _prepare(tape: Tape) -> None:
     if _blas and not h[_LAPACK]:
         h[H.gemm64], h[H.gemm32] = _blas[0][:2].tolist()
         h[_LAPACK] = address_of(_blas[0])
-    if h[_N_KINDS] != tapes.kinds.used or h[_N_POOL] != tapes.pool.used:
+    if h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
@@ -197,7 +200,7 @@ def _connect(tape: Tape) -> None:
     for name in sweeps.PARTS:
         if name != "run":
             h[getattr(H, name)] = _part(name)
-    h[H.ops], h[H.kernels] = address_of(op.table), kernels.table_address
+    h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
     h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
     functions = native.functions_of_python()
     h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
@@ -224,21 +227,21 @@ def _let_go(tape: Tape) -> None:
 
 def _publish(tape: Tape) -> None:
     """Enter what has become known since: kinds, their spaces, and parameters."""
-    h, n_spaces = tape.h, tapes.n_spaces()
+    h, n_spaces = tape.h, kinds.n_spaces()
     if len(tape.latest) < n_spaces:
         latest = np.full(2 * n_spaces, -1, np.int32)
         address, n, at, count_at = address_of(latest), len(latest), H.latest, H.n_latest
         tape.latest, h[at], h[count_at] = latest, address, n
     # The counts first: what they count is in the arrays already, and older arrays stay alive.
-    h[H.n_kinds], h[H.n_pool] = tapes.kinds.used, tapes.pool.used
-    h[H.kinds], h[H.pool] = tapes.kinds.address, tapes.pool.address
+    h[H.n_kinds], h[H.n_pool] = kinds.table.used, kinds.pool.used
+    h[H.kinds], h[H.pool] = kinds.table.address, kinds.pool.address
 
 
 def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if not _blas and {"gemm", "lapack"} & {*op.parameters(operation.function)}:
+            if not _blas and {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
                 _find_blas()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
@@ -355,7 +358,7 @@ def _check_free(tape: Tape) -> None:
 def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
-    operation, kind = op.OPS[row["opcode"]], tapes.kind_objects[row["kind"]]
+    operation, kind = declare.OPS[row["opcode"]], kinds.objects[row["kind"]]
     batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
     text = operation.failure.format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
@@ -384,10 +387,10 @@ def _damage(tape: Tape) -> DamagedMemoryError:
     h[H.fault] = 0
 
     def told(slot: int, r: int) -> str:
-        kind = tapes.kind_objects[slots["kind"][slot]]
+        kind = kinds.objects[slots["kind"][slot]]
         if not (0 <= r < len(rows) and rows["out"][r] == slot):
             return f"a leaf, {kind.dtype.name}{list(kind.shape)}"
-        name, where = op.OPS[rows["opcode"][r]].name, tape.places.get(slot, "a line that is not known")
+        name, where = declare.OPS[rows["opcode"][r]].name, tape.places.get(slot, "a line that is not known")
         return f"{name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}"
 
     memory, happened = _FOUND[found]
@@ -428,12 +431,12 @@ def _run_host(tape: Tape, reverse: bool) -> None:
     forward, vjp = tape.hosts[out]
 
     def array(slot: int, field: str = "primal") -> np.ndarray:
-        kind = tapes.kind_objects[slots["kind"][slot]]
+        kind = kinds.objects[slots["kind"][slot]]
         view = array_at(int(slots[field][slot]), kind.gradient if field == "adjoint" else kind, None)
         view.flags.writeable = False
         return view
 
-    arrays, kind = [array(slot) for slot in operands], tapes.kind_objects[row["kind"]]
+    arrays, kind = [array(slot) for slot in operands], kinds.objects[row["kind"]]
     if not reverse:
         value = np.array(forward(*arrays), kind.dtype.numpy, order="C")
         if value.shape != kind.shape:
@@ -446,7 +449,7 @@ def _run_host(tape: Tape, reverse: bool) -> None:
         return
     parts = vjp(array(out, "adjoint"), array(out), *arrays)
     for slot, part in zip(operands, parts if isinstance(parts, (tuple, list)) else (parts,), strict=True):
-        of = tapes.kind_objects[slots["kind"][slot]]
+        of = kinds.objects[slots["kind"][slot]]
         if part is None or not of.requires_grad:
             continue
         if not slots["adjoint"][slot]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes, engine
+from tapegrad import aliasing, dtypes, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.arguments import checked
 from tapegrad.debug import MEMORY
@@ -105,7 +105,7 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
-    return tensor(data) if is_kept or getattr(data, "nbytes", 0) < tapes.LARGE else as_tensor(data)
+    return tensor(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else as_tensor(data)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -294,7 +294,7 @@ def export(t: Tensor) -> np.ndarray:
         engine.reclaim_if_due(tape)
     owner = aliasing.owner_of(top)
     if owner not in tape.arrays:
-        of, address = tapes.kind_objects[tape.slots["kind"][owner]], int(tape.slots["primal"][owner])
+        of, address = kinds.objects[tape.slots["kind"][owner]], int(tape.slots["primal"][owner])
         released, flags = _Released(), tape.slots["flags"]
         array = array_at(address, of, released)
         raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`

@@ -23,7 +23,7 @@ from tapegrad import dtypes
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import elementwise, products, reductions, shaping
 from tapegrad.interop import as_operand
-from tapegrad.op import ELEMENTWISE, OPS
+from tapegrad.ops.declare import ELEMENTWISE, OPS
 from tapegrad.tensor import Tensor, cast, describe, location, promoted
 
 # --- elementwise ------------------------------------------------------------------------------------------------------

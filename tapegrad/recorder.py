@@ -40,10 +40,11 @@ import numpy as np
 from tapegrad import locks
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
+from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
-from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.ops import arithmetic
-from tapegrad.tape import HEADER, IMM_A, IMM_B, H, Kind, Tape, address_of
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.tape import HEADER, IMM_A, IMM_B, H, Tape
 from tapegrad.tensor import Tensor, handle, memos, quick, record_elementwise
 
 # The words of the context.

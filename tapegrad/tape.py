@@ -1,4 +1,4 @@
-"""The Wengert tape: rows, slots and kinds, held in flat NumPy arrays.
+"""The Wengert tape: rows and slots, held in flat NumPy arrays.
 
 A row (24 bytes) is one recorded operation. Fields `b` and `c` together are either two more operands or one immediate:
 
@@ -16,8 +16,7 @@ A row (24 bytes) is one recorded operation. Fields `b` and `c` together are eith
       | kind  |  row  | primal: address | adjoint: address| base  | flags |
       +-------+-------+-----------------+-----------------+-------+-------+
 
-A kind is what is known of a value before it is computed: dtype, shape, strides, and whether it requires grad.
-Kinds are interned for the whole process, so that checking and deriving them is one look-up in a dictionary.
+A kind is what is known of a value before it is computed: see `kinds.py`.
 
 Invariants
 - Rows are in topological order: an operand's row comes before every row that reads it.
@@ -50,14 +49,12 @@ import numpy as np
 
 from tapegrad import locks
 from tapegrad.debug import SMALL
-from tapegrad.dtypes import DType
+from tapegrad.kinds import address_of, objects
 
 ROW = np.dtype(
     [("opcode", "i2"), ("flags", "i2"), ("out", "i4"), ("b", "i4"), ("c", "i4"), ("a", "i4"), ("kind", "i4")]
 )
 SLOT = np.dtype([("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")])
-KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
-
 ROW_BYTES = ROW.itemsize
 
 # Flags of a row.
@@ -70,9 +67,6 @@ VARIANT = 64  # the node has the op's second name
 
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
-
-# Flags of a kind.
-REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
 
 # The header: what compiled code needs to know of a tape, one int64 each.
 HEADER = (
@@ -101,36 +95,6 @@ HEADER = (
 H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
 
 T = TypeVar("T")
-_lock = locks.lock()
-
-
-class Pool:
-    """A growing array that is only ever appended to; superseded ones stay alive, since sweeps may read them."""
-
-    def __init__(self, dtype: Any, capacity: int) -> None:
-        self.array = np.zeros(capacity, dtype)
-        self.used = 0
-        self._superseded: list[np.ndarray] = []
-        self.address = address_of(self.array)
-
-    def append(self, values: Any) -> int:
-        """Append `values`, and return the index of the first."""
-        start, stop = self.used, self.used + len(values)
-        if stop > len(self.array):
-            larger = np.zeros(max(2 * len(self.array), stop), self.array.dtype)
-            larger[:start] = self.array[:start]
-            address = address_of(larger)
-            self._superseded.append(self.array)
-            self.array, self.address = larger, address
-        self.array[start:stop] = values
-        self.used = stop
-        return start
-
-
-def address_of(array: np.ndarray) -> int:
-    """The address of an array's first element."""
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def scratch_in(memory: np.ndarray) -> int:
@@ -138,147 +102,7 @@ def scratch_in(memory: np.ndarray) -> int:
     return -(-address_of(memory) // 64) * 64 + CONTEXT_BYTES
 
 
-class Kind:
-    """What is known of a value before it is computed.
-
-    Interned: two kinds are equal only if they are the same object.
-    """
-
-    __slots__ = (
-        "contiguous", "dtype", "exported", "gradient", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel",
-        "passive", "requires_grad", "shape", "space", "strides",
-    )  # fmt: skip
-
-    dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in bytes
-    ndim: int
-    numel: int
-    itemsize: int
-    space: int  # the number of the shape
-    index: int  # in `kinds`
-    requires_grad: bool
-    is_leaf: bool
-    contiguous: bool
-    exported: bool  # NumPy can write to the memory
-    is_large: bool
-    passive: Kind  # the same, not requiring grad
-    gradient: Kind  # of this dtype and shape, contiguous, not requiring grad
-
-    def __repr__(self) -> str:
-        return f"Kind({self.dtype.name}, {self.shape}, requires_grad={self.requires_grad})"
-
-
-def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Strides, in bytes, of a C-contiguous array."""
-    strides, step = [], itemsize
-    for length in reversed(shape):
-        strides.append(step)
-        step *= max(length, 1)
-    return tuple(reversed(strides))
-
-
-class _Memory:
-    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
-
-    __slots__ = ("__array_interface__", "owner")
-
-    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
-        self.owner = owner
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": kind.shape,
-            "strides": kind.strides,
-            "typestr": kind.dtype.numpy.str,
-        }
-
-
-def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
-    """A NumPy array over the memory of a value."""
-    return np.asarray(_Memory(address, kind, owner))
-
-
-LARGE = 1 << 16  # bytes from which a value is worth computing early to let go of others
-
-_kinds: dict[tuple[Any, ...], Kind] = {}
-_spaces: dict[tuple[int, ...], int] = {}
-_numbers: dict[tuple[int, ...], int] = {}
-kinds = Pool(KIND, 1 if SMALL else 4096)
-kind_objects: list[Kind] = []
-pool = Pool(np.int64, 1 if SMALL else 1 << 14)
-
-
-def kind_of(
-    dtype: DType,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...] | None = None,
-    requires_grad: bool = False,
-    leaf: bool = False,
-    exported: bool = False,
-) -> Kind:
-    """The interned kind. Strides are in bytes; None means C-contiguous."""
-    natural = contiguous_strides(shape, dtype.itemsize)
-    contiguous = (
-        strides is None or 0 in shape or all(n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True))
-    )
-    key = (dtype.code, shape, natural if contiguous else strides, requires_grad, leaf, exported)
-    kind = _kinds.get(key)
-    if kind is None:
-        with _lock:
-            kind = _kinds.get(key) or _intern(key, dtype, contiguous)
-    return kind
-
-
-def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
-    _, shape, strides, requires_grad, leaf, exported = key
-    kind = Kind()
-    kind.dtype, kind.shape, kind.strides, kind.ndim, kind.itemsize = dtype, shape, strides, len(shape), dtype.itemsize
-    kind.numel = 1
-    for length in shape:
-        kind.numel *= length
-    kind.requires_grad, kind.is_leaf, kind.contiguous, kind.exported = requires_grad, leaf, contiguous, exported
-    kind.is_large = kind.numel * dtype.itemsize >= LARGE
-    kind.space = _spaces.setdefault(shape, len(_spaces))
-    flags = requires_grad * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
-    dims = pool.append(shape + strides) if shape else 0
-    kind.passive = kind
-    if requires_grad:
-        passive_key = (dtype.code, shape, strides, False, False, exported)
-        kind.passive = _kinds.get(passive_key) or _intern(passive_key, dtype, contiguous)
-    own = (dtype.code, shape, contiguous_strides(shape, dtype.itemsize), False, False, False)
-    kind.gradient = kind if own == key else _kinds.get(own) or _intern(own, dtype, True)
-    # Its place in `kind_objects` is what makes it a kind: a record that was written before, and then Ctrl-C came, is
-    # written over.
-    kind.index = kinds.used = len(kind_objects)
-    kinds.append([(dtype.code, flags, kind.space, len(shape), kind.numel, dims)])
-    kind_objects.append(kind)
-    _kinds[key] = kind
-    return kind
-
-
-def numbers(values: tuple[int, ...]) -> int:
-    """The index in the pool of a row's parameters, interned."""
-    index = _numbers.get(values)
-    if index is None:
-        with _lock:
-            index = _numbers.get(values)
-            if index is None:
-                index = _numbers[values] = pool.append((len(values), *values)) + 1
-    return index
-
-
-def numbers_at(index: int) -> tuple[int, ...]:
-    """The parameters at an index of the pool: their count stands before them."""
-    return tuple(pool.array[index : index + pool.array[index - 1]].tolist())
-
-
-def n_spaces() -> int:
-    """How many shapes are known; a space is a shape's number."""
-    return len(_spaces)
-
-
-# Filled by `op.py`: the name and the number of operands of each opcode, for the listing.
+# Filled by `ops/declare.py`: the name and the number of operands of each opcode, for the listing.
 opcode_names: list[tuple[str, int]] = []
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
@@ -552,7 +376,7 @@ class Tape:
             yield self._line(rows[row]) if row >= 0 else f"  ... {len(rows) - 60} rows"
 
     def _line(self, row: np.void) -> str:
-        kind = kind_objects[row["kind"]]
+        kind = objects[row["kind"]]
         (name, arity), flags = opcode_names[row["opcode"]], int(row["flags"])
         immediate = f"{struct.unpack_from('d', row.tobytes(), 8)[0]:g}"
         if flags & IMM_A:

@@ -18,27 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import dtypes, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.op import BOOLEAN, ELEMENTWISE, FLOATING, OPS, Op
+from tapegrad.kinds import Kind, array_at, kind_of, numbers
+from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.arithmetic import CASTS
+from tapegrad.ops.declare import BOOLEAN, ELEMENTWISE, FLOATING, OPS, Op
 from tapegrad.ops.reduction import sum_
-from tapegrad.tape import (
-    IMM_A,
-    IMM_B,
-    PARAMS,
-    ROW,
-    H,
-    Kind,
-    Tape,
-    array_at,
-    current_tape,
-    kind_objects,
-    kind_of,
-    numbers,
-)
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Tape, current_tape
 
 _new = object.__new__
 _pack = struct.Struct("=hhiiiii").pack_into
@@ -335,7 +324,7 @@ def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = 
         kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
         return stored(tape, kind, engine.guarded_copy(tape, array), None, requires_grad)
     kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
-    return stored(tape, kind, tapes.address_of(array), array, requires_grad)
+    return stored(tape, kind, kinds.address_of(array), array, requires_grad)
 
 
 def constant(value: Any, dtype: DType) -> Tensor:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import locks, workers
+from tapegrad import locks
+from tapegrad.core import workers
 from tapegrad.kernels import native
-from tapegrad.tape import SCRATCH_BYTES, address_of, scratch_in
+from tapegrad.kinds import address_of
+from tapegrad.tape import SCRATCH_BYTES, scratch_in
 
 _VARIABLE = "TAPEGRAD_NUM_THREADS"
 

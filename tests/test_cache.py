@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import tapegrad
-from tapegrad import blocks, registers, sweeps
+from tapegrad.core import blocks, registers, sweeps
 from tapegrad.kernels import cache, digests
-from tapegrad.op import ARRAY, OPS
+from tapegrad.ops.declare import ARRAY, OPS
 
 PROGRAM = """
 import sys

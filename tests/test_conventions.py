@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad.op import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 
 inf, nan = math.inf, math.nan
 over_floats = pytest.mark.parametrize("dtype", [tg.float64, tg.float32], ids=repr)

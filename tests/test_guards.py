@@ -14,7 +14,7 @@ FAULTY = """
 import numpy as np
 import tapegrad as tg
 from tapegrad.memory import f8, u1
-from tapegrad.op import array_op
+from tapegrad.ops.declare import array_op
 from tapegrad.tensor import record_array
 
 def harmful_vjp(p, gemm, work, memory, a, y, y_bar, a_bar):
@@ -90,7 +90,7 @@ def test_what_was_never_written_is_nan(way: int, what: str):
 def test_registers_and_sums_of_chunks_are_guarded():
     program = """
         import tapegrad as tg
-        from tapegrad.op import array_op
+        from tapegrad.ops.declare import array_op
         from tapegrad.tensor import record_array
 
         @array_op(1, along=True)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine, recorder, tape
+from tapegrad import engine, kinds, recorder, tape
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 
@@ -109,19 +109,19 @@ def check_whole(of: tape.Tape) -> None:
     assert of.top <= of.slot_capacity == of.h[tape.H.n_slots] == len(of.slots) <= len(of.live)
     assert len(of.free.array) >= of.slot_capacity
     for name, array in (of._row_views | of._slot_views).items():
-        assert of.h[getattr(tape.H, name)] == tape.address_of(array)
+        assert of.h[getattr(tape.H, name)] == kinds.address_of(array)
         assert len(array) >= (of.capacity if name in of._row_views else of.slot_capacity)
     for name, memory in ("live", of.live), ("free", of.free.memory), ("lists", of.lists), ("latest", of.latest):
-        assert of.h[getattr(tape.H, name)] == tape.address_of(np.asarray(memory))
+        assert of.h[getattr(tape.H, name)] == kinds.address_of(np.asarray(memory))
     assert of.h[tape.H.n_latest] == len(of.latest)
-    assert len(tape.kind_objects) <= tape.kinds.used
-    for kind in tape.kind_objects[-8:]:
-        known = tape.kinds.array[kind.index]
-        assert tape.kind_objects[kind.index] is kind
+    assert len(kinds.objects) <= kinds.table.used
+    for kind in kinds.objects[-8:]:
+        known = kinds.table.array[kind.index]
+        assert kinds.objects[kind.index] is kind
         assert (DTYPES[known["dtype"]], known["numel"], known["ndim"]) == (kind.dtype, kind.numel, kind.ndim)
-        assert tape.pool.array[known["dims"] : known["dims"] + kind.ndim].tolist() == list(kind.shape)
+        assert kinds.pool.array[known["dims"] : known["dims"] + kind.ndim].tolist() == list(kind.shape)
     if (made := recorder._linked()) is not None:
-        assert made.context[recorder.ENTRIES] == tape.address_of(np.asarray(made.look_up._words))
+        assert made.context[recorder.ENTRIES] == kinds.address_of(np.asarray(made.look_up._words))
 
 
 def check_right(of: tape.Tape, n: int) -> None:

@@ -19,7 +19,7 @@ import test_ops
 from test_ops import by_name, is_cast
 
 import tapegrad as tg
-from tapegrad.op import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 
 over_floats = pytest.mark.parametrize("dtype", [tg.float64, tg.float32], ids=repr)
 

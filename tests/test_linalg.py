@@ -15,8 +15,8 @@ import pytest
 import tapegrad as tg
 from tapegrad import engine
 from tapegrad.kernels import native
-from tapegrad.op import Op
 from tapegrad.ops import factorization, triangles
+from tapegrad.ops.declare import Op
 from tapegrad.ops.factorization import BLOCK
 
 

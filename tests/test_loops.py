@@ -12,8 +12,8 @@ from tapegrad import kernels
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS, loops, native
 from tapegrad.kernels.loops import FRESH
-from tapegrad.op import OPS, Op, parameters
-from tapegrad.tape import address_of
+from tapegrad.kinds import address_of
+from tapegrad.ops.declare import OPS, Op, parameters
 
 A, B, C = 1, 2, 4
 COUNTS = (0, 1, 7, 8, 63, 64, 1000)

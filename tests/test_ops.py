@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 
 import tapegrad as tg
-from tapegrad.op import ELEMENTWISE, HOST, LAYOUT, OPS, Op
 from tapegrad.ops import factorization, layout, triangles
+from tapegrad.ops.declare import ELEMENTWISE, HOST, LAYOUT, OPS, Op
 
 FLOATS = (tg.float64, tg.float32)
 INTEGERS = (tg.int64, tg.int32)

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 
 import tapegrad as tg
-from tapegrad import engine, tape, walks
-from tapegrad.schedule import MAX_INNER, MAX_ROWS, MAX_WIDE
+from tapegrad import engine, tape
+from tapegrad.core import walks
+from tapegrad.core.schedule import MAX_INNER, MAX_ROWS, MAX_WIDE
 from tapegrad.tape import H
 
 drawn = settings(max_examples=150, deadline=None, derandomize=True, database=None)

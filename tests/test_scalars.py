@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 import tapegrad as tg
-from tapegrad import schedule, tape
+from tapegrad import tape
+from tapegrad.core import schedule
 from tapegrad.tape import H
 
 UNARY: list[Callable[[Any], Any]] = [

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import tape, walks
+from tapegrad import tape
+from tapegrad.core import walks
 from tapegrad.kernels import native
 
 CHILDREN = pytest.mark.skipif(

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine, storage, tape
+from tapegrad import engine, tape
+from tapegrad.core import storage
 from tapegrad.debug import MEMORY
 from tapegrad.tape import BINS, H
 

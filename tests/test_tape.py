@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine, tape
+from tapegrad import engine, kinds, tape
+from tapegrad.core.schedule import MAX_ROWS
 from tapegrad.debug import MEMORY
-from tapegrad.schedule import MAX_ROWS
 
 BLOCK = 2048  # lanes of a block, where a region is short
 
@@ -270,7 +270,7 @@ def test_a_long_loop_runs_in_constant_memory(body: Callable[[Any], None]):
     for _ in range(6):
         for _ in range(2500):
             body(w)
-        sizes.append((of.capacity, of.slot_capacity, of.top, tape.kinds.used, tape.pool.used))
+        sizes.append((of.capacity, of.slot_capacity, of.top, kinds.table.used, kinds.pool.used))
     assert len(set(sizes[2:])) == 1
     assert of.nbytes < 4_000_000
     tidy()

@@ -4,7 +4,7 @@ import numpy as np
 
 import tapegrad as tg
 from tapegrad.dtypes import BOOL, FLOAT64
-from tapegrad.op import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 
 N = 100_000
 DRAWN = {op.name: op for op in OPS if op.family == ELEMENTWISE and op.domain is not None}

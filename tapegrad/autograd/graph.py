@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad.aliasing import graph_slot
-from tapegrad.op import OPS
-from tapegrad.tape import IMM_A, IMM_B, PIECE, kind_objects
+from tapegrad.kinds import objects as kind_objects
+from tapegrad.ops.declare import OPS
+from tapegrad.tape import IMM_A, IMM_B, PIECE
 from tapegrad.tensor import Tensor
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.functions.shaping import contiguous
 from tapegrad.interop import as_operand
+from tapegrad.kinds import kind_of
 from tapegrad.ops.host import HOSTS
-from tapegrad.tape import kind_of
 from tapegrad.tensor import Tensor, cast, local, need_sum, record
 
 

@@ -11,9 +11,11 @@ import struct
 from typing import Any
 
 from tapegrad.autograd.host import recorded_contribution
-from tapegrad.op import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.kinds import numbers_at
+from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing
-from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape, kind_objects, numbers_at
+from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape
 from tapegrad.tensor import Tensor, cast, lend, record_array
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind

@@ -12,8 +12,8 @@ from tapegrad import dtypes, recorder
 from tapegrad.arguments import Number, checked
 from tapegrad.dtypes import BOOL, INT64, DType
 from tapegrad.interop import check_device
-from tapegrad.op import ELEMENTWISE, EVERYWHERE, NOWHERE, OPS, SECOND, Op
 from tapegrad.ops import arithmetic, exponential, logic
+from tapegrad.ops.declare import ELEMENTWISE, EVERYWHERE, NOWHERE, OPS, SECOND, Op
 from tapegrad.tensor import Tensor, binary, cast, describe, learners, operand, promoted, quick, record_elementwise
 
 functions: dict[str, Any] = {}

@@ -16,9 +16,9 @@ from tapegrad.arguments import Surface, number
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, restride
 from tapegrad.interop import as_operand
-from tapegrad.op import Op
+from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import contiguous_strides
+from tapegrad.ops.declare import Op
 from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, from_array, location, record_array
 
 functions = public = Surface()

@@ -8,8 +8,8 @@ from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
-from tapegrad.op import ELEMENTWISE, OPS, Op
 from tapegrad.ops import arithmetic
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 from tapegrad.tensor import (
     Tensor,
     broadcast_shapes,

@@ -8,9 +8,10 @@ from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface
 from tapegrad.creation import size_of
 from tapegrad.functions.shaping import contiguous, dimension
+from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import layout, triangles
 from tapegrad.ops.indexing import embed
-from tapegrad.tape import VARIANT, contiguous_strides
+from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, cast, describe, location, record_array
 
 functions = public = Surface()

@@ -17,9 +17,10 @@ from tapegrad.arguments import Dims, Number, Surface, integer
 from tapegrad.dtypes import BOOL, INT64, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.shaping import contiguous, distinct
-from tapegrad.op import Op
+from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
-from tapegrad.tape import PARAMS, VARIANT, contiguous_strides, current_tape, kind_of, numbers
+from tapegrad.ops.declare import Op
+from tapegrad.tape import PARAMS, VARIANT, current_tape
 from tapegrad.tensor import (
     Tensor,
     appended,

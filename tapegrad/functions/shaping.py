@@ -9,9 +9,10 @@ from typing import Any
 from tapegrad import aliasing, arguments, dtypes, engine
 from tapegrad.arguments import Dims, Surface, checked, sizes
 from tapegrad.creation import size_of
-from tapegrad.op import Op
+from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
-from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, contiguous_strides, current_tape, kind_of, numbers
+from tapegrad.ops.declare import Op
+from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
 from tapegrad.tensor import (
     Tensor,
     appended_together,

@@ -27,8 +27,8 @@ import numpy as np
 
 from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, DType
 from tapegrad.kernels import cache, loops, native
-from tapegrad.op import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, PART, REDUCTION, TILE, Op, parameters
-from tapegrad.tape import address_of
+from tapegrad.kinds import address_of
+from tapegrad.ops.declare import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, PART, REDUCTION, TILE, Op, parameters
 
 CELLS = 5
 # STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n

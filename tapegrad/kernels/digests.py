@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
-from tapegrad.op import Op
+from tapegrad.ops.declare import Op
 
 _PACKAGE = __name__.partition(".")[0]
 _BESIDE = {"vectormath": ("lanes",)}  # modules whose functions make up another's

@@ -26,7 +26,8 @@ import numpy as np
 
 from tapegrad import locks, vectormath
 from tapegrad.kernels import cache, digests
-from tapegrad.tape import KIND, ROW, SLOT, H
+from tapegrad.kinds import KIND
+from tapegrad.tape import ROW, SLOT, H
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tapegrad import domains
-from tapegrad.op import EVERYWHERE, FLOATING, NOWHERE, elementwise
+from tapegrad.ops import domains
+from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tapegrad import domains, vectormath
-from tapegrad.op import FLOATING, elementwise
+from tapegrad import vectormath
+from tapegrad.ops import domains
+from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A, IMM_B
 

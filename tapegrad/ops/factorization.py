@@ -8,11 +8,12 @@ algorithmic differentiation" (2008), and of Murray, "Differentiation of the Chol
 """
 
 from tapegrad import vectormath
+from tapegrad.kinds import contiguous_strides
 from tapegrad.memory import call5, call6, call8, call11, f4, f8, i4, i8, u1
-from tapegrad.op import array_op
+from tapegrad.ops.declare import array_op
 from tapegrad.ops.indexing import embed
 from tapegrad.ops.linalg import ROUTINES, gemm_into
-from tapegrad.tape import VARIANT, contiguous_strides
+from tapegrad.tape import VARIANT
 
 # Where the table has a routine for float64; that for float32 comes next.
 TRSM, TRMM, TRSV, POTRF, GETRF = (2 * ROUTINES.index(name) for name in ("trsm", "trmm", "trsv", "potrf", "getrf"))

@@ -4,7 +4,7 @@ The escape, not the habit: the sweep stops at such a row, lets Python work on Nu
 are kept by the tape, by the slot of the result.
 """
 
-from tapegrad.op import HOST, Op
+from tapegrad.ops.declare import HOST, Op
 
 
 def _declare(arity):

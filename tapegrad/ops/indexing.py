@@ -4,7 +4,7 @@ Positions are flat: the number of an element in a contiguous tensor, int64. They
 that an index out of range is an error at the line that has it.
 """
 
-from tapegrad.op import UNITS_OF_B, array_op
+from tapegrad.ops.declare import UNITS_OF_B, array_op
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
 

@@ -4,7 +4,7 @@ The names are PyTorch's nodes. One rule serves all: the adjoint of a view is add
 strides.
 """
 
-from tapegrad.op import layout
+from tapegrad.ops.declare import layout
 
 view = layout("view")
 expand = layout("expand")

@@ -12,7 +12,7 @@ A stride of 0 in a batch dimension repeats a matrix; its adjoints then add up. `
 import numpy as np
 
 from tapegrad.memory import call13, f4, f8, i4, plus, u1
-from tapegrad.op import PART, TILE, array_op
+from tapegrad.ops.declare import PART, TILE, array_op
 
 # The routines of BLAS and LAPACK whose addresses kernels are given, each for float64 and float32.
 ROUTINES = ("gemm", "trsm", "trmm", "trsv", "potrf", "getrf")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tapegrad import domains
-from tapegrad.op import BOOLEAN, NOWHERE, SECOND, elementwise
+from tapegrad.ops import domains
+from tapegrad.ops.declare import BOOLEAN, NOWHERE, SECOND, elementwise
 
 
 @elementwise(reference=np.equal, result=BOOLEAN, numbers=SECOND)

@@ -12,11 +12,12 @@ import functools
 
 import numpy as np
 
-from tapegrad import domains, vectormath
+from tapegrad import vectormath
 from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, plus, smaller
-from tapegrad.op import PART, TILE, array_op, reduction
+from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
+from tapegrad.ops.declare import PART, TILE, array_op, reduction
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
 from tapegrad.tape import VARIANT

@@ -2,8 +2,9 @@
 
 import math
 
-from tapegrad import domains, vectormath
-from tapegrad.op import FLOATING, elementwise
+from tapegrad import vectormath
+from tapegrad.ops import domains
+from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import exp
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)

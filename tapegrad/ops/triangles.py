@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tapegrad.op import array_op
+from tapegrad.ops.declare import array_op
 from tapegrad.ops.indexing import embed
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tapegrad import domains, vectormath
-from tapegrad.op import FLOATING, NOWHERE, elementwise
+from tapegrad import vectormath
+from tapegrad.ops import domains
+from tapegrad.ops.declare import FLOATING, NOWHERE, elementwise
 from tapegrad.ops.exponential import rsqrt
 from tapegrad.ops.logic import where
 

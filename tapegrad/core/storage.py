@@ -14,10 +14,17 @@ cache, a vector register) and has its class and the address that `free` wants be
 With TAPEGRAD_DEBUG=memory a block is longer, guarded, and never used again: see `guards.py`.
 """
 
-from tapegrad.debug import MEMORY
-from tapegrad.guards import (
-    GUARD, MOST_LET_GO, check_block, check_let_go, close_block, fill_pattern, open_block, unlist,
+from tapegrad.core.guards import (
+    GUARD,
+    MOST_LET_GO,
+    check_block,
+    check_let_go,
+    close_block,
+    fill_pattern,
+    open_block,
+    unlist,
 )  # fmt: skip
+from tapegrad.debug import MEMORY
 from tapegrad.memory import allocate, allocate_zeroed, call3, i8, release
 from tapegrad.tape import BINS, H
 

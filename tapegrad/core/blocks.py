@@ -7,29 +7,104 @@ add to is joined at the end, in the order of the chunks.
 Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
+from tapegrad.core.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
+from tapegrad.core.programs import (
+    MOST_CHUNKS,
+    MOST_PARTIAL_BYTES,
+    all_places_bytes,
+    begin_states,
+    drop_large_partials,
+    hold_partials,
+    place_bytes,
+)  # fmt: skip
+from tapegrad.core.registers import (
+    BACK,
+    BASE,
+    COUNT,
+    DIES,
+    FINISH,
+    FORWARD,
+    GATHER,
+    GOAL,
+    KERNEL,
+    LEVEL,
+    MODE,
+    NARROW,
+    OF_ROW,
+    PARTIAL,
+    REDUCE,
+    REVERSE,
+    SCATTER,
+    SCRATCH,
+    SINGLE,
+    SIZE,
+    SPREAD,
+    STATE,
+    STEP,
+    STREAM,
+    SWEEP_VALUES,
+    TARGET,
+    TERMS,
+    VECTOR,
+    WHAT,
+    WIDE,
+    WIDTH,
+    ZERO,
+    A,
+    B,
+    C,
+    G,
+    K,
+    P,
+    Q,
+    Y,
+    fill,
+    sum_kernel,
+)  # fmt: skip
+from tapegrad.core.schedule import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
+from tapegrad.core.storage import check_guards_of
+from tapegrad.core.walks import (
+    AHEAD,
+    BLOCK,
+    CHUNK,
+    CODE,
+    CONTEXT_AT,
+    INNER,
+    N_AHEAD,
+    N_CHUNKS,
+    N_CODE,
+    N_ROWS,
+    N_SETUP,
+    PARTIAL_BYTES,
+    PIECES_AT,
+    REGISTER,
+    SETUP,
+    SHARED_BYTES,
+    WORDS,
+    WORDS_A_REGISTER,
+)  # fmt: skip
+from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY
-from tapegrad.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
 from tapegrad.kernels import CONTEXT, JOIN, SETTLE
 from tapegrad.memory import (
-    call1, call4, call5, call6, call8, fetch_line, i4, i8, part3, part5, part7, part10, rows_at, slots_at, stream_line,
+    call1,
+    call4,
+    call5,
+    call6,
+    call8,
+    fetch_line,
+    i4,
+    i8,
+    part3,
+    part5,
+    part7,
+    part10,
+    rows_at,
+    slots_at,
+    stream_line,
     u1,
 )  # fmt: skip
-from tapegrad.programs import (
-    MOST_CHUNKS, MOST_PARTIAL_BYTES, all_places_bytes, begin_states, drop_large_partials, hold_partials, place_bytes,
-)  # fmt: skip
-from tapegrad.registers import (
-    A, B, BACK, BASE, C, COUNT, DIES, FINISH, FORWARD, G, GATHER, GOAL, K, KERNEL, LEVEL, MODE, NARROW, OF_ROW, P,
-    PARTIAL, Q, REDUCE, REVERSE, SCATTER, SCRATCH, SINGLE, SIZE, SPREAD, STATE, STEP, STREAM, SWEEP_VALUES, TARGET,
-    TERMS, VECTOR, WHAT, WIDE, WIDTH, Y, ZERO, fill, sum_kernel,
-)  # fmt: skip
-from tapegrad.schedule import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
-from tapegrad.storage import check_guards_of
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, TABLES, H
-from tapegrad.workers import WORTH_WAKING
-from tapegrad.walks import (
-    AHEAD, BLOCK, CHUNK, CODE, CONTEXT_AT, INNER, N_AHEAD, N_CHUNKS, N_CODE, N_ROWS, N_SETUP, PARTIAL_BYTES, PIECES_AT,
-    REGISTER, SETUP, SHARED_BYTES, WORDS, WORDS_A_REGISTER,
-)  # fmt: skip
 
 N_CONTEXT = len(CONTEXT)
 _MOST_PARAMS = 32

@@ -1,23 +1,86 @@
 """Programs: a whole region, bound for a sweep: its instructions, where its registers are, its blocks and chunks."""
 
+from tapegrad.core.guards import GAP, TABLE_FULL, note
+from tapegrad.core.partials import want_values
+from tapegrad.core.registers import (
+    BASE,
+    BORN,
+    COUNT,
+    DIES,
+    FEW_LANES,
+    FORWARD,
+    GOAL,
+    LEVEL,
+    MODE,
+    NARROW,
+    PARTIAL,
+    REVERSE,
+    SCATTER,
+    SCRATCH,
+    SINGLE,
+    SIZE,
+    SPREAD,
+    STATE,
+    STEP,
+    STREAM,
+    SWEEP_ADJOINTS,
+    WHAT,
+    WIDE,
+    WIDTH,
+    A,
+    K,
+    P,
+    Q,
+    R,
+    Y,
+    emit,
+    fill,
+    new_register,
+)  # fmt: skip
+from tapegrad.core.schedule import MAX_INNER, MAX_WIDE, arity, operand
+from tapegrad.core.walks import (
+    AHEAD,
+    BLOCK,
+    BOUND_ROW,
+    CHUNK,
+    CODE,
+    CONTEXT_AT,
+    INNER,
+    MOST_CODE,
+    MOST_CONSTANTS,
+    MOST_REGISTERS,
+    MOST_SETUP,
+    MOST_TAIL,
+    N_AHEAD,
+    N_CHUNKS,
+    N_CODE,
+    N_CONSTANTS,
+    N_NARROW_PLACES,
+    N_REGISTERS,
+    N_ROWS,
+    N_SETUP,
+    N_TAIL,
+    N_WALKS,
+    N_WIDE_PLACES,
+    ONE_ROW,
+    PARTIAL_BYTES,
+    PLACES,
+    REGISTER,
+    SETUP,
+    SHARED_BYTES,
+    SPACE_KIND,
+    SWEEPS,
+    WALKS,
+    WORDS,
+    WORDS_A_REGISTER,
+    broadcast_walk,
+)  # fmt: skip
 from tapegrad.debug import MEMORY
-from tapegrad.guards import GAP, TABLE_FULL, note
 from tapegrad.kernels.loops import FRESH
+from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at
-from tapegrad.op import COLUMNS, ELEMENTWISE
-from tapegrad.partials import want_values
-from tapegrad.registers import (
-    A, BASE, BORN, COUNT, DIES, FEW_LANES, FORWARD, GOAL, K, LEVEL, MODE, NARROW, P, PARTIAL, Q, R, REVERSE, SCATTER,
-    SCRATCH, SINGLE, SIZE, SPREAD, STATE, STEP, STREAM, SWEEP_ADJOINTS, WHAT, WIDE, WIDTH, Y, emit, fill, new_register,
-)  # fmt: skip
-from tapegrad.schedule import MAX_INNER, MAX_WIDE, arity, operand
-from tapegrad.tape import CONTEXT_BYTES, CONTIGUOUS, SCRATCH_BYTES, STORED, TABLES, H
-from tapegrad.walks import (
-    AHEAD, BLOCK, BOUND_ROW, CHUNK, CODE, CONTEXT_AT, INNER, MOST_CODE, MOST_CONSTANTS, MOST_REGISTERS, MOST_SETUP,
-    MOST_TAIL, N_AHEAD, N_CHUNKS, N_CODE, N_CONSTANTS, N_NARROW_PLACES, N_REGISTERS, N_ROWS, N_SETUP, N_TAIL, N_WALKS,
-    N_WIDE_PLACES, ONE_ROW, PARTIAL_BYTES, PLACES, REGISTER, SETUP, SHARED_BYTES, SPACE_KIND, SWEEPS, WALKS, WORDS,
-    WORDS_A_REGISTER, broadcast_walk,
-)  # fmt: skip
+from tapegrad.ops.declare import COLUMNS, ELEMENTWISE
+from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES, STORED, TABLES, H
 
 LONG_ROW = 192  # lanes from which a row is a block of its own
 CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk

@@ -13,11 +13,11 @@ The tables of a tape, int64 each, describe the region being swept; `registers.py
     walks
 """
 
+from tapegrad.core.schedule import OK
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import ADD, TO_EACH, TO_ONE
 from tapegrad.memory import call6, i4, i8, u1
-from tapegrad.schedule import OK
-from tapegrad.tape import H, TABLES
+from tapegrad.tape import TABLES, H
 
 ITEMSIZE = tuple(d.itemsize for d in DTYPES)
 

@@ -24,23 +24,10 @@ One region is swept forward and in reverse at once where the adjoints that reach
 gradient of a sum, say, reads each operand once (`fused`).
 """
 
+from tapegrad.kinds import LEAF, REQUIRES_GRAD
 from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at, u1
-from tapegrad.op import ARRAY, COLUMNS, ELEMENTWISE, REDUCTION
-from tapegrad.tape import (
-    CONSUMED,
-    FIRST,
-    FREE,
-    H,
-    IMM_A,
-    IMM_B,
-    LEAF,
-    OWNED,
-    PARAMS,
-    PIECE,
-    REQUIRES_GRAD,
-    ROW_BYTES,
-    STORED,
-)
+from tapegrad.ops.declare import ARRAY, COLUMNS, ELEMENTWISE, REDUCTION
+from tapegrad.tape import CONSUMED, FIRST, FREE, IMM_A, IMM_B, OWNED, PARAMS, PIECE, ROW_BYTES, STORED, H
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
 MAX_ROWS = 256  # of a region

@@ -15,13 +15,8 @@ operands and of its result; and its place in the table of kernels. An adjoint th
 INSIDE.
 """
 
-from tapegrad.debug import MEMORY
-from tapegrad.kernels import CELLS
-from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, part2, part3, rows_at, slots_at, u1
-from tapegrad.op import COLUMNS, ELEMENTWISE
-from tapegrad.registers import N_CODES, hold_adjoint, hold_value, kernel_cell, write_number
-from tapegrad.schedule import (
+from tapegrad.core.registers import N_CODES, hold_adjoint, hold_value, kernel_cell, write_number
+from tapegrad.core.schedule import (
     ADJOINT,
     INSIDE,
     NO_MEMORY,
@@ -35,6 +30,11 @@ from tapegrad.schedule import (
     operand,
     position,
 )  # fmt: skip
+from tapegrad.debug import MEMORY
+from tapegrad.kernels import CELLS
+from tapegrad.kernels.loops import FRESH
+from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, part2, part3, rows_at, slots_at, u1
+from tapegrad.ops.declare import COLUMNS, ELEMENTWISE
 from tapegrad.tape import IMM_A, IMM_B, OWNED, PIECE, STORED, H
 
 PRIMAL, BAR, IMMEDIATE, A, B, C, Y, CELL = range(8)

@@ -30,17 +30,39 @@ them when the region is swept: where their results go, by what kernel (0: they a
 the bytes of a state. States that are as large as results are at once where these go.
 """
 
+from tapegrad.core.schedule import INSIDE, STORE, arity, is_evaluated
+from tapegrad.core.walks import (
+    BOUND_ROW,
+    CODE,
+    CONSTANTS,
+    INNER,
+    ITEMSIZE,
+    KNOWN,
+    MANY_KNOWN,
+    N_CODE,
+    N_CONSTANTS,
+    N_REGISTERS,
+    N_ROWS,
+    N_SETUP,
+    N_WALKS,
+    ONE_ROW,
+    REGISTER,
+    SETUP,
+    SPACE_KIND,
+    SWEEPS,
+    WALKS,
+    WORDS,
+    WORDS_A_REGISTER,
+    broadcast_walk,
+    enter_walk,
+)  # fmt: skip
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
+from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import f4, f8, i4, i8, kinds_at, part3, rows_at, slots_at, u1
-from tapegrad.op import COLUMNS, ELEMENTWISE, REDUCTION
-from tapegrad.schedule import INSIDE, STORE, arity, is_evaluated
-from tapegrad.tape import CONTIGUOUS, IMM_A, IMM_B, STORED, TABLES, H
-from tapegrad.walks import (
-    BOUND_ROW, CODE, CONSTANTS, INNER, ITEMSIZE, KNOWN, MANY_KNOWN, N_CODE, N_CONSTANTS, N_REGISTERS, N_ROWS, N_SETUP,
-    N_WALKS, ONE_ROW, REGISTER, SETUP, SPACE_KIND, SWEEPS, WALKS, WORDS, WORDS_A_REGISTER, broadcast_walk, enter_walk,
-)  # fmt: skip
+from tapegrad.ops.declare import COLUMNS, ELEMENTWISE, REDUCTION
+from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
 
 N_CODES = len(DTYPES)
 # What a sweep of a region does.

@@ -13,7 +13,7 @@ A worker that has nothing to do looks for a new epoch for a while, then sleeps. 
 job: its words do not change before that index is done.
 """
 
-from tapegrad.memory import call1, fetch_add, exchange, i8, load, part2, part3
+from tapegrad.memory import call1, exchange, fetch_add, i8, load, part2, part3
 from tapegrad.tape import H
 
 TICKET, DONE, BUSY, WAITS, LOCK, N_WORKERS, FUNCTION, HEADER, FIRST_INDEX, ACQUIRE, RELEASE, RESTS = range(12)

@@ -8,31 +8,81 @@ not K times as much.
 other by address, with int64 only: compiled into one another they would take Numba three times as long.
 """
 
-from tapegrad.blocks import (
-    N_CONTEXT, UNIT_BYTES, reduce_rows, run_along, run_chunk, run_piece, run_pieces, spread, stream,
+from tapegrad.core.blocks import (
+    N_CONTEXT,
+    UNIT_BYTES,
+    reduce_rows,
+    run_along,
+    run_chunk,
+    run_piece,
+    run_pieces,
+    spread,
+    stream,
     sweep_region,
 )  # fmt: skip
+from tapegrad.core.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
+from tapegrad.core.partials import bind_adjoints
+from tapegrad.core.programs import bind, place
+from tapegrad.core.registers import (
+    N_CODES,
+    SWEEP_ADJOINTS,
+    SWEEP_VALUES,
+    bind_values,
+    fill,
+    hold_adjoint,
+    hold_value,
+    kernel_cell,
+    nbytes,
+    sum_kernel,
+)  # fmt: skip
+from tapegrad.core.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
+from tapegrad.core.schedule import (
+    ADJOINT,
+    AT_HOST,
+    DAMAGED,
+    FAILED,
+    MORE,
+    MORE_WORKERS,
+    NO_MEMORY,
+    NO_REGIONS,
+    OK,
+    WANTED,
+    arity,
+    finish,
+    is_active,
+    is_evaluated,
+    make_regions,
+    mark_active,
+    mark_values,
+    operand,
+    schedule,
+)  # fmt: skip
+from tapegrad.core.storage import check_blocks_let_go, check_guards, give_back, obtain
+from tapegrad.core.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, enter_walk, gather, scatter
+from tapegrad.core.workers import rest, share
 from tapegrad.debug import MEMORY
-from tapegrad.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
 from tapegrad.kernels import CELLS, SETTLE
+from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import (
-    call1, call6, f4, f8, i4, i8, kinds_at, part1, part2, part3, part7, part8, part10, rows_at, slots_at, u1,
+    call1,
+    call6,
+    f4,
+    f8,
+    i4,
+    i8,
+    kinds_at,
+    part1,
+    part2,
+    part3,
+    part7,
+    part8,
+    part10,
+    rows_at,
+    slots_at,
+    u1,
 )  # fmt: skip
-from tapegrad.op import COLUMNS, HOST, LAYOUT, UNITS_OF_B
-from tapegrad.partials import bind_adjoints
-from tapegrad.programs import bind, place
-from tapegrad.registers import (
-    N_CODES, SWEEP_ADJOINTS, SWEEP_VALUES, bind_values, fill, hold_adjoint, hold_value, kernel_cell, nbytes, sum_kernel,
-)  # fmt: skip
-from tapegrad.scalars import are_scalars, scalar_adjoints, scalar_values, sweep_scalars
-from tapegrad.schedule import (
-    ADJOINT, AT_HOST, DAMAGED, FAILED, MORE, MORE_WORKERS, NO_MEMORY, NO_REGIONS, OK, WANTED, arity, finish, is_active,
-    is_evaluated, make_regions, mark_active, mark_values, operand, schedule,
-)  # fmt: skip
-from tapegrad.storage import check_blocks_let_go, check_guards, give_back, obtain
-from tapegrad.tape import CONTIGUOUS, FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
-from tapegrad.workers import rest, share
-from tapegrad.walks import CONTEXT_AT, ITEMSIZE, N_WALKS, PIECES_AT, WORK_AT, enter_walk, gather, scatter
+from tapegrad.ops.declare import COLUMNS, HOST, LAYOUT, UNITS_OF_B
+from tapegrad.tape import FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 
 # What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 1, 2, 3, 4

@@ -5,19 +5,55 @@ the region only is in scratch memory; what leaves it is in the adjoint's memory,
 shape of the region, else summed over what it was broadcast to, block by block.
 """
 
+from tapegrad.core.registers import (
+    BACK,
+    N_CODES,
+    NARROW,
+    NEW,
+    REDUCE,
+    REVERSE,
+    SCRATCH,
+    SINGLE,
+    SPREAD,
+    VECTOR,
+    WIDE,
+    ZERO,
+    by_walk,
+    constant,
+    emit,
+    emit_scatter,
+    hold_adjoint,
+    immediate,
+    is_single,
+    kernel_cell,
+    level_of,
+    memory_step,
+    nbytes,
+    new_register,
+    row_level,
+    row_sum_kernel,
+    spread_over,
+    sum_kernel,
+    value,
+    widened,
+)  # fmt: skip
+from tapegrad.core.schedule import ADJOINT, INSIDE, PLANNED, WANTED, arity, is_active, operand, position, saved_by
+from tapegrad.core.walks import (
+    BOUND_ROW,
+    ITEMSIZE,
+    N_TAIL,
+    REGISTER,
+    TAIL,
+    WORDS_A_REGISTER,
+    broadcast_walk,
+    enter_walk,
+)
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import i4, i8, kinds_at, part3, rows_at, slots_at, u1
-from tapegrad.op import COLUMNS, ELEMENTWISE, REDUCTION
-from tapegrad.registers import (
-    BACK, NARROW, NEW, N_CODES, REDUCE, REVERSE, SCRATCH, SINGLE, SPREAD, VECTOR, WIDE, ZERO, by_walk, constant, emit,
-    emit_scatter, hold_adjoint, immediate, is_single, kernel_cell, level_of, memory_step, nbytes, new_register,
-    row_level, row_sum_kernel, spread_over, sum_kernel, value, widened,
-)  # fmt: skip
-from tapegrad.schedule import ADJOINT, INSIDE, PLANNED, WANTED, arity, is_active, operand, position, saved_by
+from tapegrad.ops.declare import COLUMNS, ELEMENTWISE, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
-from tapegrad.walks import BOUND_ROW, ITEMSIZE, N_TAIL, REGISTER, TAIL, WORDS_A_REGISTER, broadcast_walk, enter_walk
 
 
 def _adjoint_of_result(h, tables, kinds, slots, slot, level):

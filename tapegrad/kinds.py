@@ -1,0 +1,201 @@
+"""Kinds: what is known of a value before it is computed.
+
+A kind is a dtype, a shape, strides, and whether it requires grad. Kinds are interned for the whole process, so that
+checking and deriving them is one look-up in a dictionary. Compiled code sees a record (32 bytes):
+
+      0       4       8       12      16              24              32
+      +-------+-------+-------+-------+---------------+---------------+
+      | dtype | flags | space | ndim  |     numel     |     dims      |
+      +-------+-------+-------+-------+---------------+---------------+
+
+`space` is the shape's number; `dims` is where, in the pool of numbers, the shape and the strides stand. The pool holds
+the parameters of rows too, each list once, its length before it.
+
+Invariant: `objects[i]` is the kind whose record is `table.array[i]`; neither is ever changed or taken away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tapegrad import locks
+from tapegrad.debug import SMALL
+from tapegrad.dtypes import DType
+
+KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
+
+# Flags of a kind.
+REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
+
+_lock = locks.lock()
+
+
+class Pool:
+    """A growing array that is only ever appended to; superseded ones stay alive, since sweeps may read them."""
+
+    def __init__(self, dtype: Any, capacity: int) -> None:
+        self.array = np.zeros(capacity, dtype)
+        self.used = 0
+        self._superseded: list[np.ndarray] = []
+        self.address = address_of(self.array)
+
+    def append(self, values: Any) -> int:
+        """Append `values`, and return the index of the first."""
+        start, stop = self.used, self.used + len(values)
+        if stop > len(self.array):
+            larger = np.zeros(max(2 * len(self.array), stop), self.array.dtype)
+            larger[:start] = self.array[:start]
+            address = address_of(larger)
+            self._superseded.append(self.array)
+            self.array, self.address = larger, address
+        self.array[start:stop] = values
+        self.used = stop
+        return start
+
+
+def address_of(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class Kind:
+    """What is known of a value before it is computed.
+
+    Interned: two kinds are equal only if they are the same object.
+    """
+
+    __slots__ = (
+        "contiguous", "dtype", "exported", "gradient", "index", "is_large", "is_leaf", "itemsize", "ndim", "numel",
+        "passive", "requires_grad", "shape", "space", "strides",
+    )  # fmt: skip
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in bytes
+    ndim: int
+    numel: int
+    itemsize: int
+    space: int  # the number of the shape
+    index: int  # in `objects`
+    requires_grad: bool
+    is_leaf: bool
+    contiguous: bool
+    exported: bool  # NumPy can write to the memory
+    is_large: bool
+    passive: Kind  # the same, not requiring grad
+    gradient: Kind  # of this dtype and shape, contiguous, not requiring grad
+
+    def __repr__(self) -> str:
+        return f"Kind({self.dtype.name}, {self.shape}, requires_grad={self.requires_grad})"
+
+
+def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides, in bytes, of a C-contiguous array."""
+    strides, step = [], itemsize
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(length, 1)
+    return tuple(reversed(strides))
+
+
+class _Memory:
+    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": kind.shape,
+            "strides": kind.strides,
+            "typestr": kind.dtype.numpy.str,
+        }
+
+
+def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
+    """A NumPy array over the memory of a value."""
+    return np.asarray(_Memory(address, kind, owner))
+
+
+LARGE = 1 << 16  # bytes from which a value is worth computing early to let go of others
+
+_kinds: dict[tuple[Any, ...], Kind] = {}
+_spaces: dict[tuple[int, ...], int] = {}
+_numbers: dict[tuple[int, ...], int] = {}
+table = Pool(KIND, 1 if SMALL else 4096)
+objects: list[Kind] = []
+pool = Pool(np.int64, 1 if SMALL else 1 << 14)
+
+
+def kind_of(
+    dtype: DType,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...] | None = None,
+    requires_grad: bool = False,
+    leaf: bool = False,
+    exported: bool = False,
+) -> Kind:
+    """The interned kind. Strides are in bytes; None means C-contiguous."""
+    natural = contiguous_strides(shape, dtype.itemsize)
+    contiguous = (
+        strides is None or 0 in shape or all(n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True))
+    )
+    key = (dtype.code, shape, natural if contiguous else strides, requires_grad, leaf, exported)
+    kind = _kinds.get(key)
+    if kind is None:
+        with _lock:
+            kind = _kinds.get(key) or _intern(key, dtype, contiguous)
+    return kind
+
+
+def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
+    _, shape, strides, requires_grad, leaf, exported = key
+    kind = Kind()
+    kind.dtype, kind.shape, kind.strides, kind.ndim, kind.itemsize = dtype, shape, strides, len(shape), dtype.itemsize
+    kind.numel = 1
+    for length in shape:
+        kind.numel *= length
+    kind.requires_grad, kind.is_leaf, kind.contiguous, kind.exported = requires_grad, leaf, contiguous, exported
+    kind.is_large = kind.numel * dtype.itemsize >= LARGE
+    kind.space = _spaces.setdefault(shape, len(_spaces))
+    flags = requires_grad * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
+    dims = pool.append(shape + strides) if shape else 0
+    kind.passive = kind
+    if requires_grad:
+        passive_key = (dtype.code, shape, strides, False, False, exported)
+        kind.passive = _kinds.get(passive_key) or _intern(passive_key, dtype, contiguous)
+    own = (dtype.code, shape, contiguous_strides(shape, dtype.itemsize), False, False, False)
+    kind.gradient = kind if own == key else _kinds.get(own) or _intern(own, dtype, True)
+    # Its place in `objects` is what makes it a kind: a record that was written before, and then Ctrl-C came, is
+    # written over.
+    kind.index = table.used = len(objects)
+    table.append([(dtype.code, flags, kind.space, len(shape), kind.numel, dims)])
+    objects.append(kind)
+    _kinds[key] = kind
+    return kind
+
+
+def numbers(values: tuple[int, ...]) -> int:
+    """The index in the pool of a row's parameters, interned."""
+    index = _numbers.get(values)
+    if index is None:
+        with _lock:
+            index = _numbers.get(values)
+            if index is None:
+                index = _numbers[values] = pool.append((len(values), *values)) + 1
+    return index
+
+
+def numbers_at(index: int) -> tuple[int, ...]:
+    """The parameters at an index of the pool: their count stands before them."""
+    return tuple(pool.array[index : index + pool.array[index - 1]].tolist())
+
+
+def n_spaces() -> int:
+    """How many shapes are known; a space is a shape's number."""
+    return len(_spaces)
