@@ -15,16 +15,16 @@ from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import is_grad_enabled as is_grad_enabled
 from tapegrad.autograd import no_grad as no_grad
 from tapegrad.autograd import set_grad_enabled as set_grad_enabled
+from tapegrad.conversion import as_tensor as as_tensor
+from tapegrad.conversion import from_numpy as from_numpy
+from tapegrad.conversion import is_tensor as is_tensor
+from tapegrad.conversion import tensor as tensor
 from tapegrad.creation import manual_seed as manual_seed
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import get_default_dtype as get_default_dtype
 from tapegrad.dtypes import promote_types as promote_types
 from tapegrad.dtypes import set_default_dtype as set_default_dtype
 from tapegrad.functions.factorizations import SlogdetResult as _SlogdetResult
-from tapegrad.interop import as_tensor as as_tensor
-from tapegrad.interop import from_numpy as from_numpy
-from tapegrad.interop import is_tensor as is_tensor
-from tapegrad.interop import tensor as tensor
 from tapegrad.jitted.extensions import custom_rule as custom_rule
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
 from tapegrad.printing import set_printoptions as set_printoptions

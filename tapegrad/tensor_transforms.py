@@ -23,10 +23,11 @@ import numpy as np
 
 from tapegrad import autograd, creation, trees
 from tapegrad.autograd import recorded
+from tapegrad.conversion import as_operand
 from tapegrad.functions import shaping
-from tapegrad.interop import as_operand
+from tapegrad.recording import local
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, from_array, local
+from tapegrad.tensor import Tensor, from_array
 
 
 class Level:

@@ -15,7 +15,7 @@ import numpy as np
 import tapegrad as tg
 from tapegrad.memory import f8, u1
 from tapegrad.ops.declare import array_op
-from tapegrad.tensor import record_array
+from tapegrad.recording import record_array
 
 def harmful_vjp(p, gemm, work, memory, a, y, y_bar, a_bar):
     if p[0] == 5:
@@ -91,7 +91,7 @@ def test_registers_and_sums_of_chunks_are_guarded():
     program = """
         import tapegrad as tg
         from tapegrad.ops.declare import array_op
-        from tapegrad.tensor import record_array
+        from tapegrad.recording import record_array
 
         @array_op(1, along=True)
         def along(p, a, y):

@@ -10,8 +10,9 @@ from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, cast, local, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, slot_in
 
 _TWICE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "

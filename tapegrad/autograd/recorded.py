@@ -15,8 +15,9 @@ from tapegrad.kinds import numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.recording import cast, record_array
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape
-from tapegrad.tensor import Tensor, cast, lend, record_array
+from tapegrad.tensor import Tensor, lend
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 

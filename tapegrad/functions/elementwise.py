@@ -10,11 +10,12 @@ import numpy as np
 
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import Number, checked
+from tapegrad.conversion import check_device
 from tapegrad.dtypes import BOOL, INT64, DType
-from tapegrad.interop import check_device
 from tapegrad.ops import arithmetic, exponential, logic
 from tapegrad.ops.declare import ELEMENTWISE, EVERYWHERE, NOWHERE, OPS, SECOND, Op
-from tapegrad.tensor import Tensor, binary, cast, describe, learners, operand, promoted, quick, record_elementwise
+from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
+from tapegrad.tensor import Tensor, describe
 
 functions: dict[str, Any] = {}
 _NOT_GIVEN: Any = object()

@@ -10,17 +10,8 @@ from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
-from tapegrad.tensor import (
-    Tensor,
-    broadcast_shapes,
-    cast,
-    constant,
-    describe,
-    location,
-    operand,
-    record_elementwise,
-    working_dtype,
-)
+from tapegrad.recording import broadcast_shapes, cast, operand, record_elementwise, working_dtype
+from tapegrad.tensor import Tensor, constant, describe, location
 
 _ops = {op.name: op for op in OPS if op.family == ELEMENTWISE}
 _names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}

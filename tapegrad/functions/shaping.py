@@ -12,20 +12,9 @@ from tapegrad.creation import size_of
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
+from tapegrad.recording import appended_together, cast, imported, local, need_sum, record_layout, settled, take_over
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
-from tapegrad.tensor import (
-    Tensor,
-    appended_together,
-    cast,
-    describe,
-    imported,
-    local,
-    location,
-    need_sum,
-    record_layout,
-    settled,
-    take_over,
-)
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()

@@ -11,9 +11,9 @@ import numpy as np
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
+from tapegrad.conversion import as_tensor
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.interop import as_tensor
 from tapegrad.jitted import engine, repeats, sharing
 from tapegrad.jitted.drivers import Form, driver
 from tapegrad.tape import current_tape
