@@ -227,7 +227,8 @@ def test_plain_calls():
 
 
 def test_what_carries_no_derivatives_is_not_recorded():
-    from tapegrad.jitted import engine, tape
+    from tapegrad.jitted import engine
+    from tapegrad.jitted import jacobian_tape as tape
 
     @njit
     def f(x):
@@ -258,7 +259,7 @@ def growing(x, limit):
 
 
 def test_an_exception_leaves_the_tape_clean():
-    from tapegrad.jitted import tape
+    from tapegrad.jitted import jacobian_tape as tape
 
     for _ in range(2):
         with pytest.raises(ValueError, match="beyond the limit"):
@@ -274,7 +275,7 @@ def noisy(x, i, scale):
 
 
 def test_a_step_that_does_not_do_the_same_again():
-    from tapegrad.jitted import tape
+    from tapegrad.jitted import jacobian_tape as tape
 
     def f(x):
         return checkpoint_loop(noisy, x, 10, 0.1) ** 2

@@ -59,7 +59,8 @@ def of_arrays(smooth):
 
 
 def n_rows(function, *args):
-    from tapegrad.jitted import engine, tape
+    from tapegrad.jitted import engine
+    from tapegrad.jitted import jacobian_tape as tape
 
     recording = engine.Recording(engine.engine_of(function), engine.Form("record", len(args), (0,)), list(args))
     return recording.words[tape.ROWS], recording.words[tape.ARGUMENTS]
@@ -135,7 +136,7 @@ def writes(x):
 
 
 def test_errors():
-    from tapegrad.jitted import tape
+    from tapegrad.jitted import jacobian_tape as tape
 
     for _ in range(2):
         with pytest.raises(ValueError, match="too much"):

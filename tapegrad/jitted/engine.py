@@ -27,8 +27,8 @@ from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
     repeats,
     rewriting,
     sharing,
-    tape,
 )
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
