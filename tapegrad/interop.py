@@ -15,7 +15,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels.native import functions_of_python
 from tapegrad.kinds import array_at
 from tapegrad.recording import is_imported, local
-from tapegrad.tensor import Tensor, from_array, over_memory, owner_of
+from tapegrad.tensor import Tensor, describe, from_array, over_memory, owner_of
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -162,6 +162,16 @@ def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
     return from_array(array, requires_grad)
 
 
+def _numba_type_(self: Tensor) -> None:
+    """What Numba asks of an argument of a jitted function: it takes no Tensors, and says so in a page of its own."""
+    raise TypeError(
+        f"a jitted function takes no Tensors, but was given {describe(self)}: record the function as one row with "
+        "tapegrad.jitted.operation(function), or have the jitted function differentiated itself, as in "
+        "tapegrad.func.grad(numba.njit(function))"
+    )
+
+
+Tensor._numba_type_ = property(_numba_type_)
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
     "__float__": __float__, "__complex__": __complex__, "__int__": lambda self: int(_only_element(self)),
