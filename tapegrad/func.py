@@ -111,6 +111,8 @@ class Engine(Protocol):
 
 def _engine(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Engine, list[Any]]:
     """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
+    if not callable(func):
+        raise TypeError(f"'{type(func).__name__}' object is not callable: a function is differentiated")
     holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
     if holds_tensors and not _is_jitted(func):
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)

@@ -9,11 +9,12 @@ errors, and fills the look-up.
 from __future__ import annotations
 
 import math
+import operator
 import struct
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from tapegrad.tape import (
     numbers,
 )
 
-_new = object.__new__
+_new, _of_lengths = object.__new__, tuple.__new__  # a shape that is known is not looked at again
 _pack = struct.Struct("=hhiiiii").pack_into
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
@@ -69,6 +70,30 @@ class Size(tuple[int, ...]):
     """
 
     __slots__ = ()
+
+    def __new__(cls, sizes: Iterable[Any] = ()) -> Size:
+        """A shape of ints.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where one is no int; where it doesn't fit 64 bits.
+        """
+        lengths = []
+        try:
+            given = iter(sizes)
+        except TypeError as error:
+            raise TypeError(f"{error}: tapegrad.Size() takes an iterable of 'int'") from None
+        for place, n in enumerate(given):
+            try:
+                lengths.append(operator.index(n))
+            except TypeError:
+                raise TypeError(
+                    f"tapegrad.Size() takes an iterable of 'int' (item {place} is '{type(n).__name__}')"
+                ) from None
+            if not -(1 << 63) <= lengths[-1] < 1 << 63:
+                raise ValueError(f"Overflow when unpacking long long: {n} does not fit 64 bits")
+        return tuple.__new__(cls, lengths)
 
     def __repr__(self) -> str:
         return f"tapegrad.Size({list(self)})"
@@ -112,7 +137,7 @@ class Tensor(Methods):
     @property
     def shape(self) -> Size:
         """The lengths of the dimensions."""
-        return Size(self._kind.shape)
+        return _of_lengths(Size, self._kind.shape)
 
     @property
     def dtype(self) -> DType:
@@ -123,19 +148,6 @@ class Tensor(Methods):
     def ndim(self) -> int:
         """The number of dimensions."""
         return self._kind.ndim
-
-    def size(self, dim: Any = None) -> Any:
-        """The shape, or the length of one dimension."""
-        if dim is None:
-            return self.shape
-        n = max(self._kind.ndim, 1)
-        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
-            if not isinstance(dim, Tensor) or dim._kind.ndim or dim._kind.dtype.category != 1:
-                raise TypeError(f"size(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
-            dim = dim.item()
-        if not -n <= dim < n or not self._kind.ndim:
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
-        return self._kind.shape[dim]
 
     def numel(self) -> int:
         """The number of elements."""
@@ -174,6 +186,10 @@ class Tensor(Methods):
     def requires_grad(self, value: bool) -> None:
         if not isinstance(value, bool):
             raise RuntimeError(f"requires_grad must be a bool, not {type(value).__name__}")
+        if not self.is_leaf:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables: this one was computed; detach() it first"
+            )
         self.requires_grad_(value)
 
     @property
