@@ -147,12 +147,12 @@ def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:
     try:
         array = np.asarray(data)
     except (ValueError, OverflowError):
-        raise _refusal(data) from None
+        raise _refusal(data, wanted) from None
     is_shared = not is_nested and not isinstance(data, (bool, int, float, complex, np.generic))
     if (not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc") or (
         array.dtype == "uint64" and int in types
     ):
-        raise _refusal(data)
+        raise _refusal(data, wanted)
     if array.dtype.kind == "f" and not is_shared and (inferred := _inferred(types, wanted)) is not None:
         array = array.astype(inferred.numpy, copy=False)
     name = array.dtype.name
@@ -230,12 +230,14 @@ def _inferred(types: set[Any], wanted: DType | None) -> DType | None:
     return inferred
 
 
-def _refusal(data: Any) -> Exception:
+def _refusal(data: Any, wanted: DType | None) -> Exception:
     """Why nested data of Python's own makes no tensor."""
-    return _fault(data, 0) or ValueError(f"can't convert {type(data).__name__} to a tensor: its parts differ in shape")
+    return _fault(data, 0, wanted) or ValueError(
+        f"can't convert {type(data).__name__} to a tensor: its parts differ in shape"
+    )
 
 
-def _fault(data: Any, depth: int) -> Exception | None:
+def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
     """What is wrong with a part of it, in PyTorch's words."""
     if isinstance(data, (str, bytes)):
         name = type(data).__name__
@@ -245,14 +247,19 @@ def _fault(data: Any, depth: int) -> Exception | None:
     if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
         return None
     if not isinstance(data, list):
-        return RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        name = type(data).__name__
+        if wanted is None:
+            return RuntimeError(f"Could not infer dtype of {name}")
+        if wanted.is_floating_point:
+            return TypeError(f"must be real number, not {name}")
+        return TypeError(f"'{name}' object cannot be interpreted as an integer")
     lengths = [len(item) if isinstance(item, list) or np.ndim(item) else None for item in data]
     for length in lengths:
         if length != lengths[0]:
             expected, found = ("a number" if n is None else f"sequence of length {n}" for n in (lengths[0], length))
             got = found if length is None or lengths[0] is None else length
             return ValueError(f"expected {expected} at dim {depth + 1} (got {got})")
-    return next((fault for item in data if (fault := _fault(item, depth + 1))), None)
+    return next((fault for item in data if (fault := _fault(item, depth + 1, wanted))), None)
 
 
 def warn_of_lost_gradient(t: Tensor) -> None:

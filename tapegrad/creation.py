@@ -316,9 +316,10 @@ def randint(
 
 @checked
 def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+    shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, _sequence("randint", size))
+    drawn = _random().integers(low, high, shape)
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 

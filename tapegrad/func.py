@@ -126,6 +126,8 @@ def _engine(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums = 0
 ) -> tuple[Engine, list[Any]]:
     """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
+    if not callable(func):
+        raise TypeError(f"'{type(func).__name__}' object is not callable: a function is differentiated")
     if not _is_jitted(func):
         args, kwargs = _by_position(func, args, kwargs, argnums)
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)

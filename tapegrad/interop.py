@@ -29,6 +29,8 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     RuntimeError
         Where the tensor requires grad and `force` is False.
     """
+    if not isinstance(force, bool):
+        raise TypeError(f"numpy(): argument 'force' must be bool, not {type(force).__name__}")
     if self._kind.requires_grad:
         if not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")

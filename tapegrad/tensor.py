@@ -7,9 +7,11 @@ installed as methods by the modules above: `recording.py`, `aliasing.py`, `inter
 from __future__ import annotations
 
 import math
+import operator
 import sys
 import weakref
 from _thread import get_ident
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from tapegrad.kinds import Kind, array_at, kind_of
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import H, Tape, current_tape
 
-_new = object.__new__
+_new, _of_lengths = object.__new__, tuple.__new__  # a shape that is known is not looked at again
 
 
 # Of a slot, by `slot_words` and by `slot_ints`: how many, and where.
@@ -47,6 +49,30 @@ class Size(tuple[int, ...]):
     """
 
     __slots__ = ()
+
+    def __new__(cls, sizes: Iterable[Any] = ()) -> Size:
+        """A shape of ints.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where one is no int; where it doesn't fit 64 bits.
+        """
+        lengths = []
+        try:
+            given = iter(sizes)
+        except TypeError as error:
+            raise TypeError(f"{error}: tapegrad.Size() takes an iterable of 'int'") from None
+        for place, n in enumerate(given):
+            try:
+                lengths.append(operator.index(n))
+            except TypeError:
+                raise TypeError(
+                    f"tapegrad.Size() takes an iterable of 'int' (item {place} is '{type(n).__name__}')"
+                ) from None
+            if not -(1 << 63) <= lengths[-1] < 1 << 63:
+                raise ValueError(f"Overflow when unpacking long long: {n} does not fit 64 bits")
+        return tuple.__new__(cls, lengths)
 
     def __repr__(self) -> str:
         return f"tapegrad.Size({list(self)})"
@@ -90,7 +116,7 @@ class Tensor(Methods):
     @property
     def shape(self) -> Size:
         """The lengths of the dimensions."""
-        return Size(self._kind.shape)
+        return _of_lengths(Size, self._kind.shape)
 
     @property
     def dtype(self) -> DType:
@@ -101,19 +127,6 @@ class Tensor(Methods):
     def ndim(self) -> int:
         """The number of dimensions."""
         return self._kind.ndim
-
-    def size(self, dim: Any = None) -> Any:
-        """The shape, or the length of one dimension."""
-        if dim is None:
-            return self.shape
-        n = max(self._kind.ndim, 1)
-        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
-            if not isinstance(dim, Tensor) or dim._kind.ndim or dim._kind.dtype.category != 1:
-                raise TypeError(f"size(): argument 'dim' (position 1) must be int, not {type(dim).__name__}")
-            dim = dim.item()
-        if not -n <= dim < n or not self._kind.ndim:
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
-        return self._kind.shape[dim]
 
     def numel(self) -> int:
         """The number of elements."""
@@ -152,6 +165,10 @@ class Tensor(Methods):
     def requires_grad(self, value: bool) -> None:
         if not isinstance(value, bool):
             raise RuntimeError(f"requires_grad must be a bool, not {type(value).__name__}")
+        if not self.is_leaf:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables: this one was computed; detach() it first"
+            )
         self.requires_grad_(value)
 
     @property

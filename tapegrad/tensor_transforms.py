@@ -404,5 +404,5 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     if not math.prod(shape):
         made = creation.zeros(*shape, dtype=like.dtype)
     else:
-        made = shaping.reshape(shaping.stack(parts, dim), *shape)
+        made = shaping.reshape(shaping.stack(parts, dim), shape)
     return made

@@ -84,6 +84,13 @@ def operand_slots(row: Row) -> list[int]:
     return [slot for slot in (a, b, c)[: OPS[opcode].arity] if slot >= 0]
 
 
+def on_the_way(tape: Tape, outputs: list[int], inputs: list[int], slots: list[int]) -> list[int]:
+    """Those of the slots that gradients of the outputs pass on their way to the inputs."""
+    rows = _leading_to(_active_rows(tape, outputs), set(inputs), tape)
+    passed = {*inputs, *(row[2] for row in rows)}
+    return [slot for slot in slots if slot in passed]
+
+
 def _leading_to(rows: list[Row], wanted: set[int], tape: Tape) -> list[Row]:
     reach = set(wanted)
     kept = []

@@ -245,12 +245,12 @@ class _Row:
             bars = [part.reshape(x.shape) for part, x in zip(parts, values, strict=True)]
             return engine.flat(pull(bars))
 
-        joined = [shaping.reshape(t, -1) for t in self.active]
+        joined = [shaping.ravel(t) for t in self.active]
         operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
         result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape)(operand)
         begins = [0, *ends]
         return [
-            shaping.reshape(result[begin:end], *x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
+            shaping.reshape(result[begin:end], x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
         ]
 
 
