@@ -116,8 +116,9 @@ class _Views:
         self.outdated: dict[int, weakref.ref[Tensor]] = {}
 
     def note(self, made: Tensor) -> None:
-        """Know a view; now and then, forget those that are gone."""
-        self.outdated.pop(id(made), None)
+        """Know a view, as the last; now and then, forget those that are gone, whose identities are used again."""
+        for views in (self.current, self.outdated):
+            views.pop(id(made), None)
         for views in (self.current, self.outdated):
             n = len(views)
             if n > 8 and n & (n - 1) == 0:
