@@ -1,6 +1,6 @@
 """Guards of the jitted engine's tapes: what TAPEGRAD_DEBUG=memory puts in the place of their allocator.
 
-What a tape is given begins GUARD bytes into an array of the pattern (see `tapegrad.guards`), and ends as many before
+What a tape is given begins GUARD bytes into an array of the pattern (see `tapegrad.core.guards`), and ends as many before
 its end. That they are still the pattern is seen when it grows, when it is let go, and after each call of a driver.
 
 Tapes grow seldom: so all this is Python, which compiled code calls by address.
@@ -13,9 +13,9 @@ import functools
 
 import numpy as np
 
-from tapegrad.guards import GUARD, PATTERN
+from tapegrad.core.guards import GUARD, PATTERN
 from tapegrad.kernels import native
-from tapegrad.tape import address_of
+from tapegrad.kinds import address_of
 
 _pattern = np.full(GUARD // 4, PATTERN).view(np.uint8)
 _blocks: dict[int, tuple[np.ndarray, int]] = {}  # by address: the array, and how many bytes a tape has of it
