@@ -89,7 +89,7 @@ for _name in (
     "add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "neg", "abs", "sign", "exp", "expm1", "log",
     "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "tan", "asin", "acos", "atan",
     "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "digamma", "sigmoid", "relu",
-    "floor", "ceil", "round", "trunc", "clamp",
+    "floor", "ceil", "round", "trunc", "clamp", "fmod", "copysign", "hypot", "sinc", "deg2rad", "rad2deg",
 ):  # fmt: skip
     setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
 

@@ -1,9 +1,11 @@
 """Arithmetic, rounding, and conversion between dtypes."""
 
+import math
+
 import numpy as np
 
 from tapegrad.ops import domains
-from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, elementwise
+from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, SECOND, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A
 
@@ -114,6 +116,20 @@ def remainder(a, b):
     return a * 0 if left == 0 else left
 
 
+@elementwise(
+    partials=(lambda: 1.0, lambda a, b: -trunc(a / b)),
+    reference=np.fmod,
+    domain=(domains.Domain(0.1, 0.9), domains.nonzero),
+    refuses=("bool",),
+    divides=True,
+    integer=lambda a, b: a - b * _truncated(a, b),
+    numbers=SECOND,
+)
+def fmod(a, b):
+    """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise."""
+    return math.copysign(abs(a) % abs(b), a)
+
+
 @elementwise(partials=lambda: -1.0, reference=np.negative, domain=(domains.reals,), refuses=("bool",))
 def neg(x):
     """`-x`, elementwise."""
@@ -135,6 +151,18 @@ def abs_(x):
 def sign(x):
     """-1, 0 or 1, elementwise; nan for nan."""
     return x if x != x else (x > 0) * 1 - (x < 0) * 1
+
+
+@elementwise(
+    partials=(lambda a, y: where(a == 0.0, 0.0, y / a), lambda: 0.0),
+    reference=np.copysign,
+    domain=(domains.kinked, domains.kinked),
+    result=FLOATING,
+    numbers=SECOND,
+)
+def copysign(a, b):
+    """The size of `a` with the sign of `b`, elementwise; its derivative at `a` = 0 is 0."""
+    return math.copysign(a, b)
 
 
 @elementwise(partials=lambda y: -y * y, reference=np.reciprocal, domain=(domains.nonzero,), result=FLOATING)
@@ -213,6 +241,64 @@ def maximum(a, b):
 def minimum(a, b):
     """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
     return a if (a < b or a != a) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a >= b) | (b != b), 1.0, 0.0),
+        lambda a, b: where((a >= b) | (b != b), 0.0, 1.0),
+    ),
+    reference=np.fmax,
+    domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
+)
+def fmax(a, b):
+    """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    return a if (a > b or b != b) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a <= b) | (b != b), 1.0, 0.0),
+        lambda a, b: where((a <= b) | (b != b), 0.0, 1.0),
+    ),
+    reference=np.fmin,
+    domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
+)
+def fmin(a, b):
+    """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    return a if (a < b or b != b) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a == b, 0.5, where(b > a, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(b > a, 1.0, 0.0)),
+    ),
+    domain=(domains.reals, domains.reals),
+)
+def _builtin_max(a, b):
+    """Python's `max(a, b)`: `a` unless `b` is larger, and so `a` where either is nan."""
+    return b if b > a else a
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a == b, 0.5, where(b < a, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(b < a, 1.0, 0.0)),
+    ),
+    domain=(domains.reals, domains.reals),
+)
+def _builtin_min(a, b):
+    """Python's `min(a, b)`: `a` unless `b` is smaller, and so `a` where either is nan."""
+    return b if b < a else a
+
+
+@elementwise(partials=(lambda c: 1.0 - 1.0 / c, lambda c: 1.0 / c, None))
+def _tied(a, b, c):
+    """`a`, the best so far, beside `b`, the last of `c` that are equal to it: they share the gradient."""
+    return a
 
 
 @elementwise(

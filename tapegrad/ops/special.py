@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from tapegrad import vectormath
 from tapegrad.ops import domains
 from tapegrad.ops.declare import FLOATING, elementwise
@@ -20,6 +22,15 @@ def erf(x):
 def erfc(x):
     """1 - erf(x), exact also where that is small, elementwise."""
     return vectormath.erfc(x)
+
+
+@elementwise(partials=lambda x, y: y * digamma(x), domain=(domains.Domain(0.5, 4.0, edges=()),), result=FLOATING)
+def _gamma(x):
+    """The gamma function, elementwise."""
+    if x <= 0.0 and x == np.floor(x):
+        return 1.0 / x if x == 0.0 else np.nan
+    y = vectormath.exp(vectormath.lgamma(x))
+    return -y if x < 0.0 and 0.5 * np.floor(x) != np.floor(0.5 * x) else y
 
 
 @elementwise(partials=lambda x: digamma(x), domain=(domains.positive,), result=FLOATING)
