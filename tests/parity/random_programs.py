@@ -297,7 +297,7 @@ _loss.backward()
 def run(library: Any, program: str) -> Any:
     """What the program leaves behind, or the exception it ends with."""
     try:
-        return oracle.left_behind(library, program)
+        return oracle.left_behind(library, compile(program, "<program>", "exec"))  # which makes no syntax tree
     except Exception as error:
         return error
 
@@ -360,7 +360,8 @@ def least(program: str) -> str:
     lines = program.split("\n")
     for n in reversed(range(len(lines))):
         shorter = lines[:n] + lines[n + 1 :]
-        if shorter and compare("\n".join(shorter))[0]:
+        text = "\n".join(shorter)
+        if shorter and not isinstance(run(torch, text), Exception) and compare(text)[0]:
             lines = shorter
     return "\n".join(lines)
 
@@ -369,7 +370,7 @@ def compare(program: str) -> tuple[list[str], Any]:
     """The differences of one program, and what tapegrad left behind."""
     expected = run(torch, program)
     if isinstance(expected, Exception):
-        return [], None
+        return [f"PyTorch refuses it: {type(expected).__name__}: {expected}"], None
     got = run(tapegrad, program)
     if isinstance(got, RuntimeError) and "more than one element of the written-to tensor" in str(got):
         return [], None  # PyTorch lets masks and indices write to expanded tensors, with a warning that it will not
