@@ -15,7 +15,7 @@ def _supplied_when_linked(*arguments: Any) -> Any:
 # (address, n) -> array of n elements of float64, float32, int64, int32, uint8, bool
 f8 = f4 = i8 = i4 = u1 = b1 = _supplied_when_linked
 # (address, n) -> array of n records
-rows_at = slots_at = kinds_at = _supplied_when_linked
+rows_at = slots_at = kinds_at = ops_at = _supplied_when_linked
 # (address of a function, its arguments)
 call1 = call3 = call4 = call5 = call6 = call8 = call11 = call13 = _supplied_when_linked
 # (address of a part of the sweeps, its arguments) -> int64

@@ -51,8 +51,8 @@ from tapegrad.core.walks import (
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import i4, i8, kinds_at, part3, rows_at, slots_at, u1
-from tapegrad.ops.declare import COLUMNS, ELEMENTWISE, REDUCTION
+from tapegrad.memory import i4, i8, kinds_at, ops_at, part3, rows_at, slots_at, u1
+from tapegrad.ops.declare import ELEMENTWISE, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
 
 
@@ -123,7 +123,7 @@ def want_values(h, first, last):
     """Stamp the values that the region's rules read, and those that they are computed from."""
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops, order, want = i4(h[H.ops], 256 * COLUMNS), i4(h[H.order], h[H.n_planned]), i4(h[H.want], h[H.top])
+    ops, order, want = ops_at(h[H.ops], 256), i4(h[H.order], h[H.n_planned]), i4(h[H.want], h[H.top])
     now = h[H.stamps]
     for i in range(last - 1, first - 1, -1):
         row = rows[order[i]]
@@ -152,14 +152,14 @@ def bind_adjoints(header, first, last):
     tables = i8(h[H.tables], TABLES)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops, order = i4(h[H.ops], 256 * COLUMNS), i4(h[H.order], h[H.n_planned])
+    ops, order = ops_at(h[H.ops], 256), i4(h[H.order], h[H.n_planned])
     for i in range(last - 1, first - 1, -1):
         row = rows[order[i]]
         if not is_active(h, kinds, marks, row):
             continue
         if MEMORY:
             tables[BOUND_ROW] = order[i]
-        family = ops[row["opcode"] * COLUMNS]
+        family = ops[row["opcode"]]["family"]
         if family == ELEMENTWISE:
             bound = _bind_partials(h, tables, kinds, slots, marks, row, order[i])
         elif family == REDUCTION:
@@ -182,7 +182,7 @@ def bind_adjoints(header, first, last):
 
 def _bind_partials(h, tables, kinds, slots, marks, row, r):
     """The partials of an elementwise row; False where memory is short."""
-    kernels, ops = i8(h[H.kernels], 256 * N_CODES * CELLS), i4(h[H.ops], 256 * COLUMNS)
+    kernels, ops = i8(h[H.kernels], 256 * N_CODES * CELLS), ops_at(h[H.ops], 256)
     stamp, register = i4(h[H.bar_stamp], h[H.top]), i4(h[H.bar_register], h[H.top])
     kind, out, n = row["kind"], row["out"], arity(h, row)
     level = row_level(tables, kinds, kind)
@@ -197,7 +197,7 @@ def _bind_partials(h, tables, kinds, slots, marks, row, r):
             if (
                 o >= 0
                 and marks[o] & ADJOINT
-                and ops[row["opcode"] * COLUMNS + 6] >> position(row, k) & 1
+                and ops[row["opcode"]]["ones"] >> position(row, k) & 1
                 and stamp[o] != h[H.stamps]
                 and kinds[slots[o]["kind"]]["space"] == kinds[kind]["space"]
                 and kinds[slots[o]["kind"]]["dtype"] == kinds[kind]["dtype"]
@@ -208,7 +208,7 @@ def _bind_partials(h, tables, kinds, slots, marks, row, r):
         o, at = operand(row, k), position(row, k)
         if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + at] == 0 or k == heir:
             continue
-        bits = ops[row["opcode"] * COLUMNS + 2 + at]
+        bits = ops[row["opcode"]]["saves"][at]
         a = b = c = 0
         if row["flags"] & (IMM_A | IMM_B):
             of_immediate, of_slot = (1, 2) if row["flags"] & IMM_A else (2, 1)
@@ -262,10 +262,10 @@ def _bind_partial(h, tables, kinds, slots, marks, o, space_kind, level, kernel, 
 def _bind_reduction_partial(h, tables, kinds, slots, marks, row):
     """A reduction in reverse: its adjoint, and its result, are spread over what was reduced."""
     kernels, pool = i8(h[H.kernels], 256 * N_CODES * CELLS), i8(h[H.pool], h[H.n_pool])
-    ops = i4(h[H.ops], 256 * COLUMNS)
+    ops = ops_at(h[H.ops], 256)
     cell, code = kernel_cell(h, kinds, slots, row)
     out, o, space, size = row["out"], row["a"], slots[row["a"]]["kind"], ITEMSIZE[code]
-    bits, level = ops[row["opcode"] * COLUMNS + 2], row_level(tables, kinds, space)
+    bits, level = ops[row["opcode"]]["saves"][0], row_level(tables, kinds, space)
     kernel, y = kernels[cell + 1], 0
     if kernel == 0:
         return True
@@ -288,7 +288,7 @@ def _bind_reduction_partial(h, tables, kinds, slots, marks, row):
         n = spread_over(tables, n, level)
         return _bind_partial(h, tables, kinds, slots, marks, o, space, level, kernel, 0, x, n, 0, y, y_bar)
     width = level_of(tables, y_bar)
-    if ops[row["opcode"] * COLUMNS + 6] & 1 == 0:  # the same factor for all that went into one result
+    if ops[row["opcode"]]["ones"] & 1 == 0:  # the same factor for all that went into one result
         if width == VECTOR:
             y_bar, width = spread_over(tables, widened(tables, y_bar, level), level), level
         scaled = new_register(tables, 0, 0, width, size)
@@ -321,7 +321,7 @@ def _bind_back(h, tables, kinds, slots, marks, row):
     cell, _ = kernel_cell(h, kinds, slots, row)
     out, o, space = row["out"], row["a"], slots[row["a"]]["kind"]
     kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell + 1]
-    bits, level = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 2], row_level(tables, kinds, row["kind"])
+    bits, level = ops_at(h[H.ops], 256)[row["opcode"]]["saves"][0], row_level(tables, kinds, row["kind"])
     y_bar = _adjoint_of_result(h, tables, kinds, slots, out, level)
     if y_bar < 0 or kernel == 0:
         return True

@@ -78,8 +78,8 @@ from tapegrad.core.walks import (
 from tapegrad.debug import MEMORY
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import CONTIGUOUS
-from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at
-from tapegrad.ops.declare import COLUMNS, ELEMENTWISE
+from tapegrad.memory import i4, i8, kinds_at, ops_at, part1, part2, part3, rows_at, slots_at
+from tapegrad.ops.declare import ELEMENTWISE
 from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES, STORED, TABLES, H
 
 LONG_ROW = 192  # lanes from which a row is a block of its own
@@ -93,7 +93,7 @@ def bind(header, region, sweeps):
     h = i8(header, len(H))
     tables = i8(h[H.tables], TABLES)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), i4(h[H.ops], 256 * COLUMNS)
+    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), ops_at(h[H.ops], 256)
     begin, order = i4(h[H.begin], h[H.n_regions] + 1), i4(h[H.order], h[H.n_planned])
     first, last = begin[region], begin[region + 1]
     for i in range(REGISTER):
@@ -104,7 +104,7 @@ def bind(header, region, sweeps):
     space, wide = -1, i4(h[H.spaces], h[H.n_regions])[region]
     for i in range(first, last):
         row = rows[order[i]]
-        kind = row["kind"] if ops[row["opcode"] * COLUMNS] == ELEMENTWISE else slots[row["a"]]["kind"]
+        kind = row["kind"] if ops[row["opcode"]]["family"] == ELEMENTWISE else slots[row["a"]]["kind"]
         if kinds[kind]["space"] == wide:
             space = kind
             break

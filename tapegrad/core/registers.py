@@ -60,8 +60,8 @@ from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import CELLS
 from tapegrad.kinds import CONTIGUOUS
-from tapegrad.memory import f4, f8, i4, i8, kinds_at, part3, rows_at, slots_at, u1
-from tapegrad.ops.declare import COLUMNS, ELEMENTWISE, REDUCTION
+from tapegrad.memory import f4, f8, i4, i8, kinds_at, ops_at, part3, rows_at, slots_at, u1
+from tapegrad.ops.declare import ELEMENTWISE, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, TABLES, H
 
 N_CODES = len(DTYPES)
@@ -104,7 +104,7 @@ def hold_adjoint(h, kinds, slots, slot):
 
 def kernel_cell(h, kinds, slots, row):
     """The row's place in the table of kernels, and the dtype it computes in."""
-    by = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 5]
+    by = ops_at(h[H.ops], 256)[row["opcode"]]["dtype_operand"]
     code = kinds[slots[row["b"] if by == 1 else row["a"]]["kind"]]["dtype"]
     return (row["opcode"] * N_CODES + code) * CELLS, code
 
@@ -121,7 +121,7 @@ def row_sum_kernel(h, code):
 
 def state_bytes(h, opcode, code):
     """The bytes of a state of a reduction of this dtype."""
-    return 8 * i4(h[H.ops], 256 * COLUMNS)[opcode * COLUMNS + 15] if code == 4 else 8 if code == 3 else ITEMSIZE[code]
+    return 8 * ops_at(h[H.ops], 256)[opcode]["parts"] if code == 4 else 8 if code == 3 else ITEMSIZE[code]
 
 
 # --- registers and instructions ---------------------------------------------------------------------------------------
@@ -387,12 +387,12 @@ def bind_values(header, first, last):
     tables = i8(h[H.tables], TABLES)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    live, ops = u1(h[H.live], h[H.top]), i4(h[H.ops], 256 * COLUMNS)
+    live, ops = u1(h[H.live], h[H.top]), ops_at(h[H.ops], 256)
     order, want = i4(h[H.order], h[H.n_planned]), i4(h[H.want], h[H.top])
     for i in range(first, last):
         row = rows[order[i]]
         out = row["out"]
-        family, inside = ops[row["opcode"] * COLUMNS], marks[out] & INSIDE
+        family, inside = ops[row["opcode"]]["family"], marks[out] & INSIDE
         evaluated = tables[SWEEPS] & SWEEP_VALUES and is_evaluated(slots, marks, row)
         if not evaluated and (want[out] != h[H.stamps] or slots[out]["flags"] & STORED or not inside):
             continue

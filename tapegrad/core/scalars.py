@@ -33,8 +33,8 @@ from tapegrad.core.schedule import (
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import CELLS
 from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, part2, part3, rows_at, slots_at, u1
-from tapegrad.ops.declare import COLUMNS, ELEMENTWISE
+from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, ops_at, part2, part3, rows_at, slots_at, u1
+from tapegrad.ops.declare import ELEMENTWISE
 from tapegrad.tape import IMM_A, IMM_B, OWNED, PIECE, STORED, H
 
 PRIMAL, BAR, IMMEDIATE, A, B, C, Y, CELL = range(8)
@@ -46,11 +46,11 @@ def are_scalars(header):
     """Whether all planned rows have one element, and operands of one element."""
     h = i8(header, len(H))
     rows = rows_at(h[H.rows], h[H.end])
-    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), i4(h[H.ops], 256 * COLUMNS)
+    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), ops_at(h[H.ops], 256)
     planned = i4(h[H.planned], h[H.n_planned])
     for i in range(h[H.n_planned]):
         row = rows[planned[i]]
-        if ops[row["opcode"] * COLUMNS] != ELEMENTWISE or row["flags"] & PIECE or kinds[row["kind"]]["numel"] != 1:
+        if ops[row["opcode"]]["family"] != ELEMENTWISE or row["flags"] & PIECE or kinds[row["kind"]]["numel"] != 1:
             return 0  # operands have no more elements than the result
     return 1 if h[H.n_planned] else 0
 

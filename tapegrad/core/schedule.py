@@ -25,8 +25,8 @@ gradient of a sum, say, reads each operand once (`fused`).
 """
 
 from tapegrad.kinds import LEAF, REQUIRES_GRAD
-from tapegrad.memory import i4, i8, kinds_at, part1, part2, part3, rows_at, slots_at, u1
-from tapegrad.ops.declare import ARRAY, COLUMNS, ELEMENTWISE, REDUCTION
+from tapegrad.memory import i4, i8, kinds_at, ops_at, part1, part2, part3, rows_at, slots_at, u1
+from tapegrad.ops.declare import ARRAY, ELEMENTWISE, REDUCTION
 from tapegrad.tape import CONSUMED, FIRST, FREE, IMM_A, IMM_B, OWNED, PARAMS, PIECE, ROW_BYTES, STORED, H
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
@@ -60,7 +60,7 @@ def sync(h):
 
 def arity(h, row):
     """How many fields of a row hold operands."""
-    return i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 1]
+    return ops_at(h[H.ops], 256)[row["opcode"]]["arity"]
 
 
 def operand(row, k):
@@ -99,7 +99,7 @@ def is_evaluated(slots, marks, row):
 
 def saved_by(ops, row, k):
     """The operands and the result that the rule for the slot at field `k` reads, as bits of the row's own fields."""
-    return _in_fields(ops[row["opcode"] * COLUMNS + 2 + position(row, k)], row["flags"])
+    return _in_fields(ops[row["opcode"]]["saves"][position(row, k)], row["flags"])
 
 
 def _in_fields(bits, flags):
@@ -226,7 +226,7 @@ def mark_values(header, newest, n_active):
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
     live = u1(h[H.live], h[H.top])
-    ops = i4(h[H.ops], 256 * COLUMNS)
+    ops = ops_at(h[H.ops], 256)
     planned = i4(h[H.planned], h[H.end])
     waiting, n = 0, 0
     for i in range(n_targets):
@@ -274,7 +274,7 @@ def make_regions(header):
     h = i8(header, len(H))
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops = i4(h[H.ops], 256 * COLUMNS)
+    ops = ops_at(h[H.ops], 256)
     n = h[H.n_planned]
     planned, region_of_row, order = i4(h[H.planned], n), i4(h[H.region_of_row], n), i4(h[H.order], n)
     begin, spaces, inner = i4(h[H.begin], n + 1), i4(h[H.spaces], n), i4(h[H.inner], n)
@@ -284,7 +284,7 @@ def make_regions(header):
     for i in range(n - 1, -1, -1):
         row = rows[planned[i]]
         out = row["out"]
-        family = ops[row["opcode"] * COLUMNS]
+        family = ops[row["opcode"]]["family"]
         length = 0 if family == ELEMENTWISE else _row_length(h, kinds, slots, row, family)
         blockwise = family == ELEMENTWISE or family == REDUCTION or length > 1
         space = chosen = -1
@@ -377,7 +377,7 @@ def _row_length(h, kinds, slots, row, family):
             length *= pool[dims + d - 1]
             d -= 1
         return length if 1 < length <= MAX_INNER and length == pool[at] else 0
-    if family != ARRAY or i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 7] == 0:
+    if family != ARRAY or ops_at(h[H.ops], 256)[row["opcode"]]["along"] == 0:
         return 0
     length = pool[at + 1]
     return length if pool[at + 2] == 1 and 1 < length <= MAX_INNER and pool[at] * length == numel else 0
@@ -398,7 +398,7 @@ def _fused_region(h):
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
     n_targets, n_seeds, n_regions = h[H.n_targets], h[H.n_seeds], h[H.n_regions]
-    lists, ops = i4(h[H.lists], n_targets + 2 * n_seeds), i4(h[H.ops], 256 * COLUMNS)
+    lists, ops = i4(h[H.lists], n_targets + 2 * n_seeds), ops_at(h[H.ops], 256)
     order, begin = i4(h[H.order], h[H.n_planned]), i4(h[H.begin], n_regions + 1)
     spaces, _region = i4(h[H.spaces], n_regions), i4(h[H.region], h[H.top])
     for i in range(n_seeds):
@@ -411,7 +411,7 @@ def _fused_region(h):
         for i in range(begin[g], begin[g + 1]):
             row = rows[order[i]]
             evaluates = evaluates or is_evaluated(slots, marks, row)
-            family = ops[row["opcode"] * COLUMNS]
+            family = ops[row["opcode"]]["family"]
             lanes = max(lanes, kinds[row["kind"] if family == ELEMENTWISE else slots[row["a"]]["kind"]]["numel"])
             if not is_active(h, kinds, marks, row):
                 continue
@@ -441,7 +441,7 @@ def finish(header, succeeded):
     h = i8(header, len(H))
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    ops = i4(h[H.ops], 256 * COLUMNS)
+    ops = ops_at(h[H.ops], 256)
     n_targets, n_seeds, n_inputs = h[H.n_targets], h[H.n_seeds], h[H.n_inputs]
     lists = i4(h[H.lists], n_targets + 2 * n_seeds + n_inputs)
     planned = i4(h[H.planned], h[H.n_planned])
@@ -451,7 +451,7 @@ def finish(header, succeeded):
             for k in range(arity(h, row)):
                 o = operand(row, k)
                 # Whatever the rule reads counts, an immediate included: then PyTorch too refuses a second sweep.
-                if o >= 0 and marks[o] & ADJOINT and ops[row["opcode"] * COLUMNS + 2 + position(row, k)]:
+                if o >= 0 and marks[o] & ADJOINT and ops[row["opcode"]]["saves"][position(row, k)]:
                     rows[planned[i]]["flags"] = row["flags"] | CONSUMED
     for i in range(h[H.n_planned]):
         row = rows[planned[i]]
@@ -494,7 +494,7 @@ def reclaim(header):
     sync(h)
     rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
     kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    live, ops = u1(h[H.live], h[H.top]), i4(h[H.ops], 256 * COLUMNS)
+    live, ops = u1(h[H.live], h[H.top]), ops_at(h[H.ops], 256)
     # Here REACH marks slots that must go on existing, VALUE those whose elements too.
     for slot in range(h[H.top]):
         if slots[slot]["flags"] & FREE == 0 and live[slot]:

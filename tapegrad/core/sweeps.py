@@ -71,6 +71,7 @@ from tapegrad.memory import (
     i4,
     i8,
     kinds_at,
+    ops_at,
     part1,
     part2,
     part3,
@@ -81,7 +82,7 @@ from tapegrad.memory import (
     slots_at,
     u1,
 )  # fmt: skip
-from tapegrad.ops.declare import COLUMNS, HOST, LAYOUT, UNITS_OF_B
+from tapegrad.ops.declare import HOST, LAYOUT, UNITS_OF_B
 from tapegrad.tape import FIRST, LAST, OWNED, PARAMS, PIECE, STORED, TABLES, H
 
 # What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
@@ -255,7 +256,7 @@ def forward_whole(header, r):
     out = row["out"]
     if not is_evaluated(slots, marks, row):
         return OK
-    family = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS]
+    family = ops_at(h[H.ops], 256)[row["opcode"]]["family"]
     if family == HOST:
         h[H.host_row] = r
         return AT_HOST  # called again when Python has stored the value
@@ -275,7 +276,7 @@ def forward_whole(header, r):
     cell, _ = kernel_cell(h, kinds, slots, row)
     _context(h, kinds, slots, row)
     numel, code = kinds[row["kind"]]["numel"], kinds[row["kind"]]["dtype"]
-    summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] & 1
+    summed = ops_at(h[H.ops], 256)[row["opcode"]]["summed"] & 1
     if summed:
         fill(slots[out]["primal"], numel, 0, ITEMSIZE[code])
     kernel = i8(h[H.kernels], 256 * N_CODES * CELLS)[cell]
@@ -297,19 +298,18 @@ def wants_workers(h, kinds, slots, row):
 
 def _run_array(h, kinds, slots, row, kernel, part, apart_at, apart_count, apart_code):
     """Run an array kernel (part 0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
-    ops, context = i4(h[H.ops], 256 * COLUMNS), i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
-    at = row["opcode"] * COLUMNS
-    if ops[at + 9] >> part & 1 == 0:
+    op, context = ops_at(h[H.ops], 256)[row["opcode"]], i8(h[H.tables] + 8 * CONTEXT_AT, N_CONTEXT)
+    if op["shared"] >> part & 1 == 0:
         context[25] = 0
-        if ops[at + 14] >> part & 1 and ITEMSIZE[kinds[row["kind"]]["dtype"]] == 4:
+        if op["adding"] >> part & 1 and ITEMSIZE[kinds[row["kind"]]["dtype"]] == 4:
             context[25] = context[12] if part == 0 else kinds[slots[operand(row, part - 1)]["kind"]]["numel"]
-        return _run_alone(h, kinds, row, kernel, ops[at + 11] - 1 if ops[at + 12] >> part & 1 else -1)
+        return _run_alone(h, kinds, row, kernel, op["room"] - 1 if op["working"] >> part & 1 else -1)
     elements = context[12]
     for k in range(3):
         elements = max(elements, context[9 + k])
-    outer, units = ops[at + 7], context[10]
-    if outer or ops[at + 8] < UNITS_OF_B:
-        units = i8(context[0], context[1])[0 if outer else ops[at + 8]]
+    outer, units = op["along"], context[10]
+    if outer or op["units"] < UNITS_OF_B:
+        units = i8(context[0], context[1])[0 if outer else op["units"]]
     if outer and units:
         pieces = i8(h[H.tables] + 8 * PIECES_AT, 32)
         size = ITEMSIZE[kinds[slots[row["a"]]["kind"]]["dtype"]]
@@ -393,7 +393,7 @@ def reverse_whole(header, r):
     out = row["out"]
     if slots[out]["adjoint"] == 0 or not is_active(h, kinds, marks, row):
         return OK
-    family = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS]
+    family = ops_at(h[H.ops], 256)[row["opcode"]]["family"]
     if family == HOST:
         if h[H.host_row] == r:  # Python has been there
             h[H.host_row] = -1
@@ -411,7 +411,7 @@ def reverse_whole(header, r):
         if o < 0 or marks[o] & ADJOINT == 0 or kernels[cell + 1 + k] == 0:
             continue
         begun = 1
-        if slots[o]["adjoint"] == 0 and i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 13] >> k & 1:
+        if slots[o]["adjoint"] == 0 and ops_at(h[H.ops], 256)[row["opcode"]]["beginning"] >> k & 1:
             begun = 0
             slots[o]["adjoint"] = part3(h[H.obtain], h[H.self], nbytes(kinds, slots[o]["kind"]), 0)
         if not hold_adjoint(h, kinds, slots, o):
@@ -419,7 +419,7 @@ def reverse_whole(header, r):
         context = i8(_context(h, kinds, slots, row), N_CONTEXT)
         numel, code = kinds[slots[o]["kind"]]["numel"], kinds[slots[o]["kind"]]["dtype"]
         context[13], context[14], context[22], context[23] = slots[out]["adjoint"], slots[o]["adjoint"], begun, numel
-        summed = i4(h[H.ops], 256 * COLUMNS)[row["opcode"] * COLUMNS + 10] >> (1 + k) & 1
+        summed = ops_at(h[H.ops], 256)[row["opcode"]]["summed"] >> (1 + k) & 1
         status = _run_array(h, kinds, slots, row, kernels[cell + 1 + k], 1 + k, 14, numel if summed else 0, code)
         if status != OK:
             return status

@@ -11,8 +11,9 @@ from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import layout, triangles
 from tapegrad.ops.indexing import embed
+from tapegrad.recording import cast, record_array
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Tensor, cast, describe, location, record_array
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 

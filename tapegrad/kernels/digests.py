@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
-from tapegrad.ops.declare import Op
+from tapegrad.kinds import KIND
+from tapegrad.ops.declare import OP, Op
+from tapegrad.tape import ROW, SLOT
 
 _PACKAGE = __name__.partition(".")[0]
 _BESIDE = {"vectormath": ("lanes",)}  # modules whose functions make up another's
@@ -203,9 +205,10 @@ def _source(module: str) -> bytes:
 
 @memoize
 def compilers() -> str:
-    """The digest of what makes kernels of declarations."""
+    """The digest of what makes kernels of declarations, and of the records that compiled code reads."""
     modules = ("kernels.__init__", "kernels.native", "kernels.loops", "memory")
-    return hashlib.sha256(b"".join(map(_source, modules))).hexdigest()
+    records = repr((ROW, SLOT, KIND, OP)).encode()
+    return hashlib.sha256(b"".join([*map(_source, modules), tagged("records", records)])).hexdigest()
 
 
 @memoize

@@ -27,12 +27,13 @@ import numpy as np
 from tapegrad import locks, vectormath
 from tapegrad.kernels import cache, digests
 from tapegrad.kinds import KIND
+from tapegrad.ops.declare import OP
 from tapegrad.tape import ROW, SLOT, H
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
 _ARRAYS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "u1": np.uint8, "b1": np.bool_}
-_RECORDS = {"rows_at": ROW, "slots_at": SLOT, "kinds_at": KIND}
+_RECORDS = {"rows_at": ROW, "slots_at": SLOT, "kinds_at": KIND, "ops_at": OP}
 CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the array maker of each dtype code
 
 _engines: list[Any] = []  # what they hold must stay in memory

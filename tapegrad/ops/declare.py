@@ -35,18 +35,31 @@ SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 
 Rule = Callable[..., Any]
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
-# Of the native table: family, arity, what the rules of operands a, b, c read, the operand that gives the dtype, the
-# operands whose partial is 1 (bits); of an array operation, whether it works along axes, the place of the number of its
-# units among its parameters, and (bits: 1 for the value, 2 << k for the adjoint of operand k) what of it is shared out,
-# what is a sum over units, the place (and 1) of the elements of memory that it works in, what of it needs them,
-# which operands' adjoints it can begin, and what of it adds to places that repeat (bits): see `array_op`. Of a
-# reduction, the numbers in a state.
-COLUMNS = 16
+# What compiled code knows of an operation. Those of an array operation that say which of its kernels they are for have
+# a bit for each: 1 for the value, 2 << k for the adjoint of operand k. See `array_op`.
+OP = np.dtype(
+    [
+        ("family", "i4"),
+        ("arity", "i4"),
+        ("saves", "i4", (3,)),  # what the rules of operands a, b, c read, as _BITS
+        ("dtype_operand", "i4"),  # the operand whose dtype its kernels are for
+        ("ones", "i4"),  # bits: the operands whose partial is 1 everywhere
+        ("along", "i4"),  # whether it works along axes
+        ("units", "i4"),  # the place of the number of its units among its parameters, or UNITS_OF_B
+        ("shared", "i4"),  # which kernels are shared out to threads
+        ("summed", "i4"),  # which fill sums over units
+        ("room", "i4"),  # the place (and 1) of the number of elements to work in; 0 for none
+        ("working", "i4"),  # which need these
+        ("beginning", "i4"),  # bits: the operands whose adjoints it can begin
+        ("adding", "i4"),  # which add to places that repeat
+        ("parts", "i4"),  # of a reduction: the numbers in a state
+    ]
+)
 UNITS_OF_B = 100
 PART, TILE = 512, 2048
 
 OPS: list[Op] = []
-table = np.zeros((256, COLUMNS), np.int32)
+table = np.zeros(256, OP)
 
 
 class Op:
@@ -97,16 +110,22 @@ class Op:
         self.opcode = len(OPS)
         OPS.append(self)
         tape.opcode_names.append((self.name, arity))
-        padded = (*self.saves, 0, 0, 0)[:3]
-        ones = sum(1 << k for k, rule in enumerate(self.partials) if family != ARRAY and _is_one(rule))
-        parts = [self.function, *self.vjps] if family == ARRAY else []
-        shared = sum(1 << i for i, f in enumerate(parts) if f is not None and (self.along or "lo" in parameters(f)))
+        table[self.opcode] = self._record()
+
+    def _record(self) -> tuple[Any, ...]:
+        """What compiled code knows of it, an OP."""
+        ones = sum(1 << k for k, rule in enumerate(self.partials) if self.family != ARRAY and _is_one(rule))
+        kernels = [self.function, *self.vjps] if self.family == ARRAY else []
+
+        def that_take(name: str) -> int:
+            return sum(1 << i for i, f in enumerate(kernels) if f is not None and name in parameters(f))
+
+        shared = sum(1 << i for i, f in enumerate(kernels) if f is not None) if self.along else that_take("lo")
         room = 0 if self.room is None else 1 + self.room
-        working = sum(1 << i for i, f in enumerate(parts) if f is not None and "memory" in parameters(f))
-        beginning = sum(1 << k for k, f in enumerate(parts[1:]) if f is not None and "begun" in parameters(f))
-        adding = sum(1 << i for i, f in enumerate(parts) if f is not None and "sums" in parameters(f))
-        facts_of_arrays = (self.along, self.units, shared, self.summed, room, working, beginning, adding)
-        table[self.opcode] = (family, arity, *padded, self.dtype_operand, ones, *facts_of_arrays, self.parts)
+        return (
+            self.family, self.arity, (*self.saves, 0, 0, 0)[:3], self.dtype_operand, ones, self.along, self.units,
+            shared, self.summed, room, that_take("memory"), that_take("begun") >> 1, that_take("sums"), self.parts,
+        )  # fmt: skip
 
     def _natural_signature(self, code: int) -> tuple[int, ...]:
         """Dtype codes of operands and result, given that of operand a."""
