@@ -278,7 +278,7 @@ def _guarded(partial: Single, bar: Single) -> Single:
     product = _product(partial, bar)
     if partial.constant is not None or bar.constant is not None:
         return product
-    return where(bar == 0.0, 0.0, product)
+    return where((bar == 0.0) | (partial == 0.0), 0.0, product)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -65,7 +65,7 @@ def rsqrt(x):
     return vectormath.rsqrt(x)
 
 
-@elementwise(partials=lambda y: 1.0 / (3.0 * y * y), reference=np.cbrt, domain=(domains.positive,), result=FLOATING)
+@elementwise(partials=lambda y: 1.0 / y / y / 3.0, reference=np.cbrt, domain=(domains.positive,), result=FLOATING)
 def _cbrt(x):
     """The cube root, elementwise."""
     return vectormath.cbrt(x)
