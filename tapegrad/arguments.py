@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -26,6 +27,8 @@ from tapegrad.tensor import Tensor
 # What an annotation may name, beside Tensor, int, float, bool and DType.
 Dims = int | tuple[int, ...] | list[int]
 Number = int | float
+Sizes = tuple[int, ...] | list[int]
+Flag = bool  # or an int that stands for one
 
 _REFUSED: Any = object()
 _LONG = 1 << 63
@@ -76,11 +79,28 @@ def boolean(value: Any) -> Any:
     return value if isinstance(value, bool) else _REFUSED
 
 
+def flag(value: Any) -> Any:
+    """A bool, or an int that stands for one."""
+    try:
+        taken = operator.index(value)
+    except TypeError:
+        return _REFUSED
+    if not 0 <= taken < 256:
+        limit = "less than minimum" if taken < 0 else "greater than maximum"
+        raise OverflowError(f"unsigned byte integer is {limit}: {taken} stands for no bool")
+    return bool(taken)
+
+
 def dims(value: Any) -> Any:
     """A dimension, or a tuple of dimensions."""
     if value.__class__ is int:
         return integer(value)
     return _tuple_of_ints(value) if isinstance(value, (tuple, list)) else integer(value)
+
+
+def sequence(value: Any) -> Any:
+    """A tuple of ints."""
+    return _tuple_of_ints(value) if isinstance(value, (tuple, list)) else _REFUSED
 
 
 def dtype(value: Any) -> Any:
@@ -125,6 +145,8 @@ _TAKERS: dict[str, tuple[Callable[[Any], Any], str, tuple[type, ...]]] = {
     "float": (real, "float", (float,)),
     "bool": (boolean, "bool", (bool,)),
     "Number": (number, "Number", (float, int)),
+    "Flag": (flag, "bool", (bool,)),
+    "Sizes": (sequence, "tuple of ints", (tuple,)),
     "Dims": (dims, "tuple of ints", (int, tuple)),
     "DType": (dtype, "tapegrad.dtype", (DType,)),
 }
@@ -138,8 +160,10 @@ _ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorc
 _ABSENT: Any = object()
 
 
-def checked(function: Callable[..., Any], prefix: str = "") -> Callable[..., Any]:
+def checked(function: Callable[..., Any], prefix: str = "", is_method: bool = False) -> Callable[..., Any]:
     """The function, for arguments as they come; errors call it by its name after the prefix.
+
+    Of a method they count places from after the tensor.
 
     What stands in front is compiled of the annotations when it is first called, so that where all is right it takes no
     more than 0.1 us. For `narrow` above it is
@@ -152,7 +176,7 @@ def checked(function: Callable[..., Any], prefix: str = "") -> Callable[..., Any
     namespace: dict[str, Any] = {"__name__": __name__}
 
     def prepare(*args: Any, **facts: Any) -> Any:
-        made = _in_front(function, prefix + function.__name__.lstrip("_"), namespace)
+        made = _in_front(function, prefix + function.__name__.lstrip("_"), is_method, namespace)
         accepting.__defaults__, accepting.__kwdefaults__ = made.__defaults__, made.__kwdefaults__
         accepting.__code__ = made.__code__
         return accepting(*args, **facts)
@@ -175,9 +199,10 @@ def _unprepared(*args: Any, **facts: Any) -> Any:
     return _prepare(*args, **facts)  # type: ignore[name-defined] # noqa: F821 (each function has its own)
 
 
-def _in_front(function: Callable[..., Any], name: str, namespace: dict[str, Any]) -> Any:
+def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespace: dict[str, Any]) -> Any:
     parameters = [*inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters]
+    first = 0 if is_method or names[0] == "self" else 1
     aliases = {alias: argument for alias, argument in _ALIASES.items() if argument in names and alias not in names}
     takers: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
@@ -203,7 +228,7 @@ def _in_front(function: Callable[..., Any], name: str, namespace: dict[str, Any]
             take, word, classes = _TAKERS[kind]
             classes = (*(_OTHERS[other] for other in others), *classes)
             seen = [one for one in classes if one not in (int, tuple)]
-            takers[argument] = take, word, seen, -1 if by_name else place
+            takers[argument] = take, word, seen, 0 if by_name else place + first
             right = [_TESTS.get(one, f"{{0}}.__class__ is {one.__name__}").format(argument) for one in classes]
             if default is not _ABSENT and default.__class__ not in classes:
                 namespace[f"_no_{argument}"] = default
@@ -250,7 +275,7 @@ def _mend(
 
 
 def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: int) -> Any:
-    where = f"argument '{argument}'" + (f" (position {place + 1})" if place >= 0 else "")
+    where = f"argument '{argument}'" + (f" (position {place})" if place else "")
     try:
         taken = take(value)
     except _ElementError as element:
@@ -265,14 +290,19 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     return taken
 
 
+def method(function: Any) -> Any:
+    """A public function as a method of Tensor."""
+    return checked(function.__wrapped__, is_method=True) if hasattr(function, "__wrapped__") else function
+
+
 class Surface(dict[str, Any]):
     """A module's public functions by name. As a decorator it takes one in, checked, and makes it a Tensor's method."""
 
     def __call__(self, function: Any) -> Any:
         """Take a function in."""
         taken = self[function.__name__] = checked(function)
-        setattr(Tensor, function.__name__, taken)
+        setattr(Tensor, function.__name__, method(taken))
         return taken
 
 
-__all__ = ["Dims", "Number", "Surface", "checked", "integer", "number", "sizes"]
+__all__ = ["Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes"]

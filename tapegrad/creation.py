@@ -10,8 +10,8 @@ import numpy as np
 
 from tapegrad import dtypes, locks
 from tapegrad.arguments import Number, checked, sizes
+from tapegrad.conversion import check_can_require_grad, check_device
 from tapegrad.dtypes import INT64, DType
-from tapegrad.interop import check_can_require_grad, check_device
 from tapegrad.tensor import Tensor, from_array
 
 _generator: np.random.Generator | None = None
@@ -337,9 +337,10 @@ def randint(
 
 @checked
 def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+    shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, _sequence("randint", size))
+    drawn = _random().integers(low, high, shape)
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 
@@ -374,14 +375,14 @@ def _new(name: str, make: Any) -> None:
 
 
 def _tensor_like(data: Any, **facts: Any) -> Tensor:
-    from tapegrad.interop import tensor
+    from tapegrad.conversion import tensor
 
     return tensor(data, **facts)
 
 
 def initialise(self: Tensor, *args: Any) -> None:
     """`Tensor()`, `Tensor(2, 3)`, `Tensor([1.0, 2.0])`: empty, of a shape, or a copy of data; floating point."""
-    from tapegrad.interop import tensor
+    from tapegrad.conversion import tensor
 
     data = args[0] if len(args) == 1 else None
     if isinstance(data, (Tensor, list, tuple, np.ndarray)):

@@ -226,14 +226,18 @@ def _let_go(tape: Tape) -> None:
 
 
 def _publish(tape: Tape) -> None:
-    """Enter what has become known since: kinds, their spaces, and parameters."""
-    h, n_spaces = tape.h, kinds.n_spaces()
+    """Enter what has become known since: kinds, their spaces, and parameters.
+
+    Other threads go on interning. What is counted is in the arrays already, whose older versions stay alive, and no
+    kind that is counted has a space that is not: so counts are read before arrays, and kinds before spaces.
+    """
+    h, n_kinds, n_pool = tape.h, kinds.table.used, kinds.pool.used
+    n_spaces = kinds.n_spaces()
     if len(tape.latest) < n_spaces:
         latest = np.full(2 * n_spaces, -1, np.int32)
         address, n, at, count_at = address_of(latest), len(latest), H.latest, H.n_latest
         tape.latest, h[at], h[count_at] = latest, address, n
-    # The counts first: what they count is in the arrays already, and older arrays stay alive.
-    h[H.n_kinds], h[H.n_pool] = kinds.table.used, kinds.pool.used
+    h[_N_KINDS], h[_N_POOL] = n_kinds, n_pool
     h[H.kinds], h[H.pool] = kinds.table.address, kinds.pool.address
 
 

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
-from tapegrad.interop import as_operand
 from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
-from tapegrad.tensor import Tensor, cast, describe, location, promoted
+from tapegrad.recording import cast, promoted
+from tapegrad.tensor import Tensor, describe, location
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 

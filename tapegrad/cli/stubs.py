@@ -26,13 +26,13 @@ WIDTH = 120
 GIVEN = {
     "Dims | None": "Dim", "Number | Tensor | None": "Operand | None", "Number | Tensor": "Operand",
     "DType | None": "DTypeLike", "Dims": "_int | Sequence[_int]", "Number": "_float", "DType": "DTypeLike",
-    "int": "_int", "bool": "_bool", "float": "_float",
+    "Sizes": "Sequence[_int]", "Flag": "_bool", "int": "_int", "bool": "_bool", "float": "_float",
 }  # fmt: skip
 OPEN = {
     "return": "Tensor", "input": "Tensor", "other": "Operand", "exponent": "Operand", "value": "Operand",
     "condition": "Tensor", "dtype": "DTypeLike", "device": "str | None", "size": "_int | Sequence[_int]",
     "shape": "_int | Sequence[_int]", "sizes": "_int | Sequence[_int]", "dims": "_int | Sequence[_int]",
-    "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Tensor]",
+    "given": "_int | Sequence[_int]", "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Tensor]",
 }  # fmt: skip
 
 FUNCTIONS = """\
@@ -63,7 +63,7 @@ import numpy as np
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.dtypes import DType
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Size, Tensor
 
 Operand: TypeAlias = Tensor | np.ndarray | np.generic | _float
 DTypeLike: TypeAlias = DType | str | type | np.dtype[Any] | None

@@ -8,7 +8,8 @@ from tapegrad.arguments import Surface
 from tapegrad.dtypes import DTYPES
 from tapegrad.functions.making import converted, explained, make
 from tapegrad.ops.declare import OPS, Array
-from tapegrad.tensor import Tensor, record_array
+from tapegrad.recording import record_array
+from tapegrad.tensor import Tensor
 
 functions = Surface()
 

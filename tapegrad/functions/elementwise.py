@@ -9,12 +9,13 @@ from typing import Any, overload
 import numpy as np
 
 from tapegrad import dtypes, recorder
-from tapegrad.arguments import Number, Surface, checked
+from tapegrad.arguments import Number, Surface, checked, method
+from tapegrad.conversion import check_device
 from tapegrad.dtypes import BOOL, INT64, DType
-from tapegrad.interop import check_device
 from tapegrad.ops import arithmetic, exponential, logic
 from tapegrad.ops.declare import EVERYWHERE, NOWHERE, OPS, SECOND, Elementwise
-from tapegrad.tensor import Tensor, binary, cast, describe, learners, operand, promoted, quick, record_elementwise
+from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 _NOT_GIVEN: Any = object()
@@ -185,7 +186,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         )
     op = _ROUNDED[rounding_mode]
     _check(op, input, other)
-    return op(input, other)
+    return record_elementwise(op, input, other)
 
 
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
@@ -365,24 +366,35 @@ def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
 
 functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "where": where}
 functions |= {alias: functions[op.name] for op in OPERATIONS for alias in op.aliases}
-Tensor.__invert__ = bitwise_not
-Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)
-for _name, _function in functions.items():
-    if _name != "where":
-        setattr(Tensor, _name, _function)
-Tensor.where = _where
-Tensor.to = to
 
 
-def _conversion(dtype: str) -> Any:
+def _converter(name: str, dtype: str) -> Any:
     def convert(self: Tensor) -> Tensor:
         return to(self, dtype)
 
+    convert.__name__ = convert.__qualname__ = name
     return convert
 
 
+def _invert(self: Tensor) -> Any:
+    if self._kind.dtype.is_floating_point:
+        raise TypeError(
+            f"~ (operator.invert) is only implemented on integer and Boolean-type tensors: {describe(self)}, at "
+            f"{location()}"
+        )
+    return bitwise_not(self)
+
+
+Tensor.__invert__ = _invert
+Tensor.__round__ = lambda self, ndigits=0: round(self, decimals=ndigits or 0)
+for _name, _function in functions.items():
+    if _name != "where":
+        setattr(Tensor, _name, method(_function))
+Tensor.where = _where
+Tensor.to = to
+
 for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
-    setattr(Tensor, _name, _conversion(_dtype))
+    setattr(Tensor, _name, _converter(_name, _dtype))
 Tensor.type_as = _type_as
 functions["logical_not"].__name__ = "logical_not"
 exponential.pow_.record = _pow_rule

@@ -14,13 +14,14 @@ import numpy as np
 
 from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface, number
+from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, restride
-from tapegrad.interop import as_operand
 from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, from_array, location, record_array
+from tapegrad.recording import broadcast_shapes, cast, record_array
+from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
 functions = public = Surface()
 

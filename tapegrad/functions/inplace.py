@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
-from tapegrad.tensor import (
-    Tensor,
-    broadcast_shapes,
-    cast,
-    constant,
-    describe,
-    location,
-    operand,
-    record_elementwise,
-    working_dtype,
-)
+from tapegrad.recording import broadcast_shapes, cast, operand, record_elementwise, working_dtype
+from tapegrad.tensor import Tensor, constant, describe, location
 
 _ops = {op.name: op for op in elementwise.OPERATIONS}
 _names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
@@ -202,6 +195,10 @@ functions: dict[str, Any] = {"masked_fill": masked_fill}
 def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
     """Draw every element anew, uniform in [low, high)."""
     _check_floating(self, "uniform_")
+    most = float(np.finfo(self.dtype.numpy).max)
+    for name, bound in (("from", low), ("to", high)):
+        if not -most <= bound <= most:
+            raise RuntimeError(f"{name} is out of bounds for {self.dtype}: {bound}")
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
     return aliasing.assign(self, _instead(self, creation.rand_like(self) * (high - low) + low))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tapegrad import dtypes
-from tapegrad.arguments import Surface
+from tapegrad.arguments import Surface, method
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.ops.declare import CONVERTED, REFUSED, SAME, SUMMED, TRUTH, Axes, Op
-from tapegrad.tensor import Tensor, cast, describe, location
+from tapegrad.recording import cast
+from tapegrad.tensor import Tensor, describe, location
 
 NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}  # PyTorch's
 
@@ -41,7 +42,7 @@ def make(surface: Surface, op: Op, form: Callable[..., Any], function: Any) -> N
     taken = surface(function)
     for alias in op.aliases:
         surface[alias] = taken
-        setattr(Tensor, alias, taken)
+        setattr(Tensor, alias, method(taken))
 
 
 def explained(error: Exception, *operands: Tensor) -> Exception:

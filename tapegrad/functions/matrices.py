@@ -9,8 +9,9 @@ from tapegrad.functions.shaping import functions as views
 from tapegrad.kinds import contiguous_strides
 from tapegrad.ops.indexing import embed
 from tapegrad.ops.layout import dimension
+from tapegrad.recording import record_array
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Tensor, describe, location, record_array
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 

@@ -22,19 +22,9 @@ from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
+from tapegrad.recording import appended, broadcast_shapes, cast, imported, need_sum, record_array, settled
 from tapegrad.tape import PARAMS, VARIANT, current_tape
-from tapegrad.tensor import (
-    Tensor,
-    appended,
-    broadcast_shapes,
-    cast,
-    describe,
-    imported,
-    location,
-    need_sum,
-    record_array,
-    settled,
-)
+from tapegrad.tensor import Tensor, describe, location
 
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub

@@ -7,27 +7,16 @@ from _thread import get_ident
 from typing import Any, overload
 
 from tapegrad import aliasing, arguments, dtypes, engine
-from tapegrad.arguments import Dims, Surface, checked, sizes
+from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import OPS, Layout, Op
 from tapegrad.ops.layout import dimension, distinct
+from tapegrad.recording import appended_together, cast, imported, local, need_sum, record_layout, settled, take_over
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
-from tapegrad.tensor import (
-    Tensor,
-    appended_together,
-    cast,
-    describe,
-    imported,
-    local,
-    location,
-    need_sum,
-    record_layout,
-    settled,
-    take_over,
-)
+from tapegrad.tensor import Size, Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()
@@ -79,15 +68,15 @@ for _op in OPS:
 transpose = functions["transpose"]
 
 
-@public
-def permute(input: Tensor, *dims: Any) -> Tensor:
-    """The dimensions in another order; a view.
+@checked
+def permute(input: Tensor, dims: Sizes) -> Tensor:
+    """The dimensions in another order; a view. The method takes them one by one too.
 
     >>> import tapegrad as tg
     >>> tg.zeros(2, 3, 4).permute(2, 0, 1).shape
     tapegrad.Size([4, 2, 3])
     """
-    order = sizes("permute", dims, "dims")
+    order = dims
     if len(order) != input.ndim:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -117,15 +106,15 @@ def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(places[name])})")
     if not input.ndim:  # its only dimension, 0 or -1, is none
-        return permute(input)
+        return permute(input, ())
     order = [d for d in range(input.ndim) if d not in sources]
     for target, moved in sorted(zip(targets, sources, strict=True)):
         order.insert(target, moved)
-    return permute(input, *order)
+    return permute(input, order)
 
 
-def _wanted_shape(name: str, input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    wanted = [*sizes(name, shape, "shape" if name == "reshape" else "size")]
+def _wanted_shape(input: Tensor, shape: Sizes) -> tuple[int, ...]:
+    wanted = [*shape]
     numel = input._kind.numel
     if wanted.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
@@ -196,16 +185,18 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     return view
 
 
-@public
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+@checked
+def reshape(input: Tensor, shape: Sizes) -> Tensor:
     """Another shape for the same elements in order; a view where strides allow, else a copy. One length may be -1.
+
+    The method takes lengths one by one too.
 
     >>> import tapegrad as tg
     >>> tg.arange(6).reshape(2, -1)
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return _reshaped(layout.view, input, _wanted_shape("reshape", input, shape))
+    return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
 def view(self: Tensor, *shape: Any) -> Tensor:
@@ -218,7 +209,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     """
     if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
         raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
-    made = _viewed(layout.view, self, _wanted_shape("view", self, shape))
+    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape)))
     if made is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -238,17 +229,17 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if first > last:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if input.ndim == 0:
-        return reshape(input, 1)
+        return reshape(input, (1,))
     if first == last:
         return input
     shape = input._kind.shape
-    return reshape(input, *shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+    return reshape(input, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
 @public
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
-    return reshape(input, -1) if input._kind.numel else reshape(input, 0)
+    return reshape(input, (input._kind.numel,))
 
 
 def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -317,9 +308,9 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @checked
-def broadcast_to(input: Tensor, size: Any) -> Tensor:
+def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
     """`expand` to a shape."""
-    return expand(input, *sizes("broadcast_to", (size,)))
+    return expand(input, size)
 
 
 def repeat(self: Tensor, *sizes: Any) -> Tensor:
@@ -569,9 +560,26 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
 
 layout.as_strided.record = as_strided_rule
 
-functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "broadcast_to": broadcast_to}
-for _method in (contiguous, expand_as, broadcast_to, repeat, sum_to_size, detach_):
+functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack}
+for _method in (contiguous, expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
+
+
+def _taking_ints(function: Any, argument: str) -> Any:
+    """The method of a function of a sequence of ints: it takes them one by one too."""
+    name = function.__name__
+
+    def taking(self: Tensor, *given: Any) -> Tensor:
+        return function(self, sizes(name, given, argument))
+
+    taking.__name__ = taking.__qualname__ = name
+    taking.__doc__ = function.__doc__
+    return taking
+
+
+for _function, _argument in ((permute, "dims"), (reshape, "shape"), (broadcast_to, "size")):
+    functions[_function.__name__] = _function
+    setattr(Tensor, _function.__name__, _taking_ints(_function, _argument))
 
 
 def _transposed(self: Tensor) -> Tensor:
@@ -614,6 +622,16 @@ Tensor.is_contiguous = _is_contiguous
 
 
 @overload
+def _size(self: Tensor, dim: None = None) -> Size: ...
+@overload
+def _size(self: Tensor, dim: int) -> int: ...
+@checked
+def _size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the length of one dimension."""
+    return self.shape if dim is None else self._kind.shape[_indexed("size", self, dim)]
+
+
+@overload
 def _stride(self: Tensor, dim: None = None) -> tuple[int, ...]: ...
 @overload
 def _stride(self: Tensor, dim: int) -> int: ...
@@ -623,4 +641,4 @@ def _stride(self: Tensor, dim: int | None = None) -> Any:
     return strides if dim is None else strides[_indexed("stride", self, dim)]
 
 
-Tensor.stride = _stride
+Tensor.size, Tensor.stride = _size, _stride

@@ -1,7 +1,8 @@
 """Gradients of functions jitted by Numba: the engine behind `tapegrad.func`, and what jitted code itself can use.
 
 A function is compiled a second time, with active scalars in the place of float64: its own code then records a scalar
-Jacobian tape (`tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records nothing.
+Jacobian tape (`jacobian_tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records
+nothing.
 
 What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators; tuples,
 lists, dictionaries, typed lists; slicing, views, masks and in-place writes; `math`, NumPy's creation functions, ufuncs,
@@ -54,11 +55,11 @@ if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.extensions import custom_rule as custom_rule
+    from tapegrad.jitted.jacobian_tape import free as free
+    from tapegrad.jitted.jacobian_tape import nbytes as nbytes
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
-    from tapegrad.jitted.tape import free as free
-    from tapegrad.jitted.tape import nbytes as nbytes
 
 __all__ = [
     "NotDifferentiableError",
@@ -72,8 +73,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions", "free": "tape",
-    "nbytes": "tape", "operation": "operations", "preaccumulate": "preaccumulation", "value_and_grad": "operations",
+    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions",
+    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "value_and_grad": "operations",
 }  # fmt: skip
 
 

@@ -17,13 +17,13 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload
 
+from tapegrad.jitted.active import PASSIVE, Active, is_active_array
 from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import BY_NAME, active_in, constant, loop, replaces
 from tapegrad.jitted.lifting import strip, with_value
 from tapegrad.jitted.rules import PIECEWISE, RULES, shared
-from tapegrad.jitted.scalars import PASSIVE, Active, is_active_array
 from tapegrad.jitted.signatures import IN_PLACE
 
 # --- creation: an array of floats may be given active elements later, so it is made active at once --------------------

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.typing import signature
 
-from tapegrad.jitted.scalars import DOUBLE, WORD, Active, Taped
+from tapegrad.jitted.active import DOUBLE, WORD, Active, Taped
 
 Number = Union["Single", "Jet", float]
 

@@ -19,6 +19,8 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import locks, trees
+from tapegrad.debug import MEMORY
+from tapegrad.engine import DamagedMemoryError
 from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
     arrays,  # noqa: F401
     bindings,
@@ -27,8 +29,8 @@ from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
     repeats,
     rewriting,
     sharing,
-    tape,
 )
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
@@ -101,9 +103,21 @@ class Engine:
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
         try:
-            return made(*args)
+            result = made(*args)
         except NotDifferentiableError as error:
-            return self._again(form, args, error)
+            result = self._again(form, args, error)
+        if MEMORY:
+            self._check_memory()
+        return result
+
+    def _check_memory(self) -> None:
+        """Raise what guards have found."""
+        for found in tape.damage():
+            function = self.function.py_func
+            raise DamagedMemoryError(
+                f"tapegrad: {function.__name__} ({where_is_function(function)}) was being differentiated, and memory "
+                f"of its tape {found}"
+            )
 
     # --- what `tapegrad.func` asks for: see its protocol `Engine` -----------------------------------------------------
 

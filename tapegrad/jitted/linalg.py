@@ -1,6 +1,6 @@
 """Linear algebra on active arrays.
 
-In plain reverse mode a product, a solution or a factorisation is one block row (`blocks.py`), computed by BLAS and
+In plain reverse mode a product, a solution or a factorisation is one block row (`block_rows.py`), computed by BLAS and
 LAPACK in both directions. For the other active types there are the textbook's loops, which the rules differentiate;
 their values are replaced by those of BLAS and LAPACK, so that every transform has the values of the plain function.
 """
@@ -15,8 +15,9 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted.access import known_row, open_tape
+from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array
 from tapegrad.jitted.arrays import values
-from tapegrad.jitted.blocks import (
+from tapegrad.jitted.block_rows import (
     add_bar,
     address_of,
     bar_of,
@@ -31,7 +32,6 @@ from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import make, row_of, with_value
-from tapegrad.jitted.scalars import PASSIVE, Active, Taped, is_active_array
 
 
 def _dims(*kinds):

@@ -1,6 +1,6 @@
 """How Numba types and lowers scalar functions of active scalars: the table of rules, made known to it.
 
-This is the plain way, in which every call records its row at once. Inside the user's functions `planning.py` does
+This is the plain way, in which every call records its row at once. Inside the user's functions `plan.py` does
 better, and comes here only for what it doesn't plan.
 """
 
@@ -15,9 +15,9 @@ from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
+from tapegrad.jitted.active import DOUBLE, PASSIVE, Active, Taped, is_active_array
 from tapegrad.jitted.emission import Emitter, Single, where
 from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES, Rule, chain, integer_power_rule
-from tapegrad.jitted.scalars import DOUBLE, PASSIVE, Active, Taped, is_active_array
 from tapegrad.jitted.statements import Leaf, Node, record
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from typing import Any
 
 import pytest
 
@@ -28,18 +29,23 @@ def test_random_programs(first: int):
 
 
 def test_eight_threads_leave_the_same_bits_as_one():
-    grown = [programs.grown(seed) for seed in range(500, 540)]
+    seeds = range(500, 540)
+    grown = [programs.grown(seed) for seed in seeds]
 
-    def digests() -> list[str]:
-        return [programs.digest(programs.compare(program)[1]) for program in grown]
+    def left() -> list[Any]:
+        return [programs.compare(program)[1] for program in grown]
 
-    alone, found = digests(), []
-    threads = [threading.Thread(target=lambda: found.append(digests())) for _ in range(8)]
+    alone, found = left(), []
+    threads = [threading.Thread(target=lambda: found.append(left())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [alone] * 8
+    assert len(found) == 8
+    for theirs in found:
+        for seed, program, expected, got in zip(seeds, grown, alone, theirs, strict=True):
+            same = programs.digest(got) == programs.digest(expected)
+            assert same, f"seed {seed}\n{program}\nalone {expected!r}\nnow {got!r}"
 
 
 def test_another_process_leaves_the_same_bits():

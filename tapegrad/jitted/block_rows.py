@@ -15,10 +15,10 @@ from numba.core import types
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from tapegrad.jitted import tape
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import get_index, get_number, get_word, put_byte, put_index, put_number, put_word, reserve
+from tapegrad.jitted.active import WORD
 from tapegrad.jitted.inner import inside
-from tapegrad.jitted.scalars import WORD
 
 ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
     tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.ADJOINT,
