@@ -343,12 +343,6 @@ def _builtin_min(a, b):
     return b if b < a else a
 
 
-@elementwise(partials=(lambda c: 1.0 - 1.0 / c, lambda c: 1.0 / c, None))
-def _tied(a, b, c):
-    """`a`, the best so far, beside `b`, the last of `c` that are equal to it: they share the gradient."""
-    return a
-
-
 @elementwise(
     partials=(
         lambda a, b, c: where((a >= b) & (a <= c), 1.0, 0.0),
