@@ -459,7 +459,7 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
     array = tape.arrays[owner]
     retaining = _outdate_views(top, {id(member) for member, _, _ in changed})
     _move_away(tape, owner)
-    tapes.array_at(places[0], written_at._kind, None)[...] = numbers_
+    kinds.array_at(places[0], written_at._kind, None)[...] = numbers_
     for (member, new, same_graph), place in zip(changed, places, strict=True):
         _put_at(member, new, place, member._kind, array, same_graph)
     for member, _, _ in changed:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import tape
+from tapegrad.memory import Record
 
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
@@ -55,6 +56,12 @@ OP = np.dtype(
         ("parts", "i4"),  # of a reduction: the numbers in a state
     ]
 )
+
+
+class OpRecord(Record, dtype=OP):
+    """What compiled code knows of an operation."""
+
+
 UNITS_OF_B = 100
 PART, TILE = 512, 2048
 
