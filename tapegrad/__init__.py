@@ -12,7 +12,9 @@ import math as _math
 
 from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
+from tapegrad import interop as _interop
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.conversion import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.creation import (
     arange, empty, empty_like, eye, full, full_like, linspace, manual_seed, ones, ones_like, rand, rand_like, randint,
     randn, randn_like, randperm, zeros, zeros_like,
@@ -24,7 +26,6 @@ from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import get_default_dtype, promote_types, set_default_dtype
-from tapegrad.interop import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.printing import set_printoptions
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor

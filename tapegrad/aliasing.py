@@ -29,25 +29,18 @@ from tapegrad import tape as tapes
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import (
+from tapegrad.recording import (
     Imported,
-    Tensor,
-    describe,
-    exchange,
-    handle,
-    lend,
     local,
-    location,
     need_sum,
     record_array,
     record_elementwise,
     record_layout,
     shared,
-    slot_in,
-    stored,
     take_over,
 )
+from tapegrad.tape import Tape, current_tape, in_grad_mode
+from tapegrad.tensor import Tensor, describe, exchange, handle, lend, location, owner_of, slot_in, stored
 
 # A root, what it is to hold, and whether it keeps its graph.
 Change = tuple[Tensor, Tensor, bool]
@@ -123,8 +116,9 @@ class _Views:
         self.outdated: dict[int, weakref.ref[Tensor]] = {}
 
     def note(self, made: Tensor) -> None:
-        """Know a view; now and then, forget those that are gone."""
-        self.outdated.pop(id(made), None)
+        """Know a view, as the last; now and then, forget those that are gone, whose identities are used again."""
+        for views in (self.current, self.outdated):
+            views.pop(id(made), None)
         for views in (self.current, self.outdated):
             n = len(views)
             if n > 8 and n & (n - 1) == 0:
@@ -467,12 +461,6 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
             tape.slots["base"][member._slot] = top._slot
     for member, reference in retaining:
         tape.retained[member._slot] = reference
-
-
-def owner_of(t: Tensor) -> int:
-    """The slot whose memory an evaluated tensor's elements are in."""
-    base = int(t._tape.slots["base"][t._slot])
-    return t._slot if base < 0 else base
 
 
 def put_into_memory(t: Tensor, value: Tensor, place: Tensor, array: Any, same_graph: bool) -> None:

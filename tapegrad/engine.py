@@ -222,14 +222,18 @@ def _let_go(tape: Tape) -> None:
 
 
 def _publish(tape: Tape) -> None:
-    """Enter what has become known since: kinds, their spaces, and parameters."""
-    h, n_spaces = tape.h, kinds.n_spaces()
+    """Enter what has become known since: kinds, their spaces, and parameters.
+
+    Other threads go on interning. What is counted is in the arrays already, whose older versions stay alive, and no
+    kind that is counted has a space that is not: so counts are read before arrays, and kinds before spaces.
+    """
+    h, n_kinds, n_pool = tape.h, kinds.table.used, kinds.pool.used
+    n_spaces = kinds.n_spaces()
     if len(tape.latest) < n_spaces:
         latest = np.full(2 * n_spaces, -1, np.int32)
         address, n, at, count_at = address_of(latest), len(latest), H.latest, H.n_latest
         tape.latest, h[at], h[count_at] = latest, address, n
-    # The counts first: what they count is in the arrays already, and older arrays stay alive.
-    h[H.n_kinds], h[H.n_pool] = kinds.table.used, kinds.pool.used
+    h[_N_KINDS], h[_N_POOL] = n_kinds, n_pool
     h[H.kinds], h[H.pool] = kinds.table.address, kinds.pool.address
 
 
@@ -237,14 +241,16 @@ def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if not _blas and {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
-                _find_blas()
+            if {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
+                routines()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
 
 
-def _find_blas() -> None:
-    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython."""
+def routines() -> np.ndarray:
+    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython: see `ops.linalg.ROUTINES`."""
+    if _blas:
+        return _blas[0]
     from scipy.linalg import cython_blas, cython_lapack
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -254,6 +260,7 @@ def _find_blas() -> None:
     capsules = cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__
     wanted = [capsules[precision + routine] for routine in ops.linalg.ROUTINES for precision in "ds"]
     _blas.append(np.array([pointer(capsule, name_of(capsule)) for capsule in wanted], np.int64))
+    return _blas[0]
 
 
 def run(

@@ -1,10 +1,38 @@
 """Transforms of functions, named as in `torch.func`: gradients, Jacobians, Hessians and their products.
 
-Given numbers and NumPy arrays, a function is taken as Numba takes it: jitted functions as they are, plain ones are
-jitted. Loops, branches, in-place writes and NumPy calls are differentiated at compiled speed (see `tapegrad.jitted`).
+A plain Python function is run as it is, and its operations are recorded (see `tapegrad.tensor_transforms`). NumPy
+arrays and numbers go in as Tensors, and what belongs to them comes back as arrays and numbers, so that SciPy's solvers
+take a transform as it is; where Tensors go in, Tensors come back, as with `torch.func`.
 
 >>> import numpy as np
 >>> import tapegrad as tg
+>>> def rosenbrock(x):
+...     return (100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2).sum()
+>>> from scipy.optimize import minimize
+>>> found = minimize(tg.func.value_and_grad(rosenbrock), [1.3, 0.7, 0.8], jac=True)
+>>> found.x.round(3)
+array([1., 1., 1.])
+
+Transforms nest, and gradients flow on through whatever requires grad outside.
+
+>>> tg.func.grad(tg.func.grad(lambda x: x**3))(2.0)
+12.0
+>>> tg.func.grad(tg.func.grad(lambda x: x**3))(tg.tensor(2.0))
+tensor(12.)
+
+What is differentiated are numbers, arrays and Tensors, and tuples, named tuples, lists and dictionaries of them, nested
+at will; `argnums` says which arguments. Gradients have the same form. Integers count as floats.
+
+>>> def loss(parameters, x):
+...     return ((parameters["w"] * x + parameters["b"]) ** 2).sum()
+>>> tg.func.grad(loss)({"w": np.array([1.0, 2.0]), "b": 0.5}, np.ones(2))
+{'w': array([3., 5.]), 'b': 8.0}
+>>> tg.func.grad(loss)({"w": tg.tensor([1.0, 2.0]), "b": tg.tensor(0.5)}, tg.tensor([1.0, 1.0]))
+{'w': tensor([3., 5.]), 'b': tensor(8.)}
+
+Functions that Numba has jitted are differentiated as they are: loops, branches, in-place writes and NumPy calls, at
+compiled speed (see `tapegrad.jitted`). So `grad(njit(f))` asks for that.
+
 >>> from numba import njit
 >>> @njit
 ... def newton(a):
@@ -15,23 +43,7 @@ jitted. Loops, branches, in-place writes and NumPy calls are differentiated at c
 >>> tg.func.grad(newton)(2.0)
 0.35355339...
 
-Given Tensors, a function is run as it is, and its operations are recorded (see `tapegrad.tensor_transforms`). Results
-are Tensors, transforms nest, and gradients flow on through whatever requires grad outside, as with `torch.func`.
-
->>> tg.func.grad(tg.func.grad(lambda x: x**3))(tg.tensor(2.0))
-tensor(12.)
-
-What is differentiated are floats and float64 arrays, or Tensors, and tuples, named tuples, lists and dictionaries of
-them, nested at will; `argnums` says which arguments. Gradients have the same form.
-
->>> def loss(parameters, x):
-...     return ((parameters["w"] * x + parameters["b"]) ** 2).sum()
->>> tg.func.grad(loss)({"w": tg.tensor([1.0, 2.0]), "b": tg.tensor(0.5)}, tg.tensor([1.0, 1.0]))
-{'w': tensor([3., 5.]), 'b': tensor(8.)}
->>> tg.func.grad(loss)({"w": np.array([1.0, 2.0]), "b": 0.5}, np.ones(2))
-{'w': array([3., 5.]), 'b': 8.0}
-
-A jitted function that is given Tensors is differentiated as with arrays, and is one row of the tape (see
+One that is given Tensors is differentiated as with arrays, and is one row of the tape (see
 `tapegrad.jitted.operation`): values and gradients can be differentiated again, once; Jacobians, Hessians and products
 can't.
 
@@ -43,18 +55,19 @@ can't.
 >>> x.grad
 tensor([ 6., 12.])
 
-All other arguments are passed on: ints, strings, jitted functions, arrays of ints, typed lists.
+All other arguments are passed on: ints, strings, functions, arrays of ints, typed lists.
 
 Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
 are given must be of what Numba takes (see `tapegrad.jitted.containers`); complex numbers and float32 are not
-differentiated; nor are eigenvalues, singular values and Fourier transforms; transforms of transforms are for Tensors
-only; a function is compiled anew for each transform and each combination of argument types. What can't be
-differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
+differentiated; nor are eigenvalues, singular values and Fourier transforms; a function is compiled anew for each
+transform and each combination of argument types. What can't be differentiated is an error,
+`tapegrad.jitted.NotDifferentiableError`, when it is compiled.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
@@ -109,20 +122,36 @@ class Engine(Protocol):
         """What the function returns, and for each output second derivatives by each pair of inputs."""
 
 
-def _engine(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Engine, list[Any]]:
+def _engine(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums = 0
+) -> tuple[Engine, list[Any]]:
     """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
-    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
-    if holds_tensors and not _is_jitted(func):
+    if not callable(func):
+        raise TypeError(f"'{type(func).__name__}' object is not callable: a function is differentiated")
+    if not _is_jitted(func):
+        args, kwargs = _by_position(func, args, kwargs, argnums)
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
-    if getattr(func, "is_transform", False):
-        raise TypeError(
-            "transforms of transforms are for functions of Tensors: give Tensors, or take hessian, hvp or jacobian"
-        )
     with locks.importing:
         from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
 
     found = engine.engine_of(func)
+    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
     return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
+
+
+def _by_position(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments; by position, defaults too, where one to be differentiated was given by name, or not at all."""
+    places = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not any(place >= len(args) for place in places):
+        return args, kwargs
+    try:
+        bound = inspect.signature(func).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # the call itself says what is wrong with it
+        return args, kwargs
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
 
 
 def _is_jitted(func: Callable[..., Any]) -> bool:
@@ -135,7 +164,7 @@ class _Call:
     """A call of a transformed function: its engine, its arguments, and which of them are differentiated."""
 
     def __init__(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums) -> None:
-        self.engine, self.args = _engine(func, args, kwargs)
+        self.engine, self.args = _engine(func, args, kwargs, argnums)
         self.places = _places(argnums, len(self.args))
         for place in self.places:
             self.engine.check(self.args[place], place)
@@ -169,7 +198,6 @@ def _transform(func: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
         raise TypeError(f"a function is differentiated, not {type(func).__name__}")
 
     def named(function: Any) -> Callable[..., Any]:
-        function.is_transform = True
         wrap = functools.wraps(func, updated=())  # what Numba keeps on a jitted function is not the transform's
         return wrap(function)
 
@@ -237,7 +265,7 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of `func`, and a function for the products of cotangents with its Jacobian.
 
-    All arguments that can be differentiated are; a tree of Tensors must hold Tensors only.
+    All arguments that hold floating-point numbers are differentiated.
 
     Returns
     -------
@@ -249,11 +277,11 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     >>> import numpy as np
     >>> import tapegrad as tg
-    >>> output, pull = tg.func.vjp(lambda x: np.cumsum(x), np.array([1.0, 2.0, 3.0]))
+    >>> output, pull = tg.func.vjp(lambda x: x[1:] * x[:-1], np.array([1.0, 2.0, 3.0]))
     >>> output
-    array([1., 3., 6.])
-    >>> pull(np.array([1.0, 1.0, 1.0]))
-    (array([3., 2., 1.]),)
+    array([2., 6.])
+    >>> pull(np.array([1.0, 1.0]))
+    (array([2., 4., 2.]),)
     """
     engine, args = _engine(func, primals, {})
     places = [i for i, a in enumerate(args) if engine.is_differentiable(a)]

@@ -1,4 +1,4 @@
-"""Recording in native code: what `tensor.py` does for `a * b` in Python, as C functions of the type.
+"""Recording in native code: what `recording.py` does for `a * b` in Python, as C functions of the type.
 
 In Python, recording a row and letting go of its handle takes 0.55 us, and of the 80 us that a chain of a hundred
 operations on three numbers takes, 54 went there; here it takes 0.08 us (`bench_recording`). No C compiler is needed:
@@ -7,7 +7,7 @@ C API.
 
       object     a Tensor or a Tape: what its `__slots__` hold is read at offsets that are measured, never assumed
       context    words of eight bytes: those offsets, the C functions, and where the look-up is
-      look-up    what `tensor.py` has in its memos, found by hashing an entry's first three words
+      look-up    what `recording.py` has in its memos, found by hashing an entry's first three words
 
       0          8      16     24       32      40         48      56       64
       +----------+------+------+--------+-------+----------+-------+--------+
@@ -43,9 +43,10 @@ from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import Record, call1, i4, i8, index_of, part0, part1, part2, part3, word
 from tapegrad.ops import arithmetic
-from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import OPS, Elementwise, Op
+from tapegrad.recording import memos, quick, record_elementwise
 from tapegrad.tape import IMM_A, IMM_B, Header, Row, Tape
-from tapegrad.tensor import Tensor, handle, memos, quick, record_elementwise
+from tapegrad.tensor import Tensor, handle
 
 
 class Facts(Record):
@@ -254,7 +255,7 @@ def _stubs() -> str:
 
 
 class LookUp:
-    """The memos of `tensor.py` where native code finds them: open addressing, at most half full."""
+    """The memos of `recording.py` where native code finds them: open addressing, at most half full."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -381,14 +382,15 @@ def _keep(o: object) -> None:
 # --- putting it in its place ------------------------------------------------------------------------------------------
 
 
-def _recorded() -> list[Op]:
+def _recorded() -> list[Elementwise]:
     """The operations that are recorded here: those with one operand or two."""
-    return [op for op in OPS if op.family == ELEMENTWISE and op.arity < 3 and not op.name.startswith(("to_", "_"))]
+    return [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith(("to_", "_"))]
 
 
 def _ask_python(opcode: int, a: Any, *b: Any) -> Any:
     """What native code leaves to Python."""
-    return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(OPS[opcode], a, *b)
+    op: Any = OPS[opcode]
+    return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(op, a, *b)
 
 
 class _Native:

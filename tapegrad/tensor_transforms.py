@@ -1,7 +1,10 @@
-"""The engine behind `tapegrad.func` for functions of Tensors: a level of its own on the tape for each application.
+"""The engine behind `tapegrad.func` for plain functions: a level of its own on the tape for each application.
 
     the caller's x --+-- requires grad: a view of it, behind which its own graph goes on --+-- func -- outputs
                      +-- doesn't:       a leaf that nobody else knows                    --+
+
+Arrays and numbers become such leaves too. What belongs to them comes back as arrays and numbers; outputs do where none
+of what is differentiated is a Tensor. But what has a graph of the caller's stays a Tensor: nothing of it is lost.
 
 Gradients are taken by the inputs. What they and the outputs are to the caller depends on what else is behind them: with
 tensors of the caller's that require grad (arguments, tensors that the function reads, inputs of an outer level) the
@@ -15,6 +18,7 @@ linear, so it does not matter where it is taken: reverse over reverse.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -23,10 +27,13 @@ import numpy as np
 
 from tapegrad import autograd, creation, trees
 from tapegrad.autograd import recorded
+from tapegrad.conversion import tensor
+from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.interop import as_operand
+from tapegrad.interop import export
+from tapegrad.recording import local
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, from_array, local
+from tapegrad.tensor import Tensor, depth_of_user, from_array
 
 
 class Level:
@@ -37,8 +44,9 @@ class Level:
         self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
         self.is_behind_input = False  # whether the caller's graph goes on behind an input
-        leaves, structure = trees.flatten([args[place] for place in places])
-        self.inputs = [self._input(x) for x in leaves]
+        self.given, structure = trees.flatten([args[place] for place in places])
+        self.inputs = [self._input(x) for x in self.given]
+        self.gives_tensors = any(isinstance(x, Tensor) for x in self.given)
         self.func = func
         self.args = list(args)
         for place, replaced in zip(places, trees.unflatten(structure, self.inputs), strict=True):
@@ -53,11 +61,14 @@ class Level:
         for slot in self.own:
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
-    def _input(self, x: Tensor) -> Tensor:
+    def _input(self, x: Any) -> Tensor:
+        if not isinstance(x, Tensor):
+            return self.leaf(as_floats(x))
         x = local(x)
         if self.is_recording and x.requires_grad:
             self.is_behind_input = True
-            return x.view(x.shape) if x._kind.contiguous else x.clone()
+            seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
+            return seen
         return self.leaf(x.detach())
 
     def leaf(self, x: Tensor) -> Tensor:
@@ -95,7 +106,7 @@ class Level:
         )
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
-        """The same, for the caller."""
+        """The gradients that the caller is given."""
         is_recorded = self._is_recorded([*outputs, *seeds])
         return [self.outward(g) for g in self.gradients(outputs, seeds, recorded=is_recorded, retain=retain)]
 
@@ -132,7 +143,7 @@ class Level:
         return leaf if self.reaches_out([leaf]) else leaf.detach()
 
     def outward_tree(self, tree: Any) -> Any:
-        """The same of all leaves."""
+        """What the caller is given, with all leaves `outward`."""
         leaves, structure = trees.flatten(tree)
         return trees.unflatten(structure, [self.outward(leaf) for leaf in leaves])
 
@@ -147,9 +158,113 @@ class Level:
         rows = recorded._active_rows(self.tape, slots)
         return not others.isdisjoint([*slots, *(slot for row in rows for slot in recorded.operand_slots(row))])
 
+    # --- what functions return ----------------------------------------------------------------------------------------
+
+    def shown(self, tree: Any) -> Any:
+        """What the caller is given: arrays and numbers where that is all that it gave, but what has a graph stays."""
+        if self.gives_tensors:
+            return tree
+        leaves, structure = trees.flatten(tree)
+        return trees.unflatten(
+            structure, [plain(x) if isinstance(x, Tensor) and not x.requires_grad else x for x in leaves]
+        )
+
+    def scalar(self, output: Any, name: str) -> Tensor:
+        """The output of a function of which the gradient is asked for."""
+        t = self._constant(output)
+        if t is None:
+            raise RuntimeError(f"{name}(f)(*args): Expected f(*args) to return a Tensor, got {type(output)}")
+        if t.ndim:
+            raise RuntimeError(
+                f"{name}(f)(*args): Expected f(*args) to return a scalar Tensor, got tensor with {t.ndim} dims. Maybe "
+                "you wanted to use the vjp or jacrev APIs instead?"
+            )
+        return t
+
+    def tensors(self, output: Any, subject: str) -> tuple[list[Tensor], Any]:
+        """The leaves of an output, which must be tensors, and the output with these."""
+        leaves, structure = trees.flatten(output)
+        tensors = []
+        for leaf in leaves:
+            t = self._constant(leaf)
+            if t is None:
+                raise RuntimeError(f"{subject} to return only tensors, got unsupported type {type(leaf)}")
+            tensors.append(t)
+        return tensors, trees.unflatten(structure, tensors)
+
+    def _constant(self, leaf: Any) -> Tensor | None:
+        """A tensor that was returned; of a number or an array, which was not recorded, one whose derivatives are 0."""
+        if isinstance(leaf, Tensor):
+            return leaf
+        if self.gives_tensors or not is_number(leaf):
+            return None
+        warnings.warn(
+            f"the function returned {'a number' if np.ndim(leaf) == 0 else 'an array'} ({type(leaf).__name__}) that is "
+            "not the result of recorded operations: its derivatives are zero. Where it should depend on the "
+            "arguments, compute it with operators, NumPy's functions or tapegrad's, without .item() or float()",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )
+        return as_floats(leaf)
+
+
+# --- arrays and numbers -----------------------------------------------------------------------------------------------
+
+
+def is_number(x: Any) -> bool:
+    """Whether it is a number, or an array of numbers, by which can be differentiated: integers count as floats."""
+    if isinstance(x, (bool, np.bool_, str, bytes)) or x is None:
+        return False
+    if isinstance(x, (int, float)):
+        return True
+    return _dtype_kind(x) in {"f", "i", "u"}
+
+
+def _dtype_kind(x: Any) -> str:
+    """NumPy's letter for the kind of an array's dtype; empty for what is no array."""
+    kind = getattr(getattr(x, "dtype", None), "kind", "")
+    return kind if isinstance(kind, str) else ""
+
+
+def as_floats(x: Any) -> Tensor:
+    """A tensor with the elements that a number or an array has now; integers become float64."""
+    dtype = getattr(x, "dtype", None)
+    t: Tensor = tensor(x, dtype=FLOAT64 if dtype is None else None)
+    return t if t._kind.dtype.is_floating_point else t.to(FLOAT64)
+
+
+def plain(t: Tensor, is_own: bool = False) -> Any:
+    """The elements as an array, a number where there are no dimensions; its memory too where nobody else has it."""
+    kind = t._kind
+    if not kind.ndim:
+        return t.item()
+    if is_own and kind.is_large and kind.contiguous and not hasattr(t, "_base"):
+        return export(t)
+    return np.array(t._array(), order="C")
+
+
+def in_form_of(x: Any, t: Tensor) -> Any:
+    """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
+    if isinstance(x, Tensor) or t.requires_grad:
+        return t
+    if isinstance(x, (int, float)) and not isinstance(x, np.generic):
+        return t.item()
+    made = plain(t, is_own=True) if t.ndim else t._array().copy()
+    if getattr(x, "dtype", None) == np.float16:
+        made = made.astype(np.float16)
+    return made[()] if isinstance(x, np.generic) else made
+
+
+def as_seed(value: Any, like: Tensor) -> Tensor:
+    """A tangent or a cotangent, as a tensor of the dtype of what it belongs to."""
+    if isinstance(value, Tensor):
+        return local(value)
+    seed: Tensor = tensor(np.asarray(value), dtype=like.dtype)
+    return seed
+
 
 class TensorEngine:
-    """The derivatives of a function of Tensors."""
+    """The derivatives of a function whose operations are recorded."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
@@ -159,11 +274,12 @@ class TensorEngine:
         """Raise where an argument can't be differentiated, with PyTorch's messages."""
         for leaf in trees.leaves(argument):
             if not isinstance(leaf, Tensor):
-                raise ValueError(
-                    f"Thing passed to transform API must be Tensor, got {type(leaf)} in argument {place}: make it a "
-                    "tensor, or name other arguments in argnums"
-                )
-            if not leaf.is_floating_point():
+                if not is_number(leaf):
+                    raise ValueError(
+                        f"Thing passed to transform API must be Tensor, got {type(leaf)} in argument {place}: numbers, "
+                        "arrays of them and Tensors are differentiated; name other arguments in argnums"
+                    )
+            elif not leaf.is_floating_point():
                 raise RuntimeError(
                     f"only Tensors of floating point dtype can require gradients, but argument {place} has one of "
                     f"{leaf.dtype}"
@@ -171,104 +287,84 @@ class TensorEngine:
 
     @staticmethod
     def is_differentiable(argument: Any) -> bool:
-        """Whether an argument holds a tensor of floating-point numbers."""
-        return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in trees.leaves(argument))
+        """Whether an argument holds floating-point numbers."""
+        return any(
+            x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, float) or _dtype_kind(x) == "f"
+            for x in trees.leaves(argument)
+        )
 
-    def value_and_grad(
-        self, args: Sequence[Any], places: Sequence[int], has_aux: bool
-    ) -> tuple[Any, Sequence[Tensor]]:  # fmt: skip
+    def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and a gradient for each input."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "value_and_grad")
-            _check_scalar(output, "value_and_grad")
+            output = level.scalar(output, "value_and_grad")
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
             found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
-            return shown if has_aux else shown[0], found
+            return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))
 
     def vjp(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool
-    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Tensor]]]:
+    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Any]]]:
         """What the function returns, and a function of cotangents, one for each output."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "vjp")
-            outputs = _checked(output, "vjp(f, *primals): expected f(*primals)")
+            outputs, output = level.tensors(output, "vjp(f, *primals): expected f(*primals)")
             shown = level.outward_tree(output)
 
-            def pull(cotangents: Sequence[Any]) -> list[Tensor]:
-                return level.pull(outputs, [as_operand(c, True) for c in cotangents])
+            def pull(cotangents: Sequence[Any]) -> list[Any]:
+                return list(map(in_form_of, level.given, level.pull(outputs, list(map(as_seed, cotangents, outputs)))))
 
-            return (shown, level.outward_tree(aux)) if has_aux else shown, pull
+            return level.shown((shown, level.outward_tree(aux)) if has_aux else shown), pull
 
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
-    ) -> tuple[Any, Sequence[Tensor]]:
+    ) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and a tangent for each output."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jvp")
-            outputs = _checked(output, "jvp(f, primals, tangents): expected f(*primals)")
-            found = level.pusher(outputs)([as_operand(t, True) for t in tangents])
+            outputs, output = level.tensors(output, "jvp(f, primals, tangents): expected f(*primals)")
+            found = level.pusher(outputs)(list(map(as_seed, tangents, level.inputs)))
             output = level.outward_tree(output)
-            return (output, level.outward_tree(aux)) if has_aux else output, found
+            return level.shown((output, level.outward_tree(aux)) if has_aux else output), level.shown(found)
 
     def jacobian(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
-    ) -> tuple[Any, list[list[Tensor]]]:
+    ) -> tuple[Any, Sequence[Sequence[Any]]]:
         """What the function returns, and for each output a Jacobian by each input.
 
         A sweep of forward mode takes some three times as long as one in reverse.
         """
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jacobian")
-            outputs = _checked(output, "jacobian(f)(*args): expected f(*args)")
+            outputs, output = level.tensors(output, "jacobian(f)(*args): expected f(*args)")
             n_in, n_out = (sum(t.numel() for t in tensors) for tensors in (level.inputs, outputs))
             forward = mode == "forward" or (mode == "auto" and 3 * n_in < n_out)
             found = _by_columns(level, outputs) if forward else _by_rows(level, outputs, level.pull)
             output = level.outward_tree(output)
-            return (output, level.outward_tree(aux)) if has_aux else output, found
+            return level.shown((output, level.outward_tree(aux)) if has_aux else output), level.shown(found)
 
-    def hvp(
-        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]
-    ) -> tuple[Tensor, Sequence[Tensor]]:  # fmt: skip
+    def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
         with Level(self.func, args, places) as level:
             output, _ = level.apply(False, "hvp")
-            _check_scalar(output, "hvp")
+            output = level.scalar(output, "hvp")
             gradients = level.gradients([output], [None], recorded=True)
-            found = level.pull(gradients, [as_operand(t, True) for t in tangents])
-            return level.outward(output), found
+            found = level.pull(gradients, list(map(as_seed, tangents, level.inputs)))
+            return level.shown(level.outward(output)), list(map(in_form_of, level.given, found))
 
     def hessian(
         self, args: Sequence[Any], places: Sequence[int]
-    ) -> tuple[Any, list[list[list[Tensor]]]]:  # fmt: skip
+    ) -> tuple[Any, Sequence[Sequence[Sequence[Any]]]]:  # fmt: skip
         """What the function returns, and for each output second derivatives by each pair of inputs."""
         with Level(self.func, args, places) as level:
             output, _ = level.apply(False, "hessian")
-            outputs = _checked(output, "hessian(f)(*args): expected f(*args)")
+            outputs, output = level.tensors(output, "hessian(f)(*args): expected f(*args)")
 
             def recorded(ys: Sequence[Tensor], seeds: Sequence[Tensor]) -> list[Tensor]:
                 return level.gradients(ys, seeds, recorded=True)
 
             found = [_by_rows(level, jacobians, level.pull) for jacobians in _by_rows(level, outputs, recorded)]
-            return level.outward_tree(output), found
-
-
-def _check_scalar(output: Any, name: str) -> None:
-    if not isinstance(output, Tensor):
-        raise RuntimeError(f"{name}(f)(*args): Expected f(*args) to return a Tensor, got {type(output)}")
-    if output.ndim:
-        raise RuntimeError(
-            f"{name}(f)(*args): Expected f(*args) to return a scalar Tensor, got tensor with {output.ndim} dims. Maybe "
-            "you wanted to use the vjp or jacrev APIs instead?"
-        )
-
-
-def _checked(output: Any, subject: str) -> list[Tensor]:
-    """The leaves of an output, which must be tensors."""
-    leaves = trees.leaves(output)
-    for leaf in leaves:
-        if not isinstance(leaf, Tensor):
-            raise RuntimeError(f"{subject} to return only tensors, got unsupported type {type(leaf)}")
-    return leaves
+            return level.shown(level.outward_tree(output)), level.shown(found)
 
 
 def _by_rows(level: Level, outputs: Sequence[Tensor], pull: Callable[..., list[Tensor]]) -> list[list[Tensor]]:
@@ -308,5 +404,5 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     if not math.prod(shape):
         made = creation.zeros(*shape, dtype=like.dtype)
     else:
-        made = shaping.reshape(shaping.stack(parts, dim), *shape)
+        made = shaping.reshape(shaping.stack(parts, dim), shape)
     return made

@@ -93,8 +93,8 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    RuntimeError
-        If `n` is not positive.
+    RuntimeError, ValueError
+        If `n` is no positive int; if it doesn't fit 32 bits.
 
     >>> import tapegrad as tg
     >>> before = tg.get_num_threads()
@@ -105,7 +105,9 @@ def set_num_threads(n: int) -> None:
     """
     global _n_threads
     if type(n) is not int:
-        raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
+        raise RuntimeError(f"set_num_threads expects an int, but got {type(n).__name__}")
+    if n >= 1 << 31:
+        raise ValueError(f"Overflow when unpacking long: there are no {n} threads")
     if n < 1:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
     _n_threads = n

@@ -15,7 +15,7 @@ import numpy as np
 import tapegrad as tg
 from tapegrad.memory import f8, u1
 from tapegrad.ops.declare import array_op
-from tapegrad.tensor import record_array
+from tapegrad.recording import record_array
 
 def harmful_vjp(p, gemm, work, memory, a, y, y_bar, a_bar):
     if p[0] == 5:
@@ -90,10 +90,10 @@ def test_what_was_never_written_is_nan(way: int, what: str):
 def test_registers_and_sums_of_chunks_are_guarded():
     program = """
         import tapegrad as tg
-        from tapegrad.ops.declare import array_op
-        from tapegrad.tensor import record_array
+        from tapegrad.ops.declare import along_axes, array_op
+        from tapegrad.recording import record_array
 
-        @array_op(1, along=True)
+        @along_axes()
         def along(p, a, y):
             for i in range(len(a) + p[3]):
                 y[i] = 2.0
@@ -140,6 +140,62 @@ def test_writing_to_memory_that_was_let_go():
         """
     )
     assert "memory (16 bytes) was written to after it had been let go (from byte 0 there)" in done.stderr
+
+
+@needs_compiler
+def test_tapes_of_jitted_functions_are_guarded():
+    done = run(
+        """
+        import ctypes, os, threading
+        from numba import njit
+        import tapegrad as tg
+        from tapegrad.jitted import tape
+
+        @njit
+        def f(x):
+            y = x
+            for n in range(3_000):
+                y = 0.5 * y * y + x
+                if y > 1.0:
+                    y -= 1.0
+            return y
+
+        def told():
+            try:
+                tg.func.grad(f)(0.3)
+            except RuntimeError as error:
+                return str(error)
+            return "nothing"
+
+        print(told())
+        h = tape.header()
+        print(ctypes.c_double.from_address(h[tape.PARTIAL]).value, ctypes.c_double.from_address(h[tape.ADJOINT]).value)
+        for word, size in (tape.LENGTH, 1), (tape.INDEX, 4), (tape.PARTIAL, 8):
+            for at in (-1, 0):
+                end = size * h[tape.ROW_CAPACITY if word == tape.LENGTH else tape.ARGUMENT_CAPACITY]
+                ctypes.c_uint8.from_address(h[word] + (at if at < 0 else end)).value = 1
+                print(at, told())
+        ctypes.c_uint8.from_address(h[tape.ADJOINT] - 64).value = 1
+        tg.jitted.free()
+        print(told(), told())
+        values = []
+        thread = threading.Thread(target=lambda: values.append(told()))
+        thread.start()
+        thread.join()
+        print(*values)
+        """
+    )
+    *lines, freed, other = done.stdout.splitlines()
+    assert lines[:2] == ["nothing", "nan nan"], done.stderr
+    for line in lines[2:]:
+        at = line.split()[0]
+        where = "before its beginning" if at == "-1" else "behind its end"
+        assert line.startswith(f"{at} tapegrad: f (<string>:")
+        assert " was being differentiated, and memory of its tape (" in line
+        assert line.endswith(f" bytes) was written to {where} (from byte {at} there)")
+    assert len(lines) == 8
+    assert freed.endswith("was written to before its beginning (from byte -64 there) nothing")
+    assert other == "nothing"
 
 
 def test_modes_that_are_not_known_are_refused():

@@ -397,7 +397,8 @@ PLANS = [
 
 @pytest.mark.parametrize(("name", "body", "n_rows", "n_arguments"), PLANS, ids=[p[0] for p in PLANS])
 def test_a_row_covers_a_whole_statement(name, body, n_rows, n_arguments):
-    from tapegrad.jitted import engine, tape
+    from tapegrad.jitted import engine
+    from tapegrad.jitted import jacobian_tape as tape
 
     scope = {}
     exec(f"def f(x):\n {body}", scope)

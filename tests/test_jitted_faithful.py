@@ -152,8 +152,7 @@ def outcome(function, *args):
         return type(error)
 
 
-@njit
-def raising(x, n, way):
+def _raising(x, n, way):
     if way == 0:
         return 1.0 / (x - 1.0)
     if way == 1:
@@ -166,7 +165,7 @@ def raising(x, n, way):
     return x % (x - 1.0)
 
 
-ignoring = njit(error_model="numpy")(raising.py_func)
+raising, ignoring = njit(_raising), njit(error_model="numpy")(_raising)
 checked = njit(boundscheck=True)(lambda x, n: x[n] * 2.0)
 
 

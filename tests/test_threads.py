@@ -1,6 +1,7 @@
 """One tape a thread: independent graphs in parallel, shared leaves, clear errors."""
 
 import copy
+import itertools
 import pickle
 import sys
 import threading
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
+from tapegrad import engine, kinds
+from tapegrad.kinds import kind_of
+from tapegrad.tape import H
 
 
 def elsewhere(function):
@@ -337,3 +341,42 @@ def test_threads_that_write_to_the_same_tensor():
     assert beside(lambda: work(0), lambda: work(1), lambda: work(2)) == []
     assert other == []
     assert np.isfinite(w.tolist()).all()
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_shapes_that_other_threads_meet_while_a_sweep_begins(spare):
+    """Before each line of `_publish` another thread interns a shape: those that are entered have room."""
+    tape, lengths = tg.current_tape(), itertools.count(10_000 * (1 + spare))
+
+    def intern():
+        kind_of(tg.float64, (next(lengths), 1))
+
+    def trace(frame, event, argument):
+        if frame.f_code is engine._publish.__code__ and event == "line":
+            intern()
+        return trace
+
+    engine._publish(tape)
+    while kinds.n_spaces() + spare < len(tape.latest):
+        intern()
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        engine._publish(tape)
+    finally:
+        sys.settrace(before)
+    entered = kinds.table.array["space"][: tape.h[H.n_kinds]]
+    assert entered.max() < tape.h[H.n_latest] == len(tape.latest)
+
+
+def test_the_order_of_views_is_that_in_which_they_were_made():
+    """Whatever addresses they have: those of views that are gone are used again."""
+    for _ in range(100):
+        x = tg.arange(4.0)
+        first, second = x[:2], x[2:]
+        identity = id(first)
+        del first
+        third = x[1:]
+        if id(third) == identity:
+            break
+    assert [id(view) for view in x._views.living()] == [id(second), id(third)]

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
+from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import recorded
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, cast, local, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, slot_in
 
 _TWICE = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
@@ -22,8 +24,9 @@ _TWICE = (
 )
 
 
+@checked
 def backward(
-    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    tensors: Any, grad_tensors: Any = None, retain_graph: Flag | None = None, create_graph: Flag = False,
     inputs: Any = None
 ) -> None:  # fmt: skip
     """Accumulate the gradients of `tensors` in the `grad` of the leaves behind them.
@@ -46,6 +49,8 @@ def backward(
     RuntimeError
         With PyTorch's messages: nothing requires grad, no adjoint for a tensor that is not a scalar, shapes that
         disagree, a graph that was let go. Then nothing has changed.
+    TypeError
+        Where something is no tensor, or no bool.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
@@ -53,16 +58,13 @@ def backward(
     >>> x.grad
     tensor([2., 4.])
     """
-    outputs = _sequence(tensors)
-    grads = _sequence(grad_tensors) if grad_tensors is not None else [None] * len(outputs)
-    if len(grads) != len(outputs):
-        raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
-    chosen = None if inputs is None else _sequence(inputs)
+    outputs = _sequence(tensors, "tensors")
+    grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
+    chosen = None if inputs is None else _sequence(inputs, "inputs")
     if chosen is not None and not chosen:
-        raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+        raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
-        if not isinstance(t, Tensor):
-            raise RuntimeError(f"all inputs have to be Tensors, but number {i} is {type(t).__name__}")
+        _check_input(i, t)
         if not t._kind.requires_grad:
             raise RuntimeError(f"can't retain_grad on Tensor that has requires_grad=False: it is input number {i}")
     for t in chosen or ():
@@ -78,19 +80,21 @@ def backward(
     engine.reclaim_if_due(tape)
 
 
+@checked
 def grad(
     outputs: Any,
     inputs: Any,
     grad_outputs: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool | None = None,
-    materialize_grads: bool = False,
+    retain_graph: Flag | None = None,
+    create_graph: Flag = False,
+    allow_unused: Flag | None = None,
+    materialize_grads: Flag = False,
 ) -> tuple[Tensor, ...]:
-    """The gradients of `outputs` with respect to `inputs`; nothing is accumulated.
+    """The gradients of `outputs` with respect to `inputs`; nothing is accumulated in leaves.
 
     Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
-    `allow_unused`, or zeros with `materialize_grads`.
+    `allow_unused`, or zeros with `materialize_grads`. Tensors on the way that asked for it with `retain_grad()` get
+    theirs.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -99,23 +103,27 @@ def grad(
     >>> first.item(), second.item()
     (27.0, 18.0)
     """
-    results, wanted = _sequence(outputs), _sequence(inputs)
-    grads = _sequence(grad_outputs) if grad_outputs is not None else [None] * len(results)
-    if len(grads) != len(results):
-        raise RuntimeError(f"got {len(results)} tensors and {len(grads)} gradients")
+    results, wanted = _sequence(outputs, "outputs"), _sequence(inputs, "inputs")
+    grads = _seeds(grad_outputs, "grad_outputs", len(results))
     if not wanted:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     for i, t in enumerate(wanted):
-        if not isinstance(t, Tensor):
-            raise TypeError(f"inputs must be Tensors, but number {i} is {type(t).__name__}")
+        _check_input(i, t)
         if not t._kind.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
+    if materialize_grads:
+        if allow_unused is False:
+            raise ValueError(
+                "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+                "allow_unused=False."
+            )
+        allow_unused = True
     found = _Found()
     _sweep(results, grads, wanted, retain_graph, create_graph, found)
-    if materialize_grads:
-        allow_unused = True
     answer: list[Any] = []
-    used: set[int] = set()
+    used = set(found.retained)  # the gradients of these have another owner
+    if used:
+        _accumulate_all(_Found((slot, found[slot]) for slot in used if slot in found), None, create_graph)
     for i, t in enumerate(wanted):
         slot = local(t)._slot
         gradient = _gradient_of(t, found, create_graph)
@@ -135,9 +143,10 @@ def grad(
 
 
 class _Found(dict[int, Tensor]):
-    """Adjoints by their slots, and how many of them have been accumulated."""
+    """Adjoints by their slots, how many of them have been accumulated, and the slots that `retain_grad` was for."""
 
     accumulated = 0
+    retained: frozenset[int] = frozenset()
 
 
 def _slots_of(t: Tensor) -> list[int]:
@@ -161,10 +170,32 @@ def _gradient_of(t: Tensor, found: dict[int, Tensor], create_graph: bool) -> Ten
     return in_grad_mode(current_tape(), create_graph, lambda: sum(gradients[1:], gradients[0]))
 
 
-def _sequence(given: Any) -> list[Any]:
-    if isinstance(given, (list, tuple)):  # asked first: it is a tenth of the time that an abstract class takes
-        return list(given)
-    return [given] if isinstance(given, Tensor) or not isinstance(given, Sequence) else list(given)
+def _sequence(given: Any, name: str) -> list[Any]:
+    if isinstance(given, Tensor):
+        return [given]
+    try:
+        parts = iter(given)
+    except TypeError as error:
+        raise TypeError(f"{error}: '{name}' is a Tensor, or a sequence of them") from None
+    return list(parts)
+
+
+def _seeds(given: Any, name: str, n_outputs: int) -> list[Tensor | None]:
+    """The adjoints of outputs, None for 1."""
+    if given is None:
+        return [None] * n_outputs
+    grads = _sequence(given, name)
+    for g in grads:
+        if g is not None and not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
+    if len(grads) != n_outputs:
+        raise RuntimeError(f"got {n_outputs} tensors and {len(grads)} gradients")
+    return grads
+
+
+def _check_input(i: int, t: Any) -> None:
+    if not isinstance(t, Tensor):
+        raise RuntimeError(f"all inputs have to be Tensors, but got {type(t).__name__}: it is number {i}")
 
 
 def _sweep(
@@ -191,12 +222,16 @@ def _sweep(
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
     slots = [slot for t in inputs or () for slot in _slots_of(t)]
+    if retained := _retained(tape):
+        if inputs is not None:
+            retained = recorded.on_the_way(tape, [t._slot for t in outputs], slots, retained)
+        found.retained = frozenset(retained)
     try:
         if create_graph:
-            found.update(in_grad_mode(tape, True, _recorded, tape, seeds, slots if inputs is not None else None))
+            wanted = None if inputs is None else {*slots, *retained}
+            found.update(in_grad_mode(tape, True, _recorded, tape, seeds, wanted, retained))
             return
-        if inputs is None:
-            slots = _retained(tape)
+        slots += [slot for slot in retained if slot not in slots]
         pruned = inputs is not None
         with tape.lock:
             engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
@@ -204,12 +239,12 @@ def _sweep(
         raise RuntimeError(_TWICE) from None
 
 
-def _recorded(tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], slots: list[int] | None) -> dict[int, Tensor]:
+def _recorded(
+    tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], wanted: set[int] | None, retained: list[int]
+) -> dict[int, Tensor]:
     full = [(t, creation.ones_like(t) if g is None else g.clone()) for t, g in seeds]
-    if slots is None and (retained := _retained(tape)):
-        found = recorded.adjoints(tape, full, None)
-        return {**recorded.adjoints(tape, full, set(retained)), **found}
-    return recorded.adjoints(tape, full, None if slots is None else set(slots))
+    found = recorded.adjoints(tape, full, wanted)
+    return {**recorded.adjoints(tape, full, set(retained)), **found} if wanted is None and retained else found
 
 
 def _retained(tape: Tape) -> list[int]:
@@ -223,7 +258,7 @@ def _retained(tape: Tape) -> list[int]:
     ]
 
 
-def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
+def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
     """The adjoint of an output, None for 1; both are checked."""
     if not isinstance(t, Tensor):
         raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
@@ -241,8 +276,6 @@ def _seed(i: int, t: Any, g: Any, tape: Tape) -> Tensor | None:
                 f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}"
             )
         return None
-    if not isinstance(g, Tensor):
-        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if g._kind.shape != kind.shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {Size(g._kind.shape)} and output[{i}] has a shape of "
@@ -275,14 +308,14 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
 
 
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
-    """Add to the `grad` of a tensor: in place, as holders of it expect, or where it is recorded as a new tensor.
+    """Add to the `grad` of a tensor: of a leaf in place, as holders of it expect, but where it is recorded.
 
     That it is done is noted in the same moment: it must not be done twice.
     """
     with _accumulating:
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
         tape = gradient._tape  # this thread's
-        if held is not None and not create_graph and held._tape is tape:
+        if held is not None and not create_graph and held._tape is tape and t._kind.is_leaf:
             noted = ((found, "accumulated", done),)
             in_grad_mode(tape, False, lambda: aliasing.assign(held, held + gradient, noted))
         else:
@@ -290,7 +323,7 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
                 made = gradient.clone if held is None else lambda: held + gradient
                 gradient = in_grad_mode(current_tape(), True, made)
             elif held is not None:
-                gradient = held + gradient
+                gradient = in_grad_mode(current_tape(), False, lambda: held + gradient)
             t._grad, found.accumulated = gradient, done
             return
     of, slot, kind = held._tape, held._slot, held._kind
@@ -303,10 +336,10 @@ def _backward(
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Any = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate this tensor's gradients in the leaves behind it: see `tapegrad.autograd.backward`."""
-    backward([self], None if gradient is None else [gradient], retain_graph, create_graph, inputs)
+    backward(self, gradient, retain_graph, create_graph, inputs)
 
 
 def retain_grad(self: Tensor) -> None:
@@ -320,11 +353,14 @@ def retain_grad(self: Tensor) -> None:
             self._tape.retained[aliasing.graph_slot(self)] = weakref.ref(self)
 
 
+def _retains_grad(self: Tensor) -> bool:
+    """Whether `retain_grad` was called."""
+    return aliasing.graph_slot(self) in self._tape.retained
+
+
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
-Tensor.retains_grad = property(
-    lambda self: aliasing.graph_slot(self) in self._tape.retained, doc="Whether `retain_grad` was called."
-)
+Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
 __all__ = [
     "AccumulateGrad",

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
-from tapegrad.interop import as_operand
 from tapegrad.kinds import kind_of
 from tapegrad.ops.host import HOSTS
-from tapegrad.tensor import Tensor, cast, local, need_sum, record
+from tapegrad.recording import cast, local, need_sum, record
+from tapegrad.tensor import Tensor
 
 
 def host_function(

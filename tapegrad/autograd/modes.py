@@ -41,6 +41,9 @@ class _Mode:
         return type(self)()
 
     def __call__(self, function: F) -> F:
+        if not callable(function):
+            raise TypeError(f"{type(self).__name__} decorates functions, but was given {type(function).__name__}")
+
         @functools.wraps(function)
         def inside(*args: Any, **facts: Any) -> Any:
             with self._again():
@@ -106,8 +109,12 @@ class set_grad_enabled(_Mode):
     """
 
     def __init__(self, mode: bool) -> None:
+        if not isinstance(mode, bool):
+            raise TypeError(
+                f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}"
+            )
         super().__init__()
-        self._wanted = bool(mode)
+        self._wanted = mode
         tape = current_tape()
         self._before = tape.grad_enabled
         tape.grad_enabled = self._wanted

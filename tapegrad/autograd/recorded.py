@@ -15,8 +15,9 @@ from tapegrad.kinds import numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.recording import cast, record_array
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape
-from tapegrad.tensor import Tensor, cast, lend, record_array
+from tapegrad.tensor import Tensor, lend
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
@@ -81,6 +82,13 @@ def operand_slots(row: Row) -> list[int]:
     if flags & (IMM_A | IMM_B):
         return [a] if a >= 0 else []
     return [slot for slot in (a, b, c)[: OPS[opcode].arity] if slot >= 0]
+
+
+def on_the_way(tape: Tape, outputs: list[int], inputs: list[int], slots: list[int]) -> list[int]:
+    """Those of the slots that gradients of the outputs pass on their way to the inputs."""
+    rows = _leading_to(_active_rows(tape, outputs), set(inputs), tape)
+    passed = {*inputs, *(row[2] for row in rows)}
+    return [slot for slot in slots if slot in passed]
 
 
 def _leading_to(rows: list[Row], wanted: set[int], tape: Tape) -> list[Row]:

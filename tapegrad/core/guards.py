@@ -9,6 +9,7 @@ More of the pattern lies before and behind; that it is still there is what is ch
     sums apart   that chunks and pieces have each for its own, when they are joined
     work space   that BLAS's arguments are put into, after each array kernel
     tables       that describe a region, once they are filled
+    tapes        of jitted functions, see `jitted/guards.py`
 
 A block let go is not used again, but kept for a while, to see whether somebody still writes to it.
 

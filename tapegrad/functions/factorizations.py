@@ -16,8 +16,9 @@ from tapegrad.engine import LinAlgError
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.ops import factorization
+from tapegrad.recording import local, record_array
 from tapegrad.tape import VARIANT
-from tapegrad.tensor import Tensor, describe, local, location, record_array
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 linalg = functools.partial(checked, prefix="linalg.")

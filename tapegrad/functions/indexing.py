@@ -7,19 +7,21 @@ out by NumPy when the row is recorded, so that an index out of range is an error
 from __future__ import annotations
 
 import operator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface, number
+from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, restride
-from tapegrad.interop import as_operand
 from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.tensor import Tensor, broadcast_shapes, cast, constant, describe, from_array, location, record_array
+from tapegrad.recording import broadcast_shapes, cast, record_array
+from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
 functions = public = Surface()
 
@@ -397,6 +399,10 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return getitem(input.expand(*shape), mask.expand(*shape))
 
 
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @public
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the non-zero elements: a row each, or a vector for each dimension."""
@@ -411,7 +417,7 @@ Tensor.__getitem__ = getitem
 Tensor.__setitem__ = setitem
 
 
-def _iterate(self: Tensor) -> Any:
+def _iterate(self: Tensor) -> Iterator[Tensor]:
     if self.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
     return iter([getitem(self, i) for i in range(self._kind.shape[0])])

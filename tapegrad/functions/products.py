@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import Surface
+from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
-from tapegrad.interop import as_operand
 from tapegrad.ops import linalg
-from tapegrad.tensor import Tensor, describe, location, record_array
+from tapegrad.recording import record_array
+from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 

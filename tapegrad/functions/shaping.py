@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import math
 from _thread import get_ident
-from typing import Any
+from typing import Any, overload
 
 from tapegrad import aliasing, arguments, dtypes, engine
-from tapegrad.arguments import Dims, Surface, checked, sizes
+from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
 from tapegrad.creation import size_of
+from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
-from tapegrad.ops.declare import Op
+from tapegrad.ops.declare import OPS, Layout, Op
+from tapegrad.ops.layout import dimension, distinct
+from tapegrad.recording import appended_together, cast, imported, local, need_sum, record_layout, settled, take_over
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
-from tapegrad.tensor import (
-    Tensor,
-    appended_together,
-    cast,
-    describe,
-    imported,
-    local,
-    location,
-    need_sum,
-    record_layout,
-    settled,
-    take_over,
-)
+from tapegrad.tensor import Size, Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()
-
-
-def dimension(dim: int, ndim: int) -> int:
-    """A dimension counted from the front; PyTorch's error where it is out of range."""
-    n = max(ndim, 1)
-    if not -n <= dim < n:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
-    return dim % n
-
-
-def distinct(dims: Dims, ndim: int) -> tuple[int, ...]:
-    """Dimensions counted from the front, in order; PyTorch's error where one is named twice."""
-    found = tuple(dimension(d, ndim) for d in ((dims,) if isinstance(dims, int) else dims))
-    if len(set(found)) != len(found):
-        repeated = next(d for d in found if found.count(d) > 1)
-        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims: {list(found)}")
-    return found
 
 
 def restride(
@@ -61,6 +35,22 @@ def restride(
     return aliasing.view(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
 
 
+def _make(op: Layout) -> None:
+    def function(*args: Any, **facts: Any) -> Tensor:
+        a: Tensor = args[0] if args else facts["input"]
+        kind, size = a._kind, a._kind.itemsize
+        try:
+            shape, along = op.function(*args, **facts)
+        except (IndexError, RuntimeError) as error:
+            raise explained(error, a) from None
+        strides, start = along(tuple(s // size for s in kind.strides))
+        adjoint, first = (strides, start) if kind.contiguous else along(contiguous_strides(kind.shape, 1))
+        strides, adjoint = (tuple(size * s for s in steps) for steps in (strides, adjoint))
+        return aliasing.view(op, a, shape, strides, size * start, adjoint, size * first)
+
+    make(functions, op, op.function, function)
+
+
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself where its elements lie in order, else a copy where they do."""
     return input if input._kind.contiguous else input.clone()
@@ -72,15 +62,21 @@ def _permuted(op: Op, a: Tensor, order: tuple[int, ...]) -> Tensor:
     return restride(op, a, shape, strides, 0, [*((d, 1) for d in order), (-1, 0)])
 
 
-@public
-def permute(input: Tensor, *dims: Any) -> Tensor:
-    """The dimensions in another order; a view.
+for _op in OPS:
+    if isinstance(_op, Layout) and _op.function.__code__.co_argcount:
+        _make(_op)
+transpose = functions["transpose"]
+
+
+@checked
+def permute(input: Tensor, dims: Sizes) -> Tensor:
+    """The dimensions in another order; a view. The method takes them one by one too.
 
     >>> import tapegrad as tg
     >>> tg.zeros(2, 3, 4).permute(2, 0, 1).shape
     tapegrad.Size([4, 2, 3])
     """
-    order = sizes("permute", dims, "dims")
+    order = dims
     if len(order) != input.ndim:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -91,24 +87,6 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     if len(set(order)) != len(order):
         raise RuntimeError(f"permute(): duplicate dims are not allowed: {order}")
     return _permuted(layout.permute, input, order)
-
-
-@public
-def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged; a view."""
-    p, q = dimension(dim0, input.ndim), dimension(dim1, input.ndim)
-    order = list(range(input.ndim))
-    if order:
-        order[p], order[q] = q, p
-    return _permuted(layout.transpose, input, tuple(order))
-
-
-@public
-def t(input: Tensor) -> Tensor:
-    """A matrix transposed; a view. Vectors are returned as they are."""
-    if input.ndim > 2:
-        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
-    return _permuted(layout.t, input, tuple(reversed(range(input.ndim))))
 
 
 @public
@@ -128,15 +106,15 @@ def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({list(places[name])})")
     if not input.ndim:  # its only dimension, 0 or -1, is none
-        return permute(input)
+        return permute(input, ())
     order = [d for d in range(input.ndim) if d not in sources]
     for target, moved in sorted(zip(targets, sources, strict=True)):
         order.insert(target, moved)
-    return permute(input, *order)
+    return permute(input, order)
 
 
-def _wanted_shape(name: str, input: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
-    wanted = [*sizes(name, shape, "shape" if name == "reshape" else "size")]
+def _wanted_shape(input: Tensor, shape: Sizes) -> tuple[int, ...]:
+    wanted = [*shape]
     numel = input._kind.numel
     if wanted.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
@@ -207,16 +185,18 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     return view
 
 
-@public
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+@checked
+def reshape(input: Tensor, shape: Sizes) -> Tensor:
     """Another shape for the same elements in order; a view where strides allow, else a copy. One length may be -1.
+
+    The method takes lengths one by one too.
 
     >>> import tapegrad as tg
     >>> tg.arange(6).reshape(2, -1)
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return _reshaped(layout.view, input, _wanted_shape("reshape", input, shape))
+    return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
 def view(self: Tensor, *shape: Any) -> Tensor:
@@ -229,7 +209,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     """
     if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
         raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
-    made = _viewed(layout.view, self, _wanted_shape("view", self, shape))
+    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape)))
     if made is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -249,17 +229,17 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if first > last:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if input.ndim == 0:
-        return reshape(input, 1)
+        return reshape(input, (1,))
     if first == last:
         return input
     shape = input._kind.shape
-    return reshape(input, *shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+    return reshape(input, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
 
 @public
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
-    return reshape(input, -1) if input._kind.numel else reshape(input, 0)
+    return reshape(input, (input._kind.numel,))
 
 
 def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -277,16 +257,6 @@ def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
     if dim is _ALL:
         return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
     return _squeezed(layout.squeeze_dim, input, distinct(dim, input.ndim))
-
-
-@public
-def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """With a dimension of length 1 at `dim`; a view."""
-    at, kind = dimension(dim, input.ndim + 1), input._kind
-    step = kind.strides[at] * kind.shape[at] if at < kind.ndim else kind.itemsize
-    shape, strides = (*kind.shape[:at], 1, *kind.shape[at:]), (*kind.strides[:at], step, *kind.strides[at:])
-    steps = [(d, 1) for d in range(kind.ndim)]
-    return restride(layout.unsqueeze, input, shape, strides, 0, [*steps[:at], (-1, 0), *steps[at:], (-1, 0)])
 
 
 @public
@@ -338,9 +308,9 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @checked
-def broadcast_to(input: Tensor, size: Any) -> Tensor:
+def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
     """`expand` to a shape."""
-    return expand(input, *sizes("broadcast_to", (size,)))
+    return expand(input, size)
 
 
 def repeat(self: Tensor, *sizes: Any) -> Tensor:
@@ -590,9 +560,30 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
 
 layout.as_strided.record = as_strided_rule
 
-functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack, "broadcast_to": broadcast_to}
-for _method in (contiguous, expand_as, broadcast_to, repeat, sum_to_size, detach_):
+functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack}
+for _method in (contiguous, expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
+
+
+def _taking_ints(function: Any, argument: str) -> Any:
+    """The method of a function of a sequence of ints: it takes them one by one too."""
+    name = function.__name__
+
+    def taking(self: Tensor, *given: Any) -> Tensor:
+        return function(self, sizes(name, given, argument))
+
+    taking.__name__ = taking.__qualname__ = name
+    taking.__doc__ = function.__doc__
+    return taking
+
+
+for _function, _argument in ((permute, "dims"), (reshape, "shape"), (broadcast_to, "size")):
+    functions[_function.__name__] = _function
+    setattr(Tensor, _function.__name__, _taking_ints(_function, _argument))
+
+
+def _transposed(self: Tensor) -> Tensor:
+    return _permuted(layout.permute, self, tuple(reversed(range(self.ndim))))
 
 
 def _matrices_transposed(self: Tensor) -> Tensor:
@@ -606,10 +597,7 @@ def _matrices_transposed(self: Tensor) -> Tensor:
     return transpose(self, -2, -1)
 
 
-Tensor.T = property(
-    lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))),
-    doc="The dimensions in reverse order; a view.",
-)
+Tensor.T = property(_transposed, doc="The dimensions in reverse order; a view.")
 Tensor.mT = property(_matrices_transposed, doc="The last two dimensions exchanged; a view.")
 
 
@@ -624,13 +612,33 @@ def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 Tensor.view_as, Tensor.reshape_as = _view_as, _reshape_as
-Tensor.is_contiguous = lambda self: self._kind.contiguous
 
 
+def _is_contiguous(self: Tensor) -> bool:
+    return self._kind.contiguous
+
+
+Tensor.is_contiguous = _is_contiguous
+
+
+@overload
+def _size(self: Tensor, dim: None = None) -> Size: ...
+@overload
+def _size(self: Tensor, dim: int) -> int: ...
+@checked
+def _size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the length of one dimension."""
+    return self.shape if dim is None else self._kind.shape[_indexed("size", self, dim)]
+
+
+@overload
+def _stride(self: Tensor, dim: None = None) -> tuple[int, ...]: ...
+@overload
+def _stride(self: Tensor, dim: int) -> int: ...
 @checked
 def _stride(self: Tensor, dim: int | None = None) -> Any:
     strides = tuple(s // self._kind.itemsize for s in self._kind.strides)
     return strides if dim is None else strides[_indexed("stride", self, dim)]
 
 
-Tensor.stride = _stride
+Tensor.size, Tensor.stride = _size, _stride

@@ -1,7 +1,8 @@
 """Gradients of functions jitted by Numba: the engine behind `tapegrad.func`, and what jitted code itself can use.
 
 A function is compiled a second time, with active scalars in the place of float64: its own code then records a scalar
-Jacobian tape (`tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records nothing.
+Jacobian tape (`jacobian_tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records
+nothing.
 
 What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators; tuples,
 lists, dictionaries, typed lists; slicing, views, masks and in-place writes; `math`, NumPy's creation functions, ufuncs,
@@ -25,10 +26,10 @@ the gradient by each is that by the elements that it has there, through whicheve
 function only reads them, each is an argument of its own, with its own partial derivatives.
 
 What was not taken leaves no nan: an adjoint, or a tangent, that is exactly 0 contributes exactly 0, whatever the
-partial. So `sqrt(max(x, 0))` and `where(x > 0, sqrt(x), 0)` have the derivative 0 below 0. At kinks: `maximum`,
-`minimum`, and the maximum of an array, share between those that tie; `max(a, b)` takes the first; norms, `std`,
-`hypot` and `arctan2` have the derivative 0 where it doesn't exist; a singular matrix's determinant has its cofactors.
-A Cholesky factor's gradient is that by a symmetric matrix, half in each triangle, though its lower one alone is read.
+partial. So `sqrt(max(x, 0))` and `where(x > 0, sqrt(x), 0)` have the derivative 0 below 0. What derivatives are at
+kinks and ties is decided where they are written, in `tapegrad.ops`; of Python's `max(a, b)` too, whose equal arguments
+share. A singular matrix's determinant has its cofactors. A Cholesky factor's gradient is that by a symmetric matrix,
+half in each triangle, though its lower one alone is read.
 
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
@@ -54,11 +55,11 @@ if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.extensions import custom_rule as custom_rule
+    from tapegrad.jitted.jacobian_tape import free as free
+    from tapegrad.jitted.jacobian_tape import nbytes as nbytes
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
-    from tapegrad.jitted.tape import free as free
-    from tapegrad.jitted.tape import nbytes as nbytes
 
 __all__ = [
     "NotDifferentiableError",
@@ -72,8 +73,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions", "free": "tape",
-    "nbytes": "tape", "operation": "operations", "preaccumulate": "preaccumulation", "value_and_grad": "operations",
+    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions",
+    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "value_and_grad": "operations",
 }  # fmt: skip
 
 

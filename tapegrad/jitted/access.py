@@ -1,4 +1,4 @@
-"""The tape from jitted code: its address, its words, and its parts (`tape.py`)."""
+"""The tape from jitted code: its address, its words, and its parts (`jacobian_tape.py`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tapegrad.jitted import tape
+from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted.active import DOUBLE, WORD
 from tapegrad.jitted.inner import define
-from tapegrad.jitted.scalars import DOUBLE, WORD
 from tapegrad.jitted.statements import known, shared
 
 INDEX, BYTE = ir.IntType(32), ir.IntType(8)

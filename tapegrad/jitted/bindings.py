@@ -16,7 +16,7 @@ import numpy as np
 from numba.core import ir, types
 from numba.core.registry import CPUDispatcher
 
-from tapegrad.jitted.scalars import Active
+from tapegrad.jitted.active import Active
 
 _BOUND = (CPUDispatcher, bool, int, float, complex, str, tuple, np.ndarray)  # what may be bound anew
 

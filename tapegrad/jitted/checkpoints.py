@@ -1,6 +1,6 @@
 """Long loops whose steps are not kept: a gradient in the memory of the square root of their number.
 
-A loop of n steps is one block row of the tape (`blocks.py`). Forward, its steps run without being recorded, and the
+A loop of n steps is one block row of the tape (`block_rows.py`). Forward, its steps run without being recorded, and the
 state is kept at the ends of about sqrt(n) segments. In the reverse sweep one segment at a time, from the last to the
 first, is run again from its state, recorded on top of the tape, swept, and forgotten.
 
@@ -28,7 +28,8 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
-from tapegrad.jitted import checking, rewriting, tape
+from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_index,
     get_number,
@@ -42,13 +43,13 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.blocks import address_of, begin_block, end_block
+from tapegrad.jitted.active import Active, Taped, is_active_array
+from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.kept import NotKeptError, kept
 from tapegrad.jitted.lifting import each_item, own
-from tapegrad.jitted.scalars import Active, Taped, is_active_array
 
 ROWS, ARGUMENTS, INDEX, PARTIAL, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.INDEX, tape.PARTIAL, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME

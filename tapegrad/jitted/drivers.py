@@ -16,7 +16,8 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from tapegrad.jitted import bindings, tape
+from tapegrad.jitted import bindings
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_number,
     get_word,
@@ -29,6 +30,7 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.active import WORD, Active, Dual, Taped
 from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
@@ -48,7 +50,6 @@ from tapegrad.jitted.lifting import (
 )
 from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
 from tapegrad.jitted.rewriting import SPECIAL, active
-from tapegrad.jitted.scalars import WORD, Active, Dual, Taped
 from tapegrad.jitted.sharing import refusing
 
 ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT

@@ -19,16 +19,20 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import locks, trees
-from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
+from tapegrad.debug import MEMORY
+from tapegrad.engine import DamagedMemoryError
+from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
     arrays,  # noqa: F401
     bindings,
     containers,
     linalg,  # noqa: F401
+    rearrangements,  # noqa: F401
+    reductions,  # noqa: F401
     repeats,
     rewriting,
     sharing,
-    tape,
 )
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
@@ -101,9 +105,21 @@ class Engine:
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
         try:
-            return made(*args)
+            result = made(*args)
         except NotDifferentiableError as error:
-            return self._again(form, args, error)
+            result = self._again(form, args, error)
+        if MEMORY:
+            self._check_memory()
+        return result
+
+    def _check_memory(self) -> None:
+        """Raise what guards have found."""
+        for found in tape.damage():
+            function = self.function.py_func
+            raise DamagedMemoryError(
+                f"tapegrad: {function.__name__} ({where_is_function(function)}) was being differentiated, and memory "
+                f"of its tape {found}"
+            )
 
     # --- what `tapegrad.func` asks for: see its protocol `Engine` -----------------------------------------------------
 

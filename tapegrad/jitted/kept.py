@@ -21,12 +21,12 @@ from numba.core import types
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-from tapegrad.jitted import tape
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import INDEX, get_number, get_word, put_index, put_number, put_word
+from tapegrad.jitted.active import DOUBLE, WORD, Active, Taped
 from tapegrad.jitted.allocation import flat_view
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import define, inside
-from tapegrad.jitted.scalars import DOUBLE, WORD, Active, Taped
 from tapegrad.jitted.statements import known
 
 

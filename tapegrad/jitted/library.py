@@ -16,8 +16,8 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted.active import Active, holds_active
 from tapegrad.jitted.inner import OPTIONS, define, inside
-from tapegrad.jitted.scalars import Active, holds_active
 
 BY_NAME = {"kind"}  # Numba takes it so alone
 

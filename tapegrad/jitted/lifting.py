@@ -17,11 +17,11 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import rewriting
+from tapegrad.jitted.active import DOUBLE, PASSIVE, WORD, Active, Taped, is_active_array
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.emission import Emitter, Jet, Single
 from tapegrad.jitted.errors import WrongResultError
 from tapegrad.jitted.inner import OPTIONS, define
-from tapegrad.jitted.scalars import DOUBLE, PASSIVE, WORD, Active, Taped, is_active_array
 
 # --- a scalar at a time -----------------------------------------------------------------------------------------------
 

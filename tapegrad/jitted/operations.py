@@ -11,9 +11,9 @@ import numpy as np
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
+from tapegrad.conversion import as_tensor
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.interop import as_tensor
 from tapegrad.jitted import engine, repeats, sharing
 from tapegrad.jitted.drivers import Form, driver
 from tapegrad.tape import current_tape
@@ -245,12 +245,12 @@ class _Row:
             bars = [part.reshape(x.shape) for part, x in zip(parts, values, strict=True)]
             return engine.flat(pull(bars))
 
-        joined = [shaping.reshape(t, -1) for t in self.active]
+        joined = [shaping.ravel(t) for t in self.active]
         operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
         result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape)(operand)
         begins = [0, *ends]
         return [
-            shaping.reshape(result[begin:end], *x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
+            shaping.reshape(result[begin:end], x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
         ]
 
 

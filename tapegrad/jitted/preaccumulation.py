@@ -19,7 +19,8 @@ from numba.core import types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
 
-from tapegrad.jitted import checking, rewriting, tape
+from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_number,
     get_word,
@@ -34,13 +35,13 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
+from tapegrad.jitted.active import Active, Taped, holds_active, is_active_array
 from tapegrad.jitted.allocation import array_like, flat_view
 from tapegrad.jitted.drivers import give_up, known_rows, protected
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import frozen
 from tapegrad.jitted.lifting import count, rows
-from tapegrad.jitted.scalars import Active, Taped, holds_active, is_active_array
 
 ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
     tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.ADJOINT,

@@ -25,8 +25,8 @@ from numba.typed import Dict, List
 
 from tapegrad import trees
 from tapegrad.jitted import bindings
+from tapegrad.jitted.active import WORD, is_active_array
 from tapegrad.jitted.inner import OPTIONS, define
-from tapegrad.jitted.scalars import WORD, is_active_array
 
 _STATE = 2520  # bytes of a generator of Numba's, of which there are two in each thread: NumPy's and Python's
 

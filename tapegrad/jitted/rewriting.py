@@ -35,10 +35,10 @@ from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking
+from tapegrad.jitted.active import Active, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
-from tapegrad.jitted.planning import StatementLower
-from tapegrad.jitted.scalars import Active, holds_active
+from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.signatures import IN_PLACE
 
 MAX_INLINED = 200  # instructions of bytecode
@@ -206,7 +206,7 @@ def pipeline(kind: Active) -> Any:
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class Lowering(InnerLowering):
-    """Lowering by `planning.py`."""
+    """Lowering by `plan.py`."""
 
     _name = "tapegrad_lowering"
 

@@ -10,7 +10,7 @@ registers, and one append to the tape.
 
 An argument that was not chosen, of `max` say, becomes nobody's: an infinite adjoint doesn't turn its 0 into nan.
 
-Which scalars get rows, and which remain nodes, is decided in `planning.py`.
+Which scalars get rows, and which remain nodes, is decided in `plan.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from tapegrad.jitted import tape
-from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Single, weighed
-from tapegrad.jitted.rules import Rule, chain
-from tapegrad.jitted.scalars import DOUBLE, WORD, Taped
+from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted.active import DOUBLE, WORD, Taped
+from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Rule, Single, chain, weighed
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
 

@@ -10,15 +10,13 @@ makes a row, and if one member alone is read behind it.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from numba.core import ir, types
 
-from tapegrad.jitted.rules import PIECEWISE
-from tapegrad.jitted.scalars import holds_active
-
-if TYPE_CHECKING:
-    from tapegrad.jitted.planning import Place, Plan
+from tapegrad.jitted.active import holds_active
+from tapegrad.jitted.names import PIECEWISE
+from tapegrad.jitted.plan import Place, Plan
 
 # Expressions that make no row, whatever they meet.
 _SILENT = {"getitem", "static_getitem", "iternext", "pair_first", "pair_second", "getiter", "cast", "getattr",
@@ -37,6 +35,8 @@ class Sum(NamedTuple):
 
 def find_sums(plan: Plan) -> list[Sum]:
     """The sums of a function."""
+    if not plan.steps:
+        return []
     loops = plan.cfg.loops()
     found = []
     for header, loop in loops.items():

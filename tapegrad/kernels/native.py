@@ -34,6 +34,7 @@ _ARRAYS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "
 CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the array maker of each dtype code
 
 linkers: dict[str, Callable[[], int]] = {}  # what links a part, by its symbol
+_linked: dict[str, int] = {}  # addresses of functions, by their entries
 _engines: list[Any] = []  # what they hold must stay in memory
 _functions: list[Callable[..., Any]] = []  # without the compiler: kernels by number
 _lock = locks.lock()  # reentrant: parts that a part calls are linked first
@@ -419,18 +420,30 @@ def link(
 
 
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
-    """The address of a function in an entry, which is compiled where there is none, or none that can be linked."""
-    with _lock:
-        entry = cache.read(f"{name}.o")
-        address = 0
-        if entry is not None:
-            with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
-                address = _load(function, *entry)
-        if address == 0:
-            entry = compiled()
-            cache.write(f"{name}.o", *entry)
-            address = _load(function, *entry)
-        return address
+    """The address of a function in an entry, which is compiled where there is none, or none that can be linked.
+
+    Numba's lock is taken before ours: a thread that compiles a user's function asks for kernels.
+    """
+    address = _kept(name, function)
+    if address == 0:
+        from numba.core.compiler_lock import global_compiler_lock
+
+        with global_compiler_lock, _lock:
+            address = _kept(name, function)
+            if address == 0:
+                entry = compiled()
+                cache.write(f"{name}.o", *entry)
+                address = _load(name, function, *entry)
+    return address
+
+
+def _kept(name: str, function: str) -> int:
+    """The address of a function in an entry; 0 where there is none, or none that can be linked."""
+    entry = cache.read(f"{name}.o")
+    if entry is not None:
+        with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
+            return _load(name, function, *entry)
+    return 0
 
 
 @functools.cache
@@ -647,16 +660,22 @@ def _machine() -> Any:
     )
 
 
-def _load(name: str, header: dict[str, Any], code: bytes) -> int:
+def _load(name: str, function: str, header: dict[str, Any], code: bytes) -> int:
+    """Link an entry, once. The parts that it calls are linked first, while no lock is held: they may be compiled."""
     for symbol in header["needs"]:
         _resolve(symbol)
-    if not _engines:
-        _engines.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()))
-    engine = _engines[0]
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address: int = engine.get_function_address(name)
-    return address
+    with _lock:
+        if name in _linked:
+            return _linked[name]
+        if not _engines:
+            _engines.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()))
+        engine = _engines[0]
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address: int = engine.get_function_address(function)
+        if address:
+            _linked[name] = address
+        return address
 
 
 def _resolve(symbol: str) -> None:

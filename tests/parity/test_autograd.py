@@ -109,6 +109,20 @@ x = tg.ones(3, requires_grad=True); y = x * 2; z = y * 3; y.retain_grad(); z.ret
 
 x = tg.ones(3, requires_grad=True); y = (x * 2).sum(); y.retain_grad(); y.backward()
 
+x = tg.ones(3, requires_grad=True); y = x * 2; y.retain_grad(); z = (y * y).sum()
+g = tg.autograd.grad(z, x, retain_graph=True); g = tg.autograd.grad(z, y, retain_graph=True); same = g[0] is y.grad
+g[0].zero_(); z.backward()
+
+x = tg.ones(3, requires_grad=True); y = x * 2; a = x * 5; y.retain_grad(); a.retain_grad(); z = a.sum() + y.exp().sum()
+z.retain_grad(); g = tg.autograd.grad(z, y, retain_graph=True); z.backward(inputs=[y], retain_graph=True)
+h = tg.autograd.grad(z, [x, y]); h[1].mul_(2)
+
+x = tg.ones(3, requires_grad=True); y = x * 2; y.retain_grad(); w = tg.ones(3, requires_grad=True)
+z = (y * w).sum(); (z * 3).backward(inputs=[w], retain_graph=True); z.backward(inputs=[x])
+
+x = tg.ones(3, requires_grad=True); y = x ** 2; y.retain_grad(); z = (y * y).sum()
+g, = tg.autograd.grad(z, x, create_graph=True); d, = tg.autograd.grad(g.sum(), x); total = y.grad.sum()
+
 x = tg.ones(3, requires_grad=True); y = x * 2; y.retains_grad, x.retains_grad; y.retain_grad()
 kept = y.retains_grad
 """)

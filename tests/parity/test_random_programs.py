@@ -1,12 +1,16 @@
 """Random programs leave behind what they leave behind in PyTorch: see `random_programs.py`, which runs thousands."""
 
+import gc
 import hashlib
 import subprocess
 import sys
 import threading
 import warnings
+from typing import Any
 
 import pytest
+
+import tapegrad
 
 from . import random_programs as programs
 
@@ -28,18 +32,43 @@ def test_random_programs(first: int):
 
 
 def test_eight_threads_leave_the_same_bits_as_one():
-    grown = [programs.grown(seed) for seed in range(500, 540)]
+    seeds = range(500, 540)
+    grown = [programs.grown(seed) for seed in seeds]
 
-    def digests() -> list[str]:
-        return [programs.digest(programs.compare(program)[1]) for program in grown]
+    def left() -> list[Any]:
+        return [programs.compare(program)[1] for program in grown]
 
-    alone, found = digests(), []
-    threads = [threading.Thread(target=lambda: found.append(digests())) for _ in range(8)]
+    alone, found = left(), []
+    threads = [threading.Thread(target=lambda: found.append(left())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [alone] * 8
+    assert len(found) == 8
+    for theirs in found:
+        for seed, program, expected, got in zip(seeds, grown, alone, theirs, strict=True):
+            same = programs.digest(got) == programs.digest(expected)
+            assert same, f"seed {seed}\n{program}\nalone {expected!r}\nnow {got!r}"
+
+
+def test_a_program_begins_while_another_does():
+    """Garbage is collected at any moment, and other threads go on then: what they begin harms nobody."""
+    results, before, thread = [], gc.get_threshold(), threading.get_ident()
+
+    def go_on(phase: str, info: dict[str, int]) -> None:
+        if threading.get_ident() == thread and len(results) < 500:
+            other = threading.Thread(target=lambda: results.append(programs.run(tapegrad, "x = (1, (2, 3))")))
+            other.start()
+            other.join()
+
+    gc.callbacks.append(go_on)
+    gc.set_threshold(1)
+    try:
+        results.append(programs.run(tapegrad, "y = (((1, 2), (3, 4)), ((5, 6), (7, 8)))"))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(go_on)
+    assert not [result for result in results if isinstance(result, Exception)]
 
 
 def test_another_process_leaves_the_same_bits():

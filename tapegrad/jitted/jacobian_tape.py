@@ -9,8 +9,8 @@ whole statement reads. The number of the row is the number of its adjoint.
 
 A row of n arguments is therefore 1 + 12 n bytes. Arguments follow each other; a row's own are found by walking back
 from the end, which is the order of the reverse sweep. A LONG row ends in an argument more, whose index holds the number
-of the others. A BLOCK row is a whole matrix operation: see `blocks.py`. Row 0 is nobody's: its adjoint receives what
-passive arguments would, and nobody reads it.
+of the others. A BLOCK row is a whole matrix operation: see `block_rows.py`. Row 0 is nobody's: its adjoint receives
+what passive arguments would, and nobody reads it.
 
 Invariants: an argument's index is below its row's number; there is room for as many rows as for arguments; whoever
 takes rows (`drivers.py`) gives them back, also where the user's function raises.
@@ -32,6 +32,8 @@ import numpy as np
 from numpy import int64
 
 from tapegrad import locks
+from tapegrad.debug import MEMORY
+from tapegrad.jitted import guards
 from tapegrad.kernels import native
 from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
 
@@ -258,8 +260,8 @@ def connect() -> None:
             llvm.add_symbol(name, address)
             _addresses[part.__name__] = address
         python = native.functions_of_python()
-        _SHARED[SHARED_REALLOC] = _address(ctypes.pythonapi.PyMem_RawRealloc)
-        _SHARED[SHARED_FREE] = python["release"].address
+        usual = _address(ctypes.pythonapi.PyMem_RawRealloc), python["release"].address
+        _SHARED[SHARED_REALLOC], _SHARED[SHARED_FREE] = guards.allocator() if MEMORY else usual
         _SHARED[CALLOC] = python["allocate_zeroed"].address
         _make_key()
         llvm.add_symbol("tapegrad_shared", ctypes.addressof(_SHARED))
@@ -326,6 +328,16 @@ def nbytes() -> int:
     0
     """
     return sum(nbytes_of(header(at)) for at in (PLAIN, TANGENT)) if _get_specific else 0
+
+
+def damage() -> list[str]:
+    """What guards have found since the last call of a driver; what rows that were given back have held is forgotten."""
+    for at in (PLAIN, TANGENT):
+        h = header(at)
+        if h[ROWS] <= 1:  # nobody is recording
+            for word, used in ((LENGTH, h[ROWS]), (INDEX, 0), (PARTIAL, 0), (ADJOINT, 0)):
+                guards.forget(h[word], used)
+    return guards.damage()
 
 
 def free() -> None:

@@ -1,0 +1,273 @@
+"""From NumPy, numbers and lists to tensors: what is taken as it is, what is converted, what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from tapegrad import dtypes, kinds
+from tapegrad.arguments import checked
+from tapegrad.dtypes import DType
+from tapegrad.tensor import Tensor, depth_of_user, from_array
+
+# What the five dtypes can hold without loss.
+_CONVERTED = {
+    "float16": "float32", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64",
+}  # fmt: skip
+
+
+@checked
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
+
+    Parameters
+    ----------
+    dtype : DType, optional
+        By default that of the data; Python floats become the default dtype, ints int64.
+    device : "cpu" or None
+        Accepted for compatibility.
+    requires_grad : bool
+        Whether gradients are to accumulate in it.
+
+    Raises
+    ------
+    RuntimeError
+        Where gradients are asked for and the dtype is not floating point.
+    TypeError, ValueError, RuntimeError
+        Where the data is not numeric; where it is ragged, or an integer is too long; where it is some other object.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    tensor([[1., 2.],
+            [3., 4.]], requires_grad=True)
+    """
+    check_device(device)
+    array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
+    _check_range(data, array, dtype)
+    array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
+    check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
+    return from_array(array, bool(requires_grad))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
+    """Only floating-point values have gradients."""
+    if requires_grad and not dtype.is_floating_point:
+        raise RuntimeError(
+            f"Only Tensors of floating point and complex dtype can require gradients, but this one would be {dtype}: "
+            "write its numbers with a decimal point, or give dtype=tapegrad.float64"
+        )
+
+
+def check_device(device: Any) -> None:
+    """Everything is on the CPU."""
+    if device is not None and str(device) != "cpu":
+        raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {device!r}")
+
+
+@checked
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is.
+
+    Of arrays, and of what else shows its memory to NumPy (memory maps, buffers, columns of tables), the memory is
+    shared: see `from_numpy`. Numbers and lists are copied.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> tg.as_tensor(np.array([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    check_device(device)
+    if isinstance(data, Tensor):
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)
+    array, is_shared = _as_array(data, dtype)
+    _check_range(data, array, dtype)
+    if dtype is not None and array.dtype != dtype.numpy:
+        array, is_shared = array.astype(dtype.numpy), False
+    return from_array(array, exported=is_shared)
+
+
+def as_operand(data: Any, is_kept: bool) -> Tensor:
+    """An array beside tensors, with the elements that it has now, whatever is written to it later.
+
+    So it is copied where it is small, or a gradient may ask for it (`is_kept`). Else its memory is shared, and what is
+    done with it is computed at once.
+    """
+    if isinstance(data, Tensor):
+        return data
+    return tensor(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else as_tensor(data)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
+
+    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
+    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
+    its elements read the memory when they are computed.
+
+    Raises
+    ------
+    TypeError
+        For anything but an array, and for arrays of objects, dates, strings, complex numbers or longdouble, and masked
+        arrays.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> a = np.zeros(3)
+    >>> t = tg.from_numpy(a)
+    >>> a[0] = 1.0
+    >>> t
+    tensor([1., 0., 0.])
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    return as_tensor(ndarray)
+
+
+def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:
+    """An array of one of the five dtypes, in native byte order, writable; and whether somebody else has its memory."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(
+            "can't convert a masked array: a tensor has no mask. Fill it (data.filled(value)) or drop what is masked "
+            "(data.compressed())"
+        )
+    is_nested, types = isinstance(data, (list, tuple)), set[Any]()
+    if is_nested:
+        data = _nested(data, types, _depth(data))
+        if not data:
+            return np.empty(0, dtypes.get_default_dtype().numpy), False
+    elif not isinstance(data, np.ndarray):
+        types.add(type(data))
+    try:
+        array = np.asarray(data)
+    except (ValueError, OverflowError):
+        raise _refusal(data, wanted) from None
+    is_shared = not is_nested and not isinstance(data, (bool, int, float, complex, np.generic))
+    if (not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc") or (
+        array.dtype == "uint64" and int in types
+    ):
+        raise _refusal(data, wanted)
+    if array.dtype.kind == "f" and not is_shared and (inferred := _inferred(types, wanted)) is not None:
+        array = array.astype(inferred.numpy, copy=False)
+    name = array.dtype.name
+    if name in _CONVERTED:
+        return array.astype(_CONVERTED[name]), False
+    if name not in {d.name for d in dtypes.DTYPES}:
+        if name == "uint64" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max):
+            return array.astype(np.int64), False
+        raise TypeError(
+            f"can't convert np.ndarray of type numpy.{array.dtype.type.__name__}. The supported types are: "
+            "float64, float32, float16, int64, int32, int16, int8, uint8, uint16, uint32, and bool."
+        )
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("=")), False
+    aligned = array.flags.aligned and all(s % array.itemsize == 0 for s in array.strides)
+    return (array, is_shared) if array.flags.writeable and aligned else (array.copy(), False)
+
+
+def _check_range(data: Any, array: np.ndarray, wanted: DType | None) -> None:
+    """Python's numbers fit the integer dtype that they are to have; arrays and tensors are converted as by `to`."""
+    if wanted is None or wanted.category != 1 or array.dtype == wanted.numpy or not array.size:
+        return
+    if not isinstance(data, (np.ndarray, Tensor)):
+        for extreme in (array.min(), array.max()):  # nan where there is one
+            dtypes.in_range(extreme.item(), wanted)
+
+
+def _depth(data: Any) -> int:
+    """How deep sequences are nested, by the first part of each; in the place of the last a tensor is a number."""
+    depth = 0
+    while isinstance(data, (list, tuple)):
+        depth += 1
+        if not data:
+            break
+        data = data[0]
+    return depth
+
+
+def _nested(data: Any, types: set[Any], depth: int) -> Any:
+    """Nested sequences as lists, with the tensors in them made numbers; `types` gathers types, or NumPy's dtypes."""
+    if isinstance(data, (list, tuple)) or (isinstance(data, Tensor) and depth > 0 and data.ndim):
+        return [_nested(item, types, depth - 1) for item in data]
+    if isinstance(data, Tensor):
+        data = _as_number(data)
+    types.add(data.dtype if isinstance(data, (np.ndarray, np.generic)) else type(data))
+    return data
+
+
+def _as_number(t: Tensor) -> Any:
+    """A tensor among numbers, as NumPy's scalar of its dtype."""
+    if t._kind.numel != 1:
+        raise ValueError(
+            f"only one element tensors can be converted to Python scalars, but one has shape {list(t._kind.shape)}: "
+            "tapegrad.stack() joins tensors"
+        )
+    warn_of_lost_gradient(t)
+    return t._array().reshape(())[()]
+
+
+def _inferred(types: set[Any], wanted: DType | None) -> DType | None:
+    """The dtype of floating-point data, Python's own floats having the default one; None where NumPy knows better."""
+    floating = wanted if wanted is not None and wanted.is_floating_point else dtypes.get_default_dtype()
+    inferred: DType | None = None
+    for found in types:
+        if isinstance(found, np.dtype):
+            dtype = dtypes.as_dtype(found) if found.name in {"float64", "float32"} else None
+            is_known = dtype is not None or found.kind != "f"
+        else:
+            dtype = floating if found is float else None
+            is_known = found is float or issubclass(found, int)
+        if not is_known:
+            return None
+        if dtype is not None:
+            inferred = dtype if inferred is None else dtypes.promote_types(inferred, dtype)
+    return inferred
+
+
+def _refusal(data: Any, wanted: DType | None) -> Exception:
+    """Why nested data of Python's own makes no tensor."""
+    return _fault(data, 0, wanted) or ValueError(
+        f"can't convert {type(data).__name__} to a tensor: its parts differ in shape"
+    )
+
+
+def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
+    """What is wrong with a part of it, in PyTorch's words."""
+    if isinstance(data, (str, bytes)):
+        name = type(data).__name__
+        return ValueError(f"too many dimensions '{name}'") if depth else TypeError(f"new(): invalid data type '{name}'")
+    if isinstance(data, int) and not -(1 << 63) <= data < 1 << 63:
+        return ValueError(f"Overflow when unpacking long: {data} does not fit 64 bits")
+    if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
+        return None
+    if not isinstance(data, list):
+        name = type(data).__name__
+        if wanted is None:
+            return RuntimeError(f"Could not infer dtype of {name}")
+        if wanted.is_floating_point:
+            return TypeError(f"must be real number, not {name}")
+        return TypeError(f"'{name}' object cannot be interpreted as an integer")
+    lengths = [len(item) if isinstance(item, list) or np.ndim(item) else None for item in data]
+    for length in lengths:
+        if length != lengths[0]:
+            expected, found = ("a number" if n is None else f"sequence of length {n}" for n in (lengths[0], length))
+            got = found if length is None or lengths[0] is None else length
+            return ValueError(f"expected {expected} at dim {depth + 1} (got {got})")
+    return next((fault for item in data if (fault := _fault(item, depth + 1, wanted))), None)
+
+
+def warn_of_lost_gradient(t: Tensor) -> None:
+    """A number has no graph: PyTorch's warning, at the user's line."""
+    if t._kind.requires_grad and t._tape.grad_enabled:
+        warnings.warn(
+            "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
+            "tensor.detach() first, or tapegrad's functions in the place of those of math.",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )

@@ -1,0 +1,172 @@
+"""Lowering of a user's function, by which the plan is carried out.
+
+Numba lowers a function assignment by assignment. Here those that the plan (`plan.py`) has as steps become nodes, which
+are recorded, or become part of the rows of others (`statements.py`). A sum over a loop is one row too:
+
+      for k in range(n):        the arguments of each term are appended without a row;
+          s += a[k] * b[k]      behind the loop one row is made of all of them, and of `s` before
+
+if nothing else in the loop is recorded (`sums.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import cgutils, ir, types
+from numba.core.callconv import CPUCallConv
+from numba.core.cpu import CPUContext
+from numba.core.lowering import Lower
+
+from tapegrad.jitted.active import WORD, Taped
+from tapegrad.jitted.emission import Emitter
+from tapegrad.jitted.names import POWERS, RULES
+from tapegrad.jitted.plan import Plan, Step, passed_on
+from tapegrad.jitted.signatures import leaf, power_node
+from tapegrad.jitted.statements import Leaf, Node, any_active, close, extend, mark, partials_of, record, take_back
+from tapegrad.jitted.sums import find_sums
+
+
+class _SumsTakenBack(CPUCallConv):  # type: ignore[misc]
+    """Numba's way to return; before it returns from within a loop, which only exceptions do, its sum is taken back."""
+
+    def _return_errcode_raw(self, builder: Any, code: Any) -> None:
+        lowering = self.context.lowering
+        if builder.function is lowering.builder.function:
+            lowering.take_back()
+        super()._return_errcode_raw(builder, code)
+
+
+class _SumContext(CPUContext):  # type: ignore[misc]
+    """The context in which a function with sums is lowered."""
+
+    lowering: StatementLower
+
+    @property
+    def call_conv(self) -> Any:
+        return _SumsTakenBack(self)
+
+
+class StatementLower(Lower):
+    """Numba's lowering, with the plan carried out."""
+
+    def init(self) -> None:
+        """Make the plan before anything is lowered."""
+        super().init()
+        self.plan = Plan(self.func_ir, self.fndesc.typemap, self.fndesc.calltypes)
+        self.sums = find_sums(self.plan)
+        self.nodes: dict[str, Node | Leaf] = {}  # what variables are, that are assigned once
+        self.loaded: dict[str, tuple[Any, Leaf]] = {}  # what was read of others, and in which block
+        self.items: dict[str, list[Node | Leaf | None]] = {}
+        self.terms = {name: term for found in self.sums for name, term in found.terms.items()}
+        self.marks: dict[int, Any] = {}  # where a sum keeps the number of arguments at its start
+        if self.sums:
+            self.context.__class__, self.context.lowering = _SumContext, self  # each function is lowered by a copy
+
+    def pre_block(self, block: Any) -> None:
+        """Where a loop was left, its sum gets its row."""
+        super().pre_block(block)
+        for k, found in enumerate(self.sums):
+            if self._label() in found.exits:
+                kind = self.typeof(found.total)
+                value = self.loadvar(found.total)
+                emitter = Emitter(self.context, self.builder)
+                since = self.builder.load(self._mark(k))
+                row = close(self.context, self.builder, kind, since, emitter.row_of(kind, value))
+                summed = emitter.pack(kind, emitter.unpack(kind, value), row)
+                self.builder.store(summed, self.getvar(found.total))
+
+    def lower_inst(self, inst: Any) -> None:
+        """Before a loop is entered, its sum begins."""
+        if isinstance(inst, (ir.Jump, ir.Branch)):
+            for k, found in enumerate(self.sums):
+                if self._label() in found.entries:
+                    self.builder.store(mark(self.builder, self.typeof(found.total)), self._mark(k))
+        super().lower_inst(inst)
+
+    def take_back(self) -> None:
+        """Where an exception leaves a loop, the terms of its sum get no row."""
+        for k, found in enumerate(self.sums):
+            if self._label() in found.body:
+                take_back(self.builder, self.typeof(found.total), self.builder.load(self._mark(k)))
+
+    def _mark(self, k: int) -> Any:
+        if k not in self.marks:
+            self.marks[k] = cgutils.alloca_once(self.builder, WORD)
+        return self.marks[k]
+
+    def lower_assign(self, ty: Any, inst: Any) -> Any:
+        """As a step of the plan, or Numba's way."""
+        name = inst.target.name
+        self.loaded.pop(name, None)
+        if name in self.plan.tuples:
+            self._keep_items(name, inst.value)
+        step = self.plan.steps.get(name)
+        if step is None:
+            return super().lower_assign(ty, inst)
+        emitter = Emitter(self.context, self.builder)
+        node = self._add_term(ty, name) if name in self.terms else self._node(step, inst.value)
+        if step.is_recorded and isinstance(node, Node):
+            node = record(self.context, self.builder, ty, node, self._cur_ir_block)
+        self.nodes[name] = node
+        return emitter.pack(ty, node.value, node.row if isinstance(node, Leaf) else None)
+
+    def _lower_call_RecursiveCall(self, kind: Any, expression: Any, signature: Any) -> Any:  # noqa: N802  Numba's name
+        """Numba's way; where a function calls itself with arguments of other types, that version of it is there."""
+        other = kind.dispatcher_type.dispatcher.overloads.get(tuple(signature.args))
+        if other is None:
+            return super()._lower_call_RecursiveCall(kind, expression, signature)
+        self.context.active_code_library.add_linking_library(other.library)
+        values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
+        return self.context.call_internal(self.builder, other.fndesc, signature, values)
+
+    def _add_term(self, kind: Taped, name: str) -> Leaf:
+        """Add a term to a total: its arguments go onto the tape, and the total keeps its row."""
+        total, term, sign = self.terms[name]
+        before, added = self._operand(total), self._operand(term)
+        assert isinstance(before, Leaf)
+        value = before.value + added.value if sign > 0 else before.value - added.value
+        emitter = Emitter(self.context, self.builder)
+        arguments = partials_of(emitter, added, sign, self._cur_ir_block)
+        if arguments:
+            with self.builder.if_then(any_active(self.builder, arguments), likely=True):
+                extend(self.context, self.builder, kind, arguments)
+        return Leaf(value, before.row)
+
+    def _keep_items(self, name: str, value: Any) -> None:
+        before = passed_on(value)
+        if before is None:
+            self.items[name] = [self._operand(v.name) if self.plan.is_taped(v.name) else None for v in value.items]
+        else:
+            self.items[name] = self.items[before]
+
+    def _node(self, step: Step, value: Any) -> Node | Leaf:
+        if step.function is None:
+            if isinstance(value, ir.Expr) and value.op == "static_getitem":
+                item = self.items[value.value.name][value.index]
+                assert item is not None
+                return item
+            return self._operand(step.operands[0])
+        operands = [self._operand(name) for name in step.operands]
+        if step.function in POWERS and not isinstance(self.typeof(step.operands[1]), (Taped, types.Float)):
+            kind = self.typeof(step.operands[1])
+            exponent = self.loadvar(step.operands[1]) if step.exponent is None else step.exponent
+            return power_node(self.context, self.builder, operands[0], kind, exponent)
+        return Node(RULES[step.function], operands)
+
+    def _operand(self, name: str) -> Node | Leaf:
+        """What a variable holds: the same object wherever it is the same value, so that rows name it once."""
+        place = self.plan.single(name)
+        if name in self.nodes and place is not None and place.block in self.plan.dominators[self._label()]:
+            return self.nodes[name]
+        if name in self.loaded:
+            block, known = self.loaded[name]
+            if block is self._cur_ir_block:
+                return known
+        read = leaf(self.context, self.builder, self.typeof(name), self.loadvar(name))
+        if place is None or place.block == self._label():
+            self.loaded[name] = self._cur_ir_block, read
+        return read
+
+    def _label(self) -> int:
+        return next(label for label, block in self.blocks.items() if block is self._cur_ir_block)

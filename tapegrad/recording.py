@@ -1,0 +1,531 @@
+"""Recording: how an operation on handles becomes a row.
+
+Recording `a * b` is a look-up of the result's kind (which checks shapes and dtypes, once for each pair of kinds), a
+slot from the free list, a row packed into the tape, and a new handle. What the look-up doesn't know goes the slow way
+round, `record_elementwise`, which promotes, broadcasts, raises errors, and fills the look-up.
+"""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from _thread import get_ident
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tapegrad import dtypes, engine
+from tapegrad.conversion import as_operand
+from tapegrad.debug import MEMORY, SMALL
+from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
+from tapegrad.kinds import Kind, kind_of, numbers
+from tapegrad.ops.arithmetic import CASTS
+from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
+from tapegrad.ops.reduction import sum_
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Tape, current_tape
+from tapegrad.tensor import (
+    Tensor,
+    constant,
+    copied,
+    describe,
+    exchange,
+    from_array,
+    location,
+    over_memory,
+    slot_in,
+)  # fmt: skip
+
+_pack = struct.Struct("=hhiiiii").pack_into
+_pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
+_pack_immediate = struct.Struct("=iidii").pack_into
+# A row's immediate, as `b` and `c`.
+_number, _offset, _two_ints = struct.Struct("=d").pack, struct.Struct("=q").pack, struct.Struct("=ii").unpack
+_A_ROW = ROW.itemsize
+_FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
+_new = object.__new__
+_MISSED = (KeyError, IndexError, struct.error, OverflowError)
+
+
+Operand = Tensor | int
+
+
+def appended(
+    tape: Tape, op: Op, kind: Kind, a: Tensor, b: Operand = -1, c: Operand = -1, flags: int = 0, place: str = "",
+    host: Any = None
+) -> Tensor:  # fmt: skip
+    """The handle of a new row's result. `b` and `c` are operands too, or numbers; `c` the index of parameters."""
+    return appended_together(tape, op, kind, ((a, b, c, flags),), place, host)
+
+
+def appended_together(
+    tape: Tape, op: Op, kind: Kind, rows: Sequence[tuple[Tensor, Operand, Operand, int]], place: str = "",
+    host: Any = None
+) -> Tensor:  # fmt: skip
+    """The handle of what new rows fill together: for each its `a`, `b`, `c` and flags.
+
+    Room is made first, and slots of operands are looked up then: another thread may take a tensor over at any moment,
+    and what it leaves behind is gone with the next reclaiming.
+    """
+    h, n_bytes = tape.h, _A_ROW * len(rows)
+    if SMALL or h[_FILLED] + n_bytes > h[_ROW_BYTES] or not h[_N_FREE]:
+        engine.make_room(tape, len(rows))
+    numbered = [
+        (
+            slot_in(tape, a),
+            b if b.__class__ is int else slot_in(tape, b),  # type: ignore[arg-type]
+            c if c.__class__ is int else slot_in(tape, c),  # type: ignore[arg-type]
+            row_flags,
+        )
+        for a, b, c, row_flags in rows
+    ]
+    t = _new(Tensor)
+    t._tape, t._kind = tape, kind
+    end, height = h[_FILLED], h[_N_FREE] - 1
+    stop, slot = end + n_bytes, tape.free.memory[height]
+    at = end
+    if MEMORY:
+        place = place or location()
+    for first, second, third, row_flags in numbered:
+        _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
+        at += _A_ROW
+    # What was written behind the last row is recorded now: nothing can come between (see `tape.py`).
+    h[_N_FREE] = height
+    t._slot = slot
+    if place:
+        tape.places[slot] = place
+    if host is not None:
+        tape.hosts[slot] = host
+    h[_FILLED] = stop
+    return t
+
+
+def record(
+    op: Op, kind: Kind, *operands: Tensor, params: tuple[int, ...] | None = None, flags: int = 0, host: Any = None
+) -> Tensor:  # fmt: skip
+    """Append a row with these operands and parameters; its result."""
+    tape = current_tape()
+    given: Any = (*operands, -1, -1)
+    a, b, c = given[:3]
+    if params is not None:
+        c, flags = numbers(params), flags | PARAMS
+    place = location() if op.failure is not None else ""
+    result = appended(tape, op, kind, a, b, c, flags, place, host)
+    if op.failure is not None:
+        try:
+            engine.evaluate(result._tape, result._slot)
+        except engine.LinAlgError:
+            del result  # the traceback lives on, and would keep the row
+            raise
+        return result
+    return settled(result, *operands)
+
+
+def settled(result: Tensor, *operands: Tensor) -> Tensor:
+    """The result, computed now if NumPy could change an operand before someone looks."""
+    for t in operands:
+        if t._kind.exported:
+            engine.evaluate(result._tape, result._slot)
+            break
+    return result
+
+
+def record_array(
+    op: Array,
+    shape: tuple[int, ...],
+    dtype: DType,
+    *operands: Tensor,
+    params: tuple[int, ...] | None = None,
+    flags: int = 0,
+) -> Tensor:
+    """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
+    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(local, operands))
+    requires_grad = (
+        dtype.is_floating_point
+        and operands[0]._tape.grad_enabled
+        and any(t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False))
+    )
+    code = operands[op.dtype_operand]._kind.dtype.code
+    engine.need(op, code, False)
+    if requires_grad:
+        engine.need(op, code, True)
+        need_sum(dtype)
+    return record(op, kind_of(dtype, shape, requires_grad=requires_grad), *operands, params=params, flags=flags)
+
+
+def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
+    """Append a row that gives other strides to `a`'s memory, `offset` bytes on; or as `params` say."""
+    tape = current_tape()
+    if params >= 0:
+        return appended(tape, op, kind, a, 0, params, PARAMS)
+    return appended(tape, op, kind, a, *_two_ints(_offset(offset)))
+
+
+# --- tensors of other threads -----------------------------------------------------------------------------------------
+
+
+class Imported(Tensor):
+    """A leaf with the elements of another tape's tensor: nobody holds it but what is made of it here."""
+
+    __slots__ = ()
+
+
+def local(t: Tensor) -> Tensor:
+    """The tensor, or its like on this thread's tape: a leaf that has the elements and returns the gradient."""
+    tape = current_tape()
+    if t._tape is tape:
+        return t
+    return imported(tape, t)
+
+
+def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
+    """A leaf on `tape` for a tensor of another thread's tape."""
+    known = tape.imported.get(id(t))
+    if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
+        return known[4]  # type: ignore[no-any-return]
+    kind = t._kind
+    if kind.requires_grad and not kind.is_leaf and not detached:
+        raise RuntimeError(
+            "a tensor that was computed on another thread's tape and requires grad cannot be used on this thread's: "
+            f"use .detach(), or record its whole graph on one thread: {describe(t)}, at {location()}"
+        )
+    if kind.exported:  # NumPy may write to it at any time
+        with t._tape.lock:
+            array, origin, slot = over_memory(t), t._tape, t._slot
+    else:
+        array, origin, slot, kind = copied(t)
+    requires_grad = kind.requires_grad and kind.is_leaf
+    leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
+    leaf.__class__ = Imported
+    if requires_grad:
+        tape.leaves[leaf._slot] = weakref.ref(t)  # gradients go to the tensor that the user holds
+    if not kind.requires_grad or requires_grad:
+        identity = id(t)
+        forget = weakref.ref(t, lambda _: tape.imported.pop(identity, None))
+        tape.imported[identity] = (forget, origin, slot, kind, leaf)
+    return leaf
+
+
+def shared(t: Tensor) -> RuntimeError:
+    """The error of a write that would not get to all that share the elements."""
+    return RuntimeError(
+        "a tensor of another thread's tape cannot be changed in place on this thread while views of it, or NumPy, "
+        f"share its elements: change a clone() of it, or do it on its own thread: {describe(t)}, at {location()}"
+    )
+
+
+def is_imported(t: Tensor) -> bool:
+    """Whether a tensor shares elements with the copy of another thread's: a write to it would not get there."""
+    while (base := getattr(t, "_base", None)) is not None:
+        t = base
+    return t.__class__ is Imported
+
+
+def take_over(t: Tensor) -> None:
+    """Make this thread's tape that of a tensor, before it is changed in place.
+
+    Raises
+    ------
+    RuntimeError
+        Where other tensors, or NumPy, share elements with a tensor of another thread's tape; where it has a graph.
+    """
+    if t._tape.thread == get_ident():
+        return
+    tape, kind = current_tape(), t._kind
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+        raise shared(t)
+    if kind.requires_grad and not kind.is_leaf:
+        imported(tape, t)  # says why not
+    leaf = from_array(copied(t)[0], kind.requires_grad)
+    if kind.requires_grad:
+        tape.leaves[leaf._slot] = weakref.ref(t)
+    tape.imported.pop(id(t), None)
+    exchange(t, leaf)
+
+
+# --- operations of elements -------------------------------------------------------------------------------------------
+
+
+def broadcast_shapes(op_name: str, operands: list[Tensor]) -> tuple[int, ...]:
+    """The shape that operands are broadcast to, or PyTorch's error."""
+    shape = operands[0]._kind.shape if operands else ()  # a rule over numbers
+    for other in operands[1:]:
+        right = other._kind.shape
+        if right == shape:
+            continue
+        n = max(len(shape), len(right))
+        left_padded, right_padded = (1,) * (n - len(shape)) + shape, (1,) * (n - len(right)) + right
+        for d in reversed(range(n)):
+            p, q = left_padded[d], right_padded[d]
+            if p != q and p != 1 and q != 1:
+                raise RuntimeError(
+                    f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton dimension {d}: "
+                    f"{op_name}({describe(*operands)}), recorded at {location()}. Shapes are matched from the right; a "
+                    f"dimension of length 1 is repeated."
+                )
+        shape = tuple(q if p == 1 else p for p, q in zip(left_padded, right_padded, strict=True))
+    return shape
+
+
+def _dtype_of(operand: Any) -> DType:
+    if isinstance(operand, Tensor):
+        return operand._kind.dtype
+    return dtypes.dtype_of_number(operand)
+
+
+def _rank_of(operand: Any) -> int:
+    if not isinstance(operand, Tensor):
+        return dtypes.NUMBER
+    return dtypes.DIMENSIONED if operand._kind.ndim else dtypes.ZERO_DIM
+
+
+def promoted(operands: list[Any]) -> DType:
+    """The dtype in which an operation on these tensors and Python numbers is done."""
+    return dtypes.result_type([(_rank_of(o), _dtype_of(o)) for o in operands])
+
+
+def working_dtype(op: Elementwise, operands: list[Any]) -> DType:
+    """The same, of an operation that may want floating point."""
+    dtype = promoted(operands)
+    return dtypes.get_default_dtype() if op.result == FLOATING and not dtype.is_floating_point else dtype
+
+
+memos: list[dict[Any, Kind]] = [{} for _ in OPS]
+learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
+
+
+def record_elementwise(op: Elementwise, *operands: Any) -> Any:
+    """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
+    is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
+    tensors = [operand(o, is_kept) for o in operands]
+    if any(t is None for t in tensors):
+        return NotImplemented
+    if op.dtype_operand and (not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL):
+        raise RuntimeError(
+            f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}"
+        )
+    dtype = working_dtype(op, tensors[op.dtype_operand :])
+    if dtype.name in op.refuses or (op.refuses_any_bool and any(_dtype_of(t) is BOOL for t in tensors)):
+        raise _refusal(op, dtype, tensors)
+    if op.result == BOOLEAN and not dtype.is_floating_point:
+        dtype = _room_for(dtype, tensors)
+    shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
+    looks_at_values = op.divides and not dtype.is_floating_point
+    if looks_at_values:
+        _check_divisor(op, tensors)
+    casted = False
+    for k in range(op.dtype_operand, op.arity):
+        t = tensors[k]
+        if isinstance(t, Tensor) and t.dtype is not dtype:
+            tensors[k], casted = cast(t, dtype), True
+    flags, immediate = _immediate(op, dtype, tensors)
+    if flags == 0:
+        tensors = [t if isinstance(t, Tensor) else constant(t, dtype) for t in tensors]
+    slots = [t for t in tensors if isinstance(t, Tensor)]
+    kind = _result_kind(op, dtype, shape, tensors)
+    first, tape = slots[0], current_tape()
+    shown = kind if tape.grad_enabled else kind.passive
+    if flags:
+        b, c = _two_ints(_number(immediate))
+        result = appended(tape, op, shown, first, b, c, flags)
+    else:
+        result = record(op, shown, *slots)
+    if any(t._kind.exported for t in slots):
+        settled(result, *slots)
+    elif not MEMORY and not casted and not looks_at_values and (flags == 0 or dtype.is_floating_point):
+        key: Any = tuple(t._kind if isinstance(t, Tensor) else type(t) for t in tensors)
+        memos[op.opcode][key if op.arity > 1 else key[0]] = kind
+        for learn in learners:
+            learn(op, key, kind)
+    return result
+
+
+def _room_for(dtype: DType, operands: list[Any]) -> DType:
+    """The integer dtype in which these are compared: a Python number that int32 doesn't hold takes int64."""
+    longest = max((abs(o) for o in operands if not isinstance(o, Tensor)), default=0)
+    if longest <= dtypes.limits(dtype)[1]:
+        return dtype
+    if longest <= dtypes.limits(INT64)[1]:
+        return INT64
+    raise OverflowError(f"int too big to convert: {longest} does not fit 64 bits")
+
+
+def _check_divisor(op: Elementwise, tensors: list[Any]) -> None:
+    """Integers are not divided by zero: their divisor is looked at when the row is recorded."""
+    divisor = tensors[1]
+    if (divisor._array() == 0).any() if isinstance(divisor, Tensor) else divisor == 0:
+        raise RuntimeError(
+            f"ZeroDivisionError: {op.name}({describe(*tensors)}), recorded at {location()}: integers have no infinity"
+        )
+
+
+def operand(o: Any, is_kept: bool = False) -> Any:
+    """A Tensor of this thread, or a Python number; None for what no operation takes. See `as_operand`."""
+    if isinstance(o, Tensor):
+        return local(o)
+    if isinstance(o, (bool, int, float)):
+        if isinstance(o, int) and not -(1 << 63) <= o < 1 << 64:
+            raise OverflowError(f"int too big to convert: {o} does not fit 64 bits")
+        return o
+    if isinstance(o, (np.bool_, np.integer, np.floating)):
+        return o.item()
+    if isinstance(o, np.ndarray):
+        return as_operand(o, is_kept)
+    return None
+
+
+def _refusal(op: Elementwise, dtype: DType, tensors: list[Any]) -> Exception:
+    where = f"{op.name}({describe(*tensors)}), recorded at {location()}"
+    if op.name == "sub":
+        both = "two bool tensors is" if dtype is BOOL else "a bool tensor is"
+        repair = "`^` or `logical_xor()`" if dtype is BOOL else "`~` or `logical_not()`"
+        purpose = "Use the" if dtype is BOOL else "If you are trying to invert a mask, use the"
+        return RuntimeError(
+            f"Subtraction, the `-` operator, with {both} not supported. {purpose} {repair} operator instead. {where}"
+        )
+    if op.name == "neg":
+        return RuntimeError(
+            "Negation, the `-` operator, on a bool tensor is not supported. "
+            f"If you are trying to invert a mask, use the `~` or `logical_not()` operator instead. {where}"
+        )
+    names = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+    return NotImplementedError(f"\"{op.name}\" not implemented for '{names[dtype.name]}': {where}")
+
+
+def _immediate(op: Elementwise, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
+    """Where a binary operation has one Python number: the row's flag, and the number as the row will hold it."""
+    numbers = [k for k, t in enumerate(tensors) if not isinstance(t, Tensor)]
+    if op.arity != 2 or len(numbers) != 1:
+        return 0, 0.0
+    value = tensors[numbers[0]]
+    if not dtype.is_floating_point:
+        if not isinstance(value, (bool, int)) or abs(value) >= 1 << 53:
+            return 0, 0.0
+        if dtype is not BOOL and not np.iinfo(dtype.numpy).min <= value <= np.iinfo(dtype.numpy).max:
+            return 0, 0.0
+    try:
+        return (IMM_A, IMM_B)[numbers[0]], float(value)
+    except OverflowError:
+        return 0, 0.0
+
+
+def _result_kind(op: Elementwise, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
+    codes = op.signature(dtype.code)
+    result = DTYPES[codes[-1]]
+    differentiable = [
+        rule is not None and isinstance(t, Tensor) and t._kind.requires_grad
+        for rule, t in zip(op.partials, tensors, strict=False)
+    ]
+    requires_grad = result.is_floating_point and any(differentiable)
+    engine.need(op, dtype.code, False)
+    if requires_grad:
+        engine.need(op, dtype.code, True)
+        need_sum(dtype)
+    return kind_of(result, shape, requires_grad=requires_grad)
+
+
+def need_sum(dtype: DType) -> None:
+    """The reverse sweep adds with the kernels of `sum`."""
+    engine.need(sum_, dtype.code, False)
+    engine.need(sum_, dtype.code, True)
+
+
+def cast(t: Tensor, dtype: DType) -> Tensor:
+    """The tensor in another dtype; itself where it has it already."""
+    if t._kind.dtype is dtype:
+        return t
+    t = local(t)
+    op = CASTS[dtype.code]
+    requires_grad = t._kind.requires_grad and dtype.is_floating_point
+    kind = kind_of(dtype, t._kind.shape, requires_grad=requires_grad and t._tape.grad_enabled)
+    engine.need(op, t._kind.dtype.code, False)
+    if requires_grad:
+        engine.need(op, t._kind.dtype.code, True)
+        need_sum(t._kind.dtype)
+        need_sum(dtype)
+    return record(op, kind, t)
+
+
+def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: int) -> Tensor:
+    """Append a row: opcode and flags in a word, the second operand (a slot, or a number), the first's slot.
+
+    Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
+    """
+    if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
+        raise OverflowError  # to be refused
+    if not tape.grad_enabled:
+        kind = kind.passive
+    t, h = _new(Tensor), tape.h
+    end, height = h[_FILLED], h[_N_FREE] - 1
+    if height < 0:
+        raise IndexError
+    slot = tape.free.memory[height]
+    pack(tape.rows, end, word, slot, second, first, kind.index)
+    t._tape = tape
+    t._kind = kind
+    h[_N_FREE] = height
+    t._slot = slot
+    h[_FILLED] = end + _A_ROW
+    return t
+
+
+# By opcode, what records a Tensor's operation (with another operand). `recorder.py` puts native code here.
+quick: list[Callable[..., Any]] = [record_elementwise] * len(OPS)
+
+
+def unary(op: Elementwise) -> Callable[[Any], Any]:
+    """The recording function of an elementwise operation with one operand."""
+    memo, opcode = memos[op.opcode], op.opcode
+
+    def record_unary(self: Tensor) -> Tensor:
+        tape, slot, kind = self._tape, self._slot, self._kind
+        if tape.thread == get_ident():
+            try:
+                return _quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
+            except _MISSED:
+                pass
+        return record_elementwise(op, self)  # type: ignore[no-any-return]
+
+    def record(input: Any) -> Any:
+        return quick[opcode](input) if input.__class__ is Tensor else record_elementwise(op, input)
+
+    quick[opcode] = record_unary
+    return record
+
+
+def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The recording functions of an elementwise operation with two operands: as a method, and reflected.
+
+    The method answers NotImplemented for what it doesn't take, as operators must.
+    """
+    memo, opcode = memos[op.opcode], op.opcode
+    with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
+
+    def record_binary(self: Tensor, other: Any) -> Any:
+        tape, slot, kind = self._tape, self._slot, self._kind
+        if tape.thread == get_ident():
+            try:
+                if other.__class__ is not Tensor:
+                    return _quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
+                if other._tape is tape:
+                    return _quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
+            except _MISSED:
+                pass
+        return record_elementwise(op, self, other)
+
+    def record_reflected(self: Tensor, other: Any) -> Any:
+        tape, slot, kind = self._tape, self._slot, self._kind
+        if tape.thread == get_ident():
+            try:
+                return _quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
+            except _MISSED:
+                pass
+        return record_elementwise(op, other, self)
+
+    quick[opcode] = record_binary
+    return record_binary, record_reflected
+
+
+for _op in OPS:
+    if isinstance(_op, Elementwise):
+        _op.record = unary(_op) if _op.arity == 1 else (lambda *operands, _op=_op: record_elementwise(_op, *operands))
