@@ -18,6 +18,7 @@ from numba.core import types
 
 from tapegrad.jitted.active import DOUBLE
 from tapegrad.jitted.emission import VALUES, Condition, Rule, Single, numba_function, rule_of, where
+from tapegrad.kernels import scalar
 from tapegrad.ops.arithmetic import (
     _builtin_max,
     _builtin_min,
@@ -265,6 +266,7 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     min: lambda a, b: where(b < a, b, a),
     shared: lambda best, x, n: best,
     math.pow: _power,
+    np.floor_divide: numba_function(scalar(floor_divide)),  # in partials: Numba's rounds the quotient first
 }
 
 RULES: dict[Any, Rule] = {}

@@ -104,7 +104,7 @@ def _div_trunc(a, b):
 
 
 @elementwise(
-    partials=(lambda: 1.0, lambda a, b: -floor(a / b)),
+    partials=(lambda: 1.0, lambda a, b: -floor_divide(a, b)),  # not floor(a / b), whose quotient may round up
     reference=np.remainder,
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
     refuses=("bool",),
