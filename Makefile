@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors notebooks parity test-boundscheck test-nojit test-memory \
+.PHONY: help demo test check lint types stubs floors notebooks parity test-boundscheck test-nojit test-memory \
 	test-memory-quick test-small test-small-quick bench-quick bench compare compare-jitted clean
 
 help: # this list
@@ -33,6 +33,9 @@ lint: .venv/dev.stamp # style and format
 
 types: .venv/dev.stamp # types, strictly
 	$(BIN)/mypy
+
+stubs: .venv/test.stamp # write what type checkers and editors read, from the op table
+	$(BIN)/python -m tapegrad.cli.stubs
 
 floors: .venv/dev.stamp # imports point down only
 	$(BIN)/lint-imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,11 @@ def _dtype(dtype: Any) -> DType:
 
 @checked
 def zeros(
-    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *shape: Any,
+    size: Sequence[int] | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of a shape, given as numbers or one sequence.
 
@@ -78,7 +83,11 @@ def zeros(
 
 @checked
 def ones(
-    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *shape: Any,
+    size: Sequence[int] | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Ones of a shape, given as numbers or one sequence.
 
@@ -92,7 +101,11 @@ def ones(
 
 @checked
 def empty(
-    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *shape: Any,
+    size: Sequence[int] | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """A tensor whose elements are whatever was in memory.
 
@@ -176,10 +189,10 @@ def eye(
 
 
 def arange(
-    *bounds: Any,
-    start: Any = None,
-    end: Any = None,
-    step: Any = None,
+    *bounds: Number,
+    start: Number | None = None,
+    end: Number | None = None,
+    step: Number | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
@@ -285,7 +298,11 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
 
 @checked
 def rand(
-    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *shape: Any,
+    size: Sequence[int] | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     check_device(device)
@@ -294,7 +311,11 @@ def rand(
 
 @checked
 def randn(
-    *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    *shape: Any,
+    size: Sequence[int] | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     check_device(device)
@@ -302,8 +323,8 @@ def randn(
 
 
 def randint(
-    *bounds: Any, low: Any = None, high: Any = None, size: Any = None, dtype: Any = INT64, device: Any = None,
-    requires_grad: bool = False,
+    *bounds: Any, low: int | None = None, high: int | None = None, size: Sequence[int] | None = None,
+    dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
     check_device(device)

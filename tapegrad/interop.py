@@ -123,6 +123,10 @@ def __complex__(self: Tensor) -> complex:
     return complex(__float__(self))
 
 
+def _to_int(self: Tensor) -> int:
+    return int(_only_element(self))
+
+
 def _to_index(self: Tensor) -> int:
     if self._kind.dtype.is_floating_point or self._kind.numel != 1:
         raise TypeError(
@@ -176,7 +180,7 @@ def _numba_type_(self: Tensor) -> None:
 Tensor._numba_type_ = property(_numba_type_)
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
-    "__float__": __float__, "__complex__": __complex__, "__int__": lambda self: int(_only_element(self)),
+    "__float__": __float__, "__complex__": __complex__, "__int__": _to_int,
     "__format__": _to_format, "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _function)

@@ -12,14 +12,14 @@ from tapegrad.functions.factorizations import (
     solve_triangular,
     vector_norm,
 )  # fmt: skip
-from tapegrad.functions.matrices import diagonal as _diagonal
 from tapegrad.functions.products import matmul
+from tapegrad.functions.shaping import functions as _views
 from tapegrad.tensor import Tensor
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of matrices, as a view: `tapegrad.diagonal` of the last two dimensions."""
-    view: Tensor = _diagonal(A, offset, dim1, dim2)
+    view: Tensor = _views["diagonal"](A, offset, dim1, dim2)
     return view
 
 

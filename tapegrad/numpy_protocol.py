@@ -1,8 +1,8 @@
 """NumPy's functions on tensors: `np.sin(t)` and `np.ones(3) * t` record.
 
-An operation declares its counterpart in NumPy (`reference`), so the table of elementwise functions is read off the
-declarations. Others stand below under NumPy's names for their arguments: what an argument means is NumPy's, and one
-that is not among them is refused. Dtypes are promoted as those of tensors are.
+An operation declares its counterpart in NumPy (`reference`), so the tables are read off the declarations: parameters
+correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands below under NumPy's names
+for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
 A NumPy function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors
 that require grad.
@@ -22,8 +22,8 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
-from tapegrad.functions import elementwise, products, reductions, shaping
-from tapegrad.ops.declare import ELEMENTWISE, OPS
+from tapegrad.functions import arrays, elementwise, products, reductions, shaping
+from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor, describe, location
 
@@ -31,8 +31,8 @@ from tapegrad.tensor import Tensor, describe, location
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
     op.reference: elementwise.functions[op.name] if op.arity == 1 and op.name in elementwise.functions else op.record
-    for op in OPS  # NumPy takes numbers for any of two operands, and has names that PyTorch lacks
-    if op.family == ELEMENTWISE and isinstance(op.reference, np.ufunc)
+    for op in elementwise.OPERATIONS  # NumPy takes numbers for any of two operands, and has names that PyTorch lacks
+    if isinstance(op.reference, np.ufunc)
 } | {
     np.positive: lambda x: x.clone(),
     np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
@@ -72,6 +72,9 @@ def _in_dtype(ufunc: Any, inputs: list[Any], dtype: Any) -> list[Any]:
 
 
 # --- reductions -------------------------------------------------------------------------------------------------------
+
+
+_reduce = reductions.functions
 
 
 def _over(function: Callable[..., Tensor], a: Tensor, axis: Any, keepdims: Any = False, **facts: Any) -> Tensor:
@@ -114,19 +117,19 @@ def _averaged(a: Tensor, axis: Any, dtype: Any) -> Tensor:
 def _sum(
     a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> Any:
-    total = _over(reductions.sum, _masked(a, where, 0), axis, keepdims, dtype=dtype)
+    total = _over(_reduce["sum"], _masked(a, where, 0), axis, keepdims, dtype=dtype)
     return _joined(total, initial, operator.add, "sum")
 
 
 def _prod(
     a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> Any:
-    product = _over(reductions.prod, _masked(a, where, 1), axis, keepdims, dtype=dtype)
+    product = _over(_reduce["prod"], _masked(a, where, 1), axis, keepdims, dtype=dtype)
     return _joined(product, initial, operator.mul, "prod")
 
 
 def _mean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
-    return _over(reductions.mean, _averaged(a, axis, dtype), axis, keepdims)
+    return _over(_reduce["mean"], _averaged(a, axis, dtype), axis, keepdims)
 
 
 def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +194,7 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -
         raise TypeError(
             f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
         )
-    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
+    return _reduce["norm"](x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
 
 
 # --- all others -------------------------------------------------------------------------------------------------------
@@ -260,18 +263,55 @@ def _sinc(x: Tensor) -> Any:
     return elementwise.functions["sinc"](x)
 
 
+def _along(op: OverDimensions) -> Callable[..., Any]:
+    function = _reduce[op.name]
+    stays = isinstance(op, Axes) and op.same_shape
+
+    def along(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
+        facts = {} if dtype is None else {"dtype": dtype}
+        if not stays:
+            return _over(function, a, axis, keepdims, **facts)
+        return function(a.reshape(-1), 0, **facts) if axis is None else function(a, axis, **facts)
+
+    return along
+
+
+def _in_order(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    names = dict(zip(_signature(theirs).parameters, _signature(ours).parameters, strict=False))
+
+    def call(**facts: Any) -> Any:
+        return ours(**{names[name]: value for name, value in facts.items()})
+
+    call.__signature__ = inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names])
+    return call
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    op.reference: _along(op)
+    for op in OPS
+    if isinstance(op, OverDimensions) and op.form is not None and op.reference is not None
+} | {
+    op.reference: _in_order(arrays.functions[op.name], op.reference)
+    for op in OPS
+    if isinstance(op, Array) and op.call is not None and op.reference is not None
+}
+_FUNCTIONS |= {
     np.sum: _sum,
     np.prod: _prod,
     np.mean: _mean,
-    np.var: _spread(reductions.var),
-    np.std: _spread(reductions.std),
-    np.max: _extremum(reductions.amax, _UFUNCS[np.maximum]),
-    np.min: _extremum(reductions.amin, _UFUNCS[np.minimum]),
-    np.any: _truth(reductions.any, False),
-    np.all: _truth(reductions.all, True),
-    np.argmax: _place(reductions.argmax),
-    np.argmin: _place(reductions.argmin),
+    np.var: _spread(_reduce["var"]),
+    np.std: _spread(_reduce["std"]),
+    np.max: _extremum(_reduce["amax"], _UFUNCS[np.maximum]),
+    np.min: _extremum(_reduce["amin"], _UFUNCS[np.minimum]),
+    np.any: _truth(_reduce["any"], False),
+    np.all: _truth(_reduce["all"], True),
+    np.argmax: _place(_reduce["argmax"]),
+    np.argmin: _place(_reduce["argmin"]),
     np.linalg.norm: _norm,
     np.dot: _dot,
     np.inner: lambda a, b: products.inner(*_of_one_dtype(a, b)),
@@ -284,11 +324,6 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.stack: _join(shaping.stack),
 }
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
-
-
-@functools.cache
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
 
 
 def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:

@@ -43,7 +43,7 @@ from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
 from tapegrad.ops import arithmetic
-from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
 from tapegrad.tape import HEADER, IMM_A, IMM_B, H, Tape
 from tapegrad.tensor import Tensor, handle
@@ -345,14 +345,15 @@ def _keep(o: object) -> None:
 # --- putting it in its place ------------------------------------------------------------------------------------------
 
 
-def _recorded() -> list[Op]:
+def _recorded() -> list[Elementwise]:
     """The operations that are recorded here: those with one operand or two."""
-    return [op for op in OPS if op.family == ELEMENTWISE and op.arity < 3 and not op.name.startswith(("to_", "_"))]
+    return [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith(("to_", "_"))]
 
 
 def _ask_python(opcode: int, a: Any, *b: Any) -> Any:
     """What native code leaves to Python."""
-    return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(OPS[opcode], a, *b)
+    op: Any = OPS[opcode]
+    return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(op, a, *b)
 
 
 class _Native:

@@ -21,7 +21,7 @@ from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.kinds import Kind, kind_of, numbers
 from tapegrad.ops.arithmetic import CASTS
-from tapegrad.ops.declare import BOOLEAN, ELEMENTWISE, FLOATING, OPS, Op
+from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
 from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Tape, current_tape
 from tapegrad.tensor import (
@@ -131,7 +131,7 @@ def settled(result: Tensor, *operands: Tensor) -> Tensor:
 
 
 def record_array(
-    op: Op,
+    op: Array,
     shape: tuple[int, ...],
     dtype: DType,
     *operands: Tensor,
@@ -284,17 +284,17 @@ def promoted(operands: list[Any]) -> DType:
     return dtypes.result_type([(_rank_of(o), _dtype_of(o)) for o in operands])
 
 
-def working_dtype(op: Op, operands: list[Any]) -> DType:
+def working_dtype(op: Elementwise, operands: list[Any]) -> DType:
     """The same, of an operation that may want floating point."""
     dtype = promoted(operands)
     return dtypes.get_default_dtype() if op.result == FLOATING and not dtype.is_floating_point else dtype
 
 
 memos: list[dict[Any, Kind]] = [{} for _ in OPS]
-learners: list[Callable[[Op, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
+learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
 
 
-def record_elementwise(op: Op, *operands: Any) -> Any:
+def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
     is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
     tensors = [operand(o, is_kept) for o in operands]
@@ -350,7 +350,7 @@ def _room_for(dtype: DType, operands: list[Any]) -> DType:
     raise OverflowError(f"int too big to convert: {longest} does not fit 64 bits")
 
 
-def _check_divisor(op: Op, tensors: list[Any]) -> None:
+def _check_divisor(op: Elementwise, tensors: list[Any]) -> None:
     """Integers are not divided by zero: their divisor is looked at when the row is recorded."""
     divisor = tensors[1]
     if (divisor._array() == 0).any() if isinstance(divisor, Tensor) else divisor == 0:
@@ -374,7 +374,7 @@ def operand(o: Any, is_kept: bool = False) -> Any:
     return None
 
 
-def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> Exception:
+def _refusal(op: Elementwise, dtype: DType, tensors: list[Any]) -> Exception:
     where = f"{op.name}({describe(*tensors)}), recorded at {location()}"
     if op.name == "sub":
         both = "two bool tensors is" if dtype is BOOL else "a bool tensor is"
@@ -392,7 +392,7 @@ def _refusal(op: Op, dtype: DType, tensors: list[Any]) -> Exception:
     return NotImplementedError(f"\"{op.name}\" not implemented for '{names[dtype.name]}': {where}")
 
 
-def _immediate(op: Op, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
+def _immediate(op: Elementwise, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
     """Where a binary operation has one Python number: the row's flag, and the number as the row will hold it."""
     numbers = [k for k, t in enumerate(tensors) if not isinstance(t, Tensor)]
     if op.arity != 2 or len(numbers) != 1:
@@ -409,7 +409,7 @@ def _immediate(op: Op, dtype: DType, tensors: list[Any]) -> tuple[int, float]:
         return 0, 0.0
 
 
-def _result_kind(op: Op, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
+def _result_kind(op: Elementwise, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
     codes = op.signature(dtype.code)
     result = DTYPES[codes[-1]]
     differentiable = [
@@ -473,7 +473,7 @@ def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: i
 quick: list[Callable[..., Any]] = [record_elementwise] * len(OPS)
 
 
-def unary(op: Op) -> Callable[[Any], Any]:
+def unary(op: Elementwise) -> Callable[[Any], Any]:
     """The recording function of an elementwise operation with one operand."""
     memo, opcode = memos[op.opcode], op.opcode
 
@@ -493,7 +493,7 @@ def unary(op: Op) -> Callable[[Any], Any]:
     return record
 
 
-def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """The recording functions of an elementwise operation with two operands: as a method, and reflected.
 
     The method answers NotImplemented for what it doesn't take, as operators must.
@@ -527,5 +527,5 @@ def binary(op: Op) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]
 
 
 for _op in OPS:
-    if _op.family == ELEMENTWISE:
+    if isinstance(_op, Elementwise):
         _op.record = unary(_op) if _op.arity == 1 else (lambda *operands, _op=_op: record_elementwise(_op, *operands))

@@ -90,10 +90,10 @@ def test_what_was_never_written_is_nan(way: int, what: str):
 def test_registers_and_sums_of_chunks_are_guarded():
     program = """
         import tapegrad as tg
-        from tapegrad.ops.declare import array_op
+        from tapegrad.ops.declare import along_axes, array_op
         from tapegrad.recording import record_array
 
-        @array_op(1, along=True)
+        @along_axes()
         def along(p, a, y):
             for i in range(len(a) + p[3]):
                 y[i] = 2.0

@@ -618,7 +618,9 @@ def test_every_operation_with_a_derivative_is_tested():
         del again
     public = [op for op in OPS if op.name[0] != "_" and op.family != HOST and not is_cast(op)]
     missing = [op for op in public if (op.family == LAYOUT or any(op.partials)) and op.opcode not in tested]
-    of_matrices = {op.opcode for module in (factorization, triangles) for op in vars(module).values() if type(op) is Op}
+    of_matrices = {
+        op.opcode for module in (factorization, triangles) for op in vars(module).values() if isinstance(op, Op)
+    }
     missing = [op for op in missing if op.opcode not in {*of_matrices, layout.diagonal.opcode}]  # see test_linalg.py
     assert [op.name for op in missing if op.name != "detach"] == []
 

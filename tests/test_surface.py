@@ -1,7 +1,9 @@
-"""The stubs name what is there: `__init__.pyi` the package's names, `methods.pyi` those of Tensor."""
+"""The stubs are those that `make stubs` writes: `__init__.pyi` the package's names, `methods.pyi` those of Tensor."""
 
 import ast
 import inspect
+import subprocess
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,13 @@ def definitions() -> Iterator[tuple[object, ast.FunctionDef]]:
         for node in body:
             if isinstance(node, ast.FunctionDef) and inspect.isroutine(getattr(owner, node.name, None)):
                 yield owner, node
+
+
+def test_the_stubs_are_written_by_the_command():
+    """In a process of its own: where native code records, methods are no functions."""
+    program = "from tapegrad.cli import stubs; print(stubs.functions(), stubs.methods(), sep='', end='')"
+    written = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert written == "".join((PACKAGE / name).read_text() for name in ("__init__.pyi", "methods.pyi")), "make stubs"
 
 
 def test_the_stub_names_what_the_package_has():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
@@ -335,7 +336,7 @@ def _backward(
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Any = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate this tensor's gradients in the leaves behind it: see `tapegrad.autograd.backward`."""
     backward(self, gradient, retain_graph, create_graph, inputs)
@@ -352,11 +353,14 @@ def retain_grad(self: Tensor) -> None:
             self._tape.retained[aliasing.graph_slot(self)] = weakref.ref(self)
 
 
+def _retains_grad(self: Tensor) -> bool:
+    """Whether `retain_grad` was called."""
+    return aliasing.graph_slot(self) in self._tape.retained
+
+
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
-Tensor.retains_grad = property(
-    lambda self: aliasing.graph_slot(self) in self._tape.retained, doc="Whether `retain_grad` was called."
-)
+Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
 __all__ = [
     "AccumulateGrad",

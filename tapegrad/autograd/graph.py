@@ -98,7 +98,7 @@ def _node_of(tensor: Tensor, slot: int) -> Node | AccumulateGrad | None:
     return Node(tensor, slot)
 
 
-def grad_fn(self: Tensor) -> Node | None:
+def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
     return Node(self, graph_slot(self)) if kind.requires_grad and not kind.is_leaf else None

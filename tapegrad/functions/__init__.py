@@ -1,5 +1,24 @@
 """Functions on tensors. Importing this package also gives `Tensor` its methods and operators."""
 
-from tapegrad.functions import elementwise, factorizations, indexing, inplace, matrices, products, reductions, shaping
+from tapegrad.functions import (
+    arrays,
+    elementwise,
+    factorizations,
+    indexing,
+    inplace,
+    matrices,
+    products,
+    reductions,
+    shaping,
+)
 
-__all__ = ["elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping"]
+__all__ = [
+    "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+]  # fmt: skip
+# What is made from declarations has its examples checked too.
+__test__ = {
+    name: function.__doc__
+    for module in (arrays, reductions, shaping)
+    for name, function in module.functions.items()
+    if function.__module__ == "tapegrad"
+}

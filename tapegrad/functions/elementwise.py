@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from tapegrad import dtypes, recorder
-from tapegrad.arguments import Number, checked, method
+from tapegrad.arguments import Number, Surface, checked, method
 from tapegrad.conversion import check_device
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.ops.declare import ELEMENTWISE, EVERYWHERE, NOWHERE, OPS, SECOND, Op
+from tapegrad.ops.declare import EVERYWHERE, NOWHERE, OPS, SECOND, Elementwise
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
 from tapegrad.tensor import Tensor, describe, location
 
-functions: dict[str, Any] = {}
+functions = public = Surface()
 _NOT_GIVEN: Any = object()
+Operand = Any  # a Tensor, an array or a number
 
 
-def _document(function: Any, op: Op, arguments: str) -> Any:
+def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__module__ = "tapegrad"
     function.__doc__ = (
@@ -31,7 +32,7 @@ def _document(function: Any, op: Op, arguments: str) -> Any:
     return function
 
 
-def _check(op: Op, *operands: Any) -> None:
+def _check(op: Elementwise, *operands: Any) -> None:
     """Tensors stand where PyTorch's function takes no numbers; arrays are as good."""
     tensors = [isinstance(o, (Tensor, np.ndarray)) for o in operands]
     for place, o in enumerate(operands):
@@ -46,7 +47,7 @@ def _check(op: Op, *operands: Any) -> None:
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 
 
-def _unary_function(op: Op) -> Any:
+def _unary_function(op: Elementwise) -> Any:
     opcode = op.opcode
 
     def function(input: Any) -> Any:
@@ -58,7 +59,7 @@ def _unary_function(op: Op) -> Any:
     return _document(function, op, "input")
 
 
-def _binary_function(op: Op) -> tuple[Any, Any]:
+def _binary_function(op: Elementwise) -> tuple[Any, Any]:
     """The public function, and the one of rules and of NumPy's functions, which takes numbers everywhere."""
     opcode, numbers = op.opcode, op.numbers
 
@@ -81,10 +82,9 @@ def _binary_function(op: Op) -> tuple[Any, Any]:
 
 
 _operators: dict[str, tuple[Any, Any]] = {}
-for _op in OPS:
-    if _op.family != ELEMENTWISE or _op.name.startswith("to_"):
-        continue
-    if _op.name.startswith("_"):
+OPERATIONS = [op for op in OPS if isinstance(op, Elementwise) and op not in arithmetic.CASTS]
+for _op in OPERATIONS:
+    if not _op.is_public:
         if _op.arity == 2:
             _op.record = binary(_op)[0]  # only rules use it
         continue
@@ -138,7 +138,7 @@ def _is_bool(value: Any) -> bool:
     return value.dtype is BOOL if isinstance(value, Tensor) else isinstance(value, bool)
 
 
-def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+def add(input: Any, other: Any, *, alpha: Number = 1) -> Any:
     """`input + alpha * other`, elementwise.
 
     >>> import tapegrad as tg
@@ -153,7 +153,7 @@ def _add(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_add(input, _scaled("add", input, other, alpha))
 
 
-def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+def sub(input: Any, other: Any, *, alpha: Number = 1) -> Any:
     """`input - alpha * other`, elementwise."""
     return _plain_sub(input, other) if alpha.__class__ is int and alpha == 1 else _sub(input, other, alpha=alpha)
 
@@ -163,8 +163,8 @@ def _sub(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_sub(input, _scaled("sub", input, other, alpha))
 
 
-@checked
-def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Any:
+@public
+def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
     """`other - alpha * input`, elementwise."""
     return sub(other, input, alpha=alpha)
 
@@ -192,7 +192,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
 
 
-def pow(input: Any, exponent: Any) -> Any:
+def pow(input: Operand, exponent: Any) -> Any:
     """`input ** exponent`, elementwise.
 
     Raises
@@ -247,7 +247,7 @@ def _operator_pow(self: Tensor, exponent: Any) -> Any:
 Tensor.__pow__ = _operator_pow
 
 
-@checked
+@public
 def square(input: Tensor) -> Any:
     """`input * input`, elementwise; bools are squared as int64."""
     return _plain_square(cast(input, INT64) if input.dtype is BOOL else input)
@@ -263,6 +263,10 @@ def _where_rule(condition: Any, input: Any, other: Any) -> Any:
 logic.where.record = _where_rule
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
 @checked
 def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -> Any:
     """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
@@ -293,7 +297,7 @@ def clamp_rule(input: Any, min: Any, max: Any) -> Any:
     return record_elementwise(arithmetic.clamp, input, least if low is None else low, most if high is None else high)
 
 
-@checked
+@public
 def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tensor | None = None) -> Any:
     """`input` limited to [`min`, `max`]: two numbers or two tensors, either of which may be left out.
 
@@ -316,7 +320,7 @@ def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tenso
     return clamp_rule(input, min, max)
 
 
-@checked
+@public
 def round(input: Tensor, *, decimals: int = 0) -> Any:
     """The nearest integer, or the nearest number with that many decimals; ties to even."""
     if decimals == 0:
@@ -327,7 +331,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Any:
     return _plain_round(input * scale) / scale if decimals > 0 else _plain_round(input / scale) * scale
 
 
-@checked
+@public
 def softplus(input: Tensor, beta: Number = 1.0) -> Any:
     """log(1 + exp(beta x)) / beta, elementwise, without overflow."""
     return _plain_softplus(input) if beta == 1 else _plain_softplus(input * beta) / beta
@@ -336,7 +340,7 @@ def softplus(input: Tensor, beta: Number = 1.0) -> Any:
 _plain_bitwise_not = functions["bitwise_not"]
 
 
-@checked
+@public
 def bitwise_not(input: Tensor) -> Any:
     """`~input`: bools negated, the bits of integers flipped."""
     return functions["logical_not"](input) if input.dtype is BOOL else _plain_bitwise_not(input)
@@ -376,24 +380,16 @@ def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     return where(condition, self, other)
 
 
+functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "where": where}
+functions |= {alias: functions[op.name] for op in OPERATIONS for alias in op.aliases}
+
+
 def _converter(name: str, dtype: str) -> Any:
     def convert(self: Tensor) -> Tensor:
         return to(self, dtype)
 
     convert.__name__ = convert.__qualname__ = name
     return convert
-
-
-functions |= {
-    "add": add, "sub": sub, "subtract": sub, "rsub": rsub, "multiply": functions["mul"], "div": div, "divide": div,
-    "true_divide": div, "pow": pow, "square": square, "where": where, "clamp": clamp, "clip": clamp, "round": round,
-    "softplus": softplus, "float_power": float_power, "bitwise_not": bitwise_not,
-    "absolute": functions["abs"], "negative": functions["neg"],
-    "arcsin": functions["asin"], "arccos": functions["acos"], "arctan": functions["atan"],
-    "arctan2": functions["atan2"], "arcsinh": functions["asinh"], "arccosh": functions["acosh"],
-    "arctanh": functions["atanh"], "greater": functions["gt"], "less": functions["lt"], "not_equal": functions["ne"],
-    "greater_equal": functions["ge"], "less_equal": functions["le"],
-}  # fmt: skip
 
 
 def _invert(self: Tensor) -> Any:
@@ -412,6 +408,7 @@ for _name, _function in functions.items():
         setattr(Tensor, _name, method(_function))
 Tensor.where = _where
 Tensor.to = to
+
 for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
     setattr(Tensor, _name, _converter(_name, _dtype))
 Tensor.type_as = _type_as

@@ -7,7 +7,8 @@ out by NumPy when the row is recorded, so that an index out of range is an error
 from __future__ import annotations
 
 import operator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -398,6 +399,10 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return getitem(input.expand(*shape), mask.expand(*shape))
 
 
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
+@overload
+def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @public
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the non-zero elements: a row each, or a vector for each dimension."""
@@ -412,7 +417,7 @@ Tensor.__getitem__ = getitem
 Tensor.__setitem__ = setitem
 
 
-def _iterate(self: Tensor) -> Any:
+def _iterate(self: Tensor) -> Iterator[Tensor]:
     if self.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
     return iter([getitem(self, i) for i in range(self._kind.shape[0])])

@@ -11,16 +11,16 @@ from tapegrad.arguments import Number, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.ops import arithmetic
-from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, record_elementwise, working_dtype
 from tapegrad.tensor import Tensor, constant, describe, location
 
-_ops = {op.name: op for op in OPS if op.family == ELEMENTWISE}
+_ops = {op.name: op for op in elementwise.OPERATIONS}
 _names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 _fitting: set[Any] = set()  # operations, with the kinds of their operands, whose result is known to fit
 
 
-def _check(self: Tensor, op: Op, others: tuple[Any, ...], name: str) -> None:
+def _check(self: Tensor, op: Elementwise, others: tuple[Any, ...], name: str) -> None:
     """Before anything is recorded: `self` may be written to, and the result has its shape and fits its dtype."""
     aliasing.check_in_place(self, name)
     key = op, self._kind, *(o._kind if isinstance(o, Tensor) else o.__class__ for o in others)
@@ -51,7 +51,7 @@ def _check_dtype(self: Tensor, result: DType, name: str) -> None:
         )
 
 
-def _operator(python: str, op: Op) -> Any:
+def _operator(python: str, op: Elementwise) -> Any:
     plain, name = getattr(Tensor, f"__{python}__"), f"__i{python}__"
 
     def in_place(self: Tensor, other: Any) -> Any:
@@ -69,29 +69,26 @@ for _python, _name in elementwise.OPERATORS.items():
 _MODES = {"alpha", "decimals", "rounding_mode"}  # arguments that are no operands
 
 
-def _method(name: str, function: Any) -> Any:
-    op = _ops[name]
-
+def _method(name: str, op: Elementwise, function: Any) -> Any:
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         # A quotient that is rounded may be an integer.
         working = _ops["floor_divide"] if isinstance(facts.get("rounding_mode"), str) else op
         _check(self, working, (*args, *(v for k, v in facts.items() if k not in _MODES)), f"{name}_")
         result = function(self, *args, **facts)
         _check_dtype(self, result._kind.dtype, f"{name}_")
-        return aliasing.assign(self, cast(result, self._kind.dtype))
+        result = cast(result, self._kind.dtype)
+        return aliasing.assign(self, _instead(self, result) if op.result == BOOLEAN else result)
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."
+    in_place.__wrapped__ = function
     return in_place
 
 
-for _name in (
-    "add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "neg", "abs", "sign", "exp", "expm1", "log",
-    "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "square", "sin", "cos", "tan", "asin", "acos", "atan",
-    "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma", "digamma", "sigmoid", "relu",
-    "floor", "ceil", "round", "trunc", "clamp", "fmod", "copysign", "hypot", "sinc", "deg2rad", "rad2deg",
-):  # fmt: skip
-    setattr(Tensor, f"{_name}_", _method(_name, elementwise.functions[_name]))
+for _op in elementwise.OPERATIONS:
+    for _name in (_op.name, *_op.aliases):
+        if _op.in_place and _op.is_public:
+            setattr(Tensor, f"{_name}_", _method(_name, _op, elementwise.functions[_name]))
 
 
 @checked

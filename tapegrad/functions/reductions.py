@@ -1,6 +1,7 @@
-"""Reductions over all dimensions or some, under PyTorch's signatures.
+"""What works over all dimensions or some, under PyTorch's signatures.
 
-NumPy's names `axis` and `keepdims` serve for `dim` and `keepdim`.
+The functions are made from the declarations; those whose arguments mean more stand below them. NumPy's names `axis` and
+`keepdims` serve for `dim` and `keepdim`.
 """
 
 from __future__ import annotations
@@ -8,21 +9,25 @@ from __future__ import annotations
 import builtins
 import math
 from collections import namedtuple
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import engine
 from tapegrad.arguments import Dims, Number, Surface, integer
-from tapegrad.dtypes import BOOL, INT64, DType
+from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
+from tapegrad.functions.making import NAMES, converted, make
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
-from tapegrad.ops.declare import Op
+from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import appended, broadcast_shapes, cast, imported, need_sum, record_array, settled
 from tapegrad.tape import PARAMS, VARIANT, current_tape
 from tapegrad.tensor import Tensor, describe, location
+
+if TYPE_CHECKING:
+    from tapegrad.methods import Extremum  # a stub
 
 functions = public = Surface()
 _NOT_GIVEN: Any = object()
@@ -45,7 +50,7 @@ def _reduced_shape(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool)
 _recorded: dict[Any, tuple[Any, int]] = {}
 
 
-def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, variant: bool) -> Tensor:
+def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: bool, variant: bool) -> Tensor:
     """A reduction that is swept in blocks.
 
     Its parameters are the number of terms, and where each element goes (strides of the result).
@@ -61,7 +66,7 @@ def _record_reduction(op: Op, x: Tensor, dims: tuple[int, ...], keepdim: bool, v
     return settled(appended(tape, op, kind, x, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
-def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:
+def _reduction_kind(op: Reduction, kind: Any, dims: tuple[int, ...], keepdim: bool) -> tuple[Any, int]:
     """The kind of the result, and where its parameters are."""
     kept = tuple(1 if d in dims else n for d, n in enumerate(kind.shape))
     strides = tuple(0 if d in dims else s for d, s in enumerate(contiguous_strides(kept, 1)))
@@ -76,7 +81,7 @@ def _reduction_kind(op: Op, kind: Any, dims: tuple[int, ...], keepdim: bool) -> 
 
 
 def _along_axes(
-    op: Op,
+    op: Axes,
     x: Tensor,
     dims: tuple[int, ...],
     keepdim: bool,
@@ -99,53 +104,45 @@ def _along_axes(
     return record_array(op, result, dtype or x.dtype, x, params=params, flags=VARIANT if variant else 0)
 
 
-def _floating(x: Tensor, name: str) -> Tensor:
-    if not x.dtype.is_floating_point:
-        names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
-        raise RuntimeError(
-            f"{name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
-            f"Got: {names[x.dtype.name]}: "
-            f"{name}({describe(x)}), at {location()}; convert it with .to(tapegrad.float64)"
-        )
-    return x
+def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> None:
+    if builtins.any(x._kind.shape[d] == 0 for d in dims):
+        if dim is None:
+            raise (IndexError if name.startswith("arg") else RuntimeError)(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                f"with the 'dim' argument."
+            )
+        raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
 
 
-@public
-def sum(input: Tensor, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
-    """The sum over all dimensions, or those given. Integers and bools are summed as int64.
+def _make(op: OverDimensions, form: Any) -> None:
+    """The public function, of a sum over blocks or of a kernel along axes."""
+    has_variant = bool(op.variants)  # where `dim` is given
 
-    >>> import tapegrad as tg
-    >>> tg.sum(tg.ones(2, 3), dim=1)
-    tensor([3., 3.])
-    """
-    wanted = dtypes.as_dtype(dtype) if dtype is not None else input.dtype if input.dtype.is_floating_point else INT64
-    dims = _dimensions(dim, input.ndim)
-    return _record_reduction(reduction.sum_, cast(input, wanted), dims, keepdim, dim is not None)
+    def blockwise(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+        assert isinstance(op, Reduction)
+        x, dims = converted(op, input, dtype), _dimensions(dim, input.ndim)
+        if dim == () and op.operand == TRUTH:  # to these it is no dimension; to the others it is all
+            return x.clone()
+        return _record_reduction(op, x, dims, keepdim, has_variant and dim is not None)
 
+    def along(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+        assert isinstance(op, Axes)
+        x, dims = converted(op, input, dtype), _dimensions(dim, input.ndim)
+        if op.needs_elements:
+            _check_not_empty(input, dims, op.name, None if dim == () else dim)
+        result = DTYPES[op.signature(x.dtype.code)[-1]]
+        return _along_axes(op, x, dims, keepdim, result, (), has_variant and dim is not None, op.same_shape)
 
-@public
-def mean(input: Tensor, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
-    """The arithmetic mean over all dimensions, or those given.
-
-    Raises
-    ------
-    RuntimeError
-        For integers and bools, unless `dtype` is floating point.
-    """
-    x = _floating(input if dtype is None else cast(input, dtype), "mean")
-    dims = _dimensions(dim, input.ndim)
-    return _record_reduction(reduction.mean, x, dims, keepdim, dim is not None)
+    make(functions, op, form, blockwise if isinstance(op, Reduction) else along)
 
 
-@public
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
-    """The product over all dimensions, or one."""
-    wanted = dtypes.as_dtype(dtype) if dtype is not None else input.dtype if input.dtype.is_floating_point else INT64
-    dims = _dimensions(dim, input.ndim)
-    return _along_axes(reduction.prod, cast(input, wanted), dims, keepdim, variant=dim is not None)
+for _op in OPS:
+    if isinstance(_op, OverDimensions) and _op.form is not None:
+        _make(_op, _op.form)
+sum, amax, amin = (functions[name] for name in ("sum", "amax", "amin"))
 
 
-def _spread(op: Op, x: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Tensor:
+def _spread(op: Axes, x: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> Tensor:
     """The variance, or its root."""
     if isinstance(dim, bool):  # var(False) of old: the first argument is `unbiased`
         if unbiased is not None:
@@ -194,16 +191,6 @@ def std(
     return _spread(reduction.std, input, dim, unbiased, keepdim, correction)
 
 
-def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> None:
-    if builtins.any(x._kind.shape[d] == 0 for d in dims):
-        if dim is None:
-            raise (IndexError if name.startswith("arg") else RuntimeError)(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                f"with the 'dim' argument."
-            )
-        raise IndexError(f"{name}(): Expected reduction dim {dims[0]} to have non-zero size.")
-
-
 def _only_dim(name: str, dim: Any) -> int:
     """A dimension that is given as a tensor."""
     taken: Any = integer(dim)
@@ -212,17 +199,18 @@ def _only_dim(name: str, dim: Any) -> int:
     return taken
 
 
-def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any, Any]:
-    def over(input: Tensor, dim: Dims | None = (), keepdim: bool = False) -> Tensor:
-        dims = _dimensions(dim, input.ndim)
-        _check_not_empty(input, dims, f"a{name}", None if dim is None or dim == () else dim)
-        return _along_axes(op, input, dims, keepdim)
-
+def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
     result: Any = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
     result.__module__ = "tapegrad.return_types"
     result.__repr__ = _return_type_repr
 
-    def extremum(
+    @overload
+    def extremum(input: Tensor) -> Tensor: ...
+    @overload
+    def extremum(input: Tensor, other: Tensor) -> Tensor: ...
+    @overload
+    def extremum(input: Tensor, dim: int, keepdim: bool = False) -> Extremum: ...
+    def extremum(  # type: ignore[misc] # `other` has the place of `dim`
         input: Tensor, dim: int | Tensor = _NOT_GIVEN, keepdim: bool = _NOT_GIVEN, other: Tensor = _NOT_GIVEN
     ) -> Any:
         of_everything = dim is _NOT_GIVEN
@@ -240,16 +228,13 @@ def _extremum(op: Op, of_all: Op, along: Op, index: Op, name: str) -> tuple[Any,
         values = record_array(along, where._kind.shape, input.dtype, contiguous(input), positions)
         return result(values, where)  # type: ignore[call-arg]
 
-    over.__name__, extremum.__name__ = f"a{name}", name
+    extremum.__name__ = name
     which = {"max": "largest", "min": "smallest"}[name]
-    over.__doc__ = (
-        f"The {which} element over all dimensions, or those given; nan where there is one. Ties share the gradient."
-    )
     extremum.__doc__ = (
         f"Over all dimensions the {which} element; along `dim` a pair (values, indices); "
         f"with another tensor, `{name}imum`."
     )
-    return public(over), public(extremum)
+    return public(extremum)
 
 
 def _return_type_repr(self: Any) -> str:
@@ -268,52 +253,8 @@ def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> 
     return (where.reshape(outer, inner) * inner + runs).reshape(-1)
 
 
-amax, max = _extremum(reduction.amax, reduction.max_of_all, indexing.max_along, reduction.argmax, "max")
-amin, min = _extremum(reduction.amin, reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
-
-
-def _argextremum(op: Op) -> Any:
-    def index(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        if input.dtype is BOOL:
-            raise RuntimeError(f"{op.name}(): does not support bool input: {describe(input)}, at {location()}")
-        dims = _dimensions(dim, input.ndim)
-        _check_not_empty(input, dims, op.name, dim)
-        return _along_axes(op, input, dims, keepdim, dtype=INT64)
-
-    index.__name__ = op.name
-    index.__doc__ = f"{op.docstring} Over all elements it counts them in order; or along `dim`."
-    return public(index)
-
-
-argmax, argmin = _argextremum(reduction.argmax), _argextremum(reduction.argmin)
-
-
-@public
-def logsumexp(input: Tensor, dim: Dims | None, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(input))) over the dimensions given, without overflow."""
-    dims = _dimensions(dim, input.ndim)
-    x = input if input.dtype.is_floating_point else cast(input, dtypes.get_default_dtype())
-    return _along_axes(reduction.logsumexp, x, dims, keepdim)
-
-
-def _normaliser(op: Op) -> Any:
-    def normalise(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
-        dims = _dimensions(dim, input.ndim)
-        x = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
-        if not x.dtype.is_floating_point:
-            names = {"int64": "Long", "int32": "Int", "bool": "Bool"}
-            raise RuntimeError(
-                f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{names[x.dtype.name]}': {describe(x)}, at "
-                f"{location()}"
-            )
-        return _along_axes(op, x, dims, False, same_shape=True)
-
-    normalise.__name__ = normalise.__qualname__ = op.name
-    normalise.__doc__ = f"{op.docstring} Along `dim`."
-    return public(normalise)
-
-
-softmax, log_softmax = _normaliser(reduction.softmax), _normaliser(reduction.log_softmax)
+max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max")
+min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
 @public
@@ -333,7 +274,7 @@ def norm(
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
     if not input.dtype.is_floating_point:
-        name = {"int64": "Long", "int32": "Int", "bool": "Bool"}[input.dtype.name]
+        name = NAMES[input.dtype.name]
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(input)}, "
             f"at {location()}"
@@ -364,22 +305,6 @@ def norm(
     root = elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
     root = root * scale if x.numel() else root
     return root if keepdim else root.reshape(_reduced_shape(x._kind.shape, dims, False))
-
-
-@public
-def any(input: Tensor, dim: Dims | None = None, keepdim: bool = False) -> Tensor:
-    """Whether some element is non-zero, over all dimensions or those given."""
-    dims = _dimensions(dim, input.ndim)
-    x = cast(input, BOOL)
-    return x.clone() if dim == () else _record_reduction(reduction.any_, x, dims, keepdim, False)
-
-
-@public
-def all(input: Tensor, dim: Dims | None = None, keepdim: bool = False) -> Tensor:
-    """Whether every element is non-zero, over all dimensions or those given."""
-    dims = _dimensions(dim, input.ndim)
-    x = cast(input, BOOL)
-    return x.clone() if dim == () else _record_reduction(reduction.all_, x, dims, keepdim, False)
 
 
 @public

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import math
 from _thread import get_ident
-from typing import Any
+from typing import Any, overload
 
 from tapegrad import aliasing, arguments, dtypes, engine
 from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
 from tapegrad.creation import size_of
+from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
-from tapegrad.ops.declare import Op
+from tapegrad.ops.declare import OPS, Layout, Op
+from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import appended_together, cast, imported, local, need_sum, record_layout, settled, take_over
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
-from tapegrad.tensor import Tensor, describe, location
+from tapegrad.tensor import Size, Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()
-
-
-def dimension(dim: int, ndim: int) -> int:
-    """A dimension counted from the front; PyTorch's error where it is out of range."""
-    n = max(ndim, 1)
-    if not -n <= dim < n:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
-    return dim % n
-
-
-def distinct(dims: Dims, ndim: int) -> tuple[int, ...]:
-    """Dimensions counted from the front, in order; PyTorch's error where one is named twice."""
-    found = tuple(dimension(d, ndim) for d in ((dims,) if isinstance(dims, int) else dims))
-    if len(set(found)) != len(found):
-        repeated = next(d for d in found if found.count(d) > 1)
-        raise RuntimeError(f"dim {repeated} appears multiple times in the list of dims: {list(found)}")
-    return found
 
 
 def restride(
@@ -50,6 +35,22 @@ def restride(
     return aliasing.view(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
 
 
+def _make(op: Layout) -> None:
+    def function(*args: Any, **facts: Any) -> Tensor:
+        a: Tensor = args[0] if args else facts["input"]
+        kind, size = a._kind, a._kind.itemsize
+        try:
+            shape, along = op.function(*args, **facts)
+        except (IndexError, RuntimeError) as error:
+            raise explained(error, a) from None
+        strides, start = along(tuple(s // size for s in kind.strides))
+        adjoint, first = (strides, start) if kind.contiguous else along(contiguous_strides(kind.shape, 1))
+        strides, adjoint = (tuple(size * s for s in steps) for steps in (strides, adjoint))
+        return aliasing.view(op, a, shape, strides, size * start, adjoint, size * first)
+
+    make(functions, op, op.function, function)
+
+
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself where its elements lie in order, else a copy where they do."""
     return input if input._kind.contiguous else input.clone()
@@ -59,6 +60,12 @@ def _permuted(op: Op, a: Tensor, order: tuple[int, ...]) -> Tensor:
     kind = a._kind
     shape, strides = tuple(kind.shape[d] for d in order), tuple(kind.strides[d] for d in order)
     return restride(op, a, shape, strides, 0, [*((d, 1) for d in order), (-1, 0)])
+
+
+for _op in OPS:
+    if isinstance(_op, Layout) and _op.function.__code__.co_argcount:
+        _make(_op)
+transpose = functions["transpose"]
 
 
 @checked
@@ -80,24 +87,6 @@ def permute(input: Tensor, dims: Sizes) -> Tensor:
     if len(set(order)) != len(order):
         raise RuntimeError(f"permute(): duplicate dims are not allowed: {order}")
     return _permuted(layout.permute, input, order)
-
-
-@public
-def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged; a view."""
-    p, q = dimension(dim0, input.ndim), dimension(dim1, input.ndim)
-    order = list(range(input.ndim))
-    if order:
-        order[p], order[q] = q, p
-    return _permuted(layout.transpose, input, tuple(order))
-
-
-@public
-def t(input: Tensor) -> Tensor:
-    """A matrix transposed; a view. Vectors are returned as they are."""
-    if input.ndim > 2:
-        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
-    return _permuted(layout.t, input, tuple(reversed(range(input.ndim))))
 
 
 @public
@@ -268,16 +257,6 @@ def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
     if dim is _ALL:
         return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
     return _squeezed(layout.squeeze_dim, input, distinct(dim, input.ndim))
-
-
-@public
-def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """With a dimension of length 1 at `dim`; a view."""
-    at, kind = dimension(dim, input.ndim + 1), input._kind
-    step = kind.strides[at] * kind.shape[at] if at < kind.ndim else kind.itemsize
-    shape, strides = (*kind.shape[:at], 1, *kind.shape[at:]), (*kind.strides[:at], step, *kind.strides[at:])
-    steps = [(d, 1) for d in range(kind.ndim)]
-    return restride(layout.unsqueeze, input, shape, strides, 0, [*steps[:at], (-1, 0), *steps[at:], (-1, 0)])
 
 
 @public
@@ -603,6 +582,10 @@ for _function, _argument in ((permute, "dims"), (reshape, "shape"), (broadcast_t
     setattr(Tensor, _function.__name__, _taking_ints(_function, _argument))
 
 
+def _transposed(self: Tensor) -> Tensor:
+    return _permuted(layout.permute, self, tuple(reversed(range(self.ndim))))
+
+
 def _matrices_transposed(self: Tensor) -> Tensor:
     if self.ndim == 0:
         return self
@@ -614,10 +597,7 @@ def _matrices_transposed(self: Tensor) -> Tensor:
     return transpose(self, -2, -1)
 
 
-Tensor.T = property(
-    lambda self: _permuted(layout.permute, self, tuple(reversed(range(self.ndim)))),
-    doc="The dimensions in reverse order; a view.",
-)
+Tensor.T = property(_transposed, doc="The dimensions in reverse order; a view.")
 Tensor.mT = property(_matrices_transposed, doc="The last two dimensions exchanged; a view.")
 
 
@@ -632,15 +612,29 @@ def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 Tensor.view_as, Tensor.reshape_as = _view_as, _reshape_as
-Tensor.is_contiguous = lambda self: self._kind.contiguous
 
 
+def _is_contiguous(self: Tensor) -> bool:
+    return self._kind.contiguous
+
+
+Tensor.is_contiguous = _is_contiguous
+
+
+@overload
+def _size(self: Tensor, dim: None = None) -> Size: ...
+@overload
+def _size(self: Tensor, dim: int) -> int: ...
 @checked
 def _size(self: Tensor, dim: int | None = None) -> Any:
     """The shape, or the length of one dimension."""
     return self.shape if dim is None else self._kind.shape[_indexed("size", self, dim)]
 
 
+@overload
+def _stride(self: Tensor, dim: None = None) -> tuple[int, ...]: ...
+@overload
+def _stride(self: Tensor, dim: int) -> int: ...
 @checked
 def _stride(self: Tensor, dim: int | None = None) -> Any:
     strides = tuple(s // self._kind.itemsize for s in self._kind.strides)

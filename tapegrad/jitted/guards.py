@@ -1,7 +1,7 @@
 """Guards of the jitted engine's tapes: what TAPEGRAD_DEBUG=memory puts in the place of their allocator.
 
-What a tape is given begins GUARD bytes into an array of the pattern (see `core/guards.py`), and ends as many before its
-end. That they are still the pattern is seen when it grows, when it is let go, and after each call of a driver.
+What a tape is given begins GUARD bytes into an array of the pattern (see `core/guards.py`), and ends as many before
+its end. That they are still the pattern is seen when it grows, when it is let go, and after each call of a driver.
 
 Tapes grow seldom: so all this is Python, which compiled code calls by address.
 """

@@ -22,7 +22,6 @@ from tapegrad.kernels import scalar
 from tapegrad.ops.arithmetic import (
     _builtin_max,
     _builtin_min,
-    _tied,
     abs_,
     add,
     ceil,
@@ -88,12 +87,6 @@ from tapegrad.ops.logic import (
 from tapegrad.ops.special import _gamma, erf, erfc, lgamma
 from tapegrad.ops.trigonometric import acos, asin, atan, atan2, cos, deg2rad, rad2deg, sin, sinc, tan
 
-
-def shared(best: Any, x: Any, n: Any) -> Any:
-    """The best of `n` that tie so far, of which `x` is the last: they share its derivative."""
-    raise NotImplementedError
-
-
 POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 # The value is that of Numba's code for the first name; of each name's own for those of BY_NAME.
@@ -118,7 +111,6 @@ NAMES: dict[Op, tuple[Any, ...]] = {
     fmin: (np.fmin,),
     _builtin_max: (max,),
     _builtin_min: (min,),
-    _tied: (shared,),
     pow_: (math.pow, operator.pow, pow, np.power, np.float_power),
     sqrt: (math.sqrt, np.sqrt),
     _cbrt: (np.cbrt,),
@@ -264,7 +256,6 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     np.reciprocal: lambda x: 1.0 / x,
     max: lambda a, b: where(b > a, b, a),
     min: lambda a, b: where(b < a, b, a),
-    shared: lambda best, x, n: best,
     math.pow: _power,
     np.floor_divide: numba_function(scalar(floor_divide)),  # in partials: Numba's rounds the quotient first
 }

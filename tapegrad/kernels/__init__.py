@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy as np
 from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, DType
 from tapegrad.kernels import cache, loops, native
 from tapegrad.kinds import address_of
-from tapegrad.ops.declare import ARRAY, ELEMENTWISE, HOST, LAYOUT, OPS, PART, REDUCTION, TILE, Op, parameters
+from tapegrad.ops.declare import OPS, PART, TILE, Array, Elementwise, Host, Layout, Op, Reduction, parameters
 
 CELLS = 5
 # STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
@@ -46,11 +47,6 @@ CONTEXT = (
 )  # fmt: skip
 _AT = {name: i for i, name in enumerate(CONTEXT)}
 
-_FAMILIES = {
-    ELEMENTWISE: "elementwise",
-    REDUCTION: "reduction",
-    ARRAY: "array",
-}  # two may have an operation of one name
 _ready: set[tuple[int, int, bool]] = set()
 
 
@@ -62,11 +58,11 @@ def is_ready(op: Op, code: int, reverse: bool) -> bool:
 def require(op: Op, code: int, reverse: bool) -> None:
     """Make `op`'s kernels for operands of dtype `code` callable: the forward one, or those of the reverse sweep."""
     key = op.opcode, code, reverse
-    if key in _ready or op.family in (LAYOUT, HOST):
+    if key in _ready or isinstance(op, (Layout, Host)):
         return
     cell = (op.opcode * len(DTYPES) + code) * CELLS
-    makers = {ELEMENTWISE: _elementwise, REDUCTION: _reduction, ARRAY: _array}
-    for offset, value in makers[op.family](op, code, reverse):
+    make: Any = _elementwise if isinstance(op, Elementwise) else _reduction if isinstance(op, Reduction) else _array
+    for offset, value in make(op, code, reverse):
         table[cell + offset] = value
     _ready.add(key)
 
@@ -78,7 +74,8 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _name(op: Op, code: int, part: str) -> str:
-    return f"{op.name}-{_FAMILIES[op.family]}-{DTYPES[code].name}-{part}"
+    family = "array" if isinstance(op, Array) else type(op).__name__.lower()  # two may have an operation of one name
+    return f"{op.name}-{family}-{DTYPES[code].name}-{part}"
 
 
 def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> int:
@@ -96,7 +93,7 @@ def _function(op: Op, code: int) -> Callable[..., Any]:
     return op.integer if op.integer is not None and not DTYPES[code].is_floating_point else op.function
 
 
-def _elementwise(op: Op, code: int, reverse: bool) -> Any:
+def _elementwise(op: Elementwise, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
     function = _function(op, code)
     if not reverse:
@@ -121,13 +118,25 @@ def _elementwise(op: Op, code: int, reverse: bool) -> Any:
             )
 
 
+def _in_dtype(rule: Callable[..., Any], dtype: DType) -> Callable[..., Any]:
+    """The rule with its constants in the dtype of the row, as they are where it records: both round alike."""
+    if dtype is FLOAT64:
+        return rule
+    number, code = dtype.numpy.type, rule.__code__
+    constants = tuple(number(value) if isinstance(value, float) else value for value in code.co_consts)
+    named = {name: rule.__globals__.get(name) for name in code.co_names}
+    numbers = {name: number(value) for name, value in named.items() if isinstance(value, float)}
+    names = {**rule.__globals__, **numbers}
+    return FunctionType(code.replace(co_consts=constants), names, rule.__name__, rule.__defaults__, rule.__closure__)
+
+
 def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: dict[str, int]) -> int:
     """The reverse kernel for operand `k`; `codes` are the dtypes of a, b, c and y."""
     read = "".join({"x": "a", "n": "b"}.get(v, v) for v in parameters(rule))
     bar, y_bar = codes["abc"[k]], codes["y"]
     return native.link_loops(
         _name(op, code, f"reverse-{'abc'[k]}"),
-        lambda: scalar(rule),
+        lambda: scalar(_in_dtype(rule, DTYPES[y_bar])),
         tuple(codes[v] for v in read),
         bar,
         lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
@@ -263,7 +272,7 @@ def _least(dtype: DType) -> Any:
     return known.tiny / known.eps**2
 
 
-def _reduction(op: Op, code: int, reverse: bool) -> Any:
+def _reduction(op: Reduction, code: int, reverse: bool) -> Any:
     if reverse:
         rule = op.partials[0]
         if rule is not None:
@@ -310,7 +319,7 @@ def _reduction(op: Op, code: int, reverse: bool) -> Any:
     yield 4, _link(_name(op, code, "rows"), 5, _ROWS.format(**text), scope)
 
 
-def _array(op: Op, code: int, reverse: bool) -> Any:
+def _array(op: Array, code: int, reverse: bool) -> Any:
     codes = op.signature(code)
     function = _function(op, code)
     if not reverse:
@@ -321,7 +330,7 @@ def _array(op: Op, code: int, reverse: bool) -> Any:
             yield 1 + k, _link_array(_name(op, code, f"reverse-{'abc'[k]}"), op, vjp, codes, k)
 
 
-def _link_array(name: str, op: Op, function: Callable[..., Any], codes: tuple[int, ...], k: int | None) -> int:
+def _link_array(name: str, op: Array, function: Callable[..., Any], codes: tuple[int, ...], k: int | None) -> int:
     def array(name: str, code: int, length: str) -> str:
         return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
 
@@ -352,7 +361,7 @@ def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
 
     `progress` is given the list of steps and iterates over it (tqdm fits).
     """
-    steps = [(op, FLOAT64.code) for op in OPS if op.family not in (LAYOUT, HOST) and "float64" not in op.refuses]
+    steps = [(op, FLOAT64.code) for op in OPS if not isinstance(op, (Layout, Host)) and "float64" not in op.refuses]
     steps += [(op, code) for op in OPS if op.name.startswith("to_") for code in (BOOL.code, INT64.code, FLOAT32.code)]
     for op, code in progress(steps):
         require(op, code, reverse=False)

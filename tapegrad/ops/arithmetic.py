@@ -13,6 +13,7 @@ from tapegrad.tape import IMM_A
 @elementwise(
     partials=(lambda: 1.0, lambda: 1.0),
     reference=np.add,
+    exact=lambda mp, a, b: a + b,
     domain=(domains.reals, domains.reals),
     numbers=EVERYWHERE,
 )
@@ -31,10 +32,12 @@ def _times(a, b):
     partials=(lambda: 1.0, lambda: -1.0),
     reference=np.subtract,
     numbers=EVERYWHERE,
+    exact=lambda mp, a, b: a - b,
     domain=(domains.reals, domains.reals),
     refuses=("bool",),
     refuses_any_bool=True,
     variants={IMM_A: "RsubBackward1"},
+    aliases=("subtract",),
 )
 def sub(a, b):
     """`a - b`, elementwise."""
@@ -44,8 +47,10 @@ def sub(a, b):
 @elementwise(
     partials=(lambda b: b, lambda a: a),
     reference=np.multiply,
+    exact=lambda mp, a, b: a * b,
     domain=(domains.reals, domains.reals),
     numbers=EVERYWHERE,
+    aliases=("multiply",),
 )
 def mul(a, b):
     """`a * b`, elementwise."""
@@ -56,9 +61,11 @@ def mul(a, b):
     partials=(lambda b: 1.0 / b, lambda b, y: -y / b),
     reference=np.true_divide,
     numbers=EVERYWHERE,
+    exact=lambda mp, a, b: a / b,
     domain=(domains.reals, domains.nonzero),
     result=FLOATING,
     variants={IMM_A: "MulBackward0"},
+    aliases=("divide", "true_divide"),
 )
 def div(a, b):
     """`a / b`, elementwise; integers are converted to floating point."""
@@ -79,6 +86,7 @@ def _truncated(a, b):
 @elementwise(
     partials=(lambda: 0.0, lambda: 0.0),
     reference=np.floor_divide,
+    exact=lambda mp, a, b: mp.floor(a / b),
     domain=(domains.Domain(0.1, 0.9), domains.Domain(1.0, 3.0)),
     refuses=("bool",),
     divides=True,
@@ -106,6 +114,7 @@ def _div_trunc(a, b):
 @elementwise(
     partials=(lambda: 1.0, lambda a, b: -floor_divide(a, b)),  # not floor(a / b), whose quotient may round up
     reference=np.remainder,
+    exact=lambda mp, a, b: a % b,
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
     refuses=("bool",),
     divides=True,
@@ -130,7 +139,14 @@ def fmod(a, b):
     return math.copysign(abs(a) % abs(b), a)
 
 
-@elementwise(partials=lambda: -1.0, reference=np.negative, domain=(domains.reals,), refuses=("bool",))
+@elementwise(
+    partials=lambda: -1.0,
+    reference=np.negative,
+    exact=lambda mp, x: -x,
+    domain=(domains.reals,),
+    refuses=("bool",),
+    aliases=("negative",),
+)
 def neg(x):
     """`-x`, elementwise."""
     return -x
@@ -139,8 +155,10 @@ def neg(x):
 @elementwise(
     partials=lambda x: where(x > 0.0, 1.0, where(x < 0.0, -1.0, 0.0)),
     reference=np.abs,
+    exact=lambda mp, x: abs(x),
     domain=(domains.kinked,),
     refuses=("bool",),
+    aliases=("absolute",),
 )
 def abs_(x):
     """Absolute value, elementwise; its derivative at 0 is 0."""
@@ -165,7 +183,13 @@ def copysign(a, b):
     return math.copysign(a, b)
 
 
-@elementwise(partials=lambda y: -y * y, reference=np.reciprocal, domain=(domains.nonzero,), result=FLOATING)
+@elementwise(
+    partials=lambda y: -y * y,
+    reference=np.reciprocal,
+    exact=lambda mp, x: 1 / x,
+    domain=(domains.nonzero,),
+    result=FLOATING,
+)
 def reciprocal(x):
     """`1 / x`, elementwise."""
     return 1.0 / x
@@ -184,7 +208,11 @@ def _first_power(x):
 
 
 @elementwise(
-    partials=lambda x: 2.0 * _first_power(x), reference=np.square, domain=(domains.reals,), grad_name="PowBackward0"
+    partials=lambda x: 2.0 * _first_power(x),
+    reference=np.square,
+    exact=lambda mp, x: x * x,
+    domain=(domains.reals,),
+    grad_name="PowBackward0",
 )
 def square(x):
     """`x * x`, elementwise."""
@@ -203,13 +231,27 @@ def ceil(x):
     return np.ceil(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.round, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
+@elementwise(
+    partials=lambda: 0.0,
+    reference=np.round,
+    exact=lambda mp, x: mp.nint(x),
+    domain=(domains.steps,),
+    refuses=("bool",),
+    integer=lambda x: x,
+)
 def round_(x):
     """The nearest integer, ties to even, elementwise."""
     return np.rint(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.trunc, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
+@elementwise(
+    partials=lambda: 0.0,
+    reference=np.trunc,
+    exact=lambda mp, x: mp.sign(x) * mp.floor(abs(x)),
+    domain=(domains.steps,),
+    refuses=("bool",),
+    integer=lambda x: x,
+)
 def trunc(x):
     """The integer part, elementwise."""
     return np.trunc(x)
@@ -221,8 +263,10 @@ def trunc(x):
         lambda a, b: where(a == b, 0.5, where(a > b, 0.0, 1.0)),
     ),
     reference=np.maximum,
+    exact=lambda mp, a, b: max(a, b),
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
+    in_place=False,
 )
 def maximum(a, b):
     """The larger, elementwise; nan where either is nan. Equal operands share the gradient."""
@@ -235,8 +279,10 @@ def maximum(a, b):
         lambda a, b: where(a == b, 0.5, where(a < b, 0.0, 1.0)),
     ),
     reference=np.minimum,
+    exact=lambda mp, a, b: min(a, b),
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
+    in_place=False,
 )
 def minimum(a, b):
     """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
@@ -251,6 +297,7 @@ def minimum(a, b):
     reference=np.fmax,
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
+    in_place=False,
 )
 def fmax(a, b):
     """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
@@ -265,6 +312,7 @@ def fmax(a, b):
     reference=np.fmin,
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
+    in_place=False,
 )
 def fmin(a, b):
     """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
@@ -295,21 +343,17 @@ def _builtin_min(a, b):
     return b if b < a else a
 
 
-@elementwise(partials=(lambda c: 1.0 - 1.0 / c, lambda c: 1.0 / c, None))
-def _tied(a, b, c):
-    """`a`, the best so far, beside `b`, the last of `c` that are equal to it: they share the gradient."""
-    return a
-
-
 @elementwise(
     partials=(
         lambda a, b, c: where((a >= b) & (a <= c), 1.0, 0.0),
         lambda a, b, c: where((a < b) & (b < c), 1.0, 0.0),
         lambda a, b, c: where((a > c) | (b > c), 1.0, 0.0),
     ),
+    exact=lambda mp, a, b, c: min(max(a, b), c),
     domain=(domains.reals, domains.Domain(-2.0, -0.5), domains.Domain(0.5, 2.0)),
     refuses=("bool",),
     grad_name="ClampBackward1",
+    aliases=("clip",),
 )
 def clamp(a, b, c):
     """`a` limited to [`b`, `c`], elementwise; nan where any of them is nan."""
@@ -317,7 +361,7 @@ def clamp(a, b, c):
     return c if (low > c or c != c) else low
 
 
-@elementwise(partials=lambda: 1.0, domain=(domains.reals,))
+@elementwise(partials=lambda: 1.0, exact=lambda mp, x: x, domain=(domains.reals,), in_place=False)
 def clone(x):
     """A copy, through which gradients flow."""
     return x

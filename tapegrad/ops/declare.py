@@ -1,14 +1,17 @@
 """Declarations: what an operation is, in one place.
 
-A declaration in `ops/` names everything about an operation: its scalar function (which gives the name, the
-documentation and the forward kernel), its partial derivatives, its NumPy counterpart, its sample points. Its family,
-below, says how kernels are made of that:
+A declaration in `ops/` names everything about an operation: its function (which gives the name, the documentation and
+the forward kernel), its partial derivatives, the arguments that users give, its NumPy counterpart, what tests compare
+with and where. Its family, a class below, says what the fields mean, and how kernels are made of them:
 
     elementwise   out[i] = f(a[i], b[i], c[i])            swept in blocks, in a region
     reduction     out = finish(merge of term(x[i]), n)    swept in blocks, at a region's end
     layout        other strides on the same memory        no kernel
     array         a kernel over whole arrays
     host          Python between two sweeps
+
+From it follow, for all families alike, the public function and the method, NumPy's function on tensors, tests,
+benchmarks and the stubs (`functions/`, `numpy_protocol.py`, `tests/test_ops.py`, `bench_ops.py`, `make stubs`).
 
 A rule is written once and runs two ways. With scalars it is compiled into the reverse kernel; with Tensors it records
 rows, which is `create_graph=True` and all higher orders. So a rule uses operators and other operations, and no `if`.
@@ -21,22 +24,32 @@ parameters, `s` the operands' shapes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from tapegrad import tape
+from tapegrad.dtypes import DType
 
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
-# How the dtype of a result follows from the promoted dtype of the operands.
+# Where a public function takes Python numbers.
 NOWHERE, SECOND, ONE, EVERYWHERE = range(4)
+# How the dtype of a result follows from the promoted dtype of elementwise operands.
 SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
+# What else a public function makes of integers and bools: int64, the default dtype, an error; of all dtypes, bools.
+SUMMED, CONVERTED, REFUSED, TRUTH = "summed", "converted", "refused", "truth"
+
+# What annotations of arguments may name, beside int, bool and DType; `arguments.py` says what is taken for them.
+Tensor = Any
+Dims = int | tuple[int, ...] | list[int]
 
 Rule = Callable[..., Any]
+_F = TypeVar("_F", bound="Op")
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
 # What compiled code knows of an operation. Those of an array operation that say which of its kernels they are for have
-# a bit for each: 1 for the value, 2 << k for the adjoint of operand k. See `array_op`.
+# a bit for each: 1 for the value, 2 << k for the adjoint of operand k. See `Array`.
 OP = np.dtype(
     [
         ("family", "i4"),
@@ -62,74 +75,66 @@ OPS: list[Op] = []
 table = np.zeros(256, OP)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Op:
-    """An operation. Calling it records a row; `tapegrad.tensor` says how."""
+    """An operation: what those of all families have. Calling it records a row; `tapegrad.tensor` says how.
 
-    __slots__ = (
-        "along", "arity", "divides", "docstring", "domain", "dtype_operand", "failure", "family", "finish", "function",
-        "grad_name", "holds", "integer", "merge", "name", "numbers", "opcode", "partials", "parts", "plain", "record",
-        "reference", "refuses", "refuses_any_bool", "result", "room", "saves", "signature", "start", "strided",
-        "summed", "units", "variants",
-        "vjps",
-    )  # fmt: skip
+    One whose name begins with `_` is used by rules only. Others are public, under their `aliases` too.
+    """
 
-    record: Callable[..., Any]
+    family: ClassVar[int]
 
-    def __init__(self, family: int, function: Callable[..., Any], arity: int, **facts: Any) -> None:
-        self.family, self.function, self.arity = family, function, arity
-        self.name = function.__name__.rstrip("_")
-        self.docstring = function.__doc__
-        self.partials: tuple[Rule | None, ...] = facts.pop("partials", ()) or (None,) * arity
-        self.reference = facts.pop("reference", None)
-        self.domain = facts.pop("domain", None)
-        self.result = facts.pop("result", SAME)
-        self.refuses = facts.pop("refuses", ())
-        self.refuses_any_bool = facts.pop("refuses_any_bool", False)
-        self.vjps: tuple[Rule | None, ...] = facts.pop("vjps", (None,) * arity)
-        self.integer = facts.pop("integer", None)
-        self.merge, self.start, self.finish = (
-            facts.pop("merge", None),
-            facts.pop("start", None),
-            facts.pop("finish", None),
-        )
-        self.parts, self.plain, self.holds = facts.pop("parts", 1), facts.pop("plain", None), facts.pop("holds", None)
-        self.signature: Callable[[int], tuple[int, ...]] = facts.pop("signature", None) or self._natural_signature
-        self.grad_name = facts.pop("grad_name", None) or self.name.title().replace("_", "") + "Backward0"
-        self.saves: tuple[int, ...] = facts.pop("saves", None) or tuple(
+    function: Callable[..., Any]  # gives the name, the documentation, the values
+    arity: int = 1
+    partials: tuple[Rule | None, ...] = ()
+    vjps: tuple[Rule | None, ...] = ()
+    saves: tuple[int, ...] = ()  # what the rules read, an int of _BITS for each operand: as the rules say
+    signature: Any = None  # the dtype codes of operands and result, given that of its kernels; one for all
+    dtype_operand: int = 0  # the operand whose dtype its kernels are for
+    integer: Callable[..., Any] | None = None  # another function, for integers
+    operand: str = SAME  # or SUMMED, CONVERTED, REFUSED, TRUTH: what the public function makes of its operand
+    refuses: tuple[str, ...] = ()  # names of dtypes that it is not defined for
+    failure: str | None = None  # of an array operation: the error where it can't compute its value
+    grad_name: str = ""  # the name of its node,
+    variants: dict[int, str] = field(default_factory=dict)  # or others, by the flag of the rows that have them
+    aliases: tuple[str, ...] = ()
+    reference: Any = None  # NumPy's function, which records it
+    exact: Any = None  # what tests compare with: see the families
+    domain: tuple[Any, ...] | None = None  # where tests and benchmarks draw operands
+    record: Callable[..., Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Enter it in the table. Its signature is, unless it is given, one dtype for operands and result."""
+        self.name = self.function.__name__.rstrip("_")
+        self.docstring = self.function.__doc__
+        self.partials, self.vjps = (self.partials or (None,) * self.arity, self.vjps or (None,) * self.arity)
+        self.signature = self.signature or (lambda code: (code,) * (self.arity + 1))
+        self.grad_name = self.grad_name or self.name.title().replace("_", "") + "Backward0"
+        self.saves = self.saves or tuple(
             0 if rule is None else sum(_BITS.get(v, 0) for v in parameters(rule)) for rule in self.partials
         )
-        self.dtype_operand = facts.pop("dtype_operand", 0)
-        self.variants: dict[int, str] = facts.pop("variants", {})
-        self.divides = facts.pop("divides", False)
-        self.numbers = facts.pop("numbers", ONE if arity == 2 else NOWHERE)
-        self.along = facts.pop("along", False)
-        self.units, self.summed = facts.pop("units", 0), facts.pop("summed", 0)
-        self.strided = facts.pop("strided", False)
-        self.room, self.failure = facts.pop("room", None), facts.pop("failure", None)
-        assert not facts, facts
         self.opcode = len(OPS)
         OPS.append(self)
-        tape.opcode_names.append((self.name, arity))
-        table[self.opcode] = self._record()
+        tape.opcode_names.append((self.name, self.arity))
+        entry = table[self.opcode]
+        for name, value in self._native().items():
+            entry[name] = value
 
-    def _record(self) -> tuple[Any, ...]:
-        """What compiled code knows of it, an OP."""
-        ones = sum(1 << k for k, rule in enumerate(self.partials) if self.family != ARRAY and _is_one(rule))
-        kernels = [self.function, *self.vjps] if self.family == ARRAY else []
+    def _native(self) -> dict[str, Any]:
+        """What compiled code knows of it, fields of OP."""
+        return {
+            "family": self.family,
+            "arity": self.arity,
+            "saves": (*self.saves, 0, 0, 0)[:3],
+            "dtype_operand": self.dtype_operand,
+            "ones": sum(1 << k for k, rule in enumerate(self.partials) if _is_one(rule)),
+            "parts": 1,
+        }
 
-        def that_take(name: str) -> int:
-            return sum(1 << i for i, f in enumerate(kernels) if f is not None and name in parameters(f))
-
-        shared = sum(1 << i for i, f in enumerate(kernels) if f is not None) if self.along else that_take("lo")
-        room = 0 if self.room is None else 1 + self.room
-        return (
-            self.family, self.arity, (*self.saves, 0, 0, 0)[:3], self.dtype_operand, ones, self.along, self.units,
-            shared, self.summed, room, that_take("memory"), that_take("begun") >> 1, that_take("sums"), self.parts,
-        )  # fmt: skip
-
-    def _natural_signature(self, code: int) -> tuple[int, ...]:
-        """Dtype codes of operands and result, given that of operand a."""
-        return (*(code,) * self.arity, 0 if self.result == BOOLEAN else code)
+    @property
+    def is_public(self) -> bool:
+        """Whether users call it."""
+        return self.name[0] != "_"
 
     def __call__(self, *operands: Any, **facts: Any) -> Any:
         """Record a row."""
@@ -137,6 +142,196 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Elementwise(Op):
+    """`out[i] = function(a[i], ...)`.
+
+    `partials` is the partial derivative for each operand, None where there is none. `exact(mp, a, ...)` is the same
+    function over the numbers of mpmath, which is `mp`; it need not be given where mpmath has it under the same name.
+    """
+
+    family = ELEMENTWISE
+
+    result: str = SAME  # SAME, FLOATING (integers are converted) or BOOLEAN
+    refuses_any_bool: bool = False
+    divides: bool = False  # the second operand, among integers, must not be zero
+    numbers: int = -1  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
+    in_place: bool = True  # whether there is a method that writes the result into its tensor
+
+    def __post_init__(self) -> None:
+        """Complete it."""
+        if self.numbers < 0:
+            self.numbers = ONE if self.arity == 2 else NOWHERE
+        if self.result == BOOLEAN and self.signature is None:
+            self.signature = lambda code: (*(code,) * self.arity, 0)
+        super().__post_init__()
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class OverDimensions(Op):
+    """What works over dimensions of its operand: `f(input, dim, keepdim, *, dtype)`, or what of it `form` takes.
+
+    `exact(x, axis=..., keepdims=...)` is the same function of NumPy arrays, which may be complex, where `reference`
+    has other parameters or does not take complex numbers.
+    """
+
+    form: Callable[..., Any] | None = None  # None: there is no public function, or it is written by hand
+    needs_elements: bool = False  # refuses to work over none
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Reduction(OverDimensions):
+    """`out = finish(merge of function(x[i]), n)`.
+
+    `merge(p, q)` joins two states, from `start`; `finish(s, n)` makes the result of n terms of it. Both work in the
+    dtype of states: float64 for all floats. A state of several `parts` has a term for each, each merged by itself.
+
+    `plain(x)` is the first term in the elements' own dtype, if PART of these may be merged so, and nothing else, where
+    `holds(s, least)` of the outcome: `least` is a number far above the least that the dtype has. In float64 it always
+    holds of float32, whose states need no other part.
+    """
+
+    family = REDUCTION
+
+    merge: Callable[..., Any]
+    start: int
+    finish: Callable[..., Any] | None = None
+    parts: int = 1
+    plain: Callable[..., Any] | None = None
+    holds: Callable[..., Any] | None = None
+
+    def _native(self) -> dict[str, Any]:
+        return super()._native() | {"parts": self.parts}
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Layout(Op):
+    """Other strides on the same memory: there is no kernel, and the adjoint adds through the strides.
+
+    `function(input, ...)` gives the shape, and `along(strides) -> (strides, start)`: those of the result, and where its
+    first element is, by the strides of `input`, as it is or as if it were contiguous. A function without a parameter
+    gives the name alone: then the public function is written by hand.
+
+    `examples` are (arguments, NumPy's function, shape of the operand), for tests.
+    """
+
+    family = LAYOUT
+
+    examples: tuple[Any, ...] = ()
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Array(Op):
+    """A kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
+
+    `call(input, ...)` is called as the public function is, and gives the shape of the result and `p`; where it is None,
+    the public function is written by hand. `exact` is the same function of NumPy arrays, which may be complex, and
+    `examples` are (arguments, shapes of the operands).
+
+    A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
+    the elements of b (UNITS_OF_B). It is shared out to threads. What is a sum over units (`summed`: bit 1 for y, 2 << k
+    for k_bar) then has memory for each part, of float64 for both floats.
+
+    Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
+    negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.
+
+    `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors.
+
+    Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
+    `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
+    elements to work in; `begun`, 1 where the adjoint was added to, and 0 where its memory holds anything and is to be
+    overwritten; `sums`, for one that adds to places that repeat: zeros of float64, as many as it fills elements (none
+    where these are float64); `tile`, TILE float64 for one that is shared out to work in; `status`, two int64: a forward
+    kernel that can't compute its value enters 1 + the number of the matrix in its batch, and where in the matrix it
+    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}.
+    """
+
+    family = ARRAY
+
+    units: int = 0  # the place of the number of units in p
+    summed: int = 0
+    room: int | None = None
+    strided: bool = False
+    call: Callable[..., Any] | None = None
+    examples: tuple[Any, ...] = ()
+
+    def _native(self) -> dict[str, Any]:
+        kernels = [self.function, *self.vjps]
+
+        def that_take(name: str) -> int:
+            return sum(1 << i for i, f in enumerate(kernels) if f is not None and name in parameters(f))
+
+        return super()._native() | {
+            "ones": 0,
+            "units": self.units,
+            "shared": that_take("lo"),
+            "summed": self.summed,
+            "room": 0 if self.room is None else 1 + self.room,
+            "working": that_take("memory"),
+            "beginning": that_take("begun") >> 1,
+            "adding": that_take("sums"),
+        }
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Axes(OverDimensions, Array):
+    """A kernel along axes: it takes `x` as [outer, n, inner], its parameters beginning with these lengths.
+
+    It treats each of the outer parts alike, and these are shared out to threads. With an inner length of 1 it joins a
+    region, which then is swept in whole rows.
+    """
+
+    same_shape: bool = False  # whether the result has the axis too
+
+    def _native(self) -> dict[str, Any]:
+        shared = sum(1 << i for i, f in enumerate([self.function, *self.vjps]) if f is not None)
+        return super()._native() | {"along": True, "shared": shared}
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Host(Op):
+    """Python between two sweeps."""
+
+    family = HOST
+
+    def _native(self) -> dict[str, Any]:
+        return super()._native() | {"ones": 0}
+
+
+# --- the arguments of what works over dimensions ----------------------------------------------------------------------
+
+
+def over(input: Tensor, dim: Dims | None = None, keepdim: bool = False) -> Tensor:
+    """All dimensions, or some."""
+
+
+def over_in_dtype(
+    input: Tensor, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
+    """All dimensions, or some, in another dtype."""
+
+
+def over_given(input: Tensor, dim: Dims | None, keepdim: bool = False) -> Tensor:
+    """The dimensions given."""
+
+
+def over_one(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """All dimensions, or one."""
+
+
+def over_one_in_dtype(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
+    """All dimensions, or one, in another dtype."""
+
+
+def along_one(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """One dimension, which stays."""
+
+
+# --- declaring --------------------------------------------------------------------------------------------------------
 
 
 def parameters(rule: Rule) -> tuple[str, ...]:
@@ -149,81 +344,36 @@ def _is_one(rule: Rule | None) -> bool:
     return rule is not None and rule.__code__.co_argcount == 0 and rule() == 1.0
 
 
-def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declare `out[i] = function(a[i], ...)`.
+def _declaring(family: type[_F], facts: dict[str, Any]) -> Callable[[Callable[..., Any]], _F]:
+    if callable(facts.get("partials")):
+        facts["partials"] = (facts["partials"],)
+    return lambda function: family(function=function, **facts)
 
-    `partials` is the partial derivative for each operand, None where there is none. `result` is SAME, FLOATING
-    (integers are converted) or BOOLEAN. `refuses` are dtype names it is not defined for. `variants` are PyTorch's other
-    names for its node, by the flag that a row with that name has. `divides` says that the second operand, among
-    integers, must not be zero. `integer` is another function for integers. `numbers` says where the public
-    function takes Python numbers, as PyTorch's does: nowhere, as the SECOND operand, for ONE of two, or EVERYWHERE.
-    """
 
-    def declare(function: Callable[..., Any]) -> Op:
-        partials = facts.get("partials")
-        if callable(partials):
-            facts["partials"] = (partials,)
-        return Op(ELEMENTWISE, function, function.__code__.co_argcount, **facts)
+def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Elementwise]:
+    """Declare an elementwise operation: the function is that of the elements."""
+
+    def declare(function: Callable[..., Any]) -> Elementwise:
+        return _declaring(Elementwise, facts | {"arity": function.__code__.co_argcount})(function)
 
     return declare
 
 
-def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declare a reduction; the function is the term.
-
-    `merge(p, q)` joins two states, from `start`; `finish(s, n)` makes the result of n terms of it. Both work in the
-    dtype of states: float64 for all floats. A state of several `parts` has a term for each, each merged by itself.
-
-    `plain(x)` is the first term in the elements' own dtype, if PART of these may be merged so, and nothing else, where
-    `holds(s, least)` of the outcome: `least` is a number far above the least that the dtype has. In float64 it always
-    holds of float32, whose states need no other part.
-    """
-
-    def declare(function: Callable[..., Any]) -> Op:
-        facts["partials"] = (facts["partials"],) if facts.get("partials") else (None,)
-        return Op(REDUCTION, function, 1, **facts)
-
-    return declare
+def reduction(**facts: Any) -> Callable[[Callable[..., Any]], Reduction]:
+    """Declare a reduction: the function is the term."""
+    return _declaring(Reduction, facts)
 
 
-def layout(name: str, grad_name: str | None = None, doc: str | None = None) -> Op:
-    """Declare an operation that gives other strides to the same memory.
-
-    Its adjoint adds through those strides, whatever they are.
-    """
-
-    def function() -> None: ...
-
-    function.__name__, function.__doc__ = name, doc
-    return Op(LAYOUT, function, 1, grad_name=grad_name, saves=(0,))
+def along_axes(**facts: Any) -> Callable[[Callable[..., Any]], Axes]:
+    """Declare an array operation along axes: the function is the kernel."""
+    return _declaring(Axes, facts)
 
 
-def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Op]:
-    """Declare a kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
+def array_op(arity: int, **facts: Any) -> Callable[[Callable[..., Any]], Array]:
+    """Declare an array operation: the function is the kernel."""
+    return _declaring(Array, facts | {"arity": arity})
 
-    One that works `along` axes takes `x` as [outer, n, inner], its parameters beginning with these lengths, and treats
-    each of the outer parts alike: with an inner length of 1 it joins a region, which then is swept in whole rows.
 
-    A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
-    the elements of b (UNITS_OF_B). It is shared out to threads, as the outer parts are. What is a sum over units
-    (`summed`: bit 1 for y, 2 << k for k_bar) then has memory for each part, of float64 for both floats.
-
-    Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
-    negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.
-
-    `vjps[k](p, a, b, ..., y, y_bar, k_bar)` adds to `k_bar`, and `partials[k]` is the same rule over Tensors. `integer`
-    is another kernel for integers.
-
-    Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
-    `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
-    elements to work in; `begun`, 1 where the adjoint was added to, and 0 where its memory holds anything and is to be
-    overwritten; `sums`, for one that adds to places that repeat: zeros of float64, as many as it fills elements (none
-    where these are float64); `tile`, TILE float64 for one that is shared out to work in; `status`, two int64: a forward
-    kernel that can't compute its value enters 1 + the number of the matrix in its batch, and where in the matrix it
-    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}.
-    """
-
-    def declare(function: Callable[..., Any]) -> Op:
-        return Op(ARRAY, function, arity, **facts)
-
-    return declare
+def layout(**facts: Any) -> Callable[[Callable[..., Any]], Layout]:
+    """Declare a layout operation: the function gives the shape, and how to go along it."""
+    return _declaring(Layout, {"saves": (0,)} | facts)

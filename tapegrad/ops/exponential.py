@@ -23,7 +23,13 @@ def expm1(x):
     return vectormath.expm1(x)
 
 
-@elementwise(partials=lambda y: y * _LN2, reference=np.exp2, domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda y: y * _LN2,
+    reference=np.exp2,
+    exact=lambda mp, x: mp.mpf(2) ** x,
+    domain=(domains.reals,),
+    result=FLOATING,
+)
 def exp2(x):
     """2 to the power of `x`, elementwise."""
     return vectormath.exp2(x)
@@ -41,7 +47,13 @@ def log1p(x):
     return vectormath.log1p(x)
 
 
-@elementwise(partials=lambda x: 1.0 / (x * _LN2), reference=np.log2, domain=(domains.positive,), result=FLOATING)
+@elementwise(
+    partials=lambda x: 1.0 / (x * _LN2),
+    reference=np.log2,
+    exact=lambda mp, x: mp.log(x, 2),
+    domain=(domains.positive,),
+    result=FLOATING,
+)
 def log2(x):
     """Logarithm to base 2, elementwise."""
     return vectormath.log2(x)
@@ -59,7 +71,9 @@ def sqrt(x):
     return vectormath.sqrt(x)
 
 
-@elementwise(partials=lambda y: -0.5 * y * y * y, domain=(domains.positive,), result=FLOATING)
+@elementwise(
+    partials=lambda y: -0.5 * y * y * y, exact=lambda mp, x: 1 / mp.sqrt(x), domain=(domains.positive,), result=FLOATING
+)
 def rsqrt(x):
     """1 / sqrt(x), elementwise."""
     return vectormath.rsqrt(x)
@@ -104,7 +118,13 @@ def tanh(x):
     return vectormath.tanh(x)
 
 
-@elementwise(partials=lambda x: rsqrt(x * x + 1.0), reference=np.arcsinh, domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: rsqrt(x * x + 1.0),
+    reference=np.arcsinh,
+    domain=(domains.reals,),
+    result=FLOATING,
+    aliases=("arcsinh",),
+)
 def asinh(x):
     """Inverse hyperbolic sine, elementwise."""
     return vectormath.asinh(x)
@@ -115,6 +135,7 @@ def asinh(x):
     reference=np.arccosh,
     domain=(domains.above_one,),
     result=FLOATING,
+    aliases=("arccosh",),
 )
 def acosh(x):
     """Inverse hyperbolic cosine, elementwise."""
@@ -126,19 +147,28 @@ def acosh(x):
     reference=np.arctanh,
     domain=(domains.unit,),
     result=FLOATING,
+    aliases=("arctanh",),
 )
 def atanh(x):
     """Inverse hyperbolic tangent, elementwise."""
     return vectormath.atanh(x)
 
 
-@elementwise(partials=lambda y: y * (1.0 - y), domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda y: y * (1.0 - y), exact=lambda mp, x: 1 / (1 + mp.exp(-x)), domain=(domains.reals,), result=FLOATING
+)
 def sigmoid(x):
     """1 / (1 + exp(-x)), elementwise."""
     return vectormath.sigmoid(x)
 
 
-@elementwise(partials=lambda x: sigmoid(x), domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: sigmoid(x),
+    exact=lambda mp, x: mp.log1p(mp.exp(x)),
+    domain=(domains.reals,),
+    result=FLOATING,
+    in_place=False,
+)
 def softplus(x):
     """log(1 + exp(x)), elementwise."""
     return vectormath.softplus(x)
@@ -150,6 +180,7 @@ def softplus(x):
     domain=(domains.positive, domains.positive),
     result=FLOATING,
     numbers=NOWHERE,
+    in_place=False,
 )
 def logaddexp(a, b):
     """log(exp(a) + exp(b)), without overflow, elementwise."""
@@ -162,13 +193,19 @@ def logaddexp(a, b):
     domain=(domains.positive, domains.positive),
     result=FLOATING,
     numbers=NOWHERE,
+    in_place=False,
 )
 def logaddexp2(a, b):
     """log2(2 ** a + 2 ** b), without overflow, elementwise."""
     return (a if a > b else b) + (1.0 if a == b else vectormath.log1p(vectormath.exp2(-abs(a - b))) / _LN2)
 
 
-@elementwise(partials=lambda y: where(y <= 0.0, 0.0, 1.0), domain=(domains.kinked,), refuses=("bool",))
+@elementwise(
+    partials=lambda y: where(y <= 0.0, 0.0, 1.0),
+    exact=lambda mp, x: max(x, mp.mpf(0)),
+    domain=(domains.kinked,),
+    refuses=("bool",),
+)
 def relu(x):
     """max(x, 0), elementwise; its derivative at 0 is 0."""
     return 0 if x < 0 else x
@@ -193,6 +230,7 @@ def _integer_pow(a, b):
         lambda a, b, y: where((a == 0.0) & (b >= 0.0), 0.0, y * log(a)),
     ),
     reference=np.power,
+    exact=lambda mp, a, b: a**b,
     domain=(domains.positive, domains.reals),
     refuses=("bool",),
     integer=_integer_pow,

@@ -4,7 +4,7 @@ The escape, not the habit: the sweep stops at such a row, lets Python work on Nu
 are kept by the tape, by the slot of the result.
 """
 
-from tapegrad.ops.declare import HOST, Op
+from tapegrad.ops.declare import Host
 
 
 def _declare(arity):
@@ -12,7 +12,8 @@ def _declare(arity):
         """A Python callable as a row."""
 
     reads = (1 << arity) - 1 | 8  # its operands and its result
-    return Op(HOST, host, arity, saves=(reads,) * arity, partials=(host,) * arity, grad_name="HostFunctionBackward")
+    rules = {"saves": (reads,) * arity, "partials": (host,) * arity}
+    return Host(function=host, arity=arity, grad_name="HostFunctionBackward", **rules)
 
 
 HOSTS = {arity: _declare(arity) for arity in (1, 2, 3)}

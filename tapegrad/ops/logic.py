@@ -14,55 +14,55 @@ def eq(a, b):
     return a == b
 
 
-@elementwise(reference=np.not_equal, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.not_equal, result=BOOLEAN, numbers=SECOND, aliases=("not_equal",))
 def ne(a, b):
     """`a != b`, elementwise; a bool tensor."""
     return a != b
 
 
-@elementwise(reference=np.less, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.less, result=BOOLEAN, numbers=SECOND, aliases=("less",))
 def lt(a, b):
     """`a < b`, elementwise; a bool tensor."""
     return a < b
 
 
-@elementwise(reference=np.less_equal, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.less_equal, result=BOOLEAN, numbers=SECOND, aliases=("less_equal",))
 def le(a, b):
     """`a <= b`, elementwise; a bool tensor."""
     return a <= b
 
 
-@elementwise(reference=np.greater, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.greater, result=BOOLEAN, numbers=SECOND, aliases=("greater",))
 def gt(a, b):
     """`a > b`, elementwise; a bool tensor."""
     return a > b
 
 
-@elementwise(reference=np.greater_equal, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.greater_equal, result=BOOLEAN, numbers=SECOND, aliases=("greater_equal",))
 def ge(a, b):
     """`a >= b`, elementwise; a bool tensor."""
     return a >= b
 
 
-@elementwise(reference=np.isnan, result=BOOLEAN)
+@elementwise(reference=np.isnan, result=BOOLEAN, in_place=False)
 def isnan(x):
     """True where `x` is nan."""
     return x != x
 
 
-@elementwise(reference=np.isinf, result=BOOLEAN)
+@elementwise(reference=np.isinf, result=BOOLEAN, in_place=False)
 def isinf(x):
     """True where `x` is inf or -inf."""
     return (x == x) and (x - x != x - x)
 
 
-@elementwise(reference=np.isfinite, result=BOOLEAN)
+@elementwise(reference=np.isfinite, result=BOOLEAN, in_place=False)
 def isfinite(x):
     """True where `x` is neither inf, -inf nor nan."""
     return x - x == x - x
 
 
-@elementwise(reference=np.signbit, result=BOOLEAN)
+@elementwise(reference=np.signbit, result=BOOLEAN, in_place=False)
 def signbit(x):
     """True where `x` has a minus sign, zeros and nans too."""
     return math.copysign(1.0, x) < 0.0
@@ -120,7 +120,9 @@ def bitwise_not(x):
     partials=(None, lambda a: where(a, 1.0, 0.0), lambda a: where(a, 0.0, 1.0)),
     signature=lambda code: (0, code, code, code),
     dtype_operand=1,
+    exact=lambda mp, a, b, c: b if a else c,
     domain=(domains.reals, domains.reals, domains.reals),
+    in_place=False,
 )
 def where(a, b, c):
     """`b` where `a` is True, else `c`, elementwise."""

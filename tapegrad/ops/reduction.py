@@ -8,8 +8,6 @@ columns, of which so many are taken at once that the loops over these are vector
 Whatever the dtype, sums are float64 until they are complete, but for parts so short that float32 loses nothing.
 """
 
-import functools
-
 import numpy as np
 
 from tapegrad import vectormath
@@ -17,7 +15,22 @@ from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, plus, smaller
 from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
-from tapegrad.ops.declare import PART, TILE, array_op, reduction
+from tapegrad.ops.declare import (
+    CONVERTED,
+    PART,
+    REFUSED,
+    SUMMED,
+    TILE,
+    TRUTH,
+    along_axes,
+    along_one,
+    over,
+    over_given,
+    over_in_dtype,
+    over_one,
+    over_one_in_dtype,
+    reduction,
+)
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
 from tapegrad.tape import VARIANT
@@ -31,12 +44,19 @@ from tapegrad.tape import VARIANT
     plain=lambda x: x,
     holds=lambda s, least: s - s == 0,
     partials=lambda: 1.0,
+    form=over_in_dtype,
+    operand=SUMMED,
     reference=np.sum,
     domain=(domains.reals,),
     variants={VARIANT: "SumBackward1"},
 )
 def sum_(x):
-    """The sum."""
+    """The sum.
+
+    >>> import tapegrad as tg
+    >>> tg.sum(tg.ones(2, 3), dim=1)
+    tensor([3., 3.])
+    """
     return x
 
 
@@ -47,6 +67,8 @@ def sum_(x):
     holds=lambda s, least: s - s == 0,
     finish=lambda s, n: s / n,
     partials=lambda n: 1.0 / n,
+    form=over_in_dtype,
+    operand=REFUSED,
     reference=np.mean,
     domain=(domains.reals,),
     variants={VARIANT: "MeanBackward1"},
@@ -77,6 +99,7 @@ def _root_of_sums(middle, small, large, n):
     finish=_root_of_sums,
     partials=lambda x, y: where(y == 0.0, 0.0, x / y),
     reference=np.linalg.norm,
+    exact=lambda x, **facts: np.sqrt((x * x).sum(**facts)),
     domain=(domains.reals,),
     grad_name="LinalgVectorNormBackward0",
 )
@@ -87,22 +110,19 @@ def norm(x):
     return (0.0 if small or large else x * x), (up * up if small else 0.0), (down * down if large else 0.0)
 
 
-@reduction(merge=lambda p, q: p or q, start=0, reference=np.any)
+@reduction(merge=lambda p, q: p or q, start=0, form=over, operand=TRUTH, reference=np.any)
 def any_(x):
     """True where some element is."""
     return x
 
 
-@reduction(merge=lambda p, q: p and q, start=1, reference=np.all)
+@reduction(merge=lambda p, q: p and q, start=1, form=over, operand=TRUTH, reference=np.all)
 def all_(x):
     """True where every element is."""
     return x
 
 
 # --- whole axes ------------------------------------------------------------------------------------------------------
-
-
-along_axes = functools.partial(array_op, 1, along=True)
 
 
 def _peak(run):
@@ -258,6 +278,8 @@ def _prod_rule(x, y, g, p):
 @along_axes(
     vjps=(_prod_vjp,),
     partials=(_prod_rule,),
+    form=over_one_in_dtype,
+    operand=SUMMED,
     reference=np.prod,
     domain=(domains.reals,),
     variants={VARIANT: "ProdBackward1"},
@@ -349,7 +371,12 @@ def _var_rule(x, g, p):
     return _times(_across(g, p), 2.0 * _reciprocal_of_degrees(p) * deviation).reshape(x.shape)
 
 
-@along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, domain=(domains.reals,))
+def _exact_var(x, axis=None, keepdims=False):
+    deviation = x - x.mean(axis, keepdims=True)
+    return (deviation * deviation).sum(axis, keepdims=keepdims) / (x.size // x.mean(axis).size - 1)
+
+
+@along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, exact=_exact_var, domain=(domains.reals,))
 def var(p, x, y):
     """The variance: squared deviations over n - correction."""
     inner = p[2]
@@ -381,7 +408,13 @@ def _std_rule(x, y, g, p):
     return _times(_across(g, p), scale * (values - values.mean(1, keepdim=True))).reshape(x.shape)
 
 
-@along_axes(vjps=(_std_vjp,), partials=(_std_rule,), reference=np.std, domain=(domains.reals,))
+@along_axes(
+    vjps=(_std_vjp,),
+    partials=(_std_rule,),
+    reference=np.std,
+    exact=lambda x, **facts: np.sqrt(_exact_var(x, **facts)),
+    domain=(domains.reals,),
+)
 def std(p, x, y):
     """The standard deviation: the root of the variance. Its derivative where it is 0 is 0."""
     inner = p[2]
@@ -457,29 +490,38 @@ def _share_rule_of_all(x, y, g, p):
     return _times(g, share / share.sum())
 
 
-def _extremum(name, kernel, vjp, rule, reference, grad_name, doc):
+def _extremum(name, kernel, vjp, rule, reference, grad_name, doc, form=None):
     def function(p, x, y):
         kernel(p, x, y)
 
     function.__name__, function.__doc__ = name, doc
-    declare = along_axes(
-        vjps=(vjp,), partials=(rule,), reference=reference, domain=(domains.reals,), grad_name=grad_name
-    )
-    op = declare(function)
+    op = along_axes(
+        vjps=(vjp,),
+        partials=(rule,),
+        form=form,
+        needs_elements=True,
+        reference=reference,
+        domain=(domains.reals,),
+        grad_name=grad_name,
+    )(function)
     op.function = kernel
     return op
 
 
-_LARGEST, _SMALLEST = "The largest element; nan where there is one.", "The smallest element; nan where there is one."
-amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST)
-amin = _extremum("amin", _smallest, _share_vjp, _share_rule, np.amin, "AminBackward0", _SMALLEST)
+_INDEX = 2  # dtype code: int64
+_OF_SOME = "nan where there is one. Ties share the gradient."
+_LARGEST, _SMALLEST = f"The largest element; {_OF_SOME}", f"The smallest element; {_OF_SOME}"
+amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST, over)
+amin = _extremum("amin", _smallest, _share_vjp, _share_rule, np.amin, "AminBackward0", _SMALLEST, over)
 max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, np.max, "MaxBackward1", _LARGEST)
 min_of_all = _extremum("min", _smallest, _share_vjp_of_all, _share_rule_of_all, np.min, "MinBackward1", _SMALLEST)
 
 
-@along_axes(signature=lambda code: (code, 2), reference=np.argmax)
+@along_axes(
+    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
+)
 def argmax(p, x, y):
-    """The index of the first largest element, or of the first nan."""
+    """The index of the first largest element, or of the first nan; in order, where it is of all."""
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
@@ -491,9 +533,11 @@ def argmax(p, x, y):
             y[o * inner + i] = at
 
 
-@along_axes(signature=lambda code: (code, 2), reference=np.argmin)
+@along_axes(
+    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmin
+)
 def argmin(p, x, y):
-    """The index of the first smallest element, or of the first nan."""
+    """The index of the first smallest element, or of the first nan; in order, where it is of all."""
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
@@ -525,7 +569,14 @@ def _logsumexp_rule(x, y, g, p):
     return _times(_across(g, p), exp(_along(x, p) - _across(y, p))).reshape(x.shape)
 
 
-@along_axes(vjps=(_logsumexp_vjp,), partials=(_logsumexp_rule,), domain=(domains.reals,))
+@along_axes(
+    vjps=(_logsumexp_vjp,),
+    partials=(_logsumexp_rule,),
+    form=over_given,
+    operand=CONVERTED,
+    exact=lambda x, **facts: np.log(np.exp(x).sum(**facts)),
+    domain=(domains.reals,),
+)
 def logsumexp(p, tile, x, y):
     """log(sum(exp(x))), without overflow: the largest element is taken out first."""
     inner = p[2]
@@ -577,7 +628,16 @@ def _softmax_rule(y, g, p):
     return _times(along - _times(along, weights).sum(1, keepdim=True), weights).reshape(y.shape)
 
 
-@along_axes(vjps=(_softmax_vjp,), partials=(_softmax_rule,), saves=(8,), domain=(domains.reals,))
+@along_axes(
+    vjps=(_softmax_vjp,),
+    partials=(_softmax_rule,),
+    saves=(8,),
+    form=along_one,
+    same_shape=True,
+    operand=REFUSED,
+    exact=lambda x, axis: np.exp(x) / np.exp(x).sum(axis, keepdims=True),
+    domain=(domains.reals,),
+)
 def softmax(p, tile, x, y):
     """exp(x) / sum(exp(x)), without overflow."""
     n, inner = p[1], p[2]
@@ -645,7 +705,16 @@ def _log_softmax_rule(y, g, p):
     return (along - _times(along.sum(1, keepdim=True), exp(_along(y, p)))).reshape(y.shape)
 
 
-@along_axes(vjps=(_log_softmax_vjp,), partials=(_log_softmax_rule,), saves=(8,), domain=(domains.reals,))
+@along_axes(
+    vjps=(_log_softmax_vjp,),
+    partials=(_log_softmax_rule,),
+    saves=(8,),
+    form=along_one,
+    same_shape=True,
+    operand=REFUSED,
+    exact=lambda x, axis: x - np.log(np.exp(x).sum(axis, keepdims=True)),
+    domain=(domains.reals,),
+)
 def log_softmax(p, tile, x, y):
     """log(softmax(x)), without overflow."""
     n, inner = p[1], p[2]

@@ -1,9 +1,26 @@
 """Parts of matrices: triangles, and the trace. They take contiguous arrays of any dtype."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
-from tapegrad.ops.declare import array_op
+from tapegrad.ops.declare import SUMMED, Tensor, array_op
 from tapegrad.ops.indexing import embed
+
+
+def _of_matrices(name: str) -> Any:
+    def call(input: Tensor, diagonal: int = 0) -> Any:
+        if input.ndim < 2:
+            raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        m, n = input.shape[-2:]
+        return input.shape, (input.numel() // n if n else 0, m, n, diagonal)
+
+    return call
+
+
+_EXAMPLES = (((), (3, 4)), ((1,), (2, 3, 3)), ((-1,), (4, 2)))
 
 
 def _tril_vjp(p, lo, hi, x, y, y_bar, x_bar):
@@ -20,9 +37,23 @@ def _triu_vjp(p, lo, hi, x, y, y_bar, x_bar):
             x_bar[j] += y_bar[j]
 
 
-@array_op(1, vjps=(_tril_vjp,), partials=(lambda g, p: g.tril(p[3]),))
+@array_op(
+    1,
+    call=_of_matrices("tril"),
+    vjps=(_tril_vjp,),
+    partials=(lambda g, p: g.tril(p[3]),),
+    reference=np.tril,
+    examples=_EXAMPLES,
+)
 def tril(p, lo, hi, x, y):
-    """Zeros above a diagonal. `p`: (rows of all matrices, m, n, the diagonal)."""
+    """The lower triangle of each matrix, zeros above; `diagonal` counts those above the main one that are kept.
+
+    >>> import tapegrad as tg
+    >>> tg.ones(2, 2).tril()
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
+    # p: rows of all matrices, m, n, the diagonal
     n = p[2]
     for row in range(lo, hi):
         stop = min(max(row % p[1] + p[3] + 1, 0), n)
@@ -30,9 +61,16 @@ def tril(p, lo, hi, x, y):
             y[row * n + j] = x[row * n + j] if j < stop else 0
 
 
-@array_op(1, vjps=(_triu_vjp,), partials=(lambda g, p: g.triu(p[3]),))
+@array_op(
+    1,
+    call=_of_matrices("triu"),
+    vjps=(_triu_vjp,),
+    partials=(lambda g, p: g.triu(p[3]),),
+    reference=np.triu,
+    examples=_EXAMPLES,
+)
 def triu(p, lo, hi, x, y):
-    """Zeros below a diagonal. `p`: (rows of all matrices, m, n, the diagonal)."""
+    """The upper triangle of each matrix, zeros below; `diagonal` counts those above the main one that go."""
     n = p[2]
     for row in range(lo, hi):
         first = min(max(row % p[1] + p[3], 0), n)
@@ -52,14 +90,27 @@ def _integer_trace(p, x, y):
     y[0] = total
 
 
+def _trace_call(input: Tensor) -> Any:
+    if input.ndim != 2:
+        raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
+    m, n = input.shape
+    return (), (min(m, n), n + 1)
+
+
 @array_op(
     1,
+    call=_trace_call,
+    operand=SUMMED,
+    refuses=("bool",),
+    reference=np.trace,
+    examples=(((), (3, 4)), ((), (2, 2))),
     integer=_integer_trace,
     vjps=(_trace_vjp,),
     partials=(lambda g, p, s: embed(g.expand(p[0]), (0, 1, p[0], p[1]), s[0]),),
 )
 def trace(p, x, y):
-    """The sum of a matrix's diagonal. `p`: (its length, elements from one of its elements to the next)."""
+    """The sum of a matrix's diagonal."""
+    # p: the diagonal's length, elements from one of its elements to the next
     total = np.float64(0)
     for i in range(p[0]):
         total += x[i * p[1]]

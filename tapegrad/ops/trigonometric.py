@@ -46,7 +46,11 @@ def tan(x):
 
 
 @elementwise(
-    partials=lambda x: rsqrt((1.0 - x) * (1.0 + x)), reference=np.arcsin, domain=(domains.unit,), result=FLOATING
+    partials=lambda x: rsqrt((1.0 - x) * (1.0 + x)),
+    reference=np.arcsin,
+    domain=(domains.unit,),
+    result=FLOATING,
+    aliases=("arcsin",),
 )
 def asin(x):
     """Inverse sine, in radians, elementwise."""
@@ -54,14 +58,24 @@ def asin(x):
 
 
 @elementwise(
-    partials=lambda x: -rsqrt((1.0 - x) * (1.0 + x)), reference=np.arccos, domain=(domains.unit,), result=FLOATING
+    partials=lambda x: -rsqrt((1.0 - x) * (1.0 + x)),
+    reference=np.arccos,
+    domain=(domains.unit,),
+    result=FLOATING,
+    aliases=("arccos",),
 )
 def acos(x):
     """Inverse cosine, in radians, elementwise."""
     return vectormath.acos(x)
 
 
-@elementwise(partials=lambda x: 1.0 / (1.0 + x * x), reference=np.arctan, domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: 1.0 / (1.0 + x * x),
+    reference=np.arctan,
+    domain=(domains.reals,),
+    result=FLOATING,
+    aliases=("arctan",),
+)
 def atan(x):
     """Inverse tangent, in radians, elementwise."""
     return vectormath.atan(x)
@@ -76,6 +90,7 @@ def atan(x):
     reference=np.arctan2,
     domain=(domains.nonzero, domains.nonzero),
     result=FLOATING,
+    aliases=("arctan2",),
 )
 def atan2(a, b):
     """The angle of the point (`b`, `a`), in radians, elementwise."""

@@ -1,0 +1,79 @@
+"""Public functions made from declarations: what is common to the families."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tapegrad import dtypes
+from tapegrad.arguments import Surface, method
+from tapegrad.dtypes import BOOL, INT64
+from tapegrad.ops.declare import CONVERTED, REFUSED, SAME, SUMMED, TRUTH, Axes, Op
+from tapegrad.recording import cast
+from tapegrad.tensor import Tensor, describe, location
+
+NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}  # PyTorch's
+
+_ARGUMENTS = {
+    "dim": "The dimension; or several, where a tuple is taken. None, where it is taken, are all.",
+    "keepdim": "Whether the result has the dimension too, with length 1.",
+    "dtype": "The dtype to convert to before.",
+}
+_OPERANDS = {
+    SAME: "",
+    SUMMED: " Of integers and bools it is int64.",
+    CONVERTED: " Integers and bools are converted to floating point.",
+    REFUSED: " Not of integers and bools.",
+    TRUTH: " What is not zero is True.",
+}
+
+
+def make(surface: Surface, op: Op, form: Callable[..., Any], function: Any) -> None:
+    """Take in an operation's function, which takes what `form` does, under all its names."""
+    function.__name__ = function.__qualname__ = op.name
+    function.__module__ = "tapegrad"
+    function.__wrapped__ = form
+    said = [f"{name}\n    {_ARGUMENTS[name]}\n" for name in _ARGUMENTS if name in form.__annotations__]
+    first, _, rest = inspect.cleandoc(op.docstring or "").partition("\n\n")
+    first += _OPERANDS[op.operand]
+    parts = [first, "Parameters\n----------\n" + "".join(said) if "dim" in form.__annotations__ else "", rest]
+    function.__doc__ = "\n\n".join(part.rstrip() for part in parts if part)
+    taken = surface(function)
+    for alias in op.aliases:
+        surface[alias] = taken
+        setattr(Tensor, alias, method(taken))
+
+
+def explained(error: Exception, *operands: Tensor) -> Exception:
+    """The error, with the operands and the line where it comes from."""
+    return type(error)(f"{error}: {describe(*operands)}, at {location()}")
+
+
+def converted(op: Op, x: Tensor, dtype: Any = None) -> Tensor:
+    """The operand in the dtype that is asked for, or in that which the operation is done in."""
+    if op.operand == TRUTH:
+        return cast(x, BOOL)
+    if dtype is not None:
+        x = cast(x, dtypes.as_dtype(dtype))
+    if x.dtype.name in op.refuses:
+        if isinstance(op, Axes):
+            raise RuntimeError(f"{op.name}(): does not support {x.dtype.name} input: {describe(x)}, at {location()}")
+        raise NotImplementedError(
+            f"\"{op.name}\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at {location()}"
+        )
+    if op.operand == SAME or x.dtype.is_floating_point:
+        return x
+    if op.operand == SUMMED:
+        return cast(x, INT64) if dtype is None else x
+    if op.operand == CONVERTED:
+        return cast(x, dtypes.get_default_dtype())
+    if isinstance(op, Axes):
+        raise NotImplementedError(
+            f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at "
+            f"{location()}"
+        )
+    raise RuntimeError(
+        f"{op.name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+        f"Got: {NAMES[x.dtype.name]}: {op.name}({describe(x)}), at {location()}; convert it with .to(tapegrad.float64)"
+    )
