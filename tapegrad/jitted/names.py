@@ -25,6 +25,7 @@ from tapegrad.ops.arithmetic import (
     abs_,
     add,
     ceil,
+    clamp,
     clone,
     copysign,
     div,
@@ -87,6 +88,12 @@ from tapegrad.ops.logic import (
 from tapegrad.ops.special import _gamma, erf, erfc, lgamma
 from tapegrad.ops.trigonometric import acos, asin, atan, atan2, cos, deg2rad, rad2deg, sin, sinc, tan
 
+
+def clamped(x: Any, low: Any, high: Any) -> Any:
+    """`min(max(x, low), high)`, as `np.clip` has it of each element."""
+    raise NotImplementedError
+
+
 POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 # The value is that of Numba's code for the first name; of each name's own for those of BY_NAME.
@@ -111,6 +118,7 @@ NAMES: dict[Op, tuple[Any, ...]] = {
     fmin: (np.fmin,),
     _builtin_max: (max,),
     _builtin_min: (min,),
+    clamp: (clamped,),
     pow_: (math.pow, operator.pow, pow, np.power, np.float_power),
     sqrt: (math.sqrt, np.sqrt),
     _cbrt: (np.cbrt,),
@@ -256,6 +264,7 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     np.reciprocal: lambda x: 1.0 / x,
     max: lambda a, b: where(b > a, b, a),
     min: lambda a, b: where(b < a, b, a),
+    clamped: lambda x, low, high: where(high < (raised := where(low > x, low, x)), high, raised),
     math.pow: _power,
     np.floor_divide: numba_function(scalar(floor_divide)),  # in partials: Numba's rounds the quotient first
 }
