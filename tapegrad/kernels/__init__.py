@@ -110,14 +110,10 @@ def require(op: Op, code: int, reverse: bool) -> None:
     _ready.add(key)
 
 
-def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function or rule for compiled code: the operations it names become their scalar functions."""
-    return native.inlined(function, lambda value: value.function if isinstance(value, Op) else None)
-
-
-def scalar(op: Op) -> Callable[..., Any]:
-    """What an operation does to one element, as a function that jitted code can call."""
-    return _scalar(op.function)
+def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation, a function or a rule for compiled code: operations that it names become functions of an element."""
+    known = function.function if isinstance(function, Op) else function
+    return native.inlined(known, lambda value: value.function if isinstance(value, Op) else None)
 
 
 def _name(op: Op, code: int, part: str) -> str:
@@ -129,7 +125,7 @@ def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> in
     """The kernel with this source, in which these names are functions (made ready when it is compiled) and numbers."""
 
     def build() -> Callable[..., Any]:
-        made = {n: _scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
+        made = {n: scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
         return native.define(source, "kernel", made)
 
     return native.link(name, n_arguments, build, (source, *scope.items()))
@@ -148,7 +144,7 @@ def _elementwise(op: Elementwise, code: int, reverse: bool) -> Any:
             0,
             native.link_loops(
                 _name(op, code, "forward"),
-                lambda: _scalar(function),
+                lambda: scalar(function),
                 codes[:-1],
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
@@ -183,7 +179,7 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
     bar, y_bar = codes["abc"[k]], codes["y"]
     return native.link_loops(
         _name(op, code, f"reverse-{'abc'[k]}"),
-        lambda: _scalar(_in_dtype(rule, DTYPES[y_bar])),
+        lambda: scalar(_in_dtype(rule, DTYPES[y_bar])),
         tuple(codes[v] for v in read),
         bar,
         lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
