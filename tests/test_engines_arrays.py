@@ -9,6 +9,8 @@ import pytest
 from numba import njit
 
 import tapegrad as tg
+from tapegrad.jitted import array_rows
+from tapegrad.jitted.engine import engine_of
 
 CASES = [("reductions", name, (np.array(x),)) for name, x in these.VECTORS.items()]
 CASES += [("reductions_of_none", "none", (np.zeros(0),))]
@@ -59,3 +61,19 @@ def test_second_derivatives(name, args):
         for row, expected in zip(found, wanted, strict=True):
             for block, other in zip(row, expected, strict=True):
                 np.testing.assert_allclose(block, other.numpy(), **EXACT)
+
+
+determinant = njit(lambda a: np.linalg.det(a) ** 2)
+
+
+def test_an_operation_s_kernels_are_there_when_compiled_code_calls_them():
+    a = np.array([[2.0, 1.0], [0.5, 3.0]])
+    gradient = tg.func.grad(determinant)
+    wanted = 2 * 5.5 * np.array([[3.0, -0.5], [-1.0, 2.0]])
+    np.testing.assert_allclose(gradient(a), wanted)
+    (driver,) = engine_of(determinant).drivers.values()
+    (made,) = driver.overloads.values()
+    assert array_rows.named_in(made.library._get_module_for_linking()) == ["det"]
+    array_rows._records["det"][array_rows.REVERSE] = 0  # as in code from Numba's own cache
+    np.testing.assert_allclose(gradient(a), wanted)
+    assert array_rows._records["det"][array_rows.REVERSE]
