@@ -136,7 +136,14 @@ def _make(op: OverDimensions, form: Any) -> None:
     make(functions, op, form, blockwise if isinstance(op, Reduction) else along)
 
 
+def _recording(op: Axes) -> Any:
+    """What rules call: the operation along the axis that another one's parameters name."""
+    return lambda x, p: record_array(op, x._kind.shape, x.dtype, x, params=p)
+
+
 for _op in OPS:
+    if isinstance(_op, Axes) and _op.same_shape:
+        _op.record = _recording(_op)
     if isinstance(_op, OverDimensions) and _op.form is not None:
         _make(_op, _op.form)
 sum, amax, amin = (functions[name] for name in ("sum", "amax", "amin"))
