@@ -78,6 +78,25 @@ def mean(x):
     return x
 
 
+@reduction(
+    merge=lambda p, q: plus(p, q),
+    start=0,
+    partials=lambda x: where(isnan(x), 0.0, 1.0),
+    form=over_in_dtype,
+    operand=SUMMED,
+    reference=np.nansum,
+    domain=(domains.reals,),
+)
+def nansum(x):
+    """The sum of what is not nan.
+
+    >>> import tapegrad as tg
+    >>> tg.nansum(tg.tensor([1.0, tg.nan, 2.0]))
+    tensor(3.)
+    """
+    return 0 if x != x else x
+
+
 # Of numbers whose squares would overflow or underflow, multiples are squared and summed apart (Blue 1978).
 _SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
 
