@@ -245,14 +245,16 @@ def _make_kernels() -> None:
     with _lock:
         while _pending:
             operation, code, reverse = _pending[-1]
-            if not _blas and {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
-                _find_blas()
+            if {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
+                routines()
             kernels.require(operation, code, reverse)
             _pending.remove((operation, code, reverse))
 
 
-def _find_blas() -> None:
-    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython."""
+def routines() -> np.ndarray:
+    """The addresses of BLAS's and LAPACK's routines, which SciPy publishes for Cython: see `ops.linalg.ROUTINES`."""
+    if _blas:
+        return _blas[0]
     from scipy.linalg import cython_blas, cython_lapack
 
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -262,6 +264,7 @@ def _find_blas() -> None:
     capsules = cython_blas.__pyx_capi__ | cython_lapack.__pyx_capi__
     wanted = [capsules[precision + routine] for routine in ops.linalg.ROUTINES for precision in "ds"]
     _blas.append(np.array([pointer(capsule, name_of(capsule)) for capsule in wanted], np.int64))
+    return _blas[0]
 
 
 def run(

@@ -30,11 +30,15 @@ from tapegrad.tensor import Tensor, describe, location
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
-    op.reference: op.record if op.arity == 2 else elementwise.functions[op.name]  # NumPy takes numbers for any operand
-    for op in elementwise.OPERATIONS
-    if isinstance(op.reference, np.ufunc) and op.name in elementwise.functions
+    op.reference: elementwise.functions[op.name] if op.arity == 1 and op.name in elementwise.functions else op.record
+    for op in elementwise.OPERATIONS  # NumPy takes numbers for any of two operands, and has names that PyTorch lacks
+    if isinstance(op.reference, np.ufunc)
 } | {
     np.positive: lambda x: x.clone(),
+    np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
+    np.radians: elementwise.functions["deg2rad"],
+    np.degrees: elementwise.functions["rad2deg"],
+    np.float_power: elementwise.float_power,
     np.rint: elementwise.functions["round"],
     np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
 }
@@ -255,6 +259,10 @@ def _join(function: Callable[..., Any]) -> Callable[..., Any]:
     return join
 
 
+def _sinc(x: Tensor) -> Any:
+    return elementwise.functions["sinc"](x)
+
+
 def _along(op: OverDimensions) -> Callable[..., Any]:
     function = _reduce[op.name]
     stays = isinstance(op, Axes) and op.same_shape
@@ -310,6 +318,7 @@ _FUNCTIONS |= {
     np.outer: lambda a, b: products.outer(*(t.reshape(-1) for t in _of_one_dtype(a, b))),
     np.round: _round,
     np.clip: _clip,
+    np.sinc: _sinc,
     np.where: _where,
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),

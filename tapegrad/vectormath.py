@@ -695,6 +695,23 @@ def rsqrt(x: Any) -> Any:
     return 1.0 / square_root(x)
 
 
+@operation
+def hypot(a: Any, b: Any) -> Any:
+    """sqrt(a² + b²): in float64 for float32, else with both scaled by a power of 2 where squares could be beyond."""
+    if is_single(a):
+        p, q = widen(a), widen(b)
+        y = narrow(square_root(mad(p, p, q * q)))
+    else:
+        p, q = abs(a), abs(b)
+        most = where(p > q, p, q)
+        great, small = most > 2.0**510, most < 2.0**-480
+        scale = where(great, 2.0**-600, where(small, 2.0**600, number(1.0, a)))
+        back = where(great, 2.0**600, where(small, 2.0**-600, number(1.0, a)))
+        p, q = p * scale, q * scale
+        y = square_root(mad(p, p, q * q)) * back
+    return where((abs(a) == _INF) | (abs(b) == _INF), _INF, y)
+
+
 # The bits of a float count its logarithm, roughly: those of x^(-1/3), without the lowest, are c - bits(x) / 3. Here are
 # the bits that are dropped, and c plus 4/3 of the width's `magic`, such that |1 - x y³| is least: 0.1022.
 _RCBRT_START = ((32, 9007200684927352.0), (10, 18163838.0))
@@ -1026,6 +1043,20 @@ def _sine_of_pi(r: Any) -> Any:
     return mad(r * z, polynomial(z, _SIN_PI), r)
 
 
+@operation
+@_in_float64
+def sinc(x: Any) -> Any:
+    """sin(pi x) / (pi x), of what is left of x beside the nearest integer."""
+    n = floor(x + 0.5)
+    half, r = n * 0.5, x - n
+    z = r * r
+    sine, low = fast_two_sum(r, r * z * polynomial(z, _SIN_PI))
+    divisor = where(x == 0.0, 1.0, x)
+    y = sine / divisor
+    y = y + (minus_product(sine, y, divisor) + low) / divisor
+    return where(x == 0.0, 1.0, where(floor(half) != half, -y, y))
+
+
 def _cotangent_of_pi(r: Any) -> Any:
     """pi cot(pi r) for |r| <= 1/2."""
     z = r * r
@@ -1144,11 +1175,13 @@ FUNCTIONS = (
     acos,
     atan,
     atan2,
+    sinc,
     sinh,
     cosh,
     asinh,
     acosh,
     atanh,
+    hypot,
     cbrt,
     pow,
     erf,

@@ -139,7 +139,7 @@ def test_edge_points_without_a_numpy_function(op: Elementwise, dtype: Any):
         points = points[points[:, 1] <= points[:, 2]]
     result = op(*map(tg.tensor, points.T.copy()))
     for at, y in zip(points, result.tolist(), strict=True):
-        if np.isnan(at).any():
+        if np.isnan(at).any() and not op.name.startswith("_builtin"):  # these choose by one comparison
             assert math.isnan(y), at
             continue
         try:
@@ -162,7 +162,7 @@ def test_integers_are_as_in_numpy(op: Elementwise, dtype: Any):
     points = list(itertools.product(INTEGER_POINTS, repeat=op.arity))
     if op.name == "pow":
         points = [(a, b) for a, b in points if 0 <= b <= 7]
-    if op.name in ("floor_divide", "remainder"):
+    if op.divides:
         points = [(a, b) for a, b in points if b]
     arrays = [np.array(column, dtype.numpy) for column in zip(*points, strict=True)]
     result = op(*map(tg.tensor, arrays))
@@ -296,8 +296,8 @@ def test_truths_in_place_cut_gradients_off(op: Elementwise):
 @by_name(DIFFERENTIABLE)
 def test_a_number_in_the_place_of_an_operand(op: Elementwise):
     """It becomes a row's immediate where the operation has two operands."""
-    if op.arity == 1:
-        pytest.skip("one operand")
+    if op.arity == 1 or op.name.startswith("_"):
+        pytest.skip("one operand, or an operation of rules and jitted code")
     arrays = draw(op, 8, tg.float64, seed=5)
     for k in range(op.dtype_operand, op.arity):
         numbers = [float(a[0]) if j != k and j >= op.dtype_operand else None for j, a in enumerate(arrays)]

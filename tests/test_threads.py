@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine
-from tapegrad import tape as tapes
-from tapegrad.tape import H, kind_of
+from tapegrad import engine, kinds
+from tapegrad.kinds import kind_of
+from tapegrad.tape import H
 
 
 def elsewhere(function):
@@ -357,7 +357,7 @@ def test_shapes_that_other_threads_meet_while_a_sweep_begins(spare):
         return trace
 
     engine._publish(tape)
-    while tapes.n_spaces() + spare < len(tape.latest):
+    while kinds.n_spaces() + spare < len(tape.latest):
         intern()
     before = sys.gettrace()
     sys.settrace(trace)
@@ -365,7 +365,7 @@ def test_shapes_that_other_threads_meet_while_a_sweep_begins(spare):
         engine._publish(tape)
     finally:
         sys.settrace(before)
-    entered = tapes.kinds.array["space"][: tape.h[H.n_kinds]]
+    entered = kinds.table.array["space"][: tape.h[H.n_kinds]]
     assert entered.max() < tape.h[H.n_latest] == len(tape.latest)
 
 

@@ -19,7 +19,7 @@ from tapegrad.kernels import cache, native
 from tapegrad.lanes import Machine, in_numba
 
 FUNCTIONS = {f.__name__: f for f in vectormath.FUNCTIONS}
-OF_TWO = ("pow", "atan2")
+OF_TWO = ("pow", "atan2", "hypot")
 BOUNDS = dict.fromkeys(("pow", "lgamma", "digamma", "trigamma"), 4.0) | {"tetragamma": 5.0}  # of all others: 2
 # Around their negative zeros these are exact only beside the terms that cancel there: see `test_reflected`.
 REFLECTED = ("lgamma", "digamma", "trigamma", "tetragamma")
@@ -30,6 +30,7 @@ EXACT: dict[str, Any] = {
     "rsqrt": lambda x: 1 / mpmath.sqrt(x),
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
     "pow": mpmath.power,
+    "sinc": mpmath.sincpi,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))) if x < 1e5 else mpmath.loggamma(x),
@@ -166,9 +167,11 @@ def test_dense_points(name: str, dtype: Any):
         e = np.exp(-np.abs(x))
         return np.where(x < 0, e, 1) / (1 + e)
 
+    pi = np.longdouble("3.14159265358979323846264338327950288")
     others = {
         "rsqrt": lambda x: 1 / np.sqrt(x),
         "sigmoid": sigmoid,
+        "sinc": lambda x: np.where(np.rint(x) % 2, -1, 1) * np.sin(pi * (x - np.rint(x))) / (pi * x),
         "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     }
     reference = others.get(name) or getattr(np, LONG.get(name, name), None)
@@ -213,6 +216,7 @@ SPECIAL = {
     "rsqrt": ((0.0, -0.0, INF, -1.0, NAN), (INF, -INF, 0.0, NAN, NAN)),
     "sigmoid": ((0.0, INF, -INF, NAN), (0.5, 1.0, 0.0, NAN)),
     "softplus": ((INF, -INF, NAN, 1e30), (INF, 0.0, NAN, 1e30)),
+    "sinc": ((0.0, -0.0, 5e-324, 2.0, 1e300, INF, NAN), (1.0, 1.0, 1.0, 0.0, 0.0, NAN, NAN)),
     "erf": ((0.0, -0.0, INF, -INF, NAN, 1e-310), (0.0, -0.0, 1.0, -1.0, NAN, 1.1283791670955126e-310)),
     "erfc": ((0.0, INF, -INF, NAN, 30.0, -30.0), (1.0, 0.0, 2.0, NAN, 0.0, 2.0)),
     "lgamma": ((0.0, -0.0, -1.0, -1e30, 1.0, 2.0, INF, -INF, NAN), (INF, INF, INF, INF, 0.0, 0.0, INF, INF, NAN)),

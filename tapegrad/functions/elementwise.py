@@ -11,7 +11,7 @@ import numpy as np
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import Number, Surface, checked, method
 from tapegrad.conversion import check_device
-from tapegrad.dtypes import BOOL, INT64, DType
+from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic
 from tapegrad.ops.declare import EVERYWHERE, NOWHERE, OPS, SECOND, Elementwise
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
@@ -215,6 +215,22 @@ def pow(input: Operand, exponent: Any) -> Any:
 def _pow_rule(a: Any, b: Any) -> Any:
     """Of rules, whose operands may be numbers."""
     return pow(a, b) if isinstance(a, Tensor) else record_elementwise(exponential.pow_, a, b)
+
+
+def float_power(input: Any, exponent: Any) -> Any:
+    """`input ** exponent` in float64, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.float_power(tg.tensor([4, 9]), 0.5)
+    tensor([2., 3.])
+    """
+    if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
+        raise TypeError(
+            f"float_power() received an invalid combination of arguments: input ({type(input).__name__}) and exponent "
+            f"({type(exponent).__name__}) can't both be numbers"
+        )
+    base, power = (cast(operand(x), FLOAT64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    return _pow_rule(base, power)
 
 
 _SQUARE = arithmetic.square.opcode

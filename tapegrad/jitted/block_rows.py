@@ -16,14 +16,13 @@ from numba.core.typing import signature
 from numba.extending import intrinsic
 
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.access import get_index, get_number, get_word, put_byte, put_index, put_number, put_word, reserve
+from tapegrad.jitted.access import get_word, put_byte, put_index, put_word, reserve
 from tapegrad.jitted.active import WORD
 from tapegrad.jitted.inner import inside
 
-ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
-    tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.ADJOINT,
+ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, BLOCK = (
+    tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.BLOCK,
 )  # fmt: skip
-BLOCK, LONG = tape.BLOCK, tape.LONG
 
 
 @intrinsic
@@ -48,17 +47,10 @@ def address_of(typingctx, function):
 
 @inside
 def begin_block(header, n_kept, n_out, width=1):
-    """Room for a block; returns where its arguments begin. Fill them with `keep`, then `end_block`."""
+    """Room for a block; returns where its arguments begin. Fill them, then `end_block`."""
     if reserve(header, n_out, n_kept + 1, width) == 0:
         raise MemoryError("no memory for the tape")
     return get_word(header, ARGUMENTS)
-
-
-@inside
-def keep(header, at, row, value):
-    """Set an argument."""
-    put_index(get_word(header, INDEX), at, row)
-    put_number(get_word(header, PARTIAL), at, value)
 
 
 @inside
@@ -73,42 +65,3 @@ def end_block(header, n_kept, n_out, address, width=1):
         put_byte(get_word(header, LENGTH), first + k, BLOCK if k == n_out - 1 else 0)
     put_word(header, ROWS, first + n_out)
     return first
-
-
-@inside
-def end_long(header, n_kept):
-    """Append a row of all that was kept, with one result; returns its number."""
-    trailer = get_word(header, ARGUMENTS) + n_kept
-    put_index(get_word(header, INDEX), trailer, n_kept)
-    put_number(get_word(header, PARTIAL), trailer, 0.0)
-    put_word(header, ARGUMENTS, trailer + 1)
-    row = get_word(header, ROWS)
-    put_byte(get_word(header, LENGTH), row, LONG)
-    put_word(header, ROWS, row + 1)
-    return row
-
-
-@inside
-def kept_row(header, at):
-    """The row of an argument."""
-    return get_index(get_word(header, INDEX), at)
-
-
-@inside
-def kept_value(header, at):
-    """The value of an argument."""
-    return get_number(get_word(header, PARTIAL), at)
-
-
-@inside
-def bar_of(header, row):
-    """The adjoint of a row."""
-    return get_number(get_word(header, ADJOINT), row)
-
-
-@inside
-def add_bar(header, row, bar):
-    """Add to the adjoint of a row, unless it is passive."""
-    if row != 0:
-        bars = get_word(header, ADJOINT)
-        put_number(bars, row, get_number(bars, row) + bar)

@@ -21,7 +21,7 @@ from numba.np.unsafe.ndarray import empty_inferred
 from tapegrad.jitted.active import Active, holds_active, is_active_array
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
 from tapegrad.jitted.inner import OPTIONS
-from tapegrad.jitted.rules import PIECEWISE, RULES
+from tapegrad.jitted.names import PIECEWISE, RULES
 
 # Functions that move values, or look at shapes: Numba's own code for them serves any element.
 STRUCTURAL = {

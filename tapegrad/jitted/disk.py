@@ -7,7 +7,8 @@ folder's name adds the versions and the processor. So what is found is right, an
 The entry is object code, LLVM's code for jitted functions that call the driver, and a table of plain facts:
 
       {"symbol", "environment": names in the object code, "defines": all of them, "object": how long it is,
-       "returns": a type, "constants": {name of an environment: the objects that its function uses}}
+       "returns": a type, "constants": {name of an environment: the objects that its function uses},
+       "operations": those of `array_rows.py` that it calls}
 
 Nothing is unpickled to load it. A driver of which more would have to be known is not kept.
 """
@@ -29,7 +30,7 @@ from numba.core.environment import Environment, lookup_environment
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.typing import signature
 
-from tapegrad.jitted import dependencies
+from tapegrad.jitted import array_rows, dependencies
 from tapegrad.jitted.dependencies import is_importable
 from tapegrad.kernels import cache, digests
 from tapegrad.kernels.digests import NoDigestError
@@ -122,6 +123,7 @@ def _entry(made: Any) -> tuple[dict[str, Any], bytes]:
         "object": len(code),
         "returns": _written(made.signature.return_type),
         "constants": {name: [_constant(value) for value in e.consts] for name, e in environments.items()},
+        "operations": array_rows.named_in(module),
     }
     return table, code + linkable
 
@@ -156,6 +158,8 @@ def _loaded(driver: Any, args: Any, context: Any, table: dict[str, Any], content
     code, linkable = content[: table["object"]], content[table["object"] :]
     if not {description.llvm_cpython_wrapper_name, table["environment"], *constants} <= set(table["defines"]):
         raise ValueError(f"the entry lacks what {table['symbol']} needs")
+    for name in table["operations"]:
+        array_rows.supply(name)
     library = _LoadedLibrary(context.codegen(), table["symbol"], code, linkable, table["defines"])
     environments = {name: _environment(driver, name, values) for name, values in constants.items()}
     for name, environment in environments.items():

@@ -1,8 +1,9 @@
-"""Numbers that emit machine code: what the rules are called with while a user's function is compiled.
+"""Numbers that emit machine code: what the operations' partials are called with while a user's function is compiled.
 
-A rule such as `lambda x, y: 1.0 - y * y` is plain arithmetic. Called with floats it gives a number; called with a
+A partial such as `lambda y: 1.0 - y * y` is plain arithmetic. Called with floats it gives a number; called with a
 `Single` it emits the instructions that will; called with a `Jet` it emits those for a value and its tangents, which is
-how one table of rules serves reverse mode, forward mode, and forward over reverse.
+how one rulebook serves reverse mode, forward mode, and forward over reverse. The operations that a partial names emit
+Numba's own code for the function that they are (`names.py`), or that of their own kernel (`staged`).
 
 Partials are multiplied by tangents and adjoints in one way, `weighed`: one that is exactly 0 contributes exactly 0,
 even where the partial is infinite. What was not taken leaves no nan. Of a product, whose partials are its own operands,
@@ -11,15 +12,19 @@ none is infinite unless the value is; it goes unguarded, which is what loops of 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from types import FunctionType
+from typing import Any, NamedTuple, Union
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.typing import signature
 
 from tapegrad.jitted.active import DOUBLE, WORD, Active, Taped
+from tapegrad.kernels import scalar
+from tapegrad.ops import arithmetic, exponential, logic
+from tapegrad.ops.declare import Op, parameters
 
 Number = Union["Single", "Jet", float]
 
@@ -42,13 +47,6 @@ class Emitter:
         implementation = self.context.get_function(found, call_type)
         result = implementation(self.builder, [a.value for a in arguments])
         return Single(self, self.context.cast(self.builder, result, call_type.return_type, types.float64))
-
-    def compiled(self, function: Callable[..., Any], *arguments: Single) -> Single:
-        """Code compiled from a Python function of float64."""
-        kinds = [types.float64] * len(arguments)
-        values = [a.value for a in arguments]
-        code = self.context.compile_internal(self.builder, function, signature(types.float64, *kinds), values)
-        return Single(self, code)
 
     def unpack(self, kind: Any, value: Any) -> Single | Jet:
         """The number in a value of an active type, or of a plain one."""
@@ -110,6 +108,57 @@ class _Arithmetic:
     def __rtruediv__(self, other: Any) -> Any:
         return self._binary(operator.truediv, other, True)
 
+    def __pow__(self, other: Any) -> Any:
+        return staged(exponential.pow_)(self, other)
+
+    def __abs__(self) -> Any:
+        return staged(arithmetic.abs_)(self)
+
+    def __lt__(self, other: Any) -> Condition:
+        return _compared("<", self, other)
+
+    def __le__(self, other: Any) -> Condition:
+        return _compared("<=", self, other)
+
+    def __gt__(self, other: Any) -> Condition:
+        return _compared(">", self, other)
+
+    def __ge__(self, other: Any) -> Condition:
+        return _compared(">=", self, other)
+
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
+        return _compared("==", self, other)
+
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
+        return _compared("!=", self, other)
+
+    __hash__ = object.__hash__
+    __array_ufunc__ = None  # NumPy's numbers leave operators to these
+
+
+class Condition:
+    """A bool in a register: what a comparison of numbers gives."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition(self.builder, self.builder.and_(self.value, other.value))
+
+    def __or__(self, other: Condition) -> Condition:
+        return Condition(self.builder, self.builder.or_(self.value, other.value))
+
+    def __invert__(self) -> Condition:
+        return Condition(self.builder, self.builder.not_(self.value))
+
+
+def _compared(sign: str, a: Any, b: Any) -> Condition:
+    """Of the values; but for `!=`, false where either is nan."""
+    emitter = a.emitter
+    builder, x, y = emitter.builder, _value(emitter, a), _value(emitter, b)
+    compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
+    return Condition(builder, compare(sign, x.value, y.value))
+
 
 class Single(_Arithmetic):
     """A float64 in a register."""
@@ -143,11 +192,6 @@ class Single(_Arithmetic):
         if self.constant is not None:
             return self.emitter.single(-self.constant)
         return Single(self.emitter, self.emitter.builder.fneg(self.value))
-
-    def compared(self, sign: str, other: Any) -> Any:
-        """An LLVM bool; false where either is nan."""
-        other = _value(self.emitter, other)
-        return self.emitter.builder.fcmp_ordered(sign, self.value, other.value)
 
 
 class Jet(_Arithmetic):
@@ -186,10 +230,6 @@ class Jet(_Arithmetic):
     def __neg__(self) -> Jet:
         return Jet(-self.value, [-t for t in self.tangents])
 
-    def compared(self, sign: str, other: Any) -> Any:
-        """An LLVM bool, of the values."""
-        return self.value.compared(sign, other)
-
 
 def _value(emitter: Emitter, number: Any) -> Single:
     if isinstance(number, (Single, Jet)):
@@ -208,7 +248,7 @@ def _shared_out(a: Single, b: Single) -> Single:
     """A tangent over a number: 0 where it is exactly 0."""
     if a.constant == 0.0:
         return a
-    return Single(a.emitter, a.emitter.builder.select(a.compared("==", 0.0), DOUBLE(0.0), (a / b).value))
+    return where(a == 0.0, 0.0, a / b)
 
 
 def weighed(partial: Any, bar: Single | Jet, operands: Sequence[Any] = ()) -> Any:
@@ -225,7 +265,7 @@ def weighed(partial: Any, bar: Single | Jet, operands: Sequence[Any] = ()) -> An
     for p_dot, b_dot in zip(p.tangents, b.tangents, strict=True):
         varied = product(b.value, p_dot)
         if product is _guarded and varied.constant is None and b.value.constant is None:
-            varied = where(b.value.compared("==", 0.0), 0.0, varied)
+            varied = where(b.value == 0.0, 0.0, varied)
         tangents.append(_sum(product(p.value, b_dot), varied))
     return Jet(product(p.value, b.value), tangents)
 
@@ -238,12 +278,12 @@ def _guarded(partial: Single, bar: Single) -> Single:
     product = _product(partial, bar)
     if partial.constant is not None or bar.constant is not None:
         return product
-    return Single(bar.emitter, bar.emitter.builder.select(bar.compared("==", 0.0), DOUBLE(0.0), product.value))
+    return where((bar == 0.0) | (partial == 0.0), 0.0, product)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; both are computed."""
-    if isinstance(condition, bool):
+    if not isinstance(condition, Condition):  # of numbers that are known
         return a if condition else b
     numbers = [x for x in (a, b) if isinstance(x, (Single, Jet))]
     if not numbers:
@@ -255,19 +295,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         pairs = zip(first.tangents, second.tangents, strict=True)
         return Jet(where(condition, first.value, second.value), [where(condition, u, v) for u, v in pairs])
     first, second = (x if isinstance(x, Single) else emitter.single(x) for x in (a, b))
-    return Single(emitter, emitter.builder.select(condition, first.value, second.value))
+    return Single(emitter, emitter.builder.select(condition.value, first.value, second.value))
 
 
 class Choice:
     """Between constants: as a partial, whether an operand was taken. It becomes a number where it is used as one."""
 
-    def __init__(self, condition: Any, a: Any, b: Any) -> None:
+    def __init__(self, condition: Condition, a: Any, b: Any) -> None:
         self.condition, self.a, self.b = condition, a, b
 
     def on(self, emitter: Emitter) -> Single:
         """The number."""
         first, second = on(emitter, self.a), on(emitter, self.b)
-        return Single(emitter, emitter.builder.select(self.condition, first.value, second.value))
+        return Single(emitter, emitter.builder.select(self.condition.value, first.value, second.value))
 
     def is_taken(self, builder: Any) -> Any:
         """An LLVM bool: whether it isn't 0."""
@@ -275,7 +315,7 @@ class Choice:
             x.is_taken(builder) if isinstance(x, Choice) else ir.Constant(ir.IntType(1), x != 0.0)
             for x in (self.a, self.b)
         )
-        return builder.select(self.condition, first, second)
+        return builder.select(self.condition.value, first, second)
 
 
 def on(emitter: Emitter, number: Any) -> Single | Jet:
@@ -283,6 +323,91 @@ def on(emitter: Emitter, number: Any) -> Single | Jet:
     if isinstance(number, Choice):
         return number.on(emitter)
     return emitter.single(number) if isinstance(number, (int, float)) else number
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """A function of scalars: `value(*operands)`, and `partials[i](*operands, result)`."""
+
+    value: Callable[..., Any]
+    partials: tuple[Callable[..., Any], ...]
+
+
+def chain(rule: Rule, *operands: Any) -> Any:
+    """The function at numbers that emit code: jets go by the chain rule."""
+    jets = [x for x in operands if isinstance(x, Jet)]
+    if not jets:
+        return rule.value(*operands)
+    emitter = jets[0].emitter
+    values = [x.value if isinstance(x, Jet) else x.on(emitter) if isinstance(x, Choice) else x for x in operands]
+    y = rule.value(*values)
+    tangents: list[Any] = [None] * len(jets[0].tangents)
+    for x, partial in zip(operands, rule.partials, strict=True):
+        if isinstance(x, Jet):
+            p = partial(*values, y)
+            for k, tangent in enumerate(x.tangents):
+                term = weighed(p, tangent, values)
+                tangents[k] = term if tangents[k] is None else tangents[k] + term
+    return Jet(y, tangents)
+
+
+def numba_function(function: Any) -> Callable[..., Any]:
+    """A function that emits Numba's code for `function`, at values."""
+
+    def emit(*operands: Any) -> Any:
+        emitter = next(x.emitter for x in operands if isinstance(x, Single))
+        return emitter.call(function, *(on(emitter, x) for x in operands))
+
+    return emit
+
+
+VALUES: dict[Op, Callable[..., Any]] = {}  # what emits an operation's value where a partial names it: see `names.py`
+
+
+def rule_of(op: Op, value: Callable[..., Any]) -> Rule:
+    """The rule of a function that is an operation: its own value, and the operation's partials."""
+    return Rule(value, tuple(_of_all_operands(partial, op.arity) for partial in op.partials))
+
+
+def _of_all_operands(partial: Callable[..., Any] | None, arity: int) -> Callable[..., Any]:
+    """A partial, which names what it needs, as a function of all operands and the result, that emits code."""
+    if partial is None:
+        return lambda *_: 0.0
+    needed = [{"x": 0, "a": 0, "b": 1, "c": 2, "y": arity}[name] for name in parameters(partial)]
+    emitting = _emitting(partial)
+    return lambda *numbers: emitting(*(numbers[k] for k in needed))
+
+
+def _emitting(function: Any) -> Callable[..., Any]:
+    """A function of `ops` for numbers that emit code: the operations that it names are `staged`."""
+    names = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        value = names.get(name)
+        if isinstance(value, Op):
+            names[name] = staged(value)
+        elif isinstance(value, FunctionType) and value.__module__.startswith("tapegrad.ops."):
+            names[name] = _emitting(value)
+    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+
+
+@functools.cache
+def staged(op: Op) -> Callable[..., Any]:
+    """An operation as a function of numbers that emit code, whose value, if no name says how, is its kernel's."""
+    if op is logic.where:
+        return where
+
+    def emit(*operands: Any) -> Any:
+        if all(isinstance(x, (int, float)) for x in operands):
+            return float(op.function(*map(float, operands)))
+        return chain(rule(), *operands)
+
+    @functools.cache
+    def rule() -> Rule:  # operations name each other, in circles
+        return rule_of(op, VALUES.get(op) or numba_function(scalar(op)))
+
+    return emit
 
 
 ZERO_ROW = ir.Constant(WORD, 0)

@@ -21,11 +21,13 @@ from numba.core.registry import CPUDispatcher
 from tapegrad import locks, trees
 from tapegrad.debug import MEMORY
 from tapegrad.engine import DamagedMemoryError
-from tapegrad.jitted import (  # arrays and linalg make NumPy's functions known
+from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
     arrays,  # noqa: F401
     bindings,
     containers,
     linalg,  # noqa: F401
+    rearrangements,  # noqa: F401
+    reductions,  # noqa: F401
     repeats,
     rewriting,
     sharing,

@@ -18,11 +18,10 @@ from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, Dual, is_active_array
-from tapegrad.jitted.emission import Emitter, Jet
+from tapegrad.jitted.emission import Emitter, Jet, Rule
 from tapegrad.jitted.errors import refuse_without_compiler
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import value_of
-from tapegrad.jitted.rules import Rule
 from tapegrad.jitted.signatures import finish, leaf
 from tapegrad.jitted.statements import Node
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tapegrad.core.guards import GUARD, PATTERN
 from tapegrad.kernels import native
-from tapegrad.tape import address_of
+from tapegrad.kinds import address_of
 
 _pattern = np.full(GUARD // 4, PATTERN).view(np.uint8)
 _blocks: dict[int, tuple[np.ndarray, int]] = {}  # by address: the array, and how many bytes a tape has of it

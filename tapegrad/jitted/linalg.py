@@ -1,8 +1,8 @@
 """Linear algebra on active arrays.
 
-In plain reverse mode a product, a solution or a factorisation is one block row (`block_rows.py`), computed by BLAS and
-LAPACK in both directions. For the other active types there are the textbook's loops, which the rules differentiate;
-their values are replaced by those of BLAS and LAPACK, so that every transform has the values of the plain function.
+In plain reverse mode a product, a solution or a factorisation is one block row, which the kernels of `ops` take back
+(`array_rows.py`). For the other active types there are the textbook's loops, which the rules differentiate; their
+values are replaced by those of BLAS and LAPACK, so that every transform has the values of the plain function.
 """
 
 from __future__ import annotations
@@ -14,24 +14,14 @@ from numba import njit
 from numba.core import types
 from numba.extending import overload
 
-from tapegrad.jitted.access import known_row, open_tape
+from tapegrad.jitted import array_rows as rows
 from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array
 from tapegrad.jitted.arrays import values
-from tapegrad.jitted.block_rows import (
-    add_bar,
-    address_of,
-    bar_of,
-    begin_block,
-    end_block,
-    end_long,
-    keep,
-    kept_row,
-    kept_value,
-)  # fmt: skip
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import make, row_of, with_value
+from tapegrad.jitted.lifting import with_value
+from tapegrad.ops.factorization import BLOCK
 
 
 def _dims(*kinds):
@@ -303,7 +293,7 @@ def solve(a, b):
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
         return None
     if active_in(a, b) == Taped(0):
-        return _block_solve_vector if dims[1] == 1 else _block_solve
+        return _block_solve
     return loop(_solve_vector if dims[1] == 1 else _solve_matrix, a, b)
 
 
@@ -391,6 +381,8 @@ def slogdet(a):
 @njit
 def _slogdet(a):
     sign, plain = np.linalg.slogdet(_contiguous(a))
+    if sign == 0.0:
+        return sign, with_value(np.log(abs(_det_without_division(a))), plain)
     lu, _, _ = _factorised(a)
     total = 0.0
     for i in range(a.shape[0]):
@@ -426,221 +418,68 @@ def _cholesky(a):
     return _revalued(factor, plain)
 
 
-# --- as blocks --------------------------------------------------------------------------------------------------------
-
-KIND = Taped(0)
-
-
-@inside
-def _keep_matrix(header, at, rows, kept):
-    """Keep the rows of one matrix with the values of another."""
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            keep(header, at, known_row(header, row_of(rows[i, j])), kept[i, j])
-            at += 1
-    return at
-
-
-@inside
-def _results(values, first):
-    """Active results: rows from `first` on."""
-    result = np.empty(values.shape, KIND)
-    for i in range(values.shape[0]):
-        for j in range(values.shape[1]):
-            result[i, j] = make(KIND, values[i, j], first + i * values.shape[1] + j, 0)
-    return result
-
-
-@inside
-def _kept_matrix(header, at, n, m):
-    result = np.empty((n, m))
-    for i in range(n):
-        for j in range(m):
-            result[i, j] = kept_value(header, at + i * m + j)
-    return result
-
-
-@inside
-def _bars(header, first, n, m):
-    result = np.empty((n, m))
-    for i in range(n):
-        for j in range(m):
-            result[i, j] = bar_of(header, first + i * m + j)
-    return result
-
-
-@inside
-def _add_bars(header, at, bars):
-    for i in range(bars.shape[0]):
-        for j in range(bars.shape[1]):
-            add_bar(header, kept_row(header, at + i * bars.shape[1] + j), bars[i, j])
+# --- as block rows ----------------------------------------------------------------------------------------------------
+# Parameters are those of the operations' kernels: see `ops/linalg.py` and `ops/factorization.py`.
 
 
 @inside
 def _block_product(a, b):
-    return _product_row(a, b, np.dot(_contiguous(a), _contiguous(b)))
-
-
-@inside
-def _product_row(a, b, result):
-    """A product's value as the results of a block."""
     n, k, m = a.shape[0], a.shape[1], b.shape[1]
-    if result.size == 0:
-        return _results(result, 0)
-    header = open_tape(KIND)
-    n_kept = n * k + k * m + 2
-    at = begin_block(header, n_kept, n * m)
-    at = _keep_matrix(header, at, a, values(a))
-    at = _keep_matrix(header, at, b, values(b))
-    keep(header, at, n, 0.0)
-    keep(header, at + 1, k, 0.0)
-    return _results(result, end_block(header, n_kept, n * m, address_of(_product_reverse)))
-
-
-@inside
-def _product_reverse(header, last, trailer):
-    """Y = A B: A_bar += Y_bar B^T, B_bar += A^T Y_bar."""
-    n, k = kept_row(header, trailer - 2), kept_row(header, trailer - 1)
-    n_kept = kept_row(header, trailer)
-    m = (n_kept - 2 - n * k) // k if k else 0
-    at = trailer - n_kept
-    a, b = _kept_matrix(header, at, n, k), _kept_matrix(header, at + n * k, k, m)
-    y_bar = _bars(header, last - n * m + 1, n, m)
-    if not np.any(y_bar):
-        return at
-    _add_bars(header, at, np.dot(y_bar, b.T))
-    _add_bars(header, at + n * k, np.dot(a.T, y_bar))
-    return at
+    x, y = _contiguous(a), _contiguous(b)
+    return rows.binary(rows.mm(), (0, n, m, k, k, 1, m, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_matrix_vector(a, b):
-    result = np.dot(_contiguous(a), _contiguous(b)).reshape((-1, 1))
-    return _product_row(a, b.copy().reshape((b.size, 1)), result)[:, 0]
+    n, k = a.shape
+    x, y = _contiguous(a), _contiguous(b)
+    return rows.binary(rows.mm(), (0, n, 1, k, k, 1, 1, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_vector_matrix(a, b):
-    result = np.dot(_contiguous(a), _contiguous(b)).reshape((1, -1))
-    return _product_row(a.copy().reshape((1, a.size)), b, result)[0]
+    k, m = b.shape
+    x, y = _contiguous(a), _contiguous(b)
+    return rows.binary(rows.mm(), (0, 1, m, k, k, 1, m, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_solve(a, b):
-    return _solution(a, b, np.linalg.solve(_contiguous(a), _contiguous(b)))
-
-
-@inside
-def _solution(a, b, solution):
-    """A solution's value as the results of a block."""
-    n, m = solution.shape
-    header = open_tape(KIND)
-    n_kept = n * n + n * m + 1
-    at = begin_block(header, n_kept, n * m)
-    at = _keep_matrix(header, at, a, values(a))
-    at = _keep_matrix(header, at, b, solution)
-    keep(header, at, n, 0.0)
-    return _results(solution, end_block(header, n_kept, n * m, address_of(_solve_reverse)))
-
-
-@inside
-def _solve_reverse(header, last, trailer):
-    """A X = B: B_bar += A^-T X_bar, A_bar -= (A^-T X_bar) X^T."""
-    n, n_kept = kept_row(header, trailer - 1), kept_row(header, trailer)
-    m, at = (n_kept - 1 - n * n) // n, trailer - n_kept
-    a, x = _kept_matrix(header, at, n, n), _kept_matrix(header, at + n * n, n, m)
-    x_bar = _bars(header, last - n * m + 1, n, m)
-    if not np.any(x_bar):
-        return at
-    b_bar = np.linalg.solve(np.ascontiguousarray(a.T), x_bar)
-    _add_bars(header, at + n * n, b_bar)
-    _add_bars(header, at, -np.dot(np.ascontiguousarray(b_bar), x.T))
-    return at
-
-
-@inside
-def _block_solve_vector(a, b):
-    solution = np.linalg.solve(_contiguous(a), _contiguous(b)).reshape((-1, 1))
-    return _solution(a, b.copy().reshape((b.size, 1)), solution)[:, 0]
+    x = _contiguous(a)
+    y = np.linalg.solve(x, _contiguous(b))
+    n = a.shape[0]
+    m = b.size // max(n, 1)
+    return rows.binary(rows.solve(), (1, n, m, 0, b.size, 0, 0, 0), a, x, b, y, y)
 
 
 @inside
 def _block_inv(a):
-    return _solution(a, np.eye(a.shape[0]), np.linalg.inv(_contiguous(a)))
+    y, n = np.linalg.inv(_contiguous(a)), a.shape[0]
+    return rows.unary(rows.inv(), (1, n, n * n, 0, 0, 0, 0, 0), a, y, y)
 
 
 @inside
 def _block_det(a):
-    x = _contiguous(a)
-    determinant = np.linalg.det(x)
-    if determinant == 0.0:
-        return _with_partials(a, determinant, _cofactors(np.ascontiguousarray(x)))
-    return _with_partials(a, determinant, determinant * np.linalg.inv(x).T)
-
-
-@inside
-def _cofactors(x):
-    """The cofactors of a square matrix, whatever its rank: of X = U diag(s) V^T, det(U V) U diag(prod s / s_i) V^T."""
-    u, s, v = np.linalg.svd(x)
-    n = s.size
-    products = np.ones(n)
-    for i in range(n):
-        for j in range(n):
-            if j != i:
-                products[i] *= s[j]
-    return np.linalg.det(u) * np.linalg.det(v) * np.dot(u * products, v)
+    x, n = _contiguous(a), a.shape[0]
+    return rows.number(rows.det(), _of_factors(n), a, x, np.linalg.det(x))
 
 
 @inside
 def _block_slogdet(a):
-    x = _contiguous(a)
+    x, n = _contiguous(a), a.shape[0]
     sign, logarithm = np.linalg.slogdet(x)
-    return sign, _with_partials(a, logarithm, np.linalg.inv(x).T)
+    return sign, rows.number(rows.log_abs_det(), _of_factors(n), a, x, logarithm)
 
 
 @inside
-def _with_partials(a, value, partials):
-    """A number with given partials by the elements of a matrix: one row."""
-    header = open_tape(KIND)
-    begin_block(header, a.size, 1)
-    _keep_matrix(header, _arguments(header), a, partials)
-    return make(KIND, value, end_long(header, a.size), 0)
-
-
-@inside
-def _arguments(header):
-    return begin_block(header, 0, 0)
+def _of_factors(n):
+    return 1, n, n * n + (n + 1) * n, 0, 0, 0, 0, 0
 
 
 @inside
 def _block_cholesky(a):
-    factor = np.linalg.cholesky(_contiguous(a))
-    n = factor.shape[0]
-    header = open_tape(KIND)
-    at = begin_block(header, n * n + 1, n * n)
-    at = _keep_matrix(header, at, a, factor)
-    keep(header, at, n, 0.0)
-    return _results(factor, end_block(header, n * n + 1, n * n, address_of(_cholesky_reverse)))
-
-
-@inside
-def _cholesky_reverse(header, last, trailer):
-    """L L^T = A: (S + S^T) / 2 of S = L^-T phi(L^T L_bar) L^-1; phi halves the diagonal of the lower part."""
-    n = kept_row(header, trailer - 1)
-    at = trailer - n * n - 1
-    factor = _kept_matrix(header, at, n, n)
-    factor_bar = _bars(header, last - n * n + 1, n, n)
-    if not np.any(factor_bar):
-        return at
-    phi = np.dot(np.ascontiguousarray(factor.T), np.tril(factor_bar))
-    for i in range(n):
-        phi[i, i] *= 0.5
-        for j in range(i + 1, n):
-            phi[i, j] = 0.0
-    inverse = np.linalg.inv(factor)
-    s = np.dot(np.dot(np.ascontiguousarray(inverse.T), phi), inverse)
-    _add_bars(header, at, 0.5 * (s + s.T))
-    return at
+    y, n = np.linalg.cholesky(_contiguous(a)), a.shape[0]
+    return rows.unary(rows.cholesky(), (1, n, 0, n * n + BLOCK * BLOCK, 0, 0, 0, 0), a, y, y)
 
 
 ALLOWED.update({_contiguous, _revalued, with_value})

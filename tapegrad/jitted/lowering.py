@@ -20,8 +20,8 @@ from numba.core.lowering import Lower
 
 from tapegrad.jitted.active import WORD, Taped
 from tapegrad.jitted.emission import Emitter
+from tapegrad.jitted.names import POWERS, RULES
 from tapegrad.jitted.plan import Plan, Step, passed_on
-from tapegrad.jitted.rules import POWERS, RULES
 from tapegrad.jitted.signatures import leaf, power_node
 from tapegrad.jitted.statements import Leaf, Node, any_active, close, extend, mark, partials_of, record, take_back
 from tapegrad.jitted.sums import find_sums

@@ -18,7 +18,7 @@ from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.unsafe import eh
 
 from tapegrad.jitted.active import Taped
-from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES
+from tapegrad.jitted.names import PIECEWISE, POWERS, RULES
 
 MAX_RESULTS = 3  # a value that more rows than these would be computed through gets a row of its own
 

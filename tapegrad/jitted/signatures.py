@@ -15,9 +15,9 @@ from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from tapegrad.jitted.active import DOUBLE, PASSIVE, Active, Taped, is_active_array
-from tapegrad.jitted.emission import Emitter, Single, where
-from tapegrad.jitted.rules import PIECEWISE, POWERS, RULES, Rule, chain, integer_power_rule
+from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array
+from tapegrad.jitted.emission import Emitter, Rule
+from tapegrad.jitted.names import PIECEWISE, POWERS, RULES, Whole, whole_power
 from tapegrad.jitted.statements import Leaf, Node, record
 
 
@@ -63,27 +63,9 @@ def power_node(context: Any, builder: Any, base: Node | Leaf, kind: Any, exponen
     """`base ** exponent` for an int, which is a Python int where it is known."""
     if isinstance(exponent, int) and exponent == 2:
         return Node(RULES[operator.mul], [base, base])  # whose partials need no guard
-    if isinstance(exponent, int):
-        return Node(integer_power_rule(exponent), [base])
-    n = context.cast(builder, exponent, kind, types.int64)
-    emitter = Emitter(context, builder)
-    found = context.typing_context.resolve_value_type(operator.pow)
-    code = context.get_function(found, found.get_call_type(context.typing_context, (types.float64, types.int64), {}))
-
-    def value(x: Any, n: Any) -> Any:
-        return Single(emitter, code(builder, [x.value, n]))
-
-    def slope(x: Any, n: Any) -> Any:
-        """`n x^(n-1)`, which is 0 for the exponent 0, and divides by zero where it must, as no error."""
-        zero, one = n.type(0), n.type(1)
-        rest = builder.select(builder.icmp_signed("==", n, zero), zero, builder.sub(n, one))
-        is_negative = builder.icmp_signed("<", rest, zero)
-        size = builder.select(is_negative, builder.neg(rest), rest)
-        inner = Rule(lambda x: value(x, size), (lambda x, y: slope(x, size),))
-        magnitude = chain(inner, x)
-        return Single(emitter, builder.sitofp(n, DOUBLE)) * where(is_negative, 1.0 / magnitude, magnitude)
-
-    return Node(Rule(lambda x: value(x, n), (lambda x, y: slope(x, n),)), [base])
+    if not isinstance(exponent, int):
+        exponent = Whole(Emitter(context, builder), context.cast(builder, exponent, kind, types.int64))
+    return Node(whole_power(exponent), [base])
 
 
 def _declare(function: Any, rule: Rule) -> None:

@@ -23,8 +23,7 @@ from numba.core import cgutils
 
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import DOUBLE, WORD, Taped
-from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Single, weighed
-from tapegrad.jitted.rules import Rule, chain
+from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Rule, Single, chain, weighed
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
 

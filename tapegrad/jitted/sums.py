@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from numba.core import ir, types
 
 from tapegrad.jitted.active import holds_active
+from tapegrad.jitted.names import PIECEWISE
 from tapegrad.jitted.plan import Place, Plan
-from tapegrad.jitted.rules import PIECEWISE
 
 # Expressions that make no row, whatever they meet.
 _SILENT = {"getitem", "static_getitem", "iternext", "pair_first", "pair_second", "getiter", "cast", "getattr",

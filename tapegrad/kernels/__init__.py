@@ -72,6 +72,11 @@ def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
     return native.inlined(function, lambda value: value.function if isinstance(value, Op) else None)
 
 
+def scalar(op: Op) -> Callable[..., Any]:
+    """What an operation does to one element, as a function that jitted code can call."""
+    return _scalar(op.function)
+
+
 def _name(op: Op, code: int, part: str) -> str:
     family = "array" if isinstance(op, Array) else type(op).__name__.lower()  # two may have an operation of one name
     return f"{op.name}-{family}-{DTYPES[code].name}-{part}"

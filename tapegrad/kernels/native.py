@@ -400,18 +400,31 @@ def link(
 
 
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
-    """The address of a function in an entry, which is compiled where there is none, or none that can be linked."""
+    """The address of a function in an entry, which is compiled where there is none, or none that can be linked.
+
+    Numba's lock is taken before ours: a thread that compiles a user's function asks for kernels.
+    """
     with _lock:
-        entry = cache.read(f"{name}.o")
-        address = 0
-        if entry is not None:
-            with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
+        address = _kept(name, function)
+    if address == 0:
+        from numba.core.compiler_lock import global_compiler_lock
+
+        with global_compiler_lock, _lock:
+            address = _kept(name, function)
+            if address == 0:
+                entry = compiled()
+                cache.write(f"{name}.o", *entry)
                 address = _load(function, *entry)
-        if address == 0:
-            entry = compiled()
-            cache.write(f"{name}.o", *entry)
-            address = _load(function, *entry)
-        return address
+    return address
+
+
+def _kept(name: str, function: str) -> int:
+    """The address of a function in an entry; 0 where there is none, or none that can be linked."""
+    entry = cache.read(f"{name}.o")
+    if entry is not None:
+        with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
+            return _load(function, *entry)
+    return 0
 
 
 @functools.cache

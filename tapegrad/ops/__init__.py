@@ -3,7 +3,8 @@
 Conventions
 -----------
 What derivatives are where there is none, or more than one, is decided here, for the compiled sweeps, for gradients that
-are recorded, and so for all orders and for forward mode. It is as in PyTorch, but for the first line:
+are recorded, and for functions that Numba has jitted; so for all orders and for forward mode. It is as in PyTorch, but
+for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for sinc, whose slope is smooth at 0:
 
     0 times anything           0: in the products of the chain rule, adjoint times partial, a factor that is zero makes
                                the product zero, also where the other is infinite or nan. So what was not taken leaves
@@ -19,17 +20,22 @@ are recorded, and so for all orders and for forward mode. It is as in PyTorch, b
                 a % b          1 for a, -floor(a / b) for b, at steps too
                 norm(x, p)     at 0: 0; of elements that are 0: 0
                 std(x)         where all elements are equal: 0
+                hypot(a, b)    at (0, 0): 0, 0
+                copysign(a, b) at a = 0: 0; by b: 0
+                fmod(a, b)     1 for a, -trunc(a / b) for b, at steps too
                 atan2(a, b)    at (0, 0): 0, 0
                 prod(x)        the product of the others, zeros or not
     ties        maximum, minimum, amax, amin, max(), min(), norm of order inf and -inf
                                equal elements share the adjoint equally, at every order
                 max(dim), min(dim)                                  the one at the index that is returned
+                fmax, fmin     the first
     powers      a ** b         by a: 0 where b == 0; by b: 0 where a == 0 and b >= 0, and nan where a < 0
     edges       logsumexp, softmax, log_softmax    rows of -inf alone: -inf, nan, nan; their gradients are nan if used
                 var, std       where n <= correction: nan, and their gradients
                 sums, norms of no element: 0; mean of none: nan
                 nan            is a value like others: maximum, minimum, max, min and clamp hand it on; amax and amin
-                               of it have gradients of nan, those of max() and min() go to the nans
+                               of it have gradients of nan, those of max() and min() go to the nans; beside it fmax and
+                               fmin take the other, and Python's max(a, b) and min(a, b) in jitted code the first
 
     sums                       of float32 are float64 until they are complete, those of adjoints too
 """

@@ -1,9 +1,11 @@
 """Arithmetic, rounding, and conversion between dtypes."""
 
+import math
+
 import numpy as np
 
 from tapegrad.ops import domains
-from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, elementwise
+from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, SECOND, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A
 
@@ -124,6 +126,21 @@ def remainder(a, b):
 
 
 @elementwise(
+    partials=(lambda: 1.0, lambda a, b: -trunc(a / b)),
+    reference=np.fmod,
+    exact=lambda mp, a, b: a - b * (mp.sign(a / b) * mp.floor(abs(a / b))),
+    domain=(domains.Domain(0.1, 0.9), domains.nonzero),
+    refuses=("bool",),
+    divides=True,
+    integer=lambda a, b: a - b * _truncated(a, b),
+    numbers=SECOND,
+)
+def fmod(a, b):
+    """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise."""
+    return math.copysign(abs(a) % abs(b), a)
+
+
+@elementwise(
     partials=lambda: -1.0,
     reference=np.negative,
     exact=lambda mp, x: -x,
@@ -153,6 +170,19 @@ def abs_(x):
 def sign(x):
     """-1, 0 or 1, elementwise; nan for nan."""
     return x if x != x else (x > 0) * 1 - (x < 0) * 1
+
+
+@elementwise(
+    partials=(lambda a, y: where(a == 0.0, 0.0, y / a), lambda: 0.0),
+    reference=np.copysign,
+    exact=lambda mp, a, b: abs(a) * mp.sign(b),
+    domain=(domains.kinked, domains.kinked),
+    result=FLOATING,
+    numbers=SECOND,
+)
+def copysign(a, b):
+    """The size of `a` with the sign of `b`, elementwise; its derivative at `a` = 0 is 0."""
+    return math.copysign(a, b)
 
 
 @elementwise(
@@ -259,6 +289,64 @@ def maximum(a, b):
 def minimum(a, b):
     """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
     return a if (a < b or a != a) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a >= b) | (b != b), 1.0, 0.0),
+        lambda a, b: where((a >= b) | (b != b), 0.0, 1.0),
+    ),
+    reference=np.fmax,
+    exact=lambda mp, a, b: max(a, b),
+    domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
+    in_place=False,
+)
+def fmax(a, b):
+    """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    return a if (a > b or b != b) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a <= b) | (b != b), 1.0, 0.0),
+        lambda a, b: where((a <= b) | (b != b), 0.0, 1.0),
+    ),
+    reference=np.fmin,
+    exact=lambda mp, a, b: min(a, b),
+    domain=(domains.reals, domains.reals),
+    numbers=NOWHERE,
+    in_place=False,
+)
+def fmin(a, b):
+    """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    return a if (a < b or b != b) else b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a == b, 0.5, where(b > a, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(b > a, 1.0, 0.0)),
+    ),
+    exact=lambda mp, a, b: max(a, b),
+    domain=(domains.reals, domains.reals),
+)
+def _builtin_max(a, b):
+    """Python's `max(a, b)`: `a` unless `b` is larger, and so `a` where either is nan."""
+    return b if b > a else a
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(a == b, 0.5, where(b < a, 0.0, 1.0)),
+        lambda a, b: where(a == b, 0.5, where(b < a, 1.0, 0.0)),
+    ),
+    exact=lambda mp, a, b: min(a, b),
+    domain=(domains.reals, domains.reals),
+)
+def _builtin_min(a, b):
+    """Python's `min(a, b)`: `a` unless `b` is smaller, and so `a` where either is nan."""
+    return b if b < a else a
 
 
 @elementwise(

@@ -4,7 +4,7 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.ops import domains
-from tapegrad.ops.declare import FLOATING, elementwise
+from tapegrad.ops.declare import FLOATING, NOWHERE, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A, IMM_B
 
@@ -79,6 +79,33 @@ def rsqrt(x):
     return vectormath.rsqrt(x)
 
 
+@elementwise(
+    partials=lambda y: 1.0 / y / y / 3.0,
+    reference=np.cbrt,
+    exact=lambda mp, x: mp.cbrt(x),
+    domain=(domains.positive,),
+    result=FLOATING,
+)
+def _cbrt(x):
+    """The cube root, elementwise."""
+    return vectormath.cbrt(x)
+
+
+@elementwise(
+    partials=(
+        lambda a, y: where(y == 0.0, 0.0, a / y),
+        lambda b, y: where(y == 0.0, 0.0, b / y),
+    ),
+    reference=np.hypot,
+    domain=(domains.reals, domains.reals),
+    result=FLOATING,
+    numbers=NOWHERE,
+)
+def hypot(a, b):
+    """sqrt(a² + b²) without overflow, elementwise; its derivatives at (0, 0) are 0."""
+    return vectormath.hypot(a, b)
+
+
 @elementwise(partials=lambda x: cosh(x), reference=np.sinh, domain=(domains.reals,), result=FLOATING)
 def sinh(x):
     """Hyperbolic sine, elementwise."""
@@ -151,6 +178,34 @@ def sigmoid(x):
 def softplus(x):
     """log(1 + exp(x)), elementwise."""
     return vectormath.softplus(x)
+
+
+@elementwise(
+    partials=(lambda a, b: sigmoid(a - b), lambda a, b: sigmoid(b - a)),
+    reference=np.logaddexp,
+    exact=lambda mp, a, b: mp.log(mp.exp(a) + mp.exp(b)),
+    domain=(domains.positive, domains.positive),
+    result=FLOATING,
+    numbers=NOWHERE,
+    in_place=False,
+)
+def logaddexp(a, b):
+    """log(exp(a) + exp(b)), without overflow, elementwise."""
+    return (a if a > b else b) + (_LN2 if a == b else vectormath.softplus(-abs(a - b)))
+
+
+@elementwise(
+    partials=(lambda a, b: sigmoid((a - b) * _LN2), lambda a, b: sigmoid((b - a) * _LN2)),
+    reference=np.logaddexp2,
+    exact=lambda mp, a, b: mp.log(mp.mpf(2) ** a + mp.mpf(2) ** b, 2),
+    domain=(domains.positive, domains.positive),
+    result=FLOATING,
+    numbers=NOWHERE,
+    in_place=False,
+)
+def logaddexp2(a, b):
+    """log2(2 ** a + 2 ** b), without overflow, elementwise."""
+    return (a if a > b else b) + (1.0 if a == b else vectormath.log1p(vectormath.exp2(-abs(a - b))) / _LN2)
 
 
 @elementwise(

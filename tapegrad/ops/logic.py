@@ -1,5 +1,7 @@
 """Comparisons, logic, and selection."""
 
+import math
+
 import numpy as np
 
 from tapegrad.ops import domains
@@ -58,6 +60,12 @@ def isinf(x):
 def isfinite(x):
     """True where `x` is neither inf, -inf nor nan."""
     return x - x == x - x
+
+
+@elementwise(reference=np.signbit, result=BOOLEAN, in_place=False)
+def signbit(x):
+    """True where `x` has a minus sign, zeros and nans too."""
+    return math.copysign(1.0, x) < 0.0
 
 
 @elementwise(reference=np.logical_and, result=BOOLEAN, numbers=NOWHERE)

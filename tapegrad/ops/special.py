@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from tapegrad import vectormath
 from tapegrad.ops import domains
 from tapegrad.ops.declare import FLOATING, elementwise
@@ -25,6 +27,20 @@ def erf(x):
 def erfc(x):
     """1 - erf(x), exact also where that is small, elementwise."""
     return vectormath.erfc(x)
+
+
+@elementwise(
+    partials=lambda x, y: y * digamma(x),
+    exact=lambda mp, x: (mp.nan if x else 1 / x) if _is_pole(x) else mp.gamma(x),
+    domain=(domains.Domain(0.5, 4.0, edges=()),),
+    result=FLOATING,
+)
+def _gamma(x):
+    """The gamma function, elementwise."""
+    if x <= 0.0 and x == np.floor(x):
+        return 1.0 / x if x == 0.0 else np.nan
+    y = vectormath.exp(vectormath.lgamma(x))
+    return -y if x < 0.0 and 0.5 * np.floor(x) != np.floor(0.5 * x) else y
 
 
 @elementwise(

@@ -1,5 +1,7 @@
 """Circular functions and their inverses."""
 
+import math
+
 import numpy as np
 
 from tapegrad import vectormath
@@ -7,6 +9,34 @@ from tapegrad.ops import domains
 from tapegrad.ops.declare import FLOATING, NOWHERE, elementwise
 from tapegrad.ops.exponential import rsqrt
 from tapegrad.ops.logic import where
+
+_DEGREE, _PI2 = math.pi / 180.0, math.pi**2
+# sinc'(x) / x in x²
+_SINC_SLOPE = tuple((-1.0) ** k * 2 * k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in range(14, 0, -1))
+
+
+@elementwise(
+    partials=lambda: _DEGREE,
+    reference=np.deg2rad,
+    exact=lambda mp, x: mp.radians(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
+def deg2rad(x):
+    """`x`, in degrees, in radians, elementwise."""
+    return x * _DEGREE
+
+
+@elementwise(
+    partials=lambda: 1.0 / _DEGREE,
+    reference=np.rad2deg,
+    exact=lambda mp, x: mp.degrees(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
+def rad2deg(x):
+    """`x`, in radians, in degrees, elementwise."""
+    return x * (180.0 / math.pi)
 
 
 @elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
@@ -77,3 +107,27 @@ def atan(x):
 def atan2(a, b):
     """The angle of the point (`b`, `a`), in radians, elementwise."""
     return vectormath.atan2(a, b)
+
+
+@elementwise(
+    partials=lambda x: _sinc_slope(x),
+    exact=lambda mp, x: mp.nan if mp.isinf(x) else mp.sincpi(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
+def sinc(x):
+    """sin(pi x) / (pi x), and 1 at 0, elementwise."""
+    return vectormath.sinc(x)
+
+
+@elementwise(
+    partials=lambda x, y: where(x == 0.0, -_PI2 / 3.0, -_PI2 * sinc(x) - 2.0 * y / x), grad_name="SincBackward0"
+)
+def _sinc_slope(x):
+    """The derivative of `sinc`: (cos(pi x) - sinc(x)) / x, by its series where these cancel."""
+    if abs(x) < 0.5:
+        total = 0.0 * x
+        for factor in _SINC_SLOPE:
+            total = total * (x * x) + factor
+        return x * total
+    return (vectormath.cos((x - 2.0 * np.floor(0.5 * x + 0.5)) * math.pi) - vectormath.sinc(x)) / x

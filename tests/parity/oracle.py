@@ -92,20 +92,28 @@ def run(library: types.ModuleType, program: str) -> dict[str, Any] | Exception:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:
             warnings.simplefilter("ignore")
-            left = left_behind(library, program)
+            left = left_behind(library, compiled(program))
     except Exception as error:
         return error
     return {"printed": neutral(printed.getvalue())} | left
 
 
-def left_behind(library: types.ModuleType, program: str) -> dict[str, Any]:
-    """The facts about the variables of a program that prints nothing; on any thread."""
-    given = givens(library)
-    namespace = dict(given)
+def compiled(program: str) -> types.CodeType:
+    """The code of a program, with its trailing expression called `result`. Not while another thread may do it too.
+
+    CPython 3.11 raises SystemError where two threads make syntax trees at once (python/cpython#106905).
+    """
     code = ast.parse(program)
     if isinstance(code.body[-1], ast.Expr):
         code.body[-1] = ast.Assign([ast.Name("result", ast.Store())], code.body[-1].value)
-    exec(compile(ast.fix_missing_locations(code), "<program>", "exec"), namespace)
+    return compile(ast.fix_missing_locations(code), "<program>", "exec")
+
+
+def left_behind(library: types.ModuleType, code: types.CodeType) -> dict[str, Any]:
+    """The facts about the variables of a program that prints nothing; on any thread."""
+    given = givens(library)
+    namespace = dict(given)
+    exec(code, namespace)
     left = {name: value for name, value in namespace.items() if name not in given and name[0] != "_"}
     return {name: facts(library, value) for name, value in left.items()}
 

@@ -12,11 +12,11 @@ compares that many, and prints a digest of all that tapegrad computed: the same 
 import argparse
 import collections
 import contextlib
+import ctypes
 import hashlib
 import itertools
 import random
 import re
-import signal
 import sys
 import threading
 import warnings
@@ -156,6 +156,8 @@ class Grower:
         if text is None:
             return
         if template in IN_PLACE:
+            if re.search(r"\by\b", template) and self.overlap(self.names[x], self.names[y]):
+                return
             guarded = self.choose.random() < 0.25
             line = f"with tg.no_grad(): {text}" if guarded else text
             if not self.run(line):
@@ -170,7 +172,7 @@ class Grower:
             self.names.pop(name, None)
             return
         made = self.names[name]
-        if not isinstance(made, torch.Tensor) or made.dtype != torch.float64 or not self.moderate(made):
+        if not self.usual(made) or not self.moderate(made):
             del self.names[name]
             return
         self.lines.append(line)
@@ -208,6 +210,28 @@ class Grower:
     def usable(self, name: str) -> bool:
         """Whether PyTorch still lets one look at it."""
         return self.run(f"{name}.is_leaf")
+
+    def usual(self, made: Any) -> bool:
+        """Whether it is a tensor of float64, and its elements are in order unless it is a view.
+
+        PyTorch keeps the order of operands, here results are in order: so `flatten` makes views of others.
+        """
+        if not isinstance(made, torch.Tensor) or made.dtype != torch.float64:
+            return False
+        return made.is_contiguous() or any(made is not t and self.share(made, t) for t in self.tensors())
+
+    def tensors(self) -> list[Any]:
+        return [value for value in self.names.values() if isinstance(value, torch.Tensor)]
+
+    @staticmethod
+    def share(a: Any, b: Any) -> bool:
+        return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr())
+
+    @staticmethod
+    def overlap(a: Any, b: Any) -> bool:
+        """Whether a write to `a` changes elements of `b` other than those that it reads: PyTorch doesn't look first."""
+        same = (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
+        return a.numel() > 0 < b.numel() and Grower.share(a, b) and not same
 
     @staticmethod
     def fit(a: Any, b: Any) -> bool:
@@ -273,7 +297,7 @@ _loss.backward()
 def run(library: Any, program: str) -> Any:
     """What the program leaves behind, or the exception it ends with."""
     try:
-        return oracle.left_behind(library, program)
+        return oracle.left_behind(library, compile(program, "<program>", "exec"))  # which makes no syntax tree
     except Exception as error:
         return error
 
@@ -336,7 +360,8 @@ def least(program: str) -> str:
     lines = program.split("\n")
     for n in reversed(range(len(lines))):
         shorter = lines[:n] + lines[n + 1 :]
-        if shorter and compare("\n".join(shorter))[0]:
+        text = "\n".join(shorter)
+        if shorter and not isinstance(run(torch, text), Exception) and compare(text)[0]:
             lines = shorter
     return "\n".join(lines)
 
@@ -345,7 +370,7 @@ def compare(program: str) -> tuple[list[str], Any]:
     """The differences of one program, and what tapegrad left behind."""
     expected = run(torch, program)
     if isinstance(expected, Exception):
-        return [], None
+        return [f"PyTorch refuses it: {type(expected).__name__}: {expected}"], None
     got = run(tapegrad, program)
     if isinstance(got, RuntimeError) and "more than one element of the written-to tensor" in str(got):
         return [], None  # PyTorch lets masks and indices write to expanded tensors, with a warning that it will not
@@ -425,19 +450,27 @@ def main() -> int:
 
 
 def _interrupted(seed: int) -> None:
-    """Run the program while Ctrl-C comes after a moment."""
-    program = grown(seed)
-    delay = random.Random(seed).uniform(2e-4, 6e-3)
+    """Run the program while an interrupt comes after a moment: on any thread, where Ctrl-C comes on the main one."""
+    program, thread = grown(seed), threading.get_ident()
+    timer = threading.Timer(random.Random(seed).uniform(2e-4, 6e-3), _raise, (thread, KeyboardInterrupt))
     try:
-        signal.setitimer(signal.ITIMER_REAL, delay)
+        timer.start()
         try:
             run(tapegrad, program)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            timer.cancel()
+            timer.join()
+            _raise(thread, None)  # what is still to come doesn't come
     except KeyboardInterrupt:
-        pass
+        timer.join()
+
+
+def _raise(thread: int, exception: type[BaseException] | None) -> None:
+    """Have an exception raised in a thread, or none of those that were to be."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), ctypes.py_object(exception) if exception else None
+    )
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
     sys.exit(main())

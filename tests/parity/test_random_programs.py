@@ -1,5 +1,6 @@
 """Random programs leave behind what they leave behind in PyTorch: see `random_programs.py`, which runs thousands."""
 
+import gc
 import hashlib
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import warnings
 from typing import Any
 
 import pytest
+
+import tapegrad
 
 from . import random_programs as programs
 
@@ -46,6 +49,26 @@ def test_eight_threads_leave_the_same_bits_as_one():
         for seed, program, expected, got in zip(seeds, grown, alone, theirs, strict=True):
             same = programs.digest(got) == programs.digest(expected)
             assert same, f"seed {seed}\n{program}\nalone {expected!r}\nnow {got!r}"
+
+
+def test_a_program_begins_while_another_does():
+    """Garbage is collected at any moment, and other threads go on then: what they begin harms nobody."""
+    results, before, thread = [], gc.get_threshold(), threading.get_ident()
+
+    def go_on(phase: str, info: dict[str, int]) -> None:
+        if threading.get_ident() == thread and len(results) < 500:
+            other = threading.Thread(target=lambda: results.append(programs.run(tapegrad, "x = (1, (2, 3))")))
+            other.start()
+            other.join()
+
+    gc.callbacks.append(go_on)
+    gc.set_threshold(1)
+    try:
+        results.append(programs.run(tapegrad, "y = (((1, 2), (3, 4)), ((5, 6), (7, 8)))"))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(go_on)
+    assert not [result for result in results if isinstance(result, Exception)]
 
 
 def test_another_process_leaves_the_same_bits():

@@ -1,0 +1,294 @@
+"""NumPy's functions that move elements of arrays of active scalars: sorting, joining, repeating, triangles.
+
+Each is a loop in plain code (see `library.py`), or, where elements are only moved, NumPy's own function.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import types
+
+from tapegrad.jitted.active import PASSIVE, Active, is_active_array
+from tapegrad.jitted.arrays import values
+from tapegrad.jitted.inner import define, inside
+from tapegrad.jitted.library import constant, loop, replaces
+from tapegrad.jitted.lifting import with_value
+from tapegrad.jitted.reductions import is_sequence
+
+
+@replaces(np.sort)
+def sort(a):
+    """A sorted copy of a vector."""
+    return loop(_sort, a) if is_active_array(a) and a.ndim == 1 else None
+
+
+@njit
+def _sort(a):
+    order = np.argsort(values(a))
+    result = np.empty(a.size)
+    for i in range(a.size):
+        result[i] = a[order[i]]
+    return result
+
+
+@replaces(None, method="sort")
+def sort_in_place(a, key=None, reverse=False):
+    """Sort a vector, or a list, in place."""
+    if key is None and isinstance(a, (types.List, types.ListType)):
+        return loop(_sort_list, a)
+    return loop(_sort_in_place, a) if is_active_array(a) and a.ndim == 1 else None
+
+
+@njit
+def _sort_in_place(a):
+    a[:] = _sort(a)
+
+
+@njit
+def _sort_list(a, reverse):
+    items = _sorted(a, reverse)
+    for i in range(len(a)):
+        a[i] = items[i]
+
+
+@replaces(sorted)
+def sorted_list(iterable, key=None, reverse=False):
+    """A sorted list of a vector's, or a list's, items."""
+    return loop(_sorted, iterable) if key is None and is_sequence(iterable) else None
+
+
+@njit
+def _sorted(iterable, reverse):
+    items = np.empty(len(iterable))
+    for i in range(items.size):
+        items[i] = iterable[i]
+    order, plain = _in_order(values(items), reverse)
+    return [with_value(items[order[i]], plain[i]) for i in range(items.size)]
+
+
+@inside
+def _in_order(items, reverse):
+    """The order of items, in which equal ones stay as they are, and the list in it."""
+    plain = list(items)
+    plain.sort(reverse=reverse)
+    return (-items if reverse else items).argsort(kind="mergesort"), plain
+
+
+@replaces(np.diff)
+def diff(a):
+    """Differences of a vector's neighbours."""
+    return loop(_diff, a) if is_active_array(a) and a.ndim == 1 else None
+
+
+@njit
+def _diff(a):
+    result = np.empty(max(a.size - 1, 0))
+    for i in range(result.size):
+        result[i] = a[i + 1] - a[i]
+    return result
+
+
+def _joined(arrays: Any) -> int | None:
+    """The number of dimensions of arrays in a tuple, if they are float arrays and one is active."""
+    if not isinstance(arrays, types.BaseTuple) or not all(
+        isinstance(a, types.Array) and isinstance(a.dtype, (Active, *PASSIVE)) for a in arrays
+    ):
+        return None
+    dims = {a.ndim for a in arrays}
+    return dims.pop() if len(dims) == 1 else None
+
+
+@replaces(np.concatenate)
+def concatenate(arrays, axis=0):
+    """Arrays one after the other along an axis."""
+    ndim = _joined(arrays)
+    if ndim is None or ndim == 0:
+        return None
+    try:
+        at = constant(axis) % ndim
+    except TypeError:
+        return None
+    return loop(_concatenation(len(arrays), ndim, at), arrays)
+
+
+@functools.cache
+def _concatenation(n: int, ndim: int, axis: int) -> Any:
+    lines = ["def joined(arrays):", f" n = {' + '.join(f'arrays[{k}].shape[{axis}]' for k in range(n))}"]
+    shape = "".join("n, " if i == axis else f"arrays[0].shape[{i}], " for i in range(ndim))
+    lines += [f" out = np.empty(({shape}))", " at = 0"]
+    for k in range(n):
+        window = ", ".join(f"at : at + arrays[{k}].shape[{axis}]" if i == axis else ":" for i in range(ndim))
+        lines += [f" out[{window}] = arrays[{k}]", f" at += arrays[{k}].shape[{axis}]"]
+    scope = {"np": np}
+    return njit(define("\n".join([*lines, " return out"]), "joined", scope))
+
+
+@replaces(np.stack)
+def stack(arrays, axis=0):
+    """Arrays beside each other along a new first axis."""
+    ndim = _joined(arrays)
+    if ndim is None or axis is None or constant(axis) != 0:
+        return None
+    return loop(_stacking(len(arrays), ndim), arrays)
+
+
+@functools.cache
+def _stacking(n: int, ndim: int) -> Any:
+    shape = f"{n}, " + "".join(f"arrays[0].shape[{i}], " for i in range(ndim))
+    lines = ["def stacked(arrays):", f" out = np.empty(({shape}))"]
+    lines += [f" out[{k}] = arrays[{k}]" for k in range(n)]
+    scope = {"np": np}
+    return njit(define("\n".join([*lines, " return out"]), "stacked", scope))
+
+
+@replaces(np.vstack)
+def vstack(tup):
+    """Rows on top of each other."""
+    ndim = _joined(tup)
+    if ndim == 1:
+        return loop(_stacking(len(tup), 1), tup)
+    return loop(_concatenation(len(tup), ndim, 0), tup) if ndim else None
+
+
+@replaces(np.hstack)
+def hstack(tup):
+    """Arrays beside each other."""
+    ndim = _joined(tup)
+    return loop(_concatenation(len(tup), ndim, 0 if ndim == 1 else 1), tup) if ndim else None
+
+
+@replaces(np.column_stack)
+def column_stack(tup):
+    """Vectors as columns."""
+    if _joined(tup) != 1:
+        return None
+    rows = loop(_stacking(len(tup), 1), tup)
+    return lambda tup: rows(tup).T.copy()
+
+
+@replaces(np.append)
+def append(arr, values):
+    """Two vectors, or a vector and a number, one after the other."""
+    if isinstance(values, types.Array):
+        return loop(_append_array, arr, values)
+    return loop(_append_scalar, arr, values)
+
+
+@njit
+def _append_array(arr, values):
+    result = np.empty(arr.size + values.size)
+    result[: arr.size] = arr.ravel()
+    result[arr.size :] = values.ravel()
+    return result
+
+
+@njit
+def _append_scalar(arr, values):
+    result = np.empty(arr.size + 1)
+    result[: arr.size] = arr.ravel()
+    result[arr.size] = values
+    return result
+
+
+@replaces(np.repeat)
+def repeat(a, repeats):
+    """Each element so many times."""
+    return loop(_repeat, a) if is_active_array(a) and isinstance(repeats, types.Integer) else None
+
+
+@njit
+def _repeat(a, repeats):
+    result = np.empty(a.size * repeats)
+    flat = a.ravel()
+    for i in range(a.size):
+        for k in range(repeats):
+            result[i * repeats + k] = flat[i]
+    return result
+
+
+@replaces(np.roll)
+def roll(a, shift):
+    """Elements moved on, the last ones to the front."""
+    return loop(_roll, a) if is_active_array(a) else None
+
+
+@njit
+def _roll(a, shift):
+    result = np.empty(a.size)
+    flat = a.ravel()
+    for i in range(a.size):
+        result[(i + shift) % a.size] = flat[i]
+    return result.reshape(a.shape)
+
+
+@replaces(np.diag)
+def diag(v, k=0):
+    """The diagonal of a matrix, or the matrix of a diagonal."""
+    if not is_active_array(v) or v.ndim > 2:
+        return None
+    return loop(_diag_matrix if v.ndim == 1 else _diag_of, v)
+
+
+@njit
+def _diag_matrix(v, k):
+    n = v.size + abs(k)
+    result = np.zeros((n, n))
+    for i in range(v.size):
+        result[i + max(-k, 0), i + max(k, 0)] = v[i]
+    return result
+
+
+@njit
+def _diag_of(v, k):
+    row, column = max(-k, 0), max(k, 0)
+    result = np.empty(max(min(v.shape[0] - row, v.shape[1] - column), 0))
+    for i in range(result.size):
+        result[i] = v[row + i, column + i]
+    return result
+
+
+@replaces(np.triu)
+def triu(m, k=0):
+    """The upper triangle."""
+    return loop(_triu, m) if is_active_array(m) and m.ndim == 2 else None
+
+
+@njit
+def _triu(m, k):
+    result = np.zeros(m.shape)
+    for i in range(m.shape[0]):
+        for j in range(max(i + k, 0), m.shape[1]):
+            result[i, j] = m[i, j]
+    return result
+
+
+@replaces(np.tril)
+def tril(m, k=0):
+    """The lower triangle."""
+    return loop(_tril, m) if is_active_array(m) and m.ndim == 2 else None
+
+
+@njit
+def _tril(m, k):
+    result = np.zeros(m.shape)
+    for i in range(m.shape[0]):
+        for j in range(min(i + k + 1, m.shape[1])):
+            result[i, j] = m[i, j]
+    return result
+
+
+@replaces(None, method="item")
+def item(a):
+    """The one element."""
+    return loop(_item, a) if is_active_array(a) else None
+
+
+@njit
+def _item(a):
+    if a.size != 1:
+        raise ValueError("item(): cannot convert array to a scalar")
+    return a.flat[0] + 0.0

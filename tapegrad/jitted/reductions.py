@@ -1,0 +1,240 @@
+"""NumPy's reductions of arrays of active scalars, of all elements or along an axis, and running sums.
+
+Each is a loop in plain code (see `library.py`), in Numba's own order of summation.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import types
+
+from tapegrad.jitted.active import PASSIVE, Active, is_active_array
+from tapegrad.jitted.arrays import values
+from tapegrad.jitted.inner import define
+from tapegrad.jitted.library import BY_NAME, constant, loop, replaces
+from tapegrad.jitted.lifting import with_value
+
+
+def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
+    """The loop over all elements; or along an axis, which is known when compiling."""
+    if not is_active_array(a):
+        return None
+    if axis is None:
+        reduce = loop(of_all, a)
+        return (lambda a: reduce(a.T)) if a.layout == "F" else (lambda a: reduce(a))
+    try:
+        at = constant(axis) % a.ndim
+    except TypeError:
+        return None
+    if a.ndim == 1:
+        reduce = loop(of_all, a)
+        return lambda a: reduce(a)
+    return loop(_along(of_all, a.ndim, at), a)
+
+
+@functools.cache
+def _along(of_all: Any, ndim: int, axis: int) -> Any:
+    """A loop that reduces each line along an axis."""
+    shape = "".join(f"a.shape[{i}], " for i in range(ndim) if i != axis)
+    names = [f"i{i}" for i in range(ndim)]
+    outer = [name for i, name in enumerate(names) if i != axis]
+    line = ", ".join(":" if i == axis else name for i, name in enumerate(names))
+    lines = ["def along(a):", f" out = np.empty(({shape}))"]
+    for depth, name in enumerate(outer):
+        lines.append(" " * (depth + 1) + f"for {name} in range(a.shape[{name[1:]}]):")
+    lines.append(" " * (len(outer) + 1) + f"out[{', '.join(outer)}] = of_all(a[{line}])")
+    scope = {"np": np, "of_all": of_all}
+    return njit(define("\n".join([*lines, " return out"]), "along", scope))
+
+
+@njit
+def _sum(a):
+    total = 0.0
+    for x in a.flat:
+        total += x
+    return total
+
+
+@njit
+def _mean(a):
+    total = 0.0
+    for x in a.flat:
+        total += x
+    return np.divide(total, a.size)
+
+
+@njit
+def _prod(a):
+    product = 1.0
+    for x in a.flat:
+        product = product * x
+    return product
+
+
+@njit
+def _var(a):
+    mean = _mean(a)
+    squares = 0.0
+    for x in a.flat:
+        squares += (x - mean) * (x - mean)
+    return squares / a.size
+
+
+@njit
+def _std(a):
+    variance = _var(a)
+    return 0.0 if variance == 0.0 else variance**0.5  # there its derivative is infinite; 0 is between its sides'
+
+
+@njit
+def _max(a):
+    return _of_ties(a, np.max(values(a)))
+
+
+@njit
+def _min(a):
+    return _of_ties(a, np.min(values(a)))
+
+
+@njit
+def _of_ties(a, best):
+    """The best element, as the mean of those that tie, which share its derivative; if it is nan, of the nans."""
+    total, ties = 0.0, 0
+    for x in a.flat:
+        if x == best or (x != x and best != best):
+            total += x
+            ties += 1
+    return with_value(np.divide(total, ties), best)
+
+
+@njit
+def _ptp(a):
+    if a.size == 0:
+        raise ValueError("zero-size array reduction not possible")
+    return _max(a) - _min(a)
+
+
+@njit
+def _median(a):
+    if a.size == 0:
+        return np.nan
+    plain = np.median(values(a))
+    order = np.argsort(values(a.ravel()))
+    flat, n = a.ravel(), a.size
+    if n % 2 == 1:
+        return with_value(flat[order[n // 2]] + 0.0, plain)
+    return with_value(0.5 * (flat[order[n // 2 - 1]] + flat[order[n // 2]]), plain)
+
+
+def _declare_reduction(of_all: Any, *functions: Any, method: str | None) -> None:
+    @replaces(*functions, method=method)
+    def reduction(a, axis=None):
+        return _reduction(a, axis, of_all)
+
+
+_declare_reduction(_sum, np.sum, method="sum")
+_declare_reduction(_mean, np.mean, method="mean")
+_declare_reduction(_prod, np.prod, method="prod")
+_declare_reduction(_var, np.var, method="var")
+_declare_reduction(_std, np.std, method="std")
+_declare_reduction(_max, np.max, np.amax, method="max")
+_declare_reduction(_min, np.min, np.amin, method="min")
+_declare_reduction(_ptp, np.ptp, method=None)
+_declare_reduction(_median, np.median, method=None)
+
+
+def _declare_of_values(function: Any, method: str | None, parameters: str) -> None:
+    """A function that gives plain results, of the values."""
+    names = [p.split("=")[0] for p in parameters.split(", ")]
+    call = ", ".join(f"values({n})" if n in ("a", "b", "v") else f"{n}={n}" if n in BY_NAME else n for n in names)
+    scope: dict[str, Any] = {"values": values, "function": function}
+    choose_all = define(
+        f"def choose({parameters}):\n return lambda {', '.join(names)}: function({call})", "choose", scope
+    )
+    short = [n for n in names if n in ("a", "b", "v")]
+    plain = ", ".join(f"values({n})" for n in short)
+    text = f"def choose({parameters}):\n return lambda {', '.join(short)}: function({plain})"
+    choose_short = define(text, "choose", scope)
+
+    def choose(**kinds: Any) -> Any:
+        given = all(kinds[n] is not None for n in names)
+        return (choose_all if given else choose_short)(**kinds)
+
+    choose.__signature__ = inspect.signature(choose_all)
+    replaces(function, method=method)(choose)
+
+
+for _function, _method, _parameters in (
+    (np.argmax, "argmax", "a, axis=None"), (np.argmin, "argmin", "a, axis=None"),
+    (np.argsort, "argsort", "a, kind=None"),
+    (np.any, "any", "a"), (np.all, "all", "a"), (np.count_nonzero, None, "a, axis=None"), (np.nonzero, "nonzero", "a"),
+    (np.searchsorted, None, "a, v, side=None"), (np.allclose, None, "a, b, rtol=None, atol=None"),
+    (np.isclose, None, "a, b, rtol=None, atol=None"), (np.array_equal, None, "a, b"), (np.argwhere, None, "a"),
+    (np.flatnonzero, None, "a"),
+):  # fmt: skip
+    _declare_of_values(_function, _method, _parameters)
+
+
+@replaces(np.cumsum, method="cumsum")
+def cumsum(a):
+    """Running sums, of all elements in order."""
+    return loop(_cumsum, a) if is_active_array(a) else None
+
+
+@njit
+def _cumsum(a):
+    result, total = a.flatten(), 0.0
+    for i in range(result.size):
+        total = total + result[i]
+        result[i] = total
+    return result
+
+
+@replaces(np.cumprod, method="cumprod")
+def cumprod(a):
+    """Running products, of all elements in order."""
+    return loop(_cumprod, a) if is_active_array(a) else None
+
+
+@njit
+def _cumprod(a):
+    result = a.flatten()
+    for i in range(1, result.size):
+        result[i] = result[i] * result[i - 1]
+    return result
+
+
+def is_sequence(kind: Any) -> bool:
+    """Whether a type is that of a sequence of numbers of one type."""
+    if isinstance(kind, types.Array):
+        return bool(kind.ndim == 1)
+    return isinstance(kind, (types.List, types.ListType, types.UniTuple)) and isinstance(kind.dtype, Active)
+
+
+@replaces(sum)
+def sum_of_items(iterable, start=0):
+    """A sum of items, from left to right."""
+    if is_sequence(iterable):
+        return loop(_sum_of_items, iterable, start)
+    if isinstance(iterable, types.BaseTuple) and all(isinstance(k, (Active, *PASSIVE)) for k in iterable):
+        return loop(_sum_of_tuple(len(iterable)), iterable, start)
+    return None
+
+
+@njit
+def _sum_of_items(iterable, start):
+    total = start
+    for item in iterable:
+        total = total + item
+    return total
+
+
+@functools.cache
+def _sum_of_tuple(n: int) -> Any:
+    items = "".join(f" + iterable[{k}]" for k in range(n))
+    return njit(define(f"def total(iterable, start):\n return start{items}", "total", {}))
