@@ -9,6 +9,8 @@ import pytest
 
 from tapegrad.kernels import native
 
+pytestmark = pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
+
 # Operations that no one should write, each with the memory it harms in its parameter, and how they are recorded.
 FAULTY = """
 import numpy as np

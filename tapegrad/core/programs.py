@@ -263,7 +263,10 @@ def place(header):
     else:
         most, group = h[H.cache_bytes] // max(a_row, 8), _rows_merged(tables)
         block = max(64, min(most, 2048)) // 8 * 8
-        if group <= most:
+        # A sum alone holds nothing in the cache; for others, to exceed it a little is better than to merge row by row.
+        if tables[N_CODE] == 1:
+            block = max(1, 8192 // (2 * group)) * 2 * group
+        elif group <= 2 * most:
             block = max(group, block // group * group)
     block = max(1, min(block, rows))
     tables[BLOCK] = block

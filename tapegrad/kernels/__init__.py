@@ -231,29 +231,30 @@ _COLUMNS = """
 _COLUMNS_PLAINLY = """
   for first in range({first}, m{less}, {n_rows}):
    {rows}
-   odd = 0
+   odd = zero
    for i in range(n):
     part = {merged}
     good = holds(part, least)
-    odd += not good
+    odd = merge(odd, zero if good else one)
     s[i] = merge(s[i], number(part) if good else start)
+   n_odd = 0
    if odd > 0:  # or zero
-    odd = 0
     for i in range(n):
-     odd += not (holds({merged}, least) | ({zeros}))
-   for i in range(n if odd > 0 else 0):
+     n_odd += not (holds({merged}, least) | ({zeros}))
+   for i in range(n if n_odd > 0 else 0):
     if not holds({merged}, least):
      for j in range({n_rows}):
       {terms} = term(number(x[(first + j) * n + i]))
       {adds}
 """
-_FEW = 4
+_FEW = 8, 4, 1
 
 
 def _columns(text: dict[str, Any], several: bool, plainly: bool) -> str:
     """The loops over columns: of a few rows, then of those that are left; `several` numbers are in a state."""
     loops = ""
-    for n_rows, first, less in ((_FEW, "0", f" - {_FEW - 1}"), (1, f"m - m % {_FEW}", "")):
+    for n_rows, before in zip(_FEW, (0, *_FEW), strict=False):
+        first, less = f"m - m % {before}" if before else "0", f" - {n_rows - 1}"
         rows, in_parts = range(n_rows), several or (plainly and n_rows > 1)
         merged = [f"plain(r{j}[i])" if in_parts else f"term({text['wide']}(r{j}[i]))" for j in rows]
         while len(merged) > 1:
@@ -316,7 +317,13 @@ def _reduction(op: Reduction, code: int, reverse: bool) -> Any:
     if op.finish is not None:
         scope["finish"] = op.finish
     if plainly:
-        scope |= {"plain": op.plain, "holds": op.holds, "zero": zero, "least": float(_least(dtype))}
+        scope |= {
+            "plain": op.plain,
+            "holds": op.holds,
+            "zero": zero,
+            "one": dtype.numpy.type(1),
+            "least": float(_least(dtype)),
+        }
     yield 0, _link(_name(op, code, "accumulate"), 6, _ACCUMULATE.format(**text), scope)
     if op.finish is not None or in_state is not dtype:
         yield 2, _link(_name(op, code, "finish"), 4, _FINISH.format(**text), scope)

@@ -323,12 +323,15 @@ def _mean(run):
 
 
 def _squares(run):
-    """The sum of squared deviations of a run from its mean, in two passes.
+    """The sum of squared deviations of any axis from its mean, in two passes (Chan, Golub and LeVeque 1983).
 
-    A third finds by how much the mean was off where that shows (Chan, Golub and LeVeque 1983).
+    A third finds by how much the mean was off where that shows.
     """
     n = len(run)
-    mean, squares, lost = _total(run) / n, np.float64(0), np.float64(0)
+    mean, squares, lost = np.float64(0), np.float64(0), np.float64(0)
+    for k in range(n):
+        mean = plus(mean, np.float64(run[k]))
+    mean /= n
     for start in range(0, n, _LONG_PART):
         part, few = np.float64(0), run[start : start + _LONG_PART]
         for k in range(len(few)):
@@ -349,13 +352,36 @@ def _squares(run):
 _LARGE_MEAN = 2.0**30  # times the variance: below, a mean that is off by 100 roundings changes it by less than one
 
 
+_LEAST_SQUARES = 1e-24  # of float32: above, what underflows doesn't count
+
+
+def _squares_of_run(run):
+    """The same of an axis that is a run of memory: of float32 mostly in parts of its own, summed side by side."""
+    if run.itemsize == 4:
+        squares = _squares_in_parts(run)
+        if _LEAST_SQUARES < squares < np.inf:
+            return squares
+    return _squares(run)
+
+
+def _squares_in_parts(run):
+    """With the sum of the deviations it matters little what they are from."""
+    n = len(run)
+    mean, total, squares = run.dtype.type(_total(run) / n), np.float64(0), np.float64(0)
+    for start in range(0, n, _LONG_PART):
+        few, part, part_of_squares = run[start : start + _LONG_PART], run.dtype.type(0), run.dtype.type(0)
+        for k in range(len(few)):
+            deviation = few[k] - mean
+            part = plus(part, deviation)
+            part_of_squares = plus(part_of_squares, deviation * deviation)
+        total += part
+        squares += part_of_squares
+    return squares - total * (total / n)
+
+
 def _degrees(p):
     """What the sum of squared deviations is divided by: n - correction."""
     return np.float64(max(p[1] - p[3], 0))
-
-
-def _variance(run, p):
-    return _squares(run) / _degrees(p)
 
 
 def _add_deviations(run, bar, factor):
@@ -402,9 +428,9 @@ def var(p, x, y):
     for o in range(p[0]):
         for i in range(inner):
             if inner == 1:
-                y[o] = _variance(_run(x, p, o), p)
+                y[o] = _squares_of_run(_run(x, p, o)) / _degrees(p)
             else:
-                y[o * inner + i] = _variance(_axis(x, p, o, i), p)
+                y[o * inner + i] = _squares(_axis(x, p, o, i)) / _degrees(p)
 
 
 def _std_vjp(p, x, y, y_bar, x_bar):
@@ -440,9 +466,9 @@ def std(p, x, y):
     for o in range(p[0]):
         for i in range(inner):
             if inner == 1:
-                y[o] = np.sqrt(_variance(_run(x, p, o), p))
+                y[o] = np.sqrt(_squares_of_run(_run(x, p, o)) / _degrees(p))
             else:
-                y[o * inner + i] = np.sqrt(_variance(_axis(x, p, o, i), p))
+                y[o * inner + i] = np.sqrt(_squares(_axis(x, p, o, i)) / _degrees(p))
 
 
 def _largest(p, x, y):
