@@ -78,6 +78,25 @@ def mean(x):
     return x
 
 
+@reduction(
+    merge=lambda p, q: plus(p, q),
+    start=0,
+    partials=lambda x: where(isnan(x), 0.0, 1.0),
+    form=over_in_dtype,
+    operand=SUMMED,
+    reference=np.nansum,
+    domain=(domains.reals,),
+)
+def nansum(x):
+    """The sum of what is not nan.
+
+    >>> import tapegrad as tg
+    >>> tg.nansum(tg.tensor([1.0, tg.nan, 2.0]))
+    tensor(3.)
+    """
+    return 0 if x != x else x
+
+
 # Of numbers whose squares would overflow or underflow, multiples are squared and summed apart (Blue 1978).
 _SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
 
@@ -763,3 +782,65 @@ def log_softmax(p, tile, x, y):
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
+
+
+# --- running sums -----------------------------------------------------------------------------------------------------
+
+
+def _run_on(p, x, y, start):
+    """y[k] = x[0] + ... + x[k]"""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = start
+            for k in range(first, first + n * inner, inner):
+                total += x[k]
+                y[k] = total
+
+
+def _run_back(p, x, y):
+    """y[k] += x[k] + ... + x[n - 1]"""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = np.float64(0)
+            for k in range(first + (n - 1) * inner, first - 1, -inner):
+                total += x[k]
+                y[k] += total
+
+
+def _add_run_on(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = np.float64(0)
+            for k in range(first, first + n * inner, inner):
+                total += y_bar[k]
+                x_bar[k] += total
+
+
+@along_axes(vjps=(_add_run_on,), partials=(lambda g, p: cumsum(g, p),), same_shape=True)
+def _cumsum_from_end(p, x, y):
+    """The sums of each element and all behind it: the adjoint of `cumsum`, and it that of this one."""
+    y[:] = 0
+    _run_back(p, x, y)
+
+
+@along_axes(
+    vjps=(lambda p, x, y, y_bar, x_bar: _run_back(p, y_bar, x_bar),),
+    partials=(lambda g, p: _cumsum_from_end(g, p),),
+    integer=lambda p, x, y: _run_on(p, x, y, np.int64(0)),
+    form=along_one,
+    same_shape=True,
+    operand=SUMMED,
+    reference=np.cumsum,
+    domain=(domains.reals,),
+)
+def cumsum(p, x, y):
+    """The sums of each element and all before it.
+
+    >>> import tapegrad as tg
+    >>> tg.cumsum(tg.tensor([1.0, 2.0, 3.0]), 0)
+    tensor([1., 3., 6.])
+    """
+    _run_on(p, x, y, np.float64(0))
