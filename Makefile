@@ -52,8 +52,8 @@ test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
 
-test-boundscheck-quick: .venv/test.stamp # some of them, of sums in all layouts
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest tests/test_sums.py -k "columns or short or over_dimensions"
+test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every operation
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest tests/test_loops.py
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
