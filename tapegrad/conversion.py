@@ -9,7 +9,7 @@ import numpy as np
 
 from tapegrad import dtypes, kinds
 from tapegrad.arguments import checked
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tensor import Tensor, depth_of_user, from_array
 
 # What the five dtypes can hold without loss.
@@ -43,6 +43,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
+    if data.__class__ is np.ndarray and dtype is None and device is None and data.dtype in BY_NUMPY:  # most often
+        check_can_require_grad(BY_NUMPY[data.dtype], requires_grad)
+        return from_array(data.copy(), requires_grad)
     check_device(device)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)

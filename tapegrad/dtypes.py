@@ -50,6 +50,7 @@ class DType:
 BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
     DType(code, name) for code, name in enumerate(("bool", "int32", "int64", "float32", "float64"))
 )
+BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}  # in native byte order
 
 _default = FLOAT64
 
@@ -89,6 +90,8 @@ def as_dtype(dtype: Any) -> DType:
     """A `DType` from a `DType`, a NumPy dtype, its name, or one of Python's `float`, `int` and `bool`."""
     if dtype.__class__ is DType:
         return dtype
+    if isinstance(dtype, np.dtype) and (native := BY_NUMPY.get(dtype)) is not None:
+        return native
     if dtype is float:
         return _default
     if not isinstance(dtype, (str, type, np.dtype)):

@@ -147,6 +147,9 @@ def kind_of(
     exported: bool = False,
 ) -> Kind:
     """The interned kind. Strides are in bytes; None means C-contiguous."""
+    known = _kinds.get((dtype.code, shape, strides, requires_grad, leaf, exported))
+    if known is not None:
+        return known
     natural = contiguous_strides(shape, dtype.itemsize)
     contiguous = (
         strides is None or 0 in shape or all(n == 1 or s == t for n, s, t in zip(shape, strides, natural, strict=True))

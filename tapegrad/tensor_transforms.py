@@ -28,7 +28,6 @@ import numpy as np
 from tapegrad import autograd, creation, trees
 from tapegrad.autograd import recorded
 from tapegrad.conversion import tensor
-from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
 from tapegrad.interop import export
 from tapegrad.recording import local
@@ -63,7 +62,9 @@ class Level:
 
     def _input(self, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
-            return self.leaf(as_floats(x))
+            leaf = as_floats(x, requires_grad=True)
+            self.own[leaf._slot] = leaf
+            return leaf
         x = local(x)
         if self.is_recording and x.requires_grad:
             self.is_behind_input = True
@@ -79,8 +80,11 @@ class Level:
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
-        with autograd.enable_grad():
+        if self.is_recording:
             result = self.func(*self.args)
+        else:
+            with autograd.enable_grad():
+                result = self.func(*self.args)
         if not has_aux:
             return result, None
         if not isinstance(result, tuple) or len(result) != 2:
@@ -226,11 +230,10 @@ def _dtype_kind(x: Any) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def as_floats(x: Any) -> Tensor:
+def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
-    dtype = getattr(x, "dtype", None)
-    t: Tensor = tensor(x, dtype=FLOAT64 if dtype is None else None)
-    return t if t._kind.dtype.is_floating_point else t.to(FLOAT64)
+    made: Tensor = tensor(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
+    return made
 
 
 def plain(t: Tensor, is_own: bool = False) -> Any:

@@ -16,7 +16,7 @@ from tapegrad import aliasing, dtypes
 from tapegrad.arguments import Surface, number
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL
-from tapegrad.functions.shaping import contiguous, dimension, restride
+from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
 from tapegrad.kinds import contiguous_strides
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
@@ -105,15 +105,50 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     IndexError
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
+    key = _key(self, index)
+    if (seen := _seen.get(key)) is not None:
+        return aliasing.view(seen[0], self, *seen[1:])
     normal = _normal(index)
     if not _is_advanced(normal):
-        return _basic(self, normal)
+        op, shape, strides, offset, steps = _shown(self, normal)
+        adjoint, start = over_contiguous(self, steps)
+        if key is not None:
+            if len(_seen) >= _MOST_SEEN:
+                _seen.clear()
+            _seen[key] = (op, shape, strides, offset, adjoint, start)
+        return aliasing.view(op, self, shape, strides, offset, adjoint, start)
     if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
     else:
         positions, shape = _positions(self._kind.shape, normal)
     at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+
+
+# What ints and slices show of tensors of a kind, by the kind and these: it is worked out once.
+_seen: dict[Any, tuple[Any, ...]] = {}
+_MOST_SEEN = 4096
+
+
+def _key(self: Tensor, index: Any) -> Any:
+    """What `_seen` knows an index by; None for what is not of plain ints and slices."""
+    if index.__class__ is tuple:
+        items = tuple([_item_key(item) for item in index])
+        return None if None in items else (self._kind, items)
+    item = _item_key(index)
+    return None if item is None else (self._kind, item)
+
+
+def _item_key(item: Any) -> Any:
+    if item.__class__ is int:
+        return item
+    if item.__class__ is slice:
+        bounds = item.start, item.stop, item.step
+        for bound in bounds:
+            if bound is not None and bound.__class__ is not int:
+                return None
+        return bounds
+    return None
 
 
 def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
@@ -185,12 +220,6 @@ def _check_int(i: int, n: int, dim: int) -> int:
     if not -n <= i < n:
         raise IndexError(f"index {i} is out of bounds for dimension {dim} with size {n}")
     return i % n
-
-
-def _basic(a: Tensor, index: tuple[Any, ...]) -> Tensor:
-    """The view that ints, slices, None and Ellipsis make."""
-    op, shape, strides, offset, steps = _shown(a, index)
-    return restride(op, a, shape, strides, offset, steps)
 
 
 def _shown(a: Tensor, index: tuple[Any, ...]) -> tuple[Op, tuple[int, ...], tuple[int, ...], int, list[Any]]:
@@ -343,7 +372,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(input._kind.shape)} at dimension {at}"
         )
-    return _basic(input, (slice(None),) * at + (index,))
+    return getitem(input, (slice(None),) * at + (index,))
 
 
 @public

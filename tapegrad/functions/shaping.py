@@ -30,9 +30,13 @@ def restride(
     `steps` says the same over a contiguous `a`, for the adjoint: (dimension of `a`, step), -1 for none, a view
     dimension each; and its last item is the offset in elements.
     """
+    return aliasing.view(op, a, shape, strides, offset, *over_contiguous(a, steps))
+
+
+def over_contiguous(a: Tensor, steps: list[tuple[int, int]]) -> tuple[tuple[int, ...], int]:
+    """A view's strides and start in bytes over a contiguous `a`, of `steps` as in `restride`."""
     natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
-    adjoint = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
-    return aliasing.view(op, a, shape, strides, offset, adjoint, steps[-1][1] * a._kind.itemsize)
+    return tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1]), steps[-1][1] * a._kind.itemsize
 
 
 def _make(op: Layout) -> None:
