@@ -49,7 +49,7 @@ def test_first_derivatives(name, args):
             np.testing.assert_allclose(found, expected.numpy(), **EXACT)
 
 
-# Of a singular matrix's determinant tensors have none; see test_jitted_kinks.py.
+# Of a singular matrix's determinant tensors have none; see below.
 @over([case for case in CASES if case[1] not in these.SINGULAR])
 def test_second_derivatives(name, args):
     of_tensors = getattr(these, f"{name}_of")
@@ -82,6 +82,70 @@ def test_linear_algebra_by_another_derivation(name, n):
     expected = (45 * ahead[0] - 9 * ahead[1] + ahead[2]) / (60 * e)
     hessian = tg.func.hessian(WEIGHED[name], (1, 2, 3))(weights, a, b, v)[0][0]
     np.testing.assert_allclose(np.tensordot(hessian, direction, 2), expected, rtol=1e-8, atol=1e-10)
+
+
+def cofactors(a):
+    n = len(a)
+
+    def minor(i, j):
+        return np.linalg.det(np.delete(np.delete(a, i, 0), j, 1)) if n > 1 else 1.0
+
+    return np.array([[(-1.0) ** (i + j) * minor(i, j) for j in range(n)] for i in range(n)])
+
+
+def test_determinants_of_singular_matrices():
+    def beside(a):
+        return a, np.eye(len(a)), np.zeros(len(a))
+
+    rng = np.random.default_rng(0)
+    row = rng.integers(-3, 4, size=(4, 4)).astype(float)
+    for a in (np.array([[0.0]]), np.array([[1.0, 2.0], [2.0, 4.0]]), np.zeros((2, 2)), np.zeros((3, 3)),
+              np.array([[1.0, 2, 3], [4, 5, 6], [5, 7, 9]]), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 0.0, 0.0]),
+              np.vstack([row[:3], row[0] + row[1]]), row):  # fmt: skip
+        for transform in (tg.func.jacrev, tg.func.jacfwd):
+            of_det = transform(these.products, (0, 1, 2))(*beside(a))[0][-2]
+            np.testing.assert_allclose(of_det, cofactors(a), atol=1e-12)
+    a = np.array([[1.0, 2.0], [2.0, 4.0]])
+    wanted = np.zeros((2, 2, 2, 2))
+    wanted[0, 0, 1, 1] = wanted[1, 1, 0, 0] = 1.0
+    wanted[0, 1, 1, 0] = wanted[1, 0, 0, 1] = -1.0
+    weights = np.zeros(len(these.products.py_func(*beside(a))))
+    weights[-2] = 1.0
+    hessian = tg.func.hessian(WEIGHED["products"], (1, 2, 3))(weights, *beside(a))
+    np.testing.assert_allclose(hessian[0][0], wanted, atol=1e-14)
+
+
+def test_a_cholesky_factor_is_that_of_a_symmetric_matrix():
+    """Its lower triangle alone is read; the gradient is half in each."""
+
+    def factor(transform, a, *along):
+        others = np.zeros_like(a), np.zeros(len(a))
+        if along:
+            values, tangents = tg.func.jvp(these.systems, (a, *others), (*along, None, None))
+            return values[-a.size :].reshape(a.shape), tangents[-a.size :].reshape(a.shape)
+        return transform(these.systems, (0, 1, 2))(a, *others)[0][-a.size :].reshape(*a.shape, *a.shape)
+
+    rng = np.random.default_rng(5)
+    b, weights = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
+    a = b @ b.T + 3.0 * np.eye(3)
+    upper = a + np.triu(np.ones((3, 3)), 1)  # is not read
+    jacobian = factor(tg.func.jacrev, a)
+    tensor = tg.tensor(a, requires_grad=True)
+    (tg.linalg.cholesky(tensor) * tg.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(np.tensordot(weights, jacobian), tensor.grad.numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(jacobian, jacobian.swapaxes(2, 3))
+    np.testing.assert_allclose(factor(tg.func.jacfwd, a), jacobian, rtol=1e-12, atol=1e-14)
+    given = [factor(tg.func.jvp, x, along) for x, along in ((a, weights), (upper, weights), (a, weights.T))]
+    for value, tangent in given:
+        np.testing.assert_array_equal(value, given[0][0])
+        np.testing.assert_allclose(value, np.linalg.cholesky(a), rtol=1e-14)
+        np.testing.assert_allclose(tangent, np.tensordot(jacobian, weights), rtol=1e-12, atol=1e-14)
+    x, y, z = 2.0, 3.0, 1.0  # the sum is sqrt(x) + z / sqrt(x) + sqrt(y - z z / x)
+    last = (y - z * z / x) ** -0.5 / 2
+    exact = x**-0.5 / 2 - z * x**-1.5 / 2 + last * z * z / x**2, last, x**-0.5 - 2 * last * z / x
+    for transform in (tg.func.jacrev, tg.func.jacfwd):
+        slopes = factor(transform, np.array([[x, z], [z, y]])).sum((0, 1))
+        np.testing.assert_allclose((slopes[0, 0], slopes[1, 1], slopes[0, 1] + slopes[1, 0]), exact, rtol=1e-14)
 
 
 determinant = njit(lambda a: np.linalg.det(a) ** 2)

@@ -178,7 +178,6 @@ def test_powers_by_their_exponents():
 
 
 norm = njit(lambda x: np.linalg.norm(x))
-det = njit(lambda a: np.linalg.det(a))
 
 
 def test_norms_of_extreme_numbers():
@@ -189,59 +188,3 @@ def test_norms_of_extreme_numbers():
         if scale == 1.0:
             unit = x / 5.0
             np.testing.assert_allclose(tg.func.hessian(norm)(x), (np.eye(2) - np.outer(unit, unit)) / 5.0, atol=1e-15)
-
-
-def cofactors(a):
-    n = len(a)
-
-    def minor(i, j):
-        return np.linalg.det(np.delete(np.delete(a, i, 0), j, 1)) if n > 1 else 1.0
-
-    return np.array([[(-1.0) ** (i + j) * minor(i, j) for j in range(n)] for i in range(n)])
-
-
-def test_determinants_of_singular_matrices():
-    rng = np.random.default_rng(0)
-    row = rng.integers(-3, 4, size=(4, 4)).astype(float)
-    for a in (np.array([[0.0]]), np.array([[1.0, 2.0], [2.0, 4.0]]), np.zeros((2, 2)), np.zeros((3, 3)),
-              np.array([[1.0, 2, 3], [4, 5, 6], [5, 7, 9]]), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 0.0, 0.0]),
-              np.vstack([row[:3], row[0] + row[1]]), row):  # fmt: skip
-        for transform in FIRST_ORDER:
-            np.testing.assert_allclose(transform(det)(a), cofactors(a), atol=1e-12)
-    a = np.array([[1.0, 2.0], [2.0, 4.0]])
-    wanted = np.zeros((2, 2, 2, 2))
-    wanted[0, 0, 1, 1] = wanted[1, 1, 0, 0] = 1.0
-    wanted[0, 1, 1, 0] = wanted[1, 0, 0, 1] = -1.0
-    np.testing.assert_allclose(tg.func.hessian(det)(a), wanted, atol=1e-14)
-
-
-@njit
-def factor_sum(x, y, z):
-    a = np.array([[x, z], [z, y]])
-    return np.linalg.cholesky(a).sum()
-
-
-@njit
-def factor(a):
-    return np.linalg.cholesky(a)
-
-
-def test_a_cholesky_factor_is_that_of_a_symmetric_matrix():
-    rng = np.random.default_rng(5)
-    b, weights = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
-    a = b @ b.T + 3.0 * np.eye(3)
-    upper = a + np.triu(np.ones((3, 3)), 1)  # is not read
-    value, jacobian = factor(a), tg.func.jacrev(factor)(a)
-    tensor = tg.tensor(a, requires_grad=True)
-    (tg.linalg.cholesky(tensor) * tg.tensor(weights)).sum().backward()
-    np.testing.assert_allclose(np.tensordot(weights, jacobian), tensor.grad.numpy(), rtol=1e-12)
-    np.testing.assert_array_equal(jacobian, jacobian.swapaxes(2, 3))
-    np.testing.assert_allclose(tg.func.jacfwd(factor)(a), jacobian, rtol=1e-12, atol=1e-14)
-    for given, tangent in (tg.func.jvp(factor, (upper,), (weights,)), tg.func.jvp(factor, (a,), (weights.T,))):
-        np.testing.assert_array_equal(given, value)
-        np.testing.assert_allclose(tangent, np.tensordot(jacobian, weights), rtol=1e-12, atol=1e-14)
-    x, y, z = 2.0, 3.0, 1.0  # the sum is sqrt(x) + z / sqrt(x) + sqrt(y - z z / x)
-    last = (y - z * z / x) ** -0.5 / 2
-    exact = x**-0.5 / 2 - z * x**-1.5 / 2 + last * z * z / x**2, last, x**-0.5 - 2 * last * z / x
-    for transform in (tg.func.grad, tg.func.jacfwd):
-        np.testing.assert_allclose(transform(factor_sum, argnums=(0, 1, 2))(x, y, z), exact, rtol=1e-14)
