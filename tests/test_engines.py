@@ -27,7 +27,12 @@ from tapegrad.ops.declare import Op
 INF, NAN = math.inf, math.nan
 NUMBERS = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.5, 3.0, 0.01, INF, -INF, NAN)
 A, B = (np.array(column) for column in zip(*itertools.product(NUMBERS, repeat=2), strict=True))
-KNOWN = [(op, name) for op, called in names.NAMES.items() for name in called if name in names.RULES and op.arity < 3]
+KNOWN = [
+    (names.OPERATIONS[op], name)
+    for op, called in names.NAMES.items()
+    for name in called
+    if name in names.RULES and names.OPERATIONS[op].arity < 3
+]
 NOT_FINITE = ~(np.isfinite(A) & np.isfinite(B))
 # Points at which they may differ, and why.
 LEFT_OUT = {
