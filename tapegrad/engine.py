@@ -20,10 +20,12 @@ import numpy as np
 
 from tapegrad import kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
-from tapegrad.core import guards, schedule, storage, sweeps, workers
+from tapegrad.core import guards, rows, sweeps
+from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import cache, native
 from tapegrad.kinds import address_of, array_at
+from tapegrad.memory import parts
 from tapegrad.ops import declare
 from tapegrad.tape import ROW, H, Tape
 
@@ -83,32 +85,29 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
         _pending.append((operation, code, reverse))
 
 
-# What compiled code Python calls itself: the function, and how many int64 it takes.
-_ENTRIES: dict[str, tuple[Any, int]] = {
-    **sweeps.PARTS,
-    "reclaim": (schedule.reclaim, 1),
-    "free_kept": (storage.free_kept, 1),
-    "hand_out": (storage.hand_out, 2),
-    "work": (workers.work, 2),
-}
+_functions: dict[str, Any] = {function.__name__: function for function in parts}
+assert "run" in _functions
+assert reclaiming.reclaim in parts
 
 
 def _part(name: str) -> int:
     """The address of a compiled part of the sweeps."""
     address = _parts.get(name)
     if address is None:
-        function, n_arguments = _ENTRIES[name]
-        address = _parts[name] = native.link(
-            name, n_arguments, lambda: native.rebind(function), (function,), returns=True
-        )
+        function = _functions[name]
+        n_arguments, build = function.__code__.co_argcount, functools.partial(native.rebind, function)
+        address = _parts[name] = native.link(name, n_arguments, build, (function,), returns=True)
     return address
+
+
+native.linkers.update({symbol: functools.partial(_part, function.__name__) for function, symbol in parts.items()})
 
 
 def _entry(name: str) -> Callable[..., int]:
     """The same, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
-        entry = _entries[name] = native.callable_at(_part(name), _ENTRIES[name][1])
+        entry = _entries[name] = native.callable_at(_part(name), _functions[name].__code__.co_argcount)
     return entry
 
 
@@ -123,7 +122,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
 
     `progress` is given a list of steps and iterates over it, once for the sweeps and once for the operations.
     """
-    compile_parts(progress(list(_ENTRIES)))
+    compile_parts(progress(list(_functions)))
     kernels.warmup(progress)
 
 
@@ -137,7 +136,7 @@ def _compile_together() -> None:
         return
     missing = [
         name
-        for name, (function, _) in _ENTRIES.items()
+        for name, function in _functions.items()
         if name not in _parts and not cache.holds(f"{native.symbol(name, function)}.o")
     ]
     if len(missing) < 4:
@@ -164,7 +163,7 @@ def _compile_together() -> None:
 def _prepare(tape: Tape) -> None:
     """Make the tape's header true: addresses that other threads may have moved, kernels that rows wait for."""
     h = tape.h
-    if h[_PHASE] != schedule.IDLE:
+    if h[_PHASE] != rows.IDLE:
         _abandon(tape)
     if not h[_ALLOCATE]:
         _connect(tape)
@@ -197,11 +196,8 @@ def _connect(tape: Tape) -> None:
     """Enter in a new tape's header what does not change."""
     _compile_together()
     h = tape.h
-    for name in sweeps.PARTS:
-        if name != "run":
-            h[getattr(H, name)] = _part(name)
     h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
-    h[H.sum_opcode], h[H.self] = ops.reduction.sum_.opcode, tape.header_address
+    h[H.sum_opcode] = ops.reduction.sum_.opcode
     functions = native.functions_of_python()
     h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
     caches = _caches()
@@ -299,8 +295,8 @@ def run(
         given = [*targets, *(slot for pair in seeds for slot in pair), *inputs]
         if len(given) > len(tape.lists):
             lists = np.zeros(2 * len(given), np.int32)
-            memory, address, at = lists.data, address_of(lists), H.lists
-            tape.lists, h[at] = memory, address
+            memory, address, at, room, n = lists.data, address_of(lists), H.lists, H.n_lists, len(lists)
+            tape.lists, h[at], h[room] = memory, address, n
         for i, slot in enumerate(given):
             tape.lists[i] = slot
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
@@ -312,17 +308,17 @@ def run(
         while True:
             h[_BUDGET_LEFT] = _BUDGET
             status = entry(tape.header_address)
-            if status == schedule.AT_HOST:
+            if status == rows.AT_HOST:
                 _run_host(tape, h[_PHASE] == sweeps.REVERSE_STEP)
-            elif status == schedule.MORE_WORKERS:
+            elif status == rows.MORE_WORKERS:
                 threads.start(_entry("work"))
                 h[_MISSING_WORKERS] = 0
-            elif status != schedule.MORE:
+            elif status != rows.MORE:
                 break
         if take is not None:
             take()
     except BaseException as error:
-        if take is not None and h[_PHASE] == schedule.IDLE and isinstance(error, KeyboardInterrupt):
+        if take is not None and h[_PHASE] == rows.IDLE and isinstance(error, KeyboardInterrupt):
             take()  # the sweep is done, and can't be done again
         else:
             _abandon(tape)
@@ -332,17 +328,17 @@ def run(
         tape.sweep_seconds += time.perf_counter() - started
     if MEMORY and h[H.fault]:
         raise _damage(tape)
-    if status == schedule.SWEPT_TWICE:
+    if status == rows.SWEPT_TWICE:
         raise SweptTwiceError
-    if status == schedule.NO_MEMORY:
+    if status == rows.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
-    if status == schedule.FAILED:
+    if status == rows.FAILED:
         raise _failure(tape)
 
 
 def _abandon(tape: Tape) -> None:
     """End a sweep before its time: what it had begun is let go, and nothing has changed."""
-    if tape.h[_PHASE] != schedule.IDLE:
+    if tape.h[_PHASE] != rows.IDLE:
         tape.h[_PHASE] = sweeps.ABORT
         _entry("run")(tape.header_address)
 

@@ -23,8 +23,14 @@ import numpy as np
 from tapegrad import locks
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import DType
+from tapegrad.memory import Record
 
 KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
+
+
+class KindRecord(Record, dtype=KIND):
+    """What compiled code knows of a kind."""
+
 
 # Flags of a kind.
 REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8

@@ -41,28 +41,64 @@ from tapegrad import locks
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
-from tapegrad.memory import call1, f8, i4, i8, part1, part2, part3, u1
+from tapegrad.memory import Record, call1, i4, i8, index_of, part0, part1, part2, part3, word
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import HEADER, IMM_A, IMM_B, H, Tape
+from tapegrad.tape import IMM_A, IMM_B, Header, Row, Tape
 from tapegrad.tensor import Tensor, handle
 
-# The words of the context.
-(
-    TENSOR, TRUE, FALSE, PYTHON,  # objects; the last is called with what is left to Python
-    TYPE_AT, FLOAT_AT, TAPE_AT, SLOT_AT, KIND_AT, HEADER_AT, GRAD_ENABLED_AT,  # offsets
-    ENTRIES, MASK,  # the look-up's address, and its length less one
-    OVERFLOW,  # where the C API reports that an integer is too large
-    ALLOCATE, INC_REF, DEC_REF, AS_INTEGER, AS_CHECKED_INTEGER, FROM_INTEGER, THREAD, NEW_TUPLE, SET_ITEM, CALL,
-    WORDS,
-) = range(25)  # fmt: skip
+
+class Facts(Record):
+    """What native code needs to know: see above."""
+
+    tensor = word()  # objects; the last is called with what is left to Python
+    true = word()
+    false = word()
+    python = word()
+    type_offset = word()
+    float_offset = word()
+    tape_offset = word()
+    slot_offset = word()
+    kind_offset = word()
+    header_offset = word()
+    grad_enabled_offset = word()
+    entries = word()  # the look-up's address, and its length less one
+    mask = word()
+    overflow = word()  # where the C API reports that an integer is too large
+    new_object = word()  # functions of the C API
+    inc_ref = word()
+    dec_ref = word()
+    as_integer = word()
+    as_checked_integer = word()
+    from_integer = word()
+    thread = word()
+    new_tuple = word()
+    set_item = word()
+    call = word()
+
+
+class Entry(Record):
+    """An entry of the look-up."""
+
+    opcode = word()  # and 1
+    a = word()
+    b = word()
+    kind = word()
+    index = word()
+    passive = word()
+    passive_index = word()
+    number = word()
+
+
+C = index_of(Facts)
 _FUNCTIONS = {
-    ALLOCATE: "PyType_GenericAlloc", INC_REF: "Py_IncRef", DEC_REF: "Py_DecRef", AS_INTEGER: "PyLong_AsSsize_t",
-    AS_CHECKED_INTEGER: "PyLong_AsLongLongAndOverflow", FROM_INTEGER: "PyLong_FromSsize_t",
-    THREAD: "PyThread_get_thread_ident", NEW_TUPLE: "PyTuple_New", SET_ITEM: "PyTuple_SetItem", CALL: "PyObject_Call",
+    C.new_object: "PyType_GenericAlloc", C.inc_ref: "Py_IncRef", C.dec_ref: "Py_DecRef",
+    C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
+    C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
+    C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call",
 }  # fmt: skip
-_ENTRY, _HEADER_WORDS = 8, len(HEADER)
+_ENTRY = Entry.nbytes // 8
 _FLOAT, _INTEGER = 1, 2  # kinds of number
 _NUMBERS: dict[type, int] = {float: _FLOAT, np.float64: _FLOAT, int: _INTEGER, bool: _INTEGER}
 _MIX_OPCODE, _MIX_A, _MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
@@ -81,31 +117,34 @@ def at(address):
     return i8(address, 1)[0]
 
 
-def record_operation(a, b, opcode, context):
+def record_operation(a, b, opcode, context: Facts):
     """The result of an operation on two objects, or on one and 0: a new reference, or 0 and an exception."""
-    c = i8(context, WORDS)
-    made = part2(c[ALLOCATE], c[TENSOR], 0)
+    made = part2(context.new_object, context.tensor, 0)
     if made == 0:
         return 0
     done = _write(a, b, opcode, context, made)
     if done > 0:
         return made
-    call1(c[DEC_REF], made)
+    call1(context.dec_ref, made)
     return 0 if done < 0 else _leave_to_python(a, b, opcode, context)
+
+
+def _header(context, tape):
+    """The header of a tape, an object."""
+    return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
 
 def _write(a, b, opcode, context, made):
     """Write the row, and make `made` the handle of its result. 1: done, 0: left to Python, -1: no memory."""
-    c = i8(context, WORDS)
-    tensor, kind_at, tape_at, slot_at = c[TENSOR], c[KIND_AT], c[TAPE_AT], c[SLOT_AT]
+    tensor, kind_at, tape_at, slot_at = context.tensor, context.kind_offset, context.tape_offset, context.slot_offset
     first, number, flags = a, 0, 0
-    key_a, key_b = at(a + c[TYPE_AT]), 0
+    key_a, key_b = at(a + context.type_offset), 0
     if key_a == tensor:
         key_a = at(a + kind_at)
     else:
         first, number, flags = b, a, IMM_A
     if b != 0:
-        key_b = at(b + c[TYPE_AT])
+        key_b = at(b + context.type_offset)
         if key_b == tensor:
             key_b = at(b + kind_at)
         elif number != 0:
@@ -117,49 +156,48 @@ def _write(a, b, opcode, context, made):
     tape = at(first + tape_at)
     if tape == 0 or (number == 0 and b != 0 and at(b + tape_at) != tape):
         return 0
-    h = i8(part1(c[AS_INTEGER], at(tape + c[HEADER_AT])), _HEADER_WORDS)
-    end, height = h[H.filled], h[H.n_free] - 1
-    # (The last 0 is one argument more than the function takes, which no 64-bit calling convention minds.)
-    if height < 0 or end + 24 > h[H.row_bytes] or h[H.thread] != part1(c[THREAD], 0):
+    header = _header(context, tape)
+    recording = header.recording
+    end, height = recording.filled, recording.n_free - 1
+    if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
 
-    i = (((opcode + 1) * _MIX_OPCODE + key_a * _MIX_A + key_b * _MIX_B) >> 32) & c[MASK]
-    entry = i8(c[ENTRIES] + 64 * i, _ENTRY)
-    while entry[0] != opcode + 1 or entry[1] != key_a or entry[2] != key_b:
-        if entry[0] == 0:
+    i = (((opcode + 1) * _MIX_OPCODE + key_a * _MIX_A + key_b * _MIX_B) >> 32) & context.mask
+    entry = Entry(context.entries + 64 * i)
+    while entry.opcode != opcode + 1 or entry.a != key_a or entry.b != key_b:
+        if entry.opcode == 0:
             return 0
-        i = (i + 1) & c[MASK]
-        entry = i8(c[ENTRIES] + 64 * i, _ENTRY)
-    enabled = at(tape + c[GRAD_ENABLED_AT])
-    if enabled == c[TRUE]:
-        kind, index = entry[3], entry[4]
-    elif enabled == c[FALSE]:
-        kind, index = entry[5], entry[6]
+        i = (i + 1) & context.mask
+        entry = Entry(context.entries + 64 * i)
+    enabled = at(tape + context.grad_enabled_offset)
+    if enabled == context.true:
+        kind, index = entry.kind, entry.index
+    elif enabled == context.false:
+        kind, index = entry.passive, entry.passive_index
     else:
         return 0
 
-    row = h[H.rows] + end
-    words = i8(row, 3)
-    if entry[7] == _FLOAT:
-        words[1] = at(number + c[FLOAT_AT])
-    elif entry[7] == _INTEGER:
-        value = part2(c[AS_CHECKED_INTEGER], number, context + 8 * OVERFLOW)
-        if i4(context + 8 * OVERFLOW, 1)[0] != 0:
+    row = Row(header.rows_at + end)
+    if entry.number == _FLOAT:
+        row.bits = at(number + context.float_offset)
+    elif entry.number == _INTEGER:
+        value = part2(context.as_checked_integer, number, context.overflow_at)
+        if i4(context.overflow_at, 1)[0] != 0:
             return 0
-        f8(row + 8, 1)[0] = value
+        row.immediate = value
     elif b != 0:
-        words[1] = part1(c[AS_INTEGER], at(b + slot_at))
+        row.bits = part1(context.as_integer, at(b + slot_at))
     else:
-        words[1] = 0
-    slot = i4(h[H.free], height + 1)[height]
-    slot_object = part1(c[FROM_INTEGER], slot)
+        row.bits = 0
+    slot = recording.free[height]
+    slot_object = part1(context.from_integer, slot)
     if slot_object == 0:
         return -1
-    words[0] = opcode | flags << 16 | slot << 32
-    words[2] = part1(c[AS_INTEGER], at(first + slot_at)) | index << 32
-    h[H.filled], h[H.n_free] = end + 24, height
-    call1(c[INC_REF], tape)
-    call1(c[INC_REF], kind)
+    row.opcode, row.flags, row.out = opcode, flags, slot
+    row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
+    recording.filled, recording.n_free = end + 24, height
+    call1(context.inc_ref, tape)
+    call1(context.inc_ref, kind)
     i8(made + tape_at, 1)[0] = tape
     i8(made + slot_at, 1)[0] = slot_object
     i8(made + kind_at, 1)[0] = kind
@@ -168,30 +206,28 @@ def _write(a, b, opcode, context, made):
 
 def _leave_to_python(a, b, opcode, context):
     """What the Python function answers."""
-    c = i8(context, WORDS)
-    code, arguments = part1(c[FROM_INTEGER], opcode), part1(c[NEW_TUPLE], 2 if b == 0 else 3)
+    code, arguments = part1(context.from_integer, opcode), part1(context.new_tuple, 2 if b == 0 else 3)
     if code == 0 or arguments == 0:
         return 0
-    call1(c[INC_REF], a)
-    part3(c[SET_ITEM], arguments, 0, code)
-    part3(c[SET_ITEM], arguments, 1, a)
+    call1(context.inc_ref, a)
+    part3(context.set_item, arguments, 0, code)
+    part3(context.set_item, arguments, 1, a)
     if b != 0:
-        call1(c[INC_REF], b)
-        part3(c[SET_ITEM], arguments, 2, b)
-    result = part3(c[CALL], c[PYTHON], arguments, 0)
-    call1(c[DEC_REF], arguments)
+        call1(context.inc_ref, b)
+        part3(context.set_item, arguments, 2, b)
+    result = part3(context.call, context.python, arguments, 0)
+    call1(context.dec_ref, arguments)
     return result
 
 
-def finalise_handle(t, context):
+def finalise_handle(t, context: Facts):
     """One holder less of its slot, as `Tensor.__del__` has it; a handle not yet given a slot has none."""
-    c = i8(context, WORDS)
-    tape, slot_object = at(t + c[TAPE_AT]), at(t + c[SLOT_AT])
+    tape, slot_object = at(t + context.tape_offset), at(t + context.slot_offset)
     if tape != 0 and slot_object != 0:
-        h = i8(part1(c[AS_INTEGER], at(tape + c[HEADER_AT])), _HEADER_WORDS)
-        slot = part1(c[AS_INTEGER], slot_object)
-        if 0 <= slot < h[H.n_slots]:
-            u1(h[H.live], h[H.n_slots])[slot] -= 1
+        header = _header(context, tape)
+        slot = part1(context.as_integer, slot_object)
+        if 0 <= slot < header.recording.n_slots:
+            header.live[slot] -= 1
     return 0
 
 
@@ -200,7 +236,7 @@ def _stubs() -> str:
     context = "i64 ptrtoint (ptr @context to i64)"
     record, finalise = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, finalise_handle))
     lines = [
-        f"@context = internal global [{WORDS} x i64] zeroinitializer",
+        f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
         f"declare i64 {finalise}(i64, i64)",
         f"define i64 @recorder() {{ ret {context} }}",
@@ -234,8 +270,8 @@ class LookUp:
             if self._words[start]:
                 self._put(memory, self._words[start : start + _ENTRY].tolist())
         # Should a search come between these two, it finds nothing in the new entries with the old mask: no harm done.
-        context[ENTRIES] = address
-        context[MASK] = mask
+        context[C.entries] = address
+        context[C.mask] = mask
         self._words = memory
 
     def enter(self, op: Op, key: tuple[Any, ...], kind: Kind) -> None:
@@ -285,14 +321,15 @@ def _offsets() -> dict[int, int]:
     tape.header_address, tape.grad_enabled = truth
     t._slot = 0  # now its finaliser may run
     places = {
-        TYPE_AT: (of_tensor, id(Tensor)), TAPE_AT: (of_tensor, id(tape)), SLOT_AT: (of_tensor, id(slot)),
-        KIND_AT: (of_tensor, id(kind)), HEADER_AT: (of_tape, id(address)), GRAD_ENABLED_AT: (of_tape, id(enabled)),
-        FLOAT_AT: (of_float, struct.unpack("q", struct.pack("d", number))[0]),
+        C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
+        C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
+        C.header_offset: (of_tape, id(address)), C.grad_enabled_offset: (of_tape, id(enabled)),
+        C.float_offset: (of_float, struct.unpack("q", struct.pack("d", number))[0]),
     }  # fmt: skip
     if any(words.count(word) != 1 for words, word in places.values()):
         raise _UnknownLayoutError
     offsets = {place: 8 * words.index(word) for place, (words, word) in places.items()}
-    if of_float[offsets[TYPE_AT] // 8] != id(float):
+    if of_float[offsets[C.type_offset] // 8] != id(float):
         raise _UnknownLayoutError
     return offsets
 
@@ -366,12 +403,12 @@ class _Native:
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
         code = native.link_assembly("recorder", _stubs)
         address = native.callable_at(code.get_function_address("recorder"), 0)()
-        self.context = (ctypes.c_int64 * WORDS).from_address(address)
-        facts = {TENSOR: id(Tensor), TRUE: id(True), FALSE: id(False), PYTHON: id(_ask_python), **offsets}
-        for word, name in _FUNCTIONS.items():
-            facts[word] = ctypes.cast(getattr(ctypes.pythonapi, name), _address).value or 0
-        for word, fact in facts.items():
-            self.context[word] = fact
+        self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
+        facts = {C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), **offsets}
+        for place, name in _FUNCTIONS.items():
+            facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), _address).value or 0
+        for place, fact in facts.items():
+            self.context[place] = fact
         self.look_up = LookUp(self.context)
         self.methods: dict[int, Any] = {}
         self.attributes: dict[str, Any] = {}

@@ -31,7 +31,7 @@ Invariants
   So a change is made ready aside, and then done by stores with no call among them; whatever comes earlier leaves the
   tape as it was.
 
-The schedule and the sweeps (`schedule.py`, `sweeps.py`) read these arrays at the addresses in `header`.
+Compiled code (`core/`) reads these arrays at the addresses in `header`, whose records are declared below.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ import sys
 import threading
 import weakref
 from _thread import get_ident
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -49,7 +48,9 @@ import numpy as np
 
 from tapegrad import locks
 from tapegrad.debug import SMALL
+from tapegrad.dtypes import DTYPES
 from tapegrad.kinds import address_of, objects
+from tapegrad.memory import Record, array, at, index_of, inside, over, word
 
 ROW = np.dtype(
     [("opcode", "i2"), ("flags", "i2"), ("out", "i4"), ("b", "i4"), ("c", "i4"), ("a", "i4"), ("kind", "i4")]
@@ -68,31 +69,162 @@ VARIANT = 64  # the node has the op's second name
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
 
-# The header: what compiled code needs to know of a tape, one int64 each.
-HEADER = (
-    # Addresses of arrays.
-    "rows", "slots", "live", "kinds", "pool", "ops", "kernels", "planned", "region_of_row", "order", "begin", "spaces",
-    "inner", "region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached", "marks", "latest",
-    "lists", "tables", "scratch", "partials", "bins", "crew",
-    # Counts.
-    "end", "synced", "top", "n_planned", "n_regions", "n_freed", "n_reached", "n_targets", "n_seeds", "n_inputs",
-    "partial_bytes", "kept", "cache_bytes", "stream_bytes",
-    # Addresses of functions.
-    "allocate", "allocate_zeroed", "release", "advise", "gemm64", "gemm32", "lapack", "obtain", "give_back",
-    "schedule", "mark_active", "mark_values", "make_regions", "finish", "bind", "bind_values", "bind_adjoints", "place",
-    "gather", "scatter", "spread", "stream", "reduce_rows", "run_along", "run_chunk", "run_piece",
-    "run_pieces", "sweep_region", "share", "seed",
-    "forward_whole", "reverse_whole", "are_scalars", "sweep_scalars", "scalar_values", "scalar_adjoints",
-    # What is asked for, and how far it is done.
-    "sum_opcode", "prune", "retain_graph", "phase", "fused", "at_step", "binding", "bound", "at_chunk", "budget",
-    "missing_workers", "stamps", "error_row", "error_batch", "error_index", "n_latest", "n_pool", "n_kinds", "self",
-    "allocated", "allocated_before", "host_row",
-    # Of TAPEGRAD_DEBUG=memory, see `guards.py`: the blocks in use, the row being swept, and what has happened.
-    "blocks", "at_row", "fault", "fault_row", "fault_slot", "fault_offset", "fault_nbytes",
-    # What recording needs: whose tape it is, bytes of rows recorded and to be had, the stack of free slots.
-    "thread", "filled", "row_bytes", "free", "n_free", "n_slots",
-)  # fmt: skip
-H: Any = namedtuple("H", HEADER)(*range(len(HEADER)))  # the index of each
+_FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
+_LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
+BINS = 288  # lists of free blocks: see `storage.py`
+TABLES = 1 << 19  # int64 for the program of the region being swept
+CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
+SCRATCH_BYTES = 1 << 23  # of address space for the registers of a block: twice the most; few touch more than 64 kB
+
+
+# --- what compiled code knows of a tape -------------------------------------------------------------------------------
+
+
+class Row(Record, dtype=ROW):
+    """A row."""
+
+    immediate = over("b", np.float64)
+    bits = over("b")  # of the immediate
+    offset = over("b")  # of a view without parameters, in bytes
+
+
+class Slot(Record, dtype=SLOT):
+    """A slot."""
+
+
+class Request(Record):
+    """What a sweep is asked for."""
+
+    lists = array(np.int32, "n_lists")  # slots: targets, pairs of a seed and its adjoint (-1: ones), inputs
+    n_lists = word()  # the room that there is
+    n_targets = word()
+    n_seeds = word()
+    n_inputs = word()
+    prune = word()  # whether only what leads to the inputs is swept
+    retain_graph = word()  # whether rules keep what they have saved
+
+
+class Plan(Record):
+    """Which rows a sweep goes through, and in which regions: see `schedule.py`."""
+
+    n_planned = word()
+    planned = array(np.int32, "end")  # rows, newest first
+    marks = array(np.uint8, "top")  # of slots
+    n_regions = word()
+    fused = word()  # the region that is swept forward and in reverse at once, or -1
+    order = array(np.int32, "end")  # the planned rows region by region, oldest first
+    begin = array(np.int32, "end", 1)  # where each region begins there, and the last ends
+    spaces = array(np.int32, "end")  # of regions; -1 for a row that is swept by itself
+    inner = array(np.int32, "end")  # the elements of a row of regions swept in whole rows, else 1
+    region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
+    region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
+    latest = array(np.int32, "n_latest")  # and the latest region over each space
+    n_latest = word()
+
+
+class Progress(Record):
+    """How far a sweep is, and what has stopped it."""
+
+    phase = word()
+    at_step = word()
+    budget = word()  # lanes of an instruction before Python looks at signals
+    bound = word()  # the region that the program is of, or -1
+    at_chunk = word()
+    crew = word()  # the address of the workers' words, 0 for one thread
+    missing_workers = word()
+    host_row = word()
+    error_row = word()
+    error_batch = word()
+    error_index = word()
+    reached = array(np.int32, "top")  # the slots whose adjoints were left for the caller
+    n_reached = word()
+
+
+class Binding(Record):
+    """Where values and adjoints are while a region is bound; the stamp of a slot says whether that is of this time."""
+
+    stamps = word()  # how many regions were bound
+    binding = word()  # the region
+    stamp = array(np.int32, "top")
+    register = array(np.int32, "top")
+    want = array(np.int32, "top")  # the stamp of values that the rules read
+    bar_stamp = array(np.int32, "top")
+    bar_register = array(np.int32, "top")
+
+
+class Storage(Record):
+    """Memory for values and adjoints: see `storage.py`."""
+
+    allocate = word()  # addresses of functions
+    allocate_zeroed = word()
+    release = word()
+    advise = word()
+    bins = array(np.int64, BINS)
+    kept = word()  # bytes
+    allocated = word()  # bytes since the last reclaiming, and before
+    allocated_before = word()
+    partials = word()  # the address of states that chunks and pieces have apart
+    partial_bytes = word()
+    freed = array(np.int32, "top")  # the slots that the last reclaiming freed
+    n_freed = word()
+
+
+class Guarded(Record):
+    """TAPEGRAD_DEBUG=memory, see `guards.py`: the blocks in use, the row being swept, and what has happened."""
+
+    blocks = word()
+    at_row = word()
+    fault = word()
+    fault_row = word()
+    fault_slot = word()
+    fault_offset = word()
+    fault_nbytes = word()
+
+
+class Recording(Record):
+    """What recording needs to know."""
+
+    thread = word()  # whose tape it is
+    filled = word()  # bytes of rows recorded, and to be had
+    row_bytes = word()
+    free = array(np.int32, "n_slots")  # the stack of free slots, and its height
+    n_free = word()
+    n_slots = word()  # to be had
+
+
+class Header(Record):
+    """A tape: compiled code has it in a variable of that name."""
+
+    end = word()  # rows
+    synced = word()  # those of them that are entered in their slots
+    top = word()  # slots
+    n_kinds = word()
+    n_pool = word()
+    rows = array(Row, "end")
+    slots = array(Slot, "top")
+    live = array(np.uint8, "top")
+    kinds = array("KindRecord", "n_kinds")
+    pool = array(np.int64, "n_pool")
+    ops = array("OpRecord", 256)
+    kernels = array("Kernels", 256 * len(DTYPES))
+    sum_opcode = word()
+    program = at("Program")  # of the region being swept
+    scratch = word()  # the address of this thread's registers
+    cache_bytes = word()  # that the registers of a block may take
+    stream_bytes = word()  # of results beyond which they are written past the caches
+    gemm64 = word()  # addresses of BLAS's products, and of the table of LAPACK's routines
+    gemm32 = word()
+    lapack = word()
+    request = inside(Request)
+    plan = inside(Plan)
+    progress = inside(Progress)
+    binding = inside(Binding)
+    storage = inside(Storage)
+    guarded = inside(Guarded)
+    recording = inside(Recording)
+
+
+H = index_of(Header)  # the records within it too
 
 T = TypeVar("T")
 
@@ -104,13 +236,6 @@ def scratch_in(memory: np.ndarray) -> int:
 
 # Filled by `ops/declare.py`: the name and the number of operands of each opcode, for the listing.
 opcode_names: list[tuple[str, int]] = []
-
-_FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
-_LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
-BINS = 288  # lists of free blocks: see `storage.py`
-TABLES = 1 << 19  # int64 that describe the region being swept
-CONTEXT_BYTES = 512  # before a thread's registers: what an array operation is given there, and its parameters
-SCRATCH_BYTES = 1 << 23  # of address space for the registers of a block: twice the most; few touch more than 64 kB
 
 
 class FreeSlots:
@@ -208,19 +333,19 @@ class Tape:
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
         self.capacity = self.slot_capacity = 0
-        self.header = np.zeros(len(HEADER), np.int64)
+        self.header = np.zeros(Header.nbytes // 8, np.int64)
         self.header_address = address_of(self.header)
         self.h = self.header.data  # the quick way in from Python
         self.free = FreeSlots(self.h)
         self.header[H.thread] = self.thread
         self.lists = np.zeros(2 if SMALL else 1024, np.int32).data
-        self.header[H.lists] = address_of(np.asarray(self.lists))
+        self.header[H.lists], self.header[H.n_lists] = address_of(np.asarray(self.lists)), len(self.lists)
         self.scratch = np.empty(SCRATCH_BYTES, np.uint8)
         self.header[H.scratch] = scratch_in(self.scratch)
         self.bins = np.zeros(BINS, np.int64)
         self.header[H.bins] = address_of(self.bins)
         self.tables = np.zeros(TABLES, np.int64)  # zero: what it knows is told from what it does not by a stamp
-        self.header[H.tables] = address_of(self.tables)
+        self.header[H.program] = address_of(self.tables)
         self.latest = np.full(1 if SMALL else 256, -1, np.int32)
         self.header[H.latest], self.header[H.n_latest] = address_of(self.latest), len(self.latest)
         self.rows, self.live = bytearray(), bytearray()

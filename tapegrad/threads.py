@@ -12,6 +12,7 @@ import numpy as np
 
 from tapegrad import locks
 from tapegrad.core import workers
+from tapegrad.core.workers import C, W
 from tapegrad.kernels import native
 from tapegrad.kinds import address_of
 from tapegrad.tape import SCRATCH_BYTES, scratch_in
@@ -30,7 +31,7 @@ class _Crew:
     """The workers of this process; a forked child has none of its parent's, and starts its own."""
 
     def __init__(self) -> None:
-        self.words = np.zeros(workers.CREW + 8, np.int64)
+        self.words = np.zeros(workers.Crew.nbytes // 8 + 8, np.int64)
         self.address = -(-address_of(self.words) // 64) * 64  # atomic words in lines of the cache of their own
         self.shared = self.words[(self.address - address_of(self.words)) // 8 :]
         self.n_started = 0
@@ -43,22 +44,22 @@ class _Crew:
             if not self.kept:
                 api = ctypes.pythonapi
                 api.PyThread_allocate_lock.restype = ctypes.c_void_p
-                for word, name in ((workers.ACQUIRE, "acquire"), (workers.RELEASE, "release")):
+                for word, name in ((C.acquire, "acquire"), (C.release, "release")):
                     function = getattr(api, f"PyThread_{name}_lock")
                     self.shared[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
-                self.shared[workers.LOCK] = self._new_lock()
+                self.shared[C.lock] = self._new_lock()
             for i in range(self.n_started, n_workers):
                 scratch = np.empty(SCRATCH_BYTES, np.uint8)
-                own = workers.WORKER + workers.WORDS_A_WORKER * i
-                self.shared[own + workers.OWN_LOCK] = self._new_lock()
-                self.shared[own + workers.OWN_SCRATCH] = scratch_in(scratch)
+                own = C.workers + workers.Worker.nbytes // 8 * i
+                self.shared[own + W.own_lock] = self._new_lock()
+                self.shared[own + W.own_scratch] = scratch_in(scratch)
                 self.kept.append(scratch)
                 thread = threading.Thread(target=work, args=(self.address, i), name=f"tapegrad-{i}", daemon=True)
                 self.n_started = (
                     i + 1
                 )  # at once: Ctrl-C may come while it starts, and there must never be two of a number
                 thread.start()
-            self.shared[workers.N_WORKERS] = n_workers
+            self.shared[C.n_workers] = n_workers
 
     @staticmethod
     def _new_lock() -> int:
@@ -111,7 +112,7 @@ def set_num_threads(n: int) -> None:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
     _n_threads = n
     if _crew.n_started:
-        _crew.shared[workers.N_WORKERS] = min(_n_workers(), _crew.n_started)
+        _crew.shared[C.n_workers] = min(_n_workers(), _crew.n_started)
     _tell()
 
 
@@ -128,7 +129,7 @@ def _n_workers() -> int:
 def _tell() -> None:
     """Say in `state` what sweeps need to know: the crew's address (0 for one thread), whether workers are missing."""
     shares = _n_threads > 1 and native.JIT
-    missing = bool(_crew.shared[workers.N_WORKERS] < _n_workers())
+    missing = bool(_crew.shared[C.n_workers] < _n_workers())
     state[:] = (_crew.address, missing) if shares else (0, False)
 
 

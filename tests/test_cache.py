@@ -316,12 +316,12 @@ def test_an_edit_compiles_what_it_touches_and_no_more(copied, tmp_path):
     shutil.copytree(Path(tapegrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + PROGRAM
     before = {entry.name for entry in entries(copied)}
-    for source in "engine.py", "functions/shaping.py", "sweeps.py", "ops/arithmetic.py":
+    for source in "engine.py", "functions/shaping.py", "core/sweeps.py", "ops/arithmetic.py":
         path = package / source
         path.write_text("# a comment\n" + path.read_text())
     assert printed(start(copied, program)) == "[2.0, 4.0] False"
     assert {entry.name for entry in entries(copied)} == before
-    storage = package / "storage.py"
+    storage = package / "core" / "storage.py"
     text = storage.read_text()
     assert "MOST_KEPT = 1 << 27" in text
     storage.write_text(text.replace("MOST_KEPT = 1 << 27", "MOST_KEPT = 1 << 26"))

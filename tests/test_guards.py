@@ -151,7 +151,7 @@ def test_tapes_of_jitted_functions_are_guarded():
         import ctypes, os, threading
         from numba import njit
         import tapegrad as tg
-        from tapegrad.jitted import tape
+        from tapegrad.jitted import jacobian_tape as tape
 
         @njit
         def f(x):

@@ -121,7 +121,7 @@ def check_whole(of: tape.Tape) -> None:
         assert (DTYPES[known["dtype"]], known["numel"], known["ndim"]) == (kind.dtype, kind.numel, kind.ndim)
         assert kinds.pool.array[known["dims"] : known["dims"] + kind.ndim].tolist() == list(kind.shape)
     if (made := recorder._linked()) is not None:
-        assert made.context[recorder.ENTRIES] == kinds.address_of(np.asarray(made.look_up._words))
+        assert made.context[recorder.C.entries] == kinds.address_of(np.asarray(made.look_up._words))
 
 
 def check_right(of: tape.Tape, n: int) -> None:

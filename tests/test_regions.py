@@ -16,11 +16,14 @@ from hypothesis import given, settings
 
 import tapegrad as tg
 from tapegrad import engine, tape
-from tapegrad.core import walks
 from tapegrad.core.schedule import MAX_INNER, MAX_ROWS, MAX_WIDE
+from tapegrad.core.tables import Program
+from tapegrad.memory import words_of
 from tapegrad.tape import H
 
 drawn = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+PROGRAM = words_of(Program)
 
 
 @pytest.fixture
@@ -31,14 +34,14 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> tape.Tape:
     return made
 
 
-def counter(name: int) -> int:
+def counter(name: str) -> int:
     """A number that describes the region swept last."""
-    return int(tg.current_tape().tables[name])
+    return int(tg.current_tape().tables[PROGRAM[name]])
 
 
 def n_instructions() -> int:
     """How many instructions the region swept last has."""
-    return counter(walks.N_CODE)
+    return counter("n_code")
 
 
 def close(found: Any, expected: Any, single: bool = False, message: str = "") -> None:
@@ -455,8 +458,8 @@ def test_a_wide_region_fits_in_scratch_memory(fresh: tape.Tape, n_rows: int):
     unit = value / np.sqrt((value * value).sum((1, 2), keepdims=True))
     total = x.grad.numpy().sum() + sum(low.grad.numpy().sum() + high.grad.numpy().sum() for low, high in bounds)
     assert total == pytest.approx(unit.sum(), rel=1e-10)  # each element's adjoint goes to exactly one operand
-    a_row = counter(walks.N_WIDE_PLACES) * counter(walks.INNER) + counter(walks.N_NARROW_PLACES)
-    assert counter(walks.BLOCK) * a_row * 8 < tape.SCRATCH_BYTES - 4096
+    a_row = counter("n_wide_places") * counter("inner") + counter("n_narrow_places")
+    assert counter("block") * a_row * 8 < tape.SCRATCH_BYTES - 4096
 
 
 @pytest.mark.parametrize("n_terms", [60, 250, 300])
@@ -647,7 +650,7 @@ def test_a_sum_and_its_gradient_read_each_operand_once(fresh: tape.Tape):
     y = (x.sin() * x).sum()
     y.backward()
     assert (int(fresh.header[H.n_regions]), int(fresh.header[H.fused])) == (1, 0)
-    assert counter(walks.SWEEPS) == 3
+    assert counter("sweeps") == 3
 
 
 @pytest.mark.parametrize("inner", [7, 200])

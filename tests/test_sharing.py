@@ -15,8 +15,9 @@ import pytest
 
 import tapegrad as tg
 from tapegrad import tape
-from tapegrad.core import walks
+from tapegrad.core.tables import Program
 from tapegrad.kernels import native
+from tapegrad.memory import words_of
 
 CHILDREN = pytest.mark.skipif(
     native.CHECKED, reason="code that checks bounds is not kept: a child compiles for a minute"
@@ -174,9 +175,9 @@ def test_the_programs_are_shared_out():
     """Else the test before would show nothing."""
     for program, partial in ((full_sum, True), (broadcast, True), (single_precision, True), (softmax_by_hand, False)):
         program()
-        tables = tg.current_tape().tables
-        assert tables[walks.N_CHUNKS] > 4
-        assert tables[walks.PARTIAL_BYTES] > 0 or not partial
+        tables, words = tg.current_tape().tables, words_of(Program)
+        assert tables[words["n_chunks"]] > 4
+        assert tables[words["partial_bytes"]] > 0 or not partial
 
 
 def test_thousands_of_small_jobs_in_a_row():

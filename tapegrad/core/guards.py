@@ -21,19 +21,37 @@ A block let go is not used again, but kept for a while, to see whether somebody 
 `MEMORY` is a constant to compiled code: where the mode is off, what it asks for is left out when code is compiled.
 """
 
+import numpy as np
+
 from tapegrad.debug import MEMORY
-from tapegrad.memory import i8, slots_at, u1
-from tapegrad.tape import H
+from tapegrad.memory import Record, i8, inside, u1, word
 
 PATTERN = 0x7FF4DEAD7FA0BEEF
 GUARD = 64  # bytes of the pattern behind what is guarded, at least
 GAP = GUARD if MEMORY else 0  # between registers, and between sums
 MOST_LET_GO = 1 << 20  # bytes of blocks let go that are kept
 _MOST_FILLED = 1 << 28  # bytes of a block that is filled: more would touch memory that nobody asked for
-_NEXT, _PREVIOUS, _NBYTES, _STATE = range(4)
 _IN_USE, _UNUSED = 0x11FE, 0x60AE
 # What has happened.
 BEFORE, BEHIND, LET_GO, TWICE, BEHIND_REGISTER, BEHIND_SUM, BEHIND_WORK, TABLE_FULL = range(1, 9)
+
+
+class Block(Record):
+    """What is before the elements of a block: in the mode, all of it; else what comes last."""
+
+    next = word()  # the addresses of blocks in use, or of those let go
+    previous = word()
+    asked = word()  # bytes
+    state = word()
+    unused = inside(np.int64, 4)
+    raw = word()  # what the allocator gave
+    size_class = word()
+    pattern = inside(np.int64, 6)
+
+
+def block_of(address):
+    """The block whose elements begin at an address."""
+    return Block(address - 128)
 
 
 def fill_pattern(address, nbytes):
@@ -41,8 +59,8 @@ def fill_pattern(address, nbytes):
     for i in range(min(-address % 8, nbytes)):
         u1(address, nbytes)[i] = PATTERN >> 8 * ((address + i) % 8) & 255
     begin, end = (address + 7) // 8 * 8, (address + nbytes) // 8 * 8
-    for word in range((end - begin) // 8):
-        i8(begin, 1 + word)[word] = PATTERN
+    for i in range((end - begin) // 8):
+        i8(begin, 1 + i)[i] = PATTERN
     for at in range(max(begin, end), address + nbytes):
         u1(at, 1)[0] = PATTERN >> 8 * (at % 8) & 255
 
@@ -52,8 +70,8 @@ def first_changed(address, nbytes):
     begin, end = (address + 7) // 8 * 8, (address + nbytes) // 8 * 8
     if begin < end:
         changed = 0
-        for word in range((end - begin) // 8):
-            changed |= i8(begin, 1 + word)[word] ^ PATTERN
+        for i in range((end - begin) // 8):
+            changed |= i8(begin, 1 + i)[i] ^ PATTERN
         if changed == 0:
             for at in range(address, begin):
                 changed |= u1(at, 1)[0] ^ (PATTERN >> 8 * (at % 8) & 255)
@@ -67,73 +85,73 @@ def first_changed(address, nbytes):
     return -1
 
 
-def note(h, what, row, address, nbytes, offset):
+def note(tape, what, row, address, nbytes, offset):
     """Note what has happened, for Python to tell: the first such thing only."""
-    if h[H.fault]:
+    guarded, slots = tape.guarded, tape.slots
+    if guarded.fault:
         return
-    h[H.fault], h[H.fault_row], h[H.fault_nbytes], h[H.fault_offset] = what, row, nbytes, offset
-    h[H.fault_slot] = -1
-    slots = slots_at(h[H.slots], h[H.top])
-    for slot in range(h[H.top] if address else 0):
-        if slots[slot]["primal"] == address or slots[slot]["adjoint"] == address:
-            h[H.fault_slot] = 2 * slot + (1 if slots[slot]["adjoint"] == address else 0)
+    guarded.fault, guarded.fault_row, guarded.fault_nbytes, guarded.fault_offset = what, row, nbytes, offset
+    guarded.fault_slot = -1
+    for slot in range(tape.top if address else 0):
+        if slots[slot].primal == address or slots[slot].adjoint == address:
+            guarded.fault_slot = 2 * slot + (1 if slots[slot].adjoint == address else 0)
 
 
-def open_block(h, address, nbytes, size):
+def open_block(tape, address, nbytes, size):
     """Guard a new block of a class of this size, and list it."""
-    words = i8(address - 128, 4)
+    block, guarded = block_of(address), tape.guarded
     fill_pattern(address - 48, 48)
     fill_pattern(address, min(size, _MOST_FILLED))
     fill_pattern(address + nbytes, size - nbytes)
-    words[_NEXT], words[_PREVIOUS], words[_NBYTES], words[_STATE] = h[H.blocks], 0, nbytes, _IN_USE
-    if h[H.blocks]:
-        i8(h[H.blocks] - 128, 4)[_PREVIOUS] = address
-    h[H.blocks] = address
+    block.next, block.previous, block.asked, block.state = guarded.blocks, 0, nbytes, _IN_USE
+    if guarded.blocks:
+        block_of(guarded.blocks).previous = address
+    guarded.blocks = address
 
 
-def unlist(h, address):
+def unlist(tape, address):
     """Take a block off the list."""
-    before, behind = i8(address - 128, 4)[_PREVIOUS], i8(address - 128, 4)[_NEXT]
+    before, behind = block_of(address).previous, block_of(address).next
     if before:
-        i8(before - 128, 4)[_NEXT] = behind
+        block_of(before).next = behind
     else:
-        h[H.blocks] = behind
+        tape.guarded.blocks = behind
     if behind:
-        i8(behind - 128, 4)[_PREVIOUS] = before
+        block_of(behind).previous = before
 
 
-def close_block(h, address, size):
+def close_block(tape, address, size):
     """Check a block, take it off the list, and fill it; 0 where it was let go before."""
-    words = i8(address - 128, 4)
-    if words[_STATE] != _IN_USE:
-        note(h, TWICE, h[H.at_row], address, words[_NBYTES], 0)
+    block = block_of(address)
+    if block.state != _IN_USE:
+        note(tape, TWICE, tape.guarded.at_row, address, block.asked, 0)
         return 0
-    check_block(h, h[H.at_row], address, size)
-    unlist(h, address)
+    check_block(tape, tape.guarded.at_row, address, size)
+    unlist(tape, address)
     fill_pattern(address, min(size, _MOST_FILLED))
-    words[_STATE] = _UNUSED
+    block.state = _UNUSED
     return 1
 
 
-def check_block(h, row, address, size):
+def check_block(tape, row, address, size):
     """Whether what is before and behind a block is as it was."""
-    nbytes = i8(address - 128, 4)[_NBYTES]
+    nbytes = block_of(address).asked
     before, behind = first_changed(address - 48, 48), first_changed(address + nbytes, size - nbytes)
     if before >= 0:
-        note(h, BEFORE, row, address, nbytes, before - 48)
+        note(tape, BEFORE, row, address, nbytes, before - 48)
     if behind >= 0:
-        note(h, BEHIND, row, address, nbytes, behind)
+        note(tape, BEHIND, row, address, nbytes, behind)
 
 
-def check_let_go(h, address, size):
+def check_let_go(tape, address, size):
     """Whether nobody has written to a block since it was let go."""
     changed = first_changed(address, min(size, _MOST_FILLED))
     if changed >= 0:
-        note(h, LET_GO, h[H.at_row], 0, i8(address - 128, 4)[_NBYTES], changed)
+        note(tape, LET_GO, tape.guarded.at_row, 0, block_of(address).asked, changed)
 
 
-def check_behind(h, what, row, address, nbytes):
+def check_behind(tape, what, row, address, nbytes):
     """Whether these bytes are still the pattern."""
     changed = first_changed(address, nbytes)
     if changed >= 0:
-        note(h, what, row, 0, nbytes, changed)
+        note(tape, what, row, 0, nbytes, changed)

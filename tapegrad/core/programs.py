@@ -1,86 +1,35 @@
 """Programs: a whole region, bound for a sweep: its instructions, where its registers are, its blocks and chunks."""
 
 from tapegrad.core.guards import GAP, TABLE_FULL, note
-from tapegrad.core.partials import want_values
-from tapegrad.core.registers import (
-    BASE,
-    BORN,
-    COUNT,
-    DIES,
-    FEW_LANES,
+from tapegrad.core.partials import bind_adjoints, want_values
+from tapegrad.core.registers import FEW_LANES, bind_values, emit, fill, new_register
+from tapegrad.core.rows import arity, operand
+from tapegrad.core.storage import give_back, obtain
+from tapegrad.core.tables import (
     FORWARD,
-    GOAL,
-    LEVEL,
-    MODE,
-    NARROW,
-    PARTIAL,
-    REVERSE,
-    SCATTER,
-    SCRATCH,
-    SINGLE,
-    SIZE,
-    SPREAD,
-    STATE,
-    STEP,
-    STREAM,
-    SWEEP_ADJOINTS,
-    WHAT,
-    WIDE,
-    WIDTH,
-    A,
-    K,
-    P,
-    Q,
-    R,
-    Y,
-    emit,
-    fill,
-    new_register,
-)  # fmt: skip
-from tapegrad.core.schedule import MAX_INNER, MAX_WIDE, arity, operand
-from tapegrad.core.walks import (
-    AHEAD,
-    BLOCK,
-    BOUND_ROW,
-    CHUNK,
-    CODE,
-    CONTEXT_AT,
-    INNER,
     MOST_CODE,
     MOST_CONSTANTS,
     MOST_REGISTERS,
     MOST_SETUP,
-    MOST_TAIL,
-    N_AHEAD,
-    N_CHUNKS,
-    N_CODE,
-    N_CONSTANTS,
-    N_NARROW_PLACES,
-    N_REGISTERS,
-    N_ROWS,
-    N_SETUP,
-    N_TAIL,
-    N_WALKS,
-    N_WIDE_PLACES,
-    ONE_ROW,
-    PARTIAL_BYTES,
-    PLACES,
-    REGISTER,
-    SETUP,
-    SHARED_BYTES,
-    SPACE_KIND,
-    SWEEPS,
-    WALKS,
-    WORDS,
-    WORDS_A_REGISTER,
-    broadcast_walk,
+    MOST_TAILS,
+    MOST_WALK_WORDS,
+    REVERSE,
+    SCATTER,
+    SINGLE,
+    SPREAD,
+    STREAM,
+    SWEEP_ADJOINTS,
+    WIDE,
+    Walk,
 )  # fmt: skip
+from tapegrad.core.schedule import MAX_INNER, MAX_WIDE
+from tapegrad.core.walks import broadcast_walk
 from tapegrad.debug import MEMORY
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import CONTIGUOUS
-from tapegrad.memory import i4, i8, kinds_at, ops_at, part1, part2, part3, rows_at, slots_at
+from tapegrad.memory import part
 from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES, STORED, TABLES, H
+from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES, STORED, Header
 
 LONG_ROW = 192  # lanes from which a row is a block of its own
 CHUNK_WORK = 25_000  # lanes times instructions that are worth a chunk
@@ -88,309 +37,334 @@ MOST_CHUNKS = 64
 MOST_PARTIAL_BYTES = 1 << 24
 
 
-def bind(header, region, sweeps):
+@part
+def bind(tape: Header, region, sweeps):
     """Describe a region for a sweep of its values, its adjoints, or both. 0 where memory is short."""
-    h = i8(header, len(H))
-    tables = i8(h[H.tables], TABLES)
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), ops_at(h[H.ops], 256)
-    begin, order = i4(h[H.begin], h[H.n_regions] + 1), i4(h[H.order], h[H.n_planned])
-    first, last = begin[region], begin[region + 1]
-    for i in range(REGISTER):
-        tables[i] = 0
-    h[H.stamps] += 1
-    h[H.binding] = region
-    # A row over the region's space: of rows over another, narrow one, some reduction came first.
-    space, wide = -1, i4(h[H.spaces], h[H.n_regions])[region]
-    for i in range(first, last):
-        row = rows[order[i]]
-        kind = row["kind"] if ops[row["opcode"]]["family"] == ELEMENTWISE else slots[row["a"]]["kind"]
-        if kinds[kind]["space"] == wide:
-            space = kind
-            break
-    lanes, inner = kinds[space]["numel"], i4(h[H.inner], h[H.n_regions])[region]
+    program, plan = tape.program, tape.plan
+    first, last = plan.begin[region], plan.begin[region + 1]
+    _clear(program)
+    tape.binding.stamps += 1
+    tape.binding.binding = region
+    program.space_kind = _space_kind(tape, first, last, plan.spaces[region])
+    lanes, inner = tape.kinds[program.space_kind].numel, plan.inner[region]
     if inner == 1:
-        inner = _row_of_operands(h, tables, kinds, slots, first, last, space)
-    tables[SPACE_KIND], tables[INNER], tables[N_ROWS], tables[SWEEPS] = space, inner, lanes // inner, sweeps
-    tables[ONE_ROW] = inner > 1 and (inner >= LONG_ROW or lanes == inner)
-    new_register(tables, h[H.scratch], 0, SINGLE, 8)  # register 0 stands where a kernel has no such operand
+        inner = _row_of_operands(tape, first, last)
+    program.inner, program.n_rows, program.sweeps = inner, lanes // inner, sweeps
+    program.one_row = inner > 1 and (inner >= LONG_ROW or lanes == inner)
+    new_register(program, SINGLE, 8, tape.scratch)  # register 0 stands where a kernel has no such operand
     if sweeps & SWEEP_ADJOINTS:
-        want_values(h, first, last)
-    if not part3(h[H.bind_values], header, first, last):
+        want_values(tape, first, last)
+    if not bind_values(tape, first, last):
         return 0
-    if sweeps & SWEEP_ADJOINTS and not part3(h[H.bind_adjoints], header, first, last):
+    if sweeps & SWEEP_ADJOINTS and not bind_adjoints(tape, first, last):
         return 0
-    return part1(h[H.place], header)
+    return place(tape)
 
 
-def _row_of_operands(h, tables, kinds, slots, first, last, space):
-    """How many lanes to sweep as a row, so that operands that are broadcast need not be gathered; 1 for no rows."""
-    rows, order = rows_at(h[H.rows], h[H.end]), i4(h[H.order], h[H.n_planned])
+def _clear(program):
+    program.n_registers = program.n_code = program.n_setup = program.n_constants = program.n_tails = 0
+    program.walk_words = program.n_wide_places = program.n_narrow_places = program.n_ahead = 0
+    program.partial_bytes = program.shared_bytes = 0
+
+
+def _space_kind(tape, first, last, space):
+    """A kind of the region's space: of rows over another, narrow one, some reduction came first."""
     for i in range(first, last):
-        row = rows[order[i]]
-        for k in range(arity(h, row)):
+        row = tape.rows[tape.plan.order[i]]
+        kind = row.kind if tape.ops[row.opcode].family == ELEMENTWISE else tape.slots[row.a].kind
+        if tape.kinds[kind].space == space:
+            return kind
+    return -1
+
+
+def _row_of_operands(tape, first, last):
+    """How many lanes to sweep as a row, so that operands that are broadcast need not be gathered; 1 for no rows."""
+    space = tape.kinds[tape.program.space_kind]
+    for i in range(first, last):
+        row = tape.rows[tape.plan.order[i]]
+        for k in range(arity(tape, row)):
             o = operand(row, k)
-            if o < 0 or slots[o]["flags"] & STORED == 0 or kinds[slots[o]["kind"]]["numel"] == 1:
+            if o < 0 or tape.slots[o].flags & STORED == 0:
                 continue
-            kind = slots[o]["kind"]
-            if kinds[kind]["space"] == kinds[space]["space"] and kinds[kind]["flags"] & CONTIGUOUS:
+            kind = tape.kinds[tape.slots[o].kind]
+            if kind.numel == 1 or kind.ndim > space.ndim or (kind.space == space.space and kind.flags & CONTIGUOUS):
                 continue
-            if kinds[kind]["ndim"] > kinds[space]["ndim"]:
-                continue
-            walk = broadcast_walk(h, tables, kinds, kind, space, 0)
-            n, inner = tables[walk], tables[walk + 1]
-            tables[N_WALKS] = 0
-            if n == 2 and LONG_ROW <= inner <= MAX_INNER and (last - first) * inner <= MAX_WIDE:
+            walk = Walk(broadcast_walk(tape, kind, space, 0))
+            tape.program.walk_words, inner = 0, walk.runs[0].length
+            if walk.n_runs == 2 and LONG_ROW <= inner <= MAX_INNER and (last - first) * inner <= MAX_WIDE:
                 return inner
     return 1
 
 
-def _exceeds_caches(h, tables):
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def _exceeds_caches(tape):
     """Whether the memory that the region reads and writes is more than the caches hold."""
-    lanes, moved = tables[N_ROWS] * tables[INNER], 0
-    for r in range(tables[N_REGISTERS]):
-        at = REGISTER + WORDS_A_REGISTER * r
-        if tables[at + LEVEL] == WIDE and tables[at + SCRATCH] == 0:
-            moved += lanes * tables[at + SIZE]
-    return moved > h[H.stream_bytes]
+    program, moved = tape.program, 0
+    for r in range(program.n_registers):
+        register = program.registers[r]
+        if register.level == WIDE and register.scratch == 0:
+            moved += program.n_rows * program.inner * register.size
+    return moved > tape.stream_bytes
 
 
-def _stream_results(tables):
+def _stream_results(program):
     """Have results written past the caches.
 
     A line that is stored to is read from memory first, unless all of it is written at once and not kept: so results
     are made in scratch memory, and are a third cheaper to store.
     """
-    for i in range(tables[N_CODE]):
-        at = CODE + WORDS * i
-        what, result = tables[at + WHAT], -1
-        if what == FORWARD or what == SPREAD:
-            result = tables[at + Y]
-        elif what == REVERSE and tables[at + MODE] & FRESH:
-            result = tables[at + K]
-        if result < 0:
+    for i in range(program.n_code):
+        code, r = program.code[i], -1
+        if code.what == FORWARD or code.what == SPREAD:
+            r = code.y
+        elif code.what == REVERSE and code.mode & FRESH:
+            r = code.k
+        if r < 0:
             continue
-        to = REGISTER + WORDS_A_REGISTER * result
-        if tables[to + LEVEL] == WIDE and tables[to + SCRATCH] == 0:
-            size, address, step = tables[to + SIZE], tables[to + BASE], tables[to + STEP]
-            emit(tables, STREAM, 0, size, WIDE, result, 0, 0, 0, 0, 0, step, address, 0, 0)
-            tables[to + BASE], tables[to + STEP], tables[to + SCRATCH] = 0, 0, 1
+        result = program.registers[r]
+        if result.level == WIDE and result.scratch == 0:
+            stream = emit(program, STREAM, mode=result.size, a=r)
+            stream.step, stream.address = result.step, result.base
+            result.base, result.step, result.scratch = 0, 0, 1
 
 
-def _fetch_ahead(tables):
+def _fetch_ahead(program):
     """Have what a block reads from memory fetched while the block before it is computed."""
-    for r in range(tables[N_REGISTERS]):
-        at = REGISTER + WORDS_A_REGISTER * r
-        if tables[at + LEVEL] == WIDE and tables[at + SCRATCH] == 0:
-            tables[AHEAD + tables[N_AHEAD]] = r
-            tables[N_AHEAD] += 1
+    for r in range(program.n_registers):
+        if program.registers[r].level == WIDE and program.registers[r].scratch == 0:
+            program.ahead[program.n_ahead] = r
+            program.n_ahead += 1
 
 
-def _place_apart(tables):
+def _new_place(program, register):
+    """A place that no register has had."""
+    if register.level == WIDE:
+        register.base = program.n_wide_places
+        program.n_wide_places += 1
+    else:
+        register.base = program.n_narrow_places
+        program.n_narrow_places += 1
+
+
+def _place_apart(program):
     """A place for each scratch register: quick, where all of them take little memory."""
-    for r in range(tables[N_REGISTERS]):
-        at = REGISTER + WORDS_A_REGISTER * r
-        if tables[at + SCRATCH]:
-            counter = N_WIDE_PLACES if tables[at + LEVEL] == WIDE else N_NARROW_PLACES
-            tables[at + BASE] = tables[counter]
-            tables[counter] += 1
+    for r in range(program.n_registers):
+        if program.registers[r].scratch:
+            _new_place(program, program.registers[r])
 
 
-def _place_by_life(tables):
-    """Places that are used again once a register is dead: as few as can be, so that blocks are long."""
-    for i in range(tables[N_CODE]):
-        for word in range(A, K + 1):
-            at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
-            if tables[at + BORN] < 0:
-                tables[at + BORN] = i
-            tables[at + DIES] = i
-    for i in range(tables[N_SETUP]):  # alive for good
-        at = REGISTER + WORDS_A_REGISTER * tables[SETUP + WORDS * i + Y]
-        tables[at + BORN], tables[at + DIES] = -2, tables[N_CODE]
-        tables[at + BASE] = tables[N_WIDE_PLACES] if tables[at + LEVEL] == WIDE else tables[N_NARROW_PLACES]
-        tables[N_WIDE_PLACES if tables[at + LEVEL] == WIDE else N_NARROW_PLACES] += 1
-    free_wide, free_narrow = 0, 0  # stacks of places that are free, one after the other in PLACES
-    half = (CONTEXT_AT - PLACES) // 2
-    for i in range(tables[N_CODE]):
-        for word in range(A, K + 1):
-            at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
-            if tables[at + SCRATCH] == 0 or tables[at + BORN] != i:
+_FOR_GOOD, _PLACED, _LET_GO = -2, -2, -3  # what becomes of `born`
+
+
+def _place_by_life(program):
+    """Places that are used again once a register is dead, as few as can be, so that blocks are long.
+
+    This is register allocation: the live range of a register is that between the instructions `born` and `dies`.
+    """
+    for i in range(program.n_code):
+        for j in range(6):
+            register = program.registers[program.code[i].registers[j]]
+            if register.born < 0:
+                register.born = i
+            register.dies = i
+    for i in range(program.n_setup):
+        register = program.registers[program.setup[i].y]
+        register.born, register.dies = _FOR_GOOD, program.n_code
+        _new_place(program, register)
+    n_wide = n_narrow = 0  # places that are free
+    for i in range(program.n_code):
+        for j in range(6):
+            register = program.registers[program.code[i].registers[j]]
+            if register.scratch == 0 or register.born != i:
                 continue
-            tables[at + BORN] = -2  # placed
-            if tables[at + LEVEL] == WIDE:
-                if free_wide:
-                    free_wide -= 1
-                    tables[at + BASE] = tables[PLACES + free_wide]
-                else:
-                    tables[at + BASE] = tables[N_WIDE_PLACES]
-                    tables[N_WIDE_PLACES] += 1
-            elif free_narrow:
-                free_narrow -= 1
-                tables[at + BASE] = tables[PLACES + half + free_narrow]
+            register.born = _PLACED
+            if register.level == WIDE and n_wide:
+                n_wide -= 1
+                register.base = program.wide_places[n_wide]
+            elif register.level != WIDE and n_narrow:
+                n_narrow -= 1
+                register.base = program.narrow_places[n_narrow]
             else:
-                tables[at + BASE] = tables[N_NARROW_PLACES]
-                tables[N_NARROW_PLACES] += 1
-        for word in range(A, K + 1):
-            at = REGISTER + WORDS_A_REGISTER * tables[CODE + WORDS * i + word]
-            if tables[at + SCRATCH] and tables[at + DIES] == i and tables[at + BORN] != -3:
-                tables[at + BORN] = -3  # let go of, once
-                if tables[at + LEVEL] == WIDE:
-                    tables[PLACES + free_wide] = tables[at + BASE]
-                    free_wide += 1
-                else:
-                    tables[PLACES + half + free_narrow] = tables[at + BASE]
-                    free_narrow += 1
+                _new_place(program, register)
+        for j in range(6):
+            register = program.registers[program.code[i].registers[j]]
+            if register.scratch == 0 or register.dies != i or register.born == _LET_GO:
+                continue
+            register.born = _LET_GO
+            if register.level == WIDE:
+                program.wide_places[n_wide] = register.base
+                n_wide += 1
+            else:
+                program.narrow_places[n_narrow] = register.base
+                n_narrow += 1
 
 
-def place(header):
+@part
+def place(tape: Header):
     """Give scratch registers their places, and choose how many rows a block and a chunk have. 0: memory is short."""
-    h = i8(header, len(H))
-    tables = i8(h[H.tables], TABLES)
-    if tables[N_ROWS] * tables[INNER] <= FEW_LANES and not MEMORY:
-        _place_apart(tables)
-    elif _exceeds_caches(h, tables):
-        _stream_results(tables)
-        _place_by_life(tables)
-        _fetch_ahead(tables)
+    program = tape.program
+    if program.n_rows * program.inner <= FEW_LANES and not MEMORY:
+        _place_apart(program)
+    elif _exceeds_caches(tape):
+        _stream_results(program)
+        _place_by_life(program)
+        _fetch_ahead(program)
     else:
-        _place_by_life(tables)
-    rows, inner = tables[N_ROWS], tables[INNER]
-    a_row = 8 * (tables[N_WIDE_PLACES] * inner + tables[N_NARROW_PLACES])
-    if tables[ONE_ROW]:
-        block = 1
-    elif inner > 1:
-        block = max(1, min(h[H.cache_bytes] // max(a_row, 1), 2048 // inner))
-    else:
-        most, group = h[H.cache_bytes] // max(a_row, 8), _rows_merged(tables)
-        block = max(64, min(most, 2048)) // 8 * 8
-        # A sum alone holds nothing in the cache; for others, to exceed it a little is better than to merge row by row.
-        if tables[N_CODE] == 1:
-            block = max(1, 8192 // (2 * group)) * 2 * group
-        elif group <= 2 * most:
-            block = max(group, block // group * group)
-    block = max(1, min(block, rows))
-    tables[BLOCK] = block
-    wide_bytes, narrow_bytes = place_bytes(tables, WIDE), place_bytes(tables, NARROW)
-    for r in range(tables[N_REGISTERS]):
-        at = REGISTER + WORDS_A_REGISTER * r
-        if tables[at + SCRATCH]:
-            if tables[at + LEVEL] == WIDE:
-                tables[at + BASE] *= wide_bytes
+        _place_by_life(program)
+    program.block = max(1, min(_block(tape), program.n_rows))
+    wide_bytes, narrow_bytes = place_bytes(program, WIDE), place_bytes(program, SINGLE)
+    for r in range(program.n_registers):
+        register = program.registers[r]
+        if register.scratch:
+            if register.level == WIDE:
+                register.base *= wide_bytes
             else:
-                tables[at + BASE] = tables[N_WIDE_PLACES] * wide_bytes + tables[at + BASE] * narrow_bytes
-    if MEMORY and not _has_room(h, tables):
+                register.base = program.n_wide_places * wide_bytes + register.base * narrow_bytes
+    if MEMORY and not _has_room(tape):
         return 0
-    return _plan_chunks(h, tables, rows, inner)
+    return _plan_chunks(tape)
 
 
-def place_bytes(tables, level):
+def _block(tape):
+    """How many rows of the region have registers that fit in the cache."""
+    program = tape.program
+    inner = program.inner
+    a_row = 8 * (program.n_wide_places * inner + program.n_narrow_places)
+    if program.one_row:
+        return 1
+    if inner > 1:
+        return max(1, min(tape.cache_bytes // max(a_row, 1), 2048 // inner))
+    most, group = tape.cache_bytes // max(a_row, 8), _rows_merged(program)
+    block = max(64, min(most, 2048)) // 8 * 8
+    # A sum alone holds nothing in the cache; for others, to exceed it a little is better than to merge row by row.
+    if program.n_code == 1:
+        return max(1, 8192 // (2 * group)) * 2 * group
+    return max(group, block // group * group) if group <= 2 * most else block
+
+
+def _rows_merged(program):
+    """The lanes of so many rows as a SCATTER merges at once, if one does: a multiple of 8."""
+    for i in range(program.n_code):
+        if program.code[i].what == SCATTER:
+            walk = Walk(program.code[i].walk)
+            if walk.n_runs > 1 and walk.runs[1].stride == 0:
+                return walk.runs[0].length * (4 if walk.runs[0].length % 2 == 0 else 8)
+    return 8
+
+
+def place_bytes(program, level):
     """The bytes of a place for a register of this level."""
-    return (tables[BLOCK] * (tables[INNER] if level == WIDE else 1) * 8 + 63) // 64 * 64 + GAP
+    return (program.block * (program.inner if level == WIDE else 1) * 8 + 63) // 64 * 64 + GAP
 
 
-def all_places_bytes(tables):
+def all_places_bytes(program):
     """The bytes of all places."""
-    return tables[N_WIDE_PLACES] * place_bytes(tables, WIDE) + tables[N_NARROW_PLACES] * place_bytes(tables, NARROW)
+    return program.n_wide_places * place_bytes(program, WIDE) + program.n_narrow_places * place_bytes(program, SINGLE)
 
 
-def _has_room(h, tables):
+def _has_room(tape):
     """Whether what describes a region, and its registers, are no more than there is room for."""
+    program = tape.program
     if (
-        tables[N_REGISTERS] > MOST_REGISTERS
-        or tables[N_CODE] > MOST_CODE
-        or tables[N_SETUP] > MOST_SETUP
-        or tables[N_CONSTANTS] > MOST_CONSTANTS
-        or tables[N_TAIL] > MOST_TAIL
-        or WALKS + tables[N_WALKS] > TABLES
-        or CONTEXT_BYTES + 64 + all_places_bytes(tables) > SCRATCH_BYTES
+        program.n_registers > MOST_REGISTERS
+        or program.n_code > MOST_CODE
+        or program.n_setup > MOST_SETUP
+        or program.n_constants > MOST_CONSTANTS
+        or program.n_tails > MOST_TAILS
+        or program.walk_words > MOST_WALK_WORDS
+        or CONTEXT_BYTES + 64 + all_places_bytes(program) > SCRATCH_BYTES
     ):
-        note(h, TABLE_FULL, tables[BOUND_ROW], 0, 0, 0)
+        note(tape, TABLE_FULL, program.bound_row, 0, 0, 0)
         return False
     return True
 
 
-def _rows_merged(tables):
-    """The lanes of so many rows as a SCATTER merges at once, if one does: a multiple of 8."""
-    for i in range(tables[N_CODE]):
-        walk = tables[CODE + WORDS * i + P]
-        if tables[CODE + WORDS * i + WHAT] == SCATTER and tables[walk] > 1 and tables[walk + 4] == 0:
-            return tables[walk + 1] * (4 if tables[walk + 1] % 2 == 0 else 8)
-    return 8
+# --- chunks -----------------------------------------------------------------------------------------------------------
 
 
-def _plan_chunks(h, tables, rows, inner):
+def _plan_chunks(tape):
     """Share the rows out to chunks. Their number depends on the work alone: sums are the same on any number of threads.
 
-    What chunks would merge into the same states is merged into states of each chunk's own first (PARTIAL: the offset
+    What chunks would merge into the same states is merged into states of each chunk's own first (`partial`: the offset
     there). States that are no results come before those, for all chunks.
     """
+    program = tape.program
+    rows, inner = program.n_rows, program.inner
     lanes = rows * inner
-    n_chunks = min(lanes * tables[N_CODE] // CHUNK_WORK, MOST_CHUNKS, (rows + tables[BLOCK] - 1) // tables[BLOCK])
-    apart, partial_bytes, shared_bytes = 1, 0, 0  # chunks are a multiple of so many lanes
-    for i in range(tables[N_CODE]):
-        at = CODE + WORDS * i
-        if tables[at + WHAT] != SCATTER:
-            continue
-        walk, period = tables[at + P], 1
-        nbytes = (tables[at + COUNT] * tables[tables[at + GOAL] + STATE] + 63) // 64 * 64
-        if tables[tables[at + GOAL] + STATE] != tables[at + MODE]:
-            tables[at + Q] = shared_bytes
-            shared_bytes += nbytes + GAP
-        n = tables[walk]
-        for d in range(n - 1):
-            period *= tables[walk + 1 + 2 * d]
-        period *= 1 if tables[at + WIDTH] == WIDE else inner
-        common = _common_multiple(apart, period)
-        if tables[walk + 2 * n] != 0 and common * 8 <= lanes:
-            apart = common
-        else:
-            tables[at + PARTIAL] = partial_bytes
-            partial_bytes += nbytes + GAP
+    n_chunks = min(lanes * program.n_code // CHUNK_WORK, MOST_CHUNKS, (rows + program.block - 1) // program.block)
+    apart = _divide_states(program)
+    partial_bytes = program.partial_bytes
     if partial_bytes:  # to begin and to join these is to be a small part of the work
         n_chunks = min(n_chunks, MOST_PARTIAL_BYTES // partial_bytes, lanes // partial_bytes)
     if n_chunks < 2:
-        chunk, n_chunks, partial_bytes = rows, 1 if rows else 0, 0
-        for i in range(tables[N_CODE]):
-            tables[CODE + WORDS * i + PARTIAL] = -1
+        program.chunk, program.n_chunks, program.partial_bytes = rows, 1 if rows else 0, 0
+        for i in range(program.n_code):
+            program.code[i].partial = -1
     else:
         step = max(1, _common_multiple(apart, inner) // inner)
-        step = step if step > 1 else tables[BLOCK]  # whole blocks, where nothing else is asked for
-        chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
-        n_chunks = (rows + chunk - 1) // chunk
-    tables[CHUNK], tables[N_CHUNKS], tables[PARTIAL_BYTES] = chunk, n_chunks, partial_bytes
-    tables[SHARED_BYTES] = shared_bytes
-    if not hold_partials(h, shared_bytes + partial_bytes * n_chunks):
+        step = step if step > 1 else program.block  # whole blocks, where nothing else is asked for
+        program.chunk = ((rows + n_chunks - 1) // n_chunks + step - 1) // step * step
+        program.n_chunks = (rows + program.chunk - 1) // program.chunk
+    if not hold_partials(tape, program.shared_bytes + program.partial_bytes * program.n_chunks):
         return 0
-    for i in range(tables[N_CODE] if shared_bytes else 0):
-        at = CODE + WORDS * i
-        if tables[at + WHAT] == SCATTER and tables[tables[at + GOAL] + STATE] != tables[at + MODE]:
-            tables[at + Q] += h[H.partials]
-            begin_states(tables, at, tables[at + Q])
+    for i in range(program.n_code if program.shared_bytes else 0):
+        code = program.code[i]
+        if code.what == SCATTER and code.state != code.mode:
+            code.address += tape.storage.partials
+            begin_states(code, code.address)
     return 1
 
 
-def begin_states(tables, at, address):
+def _divide_states(program):
+    """Where states are: apart for each chunk, or met by one chunk each. Chunks then are a multiple of so many lanes."""
+    apart, lanes = 1, program.n_rows * program.inner
+    for i in range(program.n_code):
+        code = program.code[i]
+        if code.what != SCATTER:
+            continue
+        walk, period = Walk(code.walk), 1
+        nbytes = (code.count * code.state + 63) // 64 * 64 + GAP
+        if code.state != code.mode:
+            code.address = program.shared_bytes
+            program.shared_bytes += nbytes
+        outermost = walk.n_runs - 1
+        for d in range(outermost):
+            period *= walk.runs[d].length
+        period *= 1 if code.width == WIDE else program.inner
+        common = _common_multiple(apart, period)
+        if walk.runs[outermost].stride != 0 and common * 8 <= lanes:
+            apart = common
+        else:
+            code.partial = program.partial_bytes
+            program.partial_bytes += nbytes
+    return apart
+
+
+def begin_states(code, address):
     """Begin the states of a SCATTER."""
-    state = tables[tables[at + GOAL] + STATE]
-    unit = min(state, 8)
-    fill(address, tables[at + COUNT] * (state // unit), tables[at + R], unit)
+    unit = min(code.state, 8)
+    fill(address, code.count * (code.state // unit), code.start, unit)
 
 
-def hold_partials(h, nbytes):
+def hold_partials(tape, nbytes):
     """Make memory for states; False where there is none to be had."""
-    if nbytes > h[H.partial_bytes] or (MEMORY and nbytes):
-        if h[H.partials]:
-            part2(h[H.give_back], h[H.self], h[H.partials])
-        h[H.partials] = part3(h[H.obtain], h[H.self], nbytes, 0)
-        h[H.partial_bytes] = nbytes if h[H.partials] else 0
-    return nbytes == 0 or h[H.partials] != 0
+    storage = tape.storage
+    if nbytes > storage.partial_bytes or (MEMORY and nbytes):
+        if storage.partials:
+            give_back(tape, storage.partials)
+        storage.partials = obtain(tape, nbytes, 0)
+        storage.partial_bytes = nbytes if storage.partials else 0
+    return nbytes == 0 or storage.partials != 0
 
 
-def drop_large_partials(h):
+def drop_large_partials(tape):
     """Give memory for states back where it is more than most sweeps need."""
-    if h[H.partial_bytes] > MOST_PARTIAL_BYTES:
-        part2(h[H.give_back], h[H.self], h[H.partials])
-        h[H.partials] = h[H.partial_bytes] = 0
+    storage = tape.storage
+    if storage.partial_bytes > MOST_PARTIAL_BYTES:
+        give_back(tape, storage.partials)
+        storage.partials = storage.partial_bytes = 0
 
 
 def _common_multiple(p, q):

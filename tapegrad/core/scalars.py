@@ -2,21 +2,12 @@
 
 What describes a region would cost several times what such a row does. So where every planned row is elementwise and
 has one element, its kernels are called as they are met: forward from the oldest planned row, in reverse from the
-newest.
-
-Each planned row has a record, WORDS words by its place in the plan, which `region` holds for the slots of such rows:
-
-    +--------+-----+-----------+---+---+---+---+------+
-    | PRIMAL | BAR | IMMEDIATE | A | B | C | Y | CELL |
-    +--------+-----+-----------+---+---+---+---+------+
-
-its value and its adjoint, where nobody looks at them; its immediate in the dtype of its kernel; the addresses of its
-operands and of its result; and its place in the table of kernels. An adjoint that something was added to has the mark
-INSIDE.
+newest. Each planned row has a record, by its place in the plan, which `region` holds for the slots of such rows. An
+adjoint that something was added to has the mark INSIDE.
 """
 
-from tapegrad.core.registers import N_CODES, hold_adjoint, hold_value, kernel_cell, write_number
-from tapegrad.core.schedule import (
+from tapegrad.core.registers import code_of, hold_adjoint, hold_value, kernels_of, write_number
+from tapegrad.core.rows import (
     ADJOINT,
     INSIDE,
     NO_MEMORY,
@@ -30,147 +21,151 @@ from tapegrad.core.schedule import (
     operand,
     position,
 )  # fmt: skip
+from tapegrad.core.storage import give_back, obtain
 from tapegrad.debug import MEMORY
-from tapegrad.kernels import CELLS
+from tapegrad.kernels import Kernels
 from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import call6, call8, f4, f8, i4, i8, kinds_at, ops_at, part2, part3, rows_at, slots_at, u1
-from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import IMM_A, IMM_B, OWNED, PIECE, STORED, H
+from tapegrad.memory import Record, call6, call8, f4, f8, part, word
+from tapegrad.tape import IMM_A, IMM_B, OWNED, STORED, Header
 
-PRIMAL, BAR, IMMEDIATE, A, B, C, Y, CELL = range(8)
-WORDS = 8
 FEW_ROWS = 1000  # whose records are in the thread's scratch memory
 
 
-def are_scalars(header):
-    """Whether all planned rows have one element, and operands of one element."""
-    h = i8(header, len(H))
-    rows = rows_at(h[H.rows], h[H.end])
-    kinds, ops = kinds_at(h[H.kinds], h[H.n_kinds]), ops_at(h[H.ops], 256)
-    planned = i4(h[H.planned], h[H.n_planned])
-    for i in range(h[H.n_planned]):
-        row = rows[planned[i]]
-        if ops[row["opcode"]]["family"] != ELEMENTWISE or row["flags"] & PIECE or kinds[row["kind"]]["numel"] != 1:
-            return 0  # operands have no more elements than the result
-    return 1 if h[H.n_planned] else 0
+class Scalar(Record):
+    """A planned row: its value and its adjoint, where nobody looks at them, and what its kernels are called with."""
+
+    primal = word()
+    bar = word()
+    immediate = word()  # in the dtype of its kernels
+    a = word()  # addresses of its operands, of its result, and of its kernels
+    b = word()
+    c = word()
+    y = word()
+    kernels = word()
 
 
-def sweep_scalars(header):
+_BYTES = Scalar.nbytes
+
+
+@part
+def sweep_scalars(tape: Header):
     """Sweep the planned rows: values, then adjoints."""
-    h = i8(header, len(H))
-    n = h[H.n_planned]
+    n = tape.plan.n_planned
     few = n <= FEW_ROWS and not MEMORY
-    records = h[H.scratch] if few else part3(h[H.obtain], header, 8 * WORDS * n, 0)
-    if records == 0:
+    scalars = tape.scratch if few else obtain(tape, _BYTES * n, 0)
+    if scalars == 0:
         return NO_MEMORY
-    status = part2(h[H.scalar_values], header, records)
-    if status == OK and h[H.n_seeds]:
-        status = part2(h[H.scalar_adjoints], header, records)
+    status = scalar_values(tape, scalars)
+    if status == OK and tape.request.n_seeds:
+        status = scalar_adjoints(tape, scalars)
     if not few:
-        part2(h[H.give_back], header, records)
-    h[H.budget] -= 10 * n
+        give_back(tape, scalars)
+    tape.progress.budget -= 10 * n
     return status
 
 
-def _value_at(slots, region, records, slot):
+def _scalar(scalars, i):
+    """The record of a planned row."""
+    return Scalar(scalars + _BYTES * i)
+
+
+def _value_at(tape, scalars, slot):
     """The address of an operand's value."""
     if slot < 0:
         return 0
-    return slots[slot]["primal"] if slots[slot]["flags"] & STORED else records + 8 * WORDS * int(region[slot])
+    if tape.slots[slot].flags & STORED:
+        return tape.slots[slot].primal
+    return _scalar(scalars, tape.plan.region[slot]).primal_at
 
 
-def _immediate_at(at, code, cell):
+def _immediate_at(row, scalar, code):
     """The address of an immediate in the dtype of its kernel, made of the float64 that the row holds."""
     if code == 4:
-        return at
-    write_number(cell, f8(at, 1)[0], code)
-    return cell
+        return row.immediate_at
+    write_number(scalar.immediate_at, row.immediate, code)
+    return scalar.immediate_at
 
 
-def scalar_values(header, records):
+@part
+def scalar_values(tape: Header, scalars):
     """The records of the planned rows, and their values, oldest first."""
-    h = i8(header, len(H))
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    live, region = u1(h[H.live], h[H.top]), i4(h[H.region], h[H.top])
-    n, kernels = h[H.n_planned], i8(h[H.kernels], 256 * N_CODES * CELLS)
-    planned = i4(h[H.planned], n)
-    for i in range(n - 1, -1, -1):
-        r = planned[i]
-        row, record = rows[r], i8(records + 8 * WORDS * i, WORDS)
-        out = row["out"]
-        region[out] = i
-        marks[out] |= PLANNED
-        cell, code = kernel_cell(h, kinds, slots, row)
-        a, b, c = _value_at(slots, region, records, row["a"]), 0, 0
-        if row["flags"] & (IMM_A | IMM_B):
-            at = records + 8 * (WORDS * i + IMMEDIATE)
-            b = _immediate_at(h[H.rows] + 24 * r + 8, code, at)
-            if row["flags"] & IMM_A:
+    plan = tape.plan
+    for i in range(plan.n_planned - 1, -1, -1):
+        row, scalar = tape.rows[plan.planned[i]], _scalar(scalars, i)
+        out = row.out
+        plan.region[out] = i
+        plan.marks[out] |= PLANNED
+        kernels = kernels_of(tape, row)
+        a, b, c = _value_at(tape, scalars, row.a), 0, 0
+        if row.flags & (IMM_A | IMM_B):
+            b = _immediate_at(row, scalar, code_of(tape, row))
+            if row.flags & IMM_A:
                 a, b = b, a
         else:
-            n_operands = arity(h, row)
+            n_operands = arity(tape, row)
             if n_operands > 1:
-                b = _value_at(slots, region, records, row["b"])
+                b = _value_at(tape, scalars, row.b)
                 if n_operands > 2:
-                    c = _value_at(slots, region, records, row["c"])
-        evaluated, y = is_evaluated(slots, marks, row), _value_at(slots, region, records, out)
-        if evaluated and (live[out] or marks[out] & STORE):
-            if not hold_value(h, kinds, slots, out):
+                    c = _value_at(tape, scalars, row.c)
+        evaluated, y = is_evaluated(tape, row), _value_at(tape, scalars, out)
+        if evaluated and (tape.live[out] or plan.marks[out] & STORE):
+            slot = tape.slots[out]
+            if not hold_value(tape, slot):
                 return NO_MEMORY
-            y = slots[out]["primal"]
-            slots[out]["flags"] = slots[out]["flags"] | STORED | OWNED
+            y = slot.primal
+            slot.flags |= STORED | OWNED
         if evaluated:
-            call6(kernels[cell], 1, 0, a, b, c, y)
-        record[A], record[B], record[C], record[Y], record[CELL] = a, b, c, y, cell
+            call6(kernels.forward, 1, 0, a, b, c, y)
+        scalar.a, scalar.b, scalar.c, scalar.y, scalar.kernels = a, b, c, y, kernels
     return OK
 
 
-def _adjoint_at(h, kinds, slots, marks, region, records, slot):
+def _adjoint_at(tape, scalars, slot):
     """The address of an adjoint: in the row's record, if nobody takes it; 0 where memory is short."""
-    if marks[slot] & (PLANNED | WANTED) == PLANNED:
-        return records + 8 * (WORDS * int(region[slot]) + BAR)
-    return slots[slot]["adjoint"] if hold_adjoint(h, kinds, slots, slot) else 0
+    if tape.plan.marks[slot] & (PLANNED | WANTED) == PLANNED:
+        return _scalar(scalars, tape.plan.region[slot]).bar_at
+    return tape.slots[slot].adjoint if hold_adjoint(tape, tape.slots[slot]) else 0
 
 
-def scalar_adjoints(header, records):
+def _seed(tape, scalars, slot, given):
+    """Add to the adjoint of a slot: 1, or the value of another; False where memory is short."""
+    bar, begun = _adjoint_at(tape, scalars, slot), tape.plan.marks[slot] & INSIDE
+    if bar == 0:
+        return False
+    if tape.kinds[tape.slots[slot].kind].dtype == 4:
+        seed = 1.0 if given < 0 else f8(tape.slots[given].primal, 1)[0]
+        f8(bar, 1)[0] = f8(bar, 1)[0] + seed if begun else seed
+    else:
+        seed = 1.0 if given < 0 else f4(tape.slots[given].primal, 1)[0]
+        f4(bar, 1)[0] = f4(bar, 1)[0] + seed if begun else seed
+    tape.plan.marks[slot] |= INSIDE
+    return True
+
+
+@part
+def scalar_adjoints(tape: Header, scalars):
     """The adjoints of the planned rows' operands, newest row first."""
-    h = i8(header, len(H))
-    rows, slots = rows_at(h[H.rows], h[H.end]), slots_at(h[H.slots], h[H.top])
-    kinds, marks = kinds_at(h[H.kinds], h[H.n_kinds]), u1(h[H.marks], h[H.top])
-    region, kernels = i4(h[H.region], h[H.top]), i8(h[H.kernels], 256 * N_CODES * CELLS)
-    n, n_targets, n_seeds = h[H.n_planned], h[H.n_targets], h[H.n_seeds]
-    planned, lists = i4(h[H.planned], n), i4(h[H.lists], n_targets + 2 * n_seeds)
-    for i in range(n_seeds):
-        slot, given = lists[n_targets + 2 * i], lists[n_targets + 2 * i + 1]
-        if marks[slot] & ADJOINT == 0:
-            continue  # it leads to nothing that is wanted
-        bar = _adjoint_at(h, kinds, slots, marks, region, records, slot)
-        if bar == 0:
+    plan, request = tape.plan, tape.request
+    marks = plan.marks
+    for i in range(request.n_seeds):
+        slot, given = request.lists[request.n_targets + 2 * i], request.lists[request.n_targets + 2 * i + 1]
+        if marks[slot] & ADJOINT and not _seed(tape, scalars, slot, given):  # else it leads to nothing that is wanted
             return NO_MEMORY
-        if kinds[slots[slot]["kind"]]["dtype"] == 4:
-            seed = 1.0 if given < 0 else f8(slots[given]["primal"], 1)[0]
-            f8(bar, 1)[0] = f8(bar, 1)[0] + seed if marks[slot] & INSIDE else seed
-        else:
-            seed = 1.0 if given < 0 else f4(slots[given]["primal"], 1)[0]
-            f4(bar, 1)[0] = f4(bar, 1)[0] + seed if marks[slot] & INSIDE else seed
-        marks[slot] |= INSIDE
-    for i in range(n):
-        row = rows[planned[i]]
-        out = row["out"]
-        if marks[out] & INSIDE == 0 or not is_active(h, kinds, marks, row):
+    for i in range(plan.n_planned):
+        row = tape.rows[plan.planned[i]]
+        if marks[row.out] & INSIDE == 0 or not is_active(tape, row):
             continue
-        record = i8(records + 8 * WORDS * i, WORDS)
-        y_bar = _adjoint_at(h, kinds, slots, marks, region, records, out)
-        for k in range(arity(h, row)):
+        scalar = _scalar(scalars, i)
+        kernels, y_bar = Kernels(scalar.kernels), _adjoint_at(tape, scalars, row.out)
+        for k in range(arity(tape, row)):
             o = operand(row, k)
-            kernel = kernels[record[CELL] + 1 + position(row, k)]
+            kernel = kernels.reverse[position(row, k)]
             if o < 0 or marks[o] & ADJOINT == 0 or kernel == 0:
                 continue
-            bar = _adjoint_at(h, kinds, slots, marks, region, records, o)
+            bar = _adjoint_at(tape, scalars, o)
             if bar == 0:
                 return NO_MEMORY
             fresh = 0 if marks[o] & INSIDE else FRESH
-            call8(kernel, 1, fresh, record[A], record[B], record[C], record[Y], y_bar, bar)
+            call8(kernel, 1, fresh, scalar.a, scalar.b, scalar.c, scalar.y, y_bar, bar)
             marks[o] |= INSIDE
     return OK

@@ -17,6 +17,7 @@ With TAPEGRAD_DEBUG=memory a block is longer, guarded, and never used again: see
 from tapegrad.core.guards import (
     GUARD,
     MOST_LET_GO,
+    block_of,
     check_block,
     check_let_go,
     close_block,
@@ -25,8 +26,8 @@ from tapegrad.core.guards import (
     unlist,
 )  # fmt: skip
 from tapegrad.debug import MEMORY
-from tapegrad.memory import allocate, allocate_zeroed, call3, i8, release
-from tapegrad.tape import BINS, H
+from tapegrad.memory import allocate, allocate_zeroed, call3, i8, part, release
+from tapegrad.tape import BINS, Header
 
 MOST_KEPT = 1 << 27
 _LARGEST = 1 << 43  # bytes of the largest block there can be: its class is the last but a few
@@ -53,82 +54,87 @@ def class_size(c):
     return (1 << power) + ((c - 17) % 8 + 1) * (1 << (power - 3))
 
 
-def obtain(header, nbytes, zeroed):
+@part
+def obtain(tape: Header, nbytes, zeroed):
     """A block for `nbytes`, of zeros where that is asked for; 0 where there is no memory."""
-    h = i8(header, len(H))
     if nbytes > _LARGEST:
         return 0
     if MEMORY:
-        return _obtain_guarded(h, nbytes, zeroed)
+        return _obtain_guarded(tape, nbytes, zeroed)
     c = size_class(nbytes)
     size = class_size(c)
-    h[H.allocated] += size
-    bins = i8(h[H.bins], BINS)
+    tape.storage.allocated += size
+    bins = tape.storage.bins
     address = bins[c]
     if address:
         bins[c] = i8(address, 1)[0]
-        h[H.kept] -= size
+        tape.storage.kept -= size
         if zeroed:
             words = i8(address, size // 8)
             for i in range(size // 8):
                 words[i] = 0
         return address
-    raw = allocate_zeroed(h[H.allocate_zeroed], size + 128, 1) if zeroed else allocate(h[H.allocate], size + 128)
+    if zeroed:
+        raw = allocate_zeroed(tape.storage.allocate_zeroed, size + 128, 1)
+    else:
+        raw = allocate(tape.storage.allocate, size + 128)
     if raw == 0:
         return 0
     address = (raw + 127) // 64 * 64
-    i8(address - 64, 2)[0], i8(address - 64, 2)[1] = raw, c
-    if size >= _HUGE and h[H.advise]:
+    block = block_of(address)
+    block.raw, block.size_class = raw, c
+    if size >= _HUGE and tape.storage.advise:
         begin = (address + 4095) // 4096 * 4096
-        call3(h[H.advise], begin, (address + size - begin) // 4096 * 4096, _ADVICE)
+        call3(tape.storage.advise, begin, (address + size - begin) // 4096 * 4096, _ADVICE)
     return address
 
 
-def give_back(header, address):
+@part
+def give_back(tape: Header, address):
     """Release a block: kept for the next that asks, or freed."""
-    h = i8(header, len(H))
     if MEMORY:
-        return _give_back_guarded(h, address)
-    raw, c = i8(address - 64, 2)[0], i8(address - 64, 2)[1]
+        return _give_back_guarded(tape, address)
+    raw, c = block_of(address).raw, block_of(address).size_class
     size = class_size(c)
-    if h[H.kept] + size > MOST_KEPT:
-        release(h[H.release], raw)
+    if tape.storage.kept + size > MOST_KEPT:
+        release(tape.storage.release, raw)
         return 0
-    bins = i8(h[H.bins], BINS)
+    bins = tape.storage.bins
     i8(address, 1)[0] = bins[c]
     bins[c] = address
-    h[H.kept] += size
+    tape.storage.kept += size
     return 0
 
 
-def free_kept(header):
+@part
+def free_kept(tape: Header):
     """Free all blocks that are kept."""
-    h = i8(header, len(H))
-    bins = i8(h[H.bins], BINS)
+    bins = tape.storage.bins
     if MEMORY:
-        return _free_let_go(h, bins)
+        return _free_let_go(tape, bins)
     for c in range(BINS):
         while bins[c]:
             address = bins[c]
             bins[c] = i8(address, 1)[0]
-            release(h[H.release], i8(address - 64, 2)[0])
-    h[H.kept] = 0
+            release(tape.storage.release, block_of(address).raw)
+    tape.storage.kept = 0
     return 0
 
 
 # --- TAPEGRAD_DEBUG=memory --------------------------------------------------------------------------------------------
 
 
-def _obtain_guarded(h, nbytes, zeroed):
+def _obtain_guarded(tape, nbytes, zeroed):
     c = size_class(nbytes + GUARD)
     size = class_size(c)
-    h[H.allocated] += size
-    raw = allocate(h[H.allocate], size + 192)
+    tape.storage.allocated += size
+    raw = allocate(tape.storage.allocate, size + 192)
     if raw == 0:
         return 0
     address = (raw + 191) // 64 * 64
-    i8(address - 64, 2)[0], i8(address - 64, 2)[1] = raw, c
-    open_block(h, address, nbytes, size)
+    block = block_of(address)
+    block.raw, block.size_class = raw, c
+    open_block(tape, address, nbytes, size)
     if zeroed:
         for i in range((nbytes + 7) // 8):
             i8(address, i + 1)[i] = 0
@@ -136,52 +142,53 @@ def _obtain_guarded(h, nbytes, zeroed):
     return address
 
 
-def _give_back_guarded(h, address):
+def _give_back_guarded(tape, address):
     """A block let go is the next of the list that begins in the bin of class 0, which no block has."""
-    size = class_size(i8(address - 64, 2)[1])
-    if close_block(h, address, size):
-        bins = i8(h[H.bins], BINS)
-        i8(address - 128, 1)[0] = bins[0]
+    size = class_size(block_of(address).size_class)
+    if close_block(tape, address, size):
+        bins = tape.storage.bins
+        block_of(address).next = bins[0]
         bins[0] = address
-        h[H.kept] += size
-        if h[H.kept] > MOST_LET_GO:
-            return _free_let_go(h, bins)
+        tape.storage.kept += size
+        if tape.storage.kept > MOST_LET_GO:
+            return _free_let_go(tape, bins)
     return 0
 
 
-def _free_let_go(h, bins):
-    check_blocks_let_go(h)
+def _free_let_go(tape, bins):
+    check_blocks_let_go(tape)
     while bins[0]:
         address = bins[0]
-        bins[0] = i8(address - 128, 1)[0]
-        release(h[H.release], i8(address - 64, 1)[0])
-    h[H.kept] = 0
+        bins[0] = block_of(address).next
+        release(tape.storage.release, block_of(address).raw)
+    tape.storage.kept = 0
     return 0
 
 
-def check_blocks_let_go(h):
+def check_blocks_let_go(tape):
     """Whether nobody has written to a block since it was let go."""
-    address = i8(h[H.bins], BINS)[0]
+    address = tape.storage.bins[0]
     while address:
-        check_let_go(h, address, class_size(i8(address - 64, 2)[1]))
-        address = i8(address - 128, 1)[0]
+        check_let_go(tape, address, class_size(block_of(address).size_class))
+        address = block_of(address).next
 
 
-def check_guards(h, row):
+def check_guards(tape, row):
     """Whether what is before and behind each block is as it was; 0 where it is not."""
-    address = h[H.blocks]
+    address = tape.guarded.blocks
     while address:
-        check_block(h, row, address, class_size(i8(address - 64, 2)[1]))
-        address = i8(address - 128, 1)[0]
-    return 1 if h[H.fault] == 0 else 0
+        check_block(tape, row, address, class_size(block_of(address).size_class))
+        address = block_of(address).next
+    return 1 if tape.guarded.fault == 0 else 0
 
 
-def check_guards_of(h, row, address):
+def check_guards_of(tape, row, address):
     """The same of one block, at whose beginning something was written."""
-    check_block(h, row, address, class_size(i8(address - 64, 2)[1]))
+    check_block(tape, row, address, class_size(block_of(address).size_class))
 
 
-def hand_out(header, address):
+@part
+def hand_out(tape: Header, address):
     """Take a block off the list: it is no longer the tape's."""
-    unlist(i8(header, len(H)), address)
+    unlist(tape, address)
     return 0

@@ -13,82 +13,107 @@ A worker that has nothing to do looks for a new epoch for a while, then sleeps. 
 job: its words do not change before that index is done.
 """
 
-from tapegrad.memory import call1, exchange, fetch_add, i8, load, part2, part3
-from tapegrad.tape import H
+import numpy as np
 
-TICKET, DONE, BUSY, WAITS, LOCK, N_WORKERS, FUNCTION, HEADER, FIRST_INDEX, ACQUIRE, RELEASE, RESTS = range(12)
-WORKER, WORDS_A_WORKER = 16, 8  # where the words of each worker begin, in lines of the cache of their own
-SLEEPS, OWN_LOCK, OWN_SCRATCH = range(3)
+from tapegrad.memory import Record, call1, exchange, fetch_add, index_of, inside, load, part, part2, part3, word
+from tapegrad.tape import Header
+
 MOST_WORKERS = 127
-CREW = WORKER + WORDS_A_WORKER * MOST_WORKERS
+
+
+class Worker(Record):
+    """What one worker is told, in a line of the cache of its own."""
+
+    sleeps = word()
+    own_lock = word()
+    own_scratch = word()
+    unused = inside(np.int64, 5)
+
+
+class Crew(Record):
+    """What threads share: see above."""
+
+    ticket = word()
+    done = word()
+    busy = word()
+    waits = word()  # 1 while the thread whose job it is sleeps on its lock
+    lock = word()
+    n_workers = word()
+    function = word()  # the job
+    header = word()
+    first_index = word()
+    acquire = word()  # Python's functions for locks
+    release = word()
+    rests = word()
+    unused = inside(np.int64, 4)
+    workers = inside(Worker, MOST_WORKERS)
+
+
+C, W = index_of(Crew), index_of(Worker)
 _FIELD = 1 << 20
 _SPINS = 250_000  # looks for a new job before a worker sleeps: some 80 us, longer than Python takes to record one
 WORTH_WAKING = 100_000  # lanes times instructions of a job for which it is quicker to wake a worker than to do it alone
 
 
-def rest(crew_at, rests):
+def rest(address, rests):
     """Have workers that wait for a job sleep at once, or (0) go on as usual."""
-    if crew_at:
-        exchange(crew_at + 8 * RESTS, rests)
+    if address:
+        exchange(Crew(address).rests_at, rests)
 
 
-def share(header, function, first, n, cost):
+@part
+def share(tape: Header, function, first, n, cost):
     """Call the function with the indices [first, first + n), on as many threads as there are."""
-    h = i8(header, len(H))
-    crew_at = h[H.crew]
-    crew = i8(crew_at, CREW)
-    n_workers = min(crew[N_WORKERS], n - 1) if crew_at else 0
-    if n_workers < 1 or exchange(crew_at + 8 * BUSY, 1):
+    crew = Crew(tape.progress.crew)
+    n_workers = min(crew.n_workers, n - 1) if tape.progress.crew else 0
+    if n_workers < 1 or exchange(crew.busy_at, 1):
         for k in range(n):
-            part3(function, header, first + k, h[H.scratch])
+            part3(function, tape, first + k, tape.scratch)
         return 0
-    crew[FUNCTION], crew[HEADER], crew[FIRST_INDEX], crew[DONE] = function, header, first, 0
-    epoch = ((load(crew_at + 8 * TICKET) >> 40) + 1) % _FIELD
-    exchange(crew_at + 8 * TICKET, epoch << 40 | n << 20)
-    if cost > WORTH_WAKING:
-        for i in range(n_workers):
-            at = crew_at + 8 * (WORKER + WORDS_A_WORKER * i)
-            if load(at + 8 * SLEEPS) and exchange(at + 8 * SLEEPS, 0):
-                call1(crew[RELEASE], i8(at, WORDS_A_WORKER)[OWN_LOCK])
-    take_part(crew_at, h[H.scratch])
+    crew.function, crew.header, crew.first_index, crew.done = function, tape, first, 0
+    epoch = ((load(crew.ticket_at) >> 40) + 1) % _FIELD
+    exchange(crew.ticket_at, epoch << 40 | n << 20)
+    for i in range(n_workers if cost > WORTH_WAKING else 0):
+        worker = crew.workers[i]
+        if load(worker.sleeps_at) and exchange(worker.sleeps_at, 0):
+            call1(crew.release, worker.own_lock)
+    take_part(crew, tape.scratch)
     for _ in range(_SPINS):
-        if load(crew_at + 8 * DONE) == n:
+        if load(crew.done_at) == n:
             break
-    while load(crew_at + 8 * DONE) != n:  # again where a worker, late from an earlier job, has woken this thread
-        exchange(crew_at + 8 * WAITS, 1)
-        if load(crew_at + 8 * DONE) != n or exchange(crew_at + 8 * WAITS, 0) == 0:
-            part2(crew[ACQUIRE], crew[LOCK], 1)
-    exchange(crew_at + 8 * BUSY, 0)
+    while load(crew.done_at) != n:  # again where a worker, late from an earlier job, has woken this thread
+        exchange(crew.waits_at, 1)
+        if load(crew.done_at) != n or exchange(crew.waits_at, 0) == 0:
+            part2(crew.acquire, crew.lock, 1)
+    exchange(crew.busy_at, 0)
     return 0
 
 
-def take_part(crew_at, scratch):
+def take_part(crew, scratch):
     """Take indices of the job until none are left; returns its epoch."""
-    crew = i8(crew_at, CREW)
     while True:
-        ticket = fetch_add(crew_at + 8 * TICKET, 1)
+        ticket = fetch_add(crew.ticket_at, 1)
         k, n = ticket % _FIELD, ticket // _FIELD % _FIELD
         if k >= n:
             return ticket >> 40
-        part3(crew[FUNCTION], crew[HEADER], crew[FIRST_INDEX] + k, scratch)
-        if fetch_add(crew_at + 8 * DONE, 1) + 1 == n and exchange(crew_at + 8 * WAITS, 0):
-            call1(crew[RELEASE], crew[LOCK])
+        part3(crew.function, crew.header, crew.first_index + k, scratch)
+        if fetch_add(crew.done_at, 1) + 1 == n and exchange(crew.waits_at, 0):
+            call1(crew.release, crew.lock)
 
 
-def work(crew_at, i):
+@part
+def work(crew: Crew, i):
     """What a worker does, for good."""
-    crew = i8(crew_at, CREW)
-    own = crew_at + 8 * (WORKER + WORDS_A_WORKER * i)
-    lock, scratch = i8(own, WORDS_A_WORKER)[OWN_LOCK], i8(own, WORDS_A_WORKER)[OWN_SCRATCH]
+    own = crew.workers[i]
     epoch = -1
     while True:
         spins = 0
-        while spins < _SPINS and load(crew_at + 8 * TICKET) >> 40 == epoch:
-            spins = spins + 1 if load(crew_at + 8 * RESTS) == 0 else _SPINS
+        while spins < _SPINS and load(crew.ticket_at) >> 40 == epoch:
+            spins = spins + 1 if load(crew.rests_at) == 0 else _SPINS
         if spins == _SPINS:
-            exchange(own + 8 * SLEEPS, 1)
-            if load(crew_at + 8 * TICKET) >> 40 == epoch or exchange(own + 8 * SLEEPS, 0) == 0:
-                part2(crew[ACQUIRE], lock, 1)
-        epoch = load(crew_at + 8 * TICKET) >> 40
-        if i < crew[N_WORKERS]:
-            epoch = take_part(crew_at, scratch)
+            exchange(own.sleeps_at, 1)
+            if load(crew.ticket_at) >> 40 == epoch or exchange(own.sleeps_at, 0) == 0:
+                part2(crew.acquire, own.own_lock, 1)
+        epoch = load(crew.ticket_at) >> 40
+        if i < crew.n_workers:
+            epoch = take_part(crew, own.own_scratch)

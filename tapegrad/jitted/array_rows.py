@@ -35,7 +35,7 @@ from tapegrad.jitted.allocation import array_like, flat_view, vector_of
 from tapegrad.jitted.block_rows import begin_block, end_block
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.lifting import make, row_of
-from tapegrad.kernels import native
+from tapegrad.kernels import Context, native
 from tapegrad.kinds import address_of
 from tapegrad.memory import allocate_zeroed, call1, f8, i4, i8, release
 from tapegrad.ops import factorization, linalg
@@ -54,13 +54,7 @@ _OPS = (
 )  # fmt: skip
 _FACTORED = (factorization.solve, factorization.det, factorization.log_abs_det)  # their adjoints are made of factors
 
-N_CONTEXT = len(kernels.CONTEXT)
-PARAMS, N_OF_PARAMS, WORK, A, B, Y, N_A, N_B, N_Y, Y_BAR, K_BAR, MEMORY, N_MEMORY, BEGUN, N_K_BAR = map(
-    kernels.CONTEXT.index,
-    ("params", "n_params", "work", "a", "b", "y", "n_a", "n_b", "n_y", "y_bar", "k_bar", "memory", "n_memory", "begun",
-     "n_k_bar"),
-)  # fmt: skip
-CONTEXT_GEMM, CONTEXT_LAPACK = kernels.CONTEXT.index("gemm64"), kernels.CONTEXT.index("lapack")
+N_CONTEXT = Context.nbytes // 8
 
 
 def reverse(header, last, trailer):
@@ -80,23 +74,23 @@ def reverse(header, last, trailer):
     work = memory + 8 * N_CONTEXT
     factors = work + 8 * N_WORK
     k_bar = factors + 8 * (n_factors + n_memory)
-    context, first = i8(memory, N_CONTEXT), h[PARTIAL] + 8 * begin
-    context[PARAMS], context[N_OF_PARAMS], context[BEGUN] = h[PARTIAL] + 8 * at, N_PARAMS, 1
-    context[CONTEXT_GEMM], context[CONTEXT_LAPACK], context[WORK] = op[GEMM], op[LAPACK], work
-    context[MEMORY], context[N_MEMORY], context[K_BAR] = factors + 8 * n_factors, n_memory, k_bar
-    context[A], context[N_A], context[B], context[N_B] = first, n_a, first + 8 * n_a, n_b
+    context, first = Context(memory), h[PARTIAL] + 8 * begin
+    context.params_at, context.n_params, context.begun = h[PARTIAL] + 8 * at, N_PARAMS, 1
+    context.gemm64, context.lapack, context.work = op[GEMM], op[LAPACK], work
+    context.memory, context.n_memory, context.k_bar = factors + 8 * n_factors, n_memory, k_bar
+    context.a, context.n_a, context.b, context.n_b = first, n_a, first + 8 * n_a, n_b
     if op[FACTOR]:
-        context[Y], context[N_Y] = factors, n_factors
+        context.y, context.n_y = factors, n_factors
         call1(op[FACTOR], memory)
-        context[A], context[N_A] = factors, n_factors
-    context[Y], context[N_Y], context[Y_BAR] = first + 8 * n_a if n_b > 0 else first, n_y, y_bar
+        context.a, context.n_a = factors, n_factors
+    context.y, context.n_y, context.y_bar = first + 8 * n_a if n_b > 0 else first, n_y, y_bar
     for k in range(2):
         n, start = n_b if k else n_a, begin + n_a if k else begin
         rows, bars = i4(h[INDEX] + 4 * start, n), f8(k_bar, n)
         if _first_other(rows, n) < n:
             for i in range(n if k else 0):
                 bars[i] = 0.0
-            context[N_K_BAR] = n
+            context.n_k_bar = n
             call1(op[VJP_A + k], memory)
             adjoint = f8(h[ADJOINT], last + 1)
             for i in range(n):

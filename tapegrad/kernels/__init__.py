@@ -9,7 +9,7 @@ int64 for each (opcode, dtype): elementwise and array operations have [forward, 
     accumulate   (n, m, x, state, count, step)          n elements into one of `count` states, or as STEPS below says
     finish       (m, state, n, y)                       the results of m states of n terms each; none where they are it
     rows         (m, n, x, y, begun)                    the results of m rows of n elements; added to y where begun
-    array        (context)                              see the CONTEXT below
+    array        (context)                              see the Context below
 
 What is reduced is in a state until it is complete: a float64 for both floats (or several: see `op.reduction`), else a
 number of the dtype. So sums of float32 lose nothing on the way. Of many states, the first numbers come first.
@@ -29,23 +29,66 @@ import numpy as np
 from tapegrad.dtypes import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, DType
 from tapegrad.kernels import cache, loops, native
 from tapegrad.kinds import address_of
+from tapegrad.memory import Record, array, inside, over, word
 from tapegrad.ops.declare import OPS, PART, TILE, Array, Elementwise, Host, Layout, Op, Reduction, parameters
 
-CELLS = 5
+
+class Kernels(Record):
+    """Those of an operation for a dtype."""
+
+    forward = word()
+    reverse = inside(np.int64, 3)  # by operand
+    rows = word()
+    accumulate = over("forward")
+    finish = over("reverse", i=1)
+    start = over("reverse", i=2)  # no kernel: a state before it begins
+
+
+CELLS = Kernels.nbytes // 8
 # STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
 # states into elements, n elements into others.
 TO_ONE, TO_EACH, JOIN, SETTLE, ADD = range(5)
 table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
 
-# What an array kernel is given, int64 each: addresses, and how many elements may be touched there. Those of an operand
-# reach from its first to its last, as its strides have them; adjoints are contiguous, and have as many as their values.
-CONTEXT = (
-    "params", "n_params", "gemm64", "gemm32", "work", "a", "b", "c", "y", "n_a", "n_b", "n_c", "n_y", "y_bar", "k_bar",
-    "lo", "hi", "failed_batch", "failed_index", "lapack", "memory", "n_memory", "begun", "n_k_bar", "sums", "n_sums",
-    "tile",
-)  # fmt: skip
-_AT = {name: i for i, name in enumerate(CONTEXT)}
+
+class Context(Record):
+    """What an array kernel is given: addresses, and how many elements may be touched there.
+
+    Those of an operand reach from its first to its last, as its strides have them; adjoints are contiguous, and have as
+    many as their values.
+    """
+
+    params = array(np.int64, "n_params")
+    n_params = word()
+    gemm64 = word()
+    gemm32 = word()
+    lapack = word()
+    work = word()
+    a = word()
+    b = word()
+    c = word()
+    y = word()
+    n_a = word()
+    n_b = word()
+    n_c = word()
+    n_y = word()
+    operands = over("a", n=4)  # a, b, c, y
+    lengths = over("n_a", n=4)
+    y_bar = word()
+    k_bar = word()
+    n_k_bar = word()
+    lo = word()  # the units that this is to do
+    hi = word()
+    failed_batch = word()
+    failed_index = word()
+    memory = word()  # to work in
+    n_memory = word()
+    begun = word()  # whether the adjoint was added to
+    sums = word()
+    n_sums = word()
+    tile = word()
+
 
 _ready: set[tuple[int, int, bool]] = set()
 
@@ -67,14 +110,10 @@ def require(op: Op, code: int, reverse: bool) -> None:
     _ready.add(key)
 
 
-def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function or rule for compiled code: the operations it names become their scalar functions."""
-    return native.inlined(function, lambda value: value.function if isinstance(value, Op) else None)
-
-
-def scalar(op: Op) -> Callable[..., Any]:
-    """What an operation does to one element, as a function that jitted code can call."""
-    return _scalar(op.function)
+def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation, a function or a rule for compiled code: operations that it names become functions of an element."""
+    known = function.function if isinstance(function, Op) else function
+    return native.inlined(known, lambda value: value.function if isinstance(value, Op) else None)
 
 
 def _name(op: Op, code: int, part: str) -> str:
@@ -86,7 +125,7 @@ def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> in
     """The kernel with this source, in which these names are functions (made ready when it is compiled) and numbers."""
 
     def build() -> Callable[..., Any]:
-        made = {n: _scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
+        made = {n: scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
         return native.define(source, "kernel", made)
 
     return native.link(name, n_arguments, build, (source, *scope.items()))
@@ -105,7 +144,7 @@ def _elementwise(op: Elementwise, code: int, reverse: bool) -> Any:
             0,
             native.link_loops(
                 _name(op, code, "forward"),
-                lambda: _scalar(function),
+                lambda: scalar(function),
                 codes[:-1],
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
@@ -140,7 +179,7 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
     bar, y_bar = codes["abc"[k]], codes["y"]
     return native.link_loops(
         _name(op, code, f"reverse-{'abc'[k]}"),
-        lambda: _scalar(_in_dtype(rule, DTYPES[y_bar])),
+        lambda: scalar(_in_dtype(rule, DTYPES[y_bar])),
         tuple(codes[v] for v in read),
         bar,
         lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
@@ -343,26 +382,26 @@ def _array(op: Array, code: int, reverse: bool) -> Any:
 
 def _link_array(name: str, op: Array, function: Callable[..., Any], codes: tuple[int, ...], k: int | None) -> int:
     def array(name: str, code: int, length: str) -> str:
-        return f"{native.CODES[code]}(at[{_AT[name]}], at[{_AT[length]}])"
+        return f"{native.CODES[code]}(given.{name}, given.{length})"
 
     def summed(code: int) -> int:
         return FLOAT64.code if DTYPES[code].is_floating_point else code
 
-    supplied = {name: f"at[{_AT[name]}]" for name in ("lo", "hi", "work", "lapack", "begun")}
-    supplied["gemm"] = f"at[{_AT['gemm64' if codes[0] == FLOAT64.code else 'gemm32']}]"
+    supplied = {name: f"given.{name}" for name in ("lo", "hi", "work", "lapack", "begun")}
+    supplied["gemm"] = "given.gemm64" if codes[0] == FLOAT64.code else "given.gemm32"
     supplied["memory"] = array("memory", codes[0], "n_memory")
     supplied["sums"] = array("sums", FLOAT64.code, "n_sums")
-    supplied["tile"] = f"array_f8(at[{_AT['tile']}], {TILE})"
-    supplied["status"] = f"array_i8(context + {8 * _AT['failed_batch']}, 2)"
-    arguments = [f"array_i8(at[{_AT['params']}], at[{_AT['n_params']}])"]
+    supplied["tile"] = f"array_f8(given.tile, {TILE})"
+    supplied["status"] = f"array_i8(context + {Context.fields['failed_batch'][0]}, 2)"
+    arguments = ["array_i8(given.params_at, given.n_params)"]
     arguments += [supplied[name] for name in parameters(function) if name in supplied]
     arguments += [array(v, c, f"n_{v}") for v, c in zip("abc"[: op.arity], codes, strict=False)]
     arguments.append(array("y", summed(codes[-1]) if k is None and op.summed & 1 else codes[-1], "n_y"))
     if k is not None:
         of_k_bar = summed(codes[k]) if op.summed & 2 << k else codes[k]
         arguments += [array("y_bar", codes[-1], "n_y"), array("k_bar", of_k_bar, "n_k_bar")]
-    source = f"def kernel(context):\n at = i8(context, {len(CONTEXT)})\n f({', '.join(arguments)})\n"
-    return _link(name, 1, source, {"f": function})
+    source = f"def kernel(context):\n given = Context(context)\n f({', '.join(arguments)})\n"
+    return _link(name, 1, source, {"f": function, "Context": Context})
 
 
 def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
@@ -381,4 +420,4 @@ def warmup(progress: Callable[[Any], Any] = lambda steps: steps) -> int:
     return len(steps)
 
 
-__all__ = ["CELLS", "CONTEXT", "cache", "native", "require", "table", "table_address", "warmup"]
+__all__ = ["CELLS", "Context", "Kernels", "cache", "native", "require", "table", "table_address", "warmup"]

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
-from tapegrad.kinds import KIND
-from tapegrad.ops.declare import OP, Op
-from tapegrad.tape import ROW, SLOT
+from tapegrad.memory import is_record, parts, records_of
+from tapegrad.ops.declare import Op
 
 _PACKAGE = __name__.partition(".")[0]
 _BESIDE = {"vectormath": ("lanes",)}  # modules whose functions make up another's
@@ -155,12 +154,25 @@ class _Ours(Serialiser):
     def other(self, value: Any) -> Iterator[Any]:
         if isinstance(value, Op):
             yield value.function
+        elif is_record(value):
+            yield tagged("record", "\n".join(value.layout()).encode())
         elif isinstance(value, types.ModuleType) and value.__name__.startswith(f"{_PACKAGE}."):
             yield tagged("module", _source(value.__name__.partition(".")[2]))
         elif isinstance(value, (type, dtypes.DType)):
             yield tagged("declared", repr(value).encode())
         else:
             yield from super().other(value)
+
+    def named(self, name: str, value: Any, code: types.CodeType) -> Iterator[Any]:
+        if isinstance(value, types.FunctionType) and value in parts:  # linked on its own
+            return iter([tagged("part", f"{parts[value]} {value.__code__.co_argcount}".encode())])
+        return super().named(name, value, code)
+
+    def around(self, function: Any) -> Iterator[Any]:
+        yield from super().around(function)
+        for name, of in records_of(function).items():
+            yield tagged("parameter", name.encode())
+            yield from self.value(of)
 
     def content(self, function: Any) -> Iterable[Any]:
         pieces = self.known.get(function)
@@ -196,19 +208,20 @@ def _globals(code: types.CodeType) -> list[str]:
 
 @memoize
 def _source(module: str) -> bytes:
-    """The digest of a module's source, and of those of the modules beside it."""
+    """The digest of the source of a module, or of a package's modules, and of those beside it."""
     root, state = Path(__file__).parent.parent, hashlib.sha256()
     for name in (module, *_BESIDE.get(module, ())):
-        state.update(tagged(name, (root / (name.replace(".", "/") + ".py")).read_bytes()))
+        path = root / name.replace(".", "/")
+        for source in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            state.update(tagged(source.name, source.read_bytes()))
     return state.digest()
 
 
 @memoize
 def compilers() -> str:
-    """The digest of what makes kernels of declarations, and of the records that compiled code reads."""
-    modules = ("kernels.__init__", "kernels.native", "kernels.loops", "memory")
-    records = repr((ROW, SLOT, KIND, OP)).encode()
-    return hashlib.sha256(b"".join([*map(_source, modules), tagged("records", records)])).hexdigest()
+    """The digest of what makes kernels of declarations."""
+    modules = ("kernels.__init__", "kernels.native", "kernels.records", "kernels.loops", "memory")
+    return hashlib.sha256(b"".join(map(_source, modules))).hexdigest()
 
 
 @memoize

@@ -1,6 +1,6 @@
 """What compiled code is made of: memory at an address, calls to an address, and the linker.
 
-The same functions run three ways. Usually they are compiled by Numba and linked by `link`. With `NUMBA_BOUNDSCHECK=1`
+Functions run three ways. Usually they are compiled by Numba and linked by `link`. With `NUMBA_BOUNDSCHECK=1`
 every access through the arrays made here is checked. With `NUMBA_DISABLE_JIT=1` they are plain Python over NumPy arrays
 at the same addresses, and the "address" of a kernel is its number in a list: slow, and open to any debugger.
 """
@@ -25,20 +25,19 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from tapegrad import locks, vectormath
-from tapegrad.kernels import cache, digests
-from tapegrad.kinds import KIND
-from tapegrad.ops.declare import OP
-from tapegrad.tape import ROW, SLOT, H
+from tapegrad.kernels import cache, digests, records
+from tapegrad.memory import is_record, parts, records_of
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
 _ARRAYS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "u1": np.uint8, "b1": np.bool_}
-_RECORDS = {"rows_at": ROW, "slots_at": SLOT, "kinds_at": KIND, "ops_at": OP}
 CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the array maker of each dtype code
 
+linkers: dict[str, Callable[[], int]] = {}  # what links a part, by its symbol
+_linked: dict[str, int] = {}  # addresses of functions, by their entries
 _engines: list[Any] = []  # what they hold must stay in memory
 _functions: list[Callable[..., Any]] = []  # without the compiler: kernels by number
-_lock = locks.lock()
+_lock = locks.lock()  # reentrant: parts that a part calls are linked first
 _primitives: dict[str, Any] = {}
 
 
@@ -56,7 +55,8 @@ def _compiled_primitives() -> dict[str, Any]:
     import numba
     from llvmlite import ir
     from numba import carray, njit, types
-    from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
     def pointer(dtype: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -65,38 +65,6 @@ def _compiled_primitives() -> dict[str, Any]:
         @intrinsic
         def at(typingctx: Any, address: Any, n: Any) -> Any:
             return types.CPointer(dtype)(types.int64, types.int64), codegen
-
-        return at
-
-    class Records(types.Type):  # type: ignore[misc]
-        """Records at an address: an array without the reference count that Numba keeps for arrays."""
-
-        def __init__(self, dtype: np.dtype) -> None:
-            self.record, self.size = numba.from_dtype(dtype), dtype.itemsize
-            super().__init__(f"Records({dtype})")
-
-    @register_model(Records)
-    class _Address(models.PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, manager: Any, kind: Any) -> None:
-            super().__init__(manager, kind, ir.IntType(64))
-
-    @type_callable(operator.getitem)
-    def record_type(context: Any) -> Any:
-        return lambda records, index: records.record if isinstance(records, Records) else None
-
-    @lower_builtin(operator.getitem, Records, types.Integer)
-    def record_at(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        records, index = signature.args
-        wide = context.cast(builder, args[1], index, types.int64)
-        address = builder.add(args[0], builder.mul(wide, ir.IntType(64)(records.size)))
-        return builder.inttoptr(address, context.get_value_type(records.record))
-
-    def record_maker(dtype: np.dtype) -> Any:
-        records = Records(dtype)
-
-        @intrinsic
-        def at(typingctx: Any, address: Any, n: Any) -> Any:
-            return records(types.int64, types.int64), lambda context, builder, signature, args: args[0]
 
         return at
 
@@ -118,10 +86,19 @@ def _compiled_primitives() -> dict[str, Any]:
             value = builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
             return value if returns else context.get_dummy_value()
 
-        names = ", ".join(f"p{i}" for i in range(n_arguments))
+        names = "".join(f", p{i}" for i in range(n_arguments))
         scope = {"types": types, "result": result, "codegen": codegen, "n": n_arguments}
-        exec(f"def call(typingctx, address, {names}):\n return result(*[types.int64] * (n + 1)), codegen", scope)
+        exec(f"def call(typingctx, address{names}):\n return result(*[types.int64] * (n + 1)), codegen", scope)
         return intrinsic(scope["call"])
+
+    @intrinsic
+    def address_of_part(typingctx: Any, function: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            kind = ir.FunctionType(word, [word] * len(function.sig.args))
+            return builder.ptrtoint(cgutils.get_or_insert_function(builder.module, kind, function.symbol), word)
+
+        return types.int64(function), codegen
 
     def atomic(operation: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -183,20 +160,20 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return call
 
+    records.compiled(CHECKED)  # Numba looks for what is new in this before it compiles, not while it does
     # Sweeps index bare pointers, which Numba compiles several times faster than arrays; arrays are what can check
     # bounds.
     plain = array_maker if CHECKED else pointer
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
-    made |= {name: array_maker(numba.from_dtype(t)) if CHECKED else record_maker(t) for name, t in _RECORDS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": caller(n, returns=True) for n in (1, 2, 3, 4, 5, 7, 8, 10)}
+    made |= {f"part{n}": caller(n, returns=True) for n in range(4)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
     made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
     made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
-    made |= {"stream_line": stream_line, "fetch_line": fetch_line}
+    made |= {"stream_line": stream_line, "fetch_line": fetch_line, "address_of_part": address_of_part}
     made["allocate"] = caller(1, returns=True)
     made["allocate_zeroed"] = caller(2, returns=True)
     made["release"] = caller(1)
@@ -206,13 +183,12 @@ def _compiled_primitives() -> dict[str, Any]:
 
 def _plain_primitives() -> dict[str, Any]:
     def array_maker(dtype: np.dtype) -> Callable[[int, int], np.ndarray]:
-        def at(address: int, n: int) -> np.ndarray:
-            if n == 0:
-                return np.empty(0, dtype)
-            memory: Any = (ctypes.c_char * (int(n) * dtype.itemsize)).from_address(int(address))
-            return np.frombuffer(memory, dtype)
+        return lambda address, n: records.elements_at(address, n, dtype)
 
-        return at
+    def address_of_part(function: Callable[..., Any]) -> int:
+        if function not in _functions:
+            _functions.append(function)
+        return 1 + _functions.index(function)
 
     def call(address: int, *arguments: int) -> Any:
         if address <= len(_functions):
@@ -221,11 +197,11 @@ def _plain_primitives() -> dict[str, Any]:
         return foreign(int(address))(*map(int, arguments))
 
     runtime = functions_of_python()
-    made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in (_ARRAYS | _RECORDS).items()}
+    made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in _ARRAYS.items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 11, 13)}
-    made |= {f"part{n}": call for n in (1, 2, 3, 4, 5, 7, 8, 10)}
-    made |= {"plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
+    made |= {f"part{n}": call for n in range(4)}
+    made |= {"address_of_part": address_of_part, "plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 
     def fetch_add(address: int, value: int) -> int:  # there are no workers without the compiler
@@ -273,7 +249,8 @@ def function_address(name: str) -> int:
 
 def define(source: str, name: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """The function `name` of a source text, with the primitives and `scope` for its globals."""
-    names = {**primitives(), **scope}
+    of_records = {n: _record_maker(v) for n, v in scope.items() if is_record(v)}
+    names = {**primitives(), **scope, **of_records}
     exec(source, names)
     return names[name]
 
@@ -292,7 +269,7 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
         if JIT:
             from numba import njit
 
-            if "H" in function.__globals__ and not CHECKED:
+            if is_core(function) and not CHECKED:
                 rebound = _part_compiler()[0](rebound)
             else:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
@@ -300,12 +277,23 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
     return made
 
 
+def is_core(function: Any) -> bool:
+    """Whether a function is of the sweeps or of recording, which are compiled as parts."""
+    return str(function.__module__).startswith(("tapegrad.core.", "tapegrad.recorder"))
+
+
 def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
     """The same code with other globals: see `inlined`."""
-    code, names = _expanded(function) if "H" in function.__globals__ else (function.__code__, function.__globals__)
+    code, names = _expanded(function) if is_core(function) else (function.__code__, function.__globals__)
     names = {**names, **primitives()}
     for name in {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}:
         value = names.get(name)
+        if is_record(value):
+            names[name] = _record_maker(value)
+            continue
+        if JIT and isinstance(value, FunctionType) and value in parts:
+            names[name] = _external(value)
+            continue
         scalar = scalar_of(value)
         if (
             scalar is None
@@ -316,32 +304,61 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             scalar = value
         if scalar is not None:
             names[name] = inlined(scalar, scalar_of)
-    return FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
+    rebound = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
+    rebound.__annotations__ = function.__annotations__
+    return rebound
+
+
+def _external(part: Any) -> Any:
+    """A part for compiled code that calls it."""
+    from numba import types
+
+    return types.ExternalFunction(parts[part], types.int64(*[types.int64] * part.__code__.co_argcount))
+
+
+@functools.cache
+def _record_maker(record: Any) -> Callable[..., Any]:
+    """What makes a record of an address, for compiled code."""
+    if not JIT:
+        return functools.partial(records.View, record)
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def at(typingctx: Any, address: Any) -> Any:
+        return records.compiled(CHECKED)(record)(types.int64), lambda context, builder, signature, args: args[0]
+
+    return at
 
 
 class _Inliner(ast.NodeTransformer):
-    """Numbers for the fields of the header, and the expression for a call of a function that is nothing else.
+    """Calls of the core's own functions as Numba has them quickest.
 
-    Numba takes seconds over a named tuple's constants, and a twentieth of one over the least function.
+    All arguments are given, by position; and where a function is nothing but an expression, that is in the place of the
+    call: Numba takes long over the least function.
     """
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if isinstance(node.value, ast.Name) and self.names.get(node.value.id) is H:
-            return ast.copy_location(ast.Constant(getattr(H, node.attr)), node)
+    def visit_If(self, node: ast.If) -> Any:
+        if isinstance(node.test, ast.Name) and self.names.get(node.test.id) is False:  # a debug mode
+            return [self.visit(n) for n in node.orelse]
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         called = self.names.get(node.func.id) if isinstance(node.func, ast.Name) else None
-        if not isinstance(called, FunctionType) or not called.__module__.startswith("tapegrad."):
+        if not isinstance(called, FunctionType) or not is_core(called):
             return node
+        bound = inspect.signature(called).bind(*node.args, **{k.arg: k.value for k in node.keywords if k.arg})
+        bound.apply_defaults()
+        given = [v if isinstance(v, ast.AST) else ast.Constant(v) for v in bound.args]
+        node.args, node.keywords = given, []  # type: ignore[assignment]
         definition = _definition(called)
         body = definition.body[-1]
         described = len(definition.body) == 2 and ast.get_docstring(definition) is not None
-        if not described or not isinstance(body, ast.Return) or body.value is None:
+        if called in parts or not described or not isinstance(body, ast.Return) or body.value is None:
             return node
         meant = {n: called.__globals__[n] for n in called.__code__.co_names if n in called.__globals__}
         if any(self.names.get(n, value) is not value for n, value in meant.items()):
@@ -371,9 +388,12 @@ def _definition(function: FunctionType) -> ast.FunctionDef:
 def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
     """The code of a part of the sweeps with `_Inliner` at work on it, and the globals it then needs."""
     names = dict(function.__globals__)
-    for value in list(names.values()):
-        if isinstance(value, FunctionType) and value.__module__.startswith("tapegrad."):
-            names = {**value.__globals__, **names}
+    waiting = list(names.values())
+    for value in waiting:
+        if isinstance(value, FunctionType) and is_core(value):
+            new = {n: v for n, v in value.__globals__.items() if n not in names}
+            names |= new
+            waiting += new.values()
     tree = ast.Module([_Inliner(names).visit(copy.deepcopy(_definition(function)))], [])
     ast.fix_missing_locations(tree)
     module = compile(tree, function.__code__.co_filename, "exec")
@@ -404,8 +424,7 @@ def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any
 
     Numba's lock is taken before ours: a thread that compiles a user's function asks for kernels.
     """
-    with _lock:
-        address = _kept(name, function)
+    address = _kept(name, function)
     if address == 0:
         from numba.core.compiler_lock import global_compiler_lock
 
@@ -414,7 +433,7 @@ def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any
             if address == 0:
                 entry = compiled()
                 cache.write(f"{name}.o", *entry)
-                address = _load(function, *entry)
+                address = _load(name, function, *entry)
     return address
 
 
@@ -423,7 +442,7 @@ def _kept(name: str, function: str) -> int:
     entry = cache.read(f"{name}.o")
     if entry is not None:
         with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
-            return _load(function, *entry)
+            return _load(name, function, *entry)
     return 0
 
 
@@ -435,8 +454,9 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
     and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
     a part once, whole: half of the time.
     """
-    from numba.core import compiler, dispatcher, registry, types
+    from numba.core import compiler, compiler_machinery, dispatcher, registry, typed_passes, types, untyped_passes
     from numba.core.codegen import JITCodeLibrary
+    from numba.core.typing import Context
 
     class Library(JITCodeLibrary):  # type: ignore[misc]
         """The LLVM of a function and of what it calls, not optimised, not made machine code."""
@@ -449,7 +469,43 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
                 self._final_module.link_in(library._get_module_for_linking(), preserve=True)
             self._finalized = True
 
-    target = registry.cpu_target
+    class Compiler(compiler.CompilerBase):  # type: ignore[misc]
+        """Only what this code needs of Numba's passes: most are for Python that isn't in it."""
+
+        def define_pipelines(self) -> list[Any]:
+            passes = compiler_machinery.PassManager("core")
+            for done_by in (
+                untyped_passes.TranslateByteCode, untyped_passes.FixupArgs, untyped_passes.IRProcessing,
+                untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference, typed_passes.PreLowerStripPhis,
+                typed_passes.NativeLowering, typed_passes.NoPythonBackend,
+            ):  # fmt: skip
+                passes.add_pass(done_by, done_by.__name__)
+            passes.finalize()
+            return [passes]
+
+    of_integers = {getattr(operator, name) for name in (
+        "add", "sub", "mul", "floordiv", "mod", "lshift", "rshift", "and_", "or_", "xor", "iadd", "isub", "imul",
+        "ifloordiv", "iand", "ior", "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert",
+    )}  # fmt: skip
+
+    class Typing(Context):  # type: ignore[misc]
+        """Looks once for what an operator is among integers, all of them int64: elsewhere Numba tries a dozen ways."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.known: dict[Any, Any] = {}
+
+        def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+            name = getattr(func, "typing_key", func)
+            is_operator = getattr(name, "__module__", None) == "_operator" and name in of_integers
+            if not is_operator or not all(isinstance(a, types.Integer) for a in args):
+                return super().resolve_function_type(func, args, kws)
+            key = name, len(args)
+            if key not in self.known:
+                self.known[key] = super().resolve_function_type(func, (types.int64,) * len(args), kws)
+            return self.known[key]
+
+    target, typing = registry.cpu_target, Typing()
 
     def compiled(function: Callable[..., Any], arguments: Any, result: Any, is_part: bool) -> Any:
         flags = compiler.Flags()
@@ -457,9 +513,8 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
         flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
         library = Library(target.target_context.codegen(), function.__qualname__)
         library.enable_object_caching()
-        context = target.typing_context
         return compiler.compile_extra(
-            context, target.target_context, function, arguments, result, flags, {}, library=library
+            typing, target.target_context, function, arguments, result, flags, {}, library, Compiler
         )
 
     class Helper(dispatcher.Dispatcher):
@@ -479,10 +534,11 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
         def get_overload(self, arguments: Any) -> Any:
             return self.overloads[tuple(arguments)].fndesc
 
-    def part(function: Callable[..., Any], n_arguments: int, returns: bool) -> tuple[Any, str]:
+    def part(function: Callable[..., Any], arguments: tuple[Any, ...], returns: bool) -> tuple[Any, str]:
         target.target_context.refresh()
+        typing.refresh()
         result = types.int64 if returns else types.void
-        made = compiled(function, (types.int64,) * n_arguments, result, is_part=True)
+        made = compiled(function, arguments, result, is_part=True)
         made.library._ensure_finalized()
         return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
 
@@ -494,13 +550,18 @@ def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns:
     from numba.core.compiler_lock import global_compiler_lock
 
     machine = _machine()
+    known = records_of(function)
+    arguments = tuple(
+        records.compiled(CHECKED)(known[n]) if n in known else types.int64
+        for n in function.__code__.co_varnames[:n_arguments]
+    )
     if CHECKED:
         result = types.int64 if returns else types.void
-        compiled = cfunc(result(*[types.int64] * n_arguments), nopython=True, error_model="numpy")(function)
+        compiled = cfunc(result(*arguments), nopython=True, error_model="numpy")(function)
         module, entry = llvm.parse_assembly(compiled.inspect_llvm()), compiled.native_name
     else:
         with global_compiler_lock:
-            unoptimised, entry = _part_compiler()[1](function, n_arguments, returns)
+            unoptimised, entry = _part_compiler()[1](function, arguments, returns)
         module = llvm.parse_assembly(str(unoptimised))
     for definition in [*module.functions, *module.global_variables]:
         if definition.is_declaration or definition.name.startswith("llvm."):
@@ -599,25 +660,34 @@ def _machine() -> Any:
     )
 
 
-def _load(name: str, header: dict[str, Any], code: bytes) -> int:
+def _load(name: str, function: str, header: dict[str, Any], code: bytes) -> int:
+    """Link an entry, once. The parts that it calls are linked first, while no lock is held: they may be compiled."""
     for symbol in header["needs"]:
         _resolve(symbol)
-    if not _engines:
-        _engines.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()))
-    engine = _engines[0]
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    address: int = engine.get_function_address(name)
-    return address
+    with _lock:
+        if name in _linked:
+            return _linked[name]
+        if not _engines:
+            _engines.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()))
+        engine = _engines[0]
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address: int = engine.get_function_address(function)
+        if address:
+            _linked[name] = address
+        return address
 
 
 def _resolve(symbol: str) -> None:
-    """Make a symbol known to the linker.
+    """Make a symbol known to the linker: a part is linked when the first that calls it is.
 
     Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds
     are checked. Without Numba in the process they lead to `abort`.
     """
     if llvm.address_of_symbol(symbol) is not None:
+        return
+    if symbol in linkers:
+        llvm.add_symbol(symbol, linkers[symbol]())
         return
     for library in (ctypes.pythonapi, ctypes.CDLL(None)):
         function = getattr(library, symbol, None)

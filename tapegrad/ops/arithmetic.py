@@ -112,7 +112,7 @@ def _div_trunc(a, b):
 
 
 @elementwise(
-    partials=(lambda: 1.0, lambda a, b: -floor(a / b)),
+    partials=(lambda: 1.0, lambda a, b: -floor_divide(a, b)),  # not floor(a / b), whose quotient may round up
     reference=np.remainder,
     exact=lambda mp, a, b: a % b,
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),

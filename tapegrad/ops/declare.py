@@ -31,6 +31,7 @@ import numpy as np
 
 from tapegrad import tape
 from tapegrad.dtypes import DType
+from tapegrad.memory import Record
 
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
@@ -68,6 +69,12 @@ OP = np.dtype(
         ("parts", "i4"),  # of a reduction: the numbers in a state
     ]
 )
+
+
+class OpRecord(Record, dtype=OP):
+    """What compiled code knows of an operation."""
+
+
 UNITS_OF_B = 100
 PART, TILE = 512, 2048
 
