@@ -164,6 +164,7 @@ class Elementwise(Op):
     refuses_any_bool: bool = False
     divides: bool = False  # the second operand, among integers, must not be zero
     numbers: int  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
+    scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
     in_place: bool = True  # whether there is a method that writes the result into its tensor
 
     def __init__(self, **facts: Any) -> None:
