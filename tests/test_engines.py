@@ -27,7 +27,12 @@ from tapegrad.ops.declare import Op
 INF, NAN = math.inf, math.nan
 NUMBERS = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.5, 3.0, 0.01, INF, -INF, NAN)
 A, B = (np.array(column) for column in zip(*itertools.product(NUMBERS, repeat=2), strict=True))
-KNOWN = [(op, name) for op, called in names.NAMES.items() for name in called if name in names.RULES and op.arity < 3]
+KNOWN = [
+    (names.OPERATIONS[op], name)
+    for op, called in names.NAMES.items()
+    for name in called
+    if name in names.RULES and names.OPERATIONS[op].arity < 3
+]
 NOT_FINITE = ~(np.isfinite(A) & np.isfinite(B))
 # Points at which they may differ, and why.
 LEFT_OUT = {
@@ -169,3 +174,28 @@ def test_special_functions():
             ):
                 true = float(mpmath.diff(function, x, order)) if order else float(function(x))
                 np.testing.assert_allclose(found, true, rtol=1e-12)
+
+
+@njit
+def over_arrays(x, y):
+    z = np.maximum(x, y) * np.fmin(y, x) + np.hypot(x, y) * np.arctan2(y, x) - np.copysign(x, y)
+    z += np.sqrt(np.maximum(x, 0.5)) + np.where(x > 0.0, np.log(np.where(x > 0.0, x, 1.0)), np.sinc(y))
+    return (z * np.clip(x, -1.0, 2.0) + np.logaddexp(x, y) ** 2 + np.remainder(x, 0.75) + np.abs(y)).sum()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 36])
+def test_the_same_function_over_arrays_and_over_tensors(n: int):
+    """None, one and several elements, kinks and ties among them; by all transforms."""
+    grid = itertools.product((0.0, -0.0, 0.5, -1.0, 2.0, 2.5), repeat=2)
+    x, y = np.array(list(grid))[::-1][:n].T.reshape(2, n)
+    leaves = [tg.tensor(x, requires_grad=True), tg.tensor(y, requires_grad=True)]
+    value = over_arrays.py_func(*leaves)
+    first = tg.autograd.grad(value, leaves, create_graph=True)
+    np.testing.assert_allclose(over_arrays(x, y), value.item(), rtol=1e-13)
+    for transform in (tg.func.grad, tg.func.jacfwd):
+        for found, wanted in zip(transform(over_arrays, argnums=(0, 1))(x, y), first, strict=True):
+            np.testing.assert_allclose(found, wanted.tolist(), rtol=1e-12, atol=1e-14)
+    second = tg.autograd.grad(first[0].sum(), leaves)
+    for found, wanted in zip(tg.func.hvp(over_arrays, (x, y), (np.ones(n), None))[1], second, strict=False):
+        if found is not None:
+            np.testing.assert_allclose(found, wanted.tolist(), rtol=1e-11, atol=1e-12)

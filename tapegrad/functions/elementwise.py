@@ -217,7 +217,7 @@ def _pow_rule(a: Any, b: Any) -> Any:
     return pow(a, b) if isinstance(a, Tensor) else record_elementwise(exponential.pow_, a, b)
 
 
-def float_power(input: Any, exponent: Any) -> Any:
+def float_power(input: Operand, exponent: Any) -> Any:
     """`input ** exponent` in float64, elementwise.
 
     >>> import tapegrad as tg
@@ -380,7 +380,7 @@ def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     return where(condition, self, other)
 
 
-functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "where": where}
+functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "float_power": float_power, "where": where}
 functions |= {alias: functions[op.name] for op in OPERATIONS for alias in op.aliases}
 
 

@@ -28,8 +28,9 @@ function only reads them, each is an argument of its own, with its own partial d
 What was not taken leaves no nan: an adjoint, or a tangent, that is exactly 0 contributes exactly 0, whatever the
 partial. So `sqrt(max(x, 0))` and `where(x > 0, sqrt(x), 0)` have the derivative 0 below 0. What derivatives are at
 kinks and ties is decided where they are written, in `tapegrad.ops`; of Python's `max(a, b)` too, whose equal arguments
-share. A singular matrix's determinant has its cofactors. A Cholesky factor's gradient is that by a symmetric matrix,
-half in each triangle, though its lower one alone is read.
+share, and `max(a, b, c)` is `max(max(a, b), c)`. Plain products alone are IEEE's: inf times a slope of 0 is nan. A
+singular matrix's determinant has its cofactors. A Cholesky factor's gradient is that by a symmetric matrix, half in
+each triangle, though its lower one alone is read.
 
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most

@@ -19,74 +19,7 @@ from numba.core import types
 from tapegrad.jitted.active import DOUBLE
 from tapegrad.jitted.emission import VALUES, Condition, Rule, Single, numba_function, rule_of, where
 from tapegrad.kernels import scalar
-from tapegrad.ops.arithmetic import (
-    _builtin_max,
-    _builtin_min,
-    abs_,
-    add,
-    ceil,
-    clamp,
-    clone,
-    copysign,
-    div,
-    floor,
-    floor_divide,
-    fmax,
-    fmin,
-    fmod,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    reciprocal,
-    remainder,
-    round_,
-    sign,
-    square,
-    sub,
-    trunc,
-)
-from tapegrad.ops.declare import Op
-from tapegrad.ops.exponential import (
-    _cbrt,
-    acosh,
-    asinh,
-    atanh,
-    cosh,
-    exp,
-    exp2,
-    expm1,
-    hypot,
-    log,
-    log1p,
-    log2,
-    log10,
-    logaddexp,
-    logaddexp2,
-    pow_,
-    rsqrt,
-    sinh,
-    sqrt,
-    tanh,
-)
-from tapegrad.ops.logic import (
-    eq,
-    ge,
-    gt,
-    isfinite,
-    isinf,
-    isnan,
-    le,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    lt,
-    ne,
-    signbit,
-)
-from tapegrad.ops.special import _gamma, erf, erfc, lgamma
-from tapegrad.ops.trigonometric import acos, asin, atan, atan2, cos, deg2rad, rad2deg, sin, sinc, tan
+from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 
 
 def clamped(x: Any, low: Any, high: Any) -> Any:
@@ -97,82 +30,83 @@ def clamped(x: Any, low: Any, high: Any) -> Any:
 POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 # The value is that of Numba's code for the first name; of each name's own for those of BY_NAME.
-NAMES: dict[Op, tuple[Any, ...]] = {
-    add: (operator.add, np.add),
-    sub: (operator.sub, np.subtract),
-    mul: (operator.mul, np.multiply),
-    div: (np.divide, operator.truediv),
-    neg: (operator.neg, np.negative),
-    clone: (operator.pos, np.positive, float),
-    abs_: (math.fabs, abs, np.absolute, np.fabs),
-    square: (np.square,),
-    reciprocal: (np.reciprocal,),
-    remainder: (operator.mod, np.remainder),
-    fmod: (np.fmod,),
-    deg2rad: (math.radians, np.radians, np.deg2rad),
-    rad2deg: (math.degrees, np.degrees, np.rad2deg),
-    copysign: (math.copysign, np.copysign),
-    maximum: (np.maximum,),
-    minimum: (np.minimum,),
-    fmax: (np.fmax,),
-    fmin: (np.fmin,),
-    _builtin_max: (max,),
-    _builtin_min: (min,),
-    clamp: (clamped,),
-    pow_: (math.pow, operator.pow, pow, np.power, np.float_power),
-    sqrt: (math.sqrt, np.sqrt),
-    _cbrt: (np.cbrt,),
-    hypot: (math.hypot, np.hypot),
-    exp: (math.exp, np.exp),
-    exp2: (np.exp2,),
-    expm1: (math.expm1, np.expm1),
-    log: (math.log, np.log),
-    log2: (np.log2, math.log2),
-    log10: (math.log10, np.log10),
-    log1p: (math.log1p, np.log1p),
-    logaddexp: (np.logaddexp,),
-    logaddexp2: (np.logaddexp2,),
-    sin: (math.sin, np.sin),
-    cos: (math.cos, np.cos),
-    tan: (math.tan, np.tan),
-    asin: (math.asin, np.arcsin),
-    acos: (math.acos, np.arccos),
-    atan: (math.atan, np.arctan),
-    atan2: (math.atan2, np.arctan2),
-    sinc: (np.sinc,),
-    sinh: (math.sinh, np.sinh),
-    cosh: (math.cosh, np.cosh),
-    tanh: (math.tanh, np.tanh),
-    asinh: (math.asinh, np.arcsinh),
-    acosh: (math.acosh, np.arccosh),
-    atanh: (math.atanh, np.arctanh),
-    erf: (math.erf,),
-    erfc: (math.erfc,),
-    _gamma: (math.gamma,),
-    lgamma: (math.lgamma,),
+NAMES: dict[str, tuple[Any, ...]] = {
+    "add": (operator.add, np.add),
+    "sub": (operator.sub, np.subtract),
+    "mul": (operator.mul, np.multiply),
+    "div": (np.divide, operator.truediv),
+    "neg": (operator.neg, np.negative),
+    "clone": (operator.pos, np.positive, float),
+    "abs": (math.fabs, abs, np.absolute, np.fabs),
+    "square": (np.square,),
+    "reciprocal": (np.reciprocal,),
+    "remainder": (operator.mod, np.remainder),
+    "fmod": (np.fmod,),
+    "deg2rad": (math.radians, np.radians, np.deg2rad),
+    "rad2deg": (math.degrees, np.degrees, np.rad2deg),
+    "copysign": (math.copysign, np.copysign),
+    "maximum": (np.maximum,),
+    "minimum": (np.minimum,),
+    "fmax": (np.fmax,),
+    "fmin": (np.fmin,),
+    "_builtin_max": (max,),
+    "_builtin_min": (min,),
+    "clamp": (clamped,),
+    "pow": (math.pow, operator.pow, pow, np.power, np.float_power),
+    "sqrt": (math.sqrt, np.sqrt),
+    "_cbrt": (np.cbrt,),
+    "hypot": (math.hypot, np.hypot),
+    "exp": (math.exp, np.exp),
+    "exp2": (np.exp2,),
+    "expm1": (math.expm1, np.expm1),
+    "log": (math.log, np.log),
+    "log2": (np.log2, math.log2),
+    "log10": (math.log10, np.log10),
+    "log1p": (math.log1p, np.log1p),
+    "logaddexp": (np.logaddexp,),
+    "logaddexp2": (np.logaddexp2,),
+    "sin": (math.sin, np.sin),
+    "cos": (math.cos, np.cos),
+    "tan": (math.tan, np.tan),
+    "asin": (math.asin, np.arcsin),
+    "acos": (math.acos, np.arccos),
+    "atan": (math.atan, np.arctan),
+    "atan2": (math.atan2, np.arctan2),
+    "sinc": (np.sinc,),
+    "sinh": (math.sinh, np.sinh),
+    "cosh": (math.cosh, np.cosh),
+    "tanh": (math.tanh, np.tanh),
+    "asinh": (math.asinh, np.arcsinh),
+    "acosh": (math.acosh, np.arccosh),
+    "atanh": (math.atanh, np.arctanh),
+    "erf": (math.erf,),
+    "erfc": (math.erfc,),
+    "_gamma": (math.gamma,),
+    "lgamma": (math.lgamma,),
     # without derivatives
-    floor: (np.floor, math.floor),
-    ceil: (np.ceil, math.ceil),
-    trunc: (np.trunc, math.trunc),
-    round_: (np.rint, round),
-    sign: (np.sign,),
-    floor_divide: (np.floor_divide, operator.floordiv),
-    signbit: (np.signbit,),
-    isnan: (np.isnan, math.isnan),
-    isinf: (np.isinf, math.isinf),
-    isfinite: (np.isfinite, math.isfinite),
-    lt: (operator.lt, np.less),
-    le: (operator.le, np.less_equal),
-    gt: (operator.gt, np.greater),
-    ge: (operator.ge, np.greater_equal),
-    eq: (operator.eq, np.equal),
-    ne: (operator.ne, np.not_equal),
-    logical_not: (operator.not_, np.logical_not),
-    logical_and: (np.logical_and,),
-    logical_or: (np.logical_or,),
-    logical_xor: (np.logical_xor,),
+    "floor": (np.floor, math.floor),
+    "ceil": (np.ceil, math.ceil),
+    "trunc": (np.trunc, math.trunc),
+    "round": (np.rint, round),
+    "sign": (np.sign,),
+    "floor_divide": (np.floor_divide, operator.floordiv),
+    "signbit": (np.signbit,),
+    "isnan": (np.isnan, math.isnan),
+    "isinf": (np.isinf, math.isinf),
+    "isfinite": (np.isfinite, math.isfinite),
+    "lt": (operator.lt, np.less),
+    "le": (operator.le, np.less_equal),
+    "gt": (operator.gt, np.greater),
+    "ge": (operator.ge, np.greater_equal),
+    "eq": (operator.eq, np.equal),
+    "ne": (operator.ne, np.not_equal),
+    "logical_not": (operator.not_, np.logical_not),
+    "logical_and": (np.logical_and,),
+    "logical_or": (np.logical_or,),
+    "logical_xor": (np.logical_xor,),
 }
-BY_NAME = (div, remainder, fmod, hypot)
+BY_NAME = ("div", "remainder", "fmod", "hypot")
+OPERATIONS = {op.name: op for op in OPS if op.family == ELEMENTWISE}
 
 
 def _is_flat(op: Op) -> bool:
@@ -180,7 +114,8 @@ def _is_flat(op: Op) -> bool:
     return all(partial is None or (not partial.__code__.co_argcount and partial() == 0.0) for partial in op.partials)
 
 
-PIECEWISE = (int, bool, operator.truth, *(name for op, names in NAMES.items() if _is_flat(op) for name in names))
+_FLAT = [name for op, names in NAMES.items() if _is_flat(OPERATIONS[op]) for name in names]
+PIECEWISE = (int, bool, operator.truth, *_FLAT)
 
 
 # --- values that are written down here --------------------------------------------------------------------------------
@@ -266,7 +201,8 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     min: lambda a, b: where(b < a, b, a),
     clamped: lambda x, low, high: where(high < (raised := where(low > x, low, x)), high, raised),
     math.pow: _power,
-    np.floor_divide: numba_function(scalar(floor_divide)),  # in partials: Numba's rounds the quotient first
+    # In partials; Numba's rounds the quotient first.
+    np.floor_divide: numba_function(scalar(OPERATIONS["floor_divide"])),
 }
 
 RULES: dict[Any, Rule] = {}
@@ -274,7 +210,7 @@ for _op, _names in NAMES.items():
     for _name in _names:
         _code = _name if _op in BY_NAME or _name in _WRITTEN else _names[0]
         _value = _WRITTEN.get(_code) or numba_function(_code)
-        VALUES.setdefault(_op, _value)
+        VALUES.setdefault(OPERATIONS[_op], _value)
         if _name not in PIECEWISE:
-            RULES[_name] = rule_of(_op, _value)
-VALUES[rsqrt] = lambda x: 1.0 / VALUES[sqrt](x)
+            RULES[_name] = rule_of(OPERATIONS[_op], _value)
+VALUES[OPERATIONS["rsqrt"]] = lambda x: 1.0 / numba_function(math.sqrt)(x)

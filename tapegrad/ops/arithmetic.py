@@ -304,7 +304,7 @@ def minimum(a, b):
 )
 def fmax(a, b):
     """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
-    return a if (a > b or b != b) else b
+    return a if (a >= b or b != b) else b
 
 
 @elementwise(
@@ -320,7 +320,7 @@ def fmax(a, b):
 )
 def fmin(a, b):
     """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
-    return a if (a < b or b != b) else b
+    return a if (a <= b or b != b) else b
 
 
 @elementwise(

@@ -13,8 +13,9 @@ with and where. Its family, a class below, says what the fields mean, and how ke
 From it follow, for all families alike, the public function and the method, NumPy's function on tensors, tests,
 benchmarks and the stubs (`functions/`, `numpy_protocol.py`, `tests/test_ops.py`, `bench_ops.py`, `make stubs`).
 
-A rule is written once and runs two ways. With scalars it is compiled into the reverse kernel; with Tensors it records
-rows, which is `create_graph=True` and all higher orders. So a rule uses operators and other operations, and no `if`.
+A rule is written once and runs three ways. With scalars it is compiled into the reverse kernel; with Tensors it records
+rows, which is `create_graph=True` and all higher orders; and with numbers that emit code it becomes part of a function
+that Numba has jitted (`jitted/emission.py`). So a rule uses operators and other operations, and no `if`.
 
 Names of a rule's parameters say what it needs, and so what is kept for the reverse sweep: `x` (or `a`, `b`, `c`) the
 operands, `y` the result, `n` the number of elements reduced to one; `g` the adjoint of the result, `p` the row's

@@ -6,7 +6,7 @@ from .oracle import DTYPES, agree, agree_or_refuse_alike
 
 # Over these the whole real line is sampled; nan outside a function's domain is part of the answer.
 UNARY = """neg abs sign exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal square sin cos tan asin acos atan
-sinh cosh tanh sigmoid relu floor ceil round""".split()
+sinh cosh tanh sigmoid relu floor ceil round exp2 deg2rad rad2deg signbit""".split()
 
 SAMPLES = {
     "0-d": "tg.tensor(0.75)",
@@ -423,3 +423,29 @@ CASTS = [
 @pytest.mark.parametrize("program", CASTS)
 def test_casts(program: str):
     agree(f"x = tg.tensor([1.5, -0.0, 2.0]); {program}")
+
+
+BINARY = "hypot copysign fmod fmax fmin logaddexp logaddexp2 float_power".split()
+PAIRS = [
+    ("tg.tensor(positives(3))", "tg.tensor(reals(2, 3))"),
+    ("tg.tensor([0.0, -0.0, inf, -inf, nan, 1.0, -2.5])[:, None]", "tg.tensor([0.0, -0.0, inf, -inf, nan, 1.0, -2.5])"),
+    ("tg.tensor([1e200, 3e-200, 5e-324])", "tg.tensor([1e200, -4e-200, 0.0])"),
+    ("tg.tensor([1.5, -2.5], dtype=tg.float32)", "tg.tensor([0.5, 2.0])"),
+    ("tg.tensor([1.5, -2.5], dtype=tg.float32)", "tg.tensor([0.5, 2.0], dtype=tg.float32)"),
+    ("tg.tensor([1.5, -2.5], dtype=tg.float32)", "tg.tensor([2, -3])"),
+    ("tg.tensor([])", "tg.ones(2, 1)"),
+    ("tg.tensor(1.5)", "tg.tensor(-2.0)"),
+    ("tg.tensor([1.5, 2.5])", "0.5"),
+    ("0.5", "tg.tensor([1.5, 2.5])"),
+    ("tg.tensor([1.5, 2.5])", "tg.ones(3)"),
+    ("tg.tensor([7, -7, 3])", "tg.tensor([2, 2, -2])"),
+    ("tg.tensor([True, False])", "tg.tensor([True, True])"),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", BINARY)
+def test_binary(name: str, pair: tuple[str, str]):
+    if name in ("hypot", "logaddexp", "logaddexp2") and pair[0].endswith(("3])", "False])")):
+        return  # integers are converted, as for every such function; PyTorch has no kernel for them
+    agree_or_refuse_alike(f"x, y = {', '.join(pair)}; tg.{name}(x, y)")
