@@ -204,8 +204,8 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     min: lambda a, b: where(b < a, b, a),
     clamped: lambda x, low, high: where(high < (raised := where(low > x, low, x)), high, raised),
     math.pow: _power,
-    # In partials; Numba's rounds the quotient first.
-    np.floor_divide: numba_function(scalar(OPERATIONS["floor_divide"])),
+    # In partials; Numba's rounds the quotient first. Asked for late: the kernels' functions take a while to import.
+    np.floor_divide: lambda a, b: numba_function(scalar(OPERATIONS["floor_divide"]))(a, b),
 }
 
 RULES: dict[Any, Rule] = {}
