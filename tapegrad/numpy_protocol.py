@@ -1,8 +1,8 @@
 """NumPy's functions on tensors: `np.sin(t)` and `np.ones(3) * t` record.
 
-An operation declares its counterpart in NumPy (`reference`), so the tables are read off the declarations: parameters
-correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands below under NumPy's names
-for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
+An operation declares its counterparts in NumPy (`reference`) and `scipy.special` (`scipy`), so the tables are read off
+the declarations: parameters correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands
+below under NumPy's names for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
 A NumPy function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors
 that require grad.
@@ -14,6 +14,7 @@ import functools
 import inspect
 import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,19 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.rint: elementwise.functions["round"],
     np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
 }
+_OF_SCIPY = {op.scipy: elementwise.functions[op.name] for op in elementwise.OPERATIONS if op.scipy}
+
+
+def _records(ufunc: Any) -> bool:
+    """Whether an elementwise function of NumPy's, or of `scipy.special` if that was imported, is an operation here."""
+    if ufunc not in _UFUNCS:
+        name = ufunc.__name__
+        if name not in _OF_SCIPY or getattr(sys.modules.get("scipy.special"), name, None) is not ufunc:
+            return False
+        _UFUNCS[ufunc] = _OF_SCIPY[name]
+    return True
+
+
 # What they may be told: the default, or what makes no difference to a tensor.
 _UFUNC_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "where": (True,), "casting": ("same_kind",), "order": ("K", "C", "A"), "dtype": (None,), "subok": (True, False),
@@ -400,7 +414,7 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
 
 def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any:
     """What NumPy calls for its elementwise functions, and for operators with an array on the left."""
-    call = _call_ufunc if method == "__call__" and ufunc in _UFUNCS else None
+    call = _call_ufunc if method == "__call__" and _records(ufunc) else None
     return _apply(ufunc, inputs, facts, getattr(ufunc, method), call)
 
 

@@ -19,6 +19,7 @@ import hypothesis.strategies as st
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 
 import tapegrad as tg
@@ -705,6 +706,16 @@ def test_numpys_function_over_dimensions_records(op: OverDimensions):
         assert isinstance(result, tg.Tensor)
         assert result.requires_grad == any(op.partials)
         np.testing.assert_allclose(result.tolist(), op.reference(array, axis=axis), rtol=1e-14)
+
+
+@by_name([op for op in DRAWN if op.scipy])
+def test_scipys_function_records(op: Elementwise):
+    function, array = getattr(scipy.special, op.scipy), draw(op, 8, tg.float64)[0]
+    x = tg.tensor(array, requires_grad=True)
+    result = function(x)
+    assert isinstance(result, tg.Tensor)
+    assert result.requires_grad
+    np.testing.assert_allclose(result.tolist(), function(array), rtol=1e-14, atol=1e-15)
 
 
 @by_name([op for op in OPS if isinstance(op, Array) and op.call is not None and op.reference])

@@ -19,7 +19,7 @@ from numba.core import types
 from tapegrad.jitted.active import DOUBLE
 from tapegrad.jitted.emission import VALUES, Condition, Rule, Single, numba_function, rule_of, where
 from tapegrad.kernels import scalar
-from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import OPS, Elementwise, Op
 
 
 def clamped(x: Any, low: Any, high: Any) -> Any:
@@ -106,7 +106,10 @@ NAMES: dict[str, tuple[Any, ...]] = {
     "logical_xor": (np.logical_xor,),
 }
 BY_NAME = ("div", "remainder", "fmod", "hypot")
-OPERATIONS = {op.name: op for op in OPS if op.family == ELEMENTWISE}
+OPERATIONS = {op.name: op for op in OPS if isinstance(op, Elementwise)}
+for _op in OPERATIONS.values():  # one that is declared as a function of NumPy's needs no line above
+    if isinstance(_op.reference, np.ufunc) and any(_op.partials):
+        NAMES.setdefault(_op.name, (_op.reference,))
 
 
 def _is_flat(op: Op) -> bool:
@@ -206,11 +209,11 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
 }
 
 RULES: dict[Any, Rule] = {}
-for _op, _names in NAMES.items():
+for _called, _names in NAMES.items():
     for _name in _names:
-        _code = _name if _op in BY_NAME or _name in _WRITTEN else _names[0]
+        _code = _name if _called in BY_NAME or _name in _WRITTEN else _names[0]
         _value = _WRITTEN.get(_code) or numba_function(_code)
-        VALUES.setdefault(OPERATIONS[_op], _value)
+        VALUES.setdefault(OPERATIONS[_called], _value)
         if _name not in PIECEWISE:
-            RULES[_name] = rule_of(OPERATIONS[_op], _value)
+            RULES[_name] = rule_of(OPERATIONS[_called], _value)
 VALUES[OPERATIONS["rsqrt"]] = lambda x: 1.0 / numba_function(math.sqrt)(x)

@@ -24,8 +24,8 @@ parameters, `s` the operands' shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -83,7 +83,6 @@ OPS: list[Op] = []
 table = np.zeros(256, OP)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Op:
     """An operation: what those of all families have. Calling it records a row; `tapegrad.tensor` says how.
 
@@ -104,15 +103,16 @@ class Op:
     refuses: tuple[str, ...] = ()  # names of dtypes that it is not defined for
     failure: str | None = None  # of an array operation: the error where it can't compute its value
     grad_name: str = ""  # the name of its node,
-    variants: dict[int, str] = field(default_factory=dict)  # or others, by the flag of the rows that have them
+    variants: Mapping[int, str] = MappingProxyType({})  # or others, by the flag of the rows that have them
     aliases: tuple[str, ...] = ()
     reference: Any = None  # NumPy's function, which records it
     exact: Any = None  # what tests compare with: see the families
     domain: tuple[Any, ...] | None = None  # where tests and benchmarks draw operands
-    record: Callable[..., Any] = field(init=False)
+    record: Callable[..., Any]
 
-    def __post_init__(self) -> None:
-        """Enter it in the table. Its signature is, unless it is given, one dtype for operands and result."""
+    def __init__(self, **facts: Any) -> None:
+        assert facts.keys() <= {n for c in type(self).__mro__ for n in vars(c).get("__annotations__", ())}, facts.keys()
+        vars(self).update(facts)
         self.name = self.function.__name__.rstrip("_")
         self.docstring = self.function.__doc__
         self.partials, self.vjps = (self.partials or (None,) * self.arity, self.vjps or (None,) * self.arity)
@@ -152,7 +152,6 @@ class Op:
         return f"<op {self.name}>"
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Elementwise(Op):
     """`out[i] = function(a[i], ...)`.
 
@@ -165,19 +164,17 @@ class Elementwise(Op):
     result: str = SAME  # SAME, FLOATING (integers are converted) or BOOLEAN
     refuses_any_bool: bool = False
     divides: bool = False  # the second operand, among integers, must not be zero
-    numbers: int = -1  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
+    numbers: int  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
+    scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
     in_place: bool = True  # whether there is a method that writes the result into its tensor
 
-    def __post_init__(self) -> None:
-        """Complete it."""
-        if self.numbers < 0:
-            self.numbers = ONE if self.arity == 2 else NOWHERE
-        if self.result == BOOLEAN and self.signature is None:
-            self.signature = lambda code: (*(code,) * self.arity, 0)
-        super().__post_init__()
+    def __init__(self, **facts: Any) -> None:
+        facts.setdefault("numbers", ONE if facts["arity"] == 2 else NOWHERE)
+        if facts.get("result") == BOOLEAN:
+            facts.setdefault("signature", lambda code: (*(code,) * self.arity, 0))
+        super().__init__(**facts)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class OverDimensions(Op):
     """What works over dimensions of its operand: `f(input, dim, keepdim, *, dtype)`, or what of it `form` takes.
 
@@ -189,7 +186,6 @@ class OverDimensions(Op):
     needs_elements: bool = False  # refuses to work over none
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Reduction(OverDimensions):
     """`out = finish(merge of function(x[i]), n)`.
 
@@ -214,7 +210,6 @@ class Reduction(OverDimensions):
         return super()._native() | {"parts": self.parts}
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Layout(Op):
     """Other strides on the same memory: there is no kernel, and the adjoint adds through the strides.
 
@@ -230,7 +225,6 @@ class Layout(Op):
     examples: tuple[Any, ...] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Array(Op):
     """A kernel over whole arrays: `function(p, a, b, ..., y)` fills `y`; `p` are the row's parameters (int64).
 
@@ -283,7 +277,6 @@ class Array(Op):
         }
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Axes(OverDimensions, Array):
     """A kernel along axes: it takes `x` as [outer, n, inner], its parameters beginning with these lengths.
 
@@ -298,7 +291,6 @@ class Axes(OverDimensions, Array):
         return super()._native() | {"along": True, "shared": shared}
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Host(Op):
     """Python between two sweeps."""
 

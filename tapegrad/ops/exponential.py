@@ -17,7 +17,7 @@ def exp(x):
     return vectormath.exp(x)
 
 
-@elementwise(partials=lambda y: y + 1.0, reference=np.expm1, domain=(domains.reals,), result=FLOATING)
+@elementwise(partials=lambda y: y + 1.0, reference=np.expm1, scipy="expm1", domain=(domains.reals,), result=FLOATING)
 def expm1(x):
     """exp(x) - 1, exact also where `x` is small, elementwise."""
     return vectormath.expm1(x)
@@ -27,6 +27,7 @@ def expm1(x):
     partials=lambda y: y * _LN2,
     reference=np.exp2,
     exact=lambda mp, x: mp.mpf(2) ** x,
+    scipy="exp2",
     domain=(domains.reals,),
     result=FLOATING,
 )
@@ -41,7 +42,13 @@ def log(x):
     return vectormath.log(x)
 
 
-@elementwise(partials=lambda x: 1.0 / (1.0 + x), reference=np.log1p, domain=(domains.above_minus_one,), result=FLOATING)
+@elementwise(
+    partials=lambda x: 1.0 / (1.0 + x),
+    reference=np.log1p,
+    scipy="log1p",
+    domain=(domains.above_minus_one,),
+    result=FLOATING,
+)
 def log1p(x):
     """log(1 + x), exact also where `x` is small, elementwise."""
     return vectormath.log1p(x)
@@ -161,7 +168,11 @@ def atanh(x):
 
 
 @elementwise(
-    partials=lambda y: y * (1.0 - y), exact=lambda mp, x: 1 / (1 + mp.exp(-x)), domain=(domains.reals,), result=FLOATING
+    partials=lambda y: y * (1.0 - y),
+    exact=lambda mp, x: 1 / (1 + mp.exp(-x)),
+    scipy="expit",
+    domain=(domains.reals,),
+    result=FLOATING,
 )
 def sigmoid(x):
     """1 / (1 + exp(-x)), elementwise."""

@@ -144,12 +144,12 @@ def all_(x):
 # --- whole axes ------------------------------------------------------------------------------------------------------
 
 
-def _peak(run):
-    """The largest element of a run, nan where there is one; of none, 0."""
-    peak = run[0] if len(run) > 0 else run.dtype.type(0)
+def _extreme(run, better):
+    """The largest or smallest element of a run, nan where there is one; of none, 0."""
+    best = run[0] if len(run) > 0 else run.dtype.type(0)
     for k in range(1, len(run)):
-        peak = larger(peak, run[k])
-    return peak
+        best = better(best, run[k])
+    return best
 
 
 # Sums of float32 are float64, but for parts so short that float32 loses nothing; of float64, a run is one part. Here a
@@ -392,14 +392,24 @@ def _add_deviations(run, bar, factor):
         bar[k] += factor * (run[k] - mean - rest)
 
 
-def _var_vjp(p, x, y, y_bar, x_bar):
+def _spread(p, x, y, is_root):
+    """The variance, or its root."""
     inner = p[2]
     for o in range(p[0]):
         for i in range(inner):
-            g = y_bar[o * inner + i]
-            if g == 0:
+            squares = _squares_of_run(_run(x, p, o)) if inner == 1 else _squares(_axis(x, p, o, i))
+            variance = squares / _degrees(p)
+            y[o * inner + i] = np.sqrt(variance) if is_root else variance
+
+
+def _spread_vjp(p, x, y, y_bar, x_bar, is_root):
+    inner = p[2]
+    for o in range(p[0]):
+        for i in range(inner):
+            at, factor = o * inner + i, y_bar[o * inner + i] / _degrees(p)
+            if y_bar[at] == 0 or (is_root and y[at] == 0):
                 continue
-            factor = g * 2 / _degrees(p)
+            factor = factor / y[at] if is_root else 2 * factor
             if inner == 1:
                 _add_deviations(_run(x, p, o), _run(x_bar, p, o), factor)
             else:
@@ -421,30 +431,16 @@ def _exact_var(x, axis=None, keepdims=False):
     return (deviation * deviation).sum(axis, keepdims=keepdims) / (x.size // x.mean(axis).size - 1)
 
 
-@along_axes(vjps=(_var_vjp,), partials=(_var_rule,), reference=np.var, exact=_exact_var, domain=(domains.reals,))
+@along_axes(
+    vjps=(lambda p, x, y, y_bar, x_bar: _spread_vjp(p, x, y, y_bar, x_bar, False),),
+    partials=(_var_rule,),
+    reference=np.var,
+    exact=_exact_var,
+    domain=(domains.reals,),
+)
 def var(p, x, y):
     """The variance: squared deviations over n - correction."""
-    inner = p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                y[o] = _squares_of_run(_run(x, p, o)) / _degrees(p)
-            else:
-                y[o * inner + i] = _squares(_axis(x, p, o, i)) / _degrees(p)
-
-
-def _std_vjp(p, x, y, y_bar, x_bar):
-    inner = p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            g, deviation = y_bar[o * inner + i], y[o * inner + i]
-            if g == 0 or deviation == 0:
-                continue
-            factor = g / (_degrees(p) * deviation)
-            if inner == 1:
-                _add_deviations(_run(x, p, o), _run(x_bar, p, o), factor)
-            else:
-                _add_deviations(_axis(x, p, o, i), _axis(x_bar, p, o, i), factor)
+    _spread(p, x, y, False)
 
 
 def _std_rule(x, y, g, p):
@@ -454,7 +450,7 @@ def _std_rule(x, y, g, p):
 
 
 @along_axes(
-    vjps=(_std_vjp,),
+    vjps=(lambda p, x, y, y_bar, x_bar: _spread_vjp(p, x, y, y_bar, x_bar, True),),
     partials=(_std_rule,),
     reference=np.std,
     exact=lambda x, **facts: np.sqrt(_exact_var(x, **facts)),
@@ -462,40 +458,29 @@ def _std_rule(x, y, g, p):
 )
 def std(p, x, y):
     """The standard deviation: the root of the variance. Its derivative where it is 0 is 0."""
-    inner = p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            if inner == 1:
-                y[o] = np.sqrt(_squares_of_run(_run(x, p, o)) / _degrees(p))
-            else:
-                y[o * inner + i] = np.sqrt(_squares(_axis(x, p, o, i)) / _degrees(p))
+    _spread(p, x, y, True)
 
 
-def _largest(p, x, y):
-    inner = p[2]
-    for o in range(p[0]):
-        if inner == 1:
-            y[o] = _peak(_run(x, p, o))
-            continue
-        for i in range(inner):
-            y[o * inner + i] = _peak(_axis(x, p, o, i))
-
-
-def _smallest(p, x, y):
+def _extremes(p, x, y, better):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
-            run = _run(x, p, o)
-            least = run[0]
-            for k in range(1, n):
-                least = smaller(least, run[k])
-            y[o] = least
+            y[o] = _extreme(_run(x, p, o), better)
             continue
-        for i in range(inner):
-            least = x[o * n * inner + i]
-            for k in range(1, n):
-                least = smaller(least, x[(o * n + k) * inner + i])
-            y[o * inner + i] = least
+        best = y[o * inner : (o + 1) * inner]
+        best[:] = _row(x, p, o, 0, 0, inner)
+        for k in range(1, n):
+            row = _row(x, p, o, k, 0, inner)
+            for i in range(inner):
+                best[i] = better(best[i], row[i])
+
+
+def _largest(p, x, y):
+    _extremes(p, x, y, larger)
+
+
+def _smallest(p, x, y):
+    _extremes(p, x, y, smaller)
 
 
 def _share_vjp(p, x, y, y_bar, x_bar):
@@ -562,20 +547,32 @@ max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, n
 min_of_all = _extremum("min", _smallest, _share_vjp_of_all, _share_rule_of_all, np.min, "MinBackward1", _SMALLEST)
 
 
-@along_axes(
-    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
-)
-def argmax(p, x, y):
-    """The index of the first largest element, or of the first nan; in order, where it is of all."""
+def _above(v, best):
+    return v > best
+
+
+def _below(v, best):
+    return v < best
+
+
+def _place(p, x, y, beats):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
             best, at = x[o * n * inner + i], 0
             for k in range(1, n):
                 v = x[(o * n + k) * inner + i]
-                if v > best or (v != v and best == best):
+                if beats(v, best) or (v != v and best == best):
                     best, at = v, k
             y[o * inner + i] = at
+
+
+@along_axes(
+    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
+)
+def argmax(p, x, y):
+    """The index of the first largest element, or of the first nan; in order, where it is of all."""
+    _place(p, x, y, _above)
 
 
 @along_axes(
@@ -583,15 +580,7 @@ def argmax(p, x, y):
 )
 def argmin(p, x, y):
     """The index of the first smallest element, or of the first nan; in order, where it is of all."""
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            best, at = x[o * n * inner + i], 0
-            for k in range(1, n):
-                v = x[(o * n + k) * inner + i]
-                if v < best or (v != v and best == best):
-                    best, at = v, k
-            y[o * inner + i] = at
+    _place(p, x, y, _below)
 
 
 def _logsumexp_vjp(p, x, y, y_bar, x_bar):
@@ -628,7 +617,7 @@ def logsumexp(p, tile, x, y):
     for o in range(p[0]):
         if inner == 1:
             run = _run(x, p, o)
-            largest = _peak(run)
+            largest = _extreme(run, larger)
             shift = largest if abs(largest) < np.inf else x.dtype.type(0)
             y[o] = vectormath.log(_total_of_exp(run, shift)) + shift
             continue
@@ -708,7 +697,7 @@ def softmax(p, tile, x, y):
 
 
 def _softmax_of_run(run, result):
-    largest, total = _peak(run), np.float64(0)
+    largest, total = _extreme(run, larger), np.float64(0)
     for first in range(0, len(run), _LONG_PART):
         part, few, done = run.dtype.type(0), run[first : first + _LONG_PART], result[first : first + _LONG_PART]
         for k in range(len(few)):
@@ -766,7 +755,7 @@ def log_softmax(p, tile, x, y):
     for o in range(p[0]):
         if inner == 1:
             run, result = _run(x, p, o), _run(y, p, o)
-            largest = _peak(run)
+            largest = _extreme(run, larger)
             log_total = x.dtype.type(vectormath.log(_total_of_exp(run, largest)))
             for k in range(n):
                 result[k] = run[k] - largest - log_total

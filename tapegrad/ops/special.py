@@ -17,13 +17,17 @@ def _is_pole(x):
     return x <= 0 and (x == -math.inf or x == math.floor(x))
 
 
-@elementwise(partials=lambda x: _TWO_OVER_ROOT_PI * exp(-(x * x)), domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: _TWO_OVER_ROOT_PI * exp(-(x * x)), scipy="erf", domain=(domains.reals,), result=FLOATING
+)
 def erf(x):
     """The error function, elementwise: the integral of 2 exp(-t²) / sqrt(pi) from 0 to `x`."""
     return vectormath.erf(x)
 
 
-@elementwise(partials=lambda x: -_TWO_OVER_ROOT_PI * exp(-(x * x)), domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: -_TWO_OVER_ROOT_PI * exp(-(x * x)), scipy="erfc", domain=(domains.reals,), result=FLOATING
+)
 def erfc(x):
     """1 - erf(x), exact also where that is small, elementwise."""
     return vectormath.erfc(x)
@@ -46,6 +50,7 @@ def _gamma(x):
 @elementwise(
     partials=lambda x: digamma(x),
     exact=lambda mp, x: mp.inf if _is_pole(x) else mp.log(abs(mp.gamma(x))),
+    scipy="gammaln",
     domain=(domains.positive,),
     result=FLOATING,
 )
@@ -57,6 +62,7 @@ def lgamma(x):
 @elementwise(
     partials=lambda x: _trigamma(x),
     exact=lambda mp, x: (mp.nan if x else -mp.inf) if _is_pole(x) else mp.digamma(x),
+    scipy="psi",
     domain=(domains.above_zero,),
     result=FLOATING,
 )

@@ -109,10 +109,10 @@ def test_integer_overflow_wraps():
     agree("x = tg.tensor(2**62); x * 2, x + x, x * 4, tg.tensor(2**30, dtype=tg.int32) * 2")
 
 
-REDUCTIONS_OVER_MANY_DIMS = "sum mean var std amax amin norm all any logsumexp".split()
-REDUCTIONS_OVER_ONE_DIM = "prod max min argmax argmin softmax log_softmax".split()
-NEEDS_DIM = {"softmax", "log_softmax", "logsumexp"}
-WITHOUT_KEEPDIM = {"softmax", "log_softmax"}
+REDUCTIONS_OVER_MANY_DIMS = "sum nansum mean var std amax amin norm all any logsumexp".split()
+REDUCTIONS_OVER_ONE_DIM = "prod max min argmax argmin softmax log_softmax cumsum".split()
+NEEDS_DIM = {"softmax", "log_softmax", "cumsum", "logsumexp"}
+WITHOUT_KEEPDIM = {"softmax", "log_softmax", "cumsum"}
 ONE_DIM = ["dim=0", "dim=-1", "dim=1", "axis=0"]
 MANY_DIMS = [*ONE_DIM, "dim=(0, 1)", "dim=(0, -1)", "dim=[1]", "axis=(0, 1)", "dim=()"]
 SHAPES = ["", "4", "1", "2, 3", "2, 3, 4", "0", "0, 3", "3, 0"]

@@ -80,7 +80,7 @@ def test_with_a_scalar(expression: str):
 
 REDUCTIONS = [
     f"{name}({dims})"
-    for name in "sum mean var std amax amin norm logsumexp".split()
+    for name in "sum nansum mean var std amax amin norm logsumexp".split()
     for dims in ["", "dim=0", "dim=-1, keepdim=True", "dim=(0, 2)", "dim=(0, 2), keepdim=True"]
     if name != "logsumexp" or dims
 ]
@@ -111,7 +111,19 @@ def test_reductions_of_a_scalar(call: str):
 
 
 @pytest.mark.parametrize(
-    "call", ["sum()", "sum(0)", "sum(1)", "prod()", "prod(0)", "norm()", "logsumexp(0)", "softmax(1)"]
+    "call",
+    [
+        "sum()",
+        "sum(0)",
+        "sum(1)",
+        "nansum(1)",
+        "prod()",
+        "prod(0)",
+        "norm()",
+        "logsumexp(0)",
+        "softmax(1)",
+        "cumsum(1)",
+    ],
 )
 def test_reductions_of_nothing(call: str):
     gradients_agree(f"x.{call}", "tg.ones(0, 3)")
