@@ -84,7 +84,7 @@ def an_array_of_arrays(x):
 @pytest.mark.parametrize(("function", "construct", "text"), CASES)
 def test_named_with_its_line(function, construct, text, transform):
     with pytest.raises(tg.jitted.NotDifferentiableError) as caught:
-        transform(function)(X)
+        transform(njit(function))(X)
     lines, first = inspect.getsourcelines(function)
     n = first + max(i for i, line in enumerate(lines) if text in line)
     assert construct in caught.value.construct
