@@ -80,6 +80,7 @@ class Record:
     fields: dict[str, tuple[int, Field]]
     nbytes: int
     outer: tuple[type[Record], int] | None = None  # the record that this one is within, and where
+    fixed = False  # whether the arrays of it, and of records within, stay where they are while compiled code runs
 
     def __init_subclass__(cls, dtype: np.dtype | None = None) -> None:
         fields: dict[str, tuple[int, Field]] = {}
@@ -115,7 +116,7 @@ class Record:
         yield f"{cls.__name__} {cls.nbytes}"
         for name, (offset, field) in cls.fields.items():
             of = resolved(field.of)
-            yield f"{name} {offset} {field.form} {field.length} {field.more}"
+            yield f"{name} {offset} {field.form} {field.length} {field.more} {cls.fixed}"
             yield from of.layout() if is_record(of) else [str(of)]
 
     @classmethod

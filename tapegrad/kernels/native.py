@@ -306,7 +306,22 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             names[name] = inlined(scalar, scalar_of)
     rebound = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     rebound.__annotations__ = function.__annotations__
-    return rebound
+    return rebound if JIT else _given_addresses(rebound)
+
+
+def _given_addresses(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function in plain Python, which is called with addresses of records."""
+    known = records_of(function)
+    if not known:
+        return function
+    names = inspect.signature(function).parameters
+
+    def called(*arguments: Any) -> Any:
+        return function(
+            *(records.View(known[name], a) if name in known else a for name, a in zip(names, arguments, strict=True))
+        )
+
+    return called
 
 
 def _external(part: Any) -> Any:
@@ -417,6 +432,18 @@ def link(
         return len(_functions)
     name = symbol(name, *of)
     return _obtain(name, name, lambda: _compile(name, n_arguments, build(), returns))
+
+
+def keep(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], of: tuple[Any, ...]) -> bool:
+    """Compile a function that returns an int64 into the cache; False if it is there."""
+    name = symbol(name, *of)
+    if cache.holds(f"{name}.o"):
+        return False
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock, _lock:
+        cache.write(f"{name}.o", *_compile(name, n_arguments, build(), returns=True))
+    return True
 
 
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
