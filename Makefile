@@ -13,8 +13,9 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types stubs floors notebooks parity test-boundscheck test-nojit test-memory \
-	test-memory-quick test-small test-small-quick bench-quick bench compare compare-jitted clean
+.PHONY: help demo test check lint types stubs floors notebooks parity test-boundscheck test-boundscheck-quick \
+	test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench compare \
+	compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -25,7 +26,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests, on all processors
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: test test-memory-quick test-small-quick lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-modes lint types floors notebooks bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -46,8 +47,13 @@ notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own k
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
 	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
 
+test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
+
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
+
+test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every operation
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest tests/test_loops.py
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit

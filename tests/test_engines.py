@@ -15,12 +15,13 @@ import math
 import operator
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from numba import njit
 
 import tapegrad as tg
-from tapegrad.jitted import names
+from tapegrad.jitted import names, special
 from tapegrad.ops.declare import Op
 
 INF, NAN = math.inf, math.nan
@@ -141,3 +142,30 @@ def test_second_derivatives(k: int):
         found = tg.func.hvp(weighted(), (A, B, w), along)[1]
         for i, way in enumerate(("aa", "ab", "ba", "bb")[j::2][: op.arity]):
             same(found[i], of_tensors(op)[2][i][j], op, name, f"the second derivative by {way}", 1e-11)
+
+
+@njit
+def special_functions(x, w):
+    return (
+        w[0] * special.digamma(x) + w[1] * special.expit(x) + w[2] * special.ndtr(x) + w[3] * special.logit(x)
+        + w[4] * special.betaln(x, 2.5) + w[5] * math.lgamma(x) + w[6] * math.gamma(x)
+    )  # fmt: skip
+
+
+def test_special_functions():
+    exact = (
+        mpmath.digamma, lambda x: 1 / (1 + mpmath.exp(-x)), mpmath.ncdf, lambda x: mpmath.log(x / (1 - x)),
+        lambda x: mpmath.log(mpmath.beta(x, 2.5)), mpmath.loggamma, mpmath.gamma,
+    )  # fmt: skip
+    for k, function in enumerate(exact):
+        for x in (0.03, 0.3, 0.9):
+            w = np.eye(len(exact))[k]
+            for order, found in enumerate(
+                (
+                    special_functions(x, w),
+                    tg.func.grad(special_functions)(x, w),
+                    tg.func.hessian(special_functions)(x, w),
+                )
+            ):
+                true = float(mpmath.diff(function, x, order)) if order else float(function(x))
+                np.testing.assert_allclose(found, true, rtol=1e-12)

@@ -9,6 +9,8 @@ import pytest
 from numba import njit
 
 import tapegrad as tg
+from tapegrad.jitted import array_rows
+from tapegrad.jitted.engine import engine_of
 
 CASES = [("reductions", name, (np.array(x),)) for name, x in these.VECTORS.items()]
 CASES += [("reductions_of_none", "none", (np.zeros(0),))]
@@ -59,3 +61,40 @@ def test_second_derivatives(name, args):
         for row, expected in zip(found, wanted, strict=True):
             for block, other in zip(row, expected, strict=True):
                 np.testing.assert_allclose(block, other.numpy(), **EXACT)
+
+
+@pytest.mark.parametrize(("name", "n"), [("products", None), ("systems", 21)])
+def test_linear_algebra_by_another_derivation(name, n):
+    """The first order by complex step, the second by differences of it, of the sixth order."""
+    a, b, v = these.REGULAR["3 by 3"]
+    jitted = getattr(these, name)
+    weights = np.zeros(len(jitted.py_func(a, b, v)))
+    weights[:n] = np.random.default_rng(3).normal(size=len(weights[:n]))  # what follows is not analytic
+
+    def slopes(a):
+        units = np.eye(9).reshape(9, 3, 3)
+        return np.array([weights @ jitted.py_func(a + 1e-30j * u, b, v).imag / 1e-30 for u in units]).reshape(3, 3)
+
+    jacobian = tg.func.jacfwd(jitted, (0, 1, 2))(a, b, v)[0]
+    np.testing.assert_allclose(np.tensordot(weights, jacobian, 1), slopes(a), rtol=1e-11)
+    direction, e = np.random.default_rng(4).normal(size=(3, 3)), 1e-3
+    ahead = [slopes(a + k * e * direction) - slopes(a - k * e * direction) for k in (1, 2, 3)]
+    expected = (45 * ahead[0] - 9 * ahead[1] + ahead[2]) / (60 * e)
+    hessian = tg.func.hessian(WEIGHED[name], (1, 2, 3))(weights, a, b, v)[0][0]
+    np.testing.assert_allclose(np.tensordot(hessian, direction, 2), expected, rtol=1e-8, atol=1e-10)
+
+
+determinant = njit(lambda a: np.linalg.det(a) ** 2)
+
+
+def test_an_operation_s_kernels_are_there_when_compiled_code_calls_them():
+    a = np.array([[2.0, 1.0], [0.5, 3.0]])
+    gradient = tg.func.grad(determinant)
+    wanted = 2 * 5.5 * np.array([[3.0, -0.5], [-1.0, 2.0]])
+    np.testing.assert_allclose(gradient(a), wanted)
+    (driver,) = engine_of(determinant).drivers.values()
+    (made,) = driver.overloads.values()
+    assert array_rows.named_in(made.library._get_module_for_linking()) == ["det"]
+    array_rows._records["det"][array_rows.REVERSE] = 0  # as in code from Numba's own cache
+    np.testing.assert_allclose(gradient(a), wanted)
+    assert array_rows._records["det"][array_rows.REVERSE]

@@ -7,7 +7,12 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked where there is os.fork")
+from tapegrad.kernels import native
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked where there is os.fork"),
+    pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process"),
+]
 
 _PROGRAM = """
 import os, signal, sys, threading, time, warnings

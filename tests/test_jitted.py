@@ -383,7 +383,7 @@ def test_construct(function, args):
     assert np.shape(gradient) == np.shape(args[0])
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-7 * scale)
     if function.__name__ in ("linear_algebra", "rearrangements"):
-        return  # the loops behind them take long to compile; test_jitted_transforms.py has them in forward mode
+        return  # the loops behind them take long to compile; test_engines_arrays.py has linear algebra in forward mode
     forward = tg.func.jacfwd(function)(*copied(args))
     np.testing.assert_allclose(forward, gradient, rtol=1e-9, atol=1e-11 * scale)
 

@@ -1,16 +1,18 @@
 """Every operation against mathematics: values, derivatives forward and backward, second derivatives.
 
-The table of operations drives the first half: an elementwise operation that is declared with sample points is tested
-here, with no further word. Its values and derivatives are compared with those of mpmath's function of the same name (or
-of `EXACT`), else with its NumPy reference. The other operations stand in `CASES` with a NumPy function each, which
-takes complex numbers: the imaginary part of f(x + i h v) / h is the derivative along v, exact to rounding (Squire and
-Trapp 1998). A test sees to it that no operation is left out.
+The table of operations drives it: what is declared is tested here, with no further word. Values and derivatives of
+elementwise operations are compared with those of mpmath at the points declared (`exact`). What works over dimensions,
+layouts and array operations are cases: a function of Tensors with NumPy's, which takes complex numbers: the imaginary
+part of f(x + i h v) / h is the derivative along v, exact to rounding (Squire and Trapp 1998). Functions written by hand
+have cases of their own below. A test sees to it that no operation is left out.
 """
 
+import functools
+import inspect
 import itertools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -20,86 +22,67 @@ import pytest
 from hypothesis import given, settings
 
 import tapegrad as tg
-from tapegrad.ops import factorization, layout, triangles
-from tapegrad.ops.declare import ELEMENTWISE, HOST, LAYOUT, OPS, Op
+from tapegrad import dtypes
+from tapegrad.ops import factorization
+from tapegrad.ops.declare import (
+    BOOLEAN,
+    CONVERTED,
+    FLOATING,
+    OPS,
+    REFUSED,
+    SUMMED,
+    TRUTH,
+    Array,
+    Elementwise,
+    Host,
+    Layout,
+    Op,
+    OverDimensions,
+)
 
 FLOATS = (tg.float64, tg.float32)
 INTEGERS = (tg.int64, tg.int32)
 ULPS = 4.0  # allowed in values: a composed function may round a few times
 
-# mpmath's functions have other names here, or none.
-EXACT: dict[str, Callable[..., Any]] = {
-    "where": lambda a, b, c: b if a else c,
-    "div": operator.truediv,
-    "remainder": operator.mod,
-    "floor_divide": lambda a, b: mpmath.floor(a / b),
-    "reciprocal": lambda x: 1 / x,
-    "square": lambda x: x * x,
-    "round": mpmath.nint,
-    "trunc": lambda x: mpmath.sign(x) * mpmath.floor(abs(x)),
-    "maximum": max,
-    "minimum": min,
-    "clamp": lambda a, b, c: min(max(a, b), c),
-    "clone": lambda x: x,
-    "fmod": lambda a, b: a - b * (mpmath.sign(a / b) * mpmath.floor(abs(a / b))),
-    "copysign": lambda a, b: abs(a) * mpmath.sign(b),
-    "fmax": max,
-    "fmin": min,
-    "_builtin_max": max,
-    "_builtin_min": min,
-    "_cbrt": mpmath.cbrt,
-    "_gamma": lambda x: (mpmath.nan if x else 1 / x) if is_pole(x) else mpmath.gamma(x),
-    "logaddexp": lambda a, b: mpmath.log(mpmath.exp(a) + mpmath.exp(b)),
-    "logaddexp2": lambda a, b: mpmath.log(mpmath.mpf(2) ** a + mpmath.mpf(2) ** b, 2),
-    "deg2rad": mpmath.radians,
-    "rad2deg": mpmath.degrees,
-    "sinc": lambda x: mpmath.nan if mpmath.isinf(x) else mpmath.sincpi(x),
-    "exp2": lambda x: mpmath.mpf(2) ** x,
-    "log2": lambda x: mpmath.log(x, 2),
-    "rsqrt": lambda x: 1 / mpmath.sqrt(x),
-    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
-    "relu": lambda x: max(x, mpmath.mpf(0)),
-    "lgamma": lambda x: mpmath.inf if is_pole(x) else mpmath.log(abs(mpmath.gamma(x))),
-    "digamma": lambda x: (mpmath.nan if x else -mpmath.inf) if is_pole(x) else mpmath.digamma(x),
-}
 
-
-def is_pole(x: Any) -> bool:
-    """Whether the gamma function has a pole there."""
-    return x <= 0 and (mpmath.isinf(x) or x == mpmath.floor(x))
-
-
-def exact(op: Op) -> Callable[..., Any]:
-    """The function over mpmath's numbers, or else over Python's by its NumPy reference."""
-    return EXACT.get(op.name) or getattr(mpmath, op.name, None) or getattr(operator, op.name, None) or op.reference
+def exact(op: Elementwise) -> Callable[..., Any]:
+    """The function over mpmath's numbers: as declared, or mpmath's of that name, if NumPy's is the same."""
+    if op.exact is not None:
+        return functools.partial(op.exact, mpmath)
+    namesake = getattr(mpmath, op.name, None)
+    assert namesake is not None, f"mpmath has no {op.name}: declare exact="
+    if op.reference is not None:
+        at = [domain.draw(5, np.random.default_rng(0)) for domain in op.domain or ()]
+        mine = [float(namesake(*mp_numbers(*column))) for column in zip(*at, strict=True)]
+        np.testing.assert_allclose(mine, op.reference(*at), rtol=1e-12, err_msg=f"mpmath.{op.name} is another function")
+    return namesake
 
 
 def is_cast(op: Op) -> bool:
     return op.name.startswith("to_")
 
 
-COMPUTED = [op for op in OPS if op.family == ELEMENTWISE and not is_cast(op)]
+COMPUTED = [op for op in OPS if isinstance(op, Elementwise) and not is_cast(op)]
 DRAWN = [op for op in COMPUTED if op.domain]
 DIFFERENTIABLE = [op for op in DRAWN if any(op.partials)]
 WITH_REFERENCE = [op for op in COMPUTED if op.reference]
 
 
-def by_name(ops: list[Op]) -> Any:
+def by_name(ops: Sequence[Op]) -> Any:
     return pytest.mark.parametrize("op", ops, ids=lambda op: op.name)
 
 
 over_floats = pytest.mark.parametrize("dtype", FLOATS, ids=repr)
 
 
-def draw(op: Op, n: int, dtype: Any, seed: int = 0) -> list[np.ndarray]:
+def draw(op: Elementwise, n: int, dtype: Any, seed: int = 0) -> list[np.ndarray]:
     """Points of an operation's operands; a condition is drawn by its sign."""
     rng = np.random.default_rng([seed, op.opcode])
     points = [domain.draw(n, rng).astype(dtype.numpy) for domain in op.domain]
     return [points[0] > 0, *points[1:]] if op.dtype_operand else points
 
 
-def leaves(op: Op, arrays: list[np.ndarray]) -> list[Any]:
+def leaves(op: Elementwise, arrays: list[np.ndarray]) -> list[Any]:
     return [tg.tensor(a, requires_grad=rule is not None) for a, rule in zip(arrays, op.partials, strict=True)]
 
 
@@ -116,7 +99,7 @@ def mp_partial(function: Callable[..., Any], at: list[Any], k: int) -> Any:
 
 @by_name(DRAWN)
 @over_floats
-def test_values_are_within_a_few_ulps(op: Op, dtype: Any):
+def test_values_are_within_a_few_ulps(op: Elementwise, dtype: Any):
     arrays = draw(op, 64, dtype)
     result = op(*map(tg.tensor, arrays))
     assert result.dtype is dtype
@@ -126,7 +109,7 @@ def test_values_are_within_a_few_ulps(op: Op, dtype: Any):
             assert abs(y - true) <= ULPS * float(np.spacing(dtype.numpy.type(abs(true)))), (at, y, float(true))
 
 
-def edge_points(op: Op) -> list[tuple[float, ...]]:
+def edge_points(op: Elementwise) -> list[tuple[float, ...]]:
     """All combinations of edge points and a few others."""
     ordinary = (-2.5, -1.0, 0.5, 1.0, 3.0)
     every = (0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, -5e-324)
@@ -136,7 +119,7 @@ def edge_points(op: Op) -> list[tuple[float, ...]]:
 
 @by_name([op for op in WITH_REFERENCE if "float64" not in op.refuses])
 @over_floats
-def test_edge_points_are_as_in_numpy(op: Op, dtype: Any):
+def test_edge_points_are_as_in_numpy(op: Elementwise, dtype: Any):
     arrays = [np.array(column, dtype.numpy) for column in zip(*edge_points(op), strict=True)]
     with np.errstate(all="ignore"):
         expected = op.reference(*arrays)
@@ -150,7 +133,7 @@ def test_edge_points_are_as_in_numpy(op: Op, dtype: Any):
 
 @by_name([op for op in DRAWN if not op.reference and not op.dtype_operand])
 @over_floats
-def test_edge_points_without_a_numpy_function(op: Op, dtype: Any):
+def test_edge_points_without_a_numpy_function(op: Elementwise, dtype: Any):
     points = np.array(edge_points(op), dtype.numpy)
     if op.name == "clamp":  # bounds that are nan or in disorder are PyTorch's to define
         points = points[points[:, 1] <= points[:, 2]]
@@ -175,7 +158,7 @@ INTEGER_POINTS = (-7, -3, -2, -1, 0, 1, 2, 3, 7, 100)
 
 @by_name(WITH_REFERENCE)
 @pytest.mark.parametrize("dtype", INTEGERS, ids=repr)
-def test_integers_are_as_in_numpy(op: Op, dtype: Any):
+def test_integers_are_as_in_numpy(op: Elementwise, dtype: Any):
     points = list(itertools.product(INTEGER_POINTS, repeat=op.arity))
     if op.name == "pow":
         points = [(a, b) for a, b in points if 0 <= b <= 7]
@@ -183,18 +166,18 @@ def test_integers_are_as_in_numpy(op: Op, dtype: Any):
         points = [(a, b) for a, b in points if b]
     arrays = [np.array(column, dtype.numpy) for column in zip(*points, strict=True)]
     result = op(*map(tg.tensor, arrays))
-    floating = op.result == "floating"
-    assert result.dtype is (tg.float64 if floating else tg.bool if op.result == "boolean" else dtype)
+    floating = op.result == FLOATING
+    assert result.dtype is (tg.float64 if floating else tg.bool if op.result == BOOLEAN else dtype)
     with np.errstate(all="ignore"):
         expected = op.reference(*(a.astype(float) if floating else a for a in arrays))
     np.testing.assert_allclose(result.tolist(), expected, rtol=1e-15)
 
 
 @by_name([op for op in WITH_REFERENCE if "bool" not in op.refuses])
-def test_bools_are_as_in_numpy(op: Op):
+def test_bools_are_as_in_numpy(op: Elementwise):
     arrays = [np.array(column) for column in zip(*itertools.product((False, True), repeat=op.arity), strict=True)]
     result = op(*map(tg.tensor, arrays))
-    floating = op.result == "floating"
+    floating = op.result == FLOATING
     with np.errstate(all="ignore"):
         expected = op.reference(*(a.astype(float if floating else np.int64) for a in arrays))
     np.testing.assert_allclose(
@@ -226,7 +209,7 @@ def test_conversions_take_gradients_back_to_their_dtype():
 
 @by_name(DIFFERENTIABLE)
 @over_floats
-def test_gradients_are_the_partial_derivatives(op: Op, dtype: Any):
+def test_gradients_are_the_partial_derivatives(op: Elementwise, dtype: Any):
     arrays = draw(op, 16, dtype, seed=1)
     operands = leaves(op, arrays)
     op(*operands).sum().backward()
@@ -241,7 +224,7 @@ def test_gradients_are_the_partial_derivatives(op: Op, dtype: Any):
 
 
 @by_name(DIFFERENTIABLE)
-def test_second_derivatives(op: Op):
+def test_second_derivatives(op: Elementwise):
     arrays = draw(op, 8, tg.float64, seed=2)
     operands = leaves(op, arrays)
     active = [k for k, rule in enumerate(op.partials) if rule is not None]
@@ -262,7 +245,7 @@ def test_second_derivatives(op: Op):
 
 @by_name(DIFFERENTIABLE)
 @over_floats
-def test_the_sweep_and_its_recording_agree(op: Op, dtype: Any):
+def test_the_sweep_and_its_recording_agree(op: Elementwise, dtype: Any):
     operands = leaves(op, draw(op, 40, dtype, seed=3))
     inputs = [t for t in operands if t.requires_grad]
     seed = tg.tensor(np.random.default_rng(4).normal(size=40), dtype=dtype)
@@ -270,11 +253,48 @@ def test_the_sweep_and_its_recording_agree(op: Op, dtype: Any):
     swept = tg.autograd.grad(y, inputs, seed, retain_graph=True)
     recorded = tg.autograd.grad(y, inputs, seed, create_graph=True)
     for s, r in zip(swept, recorded, strict=True):
-        np.testing.assert_allclose(s.tolist(), r.tolist(), rtol=8 * np.finfo(dtype.numpy).eps)
+        np.testing.assert_array_equal(s.tolist(), r.tolist())  # constants have the row's dtype in both
+
+
+@by_name([op for op in DRAWN if op.is_public and op.in_place])
+@over_floats
+def test_in_place_it_writes_the_same_and_gradients_flow(op: Elementwise, dtype: Any):
+    """A truth has no gradient: what is written in its place is 0 or 1, and what was there gets zeros."""
+    arrays = draw(op, 8, dtype, seed=6)
+    inputs, expected = leaves(op, arrays), op(*map(tg.tensor, arrays))
+    written = inputs[0] * 1
+    assert getattr(written, f"{op.name}_")(*inputs[1:]) is written
+    np.testing.assert_array_equal(written.tolist(), np.array(expected.tolist(), dtype.numpy))
+    written.sum().backward()
+    again = leaves(op, arrays)
+    op(*again).sum().backward() if op.result != BOOLEAN else None
+    for x, y in zip(inputs, again, strict=True):
+        if x.requires_grad:
+            np.testing.assert_array_equal(x.grad.tolist(), y.grad.tolist())
+
+
+@pytest.mark.parametrize("op", [op for op in COMPUTED if op.is_public and op.in_place], ids=lambda op: op.name)
+def test_every_name_has_its_method_in_place(op: Elementwise):
+    for name in (op.name, *op.aliases):
+        assert callable(getattr(tg, name))
+        assert hasattr(tg.Tensor, name)
+        assert hasattr(tg.Tensor, f"{name}_")
+
+
+@by_name([op for op in COMPUTED if op.is_public and op.result == BOOLEAN and op.in_place])
+def test_truths_in_place_cut_gradients_off(op: Elementwise):
+    x = tg.tensor([0.5, -1.0, 0.0], requires_grad=True)
+    y = x * 2
+    getattr(y, f"{op.name}_")(*(tg.tensor([1.0, -2.0, 0.0]),) * (op.arity - 1))
+    expected = op(x.detach() * 2, *(tg.tensor([1.0, -2.0, 0.0]),) * (op.arity - 1))
+    np.testing.assert_array_equal(y.tolist(), np.array(expected.tolist(), float))
+    assert y.dtype is tg.float64
+    (y * x).sum().backward()
+    np.testing.assert_array_equal(x.grad.tolist(), y.tolist())
 
 
 @by_name(DIFFERENTIABLE)
-def test_a_number_in_the_place_of_an_operand(op: Op):
+def test_a_number_in_the_place_of_an_operand(op: Elementwise):
     """It becomes a row's immediate where the operation has two operands."""
     if op.arity == 1 or op.name.startswith("_"):
         pytest.skip("one operand, or an operation of rules and jitted code")
@@ -333,62 +353,70 @@ def test_powers_at_zero():
 Case = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
 
 
-def np_var(x: np.ndarray, axis: Any = None, keepdims: bool = False, correction: int = 1) -> np.ndarray:
-    deviation = x - x.mean(axis, keepdims=True)
-    n = x.size // x.mean(axis).size
-    return (deviation * deviation).sum(axis, keepdims=keepdims) / (n - correction)
-
-
-def np_logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
-    return np.log(np.exp(x).sum(axis, keepdims=keepdims))
-
-
-REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "sum": (tg.sum, np.sum),
-    "mean": (tg.mean, np.mean),
-    "norm": (tg.norm, lambda x, **f: np.sqrt((x * x).sum(**f))),
-    "prod": (tg.prod, np.prod),
-    "var": (tg.var, np_var),
-    "std": (tg.std, lambda x, **f: np.sqrt(np_var(x, **f))),
-    "amax": (tg.amax, np.amax),
-    "amin": (tg.amin, np.amin),
-    "logsumexp": (tg.logsumexp, np_logsumexp),
-    "norm1": (lambda x, **f: tg.norm(x, 1, **f), lambda x, **f: np.where(x.real > 0, x, -x).sum(**f)),
-    "norm3": (lambda x, **f: tg.norm(x, 3, **f), lambda x, **f: (np.where(x.real > 0, x, -x) ** 3).sum(**f) ** (1 / 3)),
-}
+OVER = [op for op in OPS if isinstance(op, OverDimensions) and (op.form is not None or op.exact is not None)]
 AXES: tuple[Any, ...] = (None, 0, 1, -1, (0, 1), (1, 2), (0, 2), (-1, 0), (0, 1, 2))
+SHAPE = (3, 2, 4)
 
 
-def reduction_cases() -> dict[str, Case]:
+def arguments_over(op: OverDimensions) -> list[dict[str, Any]]:
+    """All combinations that the public function takes: of `axis` and `keepdims`, which NumPy's takes too."""
+    takes = inspect.signature(getattr(tg, op.name)).parameters
+    several, optional = "Dims" in takes["dim"].annotation, "None" in takes["dim"].annotation
+    axes = [axis for axis in AXES if (several or not isinstance(axis, tuple)) and (optional or axis is not None)]
+    if "keepdim" not in takes:
+        return [{"axis": axis} for axis in axes]
+    return [{"axis": axis, "keepdims": keepdims} for axis in axes for keepdims in (False, True)]
+
+
+def theirs_of(op: Op) -> Callable[..., Any]:
+    """NumPy's function."""
+    return op.exact or op.reference
+
+
+def then(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """The function of operands alone."""
+    return lambda *operands: function(*operands, *arguments)
+
+
+def declared_cases() -> dict[str, Case]:
+    """Those of what works over dimensions, of layouts, and of array operations."""
     cases: dict[str, Case] = {}
-    for name, (ours, theirs) in REDUCTIONS.items():
-        for axis in AXES:
-            if name == "prod" and isinstance(axis, tuple):
-                continue  # in PyTorch, along one dimension or all
-            for keepdims in (False, True):
-                if axis is None and name == "prod" and keepdims:
-                    continue
-                facts = {"axis": axis, "keepdims": keepdims} if axis is not None or keepdims else {"axis": None}
-                if name == "prod" and axis is None:
-                    facts = {}
-                cases[f"{name}-{axis}-{keepdims}"] = (
-                    lambda x, f=ours, facts=facts: f(x, **facts),
-                    lambda x, f=theirs, facts=facts: f(x, **facts),
-                    ((3, 2, 4),),
-                )
-    for axis in (0, 1, -1):
-        e = lambda x, axis=axis: np.exp(x) / np.exp(x).sum(axis, keepdims=True)  # noqa: E731
-        cases[f"softmax-{axis}"] = (lambda x, axis=axis: tg.softmax(x, axis), e, ((3, 2, 4),))
-        cases[f"log_softmax-{axis}"] = (
-            lambda x, axis=axis: tg.log_softmax(x, axis),
-            lambda x, e=e: np.log(e(x)),
-            ((3, 2, 4),),
-        )
-        cases[f"max-{axis}"] = (lambda x, axis=axis: x.max(axis).values, lambda x, axis=axis: x.max(axis), ((3, 2, 4),))
-        cases[f"min-{axis}"] = (lambda x, axis=axis: x.min(axis).values, lambda x, axis=axis: x.min(axis), ((3, 2, 4),))
-    cases["max"] = (lambda x: x.max(), lambda x: x.max(), ((3, 2, 4),))
-    cases["min"] = (lambda x: x.min(), lambda x: x.min(), ((3, 2, 4),))
+    for op in OPS:
+        ours, theirs = getattr(tg, op.name, None), theirs_of(op)
+        for facts in arguments_over(op) if op in OVER and any(op.partials) else ():
+            name = f"{op.name}-{'-'.join(map(str, facts.values()))}"
+            cases[name] = functools.partial(ours, **facts), functools.partial(theirs, **facts), (SHAPE,)
+        for arguments, theirs, shape in op.examples if isinstance(op, Layout) else ():
+            cases[f"{op.name}-{arguments}-{shape}"] = then(ours, arguments), theirs, (shape,)
+        for arguments, *shapes in op.examples if isinstance(op, Array) else ():
+            cases[f"{op.name}-{arguments}-{shapes}"] = then(ours, arguments), then(theirs, arguments), tuple(shapes)
     return cases
+
+
+def np_norm(x: np.ndarray, p: float, **facts: Any) -> np.ndarray:
+    return (np.where(x.real > 0, x, -x) ** p).sum(**facts) ** (1 / p)
+
+
+BY_HAND: dict[str, Case] = {
+    f"norm{p}-{axis}-{keepdims}": (
+        lambda x, p=p, axis=axis, keepdims=keepdims: tg.norm(x, p, axis=axis, keepdims=keepdims),
+        lambda x, p=p, axis=axis, keepdims=keepdims: np_norm(x, p, axis=axis, keepdims=keepdims),
+        (SHAPE,),
+    )
+    for p in (1, 3)
+    for axis in AXES
+    for keepdims in (False, True)
+} | {
+    f"{name}-{axis}": (
+        lambda x, name=name, axis=axis: getattr(x, name)(axis).values,
+        lambda x, name=name, axis=axis: getattr(x, name)(axis),
+        (SHAPE,),
+    )
+    for name in ("max", "min")
+    for axis in (0, 1, -1)
+}
+for _name in ("max", "min"):
+    BY_HAND[_name] = (lambda x, name=_name: getattr(x, name)(), lambda x, name=_name: getattr(x, name)(), (SHAPE,))
 
 
 LAYOUTS: dict[str, Case] = {
@@ -403,13 +431,10 @@ LAYOUTS: dict[str, Case] = {
     "flatten": (lambda x: x.flatten(1), lambda x: x.reshape(2, 12), ((2, 3, 4),)),
     "expand": (lambda x: x.expand(4, 2, 3), lambda x: np.broadcast_to(x, (4, 2, 3)), ((2, 1),)),
     "expand-a-slice": (lambda x: x[1:2].expand(4, 3), lambda x: np.broadcast_to(x[1:2], (4, 3)), ((3, 3),)),
-    "transpose": (lambda x: x.transpose(0, 2), lambda x: x.swapaxes(0, 2), ((2, 3, 4),)),
-    "t": (lambda x: x.t(), lambda x: x.T, ((2, 3),)),
     "permute": (lambda x: x.permute(1, 2, 0), lambda x: x.transpose(1, 2, 0), ((2, 3, 4),)),
     "movedim": (lambda x: x.movedim(0, -1), lambda x: np.moveaxis(x, 0, -1), ((2, 3, 4),)),
     "squeeze": (lambda x: x.squeeze(), lambda x: x.squeeze(), ((1, 3, 1, 2),)),
     "squeeze-dim": (lambda x: x.squeeze(2), lambda x: x.squeeze(2), ((1, 3, 1, 2),)),
-    "unsqueeze": (lambda x: x.unsqueeze(1), lambda x: x[:, None], ((2, 3),)),
     "select": (lambda x: x[1, -1], lambda x: x[1, -1], ((2, 3, 4),)),
     "slice": (lambda x: x[:, 1:, ::2], lambda x: x[:, 1:, ::2], ((2, 3, 5),)),
     "slice-of-a-transpose": (lambda x: x.T[1:, ::2], lambda x: x.T[1:, ::2], ((3, 4),)),
@@ -507,7 +532,7 @@ PRODUCTS: dict[str, Case] = {
     "outer": (tg.outer, np.outer, ((3,), (2,))),
 }
 
-CASES = reduction_cases() | LAYOUTS | INDEXING | PRODUCTS
+CASES = declared_cases() | BY_HAND | LAYOUTS | INDEXING | PRODUCTS
 
 
 def points(case: Case, seed: int) -> list[np.ndarray]:
@@ -616,13 +641,10 @@ def test_every_operation_with_a_derivative_is_tested():
         again = tg.autograd.grad(first, seed, [tg.ones_like(g) for g in first], create_graph=True)
         tested |= set(tg.current_tape().row_array()["opcode"].tolist())
         del again
-    public = [op for op in OPS if op.name[0] != "_" and op.family != HOST and not is_cast(op)]
-    missing = [op for op in public if (op.family == LAYOUT or any(op.partials)) and op.opcode not in tested]
-    of_matrices = {
-        op.opcode for module in (factorization, triangles) for op in vars(module).values() if isinstance(op, Op)
-    }
-    missing = [op for op in missing if op.opcode not in {*of_matrices, layout.diagonal.opcode}]  # see test_linalg.py
-    assert [op.name for op in missing if op.name != "detach"] == []
+    public = [op for op in OPS if op.is_public and not isinstance(op, Host) and not is_cast(op)]
+    missing = [op for op in public if (isinstance(op, Layout) or any(op.partials)) and op.opcode not in tested]
+    of_matrices = {op.opcode for op in vars(factorization).values() if isinstance(op, Op)}  # see test_linalg.py
+    assert [op.name for op in missing if op.name != "detach" and op.opcode not in of_matrices] == []
 
 
 @pytest.mark.parametrize("number", [2**40, -(2**40), 2**31, -(2**31) - 1, 2**63 - 1])
@@ -633,6 +655,83 @@ def test_integers_are_compared_with_numbers_beyond_their_dtype(number: int):
         assert compare(x, number).tolist() == [compare(v, number) for v in values]
     for compare in (np.less, np.equal):
         assert compare(number, x).tolist() == [bool(compare(number, v)) for v in values]
+
+
+# --- what families promise --------------------------------------------------------------------------------------------
+
+MADE = [op for op in OVER if op.form is not None]
+
+
+@by_name(MADE)
+@pytest.mark.parametrize("dtype", [*INTEGERS, tg.bool], ids=repr)
+def test_dtypes_over_dimensions(op: OverDimensions, dtype: Any):
+    array = np.array([[3, -1, 0], [2, 0, 1]]).astype(dtype.numpy)
+    x, function = tg.tensor(array), getattr(tg, op.name)
+    if op.operand == REFUSED or dtype.name in op.refuses:
+        with pytest.raises(RuntimeError, match=op.name):
+            function(x, 1)
+        return
+    result = function(x, 1)
+    done = {TRUTH: tg.bool, SUMMED: tg.int64, CONVERTED: tg.float64}.get(op.operand, dtype)
+    assert result.dtype is dtypes.DTYPES[op.signature(done.code)[-1]]
+    np.testing.assert_allclose(result.tolist(), theirs_of(op)(array.astype(done.numpy), axis=1), rtol=1e-15)
+
+
+@by_name([op for op in MADE if "dtype" in inspect.signature(op.form).parameters])
+def test_another_dtype_over_dimensions(op: OverDimensions):
+    array = np.array([[3, -1, 2], [2, 0, 1]])
+    result = getattr(tg, op.name)(tg.tensor(array), 0, dtype=tg.float32)
+    assert result.dtype is tg.float32
+    np.testing.assert_allclose(result.tolist(), theirs_of(op)(array.astype(np.float32), axis=0), rtol=1e-6)
+
+
+@by_name([op for op in MADE if op.reference])
+@over_floats
+def test_edge_points_over_dimensions_are_as_in_numpy(op: OverDimensions, dtype: Any):
+    nan, inf = math.nan, math.inf
+    array = np.array([[1.0, nan, 3.0], [inf, 2.0, -inf], [-inf, -inf, -inf], [0.0, -0.0, 0.0], [1e-30, -1e30, 1.0]])
+    array = array.astype(dtype.numpy)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(getattr(tg, op.name)(tg.tensor(array), 1).tolist(), op.reference(array, axis=1))
+
+
+@by_name([op for op in MADE if op.reference])
+def test_numpys_function_over_dimensions_records(op: OverDimensions):
+    array = np.random.default_rng(0).uniform(0.3, 1.5, SHAPE)
+    x = tg.tensor(array, requires_grad=True)
+    for axis in (None, 0, -1):
+        result = op.reference(x, axis=axis)
+        assert isinstance(result, tg.Tensor)
+        assert result.requires_grad == any(op.partials)
+        np.testing.assert_allclose(result.tolist(), op.reference(array, axis=axis), rtol=1e-14)
+
+
+@by_name([op for op in OPS if isinstance(op, Array) and op.call is not None and op.reference])
+def test_numpys_array_function_records(op: Array):
+    for arguments, *shapes in op.examples:
+        arrays = [np.random.default_rng(0).uniform(0.3, 1.5, shape) for shape in shapes]
+        operands = tg_leaves(arrays)
+        result = op.reference(*operands, *arguments)
+        assert isinstance(result, tg.Tensor)
+        assert result.requires_grad == any(op.partials)
+        np.testing.assert_allclose(result.tolist(), op.reference(*arrays, *arguments), rtol=1e-14)
+
+
+@by_name([op for op in OPS if isinstance(op, Array) and op.call is not None])
+@pytest.mark.parametrize("dtype", INTEGERS, ids=repr)
+def test_array_operations_on_integers(op: Array, dtype: Any):
+    for arguments, *shapes in op.examples:
+        arrays = [np.arange(math.prod(shape)).reshape(shape).astype(dtype.numpy) - 3 for shape in shapes]
+        result = getattr(tg, op.name)(*map(tg.tensor, arrays), *arguments)
+        assert result.dtype is (tg.int64 if op.operand == SUMMED else dtype)
+        np.testing.assert_array_equal(result.tolist(), theirs_of(op)(*arrays, *arguments))
+
+
+@by_name([op for op in OPS if op.is_public and op.aliases])
+def test_other_names_are_the_same_function(op: Op):
+    for alias in op.aliases:
+        assert getattr(tg, alias) is getattr(tg, op.name)
+        assert hasattr(tg.Tensor, alias)
 
 
 # --- reductions at their edges ----------------------------------------------------------------------------------------
@@ -830,6 +929,12 @@ UNARY: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "atan": (tg.atan, np.arctan),
     "clone": (lambda x: x.clone(), lambda x: x.copy()),
 }
+
+
+def np_logsumexp(x: np.ndarray, **facts: Any) -> np.ndarray:
+    return np.log(np.exp(x).sum(**facts))
+
+
 REDUCE = {
     "sum": (tg.sum, np.sum),
     "mean": (tg.mean, np.mean),

@@ -236,3 +236,29 @@ def test_normalisers_along_outer_dimensions(dtype: Any, shape: tuple[int, ...]):
 def test_sums_of_columns_do_not_overflow_on_the_way():
     a = np.tile(np.array([3e38, 3e38, -3e38, -3e38], np.float32)[:, None], (5, 10))
     assert (tg.from_numpy(a).sum(0).numpy() == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [5, 1000, 3000])
+def test_sums_of_columns_of_any_number_of_rows(dtype: Any, length: int):
+    """So many rows are merged at once as are left."""
+    a = (RNG.standard_normal((45, length)) + 2).astype(dtype)
+    a[3, -1], a[4, -1] = 2e38, -2e38
+    for n in (1, 3, 4, 5, 7, 8, 9, 12, 13, 16, 45):
+        x, true = tg.tensor(a[:n]), a[:n].astype(np.longdouble)
+        near(x.sum(0).numpy()[:-1], true.sum(0)[:-1], 3e-7)
+        norms, found = np.sqrt((true * true).sum(0)), x.norm(dim=0).numpy()
+        near(found[:-1], norms[:-1], 3e-7)
+        near(found[-1], norms[-1], 3e-7)
+        b = tg.zeros(length, dtype=x.dtype, requires_grad=True)
+        near(tg.autograd.grad(x * 2 + b, b, x)[0].numpy()[:-1], true.sum(0)[:-1], 3e-7)
+
+
+@pytest.mark.parametrize("n", [3, 100, 5000])
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1e-12, 1.0, 1e18, 1e30])
+def test_deviations_of_float32_of_all_sizes(n: int, scale: float):
+    """Squares that overflow or underflow; few numbers beside a large one; equal numbers."""
+    a = (float32(n) * scale).astype(np.float32)
+    for given in (a, np.append(a, np.float32(1e4 * scale)), np.full(n, a[0])):
+        near(tg.tensor(given).std().item(), np.float32(given.astype(float).std(ddof=1)))
+        near(tg.tensor(np.stack([given] * 3, 1)).std(0).numpy(), np.float32(given.astype(float).std(ddof=1)))

@@ -216,7 +216,7 @@ SPECIAL = {
     "rsqrt": ((0.0, -0.0, INF, -1.0, NAN), (INF, -INF, 0.0, NAN, NAN)),
     "sigmoid": ((0.0, INF, -INF, NAN), (0.5, 1.0, 0.0, NAN)),
     "softplus": ((INF, -INF, NAN, 1e30), (INF, 0.0, NAN, 1e30)),
-    "sinc": ((0.0, -0.0, 5e-324, 2.0, 1e300, INF, NAN), (1.0, 1.0, 1.0, 0.0, 0.0, NAN, NAN)),
+    "sinc": ((0.0, -0.0, 5e-324, 2.0, 1e30, INF, NAN), (1.0, 1.0, 1.0, 0.0, 0.0, NAN, NAN)),
     "erf": ((0.0, -0.0, INF, -INF, NAN, 1e-310), (0.0, -0.0, 1.0, -1.0, NAN, 1.1283791670955126e-310)),
     "erfc": ((0.0, INF, -INF, NAN, 30.0, -30.0), (1.0, 0.0, 2.0, NAN, 0.0, 2.0)),
     "lgamma": ((0.0, -0.0, -1.0, -1e30, 1.0, 2.0, INF, -INF, NAN), (INF, INF, INF, INF, 0.0, 0.0, INF, INF, NAN)),

@@ -1,39 +1,60 @@
-"""Every elementwise operation of the op table, on 100,000 elements drawn from its domain."""
+"""Operations of the op table on some 100,000 elements: those that are declared with points or examples to draw."""
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 import tapegrad as tg
 from tapegrad.dtypes import BOOL, FLOAT64
-from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
+from tapegrad.ops.declare import OPS, Array, Elementwise, Op, OverDimensions
 
 N = 100_000
-DRAWN = {op.name: op for op in OPS if op.family == ELEMENTWISE and op.domain is not None}
-DIFFERENTIABLE = {name: op for name, op in DRAWN.items() if any(op.partials)}
 
 
-def operands(op: Op, requires_grad: bool) -> list[tg.Tensor]:
-    """Tensors of the dtypes that the operation takes where the result is float64."""
+def drawn(op: Elementwise) -> list[np.ndarray]:
+    """Operands of the dtypes that the operation takes where the result is float64."""
     rng = np.random.default_rng(0)
-    drawn = [
-        points > 0 if code == BOOL.code else points
-        for points, code in zip((d.draw(N, rng) for d in op.domain), op.signature(FLOAT64.code), strict=False)
-    ]
-    return [tg.tensor(points, requires_grad=requires_grad and points.dtype != bool) for points in drawn]
+    points = (domain.draw(N, rng) for domain in op.domain)
+    return [p > 0 if code == BOOL.code else p for p, code in zip(points, op.signature(FLOAT64.code), strict=False)]
+
+
+def called(op: Op) -> tuple[Callable[..., Any], list[np.ndarray]] | None:
+    """A function of tensors, and its operands as arrays; None for operations that users don't call as they are."""
+    if not op.is_public:
+        return None
+    if isinstance(op, Elementwise):
+        return (op, drawn(op)) if op.domain else None
+    if isinstance(op, OverDimensions) and op.form is not None:
+        function = getattr(tg, op.name)
+        return lambda x: function(x, -1), [np.random.default_rng(0).uniform(0.5, 1.5, (N // 100, 100))]
+    if isinstance(op, Array) and op.examples:
+        function, (arguments, *shapes) = getattr(tg, op.name), op.examples[0]
+        sizes = [
+            tuple(length * round((N / math.prod(shape)) ** (1 / len(shape))) for length in shape) for shape in shapes
+        ]
+        return lambda *x: function(*x, *arguments), [np.random.default_rng(0).uniform(0.5, 1.5, size) for size in sizes]
+    return None
+
+
+CALLED = {op.name: op for op in OPS if called(op) is not None}
+DIFFERENTIABLE = {name: op for name, op in CALLED.items() if any(op.partials)}
 
 
 class Forward:
     """The values."""
 
-    params = tuple(DRAWN)
+    params = tuple(CALLED)
     param_names = ("op",)
 
     def setup(self, name):
-        self.op = DRAWN[name]
-        self.operands = operands(self.op, requires_grad=False)
+        self.function, arrays = called(CALLED[name])
+        self.operands = [tg.tensor(array) for array in arrays]
         self.time_forward(name)
 
     def time_forward(self, _name):
-        self.op(*self.operands).numpy()
+        self.function(*self.operands).numpy()
 
 
 class Reverse:
@@ -43,10 +64,10 @@ class Reverse:
     param_names = ("op",)
 
     def setup(self, name):
-        self.op = DIFFERENTIABLE[name]
-        self.operands = operands(self.op, requires_grad=True)
+        self.function, arrays = called(DIFFERENTIABLE[name])
+        self.operands = [tg.tensor(array, requires_grad=array.dtype != bool) for array in arrays]
         self.inputs = [t for t in self.operands if t.requires_grad]
         self.time_gradient(name)
 
     def time_gradient(self, _name):
-        tg.autograd.grad(self.op(*self.operands).sum(), self.inputs, allow_unused=True)
+        tg.autograd.grad(self.function(*self.operands).sum(), self.inputs, allow_unused=True)

@@ -238,7 +238,10 @@ def _block(tape):
         return max(1, min(tape.cache_bytes // max(a_row, 1), 2048 // inner))
     most, group = tape.cache_bytes // max(a_row, 8), _rows_merged(program)
     block = max(64, min(most, 2048)) // 8 * 8
-    return max(group, block // group * group) if group <= most else block
+    # A sum alone holds nothing in the cache; for others, to exceed it a little is better than to merge row by row.
+    if program.n_code == 1:
+        return max(1, 8192 // (2 * group)) * 2 * group
+    return max(group, block // group * group) if group <= 2 * most else block
 
 
 def _rows_merged(program):

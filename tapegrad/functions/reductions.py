@@ -120,23 +120,35 @@ def _make(op: OverDimensions, form: Any) -> None:
 
     def blockwise(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         assert isinstance(op, Reduction)
-        x, dims = converted(op, input, dtype), _dimensions(dim, input.ndim)
+        dims = _dimensions(dim, input.ndim)  # before anything is recorded
+        x = converted(op, input, dtype)
         if dim == () and op.operand == TRUTH:  # to these it is no dimension; to the others it is all
             return x.clone()
         return _record_reduction(op, x, dims, keepdim, has_variant and dim is not None)
 
     def along(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         assert isinstance(op, Axes)
-        x, dims = converted(op, input, dtype), _dimensions(dim, input.ndim)
+        dims = _dimensions(dim, input.ndim)
         if op.needs_elements:
             _check_not_empty(input, dims, op.name, None if dim == () else dim)
+        x = converted(op, input, dtype)
         result = DTYPES[op.signature(x.dtype.code)[-1]]
         return _along_axes(op, x, dims, keepdim, result, (), has_variant and dim is not None, op.same_shape)
 
-    make(functions, op, form, blockwise if isinstance(op, Reduction) else along)
+    function = blockwise if isinstance(op, Reduction) else along
+    if (form.__defaults__ or (False,))[0] is not None:  # `dim` is to be given
+        function.__defaults__ = (False,)
+    make(functions, op, form, function)
+
+
+def _recording(op: Axes) -> Any:
+    """What rules call: the operation along the axis that another one's parameters name."""
+    return lambda x, p: record_array(op, x._kind.shape, x.dtype, x, params=p)
 
 
 for _op in OPS:
+    if isinstance(_op, Axes) and _op.same_shape:
+        _op.record = _recording(_op)
     if isinstance(_op, OverDimensions) and _op.form is not None:
         _make(_op, _op.form)
 sum, amax, amin = (functions[name] for name in ("sum", "amax", "amin"))

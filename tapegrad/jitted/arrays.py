@@ -21,7 +21,7 @@ from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import strip
-from tapegrad.jitted.names import PIECEWISE, RULES
+from tapegrad.jitted.names import PIECEWISE, RULES, clamped
 from tapegrad.jitted.signatures import IN_PLACE
 
 # --- creation: an array of floats may be given active elements later, so it is made active at once --------------------
@@ -303,7 +303,7 @@ def _select(condition, x, y):
 def clip(a, a_min, a_max):
     """Elements within bounds."""
     if a_min is None or a_max is None:
-        bound, function = (a_max, min) if a_min is None else (a_min, max)
+        bound, function = (a_max, _at_most) if a_min is None else (a_min, _at_least)
         dims = _dims(a, bound)
         each = None if dims is None else loop(_each(function, dims), a, bound)
         return (
@@ -321,7 +321,17 @@ def clip(a, a_min, a_max):
 
 @njit
 def _clipped(a, a_min, a_max):
-    return min(max(a, a_min), a_max)
+    return clamped(a, a_min, a_max)
+
+
+@njit
+def _at_least(a, a_min):
+    return clamped(a, a_min, np.inf)
+
+
+@njit
+def _at_most(a, a_max):
+    return clamped(a, -np.inf, a_max)
 
 
 @replaces(None, method="clip")

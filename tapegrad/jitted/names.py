@@ -18,12 +18,14 @@ from numba.core import types
 
 from tapegrad.jitted.active import DOUBLE
 from tapegrad.jitted.emission import VALUES, Condition, Rule, Single, numba_function, rule_of, where
+from tapegrad.kernels import scalar
 from tapegrad.ops.arithmetic import (
     _builtin_max,
     _builtin_min,
     abs_,
     add,
     ceil,
+    clamp,
     clone,
     copysign,
     div,
@@ -86,6 +88,12 @@ from tapegrad.ops.logic import (
 from tapegrad.ops.special import _gamma, erf, erfc, lgamma
 from tapegrad.ops.trigonometric import acos, asin, atan, atan2, cos, deg2rad, rad2deg, sin, sinc, tan
 
+
+def clamped(x: Any, low: Any, high: Any) -> Any:
+    """`min(max(x, low), high)`, as `np.clip` has it of each element."""
+    raise NotImplementedError
+
+
 POWERS = (operator.pow, pow, math.pow)  # these know an integer exponent
 
 # The value is that of Numba's code for the first name; of each name's own for those of BY_NAME.
@@ -110,6 +118,7 @@ NAMES: dict[Op, tuple[Any, ...]] = {
     fmin: (np.fmin,),
     _builtin_max: (max,),
     _builtin_min: (min,),
+    clamp: (clamped,),
     pow_: (math.pow, operator.pow, pow, np.power, np.float_power),
     sqrt: (math.sqrt, np.sqrt),
     _cbrt: (np.cbrt,),
@@ -255,7 +264,9 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     np.reciprocal: lambda x: 1.0 / x,
     max: lambda a, b: where(b > a, b, a),
     min: lambda a, b: where(b < a, b, a),
+    clamped: lambda x, low, high: where(high < (raised := where(low > x, low, x)), high, raised),
     math.pow: _power,
+    np.floor_divide: numba_function(scalar(floor_divide)),  # in partials: Numba's rounds the quotient first
 }
 
 RULES: dict[Any, Rule] = {}

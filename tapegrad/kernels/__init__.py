@@ -110,14 +110,10 @@ def require(op: Op, code: int, reverse: bool) -> None:
     _ready.add(key)
 
 
-def _scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function or rule for compiled code: the operations it names become their scalar functions."""
-    return native.inlined(function, lambda value: value.function if isinstance(value, Op) else None)
-
-
-def scalar(op: Op) -> Callable[..., Any]:
-    """What an operation does to one element, as a function that jitted code can call."""
-    return _scalar(op.function)
+def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation, a function or a rule for compiled code: operations that it names become functions of an element."""
+    known = function.function if isinstance(function, Op) else function
+    return native.inlined(known, lambda value: value.function if isinstance(value, Op) else None)
 
 
 def _name(op: Op, code: int, part: str) -> str:
@@ -129,7 +125,7 @@ def _link(name: str, n_arguments: int, source: str, scope: dict[str, Any]) -> in
     """The kernel with this source, in which these names are functions (made ready when it is compiled) and numbers."""
 
     def build() -> Callable[..., Any]:
-        made = {n: _scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
+        made = {n: scalar(v) if callable(v) and not isinstance(v, type) else v for n, v in scope.items()}
         return native.define(source, "kernel", made)
 
     return native.link(name, n_arguments, build, (source, *scope.items()))
@@ -148,7 +144,7 @@ def _elementwise(op: Elementwise, code: int, reverse: bool) -> Any:
             0,
             native.link_loops(
                 _name(op, code, "forward"),
-                lambda: _scalar(function),
+                lambda: scalar(function),
                 codes[:-1],
                 codes[-1],
                 lambda scalar, parameters: loops.forward_ir(scalar, parameters, codes),
@@ -183,7 +179,7 @@ def _link_partial(op: Op, code: int, k: int, rule: Callable[..., Any], codes: di
     bar, y_bar = codes["abc"[k]], codes["y"]
     return native.link_loops(
         _name(op, code, f"reverse-{'abc'[k]}"),
-        lambda: _scalar(_in_dtype(rule, DTYPES[y_bar])),
+        lambda: scalar(_in_dtype(rule, DTYPES[y_bar])),
         tuple(codes[v] for v in read),
         bar,
         lambda scalar, parameters: loops.reverse_ir(scalar, parameters, read, codes, bar, y_bar),
@@ -274,29 +270,30 @@ _COLUMNS = """
 _COLUMNS_PLAINLY = """
   for first in range({first}, m{less}, {n_rows}):
    {rows}
-   odd = 0
+   odd = zero
    for i in range(n):
     part = {merged}
     good = holds(part, least)
-    odd += not good
+    odd = merge(odd, zero if good else one)
     s[i] = merge(s[i], number(part) if good else start)
+   n_odd = 0
    if odd > 0:  # or zero
-    odd = 0
     for i in range(n):
-     odd += not (holds({merged}, least) | ({zeros}))
-   for i in range(n if odd > 0 else 0):
+     n_odd += not (holds({merged}, least) | ({zeros}))
+   for i in range(n if n_odd > 0 else 0):
     if not holds({merged}, least):
      for j in range({n_rows}):
       {terms} = term(number(x[(first + j) * n + i]))
       {adds}
 """
-_FEW = 4
+_FEW = 8, 4, 1
 
 
 def _columns(text: dict[str, Any], several: bool, plainly: bool) -> str:
     """The loops over columns: of a few rows, then of those that are left; `several` numbers are in a state."""
     loops = ""
-    for n_rows, first, less in ((_FEW, "0", f" - {_FEW - 1}"), (1, f"m - m % {_FEW}", "")):
+    for n_rows, before in zip(_FEW, (0, *_FEW), strict=False):
+        first, less = f"m - m % {before}" if before else "0", f" - {n_rows - 1}"
         rows, in_parts = range(n_rows), several or (plainly and n_rows > 1)
         merged = [f"plain(r{j}[i])" if in_parts else f"term({text['wide']}(r{j}[i]))" for j in rows]
         while len(merged) > 1:
@@ -359,7 +356,13 @@ def _reduction(op: Reduction, code: int, reverse: bool) -> Any:
     if op.finish is not None:
         scope["finish"] = op.finish
     if plainly:
-        scope |= {"plain": op.plain, "holds": op.holds, "zero": zero, "least": float(_least(dtype))}
+        scope |= {
+            "plain": op.plain,
+            "holds": op.holds,
+            "zero": zero,
+            "one": dtype.numpy.type(1),
+            "least": float(_least(dtype)),
+        }
     yield 0, _link(_name(op, code, "accumulate"), 6, _ACCUMULATE.format(**text), scope)
     if op.finish is not None or in_state is not dtype:
         yield 2, _link(_name(op, code, "finish"), 4, _FINISH.format(**text), scope)

@@ -208,10 +208,12 @@ def _globals(code: types.CodeType) -> list[str]:
 
 @memoize
 def _source(module: str) -> bytes:
-    """The digest of a module's source, and of those of the modules beside it."""
+    """The digest of the source of a module, or of a package's modules, and of those beside it."""
     root, state = Path(__file__).parent.parent, hashlib.sha256()
     for name in (module, *_BESIDE.get(module, ())):
-        state.update(tagged(name, (root / (name.replace(".", "/") + ".py")).read_bytes()))
+        path = root / name.replace(".", "/")
+        for source in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            state.update(tagged(source.name, source.read_bytes()))
     return state.digest()
 
 

@@ -17,7 +17,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
                 relu(x)        at 0: 0
                 clamp(x, a, b) at a and b: 1 for x, 0 for the bound; where a > b all goes to b
                 sign, floor, ceil, round, trunc, norm of order 0    0 everywhere, at steps too
-                a % b          1 for a, -floor(a / b) for b, at steps too
+                a % b          1 for a, -(a // b) for b, at steps too
                 norm(x, p)     at 0: 0; of elements that are 0: 0
                 std(x)         where all elements are equal: 0
                 hypot(a, b)    at (0, 0): 0, 0

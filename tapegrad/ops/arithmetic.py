@@ -112,7 +112,7 @@ def _div_trunc(a, b):
 
 
 @elementwise(
-    partials=(lambda: 1.0, lambda a, b: -floor(a / b)),
+    partials=(lambda: 1.0, lambda a, b: -floor_divide(a, b)),  # not floor(a / b), whose quotient may round up
     reference=np.remainder,
     exact=lambda mp, a, b: a % b,
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
@@ -128,6 +128,7 @@ def remainder(a, b):
 @elementwise(
     partials=(lambda: 1.0, lambda a, b: -trunc(a / b)),
     reference=np.fmod,
+    exact=lambda mp, a, b: a - b * (mp.sign(a / b) * mp.floor(abs(a / b))),
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
     refuses=("bool",),
     divides=True,
@@ -174,6 +175,7 @@ def sign(x):
 @elementwise(
     partials=(lambda a, y: where(a == 0.0, 0.0, y / a), lambda: 0.0),
     reference=np.copysign,
+    exact=lambda mp, a, b: abs(a) * mp.sign(b),
     domain=(domains.kinked, domains.kinked),
     result=FLOATING,
     numbers=SECOND,
@@ -295,6 +297,7 @@ def minimum(a, b):
         lambda a, b: where((a >= b) | (b != b), 0.0, 1.0),
     ),
     reference=np.fmax,
+    exact=lambda mp, a, b: max(a, b),
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
     in_place=False,
@@ -310,6 +313,7 @@ def fmax(a, b):
         lambda a, b: where((a <= b) | (b != b), 0.0, 1.0),
     ),
     reference=np.fmin,
+    exact=lambda mp, a, b: min(a, b),
     domain=(domains.reals, domains.reals),
     numbers=NOWHERE,
     in_place=False,
@@ -324,6 +328,7 @@ def fmin(a, b):
         lambda a, b: where(a == b, 0.5, where(b > a, 0.0, 1.0)),
         lambda a, b: where(a == b, 0.5, where(b > a, 1.0, 0.0)),
     ),
+    exact=lambda mp, a, b: max(a, b),
     domain=(domains.reals, domains.reals),
 )
 def _builtin_max(a, b):
@@ -336,6 +341,7 @@ def _builtin_max(a, b):
         lambda a, b: where(a == b, 0.5, where(b < a, 0.0, 1.0)),
         lambda a, b: where(a == b, 0.5, where(b < a, 1.0, 0.0)),
     ),
+    exact=lambda mp, a, b: min(a, b),
     domain=(domains.reals, domains.reals),
 )
 def _builtin_min(a, b):

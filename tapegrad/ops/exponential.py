@@ -79,7 +79,13 @@ def rsqrt(x):
     return vectormath.rsqrt(x)
 
 
-@elementwise(partials=lambda y: 1.0 / y / y / 3.0, reference=np.cbrt, domain=(domains.positive,), result=FLOATING)
+@elementwise(
+    partials=lambda y: 1.0 / y / y / 3.0,
+    reference=np.cbrt,
+    exact=lambda mp, x: mp.cbrt(x),
+    domain=(domains.positive,),
+    result=FLOATING,
+)
 def _cbrt(x):
     """The cube root, elementwise."""
     return vectormath.cbrt(x)
@@ -177,6 +183,7 @@ def softplus(x):
 @elementwise(
     partials=(lambda a, b: sigmoid(a - b), lambda a, b: sigmoid(b - a)),
     reference=np.logaddexp,
+    exact=lambda mp, a, b: mp.log(mp.exp(a) + mp.exp(b)),
     domain=(domains.positive, domains.positive),
     result=FLOATING,
     numbers=NOWHERE,
@@ -190,6 +197,7 @@ def logaddexp(a, b):
 @elementwise(
     partials=(lambda a, b: sigmoid((a - b) * _LN2), lambda a, b: sigmoid((b - a) * _LN2)),
     reference=np.logaddexp2,
+    exact=lambda mp, a, b: mp.log(mp.mpf(2) ** a + mp.mpf(2) ** b, 2),
     domain=(domains.positive, domains.positive),
     result=FLOATING,
     numbers=NOWHERE,

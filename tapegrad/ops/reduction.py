@@ -78,6 +78,25 @@ def mean(x):
     return x
 
 
+@reduction(
+    merge=lambda p, q: plus(p, q),
+    start=0,
+    partials=lambda x: where(isnan(x), 0.0, 1.0),
+    form=over_in_dtype,
+    operand=SUMMED,
+    reference=np.nansum,
+    domain=(domains.reals,),
+)
+def nansum(x):
+    """The sum of what is not nan.
+
+    >>> import tapegrad as tg
+    >>> tg.nansum(tg.tensor([1.0, tg.nan, 2.0]))
+    tensor(3.)
+    """
+    return 0 if x != x else x
+
+
 # Of numbers whose squares would overflow or underflow, multiples are squared and summed apart (Blue 1978).
 _SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
 
@@ -304,12 +323,15 @@ def _mean(run):
 
 
 def _squares(run):
-    """The sum of squared deviations of a run from its mean, in two passes.
+    """The sum of squared deviations of any axis from its mean, in two passes (Chan, Golub and LeVeque 1983).
 
-    A third finds by how much the mean was off where that shows (Chan, Golub and LeVeque 1983).
+    A third finds by how much the mean was off where that shows.
     """
     n = len(run)
-    mean, squares, lost = _total(run) / n, np.float64(0), np.float64(0)
+    mean, squares, lost = np.float64(0), np.float64(0), np.float64(0)
+    for k in range(n):
+        mean = plus(mean, np.float64(run[k]))
+    mean /= n
     for start in range(0, n, _LONG_PART):
         part, few = np.float64(0), run[start : start + _LONG_PART]
         for k in range(len(few)):
@@ -330,13 +352,36 @@ def _squares(run):
 _LARGE_MEAN = 2.0**30  # times the variance: below, a mean that is off by 100 roundings changes it by less than one
 
 
+_LEAST_SQUARES = 1e-24  # of float32: above, what underflows doesn't count
+
+
+def _squares_of_run(run):
+    """The same of an axis that is a run of memory: of float32 mostly in parts of its own, summed side by side."""
+    if run.itemsize == 4:
+        squares = _squares_in_parts(run)
+        if _LEAST_SQUARES < squares < np.inf:
+            return squares
+    return _squares(run)
+
+
+def _squares_in_parts(run):
+    """With the sum of the deviations it matters little what they are from."""
+    n = len(run)
+    mean, total, squares = run.dtype.type(_total(run) / n), np.float64(0), np.float64(0)
+    for start in range(0, n, _LONG_PART):
+        few, part, part_of_squares = run[start : start + _LONG_PART], run.dtype.type(0), run.dtype.type(0)
+        for k in range(len(few)):
+            deviation = few[k] - mean
+            part = plus(part, deviation)
+            part_of_squares = plus(part_of_squares, deviation * deviation)
+        total += part
+        squares += part_of_squares
+    return squares - total * (total / n)
+
+
 def _degrees(p):
     """What the sum of squared deviations is divided by: n - correction."""
     return np.float64(max(p[1] - p[3], 0))
-
-
-def _variance(run, p):
-    return _squares(run) / _degrees(p)
 
 
 def _add_deviations(run, bar, factor):
@@ -383,9 +428,9 @@ def var(p, x, y):
     for o in range(p[0]):
         for i in range(inner):
             if inner == 1:
-                y[o] = _variance(_run(x, p, o), p)
+                y[o] = _squares_of_run(_run(x, p, o)) / _degrees(p)
             else:
-                y[o * inner + i] = _variance(_axis(x, p, o, i), p)
+                y[o * inner + i] = _squares(_axis(x, p, o, i)) / _degrees(p)
 
 
 def _std_vjp(p, x, y, y_bar, x_bar):
@@ -421,9 +466,9 @@ def std(p, x, y):
     for o in range(p[0]):
         for i in range(inner):
             if inner == 1:
-                y[o] = np.sqrt(_variance(_run(x, p, o), p))
+                y[o] = np.sqrt(_squares_of_run(_run(x, p, o)) / _degrees(p))
             else:
-                y[o * inner + i] = np.sqrt(_variance(_axis(x, p, o, i), p))
+                y[o * inner + i] = np.sqrt(_squares(_axis(x, p, o, i)) / _degrees(p))
 
 
 def _largest(p, x, y):
@@ -737,3 +782,65 @@ def log_softmax(p, tile, x, y):
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
+
+
+# --- running sums -----------------------------------------------------------------------------------------------------
+
+
+def _run_on(p, x, y, start):
+    """y[k] = x[0] + ... + x[k]"""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = start
+            for k in range(first, first + n * inner, inner):
+                total += x[k]
+                y[k] = total
+
+
+def _run_back(p, x, y):
+    """y[k] += x[k] + ... + x[n - 1]"""
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = np.float64(0)
+            for k in range(first + (n - 1) * inner, first - 1, -inner):
+                total += x[k]
+                y[k] += total
+
+
+def _add_run_on(p, x, y, y_bar, x_bar):
+    n, inner = p[1], p[2]
+    for o in range(p[0]):
+        for first in range(o * n * inner, o * n * inner + inner):
+            total = np.float64(0)
+            for k in range(first, first + n * inner, inner):
+                total += y_bar[k]
+                x_bar[k] += total
+
+
+@along_axes(vjps=(_add_run_on,), partials=(lambda g, p: cumsum(g, p),), same_shape=True)
+def _cumsum_from_end(p, x, y):
+    """The sums of each element and all behind it: the adjoint of `cumsum`, and it that of this one."""
+    y[:] = 0
+    _run_back(p, x, y)
+
+
+@along_axes(
+    vjps=(lambda p, x, y, y_bar, x_bar: _run_back(p, y_bar, x_bar),),
+    partials=(lambda g, p: _cumsum_from_end(g, p),),
+    integer=lambda p, x, y: _run_on(p, x, y, np.int64(0)),
+    form=along_one,
+    same_shape=True,
+    operand=SUMMED,
+    reference=np.cumsum,
+    domain=(domains.reals,),
+)
+def cumsum(p, x, y):
+    """The sums of each element and all before it.
+
+    >>> import tapegrad as tg
+    >>> tg.cumsum(tg.tensor([1.0, 2.0, 3.0]), 0)
+    tensor([1., 3., 6.])
+    """
+    _run_on(p, x, y, np.float64(0))

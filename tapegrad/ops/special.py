@@ -29,7 +29,12 @@ def erfc(x):
     return vectormath.erfc(x)
 
 
-@elementwise(partials=lambda x, y: y * digamma(x), domain=(domains.Domain(0.5, 4.0, edges=()),), result=FLOATING)
+@elementwise(
+    partials=lambda x, y: y * digamma(x),
+    exact=lambda mp, x: (mp.nan if x else 1 / x) if _is_pole(x) else mp.gamma(x),
+    domain=(domains.Domain(0.5, 4.0, edges=()),),
+    result=FLOATING,
+)
 def _gamma(x):
     """The gamma function, elementwise."""
     if x <= 0.0 and x == np.floor(x):

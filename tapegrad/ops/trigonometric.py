@@ -15,13 +15,25 @@ _DEGREE, _PI2 = math.pi / 180.0, math.pi**2
 _SINC_SLOPE = tuple((-1.0) ** k * 2 * k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in range(14, 0, -1))
 
 
-@elementwise(partials=lambda: _DEGREE, reference=np.deg2rad, domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda: _DEGREE,
+    reference=np.deg2rad,
+    exact=lambda mp, x: mp.radians(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
 def deg2rad(x):
     """`x`, in degrees, in radians, elementwise."""
     return x * _DEGREE
 
 
-@elementwise(partials=lambda: 1.0 / _DEGREE, reference=np.rad2deg, domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda: 1.0 / _DEGREE,
+    reference=np.rad2deg,
+    exact=lambda mp, x: mp.degrees(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
 def rad2deg(x):
     """`x`, in radians, in degrees, elementwise."""
     return x * (180.0 / math.pi)
@@ -97,7 +109,12 @@ def atan2(a, b):
     return vectormath.atan2(a, b)
 
 
-@elementwise(partials=lambda x: _sinc_slope(x), domain=(domains.reals,), result=FLOATING)
+@elementwise(
+    partials=lambda x: _sinc_slope(x),
+    exact=lambda mp, x: mp.nan if mp.isinf(x) else mp.sincpi(x),
+    domain=(domains.reals,),
+    result=FLOATING,
+)
 def sinc(x):
     """sin(pi x) / (pi x), and 1 at 0, elementwise."""
     return vectormath.sinc(x)
