@@ -111,13 +111,13 @@ class Record:
         return _supplied_when_linked(_address)
 
     @classmethod
-    def layout(cls) -> Iterator[str]:
-        """All that compiled code takes from the declaration, in words."""
+    def layout(cls, known: tuple[Any, ...] = ()) -> Iterator[str]:
+        """All that compiled code takes from the declaration, in words; but for records that are `known`."""
         yield f"{cls.__name__} {cls.nbytes}"
-        for name, (offset, field) in cls.fields.items():
+        for name, (offset, field) in cls.fields.items() if cls not in known else ():
             of = resolved(field.of)
             yield f"{name} {offset} {field.form} {field.length} {field.more} {cls.fixed}"
-            yield from of.layout() if is_record(of) else [str(of)]
+            yield from of.layout((*known, cls)) if is_record(of) else [str(of)]
 
     @classmethod
     def field(cls, name: str) -> tuple[int, Field] | None:

@@ -497,7 +497,7 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
             self._finalized = True
 
     class Compiler(compiler.CompilerBase):  # type: ignore[misc]
-        """Only what this code needs of Numba's passes: most are for Python that isn't in it."""
+        """Only what the core needs of Numba's passes: most are for Python that isn't in it."""
 
         def define_pipelines(self) -> list[Any]:
             passes = compiler_machinery.PassManager("core")
@@ -540,9 +540,11 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
         flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
         library = Library(target.target_context.codegen(), function.__qualname__)
         library.enable_object_caching()
+        of_core = is_core(function)
         return compiler.compile_extra(
-            typing, target.target_context, function, arguments, result, flags, {}, library, Compiler
-        )
+            typing if of_core else target.typing_context, target.target_context, function, arguments, result, flags, {},
+            library, Compiler if of_core else compiler.Compiler
+        )  # fmt: skip
 
     class Helper(dispatcher.Dispatcher):
         targetdescr = target
@@ -564,6 +566,7 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
     def part(function: Callable[..., Any], arguments: tuple[Any, ...], returns: bool) -> tuple[Any, str]:
         target.target_context.refresh()
         typing.refresh()
+        target.typing_context.refresh()
         result = types.int64 if returns else types.void
         made = compiled(function, arguments, result, is_part=True)
         made.library._ensure_finalized()
