@@ -328,6 +328,8 @@ def _external(part: Any) -> Any:
     """A part for compiled code that calls it."""
     from numba import types
 
+    if CHECKED:  # Numba links what it compiles at once
+        _resolve(parts[part])
     return types.ExternalFunction(parts[part], types.int64(*[types.int64] * part.__code__.co_argcount))
 
 
