@@ -94,9 +94,7 @@ def _part(name: str) -> int:
     """The address of a compiled part of the sweeps."""
     address = _parts.get(name)
     if address is None:
-        function = _functions[name]
-        n_arguments, build = function.__code__.co_argcount, functools.partial(native.rebind, function)
-        address = _parts[name] = native.link(name, n_arguments, build, (function,), returns=True)
+        address = _parts[name] = native.link(*_made(name), returns=True)
     return address
 
 
@@ -111,10 +109,17 @@ def _entry(name: str) -> Callable[..., int]:
     return entry
 
 
+def _made(name: str) -> tuple[str, int, Callable[[], Any], tuple[Any, ...]]:
+    """What `native` links a part from."""
+    function = _functions[name]
+    return name, function.__code__.co_argcount, functools.partial(native.rebind, function), (function,)
+
+
 def compile_parts(names: Iterable[str]) -> None:
-    """Compile parts of the sweeps into the cache."""
+    """Compile parts of the sweeps into the cache, up to one that is there."""
     for name in names:
-        _part(name)
+        if not native.keep(*_made(name)):
+            break
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps) -> None:
@@ -122,15 +127,13 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
 
     `progress` is given a list of steps and iterates over it, once for the sweeps and once for the operations.
     """
-    compile_parts(progress(list(_functions)))
+    for name in progress(list(_functions)):
+        _part(name)
     kernels.warmup(progress)
 
 
 def _compile_together() -> None:
-    """On a machine's first use, compile half of the parts in a second process: Numba works under one lock.
-
-    The middle half, the binding: it is half of the work, and its parts have helpers in common.
-    """
+    """On a machine's first use, compile the parts in two processes, which meet: Numba works under one lock."""
     python = Path(sys.executable or "").name.startswith("python")
     if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
@@ -144,8 +147,7 @@ def _compile_together() -> None:
     code = (
         "import sys; sys.path[:] = eval(sys.argv[1]); from tapegrad import engine; engine.compile_parts(sys.argv[2:])"
     )
-    begin, end = len(missing) // 4, 3 * len(missing) // 4
-    arguments = [sys.executable, "-c", code, repr(sys.path), *missing[begin:end]]
+    arguments = [sys.executable, "-c", code, repr(sys.path), *reversed(missing)]
     import subprocess  # seldom needed, and slow to import
 
     nothing, environment = subprocess.DEVNULL, {**os.environ, **cache.environment()}
@@ -155,7 +157,7 @@ def _compile_together() -> None:
         return
     try:
         _make_kernels()
-        compile_parts([*missing[:begin], *missing[end:]])
+        compile_parts(missing)
     finally:
         child.wait()
 

@@ -80,6 +80,7 @@ class Record:
     fields: dict[str, tuple[int, Field]]
     nbytes: int
     outer: tuple[type[Record], int] | None = None  # the record that this one is within, and where
+    fixed = False  # whether the arrays of it, and of records within, stay where they are while compiled code runs
 
     def __init_subclass__(cls, dtype: np.dtype | None = None) -> None:
         fields: dict[str, tuple[int, Field]] = {}
@@ -110,13 +111,13 @@ class Record:
         return _supplied_when_linked(_address)
 
     @classmethod
-    def layout(cls) -> Iterator[str]:
-        """All that compiled code takes from the declaration, in words."""
+    def layout(cls, known: tuple[Any, ...] = ()) -> Iterator[str]:
+        """All that compiled code takes from the declaration, in words; but for records that are `known`."""
         yield f"{cls.__name__} {cls.nbytes}"
-        for name, (offset, field) in cls.fields.items():
+        for name, (offset, field) in cls.fields.items() if cls not in known else ():
             of = resolved(field.of)
-            yield f"{name} {offset} {field.form} {field.length} {field.more}"
-            yield from of.layout() if is_record(of) else [str(of)]
+            yield f"{name} {offset} {field.form} {field.length} {field.more} {cls.fixed}"
+            yield from of.layout((*known, cls)) if is_record(of) else [str(of)]
 
     @classmethod
     def field(cls, name: str) -> tuple[int, Field] | None:

@@ -195,6 +195,7 @@ class Recording(Record):
 class Header(Record):
     """A tape: compiled code has it in a variable of that name."""
 
+    fixed = True
     end = word()  # rows
     synced = word()  # those of them that are entered in their slots
     top = word()  # slots

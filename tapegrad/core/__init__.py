@@ -5,10 +5,13 @@ From the top:
     sweeps      forward computes values, reverse accumulates adjoints: region by region
     blocks      runs a region block by block, and shares its chunks out to threads (`workers`)
     scalars     sweeps graphs of one-element rows, row by row
-    programs    makes a program of a region: of `registers` and instructions, in reverse with `partials`
+    programs    makes a program of a region (a record in `tables`): of `registers`, in reverse with `partials`
     walks       goes through memory of other layouts
     schedule    which rows are needed, and in which regions
+    reclaim     drops rows, values and slots that nothing can reach
+    rows        rows and slots as compiled code sees them
     storage     memory for values and adjoints; `guards` guard it in a debug mode
 
-All of it is functions of int64, which read the arrays of a tape at the addresses in its header.
+All of it is functions of int64 and of records: `tape` is a tape's header (`tape.py`), with the plan and the progress of
+a sweep in it. Those that are a `part` are compiled each on its own, and call each other by name (`memory.py`).
 """

@@ -66,7 +66,7 @@ def sweep_scalars(tape: Header):
 
 def _scalar(scalars, i):
     """The record of a planned row."""
-    return Scalar(scalars + _BYTES * i)
+    return Scalar(scalars + _BYTES * int(i))
 
 
 def _value_at(tape, scalars, slot):

@@ -308,13 +308,30 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             names[name] = inlined(scalar, scalar_of)
     rebound = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     rebound.__annotations__ = function.__annotations__
-    return rebound
+    return rebound if JIT else _given_addresses(rebound)
+
+
+def _given_addresses(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function in plain Python, which is called with addresses of records."""
+    known = records_of(function)
+    if not known:
+        return function
+    names = inspect.signature(function).parameters
+
+    def called(*arguments: Any) -> Any:
+        return function(
+            *(records.View(known[name], a) if name in known else a for name, a in zip(names, arguments, strict=True))
+        )
+
+    return called
 
 
 def _external(part: Any) -> Any:
     """A part for compiled code that calls it."""
     from numba import types
 
+    if CHECKED:  # Numba links what it compiles at once
+        _resolve(parts[part])
     return types.ExternalFunction(parts[part], types.int64(*[types.int64] * part.__code__.co_argcount))
 
 
@@ -421,6 +438,18 @@ def link(
     return _obtain(name, name, lambda: _compile(name, n_arguments, build(), returns))
 
 
+def keep(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], of: tuple[Any, ...]) -> bool:
+    """Compile a function that returns an int64 into the cache; False if it is there."""
+    name = symbol(name, *of)
+    if cache.holds(f"{name}.o"):
+        return False
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock, _lock:
+        cache.write(f"{name}.o", *_compile(name, n_arguments, build(), returns=True))
+    return True
+
+
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
     """The address of a function in an entry, which is compiled where there is none, or none that can be linked.
 
@@ -472,7 +501,7 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
             self._finalized = True
 
     class Compiler(compiler.CompilerBase):  # type: ignore[misc]
-        """Only what this code needs of Numba's passes: most are for Python that isn't in it."""
+        """Only what the core needs of Numba's passes: most are for Python that isn't in it."""
 
         def define_pipelines(self) -> list[Any]:
             passes = compiler_machinery.PassManager("core")
@@ -515,9 +544,11 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
         flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
         library = Library(target.target_context.codegen(), function.__qualname__)
         library.enable_object_caching()
+        of_core = is_core(function)
         return compiler.compile_extra(
-            typing, target.target_context, function, arguments, result, flags, {}, library, Compiler
-        )
+            typing if of_core else target.typing_context, target.target_context, function, arguments, result, flags, {},
+            library, Compiler if of_core else compiler.Compiler
+        )  # fmt: skip
 
     class Helper(dispatcher.Dispatcher):
         targetdescr = target
@@ -539,6 +570,7 @@ def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]
     def part(function: Callable[..., Any], arguments: tuple[Any, ...], returns: bool) -> tuple[Any, str]:
         target.target_context.refresh()
         typing.refresh()
+        target.typing_context.refresh()
         result = types.int64 if returns else types.void
         made = compiled(function, arguments, result, is_part=True)
         made.library._ensure_finalized()

@@ -89,6 +89,12 @@ def compiled(checked: bool) -> Any:
     def in_memory(of: np.dtype) -> Any:
         return {4: ir.FloatType(), 8: ir.DoubleType()}[of.itemsize] if of.kind == "f" else ir.IntType(8 * of.itemsize)
 
+    def load_address(builder: Any, record: type[Record], address: Any, offset: int) -> Any:
+        loaded = builder.load(pointer(builder, address, offset, word))
+        if (record if record.outer is None else record.outer[0]).fixed:  # so LLVM need not load it again
+            loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return loaded
+
     @lower_getattr_generic(At)
     def load(context: Any, builder: Any, kind: Any, address: Any, name: str) -> Any:
         (offset, field), made = kind.record.field(name), type_of(kind.record, name)
@@ -96,14 +102,14 @@ def compiled(checked: bool) -> Any:
         if field.form in ("record", "address"):
             return builder.add(address, word(offset))
         if field.form == "at":
-            return builder.load(pointer(builder, address, offset, word))
+            return load_address(builder, kind.record, address, offset)
         if field.form == "number":
             value = builder.load(pointer(builder, address, offset, in_memory(of)))
             if of.kind == "f" or of.itemsize == 8:
                 return value
             return (builder.sext if of.kind == "i" else builder.zext)(value, word)
         if field.form == "array":
-            begin = builder.load(pointer(builder, address, offset, word))
+            begin = load_address(builder, kind.record, address, offset)
         else:
             begin = builder.add(address, word(offset))
         length = word(0)
