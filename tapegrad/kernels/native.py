@@ -292,8 +292,6 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             names[name] = _record_maker(value)
             continue
         if JIT and isinstance(value, FunctionType) and value in parts:
-            if CHECKED:
-                _resolve(parts[value])  # Numba links what it has compiled at once
             names[name] = _external(value)
             continue
         scalar = scalar_of(value)
