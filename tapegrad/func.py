@@ -143,8 +143,8 @@ def _by_position(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums
 ) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments; by position, defaults too, where one to be differentiated was given by name, or not at all."""
-    places = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not any(place >= len(args) for place in places):
+    places: Any = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not any(isinstance(place, int) and place >= len(args) for place in places):
         return args, kwargs
     try:
         bound = inspect.signature(func).bind(*args, **kwargs)
