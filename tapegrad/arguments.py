@@ -67,7 +67,7 @@ def number(value: Any) -> Any:
 
 
 def real(value: Any) -> Any:
-    """The same, as a float."""
+    """A real number of Python's, NumPy's, or a 0-d tensor, as a float."""
     if isinstance(value, (complex, np.complexfloating)):
         return _REFUSED
     taken = float(value) if isinstance(value, int) else number(value)

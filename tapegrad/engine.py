@@ -102,7 +102,7 @@ native.linkers.update({symbol: functools.partial(_part, function.__name__) for f
 
 
 def _entry(name: str) -> Callable[..., int]:
-    """The same, to be called from Python."""
+    """A compiled part of the sweeps, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
         entry = _entries[name] = native.callable_at(_part(name), _functions[name].__code__.co_argcount)
@@ -475,7 +475,7 @@ def evaluate(tape: Tape, slot: int) -> int:
 
 
 def evaluate_there(tape: Tape, slot: int) -> int:
-    """The same, on a tape whose lock is held. Its thread may be recording, so its rows must not move."""
+    """Evaluate on a tape whose lock is held. Its thread may be recording, so its rows must not move."""
     if not tape.slots["flags"][slot] & tapes.STORED:
         run(tape, [slot])
     return int(tape.slots["primal"][slot])

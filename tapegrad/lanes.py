@@ -328,7 +328,7 @@ def lookup(table: tuple[float, ...], i: Any) -> Any:
 
 
 def _permuted(table: tuple[float, ...], i: Lane) -> Lane:
-    """The same from one register, or two, by an instruction over as many indices as a whole one holds."""
+    """Look up from one register, or two, by an instruction over as many indices as a whole one holds."""
     from llvmlite import ir
 
     kind, count = (ir.FloatType(), 16) if i.kind == "i32" else (ir.DoubleType(), 8)
@@ -498,7 +498,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, which compiled code doesn't hold but calls."""
+    """An `operation` that compiled code doesn't hold but calls."""
 
     @functools.wraps(function)
     def over_numbers(*operands: Any) -> Any:

@@ -285,7 +285,7 @@ def promoted(operands: list[Any]) -> DType:
 
 
 def working_dtype(op: Elementwise, operands: list[Any]) -> DType:
-    """The same, of an operation that may want floating point."""
+    """The dtype in which this operation is done on these: it may want floating point."""
     dtype = promoted(operands)
     return dtypes.get_default_dtype() if op.result == FLOATING and not dtype.is_floating_point else dtype
 

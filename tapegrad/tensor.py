@@ -177,7 +177,7 @@ class Tensor(Methods):
         return self._kind.is_leaf or not self._kind.requires_grad
 
     def _set_kind(self, **changes: bool) -> None:
-        """The same value under another kind of the same layout."""
+        """Have the value under another kind of the same layout."""
         old = self._kind
         facts = {"requires_grad": old.requires_grad, "leaf": old.is_leaf, "exported": old.exported, **changes}
         kind = kind_of(old.dtype, old.shape, old.strides, **facts)

@@ -183,7 +183,7 @@ def check_guards(tape, row):
 
 
 def check_guards_of(tape, row, address):
-    """The same of one block, at whose beginning something was written."""
+    """Check what is before and behind one block, at whose beginning something was written."""
     check_block(tape, row, address, class_size(block_of(address).size_class))
 
 

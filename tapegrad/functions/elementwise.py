@@ -285,7 +285,7 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
 
 
 def clamp_rule(input: Any, min: Any, max: Any) -> Any:
-    """The same as `clamp`, where numbers and tensors may stand side by side, as NumPy's do."""
+    """`clamp`, where numbers and tensors may stand side by side, as NumPy's do."""
     if min is None and max is None:
         raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
     dtype = promoted([operand(v) for v in (input, min, max) if v is not None])

@@ -243,7 +243,7 @@ def unary(record, params, a, kept, y):
 
 @inside
 def number(record, params, a, kept, y):
-    """The same of one that gives a number."""
+    """The result of an operation on one array that gives a number."""
     result = vector_of(1)
     result[0] = y
     return unary(record, params, a, kept, result)[0]

@@ -195,7 +195,7 @@ def sweep(header, first):
 
 
 def sweep_with_tangents(header, first):
-    """The same with tangents: the derivative of each adjoint in `width - 1` directions goes with it.
+    """Sweep in reverse with tangents: the derivative of each adjoint in `width - 1` directions goes with it.
 
     An adjoint, or a derivative of it, that is exactly 0 gives nothing.
     """

@@ -186,7 +186,7 @@ def put_active(typingctx, kind, x, header, at):
 
 @intrinsic
 def frozen(typingctx, x):
-    """The same array, which can't be written to: Numba refuses it when it compiles."""
+    """An array as one that can't be written to: Numba refuses it when it compiles."""
 
     def codegen(context, builder, sig, args):
         return impl_ret_borrowed(context, builder, sig.return_type, args[0])

@@ -196,7 +196,7 @@ class _Row:
             return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
 
     def pull_gradient(self, places: Sequence[int], bars: Sequence[Any]) -> Sequence[Any]:
-        """The same of the function's gradient by other places: its Jacobian is the Hessian, which is symmetric."""
+        """The products of adjoints of the gradient by `places` with its Jacobian: the Hessian, which is symmetric."""
         rest = iter(bars)
         towards = sorted({*places, *self.places})
         along = {place: [next(rest) for _ in trees.leaves(self.plain[place])] for place in places}

@@ -283,7 +283,7 @@ def is_core(function: Any) -> bool:
 
 
 def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
-    """The same code with other globals: see `inlined`."""
+    """A function's code with other globals: see `inlined`."""
     code, names = _expanded(function) if is_core(function) else (function.__code__, function.__globals__)
     names = {**names, **primitives()}
     for name in {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}:
@@ -668,7 +668,7 @@ def _needs(module: Any) -> list[str]:
 
 
 def link_assembly(name: str, text: Callable[[], str]) -> Any:
-    """The same for C functions in LLVM assembly, one of which is called `name`.
+    """Link C functions in LLVM assembly, one of which is called `name`: from the disk, or compiled and kept.
 
     Returns the linker: its `get_function_address` finds each of them.
     """

@@ -78,7 +78,7 @@ def _floored(a, b):
 
 
 def _truncated(a, b):
-    """The same, rounded towards 0."""
+    """The quotient of integers, rounded towards 0; that of the least by -1 wraps."""
     quotient = _floored(a, b)
     return quotient + (quotient < 0 and quotient * b != a)
 

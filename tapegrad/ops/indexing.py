@@ -168,7 +168,7 @@ def embed(p, sums, x, y):
 
 
 def _ascending_position(p, i):
-    """The same of the `i`th element in the order of positions; behind them `p` has *shape, *strides in that order."""
+    """Where the `i`th element in the order of positions is; behind them `p` has *shape, *strides in that order."""
     position, ndim = p[0], p[1]
     for d in range(ndim - 1, -1, -1):
         length = p[2 + 2 * ndim + d]

@@ -356,7 +356,7 @@ _LEAST_SQUARES = 1e-24  # of float32: above, what underflows doesn't count
 
 
 def _squares_of_run(run):
-    """The same of an axis that is a run of memory: of float32 mostly in parts of its own, summed side by side."""
+    """The squares of deviations along a run of memory: of float32 mostly in parts of its own, summed side by side."""
     if run.itemsize == 4:
         squares = _squares_in_parts(run)
         if _LEAST_SQUARES < squares < np.inf:

@@ -181,7 +181,7 @@ def _circular(x: Any, function: Any, n_more: int, huge: Any) -> Any:
 
 
 def _of_huge(x: Any, function: Any, n_more: int) -> Any:
-    """The same by Payne and Hanek's reduction, in float64 throughout."""
+    """`function` of x + n_more pi/2, by Payne and Hanek's reduction, in float64 throughout."""
     n, r, low = _reduced_huge(widen(x) if is_single(x) else x)
     y = function(n + n_more, r, low)
     return narrow(y) if is_single(x) else y
