@@ -43,7 +43,7 @@ def forward_ir(scalar: str, parameters: list[str], codes: tuple[int, ...]) -> st
 
 
 def reverse_ir(scalar: str, parameters: list[str], read: str, codes: dict[str, int], bar: int, y_bar: int) -> str:
-    """IR of a partial's kernel: `read` names what it reads, `codes` their dtypes, `bar` and `y_bar` those of adjoints."""
+    """IR of a partial's kernel: `read` is what it reads, `codes` their dtypes, `bar` and `y_bar` those of adjoints."""
     values = {v: (codes[v], t) for v, t in zip(read, parameters, strict=True)}
     modes = [mode | fresh for mode in (0, *partial_modes(read)) for fresh in (0, FRESH)]
     loops = [(mode, _loop(mode, values, scalar, bar, y_bar)) for mode in modes]
