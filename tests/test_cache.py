@@ -13,7 +13,7 @@ import pytest
 
 import tapegrad
 from tapegrad.core import blocks, registers, sweeps
-from tapegrad.kernels import cache, digests
+from tapegrad.kernels import cache, digests, native
 from tapegrad.ops.declare import OPS, Array, Reduction
 
 PROGRAM = """
@@ -23,8 +23,9 @@ x = tg.tensor([1.0, 2.0], requires_grad=True)
 (x * x).sum().backward()
 print(x.grad.tolist(), 'numba' in sys.modules)
 """
-pytestmark = pytest.mark.skipif(
-    cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept"
+pytestmark = pytest.mark.skipif(cache.folder() is None, reason="there is no folder: nothing is kept")
+compiles = pytest.mark.skipif(
+    native.CHECKED, reason="Numba, which reports what is out of bounds, is imported whether it compiles or not"
 )
 
 
@@ -60,16 +61,19 @@ def entries(folder):
     return sorted(Path(folder).glob("*/*.o"))
 
 
+@compiles
 def test_the_next_process_needs_no_compiler(filled):
     assert printed(start(filled)) == "[2.0, 4.0] False"
 
 
+@compiles
 def test_the_folder_is_the_user_s_own(filled):
     (place,) = Path(filled).iterdir()
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert place.name == cache.digest()
 
 
+@compiles
 @pytest.mark.parametrize(
     "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])]
 )
@@ -81,6 +85,7 @@ def test_a_damaged_entry_is_compiled_again(copied, damage):
     assert printed(start(copied)) == "[2.0, 4.0] False"
 
 
+@compiles
 def test_a_folder_open_to_others_is_not_used(copied):
     (place,) = Path(copied).iterdir()
     (name,) = (entry.name for entry in entries(copied) if entry.name.startswith("run-"))
@@ -213,6 +218,26 @@ print(cache.read("a.o"))
     assert printed(start(tmp_path, program)) == "({'n': 1}, b'code') None True ({'n': 2}, b'code') None"
 
 
+def test_code_that_checks_bounds_is_kept_and_reports_from_the_disk(tmp_path):
+    """The second process links what the first has compiled, and needs Numba's helpers to say what happened."""
+    program = """
+import numpy as np
+from tapegrad.kernels import cache, native
+name, x = "fifth", np.zeros(8)
+known = cache.folder() is not None and cache.entries() > 0
+build = lambda: native.define("def fifth(x, n): f8(x, n)[4] = 1.0", name, {})
+fifth = native.callable_at(native.link(name, 2, build, (name,)), 2)
+fifth(x.ctypes.data, LENGTH)
+print(known, x[4])
+"""
+    for n, known in (4, False), (4, True), (5, True):
+        child = start(tmp_path, program.replace("LENGTH", str(n)), NUMBA_BOUNDSCHECK="1")
+        out, errors = child.communicate(timeout=300)
+        assert out.split() == [str(known), "1.0" if n == 5 else "0.0"], errors
+        assert ("IndexError: index is out of bounds" in errors) is (n == 4)
+    assert printed(start(tmp_path, program.replace("LENGTH", "4"), NUMBA_BOUNDSCHECK="")).split() == ["False", "1.0"]
+
+
 def test_settings_of_numba_s_have_folders_of_their_own(tmp_path):
     program = "from tapegrad.kernels import cache; print(cache.digest(), *cache.target()[1:])"
     plain = printed(start(tmp_path, program))
@@ -269,6 +294,7 @@ def test_what_is_another_user_s_is_not_used(shared):
     assert is_refused(shared.parent)
 
 
+@compiles
 def test_a_kernel_that_was_planted_is_compiled_again(copied):
     """Whole entries with right checksums that lack a header, or hold another function."""
     program = """
@@ -283,18 +309,21 @@ cache.write(run, *planted[sys.argv[1]])
         assert printed(start(copied)) == "[2.0, 4.0] True"
 
 
+@compiles
 def test_without_a_folder_kernels_are_compiled_in_each_process(tmp_path):
     nowhere = tmp_path / "file"
     nowhere.write_text("no folder can be made below a file")
     assert printed(start(nowhere)) == "[2.0, 4.0] True"
 
 
+@compiles
 def test_two_processes_fill_a_folder_at_once(tmp_path):
     both = [start(tmp_path / "kernels") for _ in range(2)]
     assert [printed(child) for child in both] == ["[2.0, 4.0] True"] * 2
     assert printed(start(tmp_path / "kernels")) == "[2.0, 4.0] False"
 
 
+@compiles
 def test_another_rule_has_another_entry(filled, tmp_path):
     """A rule that was changed is not answered with the kernel of the old one."""
     package = tmp_path / "tapegrad"
@@ -310,6 +339,7 @@ def test_another_rule_has_another_entry(filled, tmp_path):
     assert len(made) == 2
 
 
+@compiles
 def test_an_edit_compiles_what_it_touches_and_no_more(copied, tmp_path):
     """One rule's edit compiles one kernel; a comment, none; what a function calls is part of its digest."""
     package = tmp_path / "tapegrad"

@@ -5,10 +5,6 @@ import sys
 
 import pytest
 
-from tapegrad.kernels import native
-
-pytestmark = pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
-
 _PROGRAM = """
 import builtins, signal, sys, threading, time
 {imports}

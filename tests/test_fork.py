@@ -7,12 +7,7 @@ import textwrap
 
 import pytest
 
-from tapegrad.kernels import native
-
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked where there is os.fork"),
-    pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked where there is os.fork")
 
 _PROGRAM = """
 import os, signal, sys, threading, time, warnings

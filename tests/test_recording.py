@@ -459,7 +459,6 @@ PROGRAMS = {
 
 
 @pytest.mark.roomy
-@pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_process(name):
     if "fork" in name and sys.platform == "win32":

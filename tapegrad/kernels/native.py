@@ -293,6 +293,8 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             continue
         if JIT and isinstance(value, FunctionType) and value in parts:
             names[name] = _external(value)
+            if CHECKED:
+                _resolve(parts[value])  # Numba links what it has compiled at once
             continue
         scalar = scalar_of(value)
         if (
@@ -716,6 +718,10 @@ def _resolve(symbol: str) -> None:
     Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds
     are checked. Without Numba in the process they lead to `abort`.
     """
+    if CHECKED and symbol.startswith(("numba_", "NRT_")):
+        from numba.core import registry
+
+        registry.cpu_target.target_context.refresh()  # Numba makes its helpers known
     if llvm.address_of_symbol(symbol) is not None:
         return
     if symbol in linkers:
