@@ -37,7 +37,7 @@ def start(folder, program=PROGRAM, **environment):
 
 
 def printed(child):
-    out, errors = child.communicate(timeout=300)
+    out, errors = child.communicate(timeout=900)
     assert child.returncode == 0, errors
     return out.strip()
 
@@ -120,7 +120,7 @@ def told(folder, program=TELL, **environment):
 def is_refused(folder, program=TELL):
     """Whether another process uses nothing of a folder, and says why."""
     child = start(folder, program)
-    out, errors = child.communicate(timeout=300)
+    out, errors = child.communicate(timeout=900)
     assert child.returncode == 0, errors
     return out.startswith("None False None") and "others may write to" in out and "RuntimeWarning" in errors
 
@@ -232,7 +232,7 @@ print(known, x[4])
 """
     for n, known in (4, False), (4, True), (5, True):
         child = start(tmp_path, program.replace("LENGTH", str(n)), NUMBA_BOUNDSCHECK="1")
-        out, errors = child.communicate(timeout=300)
+        out, errors = child.communicate(timeout=900)
         assert out.split() == [str(known), "1.0" if n == 5 else "0.0"], errors
         assert ("IndexError: index is out of bounds" in errors) is (n == 4)
     assert printed(start(tmp_path, program.replace("LENGTH", "4"), NUMBA_BOUNDSCHECK="")).split() == ["False", "1.0"]
