@@ -52,8 +52,8 @@ test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
 
-test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every operation
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest tests/test_loops.py
+test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every operation, and the sweeps
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,loops regions scalars))
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
@@ -65,7 +65,7 @@ test-memory-quick: .venv/test.stamp # those of them that lay out operands, and s
 	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
-	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy'
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy'
 
 test-small-quick: .venv/test.stamp # some of them
 	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \

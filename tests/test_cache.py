@@ -13,7 +13,7 @@ import pytest
 
 import tapegrad
 from tapegrad.core import blocks, registers, sweeps
-from tapegrad.kernels import cache, digests
+from tapegrad.kernels import cache, digests, native
 from tapegrad.ops.declare import OPS, Array, Reduction
 
 PROGRAM = """
@@ -23,8 +23,30 @@ x = tg.tensor([1.0, 2.0], requires_grad=True)
 (x * x).sum().backward()
 print(x.grad.tolist(), 'numba' in sys.modules)
 """
-pytestmark = pytest.mark.skipif(
-    cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept"
+NAMES = f"""
+import os, sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+{PROGRAM}
+print(*{{os.path.basename(name) for name in opened if name.endswith(".o")}})
+"""
+KERNELS = """
+import sys
+import numpy as np
+from tapegrad.kernels import native
+
+def kernel(name, number):
+    build = lambda: native.define(f"def {name}(x, n): f8(x, n)[0] += {number}", name, {})
+    return native.callable_at(native.link(name, 2, build, (name, number)), 2)
+
+x = np.zeros(1)
+for name, number in ("one", 1.0), ("ten", 10.0):
+    kernel(name, number)(x.ctypes.data, 1)
+print(x[0], "numba" in sys.modules)
+"""  # two that are quickly compiled
+pytestmark = pytest.mark.skipif(cache.folder() is None, reason="there is no folder: nothing is kept")
+compiles = pytest.mark.skipif(
+    native.CHECKED, reason="Numba, which reports what is out of bounds, is imported whether it compiles or not"
 )
 
 
@@ -36,23 +58,34 @@ def start(folder, program=PROGRAM, **environment):
 
 
 def printed(child):
-    out, errors = child.communicate(timeout=300)
+    out, errors = child.communicate(timeout=900)
     assert child.returncode == 0, errors
     return out.strip()
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A folder that one process has filled."""
-    folder = tmp_path_factory.mktemp("kernels")
-    assert printed(start(folder)) == "[2.0, 4.0] True"
+    """A folder with what the program needs, from the one that all tests share: to fill one takes a while."""
+    shared, folder = cache.folder(), tmp_path_factory.mktemp("kernels")
+    place = folder / shared.name
+    place.mkdir(0o700)
+    for name in printed(start(shared.parent, NAMES)).splitlines()[-1].split():
+        shutil.copy(shared / name, place)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """A folder with two kernels."""
+    folder = tmp_path_factory.mktemp("two")
+    assert printed(start(folder, KERNELS)) == "11.0 True"
     return folder
 
 
 @pytest.fixture
-def copied(filled, tmp_path):
+def copied(kernels, tmp_path):
     """The same, to be spoiled."""
-    shutil.copytree(filled, tmp_path / "kernels")
+    shutil.copytree(kernels, tmp_path / "kernels")
     return tmp_path / "kernels"
 
 
@@ -60,30 +93,33 @@ def entries(folder):
     return sorted(Path(folder).glob("*/*.o"))
 
 
+@compiles
 def test_the_next_process_needs_no_compiler(filled):
     assert printed(start(filled)) == "[2.0, 4.0] False"
 
 
-def test_the_folder_is_the_user_s_own(filled):
-    (place,) = Path(filled).iterdir()
+@compiles
+def test_the_folder_is_the_user_s_own(kernels):
+    (place,) = Path(kernels).iterdir()
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert place.name == cache.digest()
 
 
+@compiles
 @pytest.mark.parametrize(
     "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])]
 )
 def test_a_damaged_entry_is_compiled_again(copied, damage):
-    for name in ("run-*.o", "place-*.o"):
-        (entry,) = Path(copied).glob(f"*/{name}")
+    for entry in entries(copied):
         entry.write_bytes(damage(entry.read_bytes()))
-    assert printed(start(copied)) == "[2.0, 4.0] True"
-    assert printed(start(copied)) == "[2.0, 4.0] False"
+    assert printed(start(copied, KERNELS)) == "11.0 True"
+    assert printed(start(copied, KERNELS)) == "11.0 False"
 
 
+@compiles
 def test_a_folder_open_to_others_is_not_used(copied):
     (place,) = Path(copied).iterdir()
-    (name,) = (entry.name for entry in entries(copied) if entry.name.startswith("run-"))
+    (name,) = (entry.name for entry in entries(copied) if entry.name.startswith("one-"))
     program = f"from tapegrad.kernels import cache; print(cache.folder(), cache.read({name!r}))"
     assert not printed(start(copied, program)).startswith("None")
     place.chmod(0o777)
@@ -115,7 +151,7 @@ def told(folder, program=TELL, **environment):
 def is_refused(folder, program=TELL):
     """Whether another process uses nothing of a folder, and says why."""
     child = start(folder, program)
-    out, errors = child.communicate(timeout=300)
+    out, errors = child.communicate(timeout=900)
     assert child.returncode == 0, errors
     return out.startswith("None False None") and "others may write to" in out and "RuntimeWarning" in errors
 
@@ -213,6 +249,26 @@ print(cache.read("a.o"))
     assert printed(start(tmp_path, program)) == "({'n': 1}, b'code') None True ({'n': 2}, b'code') None"
 
 
+def test_code_that_checks_bounds_is_kept_and_reports_from_the_disk(tmp_path):
+    """The second process links what the first has compiled, and needs Numba's helpers to say what happened."""
+    program = """
+import numpy as np
+from tapegrad.kernels import cache, native
+name, x = "fifth", np.zeros(8)
+known = cache.folder() is not None and cache.entries() > 0
+build = lambda: native.define("def fifth(x, n): f8(x, n)[4] = 1.0", name, {})
+fifth = native.callable_at(native.link(name, 2, build, (name,)), 2)
+fifth(x.ctypes.data, LENGTH)
+print(known, x[4])
+"""
+    for n, known in (4, False), (4, True), (5, True):
+        child = start(tmp_path, program.replace("LENGTH", str(n)), NUMBA_BOUNDSCHECK="1")
+        out, errors = child.communicate(timeout=900)
+        assert out.split() == [str(known), "1.0" if n == 5 else "0.0"], errors
+        assert ("IndexError: index is out of bounds" in errors) is (n == 4)
+    assert printed(start(tmp_path, program.replace("LENGTH", "4"), NUMBA_BOUNDSCHECK="")).split() == ["False", "1.0"]
+
+
 def test_settings_of_numba_s_have_folders_of_their_own(tmp_path):
     program = "from tapegrad.kernels import cache; print(cache.digest(), *cache.target()[1:])"
     plain = printed(start(tmp_path, program))
@@ -269,32 +325,36 @@ def test_what_is_another_user_s_is_not_used(shared):
     assert is_refused(shared.parent)
 
 
+@compiles
 def test_a_kernel_that_was_planted_is_compiled_again(copied):
     """Whole entries with right checksums that lack a header, or hold another function."""
     program = """
 import sys
 from tapegrad.kernels import cache
-run, place = (next(f.name for f in cache.folder().iterdir() if f.name.startswith(n)) for n in ("run-", "place-"))
-planted = {"no header": ({}, cache.read(run)[1]), "another": cache.read(place)}
-cache.write(run, *planted[sys.argv[1]])
+one, ten = sorted(f.name for f in cache.folder().iterdir())
+planted = {"no header": ({}, cache.read(one)[1]), "another": cache.read(ten)}
+cache.write(one, *planted[sys.argv[1]])
 """
     for what in "no header", "another":
         printed(start(copied, program.replace("sys.argv[1]", repr(what))))
-        assert printed(start(copied)) == "[2.0, 4.0] True"
+        assert printed(start(copied, KERNELS)) == "11.0 True"
 
 
+@compiles
 def test_without_a_folder_kernels_are_compiled_in_each_process(tmp_path):
     nowhere = tmp_path / "file"
     nowhere.write_text("no folder can be made below a file")
-    assert printed(start(nowhere)) == "[2.0, 4.0] True"
+    assert printed(start(nowhere, KERNELS)) == "11.0 True"
 
 
+@compiles
 def test_two_processes_fill_a_folder_at_once(tmp_path):
-    both = [start(tmp_path / "kernels") for _ in range(2)]
-    assert [printed(child) for child in both] == ["[2.0, 4.0] True"] * 2
-    assert printed(start(tmp_path / "kernels")) == "[2.0, 4.0] False"
+    both = [start(tmp_path / "kernels", KERNELS) for _ in range(2)]
+    assert [printed(child).split()[0] for child in both] == ["11.0"] * 2
+    assert printed(start(tmp_path / "kernels", KERNELS)) == "11.0 False"
 
 
+@compiles
 def test_another_rule_has_another_entry(filled, tmp_path):
     """A rule that was changed is not answered with the kernel of the old one."""
     package = tmp_path / "tapegrad"
@@ -310,23 +370,24 @@ def test_another_rule_has_another_entry(filled, tmp_path):
     assert len(made) == 2
 
 
-def test_an_edit_compiles_what_it_touches_and_no_more(copied, tmp_path):
+@compiles
+def test_an_edit_compiles_what_it_touches_and_no_more(filled, tmp_path):
     """One rule's edit compiles one kernel; a comment, none; what a function calls is part of its digest."""
     package = tmp_path / "tapegrad"
     shutil.copytree(Path(tapegrad.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + PROGRAM
-    before = {entry.name for entry in entries(copied)}
+    before = {entry.name for entry in entries(filled)}
     for source in "engine.py", "functions/shaping.py", "core/sweeps.py", "ops/arithmetic.py":
         path = package / source
         path.write_text("# a comment\n" + path.read_text())
-    assert printed(start(copied, program)) == "[2.0, 4.0] False"
-    assert {entry.name for entry in entries(copied)} == before
+    assert printed(start(filled, program)) == "[2.0, 4.0] False"
+    assert {entry.name for entry in entries(filled)} == before
     storage = package / "core" / "storage.py"
     text = storage.read_text()
     assert "MOST_KEPT = 1 << 27" in text
     storage.write_text(text.replace("MOST_KEPT = 1 << 27", "MOST_KEPT = 1 << 26"))
-    assert printed(start(copied, program)) == "[2.0, 4.0] True"
-    made = {entry.name.rsplit("-", 1)[0] for entry in entries(copied) if entry.name not in before}
+    assert printed(start(filled, program)) == "[2.0, 4.0] True"
+    made = {entry.name.rsplit("-", 1)[0] for entry in entries(filled) if entry.name not in before}
     assert made == {"give_back"}
 
 

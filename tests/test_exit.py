@@ -5,10 +5,6 @@ import sys
 
 import pytest
 
-from tapegrad.kernels import native
-
-pytestmark = pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
-
 _PROGRAM = """
 import builtins, signal, sys, threading, time
 {imports}
@@ -35,8 +31,10 @@ _PROGRAMS = {
         "threading.Thread(target=lambda: (time.sleep(0.2), (tg.ones(3) * 2).tolist(), print(x[0].item()))).start()"
     ),
     "Ctrl-C": (
-        "threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()\n"
-        "try:\n    over_and_over(100_000)\nexcept KeyboardInterrupt:\n    pass"
+        "try:\n"
+        "    threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()\n"
+        "    over_and_over(100_000)\n"
+        "except KeyboardInterrupt:\n    pass"
     ),
 }
 
@@ -48,6 +46,6 @@ _PROGRAMS = {
 def test_nothing_is_printed(imports, program):
     program = _PROGRAMS[program]
     code = _PROGRAM.format(imports=imports, program=program)
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == ("1.0\n" if "print" in program else "")

@@ -9,8 +9,6 @@ import pytest
 
 from tapegrad.kernels import native
 
-pytestmark = pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
-
 # Operations that no one should write, each with the memory it harms in its parameter, and how they are recorded.
 FAULTY = """
 import numpy as np
@@ -49,7 +47,9 @@ way, z = {way}, x * 2
 y = record_array(harmful, (3,), tg.float64, z, params=(way, 5))
 """
 
-needs_compiler = pytest.mark.skipif(not native.JIT or native.CHECKED, reason="kernels are compiled, without checks")
+needs_compiler = pytest.mark.skipif(
+    not native.JIT or native.CHECKED, reason="kernels are compiled, and go beyond their memory"
+)
 
 
 def run(program: str, modes: str = "memory") -> subprocess.CompletedProcess[str]:

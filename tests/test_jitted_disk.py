@@ -11,9 +11,7 @@ from changes import CHANGES, UNKNOWN
 
 from tapegrad.kernels import cache
 
-pytestmark = pytest.mark.skipif(
-    cache.folder() is None, reason="bounds are checked, or there is no folder: nothing is kept"
-)
+pytestmark = pytest.mark.skipif(cache.folder() is None, reason="there is no folder: nothing is kept")
 
 PROGRAM = """
 import numpy as np

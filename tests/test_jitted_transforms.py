@@ -15,7 +15,6 @@ from numba import njit
 
 import tapegrad as tg
 from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, value_and_grad, vjp
-from tapegrad.kernels import native
 
 pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
 
@@ -393,7 +392,6 @@ print(grad(f)(np.array([2.0, 3.0])).tolist(), found[0] is not None)
 """
 
 
-@pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process")
 def test_a_fresh_process_with_the_cache(tmp_path):
     def run(power):
         (tmp_path / "parts.py").write_text(MODULE.format(power=power))

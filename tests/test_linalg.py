@@ -388,7 +388,7 @@ def test_a_failed_row_does_not_stop_others():
     assert "positive-definite" in str(raised.value)
 
 
-@pytest.mark.skipif(native.CHECKED, reason="Numba compiles what is checked in each process, and imports SciPy")
+@pytest.mark.skipif(native.CHECKED, reason="Numba, which reports what is out of bounds, imports SciPy")
 def test_scipy_is_imported_when_it_is_needed():
     program = (
         "import sys, tapegrad as tg; assert 'scipy' not in sys.modules; tg.ones(2).sum().item(); "

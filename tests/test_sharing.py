@@ -16,12 +16,7 @@ import pytest
 import tapegrad as tg
 from tapegrad import tape
 from tapegrad.core.tables import Program
-from tapegrad.kernels import native
 from tapegrad.memory import words_of
-
-CHILDREN = pytest.mark.skipif(
-    native.CHECKED, reason="code that checks bounds is not kept: a child compiles for a minute"
-)
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and processes are those of POSIX")
 
@@ -235,7 +230,7 @@ def run(program: str, **variables: str) -> str:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         env={**os.environ, **variables},
         check=False,
     )
@@ -268,7 +263,7 @@ def test_several_threads_sweep_at_once():
         return [found[i] for i in range(len(programs))]
 
     with ThreadPoolExecutor(6) as pool:
-        for found in pool.map(work, range(6), timeout=240):
+        for found in pool.map(work, range(6), timeout=900):
             assert found == expected
 
 
@@ -289,7 +284,7 @@ def test_the_number_may_change_while_others_sweep():
             assert bits(over_rows) == expected
     finally:
         stop.set()
-        changer.join(timeout=60)
+        changer.join()
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -322,20 +317,17 @@ print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 @POSIX
-@CHILDREN
 def test_a_forked_child_computes_and_so_does_its_parent():
     assert run(FORK) == "0"
 
 
 @POSIX
-@CHILDREN
 def test_a_child_forked_in_the_midst_of_a_sweep_of_another_thread():
     sweep = "stop = []\nthread = threading.Thread(target=lambda: [compute() for _ in iter(lambda: not stop, False)])\n"
     program = FORK.replace("child = os.fork()", sweep + "thread.start()\ncompute()\nchild = os.fork()")
     assert run(program + "stop.append(1)\nthread.join()\n") == "0"
 
 
-@CHILDREN
 @pytest.mark.parametrize(
     "end",
     [

@@ -245,7 +245,7 @@ def on_a_thread(work: Callable[[], Any]) -> list[Any]:
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
-    thread.join(timeout=120)
+    thread.join()
     return results
 
 

@@ -51,7 +51,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _HARMLESS = {
     f"NUMBA_{name}"
     for name in (
-        "BOUNDSCHECK", "CACHE_DIR", "COLOR_SCHEME", "DISABLE_JIT", "DISABLE_PERFORMANCE_WARNINGS", "FULL_TRACEBACKS",
+        "CACHE_DIR", "COLOR_SCHEME", "DISABLE_JIT", "DISABLE_PERFORMANCE_WARNINGS", "FULL_TRACEBACKS",
         "NUM_THREADS", "THREADING_LAYER", "THREADING_LAYER_PRIORITY",
     )
 }  # fmt: skip
@@ -94,8 +94,7 @@ _lacking: list[str] = []  # why there is none
 def folder() -> Path | None:
     """The folder of this version's entries, or None where none can be had: see `why_none`.
 
-    `TAPEGRAD_CACHE_DIR`, read when tapegrad is imported, names another place than the user's cache folder. Code that
-    checks its bounds is not kept: it needs Numba in the process to report what it finds.
+    `TAPEGRAD_CACHE_DIR`, read when tapegrad is imported, names another place than the user's cache folder.
     """
     place = _place()
     return None if place is None else place.path
@@ -157,8 +156,6 @@ def _is_still_there(place: Place) -> bool:
 
 
 def _open_place() -> Place:
-    if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0"):
-        raise OSError("code that checks its bounds (NUMBA_BOUNDSCHECK) is not kept")
     if _parent is None:
         raise OSError(f"there is no home to keep code in: set {_VARIABLE}")
     path = _parent / digest()

@@ -714,8 +714,12 @@ def _resolve(symbol: str) -> None:
     """Make a symbol known to the linker: a part is linked when the first that calls it is.
 
     Numba's wrapper refers to helpers for exceptions and reference counts, which this code never reaches unless bounds
-    are checked. Without Numba in the process they lead to `abort`.
+    are checked: then Numba makes them known. Without Numba in the process they lead to `abort`.
     """
+    if CHECKED and symbol.startswith(("numba_", "NRT_")):
+        from numba.core import registry
+
+        registry.cpu_target.target_context.refresh()
     if llvm.address_of_symbol(symbol) is not None:
         return
     if symbol in linkers:

@@ -73,7 +73,7 @@ def test_a_program_begins_while_another_does():
 
 def test_another_process_leaves_the_same_bits():
     arguments = [sys.executable, "-W", "ignore", "-m", "tests.parity.random_programs", "--count", "20", "--seed", "600"]
-    child = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=300)
+    child = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=900)
     state = hashlib.sha256()
     for seed in range(600, 620):
         state.update(programs.digest(programs.compare(programs.grown(seed))[1]).encode())
