@@ -220,7 +220,7 @@ def _source(module: str) -> bytes:
 @memoize
 def compilers() -> str:
     """The digest of what makes kernels of declarations."""
-    modules = ("kernels.__init__", "kernels.native", "kernels.records", "kernels.loops", "memory")
+    modules = ("kernels.__init__", "kernels.native", "kernels.parts", "kernels.records", "kernels.loops", "memory")
     return hashlib.sha256(b"".join(map(_source, modules))).hexdigest()
 
 

@@ -7,18 +7,15 @@ at the same addresses, and the "address" of a kernel is its number in a list: sl
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import copy
 import ctypes
 import dis
 import functools
 import inspect
 import operator
 import os
-import textwrap
 from collections.abc import Callable
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -26,6 +23,7 @@ import numpy as np
 
 from tapegrad import locks, vectormath
 from tapegrad.kernels import cache, digests, records
+from tapegrad.kernels.parts import expanded, is_core, part_compiler
 from tapegrad.memory import is_record, parts, records_of
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
@@ -270,21 +268,16 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
             from numba import njit
 
             if is_core(function) and not CHECKED:
-                rebound = _part_compiler()[0](rebound)
+                rebound = part_compiler()[0](rebound)
             else:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
         made = _rebound[function] = rebound
     return made
 
 
-def is_core(function: Any) -> bool:
-    """Whether a function is of the sweeps or of recording, which are compiled as parts."""
-    return str(function.__module__).startswith(("tapegrad.core.", "tapegrad.recorder"))
-
-
 def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
     """A function's code with other globals: see `inlined`."""
-    code, names = _expanded(function) if is_core(function) else (function.__code__, function.__globals__)
+    code, names = expanded(function) if is_core(function) else (function.__code__, function.__globals__)
     names = {**names, **primitives()}
     for name in {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}:
         value = names.get(name)
@@ -348,75 +341,6 @@ def _record_maker(record: Any) -> Callable[..., Any]:
     return at
 
 
-class _Inliner(ast.NodeTransformer):
-    """Calls of the core's own functions as Numba has them quickest.
-
-    All arguments are given, by position; and where a function is nothing but an expression, that is in the place of the
-    call: Numba takes long over the least function.
-    """
-
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-
-    def visit_If(self, node: ast.If) -> Any:
-        if isinstance(node.test, ast.Name) and self.names.get(node.test.id) is False:  # a debug mode
-            return [self.visit(n) for n in node.orelse]
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
-        called = self.names.get(node.func.id) if isinstance(node.func, ast.Name) else None
-        if not isinstance(called, FunctionType) or not is_core(called):
-            return node
-        bound = inspect.signature(called).bind(*node.args, **{k.arg: k.value for k in node.keywords if k.arg})
-        bound.apply_defaults()
-        given = [v if isinstance(v, ast.AST) else ast.Constant(v) for v in bound.args]
-        node.args, node.keywords = given, []  # type: ignore[assignment]
-        definition = _definition(called)
-        body = definition.body[-1]
-        described = len(definition.body) == 2 and ast.get_docstring(definition) is not None
-        if called in parts or not described or not isinstance(body, ast.Return) or body.value is None:
-            return node
-        meant = {n: called.__globals__[n] for n in called.__code__.co_names if n in called.__globals__}
-        if any(self.names.get(n, value) is not value for n, value in meant.items()):
-            return node  # here one of its names means something else
-        values = dict(zip((a.arg for a in definition.args.args), node.args, strict=True))
-        inside = _Inliner({**called.__globals__, **self.names})
-        return ast.copy_location(_Substitution(values).visit(inside.visit(copy.deepcopy(body.value))), node)
-
-
-class _Substitution(ast.NodeTransformer):
-    def __init__(self, values: dict[str, ast.expr]) -> None:
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return copy.deepcopy(self.values[node.id]) if node.id in self.values else node
-
-
-@functools.cache
-def _definition(function: FunctionType) -> ast.FunctionDef:
-    lines, first = inspect.getsourcelines(function)
-    tree = ast.increment_lineno(ast.parse(textwrap.dedent("".join(lines))), first - 1)
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    return definition
-
-
-def _expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
-    """The code of a part of the sweeps with `_Inliner` at work on it, and the globals it then needs."""
-    names = dict(function.__globals__)
-    waiting = list(names.values())
-    for value in waiting:
-        if isinstance(value, FunctionType) and is_core(value):
-            new = {n: v for n, v in value.__globals__.items() if n not in names}
-            names |= new
-            waiting += new.values()
-    tree = ast.Module([_Inliner(names).visit(copy.deepcopy(_definition(function)))], [])
-    ast.fix_missing_locations(tree)
-    module = compile(tree, function.__code__.co_filename, "exec")
-    return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__), names
-
-
 def symbol(name: str, *of: Any) -> str:
     """The name of code that is made of these (see `digests.of`), for the linker; its entry's is this with ".o"."""
     return f"{name}-{digests.of(*of)}"
@@ -475,108 +399,6 @@ def _kept(name: str, function: str) -> int:
     return 0
 
 
-@functools.cache
-def _part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]:
-    """How parts of the sweeps are compiled: the helpers that they call, and a part (a module, the name in it).
-
-    Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C,
-    and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
-    a part once, whole: half of the time.
-    """
-    from numba.core import compiler, compiler_machinery, dispatcher, registry, typed_passes, types, untyped_passes
-    from numba.core.codegen import JITCodeLibrary
-    from numba.core.typing import Context
-
-    class Library(JITCodeLibrary):  # type: ignore[misc]
-        """The LLVM of a function and of what it calls, not optimised, not made machine code."""
-
-        def _optimize_functions(self, module: Any) -> None:
-            module.data_layout = self._codegen._data_layout
-
-        def finalize(self) -> None:
-            for library in dict.fromkeys(self._linking_libraries):
-                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-            self._finalized = True
-
-    class Compiler(compiler.CompilerBase):  # type: ignore[misc]
-        """Only what the core needs of Numba's passes: most are for Python that isn't in it."""
-
-        def define_pipelines(self) -> list[Any]:
-            passes = compiler_machinery.PassManager("core")
-            for done_by in (
-                untyped_passes.TranslateByteCode, untyped_passes.FixupArgs, untyped_passes.IRProcessing,
-                untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference, typed_passes.PreLowerStripPhis,
-                typed_passes.NativeLowering, typed_passes.NoPythonBackend,
-            ):  # fmt: skip
-                passes.add_pass(done_by, done_by.__name__)
-            passes.finalize()
-            return [passes]
-
-    of_integers = {getattr(operator, name) for name in (
-        "add", "sub", "mul", "floordiv", "mod", "lshift", "rshift", "and_", "or_", "xor", "iadd", "isub", "imul",
-        "ifloordiv", "iand", "ior", "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert",
-    )}  # fmt: skip
-
-    class Typing(Context):  # type: ignore[misc]
-        """Looks once for what an operator is among integers, all of them int64: elsewhere Numba tries a dozen ways."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.known: dict[Any, Any] = {}
-
-        def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
-            name = getattr(func, "typing_key", func)
-            is_operator = getattr(name, "__module__", None) == "_operator" and name in of_integers
-            if not is_operator or not all(isinstance(a, types.Integer) for a in args):
-                return super().resolve_function_type(func, args, kws)
-            key = name, len(args)
-            if key not in self.known:
-                self.known[key] = super().resolve_function_type(func, (types.int64,) * len(args), kws)
-            return self.known[key]
-
-    target, typing = registry.cpu_target, Typing()
-
-    def compiled(function: Callable[..., Any], arguments: Any, result: Any, is_part: bool) -> Any:
-        flags = compiler.Flags()
-        flags.no_compile = flags.no_cpython_wrapper = flags.release_gil = flags.nrt = True
-        flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
-        library = Library(target.target_context.codegen(), function.__qualname__)
-        library.enable_object_caching()
-        of_core = is_core(function)
-        return compiler.compile_extra(
-            typing if of_core else target.typing_context, target.target_context, function, arguments, result, flags, {},
-            library, Compiler if of_core else compiler.Compiler
-        )  # fmt: skip
-
-    class Helper(dispatcher.Dispatcher):
-        targetdescr = target
-        _compiler: Any
-
-        def get_call_template(self, args: Any, kws: Any) -> Any:
-            _, args = self._compiler.fold_argument_types(args, kws)
-            args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
-            return super().get_call_template(args, {})
-
-        def compile(self, sig: Any) -> Any:
-            if sig not in self.overloads:
-                self.overloads[sig] = made = compiled(self.py_func, sig, None, is_part=False)
-                target.target_context.insert_user_function(made.fndesc, made.fndesc, [made.library])
-
-        def get_overload(self, arguments: Any) -> Any:
-            return self.overloads[tuple(arguments)].fndesc
-
-    def part(function: Callable[..., Any], arguments: tuple[Any, ...], returns: bool) -> tuple[Any, str]:
-        target.target_context.refresh()
-        typing.refresh()
-        target.typing_context.refresh()
-        result = types.int64 if returns else types.void
-        made = compiled(function, arguments, result, is_part=True)
-        made.library._ensure_finalized()
-        return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
-
-    return (lambda function: Helper(function, targetoptions={"nopython": True})), part
-
-
 def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:
     from numba import cfunc, types
     from numba.core.compiler_lock import global_compiler_lock
@@ -593,7 +415,7 @@ def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns:
         module, entry = llvm.parse_assembly(compiled.inspect_llvm()), compiled.native_name
     else:
         with global_compiler_lock:
-            unoptimised, entry = _part_compiler()[1](function, arguments, returns)
+            unoptimised, entry = part_compiler()[1](function, arguments, returns)
         module = llvm.parse_assembly(str(unoptimised))
     for definition in [*module.functions, *module.global_variables]:
         if definition.is_declaration or definition.name.startswith("llvm."):
