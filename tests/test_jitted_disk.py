@@ -158,7 +158,7 @@ def f(x, y):
     return x[0] * x[1], x * y, 3
 
 x = np.array([2.0, 3.0])
-slopes = tg.func.grad(lambda x, y: f(x, y)[0], argnums=(0, 1))(x, 4.0)
+slopes = tg.func.grad(njit(lambda x, y: f(x, y)[0]), argnums=(0, 1))(x, 4.0)
 values, tangents = tg.func.jvp(f, (x, 4.0), (np.ones(2), 0.0))
 print(slopes[0].tolist(), slopes[1], values[1].tolist(), values[2], tangents[0], tangents[1].tolist())
 print(sorted(unpickled))
@@ -194,7 +194,7 @@ from numba import njit
 def f(x):
     return x * x
 
-attempts = {tg.func.grad(f): 2.0, tg.jitted.value_and_grad: f, tg.jitted.operation: f, tg.custom_rule: f}
+attempts = {tg.jitted.value_and_grad: f, tg.jitted.operation: f, tg.custom_rule: f}
 for attempt, argument in attempts.items():
     try:
         attempt(argument)
@@ -203,4 +203,4 @@ for attempt, argument in attempts.items():
 print(tg.func.grad(f)(tg.tensor(3.0)))
 """
     lines = printed(cache.folder().parent, "-c", program, NUMBA_DISABLE_JIT="1").splitlines()
-    assert lines == ["RuntimeError True"] * 4 + ["tensor(6.)"]
+    assert lines == ["RuntimeError True"] * 3 + ["tensor(6.)"]

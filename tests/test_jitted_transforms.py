@@ -144,14 +144,14 @@ def test_second_derivatives():
             s += math.sin(x[i] * t) * x[i - 1] ** 2
         return s * np.sqrt(t) + x[1] ** 3
 
-    h = hessian(njit(f), argnums=(0, 1))(X, T)
+    h = hessian(f, argnums=(0, 1))(X, T)
     full = np.block([[h[0][0], h[0][1].reshape(3, 1)], [h[1][0].reshape(1, 3), np.array([[h[1][1]]])]])
     np.testing.assert_allclose(full, full.T, rtol=1e-12)
     e = 1e-6
     for k in range(3):
-        moved = [grad(njit(f))(X + sign * e * np.eye(3)[k], T) for sign in (1, -1)]
+        moved = [grad(f)(X + sign * e * np.eye(3)[k], T) for sign in (1, -1)]
         np.testing.assert_allclose(h[0][0][k], (moved[0] - moved[1]) / (2 * e), rtol=1e-7)
-    value, product = hvp(njit(f), (X, T), (np.array([1.0, -2.0, 0.5]), None))
+    value, product = hvp(f, (X, T), (np.array([1.0, -2.0, 0.5]), None))
     assert value == f(X, T)
     np.testing.assert_allclose(product[0], h[0][0] @ [1.0, -2.0, 0.5], rtol=1e-12)
 
