@@ -175,10 +175,11 @@ def test_random_programs(statements):
     scope = {"math": math, "np": np}
     exec(f"def f(x):\n a, b, c, y = x[0], 1.0, 0.0, np.zeros(1)\n {body}\n return a * b + y[0] + c", scope)
     x = np.array([0.3, -0.4, 0.6])
-    value, gradient = value_and_grad(scope["f"])(x)
+    f = njit(scope["f"])
+    value, gradient = value_and_grad(f)(x)
     assert value == pytest.approx(scope["f"](x), rel=1e-12, nan_ok=True)
     along = np.array([1.0, 0.5, -2.0])
-    _, tangent = jvp(scope["f"], (x,), (along,))
+    _, tangent = jvp(f, (x,), (along,))
     assert gradient @ along == pytest.approx(tangent, rel=1e-9, abs=1e-12)
     moved = [scope["f"](x + sign * 1e-6 * along) for sign in (1, -1)]
     assert tangent == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-4, abs=1e-6 * max(1.0, abs(value)))
@@ -199,7 +200,7 @@ REFUSED = {
 @pytest.mark.parametrize(("function", "construct"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_differentiated_is_named(function, construct):
     with pytest.raises(tg.jitted.NotDifferentiableError, match=construct) as caught:
-        grad(function)(np.eye(2))
+        grad(njit(function))(np.eye(2))
     assert "test_jitted_transforms.py" in str(caught.value)
     assert "Taped" not in str(caught.value)
 
