@@ -4,12 +4,13 @@ An operation declares its counterparts in NumPy (`reference`) and `scipy.special
 the declarations: parameters correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands
 below under NumPy's names for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
-A NumPy function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors
-that require grad.
+Those that are compositions stand in `numpy_functions.py`. A NumPy function that is not in the tables gets arrays, as
+from `t.numpy()`, and gives arrays: so it refuses tensors that require grad.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import dtypes, numpy_functions, trees
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -30,19 +31,26 @@ from tapegrad.tensor import Tensor, describe, location
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
-_UFUNCS: dict[Any, Callable[..., Any]] = {
-    op.reference: elementwise.functions[op.name] if op.arity == 1 and op.name in elementwise.functions else op.record
-    for op in elementwise.OPERATIONS  # NumPy takes numbers for any of two operands, and has names that PyTorch lacks
-    if isinstance(op.reference, np.ufunc)
-} | {
-    np.positive: lambda x: x.clone(),
-    np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
-    np.radians: elementwise.functions["deg2rad"],
-    np.degrees: elementwise.functions["rad2deg"],
-    np.float_power: elementwise.float_power,
-    np.rint: elementwise.functions["round"],
-    np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
-}
+_UFUNCS: dict[Any, Callable[..., Any]] = (
+    {
+        op.reference: elementwise.functions[op.name]
+        if op.arity == 1 and op.name in elementwise.functions
+        else op.record
+        # NumPy takes numbers for any of two operands, and has names that PyTorch lacks.
+        for op in elementwise.OPERATIONS
+        if isinstance(op.reference, np.ufunc)
+    }
+    | {
+        np.positive: lambda x: x.clone(),
+        np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
+        np.radians: elementwise.functions["deg2rad"],
+        np.degrees: elementwise.functions["rad2deg"],
+        np.float_power: elementwise.float_power,
+        np.rint: elementwise.functions["round"],
+        np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
+    }
+    | numpy_functions.UFUNCS
+)
 _OF_SCIPY = {op.scipy: elementwise.functions[op.name] for op in elementwise.OPERATIONS if op.scipy}
 
 
@@ -337,7 +345,11 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
+_FUNCTIONS |= numpy_functions.FUNCTIONS
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
+
+
+_SEQUENCES = {"arrays", "tup", "condlist", "condition"}  # parameters whose parts are operands
 
 
 def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
@@ -357,7 +369,7 @@ def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
     first = next(iter(known))
     operands = tuple(v for name, v in given.items() if name in ("a", "b", "x"))
     for name in {first, "b"} & given.keys():
-        if function not in (np.concatenate, np.stack, np.where):
+        if name not in _SEQUENCES:
             given[name] = _operand(given[name], operands)
     return ours(**given)
 
@@ -397,6 +409,7 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
     out = facts.pop("out", None)
     out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
     if call is None or not (out is None or isinstance(out, Tensor)):
+        _check_loses_nothing(function, plainly, (args, facts))
         facts = {name: _arrays(value) for name, value in facts.items()}
         if out is None:
             return plainly(*_arrays(args), **facts)
@@ -412,6 +425,21 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
     return out.copy_(result)
 
 
+def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
+    """NumPy's own function gives arrays: it is refused where they would have a derivative."""
+    tracked = [t for t in trees.leaves(operands) if isinstance(t, Tensor) and t._kind.requires_grad]
+    if not tracked:
+        return
+    is_method = isinstance(function, np.ufunc) and plainly.__name__ != "__call__"
+    name = f"{function.__name__}.{plainly.__name__}" if is_method else function.__name__
+    near = difflib.get_close_matches(name, [f.__name__ for f in (*_UFUNCS, *_FUNCTIONS)], 3)
+    hint = f" (what records: {', '.join(f'np.{n}' for n in near)})" if near else ""
+    raise RuntimeError(
+        f"np.{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use "
+        f"other functions{hint}, or detach() the tensor where only values are wanted"
+    )
+
+
 def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any:
     """What NumPy calls for its elementwise functions, and for operators with an array on the left."""
     call = _call_ufunc if method == "__call__" and _records(ufunc) else None
@@ -420,6 +448,8 @@ def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **
 
 def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts: dict[str, Any]) -> Any:
     """What NumPy calls for its other functions."""
+    if function in numpy_functions.CALLED:
+        return numpy_functions.CALLED[function](*args, **facts)
     if function not in _FUNCTIONS:
         return _apply(function, args, dict(facts), function, None)
     bound = _signature(function).bind(*args, **facts)

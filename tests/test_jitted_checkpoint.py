@@ -165,7 +165,7 @@ def plain_choosy(x, t, mask, narrow, counts):
 
 
 def test_parameters_of_every_kind():
-    both = [value_and_grad(njit(f), argnums=(0, 1)) for f in (checkpointed_choosy, plain_choosy)]
+    both = [value_and_grad(f, argnums=(0, 1)) for f in (checkpointed_choosy, plain_choosy)]
     found, wanted = (f(0.5, 0.9, *PASSIVES) for f in both)
     assert found == wanted
 
@@ -236,7 +236,7 @@ def test_what_carries_no_derivatives_is_not_recorded():
 
     recording = engine.Recording(engine.engine_of(f), engine.Form("record", 1, (0,)), [2.0])
     assert recording.words[tape.ROWS] == 3  # nobody's, that of x, and that of the product
-    assert grad(njit(f))(2.0) == number(0.2, 0.1, 30) / 0.1
+    assert grad(f)(2.0) == number(0.2, 0.1, 30) / 0.1
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -277,6 +277,7 @@ def noisy(x, i, scale):
 def test_a_step_that_does_not_do_the_same_again():
     from tapegrad.jitted import jacobian_tape as tape
 
+    @njit
     def f(x):
         return checkpoint_loop(noisy, x, 10, 0.1) ** 2
 
@@ -284,7 +285,7 @@ def test_a_step_that_does_not_do_the_same_again():
         with pytest.raises(RuntimeError, match="random numbers"):
             transform(f)(1.0)
         assert tape.header()[tape.ARGUMENTS] == 0
-    _, pull = vjp(njit(f), 1.0)
+    _, pull = vjp(f, 1.0)
     with pytest.raises(RuntimeError, match="random numbers"):
         pull(1.0)
     assert jacfwd(njit(lambda x: checkpoint_loop(noisy, x, 10, 0.1)))(1.0) == 1.0  # the plain loop in forward mode

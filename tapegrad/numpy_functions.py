@@ -1,0 +1,528 @@
+"""NumPy's functions that are compositions: of layouts, joining, products, factorisations, and what only reads values.
+
+Each has NumPy's parameters, as far as they are understood for tensors; `numpy_protocol.py` refuses the others, and
+makes tensors of arrays among operands.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from tapegrad import creation, dtypes, linalg
+from tapegrad.conversion import as_operand
+from tapegrad.functions import elementwise, indexing, products, reductions, shaping
+from tapegrad.recording import cast, promoted
+from tapegrad.tensor import Tensor
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+
+def _lengths(shape: Any) -> tuple[int, ...]:
+    return (operator.index(shape),) if hasattr(shape, "__index__") else tuple(map(operator.index, shape))
+
+
+def reshape(a: Tensor, shape: Any = None, newshape: Any = None) -> Tensor:
+    """The elements, in their order, in another shape."""
+    return a.reshape(_lengths(newshape if shape is None else shape))
+
+
+def transpose(a: Tensor, axes: Any = None) -> Tensor:
+    """The axes in another order: reversed, or as given."""
+    order = range(a.ndim)[::-1] if axes is None else normalize_axis_tuple(axes, a.ndim)
+    if len(order) != a.ndim:
+        raise ValueError(f"axes don't match array: {axes} of {a.ndim}")
+    return a.permute(tuple(order)) if a.ndim else a
+
+
+def matrix_transpose(x: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    if x.ndim < 2:
+        raise ValueError(f"Input array must be at least 2-dimensional, but it is {x.ndim}")
+    return x.transpose(-2, -1)
+
+
+def squeeze(a: Tensor, axis: Any = None) -> Tensor:
+    """Without the axes of length 1, or those given, which must have it."""
+    axes = [d for d in range(a.ndim) if a.shape[d] == 1] if axis is None else normalize_axis_tuple(axis, a.ndim)
+    if any(a.shape[d] != 1 for d in axes):
+        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
+    return a.reshape(tuple(n for d, n in enumerate(a.shape) if d not in axes))
+
+
+def expand_dims(a: Tensor, axis: Any) -> Tensor:
+    """With new axes of length 1 there."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    for d in sorted(normalize_axis_tuple(axes, a.ndim + len(axes))):
+        a = a.unsqueeze(d)
+    return a
+
+
+def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
+    """Some axes moved to other places."""
+    given = normalize_axis_tuple(source, a.ndim, "source")
+    wanted = normalize_axis_tuple(destination, a.ndim, "destination")
+    if len(given) != len(wanted):
+        raise ValueError("`source` and `destination` arguments must have the same number of elements")
+    order = [d for d in range(a.ndim) if d not in given]
+    for to, d in sorted(zip(wanted, given, strict=True)):
+        order.insert(to, d)
+    return a.permute(tuple(order))
+
+
+def rollaxis(a: Tensor, axis: Any, start: Any = 0) -> Tensor:
+    """An axis moved back until it stands before `start`."""
+    axis = normalize_axis_index(axis, a.ndim)
+    start = start + a.ndim if start < 0 else start
+    return moveaxis(a, axis, start - 1 if axis < start else start)
+
+
+def broadcast_to(array: Tensor, shape: Any) -> Tensor:
+    """Repeated, without a copy, to a shape."""
+    return array.expand(_lengths(shape))
+
+
+def atleast(n: int) -> Callable[..., Any]:
+    """With at least n axes: new ones of length 1, where NumPy has them."""
+
+    def at_least(*arys: Any) -> Any:
+        made = []
+        for a in map(as_tensor, arys):
+            if n == 3:
+                a = a.reshape((1, *a.shape, 1)) if a.ndim == 1 else a.reshape((*a.shape, 1)) if a.ndim == 2 else a
+            made.append(a.reshape((1,) * (n - a.ndim) + tuple(a.shape)))
+        return made[0] if len(made) == 1 else tuple(made)
+
+    return at_least
+
+
+def diagonal(a: Tensor, offset: Any = 0, axis1: Any = 0, axis2: Any = 1) -> Tensor:
+    """The diagonals over two axes."""
+    return a.diagonal(offset, axis1, axis2)
+
+
+def trace(a: Tensor, offset: Any = 0, axis1: Any = 0, axis2: Any = 1, dtype: Any = None) -> Tensor:
+    """The sum over diagonals."""
+    return diagonal(a, offset, axis1, axis2).sum(-1, dtype=dtype)
+
+
+def diag(v: Tensor, k: Any = 0) -> Tensor:
+    """A matrix with this diagonal, or the diagonal of a matrix."""
+    if v.ndim not in (1, 2):
+        raise ValueError("Input must be 1- or 2-d.")
+    return v.diag(k)
+
+
+# --- elements in other places -----------------------------------------------------------------------------------------
+
+
+def _at(a: Tensor, places: Any, axis: int) -> Tensor:
+    return indexing.index_select(a, axis, as_operand(np.asarray(places, np.int64), False))
+
+
+def flip(m: Tensor, axis: Any = None) -> Tensor:
+    """The elements in reverse order, along all axes or those given."""
+    for d in range(m.ndim) if axis is None else normalize_axis_tuple(axis, m.ndim):
+        m = _at(m, range(m.shape[d])[::-1], d)
+    return m
+
+
+def roll(a: Tensor, shift: Any, axis: Any = None) -> Tensor:
+    """The elements moved on, those at the end to the beginning."""
+    if axis is None:
+        return roll(a.reshape(-1), shift, 0).reshape(tuple(a.shape))
+    shifts, axes = (v if isinstance(v, (tuple, list)) else (v,) for v in (shift, axis))
+    shifts = shifts * len(axes) if len(shifts) == 1 else shifts
+    axes = axes * len(shifts) if len(axes) == 1 else axes
+    for by, d in zip(shifts, normalize_axis_tuple(axes, a.ndim, allow_duplicate=True), strict=True):
+        a = _at(a, np.roll(np.arange(a.shape[d]), by), d)
+    return a
+
+
+def take(a: Tensor, indices: Any, axis: Any = None) -> Tensor:
+    """The elements at these places, of all or along an axis."""
+    places = indices._array() if isinstance(indices, Tensor) else np.asarray(indices)
+    if axis is None:
+        a, axis = a.reshape(-1), 0
+    axis, n = normalize_axis_index(axis, a.ndim), a.shape[axis]
+    if places.size and not (-n <= places.min() and places.max() < n):
+        raise IndexError(f"index is out of bounds for axis {axis} with size {n}: {places.min()} to {places.max()}")
+    shape = (*a.shape[:axis], *places.shape, *a.shape[axis + 1 :])
+    return _at(a, np.where(places < 0, places + n, places).reshape(-1), axis).reshape(shape)
+
+
+def repeat(a: Tensor, repeats: Any, axis: Any = None) -> Tensor:
+    """Each element so many times."""
+    if axis is None:
+        a, axis = a.reshape(-1), 0
+    return _at(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+
+
+def tile(A: Tensor, reps: Any) -> Tensor:
+    """The whole, side by side, so many times along each axis."""
+    times = _lengths(reps)
+    return A.repeat((1,) * (A.ndim - len(times)) + times)
+
+
+def array_split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
+    """In parts along an axis: so many, nearly alike, or cut at these places."""
+    axis = normalize_axis_index(axis, ary.ndim)
+    parts = np.array_split(np.arange(ary.shape[axis]), indices_or_sections)
+    return [ary.narrow(axis, int(part[0]) if part.size else 0, part.size) for part in parts]
+
+
+def split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
+    """In parts along an axis: so many, alike, or cut at these places."""
+    if hasattr(indices_or_sections, "__index__") and ary.shape[axis] % indices_or_sections:
+        raise ValueError("array split does not result in an equal division")
+    return array_split(ary, indices_or_sections, axis)
+
+
+def unstack(x: Tensor, axis: Any = 0) -> tuple[Tensor, ...]:
+    """The parts along an axis, without it."""
+    return tuple(x.unbind(axis))
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor; of an array or a number, one with the elements that it has now."""
+    return value if isinstance(value, Tensor) else as_operand(np.asarray(value), True)
+
+
+def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
+    dtype = promoted(list(tensors))
+    return shaping.cat([cast(t, dtype) for t in tensors], axis)
+
+
+def stacked(n: int, axis: int, first: int) -> Callable[..., Tensor]:
+    """Joined along an axis, each with at least n axes; those with less than two along the `first`."""
+
+    def join(tup: Any) -> Tensor:
+        parts = [atleast(n)(a) for a in tup]
+        return _joined(parts, first if all(part.ndim == 1 for part in parts) else axis)
+
+    return join
+
+
+def column_stack(tup: Any) -> Tensor:
+    """Vectors and matrices as columns of one."""
+    parts = [as_tensor(a) for a in tup]
+    return _joined([a.reshape(-1, 1) if a.ndim < 2 else a for a in parts], 1)
+
+
+def append(arr: Tensor, values: Any, axis: Any = None) -> Tensor:
+    """With values behind."""
+    both = [as_tensor(arr), as_tensor(values)]
+    return _joined([t.reshape(-1) for t in both], 0) if axis is None else _joined(both, axis)
+
+
+# --- products and sums ------------------------------------------------------------------------------------------------
+
+
+def _of_one_dtype(*operands: Any) -> list[Tensor]:
+    dtype = promoted([as_tensor(a) if not isinstance(a, Tensor) else a for a in operands])
+    return [cast(as_tensor(a), dtype) for a in operands]
+
+
+def vdot(a: Any, b: Any) -> Tensor:
+    """The sum of products of all elements."""
+    a, b = _of_one_dtype(a, b)
+    return a.reshape(-1).dot(b.reshape(-1))
+
+
+def kron(a: Any, b: Any) -> Tensor:
+    """Kronecker's product."""
+    a, b = _of_one_dtype(a, b)
+    n = max(a.ndim, b.ndim)
+    p, q = ((1,) * (n - t.ndim) + tuple(t.shape) for t in (a, b))
+    apart = a.reshape([m for length in p for m in (length, 1)]) * b.reshape([m for length in q for m in (1, length)])
+    return apart.reshape([m * k for m, k in zip(p, q, strict=True)])
+
+
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
+    """The product of tensors, summed over pairs of axes."""
+    a, b = _of_one_dtype(a, b)
+    if hasattr(axes, "__index__"):
+        axes = range(a.ndim - axes, a.ndim), range(axes)
+    left, right = (normalize_axis_tuple(d, t.ndim) for d, t in zip(axes, (a, b), strict=True))
+    if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
+        raise ValueError("shape-mismatch for sum")
+    rows, columns = ([d for d in range(t.ndim) if d not in taken] for t, taken in ((a, left), (b, right)))
+    shape = [*(a.shape[d] for d in rows), *(b.shape[d] for d in columns)]
+    k = math.prod(a.shape[d] for d in left)
+    one, other = a.permute((*rows, *left)).reshape(-1, k), b.permute((*right, *columns)).reshape(k, -1)
+    return products.mm(one, other).reshape(shape)
+
+
+def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:
+    """The cross product of vectors of length 3."""
+    a, b = (moveaxis(t, axis, -1) for t in _of_one_dtype(a, b))
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError("incompatible dimensions for cross product (dimension must be 3)")
+    made = _at(a, [1, 2, 0], a.ndim - 1) * _at(b, [2, 0, 1], b.ndim - 1)
+    made = made - _at(a, [2, 0, 1], a.ndim - 1) * _at(b, [1, 2, 0], b.ndim - 1)
+    return moveaxis(made, -1, axis)
+
+
+def diff(a: Tensor, n: Any = 1, axis: Any = -1) -> Tensor:
+    """Differences of neighbours along an axis, n times."""
+    axis = normalize_axis_index(axis, a.ndim)
+    for _ in range(n):
+        length = max(a.shape[axis] - 1, 0)
+        a = a.narrow(axis, min(1, a.shape[axis]), length) - a.narrow(axis, 0, length)
+    return a
+
+
+def trapezoid(y: Tensor, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Tensor:
+    """The integral by the trapezoidal rule."""
+    axis = normalize_axis_index(axis, y.ndim)
+    n = y.shape[axis] - 1
+    if x is not None:
+        x = as_tensor(x)
+        dx = diff(x, axis=0 if x.ndim == 1 else axis)
+        dx = dx.reshape([-1 if d == axis else 1 for d in range(y.ndim)]) if dx.ndim == 1 else dx
+    return ((y.narrow(axis, 1, n) + y.narrow(axis, 0, n)) * dx).sum(axis) * 0.5
+
+
+def average(a: Tensor, axis: Any = None, weights: Any = None, keepdims: Any = False) -> Tensor:
+    """The mean, or the weighted mean."""
+    over = tuple(range(a.ndim)) if axis is None else axis
+    if weights is None:
+        return (a if a.dtype.is_floating_point else cast(a, dtypes.FLOAT64)).mean(over, bool(keepdims))
+    weights = as_tensor(weights)
+    if weights.shape != a.shape:
+        if weights.ndim != 1 or not hasattr(axis, "__index__") or weights.shape[0] != a.shape[axis]:
+            raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
+        weights = weights.reshape([-1 if d == axis % a.ndim else 1 for d in range(a.ndim)]).expand(tuple(a.shape))
+    return (a * weights).sum(over, bool(keepdims)) / weights.sum(over, bool(keepdims))
+
+
+def ptp(a: Tensor, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """From the least element to the largest."""
+    largest, least = reductions.functions["amax"], reductions.functions["amin"]
+    over = tuple(range(a.ndim)) if axis is None else axis
+    return largest(a, over, bool(keepdims)) - least(a, over, bool(keepdims))
+
+
+def polyval(p: Any, x: Any) -> Tensor:
+    """A polynomial, its coefficients from the highest, by Horner's rule."""
+    x = as_tensor(x) if isinstance(x, np.ndarray) else x
+    y: Any = creation.zeros_like(x) if isinstance(x, Tensor) else 0.0
+    for k in range(len(p)):
+        y = y * x + p[k]
+    return y
+
+
+def nan_to_num(x: Tensor, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:
+    """With numbers for nan and infinities."""
+    if not x.dtype.is_floating_point:
+        return x.clone()
+    most = float(np.finfo(x.dtype.numpy).max)
+    high, low = most if posinf is None else posinf, -most if neginf is None else neginf
+    where = elementwise.where
+    return where(x != x, nan, where(x == math.inf, high, where(x == -math.inf, low, x)))
+
+
+def imag(val: Tensor) -> Tensor:
+    """Zeros: what is recorded is real."""
+    return creation.zeros_like(val)
+
+
+def heaviside(x1: Any, x2: Any) -> Tensor:
+    """0 below 0, 1 above, and at 0 the second operand."""
+    x1, x2 = _of_one_dtype(x1, x2)
+    step = elementwise.where(x1 > 0, 1.0, elementwise.where(x1 < 0, 0.0, x2))
+    return elementwise.where(x1 != x1, x1, step)
+
+
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    """From the first list of choices whose condition holds."""
+    chosen = default
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        chosen = elementwise.where(cast(as_tensor(condition), dtypes.BOOL), choice, chosen)
+    return chosen
+
+
+# --- linear algebra ---------------------------------------------------------------------------------------------------
+
+
+def _floating(a: Any) -> Tensor:
+    a = as_tensor(a)
+    return a if a.dtype.is_floating_point else cast(a, dtypes.FLOAT64)
+
+
+def cholesky(a: Tensor, upper: Any = False) -> Tensor:
+    """Cholesky's factor."""
+    return linalg.cholesky(_floating(a), upper=bool(upper))
+
+
+def solve(a: Any, b: Any) -> Tensor:
+    """The solutions of systems of linear equations; `b` is a vector where it has one axis."""
+    a, b = _of_one_dtype(_floating(a), _floating(b))
+    return linalg.solve(a, b) if b.ndim != 1 else linalg.solve(a, b.unsqueeze(-1)).squeeze(-1)
+
+
+def slogdet(a: Tensor) -> Any:
+    """Signs and logarithms of determinants."""
+    sign, log = linalg.slogdet(_floating(a))
+    return _SLOGDET_RESULT(sign, log)
+
+
+_SLOGDET_RESULT = type(np.linalg.slogdet(np.eye(1)))
+
+
+def matrix_power(a: Any, n: Any) -> Tensor:
+    """A power of square matrices, by squaring; negative ones of the inverse."""
+    a = as_tensor(a)
+    if n < 0:
+        return matrix_power(linalg.inv(_floating(a)), -n)
+    result: Tensor | None = None
+    while n:
+        if n & 1:
+            result = a if result is None else products.matmul(result, a)
+        n >>= 1
+        if n:
+            a = products.matmul(a, a)
+    if result is None:
+        result = creation.eye(a.shape[-1], dtype=a.dtype).expand(tuple(a.shape)).clone()
+    return result
+
+
+def multi_dot(arrays: Any) -> Tensor:
+    """The product of several matrices, from the left."""
+    first, *others = _of_one_dtype(*arrays)
+    for other in others:
+        first = products.matmul(first, other)
+    return first
+
+
+def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Tensor:
+    """A norm of vectors, along all axes or those given."""
+    return linalg.vector_norm(_floating(x), ord, axis, bool(keepdims))
+
+
+def matrix_norm(x: Any, keepdims: Any = False, ord: Any = "fro") -> Tensor:
+    """A norm of matrices."""
+    return linalg.matrix_norm(_floating(x), ord, keepdim=bool(keepdims))
+
+
+# --- new arrays, and what is read of values ---------------------------------------------------------------------------
+
+
+def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A new tensor of the shape and dtype of another."""
+
+    def made(prototype: Tensor, *value: Any, dtype: Any = None, shape: Any = None) -> Tensor:
+        if shape is not None:
+            prototype = prototype.new_empty(_lengths(shape))
+        return make(prototype, *value, dtype=None if dtype is None else dtypes.as_dtype(dtype))
+
+    return made
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_values, value))
+    return value._array() if isinstance(value, Tensor) else value
+
+
+def of_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """NumPy's own, where no derivative could be lost: it answers with bools, ints, places, or what is known of it."""
+    return lambda *args, **facts: function(*_values(args), **{name: _values(v) for name, v in facts.items()})
+
+
+# By parameters of NumPy's names: `numpy_protocol.py` looks at which are given.
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.reshape: reshape,
+    np.transpose: transpose,
+    np.ravel: lambda a: a.reshape(-1),
+    np.squeeze: squeeze,
+    np.expand_dims: expand_dims,
+    np.moveaxis: moveaxis,
+    np.rollaxis: rollaxis,
+    np.swapaxes: lambda a, axis1, axis2: a.transpose(axis1, axis2),
+    np.broadcast_to: broadcast_to,
+    np.diagonal: diagonal,
+    np.trace: trace,
+    np.diag: diag,
+    np.flip: flip,
+    np.flipud: lambda m: flip(m, 0),
+    np.fliplr: lambda m: flip(m, 1),
+    np.roll: roll,
+    np.take: take,
+    np.repeat: repeat,
+    np.tile: tile,
+    np.split: split,
+    np.array_split: array_split,
+    np.vstack: stacked(2, 0, 0),
+    np.hstack: stacked(1, 1, 0),
+    np.dstack: stacked(3, 2, 2),
+    np.column_stack: column_stack,
+    np.append: append,
+    np.vdot: vdot,
+    np.kron: kron,
+    np.tensordot: tensordot,
+    np.cross: cross,
+    np.diff: diff,
+    np.trapezoid: trapezoid,
+    np.average: average,
+    np.ptp: ptp,
+    np.polyval: polyval,
+    np.nan_to_num: nan_to_num,
+    np.select: select,
+    np.copy: lambda a: a.clone(),
+    np.real: lambda val: val,
+    np.imag: imag,
+    np.linalg.det: lambda a: linalg.det(_floating(a)),
+    np.linalg.inv: lambda a: linalg.inv(_floating(a)),
+    np.linalg.solve: solve,
+    np.linalg.cholesky: cholesky,
+    np.linalg.slogdet: slogdet,
+    np.linalg.matrix_power: matrix_power,
+    np.linalg.multi_dot: multi_dot,
+    np.linalg.matrix_transpose: matrix_transpose,
+    np.linalg.diagonal: lambda x, offset=0: diagonal(x, offset, -2, -1),
+    np.linalg.trace: lambda x, offset=0: trace(x, offset, -2, -1),
+    np.linalg.outer: lambda x1, x2: products.outer(*_of_one_dtype(x1, x2)),
+    np.linalg.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
+    np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
+    np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
+    np.linalg.vector_norm: vector_norm,
+    np.linalg.matrix_norm: matrix_norm,
+}
+FUNCTIONS |= {
+    getattr(np, name): FUNCTIONS[known]  # names that came with NumPy 2.1 and later
+    for name, known in {"permute_dims": np.transpose, "matrix_transpose": np.linalg.matrix_transpose}.items()
+    if hasattr(np, name)
+}
+
+UFUNCS: dict[Any, Callable[..., Any]] = {np.heaviside: heaviside}
+
+# Called as NumPy's are.
+CALLED: dict[Any, Callable[..., Any]] = {
+    np.atleast_1d: atleast(1),
+    np.atleast_2d: atleast(2),
+    np.atleast_3d: atleast(3),
+    np.zeros_like: like(creation.zeros_like),
+    np.ones_like: like(creation.ones_like),
+    np.empty_like: like(creation.empty_like),
+    np.full_like: like(creation.full_like),
+} | {
+    function: of_values(function)
+    for function in (
+        np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type, np.isclose, np.allclose,
+        np.array_equal, np.array_equiv, np.count_nonzero, np.nonzero, np.flatnonzero, np.argwhere, np.argsort,
+        np.searchsorted, np.digitize, np.isneginf, np.isposinf, np.lexsort, np.may_share_memory, np.shares_memory,
+    )
+}  # fmt: skip
+if hasattr(np, "unstack"):
+    CALLED[np.unstack] = unstack
+if hasattr(np, "astype"):
+    CALLED[np.astype] = lambda x, dtype, **_: cast(x, dtypes.as_dtype(dtype))
