@@ -17,7 +17,9 @@ linear, so it does not matter where it is taken: reverse over reverse.
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -33,6 +35,15 @@ from tapegrad.interop import export
 from tapegrad.recording import local
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, depth_of_user, from_array
+
+
+class _Inside(threading.local):
+    """How many functions of arrays a thread is in, given Tensors in the place of these."""
+
+    of_arrays = 0
+
+
+_inside = _Inside()
 
 
 class Level:
@@ -52,11 +63,13 @@ class Level:
             self.args[place] = replaced
 
     def __enter__(self) -> Level:
+        _inside.of_arrays += not self.gives_tensors
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _inside.of_arrays -= not self.gives_tensors
         for slot in self.own:
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
@@ -409,3 +422,35 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     else:
         made = shaping.reshape(shaping.stack(parts, dim), shape)
     return made
+
+
+# --- methods of one name -----------------------------------------------------------------------------------------------
+
+
+def _warns_inside(name: str, says: str, is_told: Callable[..., bool]) -> Callable[..., Any]:
+    """A method of Tensors, which arrays have too, with another meaning: in a function of arrays it warns."""
+    method = getattr(Tensor, name)
+
+    @functools.wraps(method)
+    def warning(self: Tensor, *args: Any, **facts: Any) -> Any:
+        if _inside.of_arrays and not is_told(*args, **facts):
+            warnings.warn(
+                f"{name}() in a function of arrays that is differentiated: there it is given Tensors, whose {name}() "
+                f"{says}",
+                UserWarning,
+                stacklevel=depth_of_user(),
+            )
+        return method(self, *args, **facts)
+
+    return warning
+
+
+def _says_divisor(*args: Any, **facts: Any) -> bool:
+    return len(args) > 1 or "correction" in facts or "unbiased" in facts
+
+
+for _name in ("var", "std"):
+    _says = f"divides by n - 1, as PyTorch's, and that of arrays by n: say np.{_name}(x), or give the correction"
+    setattr(Tensor, _name, _warns_inside(_name, _says, _says_divisor))
+_says = "repeats the whole, as PyTorch's, and that of arrays each element: say np.repeat or np.tile"
+setattr(Tensor, "repeat", _warns_inside("repeat", _says, lambda *_: False))  # noqa: B010

@@ -217,6 +217,19 @@ def test_a_result_that_was_not_recorded_warns():
         assert grad(lambda x: 1e10 if x[0] < 0 else (x**2).sum())(X)[2] == 2.2
 
 
+def test_methods_that_mean_something_else_to_arrays_warn():
+    with pytest.warns(UserWarning, match=r"std\(\) divides by n - 1, as PyTorch's, and that of arrays by n"):
+        grad(lambda x: x.std())(X)
+    with pytest.warns(UserWarning, match="repeats the whole"):
+        jacobian(lambda x: x.repeat(2))(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert value_and_grad(lambda x: np.std(x) + np.var(x))(X)[0] == pytest.approx(np.std(X) + np.var(X))
+        assert value_and_grad(lambda x: x.var(correction=0))(X)[0] == pytest.approx(np.var(X))
+        grad(lambda x: x.std())(tg.tensor(X))
+        tg.tensor(X).std()
+
+
 @pytest.mark.parametrize("bad", [True, "x", None, 1j, np.array([True]), np.array(["a"]), np.array([1j]), object()])
 def test_what_is_no_number_is_refused(bad):
     for transform in (grad, jacobian, hessian):

@@ -61,7 +61,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
     >>> @tg.custom_rule(root)
     ... def root_rule(a, x):
     ...     return 0.5 / x
-    >>> tg.func.grad(lambda a: 2.0 * root(a))(4.0)
+    >>> tg.func.grad(njit(lambda a: 2.0 * root(a)))(4.0)
     0.5
     """
     refuse_without_compiler()

@@ -68,13 +68,14 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
     doesn't notice.
 
     >>> import tapegrad as tg
+    >>> from numba import njit
     >>> @tg.jitted.preaccumulate
     ... def root(a):
     ...     x = 1.0
     ...     for _ in range(60):
     ...         x = 0.5 * (x + a / x)
     ...     return x
-    >>> tg.func.value_and_grad(lambda a: 3.0 * root(a))(4.0)
+    >>> tg.func.value_and_grad(njit(lambda a: 3.0 * root(a)))(4.0)
     (6.0, 0.75)
     """
     jitted = function if isinstance(function, CPUDispatcher) else njit(function)
