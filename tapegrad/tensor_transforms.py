@@ -424,7 +424,7 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     return made
 
 
-# --- methods of one name -----------------------------------------------------------------------------------------------
+# --- methods of one name ----------------------------------------------------------------------------------------------
 
 
 def _warns_inside(name: str, says: str, is_told: Callable[..., bool]) -> Callable[..., Any]:
