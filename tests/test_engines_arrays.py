@@ -3,6 +3,8 @@
 At regular points, at kinks and ties, of singular matrices, of one element and of none.
 """
 
+import inspect
+
 import array_functions as these
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ EXACT = {"rtol": 1e-11, "atol": 1e-12}
 
 def weighed(function):
     """The sum of a function's results with weights, which are its first argument."""
-    names = ", ".join("xyz"[: function.py_func.__code__.co_argcount])
+    names = ", ".join("xyz"[: len(inspect.signature(function).parameters)])
     scope = {"np": np, "function": function}
     exec(f"def weighed(w, {names}):\n return (function({names}) * w).sum()", scope)
     return njit(scope["weighed"])

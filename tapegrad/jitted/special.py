@@ -18,7 +18,7 @@ from numba import njit
 
 from tapegrad.jitted.extensions import custom_rule
 from tapegrad.jitted.inner import define
-from tapegrad.kernels import scalar
+from tapegrad.kernels import native, scalar
 from tapegrad.ops import special
 from tapegrad.ops.declare import Op, parameters
 from tapegrad.ops.exponential import sigmoid
@@ -28,7 +28,7 @@ from tapegrad.ops.exponential import sigmoid
 def jitted(op: Op) -> Any:
     """An operation of one operand as a jitted function, whose derivative is the operation's, at every order."""
     function, (partial,) = scalar(op), op.partials
-    if partial is not None:
+    if partial is not None and native.JIT:
         for named in map(partial.__globals__.get, partial.__code__.co_names):
             if isinstance(named, Op):
                 jitted(named)
