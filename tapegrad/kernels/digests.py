@@ -155,7 +155,7 @@ class _Ours(Serialiser):
         if isinstance(value, Op):
             yield value.function
         elif is_record(value):
-            yield tagged("record", "\n".join(value.layout()).encode())
+            yield tagged("record", _layout(value))
         elif isinstance(value, types.ModuleType) and value.__name__.startswith(f"{_PACKAGE}."):
             yield tagged("module", _source(value.__name__.partition(".")[2]))
         elif isinstance(value, (type, dtypes.DType)):
@@ -204,6 +204,12 @@ def _globals(code: types.CodeType) -> list[str]:
         if operation == _LOAD_GLOBAL:
             found[code.co_names[argument >> 1]] = None  # the lowest bit says whether it is called
     return list(found)
+
+
+@memoize
+def _layout(record: Any) -> bytes:
+    """What a record's declaration says: asked for by each part that it is given to."""
+    return "\n".join(record.layout()).encode()
 
 
 @memoize
