@@ -69,10 +69,7 @@ def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
     wanted = normalize_axis_tuple(destination, a.ndim, "destination")
     if len(given) != len(wanted):
         raise ValueError("`source` and `destination` arguments must have the same number of elements")
-    order = [d for d in range(a.ndim) if d not in given]
-    for to, d in sorted(zip(wanted, given, strict=True)):
-        order.insert(to, d)
-    return a.permute(tuple(order))
+    return shaping.movedim(a, given, wanted)
 
 
 def rollaxis(a: Tensor, axis: Any, start: Any = 0) -> Tensor:
@@ -193,7 +190,7 @@ def unstack(x: Tensor, axis: Any = 0) -> tuple[Tensor, ...]:
 
 def as_tensor(value: Any) -> Tensor:
     """A tensor; of an array or a number, one with the elements that it has now."""
-    return value if isinstance(value, Tensor) else as_operand(np.asarray(value), True)
+    return value if isinstance(value, Tensor) else as_operand(value, True)
 
 
 def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
@@ -226,20 +223,21 @@ def append(arr: Tensor, values: Any, axis: Any = None) -> Tensor:
 # --- products and sums ------------------------------------------------------------------------------------------------
 
 
-def _of_one_dtype(*operands: Any) -> list[Tensor]:
-    dtype = promoted([as_tensor(a) if not isinstance(a, Tensor) else a for a in operands])
+def of_one_dtype(*operands: Any) -> list[Tensor]:
+    """Tensors of the dtype that operands are promoted to."""
+    dtype = promoted([a if isinstance(a, (bool, int, float)) else as_tensor(a) for a in operands])
     return [cast(as_tensor(a), dtype) for a in operands]
 
 
 def vdot(a: Any, b: Any) -> Tensor:
     """The sum of products of all elements."""
-    a, b = _of_one_dtype(a, b)
+    a, b = of_one_dtype(a, b)
     return a.reshape(-1).dot(b.reshape(-1))
 
 
 def kron(a: Any, b: Any) -> Tensor:
     """Kronecker's product."""
-    a, b = _of_one_dtype(a, b)
+    a, b = of_one_dtype(a, b)
     n = max(a.ndim, b.ndim)
     p, q = ((1,) * (n - t.ndim) + tuple(t.shape) for t in (a, b))
     apart = a.reshape([m for length in p for m in (length, 1)]) * b.reshape([m for length in q for m in (1, length)])
@@ -248,7 +246,7 @@ def kron(a: Any, b: Any) -> Tensor:
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     """The product of tensors, summed over pairs of axes."""
-    a, b = _of_one_dtype(a, b)
+    a, b = of_one_dtype(a, b)
     if hasattr(axes, "__index__"):
         axes = range(a.ndim - axes, a.ndim), range(axes)
     left, right = (normalize_axis_tuple(d, t.ndim) for d, t in zip(axes, (a, b), strict=True))
@@ -263,7 +261,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
 
 def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:
     """The cross product of vectors of length 3."""
-    a, b = (moveaxis(t, axis, -1) for t in _of_one_dtype(a, b))
+    a, b = (moveaxis(t, axis, -1) for t in of_one_dtype(a, b))
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         raise ValueError("incompatible dimensions for cross product (dimension must be 3)")
     made = _at(a, [1, 2, 0], a.ndim - 1) * _at(b, [2, 0, 1], b.ndim - 1)
@@ -295,7 +293,7 @@ def average(a: Tensor, axis: Any = None, weights: Any = None, keepdims: Any = Fa
     """The mean, or the weighted mean."""
     over = tuple(range(a.ndim)) if axis is None else axis
     if weights is None:
-        return (a if a.dtype.is_floating_point else cast(a, dtypes.FLOAT64)).mean(over, bool(keepdims))
+        return floating(a).mean(over, bool(keepdims))
     weights = as_tensor(weights)
     if weights.shape != a.shape:
         if weights.ndim != 1 or not hasattr(axis, "__index__") or weights.shape[0] != a.shape[axis]:
@@ -337,7 +335,7 @@ def imag(val: Tensor) -> Tensor:
 
 def heaviside(x1: Any, x2: Any) -> Tensor:
     """0 below 0, 1 above, and at 0 the second operand."""
-    x1, x2 = _of_one_dtype(x1, x2)
+    x1, x2 = of_one_dtype(x1, x2)
     step = elementwise.where(x1 > 0, 1.0, elementwise.where(x1 < 0, 0.0, x2))
     return elementwise.where(x1 != x1, x1, step)
 
@@ -353,25 +351,26 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 # --- linear algebra ---------------------------------------------------------------------------------------------------
 
 
-def _floating(a: Any) -> Tensor:
+def floating(a: Any) -> Tensor:
+    """A tensor of floating-point numbers: others become float64."""
     a = as_tensor(a)
     return a if a.dtype.is_floating_point else cast(a, dtypes.FLOAT64)
 
 
 def cholesky(a: Tensor, upper: Any = False) -> Tensor:
     """Cholesky's factor."""
-    return linalg.cholesky(_floating(a), upper=bool(upper))
+    return linalg.cholesky(floating(a), upper=bool(upper))
 
 
 def solve(a: Any, b: Any) -> Tensor:
     """The solutions of systems of linear equations; `b` is a vector where it has one axis."""
-    a, b = _of_one_dtype(_floating(a), _floating(b))
+    a, b = of_one_dtype(floating(a), floating(b))
     return linalg.solve(a, b) if b.ndim != 1 else linalg.solve(a, b.unsqueeze(-1)).squeeze(-1)
 
 
 def slogdet(a: Tensor) -> Any:
     """Signs and logarithms of determinants."""
-    sign, log = linalg.slogdet(_floating(a))
+    sign, log = linalg.slogdet(floating(a))
     return _SLOGDET_RESULT(sign, log)
 
 
@@ -382,7 +381,7 @@ def matrix_power(a: Any, n: Any) -> Tensor:
     """A power of square matrices, by squaring; negative ones of the inverse."""
     a = as_tensor(a)
     if n < 0:
-        return matrix_power(linalg.inv(_floating(a)), -n)
+        return matrix_power(linalg.inv(floating(a)), -n)
     result: Tensor | None = None
     while n:
         if n & 1:
@@ -397,7 +396,7 @@ def matrix_power(a: Any, n: Any) -> Tensor:
 
 def multi_dot(arrays: Any) -> Tensor:
     """The product of several matrices, from the left."""
-    first, *others = _of_one_dtype(*arrays)
+    first, *others = of_one_dtype(*arrays)
     for other in others:
         first = products.matmul(first, other)
     return first
@@ -405,12 +404,12 @@ def multi_dot(arrays: Any) -> Tensor:
 
 def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Tensor:
     """A norm of vectors, along all axes or those given."""
-    return linalg.vector_norm(_floating(x), ord, axis, bool(keepdims))
+    return linalg.vector_norm(floating(x), ord, axis, bool(keepdims))
 
 
 def matrix_norm(x: Any, keepdims: Any = False, ord: Any = "fro") -> Tensor:
     """A norm of matrices."""
-    return linalg.matrix_norm(_floating(x), ord, keepdim=bool(keepdims))
+    return linalg.matrix_norm(floating(x), ord, keepdim=bool(keepdims))
 
 
 # --- new arrays, and what is read of values ---------------------------------------------------------------------------
@@ -480,8 +479,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.copy: lambda a: a.clone(),
     np.real: lambda val: val,
     np.imag: imag,
-    np.linalg.det: lambda a: linalg.det(_floating(a)),
-    np.linalg.inv: lambda a: linalg.inv(_floating(a)),
+    np.linalg.det: lambda a: linalg.det(floating(a)),
+    np.linalg.inv: lambda a: linalg.inv(floating(a)),
     np.linalg.solve: solve,
     np.linalg.cholesky: cholesky,
     np.linalg.slogdet: slogdet,
@@ -490,8 +489,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.matrix_transpose: matrix_transpose,
     np.linalg.diagonal: lambda x, offset=0: diagonal(x, offset, -2, -1),
     np.linalg.trace: lambda x, offset=0: trace(x, offset, -2, -1),
-    np.linalg.outer: lambda x1, x2: products.outer(*_of_one_dtype(x1, x2)),
-    np.linalg.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
+    np.linalg.outer: lambda x1, x2: products.outer(*of_one_dtype(x1, x2)),
+    np.linalg.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
     np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
     np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
     np.linalg.vector_norm: vector_norm,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import math
 import operator
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from tapegrad import dtypes, numpy_functions, trees
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
+from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, tensordot
 from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor, describe, location
@@ -47,7 +47,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = (
         np.degrees: elementwise.functions["rad2deg"],
         np.float_power: elementwise.float_power,
         np.rint: elementwise.functions["round"],
-        np.matmul: lambda x1, x2: products.matmul(*_of_one_dtype(x1, x2)),
+        np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
     }
     | numpy_functions.UFUNCS
 )
@@ -112,7 +112,7 @@ def _masked(a: Tensor, where: Any, value: Any) -> Tensor:
     """`a`, with a neutral value where it does not take part."""
     if where is True:
         return a
-    masked: Tensor = elementwise.where(cast(_tensor(where), BOOL), a, value)
+    masked: Tensor = elementwise.where(cast(as_tensor(where), BOOL), a, value)
     if masked.shape != a.shape:
         raise ValueError(f"where={describe(where)} can't be broadcast to {describe(a)}, at {location()}")
     return masked
@@ -133,7 +133,7 @@ def _averaged(a: Tensor, axis: Any, dtype: Any) -> Tensor:
         raise np.exceptions.AxisError(0, 0)
     if dtype is not None:
         return cast(a, dtypes.as_dtype(dtype))
-    return a if a.dtype.is_floating_point else cast(a, FLOAT64)
+    return floating(a)
 
 
 def _sum(
@@ -201,7 +201,7 @@ def _place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
-    x = x if x.dtype.is_floating_point else cast(x, FLOAT64)
+    x = floating(x)
     if isinstance(axis, list):
         raise TypeError("'axis' must be None, an integer or a tuple of integers")
     if axis is not None and x.ndim == 0:
@@ -222,28 +222,22 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -
 # --- all others -------------------------------------------------------------------------------------------------------
 
 
-def _of_one_dtype(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    dtype = promoted([a, b])
-    return cast(_tensor(a), dtype), cast(_tensor(b), dtype)
-
-
 def _dot(a: Any, b: Any) -> Any:
     """Over the last dimension of `a` and the last but one of `b`."""
-    a, b = _of_one_dtype(a, b)
+    a, b = of_one_dtype(a, b)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if a.ndim <= 2 and b.ndim <= 2:
         return products.matmul(a, b)
     if b.ndim == 1:
         return products.inner(a, b)
-    k, shape = b.shape[-2], (*a.shape[:-1], *b.shape[:-2], b.shape[-1])
+    k = b.shape[-2]
     if a.shape[-1] != k:
         raise ValueError(
             f"shapes {tuple(a.shape)} and {tuple(b.shape)} not aligned: {a.shape[-1]} (dim {a.ndim - 1}) != {k} (dim "
             f"{b.ndim - 2}): dot, at {location()}"
         )
-    rows, columns = a.reshape(math.prod(a.shape[:-1]), k), shaping.movedim(b, -2, 0)
-    return products.mm(rows, columns.reshape(k, math.prod(columns.shape[1:]))).reshape(shape)
+    return tensordot(a, b, ([-1], [-2]))
 
 
 def _round(a: Tensor, decimals: Any = 0) -> Any:
@@ -263,16 +257,16 @@ def _clip(a: Tensor, a_min: Any = None, a_max: Any = None, min: Any = None, max:
 
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
-        return _tensor(condition).nonzero(as_tuple=True)
+        return as_tensor(condition).nonzero(as_tuple=True)
     given = (condition, x, y)
     condition, x, y = (_operand(v, given) for v in given)
-    return elementwise.where(cast(_tensor(condition), BOOL), x, y)
+    return elementwise.where(cast(as_tensor(condition), BOOL), x, y)
 
 
 def _join(function: Callable[..., Any]) -> Callable[..., Any]:
     def join(arrays: Any, axis: Any = 0, dtype: Any = None) -> Any:
         arrays = list(arrays)
-        tensors = [_tensor(_operand(a, arrays)) for a in arrays]
+        tensors = [as_tensor(_operand(a, arrays)) for a in arrays]
         if axis is None and function is shaping.cat:
             tensors, axis = [t.reshape(-1) for t in tensors], 0
         joined = function(tensors, axis)
@@ -336,8 +330,8 @@ _FUNCTIONS |= {
     np.argmin: _place(_reduce["argmin"]),
     np.linalg.norm: _norm,
     np.dot: _dot,
-    np.inner: lambda a, b: products.inner(*_of_one_dtype(a, b)),
-    np.outer: lambda a, b: products.outer(*(t.reshape(-1) for t in _of_one_dtype(a, b))),
+    np.inner: lambda a, b: products.inner(*of_one_dtype(a, b)),
+    np.outer: lambda a, b: products.outer(*(t.reshape(-1) for t in of_one_dtype(a, b))),
     np.round: _round,
     np.clip: _clip,
     np.sinc: _sinc,
@@ -391,10 +385,6 @@ def _operand(value: Any, beside: Any) -> Any:
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value.item()
     return as_operand(value, any(isinstance(t, Tensor) and t.requires_grad for t in beside))
-
-
-def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else as_operand(value, True)
 
 
 def _arrays(values: Any) -> Any:
