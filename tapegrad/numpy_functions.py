@@ -365,7 +365,8 @@ def cholesky(a: Tensor, upper: Any = False) -> Tensor:
 def solve(a: Any, b: Any) -> Tensor:
     """The solutions of systems of linear equations; `b` is a vector where it has one axis."""
     a, b = of_one_dtype(floating(a), floating(b))
-    return linalg.solve(a, b) if b.ndim != 1 else linalg.solve(a, b.unsqueeze(-1)).squeeze(-1)
+    # To NumPy only one axis is a vector: to PyTorch as many as `a` has but one may be vectors, too.
+    return linalg.solve(a, b.unsqueeze(0) if 1 < b.ndim == a.ndim - 1 else b)
 
 
 def slogdet(a: Tensor) -> Any:

@@ -17,6 +17,7 @@ CALLS = {
     "linalg.inv": (np.linalg.inv, A),
     "linalg.solve": (lambda a: np.linalg.solve(a, np.arange(3.0)), A),
     "linalg.solve a matrix": (lambda a: np.linalg.solve(a, a.T), A),
+    "linalg.solve of as many matrices as rows": (lambda b: np.linalg.solve(np.stack([A, A.T, 2 * A]), b), A),
     "linalg.solve by b": (lambda b: np.linalg.solve(A, b), X[:3]),
     "linalg.cholesky": (lambda a: np.linalg.cholesky(a @ a.T), A),
     "linalg.matrix_power": (lambda a: np.linalg.matrix_power(a, 5), A),
