@@ -57,6 +57,7 @@ ROW = np.dtype(
 )
 SLOT = np.dtype([("kind", "i4"), ("row", "i4"), ("primal", "i8"), ("adjoint", "i8"), ("base", "i4"), ("flags", "i4")])
 ROW_BYTES = ROW.itemsize
+OPCODES = 1024  # operations that there may be
 
 # Flags of a row.
 IMM_A, IMM_B = 1, 2  # the operand is the immediate
@@ -206,8 +207,8 @@ class Header(Record):
     live = array(np.uint8, "top")
     kinds = array("KindRecord", "n_kinds")
     pool = array(np.int64, "n_pool")
-    ops = array("OpRecord", 256)
-    kernels = array("Kernels", 256 * len(DTYPES))
+    ops = array("OpRecord", OPCODES)
+    kernels = array("Kernels", OPCODES * len(DTYPES))
     sum_opcode = word()
     program = at("Program")  # of the region being swept
     scratch = word()  # the address of this thread's registers

@@ -31,6 +31,7 @@ from tapegrad.kernels import cache, loops, native
 from tapegrad.kinds import address_of
 from tapegrad.memory import Record, array, inside, over, word
 from tapegrad.ops.declare import OPS, PART, TILE, Array, Elementwise, Host, Layout, Op, Reduction, parameters
+from tapegrad.tape import OPCODES
 
 
 class Kernels(Record):
@@ -48,7 +49,7 @@ CELLS = Kernels.nbytes // 8
 # STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
 # states into elements, n elements into others.
 TO_ONE, TO_EACH, JOIN, SETTLE, ADD = range(5)
-table = np.zeros(256 * len(DTYPES) * CELLS, np.int64)
+table = np.zeros(OPCODES * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
 
 

@@ -80,7 +80,7 @@ UNITS_OF_B = 100
 PART, TILE = 512, 2048
 
 OPS: list[Op] = []
-table = np.zeros(256, OP)
+table = np.zeros(tape.OPCODES, OP)
 
 
 class Op:
