@@ -123,6 +123,8 @@ def _parameters(signature: inspect.Signature, is_method: bool) -> Iterator[str]:
         if is_method and place == 0:
             yield "self"
             continue
+        if name == "out":  # `_definition` says who takes it
+            continue
         if parameter.kind is parameter.KEYWORD_ONLY and not bare:
             bare = True
             yield "*"
@@ -148,12 +150,17 @@ def _lines(name: str, parameters: list[str], result: str, indent: str) -> Iterat
 
 def _definition(name: str, function: Callable[..., Any], indent: str = "") -> Iterator[str]:
     overloads = typing.get_overloads(inspect.unwrap(function))
+    takes_out = "out" in inspect.signature(function).parameters and not indent
     for form in overloads or [function]:
         if overloads:
             yield f"{indent}@overload"
         signature = inspect.signature(form)
         result = _type(signature.return_annotation, "return")
-        yield from _lines(name, [*_parameters(signature, indent != "")], result, indent)
+        parameters = [*_parameters(signature, indent != "")]
+        if takes_out and not result.startswith("tuple"):
+            bare = [] if any(p[0] == "*" for p in parameters) else ["*"]
+            parameters += [*bare, f"out: {'Tensor' if result == 'Tensor' else 'tuple[Tensor, ...]'} | None = None"]
+        yield from _lines(name, parameters, result, indent)
 
 
 def _names() -> Iterator[str]:

@@ -9,15 +9,16 @@ from typing import Any, overload
 import numpy as np
 
 from tapegrad import dtypes, recorder
-from tapegrad.arguments import Number, Surface, checked, method
+from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
 from tapegrad.conversion import NUMBERS, as_operand, check_device, is_array, leaf_of, repair
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic
 from tapegrad.ops.declare import OPS, Elementwise
+from tapegrad.outputs import write
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(CAST)
 _NOT_GIVEN: Any = object()
 Operand = Any  # a Tensor, an array or a number
 
@@ -50,7 +51,9 @@ def _taken(name: str, *operands: Any) -> tuple[Any, ...]:
 def _unary_function(op: Elementwise) -> Any:
     opcode = op.opcode
 
-    def function(input: Any) -> Any:
+    def function(input: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return write(op.name, out, CAST, (input,), lambda: function(input))
         if input.__class__ is Tensor:
             return quick[opcode](input)
         return record_elementwise(op, *_taken(op.name, input))
@@ -69,7 +72,9 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
                 return result
         return record_elementwise(op, input, other)
 
-    def function(input: Any, other: Any) -> Any:
+    def function(input: Any, other: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return write(op.name, out, CAST, (input, other), lambda: function(input, other))
         if input.__class__ is Tensor:
             result = quick[opcode](input, other)
             if result is not NotImplemented:
@@ -136,27 +141,29 @@ def _is_bool(value: Any) -> bool:
     return value.dtype is BOOL if isinstance(value, Tensor) else isinstance(value, bool)
 
 
-def add(input: Any, other: Any, *, alpha: Number = 1) -> Any:
+def add(input: Any, other: Any, *, alpha: Number = 1, out: Any = None) -> Any:
     """`input + alpha * other`, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.add(tg.ones(2), tg.ones(2), alpha=3)
     tensor([4., 4.])
     """
-    return _plain_add(input, other) if alpha.__class__ is int and alpha == 1 else _add(input, other, alpha=alpha)
+    plain = alpha.__class__ is int and alpha == 1 and out is None
+    return _plain_add(input, other) if plain else _add(input, other, alpha=alpha, out=out)
 
 
-@checked
+@taking_out(CAST)
 def _add(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_add(input, _scaled("add", input, other, alpha))
 
 
-def sub(input: Any, other: Any, *, alpha: Number = 1) -> Any:
+def sub(input: Any, other: Any, *, alpha: Number = 1, out: Any = None) -> Any:
     """`input - alpha * other`, elementwise."""
-    return _plain_sub(input, other) if alpha.__class__ is int and alpha == 1 else _sub(input, other, alpha=alpha)
+    plain = alpha.__class__ is int and alpha == 1 and out is None
+    return _plain_sub(input, other) if plain else _sub(input, other, alpha=alpha, out=out)
 
 
-@checked
+@taking_out(CAST)
 def _sub(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_sub(input, _scaled("sub", input, other, alpha))
 
@@ -167,13 +174,15 @@ def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
     return sub(other, input, alpha=alpha)
 
 
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Any:
     """`input / other`, elementwise; `rounding_mode` is None, "floor" or "trunc", and makes it a step function.
 
     >>> import tapegrad as tg
     >>> tg.div(tg.tensor([7, -7]), 2, rounding_mode="trunc")
     tensor([ 3, -3])
     """
+    if out is not None:
+        return write("div", out, CAST, (input, other), lambda: div(input, other, rounding_mode=rounding_mode))
     if rounding_mode is None:
         return _plain_div(input, other)
     if not isinstance(rounding_mode, str):
@@ -188,7 +197,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
 
 
-def pow(input: Operand, exponent: Any) -> Any:
+def pow(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     """`input ** exponent`, elementwise.
 
     Raises
@@ -203,6 +212,8 @@ def pow(input: Operand, exponent: Any) -> Any:
     if not isinstance(input, Tensor):
         input, exponent = _taken("pow", input, exponent)
         input = input if isinstance(exponent, Tensor) else as_operand(input, False)
+    if out is not None:
+        return write("pow", out, CAST, (input, exponent), lambda: pow(input, exponent))
     if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
         if exponent == 2 and input._kind.dtype.is_floating_point:
             return _plain_square(input)
@@ -216,13 +227,15 @@ def _pow_rule(a: Any, b: Any) -> Any:
     return pow(a, b) if isinstance(a, Tensor) else record_elementwise(exponential.pow_, a, b)
 
 
-def float_power(input: Operand, exponent: Any) -> Any:
+def float_power(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     """`input ** exponent` in float64, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.float_power(tg.tensor([4, 9]), 0.5)
     tensor([2., 3.])
     """
+    if out is not None:
+        return write("float_power", out, CAST, (input, exponent), lambda: float_power(input, exponent))
     given = (operand(x) for x in _taken("float_power", input, exponent))
     base, power = (cast(x, FLOAT64) if isinstance(x, Tensor) else x for x in given)
     return _pow_rule(base, power)
@@ -262,7 +275,7 @@ logic.where.record = _where_rule
 def where(condition: Tensor) -> tuple[Tensor, ...]: ...
 @overload
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
-@checked
+@taking_out(CAST)
 def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -> Any:
     """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
 
