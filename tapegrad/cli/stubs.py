@@ -44,6 +44,7 @@ from builtins import int as _int
 from collections.abc import Iterable, Sequence
 from typing import Literal, overload
 
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
 """
@@ -62,6 +63,7 @@ import numpy as np
 
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.dtypes import DType
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.tensor import Size, Tensor
 
