@@ -46,6 +46,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
 """
@@ -64,6 +65,7 @@ import numpy as np
 
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.dtypes import DType
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.tensor import Size, Tensor
 
