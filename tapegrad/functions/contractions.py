@@ -16,8 +16,8 @@ from typing import Any
 from tapegrad.arguments import Surface
 from tapegrad.functions.elementwise import functions as elementwise
 from tapegrad.functions.products import check_dtypes, matmul
-from tapegrad.functions.shaping import permute
 from tapegrad.functions.shaping import functions as views
+from tapegrad.functions.shaping import permute
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
