@@ -13,14 +13,14 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tapegrad.arguments import Surface
+from tapegrad.arguments import EXACT, Surface
 from tapegrad.functions.elementwise import functions as elementwise
 from tapegrad.functions.products import check_dtypes, matmul
 from tapegrad.functions.shaping import functions as views
 from tapegrad.functions.shaping import permute
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 # A label is a letter; those that an ellipsis stands for are numbers, counted from the last.
 Label = str | int
