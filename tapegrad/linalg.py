@@ -1,5 +1,8 @@
 """Linear algebra, under the names of `torch.linalg`."""
 
+from tapegrad.functions.contractions import linalg_cross as cross
+from tapegrad.functions.contractions import linalg_vander as vander
+from tapegrad.functions.contractions import matrix_power, multi_dot, vecdot
 from tapegrad.functions.factorizations import (
     LinAlgError,
     cholesky,
@@ -24,8 +27,8 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 
 __all__ = [
-    "LinAlgError", "cholesky", "det", "diagonal", "inv", "matmul", "matrix_norm", "norm", "slogdet", "solve",
-    "solve_triangular", "vector_norm",
+    "LinAlgError", "cholesky", "cross", "det", "diagonal", "inv", "matmul", "matrix_norm", "matrix_power", "multi_dot",
+    "norm", "slogdet", "solve", "solve_triangular", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 

@@ -33,27 +33,21 @@ from tapegrad.tensor import Tensor, describe, location
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
-_UFUNCS: dict[Any, Callable[..., Any]] = (
-    {
-        op.reference: elementwise.functions[op.name]
-        if op.arity == 1 and op.name in elementwise.functions
-        else op.record
-        # NumPy takes numbers for any of two operands, and has names that PyTorch lacks.
-        for op in elementwise.OPERATIONS
-        if isinstance(op.reference, np.ufunc)
-    }
-    | {
-        np.positive: lambda x: x.clone(),
-        np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
-        np.radians: elementwise.functions["deg2rad"],
-        np.degrees: elementwise.functions["rad2deg"],
-        np.float_power: elementwise.float_power,
-        np.rint: elementwise.functions["round"],
-        np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
-    }
-    | numpy_functions.UFUNCS
-    | numpy_selection.UFUNCS
-)
+_UFUNCS: dict[Any, Callable[..., Any]] = {
+    op.reference: elementwise.functions[op.name] if op.arity == 1 and op.name in elementwise.functions else op.record
+    # NumPy takes numbers for any of two operands, and has names that PyTorch lacks.
+    for op in elementwise.OPERATIONS
+    if isinstance(op.reference, np.ufunc)
+} | {
+    np.positive: lambda x: x.clone(),
+    np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
+    np.radians: elementwise.functions["deg2rad"],
+    np.degrees: elementwise.functions["rad2deg"],
+    np.float_power: elementwise.float_power,
+    np.rint: elementwise.functions["round"],
+    np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
+}
+_UFUNCS |= numpy_selection.UFUNCS
 _OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
 
 

@@ -147,6 +147,8 @@ def record_array(
     )
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
+    if op.summed & 1:  # the sums of parts are joined by its kernels
+        engine.need(sum_, dtype.code, False)
     if requires_grad:
         engine.need(op, code, True)
         need_sum(dtype)
