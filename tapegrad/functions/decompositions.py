@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.arguments import Dims, Number, Surface, checked
+from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
 from tapegrad.dtypes import INT64, DType
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.factorizations import _at, _matrices, _n_batch, inv, inv_ex, results, solve
@@ -23,8 +23,8 @@ from tapegrad.ops import matrix_exponential, orthogonal, spectral
 from tapegrad.recording import cast, local, record_array, record_results
 from tapegrad.tensor import Tensor, describe
 
-functions = public = Surface()
-linalg = functools.partial(checked, prefix="linalg.")
+functions = public = Surface(EXACT)
+linalg = functools.partial(checked, prefix="linalg.", out=EXACT)
 
 _EIGH, _SVD = results("linalg_eigh", "eigenvalues eigenvectors"), results("linalg_svd", "U S Vh")
 _SVD_OF_OLD, _QR, _QR_OF_OLD = results("svd", "U S V"), results("linalg_qr", "Q R"), results("qr", "Q R")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tapegrad import creation
-from tapegrad.arguments import Surface, checked
+from tapegrad.arguments import EXACT, Surface, checked
 from tapegrad.dtypes import INT32, DType
 from tapegrad.engine import LinAlgError
 from tapegrad.functions import elementwise
@@ -24,8 +24,8 @@ from tapegrad.recording import cast, local, record_array, record_layout
 from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
-linalg = functools.partial(checked, prefix="linalg.")
+functions = public = Surface(EXACT)
+linalg = functools.partial(checked, prefix="linalg.", out=EXACT)
 _NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 
 
