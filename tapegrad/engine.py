@@ -364,8 +364,10 @@ def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
     operation, kind = declare.OPS[row["opcode"]], kinds.objects[row["kind"]]
-    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
-    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    of = kinds.objects[tape.slots["kind"][row["a"]]]
+    batch = f"(Batch element {h[H.error_batch]}): " if of.ndim > 2 else ""
+    texts = (operation.failure,) if isinstance(operation.failure, str) else operation.failure
+    text = texts[-1 if h[H.error_index] < 0 else 0].format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 

@@ -218,7 +218,7 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -
         raise TypeError(
             f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
         )
-    return _reduce["norm"](x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
+    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
 
 
 # --- all others -------------------------------------------------------------------------------------------------------

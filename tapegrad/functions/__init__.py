@@ -3,6 +3,7 @@
 from tapegrad.functions import (
     arrays,
     contractions,
+    decompositions,
     elementwise,
     factorizations,
     indexing,
@@ -14,9 +15,18 @@ from tapegrad.functions import (
 )
 
 __all__ = [
-    "arrays", "contractions", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products",
-    "reductions", "shaping",
-]  # fmt: skip
+    "arrays",
+    "contractions",
+    "decompositions",
+    "elementwise",
+    "factorizations",
+    "indexing",
+    "inplace",
+    "matrices",
+    "products",
+    "reductions",
+    "shaping",
+]
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

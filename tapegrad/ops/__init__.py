@@ -49,8 +49,11 @@ from tapegrad.ops import (
     layout,
     linalg,
     logic,
+    matrix_exponential,
+    orthogonal,
     reduction,
     special,
+    spectral,
     triangles,
     trigonometric,
 )
@@ -64,8 +67,11 @@ __all__ = [
     "layout",
     "linalg",
     "logic",
+    "matrix_exponential",
+    "orthogonal",
     "reduction",
     "special",
+    "spectral",
     "triangles",
     "trigonometric",
 ]

@@ -101,7 +101,7 @@ class Op:
     integer: Callable[..., Any] | None = None  # another function, for integers
     operand: str = SAME  # or SUMMED, CONVERTED, REFUSED, TRUTH: what the public function makes of its operand
     refuses: tuple[str, ...] = ()  # names of dtypes that it is not defined for
-    failure: str | None = None  # of an array operation: the error where it can't compute its value
+    failure: str | tuple[str, str] | None = None  # of an array operation: the error where it can't compute its value
     grad_name: str = ""  # the name of its node,
     variants: Mapping[int, str] = MappingProxyType({})  # or others, by the flag of the rows that have them
     aliases: tuple[str, ...] = ()
@@ -247,7 +247,8 @@ class Array(Op):
     overwritten; `sums`, for one that adds to places that repeat: zeros of float64, as many as it fills elements (none
     where these are float64); `tile`, TILE float64 for one that is shared out to work in; `status`, two int64: a forward
     kernel that can't compute its value enters 1 + the number of the matrix in its batch, and where in the matrix it
-    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}.
+    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}; or of
+    two texts the second where it entered less than 0.
     """
 
     family = ARRAY
