@@ -2,6 +2,7 @@
 
 from tapegrad.functions import (
     arrays,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -13,7 +14,7 @@ from tapegrad.functions import (
 )
 
 __all__ = [
-    "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
 ]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {

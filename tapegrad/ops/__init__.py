@@ -42,6 +42,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -53,10 +54,12 @@ from tapegrad.ops import (
     special,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -68,4 +71,5 @@ __all__ = [
     "special",
     "triangles",
     "trigonometric",
+    "windows",
 ]
