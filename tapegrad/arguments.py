@@ -1,7 +1,7 @@
 """What a public function takes: its annotations say so, and are checked when it is called.
 
-`checked` makes of each argument what its annotation names (an int of NumPy's becomes an int, a 0-d tensor a number), or
-raises PyTorch's TypeError. So a function's own lines see nothing but plain values.
+`checked` makes of each argument what its annotation names (an int of NumPy's becomes an int, a 0-d tensor a number, an
+array or a number a Tensor), or raises PyTorch's TypeError. So a function's own lines see nothing but plain values.
 
     @checked
     def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor: ...
@@ -14,14 +14,16 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
 
 # What an annotation may name, beside Tensor, int, float, bool and DType.
@@ -35,8 +37,29 @@ _LONG = 1 << 63
 
 
 def tensor(value: Any) -> Any:
-    """A Tensor."""
-    return value if isinstance(value, Tensor) else _REFUSED
+    """A Tensor; of an array, or a number, one with what it has now."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, NUMBERS) or is_array(value):
+        return as_operand(value, current_tape().grad_enabled)
+    return _REFUSED
+
+
+def tensors(name: str, values: Sequence[Any]) -> list[Tensor]:
+    """The Tensors of a sequence that is the first argument of a function of this name."""
+    taken = [tensor(value) for value in values]
+    for place, value in enumerate(values):
+        if taken[place] is _REFUSED:
+            raise TypeError(
+                f"{name}(): expected Tensor as element {place} in argument 0, but got {_type(value)}{repair(value)}"
+            )
+    return taken
+
+
+def or_tensor(take: Callable[[Any], Any], value: Any) -> Any:
+    """What `take` makes of it, or the Tensor of an array."""
+    taken = take(value)
+    return tensor(value) if taken is _REFUSED and is_array(value) else taken
 
 
 def integer(value: Any) -> Any:
@@ -226,6 +249,8 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespac
         kind, *others = parameter.annotation.split(" | ")
         if kind in _TAKERS:
             take, word, classes = _TAKERS[kind]
+            if "Tensor" in others:
+                take = functools.partial(or_tensor, take)
             classes = (*(_OTHERS[other] for other in others), *classes)
             seen = [one for one in classes if one not in (int, tuple)]
             takers[argument] = take, word, seen, 0 if by_name else place + first
@@ -286,7 +311,7 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     except TypeError as error:
         raise TypeError(f"{name}(): {where}: {error}") from None
     if taken is _REFUSED:
-        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}")
+        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{repair(value)}")
     return taken
 
 
@@ -305,4 +330,4 @@ class Surface(dict[str, Any]):
         return taken
 
 
-__all__ = ["Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes"]
+__all__ = ["Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes", "tensors"]

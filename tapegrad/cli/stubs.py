@@ -29,10 +29,10 @@ GIVEN = {
     "Sizes": "Sequence[_int]", "Flag": "_bool", "int": "_int", "bool": "_bool", "float": "_float",
 }  # fmt: skip
 OPEN = {
-    "return": "Tensor", "input": "Tensor", "other": "Operand", "exponent": "Operand", "value": "Operand",
-    "condition": "Tensor", "dtype": "DTypeLike", "device": "str | None", "size": "_int | Sequence[_int]",
+    "return": "Tensor", "input": "Operand", "other": "Operand", "exponent": "Operand", "value": "Operand",
+    "condition": "Operand", "dtype": "DTypeLike", "device": "str | None", "size": "_int | Sequence[_int]",
     "shape": "_int | Sequence[_int]", "sizes": "_int | Sequence[_int]", "dims": "_int | Sequence[_int]",
-    "given": "_int | Sequence[_int]", "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Tensor]",
+    "given": "_int | Sequence[_int]", "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Operand]",
 }  # fmt: skip
 
 FUNCTIONS = """\
@@ -42,7 +42,9 @@ from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
 from collections.abc import Iterable, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
@@ -103,6 +105,8 @@ def _type(annotation: Any, name: str) -> str:
     text = annotation if isinstance(annotation, str) else annotation.__name__
     if text == "Any":
         return OPEN.get(name, "Any")
+    if text == "Tensor" and name != "return":
+        return "Operand"
     for ours, theirs in GIVEN.items():
         text = re.sub(rf"(?<![\w.]){re.escape(ours)}(?!\w)", theirs, text)
     return text

@@ -10,10 +10,10 @@ import numpy as np
 
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import Number, Surface, checked, method
-from tapegrad.conversion import check_device
+from tapegrad.conversion import NUMBERS, as_operand, check_device, is_array, leaf_of, repair
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.ops.declare import EVERYWHERE, NOWHERE, OPS, SECOND, Elementwise
+from tapegrad.ops.declare import OPS, Elementwise
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
 from tapegrad.tensor import Tensor, describe, location
 
@@ -32,19 +32,19 @@ def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     return function
 
 
-def _check(op: Elementwise, *operands: Any) -> None:
-    """Tensors stand where PyTorch's function takes no numbers; arrays are as good."""
-    tensors = [isinstance(o, (Tensor, np.ndarray)) for o in operands]
+def _taken(name: str, *operands: Any) -> tuple[Any, ...]:
+    """What may stand for tensors: arrays and numbers too, of which the first becomes one where all are numbers."""
+    tensors = [isinstance(o, Tensor) or is_array(o) for o in operands]
     for place, o in enumerate(operands):
-        may_be_number = op.numbers == EVERYWHERE or (place == 1 if op.numbers == SECOND else any(tensors))
-        if not tensors[place] and (op.numbers == NOWHERE or not may_be_number or not isinstance(o, _NUMBERS)):
+        if not tensors[place] and not isinstance(o, NUMBERS):
             raise TypeError(
-                f"{op.name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be "
-                f"Tensor, not {type(o).__name__}"
+                f"{name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be Tensor, "
+                f"not {type(o).__name__}{repair(o)}"
             )
-
-
-_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+    if any(tensors):
+        return operands
+    first, *others = (leaf_of(o) if isinstance(o, np.generic) else o for o in operands)
+    return leaf_of(first), *others
 
 
 def _unary_function(op: Elementwise) -> Any:
@@ -53,15 +53,14 @@ def _unary_function(op: Elementwise) -> Any:
     def function(input: Any) -> Any:
         if input.__class__ is Tensor:
             return quick[opcode](input)
-        _check(op, input)
-        return record_elementwise(op, input)
+        return record_elementwise(op, *_taken(op.name, input))
 
     return _document(function, op, "input")
 
 
 def _binary_function(op: Elementwise) -> tuple[Any, Any]:
     """The public function, and the one of rules and of NumPy's functions, which takes numbers everywhere."""
-    opcode, numbers = op.opcode, op.numbers
+    opcode = op.opcode
 
     def record(input: Any, other: Any) -> Any:
         if input.__class__ is Tensor:
@@ -71,12 +70,11 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
         return record_elementwise(op, input, other)
 
     def function(input: Any, other: Any) -> Any:
-        if input.__class__ is Tensor and (other.__class__ is Tensor or numbers != NOWHERE):
+        if input.__class__ is Tensor:
             result = quick[opcode](input, other)
             if result is not NotImplemented:
                 return result
-        _check(op, input, other)
-        return record_elementwise(op, input, other)
+        return record_elementwise(op, *_taken(op.name, input, other))
 
     return _document(function, op, "input, other"), record
 
@@ -184,9 +182,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
-    op = _ROUNDED[rounding_mode]
-    _check(op, input, other)
-    return record_elementwise(op, input, other)
+    return record_elementwise(_ROUNDED[rounding_mode], *_taken("div", input, other))
 
 
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
@@ -204,6 +200,9 @@ def pow(input: Operand, exponent: Any) -> Any:
     >>> tg.tensor([1.0, 2.0, 3.0]) ** 2
     tensor([1., 4., 9.])
     """
+    if not isinstance(input, Tensor):
+        input, exponent = _taken("pow", input, exponent)
+        input = input if isinstance(exponent, Tensor) else as_operand(input, False)
     if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
         if exponent == 2 and input._kind.dtype.is_floating_point:
             return _plain_square(input)
@@ -224,12 +223,8 @@ def float_power(input: Operand, exponent: Any) -> Any:
     >>> tg.float_power(tg.tensor([4, 9]), 0.5)
     tensor([2., 3.])
     """
-    if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
-        raise TypeError(
-            f"float_power() received an invalid combination of arguments: input ({type(input).__name__}) and exponent "
-            f"({type(exponent).__name__}) can't both be numbers"
-        )
-    base, power = (cast(operand(x), FLOAT64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    given = (operand(x) for x in _taken("float_power", input, exponent))
+    base, power = (cast(x, FLOAT64) if isinstance(x, Tensor) else x for x in given)
     return _pow_rule(base, power)
 
 
@@ -278,9 +273,9 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
     if input is _NOT_GIVEN and other is _NOT_GIVEN:
         return condition.nonzero(as_tuple=True)
     for name, value in (("input", input), ("other", other)):
-        if not isinstance(value, (Tensor, np.ndarray, *_NUMBERS)):
+        if not isinstance(value, (Tensor, *NUMBERS)) and not is_array(value):
             given = "nothing" if value is _NOT_GIVEN else type(value).__name__
-            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}")
+            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}{repair(value)}")
     return record_elementwise(logic.where, condition, input, other)
 
 

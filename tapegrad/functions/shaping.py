@@ -475,13 +475,9 @@ def _sequence(name: str, tensors: Any, where_empty: Exception) -> list[Tensor]:
         raise TypeError(
             f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
         )
-    pieces = list(tensors)
-    if not pieces:
+    if not tensors:
         raise where_empty
-    for i, piece in enumerate(pieces):
-        if not isinstance(piece, Tensor):
-            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(piece).__name__}")
-    return pieces
+    return arguments.tensors(name, tensors)
 
 
 @checked
