@@ -7,17 +7,20 @@ are gathered alike: no two units write to the same element.
 
 import numpy as np
 
+from tapegrad.memory import f8
 from tapegrad.ops.declare import TILE, UNITS_OF_B, array_op
 
 _POSITIONS = 2  # dtype code: int64
 
 
-def _gather(p, lo, hi, tile, weights, at, of_rows, x, y, adding):
+def _gather(p, lo, hi, tile, at, of_rows, x, y, adding):
     """y[o, i, c] (+)= sum over the elements of row i of weight x[o, place, c]
 
-    `at` holds (where rows begin, one more, places), by rows, then by columns; units are parts of the inner axis `c`.
+    `at` holds (where rows begin, one more, places), by rows, then by columns, and then the weights of both, float64;
+    units are parts of the inner axis `c`.
     """
     n, m, inner, parts, nonzero = p[1], p[2], p[3], p[4], p[5]
+    weights = f8(at.ctypes.data + 8 * (m + n + 2 + 2 * nonzero), 2 * nonzero)
     begin = 0 if of_rows else m + 1 + nonzero
     rows, columns = (m, n) if of_rows else (n, m)
     places, factors = begin + rows + 1, 0 if of_rows else nonzero
@@ -29,14 +32,14 @@ def _gather(p, lo, hi, tile, weights, at, of_rows, x, y, adding):
             if inner == 1:
                 total = np.float64(0)
                 for t in range(first, last):
-                    total += np.float64(weights[factors + t]) * x[(o * columns + at[places + t]) * parts + part]
+                    total += weights[factors + t] * x[(o * columns + at[places + t]) * parts + part]
                 y[to] = y[to] + total if adding else total
                 continue
             for start in range(0, inner, TILE):
                 result = y[to + start : to + min(start + TILE, inner)]
                 if last - first == 1:
                     source = ((o * columns + at[places + first]) * parts + part) * inner + start
-                    run, weight = x[source : source + len(result)], weights[factors + first]
+                    run, weight = x[source : source + len(result)], x.dtype.type(weights[factors + first])
                     if adding:
                         for c in range(len(result)):
                             result[c] += weight * run[c]
@@ -48,7 +51,7 @@ def _gather(p, lo, hi, tile, weights, at, of_rows, x, y, adding):
                 sums[:] = 0
                 for t in range(first, last):
                     source = ((o * columns + at[places + t]) * parts + part) * inner + start
-                    run, factor = x[source : source + len(result)], np.float64(weights[factors + t])
+                    run, factor = x[source : source + len(result)], weights[factors + t]
                     for c in range(len(result)):
                         sums[c] += factor * run[c]
                 if adding:
@@ -59,23 +62,19 @@ def _gather(p, lo, hi, tile, weights, at, of_rows, x, y, adding):
                         result[c] = sums[c]
 
 
-def _map_vjp(p, lo, hi, tile, x, weights, at, y, y_bar, x_bar):
-    _gather(p, lo, hi, tile, weights, at, p[6] == 1, y_bar, x_bar, True)
-
-
 @array_op(
-    3,
-    vjps=(_map_vjp, None, None),
-    partials=(lambda b, c, g, p, s: map_along(g, b, c, (*p[:6], 1 - p[6]), s[0]), None, None),
-    signature=lambda code: (code, code, _POSITIONS, code),
+    2,
+    vjps=(lambda p, lo, hi, tile, x, at, y, y_bar, x_bar: _gather(p, lo, hi, tile, at, p[6] == 1, y_bar, x_bar, 1), None),
+    partials=(lambda b, g, p, s: map_along(g, b, (*p[:6], 1 - p[6]), s[0]), None),
+    signature=lambda code: (code, _POSITIONS, code),
 )
-def map_along(p, lo, hi, tile, x, weights, at, y):
+def map_along(p, lo, hi, tile, x, at, y):
     """y[o, i, c] = sum over j of matrix[i, j] x[o, j, c], or of matrix[j, i] where it is transposed.
 
-    `p`: (outer parts of the inner axis, columns of the matrix, rows, elements in a part, parts, nonzero elements, is
-    transposed); `weights` are the nonzero elements, by rows and by columns.
+    `p`: (outer times parts of the inner axis, columns of the matrix, rows, elements in a part, parts, nonzero elements,
+    is transposed); `at` is the matrix, see `_gather`.
     """
-    _gather(p, lo, hi, tile, weights, at, p[6] == 0, x, y, False)
+    _gather(p, lo, hi, tile, at, p[6] == 0, x, y, 0)
 
 
 # --- largest elements -------------------------------------------------------------------------------------------------

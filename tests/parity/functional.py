@@ -46,17 +46,14 @@ def left(library: Any, call: Any, arrays: tuple[np.ndarray, ...], dtype: str, se
         return found
     weighted = sum((y * weights(library, y)).sum() for y in active)
     gradients = library.autograd.grad(weighted, inputs, create_graph=second, allow_unused=True)
-    found |= {f"gradient {i}": numbers(g) for i, g in enumerate(gradients) if g is not None and (numbers(g) != 0).any()}
+    found |= {f"gradient {i}": numbers(g) for i, g in enumerate(gradients) if g is not None and numbers(g).any()}
     if second:
         active = [g for g in gradients if g is not None and g.requires_grad]
         if active:
             once_more = sum((g * weights(library, g)).sum() for g in active)
             if once_more.requires_grad:
-                found |= {
-                    f"second {i}": numbers(g)
-                    for i, g in enumerate(library.autograd.grad(once_more, inputs, allow_unused=True))
-                    if g is not None and (numbers(g) != 0).any()
-                }
+                again = library.autograd.grad(once_more, inputs, allow_unused=True)
+                found |= {f"second {i}": numbers(g) for i, g in enumerate(again) if g is not None and numbers(g).any()}
     return found
 
 
@@ -65,7 +62,7 @@ def weights(library: Any, y: Any) -> Any:
 
 
 def numbers(t: Any) -> np.ndarray:
-    return np.array(t.detach().numpy(), np.float64)
+    return np.array(t.detach().clone().numpy() + 0.0, np.float64)
 
 
 def refuse_alike(call: Callable[..., Any], *arrays: np.ndarray, leading: int = 12) -> None:

@@ -71,8 +71,8 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
             raise RuntimeError(f"Expected target size {list(wanted)}, got {list(target.shape)}: {at(input, target)}")
     if target.dtype is not INT64:
         raise RuntimeError(
-            f"expected scalar type Long but found {NAMES[target.dtype.name]}: the targets are class indices: "
-            f"{at(input, target)}"
+            f"expected target dtype to be Long or Byte, but got {NAMES[target.dtype.name]}: the targets are class "
+            f"indices: {at(input, target)}"
         )
     if weight is not None and (weight.ndim != 1 or weight.numel() != n_classes):
         raise RuntimeError(
@@ -116,8 +116,11 @@ def _nll(
         return loss.reshape(target.shape)
     if reduction == "sum":
         return loss.sum()
-    total: Tensor = loss.sum() / (positions.size if factors is None else factors.sum())
-    return total
+    if factors is not None:
+        loss = loss.sum() / factors.sum()
+        return loss
+    mean: Tensor = reductions["mean"](loss)
+    return mean
 
 
 @public
@@ -457,7 +460,7 @@ def poisson_nll_loss(
 
 @public
 def gaussian_nll_loss(
-    input: Tensor, target: Tensor, var: Tensor | float, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+    input: Tensor, target: Tensor, var: Number | Tensor, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """The negative log-likelihood of normal numbers with mean `input` and variance `var`, which is at least `eps`.
 

@@ -17,11 +17,11 @@ _PART, _FEW = 64, 8  # elements of a part of the inner axis; outer parts that ar
 
 
 class Matrix(NamedTuple):
-    """A matrix: where its elements are, by rows and by columns, and what they are."""
+    """A matrix as the kernel reads it: where its elements are, by rows and by columns, and what they are."""
 
     shape: tuple[int, int]
-    places: np.ndarray
-    weights: np.ndarray  # float64
+    nonzero: int
+    words: np.ndarray
 
 
 def matrix_of_rows(columns: Sequence[np.ndarray], weights: Sequence[np.ndarray], n: int) -> Matrix:
@@ -34,7 +34,8 @@ def matrix_of_rows(columns: Sequence[np.ndarray], weights: Sequence[np.ndarray],
     by_column = np.argsort(at, kind="stable")
     begins = [np.concatenate([[0], np.cumsum(c)]) for c in (counts, np.bincount(at, minlength=n))]
     places = np.concatenate([begins[0], at, begins[1], rows[by_column]]).astype(np.int64)
-    return Matrix((m, n), places, np.concatenate([values, values[by_column]]))
+    weights = np.concatenate([values, values[by_column]])
+    return Matrix((m, n), values.size, np.concatenate([places, weights.view(np.int64)]))
 
 
 def along(x: Tensor, dim: int, matrix: Matrix) -> Tensor:
@@ -43,16 +44,12 @@ def along(x: Tensor, dim: int, matrix: Matrix) -> Tensor:
     assert shape[dim] == n
     outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
     parts = inner // _PART if outer < _FEW and inner >= 2 * _PART and inner % _PART == 0 else 1
-    weights = from_array(matrix.weights.astype(x.dtype.numpy))
-    params = (outer * parts, n, m, inner // parts, parts, matrix.weights.size // 2, 0)
-    return record_array(
-        windows.map_along, (*shape[:dim], m, *shape[dim + 1 :]), x.dtype, contiguous(x), weights,
-        from_array(matrix.places), params=params,
-    )  # fmt: skip
+    params = (outer * parts, n, m, inner // parts, parts, matrix.nonzero, 0)
+    return _record(x, from_array(matrix.words), params, (*shape[:dim], m, *shape[dim + 1 :]))
 
 
-def _record(x: Tensor, weights: Tensor, at: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    return record_array(windows.map_along, tuple(shape), x.dtype, contiguous(x), weights, at, params=p)
+def _record(x: Tensor, at: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    return record_array(windows.map_along, tuple(shape), x.dtype, contiguous(x), at, params=p)
 
 
 windows.map_along.record = _record
