@@ -84,18 +84,20 @@ def map_along(p, lo, hi, tile, x, at, y):
 def largest_in_windows(p, lo, hi, x, ranges, y):
     """The flat position of the largest element of each window; of equal ones the first, of nans the last.
 
-    `p`: (planes, lengths of their three axes, numbers of windows along them, steps within a window). `ranges` has for
-    each axis where its windows begin, then where they end.
+    `p`: (planes, lengths of their three axes, numbers of windows along them, steps within a window, 1 where each plane
+    has ranges of its own). `ranges` has for each axis where its windows begin, then where they end.
     """
     n1, n2, n3, m1, m2, m3 = p[1], p[2], p[3], p[4], p[5], p[6]
-    second, third, at = 2 * m1, 2 * (m1 + m2), lo * m1 * m2 * m3
+    at = lo * m1 * m2 * m3
     for plane in range(lo, hi):
+        first = plane * p[10] * 2 * (m1 + m2 + m3)
+        second, third = first + 2 * m1, first + 2 * (m1 + m2)
         for i in range(m1):
             for j in range(m2):
                 for l in range(m3):  # noqa: E741 - after i and j
                     place = -1
                     best = x.dtype.type(0)
-                    for u in range(ranges[i], ranges[m1 + i], p[7]):
+                    for u in range(ranges[first + i], ranges[first + m1 + i], p[7]):
                         for v in range(ranges[second + j], ranges[second + m2 + j], p[8]):
                             row = ((plane * n1 + u) * n2 + v) * n3
                             for w in range(ranges[third + l], ranges[third + m3 + l], p[9]):

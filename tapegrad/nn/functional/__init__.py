@@ -17,6 +17,9 @@ from tapegrad.nn.functional.activations import (
     leaky_relu, leaky_relu_, log_softmax, logsigmoid, mish, prelu, relu, relu6, relu_, rrelu, rrelu_, selu, selu_,
     sigmoid, silu, softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold, threshold_,
 )  # fmt: skip
+from tapegrad.nn.functional.convolution import (
+    conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, fold, unfold,
+)  # fmt: skip
 from tapegrad.nn.functional.dropout import (
     alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout,
 )  # fmt: skip
@@ -31,6 +34,16 @@ from tapegrad.nn.functional.losses import (
 )  # fmt: skip
 from tapegrad.nn.functional.normalisation import (
     batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, normalize, rms_norm,
+)  # fmt: skip
+from tapegrad.nn.functional.padding import constant_pad_nd, pad
+from tapegrad.nn.functional.pooling import (
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool1d, adaptive_max_pool2d,
+    adaptive_max_pool3d, avg_pool1d, avg_pool2d, avg_pool3d, fractional_max_pool2d, fractional_max_pool3d, lp_pool1d,
+    lp_pool2d, lp_pool3d, max_pool1d, max_pool2d, max_pool3d, max_unpool1d, max_unpool2d, max_unpool3d,
+)  # fmt: skip
+from tapegrad.nn.functional.resampling import (
+    affine_grid, channel_shuffle, grid_sample, grid_sampler_2d, grid_sampler_3d, interpolate, native_channel_shuffle, pixel_shuffle, pixel_unshuffle,
+    upsample, upsample_bilinear, upsample_nearest,
 )  # fmt: skip
 
 __all__ = [name for name in globals() if name[0] != "_" and callable(globals()[name])]  # noqa: PLE0604
