@@ -4,6 +4,7 @@ from tapegrad.functions import (
     arrays,
     contractions,
     decompositions,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -27,6 +28,8 @@ __all__ = [
     "reductions",
     "shaping",
 ]
+    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

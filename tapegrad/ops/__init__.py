@@ -42,6 +42,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -56,10 +57,12 @@ from tapegrad.ops import (
     spectral,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -74,4 +77,5 @@ __all__ = [
     "spectral",
     "triangles",
     "trigonometric",
+    "windows",
 ]
