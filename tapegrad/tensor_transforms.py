@@ -29,7 +29,7 @@ import numpy as np
 
 from tapegrad import autograd, creation, trees
 from tapegrad.autograd import walk
-from tapegrad.conversion import tensor
+from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export
 from tapegrad.recording import local
@@ -248,8 +248,7 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
-    made: Tensor = tensor(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
-    return made
+    return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
 
 
 def plain(t: Tensor, is_own: bool = False) -> Any:
@@ -278,8 +277,7 @@ def as_seed(value: Any, like: Tensor) -> Tensor:
     """A tangent or a cotangent, as a tensor of the dtype of what it belongs to."""
     if isinstance(value, Tensor):
         return local(value)
-    seed: Tensor = tensor(np.asarray(value), dtype=like.dtype)
-    return seed
+    return leaf_of(np.asarray(value), like.dtype)
 
 
 class TensorEngine:

@@ -581,7 +581,7 @@ def report(results: list[dict[str, Any]]) -> str:
         "# PyTorch's table of operators, on tapegrad",
         "",
         "`make operators` writes this page. It runs the sample inputs and error inputs of PyTorch's own tests",
-        f"(`op_db` of {torch.__version__.split('+')[0]}) through both libraries; `operator_table.py` says what is compared.",
+        f"(`op_db` of {torch.__version__.partition('+')[0]}) through both libraries; `operator_table.py` says how.",
         f"Left out: {', '.join(LEFT_OUT)}.",
         "",
         "| family | entries | differentiable | of these order 1 | order 2 | forward mode | whole in every check |",
