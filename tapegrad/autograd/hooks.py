@@ -194,7 +194,7 @@ going = _Going()
 # --- methods of Tensor ------------------------------------------------------------------------------------------------
 
 
-def register_hook(self: Tensor, hook: Hook) -> RemovableHandle:
+def register_hook(self: Tensor, hook: Callable[..., Any]) -> RemovableHandle:
     """Have `hook(gradient)` called with the gradient of this tensor, whenever one is computed.
 
     Parameters
@@ -226,7 +226,7 @@ def register_hook(self: Tensor, hook: Hook) -> RemovableHandle:
     return add(of_tensor(self).tensor, hook)
 
 
-def register_post_accumulate_grad_hook(self: Tensor, hook: Hook) -> RemovableHandle:
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[..., Any]) -> RemovableHandle:
     """Have `hook(tensor)` called after a gradient was accumulated in the `grad` of this leaf.
 
     >>> import tapegrad as tg

@@ -125,9 +125,7 @@ def _result(terms: list[Labels], given: list[str] | None, operands: Sequence[Ten
         if given.count(label) > 1:
             raise _refused(f"output subscript {label} appears more than once in the output", operands)
         if label != "..." and label not in used:
-            raise _refused(
-                f"output subscript {label} does not appear in the equation for any input operand", operands
-            )
+            raise _refused(f"output subscript {label} does not appear in the equation for any input operand", operands)
     if "..." not in given:
         return tuple(given)
     at = given.index("...")
@@ -279,7 +277,9 @@ def _pair(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, needed: frozenset[La
 
 
 @functools.lru_cache(maxsize=1024)
-def _best_order(terms: tuple[frozenset[Label], ...], kept: frozenset[Label], sizes: tuple[tuple[Label, int], ...]) -> Any:
+def _best_order(
+    terms: tuple[frozenset[Label], ...], kept: frozenset[Label], sizes: tuple[tuple[Label, int], ...]
+) -> Any:
     """In which order operands are joined: a tree of pairs of their numbers.
 
     Of few operands, that with the fewest multiplications: for each set of them the best of all ways to part it in two.
