@@ -529,10 +529,14 @@ def reclaim(tape: Tape) -> None:
         return
     _prepare(tape)
     _hand_out(tape)
-    entry = _entries.get("reclaim") or _entry("reclaim")
-    kept = entry(tape.header_address)
-    tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
-    _hand_out(tape)
+    entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
+    while True:
+        functions = len(tape.nodes)
+        tape.survivors = entry(tape.header_address)
+        _hand_out(tape)
+        if len(tape.nodes) == functions:
+            break  # else what they had saved may go too
+    tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = allocated, 0
     if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
         _give_up_room(tape)
     if MEMORY:
@@ -546,7 +550,9 @@ def _hand_out(tape: Tape) -> None:
     if not n_freed:
         return
     freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-    for owned in (tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places):
+    for owned in (
+        tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
+    ):  # fmt: skip
         if not owned:
             continue
         if len(owned) < n_freed:

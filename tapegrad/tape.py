@@ -314,9 +314,10 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
-        "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
-        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
-        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go",
+        "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows", "scratch",
+        "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
+        "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -328,7 +329,9 @@ class Tape:
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.hooks: dict[int, Any] = {}  # of what was computed
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.nodes: dict[int, Any] = {}  # functions of the user's
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf

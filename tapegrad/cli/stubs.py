@@ -58,12 +58,13 @@ METHODS = """\
 from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 
 from tapegrad.autograd.graph import AccumulateGrad, Node
+from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.dtypes import DType
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
