@@ -69,6 +69,7 @@ VARIANT = 64  # the node has the op's second name
 
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
+LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
 _LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
@@ -114,9 +115,9 @@ class Plan(Record):
     n_regions = word()
     fused = word()  # the region that is swept forward and in reverse at once, or -1
     order = array(np.int32, "end")  # the planned rows region by region, oldest first
-    begin = array(np.int32, "end", 1)  # where each region begins there, and the last ends
-    spaces = array(np.int32, "end")  # of regions; -1 for a row that is swept by itself
-    inner = array(np.int32, "end")  # the elements of a row of regions swept in whole rows, else 1
+    begin = array(np.int32, "end", 2)  # where each region begins there, and the last ends
+    spaces = array(np.int32, "end", 1)  # of regions; -1 for a row that is swept by itself
+    inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
     region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
     latest = array(np.int32, "n_latest")  # and the latest region over each space
@@ -149,6 +150,7 @@ class Binding(Record):
     stamp = array(np.int32, "top")
     register = array(np.int32, "top")
     want = array(np.int32, "top")  # the stamp of values that the rules read
+    taken = array(np.int32, "top")  # and of those to whose adjoints they add
     bar_stamp = array(np.int32, "top")
     bar_register = array(np.int32, "top")
 
@@ -283,7 +285,9 @@ _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
     ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
 )
 _SLOT_VIEWS: dict[str, type[np.generic]] = {
-    **dict.fromkeys(("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32),
+    **dict.fromkeys(
+        ("region", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32
+    ),
     "marks": np.uint8,
 }
 
@@ -376,7 +380,7 @@ class Tape:
     def resize_rows(self, capacity: int) -> None:
         """Have room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
-        views = self._continued(_ROW_VIEWS, capacity + 1, self._row_views)
+        views = self._continued(_ROW_VIEWS, capacity + 2, self._row_views)
         views["rows"] = recorded = np.frombuffer(rows, ROW)
         known, size, (places, addresses) = slice(0, len(self)), len(rows), _places_of(views)
         if known.stop:
@@ -402,7 +406,7 @@ class Tape:
 
     def forget_stamps(self) -> None:
         """Begin to count regions anew, before their number is too large for an int32."""
-        for name in ("stamp", "want", "bar_stamp"):
+        for name in ("stamp", "want", "taken", "bar_stamp"):
             self._slot_views[name][:] = 0
         self.tables[:] = 0
         self.header[H.stamps] = 0
@@ -480,7 +484,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 8 * 4 + 2
+        a_slot = SLOT.itemsize + 9 * 4 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:
