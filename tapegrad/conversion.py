@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, kinds
+from tapegrad import dtypes, engine, kinds
 from tapegrad.arguments import checked
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tensor import Tensor, depth_of_user, from_array
@@ -45,7 +45,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     """
     if data.__class__ is np.ndarray and dtype is None and device is None and data.dtype in BY_NUMPY:  # most often
         check_can_require_grad(BY_NUMPY[data.dtype], requires_grad)
-        return from_array(data.copy(), requires_grad)
+        return from_array(engine.copied(data), requires_grad)
     check_device(device)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)

@@ -120,6 +120,8 @@ class Plan(Record):
     inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
     region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
+    counted = word()  # the row from which on the reads that are still to come were counted, or -1: see `readers.py`
+    readers = array(np.int32, "top")  # of each slot
     latest = array(np.int32, "n_latest")  # and the latest region over each space
     n_latest = word()
 
@@ -164,6 +166,8 @@ class Storage(Record):
     advise = word()
     bins = array(np.int64, BINS)
     kept = word()  # bytes
+    idle = word()  # of them, those that nobody has asked for in so many turns
+    turns = word()
     allocated = word()  # bytes since the last reclaiming, and before
     allocated_before = word()
     partials = word()  # the address of states that chunks and pieces have apart
@@ -286,7 +290,8 @@ _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
 )
 _SLOT_VIEWS: dict[str, type[np.generic]] = {
     **dict.fromkeys(
-        ("region", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32
+        ("region", "readers", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"),
+        np.int32,
     ),
     "marks": np.uint8,
 }
@@ -484,7 +489,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 9 * 4 + 2
+        a_slot = SLOT.itemsize + 10 * 4 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from tapegrad.core.programs import (
     hold_partials,
     place_bytes,
 )  # fmt: skip
+from tapegrad.core.readers import count_down
 from tapegrad.core.registers import fill, sum_kernels
 from tapegrad.core.rows import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
 from tapegrad.core.storage import check_guards_of
@@ -121,10 +122,14 @@ def _partials_of(tape, chunk):
 def _complete(tape, region):
     """Mark what is now in memory."""
     plan = tape.plan
-    for i in range(plan.begin[region], plan.begin[region + 1]):
+    for i in range(plan.begin[region + 1] - 1, plan.begin[region] - 1, -1):
         row = tape.rows[plan.order[i]]
         slot = tape.slots[row.out]
-        if slot.primal != 0 and is_evaluated(tape, row):
+        if tape.ops[row.opcode].family == LAYOUT or not is_evaluated(tape, row):
+            continue
+        if plan.counted >= 0:
+            count_down(tape, plan.order[i], 1 if slot.primal else 0)
+        if slot.primal != 0:
             slot.flags |= STORED | OWNED
     show_views(tape, region)
 

@@ -46,11 +46,12 @@ from tapegrad.core.rows import (
     sync,
 )  # fmt: skip
 from tapegrad.core.adjoints import show
+from tapegrad.core.readers import count_readers
 from tapegrad.core.storage import give_back
 from tapegrad.kinds import LEAF
 from tapegrad.memory import part
 from tapegrad.ops.declare import ARRAY, ELEMENTWISE, LAYOUT, REDUCTION
-from tapegrad.tape import CONSUMED, PARAMS, PIECE, STORED, Header
+from tapegrad.tape import CONSUMED, OWNED, PARAMS, PIECE, STORED, Header
 
 MAX_ROWS = 256  # of a region
 MAX_INNER = 4096  # of the elements that a row of a region swept in whole rows has
@@ -223,16 +224,27 @@ def make_regions(tape: Header):
     plan = tape.plan
     plan.n_regions, plan.spaces[OF_MEMORY], plan.inner[OF_MEMORY] = 1, -1, 1
     plan.begin[0] = plan.begin[1] = 0
+    since = tape.end  # the row from which on readers of what is written to have come
     for i in range(plan.n_planned - 1, -1, -1):
         row = tape.rows[plan.planned[i]]
+        if tape.ops[row.opcode].writes and is_evaluated(tape, row) and _may_go(tape, row.a):
+            since = min(since, max(tape.slots[row.a].row + 1, 0))
         chosen = _list_view(tape, row) if tape.ops[row.opcode].family == LAYOUT else _join(tape, row)
         plan.region_of_row[i] = chosen
         plan.begin[chosen + 1] += 1
         _store_for(tape, row, chosen)
         plan.region[row.out] = chosen
     _sort(tape)
+    plan.counted = -1
+    if since < tape.end:
+        count_readers(tape, since)
     plan.fused = _fused_region(tape) if tape.request.n_seeds else -1
     return OK
+
+
+def _may_go(tape, slot):
+    """Whether a value may go once it is read: nobody holds it, and its memory is, or will be, its own."""
+    return tape.live[slot] == 0 and (tape.plan.marks[slot] & PLANNED != 0 or tape.slots[slot].flags & OWNED != 0)
 
 
 def _list_view(tape, row):

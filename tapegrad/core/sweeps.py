@@ -8,6 +8,7 @@ not K times as much.
 from tapegrad.core.adjoints import APART, hold_adjoint, lend, nbytes
 from tapegrad.core.blocks import run_pieces, show_views, sweep_region
 from tapegrad.core.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
+from tapegrad.core.readers import count_down, is_last_reader
 from tapegrad.core.registers import fill, hold_value, kernels_of, sum_kernels
 from tapegrad.core.rows import (
     ADJOINT,
@@ -223,9 +224,14 @@ def forward_whole(tape: Header, r):
         return AT_HOST  # called again when Python has stored the value
     if wants_workers(tape, row):
         return MORE_WORKERS
-    if not hold_value(tape, slot):
+    written = tape.slots[row.a]
+    moves = op.writes and slot.primal == 0 and is_last_reader(tape, row)
+    if moves:
+        slot.primal = written.primal
+    elif not hold_value(tape, slot):
         return NO_MEMORY
     _give_context(tape, row)
+    tape.program.context.begun = 1 if moves else 0
     summed = op.summed & 1
     if summed:
         fill(slot.primal, kind.numel, 0, ITEMSIZE[kind.dtype])
@@ -233,9 +239,15 @@ def forward_whole(tape: Header, r):
     if status != OK:
         tape.progress.error_row = r
         return status
-    tape.progress.budget -= 4 * kind.numel
-    if row.flags & PIECE == 0 or row.flags & LAST:
+    if moves:
+        written.primal, written.flags = 0, written.flags & ~(STORED | OWNED)
+    else:
+        tape.progress.budget -= 4 * kind.numel
+    stays = row.flags & PIECE == 0 or row.flags & LAST
+    if stays:
         slot.flags |= STORED | OWNED
+    if tape.plan.counted >= 0:
+        count_down(tape, r, stays)
     return OK
 
 
@@ -347,7 +359,9 @@ def reverse_whole(tape: Header, r):
         return AT_HOST
     if wants_workers(tape, row):
         return MORE_WORKERS
-    for k in range(arity(tape, row)):
+    n = arity(tape, row)
+    for i in range(n):
+        k = n - 1 - i if op.writes else i  # the first may take over the memory of the result's adjoint
         o = operand(row, k)
         kernel = kernels_of(tape, row).reverse[k]
         if o < 0 or tape.plan.marks[o] & ADJOINT == 0 or kernel == 0:
@@ -366,13 +380,16 @@ def _reverse_array(tape, row, k, kernel):
     if lent > APART:
         begun = 1 - tape.program.places[lent - 1].fresh
     else:
-        if slot.adjoint == 0 and overwrites:
+        moves = op.writes and k == 0 and slot.adjoint == 0 and tape.plan.marks[row.out] & WANTED == 0
+        if moves and lent == APART:
+            begun, slot.adjoint, tape.slots[row.out].adjoint = 2, tape.slots[row.out].adjoint, 0
+        elif slot.adjoint == 0 and overwrites:
             begun = 0
             slot.adjoint = obtain(tape, nbytes(kind), 0)
         if lent < APART or not hold_adjoint(tape, slot):
             return NO_MEMORY
     _give_context(tape, row)
-    context.y_bar, context.k_bar = tape.slots[row.out].adjoint, slot.adjoint
+    context.y_bar, context.k_bar = tape.slots[row.out].adjoint if begun < 2 else slot.adjoint, slot.adjoint
     context.begun, context.n_k_bar = begun, kind.numel
     summed = op.summed >> (1 + k) & 1
     tape.progress.budget -= 4 * kind.numel
