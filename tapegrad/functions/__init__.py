@@ -19,6 +19,7 @@ __all__ = [
     "arrays",
     "contractions",
     "decompositions",
+    "distances",
     "elementwise",
     "factorizations",
     "indexing",
@@ -28,8 +29,6 @@ __all__ = [
     "reductions",
     "shaping",
 ]
-    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
-]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

@@ -110,9 +110,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     tensor([1., 3., 2.])
     """
     if input.ndim != 2:
-        raise RuntimeError(
-            f"pdist only supports 2D tensors, got: {input.ndim}D: {describe(input)}, at {location()}"
-        )
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D: {describe(input)}, at {location()}")
     _check_rows("pdist", p, ("", input))
     first, second = np.triu_indices(input.shape[0], 1)
     distances: Tensor = reductions.norm(input[first] - input[second], p, 1)

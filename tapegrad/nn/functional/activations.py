@@ -220,14 +220,14 @@ def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
 
 @public
 def tanhshrink(input: Tensor) -> Tensor:
-    """input - tanh(input)."""
+    """Input - tanh(input)."""
     result: Tensor = input - tanh_(input)
     return result
 
 
 @public
 def softsign(input: Tensor) -> Tensor:
-    """input / (1 + |input|)."""
+    """Input / (1 + |input|)."""
     result: Tensor = input / (input.abs() + 1)
     return result
 
@@ -308,7 +308,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 @public
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
+    """Input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
     floating("hardsigmoid", input)
     return finished(
         "hardsigmoid_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, 1.0, x * (1 / 6) + 0.5)), inplace
@@ -317,7 +317,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """input sigmoid(input), also called swish.
+    """Input sigmoid(input), also called swish.
 
     >>> import tapegrad as tg
     >>> tg.nn.functional.silu(tg.tensor([-1.0, 0.0, 1.0]))
@@ -329,14 +329,14 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """input tanh(softplus(input))."""
+    """Input tanh(softplus(input))."""
     floating("mish_cpu", input)
     return finished("mish_", input, lambda x: x * tanh_(smooth(x)), inplace)
 
 
 @public
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
+    """Input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
     floating("hardswish_cpu", input)
     return finished(
         "hardswish_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, x, x * ((x + 3) * (1 / 6)))), inplace

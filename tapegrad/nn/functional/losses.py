@@ -24,8 +24,8 @@ from tapegrad.nn.functional.common import (
     public,
     reduced,
     reductions,
-    where,
     warn_of_sizes,
+    where,
 )
 from tapegrad.nn.functional.linear import linear
 from tapegrad.ops import indexing
@@ -720,7 +720,9 @@ def ctc_loss(
         raise RuntimeError(f"blank must be in label range: {blank} of {n_classes} classes")
     if targets.dtype.category != 1:
         raise RuntimeError(f"targets must be integral: {at(targets)}")
-    of_input, of_target = (_lengths(s, v, n) for s, v in (("input_lengths", input_lengths), ("target_lengths", target_lengths)))
+    of_input, of_target = (
+        _lengths(s, v, n) for s, v in (("input_lengths", input_lengths), ("target_lengths", target_lengths))
+    )
     if (of_input > n_steps).any() or (of_input < 0).any():
         raise RuntimeError(f"Expected input_lengths to have value at most {n_steps}, but got value {of_input.max()}")
     if (of_target < 0).any():
@@ -736,7 +738,9 @@ def ctc_loss(
     else:
         rows = list(given.reshape(n, -1))
         if given.size // max(n, 1) < longest:
-            raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but got size {given.size // max(n, 1)}")
+            raise RuntimeError(
+                f"Expected tensor to have size at least {longest} at dimension 1, but got size {given.size // max(n, 1)}"
+            )
     for i in range(n):
         labels[i, : of_target[i]] = rows[i][: of_target[i]]
     if ((labels < 0) | (labels >= n_classes)).any():
