@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, kinds
+from tapegrad import dtypes, engine, kinds
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tensor import Tensor, depth_of_user, from_array
 
@@ -24,7 +24,7 @@ def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) 
         if kind is np.ndarray and data.dtype in BY_NUMPY:
             if requires_grad:
                 check_can_require_grad(BY_NUMPY[data.dtype], True)
-            return from_array(data.copy(), requires_grad)
+            return from_array(engine.copied(data), requires_grad)
         if kind is float or (kind is list and data and all(v.__class__ is float for v in data)):
             return from_array(np.array(data, dtypes.get_default_dtype().numpy), requires_grad)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]

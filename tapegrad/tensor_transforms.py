@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 
 from tapegrad import autograd, creation, engine, trees
-from tapegrad.autograd import recorded
+from tapegrad.autograd import walk
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export
-from tapegrad.recording import local
+from tapegrad.recording import local, steady
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
 
@@ -53,7 +53,7 @@ class Level:
         self.tape = current_tape()
         self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
-        self.is_behind_input = False  # whether the caller's graph goes on behind an input
+        self.behind: set[int] = set()  # the slots of inputs behind which the caller's graph goes on
         self.func = func
         self.args = list(args)
         self.given: list[Any] = []  # the leaves of what is differentiated, and what takes their places
@@ -83,10 +83,10 @@ class Level:
             self.own[leaf._slot] = leaf
             return leaf
         self.gives_tensors = True
-        x = local(x)
+        x = steady(local(x))
         if self.is_recording and x.requires_grad:
-            self.is_behind_input = True
             seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
+            self.behind.add(seen._slot)
             return seen
         return self.leaf(x.detach())
 
@@ -134,7 +134,9 @@ class Level:
         recorded, and the answer here is None.
         """
         tape = self.tape
-        if self.gives_tensors or tape.retained or not output.requires_grad or output._tape is not tape:
+        if self.gives_tensors or not output.requires_grad or output._tape is not tape:
+            return None
+        if tape.retained or tape.hooks or tape.nodes or any(getattr(t, "_hooks", None) for t in self.inputs):
             return None
         others = self.is_recording and len(tape.leaves) > len(self.own)
         found: dict[int, Tensor] = {}
@@ -196,15 +198,18 @@ class Level:
         return trees.unflatten(structure, [self.outward(leaf) for leaf in leaves])
 
     def _is_recorded(self, tensors: Sequence[Tensor | None]) -> bool:
-        return self.is_recording and (self.is_behind_input or self.reaches_out(tensors))
+        return self.is_recording and (bool(self.behind) or self.reaches_out(tensors))
 
     def reaches_out(self, tensors: Sequence[Any]) -> bool:
-        """Whether a leaf of somebody else's, and not of a level that has ended, is behind one of the tensors."""
-        if not self.is_recording or not (others := self.tape.leaves.keys() - self.own.keys()):
+        """Whether the caller's graph, or a leaf of somebody else's, is behind one of the tensors.
+
+        A leaf of a level that has ended doesn't count.
+        """
+        if not self.is_recording:
             return False
+        ends = self.behind | (self.tape.leaves.keys() - self.own.keys())
         slots = [local(t)._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
-        rows = recorded._active_rows(self.tape, slots)
-        return not others.isdisjoint([*slots, *(slot for row in rows for slot in recorded.operand_slots(row))])
+        return bool(ends) and walk.reaches(self.tape, slots, ends)
 
     # --- what functions return ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from _thread import get_ident
 from typing import Any, overload
 
 from tapegrad import aliasing, arguments, dtypes, engine
-from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
+from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
@@ -490,7 +490,7 @@ def _sequence(name: str, tensors: Any, where_empty: Exception) -> list[Tensor]:
     return arguments.tensors(name, tensors)
 
 
-@checked
+@taking_out(CAST)
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along a dimension.
 
@@ -536,7 +536,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     return _joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
 
 
-@checked
+@taking_out(CAST)
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension.
 
