@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad.aliasing import graph_slot
+from tapegrad.kinds import numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.declare import OPS
 from tapegrad.tape import IMM_A, IMM_B, PIECE
@@ -37,6 +38,8 @@ class Node:
         """PyTorch's name for the operation's node, such as "AddBackward0"."""
         row = self._row()
         op = OPS[row["opcode"]]
+        if op.nodes:
+            return op.nodes[numbers_at(int(row["c"]))[-1]]
         return next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
 
     @property

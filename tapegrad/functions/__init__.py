@@ -10,10 +10,12 @@ from tapegrad.functions import (
     products,
     reductions,
     shaping,
+    sorting,
 )
 
 __all__ = [
     "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+    "sorting",
 ]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {
