@@ -14,10 +14,9 @@ from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from tapegrad.conversion import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.creation import (
-    arange, empty, empty_like, eye, full, full_like, linspace, manual_seed, ones, ones_like, rand, rand_like, randint,
-    randn, randn_like, randperm, zeros, zeros_like,
+    arange, as_tensor, empty, empty_like, eye, from_numpy, full, full_like, is_tensor, linspace, manual_seed, ones,
+    ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
 )  # fmt: skip
 from tapegrad.dtypes import BOOL as bool
 from tapegrad.dtypes import FLOAT32 as float32
@@ -34,10 +33,24 @@ from tapegrad.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 
+# Of `nn.functional`, what PyTorch's own namespace has too.
+_FUNCTIONAL = """
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d conv3d
+    conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
+    max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+""".split()
+
+
 def __getattr__(name: str) -> object:
-    """What needs Numba to be imported is found when it is first asked for."""
+    """What takes long to be imported is found when it is first asked for."""
     if name == "custom_rule":
         return jitted.custom_rule
+    if name == "nn" or name in _FUNCTIONAL:
+        from tapegrad import nn
+
+        found: object = nn if name == "nn" else getattr(nn.functional, name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
 
 
@@ -52,7 +65,7 @@ from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all 
 
 _MODULES = ("autograd", "func", "jitted", "linalg")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
-__all__ = [*_MODULES, *_made, "custom_rule"]  # noqa: PLE0604 - names, all of them
+__all__ = [*_MODULES, *_made, "custom_rule", "nn", *_FUNCTIONAL]  # noqa: PLE0604 - names, all of them
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ of its views that are not outdated.
 from __future__ import annotations
 
 import ctypes
+import struct
 import weakref
 from _thread import get_ident
 from collections import deque
@@ -377,6 +378,9 @@ def _of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     return in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
 
 
+_of_row = struct.Struct("=h14xi").unpack_from  # opcode, a
+
+
 def graph_slot(t: Tensor) -> int:
     """The slot at which the graph of `t` begins: behind rows that only gave it other numbers."""
     tape, slot = t._tape, t._slot
@@ -384,9 +388,12 @@ def graph_slot(t: Tensor) -> int:
         return slot
     while True:
         row = tape.synced_row(slot)
-        if row < 0 or tape.row_array()["opcode"][row] != arithmetic._overwritten.opcode:
+        if row < 0:
             return slot
-        slot = int(tape.row_array()["a"][row])
+        opcode, a = _of_row(tape.rows, row * tapes.ROW_BYTES)
+        if opcode != arithmetic._overwritten.opcode:
+            return slot
+        slot = a
 
 
 def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:

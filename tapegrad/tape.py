@@ -69,6 +69,7 @@ VARIANT = 64  # the node has the op's second name
 
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
+LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
 _LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
@@ -114,11 +115,13 @@ class Plan(Record):
     n_regions = word()
     fused = word()  # the region that is swept forward and in reverse at once, or -1
     order = array(np.int32, "end")  # the planned rows region by region, oldest first
-    begin = array(np.int32, "end", 1)  # where each region begins there, and the last ends
-    spaces = array(np.int32, "end")  # of regions; -1 for a row that is swept by itself
-    inner = array(np.int32, "end")  # the elements of a row of regions swept in whole rows, else 1
+    begin = array(np.int32, "end", 2)  # where each region begins there, and the last ends
+    spaces = array(np.int32, "end", 1)  # of regions; -1 for a row that is swept by itself
+    inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
     region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
+    counted = word()  # the row from which on the reads that are still to come were counted, or -1: see `readers.py`
+    readers = array(np.int32, "top")  # of each slot
     latest = array(np.int32, "n_latest")  # and the latest region over each space
     n_latest = word()
 
@@ -149,6 +152,7 @@ class Binding(Record):
     stamp = array(np.int32, "top")
     register = array(np.int32, "top")
     want = array(np.int32, "top")  # the stamp of values that the rules read
+    taken = array(np.int32, "top")  # and of those to whose adjoints they add
     bar_stamp = array(np.int32, "top")
     bar_register = array(np.int32, "top")
 
@@ -162,6 +166,8 @@ class Storage(Record):
     advise = word()
     bins = array(np.int64, BINS)
     kept = word()  # bytes
+    idle = word()  # of them, those that nobody has asked for in so many turns
+    turns = word()
     allocated = word()  # bytes since the last reclaiming, and before
     allocated_before = word()
     partials = word()  # the address of states that chunks and pieces have apart
@@ -277,13 +283,18 @@ class FreeSlots:
         self.h[at], self.array, self.memory = address, array, memory
 
 
-_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS = H.filled, H.row_bytes, H.n_free, H.n_reached, H.n_slots
+_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS, _SYNCED = (
+    H.filled, H.row_bytes, H.n_free, H.n_reached, H.n_slots, H.synced
+)  # fmt: skip
 # Arrays beside the rows and beside the slots, where plans are written.
 _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
     ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
 )
 _SLOT_VIEWS: dict[str, type[np.generic]] = {
-    **dict.fromkeys(("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32),
+    **dict.fromkeys(
+        ("region", "readers", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"),
+        np.int32,
+    ),
     "marks": np.uint8,
 }
 
@@ -312,9 +323,10 @@ class Tape:
 
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
-        "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
-        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
-        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go",
+        "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows", "scratch",
+        "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
+        "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -326,7 +338,9 @@ class Tape:
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.hooks: dict[int, Any] = {}  # of what was computed
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.nodes: dict[int, Any] = {}  # functions of the user's
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
@@ -376,7 +390,7 @@ class Tape:
     def resize_rows(self, capacity: int) -> None:
         """Have room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
-        views = self._continued(_ROW_VIEWS, capacity + 1, self._row_views)
+        views = self._continued(_ROW_VIEWS, capacity + 2, self._row_views)
         views["rows"] = recorded = np.frombuffer(rows, ROW)
         known, size, (places, addresses) = slice(0, len(self)), len(rows), _places_of(views)
         if known.stop:
@@ -402,7 +416,7 @@ class Tape:
 
     def forget_stamps(self) -> None:
         """Begin to count regions anew, before their number is too large for an int32."""
-        for name in ("stamp", "want", "bar_stamp"):
+        for name in ("stamp", "want", "taken", "bar_stamp"):
             self._slot_views[name][:] = 0
         self.tables[:] = 0
         self.header[H.stamps] = 0
@@ -463,8 +477,10 @@ class Tape:
 
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
+        if self.h[_SYNCED] * ROW_BYTES == self.h[_FILLED]:
+            return self.slot_ints[8 * slot + 1]
         with self.lock:
-            rows, start = self.row_array(), int(self.header[H.synced])
+            rows, start = self.row_array(), self.h[_SYNCED]
             if start < len(rows):
                 new = np.zeros(len(rows) - start, SLOT)
                 new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1
@@ -480,7 +496,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 8 * 4 + 2
+        a_slot = SLOT.itemsize + 10 * 4 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:

@@ -94,13 +94,15 @@ class Tensor(Methods):
     tensor([2., 4., 6.])
     """
 
-    # `_grad`, `_base`, `_recipe` and `_views` are set only where they are needed: handles are made by the million.
-    __slots__ = ("__weakref__", "_base", "_grad", "_kind", "_recipe", "_slot", "_tape", "_views")
+    # `_grad`, `_hooks`, `_base`, `_recipe` and `_views` are set only where they are needed: handles are made by the
+    # million.
+    __slots__ = ("__weakref__", "_base", "_grad", "_hooks", "_kind", "_recipe", "_slot", "_tape", "_views")
 
     _tape: Tape
     _slot: int
     _kind: Kind
     _grad: Any
+    _hooks: Any
     _base: Any
     _recipe: Any
     _views: Any

@@ -2,6 +2,9 @@
 
 from tapegrad.functions import (
     arrays,
+    contractions,
+    decompositions,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -14,9 +17,20 @@ from tapegrad.functions import (
 )
 
 __all__ = [
-    "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+    "arrays",
+    "contractions",
+    "decompositions",
+    "distances",
+    "elementwise",
+    "factorizations",
+    "indexing",
+    "inplace",
+    "matrices",
+    "products",
+    "reductions",
+    "shaping",
     "sorting",
-]  # fmt: skip
+]
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

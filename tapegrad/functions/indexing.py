@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import aliasing, dtypes
-from tapegrad.arguments import Surface, number
+from tapegrad.arguments import EXACT, Surface, number
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
@@ -23,7 +23,7 @@ from tapegrad.ops.declare import Op
 from tapegrad.recording import broadcast_shapes, cast, record_array
 from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 
 def _normal(index: Any) -> tuple[Any, ...]:
