@@ -8,6 +8,7 @@
 tensor([2., 4.])
 """
 
+import importlib as _importlib
 import math as _math
 
 from tapegrad import autograd, func, jitted, linalg
@@ -46,8 +47,7 @@ def __getattr__(name: str) -> object:
     if name == "custom_rule":
         return jitted.custom_rule
     if name == "nn" or name in _FUNCTIONAL:
-        from tapegrad import nn
-
+        nn = _importlib.import_module("tapegrad.nn")
         found: object = nn if name == "nn" else getattr(nn.functional, name)
         globals()[name] = found
         return found
