@@ -14,7 +14,8 @@ from tapegrad.functions import (
 )
 
 __all__ = [
-    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
+    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions",
+    "shaping",
 ]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {

@@ -64,7 +64,10 @@ def _gather(p, lo, hi, tile, at, of_rows, x, y, adding):
 
 @array_op(
     2,
-    vjps=(lambda p, lo, hi, tile, x, at, y, y_bar, x_bar: _gather(p, lo, hi, tile, at, p[6] == 1, y_bar, x_bar, 1), None),
+    vjps=(
+        lambda p, lo, hi, tile, x, at, y, y_bar, x_bar: _gather(p, lo, hi, tile, at, p[6] == 1, y_bar, x_bar, 1),
+        None,
+    ),
     partials=(lambda b, g, p, s: map_along(g, b, (*p[:6], 1 - p[6]), s[0]), None),
     signature=lambda code: (code, _POSITIONS, code),
 )

@@ -161,9 +161,7 @@ def test_cross_entropy(shape, smoothing, weighted, reduction):
 
 def test_cross_entropy_of_ignored_targets_alone():
     for reduction in ("mean", "sum", "none"):
-        agree(
-            lambda tg, F, x, t, r=reduction: F.cross_entropy(x, t, ignore_index=1, reduction=r), X, np.ones(4, int)
-        )
+        agree(lambda tg, F, x, t, r=reduction: F.cross_entropy(x, t, ignore_index=1, reduction=r), X, np.ones(4, int))
 
 
 def test_linear_cross_entropy():
@@ -273,7 +271,17 @@ def test_multi_head_attention(weights, batched, mask):
         return (output, paid) if weights else output
 
     biases = [reals(1, 1, 8, seed=s) for s in (5, 6)]
-    agree(call, reals(*shape), reals(*shape, seed=2), reals(24, 8), reals(24), reals(8, 8), reals(8), *biases, second=weights)
+    agree(
+        call,
+        reals(*shape),
+        reals(*shape, seed=2),
+        reals(24, 8),
+        reals(24),
+        reals(8, 8),
+        reals(8),
+        *biases,
+        second=weights,
+    )
 
 
 NORMALISATION = {

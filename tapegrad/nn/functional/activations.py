@@ -220,14 +220,14 @@ def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
 
 @public
 def tanhshrink(input: Tensor) -> Tensor:
-    """input - tanh(input)."""
+    """Input - tanh(input)."""
     result: Tensor = input - tanh_(input)
     return result
 
 
 @public
 def softsign(input: Tensor) -> Tensor:
-    """input / (1 + |input|)."""
+    """Input / (1 + |input|)."""
     result: Tensor = input / (input.abs() + 1)
     return result
 
@@ -308,7 +308,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 @public
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
+    """Input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
     floating("hardsigmoid", input)
     return finished(
         "hardsigmoid_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, 1.0, x * (1 / 6) + 0.5)), inplace
@@ -317,7 +317,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """input sigmoid(input), also called swish.
+    """Input sigmoid(input), also called swish.
 
     >>> import tapegrad as tg
     >>> tg.nn.functional.silu(tg.tensor([-1.0, 0.0, 1.0]))
@@ -329,14 +329,14 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """input tanh(softplus(input))."""
+    """Input tanh(softplus(input))."""
     floating("mish_cpu", input)
     return finished("mish_", input, lambda x: x * tanh_(smooth(x)), inplace)
 
 
 @public
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
+    """Input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
     floating("hardswish_cpu", input)
     return finished(
         "hardswish_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, x, x * ((x + 3) * (1 / 6)))), inplace
@@ -345,7 +345,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def relu_(input: Tensor) -> Tensor:
     """`relu`, in place."""
-    return relu(input, inplace=True)  # type: ignore[no-any-return]
+    return relu(input, inplace=True)
 
 
 _threshold = threshold
@@ -353,34 +353,34 @@ _threshold = threshold
 
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
     """`threshold`, in place."""
-    return _threshold(input, threshold, value, inplace=True)  # type: ignore[no-any-return]
+    return _threshold(input, threshold, value, inplace=True)
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """`hardtanh`, in place."""
-    return hardtanh(input, min_val, max_val, inplace=True)  # type: ignore[no-any-return]
+    return hardtanh(input, min_val, max_val, inplace=True)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`elu`, in place."""
-    return elu(input, alpha, inplace=True)  # type: ignore[no-any-return]
+    return elu(input, alpha, inplace=True)
 
 
 def selu_(input: Tensor) -> Tensor:
     """`selu`, in place."""
-    return selu(input, inplace=True)  # type: ignore[no-any-return]
+    return selu(input, inplace=True)
 
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`celu`, in place."""
-    return celu(input, alpha, inplace=True)  # type: ignore[no-any-return]
+    return celu(input, alpha, inplace=True)
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """`leaky_relu`, in place."""
-    return leaky_relu(input, negative_slope, inplace=True)  # type: ignore[no-any-return]
+    return leaky_relu(input, negative_slope, inplace=True)
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
     """`rrelu`, in place."""
-    return rrelu(input, lower, upper, training, inplace=True)  # type: ignore[no-any-return]
+    return rrelu(input, lower, upper, training, inplace=True)

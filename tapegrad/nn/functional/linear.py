@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, creation
 from tapegrad.autograd.modes import no_grad
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.products import matmul, mm
@@ -24,7 +24,7 @@ from tapegrad.tensor import Tensor, from_array
 
 @public
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """input weight' + bias.
+    """Input weight' + bias.
 
     `input` is [.., in], `weight` [out, in] (or [in], for a result without the last dimension), `bias` [out].
 
@@ -97,15 +97,15 @@ def _rows(weight: Tensor, numbers: np.ndarray) -> Tensor:
     )
 
 
-def _record_rows(op: windows.rows_taken.__class__) -> object:
+def _record_rows(op: Any) -> Any:
     def record(x: Tensor, where_: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
         return record_array(op, tuple(shape), x.dtype, contiguous(x), where_, params=p)
 
     return record
 
 
-windows.rows_taken.record = _record_rows(windows.rows_taken)  # type: ignore[assignment]
-windows.rows_added.record = _record_rows(windows.rows_added)  # type: ignore[assignment]
+windows.rows_taken.record = _record_rows(windows.rows_taken)
+windows.rows_added.record = _record_rows(windows.rows_added)
 
 
 def _numbers(name: str, input: Tensor, weight: Tensor) -> np.ndarray:
@@ -258,9 +258,14 @@ def embedding_bag(
     else:
         end = n
     if starts.size and starts[0] != 0:
-        raise RuntimeError(f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got {starts[0]}")
+        raise RuntimeError(
+            f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
+            f"position 0. However, got {starts[0]}"
+        )
     if starts.size and starts[-1] > n:
-        raise RuntimeError(f"offsets[-1] can not be greater than input's length ({n}) but got offsets[-1] of {starts[-1]}")
+        raise RuntimeError(
+            f"offsets[-1] can not be greater than input's length ({n}) but got offsets[-1] of {starts[-1]}"
+        )
     if max_norm is not None:
         _shorten_rows(weight, numbers, max_norm, norm_type)
     bags = [np.arange(first, last) for first, last in zip(starts, [*starts[1:], end], strict=True)]
@@ -341,9 +346,7 @@ def scaled_dot_product_attention(
         Where shapes or dtypes don't fit.
     """
     if attn_mask is not None and is_causal:
-        raise RuntimeError(
-            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
-        )
+        raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
     if query.dtype is not key.dtype or query.dtype is not value.dtype:
         raise RuntimeError(
             f"Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: "
@@ -405,7 +408,9 @@ def _check_heads(
 ) -> bool:
     """Whether there is a batch dimension."""
     if query.ndim not in (2, 3):
-        raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {query.ndim}-D query tensor")
+        raise AssertionError(
+            f"query should be unbatched 2D or batched 3D tensor but received {query.ndim}-D query tensor"
+        )
     if key.ndim != query.ndim or value.ndim != query.ndim:
         raise AssertionError(
             f"For {'batched' if query.ndim == 3 else 'unbatched'} ({query.ndim}-D) `query`, expected `key` and `value` "
@@ -497,9 +502,7 @@ def multi_head_attention_forward(
     if added is not None:
         wanted = (n_targets, n_sources) if added.ndim == 2 else (n * n_heads, n_targets, n_sources)
         if added.shape != wanted:
-            raise RuntimeError(
-                f"The shape of the {added.ndim}D attn_mask is {added.shape}, but should be {wanted}."
-            )
+            raise RuntimeError(f"The shape of the {added.ndim}D attn_mask is {added.shape}, but should be {wanted}.")
         added = added.unsqueeze(0) if added.ndim == 2 else added
     if (bias_k is None) != (bias_v is None):
         raise AssertionError("bias_k and bias_v are both set, or neither")

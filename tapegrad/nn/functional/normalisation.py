@@ -31,7 +31,7 @@ def _per_channel(x: Tensor, ndim: int) -> Tensor:
 
 
 def _scaled(deviation: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """deviation scale weight + bias, the factors multiplied first."""
+    """Deviation scale weight + bias, the factors multiplied first."""
     scaled = deviation * (scale if weight is None else scale * weight)
     return scaled if bias is None else scaled + bias
 
@@ -136,7 +136,7 @@ def instance_norm(
     return normal if bias is None else normal + bias
 
 
-def _check_shape(name: str, x: Tensor, shape: tuple[int, ...], **given: Tensor | None) -> tuple[int, ...]:
+def _check_shape(name: str, x: Tensor, shape: Sizes, **given: Tensor | None) -> tuple[int, ...]:
     """The dimensions that are normalised, the last ones."""
     if not shape:
         raise RuntimeError(
@@ -183,9 +183,7 @@ def layer_norm(
 
 
 @public
-def rms_norm(
-    input: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
+def rms_norm(input: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """The last dimensions, of a given shape, over the root of their mean square; times weight.
 
     `eps` is that of the dtype where it is None.
@@ -235,10 +233,8 @@ def group_norm(
 
 
 @public
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
-    """input over (k + alpha times the mean square of the `size` channels around) ** beta."""
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """Input over (k + alpha times the mean square of the `size` channels around) ** beta."""
     if input.ndim < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions): {at(input)}")
     if not input.numel():

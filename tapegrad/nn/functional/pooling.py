@@ -59,7 +59,8 @@ def _counts(
         if q > ((size - 1) * rate + 1) // 2:
             if d == 1 and name.startswith("max"):
                 raise RuntimeError(
-                    f"{name}() padding should be at most half of kernel size, but got padding={q} and kernel_size={size}"
+                    f"{name}() padding should be at most half of kernel size, but got padding={q} and "
+                    f"kernel_size={size}"
                 )
             raise RuntimeError(
                 f"pad should be at most half of effective kernel size, but got pad={q}, kernel_size={size} and "
@@ -170,15 +171,15 @@ def avg_pool3d(
 
 
 def _adaptive_sizes(name: str, input: Tensor, output_size: Any, d: int) -> tuple[int, ...]:
+    if isinstance(output_size, (tuple, list)) and d > 1 and input.ndim <= len(output_size):
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}: {name}, {at(input)}")
     if input.ndim not in (d + 1, d + 2):
         if d == 1:
             raise RuntimeError(
                 f"Expected 2 to 3 dimensions, but got {input.ndim}-dimensional tensor for argument #1 'self' (while "
                 f"checking arguments for {name}): {at(input)}"
             )
-        raise RuntimeError(
-            f"{name}(): Expected {d + 1}D or {d + 2}D tensor, but got {list(input.shape)}: {at(input)}"
-        )
+        raise RuntimeError(f"{name}(): Expected {d + 1}D or {d + 2}D tensor, but got {list(input.shape)}: {at(input)}")
     for place in range(1 if input.ndim == d + 2 else 0, input.ndim):
         if input.shape[place] == 0:
             raise RuntimeError(
@@ -246,25 +247,19 @@ def _lp_pooled(d: int, input: Tensor, norm_type: float, kernel_size: Any, stride
 
 
 @public
-def lp_pool1d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """`lp_pool2d` over one dimension."""
     return _lp_pooled(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @public
-def lp_pool2d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """The roots of sums of powers of windows, (sum of x ** p) ** (1 / p) with p = norm_type."""
     return _lp_pooled(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @public
-def lp_pool3d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
+def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """`lp_pool2d` over three dimensions."""
     return _lp_pooled(3, input, norm_type, kernel_size, stride, ceil_mode)
 
@@ -298,7 +293,9 @@ def _ranges(
         stops = np.minimum(starts + (size - 1) * rate + 1, length)
         starts = starts + np.maximum(-(starts // rate), 0) * rate  # the first element inside
         if (starts >= stops).any():
-            raise RuntimeError(f"max_pool: a window has no element: kernel_size={k}, dilation={rates}, padding={before}")
+            raise RuntimeError(
+                f"max_pool: a window has no element: kernel_size={k}, dilation={rates}, padding={before}"
+            )
         parts += [starts, stops]
     return np.concatenate(parts).astype(np.int64)
 
@@ -373,7 +370,7 @@ def _adaptive_max_pool(d: int, said: str) -> Any:
 adaptive_max_pool1d = _adaptive_max_pool(1, "`adaptive_max_pool2d` over one dimension.")
 adaptive_max_pool2d = _adaptive_max_pool(
     2,
-    "The largest elements of as many windows as the result is to have elements; with `return_indices` their places too.",
+    "The largest elements of as many windows as the result is to have elements; with `return_indices` their places.",
 )
 adaptive_max_pool3d = _adaptive_max_pool(3, "`adaptive_max_pool2d` over three dimensions.")
 
@@ -476,9 +473,7 @@ def _max_unpool(d: int, said: str) -> Any:
                     raise ValueError(f'invalid output_size "{sizes}" (dim {i} must be between {low} and {high})')
             n = sizes
         if min(n) < 0:
-            raise ValueError(
-                f"max_unpooling: output_size must contain non-negative spatial dimensions, but got {n}"
-            )
+            raise ValueError(f"max_unpooling: output_size must contain non-negative spatial dimensions, but got {n}")
         size, planes = math.prod(n), math.prod(input.shape[:-d])
         places = indices._array().reshape(planes, -1)
         wrong = (places < 0) | (places >= size)
