@@ -8,8 +8,8 @@
 tensor([2., 4.])
 """
 
-import importlib as _importlib
 import math as _math
+from importlib import import_module as _import_module
 
 from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
@@ -36,8 +36,8 @@ __version__ = "0.1.0"
 
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
     max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
 """.split()
 
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> object:
     if name == "custom_rule":
         return jitted.custom_rule
     if name == "nn" or name in _FUNCTIONAL:
-        nn = _importlib.import_module("tapegrad.nn")
+        nn = _import_module("tapegrad.nn")
         found: object = nn if name == "nn" else getattr(nn.functional, name)
         globals()[name] = found
         return found
@@ -65,7 +65,8 @@ from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all 
 
 _MODULES = ("autograd", "func", "jitted", "linalg")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
-__all__ = [*_MODULES, *_made, "custom_rule", "nn", *_FUNCTIONAL]  # noqa: PLE0604 - names, all of them
+_late = ["custom_rule", "nn", *_FUNCTIONAL]
+__all__ = [*_MODULES, *_made, *_late]  # noqa: PLE0604 - names, all of them
 
 
 def __dir__() -> list[str]:
