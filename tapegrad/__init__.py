@@ -8,6 +8,7 @@
 tensor([2., 4.])
 """
 
+import importlib as _importlib
 import math as _math
 
 from tapegrad import autograd, func, jitted, linalg
@@ -35,10 +36,16 @@ from tapegrad.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 
+# Of `nn.functional`, what PyTorch's own namespace has too.
+_FUNCTIONAL = """
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d conv3d
+    conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
+    max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+""".split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "optim": "", "utils": "",
+    "nn": "", "optim": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 
 
@@ -46,11 +53,10 @@ def __getattr__(name: str) -> object:
     """Import what is imported late."""
     if name not in _LATER:
         raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
-    import importlib
-
-    if not _LATER[name]:
-        return importlib.import_module(f"tapegrad.{name}")
-    return getattr(importlib.import_module(f"tapegrad.{_LATER[name]}"), name)
+    module = _importlib.import_module(f"tapegrad.{_LATER[name] or name}")
+    found: object = getattr(module, name) if _LATER[name] else module
+    globals()[name] = found
+    return found
 
 
 double, float, long, int = float64, float32, int64, int32

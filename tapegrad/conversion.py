@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, kinds
+from tapegrad import dtypes, engine, kinds
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tensor import Tensor, depth_of_user, from_array
 
@@ -21,7 +21,7 @@ def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) 
     """A new leaf with a copy of data: see `tapegrad.tensor`."""
     if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often
         check_can_require_grad(BY_NUMPY[data.dtype], requires_grad)
-        return from_array(data.copy(), requires_grad)
+        return from_array(engine.copied(data), requires_grad)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)
     array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")

@@ -357,7 +357,7 @@ def linspace(
 
 def random_state() -> dict[str, Any]:
     """The state of the generator that random tensors are drawn from."""
-    return _random().bit_generator.state
+    return dict(_random().bit_generator.state)
 
 
 def set_random_state(state: dict[str, Any]) -> None:

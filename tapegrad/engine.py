@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from tapegrad import tape as tapes
 from tapegrad.core import guards, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
+from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
@@ -364,8 +366,10 @@ def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
     operation, kind = declare.OPS[row["opcode"]], kinds.objects[row["kind"]]
-    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
-    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    of = kinds.objects[tape.slots["kind"][row["a"]]]
+    batch = f"(Batch element {h[H.error_batch]}): " if of.ndim > 2 else ""
+    texts = (operation.failure,) if isinstance(operation.failure, str) else operation.failure
+    text = texts[-1 if h[H.error_index] < 0 else 0].format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
@@ -426,6 +430,49 @@ def guarded_copy(tape: Tape, array: np.ndarray) -> int:
         raise MemoryError("tapegrad: there is no memory for a copy of an array")
     ctypes.memmove(address, np.ascontiguousarray(array).ctypes.data, array.nbytes)
     return address
+
+
+class Lent:
+    """Memory of a tape that belongs to an array: it goes back with the last array that sees it.
+
+    It is so once `address` is set, by the only store that then is left to be done.
+    """
+
+    __slots__ = ("address", "raw", "release", "tape")
+
+    def __init__(self, tape: Tape, address: int) -> None:
+        _entry("give_back")
+        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+
+    def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
+        if not self.address or is_finalizing():  # by then modules may be empty
+            return
+        tape = self.tape
+        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
+            try:
+                _entries["give_back"](tape.header_address, self.address)
+            finally:
+                tape.lock.release()
+        else:
+            self.release(self.raw)
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy of an array, in order: a large one in memory that the tape uses again."""
+    if array.nbytes < kinds.LARGE or MEMORY:
+        return array.copy()
+    tape = tapes.current_tape()
+    if not tape.h[_ALLOCATE]:
+        _connect(tape)
+    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    if not address:
+        raise MemoryError("tapegrad: there is no memory for a copy of an array")
+    lent = Lent(tape, address)
+    lent.address = address
+    copy = array_at(address, kinds.kind_of(as_dtype(array.dtype), array.shape), lent)
+    copy[...] = array
+    return copy
 
 
 def _run_host(tape: Tape, reverse: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ from tapegrad import aliasing, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.conversion import warn_of_lost_gradient
 from tapegrad.debug import MEMORY
-from tapegrad.kernels.native import functions_of_python
 from tapegrad.kinds import array_at
 from tapegrad.recording import is_imported, local
 from tapegrad.tensor import Tensor, describe, from_array, over_memory, owner_of
@@ -53,13 +50,12 @@ def export(t: Tensor) -> np.ndarray:
     owner = owner_of(top)
     if owner not in tape.arrays:
         of, address = kinds.objects[tape.slots["kind"][owner]], int(tape.slots["primal"][owner])
-        released, flags = _Released(), tape.slots["flags"]
-        array = array_at(address, of, released)
-        raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+        lent, flags = engine.Lent(tape, address), tape.slots["flags"]
+        array = array_at(address, of, lent)
         # The memory changes hands: nothing can come between (see `tape.py`).
         tape.arrays[owner] = array
         flags[owner] &= ~tapes.OWNED
-        released.raw = raw
+        lent.address = address
         if MEMORY:
             engine.hand_out(tape, address)
     if not (top._kind.exported or is_copy):
@@ -69,19 +65,6 @@ def export(t: Tensor) -> np.ndarray:
     if is_copy:
         array.flags.writeable = False
     return array
-
-
-class _Released:
-    """Memory of the tape that now belongs to an array: let go with the last array that sees it."""
-
-    raw = 0
-
-    def __init__(self) -> None:
-        self.release = functions_of_python()["release"]
-
-    def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:  # by then modules may be empty
-        if self.raw and not is_finalizing():
-            self.release(self.raw)
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

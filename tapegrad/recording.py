@@ -7,6 +7,7 @@ round, `record_elementwise`, which promotes, broadcasts, raises errors, and fill
 
 from __future__ import annotations
 
+import math
 import struct
 import weakref
 from _thread import get_ident
@@ -147,10 +148,25 @@ def record_array(
     )
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
+    if op.summed & 1:  # the sums of parts are joined by its kernels
+        engine.need(sum_, dtype.code, False)
     if requires_grad:
         engine.need(op, code, True)
         need_sum(dtype)
     return record(op, kind_of(dtype, shape, requires_grad=requires_grad), *operands, params=params, flags=flags)
+
+
+def record_results(
+    op: Array, part: Op, shapes: Sequence[tuple[int, ...]], dtype: DType, *operands: Tensor, params: tuple[int, ...]
+) -> list[Tensor]:
+    """Record an array operation with several results, which lie one after another in its row; `part` shows one."""
+    whole = record_array(op, (sum(map(math.prod, shapes)),), dtype, *operands, params=params)
+    results, at = [], 0
+    for shape in shapes:
+        kind = kind_of(dtype, shape, requires_grad=whole._kind.requires_grad)
+        results.append(record_layout(part, whole, kind, at * kind.itemsize))
+        at += kind.numel
+    return results
 
 
 def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:

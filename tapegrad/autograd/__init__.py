@@ -472,7 +472,7 @@ Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
 Variable = Tensor  # as it was called
 
-__all__ = [
+__all__ = [  # noqa: PLE0604 - names, all of them
     "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
     "graph", "host_function", "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled",
     "no_grad", "set_detect_anomaly", "set_grad_enabled", *_LATER,

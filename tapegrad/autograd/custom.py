@@ -149,9 +149,7 @@ class custom_vjp(_Custom):  # noqa: N801
 
     def _check(self) -> None:
         if self.fwd is None:
-            raise AttributeError(
-                f"No VJP defined for custom_vjp function {self.__name__} using defvjp."  # type: ignore[attr-defined]
-            )
+            raise AttributeError(f"No VJP defined for custom_vjp function {self.__name__} using defvjp.")
 
     def forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
         """The value, and what the rule needs."""
@@ -169,7 +167,7 @@ class custom_vjp(_Custom):  # noqa: N801
         found = self.bwd(*call.fixed, kept, call.cotangents(y_bars))
         if not isinstance(found, (tuple, list)) or len(found) != len(call.free):
             raise TypeError(
-                f"Custom VJP bwd rule must produce a tuple of {len(call.free)} adjoints, one for each argument, but gave "
+                f"Custom VJP bwd rule must produce a tuple of {len(call.free)} adjoints, one an argument, but gave "
                 f"{found if not isinstance(found, (tuple, list)) else len(found)}"
             )
         adjoints: list[Any] = []
@@ -222,9 +220,7 @@ class custom_jvp(_Custom):  # noqa: N801
 
     def _check(self) -> None:
         if self.rule is None:
-            raise AttributeError(
-                f"No JVP defined for custom_jvp function {self.__name__} using defjvp."  # type: ignore[attr-defined]
-            )
+            raise AttributeError(f"No JVP defined for custom_jvp function {self.__name__} using defjvp.")
 
     def forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
         """The value; nothing else is needed."""

@@ -134,7 +134,7 @@ def vjp(
         found = _pull(ys, xs, _vector(v, ys, "outputs", gives_tuple), create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
 
-    return _recording(taken)  # type: ignore[no-any-return]
+    return _recording(taken)
 
 
 def _push(ys: Sequence[Tensor], xs: Tensors, vs: Tensors, create_graph: bool, strict: bool) -> list[Tensor]:
@@ -164,7 +164,7 @@ def jvp(
         found = _push(ys, xs, _vector(v, xs, "inputs", is_tuple), create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(gives_tuple, found, create_graph)
 
-    return _recording(taken)  # type: ignore[no-any-return]
+    return _recording(taken)
 
 
 def _rows(y: Tensor, xs: Tensors, create_graph: bool, strict: bool) -> list[Tensor]:
@@ -267,7 +267,7 @@ def vhp(
         found = _pull(first, xs, vs, create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
 
-    return _recording(taken)  # type: ignore[no-any-return]
+    return _recording(taken)
 
 
 def hvp(

@@ -175,14 +175,15 @@ def _names() -> Iterator[str]:
                 if shown[0] != "_" and not isinstance(getattr(tapegrad, shown), DType) and not _is_made(shown):
                     yield f"from {node.module} import {name.name} as {shown}"
     for name, module in vars(tapegrad)["_LATER"].items():
-        yield f"from tapegrad{'.' + module if module else ''} import {name} as {name}"
+        if not _is_made(name):
+            yield f"from tapegrad{'.' + module if module else ''} import {name} as {name}"
 
 
 def _is_made(name: str) -> bool:
     """Whether a function's signature is read off."""
     value = getattr(tapegrad, name)
     return isinstance(value, types.FunctionType) and (
-        value.__module__ == "tapegrad" or value.__module__.startswith(("tapegrad.functions", "tapegrad.creation"))
+        value.__module__ == "tapegrad" or value.__module__.startswith(("tapegrad.functions", "tapegrad.creation", "tapegrad.nn"))
     ) and name != "manual_seed"  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from tapegrad.functions import (
     arrays,
+    contractions,
+    decompositions,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -13,8 +16,19 @@ from tapegrad.functions import (
 )
 
 __all__ = [
-    "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
-]  # fmt: skip
+    "arrays",
+    "contractions",
+    "decompositions",
+    "distances",
+    "elementwise",
+    "factorizations",
+    "indexing",
+    "inplace",
+    "matrices",
+    "products",
+    "reductions",
+    "shaping",
+]
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

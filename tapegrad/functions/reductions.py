@@ -269,35 +269,23 @@ max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max
 min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
-@public
-def norm(
-    input: Tensor,
-    p: Number | str | None = 2,
-    dim: Dims | None = None,
-    keepdim: bool = False,
-    dtype: DType | None = None,
-) -> Tensor:
-    """The p-norm over all dimensions, or those given: `p` is a number, inf, -inf, or "fro" (2).
-
-    >>> import tapegrad as tg
-    >>> tg.norm(tg.tensor([3.0, 4.0]))
-    tensor(5.)
-    """
+def norm(x: Tensor, p: Any, dim: Dims | None, keepdim: bool, dtype: DType | None = None) -> Tensor:
+    """The p-norm of vectors: what `tapegrad.norm` does, but for the norms of matrices."""
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
-    if not input.dtype.is_floating_point:
-        name = NAMES[input.dtype.name]
+    if not x.dtype.is_floating_point:
+        name = NAMES[x.dtype.name]
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(input)}, "
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(x)}, "
             f"at {location()}"
         )
-    if dtype is not None and (not dtype.is_floating_point or dtype.code < input.dtype.code):
+    if dtype is not None and (not dtype.is_floating_point or dtype.code < x.dtype.code):
         raise RuntimeError(
-            f"linalg.vector_norm: the dtype of the input ({input.dtype}) should be convertible without narrowing to "
+            f"linalg.vector_norm: the dtype of the input ({x.dtype}) should be convertible without narrowing to "
             f"the specified dtype ({dtype}), which is of floating point"
         )
-    dims = _dimensions(dim, input.ndim)
-    x = input if dtype is None else cast(input, dtype)
+    dims = _dimensions(dim, x.ndim)
+    x = x if dtype is None else cast(x, dtype)
     p = 2 if p in (None, "fro") else float(p)
     if p == 2:
         return _record_reduction(reduction.norm, x, dims, keepdim, False)

@@ -42,6 +42,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -49,14 +50,19 @@ from tapegrad.ops import (
     layout,
     linalg,
     logic,
+    matrix_exponential,
+    orthogonal,
     reduction,
     special,
+    spectral,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -64,8 +70,12 @@ __all__ = [
     "layout",
     "linalg",
     "logic",
+    "matrix_exponential",
+    "orthogonal",
     "reduction",
     "special",
+    "spectral",
     "triangles",
     "trigonometric",
+    "windows",
 ]

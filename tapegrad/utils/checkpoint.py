@@ -45,7 +45,7 @@ class _Call:
     def __init__(
         self, function: Callable[..., Any], args: Any, facts: dict[str, Any], preserve: bool, contexts: Any
     ) -> None:
-        self.function, self.preserve, self.contexts = function, preserve, contexts
+        self.function, self.contexts = function, contexts
         leaves, self.structure = trees.flatten([list(args), facts])
         self.places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self.tensors = [leaves[k] for k in self.places]
@@ -114,11 +114,11 @@ class _Call:
                 own = [_own(t) for t in tensors[:n]]
             before = creation.random_state()
             try:
-                if self.preserve:
+                if self.state is not None:
                     creation.set_random_state(self.state)
                 output = self.apply(own, self.contexts[1])
             finally:
-                if self.preserve:
+                if self.state is not None:
                     creation.set_random_state(before)
             leaves = trees.leaves(output)
             if len(leaves) != len(self.result[1]):
