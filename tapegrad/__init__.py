@@ -15,7 +15,8 @@ from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad.autograd import (
-    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
+    enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
+    set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
     arange, as_tensor, empty, empty_like, eye, from_numpy, full, full_like, is_tensor, linspace, manual_seed, ones,
@@ -38,9 +39,9 @@ __version__ = "0.1.0"
 
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
-    max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d
+    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {

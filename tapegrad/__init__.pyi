@@ -17,6 +17,7 @@ from tapegrad import optim as optim
 from tapegrad import utils as utils
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode
+from tapegrad.autograd import is_anomaly_enabled as is_anomaly_enabled
 from tapegrad.autograd import is_grad_enabled as is_grad_enabled
 from tapegrad.autograd import is_inference_mode_enabled as is_inference_mode_enabled
 from tapegrad.autograd import no_grad as no_grad

@@ -48,9 +48,7 @@ def _numerical(
 
 
 def _leaf(array: np.ndarray, like: Tensor) -> Tensor:
-    from tapegrad.conversion import tensor
-
-    made: Tensor = tensor(array, dtype=like.dtype, requires_grad=like.requires_grad)
+    made: Tensor = creation.tensor(array, dtype=like.dtype, requires_grad=like.requires_grad)
     return made
 
 

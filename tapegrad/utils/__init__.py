@@ -1,11 +1,11 @@
-"""What programs need beside: `checkpoint`, `data`."""
+"""What programs need beside: `checkpoint`."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-__all__ = ["checkpoint", "data"]
+__all__ = ["checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
