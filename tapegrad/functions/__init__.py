@@ -31,9 +31,6 @@ __all__ = [
     "shaping",
     "sorting",
 ]
-    "arrays", "distances", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions",
-    "shaping",
-]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__
