@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types stubs floors notebooks parity test-boundscheck test-boundscheck-quick \
+.PHONY: help demo test check lint types stubs floors notebooks parity operators test-boundscheck test-boundscheck-quick \
 	test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench compare \
 	compare-jitted clean
 
@@ -46,6 +46,9 @@ notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own k
 
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
 	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
+
+operators: .venv/torch.stamp # PyTorch's own table of operators: writes tests/parity/OPERATORS.md
+	$(BIN)/python -m tests.parity.operator_table
 
 test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
 
@@ -96,7 +99,7 @@ clean: # remove what make has made
 	touch $@
 
 .venv/torch.stamp: .venv/test.stamp
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet '$(TORCH)' expecttest # its own table of operators imports this
 	touch $@
 
 .venv/%.stamp: pyproject.toml | .venv/python.stamp

@@ -14,10 +14,9 @@ from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from tapegrad.conversion import as_tensor, from_numpy, is_tensor, tensor
 from tapegrad.creation import (
-    arange, empty, empty_like, eye, full, full_like, linspace, manual_seed, ones, ones_like, rand, rand_like, randint,
-    randn, randn_like, randperm, zeros, zeros_like,
+    arange, as_tensor, empty, empty_like, eye, from_numpy, full, full_like, is_tensor, linspace, manual_seed, ones,
+    ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
 )  # fmt: skip
 from tapegrad.dtypes import BOOL as bool
 from tapegrad.dtypes import FLOAT32 as float32

@@ -1,7 +1,7 @@
 """What a public function takes: its annotations say so, and are checked when it is called.
 
-`checked` makes of each argument what its annotation names (an int of NumPy's becomes an int, a 0-d tensor a number), or
-raises PyTorch's TypeError. So a function's own lines see nothing but plain values.
+`checked` makes of each argument what its annotation names (an int of NumPy's becomes an int, a 0-d tensor a number, an
+array or a number a Tensor), or raises PyTorch's TypeError. So a function's own lines see nothing but plain values.
 
     @checked
     def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor: ...
@@ -14,14 +14,16 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
 
 # What an annotation may name, beside Tensor, int, float, bool and DType.
@@ -32,11 +34,34 @@ Flag = bool  # or an int that stands for one
 
 _REFUSED: Any = object()
 _LONG = 1 << 63
+CAST, EXACT = "cast", "exact"  # whether results are converted to the dtypes of `out`, or must have them
+writers: list[Callable[..., Any]] = []  # what writes results into it
 
 
 def tensor(value: Any) -> Any:
-    """A Tensor."""
-    return value if isinstance(value, Tensor) else _REFUSED
+    """A Tensor; of an array, or a number, one with what it has now."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, NUMBERS) or is_array(value):
+        return as_operand(value, current_tape().grad_enabled)
+    return _REFUSED
+
+
+def tensors(name: str, values: Sequence[Any]) -> list[Tensor]:
+    """The Tensors of a sequence that is the first argument of a function of this name."""
+    taken = [tensor(value) for value in values]
+    for place, value in enumerate(values):
+        if taken[place] is _REFUSED:
+            raise TypeError(
+                f"{name}(): expected Tensor as element {place} in argument 0, but got {_type(value)}{repair(value)}"
+            )
+    return taken
+
+
+def or_tensor(take: Callable[[Any], Any], value: Any) -> Any:
+    """What `take` makes of it, or the Tensor of an array."""
+    taken = take(value)
+    return tensor(value) if taken is _REFUSED and is_array(value) else taken
 
 
 def integer(value: Any) -> Any:
@@ -160,10 +185,13 @@ _ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorc
 _ABSENT: Any = object()
 
 
-def checked(function: Callable[..., Any], prefix: str = "", is_method: bool = False) -> Callable[..., Any]:
+def checked(
+    function: Callable[..., Any], prefix: str = "", is_method: bool = False, out: str = ""
+) -> Callable[..., Any]:
     """The function, for arguments as they come; errors call it by its name after the prefix.
 
-    Of a method they count places from after the tensor.
+    Of a method they count places from after the tensor. With `out`, which says what becomes of dtypes, it takes `out=`
+    too (`outputs.py`).
 
     What stands in front is compiled of the annotations when it is first called, so that where all is right it takes no
     more than 0.1 us. For `narrow` above it is
@@ -176,7 +204,7 @@ def checked(function: Callable[..., Any], prefix: str = "", is_method: bool = Fa
     namespace: dict[str, Any] = {"__name__": __name__}
 
     def prepare(*args: Any, **facts: Any) -> Any:
-        made = _in_front(function, prefix + function.__name__.lstrip("_"), is_method, namespace)
+        made = _in_front(function, prefix + function.__name__.lstrip("_"), is_method, out, namespace)
         accepting.__defaults__, accepting.__kwdefaults__ = made.__defaults__, made.__kwdefaults__
         accepting.__code__ = made.__code__
         return accepting(*args, **facts)
@@ -184,7 +212,19 @@ def checked(function: Callable[..., Any], prefix: str = "", is_method: bool = Fa
     namespace["_prepare"] = prepare
     accepting: Any = functools.wraps(function)(FunctionType(_unprepared.__code__, namespace))
     accepting.__qualname__ = function.__name__
+    if out:
+        accepting.__signature__ = _with_out(inspect.signature(function))
     return accepting  # type: ignore[no-any-return]
+
+
+def _with_out(signature: inspect.Signature) -> inspect.Signature:
+    parameter = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
+    return signature.replace(parameters=[*signature.parameters.values(), parameter])
+
+
+def taking_out(dtypes: str) -> Callable[[Any], Any]:
+    """As `checked`, for a function that takes `out=`: its results are converted to these dtypes, CAST, or EXACT."""
+    return functools.partial(checked, out=dtypes)
 
 
 def _are_short(values: tuple[Any, ...]) -> bool:
@@ -199,7 +239,7 @@ def _unprepared(*args: Any, **facts: Any) -> Any:
     return _prepare(*args, **facts)  # type: ignore[name-defined] # noqa: F821 (each function has its own)
 
 
-def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespace: dict[str, Any]) -> Any:
+def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str, namespace: dict[str, Any]) -> Any:
     parameters = [*inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters]
     first = 0 if is_method or names[0] == "self" else 1
@@ -226,6 +266,8 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespac
         kind, *others = parameter.annotation.split(" | ")
         if kind in _TAKERS:
             take, word, classes = _TAKERS[kind]
+            if "Tensor" in others:
+                take = functools.partial(or_tensor, take)
             classes = (*(_OTHERS[other] for other in others), *classes)
             seen = [one for one in classes if one not in (int, tuple)]
             takers[argument] = take, word, seen, 0 if by_name else place + first
@@ -234,12 +276,20 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespac
                 namespace[f"_no_{argument}"] = default
                 right.append(f"{argument} is _no_{argument}")
             tests.append(" or ".join(right) if len(right) == 1 else f"({' or '.join(right)})")
-    if aliases and not any(word.startswith("*") for word in header):
+    if (aliases or out) and not any(word.startswith("*") for word in header):
         header.append("*")
     header += [f"{alias}=_absent" for alias in aliases]
     tests += [f"{alias} is _absent" for alias in aliases]
     given = ", ".join(f"{argument!r}: {argument}" for argument in (*defaults, *aliases))
+    mended, otherwise = f"_mend({{{given}}}, {rest})", ""
+    if out:
+        header.append("out=None")
+        tests.append("out is None")
+        otherwise = f"""    if out is not None:
+        return _writers[0](_name, out, {out!r}, ({", ".join((*defaults, rest))},), lambda: {mended})
+"""
     namespace |= {
+        "_name": name, "_writers": writers,
         "Tensor": Tensor, "DType": DType, "_absent": _ABSENT, "_defaults": defaults, "_function": function,
         "_are_short": _are_short, "_mend": functools.partial(_mend, function, name, takers, defaults, aliases)
     }  # fmt: skip
@@ -247,7 +297,7 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, namespac
 def {function.__name__}({", ".join(header)}):
     if {" and ".join(tests) or "True"}:
         return _function({", ".join(passed)})
-    return _mend({{{given}}}, {rest})
+{otherwise}    return {mended}
 """
     made: dict[str, Any] = {}
     exec(compile(text, f"<arguments of {name}>", "exec"), namespace, made)  # noqa: S102 (of our own annotations)
@@ -286,7 +336,7 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     except TypeError as error:
         raise TypeError(f"{name}(): {where}: {error}") from None
     if taken is _REFUSED:
-        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}")
+        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{repair(value)}")
     return taken
 
 
@@ -296,13 +346,23 @@ def method(function: Any) -> Any:
 
 
 class Surface(dict[str, Any]):
-    """A module's public functions by name. As a decorator it takes one in, checked, and makes it a Tensor's method."""
+    """A module's public functions by name. As a decorator it takes one in, checked, and makes it a Tensor's method.
+
+    With `out` they take `out=`, as `checked` says, where they give tensors; methods don't.
+    """
+
+    def __init__(self, out: str = "") -> None:
+        self.out = out
 
     def __call__(self, function: Any) -> Any:
         """Take a function in."""
-        taken = self[function.__name__] = checked(function)
+        out = self.out if inspect.get_annotations(function).get("return") != "bool" else ""
+        taken = self[function.__name__] = checked(function, out=out)
         setattr(Tensor, function.__name__, method(taken))
         return taken
 
 
-__all__ = ["Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes"]
+__all__ = [
+    "CAST", "EXACT", "Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes",
+    "taking_out", "tensors",
+]  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes, engine, kinds
-from tapegrad.arguments import checked
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tensor import Tensor, depth_of_user, from_array
 
@@ -18,45 +17,16 @@ _CONVERTED = {
 }  # fmt: skip
 
 
-@checked
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
-
-    Parameters
-    ----------
-    dtype : DType, optional
-        By default that of the data; Python floats become the default dtype, ints int64.
-    device : "cpu" or None
-        Accepted for compatibility.
-    requires_grad : bool
-        Whether gradients are to accumulate in it.
-
-    Raises
-    ------
-    RuntimeError
-        Where gradients are asked for and the dtype is not floating point.
-    TypeError, ValueError, RuntimeError
-        Where the data is not numeric; where it is ragged, or an integer is too long; where it is some other object.
-
-    >>> import tapegrad as tg
-    >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    tensor([[1., 2.],
-            [3., 4.]], requires_grad=True)
-    """
-    if data.__class__ is np.ndarray and dtype is None and device is None and data.dtype in BY_NUMPY:  # most often
+def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf with a copy of data: see `tapegrad.tensor`."""
+    if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often
         check_can_require_grad(BY_NUMPY[data.dtype], requires_grad)
         return from_array(engine.copied(data), requires_grad)
-    check_device(device)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)
     array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
-    return from_array(array, bool(requires_grad))
-
-
-def is_tensor(obj: Any) -> bool:
-    """Whether an object is a Tensor."""
-    return isinstance(obj, Tensor)
+    return from_array(array, requires_grad)
 
 
 def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
@@ -74,19 +44,8 @@ def check_device(device: Any) -> None:
         raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {device!r}")
 
 
-@checked
-def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is.
-
-    Of arrays, and of what else shows its memory to NumPy (memory maps, buffers, columns of tables), the memory is
-    shared: see `from_numpy`. Numbers and lists are copied.
-
-    >>> import numpy as np
-    >>> import tapegrad as tg
-    >>> tg.as_tensor(np.array([1.0, 2.0]))
-    tensor([1., 2.])
-    """
-    check_device(device)
+def sharing_with(data: Any, dtype: DType | None = None) -> Tensor:
+    """Data as a tensor, its memory shared where it can be: see `tapegrad.as_tensor`."""
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
     array, is_shared = _as_array(data, dtype)
@@ -96,41 +55,34 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     return from_array(array, exported=is_shared)
 
 
-def as_operand(data: Any, is_kept: bool) -> Tensor:
-    """An array beside tensors, with the elements that it has now, whatever is written to it later.
+NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)  # what stands for a tensor without dimensions
 
-    So it is copied where it is small, or a gradient may ask for it (`is_kept`). Else its memory is shared, and what is
-    done with it is computed at once.
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array, or shows itself to NumPy as one, as columns of tables do."""
+    return isinstance(value, np.ndarray) or (
+        hasattr(type(value), "__array__") and not isinstance(value, (Tensor, np.generic))
+    )
+
+
+def repair(value: Any) -> str:
+    """What to do with what stands for no tensor, at the end of an error's text."""
+    if isinstance(value, (list, tuple)):
+        return ": tapegrad.tensor() makes one of it"
+    if hasattr(value, "toarray"):
+        return ": a sparse matrix takes part in @ only; its .toarray() in all else"
+    return ""
+
+
+def as_operand(data: Any, is_kept: bool) -> Tensor:
+    """What stands for a tensor: an array beside tensors, with the elements that it has now; a number.
+
+    What is written to the array later is not seen. So it is copied where it is small, or a gradient may ask for it
+    (`is_kept`). Else its memory is shared, and what is done with it is computed at once.
     """
     if isinstance(data, Tensor):
         return data
-    return tensor(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else as_tensor(data)
-
-
-def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
-
-    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
-    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
-    its elements read the memory when they are computed.
-
-    Raises
-    ------
-    TypeError
-        For anything but an array, and for arrays of objects, dates, strings, complex numbers or longdouble, and masked
-        arrays.
-
-    >>> import numpy as np
-    >>> import tapegrad as tg
-    >>> a = np.zeros(3)
-    >>> t = tg.from_numpy(a)
-    >>> a[0] = 1.0
-    >>> t
-    tensor([1., 0., 0.])
-    """
-    if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return as_tensor(ndarray)
+    return leaf_of(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else sharing_with(data)
 
 
 def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:

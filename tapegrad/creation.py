@@ -1,4 +1,4 @@
-"""Tensors from nothing: filled, ranges, random numbers."""
+"""New tensors: of data, filled, ranges, random numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,91 @@ import numpy as np
 
 from tapegrad import dtypes, locks
 from tapegrad.arguments import Number, checked, sizes
-from tapegrad.conversion import check_can_require_grad, check_device
+from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
 from tapegrad.dtypes import INT64, DType
 from tapegrad.tensor import Tensor, from_array
+
+# --- of data ----------------------------------------------------------------------------------------------------------
+
+
+@checked
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
+
+    Parameters
+    ----------
+    dtype : DType, optional
+        By default that of the data; Python floats become the default dtype, ints int64.
+    device : "cpu" or None
+        Accepted for compatibility.
+    requires_grad : bool
+        Whether gradients are to accumulate in it.
+
+    Raises
+    ------
+    RuntimeError
+        Where gradients are asked for and the dtype is not floating point.
+    TypeError, ValueError, RuntimeError
+        Where the data is not numeric; where it is ragged, or an integer is too long; where it is some other object.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    tensor([[1., 2.],
+            [3., 4.]], requires_grad=True)
+    """
+    if device is not None:
+        check_device(device)
+    return leaf_of(data, dtype, requires_grad)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+@checked
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """`data` as a tensor, its memory shared where it can be: a tensor is returned as it is.
+
+    Of arrays, and of what else shows its memory to NumPy (memory maps, buffers, columns of tables), the memory is
+    shared: see `from_numpy`. Numbers and lists are copied.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> tg.as_tensor(np.array([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    check_device(device)
+    return sharing_with(data, dtype)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
+
+    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
+    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
+    its elements read the memory when they are computed.
+
+    Raises
+    ------
+    TypeError
+        For anything but an array, and for arrays of objects, dates, strings, complex numbers or longdouble, and masked
+        arrays.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> a = np.zeros(3)
+    >>> t = tg.from_numpy(a)
+    >>> a[0] = 1.0
+    >>> t
+    tensor([1., 0., 0.])
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    return sharing_with(ndarray)
+
+
+# --- of nothing -------------------------------------------------------------------------------------------------------
 
 _generator: np.random.Generator | None = None
 
@@ -374,19 +456,11 @@ def _new(name: str, make: Any) -> None:
     setattr(Tensor, name, like)
 
 
-def _tensor_like(data: Any, **facts: Any) -> Tensor:
-    from tapegrad.conversion import tensor
-
-    return tensor(data, **facts)
-
-
 def initialise(self: Tensor, *args: Any) -> None:
     """`Tensor()`, `Tensor(2, 3)`, `Tensor([1.0, 2.0])`: empty, of a shape, or a copy of data; floating point."""
-    from tapegrad.conversion import tensor
-
     data = args[0] if len(args) == 1 else None
     if isinstance(data, (Tensor, list, tuple, np.ndarray)):
-        made = tensor(data, dtype=dtypes.get_default_dtype())
+        made = leaf_of(data, dtypes.get_default_dtype())
     else:
         made = empty(size_of("Tensor", args or (0,)))
     self._tape, self._slot, self._kind = made._tape, made._slot, made._kind
@@ -398,5 +472,5 @@ _new("new_ones", ones)
 _new("new_empty", empty)
 _new("new_full", full)
 _new("new_eye", eye)
-_new("new_tensor", _tensor_like)
+_new("new_tensor", tensor)
 Tensor.__init__ = initialise  # of handles of results it isn't called

@@ -51,7 +51,7 @@ _UFUNCS: dict[Any, Callable[..., Any]] = (
     }
     | numpy_functions.UFUNCS
 )
-_OF_SCIPY = {op.scipy: elementwise.functions[op.name] for op in elementwise.OPERATIONS if op.scipy}
+_OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
 
 
 def _records(ufunc: Any) -> bool:

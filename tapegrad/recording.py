@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes, engine
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import as_operand, is_array
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
 from tapegrad.kinds import Kind, kind_of, numbers
@@ -369,9 +369,7 @@ def operand(o: Any, is_kept: bool = False) -> Any:
         return o
     if isinstance(o, (np.bool_, np.integer, np.floating)):
         return o.item()
-    if isinstance(o, np.ndarray):
-        return as_operand(o, is_kept)
-    return None
+    return as_operand(o, is_kept) if is_array(o) else None
 
 
 def _refusal(op: Elementwise, dtype: DType, tensors: list[Any]) -> Exception:

@@ -283,7 +283,9 @@ class FreeSlots:
         self.h[at], self.array, self.memory = address, array, memory
 
 
-_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS = H.filled, H.row_bytes, H.n_free, H.n_reached, H.n_slots
+_FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS, _SYNCED = (
+    H.filled, H.row_bytes, H.n_free, H.n_reached, H.n_slots, H.synced
+)  # fmt: skip
 # Arrays beside the rows and beside the slots, where plans are written.
 _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
     ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
@@ -472,8 +474,10 @@ class Tape:
 
     def synced_row(self, slot: int) -> int:
         """The row that defines `slot`, or -1. New rows are entered in their slots by sweeps, or here."""
+        if self.h[_SYNCED] * ROW_BYTES == self.h[_FILLED]:
+            return self.slot_ints[8 * slot + 1]
         with self.lock:
-            rows, start = self.row_array(), int(self.header[H.synced])
+            rows, start = self.row_array(), self.h[_SYNCED]
             if start < len(rows):
                 new = np.zeros(len(rows) - start, SLOT)
                 new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from tapegrad import autograd, creation, trees
-from tapegrad.autograd import recorded
-from tapegrad.conversion import tensor
+from tapegrad.autograd import walk
+from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export
 from tapegrad.recording import local
@@ -53,7 +53,7 @@ class Level:
         self.tape = current_tape()
         self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
-        self.is_behind_input = False  # whether the caller's graph goes on behind an input
+        self.behind: set[int] = set()  # the slots of inputs behind which the caller's graph goes on
         self.given, structure = trees.flatten([args[place] for place in places])
         self.inputs = [self._input(x) for x in self.given]
         self.gives_tensors = any(isinstance(x, Tensor) for x in self.given)
@@ -80,8 +80,8 @@ class Level:
             return leaf
         x = local(x)
         if self.is_recording and x.requires_grad:
-            self.is_behind_input = True
             seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
+            self.behind.add(seen._slot)
             return seen
         return self.leaf(x.detach())
 
@@ -165,15 +165,18 @@ class Level:
         return trees.unflatten(structure, [self.outward(leaf) for leaf in leaves])
 
     def _is_recorded(self, tensors: Sequence[Tensor | None]) -> bool:
-        return self.is_recording and (self.is_behind_input or self.reaches_out(tensors))
+        return self.is_recording and (bool(self.behind) or self.reaches_out(tensors))
 
     def reaches_out(self, tensors: Sequence[Any]) -> bool:
-        """Whether a leaf of somebody else's, and not of a level that has ended, is behind one of the tensors."""
-        if not self.is_recording or not (others := self.tape.leaves.keys() - self.own.keys()):
+        """Whether the caller's graph, or a leaf of somebody else's, is behind one of the tensors.
+
+        A leaf of a level that has ended doesn't count.
+        """
+        if not self.is_recording:
             return False
+        ends = self.behind | (self.tape.leaves.keys() - self.own.keys())
         slots = [local(t)._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
-        rows = recorded._active_rows(self.tape, slots)
-        return not others.isdisjoint([*slots, *(slot for row in rows for slot in recorded.operand_slots(row))])
+        return bool(ends) and walk.reaches(self.tape, slots, ends)
 
     # --- what functions return ----------------------------------------------------------------------------------------
 
@@ -245,8 +248,7 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
-    made: Tensor = tensor(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
-    return made
+    return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
 
 
 def plain(t: Tensor, is_own: bool = False) -> Any:
@@ -275,8 +277,7 @@ def as_seed(value: Any, like: Tensor) -> Tensor:
     """A tangent or a cotangent, as a tensor of the dtype of what it belongs to."""
     if isinstance(value, Tensor):
         return local(value)
-    seed: Tensor = tensor(np.asarray(value), dtype=like.dtype)
-    return seed
+    return leaf_of(np.asarray(value), like.dtype)
 
 
 class TensorEngine:

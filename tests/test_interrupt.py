@@ -10,6 +10,8 @@ import time
 import pytest
 
 import tapegrad as tg
+from tapegrad import interrupts
+from tapegrad.kernels import native
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX does"),
@@ -51,6 +53,34 @@ def long_chain(x):
     for _ in range(400):
         x = (x * 1.000001).tanh()
     return x
+
+
+def test_ctrl_c_waits_for_what_can_not_meet_it():
+    def work():
+        with interrupts.later():
+            with interrupts.later():
+                signal.raise_signal(signal.SIGINT)
+                done.append("inner")
+            done.append("outer")
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_llvm_compiles():
+    def compiled():
+        signal.raise_signal(signal.SIGINT)
+        done.append("compiled")
+        raise NotImplementedError
+
+    done = []
+    with pytest.raises(KeyboardInterrupt) as caught:
+        native._obtain("a kernel that is not there", "f", compiled)
+    assert isinstance(caught.value.__context__, NotImplementedError)
+    assert done == ["compiled"]
 
 
 @pytest.fixture

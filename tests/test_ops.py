@@ -158,7 +158,7 @@ def test_edge_points_without_a_numpy_function(op: Elementwise, dtype: Any):
 INTEGER_POINTS = (-7, -3, -2, -1, 0, 1, 2, 3, 7, 100)
 
 
-@by_name(WITH_REFERENCE)
+@by_name([op for op in WITH_REFERENCE if "int64" not in op.refuses])
 @pytest.mark.parametrize("dtype", INTEGERS, ids=repr)
 def test_integers_are_as_in_numpy(op: Elementwise, dtype: Any):
     points = list(itertools.product(INTEGER_POINTS, repeat=op.arity))
@@ -710,12 +710,11 @@ def test_numpys_function_over_dimensions_records(op: OverDimensions):
 
 @by_name([op for op in DRAWN if op.scipy])
 def test_scipys_function_records(op: Elementwise):
-    function, array = getattr(scipy.special, op.scipy), draw(op, 8, tg.float64)[0]
-    x = tg.tensor(array, requires_grad=True)
-    result = function(x)
+    function, arrays = getattr(scipy.special, op.scipy), draw(op, 8, tg.float64)
+    result = function(*leaves(op, arrays))
     assert isinstance(result, tg.Tensor)
-    assert result.requires_grad
-    np.testing.assert_allclose(result.tolist(), function(array), rtol=1e-14, atol=1e-15)
+    assert result.requires_grad == any(op.partials)
+    np.testing.assert_allclose(result.tolist(), function(*arrays), rtol=1e-13, atol=1e-15)
 
 
 @by_name([op for op in OPS if isinstance(op, Array) and op.call is not None and op.reference])

@@ -19,7 +19,8 @@ from tapegrad.kernels import cache, native
 from tapegrad.lanes import Machine, in_numba
 
 FUNCTIONS = {f.__name__: f for f in vectormath.FUNCTIONS}
-OF_TWO = ("pow", "atan2", "hypot")
+OF_TWO = ("pow", "atan2", "hypot", "nextafter")
+DIGITS = ("mantissa", "exponent", "nextafter")  # exact, and tested by themselves
 BOUNDS = dict.fromkeys(("pow", "lgamma", "digamma", "trigamma"), 4.0) | {"tetragamma": 5.0}  # of all others: 2
 # Around their negative zeros these are exact only beside the terms that cancel there: see `test_reflected`.
 REFLECTED = ("lgamma", "digamma", "trigamma", "tetragamma")
@@ -47,7 +48,7 @@ INTERVALS = {
     "cosh": (-715, 715), "exp2": (-1080, 1030), "tanh": (-25, 25), "erf": (-7, 7), "erfc": (-7, 28),
 }  # fmt: skip
 
-by_name = pytest.mark.parametrize("name", FUNCTIONS)
+by_name = pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in DIGITS])
 over_widths = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=("float64", "float32"))
 needs_compiler = pytest.mark.skipif(not native.JIT, reason="there is no compiler")
 
@@ -249,6 +250,20 @@ def test_edges(name: str, way: str, dtype: Any):
     np.testing.assert_array_equal(y[~finite], expected[~finite])
     with np.errstate(all="ignore"):
         assert (np.abs(y - expected)[finite] <= (BOUNDS.get(name, 2.0) * np.spacing(np.abs(expected)))[finite]).all()
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("way", [pytest.param("compiled", marks=needs_compiler), "plain"])
+@over_widths
+def test_digits_are_those_of_numpy(way: str, dtype: Any):
+    with np.errstate(all="ignore"):
+        x = np.concatenate([np.array(EDGES), *points("mantissa", 100, np.float64)]).astype(dtype)
+        a, b = (column.astype(dtype) for column in np.array([*itertools.product(EDGES, repeat=2)]).T)
+    mantissas, exponents = np.frexp(x)
+    np.testing.assert_array_equal(run("mantissa", way, x), mantissas)
+    known = np.isfinite(x) & (x != 0)
+    np.testing.assert_array_equal(run("exponent", way, x[known]), exponents[known])
+    np.testing.assert_array_equal(run("nextafter", way, a, b), np.nextafter(a, b))
 
 
 # Of all float64, 6381956970095103 * 2^797 is closest to a multiple of pi/2 (Muller, Elementary Functions, ch. 11).

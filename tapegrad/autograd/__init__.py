@@ -7,7 +7,7 @@ from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
 from tapegrad.arguments import Flag, checked
-from tapegrad.autograd import recorded
+from tapegrad.autograd import recorded, walk
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
 from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -224,7 +224,8 @@ def _sweep(
     slots = [slot for t in inputs or () for slot in _slots_of(t)]
     if retained := _retained(tape):
         if inputs is not None:
-            retained = recorded.on_the_way(tape, [t._slot for t in outputs], slots, retained)
+            rows = walk.rows_between(tape, [t._slot for t in outputs], set(slots))
+            retained = [slot for slot in retained if slot in {*slots, *(row[2] for row in rows)}]
         found.retained = frozenset(retained)
     try:
         if create_graph:

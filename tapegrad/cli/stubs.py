@@ -29,10 +29,10 @@ GIVEN = {
     "Sizes": "Sequence[_int]", "Flag": "_bool", "int": "_int", "bool": "_bool", "float": "_float",
 }  # fmt: skip
 OPEN = {
-    "return": "Tensor", "input": "Tensor", "other": "Operand", "exponent": "Operand", "value": "Operand",
-    "condition": "Tensor", "dtype": "DTypeLike", "device": "str | None", "size": "_int | Sequence[_int]",
+    "return": "Tensor", "input": "Operand", "other": "Operand", "exponent": "Operand", "value": "Operand",
+    "condition": "Operand", "dtype": "DTypeLike", "device": "str | None", "size": "_int | Sequence[_int]",
     "shape": "_int | Sequence[_int]", "sizes": "_int | Sequence[_int]", "dims": "_int | Sequence[_int]",
-    "given": "_int | Sequence[_int]", "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Tensor]",
+    "given": "_int | Sequence[_int]", "bounds": "_int | Sequence[_int]", "tensors": "Iterable[Operand]",
 }  # fmt: skip
 
 FUNCTIONS = """\
@@ -42,8 +42,11 @@ from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
 from collections.abc import Iterable, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
+import numpy as np
+
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
 """
@@ -62,6 +65,7 @@ import numpy as np
 
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.dtypes import DType
+from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.tensor import Size, Tensor
 
@@ -103,6 +107,8 @@ def _type(annotation: Any, name: str) -> str:
     text = annotation if isinstance(annotation, str) else annotation.__name__
     if text == "Any":
         return OPEN.get(name, "Any")
+    if text == "Tensor" and name != "return":
+        return "Operand"
     for ours, theirs in GIVEN.items():
         text = re.sub(rf"(?<![\w.]){re.escape(ours)}(?!\w)", theirs, text)
     return text
@@ -118,6 +124,8 @@ def _parameters(signature: inspect.Signature, is_method: bool) -> Iterator[str]:
     for place, (name, parameter) in enumerate(signature.parameters.items()):
         if is_method and place == 0:
             yield "self"
+            continue
+        if name == "out":  # `_definition` says who takes it
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and not bare:
             bare = True
@@ -144,12 +152,17 @@ def _lines(name: str, parameters: list[str], result: str, indent: str) -> Iterat
 
 def _definition(name: str, function: Callable[..., Any], indent: str = "") -> Iterator[str]:
     overloads = typing.get_overloads(inspect.unwrap(function))
+    takes_out = "out" in inspect.signature(function).parameters and not indent
     for form in overloads or [function]:
         if overloads:
             yield f"{indent}@overload"
         signature = inspect.signature(form)
         result = _type(signature.return_annotation, "return")
-        yield from _lines(name, [*_parameters(signature, indent != "")], result, indent)
+        parameters = [*_parameters(signature, indent != "")]
+        if takes_out and not result.startswith("tuple"):
+            bare = [] if any(p[0] == "*" for p in parameters) else ["*"]
+            parameters += [*bare, f"out: {'Tensor' if result == 'Tensor' else 'tuple[Tensor, ...]'} | None = None"]
+        yield from _lines(name, parameters, result, indent)
 
 
 def _names() -> Iterator[str]:

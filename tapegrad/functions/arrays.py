@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapegrad.arguments import Surface
+from tapegrad.arguments import EXACT, Surface
 from tapegrad.dtypes import DTYPES
 from tapegrad.functions.making import converted, explained, make
 from tapegrad.ops.declare import OPS, Array
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor
 
-functions = Surface()
+functions = Surface(EXACT)
 
 
 def _make(op: Array, call: Any) -> None:

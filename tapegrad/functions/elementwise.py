@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from tapegrad import dtypes, recorder
-from tapegrad.arguments import Number, Surface, checked, method
-from tapegrad.conversion import check_device
+from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
+from tapegrad.conversion import NUMBERS, as_operand, check_device, is_array, leaf_of, repair
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic
-from tapegrad.ops.declare import EVERYWHERE, NOWHERE, OPS, SECOND, Elementwise
+from tapegrad.ops.declare import OPS, Elementwise
+from tapegrad.outputs import write
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(CAST)
 _NOT_GIVEN: Any = object()
 Operand = Any  # a Tensor, an array or a number
 
@@ -32,36 +33,37 @@ def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     return function
 
 
-def _check(op: Elementwise, *operands: Any) -> None:
-    """Tensors stand where PyTorch's function takes no numbers; arrays are as good."""
-    tensors = [isinstance(o, (Tensor, np.ndarray)) for o in operands]
+def _taken(name: str, *operands: Any) -> tuple[Any, ...]:
+    """What may stand for tensors: arrays and numbers too, of which the first becomes one where all are numbers."""
+    tensors = [isinstance(o, Tensor) or is_array(o) for o in operands]
     for place, o in enumerate(operands):
-        may_be_number = op.numbers == EVERYWHERE or (place == 1 if op.numbers == SECOND else any(tensors))
-        if not tensors[place] and (op.numbers == NOWHERE or not may_be_number or not isinstance(o, _NUMBERS)):
+        if not tensors[place] and not isinstance(o, NUMBERS):
             raise TypeError(
-                f"{op.name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be "
-                f"Tensor, not {type(o).__name__}"
+                f"{name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be Tensor, "
+                f"not {type(o).__name__}{repair(o)}"
             )
-
-
-_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+    if any(tensors):
+        return operands
+    first, *others = (leaf_of(o) if isinstance(o, np.generic) else o for o in operands)
+    return leaf_of(first), *others
 
 
 def _unary_function(op: Elementwise) -> Any:
     opcode = op.opcode
 
-    def function(input: Any) -> Any:
+    def function(input: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return write(op.name, out, CAST, (input,), lambda: function(input))
         if input.__class__ is Tensor:
             return quick[opcode](input)
-        _check(op, input)
-        return record_elementwise(op, input)
+        return record_elementwise(op, *_taken(op.name, input))
 
     return _document(function, op, "input")
 
 
 def _binary_function(op: Elementwise) -> tuple[Any, Any]:
     """The public function, and the one of rules and of NumPy's functions, which takes numbers everywhere."""
-    opcode, numbers = op.opcode, op.numbers
+    opcode = op.opcode
 
     def record(input: Any, other: Any) -> Any:
         if input.__class__ is Tensor:
@@ -70,13 +72,14 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
                 return result
         return record_elementwise(op, input, other)
 
-    def function(input: Any, other: Any) -> Any:
-        if input.__class__ is Tensor and (other.__class__ is Tensor or numbers != NOWHERE):
+    def function(input: Any, other: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return write(op.name, out, CAST, (input, other), lambda: function(input, other))
+        if input.__class__ is Tensor:
             result = quick[opcode](input, other)
             if result is not NotImplemented:
                 return result
-        _check(op, input, other)
-        return record_elementwise(op, input, other)
+        return record_elementwise(op, *_taken(op.name, input, other))
 
     return _document(function, op, "input, other"), record
 
@@ -84,19 +87,19 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
 _operators: dict[str, tuple[Any, Any]] = {}
 OPERATIONS = [op for op in OPS if isinstance(op, Elementwise) and op not in arithmetic.CASTS]
 for _op in OPERATIONS:
-    if not _op.is_public:
-        if _op.arity == 2:
-            _op.record = binary(_op)[0]  # only rules use it
-        continue
+    made = None
     if _op.arity == 1:
-        functions[_op.name] = _unary_function(_op)
+        made = _unary_function(_op)
     elif _op.arity == 2:
         _operators[_op.name] = binary(_op)
-        functions[_op.name], _op.record = _binary_function(_op)
+        made, _op.record = _binary_function(_op)
+    if made is not None and _op.is_public:
+        functions[_op.name] = made
 
 OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
-    "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "pow": "pow", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
 }  # fmt: skip
 for _python, _name in OPERATORS.items():
     _method, _reflected = _operators[_name]
@@ -110,8 +113,8 @@ Tensor.__pos__ = lambda self: self  # type: ignore[return-value]
 Tensor.__abs__ = functions["abs"]
 
 _plain_add, _plain_sub, _plain_pow = functions["add"], functions["sub"], functions["pow"]
-_plain_round, _plain_softplus, _plain_div, _plain_square = (
-    functions[name] for name in ("round", "softplus", "div", "square")
+_plain_round, _plain_softplus, _plain_div, _plain_square, _plain_logit, _plain_heaviside = (
+    functions[name] for name in ("round", "softplus", "div", "square", "logit", "heaviside")
 )
 
 
@@ -138,27 +141,29 @@ def _is_bool(value: Any) -> bool:
     return value.dtype is BOOL if isinstance(value, Tensor) else isinstance(value, bool)
 
 
-def add(input: Any, other: Any, *, alpha: Number = 1) -> Any:
+def add(input: Any, other: Any, *, alpha: Number = 1, out: Any = None) -> Any:
     """`input + alpha * other`, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.add(tg.ones(2), tg.ones(2), alpha=3)
     tensor([4., 4.])
     """
-    return _plain_add(input, other) if alpha.__class__ is int and alpha == 1 else _add(input, other, alpha=alpha)
+    plain = alpha.__class__ is int and alpha == 1 and out is None
+    return _plain_add(input, other) if plain else _add(input, other, alpha=alpha, out=out)
 
 
-@checked
+@taking_out(CAST)
 def _add(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_add(input, _scaled("add", input, other, alpha))
 
 
-def sub(input: Any, other: Any, *, alpha: Number = 1) -> Any:
+def sub(input: Any, other: Any, *, alpha: Number = 1, out: Any = None) -> Any:
     """`input - alpha * other`, elementwise."""
-    return _plain_sub(input, other) if alpha.__class__ is int and alpha == 1 else _sub(input, other, alpha=alpha)
+    plain = alpha.__class__ is int and alpha == 1 and out is None
+    return _plain_sub(input, other) if plain else _sub(input, other, alpha=alpha, out=out)
 
 
-@checked
+@taking_out(CAST)
 def _sub(input: Any, other: Any, *, alpha: Number) -> Any:
     return _plain_sub(input, _scaled("sub", input, other, alpha))
 
@@ -169,13 +174,15 @@ def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
     return sub(other, input, alpha=alpha)
 
 
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = None) -> Any:
     """`input / other`, elementwise; `rounding_mode` is None, "floor" or "trunc", and makes it a step function.
 
     >>> import tapegrad as tg
     >>> tg.div(tg.tensor([7, -7]), 2, rounding_mode="trunc")
     tensor([ 3, -3])
     """
+    if out is not None:
+        return write("div", out, CAST, (input, other), lambda: div(input, other, rounding_mode=rounding_mode))
     if rounding_mode is None:
         return _plain_div(input, other)
     if not isinstance(rounding_mode, str):
@@ -184,15 +191,13 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
-    op = _ROUNDED[rounding_mode]
-    _check(op, input, other)
-    return record_elementwise(op, input, other)
+    return record_elementwise(_ROUNDED[rounding_mode], *_taken("div", input, other))
 
 
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
 
 
-def pow(input: Operand, exponent: Any) -> Any:
+def pow(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     """`input ** exponent`, elementwise.
 
     Raises
@@ -204,6 +209,11 @@ def pow(input: Operand, exponent: Any) -> Any:
     >>> tg.tensor([1.0, 2.0, 3.0]) ** 2
     tensor([1., 4., 9.])
     """
+    if not isinstance(input, Tensor):
+        input, exponent = _taken("pow", input, exponent)
+        input = input if isinstance(exponent, Tensor) else as_operand(input, False)
+    if out is not None:
+        return write("pow", out, CAST, (input, exponent), lambda: pow(input, exponent))
     if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
         if exponent == 2 and input._kind.dtype.is_floating_point:
             return _plain_square(input)
@@ -217,19 +227,17 @@ def _pow_rule(a: Any, b: Any) -> Any:
     return pow(a, b) if isinstance(a, Tensor) else record_elementwise(exponential.pow_, a, b)
 
 
-def float_power(input: Operand, exponent: Any) -> Any:
+def float_power(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     """`input ** exponent` in float64, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.float_power(tg.tensor([4, 9]), 0.5)
     tensor([2., 3.])
     """
-    if not isinstance(input, Tensor) and not isinstance(exponent, Tensor):
-        raise TypeError(
-            f"float_power() received an invalid combination of arguments: input ({type(input).__name__}) and exponent "
-            f"({type(exponent).__name__}) can't both be numbers"
-        )
-    base, power = (cast(operand(x), FLOAT64) if isinstance(x, Tensor) else x for x in (input, exponent))
+    if out is not None:
+        return write("float_power", out, CAST, (input, exponent), lambda: float_power(input, exponent))
+    given = (operand(x) for x in _taken("float_power", input, exponent))
+    base, power = (cast(x, FLOAT64) if isinstance(x, Tensor) else x for x in given)
     return _pow_rule(base, power)
 
 
@@ -267,7 +275,7 @@ logic.where.record = _where_rule
 def where(condition: Tensor) -> tuple[Tensor, ...]: ...
 @overload
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
-@checked
+@taking_out(CAST)
 def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -> Any:
     """`input` where `condition` is True, else `other`, elementwise; with the condition alone, the indices of True.
 
@@ -278,9 +286,9 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
     if input is _NOT_GIVEN and other is _NOT_GIVEN:
         return condition.nonzero(as_tuple=True)
     for name, value in (("input", input), ("other", other)):
-        if not isinstance(value, (Tensor, np.ndarray, *_NUMBERS)):
+        if not isinstance(value, (Tensor, *NUMBERS)) and not is_array(value):
             given = "nothing" if value is _NOT_GIVEN else type(value).__name__
-            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}")
+            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}{repair(value)}")
     return record_elementwise(logic.where, condition, input, other)
 
 
@@ -346,6 +354,314 @@ def bitwise_not(input: Tensor) -> Any:
     return functions["logical_not"](input) if input.dtype is BOOL else _plain_bitwise_not(input)
 
 
+# --- compositions -----------------------------------------------------------------------------------------------------
+
+
+def _of_one_dtype(expected: Any, *others: tuple[str, Tensor]) -> None:
+    """PyTorch's error where operands are not of the first one's dtype."""
+    for name, other in others:
+        if other.dtype is not expected.dtype:
+            raise RuntimeError(
+                f"expected dtype {_WORDS[expected.dtype.name]} for `{name}` but got dtype {_WORDS[other.dtype.name]}: "
+                f"{describe(expected, other)}, at {location()}"
+            )
+
+
+_WORDS = {"float64": "double", "float32": "float", "int64": "long int", "int32": "int", "bool": "bool"}
+
+
+def _factor(name: str, value: Any, dtype: DType) -> Any:
+    """The factor of a product that is added to tensors of a dtype: an integer where these are."""
+    if dtype is BOOL:
+        raise NotImplementedError(f"\"{name}_cpu_out\" not implemented for 'Bool', at {location()}")
+    return int(value) if isinstance(value, float) and not dtype.is_floating_point else value
+
+
+@public
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """`input + value * tensor1 * tensor2`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.addcmul(tg.ones(2), tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]), value=0.5)
+    tensor([2.5000, 5.0000])
+    """
+    value = _factor("addcmul", value, promoted([input, tensor1, tensor2]))
+    product = tensor1 * tensor2
+    return input + (product if value == 1 else product * value)
+
+
+@public
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """`input + value * tensor1 / tensor2`, elementwise.
+
+    Raises
+    ------
+    RuntimeError
+        Where both `tensor1` and `tensor2` are of integers.
+    """
+    if not tensor1.dtype.is_floating_point and not tensor2.dtype.is_floating_point:
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported: write input + value * tapegrad.trunc(tensor1 / "
+            f"tensor2), or convert to floating point: {describe(input, tensor1, tensor2)}, at {location()}"
+        )
+    value = _factor("addcdiv", value, promoted([input, tensor1, tensor2]))
+    return input + (tensor1 if value == 1 else tensor1 * value) / tensor2
+
+
+@public
+def lerp(input: Tensor, end: Tensor, weight: Number | Tensor) -> Tensor:
+    """`input + weight * (end - input)`, elementwise; exactly `end` where `weight` is 1.
+
+    Raises
+    ------
+    RuntimeError
+        Where the dtypes differ.
+
+    >>> import tapegrad as tg
+    >>> tg.lerp(tg.tensor([0.0, 1.0]), tg.tensor([2.0, 3.0]), 0.25)
+    tensor([0.5000, 1.5000])
+    """
+    others = [("end", end)]
+    if isinstance(weight, Tensor) and weight.ndim:
+        others.append(("weight", weight))
+    _of_one_dtype(input, *others)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(
+            f"\"lerp\" not implemented for '{_WORDS[input.dtype.name].title()}': {describe(input)}, at {location()}"
+        )
+    if isinstance(weight, Tensor):
+        weight = cast(weight, input.dtype)
+    return record_elementwise(arithmetic._lerp, input, end, weight)
+
+
+@public
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Where elements agree: |input - other| <= atol + rtol |other|, or both are equal.
+
+    Raises
+    ------
+    RuntimeError
+        Where the dtypes differ, or a tolerance is negative.
+
+    >>> import tapegrad as tg
+    >>> tg.isclose(tg.tensor([1.0, 2.0]), tg.tensor([1.0 + 1e-9, 2.1]))
+    tensor([ True, False])
+    """
+    if input.dtype is not other.dtype:
+        names = [_WORDS[t.dtype.name].split()[0].title() for t in (input, other)]
+        raise RuntimeError(f"{names[0]} did not match {names[1]}: isclose({describe(input, other)}), at {location()}")
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not tolerance >= 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {tolerance}: at {location()}")
+    close = functions["eq"](input, other)
+    if equal_nan and input.dtype.is_floating_point:
+        close = close | (functions["isnan"](input) & functions["isnan"](other))
+    if rtol == 0 and atol == 0:
+        return close
+    a, b = (t.detach() if t.dtype.is_floating_point else cast(t, FLOAT64) for t in (input, other))
+    apart = functions["abs"](a - b)
+    return close | (functions["isfinite"](apart) & (apart <= atol + functions["abs"](rtol * b)))
+
+
+@public
+def nan_to_num(
+    input: Tensor, nan: Number | None = None, posinf: Number | None = None, neginf: Number | None = None
+) -> Tensor:
+    """`input` with other numbers in the place of nan (0), inf and -inf (the greatest and least of the dtype).
+
+    >>> import tapegrad as tg
+    >>> tg.nan_to_num(tg.tensor([1.0, tg.nan, tg.inf]), posinf=9.0)
+    tensor([1., 0., 9.])
+    """
+    if not input.dtype.is_floating_point:
+        return clone(input)
+    known = np.finfo(input.dtype.numpy)
+    most, least = (float(known.max) if posinf is None else posinf, float(known.min) if neginf is None else neginf)
+    y = where(functions["isnan"](input), 0.0 if nan is None else nan, input)
+    return where(functions["isposinf"](input), most, where(functions["isneginf"](input), least, y))
+
+
+@public
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """`input * 2 ** other`, elementwise, in two steps: no power is beyond what the dtype holds unless the result is.
+
+    >>> import tapegrad as tg
+    >>> tg.ldexp(tg.tensor([1.0, 3.0]), tg.tensor([3, -1]))
+    tensor([8.0000, 1.5000])
+    """
+    if not input.dtype.is_floating_point:
+        input = cast(input, dtypes.get_default_dtype())
+    dtype = promoted([input, other])
+    input, other = cast(input, dtype), cast(other, dtype)
+    half = functions["trunc"](other.detach() * 0.5)
+    return input * functions["exp2"](half) * functions["exp2"](other - half)
+
+
+class FrexpResult(NamedTuple):
+    """What `frexp` returns."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+FrexpResult.__module__, FrexpResult.__qualname__ = "tapegrad.return_types", "frexp"
+
+
+@public
+def frexp(input: Tensor) -> FrexpResult:
+    """Mantissas in [1/2, 1), with their signs, and exponents: `input = mantissa * 2 ** exponent`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.frexp(tg.tensor([8.0, -3.0])).exponent
+    tensor([4, 2], dtype=tapegrad.int32)
+    """
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(
+            f"torch.frexp() only supports floating-point dtypes: {describe(input)}, at {location()}".replace(
+                "torch.", ""
+            )
+        )
+    return FrexpResult(record_elementwise(arithmetic._mantissa, input), record_elementwise(arithmetic._exponent, input))
+
+
+@public
+def logit(input: Tensor, eps: Number | None = None) -> Tensor:
+    """log(x / (1 - x)), elementwise, the inverse of `sigmoid`; with `eps`, of `input` limited to [eps, 1 - eps].
+
+    >>> import tapegrad as tg
+    >>> tg.logit(tg.tensor([0.5, 1.0]))
+    tensor([0., inf])
+    """
+    if eps is not None and eps >= 0:
+        input = cast(input, dtypes.get_default_dtype()) if not input.dtype.is_floating_point else input
+        input = where(input < eps, eps, where(input > 1 - eps, 1 - eps, input))
+    return _plain_logit(input)
+
+
+@public
+def mvlgamma(input: Tensor, p: int) -> Tensor:
+    """The logarithm of the multivariate gamma function of dimension `p`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.mvlgamma(tg.tensor([3.0]), 2)
+    tensor([1.5502])
+    """
+    if p < 1:
+        raise RuntimeError(f"p has to be greater than or equal to 1, but got {p}: at {location()}")
+    total = functions["lgamma"](input)
+    for j in range(1, p):
+        total = total + functions["lgamma"](input - 0.5 * j)
+    return total + 0.25 * p * (p - 1) * math.log(math.pi) if p > 1 else total
+
+
+@public
+def real(input: Tensor) -> Tensor:
+    """The real part: the tensor itself."""
+    return input
+
+
+@public
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part, which real tensors do not have.
+
+    Raises
+    ------
+    RuntimeError
+        Always: there are no complex dtypes.
+    """
+    raise RuntimeError(
+        f"imag is not implemented for tensors with non-complex dtypes: {describe(input)}, at {location()}"
+    )
+
+
+@public
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate: of real numbers they themselves."""
+    return input
+
+
+@public
+def isreal(input: Tensor) -> Tensor:
+    """True everywhere: there are no complex dtypes."""
+    return functions["eq"](input, input) | True
+
+
+@public
+def positive(input: Tensor) -> Tensor:
+    """`+input`: the tensor itself."""
+    if input.dtype is BOOL:
+        raise RuntimeError(f"The `+` operator, on a bool tensor is not supported: {describe(input)}, at {location()}")
+    return input
+
+
+@public
+def clamp_min(input: Tensor, min: Number | Tensor) -> Tensor:
+    """`clamp` with a lower bound."""
+    return clamp_rule(input, min, None)
+
+
+@public
+def clamp_max(input: Tensor, max: Number | Tensor) -> Tensor:
+    """`clamp` with an upper bound."""
+    return clamp_rule(input, None, max)
+
+
+@public
+def is_complex(input: Tensor) -> bool:
+    """False: there are no complex dtypes."""
+    return input._kind.dtype not in dtypes.DTYPES
+
+
+@checked
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype is one of floating point."""
+    return input._kind.dtype.is_floating_point
+
+
+@checked
+def numel(input: Tensor) -> int:
+    """How many elements there are."""
+    return input._kind.numel
+
+
+@public
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether the shapes are the same."""
+    return input._kind.shape == other._kind.shape
+
+
+@public
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not 0.
+
+    Raises
+    ------
+    RuntimeError
+        Where there are more, or none.
+    """
+    return bool(input)
+
+
+@public
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where `input` is negative, 1 where it is positive, `values` where it is 0, elementwise.
+
+    Gradients go to `values`, where `input` is 0.
+
+    Raises
+    ------
+    RuntimeError
+        Where the dtypes differ.
+    """
+    if input.dtype is not values.dtype:
+        raise RuntimeError(
+            f"heaviside is not yet implemented for tensors with different dtypes: {describe(input, values)}, at "
+            f"{location()}"
+        )
+    return _plain_heaviside(input, values)
+
+
+functions |= {"conj_physical": conj, "resolve_conj": conj, "resolve_neg": conj}
 _NAMES_OF_DTYPES = {dtype.name for dtype in dtypes.DTYPES}
 
 
@@ -407,11 +723,14 @@ for _name, _function in functions.items():
     if _name != "where":
         setattr(Tensor, _name, method(_function))
 Tensor.where = _where
+Tensor.real = property(real, doc="The real part: the tensor itself.")
+Tensor.imag = property(imag, doc="The imaginary part, which real tensors do not have.")
 Tensor.to = to
 
 for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
     setattr(Tensor, _name, _converter(_name, _dtype))
 Tensor.type_as = _type_as
 functions["logical_not"].__name__ = "logical_not"
+functions |= {"is_floating_point": is_floating_point, "numel": numel}  # the methods stand in `tensor.py`
 exponential.pow_.record = _pow_rule
 learners.append(recorder.learn)  # native code takes the places of these operators

@@ -10,7 +10,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
-from tapegrad.arguments import Dims, Number, Surface, checked
+from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
 from tapegrad.dtypes import DType
 from tapegrad.engine import LinAlgError
 from tapegrad.functions import elementwise, reductions
@@ -20,7 +20,7 @@ from tapegrad.recording import local, record_array
 from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 linalg = functools.partial(checked, prefix="linalg.")
 _NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 

@@ -8,15 +8,17 @@ import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
-from tapegrad.dtypes import BOOL, DType
+from tapegrad.debug import SMALL
+from tapegrad.dtypes import BOOL, FLOAT64, DType
 from tapegrad.functions import elementwise
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
-from tapegrad.recording import broadcast_shapes, cast, operand, record_elementwise, working_dtype
+from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
 from tapegrad.tensor import Tensor, constant, describe, location
 
 _ops = {op.name: op for op in elementwise.OPERATIONS}
 _names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+_alike: set[Any] = set()  # operators, with the kinds of their operands, whose result has the kind of the first
 _fitting: set[Any] = set()  # operations, with the kinds of their operands, whose result is known to fit
 
 
@@ -52,12 +54,20 @@ def _check_dtype(self: Tensor, result: DType, name: str) -> None:
 
 
 def _operator(python: str, op: Elementwise) -> Any:
-    plain, name = getattr(Tensor, f"__{python}__"), f"__i{python}__"
+    plain, name, opcode = getattr(Tensor, f"__{python}__"), f"__i{python}__", op.opcode
 
     def in_place(self: Tensor, other: Any) -> Any:
+        key = opcode, self._kind, other._kind if other.__class__ is Tensor else other.__class__
+        if key in _alike and aliasing.stands_alone(self):
+            return aliasing.assign_alone(self, quick[opcode](self, other))
         _check(self, op, (other,), name)
         result = plain(self, other)
-        return result if result is NotImplemented else aliasing.assign(self, cast(result, self._kind.dtype))
+        if result is NotImplemented:
+            return result
+        kind = result._kind
+        if kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
+            _alike.add(key)
+        return aliasing.assign(self, cast(result, self._kind.dtype))
 
     return in_place
 
@@ -89,21 +99,6 @@ for _op in elementwise.OPERATIONS:
     for _name in (_op.name, *_op.aliases):
         if _op.in_place and _op.is_public:
             setattr(Tensor, f"{_name}_", _method(_name, _op, elementwise.functions[_name]))
-
-
-@checked
-def clamp_min(self: Tensor, min: Number | Tensor) -> Tensor:
-    """`clamp` with a lower bound."""
-    return elementwise.clamp(self, min=min)
-
-
-@checked
-def clamp_max(self: Tensor, max: Number | Tensor) -> Tensor:
-    """`clamp` with an upper bound."""
-    return elementwise.clamp(self, max=max)
-
-
-Tensor.clamp_min, Tensor.clamp_max = clamp_min, clamp_max
 
 
 def _instead(self: Tensor, value: Tensor) -> Tensor:
@@ -192,6 +187,20 @@ functions: dict[str, Any] = {"masked_fill": masked_fill}
 
 
 @checked
+def fill(input: Tensor, value: Number | Tensor) -> Tensor:
+    """`input` with every element `value`, a number or a tensor of one element.
+
+    >>> import tapegrad as tg
+    >>> tg.fill(tg.zeros(2), 3)
+    tensor([3., 3.])
+    """
+    return _instead(input, _filled(input, value))
+
+
+functions["fill"] = fill
+
+
+@checked
 def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
     """Draw every element anew, uniform in [low, high)."""
     _check_floating(self, "uniform_")
@@ -220,3 +229,67 @@ def _check_floating(self: Tensor, name: str) -> None:
 
 
 Tensor.uniform_, Tensor.normal_ = uniform_, normal_
+
+
+# --- in place of compositions -----------------------------------------------------------------------------------------
+
+
+def _composed(name: str, function: Any) -> Any:
+    """A function that is no operation of the table: its result takes the place of the tensor's elements."""
+
+    def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
+        aliasing.check_in_place(self, f"{name}_")
+        result = function(self, *args, **facts)
+        if result is self:
+            return self
+        if result._kind.shape != self._kind.shape:
+            raise RuntimeError(
+                f"output with shape {list(self._kind.shape)} doesn't match the broadcast shape "
+                f"{list(result._kind.shape)}: {name}_ on {describe(self)}, at {location()}"
+            )
+        _check_dtype(self, result._kind.dtype, f"{name}_")
+        return aliasing.assign(self, cast(result, self._kind.dtype))
+
+    in_place.__name__ = f"{name}_"
+    in_place.__doc__ = f"`{name}`, in place."
+    in_place.__wrapped__ = function
+    return in_place
+
+
+_COMPOSED = {
+    elementwise: (
+        "addcdiv", "addcmul", "clamp_max", "clamp_min", "conj_physical", "ldexp", "lerp", "mvlgamma", "nan_to_num",
+    ),
+}  # fmt: skip
+for _module, _composed_names in _COMPOSED.items():
+    for _name in _composed_names:
+        setattr(Tensor, f"{_name}_", _composed(_name, _module.functions[_name]))
+
+
+def float_power_(self: Tensor, exponent: Any) -> Tensor:
+    """`float_power`, in place.
+
+    Raises
+    ------
+    RuntimeError
+        Where the dtype is not float64.
+    """
+    if self._kind.dtype is not FLOAT64:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {_names_of_dtypes[self._kind.dtype.name]} but the operation's "
+            f"result requires dtype Double: {describe(self)}, at {location()}"
+        )
+    return _of_powers(self, exponent)
+
+
+_of_powers = _composed("float_power", elementwise.float_power)
+Tensor.float_power_ = float_power_
+
+# Methods in place that are functions too, as in PyTorch.
+for _name in (
+    "abs acos acosh arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max clamp_min "
+    "clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd lcm ldexp log log10 "
+    "log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt sigmoid sin sinc sinh sqrt square "
+    "tan tanh trunc xlogy zero"
+).split():
+    functions[f"{_name}_"] = getattr(Tensor, f"{_name}_")

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Surface
+from tapegrad.arguments import EXACT, Surface
 from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import linalg
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 
 # What is said of operands of two dtypes; {0} and {1} are their names.

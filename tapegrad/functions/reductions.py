@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tapegrad import engine
-from tapegrad.arguments import Dims, Number, Surface, integer
+from tapegrad.arguments import CAST, Dims, Number, Surface, integer
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.making import NAMES, converted, make
@@ -29,7 +29,7 @@ from tapegrad.tensor import Tensor, describe, location
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub
 
-functions = public = Surface()
+functions = public = Surface(CAST)
 _NOT_GIVEN: Any = object()
 
 

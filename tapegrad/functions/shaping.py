@@ -7,7 +7,7 @@ from _thread import get_ident
 from typing import Any, overload
 
 from tapegrad import aliasing, arguments, dtypes, engine
-from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
+from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
@@ -475,16 +475,12 @@ def _sequence(name: str, tensors: Any, where_empty: Exception) -> list[Tensor]:
         raise TypeError(
             f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
         )
-    pieces = list(tensors)
-    if not pieces:
+    if not tensors:
         raise where_empty
-    for i, piece in enumerate(pieces):
-        if not isinstance(piece, Tensor):
-            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(piece).__name__}")
-    return pieces
+    return arguments.tensors(name, tensors)
 
 
-@checked
+@taking_out(CAST)
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along a dimension.
 
@@ -530,7 +526,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     return _joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
 
 
-@checked
+@taking_out(CAST)
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension.
 

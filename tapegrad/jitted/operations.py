@@ -11,7 +11,7 @@ import numpy as np
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
-from tapegrad.conversion import as_tensor
+from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
 from tapegrad.jitted import engine, repeats, sharing
@@ -233,7 +233,7 @@ class _Row:
             made = iter(self._recorded(ours, pull))
         else:
             made = iter([from_array(np.array(x)) for x in ours])
-        others = (as_tensor(x.copy()) if isinstance(x, np.ndarray) else x for x in values)
+        others = (sharing_with(x.copy()) if isinstance(x, np.ndarray) else x for x in values)
         return [next(made) if is_one else other for is_one, other in zip(is_ours, others, strict=True)]
 
     def _recorded(self, values: Sequence[np.ndarray], pull: Pull) -> list[Tensor]:

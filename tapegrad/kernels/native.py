@@ -21,7 +21,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad import locks, vectormath
+from tapegrad import interrupts, locks, vectormath
 from tapegrad.kernels import cache, digests, records
 from tapegrad.kernels.parts import expanded, is_core, part_compiler
 from tapegrad.memory import is_record, parts, records_of
@@ -381,7 +381,7 @@ def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any
     if address == 0:
         from numba.core.compiler_lock import global_compiler_lock
 
-        with global_compiler_lock, _lock:
+        with global_compiler_lock, _lock, interrupts.later():
             address = _kept(name, function)
             if address == 0:
                 entry = compiled()

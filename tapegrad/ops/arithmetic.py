@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tapegrad import vectormath
 from tapegrad.ops import domains
 from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, SECOND, elementwise
 from tapegrad.ops.logic import where
@@ -166,7 +167,7 @@ def abs_(x):
     return abs(x)
 
 
-@elementwise(partials=lambda: 0.0, reference=np.sign, domain=(domains.kinked,))
+@elementwise(partials=lambda: 0.0, reference=np.sign, domain=(domains.kinked,), aliases=("sgn",))
 def sign(x):
     """-1, 0 or 1, elementwise; nan for nan."""
     return x if x != x else (x > 0) * 1 - (x < 0) * 1
@@ -253,6 +254,7 @@ def round_(x):
     domain=(domains.steps,),
     refuses=("bool",),
     integer=lambda x: x,
+    aliases=("fix",),
 )
 def trunc(x):
     """The integer part, elementwise."""
@@ -365,6 +367,77 @@ def clamp(a, b, c):
     """`a` limited to [`b`, `c`], elementwise; nan where any of them is nan."""
     low = b if (a < b or b != b) else a
     return c if (low > c or c != c) else low
+
+
+@elementwise(
+    partials=(lambda c: 1.0 - c, lambda c: c, lambda a, b: b - a),
+    exact=lambda mp, a, b, c: a + c * (b - a),
+    domain=(domains.Domain(0.1, 4.0, edges=()), domains.Domain(0.1, 4.0, edges=()), domains.Domain(0.0, 1.0, edges=())),
+    refuses=("bool", "int32", "int64"),
+)
+def _lerp(a, b, c):
+    """`a + c (b - a)`, from the end that is nearer: exact at `c` = 0 and 1, elementwise."""
+    return a + c * (b - a) if abs(c) < 0.5 else b - (b - a) * (1 - c)
+
+
+@elementwise(
+    partials=lambda: 1.0,
+    exact=lambda mp, x: mp.nan if mp.isinf(x) else x - mp.sign(x) * mp.floor(abs(x)),
+    domain=(domains.steps,),
+    refuses=("bool", "int32", "int64"),
+)
+def frac(x):
+    """What is left of `x` without its integer part, with its sign, elementwise."""
+    return x - np.trunc(x)
+
+
+@elementwise(
+    partials=(lambda: 1.0, lambda: 0.0),
+    reference=np.nextafter,
+    numbers=NOWHERE,
+    refuses=("bool", "int32", "int64"),
+    grad_name="NextafterBackward0",
+)
+def nextafter(a, b):
+    """The next number of the dtype after `a` towards `b`, elementwise; derivatives are those of `a`."""
+    return vectormath.nextafter(a, b)
+
+
+@elementwise(
+    partials=lambda x, y: where((x == 0.0) | (x - x != 0.0), 1.0, y / x),
+    exact=lambda mp, x: mp.frexp(x)[0] if mp.isfinite(x) else x,
+    domain=(domains.nonzero,),
+    grad_name="FrexpBackward0",
+)
+def _mantissa(x):
+    """`x` over a power of 2, in [1/2, 1), with its sign, elementwise."""
+    return vectormath.mantissa(x)
+
+
+@elementwise(signature=lambda code: (code, 1))
+def _exponent(x):
+    """The exponent that belongs to the mantissa, int32, elementwise."""
+    return 0 if x == 0 or x - x != 0 else vectormath.exponent(x)
+
+
+def _gcd(a, b):
+    a, b = abs(a), abs(b)
+    while b != 0:
+        a, b = b, a % b
+    return a
+
+
+@elementwise(reference=np.gcd, numbers=NOWHERE, refuses=("bool", "float32", "float64"))
+def gcd(a, b):
+    """The greatest common divisor of integers, elementwise."""
+    return _gcd(a, b)
+
+
+@elementwise(reference=np.lcm, numbers=NOWHERE, refuses=("bool", "float32", "float64"))
+def lcm(a, b):
+    """The least common multiple of integers, elementwise; 0 where either is."""
+    divisor = _gcd(a, b)
+    return abs(a // divisor * b) if divisor != 0 else divisor
 
 
 @elementwise(partials=lambda: 1.0, exact=lambda mp, x: x, domain=(domains.reals,), in_place=False)

@@ -1,5 +1,7 @@
 """Exponentials, logarithms, powers, roots, and the hyperbolic functions."""
 
+import math
+
 import numpy as np
 
 from tapegrad import vectormath
@@ -9,6 +11,7 @@ from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A, IMM_B
 
 _LN2, _LN10 = np.log(2.0), np.log(10.0)
+_NAN, _TINY = float("nan"), 5e-324
 
 
 @elementwise(partials=lambda y: y, reference=np.exp, domain=(domains.reals,), result=FLOATING)
@@ -177,6 +180,49 @@ def atanh(x):
 def sigmoid(x):
     """1 / (1 + exp(-x)), elementwise."""
     return vectormath.sigmoid(x)
+
+
+@elementwise(
+    partials=lambda x: where((x < 0.0) | (x > 1.0), math.nan, 1.0 / (x * (1.0 - x))),
+    exact=lambda mp, x: mp.log(x / (1 - x)) if x != 1 else mp.inf,
+    scipy="logit",
+    domain=(domains.Domain(0.01, 0.99, edges=(0.0, 1.0, 0.5, -1.0, 2.0, _NAN, _TINY)),),
+    result=FLOATING,
+)
+def logit(x):
+    """log(x / (1 - x)), the inverse of `sigmoid`, elementwise."""
+    return 2.0 * vectormath.atanh(2.0 * x - 1.0) if 0.25 <= x <= 0.75 else vectormath.log(x / (1.0 - x))
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a == 0.0) & (b <= 0.0), 0.0, log(b)),
+        lambda a, b: a / b,
+    ),
+    exact=lambda mp, a, b: a * mp.log(b) if a or mp.isnan(b) else mp.mpf(0),
+    scipy="xlogy",
+    domain=(domains.reals, domains.positive),
+    result=FLOATING,
+)
+def xlogy(a, b):
+    """`a` log(`b`), elementwise, and 0 where `a` is 0."""
+    return b if b != b else a if a == 0 else a * vectormath.log(b)
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where((a == 0.0) & (b <= -1.0), 0.0, log1p(b)),
+        lambda a, b: a / (b + 1.0),
+    ),
+    exact=lambda mp, a, b: a * mp.log1p(b) if a or mp.isnan(b) else mp.mpf(0),
+    scipy="xlog1py",
+    domain=(domains.reals, domains.above_minus_one),
+    result=FLOATING,
+    in_place=False,
+)
+def _xlog1py(a, b):
+    """`a` log(1 + `b`), elementwise, and 0 where `a` is 0."""
+    return b if b != b else a if a == 0 else a * vectormath.log1p(b)
 
 
 @elementwise(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tapegrad.ops import domains
-from tapegrad.ops.declare import BOOLEAN, NOWHERE, SECOND, elementwise
+from tapegrad.ops.declare import BOOLEAN, NOWHERE, ONE, SECOND, elementwise
 
 
 @elementwise(reference=np.equal, result=BOOLEAN, numbers=SECOND)
@@ -62,6 +62,18 @@ def isfinite(x):
     return x - x == x - x
 
 
+@elementwise(reference=np.isposinf, result=BOOLEAN, in_place=False)
+def isposinf(x):
+    """True where `x` is inf."""
+    return (x > 0) and (x - x != 0)
+
+
+@elementwise(reference=np.isneginf, result=BOOLEAN, in_place=False)
+def isneginf(x):
+    """True where `x` is -inf."""
+    return (x < 0) and (x - x != 0)
+
+
 @elementwise(reference=np.signbit, result=BOOLEAN, in_place=False)
 def signbit(x):
     """True where `x` has a minus sign, zeros and nans too."""
@@ -114,6 +126,30 @@ def bitwise_xor(a, b):
 def bitwise_not(x):
     """`~x`: the bits of integers flipped."""
     return ~x
+
+
+@elementwise(refuses=("bool", "float32", "float64"), reference=np.left_shift, numbers=ONE)
+def bitwise_left_shift(a, b):
+    """`a << b`: the bits of integers moved to the left; 0 where `b` is negative, or all bits are gone."""
+    return a << b if 0 <= b < 64 else 0
+
+
+@elementwise(refuses=("bool", "float32", "float64"), reference=np.right_shift, numbers=ONE)
+def bitwise_right_shift(a, b):
+    """`a >> b`: the bits of integers moved to the right; the sign alone where `b` is negative, or all are gone."""
+    return a >> (b if 0 <= b < 64 else 63)
+
+
+@elementwise(
+    partials=(lambda: 0.0, lambda a: where(a == 0.0, 1.0, 0.0)),
+    reference=np.heaviside,
+    exact=lambda mp, a, b: b if a == 0 else mp.mpf(a > 0),
+    domain=(domains.kinked, domains.reals),
+    numbers=NOWHERE,
+)
+def heaviside(a, b):
+    """0 where `a` is negative, 1 where it is positive, `b` where it is 0, elementwise; nan where `a` is."""
+    return b if a == 0 else a if a != a else (a > 0) * 1
 
 
 @elementwise(

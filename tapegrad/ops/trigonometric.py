@@ -39,6 +39,18 @@ def rad2deg(x):
     return x * (180.0 / math.pi)
 
 
+@elementwise(
+    partials=lambda: 0.0,
+    exact=lambda mp, x: mp.pi if x < 0 else mp.mpf(0),
+    domain=(domains.kinked,),
+    result=FLOATING,
+    in_place=False,
+)
+def angle(x):
+    """The angle of a number on the real line: pi where it is negative, else 0, elementwise."""
+    return x if x != x else math.pi if x < 0 else 0.0
+
+
 @elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
 def sin(x):
     """Sine, elementwise; `x` in radians."""

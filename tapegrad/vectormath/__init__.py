@@ -39,6 +39,7 @@ from types import ModuleType
 
 from tapegrad.lanes import Machine, in_numba
 from tapegrad.vectormath.circular import acos, asin, atan, atan2, cos, sin, tan
+from tapegrad.vectormath.digits import exponent, mantissa, nextafter
 from tapegrad.vectormath.exponential import (
     acosh,
     asinh,
@@ -95,6 +96,9 @@ FUNCTIONS = (
     digamma,
     trigamma,
     tetragamma,
+    mantissa,
+    exponent,
+    nextafter,
 )
 
 
@@ -129,12 +133,15 @@ __all__ = [
     "exp",
     "exp2",
     "expm1",
+    "exponent",
     "hypot",
     "lgamma",
     "log",
     "log1p",
     "log2",
     "log10",
+    "mantissa",
+    "nextafter",
     "pow",
     "rsqrt",
     "sigmoid",

@@ -3,6 +3,9 @@
 Every function has calls that are right (`CALLS`). In each of their arguments stand, one after the other, values that
 mostly don't belong there; arguments are left out, too many, or unknown. What PyTorch refuses tapegrad must refuse, with
 an exception of the same type and from a `raise` of its own; what both take must come to the same.
+
+Arrays and numbers are taken wherever a Tensor may stand, as the Tensors of them, so that one function serves for values
+and for gradients: there PyTorch is given these Tensors.
 """
 
 import itertools
@@ -69,6 +72,7 @@ TENSORS = """
     None 'a' [1.0,2.0] 1.5 2 True tg.ones(0) tg.tensor(1.5) tg.tensor(2) tg.ones(2,3,dtype=tg.float32) tg.zeros(2,0)
     tg.ones(3,dtype=tg.int32) J B tg.ones(3,2) tg.ones(5) tg.ones(2,2,3) tg.tensor([[nan,1.0,-inf],[0.0,-0.0,inf]])
     tg.tensor([5]) tg.tensor([-1,0]) tg.ones(2,3,requires_grad=True) np.float64(2.5) object""".split()
+NUMBERS = {"1.5", "2", "True", "np.float64(2.5)"}
 OTHERS = """
     None 'a' [] () [0] [0,0] (0,1) (-1,) [2,-1] ['a'] [1.5] [None] 1.5 True False np.int64(1) np.float64(1.0) -1 0 1 2 3
     5 -5 2**70 nan inf -inf tg.tensor(1) tg.tensor(1.5) tg.tensor([0,1]) tg.float32 tg.int64 tg.bool int object 0.5 -0.5
@@ -86,6 +90,7 @@ DELIBERATE = [
     r"norm\(.*2\*\*40",  # PyTorch's overflows
     r"(__lt__|__eq__|lt|ge|eq)\(J, -?2\*\*",  # PyTorch compares with what is left of the number in the dtype
     r"[ .](to|new_empty)\(",
+    r"(cat|stack)\([\[(](-?\d|M, 1)|allclose\((M, )?1e-5|cholesky_solve\((S, )?False",  # numbers stand for tensors
 ]
 # Of these PyTorch's type is an accident: it fails further in, or asserts.
 UNALIKE = """
@@ -123,14 +128,22 @@ def written(form: str, name: str, arguments: list[str]) -> str:
     return f"tg.{name}({', '.join(arguments)})"
 
 
-def variations(form: str, name: str, arguments: list[str], turn: int, share: int) -> Iterator[str]:
-    """The call itself, and with an argument less, more, unknown, or another: every `share`-th of the others."""
-    yield written(form, name, arguments)
+def variations(form: str, name: str, arguments: list[str], turn: int, share: int) -> Iterator[tuple[str, str]]:
+    """The call itself, and with an argument less, more, unknown, or another: every `share`-th of the others.
+
+    Each comes twice, the second time with a tensor where a number has the place of one.
+    """
+
+    def both(arguments: list[str]) -> tuple[str, str]:
+        text = written(form, name, arguments)
+        return text, re.sub(r"^(tg\.[\w.]+\()(\d[\d.]*)(?=[,)])", r"\1tg.tensor(\2)", text)
+
+    yield both(arguments)
     positional = [argument for argument in arguments if "=" not in argument]
-    yield written(form, name, [*positional, "7", "8", "9", *arguments[len(positional) :]])
-    yield written(form, name, [*arguments, "nonsense=1"])
+    yield both([*positional, "7", "8", "9", *arguments[len(positional) :]])
+    yield both([*arguments, "nonsense=1"])
     for k in range(form == "m", len(arguments)):
-        yield written(form, name, arguments[:k] + arguments[k + 1 :])
+        yield both(arguments[:k] + arguments[k + 1 :])
     for k, argument in enumerate(arguments):
         keyword, _, value = argument.rpartition("=")
         is_tensor = value in {*"MJBVWS"} or value.startswith(("tg.tensor", "tg.ones("))
@@ -142,7 +155,10 @@ def variations(form: str, name: str, arguments: list[str], turn: int, share: int
                 "zeros|ones|full|eye|arange|linspace|expand|repeat|broadcast_to|new_|diag", name
             ):
                 continue  # too much memory to ask for
-            yield written(form, name, [*arguments[:k], f"{keyword}={other}" if keyword else other, *arguments[k + 1 :]])
+            yield tuple(
+                written(form, name, [*arguments[:k], f"{keyword}={v}" if keyword else v, *arguments[k + 1 :]])
+                for v in (other, f"tg.tensor({other})" if is_tensor and other in NUMBERS else other)
+            )
 
 
 def is_raw(error: Exception) -> bool:
@@ -161,10 +177,12 @@ def is_raw(error: Exception) -> bool:
     return file != "<program>" and not re.match(r"\s*raise\b", line)
 
 
-def fault(text: str) -> str | None:
+def fault(text: str, with_tensors: str) -> str | None:
     """What is wrong with tapegrad's answer to a call."""
     program = shown(text)
     expected, got = run(torch, program), run(tapegrad, program)
+    if isinstance(expected, Exception):
+        expected = run(torch, shown(with_tensors))
     for library in (torch, tapegrad):
         library.set_default_dtype(library.float64)
     if isinstance(got, Exception) and is_raw(got):
@@ -189,8 +207,22 @@ ALL = list(calls())
 def test_bad_arguments_are_refused_as_by_pytorch(name: str):
     given = [(turn, call) for turn, call in enumerate(ALL) if call[1] == name]
     tried = itertools.chain.from_iterable(variations(*call, turn, share=7) for turn, call in given)
-    faults = [wrong for text in dict.fromkeys(tried) if (wrong := fault(text))]
+    faults = [wrong for texts in dict.fromkeys(tried) if (wrong := fault(*texts))]
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(name for form, name, _ in ALL if form == "f"))
+def test_functions_take_arrays_where_tensors_stand(name: str):
+    given = {letter: re.sub(r"^tg\.tensor", "np.array", globals()[letter]) for letter in "MJBVWS"}
+    for form, called, arguments in ALL:
+        if called != name or form != "f":
+            continue
+        text = written(form, name, arguments)
+        expected, got = run(tapegrad, shown(text)), run(tapegrad, re.sub(r"\b[MJBVWS]\b", lambda m: given[m[0]], text))
+        if isinstance(expected, Exception) or isinstance(got, Exception):
+            assert repr(got) == repr(expected), text
+        else:
+            assert not list(differences(expected, got, text=False, tolerance=0.0)), text
 
 
 # Neither complex numbers nor objects are taken anywhere, whatever PyTorch says, and no error is raw.

@@ -1,0 +1,102 @@
+"""`out=`: the tensors that a public function is to write its results into.
+
+As in PyTorch, no derivative goes through such a call: it is refused where one would be lost. A result of another shape
+takes the place of what the tensor had, with a warning where that was something.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tapegrad import aliasing
+from tapegrad.arguments import EXACT, writers
+from tapegrad.dtypes import DType
+from tapegrad.recording import cast
+from tapegrad.tape import current_tape, in_grad_mode
+from tapegrad.tensor import Tensor, describe, exchange, location
+
+_ONE = {"float64": "double", "float32": "float", "int64": "long int", "int32": "int", "bool": "bool"}  # PyTorch's names
+_OTHER = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
+
+
+def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Callable[[], Any]) -> Any:
+    """Compute results, write them into `out`, a tensor or a tuple of them, and return it.
+
+    Raises
+    ------
+    TypeError
+        Where `out` is not a Tensor for each result.
+    RuntimeError
+        Where a derivative would be lost, a result has no place in the dtype, or elements of `out` share memory.
+    """
+    outs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+    for t in outs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(t).__name__}")
+    tape = current_tape()
+    if tape.grad_enabled and any(t.requires_grad for t in (*outs, *_tensors(given))):
+        raise RuntimeError(
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            f"arguments requires grad: at {location()}; call it without out=, or under tapegrad.no_grad()"
+        )
+    for t in outs:
+        in_grad_mode(tape, False, aliasing.check_in_place, t, f"{name}(out=...)")
+    computed = compute()
+    results = computed if isinstance(computed, tuple) else (computed,)
+    if len(results) != len(outs) or isinstance(computed, tuple) is not isinstance(out, (tuple, list)):
+        raise TypeError(
+            f"{name}(): argument 'out' must be {f'tuple of {len(results)} Tensors' if len(results) > 1 else 'Tensor'}, "
+            f"not {type(out).__name__}"
+        )
+    for t, result in zip(outs, results, strict=True):
+        _check_dtype(name, t, result.dtype, dtypes)
+    for t, result in zip(outs, results, strict=True):
+        in_grad_mode(tape, False, _written, name, t, result)
+    return out if len(outs) == 1 else type(computed)(*outs) if hasattr(computed, "_fields") else outs
+
+
+def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:
+    for value in given:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _check_dtype(name: str, t: Tensor, dtype: DType, dtypes: str) -> None:
+    if dtypes == EXACT and t.dtype is not dtype:
+        raise RuntimeError(
+            f"Expected out tensor to have dtype {_ONE[dtype.name]}, but got {_ONE[t.dtype.name]} instead: {name}(), "
+            f"at {location()}"
+        )
+    if dtype.category > t.dtype.category:
+        raise RuntimeError(
+            f"result type {_OTHER[dtype.name]} can't be cast to the desired output type {_OTHER[t.dtype.name]}: "
+            f"{name}(out={describe(t)}), at {location()}"
+        )
+
+
+def _written(name: str, t: Tensor, result: Tensor) -> None:
+    value = cast(result, t.dtype)
+    value = value.clone()  # a handle of its own: `result` may be an operand
+    if t.shape == value.shape:
+        aliasing.assign(t, value)
+        return
+    if t.numel():
+        warnings.warn(
+            f"An output with one or more elements was resized since it had shape {list(t.shape)}, which does not match "
+            f"the required output shape {list(value.shape)}: {name}(), at {location()}",
+            stacklevel=4,
+        )
+    if getattr(t, "_recipe", None) is not None or next(itertools.islice(aliasing.family(t), 1, None), None) is not None:
+        raise RuntimeError(
+            f"Trying to resize storage that is not resizable: {name}(out=...) of {describe(t)}, which shares its "
+            f"elements with others, at {location()}"
+        )
+    exchange(t, value)
+
+
+writers.append(write)
