@@ -8,6 +8,7 @@
 tensor([2., 4.])
 """
 
+import importlib as _importlib
 import math as _math
 
 from tapegrad import autograd, func, jitted, linalg
