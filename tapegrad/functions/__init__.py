@@ -10,12 +10,13 @@ from tapegrad.functions import (
     matrices,
     products,
     reductions,
+    scattering,
     shaping,
 )
 
 __all__ = [
     "arrays", "contractions", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products",
-    "reductions", "shaping",
+    "reductions", "scattering", "shaping",
 ]  # fmt: skip
 # What is made from declarations has its examples checked too.
 __test__ = {
