@@ -12,6 +12,7 @@ from tapegrad.functions import (
     matrices,
     products,
     reductions,
+    scattering,
     shaping,
     sorting,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "matrices",
     "products",
     "reductions",
+    "scattering",
     "shaping",
     "sorting",
 ]
