@@ -113,7 +113,7 @@ def _syevd(lapack, work, n, upper, vectors, v, l, memory):  # noqa: E741 - eigen
     return integers[4]
 
 
-def eigh_room(n):
+def eigh_room(n: int) -> int:
     """How many elements its kernels work in."""
     return 4 * n * n + 75 * n + 4
 
@@ -238,13 +238,13 @@ def gesdd(lapack, work, job, m, n, k, a, u, s, vh, memory):
     return integers[6]
 
 
-def gesdd_room(m, n):
+def gesdd_room(m: int, n: int) -> int:
     """How many elements LAPACK works in."""
     r, most = min(m, n), max(m, n)
     return 4 * r * r + 7 * r + most + 64 * (m + n) + 1
 
 
-def svd_room(m, n, full):
+def svd_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
     k, q = (m, n) if full else (r, r)
@@ -411,7 +411,7 @@ def svd(p, lapack, work, memory, status, a, y):
 # --- pseudoinverses ---------------------------------------------------------------------------------------------------
 
 
-def pinv_room(m, n):
+def pinv_room(m: int, n: int) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
     return max(m * n + (m + n + 9) * r + gesdd_room(m, n), 4 * n * n + m * n)
