@@ -42,6 +42,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -52,14 +53,18 @@ from tapegrad.ops import (
     matrix_exponential,
     orthogonal,
     reduction,
+    scan,
+    sort,
     special,
     spectral,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -70,8 +75,11 @@ __all__ = [
     "matrix_exponential",
     "orthogonal",
     "reduction",
+    "scan",
+    "sort",
     "special",
     "spectral",
     "triangles",
     "trigonometric",
+    "windows",
 ]

@@ -69,7 +69,13 @@ def scatter_add(p, sums, x, at, y):
     _add_at(y, sums, at, x)
 
 
-def _put_base_vjp(p, x, v, at, y, y_bar, x_bar):
+def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    if begun != 1:
+        if begun == 0:
+            x_bar[:] = y_bar
+        for i in range(len(at)):
+            x_bar[at[i]] = 0
+        return
     next_put = 0
     for i in range(len(x)):
         if next_put < len(at) and at[next_put] == i:
@@ -94,12 +100,13 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
 )
-def put(p, x, v, at, y):
+def put(p, begun, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
 
     Positions ascend, each once.
     """
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     for i in range(len(at)):
         y[at[i]] = v[i]
 
@@ -177,7 +184,13 @@ def _ascending_position(p, i):
     return position
 
 
-def _write_base_vjp(p, x, v, y, y_bar, x_bar):
+def _write_base_vjp(p, begun, x, v, y, y_bar, x_bar):
+    if begun != 1:
+        if begun == 0:
+            x_bar[:] = y_bar
+        for i in range(len(v)):
+            x_bar[_window_position(p, i)] = 0
+        return
     k, n = 0, len(v)
     written = _ascending_position(p, 0) if n > 0 else -1
     for i in range(len(x)):
@@ -199,8 +212,9 @@ def _write_value_vjp(p, x, v, y, y_bar, v_bar):
     partials=(lambda g, p, s: write(g, g.new_zeros(s[1]), p), lambda g, p: as_strided(g, p)),
     grad_name="CopySlices",
 )
-def write(p, x, v, y):
+def write(p, begun, x, v, y):
     """A copy of `x` with `v` written through the strides of a view, whose elements are in different places."""
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     for i in range(len(v)):
         y[_window_position(p, i)] = v[i]
