@@ -101,9 +101,9 @@ def _of_svd():
 
 
 def _syevd(lapack, work, n, upper, vectors, v, l, memory):  # noqa: E741 - eigenvalues
-    """The eigenvalues, and in place of v[n, n] the vectors, as rows; returns what LAPACK says."""
+    """The eigenvalues, and in place of the transpose v[n, n] the vectors, as rows; returns what LAPACK says."""
     integers, letters = i4(work, 5), u1(work + 24, 2)
-    letters[0], letters[1] = 86 if vectors else 78, 76 if upper else 85  # V, N; L, U: to LAPACK it is the other one
+    letters[0], letters[1] = 86 if vectors else 78, 85 if upper else 76  # V, N; U, L
     integers[0], integers[1], integers[2], integers[3], integers[4] = n, n, 1 + 70 * n + 2 * n * n, 3 + 5 * n, 0
     size, at = v.itemsize, memory.ctypes.data
     call11(
@@ -187,7 +187,7 @@ def _eigenvalues(lapack, work, n, upper, vectors, a, v, l, memory):  # noqa: E74
     good = True
     for i in range(n):
         for j in range(n):
-            v[i * n + j] = a[i * n + j]
+            v[j * n + i] = a[i * n + j]
             if (j >= i if upper else j <= i) and a[i * n + j] - a[i * n + j] != 0:
                 good = False
     if good and n:
