@@ -405,7 +405,7 @@ def _answer(
         made.append(inverse.reshape(shape))
     if wanted[1]:
         made.append(np.diff(np.append(np.flatnonzero(first), len(first))))
-    tensors = [from_array(np.ascontiguousarray(a)) for a in made]
+    tensors = [from_array(np.asarray(a, order="C")) for a in made]
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
@@ -438,8 +438,9 @@ def unique(
 
 def _rows(x: Tensor, dim: int) -> tuple[np.ndarray, int]:
     at = dimension(dim, x.ndim)
-    array = x.detach()._array()
-    return np.moveaxis(array.reshape(array.shape or (1,)), at, 0), at
+    if not x.ndim:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: unique(), at {location()}")
+    return np.moveaxis(x.detach()._array(), at, 0), at
 
 
 @public
