@@ -13,10 +13,17 @@ from tapegrad import func as func
 from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg
 from tapegrad import nn as nn
+from tapegrad import optim as optim
+from tapegrad import utils as utils
 from tapegrad.autograd import enable_grad as enable_grad
+from tapegrad.autograd import inference_mode as inference_mode
+from tapegrad.autograd import is_anomaly_enabled as is_anomaly_enabled
 from tapegrad.autograd import is_grad_enabled as is_grad_enabled
+from tapegrad.autograd import is_inference_mode_enabled as is_inference_mode_enabled
 from tapegrad.autograd import no_grad as no_grad
 from tapegrad.autograd import set_grad_enabled as set_grad_enabled
+from tapegrad.autograd.custom import custom_jvp as custom_jvp
+from tapegrad.autograd.custom import custom_vjp as custom_vjp
 from tapegrad.creation import manual_seed as manual_seed
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import get_default_dtype as get_default_dtype
