@@ -15,6 +15,7 @@ from tapegrad.functions import (
     reductions,
     shaping,
     sorting,
+    statistics,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "reductions",
     "shaping",
     "sorting",
+    "statistics",
 ]
 # What is made from declarations has its examples checked too.
 __test__ = {

@@ -15,7 +15,7 @@ from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.making import NAMES
 from tapegrad.functions.matrices import diag_embed
-from tapegrad.functions.shaping import _axis, _of_copy, cat, expand, narrow, reshape, stack, transpose
+from tapegrad.functions.shaping import _axis, _of_copy, _sequence, cat, expand, narrow, reshape, stack, transpose
 from tapegrad.ops import layout
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import cast, promoted
@@ -83,7 +83,9 @@ def vstack(tensors: Any) -> Tensor:
     tensor([[0., 0.],
             [1., 1.]])
     """
-    return cat([_at_least(2, t) for t in _list("vstack", (tensors,), "vstack expects a non-empty TensorList")])
+    return cat(
+        [_at_least(2, t) for t in _sequence("vstack", tensors, RuntimeError("vstack expects a non-empty TensorList"))]
+    )
 
 
 @function
@@ -94,14 +96,19 @@ def hstack(tensors: Any) -> Tensor:
     >>> tg.hstack([tg.zeros(2), tg.ones(1)])
     tensor([0., 0., 1.])
     """
-    pieces = [_at_least(1, t) for t in _list("hstack", (tensors,), "hstack expects a non-empty TensorList")]
+    pieces = [
+        _at_least(1, t) for t in _sequence("hstack", tensors, RuntimeError("hstack expects a non-empty TensorList"))
+    ]
     return cat(pieces, 0 if pieces[0].ndim == 1 else 1)
 
 
 @function
 def dstack(tensors: Any) -> Tensor:
     """Joined along the third of at least three dimensions."""
-    return cat([_at_least(3, t) for t in _list("dstack", (tensors,), "dstack expects a non-empty TensorList")], 2)
+    return cat(
+        [_at_least(3, t) for t in _sequence("dstack", tensors, RuntimeError("dstack expects a non-empty TensorList"))],
+        2,
+    )
 
 
 @function
@@ -113,7 +120,7 @@ def column_stack(tensors: Any) -> Tensor:
     tensor([[0., 1.],
             [0., 1.]])
     """
-    pieces = _list("column_stack", (tensors,), "column_stack expects a non-empty TensorList")
+    pieces = _sequence("column_stack", tensors, RuntimeError("column_stack expects a non-empty TensorList"))
     return hstack([reshape(t, (t._kind.numel, 1)) if t.ndim <= 1 else t for t in pieces])
 
 
@@ -164,7 +171,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
     made: list[int] = []
     for shape in given:
         if any(n < 0 for n in shape):
-            raise RuntimeError(f"Trying to create tensor with negative dimension ({min(shape)}): ({min(shape)})")
+            raise ValueError(f"Attempting to broadcast a dimension with negative length! {list(shape)}")
         made = [1] * (len(shape) - len(made)) + made
         for d in range(-1, -len(shape) - 1, -1):
             if shape[d] not in (1, made[d]) and made[d] != 1:
@@ -311,8 +318,8 @@ def _times(repeats: Tensor) -> np.ndarray:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
     if repeats.dtype.category != 1:
         raise NotImplementedError(
-            f"\"repeat_interleave_cpu\" not implemented for '{NAMES[repeats.dtype.name]}': repeats has to be Long or Int "
-            f"tensor: {describe(repeats)}, at {location()}"
+            f"\"repeat_interleave_cpu\" not implemented for '{NAMES[repeats.dtype.name]}': repeats has to be Long or "
+            f"Int tensor: {describe(repeats)}, at {location()}"
         )
     times = repeats._array().reshape(-1)
     if (times < 0).any():

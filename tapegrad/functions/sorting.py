@@ -301,12 +301,8 @@ def searchsorted(
             "searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
             f"boundaries tensor dim({sequence.ndim}) and input value's dim(0) numel(1)"
         )
-    if sequence.dtype is not values.dtype:
-        names = [NAMES[t.dtype.name] for t in (sequence, values)]
-        raise RuntimeError(
-            f"searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor "
-            f"dtype {names[0]} and input value tensor dtype {names[1]}"
-        )
+    dtype = promoted([sequence, values])
+    sequence, values = cast(sequence, dtype), cast(values, dtype)
     shape, own = values._kind.shape, sequence._kind.shape
     if len(own) != 1 and (not own or len(own) != len(shape) or own[:-1] != shape[:-1]):
         raise RuntimeError(
