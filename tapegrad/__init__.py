@@ -37,8 +37,8 @@ __version__ = "0.1.0"
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
     adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d
-    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
-    max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d
+    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
 """.split()
 
 
