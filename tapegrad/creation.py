@@ -72,8 +72,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
 
     Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
-    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
-    its elements read the memory when they are computed.
+    unsigned integers (to int32 or int64). What is recorded has the elements of then, and so has its gradient; of 64 kB
+    and more it is computed at once, and gradients read the memory when they are computed.
 
     Raises
     ------

@@ -47,6 +47,8 @@ _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW = ROW.itemsize
+_FEW_ROWS = -1 if SMALL else _RECLAIM_ROWS * _A_ROW  # bytes of rows that are never too many
+_WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
@@ -63,8 +65,11 @@ class DamagedMemoryError(RuntimeError):
     """Guards have found that a kernel went beyond its memory: with TAPEGRAD_DEBUG=memory only."""
 
 
-class LinAlgError(RuntimeError):
-    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
+class LinAlgError(RuntimeError, np.linalg.LinAlgError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite.
+
+    NumPy's too, so that what catches it serves for arrays and for tensors.
+    """
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -512,13 +517,13 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 def evaluate(tape: Tape, slot: int) -> int:
     """Make sure that a slot's elements are in memory; returns their address. On other threads: see `evaluate_there`."""
-    if not tape.slots["flags"][slot] & tapes.STORED:
+    if not tape.slot_ints[_INTS * slot + _FLAGS] & _STORED:
         with tape.lock:
             run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
         _reclaim_often(tape)
-    return int(tape.slots["primal"][slot])
+    return tape.slot_words[_WORDS * slot + _PRIMAL]
 
 
 def evaluate_there(tape: Tape, slot: int) -> int:
@@ -543,6 +548,8 @@ def wait_for(tape: Tape) -> None:
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
+    if h[_FILLED] <= _FEW_ROWS and h[_ALLOCATED] <= _RECLAIM_BYTES:
+        return
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
     if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
         h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows

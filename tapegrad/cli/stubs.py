@@ -181,9 +181,9 @@ def _names() -> Iterator[str]:
 
 def _is_made(name: str) -> bool:
     """Whether a function's signature is read off."""
-    value = getattr(tapegrad, name)
+    value, read = getattr(tapegrad, name), ("tapegrad.functions", "tapegrad.creation", "tapegrad.nn")
     return isinstance(value, types.FunctionType) and (
-        value.__module__ == "tapegrad" or value.__module__.startswith(("tapegrad.functions", "tapegrad.creation", "tapegrad.nn"))
+        value.__module__ == "tapegrad" or value.__module__.startswith(read)
     ) and name != "manual_seed"  # fmt: skip
 
 

@@ -112,6 +112,8 @@ def mark_active(tape: Header):
             if is_interior(tape, slots[slot].kind):
                 waiting += 1
                 newest = max(newest, slots[slot].row)
+            elif request.prune == 0:
+                marks[slot] |= WANTED
     r = newest
     while waiting > 0:
         row = rows[r]
@@ -128,6 +130,8 @@ def mark_active(tape: Header):
                     marks[o] |= ADJOINT
                     if is_interior(tape, slots[o].kind):
                         waiting += 1
+                    elif request.prune == 0:
+                        marks[o] |= WANTED  # a leaf, whose value may be yet to be computed: it was written to
         r -= 1
     plan.n_planned = n
     if request.prune:

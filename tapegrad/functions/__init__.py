@@ -13,6 +13,7 @@ from tapegrad.functions import (
     products,
     reductions,
     shaping,
+    sorting,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "products",
     "reductions",
     "shaping",
+    "sorting",
 ]
 # What is made from declarations has its examples checked too.
 __test__ = {

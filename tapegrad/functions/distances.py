@@ -46,7 +46,8 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     if input.ndim < 2:
         raise RuntimeError(
-            f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions: {describe(input)}, at {location()}"
+            f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions: {describe(input)}, at "
+            f"{location()}"
         )
     d = dimension(dim, input.ndim)
     if not input.dtype.is_floating_point:
@@ -132,17 +133,16 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> tg.cosine_similarity(tg.tensor([1.0, 1.0]), tg.tensor([1.0, 0.0]), dim=0)
     tensor(0.7071)
     """
-    broadcast_shapes("cosine_similarity", [x1, x2])
+    shape = broadcast_shapes("cosine_similarity", [x1, x2])
     for x in (x1, x2):
         if not x.dtype.is_floating_point:
             raise RuntimeError(
                 f"expected common dtype to be floating point, yet common dtype is {NAMES[x.dtype.name]}: "
                 f"{describe(x1, x2)}, at {location()}"
             )
-    ndim = max(x1.ndim, x2.ndim)
-    d = dimension(dim, ndim) - ndim
+    d = dimension(dim, len(shape))
     units = []
-    for x in (x1.reshape(*(1,) * (ndim - x1.ndim), *x1.shape), x2.reshape(*(1,) * (ndim - x2.ndim), *x2.shape)):
+    for x in (x1.expand(*shape), x2.expand(*shape)):
         length = reductions.norm(x, 2, d, True)
         # Where it counts as eps the slope is that of the norm still.
         units.append(x / elementwise.where(length < eps, length + (eps - length.detach()), length))

@@ -136,7 +136,7 @@ def instance_norm(
     return normal if bias is None else normal + bias
 
 
-def _check_shape(name: str, x: Tensor, shape: tuple[int, ...], **given: Tensor | None) -> tuple[int, ...]:
+def _check_shape(name: str, x: Tensor, shape: Sizes, **given: Tensor | None) -> tuple[int, ...]:
     """The dimensions that are normalised, the last ones."""
     if not shape:
         raise RuntimeError(
