@@ -452,7 +452,7 @@ class Lent:
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not self.address or is_finalizing():  # by then modules may be empty
+        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
         tape = self.tape
         if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
