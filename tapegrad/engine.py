@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from tapegrad import tape as tapes
 from tapegrad.core import guards, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
+from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
@@ -45,6 +47,8 @@ _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW = ROW.itemsize
+_FEW_ROWS = -1 if SMALL else _RECLAIM_ROWS * _A_ROW  # bytes of rows that are never too many
+_WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
@@ -61,8 +65,11 @@ class DamagedMemoryError(RuntimeError):
     """Guards have found that a kernel went beyond its memory: with TAPEGRAD_DEBUG=memory only."""
 
 
-class LinAlgError(RuntimeError):
-    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
+class LinAlgError(RuntimeError, np.linalg.LinAlgError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite.
+
+    NumPy's too, so that what catches it serves for arrays and for tensors.
+    """
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -364,8 +371,10 @@ def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
     operation, kind = declare.OPS[row["opcode"]], kinds.objects[row["kind"]]
-    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
-    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    of = kinds.objects[tape.slots["kind"][row["a"]]]
+    batch = f"(Batch element {h[H.error_batch]}): " if of.ndim > 2 else ""
+    texts = (operation.failure,) if isinstance(operation.failure, str) else operation.failure
+    text = texts[-1 if h[H.error_index] < 0 else 0].format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
@@ -428,6 +437,49 @@ def guarded_copy(tape: Tape, array: np.ndarray) -> int:
     return address
 
 
+class Lent:
+    """Memory of a tape that belongs to an array: it goes back with the last array that sees it.
+
+    It is so once `address` is set, by the only store that then is left to be done.
+    """
+
+    __slots__ = ("address", "raw", "release", "tape")
+
+    def __init__(self, tape: Tape, address: int) -> None:
+        _entry("give_back")
+        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+
+    def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
+        if not self.address or is_finalizing():  # by then modules may be empty
+            return
+        tape = self.tape
+        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
+            try:
+                _entries["give_back"](tape.header_address, self.address)
+            finally:
+                tape.lock.release()
+        else:
+            self.release(self.raw)
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy of an array, in order: a large one in memory that the tape uses again."""
+    if array.nbytes < kinds.LARGE or MEMORY:
+        return array.copy()
+    tape = tapes.current_tape()
+    if not tape.h[_ALLOCATE]:
+        _connect(tape)
+    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    if not address:
+        raise MemoryError("tapegrad: there is no memory for a copy of an array")
+    lent = Lent(tape, address)
+    lent.address = address
+    copy = array_at(address, kinds.kind_of(as_dtype(array.dtype), array.shape), lent)
+    copy[...] = array
+    return copy
+
+
 def _run_host(tape: Tape, reverse: bool) -> None:
     """Compute the value or the adjoints of the host row at which the sweep has stopped."""
     row = tape.row_array()[tape.h[H.host_row]]
@@ -465,13 +517,13 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 def evaluate(tape: Tape, slot: int) -> int:
     """Make sure that a slot's elements are in memory; returns their address. On other threads: see `evaluate_there`."""
-    if not tape.slots["flags"][slot] & tapes.STORED:
+    if not tape.slot_ints[_INTS * slot + _FLAGS] & _STORED:
         with tape.lock:
             run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
         _reclaim_often(tape)
-    return int(tape.slots["primal"][slot])
+    return tape.slot_words[_WORDS * slot + _PRIMAL]
 
 
 def evaluate_there(tape: Tape, slot: int) -> int:
@@ -496,6 +548,8 @@ def wait_for(tape: Tape) -> None:
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
+    if h[_FILLED] <= _FEW_ROWS and h[_ALLOCATED] <= _RECLAIM_BYTES:
+        return
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
     if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
         h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
@@ -527,10 +581,14 @@ def reclaim(tape: Tape) -> None:
         return
     _prepare(tape)
     _hand_out(tape)
-    entry = _entries.get("reclaim") or _entry("reclaim")
-    kept = entry(tape.header_address)
-    tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
-    _hand_out(tape)
+    entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
+    while True:
+        functions = len(tape.nodes)
+        tape.survivors = entry(tape.header_address)
+        _hand_out(tape)
+        if len(tape.nodes) == functions:
+            break  # else what they had saved may go too
+    tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = allocated, 0
     if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
         _give_up_room(tape)
     if MEMORY:
@@ -544,7 +602,9 @@ def _hand_out(tape: Tape) -> None:
     if not n_freed:
         return
     freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-    for owned in (tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places):
+    for owned in (
+        tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
+    ):  # fmt: skip
         if not owned:
             continue
         if len(owned) < n_freed:

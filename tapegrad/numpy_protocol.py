@@ -218,7 +218,7 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -
         raise TypeError(
             f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
         )
-    return _reduce["norm"](x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
+    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
 
 
 # --- all others -------------------------------------------------------------------------------------------------------
@@ -424,13 +424,24 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
     if not tracked:
         return
     is_method = isinstance(function, np.ufunc) and plainly.__name__ != "__call__"
-    name = f"{function.__name__}.{plainly.__name__}" if is_method else function.__name__
-    near = difflib.get_close_matches(name, [f.__name__ for f in (*_UFUNCS, *_FUNCTIONS)], 3)
-    hint = f" (what records: {', '.join(f'np.{n}' for n in near)})" if near else ""
+    name = f"{_full_name(function)}.{plainly.__name__}" if is_method else _full_name(function)
+    known = {_full_name(f): None for f in (*_UFUNCS, *_FUNCTIONS, *numpy_functions.CALLED)}
+    own = function.__name__
+    near = [f"tapegrad.{own}"] if callable(getattr(sys.modules["tapegrad"], own, None)) else []
+    near += difflib.get_close_matches(name, known, 3, 0.7)
+    hint = f" (what records: {', '.join(near)})" if near else ""
     raise RuntimeError(
-        f"np.{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use "
-        f"other functions{hint}, or detach() the tensor where only values are wanted"
+        f"{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use other "
+        f"functions{hint}, or detach() the tensor where only values are wanted"
     )
+
+
+def _full_name(function: Any) -> str:
+    """By which name users call a function: np.sort, np.linalg.eig, scipy.special.expi."""
+    name = function.__name__
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"
+    return f"{function.__module__.replace('numpy', 'np', 1)}.{name}"
 
 
 def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any:

@@ -67,8 +67,12 @@ CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
 
+# Of a tape's `grad_enabled`, beside True: rows are recorded in Python, which notes the lines that they come from.
+TRACED = 1
+
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
+LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
 
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
 _LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
@@ -114,11 +118,13 @@ class Plan(Record):
     n_regions = word()
     fused = word()  # the region that is swept forward and in reverse at once, or -1
     order = array(np.int32, "end")  # the planned rows region by region, oldest first
-    begin = array(np.int32, "end", 1)  # where each region begins there, and the last ends
-    spaces = array(np.int32, "end")  # of regions; -1 for a row that is swept by itself
-    inner = array(np.int32, "end")  # the elements of a row of regions swept in whole rows, else 1
+    begin = array(np.int32, "end", 2)  # where each region begins there, and the last ends
+    spaces = array(np.int32, "end", 1)  # of regions; -1 for a row that is swept by itself
+    inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
     region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
+    counted = word()  # the row from which on the reads that are still to come were counted, or -1: see `readers.py`
+    readers = array(np.int32, "top")  # of each slot
     latest = array(np.int32, "n_latest")  # and the latest region over each space
     n_latest = word()
 
@@ -149,6 +155,7 @@ class Binding(Record):
     stamp = array(np.int32, "top")
     register = array(np.int32, "top")
     want = array(np.int32, "top")  # the stamp of values that the rules read
+    taken = array(np.int32, "top")  # and of those to whose adjoints they add
     bar_stamp = array(np.int32, "top")
     bar_register = array(np.int32, "top")
 
@@ -162,6 +169,8 @@ class Storage(Record):
     advise = word()
     bins = array(np.int64, BINS)
     kept = word()  # bytes
+    idle = word()  # of them, those that nobody has asked for in so many turns
+    turns = word()
     allocated = word()  # bytes since the last reclaiming, and before
     allocated_before = word()
     partials = word()  # the address of states that chunks and pieces have apart
@@ -285,7 +294,10 @@ _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
     ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
 )
 _SLOT_VIEWS: dict[str, type[np.generic]] = {
-    **dict.fromkeys(("region", "stamp", "want", "register", "bar_stamp", "bar_register", "freed", "reached"), np.int32),
+    **dict.fromkeys(
+        ("region", "readers", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"),
+        np.int32,
+    ),
     "marks": np.uint8,
 }
 
@@ -313,22 +325,27 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
-        "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
-        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
-        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "enabled",
+        "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest",
+        "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
+        "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
+        "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled = True
+        self.grad_enabled: Any = True  # or TRACED, or False
+        self.enabled: Any = True  # what it is where it is not False
+        self.checks_nan = False
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.hooks: dict[int, Any] = {}  # of what was computed
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.nodes: dict[int, Any] = {}  # functions of the user's
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
@@ -378,7 +395,7 @@ class Tape:
     def resize_rows(self, capacity: int) -> None:
         """Have room for `capacity` rows."""
         rows = bytearray(capacity * ROW.itemsize)
-        views = self._continued(_ROW_VIEWS, capacity + 1, self._row_views)
+        views = self._continued(_ROW_VIEWS, capacity + 2, self._row_views)
         views["rows"] = recorded = np.frombuffer(rows, ROW)
         known, size, (places, addresses) = slice(0, len(self)), len(rows), _places_of(views)
         if known.stop:
@@ -404,7 +421,7 @@ class Tape:
 
     def forget_stamps(self) -> None:
         """Begin to count regions anew, before their number is too large for an int32."""
-        for name in ("stamp", "want", "bar_stamp"):
+        for name in ("stamp", "want", "taken", "bar_stamp"):
             self._slot_views[name][:] = 0
         self.tables[:] = 0
         self.header[H.stamps] = 0
@@ -484,7 +501,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 8 * 4 + 2
+        a_slot = SLOT.itemsize + 10 * 4 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:
@@ -570,7 +587,7 @@ def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: A
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = enabled
+        tape.grad_enabled = tape.enabled if enabled else False
         return function(*args)
     finally:
         tape.grad_enabled = previous

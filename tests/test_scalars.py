@@ -62,7 +62,7 @@ def test_a_program_of_scalars_is_the_program_of_pairs(
         seen = middle.detach()
         y.backward(tg.full_like(y, 0.5), retain_graph=True)
         y.backward(tg.full_like(y, 0.25))
-        assert form == (2,) or how in (schedule.NO_REGIONS, 0)  # 0: the inputs are not behind it
+        assert form == (2,) or how in (schedule.NO_REGIONS, 1)  # 1: the inputs are not behind it
         return [y.detach(), seen, *found, *(x.grad for x in leaves), middle.grad]
 
     for one, pair in zip(swept((1,) * shape), swept((2,)), strict=True):

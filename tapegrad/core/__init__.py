@@ -8,6 +8,8 @@ From the top:
     programs    makes a program of a region (a record in `tables`): of `registers`, in reverse with `partials`
     walks       goes through memory of other layouts
     schedule    which rows are needed, and in which regions
+    adjoints    where the memory of adjoints is: that of a view is a part of its base's
+    readers     what is still to be read: a write in place has the memory of what is not
     reclaim     drops rows, values and slots that nothing can reach
     rows        rows and slots as compiled code sees them
     storage     memory for values and adjoints; `guards` guard it in a debug mode

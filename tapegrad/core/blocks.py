@@ -7,6 +7,7 @@ add to is joined at the end, in the order of the chunks.
 Array rows are shared out likewise, in pieces of their own units: see the end.
 """
 
+from tapegrad.core.adjoints import show
 from tapegrad.core.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
 from tapegrad.core.programs import (
     MOST_CHUNKS,
@@ -18,14 +19,16 @@ from tapegrad.core.programs import (
     hold_partials,
     place_bytes,
 )  # fmt: skip
+from tapegrad.core.readers import count_down
 from tapegrad.core.registers import fill, sum_kernels
 from tapegrad.core.rows import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
-from tapegrad.core.storage import check_guards_of
+from tapegrad.core.storage import check_guards_of, give_back, obtain
 from tapegrad.core.tables import (
     BACK,
     FORWARD,
     GATHER,
     NARROW,
+    PUT,
     REDUCE,
     REVERSE,
     SCATTER,
@@ -39,8 +42,8 @@ from tapegrad.core.tables import (
     Instruction,
     Program,
 )  # fmt: skip
-from tapegrad.core.walks import gather, scatter
-from tapegrad.core.workers import WORTH_WAKING, share
+from tapegrad.core.walks import gather, put, scatter
+from tapegrad.core.workers import WORTH_WAKING, Crew, share
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import JOIN, SETTLE, Context
 from tapegrad.memory import (
@@ -57,6 +60,7 @@ from tapegrad.memory import (
     stream_line,
     u1,
 )  # fmt: skip
+from tapegrad.ops.declare import LAYOUT
 from tapegrad.tape import CONTEXT_BYTES, OWNED, STORED, Header
 
 _CONTEXT_WORDS = Context.nbytes // 8
@@ -118,11 +122,25 @@ def _partials_of(tape, chunk):
 def _complete(tape, region):
     """Mark what is now in memory."""
     plan = tape.plan
-    for i in range(plan.begin[region], plan.begin[region + 1]):
+    for i in range(plan.begin[region + 1] - 1, plan.begin[region] - 1, -1):
         row = tape.rows[plan.order[i]]
         slot = tape.slots[row.out]
-        if slot.primal != 0 and is_evaluated(tape, row):
+        if tape.ops[row.opcode].family == LAYOUT or not is_evaluated(tape, row):
+            continue
+        if plan.counted >= 0:
+            count_down(tape, plan.order[i], 1 if slot.primal else 0)
+        if slot.primal != 0:
             slot.flags |= STORED | OWNED
+    show_views(tape, region)
+
+
+def show_views(tape, region):
+    """Make the views of what a region has computed."""
+    plan = tape.plan
+    for i in range(plan.begin[region], plan.begin[region + 1]):
+        row = tape.rows[plan.order[i]]
+        if tape.ops[row.opcode].family == LAYOUT and is_evaluated(tape, row):
+            show(tape, row)
 
 
 def _address(program, r, row, scratch):
@@ -190,6 +208,8 @@ def run_other(tape: Header, code: Instruction, row, n_rows, scratch, partials):
         scatter(code.walk, source, target, first, n, code.mode, number, code.count, code.kernel)
     elif what == GATHER:
         gather(code.walk, code.address, _address(program, code.y, row, scratch), first, n, code.mode)
+    elif what == PUT:
+        put(code.walk, _address(program, code.a, row, scratch), code.address, first, n, code.mode)
     elif what == SPREAD:
         spread(program, code, row, n_rows, scratch)
     elif what == STREAM:
@@ -207,6 +227,8 @@ def run_other(tape: Header, code: Instruction, row, n_rows, scratch, partials):
 def _check_instruction(tape, code, row, n_rows, scratch):
     """Whether an instruction has kept within the memory of its result."""
     program = tape.program
+    if code.what == PUT or (code.what == STREAM and program.registers[code.a].within):
+        return  # in a part of an adjoint; all guards are checked after each step
     if code.what == STREAM:
         check_guards_of(tape, code.of_row, code.address)
         return
@@ -222,7 +244,8 @@ def _check_instruction(tape, code, row, n_rows, scratch):
     r = code.k if code.what == REVERSE or code.what == BACK else code.y
     result = program.registers[r]
     if result.scratch == 0:
-        check_guards_of(tape, code.of_row, result.base)
+        if result.within == 0:
+            check_guards_of(tape, code.of_row, result.base)
         return
     written = _n_elements(program, result.level, n_rows) * result.size
     begin, whole = _address(program, r, row, scratch), place_bytes(program, result.level)
@@ -312,6 +335,7 @@ def _run_along(tape, code, row, n_rows, scratch):
 # --- array rows -------------------------------------------------------------------------------------------------------
 
 _PIECE_WORK = 20_000  # elements that are worth a piece
+_PIECES_A_THREAD = 4  # at most, where each has memory to work in
 
 
 @part
@@ -327,6 +351,8 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         n_pieces = 1
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
+    if pieces.memory_bytes:
+        n_pieces = min(n_pieces, _PIECES_A_THREAD * (1 + _n_workers(tape)))
     a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
     n_pieces = (units + a_piece - 1) // max(a_piece, 1)
     pieces.kernel, pieces.units, pieces.a_piece, pieces.n_pieces = kernel, units, a_piece, n_pieces
@@ -336,7 +362,15 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         if not hold_partials(tape, apart_bytes * n_pieces):
             return NO_MEMORY
         pieces.apart = tape.storage.partials
+    pieces.memory = 0
+    if pieces.memory_bytes and n_pieces > 0:
+        pieces.memory_bytes = (pieces.memory_bytes + 63) // 64 * 64 + GAP
+        pieces.memory = obtain(tape, pieces.memory_bytes * n_pieces, 0)
+        if pieces.memory == 0:
+            return NO_MEMORY
     share(tape, address_of_part(run_piece), 0, n_pieces, elements * 8)
+    if pieces.memory:
+        give_back(tape, pieces.memory)
     if pieces.apart:
         add = sum_kernels(tape, apart_code).accumulate
         for i in range(n_pieces):
@@ -351,6 +385,10 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
     return OK
 
 
+def _n_workers(tape):
+    return Crew(tape.progress.crew).n_workers if tape.progress.crew else 0
+
+
 @part
 def run_piece(tape: Header, index, scratch):
     """Run a piece of an array row's work, with a context of its own."""
@@ -361,6 +399,7 @@ def run_piece(tape: Header, index, scratch):
         i8(at, _CONTEXT_WORDS)[i] = i8(tape.program.context_at, _CONTEXT_WORDS)[i]
     context = Context(at)
     context.lo, context.hi, context.tile = lo, hi, scratch
+    context.memory = pieces.memory + index * pieces.memory_bytes if pieces.memory else 0
     if pieces.outer:
         for i in range(shared.n_params):
             i8(at + _PARAMS_AT, _MOST_PARAMS)[i] = shared.params[i]

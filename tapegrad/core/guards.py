@@ -15,7 +15,8 @@ A block let go is not used again, but kept for a while, to see whether somebody 
 
       address - 128                      address - 64             address       + nbytes       + size of the class
       +------+----------+--------+-------+-----+-------+----------+---------------+------------+
-      | next | previous | nbytes | state | raw | class | pattern  | elements      | pattern    |
+      | next | previous | nbytes | state | raw | class | written, | elements      | pattern    |
+      |      |          |        |       |     |       | pattern  |               |            |
       +------+----------+--------+-------+-----+-------+----------+---------------+------------+
 
 `MEMORY` is a constant to compiled code: where the mode is off, what it asks for is left out when code is compiled.
@@ -29,6 +30,8 @@ from tapegrad.memory import Record, i8, inside, u1, word
 PATTERN = 0x7FF4DEAD7FA0BEEF
 GUARD = 64  # bytes of the pattern behind what is guarded, at least
 GAP = GUARD if MEMORY else 0  # between registers, and between sums
+BEFORE_WORDS = 3  # of the pattern
+_BEFORE = 8 * BEFORE_WORDS
 MOST_LET_GO = 1 << 20  # bytes of blocks let go that are kept
 _MOST_FILLED = 1 << 28  # bytes of a block that is filled: more would touch memory that nobody asked for
 _IN_USE, _UNUSED = 0x11FE, 0x60AE
@@ -46,7 +49,10 @@ class Block(Record):
     unused = inside(np.int64, 4)
     raw = word()  # what the allocator gave
     size_class = word()
-    pattern = inside(np.int64, 6)
+    written_from = word()  # of an adjoint that is begun in parts: the bytes that are, of so many; see `adjoints.py`
+    written_to = word()
+    whole = word()
+    pattern = inside(np.int64, BEFORE_WORDS)
 
 
 def block_of(address):
@@ -100,7 +106,7 @@ def note(tape, what, row, address, nbytes, offset):
 def open_block(tape, address, nbytes, size):
     """Guard a new block of a class of this size, and list it."""
     block, guarded = block_of(address), tape.guarded
-    fill_pattern(address - 48, 48)
+    fill_pattern(address - _BEFORE, _BEFORE)
     fill_pattern(address, min(size, _MOST_FILLED))
     fill_pattern(address + nbytes, size - nbytes)
     block.next, block.previous, block.asked, block.state = guarded.blocks, 0, nbytes, _IN_USE
@@ -136,9 +142,10 @@ def close_block(tape, address, size):
 def check_block(tape, row, address, size):
     """Whether what is before and behind a block is as it was."""
     nbytes = block_of(address).asked
-    before, behind = first_changed(address - 48, 48), first_changed(address + nbytes, size - nbytes)
+    before = first_changed(address - _BEFORE, _BEFORE)
+    behind = first_changed(address + nbytes, size - nbytes)
     if before >= 0:
-        note(tape, BEFORE, row, address, nbytes, before - 48)
+        note(tape, BEFORE, row, address, nbytes, before - _BEFORE)
     if behind >= 0:
         note(tape, BEHIND, row, address, nbytes, behind)
 

@@ -5,6 +5,7 @@ the region only is in scratch memory; what leaves it is in the adjoint's memory,
 shape of the region, else summed over what it was broadcast to, block by block.
 """
 
+from tapegrad.core.adjoints import hold_adjoint, lend, nbytes
 from tapegrad.core.registers import (
     NEW,
     by_walk,
@@ -12,13 +13,11 @@ from tapegrad.core.registers import (
     constant,
     emit,
     emit_scatter,
-    hold_adjoint,
     immediate,
     is_single,
     kernels_of,
     level_of,
     memory_step,
-    nbytes,
     new_register,
     row_level,
     spread_over,
@@ -32,6 +31,7 @@ from tapegrad.core.rows import (
     PLANNED,
     WANTED,
     arity,
+    complete,
     is_active,
     operand,
     position,
@@ -39,12 +39,12 @@ from tapegrad.core.rows import (
     saved_by,
 )  # fmt: skip
 from tapegrad.core.storage import obtain
-from tapegrad.core.tables import BACK, ITEMSIZE, NARROW, REDUCE, REVERSE, SINGLE, SPREAD, VECTOR, WIDE, ZERO
+from tapegrad.core.tables import BACK, ITEMSIZE, NARROW, PUT, REDUCE, REVERSE, SINGLE, SPREAD, VECTOR, WIDE, ZERO
 from tapegrad.core.walks import broadcast_walk, enter_walk
 from tapegrad.debug import MEMORY
 from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import part
-from tapegrad.ops.declare import ELEMENTWISE, REDUCTION
+from tapegrad.ops.declare import ELEMENTWISE, LAYOUT, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, Header
 
 
@@ -54,6 +54,7 @@ def _adjoint_of_result(tape, o, level):
     if binding.bar_stamp[o] != binding.stamps:
         if slot.adjoint == 0:
             return -1
+        complete(slot)
         size = ITEMSIZE[tape.kinds[slot.kind].dtype]
         binding.bar_stamp[o] = binding.stamps
         step = memory_step(tape.program, level, size)
@@ -86,13 +87,17 @@ def _adjoint(tape, o, space_kind, level):
         if not hold_adjoint(tape, slot):
             return -1
         r = new_register(program, level, size)
-        tail = program.tails[program.n_tails]
-        tail.register, tail.slot, tail.space_kind = r, o, space_kind
-        program.n_tails += 1
+        _add_tail(program, r, o, space_kind, -1)
     elif _is_local(tape, o):
         r = new_register(program, level, size)
     else:
+        lent = lend(tape, o, level == WIDE, level == WIDE)
+        if lent > 0:
+            return _adjoint_in_base(tape, o, program.places[lent - 1], level)
+        if lent < 0:
+            return -1
         if slot.adjoint:
+            hold_adjoint(tape, slot)
             fresh = 0
         elif level == WIDE:  # every lane is written
             slot.adjoint = obtain(tape, nbytes(kind), 0)
@@ -106,15 +111,40 @@ def _adjoint(tape, o, space_kind, level):
     return r + NEW if fresh else r
 
 
+def _add_tail(program, r, o, space_kind, strides):
+    """Have a register dealt with when a block ends."""
+    tail = program.tails[program.n_tails]
+    tail.register, tail.slot, tail.space_kind, tail.strides = r, o, space_kind, strides
+    program.n_tails += 1
+
+
+def _adjoint_in_base(tape, o, place, level):
+    """The register for a view's adjoint that is a place in its base's: it may have been met; plus NEW."""
+    program, size, fresh = tape.program, ITEMSIZE[tape.kinds[place.kind].dtype], 0
+    if place.register == 0:
+        if place.strided:
+            place.register, fresh = new_register(program, level, size), 1
+            _add_tail(program, place.register, o, -1, place.strides)
+        else:
+            fresh = place.fresh
+            place.register = new_register(program, level, size, place.low, memory_step(program, level, size))
+            program.registers[place.register].within = 1
+    tape.binding.bar_stamp[o], tape.binding.bar_register[o] = tape.binding.stamps, place.register
+    return int(place.register) + (NEW if fresh else 0)
+
+
 @part
 def want_values(tape: Header, first, last):
-    """Stamp the values that the region's rules read, and those that they are computed from."""
-    marks, want, now = tape.plan.marks, tape.binding.want, tape.binding.stamps
+    """Stamp the values that the region's rules read, and those that they are computed from; and what they add to."""
+    marks, want, taken, now = tape.plan.marks, tape.binding.want, tape.binding.taken, tape.binding.stamps
     for i in range(last - 1, first - 1, -1):
         row = tape.rows[tape.plan.order[i]]
+        if tape.ops[row.opcode].family == LAYOUT:
+            continue
         for k in range(arity(tape, row) if is_active(tape, row) else 0):
             o = operand(row, k)
             if o >= 0 and marks[o] & ADJOINT:
+                taken[o] = now
                 bits = saved_by(tape, row, k)
                 for j in range(4):
                     if bits >> j & 1:
@@ -132,11 +162,11 @@ def bind_adjoints(tape: Header, first, last):
     program = tape.program
     for i in range(last - 1, first - 1, -1):
         row = tape.rows[tape.plan.order[i]]
-        if not is_active(tape, row):
+        family = tape.ops[row.opcode].family
+        if family == LAYOUT or not is_active(tape, row):
             continue
         if MEMORY:
             program.bound_row = tape.plan.order[i]
-        family = tape.ops[row.opcode].family
         if family == ELEMENTWISE:
             bound = _bind_partials(tape, row)
         elif family == REDUCTION:
@@ -149,6 +179,10 @@ def bind_adjoints(tape: Header, first, last):
         tail = program.tails[i]
         slot, width = tape.slots[tail.slot], level_of(program, tail.register)
         kind = tape.kinds[slot.kind]
+        if tail.strides >= 0:
+            made = emit(program, PUT, mode=ITEMSIZE[kind.dtype], width=width, a=tail.register)
+            made.walk, made.address = enter_walk(tape, kind, tail.strides, 1), slot.adjoint
+            continue
         walk = broadcast_walk(tape, kind, tape.kinds[tail.space_kind], 8)
         kernel, size = sum_kernels(tape, kind.dtype).accumulate, ITEMSIZE[kind.dtype]
         emit_scatter(program, kernel, size, width, tail.register, walk, 0, kind.numel, slot.adjoint, 0, 0, 8)
@@ -260,6 +294,7 @@ def _bind_reduction_partial(tape, row):
     else:
         if slot.adjoint == 0:
             return True
+        complete(slot)
         y_bar = _reduced(tape, row, slot.adjoint, space, level)
         if bits & 8:
             y = _reduced(tape, row, slot.primal, space, level)

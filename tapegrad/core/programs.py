@@ -28,7 +28,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import part
-from tapegrad.ops.declare import ELEMENTWISE
+from tapegrad.ops.declare import ELEMENTWISE, LAYOUT
 from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES, STORED, Header
 
 LONG_ROW = 192  # lanes from which a row is a block of its own
@@ -64,15 +64,16 @@ def bind(tape: Header, region, sweeps):
 def _clear(program):
     program.n_registers = program.n_code = program.n_setup = program.n_constants = program.n_tails = 0
     program.walk_words = program.n_wide_places = program.n_narrow_places = program.n_ahead = 0
-    program.partial_bytes = program.shared_bytes = 0
+    program.partial_bytes = program.shared_bytes = program.n_places = 0
 
 
 def _space_kind(tape, first, last, space):
     """A kind of the region's space: of rows over another, narrow one, some reduction came first."""
     for i in range(first, last):
         row = tape.rows[tape.plan.order[i]]
-        kind = row.kind if tape.ops[row.opcode].family == ELEMENTWISE else tape.slots[row.a].kind
-        if tape.kinds[kind].space == space:
+        family = tape.ops[row.opcode].family
+        kind = row.kind if family == ELEMENTWISE else tape.slots[row.a].kind
+        if family != LAYOUT and tape.kinds[kind].space == space:
             return kind
     return -1
 
@@ -82,7 +83,7 @@ def _row_of_operands(tape, first, last):
     space = tape.kinds[tape.program.space_kind]
     for i in range(first, last):
         row = tape.rows[tape.plan.order[i]]
-        for k in range(arity(tape, row)):
+        for k in range(arity(tape, row) if tape.ops[row.opcode].family != LAYOUT else 0):
             o = operand(row, k)
             if o < 0 or tape.slots[o].flags & STORED == 0:
                 continue

@@ -17,7 +17,7 @@ from tapegrad.core.rows import (
     saved_by,
     sync,
 )  # fmt: skip
-from tapegrad.core.storage import give_back
+from tapegrad.core.storage import give_back, trim
 from tapegrad.memory import part
 from tapegrad.tape import CONSUMED, FREE, OWNED, ROW_BYTES, STORED, Header
 
@@ -44,6 +44,7 @@ def reclaim(tape: Header):
     tape.recording.filled = kept * ROW_BYTES  # here, so that Ctrl-C can't come between
     _mark_bases(tape)
     _free_slots(tape)
+    trim(tape)
     return kept
 
 

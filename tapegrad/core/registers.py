@@ -1,5 +1,6 @@
 """Registers: what is computed in a region, as instructions on registers (see `tables.py`). Compiled code."""
 
+from tapegrad.core.adjoints import nbytes
 from tapegrad.core.rows import INSIDE, STORE, arity, is_evaluated
 from tapegrad.core.storage import obtain
 from tapegrad.core.tables import (
@@ -23,7 +24,7 @@ from tapegrad.core.walks import broadcast_walk, enter_walk
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import f4, f8, i4, i8, part, u1
-from tapegrad.ops.declare import ELEMENTWISE, REDUCTION
+from tapegrad.ops.declare import ELEMENTWISE, LAYOUT, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, Header
 
 NEW = 1 << 20  # beyond the number of any register
@@ -31,23 +32,11 @@ NEW = 1 << 20  # beyond the number of any register
 FEW_LANES = 64  # up to which registers are not shared
 
 
-def nbytes(kind):
-    """The bytes of a value."""
-    return min(kind.numel, 1 << 50) * ITEMSIZE[kind.dtype]  # no more can be had, and none overflows
-
-
 def hold_value(tape, slot):
     """Make memory for a value; False where there is none to be had."""
     if slot.primal == 0:
         slot.primal = obtain(tape, nbytes(tape.kinds[slot.kind]), 0)
     return slot.primal != 0
-
-
-def hold_adjoint(tape, slot):
-    """Make memory for an adjoint, zero, contiguous; False where there is none to be had."""
-    if slot.adjoint == 0:
-        slot.adjoint = obtain(tape, nbytes(tape.kinds[slot.kind]), 1)
-    return slot.adjoint != 0
 
 
 def code_of(tape, row):
@@ -79,7 +68,7 @@ def new_register(program, level, size, address=0, step=0):
     r = program.n_registers
     register = program.registers[r]
     register.base, register.step, register.scratch = address, step, 0 if address else 1
-    register.level, register.widened, register.size = level, 0, size
+    register.level, register.widened, register.size, register.within = level, 0, size, 0
     register.born, register.dies = -1, -1
     program.n_registers += 1
     return r
@@ -340,6 +329,8 @@ def bind_values(tape: Header, first, last):
         row = tape.rows[plan.order[i]]
         out, slot = row.out, tape.slots[row.out]
         family, inside = tape.ops[row.opcode].family, plan.marks[out] & INSIDE
+        if family == LAYOUT:
+            continue
         evaluated = program.sweeps & SWEEP_VALUES and is_evaluated(tape, row)
         if not evaluated and (binding.want[out] != binding.stamps or slot.flags & STORED or not inside):
             continue

@@ -9,9 +9,11 @@ Marks, a byte a slot, live from `schedule` to `finish`:
     INSIDE   rows of its own region may read it
 """
 
+from tapegrad.core.guards import block_of
 from tapegrad.core.storage import give_back
 from tapegrad.kinds import LEAF, REQUIRES_GRAD
-from tapegrad.tape import FIRST, IMM_A, IMM_B, PIECE, STORED
+from tapegrad.memory import i4, i8
+from tapegrad.tape import FIRST, IMM_A, IMM_B, LENT, PARTLY, PIECE, STORED
 
 VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
 
@@ -39,10 +41,32 @@ def forget_reached(tape):
 
 
 def drop_adjoint(tape, slot):
-    """Give back the memory of an adjoint, if there is one."""
-    if tape.slots[slot].adjoint:
-        give_back(tape, tape.slots[slot].adjoint)
-        tape.slots[slot].adjoint = 0
+    """Give back the memory of an adjoint, if it has any of its own."""
+    of = tape.slots[slot]
+    if of.adjoint:
+        if of.flags & LENT == 0:
+            give_back(tape, of.adjoint)
+        of.adjoint, of.flags = 0, of.flags & ~(LENT | PARTLY)
+
+
+def clear(address, nbytes):
+    """Zero bytes, whose number and address are multiples of four."""
+    begin, end = (address + 7) // 8 * 8, (address + nbytes) // 8 * 8
+    if nbytes > 0 and begin > address:
+        i4(address, 1)[0] = 0
+    for i in range((end - begin) // 8):
+        i8(begin, i + 1)[i] = 0
+    if address + nbytes > max(begin, end):
+        i4(end, 1)[0] = 0
+
+
+def complete(slot):
+    """Zero what nothing was added to of an adjoint that is begun in parts."""
+    if slot.flags & PARTLY:
+        block = block_of(slot.adjoint)
+        clear(slot.adjoint, block.written_from)
+        clear(slot.adjoint + block.written_to, block.whole - block.written_to)
+        slot.flags &= ~PARTLY
 
 
 def arity(tape, row):

@@ -6,7 +6,8 @@ newest. Each planned row has a record, by its place in the plan, which `region` 
 adjoint that something was added to has the mark INSIDE.
 """
 
-from tapegrad.core.registers import code_of, hold_adjoint, hold_value, kernels_of, write_number
+from tapegrad.core.adjoints import hold_adjoint
+from tapegrad.core.registers import code_of, hold_value, kernels_of, write_number
 from tapegrad.core.rows import (
     ADJOINT,
     INSIDE,

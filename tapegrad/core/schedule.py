@@ -1,8 +1,11 @@
 """The schedule: which rows a sweep needs, and in which regions. Compiled code over the tape's arrays.
 
-A region is a run of rows over one iteration space (one shape), swept together block by block; a layout row, and most
-array rows, are a region of their own. A row joins the latest region of its space unless an operand is only complete
-after that. So regions are in an order in which they can be swept: forward as they are, in reverse backwards.
+A region is a run of rows over one iteration space (one shape), swept together block by block; most array rows are a
+region of their own. A row joins the latest region of its space unless an operand is only complete after that. So
+regions are in an order in which they can be swept: forward as they are, in reverse backwards.
+
+A view moves no data: its row is listed with the region that makes its base, and there when that is complete. Views of
+what is in memory are there at once: the first region is theirs (OF_MEMORY), and has no other rows.
 
 A region whose reductions run over trailing dimensions of no more than MAX_INNER elements is swept in whole rows:
 
@@ -28,6 +31,7 @@ from tapegrad.core.rows import (
     VALUE,
     WANTED,
     arity,
+    complete,
     defines,
     drop_adjoint,
     forget_reached,
@@ -41,11 +45,13 @@ from tapegrad.core.rows import (
     saved_by,
     sync,
 )  # fmt: skip
+from tapegrad.core.adjoints import show
+from tapegrad.core.readers import count_readers
 from tapegrad.core.storage import give_back
 from tapegrad.kinds import LEAF
 from tapegrad.memory import part
-from tapegrad.ops.declare import ARRAY, ELEMENTWISE, REDUCTION
-from tapegrad.tape import CONSUMED, PARAMS, PIECE, STORED, Header
+from tapegrad.ops.declare import ARRAY, ELEMENTWISE, LAYOUT, REDUCTION
+from tapegrad.tape import CONSUMED, OWNED, PARAMS, PIECE, STORED, Header
 
 MAX_ROWS = 256  # of a region
 MAX_INNER = 4096  # of the elements that a row of a region swept in whole rows has
@@ -55,6 +61,7 @@ MAX_WIDE = (
 
 NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see `scalars.py`
 _CONSUMED_BEFORE = -2
+OF_MEMORY = 0
 
 
 @part
@@ -105,6 +112,8 @@ def mark_active(tape: Header):
             if is_interior(tape, slots[slot].kind):
                 waiting += 1
                 newest = max(newest, slots[slot].row)
+            elif request.prune == 0:
+                marks[slot] |= WANTED
     r = newest
     while waiting > 0:
         row = rows[r]
@@ -121,6 +130,8 @@ def mark_active(tape: Header):
                     marks[o] |= ADJOINT
                     if is_interior(tape, slots[o].kind):
                         waiting += 1
+                    elif request.prune == 0:
+                        marks[o] |= WANTED  # a leaf, whose value may be yet to be computed: it was written to
         r -= 1
     plan.n_planned = n
     if request.prune:
@@ -215,17 +226,41 @@ def mark_values(tape: Header, newest, n_active):
 def make_regions(tape: Header):
     """Share the planned rows out to regions; `order` lists them region by region, oldest first."""
     plan = tape.plan
-    plan.begin[0] = 0
+    plan.n_regions, plan.spaces[OF_MEMORY], plan.inner[OF_MEMORY] = 1, -1, 1
+    plan.begin[0] = plan.begin[1] = 0
+    since = tape.end  # the row from which on readers of what is written to have come
     for i in range(plan.n_planned - 1, -1, -1):
         row = tape.rows[plan.planned[i]]
-        chosen = _join(tape, row)
+        if tape.ops[row.opcode].writes and is_evaluated(tape, row) and _may_go(tape, row.a):
+            since = min(since, max(tape.slots[row.a].row + 1, 0))
+        chosen = _list_view(tape, row) if tape.ops[row.opcode].family == LAYOUT else _join(tape, row)
         plan.region_of_row[i] = chosen
         plan.begin[chosen + 1] += 1
         _store_for(tape, row, chosen)
         plan.region[row.out] = chosen
     _sort(tape)
+    plan.counted = -1
+    if since < tape.end:
+        count_readers(tape, since)
     plan.fused = _fused_region(tape) if tape.request.n_seeds else -1
     return OK
+
+
+def _may_go(tape, slot):
+    """Whether a value may go once it is read: nobody holds it, and its memory is, or will be, its own."""
+    return tape.live[slot] == 0 and (tape.plan.marks[slot] & PLANNED != 0 or tape.slots[slot].flags & OWNED != 0)
+
+
+def _list_view(tape, row):
+    """The region with which a view is listed."""
+    plan, a = tape.plan, row.a
+    if is_evaluated(tape, row):
+        if tape.slots[a].flags & STORED:
+            show(tape, row)
+        else:
+            plan.marks[a] |= STORE
+    plan.marks[row.out] |= PLANNED | STORE
+    return int(plan.region[a]) if plan.marks[a] & PLANNED else OF_MEMORY
 
 
 def _join(tape, row):
@@ -353,6 +388,8 @@ def _fused_region(tape):
         evaluates, sweeps, fuses, independent, lanes = False, False, plan.spaces[g] >= 0, True, 0
         for i in range(plan.begin[g], plan.begin[g + 1]):
             row = tape.rows[plan.order[i]]
+            if tape.ops[row.opcode].family == LAYOUT:
+                continue
             evaluates = evaluates or is_evaluated(tape, row)
             sweeps = sweeps or is_active(tape, row)
             fuses = fuses and _is_fusible(tape, row)
@@ -431,6 +468,7 @@ def _settle(tape, slot, succeeded):
     tape.plan.marks[slot] = 0
     if of.adjoint != 0:
         if succeeded and (mark & WANTED or tape.kinds[of.kind].flags & LEAF):
+            complete(of)
             tape.progress.reached[tape.progress.n_reached] = slot
             tape.progress.n_reached += 1
         else:

@@ -6,6 +6,8 @@ keeps what is released, up to MOST_KEPT bytes, in a list for each class of sizes
 
     bins[c] -> block -> block -> 0        a free block's first word is the address of the next
 
+What was kept for TURNS reclaimings, and never asked for, goes back (`trim`): so a program holds what it works with.
+
 Classes are 64 bytes apart up to 1024, then eight to a doubling. A block begins at a multiple of 64 (a line of the
 cache, a vector register) and has its class and the address that `free` wants before it:
 
@@ -29,7 +31,8 @@ from tapegrad.debug import MEMORY
 from tapegrad.memory import allocate, allocate_zeroed, call3, i8, part, release
 from tapegrad.tape import BINS, Header
 
-MOST_KEPT = 1 << 27
+MOST_KEPT = 1 << 29
+TURNS = 32
 _LARGEST = 1 << 43  # bytes of the largest block there can be: its class is the last but a few
 _HUGE = 1 << 22  # bytes from which pages of 2 MB are asked for
 _ADVICE = 14  # MADV_HUGEPAGE
@@ -69,6 +72,7 @@ def obtain(tape: Header, nbytes, zeroed):
     if address:
         bins[c] = i8(address, 1)[0]
         tape.storage.kept -= size
+        tape.storage.idle = min(tape.storage.idle, tape.storage.kept)
         if zeroed:
             words = i8(address, size // 8)
             for i in range(size // 8):
@@ -107,6 +111,25 @@ def give_back(tape: Header, address):
 
 
 @part
+def trim(tape: Header):
+    """One more turn; after so many, free what was idle in all of them, the largest blocks first."""
+    storage = tape.storage
+    storage.turns += 1
+    if storage.turns < TURNS or MEMORY:
+        return 0
+    for c in range(BINS - 1, 0, -1):
+        size = class_size(c)
+        while storage.bins[c] and size <= storage.idle:
+            address = storage.bins[c]
+            storage.bins[c] = i8(address, 1)[0]
+            storage.idle -= size
+            storage.kept -= size
+            release(storage.release, block_of(address).raw)
+    storage.turns, storage.idle = 0, storage.kept
+    return 0
+
+
+@part
 def free_kept(tape: Header):
     """Free all blocks that are kept."""
     bins = tape.storage.bins
@@ -117,7 +140,7 @@ def free_kept(tape: Header):
             address = bins[c]
             bins[c] = i8(address, 1)[0]
             release(tape.storage.release, block_of(address).raw)
-    tape.storage.kept = 0
+    tape.storage.kept = tape.storage.idle = 0
     return 0
 
 

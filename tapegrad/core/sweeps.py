@@ -5,9 +5,11 @@ newest row first; add to the operands' adjoints. So a chain of K operations move
 not K times as much.
 """
 
-from tapegrad.core.blocks import run_pieces, sweep_region
+from tapegrad.core.adjoints import APART, hold_adjoint, lend, nbytes
+from tapegrad.core.blocks import run_pieces, show_views, sweep_region
 from tapegrad.core.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
-from tapegrad.core.registers import fill, hold_adjoint, hold_value, kernels_of, nbytes, sum_kernels
+from tapegrad.core.readers import count_down, is_last_reader
+from tapegrad.core.registers import fill, hold_value, kernels_of, sum_kernels
 from tapegrad.core.rows import (
     ADJOINT,
     AT_HOST,
@@ -19,23 +21,24 @@ from tapegrad.core.rows import (
     OK,
     WANTED,
     arity,
+    complete,
     drop_adjoint,
     is_active,
     is_evaluated,
     operand,
 )  # fmt: skip
 from tapegrad.core.scalars import sweep_scalars
-from tapegrad.core.schedule import NO_REGIONS, finish, schedule
+from tapegrad.core.schedule import NO_REGIONS, OF_MEMORY, finish, schedule
 from tapegrad.core.storage import check_blocks_let_go, check_guards, give_back, obtain
 from tapegrad.core.tables import ITEMSIZE, SWEEP_ADJOINTS, SWEEP_VALUES, WORK_BYTES, Walk
-from tapegrad.core.walks import enter_walk, gather, scatter
+from tapegrad.core.walks import enter_walk, gather, put, scatter
 from tapegrad.core.workers import rest
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import SETTLE
 from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import call1, call6, f4, f8, part
 from tapegrad.ops.declare import HOST, LAYOUT, UNITS_OF_B
-from tapegrad.tape import FIRST, LAST, OWNED, PARAMS, PIECE, STORED, Header
+from tapegrad.tape import FIRST, LAST, LENT, OWNED, PARAMS, PIECE, STORED, Header
 
 # What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
 PLAN, FORWARD_STEP, REVERSE_STEP, ABORT = 1, 2, 3, 4
@@ -104,7 +107,9 @@ def step(tape, n, fused):
     if s == after:
         if MEMORY:
             tape.guarded.at_row = first_row(tape, fused)
-        status = sweep_region(tape, fused, SWEEP_VALUES | SWEEP_ADJOINTS)
+        status = add_views(tape, fused)
+        if status == OK:
+            status = sweep_region(tape, fused, SWEEP_VALUES | SWEEP_ADJOINTS)
         if status == OK:
             release_adjoints(tape, fused)
         return status
@@ -114,12 +119,17 @@ def step(tape, n, fused):
 
 def forward(tape, region):
     """The values of a region."""
+    if region == OF_MEMORY:
+        return OK
     if MEMORY:
         tape.guarded.at_row = first_row(tape, region)
     tape.progress.phase = FORWARD_STEP
     if tape.plan.spaces[region] >= 0:
         return sweep_region(tape, region, SWEEP_VALUES)
-    return forward_whole(tape, first_row(tape, region))
+    status = forward_whole(tape, first_row(tape, region))
+    if status == OK:
+        show_views(tape, region)
+    return status
 
 
 def reverse(tape, region):
@@ -127,6 +137,9 @@ def reverse(tape, region):
     if MEMORY:
         tape.guarded.at_row = first_row(tape, region)
     tape.progress.phase = REVERSE_STEP
+    status = add_views(tape, region)
+    if status != OK or region == OF_MEMORY:
+        return status
     if tape.plan.spaces[region] >= 0:
         status = sweep_region(tape, region, SWEEP_ADJOINTS)
     else:
@@ -209,17 +222,16 @@ def forward_whole(tape: Header, r):
     if op.family == HOST:
         tape.progress.host_row = r
         return AT_HOST  # called again when Python has stored the value
-    if op.family == LAYOUT:
-        of = tape.slots[row.a]
-        slot.primal = of.primal + (tape.pool[row.c] if row.flags & PARAMS else row.offset)
-        slot.base = of.base if of.base >= 0 else row.a
-        slot.flags |= STORED
-        return OK
     if wants_workers(tape, row):
         return MORE_WORKERS
-    if not hold_value(tape, slot):
+    written = tape.slots[row.a]
+    moves = op.writes and slot.primal == 0 and is_last_reader(tape, row)
+    if moves:
+        slot.primal = written.primal
+    elif not hold_value(tape, slot):
         return NO_MEMORY
     _give_context(tape, row)
+    tape.program.context.begun = 1 if moves else 0
     summed = op.summed & 1
     if summed:
         fill(slot.primal, kind.numel, 0, ITEMSIZE[kind.dtype])
@@ -227,9 +239,15 @@ def forward_whole(tape: Header, r):
     if status != OK:
         tape.progress.error_row = r
         return status
-    tape.progress.budget -= 4 * kind.numel
-    if row.flags & PIECE == 0 or row.flags & LAST:
+    if moves:
+        written.primal, written.flags = 0, written.flags & ~(STORED | OWNED)
+    else:
+        tape.progress.budget -= 4 * kind.numel
+    stays = row.flags & PIECE == 0 or row.flags & LAST
+    if stays:
         slot.flags |= STORED | OWNED
+    if tape.plan.counted >= 0:
+        count_down(tape, r, stays)
     return OK
 
 
@@ -243,11 +261,12 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
     """Run an array kernel (0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     op, context, pieces = tape.ops[row.opcode], tape.program.context, tape.program.pieces
     code, code_of_a = tape.kinds[row.kind].dtype, tape.kinds[tape.slots[row.a].kind].dtype
+    room = op.room - 1 if op.working >> which & 1 else -1
     if op.shared >> which & 1 == 0:
         context.n_sums = 0
         if op.adding >> which & 1 and ITEMSIZE[code] == 4:
             context.n_sums = context.n_y if which == 0 else context.n_k_bar
-        return _run_alone(tape, kernel, op.room - 1 if op.working >> which & 1 else -1, ITEMSIZE[code])
+        return _run_alone(tape, kernel, room, ITEMSIZE[code])
     elements = context.n_y
     for k in range(3):
         elements = max(elements, context.lengths[k])
@@ -258,6 +277,8 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         of_a, of_y = context.n_a // units * ITEMSIZE[code_of_a], context.n_y // units * ITEMSIZE[code]
         pieces.unit_bytes[0], pieces.unit_bytes[1], pieces.unit_bytes[2], pieces.unit_bytes[3] = of_a, 0, 0, of_y
         pieces.y_bar_bytes, pieces.k_bar_bytes = of_y, of_a
+    context.n_memory = context.params[room] if room >= 0 else 0
+    pieces.memory_bytes = context.n_memory * ITEMSIZE[code]
     return run_pieces(tape, kernel, units, outer, 1 if which else 0, apart_count, apart_code, elements)
 
 
@@ -329,17 +350,21 @@ def reverse_whole(tape: Header, r):
     op, progress = tape.ops[row.opcode], tape.progress
     if tape.slots[row.out].adjoint == 0 or not is_active(tape, row):
         return OK
+    complete(tape.slots[row.out])
     if op.family == HOST:
         if progress.host_row == r:  # Python has been there
             progress.host_row = -1
             return OK
         progress.host_row = r
+        for k in range(arity(tape, row)):
+            if operand(row, k) >= 0 and tape.slots[operand(row, k)].adjoint:
+                hold_adjoint(tape, tape.slots[operand(row, k)])
         return AT_HOST
-    if op.family == LAYOUT:
-        return _reverse_layout(tape, row)
     if wants_workers(tape, row):
         return MORE_WORKERS
-    for k in range(arity(tape, row)):
+    n = arity(tape, row)
+    for i in range(n):
+        k = n - 1 - i if op.writes else i  # the first may take over the memory of the result's adjoint
         o = operand(row, k)
         kernel = kernels_of(tape, row).reverse[k]
         if o < 0 or tape.plan.marks[o] & ADJOINT == 0 or kernel == 0:
@@ -353,21 +378,50 @@ def reverse_whole(tape: Header, r):
 def _reverse_array(tape, row, k, kernel):
     """The adjoint of one operand of an array row."""
     op, slot, context = tape.ops[row.opcode], tape.slots[operand(row, k)], tape.program.context
-    kind, begun = tape.kinds[slot.kind], 1
-    if slot.adjoint == 0 and op.beginning >> k & 1:
-        begun = 0
-        slot.adjoint = obtain(tape, nbytes(kind), 0)
-    if not hold_adjoint(tape, slot):
-        return NO_MEMORY
+    kind, begun, overwrites = tape.kinds[slot.kind], 1, op.beginning >> k & 1
+    lent = lend(tape, operand(row, k), overwrites, 0)
+    if lent > APART:
+        begun = 1 - tape.program.places[lent - 1].fresh
+    else:
+        moves = op.writes and k == 0 and slot.adjoint == 0 and tape.plan.marks[row.out] & WANTED == 0
+        if moves and lent == APART:
+            begun, slot.adjoint, tape.slots[row.out].adjoint = 2, tape.slots[row.out].adjoint, 0
+        elif slot.adjoint == 0 and overwrites:
+            begun = 0
+            slot.adjoint = obtain(tape, nbytes(kind), 0)
+        if lent < APART or not hold_adjoint(tape, slot):
+            return NO_MEMORY
     _give_context(tape, row)
-    context.y_bar, context.k_bar = tape.slots[row.out].adjoint, slot.adjoint
+    context.y_bar, context.k_bar = tape.slots[row.out].adjoint if begun < 2 else slot.adjoint, slot.adjoint
     context.begun, context.n_k_bar = begun, kind.numel
     summed = op.summed >> (1 + k) & 1
     tape.progress.budget -= 4 * kind.numel
     return _run_array(tape, row, kernel, 1 + k, kind.numel if summed else 0, kind.dtype)
 
 
-def _reverse_layout(tape, row):
+@part
+def add_views(tape: Header, region):
+    """Pass on the adjoints of the views that are listed with a region, those that have memory of their own."""
+    plan = tape.plan
+    for i in range(plan.begin[region + 1] - 1, plan.begin[region] - 1, -1):
+        row = tape.rows[plan.order[i]]
+        slot = tape.slots[row.out]
+        if tape.ops[row.opcode].family != LAYOUT or slot.adjoint == 0 or not is_active(tape, row):
+            continue
+        if MEMORY:
+            tape.guarded.at_row = plan.order[i]
+        if slot.flags & LENT == 0:
+            complete(slot)
+            status = _add_view(tape, row)
+            if status != OK:
+                return status
+        plan.marks[row.out] &= ~ADJOINT & 255  # it is passed on, should this be called again
+        if plan.marks[row.out] & WANTED == 0:
+            drop_adjoint(tape, row.out)
+    return OK
+
+
+def _add_view(tape, row):
     """Add a view's adjoint to its base's, through the view's strides over the contiguous adjoint of the base."""
     out, of, program = tape.slots[row.out], tape.slots[row.a], tape.program
     kind, base = tape.kinds[row.kind], tape.kinds[of.kind]
@@ -386,9 +440,11 @@ def _reverse_layout(tape, row):
     walk = enter_walk(tape, kind, strides, 1)
     kernel = sum_kernels(tape, kind.dtype).accumulate
     tape.progress.budget -= n
-    if size == 8 or not _repeats(Walk(walk), n, n_base):
-        number = 8 if size == 8 else 0
-        scatter(walk, out.adjoint, of.adjoint + offset, 0, n, size, number, n_base, kernel)
+    if not _repeats(Walk(walk), n, n_base):
+        put(walk, out.adjoint, of.adjoint + offset, 0, n, size)
+        return OK
+    if size == 8:
+        scatter(walk, out.adjoint, of.adjoint + offset, 0, n, size, 8, n_base, kernel)
         return OK
     sums = obtain(tape, 8 * n_base, 1)  # float64 for float32
     if sums == 0:

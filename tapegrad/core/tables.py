@@ -14,6 +14,7 @@ An instruction is
     SPREAD   y = a, over the lanes                    REDUCE   y (+)= a, reduced row by row
     ALONG    y = kernel over the rows of a            BACK     the same in reverse: k += ...
     ZERO     y = 0                                    STREAM   memory at an address = a, past the caches
+    PUT      lanes of a walk from an address += a
 
 A SCATTER merges into states (see `kernels`), `count` of them, begun with `start`. When the region is swept their
 results go to `target`, by the kernel `finish` (0: they are added), of `terms` terms each. States that are as large as
@@ -32,9 +33,10 @@ ITEMSIZE = tuple(d.itemsize for d in DTYPES)
 
 SWEEP_VALUES, SWEEP_ADJOINTS = 1, 2  # what a sweep of a region does
 NARROW, WIDE, SINGLE, VECTOR = range(4)
-FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM = range(10)
+FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM, PUT = range(11)
 
 MOST_REGISTERS, MOST_CODE, MOST_SETUP, MOST_CONSTANTS, MOST_TAILS = 6144, 6144, 2048, 2048, 1024
+MOST_PLACES = 512
 MANY_KNOWN = 1024
 MOST_DIMENSIONS = 64
 WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
@@ -46,6 +48,7 @@ class Register(Record):
     base = word()
     step = word()
     scratch = word()  # 1 for scratch memory, in which `base` then is an offset
+    within = word()  # 1 for memory that begins within a block
     level = word()
     widened = word()  # the register that has it spread over the lanes, if it was needed so
     size = word()  # of an element
@@ -96,11 +99,29 @@ class Walk(Record):
 
 
 class Tail(Record):
-    """An adjoint's register to be summed over what the operand was broadcast to, when a block ends."""
+    """An adjoint's register that is dealt with when a block ends.
+
+    It is summed over what the operand was broadcast to; or, where it has strides, put where these say.
+    """
 
     register = word()
     slot = word()
     space_kind = word()
+    strides = word()
+
+
+class Place(Record):
+    """Where the adjoint of a view is in its base's, see `adjoints.py`: from `low` to `high`."""
+
+    low = word()
+    high = word()
+    pitch = word()  # runs of `width` bytes, so many apart; 0 for one run, -1 for what is neither
+    width = word()
+    kind = word()
+    strides = word()  # where they are in the pool of numbers
+    strided = word()  # whether they are other than a contiguous value's
+    fresh = word()  # whether nothing has been added there
+    register = word()
 
 
 class Known(Record):
@@ -127,6 +148,8 @@ class Pieces(Record):
     apart_bytes = word()
     apart_count = word()
     of_adjoint = word()
+    memory = word()  # what all pieces have to work in; bytes of each
+    memory_bytes = word()
 
 
 class Program(Record):
@@ -151,12 +174,14 @@ class Program(Record):
     n_wide_places = word()  # of scratch memory
     n_narrow_places = word()
     n_ahead = word()
+    n_places = word()
     bound_row = word()  # with TAPEGRAD_DEBUG=memory: the row that is being bound
     registers = inside(Register, MOST_REGISTERS)
     code = inside(Instruction, MOST_CODE)  # of a block
     setup = inside(Instruction, MOST_SETUP)  # of a chunk, before its first block
     constants = inside(np.int64, MOST_CONSTANTS)  # immediates, in the dtype of their operation
     tails = inside(Tail, MOST_TAILS)
+    places = inside(Place, MOST_PLACES)  # of adjoints that are parts of others
     wide_places = inside(np.int64, MOST_REGISTERS)  # stacks of places that are free, while places are given
     narrow_places = inside(np.int64, MOST_REGISTERS)
     ahead = over("wide_places", n=MOST_REGISTERS)  # then, registers to be fetched ahead

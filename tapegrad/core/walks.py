@@ -6,8 +6,8 @@ stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summ
 
 from tapegrad.core.rows import OK
 from tapegrad.core.tables import Walk
-from tapegrad.kernels import ADD, TO_EACH, TO_ONE
-from tapegrad.memory import call6, i4, i8, part, u1
+from tapegrad.kernels import TO_EACH, TO_ONE
+from tapegrad.memory import call6, f4, f8, i4, i8, part, u1
 
 
 def new_walk(program):
@@ -107,29 +107,52 @@ def gather(walk: Walk, source, target, start, n, itemsize):
 
 @part
 def scatter(walk: Walk, source, target, start, n, itemsize, number, count, kernel):
-    """Merge lanes [start, start + n) at `source` into a walk over `count` states, of numbers of so many bytes.
-
-    Or, where `number` is 0, into elements like those at `source`, each of which is met once.
-    """
+    """Merge lanes [start, start + n) at `source` into a walk over `count` states, of numbers of so many bytes."""
     inner, stride = walk.runs[0].length, walk.runs[0].stride
-    size, step = (number, TO_EACH) if number else (itemsize, ADD)
-    rows = rows_at_once(walk) if number else 1
+    rows = rows_at_once(walk)
     done = 0
     while done < n:
         lane = start + done
         within, row = lane % inner, lane // inner
         given, offset = source + done * itemsize, target + _outer_offset(walk, row) + within * stride
         length, m = min(inner - within, n - done), 1
-        if stride == 0 and number:
+        if stride == 0:
             call6(kernel, length, 1, given, offset, count, TO_ONE)
-        elif stride == size:
+        elif stride == number:
             if length == inner:
                 m = min((n - done) // inner, rows - row % rows)
-            call6(kernel, length, m, given, offset, count, step)
+            call6(kernel, length, m, given, offset, count, TO_EACH)
         else:
             for i in range(length):
-                call6(kernel, 1, 1, given + i * itemsize, offset + i * stride, count, step)
+                call6(kernel, 1, 1, given + i * itemsize, offset + i * stride, count, TO_EACH)
         done += length * m
+    return OK
+
+
+@part
+def put(walk: Walk, source, target, start, n, itemsize):
+    """Add lanes [start, start + n) at `source` to a walk over elements like them, floats of so many bytes."""
+    inner, stride = walk.runs[0].length, walk.runs[0].stride
+    done = 0
+    while done < n:
+        lane = start + done
+        within = lane % inner
+        offset = target + _outer_offset(walk, lane // inner) + within * stride
+        length = min(inner - within, n - done)
+        if itemsize == 8:
+            of = f8(source + done * 8, length)
+            if stride == 8:
+                to = f8(offset, length)
+                for i in range(length):
+                    to[i] += of[i]
+            else:
+                for i in range(length):
+                    f8(offset + i * stride, 1)[0] += of[i]
+        else:
+            of4 = f4(source + done * 4, length)
+            for i in range(length):
+                f4(offset + i * stride, 1)[0] += of4[i]
+        done += length
     return OK
 
 

@@ -3,6 +3,8 @@
 from tapegrad.functions import (
     arrays,
     contractions,
+    decompositions,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -12,12 +14,25 @@ from tapegrad.functions import (
     reductions,
     scattering,
     shaping,
+    sorting,
 )
 
 __all__ = [
-    "arrays", "contractions", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products",
-    "reductions", "scattering", "shaping",
-]  # fmt: skip
+    "arrays",
+    "contractions",
+    "decompositions",
+    "distances",
+    "elementwise",
+    "factorizations",
+    "indexing",
+    "inplace",
+    "matrices",
+    "products",
+    "reductions",
+    "scattering",
+    "shaping",
+    "sorting",
+]
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

@@ -14,13 +14,14 @@ import numpy as np
 
 from tapegrad import aliasing, dtypes
 from tapegrad.arguments import EXACT, Surface, number
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
-from tapegrad.kinds import contiguous_strides
+from tapegrad.kinds import Kind, contiguous_strides, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.recording import broadcast_shapes, cast, record_array
+from tapegrad.recording import appended, broadcast_shapes, cast, record_array
+from tapegrad.tape import PARAMS
 from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
 functions = public = Surface(EXACT)
@@ -48,7 +49,7 @@ def _normal_item(item: Any) -> Any:
         return int(item)
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
-    elif isinstance(item, (list, range, np.ndarray)):
+    elif isinstance(item, (list, range)) or is_array(item):
         array = np.asarray(
             [v.item() if isinstance(v, Tensor) else v for v in item]
             if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
@@ -107,16 +108,19 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     """
     key = _key(self, index)
     if (seen := _seen.get(key)) is not None:
-        return aliasing.view(seen[0], self, *seen[1:])
+        again, op, *layout_of = seen
+        made = aliasing.view_again(again, self)
+        return aliasing.view(op, self, *layout_of) if made is None else made
     normal = normalised(index)
     if not _is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
+        made = aliasing.view(op, self, shape, strides, offset, adjoint, start)
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (op, shape, strides, offset, adjoint, start)
-        return aliasing.view(op, self, shape, strides, offset, adjoint, start)
+            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+        return made
     if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
     else:
@@ -132,6 +136,8 @@ _MOST_SEEN = 4096
 
 def _key(self: Tensor, index: Any) -> Any:
     """What `_seen` knows an index by; None for what is not of plain ints and slices."""
+    if index.__class__ is int:
+        return self._kind, index
     if index.__class__ is tuple:
         items = tuple([_item_key(item) for item in index])
         return None if None in items else (self._kind, items)
@@ -143,11 +149,13 @@ def _item_key(item: Any) -> Any:
     if item.__class__ is int:
         return item
     if item.__class__ is slice:
-        bounds = item.start, item.stop, item.step
-        for bound in bounds:
-            if bound is not None and bound.__class__ is not int:
-                return None
-        return bounds
+        start, stop, step = item.start, item.stop, item.step
+        if (
+            (start is None or start.__class__ is int)
+            and (stop is None or stop.__class__ is int)
+            and (step is None or step.__class__ is int)
+        ):
+            return start, stop, step
     return None
 
 
@@ -274,6 +282,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
+    key = _key(self, index)
+    if key is not None and aliasing.stands_alone(self) and _written_again(self, key, value):
+        return
     normal = normalised(index)
     # An index out of range is the first fault.
     if _is_advanced(normal):
@@ -285,14 +296,72 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
             return
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
-    if not isinstance(value, Tensor):
-        if isinstance(value, np.ndarray):
+    given = value
+    if isinstance(value, Tensor):
+        if _is_shown_by(self, index, value):
+            return  # as after `self[index] += 1`
+    else:
+        if is_array(value):
             value = as_operand(value, False)
         elif isinstance(value, (bool, int, float, complex, np.generic)):
             value = constant(dtypes.in_range(number(value), self.dtype), self.dtype)
         else:
             raise TypeError(f"can't assign a {type(value).__name__} to a tensor of {self.dtype}")
-    aliasing.assign(self, put(self, normal, value))
+    result = put(self, normal, value)
+    if key is not None:
+        _note_write(key, given, result)
+    aliasing.assign(self, result)
+
+
+# Rows that assigned one element, or what has the shape of the elements assigned to: by the kind of the tensor and the
+# index, and the kind of the value or the type of the number, whether the result requires grad: its kind and parameters.
+_ways: dict[Any, tuple[Kind, int]] = {}
+
+
+def _note_write(key: Any, value: Any, result: Tensor) -> None:
+    """Know how an item was assigned, by a row that is the last of the tape."""
+    rows = result._tape.row_array()
+    _, _, out, of_value, params, *_ = rows[-1].tolist() if len(rows) else (0,) * 7
+    kind = key[0]
+    if out != result._slot or rows["opcode"][-1] != indexing.write.opcode or kind.is_leaf:
+        return
+    if value.__class__ is not float and (value.__class__ is not Tensor or of_value != value._slot):
+        return
+    if len(_ways) >= _MOST_SEEN:
+        _ways.clear()
+    is_number = value.__class__ is float
+    if not is_number or numbers_at(params)[1] == 0:
+        _ways[key, float if is_number else value._kind, result._kind.requires_grad] = result._kind, params
+
+
+def _written_again(self: Tensor, key: Any, value: Any) -> bool:
+    """Assign an item as one was assigned before, to a tensor that shares elements with nobody; False if that fails."""
+    tape, of = self._tape, value.__class__
+    if of is Tensor:
+        if value._tape is not tape or value._kind.exported:
+            return False
+        of, tracked = value._kind, self._kind.requires_grad or value._kind.requires_grad
+    elif of is float:
+        tracked = self._kind.requires_grad
+    else:
+        return False
+    way = _ways.get((key, of, tracked and tape.grad_enabled))
+    if way is None:
+        return False
+    if of is float:
+        value = constant(value, self._kind.dtype)
+    kind, params = way
+    aliasing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
+    return True
+
+
+def _is_shown_by(self: Tensor, index: Any, view: Tensor) -> bool:
+    """Whether a view is one of these elements of a tensor, which then has its values."""
+    recipe, key = getattr(view, "_recipe", None), _key(self, index)
+    if recipe is None or recipe.detached or view._base is not self or key not in _seen:
+        return False
+    *_, shape, _, _, strides, start = _seen[key]
+    return bool(recipe.window == (shape, strides, start))
 
 
 def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import EXACT, Surface
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import as_operand, is_array, is_sparse, leaf_of
 from tapegrad.functions.shaping import contiguous
-from tapegrad.ops import linalg
+from tapegrad.ops import indexing, linalg
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor, describe, location
 
@@ -232,17 +232,37 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _operator(self: Tensor, other: Any) -> Any:
+    if is_sparse(other):
+        return _sparse_product(other.T, self.mT).mT if self.ndim == 2 else _sparse_product(other.T, self)
     other = _operand(other, self)
     return NotImplemented if other is None else matmul(self, other)
 
 
 def _reflected(self: Tensor, other: Any) -> Any:
+    if is_sparse(other):
+        return _sparse_product(other, self)
     other = _operand(other, self)
     return NotImplemented if other is None else matmul(other, self)
 
 
 def _operand(value: Any, beside: Tensor) -> Any:
-    return as_operand(value, beside.requires_grad) if isinstance(value, (Tensor, np.ndarray)) else None
+    return as_operand(value, beside.requires_grad) if isinstance(value, Tensor) or is_array(value) else None
+
+
+def _sparse_product(a: Any, t: Tensor) -> Tensor:
+    """The product of one of SciPy's sparse matrices with a vector or a matrix: its elements times rows, added up."""
+    if len(a.shape) != 2 or t.ndim not in (1, 2) or a.shape[1] != t.shape[0]:
+        raise RuntimeError(
+            f"a sparse matrix of shape {list(a.shape)} can't be multiplied with {describe(t)}, at {location()}"
+        )
+    entries, (m, _), width = a.tocoo(), a.shape, math.prod(t.shape[1:])
+    columns = np.arange(width)
+    rows, picked = (
+        leaf_of((np.asarray(at, np.int64)[:, None] * width + columns).ravel()) for at in (entries.row, entries.col)
+    )
+    elements = leaf_of(np.repeat(entries.data, width))
+    terms = record_array(indexing.take, picked.shape, t.dtype, contiguous(t), picked) * elements
+    return record_array(indexing.scatter_add, (m, *t.shape[1:]), terms.dtype, terms, rows)
 
 
 Tensor.__matmul__ = _operator

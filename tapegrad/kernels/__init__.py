@@ -47,8 +47,8 @@ class Kernels(Record):
 
 CELLS = Kernels.nbytes // 8
 # STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
-# states into elements, n elements into others.
-TO_ONE, TO_EACH, JOIN, SETTLE, ADD = range(5)
+# states into elements.
+TO_ONE, TO_EACH, JOIN, SETTLE = range(4)
 table = np.zeros(OPCODES * len(DTYPES) * CELLS, np.int64)
 table_address = address_of(table)
 
@@ -200,10 +200,6 @@ def kernel(n, m, px, ps, count, step):
   y, states = {x}(ps, n), {state}(px, n)
   for i in range(n):
    y[i] = merge(y[i], states[i])
- elif step == {ADD}:
-  given, y = {x}(px, n), {x}(ps, n)
-  for i in range(n):
-   y[i] = merge(y[i], given[i])
  elif step == {TO_EACH}:
   x, s = {x}(px, m * n), {state}(ps, {k_1} * count + n)
 {each}
@@ -348,7 +344,6 @@ def _reduction(op: Reduction, code: int, reverse: bool) -> Any:
         "TO_EACH": TO_EACH,
         "JOIN": JOIN,
         "SETTLE": SETTLE,
-        "ADD": ADD,
     }
     text["reduce"] = (_PLAINLY if plainly else _REDUCE).format(**text)
     text["each"] = _columns(text, n_parts > 1, plainly)

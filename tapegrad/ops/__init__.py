@@ -44,6 +44,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -51,14 +52,21 @@ from tapegrad.ops import (
     layout,
     linalg,
     logic,
+    matrix_exponential,
+    orthogonal,
     reduction,
+    scan,
+    sort,
     special,
+    spectral,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -66,8 +74,14 @@ __all__ = [
     "layout",
     "linalg",
     "logic",
+    "matrix_exponential",
+    "orthogonal",
     "reduction",
+    "scan",
+    "sort",
     "special",
+    "spectral",
     "triangles",
     "trigonometric",
+    "windows",
 ]

@@ -115,9 +115,12 @@ def scatter_add(p, sums, x, at, y):
     _add_at(y, sums, at, x)
 
 
-def _plus_base_vjp(p, x, v, at, y, y_bar, x_bar):
-    for i in range(len(x)):
-        x_bar[i] += y_bar[i]
+def _plus_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    if begun == 0:
+        x_bar[:] = y_bar
+    elif begun == 1:
+        for i in range(len(x)):
+            x_bar[i] += y_bar[i]
 
 
 def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
@@ -131,15 +134,23 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
 )
-def plus_at(p, sums, x, v, at, y):
+def plus_at(p, begun, sums, x, v, at, y):
     """A copy of `x`, with `v[i]` added at position `at[i]`."""
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     _add_at(y, sums, at, v)
 
 
-def _put_base_vjp(p, x, v, at, y, y_bar, x_bar):
-    n, next_put = _run(v, at), 0
-    for i in range(len(x) // n):
+def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    n = _run(v, at)
+    if begun != 1:
+        if begun == 0:
+            x_bar[:] = y_bar
+        for i in range(len(at)):
+            x_bar[at[i] * n : at[i] * n + n] = 0
+        return
+    next_put = 0
+    for i in range(len(x) // n if n else 0):
         if next_put < len(at) and at[next_put] == i:
             next_put += 1
         else:
@@ -158,12 +169,13 @@ def _put_base_vjp(p, x, v, at, y, y_bar, x_bar):
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
 )
-def put(p, x, v, at, y):
+def put(p, begun, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
 
     Where an operand requires grad, positions ascend, each once; else the last of equal ones has its value.
     """
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     n = _run(v, at)
     if n == 1:
         for i in range(len(at)):
@@ -279,7 +291,13 @@ def _ascending_position(p, i):
     return position
 
 
-def _write_base_vjp(p, x, v, y, y_bar, x_bar):
+def _write_base_vjp(p, begun, x, v, y, y_bar, x_bar):
+    if begun != 1:
+        if begun == 0:
+            x_bar[:] = y_bar
+        for i in range(len(v)):
+            x_bar[_window_position(p, i)] = 0
+        return
     k, n = 0, len(v)
     written = _ascending_position(p, 0) if n > 0 else -1
     for i in range(len(x)):
@@ -301,8 +319,9 @@ def _write_value_vjp(p, x, v, y, y_bar, v_bar):
     partials=(lambda g, p, s: write(g, g.new_zeros(s[1]), p), lambda g, p: as_strided(g, p)),
     grad_name="CopySlices",
 )
-def write(p, x, v, y):
+def write(p, begun, x, v, y):
     """A copy of `x` with `v` written through the strides of a view, whose elements are in different places."""
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     for i in range(len(v)):
         y[_window_position(p, i)] = v[i]
