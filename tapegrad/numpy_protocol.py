@@ -4,7 +4,8 @@ An operation declares its counterparts in NumPy (`reference`) and `scipy.special
 the declarations: parameters correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands
 below under NumPy's names for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
-Those that are compositions stand in `numpy_functions.py`, `numpy_selection.py` and `numpy_polynomials.py`. A NumPy
+Those that are compositions stand in `numpy_functions.py`, and `numpy_selection.py`, `numpy_polynomials.py` and
+`numpy_statistics.py`. A NumPy
 function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
 require grad.
 """
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tapegrad import dtypes, numpy_functions, numpy_polynomials, numpy_selection, trees
+from tapegrad import dtypes, numpy_functions, numpy_polynomials, numpy_selection, numpy_statistics, trees
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -341,8 +342,9 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
-_FUNCTIONS |= numpy_functions.FUNCTIONS | numpy_selection.FUNCTIONS | numpy_polynomials.FUNCTIONS
-_CALLED = numpy_functions.CALLED | numpy_selection.CALLED | numpy_polynomials.CALLED
+_PARTS = (numpy_functions, numpy_selection, numpy_polynomials, numpy_statistics)
+_FUNCTIONS |= {function: ours for part in _PARTS for function, ours in part.FUNCTIONS.items()}
+_CALLED = {function: ours for part in _PARTS for function, ours in part.CALLED.items()}
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 
