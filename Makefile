@@ -13,9 +13,9 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types stubs floors notebooks parity operators test-boundscheck test-boundscheck-quick \
-	test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench compare \
-	compare-jitted clean
+.PHONY: help demo test check lint types stubs floors notebooks parity operators numpy-table test-boundscheck \
+	test-boundscheck-quick test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench \
+	compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -50,6 +50,9 @@ parity: .venv/torch.stamp # run the tests that compare with PyTorch
 operators: .venv/torch.stamp # PyTorch's own table of operators: writes tests/parity/OPERATORS.md
 	$(BIN)/python -m tests.parity.operator_table
 
+numpy-table: .venv/test.stamp # NumPy's functions on tensors: writes tests/NUMPY.md
+	$(BIN)/python -m tests.numpy_table
+
 test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
 
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
@@ -82,7 +85,7 @@ bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results 
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
 
-compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the table in README.md
+compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
 compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise

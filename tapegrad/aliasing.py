@@ -27,13 +27,17 @@ import numpy as np
 
 from tapegrad import engine, kinds
 from tapegrad import tape as tapes
+from tapegrad.debug import MEMORY
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import (
+    MISSED,
     Imported,
     local,
     need_sum,
+    pack_bits,
+    quickly,
     record_array,
     record_elementwise,
     record_layout,
@@ -95,6 +99,44 @@ def view(
     return made
 
 
+class Again(NamedTuple):
+    """How a view that was recorded once is recorded of another tensor of the base's kind."""
+
+    kind: Kind
+    word: int  # opcode and flags of the row
+    bits: int  # its `b` and `c`
+    recipe: Recipe
+    untracked: Recipe  # where nothing is recorded for gradients
+
+
+def again(made: Tensor, base: Tensor) -> Again | None:
+    """How to record this view again quickly, the last row of the tape being its own; None where more is to be done."""
+    tape, recipe = made._tape, made._recipe
+    rows = tape.row_array()
+    if MEMORY or made._base is not base or not recipe.recorded or made._kind.exported or rows["out"][-1] != made._slot:
+        return None
+    opcode, flags, _, b, c, *_ = rows[-1].tolist()
+    return Again(made._kind, opcode | flags << 16, b & 0xFFFFFFFF | c << 32, recipe, recipe._replace(recorded=False))
+
+
+def view_again(way: Again | None, base: Tensor) -> Tensor | None:
+    """The view that was recorded of another tensor of the base's kind; None where that is not all there is to do."""
+    tape = base._tape
+    if way is None or tape.thread != get_ident() or getattr(base, "_base", None) is not None:
+        return None
+    try:
+        made = quickly(tape, way.kind, pack_bits, way.word, way.bits, base._slot)
+    except MISSED:
+        return None
+    made._base, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
+    try:
+        views = base._views
+    except AttributeError:
+        views = base._views = _Views()
+    views.note(made)
+    return made
+
+
 def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
     """The row of a view."""
     op, shape, strides, offset, adjoint, start = recipe[:6]
@@ -122,14 +164,21 @@ class _Views:
 
     def note(self, made: Tensor) -> None:
         """Know a view, as the last; now and then, forget those that are gone, whose identities are used again."""
-        for views in (self.current, self.outdated):
-            views.pop(id(made), None)
-        for views in (self.current, self.outdated):
-            n = len(views)
-            if n > 8 and n & (n - 1) == 0:
-                for known in [known for known, view in views.items() if view() is None]:
-                    del views[known]
-        self.current[id(made)] = weakref.ref(made)
+        current, identity = self.current, id(made)
+        current.pop(identity, None)
+        if self.outdated:
+            self.outdated.pop(identity, None)
+            self._forget(self.outdated)
+        if len(current) > 8:
+            self._forget(current)
+        current[identity] = weakref.ref(made)
+
+    @staticmethod
+    def _forget(views: dict[int, weakref.ref[Tensor]]) -> None:
+        n = len(views)
+        if n > 8 and n & (n - 1) == 0:
+            for known in [known for known, view in views.items() if view() is None]:
+                del views[known]
 
     def __iter__(self) -> Iterator[weakref.ref[Tensor]]:
         """All of them, as weak references."""
@@ -306,7 +355,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
         check_in_place(t, "an in-place operation", tracked=True)
     root, value = _into_root(t, value)
     if not tape.grad_enabled:
-        value = _of_same_graph(root, value)
+        value = of_same_graph(root, value)
     changed = [(root, value, not tape.grad_enabled)]
     # Other roots, that have the elements from further down, keep their graphs.
     top = in_grad_mode(tape, False, _into_other_roots, root, value, changed)
@@ -378,11 +427,11 @@ def _into_other_roots(root: Tensor, value: Tensor, changed: list[Change]) -> Ten
     while getattr(top, "_recipe", None) is not None:
         numbers_ = written(top._base, numbers_, *top._recipe.window)
         top, numbers_ = _into_root(top._base, numbers_)
-        changed.append((top, _of_same_graph(top, numbers_), True))
+        changed.append((top, of_same_graph(top, numbers_), True))
     news = {id(member): new for member, new, _ in changed}
     for member in family(top):
         if id(member) not in news and _is_other_root(member):
-            news[id(member)] = new = _of_same_graph(member, _new_of(member, news))
+            news[id(member)] = new = of_same_graph(member, _new_of(member, news))
             changed.append((member, new, True))
     return top
 
@@ -425,7 +474,7 @@ def record_written(base: Tensor, value: Tensor, window: tuple[int, ...]) -> Tens
 indexing.write.record = record_written
 
 
-def _of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
+def of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     """The numbers, with the graph of `t` where it has one."""
     if not t._kind.requires_grad or t._kind.is_leaf:
         return numbers_
@@ -519,7 +568,7 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
     _move_away(tape, owner)
     kinds.array_at(places[0], written_at._kind, None)[...] = numbers_
     for (member, new, same_graph), place in zip(changed, places, strict=True):
-        _put_at(member, new, place, member._kind, array, same_graph)
+        put_at(member, new, place, member._kind, array, same_graph)
     for member, _, _ in changed:
         if member is not top:
             tape.slots["base"][member._slot] = top._slot
@@ -530,12 +579,13 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
 def put_into_memory(t: Tensor, value: Tensor, place: Tensor, array: Any, same_graph: bool) -> None:
     """Let `t` have the graph of `value`, and the elements of `place`, whose memory an array keeps."""
     slots = t._tape.slots
-    _put_at(t, value, int(slots["primal"][place._slot]), place._kind, array, same_graph)
+    put_at(t, value, int(slots["primal"][place._slot]), place._kind, array, same_graph)
     if t._kind.requires_grad:
         slots["base"][t._slot] = owner_of(place)
 
 
-def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_graph: bool) -> None:
+def put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_graph: bool) -> None:
+    """Let `t` have the graph of `value`, and elements at a place, laid out as there, whose memory an array keeps."""
     tape = t._tape
     tracked = value._kind.requires_grad and not value._kind.is_leaf
     is_leaf = t._kind.requires_grad and t._kind.is_leaf
@@ -674,7 +724,7 @@ def _set_data(self: Tensor, value: Any) -> None:
             f"{describe(value)}, at {location()}"
         )
     like = detached(value)
-    new = _of_same_graph(self, like)
+    new = of_same_graph(self, like)
     _leave(self)
     base = self._base = like._base
     self._recipe = like._recipe

@@ -19,9 +19,14 @@ _CONVERTED = {
 
 def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of data: see `tapegrad.tensor`."""
-    if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often
-        check_can_require_grad(BY_NUMPY[data.dtype], requires_grad)
-        return from_array(engine.copied(data), requires_grad)
+    if dtype is None:  # most often it is an array, or a number or a few
+        kind = data.__class__
+        if kind is np.ndarray and data.dtype in BY_NUMPY:
+            if requires_grad:
+                check_can_require_grad(BY_NUMPY[data.dtype], True)
+            return from_array(engine.copied(data), requires_grad)
+        if kind is float or (kind is list and data and all(v.__class__ is float for v in data)):
+            return from_array(np.array(data, dtypes.get_default_dtype().numpy), requires_grad)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
     _check_range(data, array, dtype)
     array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
@@ -69,9 +74,14 @@ def repair(value: Any) -> str:
     """What to do with what stands for no tensor, at the end of an error's text."""
     if isinstance(value, (list, tuple)):
         return ": tapegrad.tensor() makes one of it"
-    if hasattr(value, "toarray"):
-        return ": a sparse matrix takes part in @ only; its .toarray() in all else"
+    if is_sparse(value):
+        return ": a sparse matrix takes part in @ only, its .toarray() in all else"
     return ""
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether it is one of SciPy's sparse matrices or arrays."""
+    return hasattr(value, "tocoo") and hasattr(value, "toarray")
 
 
 def as_operand(data: Any, is_kept: bool) -> Tensor:
@@ -203,8 +213,8 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
         return None
     if not isinstance(data, list):
         name = type(data).__name__
-        if wanted is None:
-            return RuntimeError(f"Could not infer dtype of {name}")
+        if wanted is None or is_sparse(data):
+            return RuntimeError(f"Could not infer dtype of {name}{repair(data)}")
         if wanted.is_floating_point:
             return TypeError(f"must be real number, not {name}")
         return TypeError(f"'{name}' object cannot be interpreted as an integer")

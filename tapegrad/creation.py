@@ -72,8 +72,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
 
     Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
-    unsigned integers (to int32 or int64). What is done to the tensor is computed at once; but gradients that depend on
-    its elements read the memory when they are computed.
+    unsigned integers (to int32 or int64). What is recorded has the elements of then, and so has its gradient; of 64 kB
+    and more it is computed at once, and gradients read the memory when they are computed.
 
     Raises
     ------
@@ -353,6 +353,16 @@ def linspace(
     step = (end - start) / (steps - 1) if steps > 1 else 0.0
     numbers = np.where(i < steps // 2, start + step * i, end - step * (steps - 1 - i)) if steps != 1 else start + i
     return _leaf(numbers.astype(wanted.numpy), requires_grad)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the generator that random tensors are drawn from."""
+    return dict(_random().bit_generator.state)
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on from a state of the generator."""
+    _random().bit_generator.state = state
 
 
 @checked

@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW = ROW.itemsize
+_FEW_ROWS = -1 if SMALL else _RECLAIM_ROWS * _A_ROW  # bytes of rows that are never too many
+_WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
@@ -63,8 +66,11 @@ class DamagedMemoryError(RuntimeError):
     """Guards have found that a kernel went beyond its memory: with TAPEGRAD_DEBUG=memory only."""
 
 
-class LinAlgError(RuntimeError):
-    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite."""
+class LinAlgError(RuntimeError, np.linalg.LinAlgError):
+    """A matrix has values for which an operation is not defined: it is singular, or not positive-definite.
+
+    NumPy's too, so that what catches it serves for arrays and for tensors.
+    """
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -367,8 +373,10 @@ def _failure(tape: Tape) -> LinAlgError:
     """What the row says whose values the sweep could not compute."""
     h, row = tape.h, tape.row_array()[tape.h[H.error_row]]
     operation, kind = declare.OPS[row["opcode"]], kinds.objects[row["kind"]]
-    batch = f"(Batch element {h[H.error_batch]}): " if kind.ndim > 2 else ""
-    text = operation.failure.format(batch=batch, index=h[H.error_index])
+    of = kinds.objects[tape.slots["kind"][row["a"]]]
+    batch = f"(Batch element {h[H.error_batch]}): " if of.ndim > 2 else ""
+    texts = (operation.failure,) if isinstance(operation.failure, str) else operation.failure
+    text = texts[-1 if h[H.error_index] < 0 else 0].format(batch=batch, index=h[H.error_index])
     where = tape.places[int(row["out"])]
     return LinAlgError(f"{text} {operation.name}, giving {kind.dtype.name}{list(kind.shape)}, recorded at {where}")
 
@@ -441,20 +449,20 @@ class Lent:
 
     def __init__(self, tape: Tape, address: int) -> None:
         _entry("give_back")
-        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
         if not self.address or is_finalizing():  # by then modules may be empty
             return
-        tape = self.tape
-        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
-            try:
-                _entries["give_back"](tape.header_address, self.address)
-            finally:
-                tape.lock.release()
-        else:
+        tape = self.tape()
+        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
             self.release(self.raw)
+            return
+        try:
+            _entries["give_back"](tape.header_address, self.address)
+        finally:
+            tape.lock.release()
 
 
 def copied(array: np.ndarray) -> np.ndarray:
@@ -511,13 +519,13 @@ def _run_host(tape: Tape, reverse: bool) -> None:
 
 def evaluate(tape: Tape, slot: int) -> int:
     """Make sure that a slot's elements are in memory; returns their address. On other threads: see `evaluate_there`."""
-    if not tape.slots["flags"][slot] & tapes.STORED:
+    if not tape.slot_ints[_INTS * slot + _FLAGS] & _STORED:
         with tape.lock:
             run(tape, [slot])
         reclaim_if_due(tape)
     elif SMALL:
         _reclaim_often(tape)
-    return int(tape.slots["primal"][slot])
+    return tape.slot_words[_WORDS * slot + _PRIMAL]
 
 
 def evaluate_there(tape: Tape, slot: int) -> int:
@@ -542,6 +550,8 @@ def wait_for(tape: Tape) -> None:
 def reclaim_if_due(tape: Tape) -> None:
     """Reclaim where that costs little beside what was recorded and allocated since the last time."""
     h = tape.h
+    if h[_FILLED] <= _FEW_ROWS and h[_ALLOCATED] <= _RECLAIM_BYTES:
+        return
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
     if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
         h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
@@ -573,10 +583,14 @@ def reclaim(tape: Tape) -> None:
         return
     _prepare(tape)
     _hand_out(tape)
-    entry = _entries.get("reclaim") or _entry("reclaim")
-    kept = entry(tape.header_address)
-    tape.survivors, tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = kept, tape.h[_ALLOCATED], 0
-    _hand_out(tape)
+    entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
+    while True:
+        functions = len(tape.nodes)
+        tape.survivors = entry(tape.header_address)
+        _hand_out(tape)
+        if len(tape.nodes) == functions:
+            break  # else what they had saved may go too
+    tape.h[_ALLOCATED_BEFORE], tape.h[_ALLOCATED] = allocated, 0
     if tape.capacity > _SPARE_ROOM or tape.slot_capacity > _SPARE_ROOM:
         _give_up_room(tape)
     if MEMORY:
@@ -590,7 +604,9 @@ def _hand_out(tape: Tape) -> None:
     if not n_freed:
         return
     freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-    for owned in (tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places):
+    for owned in (
+        tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
+    ):  # fmt: skip
         if not owned:
             continue
         if len(owned) < n_freed:

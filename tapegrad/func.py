@@ -143,6 +143,8 @@ def _by_position(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums
 ) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments; by position, defaults too, where one to be differentiated was given by name, or not at all."""
+    if argnums.__class__ is int and argnums < len(args):
+        return args, kwargs
     places: Any = argnums if isinstance(argnums, tuple) else (argnums,)
     if not any(isinstance(place, int) and place >= len(args) for place in places):
         return args, kwargs
@@ -178,6 +180,8 @@ class _Call:
 
 def _places(argnums: Argnums, n: int) -> tuple[int, ...]:
     """The places of the arguments that are differentiated, in the order in which the user named them."""
+    if argnums.__class__ is int and 0 <= argnums < n:  # most often
+        return (argnums,)
     numbers: Any = (argnums,) if isinstance(argnums, int) else argnums
     if not isinstance(numbers, tuple) or not all(isinstance(place, int) for place in numbers):
         raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")

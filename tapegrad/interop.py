@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from _thread import get_ident
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,16 @@ from tapegrad import aliasing, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.conversion import warn_of_lost_gradient
 from tapegrad.debug import MEMORY
-from tapegrad.kinds import array_at
-from tapegrad.recording import is_imported, local
-from tapegrad.tensor import Tensor, describe, from_array, over_memory, owner_of
+from tapegrad.kinds import address_of, array_at, kind_of
+from tapegrad.recording import Imported, is_imported, local
+from tapegrad.tensor import Tensor, describe, exchange, from_array, over_memory, owner_of, stored
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
-    """The elements as a NumPy array that shares the tensor's memory.
+    """The elements as a NumPy array that shares the tensor's memory: a change in one is seen in the other.
 
-    From then on operations on the tensor are computed as they are recorded, since NumPy may change the memory at any
-    time. Of a tensor of another thread it is a copy that can't be written to, unless NumPy shares the memory already.
+    What is recorded later has the elements of then (see `from_numpy`). Of a tensor of another thread it is a copy that
+    can't be written to, unless NumPy shares the memory already.
 
     Raises
     ------
@@ -37,6 +39,50 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
 
 def export(t: Tensor) -> np.ndarray:
     """An array over the tensor's memory, which NumPy owns from now on."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    if tape.thread == get_ident():
+        if kind.exported:
+            known = tape.arrays.get(slot)
+            if (
+                known is not None and known.shape == kind.shape and known.strides == kind.strides
+                and address_of(known) == tape.slot_words[4 * slot + 1]
+            ):  # fmt: skip
+                return known.view()
+        elif not kind.is_large and kind.contiguous and (array := _moved(t)) is not None:
+            return array
+    return _handed_over(t)
+
+
+def _moved(t: Tensor) -> np.ndarray | None:
+    """An array to which few elements move, while rows that are there already go on to read them where they were.
+
+    So nothing that is pending need be computed before. It is done where a tensor shares its elements with nobody, or
+    was detached from one that shares them with nobody else; else the answer is None.
+    """
+    tape, base, views = t._tape, getattr(t, "_base", None), getattr(t, "_views", None)
+    if views is not None and views.living():
+        return None
+    if base is None:
+        top = t
+    else:
+        top, recipe, kind = base, t._recipe, base._kind
+        is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
+        if not is_whole or hasattr(top, "_base") or top._views.living() != [t] or top.__class__ is Imported:
+            return None
+    array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
+    address = address_of(array)
+    if top is not t:
+        kind = kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
+        aliasing.put_at(top, aliasing.of_same_graph(top, from_array(array.copy())), address, kind, array, True)
+    made = stored(tape, kind_of(t._kind.dtype, array.shape, array.strides, exported=True), address, array)
+    if top is not t:
+        tape.slot_ints[8 * made._slot + 6] = top._slot
+    exchange(t, made)
+    return array.view()
+
+
+def _handed_over(t: Tensor) -> np.ndarray:
+    """An array over the memory of the tensor, and of all that share it."""
     if not t._kind.exported:
         t = local(t)
     elif t._tape is not tapes.current_tape():
@@ -68,8 +114,36 @@ def export(t: Tensor) -> np.ndarray:
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    array = numpy(self) if copy is not True else self.detach()._array().copy()
+    caller = sys._getframe(1)
+    if caller.f_code.co_name == "_matmul_dispatch" and caller.f_globals.get("__name__", "").startswith("scipy.sparse"):
+        # SciPy leaves its product to the other operand, which records it, where that is no array.
+        left = np.empty((), object)
+        left[()] = self
+        return left
+    if self._kind.requires_grad:
+        asker, where = _asker()
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
+            f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
+            "functions that record (np.stack joins tensors), tapegrad's, or make an operation of a function with "
+            "tapegrad.autograd.host_function"
+        )
+    array = numpy(self) if copy is not True else self._array().copy()
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+_LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}
+
+
+def _asker() -> tuple[str, str]:
+    """The library's function that asks for an array, and the line from which it was called."""
+    frame: Any = sys._getframe(2)
+    asker = "NumPy"
+    while (name := frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES and frame.f_back is not None:
+        if "wrap" not in frame.f_code.co_name:
+            asker = ".".join(part for part in name.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
+        frame = frame.f_back
+    return asker, f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def tolist(self: Tensor) -> Any:
@@ -107,7 +181,9 @@ def __complex__(self: Tensor) -> complex:
 
 
 def _to_int(self: Tensor) -> int:
-    return int(_only_element(self))
+    number = int(_only_element(self))
+    warn_of_lost_gradient(self)
+    return number
 
 
 def _to_index(self: Tensor) -> int:
@@ -161,6 +237,7 @@ def _numba_type_(self: Tensor) -> None:
 
 
 Tensor._numba_type_ = property(_numba_type_)
+Tensor.__pandas_priority__ = 5000  # more than that of its tables, which leave operators to what has more
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
     "__float__": __float__, "__complex__": __complex__, "__int__": _to_int,

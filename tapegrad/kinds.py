@@ -16,13 +16,14 @@ Invariant: `objects[i]` is the kind whose record is `table.array[i]`; neither is
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 
 from tapegrad import locks
 from tapegrad.debug import SMALL
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.memory import Record
 
 KIND = np.dtype([("dtype", "i4"), ("flags", "i4"), ("space", "i4"), ("ndim", "i4"), ("numel", "i8"), ("dims", "i8")])
@@ -61,9 +62,50 @@ class Pool:
         return start
 
 
+class _Memory:
+    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(
+        self, address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, dtype: Any, owner: Any
+    ) -> None:  # fmt: skip
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3, "data": (address, False), "shape": shape, "strides": strides, "typestr": dtype.str,
+        }  # fmt: skip
+
+
+# All memory from an address on, as an array of each dtype: to look at an element, or at some in a row, takes a tenth of
+# the time that making an array of an address does (2 us).
+_FIRST = 64
+_everywhere = [np.asarray(_Memory(_FIRST, ((1 << 62) // dtype.itemsize,), None, dtype.numpy, None)) for dtype in DTYPES]
+_words = _everywhere[INT64.code]
+
+
+def number_at(address: int, dtype: DType) -> Any:
+    """The element at an address, as a Python number."""
+    return _everywhere[dtype.code].item((address - _FIRST) // dtype.itemsize)
+
+
+def _place_of_address() -> int | None:
+    """Where an array, an object of Python's, has the address of its elements; None where it can't be told."""
+    array = np.zeros(3)
+    if sys.implementation.name != "cpython":
+        return None
+    words = _words[(id(array) - _FIRST) // 8 :][: array.__sizeof__() // 8].tolist()
+    address = array.__array_interface__["data"][0]
+    return words.index(address) - _FIRST // 8 if words.count(address) == 1 else None
+
+
+_ADDRESS = _place_of_address()
+
+
 def address_of(array: np.ndarray) -> int:
     """The address of an array's first element."""
-    address: int = array.__array_interface__["data"][0]
+    if _ADDRESS is None:
+        return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    address: int = _words.item(id(array) // 8 + _ADDRESS)
     return address
 
 
@@ -107,25 +149,13 @@ def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]
     return tuple(reversed(strides))
 
 
-class _Memory:
-    """Memory seen by NumPy; `owner` is kept as long as some array sees it."""
-
-    __slots__ = ("__array_interface__", "owner")
-
-    def __init__(self, address: int, kind: Kind, owner: Any) -> None:
-        self.owner = owner
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": kind.shape,
-            "strides": kind.strides,
-            "typestr": kind.dtype.numpy.str,
-        }
-
-
 def array_at(address: int, kind: Kind, owner: Any) -> np.ndarray:
-    """A NumPy array over the memory of a value."""
-    return np.asarray(_Memory(address, kind, owner))
+    """A NumPy array over the memory of a value; without an owner it is for the moment."""
+    if owner is None and kind.contiguous and kind.numel:
+        start = (address - _FIRST) // kind.itemsize
+        flat: np.ndarray = _everywhere[kind.dtype.code][start : start + kind.numel]
+        return flat if kind.ndim == 1 else flat.reshape(kind.shape)
+    return np.asarray(_Memory(address, kind.shape, kind.strides, kind.dtype.numpy, owner))
 
 
 LARGE = 1 << 16  # bytes from which a value is worth computing early to let go of others
@@ -159,6 +189,8 @@ def kind_of(
     if kind is None:
         with _lock:
             kind = _kinds.get(key) or _intern(key, dtype, contiguous)
+    if strides is None:
+        _kinds[dtype.code, shape, None, requires_grad, leaf, exported] = kind
     return kind
 
 

@@ -1,17 +1,44 @@
 """Linear algebra, under the names of `torch.linalg`."""
 
+from tapegrad.functions.contractions import linalg_cross as cross
+from tapegrad.functions.contractions import linalg_vander as vander
+from tapegrad.functions.contractions import matrix_power, multi_dot, vecdot
+from tapegrad.functions.decompositions import (
+    cond,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    householder_product,
+    lstsq,
+    matrix_exp,
+    matrix_norm,
+    matrix_rank,
+    norm,
+    pinv,
+    qr,
+    svd,
+    svdvals,
+    tensorinv,
+    tensorsolve,
+    vector_norm,
+)
 from tapegrad.functions.factorizations import (
     LinAlgError,
     cholesky,
+    cholesky_ex,
     det,
     inv,
-    matrix_norm,
-    norm,
+    inv_ex,
+    lu,
+    lu_factor,
+    lu_factor_ex,
+    lu_solve,
     slogdet,
     solve,
+    solve_ex,
     solve_triangular,
-    vector_norm,
-)  # fmt: skip
+)
 from tapegrad.functions.products import matmul
 from tapegrad.functions.shaping import functions as _views
 from tapegrad.tensor import Tensor
@@ -24,9 +51,46 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 
 __all__ = [
-    "LinAlgError", "cholesky", "det", "diagonal", "inv", "matmul", "matrix_norm", "norm", "slogdet", "solve",
-    "solve_triangular", "vector_norm",
-]  # fmt: skip
+    "LinAlgError",
+    "cholesky",
+    "cholesky_ex",
+    "cond",
+    "cross",
+    "det",
+    "diagonal",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "householder_product",
+    "inv",
+    "inv_ex",
+    "lstsq",
+    "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
+    "matmul",
+    "matrix_exp",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "multi_dot",
+    "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "solve_ex",
+    "solve_triangular",
+    "svd",
+    "svdvals",
+    "tensorinv",
+    "tensorsolve",
+    "vander",
+    "vecdot",
+    "vector_norm",
+]
 
 
 def __dir__() -> list[str]:

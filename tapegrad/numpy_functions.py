@@ -16,7 +16,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tapegrad import creation, dtypes, linalg
 from tapegrad.conversion import as_operand
-from tapegrad.functions import elementwise, indexing, products, reductions, shaping
+from tapegrad.functions import contractions, elementwise, indexing, products, reductions, shaping
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor
 
@@ -237,11 +237,7 @@ def vdot(a: Any, b: Any) -> Tensor:
 
 def kron(a: Any, b: Any) -> Tensor:
     """Kronecker's product."""
-    a, b = of_one_dtype(a, b)
-    n = max(a.ndim, b.ndim)
-    p, q = ((1,) * (n - t.ndim) + tuple(t.shape) for t in (a, b))
-    apart = a.reshape([m for length in p for m in (length, 1)]) * b.reshape([m for length in q for m in (1, length)])
-    return apart.reshape([m * k for m, k in zip(p, q, strict=True)])
+    return contractions.kron(*of_one_dtype(a, b))
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
@@ -318,26 +314,15 @@ def polyval(p: Any, x: Any) -> Tensor:
     return y
 
 
-def nan_to_num(x: Tensor, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:
-    """With numbers for nan and infinities."""
-    if not x.dtype.is_floating_point:
-        return x.clone()
-    most = float(np.finfo(x.dtype.numpy).max)
-    high, low = most if posinf is None else posinf, -most if neginf is None else neginf
-    where = elementwise.where
-    return where(x != x, nan, where(x == math.inf, high, where(x == -math.inf, low, x)))
+def angle(z: Tensor) -> Tensor:
+    """Pi where negative, else 0."""
+    made: Tensor = elementwise.functions["angle"](z)
+    return made
 
 
 def imag(val: Tensor) -> Tensor:
     """Zeros: what is recorded is real."""
     return creation.zeros_like(val)
-
-
-def heaviside(x1: Any, x2: Any) -> Tensor:
-    """0 below 0, 1 above, and at 0 the second operand."""
-    x1, x2 = of_one_dtype(x1, x2)
-    step = elementwise.where(x1 > 0, 1.0, elementwise.where(x1 < 0, 0.0, x2))
-    return elementwise.where(x1 != x1, x1, step)
 
 
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
@@ -381,26 +366,12 @@ _SLOGDET_RESULT = type(np.linalg.slogdet(np.eye(1)))
 def matrix_power(a: Any, n: Any) -> Tensor:
     """A power of square matrices, by squaring; negative ones of the inverse."""
     a = as_tensor(a)
-    if n < 0:
-        return matrix_power(linalg.inv(floating(a)), -n)
-    result: Tensor | None = None
-    while n:
-        if n & 1:
-            result = a if result is None else products.matmul(result, a)
-        n >>= 1
-        if n:
-            a = products.matmul(a, a)
-    if result is None:
-        result = creation.eye(a.shape[-1], dtype=a.dtype).expand(tuple(a.shape)).clone()
-    return result
+    return contractions.matrix_power(floating(a) if n < 0 else a, operator.index(n))
 
 
 def multi_dot(arrays: Any) -> Tensor:
-    """The product of several matrices, from the left."""
-    first, *others = of_one_dtype(*arrays)
-    for other in others:
-        first = products.matmul(first, other)
-    return first
+    """The product of several matrices, in the best order."""
+    return contractions.multi_dot(of_one_dtype(*arrays))
 
 
 def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Tensor:
@@ -475,7 +446,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.average: average,
     np.ptp: ptp,
     np.polyval: polyval,
-    np.nan_to_num: nan_to_num,
+    np.nan_to_num: lambda x, nan=0.0, posinf=None, neginf=None: elementwise.nan_to_num(x, nan, posinf, neginf),
+    np.angle: angle,
     np.select: select,
     np.copy: lambda a: a.clone(),
     np.real: lambda val: val,
@@ -503,10 +475,24 @@ FUNCTIONS |= {
     if hasattr(np, name)
 }
 
-UFUNCS: dict[Any, Callable[..., Any]] = {np.heaviside: heaviside}
+
+def einsum(*operands: Any, out: Any = None, optimize: Any = False, **facts: Any) -> Tensor:
+    """Sums of products over named axes, always in the best order."""
+    del optimize  # how, not what
+    told = {"out": out} | {k: v for k, v in facts.items() if (k, v) not in (("order", "K"), ("casting", "safe"))}
+    for name, value in told.items():
+        if value is not None:
+            raise TypeError(f"einsum of tensors does not understand {name}={value!r}")
+    if isinstance(operands[0], str):
+        return contractions.einsum(operands[0], *of_one_dtype(*operands[1:]))
+    tensors = of_one_dtype(*operands[: len(operands) & ~1 : 2])
+    given = [x for pair in zip(tensors, operands[1::2], strict=False) for x in pair]
+    return contractions.einsum(*given, *operands[len(given) :])
+
 
 # Called as NumPy's are.
 CALLED: dict[Any, Callable[..., Any]] = {
+    np.einsum: einsum,
     np.atleast_1d: atleast(1),
     np.atleast_2d: atleast(2),
     np.atleast_3d: atleast(3),

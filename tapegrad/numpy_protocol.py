@@ -4,8 +4,9 @@ An operation declares its counterparts in NumPy (`reference`) and `scipy.special
 the declarations: parameters correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands
 below under NumPy's names for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
-Those that are compositions stand in `numpy_functions.py`. A NumPy function that is not in the tables gets arrays, as
-from `t.numpy()`, and gives arrays: so it refuses tensors that require grad.
+Those that are compositions stand in `numpy_functions.py`, `numpy_selection.py` and `numpy_polynomials.py`. A NumPy
+function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
+require grad.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from tapegrad import dtypes, numpy_functions, trees
+from tapegrad import dtypes, numpy_functions, numpy_polynomials, numpy_selection, trees
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -31,26 +33,21 @@ from tapegrad.tensor import Tensor, describe, location
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
-_UFUNCS: dict[Any, Callable[..., Any]] = (
-    {
-        op.reference: elementwise.functions[op.name]
-        if op.arity == 1 and op.name in elementwise.functions
-        else op.record
-        # NumPy takes numbers for any of two operands, and has names that PyTorch lacks.
-        for op in elementwise.OPERATIONS
-        if isinstance(op.reference, np.ufunc)
-    }
-    | {
-        np.positive: lambda x: x.clone(),
-        np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
-        np.radians: elementwise.functions["deg2rad"],
-        np.degrees: elementwise.functions["rad2deg"],
-        np.float_power: elementwise.float_power,
-        np.rint: elementwise.functions["round"],
-        np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
-    }
-    | numpy_functions.UFUNCS
-)
+_UFUNCS: dict[Any, Callable[..., Any]] = {
+    op.reference: elementwise.functions[op.name] if op.arity == 1 and op.name in elementwise.functions else op.record
+    # NumPy takes numbers for any of two operands, and has names that PyTorch lacks.
+    for op in elementwise.OPERATIONS
+    if isinstance(op.reference, np.ufunc)
+} | {
+    np.positive: lambda x: x.clone(),
+    np.fabs: lambda x: elementwise.functions["abs"](x if promoted([x]).is_floating_point else cast(x, FLOAT64)),
+    np.radians: elementwise.functions["deg2rad"],
+    np.degrees: elementwise.functions["rad2deg"],
+    np.float_power: elementwise.float_power,
+    np.rint: elementwise.functions["round"],
+    np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
+}
+_UFUNCS |= numpy_selection.UFUNCS
 _OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
 
 
@@ -146,7 +143,12 @@ def _sum(
 def _prod(
     a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> Any:
-    product = _over(_reduce["prod"], _masked(a, where, 1), axis, keepdims, dtype=dtype)
+    product = _masked(a, where, 1)
+    if isinstance(axis, tuple) and len(axis) > 1:  # PyTorch's takes one
+        axis, *others = sorted(normalize_axis_tuple(axis, a.ndim))
+        for d in others[::-1]:
+            product = _over(_reduce["prod"], product, d, keepdims, dtype=dtype)
+    product = _over(_reduce["prod"], product, axis, keepdims, dtype=dtype)
     return _joined(product, initial, operator.mul, "prod")
 
 
@@ -216,7 +218,7 @@ def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -
         raise TypeError(
             f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
         )
-    return _reduce["norm"](x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
+    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
 
 
 # --- all others -------------------------------------------------------------------------------------------------------
@@ -339,7 +341,8 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
-_FUNCTIONS |= numpy_functions.FUNCTIONS
+_FUNCTIONS |= numpy_functions.FUNCTIONS | numpy_selection.FUNCTIONS | numpy_polynomials.FUNCTIONS
+_CALLED = numpy_functions.CALLED | numpy_selection.CALLED | numpy_polynomials.CALLED
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 
@@ -421,25 +424,58 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
     if not tracked:
         return
     is_method = isinstance(function, np.ufunc) and plainly.__name__ != "__call__"
-    name = f"{function.__name__}.{plainly.__name__}" if is_method else function.__name__
-    near = difflib.get_close_matches(name, [f.__name__ for f in (*_UFUNCS, *_FUNCTIONS)], 3)
-    hint = f" (what records: {', '.join(f'np.{n}' for n in near)})" if near else ""
+    name = f"{_full_name(function)}.{plainly.__name__}" if is_method else _full_name(function)
+    known = {_full_name(f): None for f in (*_UFUNCS, *_FUNCTIONS, *numpy_functions.CALLED)}
+    own = function.__name__
+    near = [f"tapegrad.{own}"] if callable(getattr(sys.modules["tapegrad"], own, None)) else []
+    near += difflib.get_close_matches(name, known, 3, 0.7)
+    hint = f" (what records: {', '.join(near)})" if near else ""
     raise RuntimeError(
-        f"np.{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use "
-        f"other functions{hint}, or detach() the tensor where only values are wanted"
+        f"{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use other "
+        f"functions{hint}, or detach() the tensor where only values are wanted"
     )
+
+
+def _full_name(function: Any) -> str:
+    """By which name users call a function: np.sort, np.linalg.eig, scipy.special.expi."""
+    name = function.__name__
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"
+    return f"{function.__module__.replace('numpy', 'np', 1)}.{name}"
 
 
 def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any:
     """What NumPy calls for its elementwise functions, and for operators with an array on the left."""
-    call = _call_ufunc if method == "__call__" and _records(ufunc) else None
+    if method == "__call__":
+        call = _call_ufunc if _records(ufunc) else None
+    elif method == "outer" and _records(ufunc) and ufunc.nin == 2 and ufunc.signature is None:
+        call, inputs = _call_ufunc, _outer(*inputs)
+    elif (ufunc, method) in _OVER:
+        facts = {"axis": 0} | facts
+        return __array_function__(self, _OVER[ufunc, method], types=(), args=inputs, facts=facts)
+    else:
+        call = None
     return _apply(ufunc, inputs, facts, getattr(ufunc, method), call)
+
+
+def _outer(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Operands whose elements meet each with each."""
+    a, b = as_tensor(a), as_tensor(b)
+    return a.reshape((*a.shape, *(1,) * b.ndim)), b
+
+
+# Methods of elementwise functions, along the first axis where none is given, and what they are.
+_OVER: dict[Any, Any] = {
+    (np.add, "reduce"): np.sum, (np.multiply, "reduce"): np.prod, (np.maximum, "reduce"): np.max,
+    (np.minimum, "reduce"): np.min, (np.logical_and, "reduce"): np.all, (np.logical_or, "reduce"): np.any,
+    (np.add, "accumulate"): np.cumsum, (np.multiply, "accumulate"): np.cumprod,
+}  # fmt: skip
 
 
 def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts: dict[str, Any]) -> Any:
     """What NumPy calls for its other functions."""
-    if function in numpy_functions.CALLED:
-        return numpy_functions.CALLED[function](*args, **facts)
+    if function in _CALLED:
+        return _CALLED[function](*args, **facts)
     if function not in _FUNCTIONS:
         return _apply(function, args, dict(facts), function, None)
     bound = _signature(function).bind(*args, **facts)

@@ -7,6 +7,7 @@ round, `record_elementwise`, which promotes, broadcasts, raises errors, and fill
 
 from __future__ import annotations
 
+import math
 import struct
 import weakref
 from _thread import get_ident
@@ -16,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes, engine
-from tapegrad.conversion import as_operand, is_array
+from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.kinds import Kind, kind_of, numbers
+from tapegrad.kinds import Kind, array_at, kind_of, numbers
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Tape, current_tape
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, TRACED, H, Tape, current_tape
 from tapegrad.tensor import (
     Tensor,
     constant,
@@ -39,12 +40,13 @@ from tapegrad.tensor import (
 _pack = struct.Struct("=hhiiiii").pack_into
 _pack_two = struct.Struct("=iii4xii").pack_into  # opcode with flags, out, b; a, kind
 _pack_immediate = struct.Struct("=iidii").pack_into
+pack_bits = struct.Struct("=iiqii").pack_into
 # A row's immediate, as `b` and `c`.
 _number, _offset, _two_ints = struct.Struct("=d").pack, struct.Struct("=q").pack, struct.Struct("=ii").unpack
 _A_ROW = ROW.itemsize
 _FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
 _new = object.__new__
-_MISSED = (KeyError, IndexError, struct.error, OverflowError)
+MISSED = (KeyError, IndexError, struct.error, OverflowError)
 
 
 Operand = Tensor | int
@@ -84,7 +86,7 @@ def appended_together(
     end, height = h[_FILLED], h[_N_FREE] - 1
     stop, slot = end + n_bytes, tape.free.memory[height]
     at = end
-    if MEMORY:
+    if MEMORY or tape.grad_enabled is TRACED:
         place = place or location()
     for first, second, third, row_flags in numbered:
         _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
@@ -111,10 +113,10 @@ def record(
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
     result = appended(tape, op, kind, a, b, c, flags, place, host)
-    if op.failure is not None:
+    if op.failure is not None or host is not None:  # what may fail by values does so here, where it can be caught
         try:
             engine.evaluate(result._tape, result._slot)
-        except engine.LinAlgError:
+        except BaseException:
             del result  # the traceback lives on, and would keep the row
             raise
         return result
@@ -130,6 +132,12 @@ def settled(result: Tensor, *operands: Tensor) -> Tensor:
     return result
 
 
+def _read(t: Tensor) -> Tensor:
+    """What an array operation reads, whose parameters may tell of the operand's strides."""
+    t = local(t)
+    return steady(t) if t._kind.contiguous else t
+
+
 def record_array(
     op: Array,
     shape: tuple[int, ...],
@@ -139,7 +147,7 @@ def record_array(
     flags: int = 0,
 ) -> Tensor:
     """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
-    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(local, operands))
+    operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(_read, operands))
     requires_grad = (
         dtype.is_floating_point
         and operands[0]._tape.grad_enabled
@@ -147,10 +155,25 @@ def record_array(
     )
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
+    if op.summed & 1:  # the sums of parts are joined by its kernels
+        engine.need(sum_, dtype.code, False)
     if requires_grad:
         engine.need(op, code, True)
         need_sum(dtype)
     return record(op, kind_of(dtype, shape, requires_grad=requires_grad), *operands, params=params, flags=flags)
+
+
+def record_results(
+    op: Array, part: Op, shapes: Sequence[tuple[int, ...]], dtype: DType, *operands: Tensor, params: tuple[int, ...]
+) -> list[Tensor]:
+    """Record an array operation with several results, which lie one after another in its row; `part` shows one."""
+    whole = record_array(op, (sum(map(math.prod, shapes)),), dtype, *operands, params=params)
+    results, at = [], 0
+    for shape in shapes:
+        kind = kind_of(dtype, shape, requires_grad=whole._kind.requires_grad)
+        results.append(record_layout(part, whole, kind, at * kind.itemsize))
+        at += kind.numel
+    return results
 
 
 def record_layout(op: Op, a: Tensor, kind: Kind, offset: int, params: int = -1) -> Tensor:
@@ -243,6 +266,30 @@ def take_over(t: Tensor) -> None:
     exchange(t, leaf)
 
 
+# --- tensors that NumPy can write to ----------------------------------------------------------------------------------
+
+
+def steady(t: Tensor) -> Tensor:
+    """What an operation reads of a tensor: of one that NumPy can write to at any time, a leaf with its elements of now.
+
+    So the row can wait like any other. The leaf is kept, and serves again until the elements are others. Where they are
+    many, or have a graph, it is the tensor itself, and what is recorded is computed at once (see `settled`).
+    """
+    kind = t._kind
+    if not kind.exported or kind.is_large or (kind.requires_grad and not kind.is_leaf):
+        return t
+    tape, slot = t._tape, t._slot
+    elements = over_memory(t) if not kind.contiguous else array_at(tape.slot_words[4 * slot + 1], kind, None)
+    now, known = elements.tobytes(), getattr(t, "_seen", None)
+    if known is not None and known[0] == now and known[1] == slot and known[2] is kind:
+        return known[3]  # type: ignore[no-any-return]
+    made = from_array(elements.copy(), kind.requires_grad)
+    if kind.requires_grad:  # gradients go to the tensor
+        tape.leaves[made._slot] = tape.former[made._slot] = weakref.ref(t)
+    t._seen = now, slot, kind, made
+    return made
+
+
 # --- operations of elements -------------------------------------------------------------------------------------------
 
 
@@ -296,6 +343,18 @@ learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are
 
 def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
+    if any(isinstance(o, Tensor) and o._kind.exported for o in operands):
+        given = [steady(local(o)) if isinstance(o, Tensor) else o for o in operands]
+        if len(given) < 3 and isinstance(given[0], Tensor) and not any(
+            isinstance(o, Tensor) and o._kind.exported for o in given
+        ):  # fmt: skip
+            return quick[op.opcode](*given)
+        operands = tuple(given)
+    if op.name in {"mul", "pow"} and any(isinstance(o, np.matrix) for o in operands):
+        raise TypeError(
+            f"the products and powers of np.matrix are those of matrices: {op.name} with one, at {location()}; "
+            "np.asarray() makes an array of it, and @ multiplies matrices"
+        )
     is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
     tensors = [operand(o, is_kept) for o in operands]
     if any(t is None for t in tensors):
@@ -369,6 +428,8 @@ def operand(o: Any, is_kept: bool = False) -> Any:
         return o
     if isinstance(o, (np.bool_, np.integer, np.floating)):
         return o.item()
+    if is_sparse(o):
+        raise TypeError(f"unsupported operand: {type(o).__name__}{repair(o)}, at {location()}")
     return as_operand(o, is_kept) if is_array(o) else None
 
 
@@ -432,7 +493,7 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype; itself where it has it already."""
     if t._kind.dtype is dtype:
         return t
-    t = local(t)
+    t = steady(local(t))
     op = CASTS[dtype.code]
     requires_grad = t._kind.requires_grad and dtype.is_floating_point
     kind = kind_of(dtype, t._kind.shape, requires_grad=requires_grad and t._tape.grad_enabled)
@@ -444,14 +505,16 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     return record(op, kind, t)
 
 
-def _quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: int) -> Tensor:
+def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: int) -> Tensor:
     """Append a row: opcode and flags in a word, the second operand (a slot, or a number), the first's slot.
 
-    Raises one of `_MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
+    Raises one of `MISSED` where there is no room, or the number doesn't fit; then nothing has changed.
     """
     if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
         raise OverflowError  # to be refused
-    if not tape.grad_enabled:
+    if tape.grad_enabled is not True:
+        if tape.grad_enabled:
+            raise KeyError  # the line is to be noted
         kind = kind.passive
     t, h = _new(Tensor), tape.h
     end, height = h[_FILLED], h[_N_FREE] - 1
@@ -479,8 +542,8 @@ def unary(op: Elementwise) -> Callable[[Any], Any]:
         tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
-            except _MISSED:
+                return quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
+            except MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
 
@@ -504,10 +567,10 @@ def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return _quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
+                    return quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
                 if other._tape is tape:
-                    return _quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
-            except _MISSED:
+                    return quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
+            except MISSED:
                 pass
         return record_elementwise(op, self, other)
 
@@ -515,8 +578,8 @@ def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
         tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread == get_ident():
             try:
-                return _quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
-            except _MISSED:
+                return quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
+            except MISSED:
                 pass
         return record_elementwise(op, other, self)
 

@@ -67,6 +67,9 @@ CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
 
+# Of a tape's `grad_enabled`, beside True: rows are recorded in Python, which notes the lines that they come from.
+TRACED = 1
+
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
 LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
@@ -332,22 +335,27 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
-        "grad_enabled", "h", "header", "header_address", "hosts", "imported", "latest", "leaves", "let_go", "lists",
-        "live", "lock", "low", "patience", "places", "retained", "rows", "scratch", "slot_capacity", "slot_ints",
-        "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "enabled",
+        "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest",
+        "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
+        "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
+        "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled = True
+        self.grad_enabled: Any = True  # or TRACED, or False
+        self.enabled: Any = True  # what it is where it is not False
+        self.checks_nan = False
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
         self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
+        self.hooks: dict[int, Any] = {}  # of what was computed
         self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.nodes: dict[int, Any] = {}  # functions of the user's
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
@@ -589,7 +597,7 @@ def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: A
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = enabled
+        tape.grad_enabled = tape.enabled if enabled else False
         return function(*args)
     finally:
         tape.grad_enabled = previous

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 import sys
 import weakref
 from _thread import get_ident
@@ -16,22 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, kinds
+from tapegrad import engine
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
-from tapegrad.dtypes import DType
-from tapegrad.kinds import Kind, array_at, kind_of
+from tapegrad.dtypes import BY_NUMPY, DType
+from tapegrad.kinds import Kind, address_of, array_at, kind_of, number_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import H, Tape, current_tape
 
 _new, _of_lengths = object.__new__, tuple.__new__  # a shape that is known is not looked at again
+_weakly = weakref.ref
 
 
 # Of a slot, by `slot_words` and by `slot_ints`: how many, and where.
 _WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
 _INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
-_OWNED = tapes.STORED | tapes.OWNED
-_FILLED, _ROW_BYTES, _N_FREE = H.filled, H.row_bytes, H.n_free
+_STORED, _OWNED = tapes.STORED, tapes.STORED | tapes.OWNED
+_SLOT_BYTES, _pack_slot = tapes.SLOT.itemsize, struct.Struct("=iiqqii").pack_into
+_N_FREE, _ALLOCATED = H.n_free, H.allocated
 
 
 if TYPE_CHECKING:
@@ -94,15 +97,18 @@ class Tensor(Methods):
     tensor([2., 4., 6.])
     """
 
-    # `_grad`, `_base`, `_recipe` and `_views` are set only where they are needed: handles are made by the million.
-    __slots__ = ("__weakref__", "_base", "_grad", "_kind", "_recipe", "_slot", "_tape", "_views")
+    # `_grad`, `_hooks`, `_base`, `_recipe`, `_seen` and `_views` are set only where they are needed: handles are made
+    # by the million.
+    __slots__ = ("__weakref__", "_base", "_grad", "_hooks", "_kind", "_recipe", "_seen", "_slot", "_tape", "_views")
 
     _tape: Tape
     _slot: int
     _kind: Kind
     _grad: Any
+    _hooks: Any
     _base: Any
     _recipe: Any
+    _seen: Any
     _views: Any
 
     def __del__(self) -> None:
@@ -231,12 +237,14 @@ class Tensor(Methods):
         RuntimeError
             Where there is not exactly one element.
         """
-        kind = self._kind
+        tape, slot, kind = self._tape, self._slot, self._kind
         if kind.numel != 1:
             raise RuntimeError(
                 f"a Tensor with {kind.numel} elements cannot be converted to Scalar; its shape is {list(kind.shape)}"
             )
-        return self._array().item()
+        if tape.thread != get_ident():
+            return copied(self)[0].item()
+        return number_at(engine.evaluate(tape, slot), kind.dtype)
 
     def __repr__(self) -> str:
         from tapegrad.printing import format_tensor
@@ -270,19 +278,16 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
         engine.make_room(tape, 0, 1)
     t = _new(Tensor)
     t._tape, t._kind = tape, kind
-    reference = weakref.ref(t) if is_leaf else None
-    words, ints, height = tape.slot_words, tape.slot_ints, h[_N_FREE] - 1
+    reference = _weakly(t) if is_leaf else None
+    height, index = h[_N_FREE] - 1, kind.index
     # From here on nothing can come between (see `tape.py`).
     t._slot = slot = tape.free.memory[height]
     h[_N_FREE] = height
-    words[_WORDS * slot + _PRIMAL], words[_WORDS * slot + _ADJOINT] = address, 0
-    ints[_INTS * slot + _KIND] = kind.index
-    ints[_INTS * slot + _ROW] = ints[_INTS * slot + _BASE] = -1
     if array is not None:
         tape.arrays[slot] = array
     if reference is not None:
         tape.leaves[slot] = reference
-    ints[_INTS * slot + _FLAGS] = _OWNED if array is None else tapes.STORED
+    _pack_slot(tape.slot_words, _SLOT_BYTES * slot, index, -1, address, 0, -1, _OWNED if array is None else _STORED)
     return t
 
 
@@ -322,15 +327,14 @@ def exchange(t: Tensor, u: Tensor) -> None:
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
     """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
-    tape = current_tape()
-    tape.h[H.allocated] += array.nbytes
+    tape, dtype = current_tape(), BY_NUMPY[array.dtype]
+    tape.h[_ALLOCATED] += array.nbytes
     engine.reclaim_if_due(tape)
-    dtype = dtypes.as_dtype(array.dtype)
     if MEMORY and not exported:
         kind = kind_of(dtype, array.shape, None, requires_grad, requires_grad)
         return stored(tape, kind, engine.guarded_copy(tape, array), None, requires_grad)
     kind = kind_of(dtype, array.shape, array.strides, requires_grad, requires_grad, exported)
-    return stored(tape, kind, kinds.address_of(array), array, requires_grad)
+    return stored(tape, kind, address_of(array), array, requires_grad)
 
 
 def constant(value: Any, dtype: DType) -> Tensor:

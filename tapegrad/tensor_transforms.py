@@ -27,14 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import autograd, creation, trees
+from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import walk
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export
-from tapegrad.recording import local
+from tapegrad.recording import local, steady
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, depth_of_user, from_array
+from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
 
 
 class _Inside(threading.local):
@@ -54,13 +54,17 @@ class Level:
         self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
         self.behind: set[int] = set()  # the slots of inputs behind which the caller's graph goes on
-        self.given, structure = trees.flatten([args[place] for place in places])
-        self.inputs = [self._input(x) for x in self.given]
-        self.gives_tensors = any(isinstance(x, Tensor) for x in self.given)
         self.func = func
         self.args = list(args)
-        for place, replaced in zip(places, trees.unflatten(structure, self.inputs), strict=True):
-            self.args[place] = replaced
+        self.given: list[Any] = []  # the leaves of what is differentiated, and what takes their places
+        self.inputs: list[Tensor] = []
+        self.gives_tensors = False
+        for place in places:
+            leaves, structure = trees.flatten(args[place])
+            inputs = [self._input(x) for x in leaves]
+            self.args[place] = trees.unflatten(structure, inputs)
+            self.given += leaves
+            self.inputs += inputs
 
     def __enter__(self) -> Level:
         _inside.of_arrays += not self.gives_tensors
@@ -78,7 +82,8 @@ class Level:
             leaf = as_floats(x, requires_grad=True)
             self.own[leaf._slot] = leaf
             return leaf
-        x = local(x)
+        self.gives_tensors = True
+        x = steady(local(x))
         if self.is_recording and x.requires_grad:
             seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
             self.behind.add(seen._slot)
@@ -121,6 +126,37 @@ class Level:
                 dependents, self.inputs, adjoints, retain_graph=retain, create_graph=recorded, materialize_grads=True
             )
         )
+
+    def swept(self, output: Tensor) -> list[Any] | None:
+        """The gradients of a function of arrays, in the form of these; its value is computed in the same sweep.
+
+        The sweep goes on to all leaves, and so tells whether there is one of somebody else's. Then it is done again,
+        recorded, and the answer here is None.
+        """
+        tape = self.tape
+        if self.gives_tensors or not output.requires_grad or output._tape is not tape:
+            return None
+        if tape.retained or tape.hooks or tape.nodes:
+            return None
+        for t in self.inputs:
+            if getattr(t, "_hooks", None):
+                return None
+        others = self.is_recording and len(tape.leaves) > len(self.own)
+        found: dict[int, Tensor] = {}
+        engine.reclaim_before(tape)
+        slot = output._slot
+        try:
+            with tape.lock:
+                engine.run(tape, [slot], [(slot, -1)], (), False, others, lambda: adopt(tape, found))
+        except engine.SweptTwiceError:
+            return None
+        if others and any(slot in tape.leaves and slot not in self.own for slot in found):
+            return None
+        gradients = []
+        for x, t in zip(self.given, self.inputs, strict=True):
+            gradient = found.get(t._slot)
+            gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
+        return gradients
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
         """The gradients that the caller is given."""
@@ -248,6 +284,8 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
+    if x.__class__ is np.ndarray and x.dtype.kind == "f":  # most often
+        return leaf_of(x, None, requires_grad)
     return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
 
 
@@ -256,6 +294,8 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
     kind = t._kind
     if not kind.ndim:
         return t.item()
+    if kind.contiguous and not kind.is_large:
+        return t._array().copy()
     if is_own and kind.is_large and kind.contiguous and not hasattr(t, "_base"):
         return export(t)
     return np.array(t._array(), order="C")
@@ -263,8 +303,10 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
 
 def in_form_of(x: Any, t: Tensor) -> Any:
     """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
-    if isinstance(x, Tensor) or t.requires_grad:
+    if isinstance(x, Tensor) or t._kind.requires_grad:
         return t
+    if x.__class__ is np.ndarray and x.dtype.char != "e":  # most often; that is float16
+        return plain(t, is_own=True) if t._kind.ndim else t._array().copy()
     if isinstance(x, (int, float)) and not isinstance(x, np.generic):
         return t.item()
     made = plain(t, is_own=True) if t.ndim else t._array().copy()
@@ -289,6 +331,8 @@ class TensorEngine:
     @staticmethod
     def check(argument: Any, place: int) -> None:
         """Raise where an argument can't be differentiated, with PyTorch's messages."""
+        if argument.__class__ is np.ndarray and argument.dtype.kind == "f":  # most often
+            return
         for leaf in trees.leaves(argument):
             if not isinstance(leaf, Tensor):
                 if not is_number(leaf):
@@ -315,6 +359,8 @@ class TensorEngine:
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "value_and_grad")
             output = level.scalar(output, "value_and_grad")
+            if not has_aux and (gradients := level.swept(output)) is not None:
+                return output.item(), gradients
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
             found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
             return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))

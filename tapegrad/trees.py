@@ -60,6 +60,8 @@ def flatten(tree: Any) -> tuple[list[Any], Node | None]:
     >>> trees.unflatten(structure, [4.0, 5.0, 6.0])
     {'w': [4.0, 5.0], 'b': (6.0,)}
     """
+    if items_of(tree) is None:
+        return [tree], None
     found: list[Any] = []
     return found, _flatten(tree, found)
 
@@ -80,6 +82,8 @@ def leaves(tree: Any) -> list[Any]:
 
 def unflatten(structure: Node | None, leaves: Sequence[Any]) -> Any:
     """A tree of a structure, of as many leaves as it has."""
+    if structure is None and len(leaves) == 1:
+        return leaves[0]
     rest = iter(leaves)
     tree = _unflatten(structure, rest)
     assert next(rest, rest) is rest, "more leaves than the structure has"

@@ -26,11 +26,11 @@ def test_a_scipy_routine_among_other_rows():
     np.testing.assert_allclose(x.grad.numpy(), slope * points + special.erf(2 * points), rtol=1e-14)
 
 
-def test_nothing_runs_before_someone_looks():
+def test_it_runs_once_at_the_line_that_records_it():
     calls = []
     (x,) = leaves([1.0, 2.0])
     y = tg.autograd.host_function(lambda v: calls.append(1) or v * 2)(x)
-    assert not calls
+    assert calls
     assert y.tolist() == [2.0, 4.0]
     y.tolist()
     assert len(calls) == 1
@@ -60,10 +60,9 @@ def test_an_error_inside_changes_nothing():
         raise KeyError("user")
 
     (x,) = leaves([1.0, 2.0])
-    y = (tg.autograd.host_function(refuse)(x * 2)).sum()
     for _ in range(2):
         with pytest.raises(KeyError, match="user"):
-            y.item()
+            tg.autograd.host_function(refuse)(x * 2)
     assert (x * 3).tolist() == [3.0, 6.0]
 
 
@@ -82,7 +81,7 @@ def test_an_error_in_the_reverse_sweep_leaves_gradients_alone():
 def test_a_wrong_shape_is_refused():
     (x,) = leaves([1.0, 2.0])
     with pytest.raises(ValueError, match=r"announced a result of shape \[2\], but gave \[\]"):
-        tg.autograd.host_function(np.sum)(x).tolist()
+        tg.autograd.host_function(np.sum)(x)
     assert tg.autograd.host_function(np.sum, shape=lambda s: ())(x).item() == 3.0
 
 

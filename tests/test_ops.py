@@ -534,7 +534,59 @@ PRODUCTS: dict[str, Case] = {
     "outer": (tg.outer, np.outer, ((3,), (2,))),
 }
 
-CASES = declared_cases() | BY_HAND | LAYOUTS | INDEXING | PRODUCTS
+
+def np_sorted(x: np.ndarray, axis: int) -> np.ndarray:
+    """By real parts."""
+    return np.take_along_axis(x, np.argsort(x.real, axis, kind="stable"), axis)
+
+
+def np_largest_so_far(x: np.ndarray, axis: int) -> np.ndarray:
+    largest = np.maximum.accumulate(x.real, axis)
+    return np.take_along_axis(x, np.maximum.accumulate(np.where(x.real == largest, np_places(x, axis), 0), axis), axis)
+
+
+def np_places(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.indices(x.shape)[axis]
+
+
+SORTING: dict[str, Case] = {
+    f"{name}-{axis}": (functools.partial(ours, axis=axis), functools.partial(theirs, axis=axis), (SHAPE,))
+    for name, (ours, theirs) in {
+        "sort": (lambda x, axis: tg.sort(x, axis).values, np_sorted),
+        "topk": (
+            lambda x, axis: tg.topk(x, 2, axis).values,
+            lambda x, axis: np.flip(np_sorted(x, axis), axis).take([0, 1], axis),
+        ),
+        "kthvalue": (lambda x, axis: tg.kthvalue(x, 2, axis).values, lambda x, axis: np_sorted(x, axis).take(1, axis)),
+        "median": (
+            lambda x, axis: tg.median(x, axis).values,
+            lambda x, axis: np_sorted(x, axis).take((x.shape[axis] - 1) // 2, axis),
+        ),
+        "mode": (lambda x, axis: tg.mode(x, axis).values, lambda x, axis: np_sorted(x, axis).take(0, axis)),
+        "cummax": (lambda x, axis: tg.cummax(x, axis).values, np_largest_so_far),
+        "cummin": (lambda x, axis: tg.cummin(x, axis).values, lambda x, axis: -np_largest_so_far(-x, axis)),
+        "logcumsumexp": (
+            lambda x, axis: tg.logcumsumexp(x, axis),
+            lambda x, axis: np.log(np.cumsum(np.exp(x), axis)),
+        ),
+        "quantile": (
+            lambda x, axis: tg.quantile(x, 0.5, axis),
+            lambda x, axis: (
+                (
+                    np_sorted(x, axis).take((x.shape[axis] - 1) // 2, axis)
+                    + np_sorted(x, axis).take(x.shape[axis] // 2, axis)
+                )
+                / 2
+            ),
+        ),
+    }.items()
+    for axis in (0, 1, -1)
+} | {
+    "median-of-all": (tg.median, lambda x: np_sorted(x.reshape(-1), 0)[(x.size - 1) // 2], (SHAPE,)),
+    "nanmedian-of-all": (tg.nanmedian, lambda x: np_sorted(x.reshape(-1), 0)[(x.size - 1) // 2], (SHAPE,)),
+}
+
+CASES = declared_cases() | BY_HAND | LAYOUTS | INDEXING | PRODUCTS | SORTING
 
 
 def points(case: Case, seed: int) -> list[np.ndarray]:

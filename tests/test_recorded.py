@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad.autograd import recorded, walk
+from tapegrad import engine
+from tapegrad.autograd import walk
 
 
 @pytest.fixture
@@ -19,7 +20,6 @@ def visited(monkeypatch):
 
     behind = walk.rows_behind
     monkeypatch.setattr(walk, "rows_behind", counted)
-    monkeypatch.setattr(recorded, "rows_behind", counted)
     return seen
 
 
@@ -92,3 +92,104 @@ def test_recorded_gradients_of_reductions_are_those_of_the_sweep(name, dim, keep
     (swept,) = tg.autograd.grad(y, x, seed, retain_graph=True)
     (recorded_,) = tg.autograd.grad(y, x, seed, create_graph=True)
     np.testing.assert_array_equal(recorded_.detach().numpy(), swept.numpy())
+
+
+def program(x, w):
+    y = tg.cat([x.exp(), w.T, (x * w.T)[1:]])
+    z = (y @ w).logsumexp(0) + y.T.reshape(3, -1)[:, ::2].sum(1)
+    return z.relu().norm() + z[0] * y.max() + x.var()
+
+
+def test_a_sweep_that_hooks_watch_gives_what_the_compiled_one_gives():
+    rng = np.random.default_rng(3)
+    given = [tg.tensor(rng.normal(size=size), requires_grad=True) for size in ((3, 3), (3, 3))]
+    expected = tg.autograd.grad(program(*given), given)
+    x, w = given
+    y = x * 1.0
+    handle = y.register_hook(lambda g: None)
+    total = program(y, w)
+    got = tg.autograd.grad(total, given)
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-14)
+    with pytest.raises(RuntimeError, match="a second time"):
+        total.backward()
+    handle.remove()
+    program(x * 1.0, w).backward()
+    np.testing.assert_allclose(x.grad.numpy(), expected[0].numpy(), rtol=1e-14)
+
+
+def test_functions_that_are_gone_are_let_go_with_what_they_saved():
+    class Sine(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx, y_bar):
+            return y_bar * ctx.saved_tensors[0].cos()
+
+    of = tg.current_tape()
+    x = tg.tensor(0.5, requires_grad=True)
+    y, value, slope = x, 0.5, 1.0
+    for _ in range(300):
+        y = Sine.apply(y)
+        slope, value = slope * np.cos(value), np.sin(value)
+    y.backward()
+    np.testing.assert_allclose([y.item(), x.grad.item()], [value, slope], rtol=1e-12)
+    del y
+    engine.reclaim(of)
+    assert not any(node.function is Sine for node in of.nodes.values())
+
+
+def test_a_rule_by_its_jvp_alone_is_transposed():
+    class Cube(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, k):
+            ctx.save_for_forward(x)
+            ctx.k = k
+            return x**3 * k
+
+        @staticmethod
+        def jvp(ctx, x_dot, _):
+            (x,) = ctx.saved_tensors
+            return 3 * x**2 * ctx.k * x_dot
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    (g,) = tg.autograd.grad(Cube.apply(x, 2.0).sum(), x, create_graph=True)
+    (h,) = tg.autograd.grad(g.sum(), x)
+    assert g.tolist() == [6.0, 24.0]
+    assert h.tolist() == [12.0, 24.0]
+
+
+def test_functions_among_transforms():
+    class Cube(tg.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, y_bar):
+            return 3 * ctx.saved_tensors[0] ** 2 * y_bar
+
+    x = np.array([1.0, 2.0])
+    np.testing.assert_allclose(tg.func.grad(lambda x: Cube.apply(x).sum())(x), 3 * x**2)
+    np.testing.assert_allclose(tg.func.hessian(lambda x: Cube.apply(x).sum())(x), np.diag(6 * x))
+    np.testing.assert_allclose(tg.func.jvp(Cube.apply, (tg.tensor(x),), (tg.ones(2),))[1].numpy(), 3 * x**2)
+    np.testing.assert_allclose(tg.func.jacrev(lambda x: Cube.apply(x * 2))(x), np.diag(24 * x**2))
+
+
+def test_a_hook_that_raises_leaves_all_as_it_was():
+    def refuse(gradient):
+        raise ValueError("no")
+
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    handle = y.register_hook(refuse)
+    with pytest.raises(ValueError, match="no"):
+        y.sum().backward()
+    assert x.grad is None
+    handle.remove()
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
 from tapegrad.arguments import Flag, checked
-from tapegrad.autograd import recorded, walk
+from tapegrad.autograd import function, graph, hooks, recorded, walk
+from tapegrad.autograd.function import Function
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
-from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.autograd.modes import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_anomaly_enabled,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
+)  # fmt: skip
+from tapegrad.functions import shaping
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Size, Tensor, adopt, slot_in
@@ -88,13 +101,15 @@ def grad(
     retain_graph: Flag | None = None,
     create_graph: Flag = False,
     allow_unused: Flag | None = None,
+    is_grads_batched: Flag = False,
     materialize_grads: Flag = False,
 ) -> tuple[Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`; nothing is accumulated in leaves.
 
     Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
     `allow_unused`, or zeros with `materialize_grads`. Tensors on the way that asked for it with `retain_grad()` get
-    theirs.
+    theirs. With `is_grads_batched`, each of `grad_outputs` has one dimension more, the first, over which the graph is
+    swept again and again, and so have the gradients.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -105,6 +120,8 @@ def grad(
     """
     results, wanted = _sequence(outputs, "outputs"), _sequence(inputs, "inputs")
     grads = _seeds(grad_outputs, "grad_outputs", len(results))
+    if is_grads_batched and any(g is not None for g in grads):
+        return _batched(results, wanted, grads, retain_graph, create_graph, allow_unused, materialize_grads)
     if not wanted:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     for i, t in enumerate(wanted):
@@ -142,6 +159,40 @@ def grad(
     return tuple(answer)
 
 
+def _batched(
+    results: list[Any], wanted: list[Any], grads: list[Tensor | None], retain_graph: bool | None, create_graph: bool,
+    allow_unused: bool | None, materialize_grads: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """The gradients for each of many seeds, stacked."""
+    sizes = set()
+    for i, (y, g) in enumerate(zip(results, grads, strict=True)):
+        if g is None or g.shape[1:] != y.shape or not g.ndim:
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output as the batch "
+                "dimension. The sizes of the remaining dimensions are expected to match the shape of corresponding "
+                f"output, but a mismatch was detected: grad_output[{i}] has a shape of "
+                f"{None if g is None else list(g.shape)} and output[{i}] has a shape of {list(y.shape)}. If you only "
+                "want some tensors in `grad_output` to be considered batched, consider using func.vjp and a loop."
+            )
+        sizes.add(g.shape[0])
+    if len(sizes) != 1:
+        raise ValueError(f"all grad_outputs must have batches of one length, but got {sorted(sizes)}")
+    (n,), found = sizes, list[Any]()
+    for k in range(n):
+        is_last = k == n - 1
+        found.append(
+            grad(
+                results, wanted, [None if g is None else g[k] for g in grads],
+                retain_graph if is_last else True, create_graph, allow_unused, False, materialize_grads,
+            )
+        )  # fmt: skip
+    if not n:
+        return tuple(creation.zeros(0, *t.shape, dtype=t.dtype) for t in wanted)
+    stacked = shaping.functions["stack"]
+    answer: Any = tuple(None if parts[0] is None else stacked(parts) for parts in zip(*found, strict=True))
+    return answer
+
+
 class _Found(dict[int, Tensor]):
     """Adjoints by their slots, how many of them have been accumulated, and the slots that `retain_grad` was for."""
 
@@ -174,10 +225,10 @@ def _sequence(given: Any, name: str) -> list[Any]:
     if isinstance(given, Tensor):
         return [given]
     try:
-        parts = iter(given)
+        parts = iter([given] if isinstance(given, graph.GradientEdge) else given)
     except TypeError as error:
         raise TypeError(f"{error}: '{name}' is a Tensor, or a sequence of them") from None
-    return list(parts)
+    return [graph.tensor_of(part) if isinstance(part, graph.GradientEdge) else part for part in parts]
 
 
 def _seeds(given: Any, name: str, n_outputs: int) -> list[Tensor | None]:
@@ -222,30 +273,65 @@ def _sweep(
             targets.append(g._slot)
     retain = create_graph if retain_graph is None else retain_graph
     slots = [slot for t in inputs or () for slot in _slots_of(t)]
-    if retained := _retained(tape):
-        if inputs is not None:
-            rows = walk.rows_between(tape, [t._slot for t in outputs], set(slots))
-            retained = [slot for slot in retained if slot in {*slots, *(row[2] for row in rows)}]
-        found.retained = frozenset(retained)
+    retained, wanted = _retained(tape), None if inputs is None else set(slots)
+    watched = hooks.watched(tape) if tape.hooks or tape.nodes else None
+    rows = None
+    through_python = create_graph or tape.checks_nan
+    if through_python or watched or (retained and inputs is not None):
+        seeded = [t._slot for t in outputs]
+        rows = list(walk.rows_behind(tape, seeded)) if wanted is None else walk.rows_between(tape, seeded, wanted)
+        passed = {row[2] for row in rows} | {*slots}
+        if wanted is not None:
+            retained = [slot for slot in retained if slot in passed]
+        if not (through_python or (watched and not watched.isdisjoint(passed))):
+            rows = None
+    found.retained = frozenset(retained)
     try:
-        if create_graph:
-            wanted = None if inputs is None else {*slots, *retained}
-            found.update(in_grad_mode(tape, True, _recorded, tape, seeds, wanted, retained))
-            return
-        slots += [slot for slot in retained if slot not in slots]
-        pruned = inputs is not None
-        with tape.lock:
-            engine.run(tape, targets, pairs, slots, pruned, bool(retain), lambda: adopt(tape, found))
+        if rows is not None:
+            hooks.going.reached = {*passed, *(slot for row in rows for slot in walk.operand_slots(row))}
+            found.update(
+                in_grad_mode(
+                    tape, create_graph, _recorded, tape, seeds, rows, wanted, {*retained}, bool(retain or create_graph)
+                )
+            )
+        else:
+            slots += [slot for slot in retained if slot not in slots]
+            with tape.lock:
+                engine.run(tape, targets, pairs, slots, wanted is not None, bool(retain), lambda: adopt(tape, found))
+            hooks.going.reached = {*found}
+        in_grad_mode(tape, create_graph, _through_hooks, tape, found)
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(_TWICE) from None
+    finally:
+        hooks.going.reached = None
 
 
 def _recorded(
-    tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], wanted: set[int] | None, retained: list[int]
-) -> dict[int, Tensor]:
+    tape: Tape, seeds: list[tuple[Tensor, Tensor | None]], rows: list[walk.Row], wanted: set[int] | None,
+    kept: set[int], retain: bool,
+) -> dict[int, Tensor]:  # fmt: skip
     full = [(t, creation.ones_like(t) if g is None else g.clone()) for t, g in seeds]
-    found = recorded.adjoints(tape, full, wanted)
-    return {**recorded.adjoints(tape, full, set(retained)), **found} if wanted is None and retained else found
+    found = recorded.adjoints(tape, full, rows, wanted, kept, retain)
+    if not retain:  # the graph is about to go
+        with tape.lock:
+            engine.run(tape, [gradient._slot for gradient in found.values()])
+    return found
+
+
+def _through_hooks(tape: Tape, found: _Found) -> None:
+    """The gradients of leaves, as their hooks leave them: one for each leaf, whatever slots it has had."""
+    of_leaf: dict[int, int] = {}  # the first slot of each
+    for slot in list(found):
+        owner = tape.leaves[slot]() if slot in tape.leaves else None
+        if owner is None or not getattr(owner, "_hooks", None):
+            continue
+        first = of_leaf.setdefault(id(owner), slot)
+        if first != slot:
+            found[first] = found[first] + found.pop(slot)
+    for slot in of_leaf.values():
+        leaf_hooks = tape.leaves[slot]()._hooks
+        gradient = leaf_hooks.of_tensor(found[slot])
+        (found[slot],) = leaf_hooks.of_results((gradient,))
 
 
 def _retained(tape: Tape) -> list[int]:
@@ -306,6 +392,11 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
                 aliasing.check_overlap(held, "accumulation of a gradient")
     for done, owner, gradient in receiving:
         _accumulate(owner, gradient, create_graph, found, done)
+    for _, owner, gradient in receiving:
+        if of_leaf := getattr(owner, "_hooks", None):
+            for hook in list(of_leaf.accumulated.values()):
+                hook(owner)
+            of_leaf.of_operands((), (gradient,))
 
 
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
@@ -359,22 +450,35 @@ def _retains_grad(self: Tensor) -> bool:
     return aliasing.graph_slot(self) in self._tape.retained
 
 
+def __getattr__(name: str) -> Any:
+    """What seldom is needed is imported when it is first asked for."""
+    where = _LATER.get(name)
+    if where is None:
+        raise AttributeError(f"module 'tapegrad.autograd' has no attribute {name!r}")
+    module = importlib.import_module(f"tapegrad.autograd.{where}")
+    found = globals()[name] = module if name == where else getattr(module, name)
+    return found
+
+
+_LATER = {
+    "GradcheckError": "checks", "custom_jvp": "custom", "custom_vjp": "custom", "functional": "functional",
+    "gradcheck": "checks", "gradgradcheck": "checks",
+}  # fmt: skip
+
+
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
 Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
-__all__ = [
-    "AccumulateGrad",
-    "Node",
-    "backward",
-    "enable_grad",
-    "grad",
-    "host_function",
-    "is_grad_enabled",
-    "no_grad",
-    "set_grad_enabled",
-]
+Variable = Tensor  # as it was called
+
+__all__ = [  # noqa: PLE0604 - names, all of them
+    "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
+    "graph", "host_function", "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled",
+    "no_grad", "set_detect_anomaly", "set_grad_enabled", *_LATER,
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
+    """What is public."""
     return __all__

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from tapegrad.aliasing import graph_slot
+from tapegrad.autograd import hooks
+from tapegrad.autograd.function import saved_tensors_hooks
+from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
+from tapegrad.kinds import numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.declare import OPS
-from tapegrad.tape import IMM_A, IMM_B, PIECE
-from tapegrad.tensor import Tensor
+from tapegrad.ops.host import _output
+from tapegrad.tape import IMM_A, IMM_B, PIECE, Tape
+from tapegrad.tensor import Tensor, lend
+
+_WITHOUT_NUMBERS = {"RsubBackward1", "PowBackward0", "PowBackward2"}  # nodes that have no place for them
 
 
 class Node:
     """The row that made a tensor: its name, and the nodes of its operands.
 
+    Its class has the operation's name, as in PyTorch.
+
     >>> import tapegrad as tg
     >>> x = tg.ones(2, requires_grad=True)
     >>> node = (x * 3).exp().grad_fn
-    >>> node.name()
+    >>> type(node).__name__
     'ExpBackward0'
     >>> node.next_functions[0][0].name()
     'MulBackward0'
@@ -27,38 +39,51 @@ class Node:
         self._tensor = tensor  # keeps the rows behind it
         self._slot = slot
 
-    def _row(self) -> Any:
-        tape = self._tensor._tape
-        with tape.lock:
-            row = tape.synced_row(self._slot)
-            return tape.row_array()[row].copy() if row >= 0 else None
-
     def name(self) -> str:
         """PyTorch's name for the operation's node, such as "AddBackward0"."""
-        row = self._row()
-        op = OPS[row["opcode"]]
-        return next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
+        return type(self).__name__
 
     @property
     def next_functions(self) -> tuple[tuple[Node | AccumulateGrad | None, int], ...]:
-        """A (node, 0) for each operand, the node None where no gradient flows."""
-        row, tape = self._row(), self._tensor._tape
+        """A (node, place among its results) for each operand, the node None where no gradient flows."""
+        tape = self._tensor._tape
+        if self._slot in tape.nodes:
+            return tuple(_edge(self._tensor, slot) for slot in tape.nodes[self._slot].operands)
+        row = _row(tape, self._slot)
         op = OPS[row["opcode"]]
         if row["flags"] & (IMM_A | IMM_B):
-            behind = _node_of(self._tensor, int(row["a"]))
-            return ((None, 0), (behind, 0)) if row["flags"] & IMM_A else ((behind, 0), (None, 0))
+            behind = _edge(self._tensor, int(row["a"]))
+            return (behind,) if self.name() in _WITHOUT_NUMBERS else (behind, (None, 0))
         group = [row]
         if row["flags"] & PIECE:
             with tape.lock:
                 rows = tape.row_array()
                 group = rows[rows["out"] == row["out"]]
         slots = [int(r[field]) for r in group for field in ("a", "b", "c")[: op.arity]]
-        return tuple((_node_of(self._tensor, slot), 0) for slot in slots)
+        return tuple(_edge(self._tensor, slot) for slot in slots)
 
     @property
     def metadata(self) -> dict[Any, Any]:
-        """Empty: for compatibility."""
-        return {}
+        """A dictionary to keep things in, as long as the node is there."""
+        return hooks.of_slot(self._tensor._tape, self._slot).metadata
+
+    def register_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook(gradients of operands, gradients of results)` called once the node's rule was.
+
+        It gives None, or the gradients of operands to go on with; both are tuples. Operands that require no grad are
+        left out.
+        """
+        return hooks.add(hooks.of_slot(self._tensor._tape, self._slot).after, hook)
+
+    def register_prehook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook(gradients of results)` called before the node's rule; it gives None, or others to go on with."""
+        return hooks.add(hooks.of_slot(self._tensor._tape, self._slot).before, hook)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of a function of the user's, what its `forward` has left in `ctx`."""
+        if name[:2] != "__" and (node := self._tensor._tape.nodes.get(self._slot)) is not None:
+            return getattr(node.ctx, name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and (self._slot, self._tensor._tape) == (other._slot, other._tensor._tape)
@@ -68,6 +93,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
+
+
+@functools.cache
+def _class_of(name: str) -> type[Node]:
+    return type(name, (Node,), {"__module__": __name__})
 
 
 class AccumulateGrad:
@@ -81,28 +111,122 @@ class AccumulateGrad:
         """PyTorch's name for it."""
         return "AccumulateGrad"
 
+    def _hooks(self) -> hooks.Hooks:
+        if self.variable is None:
+            raise RuntimeError("the leaf is gone, and with it what would accumulate a gradient")
+        return hooks.of_leaf(self.variable)
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dictionary to keep things in, as long as the leaf is there."""
+        return self._hooks().metadata
+
+    def register_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook((), (gradient,))` called once the gradient was accumulated."""
+        return hooks.add(self._hooks().after, hook)
+
+    def register_prehook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook((gradient,))` called before; it gives None, or another to go on with."""
+        return hooks.add(self._hooks().before, hook)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and self.variable is not None and self.variable is other.variable
+
+    def __hash__(self) -> int:
+        return hash(id(self.variable))
+
     def __repr__(self) -> str:
         return f"<AccumulateGrad object at {hex(id(self))}>"
 
 
-def _node_of(tensor: Tensor, slot: int) -> Node | AccumulateGrad | None:
+class GradientEdge(NamedTuple):
+    """Where a gradient flows: a node, and which of its results. `backward` and `grad` take it for the tensor."""
+
+    node: Node | AccumulateGrad
+    output_nr: int
+    ownership_token: Any = None
+
+
+def get_gradient_edge(tensor: Tensor) -> GradientEdge:
+    """The edge along which the gradient of a tensor flows to its node.
+
+    Raises
+    ------
+    RuntimeError
+        Where the tensor does not require grad.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> tg.autograd.graph.get_gradient_edge(x * 2).node.name()
+    'MulBackward0'
+    """
+    if not tensor._kind.requires_grad:
+        raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
+    node, place = _edge(tensor, graph_slot(tensor))
+    assert node is not None
+    return GradientEdge(node, place)
+
+
+def tensor_of(edge: GradientEdge) -> Tensor:
+    """The tensor that an edge stands for."""
+    node = edge.node
+    if isinstance(node, AccumulateGrad):
+        if node.variable is None:
+            raise RuntimeError("the leaf that a gradient edge leads to is gone")
+        return node.variable
+    tape = node._tensor._tape
+    slot = graph_slot(node._tensor) if node._slot in tape.nodes else node._slot
+    return lend(tape, slot, kind_objects[tape.slots["kind"][slot]])
+
+
+def _row(tape: Tape, slot: int) -> Any:
+    with tape.lock:
+        return tape.row_array()[tape.synced_row(slot)].copy()
+
+
+def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]:
     tape = tensor._tape
     if slot < 0:  # let go, since no gradient flows there
-        return None
+        return None, 0
     kind = kind_objects[tape.slots["kind"][slot]]
     if not kind.requires_grad:
-        return None
+        return None, 0
     if kind.is_leaf:
         handle = tape.leaves.get(slot)
-        return AccumulateGrad(handle() if handle else None)
-    return Node(tensor, slot)
+        return AccumulateGrad(handle() if handle else None), 0
+    row = _row(tape, slot)
+    op, place = OPS[row["opcode"]], 0
+    if op is _output:
+        tensor, slot, place = lend(tape, slot, kind), int(row["a"]), int(row["c"])
+        name = tape.nodes[slot].name
+    else:
+        name = next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
+        if op.nodes:
+            name = op.nodes[numbers_at(int(row["c"]))[-1]]
+    return _class_of(name)(tensor, slot), place
 
 
 def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
-    return Node(self, graph_slot(self)) if kind.requires_grad and not kind.is_leaf else None
+    return _edge(self, graph_slot(self))[0] if kind.requires_grad and not kind.is_leaf else None
+
+
+def _output_nr(self: Tensor) -> int:
+    """Which of its node's results this tensor is."""
+    kind = self._kind
+    return _edge(self, graph_slot(self))[1] if kind.requires_grad and not kind.is_leaf else 0
+
+
+@contextlib.contextmanager
+def save_on_cpu(pin_memory: bool = False, device_type: str = "cuda") -> Iterator[None]:  # noqa: ARG001
+    """Keep what rules save in the memory of the CPU, where all is: for programs that say so."""
+    yield
 
 
 Tensor.grad_fn = property(grad_fn, doc=grad_fn.__doc__)
-__all__ = ["AccumulateGrad", "Node"]
+Tensor.output_nr = property(_output_nr, doc=_output_nr.__doc__)
+__all__ = [
+    "AccumulateGrad", "GradientEdge", "Node", "get_gradient_edge", "register_multi_grad_hook", "save_on_cpu",
+    "saved_tensors_hooks",
+]  # fmt: skip

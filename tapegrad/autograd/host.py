@@ -22,8 +22,8 @@ def host_function(
 ) -> Callable[..., Tensor]:  # fmt: skip
     """Make an operation on tensors of a Python function over NumPy arrays, such as a SciPy routine.
 
-    It is recorded like any operation, and runs between two sweeps when someone looks. Prefer tapegrad's own operations:
-    they are swept without returning to Python.
+    It is recorded like any operation, and runs at once, so that what it raises comes where it can be caught. Prefer
+    tapegrad's own operations: they are swept without returning to Python.
 
     Parameters
     ----------
@@ -39,8 +39,7 @@ def host_function(
     Returns
     -------
     callable
-        A function of tensors. It raises ValueError, when the value is computed, where `forward` gives another shape
-        than announced.
+        A function of tensors. It raises ValueError where `forward` gives another shape than announced.
 
     >>> import numpy as np
     >>> import tapegrad as tg

@@ -10,17 +10,20 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
+import numpy as np
+
 from tapegrad.autograd.host import recorded_contribution
-from tapegrad.autograd.walk import Row, operand_slots, rows_behind, rows_between
+from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.kinds import Kind, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
+from tapegrad.ops.host import FUNCTION, _output
 from tapegrad.recording import cast, need_sum, record_array, record_layout
-from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, PARAMS, PIECE, Tape
+from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape
 from tapegrad.tensor import Tensor, lend
 
 
@@ -28,29 +31,149 @@ class SweptTwiceError(RuntimeError):
     """A row on the way had let go of what its rule needs."""
 
 
-def adjoints(tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: set[int] | None) -> dict[int, Tensor]:
-    """The adjoints, as recorded tensors, of the leaves behind the seeds, or of the wanted slots."""
-    slots = [t._slot for t, _ in seeds]
-    rows = list(rows_behind(tape, slots)) if wanted is None else rows_between(tape, slots, wanted)
+def adjoints(
+    tape: Tape, seeds: list[tuple[Tensor, Tensor]], rows: list[Row], wanted: set[int] | None, kept: set[int],
+    retain: bool,
+) -> dict[int, Tensor]:  # fmt: skip
+    """The adjoints, as recorded tensors, of the leaves behind the seeds, or of the wanted slots; and of those kept.
+
+    `rows` are those on the way, newest first. Where they are not to be retained, what they have saved is let go.
+    """
     if any(row[1] & CONSUMED for row in rows):
         raise SweptTwiceError
     bars: dict[int, Tensor] = {}
     for t, seed in seeds:
         bars[t._slot] = bars[t._slot] + seed if t._slot in bars else seed
-    towards = None if wanted is None else wanted | {row[2] for row in rows}
-    lender = _Lender(tape)
-    for row in rows:
-        out = row[2]
-        y_bar = bars.get(out)
-        if y_bar is None:
-            continue
-        for slot, contribution in _contributions(tape, row, y_bar, lender, towards):
-            bars[slot] = bars[slot] + contribution if slot in bars else contribution
-        if (wanted is None or out not in wanted) and (not row[1] & PIECE or row[1] & FIRST):
-            del bars[out]
+    sweep = _Sweep(tape, bars, kept if wanted is None else kept | wanted)
     if wanted is not None:
-        return {slot: bar for slot, bar in bars.items() if slot in wanted}
-    return {slot: bar for slot, bar in bars.items() if kind_objects[tape.slots["kind"][slot]].is_leaf}
+        passed = {row[2] for row in rows}
+        # PyTorch takes an input's gradient before its hooks see it, if it goes on to others.
+        sweep.towards, sweep.before_hooks = wanted | passed, wanted & passed - kept
+    for row in rows:
+        sweep.through(row)
+    for slot in sweep.kept & bars.keys():
+        sweep.complete(slot)
+    if not retain:
+        _consume(tape, rows, sweep)
+    if wanted is None:
+        sweep.found |= {slot: bar for slot, bar in bars.items() if sweep.lent.kind(slot).is_leaf}
+    return sweep.found
+
+
+class _Sweep:
+    """A sweep on its way: adjoints by slots, and those that the caller takes."""
+
+    towards: set[int] | None = None  # the slots that adjoints are to reach, None for all
+    before_hooks: Set[int] = frozenset()  # those taken before hooks see them
+
+    def __init__(self, tape: Tape, bars: dict[int, Tensor], kept: set[int]) -> None:
+        self.tape, self.bars, self.kept = tape, bars, kept
+        self.lent = _Lender(tape)
+        self.found: dict[int, Tensor] = {}
+        self.of_functions: dict[int, dict[int, Tensor]] = {}  # adjoints of their results, by the functions' slots
+        self.of_pieces: list[tuple[int, Tensor]] = []
+
+    def complete(self, slot: int) -> Tensor:
+        """The adjoint of a slot to which nothing more will be added, as hooks leave it."""
+        y_bar, hooks = self.bars[slot], self.tape.hooks.get(slot)
+        if hooks is not None:
+            if slot in self.before_hooks:
+                self.found[slot] = y_bar
+            y_bar = self.bars[slot] = hooks.of_tensor(y_bar)
+        if slot in self.kept:
+            self.found.setdefault(slot, y_bar)
+        return y_bar
+
+    def through(self, row: Row) -> None:
+        """Add to the adjoints of a row's operands."""
+        opcode, flags, out = row[:3]
+        if opcode == FUNCTION.opcode:
+            self._through_function(out)
+            return
+        if out not in self.bars:
+            return
+        hooks = self.tape.hooks.get(out)
+        if not flags & PIECE or flags & LAST:
+            y_bar = self.complete(out)
+            if hooks is not None and hooks.before:
+                (y_bar,) = hooks.of_results((y_bar,))
+                self.bars[out] = y_bar
+            self.of_pieces.clear()
+        y_bar = self.bars[out]
+        if opcode == _output.opcode:
+            results, place = self.of_functions.setdefault(row[5], {}), row[4]
+            results[place] = results[place] + y_bar if place in results else y_bar  # it may have been saved, too
+            del self.bars[out]
+            return
+        contributions = _contributions(self.tape, row, y_bar, self.lent, self.towards)
+        for place, (slot, contribution) in enumerate(contributions):
+            if self.tape.checks_nan:
+                _check_nan(self.tape, row, place, contribution)
+            if hooks is None or not hooks.after:
+                self.add(slot, contribution)
+            else:
+                self.of_pieces.append((slot, contribution))
+        if not flags & PIECE or flags & FIRST:
+            if hooks is not None and hooks.after:
+                given = hooks.of_operands(tuple(part for _, part in self.of_pieces), (y_bar,))
+                for (slot, _), contribution in zip(self.of_pieces, given, strict=True):
+                    self.add(slot, contribution)
+            del self.bars[out]
+
+    def add(self, slot: int, contribution: Tensor) -> None:
+        """Add to an adjoint."""
+        bars = self.bars
+        bars[slot] = bars[slot] + contribution if slot in bars else contribution
+
+    def _through_function(self, slot: int) -> None:
+        """Add to the adjoints of what a function of the user's was given."""
+        given = self.of_functions.pop(slot, None)
+        if given is None:
+            return  # one more row of its, or no adjoint has reached it
+        node, hooks = self.tape.nodes[slot], self.tape.hooks.get(slot)
+        of_results = tuple(given.get(place) for place in range(node.n_outputs))
+        if hooks is not None:
+            of_results = hooks.of_results(of_results)
+        of_operands = node.pull(of_results)
+        if hooks is not None:
+            of_operands = hooks.of_operands(of_operands, of_results)
+        for operand, contribution in zip(node.operands, of_operands, strict=True):
+            is_wanted = self.towards is None or operand in self.towards
+            if contribution is not None and is_wanted and self.lent.kind(operand).requires_grad:
+                self.add(operand, contribution)
+
+
+def _check_nan(tape: Tape, row: Row, place: int, contribution: Tensor) -> None:
+    if np.isnan(contribution.detach()._array()).any():
+        op, out = OPS[row[0]], row[2]
+        name = next((name for flag, name in op.variants.items() if row[1] & flag), op.grad_name)
+        where = tape.places.get(out, "a line that is not known: anomaly detection was off there")
+        raise RuntimeError(
+            f"Function '{name}' returned nan values in its {place}th output. It was recorded at {where}, giving "
+            f"{kind_objects[row[6]].dtype.name}{list(kind_objects[row[6]].shape)}"
+        )
+
+
+def _consume(tape: Tape, rows: list[Row], sweep: _Sweep) -> None:
+    """Let go of what the rules of rows have saved; they may have moved since."""
+    tape.synced_row(0)
+    for row in rows:
+        opcode, flags, out = row[:3]
+        if opcode == FUNCTION.opcode:
+            if out in tape.nodes:
+                tape.nodes[out].release()
+            continue
+        first = 1 if flags & IMM_A else 0
+        saves = any(
+            OPS[opcode].saves[k]
+            for k, slot in enumerate(operand_slots(row), first)
+            if sweep.lent.kind(slot).requires_grad and (sweep.towards is None or slot in sweep.towards)
+        )
+        place = tape.slot_ints[8 * out + 1]
+        while saves and place >= 0:
+            flags = tape.row_array()["flags"][place]
+            tape.row_array()["flags"][place] = flags | CONSUMED
+            place = place - 1 if flags & PIECE and not flags & FIRST else -1
 
 
 class _Lender(dict[int, Tensor]):

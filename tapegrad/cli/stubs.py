@@ -58,12 +58,13 @@ METHODS = """\
 from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 
 from tapegrad.autograd.graph import AccumulateGrad, Node
+from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.dtypes import DType
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
@@ -173,14 +174,16 @@ def _names() -> Iterator[str]:
                 shown = name.asname or name.name
                 if shown[0] != "_" and not isinstance(getattr(tapegrad, shown), DType) and not _is_made(shown):
                     yield f"from {node.module} import {name.name} as {shown}"
-    yield "from tapegrad.jitted.extensions import custom_rule as custom_rule"
+    for name, module in vars(tapegrad)["_LATER"].items():
+        if not _is_made(name):
+            yield f"from tapegrad{'.' + module if module else ''} import {name} as {name}"
 
 
 def _is_made(name: str) -> bool:
     """Whether a function's signature is read off."""
-    value = getattr(tapegrad, name)
+    value, read = getattr(tapegrad, name), ("tapegrad.functions", "tapegrad.creation", "tapegrad.nn")
     return isinstance(value, types.FunctionType) and (
-        value.__module__ == "tapegrad" or value.__module__.startswith(("tapegrad.functions", "tapegrad.creation"))
+        value.__module__ == "tapegrad" or value.__module__.startswith(read)
     ) and name != "manual_seed"  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from tapegrad.functions import (
     arrays,
+    contractions,
+    decompositions,
+    distances,
     elementwise,
     factorizations,
     indexing,
@@ -10,11 +13,24 @@ from tapegrad.functions import (
     products,
     reductions,
     shaping,
+    sorting,
 )
 
 __all__ = [
-    "arrays", "elementwise", "factorizations", "indexing", "inplace", "matrices", "products", "reductions", "shaping",
-]  # fmt: skip
+    "arrays",
+    "contractions",
+    "decompositions",
+    "distances",
+    "elementwise",
+    "factorizations",
+    "indexing",
+    "inplace",
+    "matrices",
+    "products",
+    "reductions",
+    "shaping",
+    "sorting",
+]
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__

@@ -13,11 +13,21 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tapegrad.arguments import EXACT, Surface
+import numpy as np
+
+from tapegrad import arguments
+from tapegrad.arguments import EXACT, Number, Surface, checked, method
+from tapegrad.creation import arange, eye
+from tapegrad.dtypes import BOOL, INT64
+from tapegrad.functions import shaping as views_of
 from tapegrad.functions.elementwise import functions as elementwise
-from tapegrad.functions.products import check_dtypes, matmul
+from tapegrad.functions.factorizations import inv
+from tapegrad.functions.products import bmm, check_dtypes, dot, matmul, mm, mv, outer
 from tapegrad.functions.shaping import functions as views
 from tapegrad.functions.shaping import permute
+from tapegrad.ops import arithmetic
+from tapegrad.ops.layout import dimension
+from tapegrad.recording import broadcast_shapes, cast, promoted, record_elementwise
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface(EXACT)
@@ -54,7 +64,10 @@ def _of_sublist(items: Iterable[Any], operands: Sequence[Tensor]) -> list[str]:
             raise _refused(f"a sublist has ints and Ellipsis, but one item is {item!r}", operands)
         number = item.__index__()
         if not 0 <= number < 52:
-            raise _refused(f"subscripts of sublists must be within [0, 52), but got {number}", operands)
+            raise ValueError(
+                f"einsum(): subscript in subscript list is not within the valid range [0, 52): {number}, at "
+                f"{location()}"
+            )
         found.append((string.ascii_uppercase + string.ascii_lowercase)[number])
     return found
 
@@ -66,21 +79,20 @@ def _parsed(args: tuple[Any, ...]) -> tuple[list[list[str]], list[str] | None, l
                          "and its subscripts list")  # fmt: skip
     if not isinstance(args[0], str):
         return _sublists(args)
-    equation, *operands = args
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = list(operands[0])
-    _check_tensors(operands)
-    given, arrow, result = equation.partition("->")
-    terms = [_letters(term, operands) for term in given.split(",")]
+    equation, *given_operands = args
+    if len(given_operands) == 1 and isinstance(given_operands[0], (list, tuple)):
+        given_operands = [*given_operands[0]]
+    operands = _tensors(given_operands)
+    left, arrow, right = equation.partition("->")
+    terms = [_letters(term, operands) for term in left.split(",")]
     if len(terms) != len(operands):
         less = "fewer" if len(terms) > len(operands) else "more"
         raise _refused(f"{less} operands were provided than specified in the equation '{equation}'", operands)
-    return terms, _letters(result, operands) if arrow else None, operands
+    return terms, _letters(right, operands) if arrow else None, operands
 
 
 def _sublists(args: tuple[Any, ...]) -> tuple[list[list[str]], list[str] | None, list[Tensor]]:
-    operands, result = list(args[: len(args) & ~1 : 2]), args[-1] if len(args) % 2 else None
-    _check_tensors(operands)
+    operands, result = _tensors(args[: len(args) & ~1 : 2]), args[-1] if len(args) % 2 else None
     sublists = args[1 : len(args) & ~1 : 2]
     for sublist in (*sublists, *(() if result is None else (result,))):
         if not isinstance(sublist, (list, tuple)):
@@ -89,12 +101,10 @@ def _sublists(args: tuple[Any, ...]) -> tuple[list[list[str]], list[str] | None,
     return terms, None if result is None else _of_sublist(result, operands), operands
 
 
-def _check_tensors(operands: Sequence[Any]) -> None:
+def _tensors(operands: Sequence[Any]) -> list[Tensor]:
     if not operands:
         raise RuntimeError("einsum(): must provide at least one operand")
-    for place, operand in enumerate(operands):
-        if not isinstance(operand, Tensor):
-            raise TypeError(f"einsum(): operand {place} must be Tensor, not {type(operand).__name__}")
+    return arguments.tensors("einsum", operands)
 
 
 def _placed(term: list[str], operand: Tensor, place: int, operands: Sequence[Tensor]) -> Labels:
@@ -125,9 +135,7 @@ def _result(terms: list[Labels], given: list[str] | None, operands: Sequence[Ten
         if given.count(label) > 1:
             raise _refused(f"output subscript {label} appears more than once in the output", operands)
         if label != "..." and label not in used:
-            raise _refused(
-                f"output subscript {label} does not appear in the equation for any input operand", operands
-            )
+            raise _refused(f"output subscript {label} does not appear in the equation for any input operand", operands)
     if "..." not in given:
         return tuple(given)
     at = given.index("...")
@@ -176,7 +184,11 @@ def einsum(*args: Any) -> Tensor:
     """
     named, given, operands = _parsed(args)
     terms = [_placed(term, t, i, operands) for i, (term, t) in enumerate(zip(named, operands, strict=True))]
-    result = _result(terms, given, operands)
+    return contracted(operands, terms, _result(terms, given, operands), "einsum")
+
+
+def contracted(operands: Sequence[Tensor], terms: Sequence[Labels], result: Labels, name: str) -> Tensor:
+    """The sum of products, by the labels of each operand and of the result."""
     pieces = [_without_repeats(t, x, i, operands) for i, (t, x) in enumerate(zip(operands, terms, strict=True))]
     sizes: dict[Label, int] = {}
     for place, (t, labels) in enumerate(pieces):
@@ -191,7 +203,7 @@ def einsum(*args: Any) -> Tensor:
                     operands,
                 )
     for other in operands[1:]:
-        check_dtypes("einsum", operands[0], other)
+        check_dtypes(name, operands[0], other)
     # What is repeated to a size is a factor of each element there: its dimension of length 1 is left out.
     trimmed = [_trimmed(t, labels) for t, labels in pieces]
     y, labels = _contracted(trimmed, frozenset(result), sizes)
@@ -223,7 +235,8 @@ def _contracted(
         if isinstance(node, int):
             own = frozenset((node,))
             t, labels = pieces[node]
-            return *_summed(t, labels, needed(own)), own
+            summed, labels = _summed(t, labels, needed(own))
+            return (summed if len(pieces) == 1 else cast(summed, t.dtype)), labels, own
         (a, of_a, left), (b, of_b, right) = map(joined, node)
         return *_pair(a, of_a, b, of_b, needed(left | right)), left | right
 
@@ -239,8 +252,7 @@ def _summed(t: Tensor, labels: Labels, needed: frozenset[Label]) -> tuple[Tensor
     gone = [d for d, label in enumerate(labels) if label not in needed]
     if not gone:
         return t, labels
-    dtype = t.dtype
-    return t.sum(gone).to(dtype), tuple(label for label in labels if label in needed)
+    return t.sum(gone), tuple(label for label in labels if label in needed)
 
 
 def _arranged(t: Tensor, labels: Labels, *groups: Labels) -> tuple[Tensor, list[int]]:
@@ -279,7 +291,9 @@ def _pair(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, needed: frozenset[La
 
 
 @functools.lru_cache(maxsize=1024)
-def _best_order(terms: tuple[frozenset[Label], ...], kept: frozenset[Label], sizes: tuple[tuple[Label, int], ...]) -> Any:
+def _best_order(
+    terms: tuple[frozenset[Label], ...], kept: frozenset[Label], sizes: tuple[tuple[Label, int], ...]
+) -> Any:
     """In which order operands are joined: a tree of pairs of their numbers.
 
     Of few operands, that with the fewest multiplications: for each set of them the best of all ways to part it in two.
@@ -330,3 +344,341 @@ def _greedy_order(terms: tuple[frozenset[Label], ...], cost: Any, labels_of: Any
         (p, tree_p), (q, tree_q) = parts[i], parts[j]
         parts = [part for k, part in enumerate(parts) if k not in (i, j)] + [(p | q, (tree_p, tree_q))]
     return parts[0][1]
+
+
+# --- others -----------------------------------------------------------------------------------------------------------
+
+
+@public
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """The sum of products over dimensions of both.
+
+    Parameters
+    ----------
+    dims
+        How many: the last of `a` with the first of `b`; or two lists, which of `a` and which of `b`.
+
+    >>> import tapegrad as tg
+    >>> tg.tensordot(tg.ones(2, 3, 4), tg.ones(4, 3, 5), dims=([1, 2], [1, 0])).shape
+    tapegrad.Size([2, 5])
+    """
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, (int, np.integer)):
+        if dims < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}: at {location()}")
+        if dims > min(a.ndim, b.ndim):
+            raise RuntimeError(
+                f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}: {describe(a, b)}, at {location()}"
+            )
+        given: tuple[list[Any], ...] = [*range(a.ndim - dims, a.ndim)], [*range(dims)]
+    else:
+        given = tuple(([d] if isinstance(d, (int, np.integer)) else [*d]) for d in dims)
+    if len(given) != 2 or len(given[0]) != len(given[1]):
+        raise RuntimeError(
+            f"both dimension lists should have same length, but got {dims}: {describe(a, b)}, at {location()}"
+        )
+    left, right = ([dimension(d, t.ndim) for d in ds] for ds, t in zip(given, (a, b), strict=True))
+    for p, q in zip(left, right, strict=True):
+        m, n = a._kind.shape[p], b._kind.shape[q]
+        if m != n and 1 not in (m, n):
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size {m} in dim {p} and second has size {n} in "
+                f"dim {q}: {describe(a, b)}, at {location()}"
+            )
+    for dims_of in (left, right):
+        if len(set(dims_of)) < len(dims_of):
+            raise RuntimeError(f"dim {dims_of[0]} appears multiple times in the list of dims: at {location()}")
+    of_a: list[Label] = [*range(a.ndim)]
+    of_b: list[Label] = [a.ndim + d for d in range(b.ndim)]
+    for p, q in zip(left, right, strict=True):
+        of_b[q] = p
+    result = tuple(d for d in (*of_a, *of_b) if not (d in of_a and d in of_b))
+    return contracted((a, b), (tuple(of_a), tuple(of_b)), result, "tensordot")
+
+
+@public
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The inner product of two vectors."""
+    return dot(input, other)
+
+
+@public
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """Kronecker's product: every element of `input` times all of `other`.
+
+    >>> import tapegrad as tg
+    >>> tg.kron(tg.eye(2), tg.ones(1, 2))
+    tensor([[1., 1., 0., 0.],
+            [0., 0., 1., 1.]])
+    """
+    n = max(input.ndim, other.ndim)
+    p, q = ((1,) * (n - t.ndim) + t._kind.shape for t in (input, other))
+    apart = input.reshape([k for m in p for k in (m, 1)]) * other.reshape([k for m in q for k in (1, m)])
+    return apart.reshape([m * k for m, k in zip(p, q, strict=True)])
+
+
+def _crossed(name: str, a: Tensor, b: Tensor, dim: int) -> Tensor:
+    shape = broadcast_shapes(name, [a, b])
+    a, b = a.expand(*shape), b.expand(*shape)
+    (a0, a1, a2), (b0, b1, b2) = (views_of.unbind(t, dim) for t in (a, b))
+    return views_of.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], dim)
+
+
+@public
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """The vector products along a dimension of length 3; the first that has it, where none is given.
+
+    >>> import tapegrad as tg
+    >>> tg.cross(tg.tensor([1.0, 0.0, 0.0]), tg.tensor([0.0, 1.0, 0.0]))
+    tensor([0., 0., 1.])
+    """
+    if dim is None:
+        found = [d for d, n in enumerate(input._kind.shape) if n == 3]
+        if not found:
+            raise RuntimeError(f"no dimension of size 3 in input: cross({describe(input, other)}), at {location()}")
+        dim = found[0]
+    return linalg_cross(input, other, dim=dim)
+
+
+@checked
+def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The vector products along a dimension of length 3; the others are broadcast."""
+    where = f"linalg.cross({describe(input, other)}), at {location()}"
+    if input.ndim != other.ndim:
+        raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions: {where}")
+    at = dimension(dim, input.ndim)
+    m, n = (t._kind.shape[at] if t.ndim else 0 for t in (input, other))
+    if m != 3 or n != 3:
+        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {m} and {n}: {where}")
+    return _crossed("linalg.cross", input, other, at)
+
+
+@checked
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """The inner products along a dimension; the others are broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.vecdot(tg.ones(2, 3), tg.ones(3))
+    tensor([3., 3.])
+    """
+    check_dtypes("vecdot", x, y)
+    shape = broadcast_shapes("linalg.vecdot", [x, y])
+    at = dimension(dim, len(shape))
+    return (x * y).sum(at).to(x.dtype)
+
+
+@public
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """A power of square matrices, by squaring; a negative one is that of the inverse.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.matrix_power(tg.tensor([[1.0, 1.0], [0.0, 1.0]]), 5)
+    tensor([[1., 5.],
+            [0., 1.]])
+    """
+    name = "linalg.matrix_power"
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"{name}: The input tensor A must have at least 2 dimensions: {describe(input)}, at {location()}"
+        )
+    if input._kind.shape[-1] != input._kind.shape[-2]:
+        raise RuntimeError(
+            f"{name}: A must be batches of square matrices, but they are {input._kind.shape[-2]} by "
+            f"{input._kind.shape[-1]} matrices: {describe(input)}, at {location()}"
+        )
+    if n == 0:
+        unit = eye(input._kind.shape[-1], dtype=input.dtype).expand(*input._kind.shape)
+        one: Tensor = record_elementwise(arithmetic._replaced, input, unit)
+        return one
+    if n < 0:
+        input, n = inv(input), -n
+    power = input.clone()
+    for bit in bin(n)[3:]:
+        power = matmul(power, power)
+        power = matmul(power, input) if bit == "1" else power
+    return power
+
+
+@checked
+def multi_dot(tensors: Any) -> Tensor:
+    """The product of two or more matrices in the order that takes fewest multiplications; vectors at the ends.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.multi_dot([tg.ones(2, 3), tg.ones(3, 4), tg.ones(4)])
+    tensor([12., 12.])
+    """
+    factors = arguments.tensors("multi_dot", list(tensors))
+    n = len(factors)
+    if n < 2:
+        raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {n}")
+    for place, t in enumerate(factors):
+        if t.ndim != 2 and not (t.ndim == 1 and place in (0, n - 1)):
+            which = "the first and last tensors" if place in (0, n - 1) else f"tensor {place}"
+            raise RuntimeError(
+                f"multi_dot(): {which} must be {'1D or 2D' if place in (0, n - 1) else '2D'} but got {t.ndim}D: "
+                f"{describe(*factors)}, at {location()}"
+            )
+        check_dtypes("multi_dot", factors[0], t)
+    labels: list[Labels] = [(i, i + 1) for i in range(n)]
+    if factors[0].ndim == 1:
+        labels[0] = (1,)
+    if factors[-1].ndim == 1:
+        labels[-1] = (n - 1,)
+    for i in range(n - 1):
+        m, k = factors[i]._kind.shape[-1], factors[i + 1]._kind.shape[0]
+        if m != k:
+            raise RuntimeError(
+                f"multi_dot(): tensors {i} and {i + 1} with shapes {list(factors[i]._kind.shape)} and "
+                f"{list(factors[i + 1]._kind.shape)} cannot be multiplied: at {location()}"
+            )
+    lengths = [factors[0]._kind.shape[0] if factors[0].ndim == 2 else 1]
+    lengths += [t._kind.shape[0] for t in factors[1:]]
+    lengths += [factors[-1]._kind.shape[1] if factors[-1].ndim == 2 else 1]
+    return _chained(factors, _best_chain(tuple(lengths)), 0, n - 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _best_chain(lengths: tuple[int, ...]) -> dict[tuple[int, int], int]:
+    """Where to part each run of factors, with `lengths` between them, for the fewest multiplications."""
+    n = len(lengths) - 1
+    cost = {(i, i): 0 for i in range(n)}
+    parted = {}
+    for run in range(1, n):
+        for i in range(n - run):
+            j = i + run
+            cost[i, j], parted[i, j] = min(
+                (cost[i, k] + cost[k + 1, j] + lengths[i] * lengths[k + 1] * lengths[j + 1], k) for k in range(i, j)
+            )
+    return parted
+
+
+def _chained(factors: list[Tensor], parted: dict[tuple[int, int], int], i: int, j: int) -> Tensor:
+    if i == j:
+        return factors[i]
+    k = parted[i, j]
+    return matmul(_chained(factors, parted, i, k), _chained(factors, parted, k + 1, j))
+
+
+@checked
+def chain_matmul(*matrices: Any) -> Tensor:
+    """The product of matrices in the order that takes fewest multiplications."""
+    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+
+
+functions |= {"chain_matmul": chain_matmul}
+
+
+# --- products that are added ------------------------------------------------------------------------------------------
+
+
+def _added(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    """`beta * input + alpha * product`; where beta is 0, `input` is ignored, nan and all."""
+    if input.dtype is not product.dtype:
+        check_dtypes(name, input, product, "self and mat2 must have the same dtype, but got {0} and {1}")
+    for argument, value in (("beta", beta), ("alpha", alpha)):
+        if isinstance(value, float) and not input.dtype.is_floating_point:
+            raise RuntimeError(
+                f"For integral input tensors, argument {argument} must not be a floating point number: {name}("
+                f"{describe(input)}), {argument}={value}, at {location()}"
+            )
+    input = input.expand(*product._kind.shape)
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:
+        replaced: Tensor = record_elementwise(arithmetic._replaced, input, product)
+        return replaced
+    return product + (input if beta == 1 else input * beta)
+
+
+@public
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """`beta * input + alpha * (mat1 @ mat2)`, of matrices; `input` is broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.addmm(tg.ones(2), tg.ones(2, 3), tg.ones(3, 2), alpha=0.5)
+    tensor([[2.5000, 2.5000],
+            [2.5000, 2.5000]])
+    """
+    if mat1.ndim != 2 or mat2.ndim != 2:
+        raise RuntimeError(
+            f"mat1 and mat2 must be a matrix, got {mat1.ndim}-D and {mat2.ndim}-D tensors: addmm("
+            f"{describe(input, mat1, mat2)}), at {location()}".replace(
+                "mat1 and mat2", "mat1" if mat1.ndim != 2 else "mat2"
+            )
+        )
+    return _added("addmm", input, mm(mat1, mat2), beta, alpha)
+
+
+@public
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """`beta * input + alpha * (mat @ vec)`; `input` is broadcast."""
+    return _added("addmv", input, mv(mat, vec), beta, alpha)
+
+
+@public
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """`beta * input + alpha * outer(vec1, vec2)`; `input` is broadcast."""
+    for name, vector in (("vec1", vec1), ("vec2", vec2)):
+        if vector.ndim != 1:
+            raise RuntimeError(
+                f"addr: Expected 1-D argument {name}, but got {vector.ndim}-D: {describe(vec1, vec2)}, at {location()}"
+            )
+    dtype = promoted([input, vec1, vec2])
+    return _added("addr", cast(input, dtype), cast(outer(vec1, vec2), dtype), beta, alpha)
+
+
+@public
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """`beta * input + alpha * bmm(batch1, batch2)`; `input` is broadcast."""
+    return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+
+
+@public
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """`beta * input + alpha * bmm(batch1, batch2).sum(0)`, as one product of matrices; `input` is broadcast."""
+    for name, batch in (("batch1", batch1), ("batch2", batch2)):
+        if batch.ndim != 3:
+            raise RuntimeError(f"{name} must be a 3D tensor: addbmm({describe(batch1, batch2)}), at {location()}")
+    (b, m, k), (c, q, n) = batch1._kind.shape, batch2._kind.shape
+    if b != c or k != q:
+        which = (
+            "batch1 and batch2 must have same number of batches" if b != c else ("Incompatible matrix sizes for bmm")
+        )
+        raise RuntimeError(f"{which}, got {b if b != c else f'{m}x{k}'} and {c if b != c else f'{q}x{n}'}: addbmm("
+                           f"{describe(batch1, batch2)}), at {location()}")  # fmt: skip
+    product = mm(batch1.permute(1, 0, 2).reshape(m, b * k), batch2.reshape(b * k, n))
+    return _added("addbmm", input, product, beta, alpha)
+
+
+@checked
+def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """Vandermonde's matrices: the powers 0 to N - 1 of the elements, along a new last dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.vander(tg.tensor([2.0, 3.0]), N=3)
+    tensor([[1., 2., 4.],
+            [1., 3., 9.]])
+    """
+    n = (x._kind.shape[-1] if x.ndim else 0) if N is None else N
+    if n <= 1 and N is not None:
+        raise RuntimeError(f"linalg.vander: N must be greater than 1, but got {n}: at {location()}")
+    if x.dtype is BOOL:
+        x = cast(x, INT64)
+    return x.unsqueeze(-1) ** arange(n, dtype=INT64)
+
+
+@checked
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Vandermonde's matrix of a vector: its powers as columns, falling, or rising from 0."""
+    if x.ndim != 1:
+        raise RuntimeError(f"x must be a one-dimensional tensor: vander({describe(x)}), at {location()}")
+    n = x._kind.shape[0] if N is None else N
+    if n < 0:
+        raise RuntimeError(f"N must be non-negative, but got {n}: vander({describe(x)}), at {location()}")
+    powers = arange(n, dtype=INT64)
+    x = cast(x, INT64) if x.dtype is BOOL else x
+    return x.unsqueeze(-1) ** (powers if increasing else n - 1 - powers)
+
+
+functions |= {"vander": vander, "ger": outer}
+Tensor.ger = method(outer)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import namedtuple
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
-from tapegrad.dtypes import DType
+from tapegrad import creation
+from tapegrad.arguments import EXACT, Surface, checked
+from tapegrad.dtypes import INT32, DType
 from tapegrad.engine import LinAlgError
-from tapegrad.functions import elementwise, reductions
-from tapegrad.functions.shaping import contiguous, dimension
+from tapegrad.functions import elementwise
+from tapegrad.functions.shaping import contiguous
+from tapegrad.kinds import kind_of
 from tapegrad.ops import factorization
-from tapegrad.recording import local, record_array
+from tapegrad.recording import cast, local, record_array, record_layout
 from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface(EXACT)
-linalg = functools.partial(checked, prefix="linalg.")
+linalg = functools.partial(checked, prefix="linalg.", out=EXACT)
 _NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 
 
@@ -33,6 +37,26 @@ class SlogdetResult(NamedTuple):
 
     def __repr__(self) -> str:
         return f"tapegrad.return_types.linalg_slogdet(\nsign={self[0]!r},\nlogabsdet={self[1]!r})"
+
+
+def results(name: str, fields: str) -> Any:
+    """The type of what a function gives that has several results, as PyTorch shows it."""
+    made: Any = namedtuple(name, fields)  # type: ignore[misc]
+    made.__module__ = "tapegrad.return_types"
+
+    def shown(self: Any) -> str:
+        parts = ",\n".join(f"{field}={value!r}" for field, value in zip(self._fields, self, strict=True))
+        return f"tapegrad.return_types.{name}(\n{parts})"
+
+    made.__repr__ = shown
+    return made
+
+
+_CHOLESKY_EX, _INV_EX = results("linalg_cholesky_ex", "L info"), results("linalg_inv_ex", "inverse info")
+_SOLVE_EX = results("linalg_solve_ex", "result info")
+_LU, _LU_FACTOR = results("linalg_lu", "P L U"), results("linalg_lu_factor", "LU pivots")
+_LU_FACTOR_EX, _LU_UNPACK = results("linalg_lu_factor_ex", "LU pivots info"), results("lu_unpack", "P L U")
+_TRIANGULAR_SOLVE = results("triangular_solve", "solution cloned_coefficient")
 
 
 def _at(name: str, *operands: Tensor) -> str:
@@ -205,7 +229,8 @@ def _of_factors(op: Any, factors: Tensor) -> Tensor:
 def det(A: Tensor) -> Tensor:
     """The determinant.
 
-    Its gradient is the matrix of cofactors, where A is singular too; derivatives of it exist only where A is not.
+    Its gradient is the matrix of cofactors, where A is singular too, and so is that of the gradient; derivatives of
+    third order are there only where A is not singular.
 
     >>> import tapegrad as tg
     >>> tg.linalg.det(tg.tensor([[2.0, 0.0], [1.0, 2.0]]))
@@ -267,76 +292,282 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     return _triangular(lower.mT, _triangular(lower, b, False, True, False), True, True, False, VARIANT)
 
 
-@linalg
-def vector_norm(
-    x: Tensor, ord: Number = 2, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None
-) -> Tensor:  # fmt: skip
-    """The norm of order `ord`, a number or inf or -inf, of vectors: over all dimensions, or those given."""
-    return reductions.norm(x, ord, dim, keepdim, dtype)
+# --- factors that may not exist, with what is known of that -----------------------------------------------------------
+
+
+def _about(op: Any, a: Tensor, params: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """An int32 for each matrix, or more: read off their values."""
+    return record_array(op, shape, INT32, a, params=params)
+
+
+def _checked(info: Tensor, check_errors: bool, function: Callable[[], Any], prefix: str) -> None:
+    """Raise what the function says of a matrix that has no answer, under another function's name."""
+    if check_errors and (info != 0).any().item():
+        try:
+            function()
+        except LinAlgError as error:
+            raise LinAlgError(f"{prefix}:{str(error).partition(':')[2]}") from None
 
 
 @linalg
-def matrix_norm(
-    A: Tensor, ord: Number | str = "fro", dim: Dims = (-2, -1), keepdim: bool = False, *, dtype: DType | None = None
-) -> Tensor:  # fmt: skip
-    """The norm of matrices: "fro", the root of the sum of squares; 1 or inf, the largest sum of a column or row.
+def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """Cholesky's factor, and for each matrix the order of the first minor that is not positive-definite, 0 for none.
 
-    -1 and -inf are the smallest.
+    The factor of a matrix that has none is nan.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.cholesky_ex(-tg.eye(2)).info
+    tensor(1, dtype=tapegrad.int32)
+    """
+    a = contiguous(_matrices("linalg.cholesky_ex", A))
+    n, shape = a._kind.shape[-1], a._kind.shape[:-2]
+    try:
+        return _CHOLESKY_EX(cholesky(a, upper=upper), creation.zeros(*shape, dtype=INT32))
+    except LinAlgError:
+        info = _about(factorization._indefinite_orders, a.detach(), (_n_batch(a), n, int(upper), n * n), shape)
+        _checked(info, check_errors, lambda: cholesky(a.detach(), upper=upper), "linalg.cholesky_ex")
+    bad = (info != 0).unsqueeze(-1).unsqueeze(-1)
+    factor = cholesky(elementwise.where(bad, creation.eye(n, dtype=a.dtype), a), upper=upper)
+    return _CHOLESKY_EX(elementwise.where(bad, math.nan, factor), info)
+
+
+def _with_info(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices, the identity for those that are singular; which these are; and the numbers of their zero pivots."""
+    a = contiguous(a)
+    n, shape = a._kind.shape[-1], a._kind.shape[:-2]
+    info = _about(factorization._zero_pivots, _factors(a.detach()), (_n_batch(a), n), shape)
+    bad = (info != 0).unsqueeze(-1).unsqueeze(-1)
+    return elementwise.where(bad, creation.eye(n, dtype=a.dtype), a) if bad.any().item() else a, bad, info
+
+
+@linalg
+def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
+    """The inverse, and for each matrix the number of the first pivot that is zero, 0 for none.
+
+    The inverse of a singular matrix is nan.
+    """
+    a, bad, info = _with_info(_matrices("linalg.inv_ex", A))
+    _checked(info, check_errors, lambda: inv(A.detach()), "linalg.inv_ex")
+    inverse = inv(a)
+    return _INV_EX(elementwise.where(bad, math.nan, inverse) if bad.any().item() else inverse, info)
+
+
+@linalg
+def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """The solution of `solve`, and for each matrix the number of the first pivot that is zero, 0 for none.
+
+    The solution with a singular matrix is nan.
+    """
+    a, bad, info = _with_info(_matrices("linalg.solve_ex", A))
+    _checked(info, check_errors, lambda: solve(A.detach(), B.detach(), left=left), "torch.linalg.solve_ex")
+    result = solve(a, B, left=left)
+    if bad.any().item():
+        bad = bad.squeeze(-1) if result.ndim == a.ndim - 1 else bad
+        result = elementwise.where(bad, math.nan, result)
+    return _SOLVE_EX(result, info)
+
+
+@public
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of A, given Cholesky's factor of A: `L`, lower triangular, or with `upper` upper triangular.
+
+    >>> import tapegrad as tg
+    >>> tg.cholesky_inverse(tg.tensor([[2.0]]))
+    tensor([[0.2500]])
+    """
+    factor = _matrices("cholesky_inverse", L)
+    one = creation.eye(factor._kind.shape[-1], dtype=factor.dtype)
+    return cholesky_solve(one.expand(*factor._kind.shape), factor, upper)
+
+
+def _cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """Cholesky's factor: `tapegrad.linalg.cholesky`."""
+    try:
+        return cholesky(input, upper=upper)
+    except LinAlgError as error:
+        raise LinAlgError(str(error).removeprefix("linalg.")) from None
+
+
+_cholesky.__name__ = "cholesky"
+public(_cholesky)
+
+
+@public
+def triangular_solve(
+    b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> Any:  # fmt: skip
+    """The X of A X = b, or of A' X = b, for a triangular A, and a copy of A: as `tapegrad.linalg.solve_triangular`."""
+    a = _matrices("triangular_solve", A)
+    right = _right_side("triangular_solve", a, b, True)
+    a, right = _batched("triangular_solve", a, right)
+    if transpose:
+        solution = _triangular(a.mT, right, not upper, True, unitriangular)
+    else:
+        solution = _triangular(a, right, upper, True, unitriangular)
+    return _TRIANGULAR_SOLVE(solution, a.clone())
+
+
+# --- LU ---------------------------------------------------------------------------------------------------------------
+
+
+def _packed(name: str, A: Tensor, pivot: bool) -> tuple[Tensor, Tensor]:
+    """The packed factors, and the interchanges of rows."""
+    if A.ndim < 2:
+        raise RuntimeError(
+            f"{name}: Expected tensor with 2 or more dimensions. Got size: {list(A._kind.shape)} instead. "
+            f"{_at(name, A)}"
+        )
+    if not A.dtype.is_floating_point:
+        raise NotImplementedError(f"\"lu_cpu\" not implemented for '{_NAMES[A.dtype.name]}': {_at(name, A)}")
+    if not pivot:
+        raise RuntimeError(f"linalg.lu_factor: LU without pivoting is not implemented on the CPU: {_at(name, A)}")
+    a = contiguous(local(A))
+    *batch, m, n = a._kind.shape
+    r, n_batch = min(m, n), math.prod(batch)
+    facts = (n_batch, m, n, m * n + 2 * r * r)
+    size = n_batch * r
+    row = record_array(factorization.lu_exchanged, (n_batch * m * n + size,), a.dtype, a, params=facts)
+    kind = kind_of(a.dtype, (*batch, m, n), requires_grad=row._kind.requires_grad)
+    packed = record_layout(factorization._of_lu, row, kind, 0)
+    return packed, _about(factorization.pivots_of, row.detach(), facts, (*batch, r))
+
+
+def _zero_pivot_of(packed: Tensor) -> Tensor:
+    """The number, from 1, of the first zero on the diagonal of each matrix; 0 for none."""
+    diagonal = packed.detach().diagonal(0, -2, -1)
+    r = diagonal._kind.shape[-1]
+    if not r:
+        return creation.zeros(*diagonal._kind.shape[:-1], dtype=INT32)
+    numbers = elementwise.where(diagonal == 0, creation.arange(1, r + 1, dtype=INT32), r + 1)
+    first = numbers.amin(-1)
+    return elementwise.where(first > r, 0, first).to(INT32)
+
+
+@linalg
+def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
+    """The factors of A = P L U, packed, the interchanges of rows, and the number of the first pivot that is zero."""
+    packed, pivots = _packed("torch.lu_factor", A, pivot)
+    info = _zero_pivot_of(packed)
+    if check_errors:
+        _check_pivots("torch.linalg.lu_factor_ex", packed, info)
+    return _LU_FACTOR_EX(packed, pivots, info)
+
+
+def _check_pivots(name: str, packed: Tensor, info: Tensor) -> None:
+    numbers = info.reshape(-1).tolist()
+    for batch, k in enumerate(numbers):
+        if k:
+            which = f"(Batch element {batch}): " if packed.ndim > 2 else ""
+            raise LinAlgError(
+                f"{name}: {which}U[{k},{k}] is zero and using it on lu_solve would result in a division by zero. If "
+                f"you still want to perform the factorization, consider calling linalg.lu(A, pivot) or "
+                f"linalg.lu_factor_ex(A, pivot). {_at(name, packed)}"
+            )
+
+
+@linalg
+def lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
+    """The factors of A = P L U, packed in one matrix, and the interchanges of rows, from 1, as LAPACK has them.
 
     Raises
     ------
-    ValueError
-        For the norms that need singular values: 2, -2 and "nuc".
+    LinAlgError
+        Where a pivot is zero; `lu_factor_ex` says which instead.
+
+    >>> import tapegrad as tg
+    >>> LU, pivots = tg.linalg.lu_factor(tg.tensor([[1.0, 2.0], [4.0, 4.0]]))
+    >>> LU
+    tensor([[4.0000, 4.0000],
+            [0.2500, 1.0000]])
+    >>> pivots
+    tensor([2, 2], dtype=tapegrad.int32)
     """
-    if A.ndim < 2:
-        raise RuntimeError(
-            f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions. {_at('linalg.matrix_norm', A)}"
-        )
-    if isinstance(dim, int) or len(dim) != 2:
-        raise (TypeError if isinstance(dim, int) else RuntimeError)(
-            f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}"
-        )
-    rows, columns = (dimension(d, A.ndim) for d in dim)
-    if rows == columns:
-        raise RuntimeError(f"linalg.matrix_norm: dims must be different. Got {tuple(dim)}")
-    if ord == "fro":
-        return reductions.norm(A, 2, dim, keepdim, dtype)
-    if ord in (2, -2, "nuc"):
-        raise ValueError(f"linalg.matrix_norm: Order {ord} not supported: it needs singular values")
-    if ord not in (1, -1, math.inf, -math.inf):
-        raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported: it is 'fro', 1, -1, inf or -inf")
-    summed, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
-    sums = reductions.norm(A, 1, summed, True, dtype)
-    largest = (reductions.amax if ord > 0 else reductions.amin)(sums, left, True)
-    if keepdim:
-        return largest
-    return largest.squeeze(dim)
+    packed, pivots = _packed("torch.lu_factor", A, pivot)
+    _check_pivots("torch.linalg.lu_factor", packed, _zero_pivot_of(packed))
+    return _LU_FACTOR(packed, pivots)
+
+
+def _permutation(pivots: Tensor, m: int, dtype: DType) -> Tensor:
+    """The P of A = P L U."""
+    *batch, r = pivots._kind.shape
+    facts = (math.prod(batch), m, r)
+    as_numbers = contiguous(cast(local(pivots), dtype))
+    return record_array(factorization.permutation_matrix, (*batch, m, m), dtype, as_numbers, params=facts)
 
 
 @linalg
-def norm(
-    A: Tensor, ord: Number | str | None = None, dim: Dims | None = None, keepdim: bool = False, *,
-    dtype: DType | None = None,
-) -> Tensor:  # fmt: skip
-    """A vector norm; or a matrix norm, where two dimensions are given, or `ord` is and A is a matrix.
+def lu(A: Tensor, *, pivot: bool = True) -> Any:
+    """The factors of A = P L U: a permutation, a lower triangle with ones on its diagonal, and an upper one.
 
     >>> import tapegrad as tg
-    >>> tg.linalg.norm(tg.tensor([[3.0, 0.0], [0.0, 4.0]]))
-    tensor(5.)
+    >>> P, L, U = tg.linalg.lu(tg.tensor([[1.0, 2.0], [4.0, 4.0]]))
+    >>> P @ L @ U
+    tensor([[1., 2.],
+            [4., 4.]])
     """
-    if ord is None:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    if dim is None and A.ndim not in (1, 2):
+    packed, pivots = _packed("torch.lu_factor", A, pivot)
+    m = packed._kind.shape[-2]
+    return _LU(_permutation(pivots, m, packed.dtype), *_triangles(packed))
+
+
+def _triangles(packed: Tensor) -> tuple[Tensor, Tensor]:
+    m, n = packed._kind.shape[-2:]
+    r = min(m, n)
+    lower = packed[..., :r].tril(-1) + creation.eye(m, r, dtype=packed.dtype)
+    return lower, packed[..., :r, :].triu()
+
+
+@public
+def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
+    """The P, L and U that `tapegrad.linalg.lu_factor` has packed; without `unpack_pivots` P is empty, and so on."""
+    if unpack_pivots and LU_pivots.dtype is not INT32:
         raise RuntimeError(
-            f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {A.ndim}D. "
-            f"{_at('linalg.norm', A)}"
+            f"torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. "
+            f"{_at('lu_unpack', LU_data, LU_pivots)}: it is what lu_factor gives"
         )
-    dims = tuple(range(A.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    if dim is not None and len(dims) not in (1, 2):
-        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}")
-    if len(dims) == 2 or isinstance(ord, str):
-        return matrix_norm(A, ord, dims, keepdim, dtype=dtype)
-    return vector_norm(A, ord, dims, keepdim, dtype=dtype)
+    empty = creation.zeros(0, dtype=LU_data.dtype)
+    p = _permutation(LU_pivots, LU_data._kind.shape[-2], LU_data.dtype) if unpack_pivots else empty
+    return _LU_UNPACK(p, *(_triangles(LU_data) if unpack_data else (empty, empty)))
+
+
+@linalg
+def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
+    """The X of A X = B, or X A = B without `left`, or with A' for A, from what `lu_factor` gives of A."""
+    packed = _matrices("linalg.lu_solve", LU, "LU")
+    b = _right_side("linalg.lu_solve", packed, B, left)
+    if pivots.dtype is not INT32:
+        raise RuntimeError(f"linalg.lu_solve: pivots should be a Tensor of scalar type torch.int32. Got {pivots.dtype}")
+    if pivots._kind.shape != packed._kind.shape[:-1]:
+        raise RuntimeError(
+            f"linalg.lu_solve: Number of pivots per batch should be same as the dimension of the matrix: "
+            f"{_at('linalg.lu_solve', LU, pivots)}"
+        )
+    if not left:
+        return lu_solve(LU, pivots, B.mT, adjoint=not adjoint).mT
+    exchange = _permutation(pivots, packed._kind.shape[-1], packed.dtype)
+    packed, b = _batched("linalg.lu_solve", packed, b)
+    if adjoint:
+        x = _triangular(packed.mT, b, False, True, False)
+        return exchange @ _triangular(packed.mT, x, True, True, True)
+    x = _triangular(packed, exchange.mT @ b, False, True, True)
+    return _triangular(packed, x, True, True, False)
+
+
+def _lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """The X of A X = b: `tapegrad.linalg.lu_solve`."""
+    return lu_solve(LU_data, LU_pivots, b)
+
+
+def _lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
+    """The packed factors of A, the interchanges, and with `get_infos` what `lu_factor_ex` says too."""
+    if get_infos:
+        return tuple(lu_factor_ex(A, pivot=pivot))
+    return tuple(lu_factor(A, pivot=pivot))
+
+
+_lu_solve.__name__, _lu.__name__ = "lu_solve", "lu"
+public(_lu_solve)
+public(_lu)
 
 
 @public
@@ -359,10 +590,19 @@ def _record_inv(factors: Tensor) -> Tensor:
     return record_array(factorization.inv, (*batch, n, n), factors.dtype, factors, params=params)
 
 
+def _record_cofactor(factors: Tensor) -> Tensor:
+    *batch, _, n = factors._kind.shape
+    params = (math.prod(batch), n, factorization.cofactor_room(n))
+    return record_array(factorization._cofactor, (*batch, n, n), factors.dtype, factors, params=params)
+
+
 factorization.solve_triangular.record = _record_triangular
 factorization.solve.record = _record_solve
 factorization.inv.record = _record_inv
+factorization._cofactor.record = _record_cofactor
+factorization.pivots_of.record = lambda row, p: _about(factorization.pivots_of, row, p, (p[0], min(p[1:3])))
+factorization.permutation_matrix.record = lambda pivots, m: _permutation(pivots, m, pivots.dtype)
 __all__ = [
-    "LinAlgError", "cholesky", "det", "inv", "matrix_norm", "norm", "slogdet", "solve", "solve_triangular",
-    "vector_norm",
+    "LinAlgError", "cholesky", "cholesky_ex", "det", "inv", "inv_ex", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
+    "slogdet", "solve", "solve_ex", "solve_triangular",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from tapegrad import aliasing, dtypes
 from tapegrad.arguments import EXACT, Surface, number
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
 from tapegrad.kinds import Kind, contiguous_strides, numbers_at
@@ -49,7 +49,7 @@ def _normal_item(item: Any) -> Any:
         return int(item)
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
-    elif isinstance(item, (list, range, np.ndarray)):
+    elif isinstance(item, (list, range)) or is_array(item):
         array = np.asarray(
             [v.item() if isinstance(v, Tensor) else v for v in item]
             if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
@@ -108,16 +108,19 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     """
     key = _key(self, index)
     if (seen := _seen.get(key)) is not None:
-        return aliasing.view(seen[0], self, *seen[1:])
+        again, op, *layout_of = seen
+        made = aliasing.view_again(again, self)
+        return aliasing.view(op, self, *layout_of) if made is None else made
     normal = _normal(index)
     if not _is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
+        made = aliasing.view(op, self, shape, strides, offset, adjoint, start)
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (op, shape, strides, offset, adjoint, start)
-        return aliasing.view(op, self, shape, strides, offset, adjoint, start)
+            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+        return made
     if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
     else:
@@ -133,6 +136,8 @@ _MOST_SEEN = 4096
 
 def _key(self: Tensor, index: Any) -> Any:
     """What `_seen` knows an index by; None for what is not of plain ints and slices."""
+    if index.__class__ is int:
+        return self._kind, index
     if index.__class__ is tuple:
         items = tuple([_item_key(item) for item in index])
         return None if None in items else (self._kind, items)
@@ -144,11 +149,13 @@ def _item_key(item: Any) -> Any:
     if item.__class__ is int:
         return item
     if item.__class__ is slice:
-        bounds = item.start, item.stop, item.step
-        for bound in bounds:
-            if bound is not None and bound.__class__ is not int:
-                return None
-        return bounds
+        start, stop, step = item.start, item.stop, item.step
+        if (
+            (start is None or start.__class__ is int)
+            and (stop is None or stop.__class__ is int)
+            and (step is None or step.__class__ is int)
+        ):
+            return start, stop, step
     return None
 
 
@@ -295,7 +302,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
     if not isinstance(value, Tensor):
-        if isinstance(value, np.ndarray):
+        if is_array(value):
             value = as_operand(value, False)
         elif isinstance(value, (bool, int, float, complex, np.generic)):
             value = constant(dtypes.in_range(number(value), self.dtype), self.dtype)

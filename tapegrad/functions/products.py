@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import EXACT, Surface
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import as_operand, is_array, is_sparse, leaf_of
 from tapegrad.functions.shaping import contiguous
-from tapegrad.ops import linalg
+from tapegrad.ops import indexing, linalg
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor, describe, location
 
@@ -23,7 +23,8 @@ _MATRIX_AND_VECTOR = "mv: input tensors must have the same dtype, but got {0} an
 _VECTORS = "dot: expected both vectors to have same dtype, but found {0} and {1}"
 
 
-def _check(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
+def check_dtypes(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
+    """Operands of a product are of one dtype, and not bools."""
     if a.dtype is not b.dtype:
         names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
         raise RuntimeError(
@@ -84,7 +85,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     RuntimeError
         Where the inner lengths or the dtypes differ, or an operand is no matrix.
     """
-    _check("mm", input, mat2)
+    check_dtypes("mm", input, mat2)
     if input.ndim != 2:
         raise RuntimeError(f"self must be a matrix: {_cannot(input, mat2, 'mm')}")
     if mat2.ndim != 2:
@@ -106,7 +107,7 @@ def _check_inner(a: Tensor, b: Tensor, name: str) -> None:
 @public
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector."""
-    _check("mv", input, vec, _MATRIX_AND_VECTOR)
+    check_dtypes("mv", input, vec, _MATRIX_AND_VECTOR)
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(
             f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}: {_cannot(input, vec, 'mv')}"
@@ -138,7 +139,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     >>> tg.dot(tg.ones(3), tg.arange(3).to(tg.float64))
     tensor(3.)
     """
-    _check("dot", input, tensor, _VECTORS)
+    check_dtypes("dot", input, tensor, _VECTORS)
     if input.ndim != 1 or tensor.ndim != 1:
         raise RuntimeError(
             f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors: {_cannot(input, tensor, 'dot')}"
@@ -167,7 +168,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 @public
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices, [b, m, k] and [b, k, n]."""
-    _check("bmm", input, mat2)
+    check_dtypes("bmm", input, mat2)
     if input.ndim != 3 or mat2.ndim != 3:
         which = "batch1" if input.ndim != 3 else "batch2"
         raise RuntimeError(f"{which} must be a 3D tensor: {_cannot(input, mat2, 'bmm')}")
@@ -188,7 +189,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     >>> tg.ones(2, 3) @ tg.ones(3)
     tensor([3., 3.])
     """
-    _check("matmul", input, other)
+    check_dtypes("matmul", input, other)
     p, q = input.ndim, other.ndim
     if p == 0 or q == 0:
         raise RuntimeError(
@@ -231,17 +232,37 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _operator(self: Tensor, other: Any) -> Any:
+    if is_sparse(other):
+        return _sparse_product(other.T, self.mT).mT if self.ndim == 2 else _sparse_product(other.T, self)
     other = _operand(other, self)
     return NotImplemented if other is None else matmul(self, other)
 
 
 def _reflected(self: Tensor, other: Any) -> Any:
+    if is_sparse(other):
+        return _sparse_product(other, self)
     other = _operand(other, self)
     return NotImplemented if other is None else matmul(other, self)
 
 
 def _operand(value: Any, beside: Tensor) -> Any:
-    return as_operand(value, beside.requires_grad) if isinstance(value, (Tensor, np.ndarray)) else None
+    return as_operand(value, beside.requires_grad) if isinstance(value, Tensor) or is_array(value) else None
+
+
+def _sparse_product(a: Any, t: Tensor) -> Tensor:
+    """The product of one of SciPy's sparse matrices with a vector or a matrix: its elements times rows, added up."""
+    if len(a.shape) != 2 or t.ndim not in (1, 2) or a.shape[1] != t.shape[0]:
+        raise RuntimeError(
+            f"a sparse matrix of shape {list(a.shape)} can't be multiplied with {describe(t)}, at {location()}"
+        )
+    entries, (m, _), width = a.tocoo(), a.shape, math.prod(t.shape[1:])
+    columns = np.arange(width)
+    rows, picked = (
+        leaf_of((np.asarray(at, np.int64)[:, None] * width + columns).ravel()) for at in (entries.row, entries.col)
+    )
+    elements = leaf_of(np.repeat(entries.data, width))
+    terms = record_array(indexing.take, picked.shape, t.dtype, contiguous(t), picked) * elements
+    return record_array(indexing.scatter_add, (m, *t.shape[1:]), terms.dtype, terms, rows)
 
 
 Tensor.__matmul__ = _operator
@@ -260,7 +281,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     """
     if input.ndim == 0 or other.ndim == 0:
         return input * other
-    _check("inner", input, other)
+    check_dtypes("inner", input, other)
     (*head, n), (*tail, m) = input._kind.shape, other._kind.shape
     if n != m:
         raise RuntimeError(

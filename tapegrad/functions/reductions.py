@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections import namedtuple
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from tapegrad import engine
 from tapegrad.arguments import CAST, Dims, Number, Surface, integer
+from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
-from tapegrad.functions.making import NAMES, converted, make
+from tapegrad.functions.making import NAMES, converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
-from tapegrad.recording import appended, broadcast_shapes, cast, imported, need_sum, record_array, settled
+from tapegrad.recording import (
+    MISSED,
+    appended,
+    broadcast_shapes,
+    cast,
+    imported,
+    need_sum,
+    pack_bits,
+    quickly,
+    record_array,
+    settled,
+    steady,
+)
 from tapegrad.tape import PARAMS, VARIANT, current_tape
 from tapegrad.tensor import Tensor, describe, location
 
@@ -58,6 +71,8 @@ def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: 
     tape = current_tape()
     if x._tape is not tape:
         x = imported(tape, x)
+    if x._kind.exported:
+        x = steady(x)
     key = op.opcode, x._kind, dims, keepdim
     known = _recorded.get(key)
     if known is None:
@@ -117,14 +132,28 @@ def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> N
 def _make(op: OverDimensions, form: Any) -> None:
     """The public function, of a sum over blocks or of a kernel along axes."""
     has_variant = bool(op.variants)  # where `dim` is given
+    ways: dict[Any, tuple[Any, int, int]] = {}  # by what is given: the result's kind, and what its row holds
 
     def blockwise(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         assert isinstance(op, Reduction)
+        key, tape = (input._kind, dim, keepdim, dtype), input._tape
+        way = ways.get(key)
+        if way is not None and tape.thread == get_ident():
+            try:
+                return quickly(tape, way[0], pack_bits, way[1], way[2], input._slot)
+            except MISSED:
+                pass
         dims = _dimensions(dim, input.ndim)  # before anything is recorded
         x = converted(op, input, dtype)
         if dim == () and op.operand == TRUTH:  # to these it is no dimension; to the others it is all
             return x.clone()
-        return _record_reduction(op, x, dims, keepdim, has_variant and dim is not None)
+        is_variant = has_variant and dim is not None
+        result = _record_reduction(op, x, dims, keepdim, is_variant)
+        if x is input and not x._kind.exported and not MEMORY:
+            kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
+            flags = PARAMS | (VARIANT if is_variant else 0)
+            ways[key] = kind, op.opcode | flags << 16, 0xFFFFFFFF | params << 32
+        return result
 
     def along(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         assert isinstance(op, Axes)
@@ -212,9 +241,7 @@ def _only_dim(name: str, dim: Any) -> int:
 
 
 def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
-    result: Any = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
-    result.__module__ = "tapegrad.return_types"
-    result.__repr__ = _return_type_repr
+    result = return_type(name, "values", "indices")
 
     @overload
     def extremum(input: Tensor) -> Tensor: ...
@@ -238,7 +265,7 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
         where = _along_axes(index, input, dims, keepdim is True, dtype=INT64)
         positions = _positions(where, input._kind.shape, dims)
         values = record_array(along, where._kind.shape, input.dtype, contiguous(input), positions)
-        return result(values, where)  # type: ignore[call-arg]
+        return result(values, where)
 
     extremum.__name__ = name
     which = {"max": "largest", "min": "smallest"}[name]
@@ -247,10 +274,6 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
         f"with another tensor, `{name}imum`."
     )
     return public(extremum)
-
-
-def _return_type_repr(self: Any) -> str:
-    return f"tapegrad.return_types.{type(self).__name__}(\nvalues={self[0]!r},\nindices={self[1]!r})"
 
 
 def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
@@ -269,35 +292,23 @@ max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max
 min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
-@public
-def norm(
-    input: Tensor,
-    p: Number | str | None = 2,
-    dim: Dims | None = None,
-    keepdim: bool = False,
-    dtype: DType | None = None,
-) -> Tensor:
-    """The p-norm over all dimensions, or those given: `p` is a number, inf, -inf, or "fro" (2).
-
-    >>> import tapegrad as tg
-    >>> tg.norm(tg.tensor([3.0, 4.0]))
-    tensor(5.)
-    """
+def norm(x: Tensor, p: Any, dim: Dims | None, keepdim: bool, dtype: DType | None = None) -> Tensor:
+    """The p-norm of vectors: what `tapegrad.norm` does, but for the norms of matrices."""
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
-    if not input.dtype.is_floating_point:
-        name = NAMES[input.dtype.name]
+    if not x.dtype.is_floating_point:
+        name = NAMES[x.dtype.name]
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(input)}, "
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(x)}, "
             f"at {location()}"
         )
-    if dtype is not None and (not dtype.is_floating_point or dtype.code < input.dtype.code):
+    if dtype is not None and (not dtype.is_floating_point or dtype.code < x.dtype.code):
         raise RuntimeError(
-            f"linalg.vector_norm: the dtype of the input ({input.dtype}) should be convertible without narrowing to "
+            f"linalg.vector_norm: the dtype of the input ({x.dtype}) should be convertible without narrowing to "
             f"the specified dtype ({dtype}), which is of floating point"
         )
-    dims = _dimensions(dim, input.ndim)
-    x = input if dtype is None else cast(input, dtype)
+    dims = _dimensions(dim, x.ndim)
+    x = x if dtype is None else cast(x, dtype)
     p = 2 if p in (None, "fro") else float(p)
     if p == 2:
         return _record_reduction(reduction.norm, x, dims, keepdim, False)

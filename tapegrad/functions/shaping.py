@@ -14,7 +14,17 @@ from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import OPS, Layout, Op
 from tapegrad.ops.layout import dimension, distinct
-from tapegrad.recording import appended_together, cast, imported, local, need_sum, record_layout, settled, take_over
+from tapegrad.recording import (
+    appended_together,
+    cast,
+    imported,
+    local,
+    need_sum,
+    record_layout,
+    settled,
+    steady,
+    take_over,
+)
 from tapegrad.tape import FIRST, LAST, PARAMS, PIECE, current_tape
 from tapegrad.tensor import Size, Tensor, describe, location
 
@@ -456,7 +466,7 @@ def _joined(
 ) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
-    pieces = [contiguous(local(cast(piece, dtype))) for piece in pieces]
+    pieces = [contiguous(steady(local(cast(piece, dtype)))) for piece in pieces]
     tape = current_tape()
     kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
     engine.need(op, dtype.code, False)

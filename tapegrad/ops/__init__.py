@@ -42,6 +42,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    convolution,
     exponential,
     factorization,
     host,
@@ -49,14 +50,21 @@ from tapegrad.ops import (
     layout,
     linalg,
     logic,
+    matrix_exponential,
+    orthogonal,
     reduction,
+    scan,
+    sort,
     special,
+    spectral,
     triangles,
     trigonometric,
+    windows,
 )
 
 __all__ = [
     "arithmetic",
+    "convolution",
     "exponential",
     "factorization",
     "host",
@@ -64,8 +72,14 @@ __all__ = [
     "layout",
     "linalg",
     "logic",
+    "matrix_exponential",
+    "orthogonal",
     "reduction",
+    "scan",
+    "sort",
     "special",
+    "spectral",
     "triangles",
     "trigonometric",
+    "windows",
 ]

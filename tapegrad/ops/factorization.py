@@ -10,9 +10,10 @@ algorithmic differentiation" (2008), and of Murray, "Differentiation of the Chol
 from tapegrad import vectormath
 from tapegrad.kinds import contiguous_strides
 from tapegrad.memory import call5, call6, call8, call11, f4, f8, i4, i8, u1
-from tapegrad.ops.declare import array_op
+from tapegrad.ops.declare import array_op, layout
 from tapegrad.ops.indexing import embed
-from tapegrad.ops.linalg import ROUTINES, gemm_into
+from tapegrad.ops.linalg import ROUTINES, gemm_into, product_into
+from tapegrad.ops.spectral import SOME, gesdd, gesdd_room, identity, routine_of, vanishes
 from tapegrad.tape import VARIANT
 
 # Where the table has a routine for float64; that for float32 comes next.
@@ -23,7 +24,7 @@ BLOCK = 48  # columns of a matrix that Cholesky's adjoint treats together: BLAS 
 # --- triangular matrices ----------------------------------------------------------------------------------------------
 
 
-def _triangular(lapack, routine, work, itemsize, left, upper, trans, unit, m, n, a, a_row, b, b_row):
+def triangular_into(lapack, routine, work, itemsize, left, upper, trans, unit, m, n, a, a_row, b, b_row):
     """b[m, n] = op(a) b, or b op(a), or solves for it (TRMM or TRSM), in place.
 
     Addresses, and elements from row to row; op(a) is a' where `trans`, and `unit` means ones on its diagonal.
@@ -58,7 +59,7 @@ def _solve_triangular(p, lapack, work, a, b, flip):
     m, k = (n, columns) if left else (columns, n)
     for batch in range(p[0]):
         at_a, at_b = a.ctypes.data + size * batch * n * n, b.ctypes.data + size * batch * n * columns
-        _triangular(lapack, TRSM, work, size, left, upper, trans ^ flip, unit, m, k, at_a, n, at_b, k)
+        triangular_into(lapack, TRSM, work, size, left, upper, trans ^ flip, unit, m, k, at_a, n, at_b, k)
 
 
 def _triangular_a_vjp(p, gemm, lapack, work, memory, a, b, y, y_bar, a_bar):
@@ -140,12 +141,12 @@ def _symmetric_part(lapack, work, itemsize, n, l, l_row, bar, bar_row, t):  # no
     for i in range(n):
         for j in range(n):
             t[i * n + j] = bar[i * bar_row + j] if j <= i else 0
-    _triangular(lapack, TRMM, work, itemsize, 1, 0, 1, 0, n, n, l_at, l_row, t_at, n)
+    triangular_into(lapack, TRMM, work, itemsize, 1, 0, 1, 0, n, n, l_at, l_row, t_at, n)
     for i in range(n):
         for j in range(i):
             t[j * n + i] = t[i * n + j]
-    _triangular(lapack, TRSM, work, itemsize, 1, 0, 1, 0, n, n, l_at, l_row, t_at, n)
-    _triangular(lapack, TRSM, work, itemsize, 0, 0, 0, 0, n, n, l_at, l_row, t_at, n)
+    triangular_into(lapack, TRSM, work, itemsize, 1, 0, 1, 0, n, n, l_at, l_row, t_at, n)
+    triangular_into(lapack, TRSM, work, itemsize, 0, 0, 0, 0, n, n, l_at, l_row, t_at, n)
 
 
 def _cholesky_vjp(p, gemm, lapack, work, memory, a, y, y_bar, a_bar):
@@ -175,7 +176,7 @@ def _cholesky_vjp(p, gemm, lapack, work, memory, a, y, y_bar, a_bar):
             width, below = k - j, n - k
             r, d, b, c = size * j * n, size * (j * n + j), size * k * n, size * (k * n + j)
             if below:  # c_bar = c_bar d^-1, b_bar -= c_bar r, d_bar -= c_bar' c
-                _triangular(lapack, TRSM, work, size, 0, 0, 0, 0, below, width, at_l + d, n, at_g + c, n)
+                triangular_into(lapack, TRSM, work, size, 0, 0, 0, 0, below, width, at_l + d, n, at_g + c, n)
                 gemm_into(
                     gemm, work, size, below, j, width, -1.0, at_g + c, n, 1, at_l + r, n, 1, 1.0, at_g + b, n
                 )  # fmt: skip
@@ -209,6 +210,15 @@ def _cholesky_rule(y, g, p):
     return solve_triangular(factor.contiguous(), outer, (*params[:4], 0, 0, 0, params[7]))
 
 
+def _potrf(lapack, work, n, upper, at, itemsize):
+    """The factor in place of a triangle; the order, from 1, of the minor that is not positive-definite, or 0."""
+    integers, letters = i4(work, 3), u1(work + 24, 1)
+    letters[0], integers[0], integers[1], integers[2] = 76 if upper else 85, n, n, 0  # L, U
+    if n:
+        call5(routine_of(lapack, POTRF, itemsize), work + 24, work, at, work + 4, work + 8)
+    return integers[2]
+
+
 @array_op(
     1,
     vjps=(_cholesky_vjp,),
@@ -224,19 +234,15 @@ def cholesky(p, lapack, work, status, a, y):
     `p`: (n_batch, n, upper, elements of memory).
     """
     n, upper, size = p[1], p[2], a.itemsize
-    integers, letters = i4(work, 4), u1(work + 24, 1)
     for batch in range(p[0]):
         first = batch * n * n
         for i in range(n):
             for j in range(n):
                 inside = j >= i if upper else j <= i
                 y[first + i * n + j] = a[first + i * n + j] if inside else 0
-        letters[0], integers[0], integers[1], integers[2] = 76 if upper else 85, n, n, 0  # L, U
-        routine = i8(lapack + 8 * (POTRF if size == 8 else POTRF + 1), 1)[0]
-        if n:
-            call5(routine, work + 24, work, y.ctypes.data + size * first, work + 4, work + 8)
-        if integers[2] > 0:
-            status[0], status[1] = 1 + batch, integers[2]
+        order = _potrf(lapack, work, n, upper, y.ctypes.data + size * first, size)
+        if order:
+            status[0], status[1] = 1 + batch, order
             return
 
 
@@ -264,20 +270,24 @@ def _lu_vjp(p, a, y, y_bar, a_bar):
             a_bar[batch * n * n + i] += y_bar[batch * (n + 1) * n + i]
 
 
+def factorise(lapack, work, m, n, at, at_order, itemsize):
+    """Factors in place of a matrix of m rows and n columns, as LAPACK takes it; addresses."""
+    integers = i4(work, 3)
+    integers[0], integers[1], integers[2] = m, n, 0
+    if m and n:
+        call6(routine_of(lapack, GETRF, itemsize), work, work + 4, at, work, at_order, work + 8)
+
+
 @array_op(1, vjps=(_lu_vjp,), partials=(lambda g: g[..., :-1, :],), grad_name="LinalgLuFactorExBackward0")
 def lu_factor(p, lapack, work, a, y):
     """The packed factors of a matrix, and its interchanges: see above. `p`: (n_batch, n)."""
     n, size = p[1], a.itemsize
-    integers = i4(work, 3)
     for batch in range(p[0]):
         at_a, at_y = batch * n * n, batch * (n + 1) * n
         for i in range(n * n):
             y[at_y + i] = a[at_a + i]
         address = y.ctypes.data + size * at_y
-        integers[0], integers[1], integers[2] = n, n, 0
-        if n:
-            routine = i8(lapack + 8 * (GETRF if size == 8 else GETRF + 1), 1)[0]
-            call6(routine, work, work + 4, address, work + 4, address + size * n * n, work + 8)
+        factorise(lapack, work, n, n, address, address + size * n * n, size)
 
 
 def _interchange(order, n, m, b, backwards):
@@ -290,18 +300,18 @@ def _interchange(order, n, m, b, backwards):
                 b[i * m + j], b[other * m + j] = b[other * m + j], b[i * m + j]
 
 
-def _lu_solve(lapack, work, n, m, trans, lu, batch, b):
+def lu_solve(lapack, work, n, m, trans, lu, batch, b):
     """Solve a x = b, or a' x = b, for matrix number `batch`, in the place of b[n, m]."""
     size = lu.itemsize
     at, at_b = lu.ctypes.data + size * batch * (n + 1) * n, b.ctypes.data
     order = i4(at + size * n * n, n)
     if trans:
         _interchange(order, n, m, b, 0)
-        _triangular(lapack, TRSM, work, size, 1, 1, 1, 1, n, m, at, n, at_b, m)
-        _triangular(lapack, TRSM, work, size, 1, 0, 1, 0, n, m, at, n, at_b, m)
+        triangular_into(lapack, TRSM, work, size, 1, 1, 1, 1, n, m, at, n, at_b, m)
+        triangular_into(lapack, TRSM, work, size, 1, 0, 1, 0, n, m, at, n, at_b, m)
     else:
-        _triangular(lapack, TRSM, work, size, 1, 0, 0, 0, n, m, at, n, at_b, m)
-        _triangular(lapack, TRSM, work, size, 1, 1, 0, 1, n, m, at, n, at_b, m)
+        triangular_into(lapack, TRSM, work, size, 1, 0, 0, 0, n, m, at, n, at_b, m)
+        triangular_into(lapack, TRSM, work, size, 1, 1, 0, 1, n, m, at, n, at_b, m)
         _interchange(order, n, m, b, 1)
 
 
@@ -317,7 +327,7 @@ def _zero_pivot(lu, n, batch):
 def _solve_into(p, lapack, work, lu, b, flip):
     n, m = p[1], p[2]
     for batch in range(p[0]):
-        _lu_solve(lapack, work, n, m, p[3] ^ flip, lu, batch, b[batch * n * m : (batch + 1) * n * m])
+        lu_solve(lapack, work, n, m, p[3] ^ flip, lu, batch, b[batch * n * m : (batch + 1) * n * m])
 
 
 def _solve_a_vjp(p, gemm, lapack, work, memory, lu, b, y, y_bar, lu_bar):
@@ -371,13 +381,6 @@ def solve(p, lapack, work, status, lu, b, y):
     _solve_into(p, lapack, work, lu, y, 0)
 
 
-def _identity(x, n):
-    for i in range(n * n):
-        x[i] = 0
-    for i in range(n):
-        x[i * n + i] = 1
-
-
 def _inv_vjp(p, gemm, work, memory, lu, y, y_bar, lu_bar):
     """a_bar -= y' y_bar y'"""
     n, size, t = p[1], lu.itemsize, memory.ctypes.data
@@ -407,8 +410,8 @@ def inv(p, lapack, work, status, lu, y):
             status[0], status[1] = 1 + batch, pivot
             return
         x = y[batch * n * n : (batch + 1) * n * n]
-        _identity(x, n)
-        _lu_solve(lapack, work, n, n, 0, lu, batch, x)
+        identity(x, n)
+        lu_solve(lapack, work, n, n, 0, lu, batch, x)
 
 
 def _sign_of_interchanges(lu, n, batch):
@@ -420,40 +423,48 @@ def _sign_of_interchanges(lu, n, batch):
     return sign
 
 
-def _det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
-    """a_bar += y_bar det(a) a^-T
+def _cofactors(lapack, work, n, memory, lu, batch):
+    """Those of matrix number `batch`, transposed and divided by a number, at the beginning of `memory`; that number.
 
-    That is the matrix of cofactors, and finite where `a` is singular: there a zero pivot is replaced by one of the size
-    of a rounding error, whose inverse its determinant takes out again.
+    They are det(a) a^-T, and finite where `a` is singular: there a zero pivot is replaced by one of the size of a
+    rounding error, whose inverse its determinant takes out again.
     """
-    n = p[1]
     x, copy = memory[: n * n], memory[n * n : n * n + (n + 1) * n]
+    first = batch * (n + 1) * n
+    most = lu.dtype.type(0)
+    for i in range(n):
+        most = max(most, abs(lu[first + i * n + i]))
+    least = lu.dtype.type(1e-16 if lu.itemsize == 8 else 1e-7) * (most if most > 0 else lu.dtype.type(1))
+    # Byte for byte: the last row holds integers.
+    nbytes = lu.itemsize * (n + 1) * n
+    source, target = u1(lu.ctypes.data + lu.itemsize * first, nbytes), u1(copy.ctypes.data, nbytes)
+    for i in range(nbytes):
+        target[i] = source[i]
+    factor = lu.dtype.type(_sign_of_interchanges(lu, n, batch))
+    for i in range(n):
+        if copy[i * n + i] == 0:
+            copy[i * n + i] = least
+        factor *= copy[i * n + i]
+    identity(x, n)
+    lu_solve(lapack, work, n, n, 1, copy, 0, x)
+    return factor
+
+
+def _det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
+    """a_bar += y_bar times the cofactors"""
+    n = p[1]
     for batch in range(p[0]):
-        first = batch * (n + 1) * n
-        largest = lu.dtype.type(0)
-        for i in range(n):
-            largest = max(largest, abs(lu[first + i * n + i]))
-        least = lu.dtype.type(1e-16 if lu.itemsize == 8 else 1e-7) * (largest if largest > 0 else lu.dtype.type(1))
-        # Byte for byte: the last row holds integers.
-        nbytes = lu.itemsize * (n + 1) * n
-        source, target = u1(lu.ctypes.data + lu.itemsize * first, nbytes), u1(copy.ctypes.data, nbytes)
-        for i in range(nbytes):
-            target[i] = source[i]
-        factor = y_bar[batch] * _sign_of_interchanges(lu, n, batch)
-        for i in range(n):
-            if copy[i * n + i] == 0:
-                copy[i * n + i] = least
-            factor *= copy[i * n + i]
-        _identity(x, n)
-        _lu_solve(lapack, work, n, n, 1, copy, 0, x)
+        if y_bar[batch] == 0:
+            continue
+        factor = y_bar[batch] * _cofactors(lapack, work, n, memory, lu, batch)
         for i in range(n * n):
-            lu_bar[first + i] += factor * x[i]
+            lu_bar[batch * (n + 1) * n + i] += factor * memory[i]
 
 
 @array_op(
     1,
     vjps=(_det_vjp,),
-    partials=(lambda a, y, g: _as_adjoint((g * y).unsqueeze(-1).unsqueeze(-1) * inv(a).mT),),
+    partials=(lambda a, g: _as_adjoint(g.unsqueeze(-1).unsqueeze(-1) * _cofactor(a)),),
     room=2,
     grad_name="LinalgDetBackward0",
 )
@@ -465,6 +476,92 @@ def det(p, lu, y):
         for i in range(n):
             product *= lu[batch * (n + 1) * n + i * n + i]
         y[batch] = product
+
+
+def _product_of_factors(lapack, work, n, lu, batch, x):
+    """x[n, n] = the matrix of which these are the factors."""
+    first, size = batch * (n + 1) * n, lu.itemsize
+    at = lu.ctypes.data + size * first
+    order = i4(at + size * n * n, n)
+    for i in range(n):
+        for j in range(n):
+            x[i * n + j] = lu[first + i * n + j] if j <= i else 0
+    triangular_into(lapack, TRMM, work, size, 0, 1, 0, 1, n, n, at, n, x.ctypes.data, n)
+    for step in range(n):
+        j = n - 1 - step
+        other = order[j] - 1
+        if other != j:
+            for i in range(n):
+                x[i * n + j], x[i * n + other] = x[i * n + other], x[i * n + j]
+
+
+def _orientation(lapack, work, n, x, memory):
+    """The determinant of an orthogonal matrix: 1 or -1."""
+    copy = memory[: (n + 1) * n]
+    for i in range(n * n):
+        copy[i] = x[i]
+    factorise(lapack, work, n, n, copy.ctypes.data, copy.ctypes.data + copy.itemsize * n * n, copy.itemsize)
+    sign = _sign_of_interchanges(copy, n, 0)
+    for i in range(n):
+        if copy[i * n + i] < 0:
+            sign = -sign
+    return sign
+
+
+def cofactor_room(n):
+    """How many elements its kernels work in."""
+    return 7 * n * n + 11 * n + gesdd_room(n, n)
+
+
+def _cofactor_vjp(p, gemm, lapack, work, memory, lu, y, y_bar, lu_bar):
+    """a_bar += u e vh, from a = u diag(s) vh, and g = u' y_bar v det(u) det(v): for any matrix, singular or not.
+
+    det(diag(s) + e) has of second order the terms (e_ii e_jj - e_ij e_ji) r_ij, where r_ij is the product of s without
+    s_i and s_j; so e_ji is -g_ij r_ij, and e_jj the sum of g_ii r_ij over all other i.
+    """
+    n = p[1]
+    a, u, vh = memory[: n * n], memory[n * n : 2 * n * n], memory[2 * n * n : 3 * n * n]
+    g, e, s = memory[3 * n * n : 4 * n * n], memory[4 * n * n : 5 * n * n], memory[5 * n * n : 5 * n * n + n]
+    left = memory[5 * n * n + n :]
+    for batch in range(p[0]):
+        bar = y_bar[batch * n * n : (batch + 1) * n * n]
+        if n < 2 or vanishes(bar):
+            continue
+        _product_of_factors(lapack, work, n, lu, batch, a)
+        gesdd(lapack, work, SOME, n, n, n, a, u, s, vh, left)
+        sign = _orientation(lapack, work, n, u, left) * _orientation(lapack, work, n, vh, left)
+        product_into(gemm, work, n, n, n, sign, u, 1, bar, 0, 0.0, e)
+        product_into(gemm, work, n, n, n, 1.0, e, 0, vh, 1, 0.0, g)
+        for j in range(n):
+            e[j * n + j] = 0
+        for i in range(n):
+            for j in range(i):
+                others = s.dtype.type(1)
+                for k in range(n):
+                    if k not in (i, j):
+                        others *= s[k]
+                e[j * n + i] = -g[i * n + j] * others
+                e[i * n + j] = -g[j * n + i] * others
+                e[j * n + j] += g[i * n + i] * others
+                e[i * n + i] += g[j * n + j] * others
+        product_into(gemm, work, n, n, n, 1.0, u, 0, e, 0, 0.0, g)
+        first = batch * (n + 1) * n
+        product_into(gemm, work, n, n, n, 1.0, g, 0, vh, 0, 1.0, lu_bar[first : first + n * n])
+
+
+def _cofactor_rule(a, y, g):
+    inverse = inv(a).mT
+    return _as_adjoint((g * inverse).sum((-2, -1), keepdim=True) * y - y @ g.mT @ inverse)
+
+
+@array_op(1, vjps=(_cofactor_vjp,), partials=(_cofactor_rule,), room=2)
+def _cofactor(p, lapack, work, memory, lu, y):
+    """The matrix of cofactors, from the factors. `p`: (n_batch, n, elements of memory)."""
+    n = p[1]
+    for batch in range(p[0]):
+        factor = _cofactors(lapack, work, n, memory, lu, batch)
+        for i in range(n * n):
+            y[batch * n * n + i] = factor * memory[i]
 
 
 def _no_vjp(p, lu, y, y_bar, lu_bar):
@@ -494,8 +591,8 @@ def _log_abs_det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     for batch in range(p[0]):
         if y_bar[batch] == 0:
             continue
-        _identity(memory, n)
-        _lu_solve(lapack, work, n, n, 1, lu, batch, memory)
+        identity(memory, n)
+        lu_solve(lapack, work, n, n, 1, lu, batch, memory)
         for i in range(n * n):
             lu_bar[batch * (n + 1) * n + i] += y_bar[batch] * memory[i]
 
@@ -515,3 +612,170 @@ def log_abs_det(p, lu, y):
         for i in range(n):
             total += vectormath.log(abs(lu[batch * (n + 1) * n + i * n + i]))
         y[batch] = total
+
+
+# --- what is known of factors -----------------------------------------------------------------------------------------
+
+_INT32 = 1  # a dtype code
+
+
+@array_op(1, signature=lambda code: (code, _INT32))
+def _zero_pivots(p, lu, y):
+    """The number, from 1, of the first zero on the diagonal of the factors; 0 where there is none. `p`: (n_batch, n)"""
+    for batch in range(p[0]):
+        y[batch] = _zero_pivot(lu, p[1], batch)
+
+
+@array_op(1, signature=lambda code: (code, _INT32), room=3)
+def _indefinite_orders(p, lapack, work, memory, a, y):
+    """The order, from 1, of the first leading minor that is not positive-definite; 0 where there is none.
+
+    `p`: (n_batch, n, upper, elements of memory).
+    """
+    n, upper, size = p[1], p[2], a.itemsize
+    for batch in range(p[0]):
+        for i in range(n * n):
+            memory[i] = a[batch * n * n + i]
+        y[batch] = _potrf(lapack, work, n, upper, memory.ctypes.data, size)
+
+
+# --- LU, as PyTorch has it --------------------------------------------------------------------------------------------
+#
+# a = p l u, l with ones on its diagonal, and rows interchanged. One row holds l and u, packed, of the whole batch, and
+# then r = min(m, n) int32 for each matrix, LAPACK's interchanges, in the place of r elements.
+
+
+@layout(grad_name="LinalgLuFactorExBackward0")
+def _of_lu():
+    """The packed factors."""
+
+
+def _exchanged_vjp(p, gemm, lapack, work, memory, a, y, y_bar, a_bar):
+    """a_bar += p l^-T (tril(l' l_bar, -1) + triu(u_bar u')) u^-T, for a square matrix.
+
+    Of one that is not, there is another part of u or of l: u2 = l^-1 p' a2, which takes u2_bar u2' from the lower
+    triangle, or l2 = a2 u^-1, which takes l2' l2_bar from the upper one.
+    """
+    n_batch, m, n = p[0], p[1], p[2]
+    r, size = min(m, n), a.itemsize
+    bar, low, up = memory[: m * n], memory[m * n : m * n + r * r], memory[m * n + r * r :]
+    at, at_low, at_up, rest = bar.ctypes.data, low.ctypes.data, up.ctypes.data, size * r
+    for batch in range(n_batch):
+        g = y_bar[batch * m * n : (batch + 1) * m * n]
+        at_y, at_g = y.ctypes.data + size * batch * m * n, g.ctypes.data
+        if vanishes(g):
+            continue
+        for i in range(m * n):
+            bar[i] = g[i]
+        for i in range(r):
+            for j in range(r):
+                low[i * r + j] = g[i * n + j] if j < i else 0
+                up[i * r + j] = g[i * n + j] if j >= i else 0
+        triangular_into(lapack, TRMM, work, size, 1, 0, 1, 1, r, r, at_y, n, at_low, r)
+        triangular_into(lapack, TRMM, work, size, 0, 1, 1, 0, r, r, at_y, n, at_up, r)
+        if n > r:
+            gemm_into(gemm, work, size, r, r, n - r, -1.0, at_g + rest, n, 1, at_y + rest, 1, n, 1.0, at_low, r)
+            triangular_into(lapack, TRSM, work, size, 1, 0, 1, 1, r, n - r, at_y, n, at + rest, n)
+        if m > r:
+            rest = size * r * n
+            gemm_into(gemm, work, size, r, r, m - r, -1.0, at_y + rest, 1, n, at_g + rest, n, 1, 1.0, at_up, r)
+            triangular_into(lapack, TRSM, work, size, 0, 1, 1, 0, m - r, r, at_y, n, at + rest, n)
+        for i in range(r):
+            for j in range(r):
+                bar[i * n + j] = low[i * r + j] if j < i else up[i * r + j]
+        triangular_into(lapack, TRSM, work, size, 1, 0, 1, 1, r, r, at_y, n, at, n)
+        triangular_into(lapack, TRSM, work, size, 0, 1, 1, 0, r, r, at_y, n, at, n)
+        _interchange(i4(_order_at(y, n_batch, m, n, batch), r), r, n, bar, 1)
+        for i in range(m * n):
+            a_bar[batch * m * n + i] += bar[i]
+
+
+def _order_at(y, n_batch, m, n, batch):
+    """The address of the interchanges of one matrix."""
+    return y.ctypes.data + y.itemsize * n_batch * m * n + 4 * batch * min(m, n)
+
+
+def _exchanged_rule(y, g, p, s):
+    n_batch, m, n = p[:3]
+    r = min(m, n)
+    if n_batch * r == 0:
+        return g.new_zeros(s[0])
+    factors, bar = (x[: n_batch * m * n].reshape(n_batch, m, n) for x in (y, g))
+    square, g_square = factors[:, :r, :r].contiguous(), bar[:, :r, :r]
+    low, up = square.tril(-1).mT @ g_square.tril(-1) + g_square.tril(-1), g_square.triu() @ square.triu().mT
+
+    def lower(b):
+        """l^-T b"""
+        return solve_triangular(square, b.contiguous(), _facts(b, 0, 1, 1))
+
+    def upper(b):
+        """b u^-T"""
+        return solve_triangular(square, b.contiguous(), _facts(b, 1, 0, 0))
+
+    right, below = bar[:, :r, r:], bar[:, r:, :r]
+    if n > r:
+        low = low - right @ factors[:, :r, r:].mT
+    if m > r:
+        up = up - factors[:, r:, :r].mT @ below
+    made = upper(lower(low.tril(-1) + up.triu()))
+    if n > r:
+        made = beside(made.mT, lower(right).mT).mT
+    if m > r:
+        made = beside(made, upper(below))
+    exchanged = permutation_matrix(pivots_of(y, p).to(g.dtype), m) @ made
+    return exchanged.reshape(s[0])
+
+
+def _facts(b, upper, left, unit):
+    """The parameters of a solution by the transpose of a triangle."""
+    n_batch, p, q = b.shape
+    n, columns = (p, q) if left else (q, p)
+    return (n_batch, n, columns, upper, left, unit, 1, n_batch * n * columns + n * n)
+
+
+def beside(x, y):
+    """Two batches of matrices, the rows of one under the other's."""
+    (n_batch, p, m), q = x.shape, y.shape[1]
+    shape, steps = (n_batch, p + q, m), ((p + q) * m, m, 1)
+    upper = embed(x.contiguous(), (0, 3, *x.shape, *steps), shape)
+    return upper + embed(y.contiguous(), (p * m, 3, *y.shape, *steps), shape)
+
+
+@array_op(1, vjps=(_exchanged_vjp,), partials=(_exchanged_rule,), room=3, grad_name="LinalgLuFactorExBackward0")
+def lu_exchanged(p, lapack, work, memory, a, y):
+    """The packed factors, and the interchanges: see above. `p`: (n_batch, m, n, elements of memory)."""
+    n_batch, m, n = p[0], p[1], p[2]
+    for batch in range(n_batch):
+        for i in range(m):
+            for j in range(n):
+                memory[j * m + i] = a[(batch * m + i) * n + j]
+        factorise(lapack, work, m, n, memory.ctypes.data, _order_at(y, n_batch, m, n, batch), a.itemsize)
+        for i in range(m):
+            for j in range(n):
+                y[(batch * m + i) * n + j] = memory[j * m + i]
+
+
+@array_op(1, signature=lambda code: (code, _INT32))
+def pivots_of(p, x, y):
+    """The interchanges that such a row holds. `p` is its."""
+    n_batch, m, n = p[0], p[1], p[2]
+    r = min(m, n)
+    for batch in range(n_batch):
+        order = i4(_order_at(x, n_batch, m, n, batch), r)
+        for i in range(r):
+            y[batch * r + i] = order[i]
+
+
+@array_op(1)
+def permutation_matrix(p, x, y):
+    """The matrix that interchanges [n_batch, r] stand for: rows are exchanged, the last first. `p`: (n_batch, m, r)"""
+    m, r = p[1], p[2]
+    for batch in range(p[0]):
+        made = y[batch * m * m : (batch + 1) * m * m]
+        identity(made, m)
+        for step in range(r):
+            i = r - 1 - step
+            other = int(x[batch * r + i]) - 1
+            if other != i and 0 <= other < m:
+                for j in range(m):
+                    made[i * m + j], made[other * m + j] = made[other * m + j], made[i * m + j]

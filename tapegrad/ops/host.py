@@ -4,7 +4,8 @@ The escape, not the habit: the sweep stops at such a row, lets Python work on Nu
 are kept by the tape, by the slot of the result.
 """
 
-from tapegrad.ops.declare import Host
+from tapegrad.dtypes import DTYPES, FLOAT64
+from tapegrad.ops.declare import Host, elementwise
 
 
 def _declare(arity):
@@ -17,3 +18,25 @@ def _declare(arity):
 
 
 HOSTS = {arity: _declare(arity) for arity in (1, 2, 3)}
+
+
+def _function():
+    """A function of the user's, with a backward in Python: its operands, three a row, are the tensors it was given."""
+
+
+def _no_rule():
+    """What Python is asked for."""
+
+
+FUNCTION = Host(function=_function, arity=3, grad_name="FunctionBackward", partials=(_no_rule,) * 3)
+
+
+@elementwise(
+    partials=(_no_rule, None),
+    signature=lambda code: (DTYPES.index(FLOAT64), code, code),
+    dtype_operand=1,
+    grad_name="FunctionBackward",
+)
+def _output(a, b):
+    """`b`, one of the results of a function of the user's, which `a` is."""
+    return b

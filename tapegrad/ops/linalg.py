@@ -15,7 +15,9 @@ from tapegrad.memory import call13, f4, f8, i4, plus, u1
 from tapegrad.ops.declare import PART, TILE, array_op
 
 # The routines of BLAS and LAPACK whose addresses kernels are given, each for float64 and float32.
-ROUTINES = ("gemm", "trsm", "trmm", "trsv", "potrf", "getrf")
+ROUTINES = (
+    "gemm", "trsm", "trmm", "trsv", "potrf", "getrf", "syevd", "gesdd", "geqrf", "orgqr", "sytrf", "sytrs"
+)  # fmt: skip
 
 
 def _batch_offset(p, batch, group):
@@ -62,6 +64,16 @@ def gemm_into(gemm, work, itemsize, m, n, k, alpha, a, a_row, a_col, b, b_row, b
     call13(
         gemm, work + 24, work + 25, work, work + 4, work + 8, work + 32, b, work + 12, a, work + 16, work + 40, c,
         work + 20
+    )  # fmt: skip
+
+
+def product_into(gemm, work, m, n, k, alpha, a, a_turned, b, b_turned, beta, c):
+    """c[m, n] = alpha a b + beta c of contiguous arrays; where they are turned, of a' [k, m] and b' [n, k]."""
+    a_row, a_col = (1, m) if a_turned else (k, 1)
+    b_row, b_col = (1, k) if b_turned else (n, 1)
+    gemm_into(
+        gemm, work, c.itemsize, m, n, k, alpha, a.ctypes.data, a_row, a_col, b.ctypes.data, b_row, b_col, beta,
+        c.ctypes.data, n
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo
 
 import tapegrad as tg
 
@@ -67,6 +68,8 @@ RANDOM = (
     "nn.functional.feature_alpha_dropout nn.functional.rrelu nn.functional.fractional_max_pool2d "
     "nn.functional.fractional_max_pool3d svd_lowrank pca_lowrank"
 ).split()
+# Vectors are determined up to signs: what is compared is what the table differentiates.
+UP_TO_SIGNS = "linalg.eigh linalg.svd svd".split()
 FAMILIES = {
     "nn.functional": "nn.functional", "linalg": "linalg", "special": "special", "masked": "masked", "fft": "fft",
     "signal": "signal.windows",
@@ -143,6 +146,8 @@ def hasattr_path(module: Any, path: str) -> bool:
 
 
 def _in_cell(value: Any) -> Any:
+    if isinstance(value, OpInfo):
+        return value
     if callable(value) and getattr(value, "__module__", None) and "testing" in value.__module__:
         return counterpart(value)
     if callable(value) and not isinstance(value, type):
@@ -291,6 +296,10 @@ class Sample:
         process = sample.output_process_fn_grad
         self.process, self.processed = process, counterpart(process) if "testing" in process.__module__ else process
 
+    def determined(self, theirs: Any, ours: Any) -> tuple[Any, Any]:
+        """Results, or what is determined of them."""
+        return (self.process(theirs), self.processed(ours)) if self.op.name in UP_TO_SIGNS else (theirs, ours)
+
     def run_theirs(self, given: Any = None, function: Any = None) -> Any:
         input, args, facts = given or self.theirs
         return (function or self.op.op)(input, *args, **facts)
@@ -413,7 +422,7 @@ def whole(s: Sample) -> str | None:
     """Value and order 1."""
     theirs, ours = s.run_theirs(), s.run_ours()
     random = s.op.name in RANDOM
-    if wrong := differ(theirs, ours, values=not random):
+    if wrong := differ(*s.determined(theirs, ours), values=not random):
         return wrong
     return None if random else next((wrong for _, wrong in gradients(s, theirs, ours, 1) if wrong), None)
 
@@ -423,7 +432,7 @@ def checked(op: Any, sample: Any, checks: tuple[str, ...]) -> Iterator[tuple[str
     s = Sample(op, sample)
     theirs, ours = s.run_theirs(), s.run_ours()
     random = op.name in RANDOM
-    yield "value", differ(theirs, ours, values=not random)
+    yield "value", differ(*s.determined(theirs, ours), values=not random)
     if random:
         return
     if op.supports_autograd:

@@ -1,0 +1,266 @@
+"""Normalisation: compositions of means and what is around them, which a sweep takes together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tapegrad.arguments import Sizes
+from tapegrad.autograd.modes import no_grad
+from tapegrad.functions.reductions import norm
+from tapegrad.functions.shaping import dimension
+from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
+from tapegrad.nn.functional.mapping import along, matrix_of_rows
+from tapegrad.tensor import Tensor
+
+mean: Any = reductions["mean"]
+rsqrt = elementwise["rsqrt"]
+
+
+def _moments(x: Tensor, dims: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean, deviations from it, and the variance; reduced dimensions stay."""
+    centre = mean(x, dims, True)
+    deviation = x - centre
+    return centre, deviation, mean(deviation * deviation, dims, True)
+
+
+def _per_channel(x: Tensor, ndim: int) -> Tensor:
+    return x.reshape(-1, *(1,) * (ndim - 2))
+
+
+def _scaled(deviation: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Deviation scale weight + bias, the factors multiplied first."""
+    scaled = deviation * (scale if weight is None else scale * weight)
+    return scaled if bias is None else scaled + bias
+
+
+def _check_channels(n: int, **given: Tensor | None) -> None:
+    for name, x in given.items():
+        if x is not None and x.numel() != n:
+            raise RuntimeError(f"{name} should contain {n} elements not {x.numel()}")
+
+
+def _updated(running: Tensor, now: Tensor, momentum: float) -> None:
+    """A running mean, in place."""
+    with no_grad():
+        running.copy_((1 - momentum) * running + momentum * now.detach().reshape(running.shape))
+
+
+@public
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Each channel (dimension 1) of [N, C, ..] less its mean, over its deviation; times weight, plus bias.
+
+    In training, mean and variance are those of `input`, and the running ones are updated in place; else the running
+    ones are taken.
+
+    Raises
+    ------
+    ValueError
+        Where a channel has one element, in training; where `eps` is not positive.
+    RuntimeError
+        Where what belongs to channels has another length; where running ones are missing.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.batch_norm(tg.tensor([[1.0], [3.0]]), None, None, training=True)
+    tensor([[-1.0000],
+            [ 1.0000]])
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"batch_norm: Expected at least 2 dimensions for the input: {at(input)}")
+    if training:
+        _check_several(input.shape)
+        if eps <= 0:
+            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+    elif eps < 0:
+        raise ValueError(f"batch_norm eps must be non-negative, but got {eps}")
+    n = input.shape[1]
+    for name, x in (("running_mean", running_mean), ("running_var", running_var)):
+        if x is None and not training:
+            raise RuntimeError(f"{name} must be defined in evaluation mode: {at(input)}")
+    _check_channels(n, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    floating("batch_norm", input)
+    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
+    if not training:
+        assert running_mean is not None
+        assert running_var is not None
+        scale = rsqrt(_per_channel(running_var, input.ndim) + eps)
+        return _scaled(input - _per_channel(running_mean, input.ndim), scale, weight, bias)
+    centre, deviation, variance = _moments(input, (0, *range(2, input.ndim)))
+    if running_mean is not None:
+        _updated(running_mean, centre, momentum)
+    if running_var is not None:
+        count = input.numel() // n
+        _updated(running_var, variance * (count / (count - 1)), momentum)
+    return _scaled(deviation, rsqrt(variance + eps), weight, bias)
+
+
+def _check_several(shape: tuple[int, ...]) -> None:
+    if shape[0] * math.prod(shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {shape}")
+
+
+@public
+def instance_norm(
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+    weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """`batch_norm` of each element of the batch by itself."""
+    if input.ndim < 3:
+        raise RuntimeError(f"instance_norm: Expected at least 3 dimensions for the input: {at(input)}")
+    if use_input_stats and math.prod(input.shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+    if not use_input_stats and (running_mean is None or running_var is None):
+        raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
+    n = input.shape[1]
+    _check_channels(n, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    floating("instance_norm", input)
+    if not use_input_stats:
+        result: Tensor = batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+        return result
+    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
+    rows = input.reshape(*input.shape[:2], -1)
+    centre, deviation, variance = _moments(rows, -1)
+    if running_mean is not None:
+        _updated(running_mean, mean(centre, 0), momentum)
+    if running_var is not None:
+        count = rows.shape[2]
+        _updated(running_var, mean(variance, 0) * (count / (count - 1)), momentum)
+    normal = (deviation * rsqrt(variance + eps)).reshape(input.shape)
+    normal = normal if weight is None else normal * weight
+    return normal if bias is None else normal + bias
+
+
+def _check_shape(name: str, x: Tensor, shape: Sizes, **given: Tensor | None) -> tuple[int, ...]:
+    """The dimensions that are normalised, the last ones."""
+    if not shape:
+        raise RuntimeError(
+            f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+            f"normalized_shape = {list(shape)}: {name}, {at(x)}"
+        )
+    for what, t in given.items():
+        if t is not None and t.shape != tuple(shape):
+            raise RuntimeError(
+                f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {list(t.shape)} and "
+                f"normalized_shape = {list(shape)}: {name}, {at(x)}"
+            )
+    if x.shape[-len(shape) :] != tuple(shape):
+        wanted = ", ".join(["*", *map(str, shape)])
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape [{wanted}], but got input of "
+            f"size{list(x.shape)}: {name}, {at(x)}"
+        )
+    return tuple(range(x.ndim - len(shape), x.ndim))
+
+
+@public
+def layer_norm(
+    input: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """The last dimensions, of a given shape, less their mean, over their deviation; times weight, plus bias.
+
+    Raises
+    ------
+    RuntimeError
+        Where `input` doesn't end in this shape, or weight or bias have another.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.layer_norm(tg.tensor([1.0, 3.0]), (2,))
+    tensor([-1.0000,  1.0000])
+    """
+    dims = _check_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    floating("LayerNormKernelImpl", input)
+    _, deviation, variance = _moments(input, dims)
+    normal = deviation * rsqrt(variance + eps)
+    normal = normal if weight is None else normal * weight
+    return normal if bias is None else normal + bias
+
+
+@public
+def rms_norm(input: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """The last dimensions, of a given shape, over the root of their mean square; times weight.
+
+    `eps` is that of the dtype where it is None.
+    """
+    dims = _check_shape("rms_norm", input, normalized_shape, weight=weight)
+    floating("rms_norm", input)
+    least = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps
+    normal: Tensor = input * rsqrt(mean(input * input, dims, True) + least)
+    return normal if weight is None else normal * weight
+
+
+@public
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Groups of channels of [N, C, ..] less their mean, over their deviation; times weight, plus bias, of channels.
+
+    Raises
+    ------
+    RuntimeError
+        Where the channels can't be divided so.
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}: {at(input)}")
+    if num_groups <= 0:
+        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
+    n, channels = input.shape[:2]
+    if channels % num_groups:
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}: {at(input)}"
+        )
+    if n * (channels // num_groups) * math.prod(input.shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+    for name, x in (("weight", weight), ("bias", bias)):
+        if x is not None and x.shape != (channels,):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of "
+                f"shape {list(x.shape)} and input of shape {list(input.shape)}: {at(input)}"
+            )
+    floating("GroupNormKernelImpl", input)
+    rows = input.reshape(n, num_groups, -1) if input.numel() else input.reshape(n, num_groups, 0)
+    _, deviation, variance = _moments(rows, -1)
+    normal = (deviation * rsqrt(variance + eps)).reshape(input.shape)
+    normal = normal if weight is None else normal * _per_channel(weight, input.ndim)
+    return normal if bias is None else normal + _per_channel(bias, input.ndim)
+
+
+@public
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """Input over (k + alpha times the mean square of the `size` channels around) ** beta."""
+    if input.ndim < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions): {at(input)}")
+    if not input.numel():
+        return input
+    n = input.shape[1]
+    around = [np.arange(max(i - size // 2, 0), min(i + (size - 1) // 2 + 1, n)) for i in range(n)]
+    squares = along(input * input, 1, matrix_of_rows(around, [np.full(len(r), 1 / size) for r in around], n))
+    result: Tensor = input / (squares * alpha + k) ** beta
+    return result
+
+
+@public
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
+    """Vectors along a dimension over their p-norm, which counts as `eps` at least.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.normalize(tg.tensor([3.0, 4.0]), dim=0)
+    tensor([0.6000, 0.8000])
+    """
+    dimension(dim, input.ndim)
+    result = input / norm(input, p, dim, True).clamp_min(eps)
+    if out is None:
+        return result
+    if out.requires_grad or input.requires_grad:
+        raise RuntimeError(
+            "div(): functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+            f"requires grad: {at(input, out)}"
+        )
+    return out.copy_(result)

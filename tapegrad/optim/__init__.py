@@ -1,0 +1,3 @@
+"""Optimisers."""
+
+__all__: list[str] = []
