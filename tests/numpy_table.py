@@ -2,9 +2,10 @@
 
     python -m tests.numpy_table     writes NUMPY.md beside this file
 
-A function *records* where its result has a derivative, and where it *writes* into a tensor; it is *constant* where it is an index, a truth or a count, or a
-step, and the numbers come out; else it is *refused*, with a sentence that says so. `test_numpy_table.py` asserts what
-NUMPY.md says, and compares values and derivatives with NumPy's own.
+A function *records* where its result has a derivative, and *writes* where it does so into a tensor; it is *constant*
+where its result is an index, a truth, a count, or a step, and the numbers come out; else it is *refused*, with a
+sentence that says so. `test_numpy_table.py` asserts what NUMPY.md says, and compares values and derivatives with
+NumPy's own.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ def main() -> None:
         "# NumPy's functions on tensors",
         "",
         "`make numpy-table` writes this page: each function that takes arrays of numbers is called with tensors that",
-        "require grad (`x`, `y` vectors, `m` a matrix, `c` of three dimensions). It *records*, or *writes* into a tensor,",
-        "or its result is *constant* by nature, or it is *refused*.",
+        "require grad (`x`, `y` vectors, `m` a matrix, `c` of three dimensions). It *records*, or *writes* into a",
+        "tensor, or its result is *constant* by nature, or it is *refused*.",
         "",
         f"Of {total} functions of NumPy {np.__version__}, {counts['records']} record, {counts['writes']} write, "
         f"{counts['constant']} are constant and {counts['refused']} are refused.",
