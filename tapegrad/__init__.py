@@ -14,7 +14,10 @@ import math as _math
 from tapegrad import autograd, func, jitted, linalg
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
-from tapegrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.autograd import (
+    enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
+    set_grad_enabled,
+)  # fmt: skip
 from tapegrad.creation import (
     arange, as_tensor, empty, empty_like, eye, from_numpy, full, full_like, is_tensor, linspace, manual_seed, ones,
     ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
@@ -36,22 +39,25 @@ __version__ = "0.1.0"
 
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d max_pool2d
-    max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d
+    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
 """.split()
+# What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
+_LATER = {
+    "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
+    "nn": "", "optim": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    """What takes long to be imported is found when it is first asked for."""
-    if name == "custom_rule":
-        return jitted.custom_rule
-    if name == "nn" or name in _FUNCTIONAL:
-        nn = _importlib.import_module("tapegrad.nn")
-        found: object = nn if name == "nn" else getattr(nn.functional, name)
-        globals()[name] = found
-        return found
-    raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
+    """Import what is imported late."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
+    module = _importlib.import_module(f"tapegrad.{_LATER[name] or name}")
+    found: object = getattr(module, name) if _LATER[name] else module
+    globals()[name] = found
+    return found
 
 
 double, float, long, int = float64, float32, int64, int32
@@ -65,7 +71,7 @@ from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all 
 
 _MODULES = ("autograd", "func", "jitted", "linalg")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
-__all__ = [*_MODULES, *_made, "custom_rule", "nn", *_FUNCTIONAL]  # noqa: PLE0604 - names, all of them
+__all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them
 
 
 def __dir__() -> list[str]:

@@ -43,8 +43,12 @@ from tapegrad.recording import (
     shared,
     take_over,
 )
-from tapegrad.tape import Tape, current_tape, in_grad_mode
+from tapegrad.tape import ROW, H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, describe, exchange, handle, lend, location, owner_of, slot_in, stored
+
+_A_ROW, _OUT, _ROW_KIND = ROW.itemsize, ROW.fields["out"][1], ROW.fields["kind"][1]  # type: ignore[index]
+_FILLED, _SYNCED = H.filled, H.synced
+_an_int, _pack_int = struct.Struct("=i").unpack_from, struct.Struct("=i").pack_into
 
 # A root, what it is to hold, and whether it keeps its graph.
 Change = tuple[Tensor, Tensor, bool]
@@ -388,6 +392,59 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
             exchange_all((), stores)
     else:
         _hold(top, changed, stores)
+    return t
+
+
+def stands_alone(t: Tensor, *views: Tensor) -> bool:
+    """Whether to give `t` another value is to give it another slot, and nothing else.
+
+    It shares elements with nobody, but for these views. Where gradients are recorded it is no leaf; elsewhere it keeps
+    its graph if it is one, or has none.
+    """
+    tape, kind = t._tape, t._kind
+    return (
+        t.__class__ is Tensor
+        and tape.thread == get_ident()
+        and kind.contiguous
+        and not kind.exported
+        and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
+        and not tape.retained
+        and getattr(t, "_base", None) is None
+        and ((known := getattr(t, "_views", None)) is None or known.living() == [*views])
+    )
+
+
+def shows_alone(t: Tensor) -> bool:
+    """Whether `t` is a view of a tensor that, but for it, stands alone."""
+    base = getattr(t, "_base", None)
+    if base is None or t.__class__ is not Tensor or t._recipe.detached:
+        return False
+    recorded = t._recipe.recorded or not t._tape.grad_enabled
+    return recorded and 0 not in t._kind.strides and stands_alone(base, t)
+
+
+def assign_shown(t: Tensor, value: Tensor) -> Tensor:
+    """`assign`, where `t` shows the elements of another alone."""
+    base = t._base
+    result = written(base, value, *t._recipe.window)
+    _outdate(t)
+    assign_alone(base, result)
+    return t
+
+
+def assign_alone(t: Tensor, value: Tensor) -> Tensor:
+    """`assign`, where `t` stands alone, and the value is what was recorded last, of its layout."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    if kind.is_leaf:
+        h, rows, now = tape.h, tape.rows, value._slot
+        end = h[_FILLED]
+        if h[_SYNCED] * _A_ROW == end or _an_int(rows, end - _A_ROW + _OUT)[0] != now:
+            return assign(t, value)
+        # A leaf whose value is yet to be computed.
+        _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)
+        value._kind = kind
+        tape.former[slot] = tape.leaves[now] = tape.leaves[slot]
+    exchange(t, value)
     return t
 
 

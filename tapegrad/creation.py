@@ -362,6 +362,16 @@ def linspace(
     return _leaf(numbers.astype(wanted.numpy), requires_grad)
 
 
+def random_state() -> dict[str, Any]:
+    """The state of the generator that random tensors are drawn from."""
+    return dict(_random().bit_generator.state)
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on from a state of the generator."""
+    _random().bit_generator.state = state
+
+
 @checked
 def manual_seed(seed: int) -> np.random.Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.

@@ -25,7 +25,7 @@ from tapegrad.kinds import Kind, array_at, kind_of, numbers
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, H, Tape, current_tape
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, TRACED, H, Tape, current_tape
 from tapegrad.tensor import (
     Tensor,
     constant,
@@ -87,7 +87,7 @@ def appended_together(
     end, height = h[_FILLED], h[_N_FREE] - 1
     stop, slot = end + n_bytes, tape.free.memory[height]
     at = end
-    if MEMORY:
+    if MEMORY or tape.grad_enabled is TRACED:
         place = place or location()
     for first, second, third, row_flags in numbered:
         _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
@@ -542,7 +542,9 @@ def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: in
     """
     if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
         raise OverflowError  # to be refused
-    if not tape.grad_enabled:
+    if tape.grad_enabled is not True:
+        if tape.grad_enabled:
+            raise KeyError  # the line is to be noted
         kind = kind.passive
     t, h = _new(Tensor), tape.h
     end, height = h[_FILLED], h[_N_FREE] - 1

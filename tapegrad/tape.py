@@ -67,6 +67,9 @@ CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
 
+# Of a tape's `grad_enabled`, beside True: rows are recorded in Python, which notes the lines that they come from.
+TRACED = 1
+
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
 LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
@@ -118,12 +121,18 @@ class Plan(Record):
     begin = array(np.int32, "end", 2)  # where each region begins there, and the last ends
     spaces = array(np.int32, "end", 1)  # of regions; -1 for a row that is swept by itself
     inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
-    region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
+    region = array(np.int32, "top")  # of the row that makes a slot's value
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
     counted = word()  # the row from which on the reads that are still to come were counted, or -1: see `readers.py`
     readers = array(np.int32, "top")  # of each slot
     latest = array(np.int32, "n_latest")  # and the latest region over each space
     n_latest = word()
+    values = array(np.float64, "top")  # of scalars, and their adjoints: see `scalars.py`
+    bars = array(np.float64, "top")
+    n_met = word()
+    n_evaluated = word()
+    n_staying = word()
+    switched = word()
 
 
 class Progress(Record):
@@ -223,6 +232,8 @@ class Header(Record):
     gemm64 = word()  # addresses of BLAS's products, and of the table of LAPACK's routines
     gemm32 = word()
     lapack = word()
+    switch_values = word()  # addresses: see `kernels/switch.py`
+    switch_adjoints = word()
     request = inside(Request)
     plan = inside(Plan)
     progress = inside(Progress)
@@ -296,6 +307,8 @@ _SLOT_VIEWS: dict[str, type[np.generic]] = {
         np.int32,
     ),
     "marks": np.uint8,
+    "values": np.float64,
+    "bars": np.float64,
 }
 
 
@@ -322,17 +335,19 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "former", "free",
-        "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go",
-        "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows", "scratch",
-        "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
-        "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "enabled",
+        "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest",
+        "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
+        "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
+        "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled = True
+        self.grad_enabled: Any = True  # or TRACED, or False
+        self.enabled: Any = True  # what it is where it is not False
+        self.checks_nan = False
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
@@ -496,7 +511,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 10 * 4 + 2
+        a_slot = SLOT.itemsize + 10 * 4 + 2 * 8 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:
@@ -582,7 +597,7 @@ def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: A
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = enabled
+        tape.grad_enabled = tape.enabled if enabled else False
         return function(*args)
     finally:
         tape.grad_enabled = previous

@@ -139,7 +139,7 @@ def test_functions_that_are_gone_are_let_go_with_what_they_saved():
     np.testing.assert_allclose([y.item(), x.grad.item()], [value, slope], rtol=1e-12)
     del y
     engine.reclaim(of)
-    assert not of.nodes
+    assert not any(node.function is Sine for node in of.nodes.values())
 
 
 def test_a_rule_by_its_jvp_alone_is_transposed():

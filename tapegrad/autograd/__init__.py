@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,17 @@ from tapegrad.autograd import function, graph, hooks, recorded, walk
 from tapegrad.autograd.function import Function
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
-from tapegrad.autograd.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tapegrad.autograd.modes import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_anomaly_enabled,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
+)  # fmt: skip
 from tapegrad.functions import shaping
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
@@ -266,17 +277,18 @@ def _sweep(
     retained, wanted = _retained(tape), None if inputs is None else set(slots)
     watched = hooks.watched(tape) if tape.hooks or tape.nodes else None
     rows = None
-    if create_graph or watched or (retained and inputs is not None):
+    through_python = create_graph or tape.checks_nan
+    if through_python or watched or (retained and inputs is not None):
         seeded = [t._slot for t in outputs]
         rows = list(walk.rows_behind(tape, seeded)) if wanted is None else walk.rows_between(tape, seeded, wanted)
         passed = {row[2] for row in rows} | {*slots}
         if wanted is not None:
             retained = [slot for slot in retained if slot in passed]
-        if not (create_graph or (watched and not watched.isdisjoint(passed))):
+        if not (through_python or (watched and not watched.isdisjoint(passed))):
             rows = None
     found.retained = frozenset(retained)
     try:
-        if rows is not None and (create_graph or watched):
+        if rows is not None:
             hooks.going.reached = {*passed, *(slot for row in rows for slot in walk.operand_slots(row))}
             found.update(
                 in_grad_mode(
@@ -469,25 +481,35 @@ def _retains_grad(self: Tensor) -> bool:
     return aliasing.graph_slot(self) in self._tape.retained
 
 
+def __getattr__(name: str) -> Any:
+    """What seldom is needed is imported when it is first asked for."""
+    where = _LATER.get(name)
+    if where is None:
+        raise AttributeError(f"module 'tapegrad.autograd' has no attribute {name!r}")
+    module = importlib.import_module(f"tapegrad.autograd.{where}")
+    found = globals()[name] = module if name == where else getattr(module, name)
+    return found
+
+
+_LATER = {
+    "GradcheckError": "checks", "custom_jvp": "custom", "custom_vjp": "custom", "functional": "functional",
+    "gradcheck": "checks", "gradgradcheck": "checks",
+}  # fmt: skip
+
+
 Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
 Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
-__all__ = [
-    "AccumulateGrad",
-    "Function",
-    "Node",
-    "backward",
-    "enable_grad",
-    "function",
-    "grad",
-    "graph",
-    "host_function",
-    "is_grad_enabled",
-    "no_grad",
-    "set_grad_enabled",
-]
+Variable = Tensor  # as it was called
+
+__all__ = [  # noqa: PLE0604 - names, all of them
+    "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
+    "graph", "host_function", "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled",
+    "no_grad", "set_detect_anomaly", "set_grad_enabled", *_LATER,
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
+    """What is public."""
     return __all__

@@ -75,7 +75,7 @@ class saved_tensors_hooks:  # noqa: N801
 _shared: Any = weakref.WeakValueDictionary()  # handles, by tape and slot
 
 
-def _held(t: Tensor) -> Tensor:
+def held(t: Tensor) -> Tensor:
     """A handle of what a tensor is now: writing to the tensor leaves it as it is."""
     t = local(t)
     key = t._tape.header_address, t._slot
@@ -96,7 +96,7 @@ class _Saved:
 
     def __init__(self, value: Tensor | None, place: int | None) -> None:
         self.place, self.unpack = place, _nothing
-        self.value: Any = None if value is None else _held(value)
+        self.value: Any = None if value is None else held(value)
         if value is not None and _packing.stack:
             pack, self.unpack = _packing.stack[-1]
             self.value = in_grad_mode(current_tape(), False, pack, value.detach())

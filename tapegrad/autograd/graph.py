@@ -11,6 +11,7 @@ from tapegrad.aliasing import graph_slot
 from tapegrad.autograd import hooks
 from tapegrad.autograd.function import saved_tensors_hooks
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
+from tapegrad.kinds import numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.declare import OPS
 from tapegrad.ops.host import _output
@@ -200,6 +201,8 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
         name = tape.nodes[slot].name
     else:
         name = next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
+        if op.nodes:
+            name = op.nodes[numbers_at(int(row["c"]))[-1]]
     return _class_of(name)(tensor, slot), place
 
 

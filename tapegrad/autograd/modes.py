@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tapegrad import tape as tapes
 from tapegrad.tape import Tape, current_tape
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,7 +29,7 @@ class _Mode:
     def __enter__(self) -> None:
         tape = current_tape()
         self._previous.append((tape, tape.grad_enabled))
-        tape.grad_enabled = self._wanted
+        tape.grad_enabled = tape.enabled if self._wanted else False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -84,6 +86,63 @@ class no_grad(_Mode):
         return object.__new__(cls) if function is None else cls()(function)
 
 
+class inference_mode(_Mode):
+    """Record nothing for gradients, as `no_grad`; `inference_mode(False)` records.
+
+    What is made inside is a tensor like others, and may be used in graphs afterwards.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2, requires_grad=True)
+    >>> with tg.inference_mode():
+    ...     y = x * 2
+    ...     print(tg.is_inference_mode_enabled())
+    True
+    >>> y.requires_grad
+    False
+    """
+
+    def __new__(cls, mode: Any = True) -> Any:
+        return cls()(mode) if callable(mode) else object.__new__(cls)
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
+        self.mode = mode
+        self._wanted = not mode
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        _inference.depths.append(self.mode)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _inference.depths.pop()
+        super().__exit__(kind, error, trace)
+
+    def _again(self) -> _Mode:
+        return inference_mode(self.mode)
+
+
+class _Inference(threading.local):
+    """The inference modes that a thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.depths: list[bool] = []
+
+
+_inference = _Inference()
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether the innermost `inference_mode` is on.
+
+    >>> import tapegrad as tg
+    >>> tg.is_inference_mode_enabled()
+    False
+    """
+    return bool(_inference.depths) and _inference.depths[-1]
+
+
 class enable_grad(_Mode):
     """Record for gradients, also inside `no_grad`.
 
@@ -117,12 +176,12 @@ class set_grad_enabled(_Mode):
         self._wanted = mode
         tape = current_tape()
         self._before = tape.grad_enabled
-        tape.grad_enabled = self._wanted
+        tape.grad_enabled = tape.enabled if self._wanted else False
 
     def __enter__(self) -> None:
         tape = current_tape()
         self._previous.append((tape, self._before))
-        tape.grad_enabled = self._wanted
+        tape.grad_enabled = tape.enabled if self._wanted else False
 
     def __call__(self, function: F) -> F:
         current_tape().grad_enabled = self._before  # a decorator changes nothing until the function is called
@@ -132,6 +191,62 @@ class set_grad_enabled(_Mode):
         return set_grad_enabled(self._wanted)
 
 
+class detect_anomaly:
+    """Look for nan: a gradient that has one is an error, which names the operation, and the line that recorded it.
+
+    Operations are recorded in Python meanwhile, and reverse sweeps go through it: all is much slower.
+
+    Parameters
+    ----------
+    check_nan : bool
+        Whether nan is looked for; else only lines are kept.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor(0.0, requires_grad=True)
+    >>> with tg.autograd.detect_anomaly():
+    ...     (x * float("nan")).backward()  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    RuntimeError: Function 'MulBackward0' returned nan values in its 0th output. ...
+    """
+
+    def __init__(self, check_nan: bool = True) -> None:
+        self.check_nan = check_nan
+        self._before: list[tuple[bool, bool]] = []
+
+    def __enter__(self) -> None:
+        self._before.append((is_anomaly_enabled(), current_tape().checks_nan))
+        _set_anomaly(True, self.check_nan)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _set_anomaly(*self._before.pop())
+
+
+class set_detect_anomaly(detect_anomaly):
+    """Set at once whether nan is looked for; as a context manager, restore it at the end: see `detect_anomaly`."""
+
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        super().__init__(check_nan)
+        self._at_first = is_anomaly_enabled(), current_tape().checks_nan
+        _set_anomaly(mode, check_nan)
+
+    def __enter__(self) -> None:
+        self._before.append(self._at_first)
+
+
+def _set_anomaly(mode: bool, check_nan: bool) -> None:
+    tape = current_tape()
+    tape.enabled, tape.checks_nan = tapes.TRACED if mode else True, mode and check_nan
+    tape.grad_enabled = tape.enabled if tape.grad_enabled else False
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether nan is looked for: see `detect_anomaly`."""
+    return current_tape().enabled is not True
+
+
 def is_grad_enabled() -> bool:
     """Whether operations are recorded for gradients.
 
@@ -139,4 +254,4 @@ def is_grad_enabled() -> bool:
     >>> tg.is_grad_enabled()
     True
     """
-    return current_tape().grad_enabled
+    return bool(current_tape().grad_enabled)

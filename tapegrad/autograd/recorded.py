@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator, Set
 from typing import Any
 
+import numpy as np
+
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.kinds import Kind, kind_of, numbers_at
@@ -103,7 +105,10 @@ class _Sweep:
             results[place] = results[place] + y_bar if place in results else y_bar  # it may have been saved, too
             del self.bars[out]
             return
-        for slot, contribution in _contributions(self.tape, row, y_bar, self.lent, self.towards):
+        contributions = _contributions(self.tape, row, y_bar, self.lent, self.towards)
+        for place, (slot, contribution) in enumerate(contributions):
+            if self.tape.checks_nan:
+                _check_nan(self.tape, row, place, contribution)
             if hooks is None or not hooks.after:
                 self.add(slot, contribution)
             else:
@@ -136,6 +141,17 @@ class _Sweep:
             is_wanted = self.towards is None or operand in self.towards
             if contribution is not None and is_wanted and self.lent.kind(operand).requires_grad:
                 self.add(operand, contribution)
+
+
+def _check_nan(tape: Tape, row: Row, place: int, contribution: Tensor) -> None:
+    if np.isnan(contribution.detach()._array()).any():
+        op, out = OPS[row[0]], row[2]
+        name = next((name for flag, name in op.variants.items() if row[1] & flag), op.grad_name)
+        where = tape.places.get(out, "a line that is not known: anomaly detection was off there")
+        raise RuntimeError(
+            f"Function '{name}' returned nan values in its {place}th output. It was recorded at {where}, giving "
+            f"{kind_objects[row[6]].dtype.name}{list(kind_objects[row[6]].shape)}"
+        )
 
 
 def _consume(tape: Tape, rows: list[Row], sweep: _Sweep) -> None:

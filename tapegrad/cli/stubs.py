@@ -48,7 +48,7 @@ import numpy as np
 
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
+from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 """
 
 METHODS = """\
@@ -77,6 +77,14 @@ Dim: TypeAlias = _int | Sequence[_int] | None
 class Extremum(NamedTuple):
     values: Tensor
     indices: Tensor
+
+class Aminmax(NamedTuple):
+    min: Tensor
+    max: Tensor
+
+class Histogram(NamedTuple):
+    hist: Tensor
+    bin_edges: Tensor
 
 class Methods:
 """
@@ -174,15 +182,16 @@ def _names() -> Iterator[str]:
                 shown = name.asname or name.name
                 if shown[0] != "_" and not isinstance(getattr(tapegrad, shown), DType) and not _is_made(shown):
                     yield f"from {node.module} import {name.name} as {shown}"
-    yield "from tapegrad import nn as nn"
-    yield "from tapegrad.jitted.extensions import custom_rule as custom_rule"
+    for name, module in vars(tapegrad)["_LATER"].items():
+        if not _is_made(name):
+            yield f"from tapegrad{'.' + module if module else ''} import {name} as {name}"
 
 
 def _is_made(name: str) -> bool:
     """Whether a function's signature is read off."""
-    value = getattr(tapegrad, name)
+    value, read = getattr(tapegrad, name), ("tapegrad.functions", "tapegrad.creation", "tapegrad.nn")
     return isinstance(value, types.FunctionType) and (
-        value.__module__ == "tapegrad" or value.__module__.startswith(("tapegrad.functions", "tapegrad.creation", "tapegrad.nn"))
+        value.__module__ == "tapegrad" or value.__module__.startswith(read)
     ) and name != "manual_seed"  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from tapegrad.core.programs import (
 from tapegrad.core.readers import count_down
 from tapegrad.core.registers import fill, sum_kernels
 from tapegrad.core.rows import MORE, MORE_WORKERS, NO_MEMORY, OK, is_evaluated
-from tapegrad.core.storage import check_guards_of
+from tapegrad.core.storage import check_guards_of, give_back, obtain
 from tapegrad.core.tables import (
     BACK,
     FORWARD,
@@ -43,7 +43,7 @@ from tapegrad.core.tables import (
     Program,
 )  # fmt: skip
 from tapegrad.core.walks import gather, put, scatter
-from tapegrad.core.workers import WORTH_WAKING, share
+from tapegrad.core.workers import WORTH_WAKING, Crew, share
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import JOIN, SETTLE, Context
 from tapegrad.memory import (
@@ -335,6 +335,7 @@ def _run_along(tape, code, row, n_rows, scratch):
 # --- array rows -------------------------------------------------------------------------------------------------------
 
 _PIECE_WORK = 20_000  # elements that are worth a piece
+_PIECES_A_THREAD = 4  # at most, where each has memory to work in
 
 
 @part
@@ -350,6 +351,8 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         n_pieces = 1
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
+    if pieces.memory_bytes:
+        n_pieces = min(n_pieces, _PIECES_A_THREAD * (1 + _n_workers(tape)))
     a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
     n_pieces = (units + a_piece - 1) // max(a_piece, 1)
     pieces.kernel, pieces.units, pieces.a_piece, pieces.n_pieces = kernel, units, a_piece, n_pieces
@@ -359,7 +362,15 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         if not hold_partials(tape, apart_bytes * n_pieces):
             return NO_MEMORY
         pieces.apart = tape.storage.partials
+    pieces.memory = 0
+    if pieces.memory_bytes and n_pieces > 0:
+        pieces.memory_bytes = (pieces.memory_bytes + 63) // 64 * 64 + GAP
+        pieces.memory = obtain(tape, pieces.memory_bytes * n_pieces, 0)
+        if pieces.memory == 0:
+            return NO_MEMORY
     share(tape, address_of_part(run_piece), 0, n_pieces, elements * 8)
+    if pieces.memory:
+        give_back(tape, pieces.memory)
     if pieces.apart:
         add = sum_kernels(tape, apart_code).accumulate
         for i in range(n_pieces):
@@ -374,6 +385,10 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
     return OK
 
 
+def _n_workers(tape):
+    return Crew(tape.progress.crew).n_workers if tape.progress.crew else 0
+
+
 @part
 def run_piece(tape: Header, index, scratch):
     """Run a piece of an array row's work, with a context of its own."""
@@ -384,6 +399,7 @@ def run_piece(tape: Header, index, scratch):
         i8(at, _CONTEXT_WORDS)[i] = i8(tape.program.context_at, _CONTEXT_WORDS)[i]
     context = Context(at)
     context.lo, context.hi, context.tile = lo, hi, scratch
+    context.memory = pieces.memory + index * pieces.memory_bytes if pieces.memory else 0
     if pieces.outer:
         for i in range(shared.n_params):
             i8(at + _PARAMS_AT, _MOST_PARAMS)[i] = shared.params[i]

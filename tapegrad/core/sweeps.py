@@ -63,7 +63,6 @@ def run(tape: Header):
             status = sweep_scalars(tape)
             if MEMORY and not check_guards(tape, -1):
                 status = DAMAGED
-            finish(tape, 1 if status == OK else 0)
             return status
         progress.at_step, progress.bound, progress.phase = 0, -1, FORWARD_STEP  # what comes after a pause goes on
     n, fused = tape.plan.n_regions, tape.plan.fused
@@ -261,11 +260,12 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
     """Run an array kernel (0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     op, context, pieces = tape.ops[row.opcode], tape.program.context, tape.program.pieces
     code, code_of_a = tape.kinds[row.kind].dtype, tape.kinds[tape.slots[row.a].kind].dtype
+    room = op.room - 1 if op.working >> which & 1 else -1
     if op.shared >> which & 1 == 0:
         context.n_sums = 0
         if op.adding >> which & 1 and ITEMSIZE[code] == 4:
             context.n_sums = context.n_y if which == 0 else context.n_k_bar
-        return _run_alone(tape, kernel, op.room - 1 if op.working >> which & 1 else -1, ITEMSIZE[code])
+        return _run_alone(tape, kernel, room, ITEMSIZE[code])
     elements = context.n_y
     for k in range(3):
         elements = max(elements, context.lengths[k])
@@ -276,6 +276,8 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         of_a, of_y = context.n_a // units * ITEMSIZE[code_of_a], context.n_y // units * ITEMSIZE[code]
         pieces.unit_bytes[0], pieces.unit_bytes[1], pieces.unit_bytes[2], pieces.unit_bytes[3] = of_a, 0, 0, of_y
         pieces.y_bar_bytes, pieces.k_bar_bytes = of_y, of_a
+    context.n_memory = context.params[room] if room >= 0 else 0
+    pieces.memory_bytes = context.n_memory * ITEMSIZE[code]
     return run_pieces(tape, kernel, units, outer, 1 if which else 0, apart_count, apart_code, elements)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tapegrad import aliasing
 from tapegrad.arguments import Number, Surface, checked
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES
@@ -46,7 +47,8 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
         raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     if input.ndim < 2:
         raise RuntimeError(
-            f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions: {describe(input)}, at {location()}"
+            f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions: {describe(input)}, at "
+            f"{location()}"
         )
     d = dimension(dim, input.ndim)
     if not input.dtype.is_floating_point:
@@ -58,6 +60,16 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     lengths = reductions.norm(input, float(p), others, True)
     shortened: Tensor = input * elementwise.where(lengths > maxnorm, maxnorm / (lengths + 1e-7), 1.0)
     return shortened
+
+
+@checked
+def renorm_(self: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
+    """`renorm`, in place."""
+    aliasing.check_in_place(self, "renorm_")
+    return aliasing.assign(self, renorm(self, p, dim, maxnorm))
+
+
+Tensor.renorm_ = renorm_
 
 
 def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:
@@ -132,17 +144,16 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> tg.cosine_similarity(tg.tensor([1.0, 1.0]), tg.tensor([1.0, 0.0]), dim=0)
     tensor(0.7071)
     """
-    broadcast_shapes("cosine_similarity", [x1, x2])
+    shape = broadcast_shapes("cosine_similarity", [x1, x2])
     for x in (x1, x2):
         if not x.dtype.is_floating_point:
             raise RuntimeError(
                 f"expected common dtype to be floating point, yet common dtype is {NAMES[x.dtype.name]}: "
                 f"{describe(x1, x2)}, at {location()}"
             )
-    ndim = max(x1.ndim, x2.ndim)
-    d = dimension(dim, ndim) - ndim
+    d = dimension(dim, len(shape))
     units = []
-    for x in (x1.reshape(*(1,) * (ndim - x1.ndim), *x1.shape), x2.reshape(*(1,) * (ndim - x2.ndim), *x2.shape)):
+    for x in (x1.expand(*shape), x2.expand(*shape)):
         length = reductions.norm(x, 2, d, True)
         # Where it counts as eps the slope is that of the norm still.
         units.append(x / elementwise.where(length < eps, length + (eps - length.detach()), length))

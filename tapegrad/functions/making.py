@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,18 @@ def make(surface: Surface, op: Op, form: Callable[..., Any], function: Any) -> N
     for alias in op.aliases:
         surface[alias] = taken
         setattr(Tensor, alias, method(taken))
+
+
+def return_type(name: str, *fields: str) -> Any:
+    """A named tuple as PyTorch's functions return."""
+
+    def shown(self: Any) -> str:
+        parts = [f"{field}={value!r}" for field, value in zip(fields, self, strict=True)]
+        return f"tapegrad.return_types.{name}(\n" + ",\n".join(parts) + ")"
+
+    result: Any = namedtuple(name, fields)  # type: ignore[misc]
+    result.__module__, result.__repr__ = "tapegrad.return_types", shown
+    return result
 
 
 def explained(error: Exception, *operands: Tensor) -> Exception:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import math
 from _thread import get_ident
-from collections import namedtuple
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -19,7 +18,7 @@ from tapegrad.arguments import CAST, Dims, Number, Surface, integer
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
-from tapegrad.functions.making import NAMES, converted, make
+from tapegrad.functions.making import NAMES, converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
@@ -242,9 +241,7 @@ def _only_dim(name: str, dim: Any) -> int:
 
 
 def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
-    result: Any = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
-    result.__module__ = "tapegrad.return_types"
-    result.__repr__ = _return_type_repr
+    result = return_type(name, "values", "indices")
 
     @overload
     def extremum(input: Tensor) -> Tensor: ...
@@ -268,7 +265,7 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
         where = _along_axes(index, input, dims, keepdim is True, dtype=INT64)
         positions = _positions(where, input._kind.shape, dims)
         values = record_array(along, where._kind.shape, input.dtype, contiguous(input), positions)
-        return result(values, where)  # type: ignore[call-arg]
+        return result(values, where)
 
     extremum.__name__ = name
     which = {"max": "largest", "min": "smallest"}[name]
@@ -277,10 +274,6 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
         f"with another tensor, `{name}imum`."
     )
     return public(extremum)
-
-
-def _return_type_repr(self: Any) -> str:
-    return f"tapegrad.return_types.{type(self).__name__}(\nvalues={self[0]!r},\nindices={self[1]!r})"
 
 
 def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
@@ -299,7 +292,9 @@ max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max
 min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
-def norm(x: Tensor, p: Any, dim: Dims | None, keepdim: bool, dtype: DType | None = None) -> Tensor:
+def norm(
+    x: Tensor, p: Any, dim: Dims | None = None, keepdim: bool = False, dtype: DType | None = None
+) -> Tensor:  # fmt: skip
     """The p-norm of vectors: what `tapegrad.norm` does, but for the norms of matrices."""
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")

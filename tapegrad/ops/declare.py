@@ -78,6 +78,7 @@ class OpRecord(Record, dtype=OP):
 
 
 UNITS_OF_B = 100
+INDEX = 2  # the dtype code of int64, which places are
 PART, TILE = 512, 2048
 
 OPS: list[Op] = []
@@ -105,6 +106,7 @@ class Op:
     failure: str | tuple[str, str] | None = None  # of an array operation: the error where it can't compute its value
     grad_name: str = ""  # the name of its node,
     variants: Mapping[int, str] = MappingProxyType({})  # or others, by the flag of the rows that have them
+    nodes: tuple[str, ...] = ()  # or these, by the last of a row's parameters
     aliases: tuple[str, ...] = ()
     reference: Any = None  # NumPy's function, which records it
     exact: Any = None  # what tests compare with: see the families
@@ -168,6 +170,7 @@ class Elementwise(Op):
     numbers: int  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
     scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
     in_place: bool = True  # whether there is a method that writes the result into its tensor
+    switched: bool = False  # so cheap that a call would cost more: rows of one element go through a switch
 
     def __init__(self, **facts: Any) -> None:
         facts.setdefault("numbers", ONE if facts["arity"] == 2 else NOWHERE)
@@ -244,12 +247,12 @@ class Array(Op):
 
     Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
     `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
-    elements to work in; `begun`, 1 where the adjoint was added to, and 0 where its memory holds anything and is to be
-    overwritten; `sums`, for one that adds to places that repeat: zeros of float64, as many as it fills elements (none
-    where these are float64); `tile`, TILE float64 for one that is shared out to work in; `status`, two int64: a forward
-    kernel that can't compute its value enters 1 + the number of the matrix in its batch, and where in the matrix it
-    failed, and stops. The sweep then stops too, and says `failure`, a text with the places {batch} and {index}; or of
-    two texts the second where it entered less than 0.
+    elements to work in, which each part of shared work has for itself; `begun`, 1 where the adjoint was added to, and 0
+    where its memory holds anything and is to be overwritten; `sums`, for one that adds to places that repeat: zeros of
+    float64, as many as it fills elements (none where these are float64); `tile`, TILE float64 for one that is shared
+    out to work in; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
+    matrix in its batch, and where in the matrix it failed, and stops. The sweep then stops too, and says `failure`, a
+    text with the places {batch} and {index}; or of two texts the second where it entered less than 0.
 
     A forward kernel that takes `begun` writes some elements of its first operand: 1 says that the result has the memory
     of that, whose value nobody reads any more, and 0 that it is to be copied. In reverse, `begun` of the first operand

@@ -17,6 +17,7 @@ from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import (
     CONVERTED,
+    INDEX,
     PART,
     REFUSED,
     SUMMED,
@@ -538,7 +539,6 @@ def _extremum(name, kernel, vjp, rule, reference, grad_name, doc, form=None):
     return op
 
 
-_INDEX = 2  # dtype code: int64
 _OF_SOME = "nan where there is one. Ties share the gradient."
 _LARGEST, _SMALLEST = f"The largest element; {_OF_SOME}", f"The smallest element; {_OF_SOME}"
 amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST, over)
@@ -568,7 +568,7 @@ def _place(p, x, y, beats):
 
 
 @along_axes(
-    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
+    signature=lambda code: (code, INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
 )
 def argmax(p, x, y):
     """The index of the first largest element, or of the first nan; in order, where it is of all."""
@@ -576,7 +576,7 @@ def argmax(p, x, y):
 
 
 @along_axes(
-    signature=lambda code: (code, _INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmin
+    signature=lambda code: (code, INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmin
 )
 def argmin(p, x, y):
     """The index of the first smallest element, or of the first nan; in order, where it is of all."""
@@ -771,65 +771,3 @@ def log_softmax(p, tile, x, y):
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
-
-
-# --- running sums -----------------------------------------------------------------------------------------------------
-
-
-def _run_on(p, x, y, start):
-    """y[k] = x[0] + ... + x[k]"""
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for first in range(o * n * inner, o * n * inner + inner):
-            total = start
-            for k in range(first, first + n * inner, inner):
-                total += x[k]
-                y[k] = total
-
-
-def _run_back(p, x, y):
-    """y[k] += x[k] + ... + x[n - 1]"""
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for first in range(o * n * inner, o * n * inner + inner):
-            total = np.float64(0)
-            for k in range(first + (n - 1) * inner, first - 1, -inner):
-                total += x[k]
-                y[k] += total
-
-
-def _add_run_on(p, x, y, y_bar, x_bar):
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for first in range(o * n * inner, o * n * inner + inner):
-            total = np.float64(0)
-            for k in range(first, first + n * inner, inner):
-                total += y_bar[k]
-                x_bar[k] += total
-
-
-@along_axes(vjps=(_add_run_on,), partials=(lambda g, p: cumsum(g, p),), same_shape=True)
-def _cumsum_from_end(p, x, y):
-    """The sums of each element and all behind it: the adjoint of `cumsum`, and it that of this one."""
-    y[:] = 0
-    _run_back(p, x, y)
-
-
-@along_axes(
-    vjps=(lambda p, x, y, y_bar, x_bar: _run_back(p, y_bar, x_bar),),
-    partials=(lambda g, p: _cumsum_from_end(g, p),),
-    integer=lambda p, x, y: _run_on(p, x, y, np.int64(0)),
-    form=along_one,
-    same_shape=True,
-    operand=SUMMED,
-    reference=np.cumsum,
-    domain=(domains.reals,),
-)
-def cumsum(p, x, y):
-    """The sums of each element and all before it.
-
-    >>> import tapegrad as tg
-    >>> tg.cumsum(tg.tensor([1.0, 2.0, 3.0]), 0)
-    tensor([1., 3., 6.])
-    """
-    _run_on(p, x, y, np.float64(0))

@@ -13,8 +13,10 @@ CONVOLUTIONS = {
         lambda tg, F, x, w: F.conv2d(x, w, None, (2, 1), (1, 2), (1, 2), 2), reals(2, 4, 5, 7), reals(6, 2, 3, 2)
     ),
     "conv2d plain": (lambda tg, F, x, w: F.conv2d(x, w), reals(2, 3, 4, 5), reals(4, 3, 1, 1)),
-    "conv2d of channels": (lambda tg, F, x, w: F.conv2d(x, w, padding=1, groups=3), reals(2, 3, 4, 5), reals(3, 1, 3, 3)),
-    "conv2d same": (lambda tg, F, x, w: F.conv2d(x, w, padding="same", dilation=2), reals(2, 3, 6, 7), reals(2, 3, 2, 3)),
+    "conv2d apart": (lambda tg, F, x, w: F.conv2d(x, w, padding=1, groups=3), reals(2, 3, 4, 5), reals(3, 1, 3, 3)),
+    "conv2d same": (
+        lambda tg, F, x, w: F.conv2d(x, w, padding="same", dilation=2), reals(2, 3, 6, 7), reals(2, 3, 2, 3)
+    ),
     "conv2d valid": (lambda tg, F, x, w: F.conv2d(x, w, padding="valid"), reals(2, 3, 4, 5), reals(2, 3, 2, 3)),
     "conv2d beyond": (lambda tg, F, x, w: F.conv2d(x, w, padding=5, stride=3), reals(1, 1, 2, 2), reals(1, 1, 3, 3)),
     "conv2d none": (lambda tg, F, x, w: F.conv2d(x, w), reals(0, 3, 4, 5), reals(2, 3, 2, 3)),
@@ -66,6 +68,7 @@ PADDING = {
     "replicate": (lambda tg, F, x: F.pad(x, (2, 5, 1, 1), mode="replicate"), reals(2, 3, 4, 2)),
     "replicate smaller": (lambda tg, F, x: F.pad(x, (-1, 2), mode="replicate"), reals(2, 3, 4)),
     "circular": (lambda tg, F, x: F.pad(x, (2, 1, 3, 0), mode="circular"), reals(2, 3, 4)),
+    "circular smaller": (lambda tg, F, x: F.pad(x, (-1, 2, 2, -1), mode="circular"), reals(2, 3, 4)),
     "constant_pad_nd": (lambda tg, F, x: tg.constant_pad_nd(x, (1, 2, 3, 1), 2), reals(2, 3, 4)),
 }
 

@@ -345,7 +345,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def relu_(input: Tensor) -> Tensor:
     """`relu`, in place."""
-    return relu(input, inplace=True)  # type: ignore[no-any-return]
+    return relu(input, inplace=True)
 
 
 _threshold = threshold
@@ -353,34 +353,34 @@ _threshold = threshold
 
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
     """`threshold`, in place."""
-    return _threshold(input, threshold, value, inplace=True)  # type: ignore[no-any-return]
+    return _threshold(input, threshold, value, inplace=True)
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """`hardtanh`, in place."""
-    return hardtanh(input, min_val, max_val, inplace=True)  # type: ignore[no-any-return]
+    return hardtanh(input, min_val, max_val, inplace=True)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`elu`, in place."""
-    return elu(input, alpha, inplace=True)  # type: ignore[no-any-return]
+    return elu(input, alpha, inplace=True)
 
 
 def selu_(input: Tensor) -> Tensor:
     """`selu`, in place."""
-    return selu(input, inplace=True)  # type: ignore[no-any-return]
+    return selu(input, inplace=True)
 
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`celu`, in place."""
-    return celu(input, alpha, inplace=True)  # type: ignore[no-any-return]
+    return celu(input, alpha, inplace=True)
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """`leaky_relu`, in place."""
-    return leaky_relu(input, negative_slope, inplace=True)  # type: ignore[no-any-return]
+    return leaky_relu(input, negative_slope, inplace=True)
 
 
 def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
     """`rrelu`, in place."""
-    return rrelu(input, lower, upper, training, inplace=True)  # type: ignore[no-any-return]
+    return rrelu(input, lower, upper, training, inplace=True)

@@ -29,7 +29,8 @@ def floating(name: str, *operands: Tensor | None) -> None:
     for x in operands:
         if x is not None and not x.dtype.is_floating_point:
             raise NotImplementedError(
-                f"\"{name}\" not implemented for '{NAMES[x.dtype.name]}': {at(x)}; convert it with .to(tapegrad.float64)"
+                f"\"{name}\" not implemented for '{NAMES[x.dtype.name]}': {at(x)}; convert it with "
+                ".to(tapegrad.float64)"
             )
 
 

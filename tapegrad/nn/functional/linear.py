@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -96,15 +97,15 @@ def _rows(weight: Tensor, numbers: np.ndarray) -> Tensor:
     )
 
 
-def _record_rows(op: windows.rows_taken.__class__) -> object:
+def _record_rows(op: Any) -> Any:
     def record(x: Tensor, where_: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
         return record_array(op, tuple(shape), x.dtype, contiguous(x), where_, params=p)
 
     return record
 
 
-windows.rows_taken.record = _record_rows(windows.rows_taken)  # type: ignore[assignment]
-windows.rows_added.record = _record_rows(windows.rows_added)  # type: ignore[assignment]
+windows.rows_taken.record = _record_rows(windows.rows_taken)
+windows.rows_added.record = _record_rows(windows.rows_added)
 
 
 def _numbers(name: str, input: Tensor, weight: Tensor) -> np.ndarray:
@@ -258,7 +259,8 @@ def embedding_bag(
         end = n
     if starts.size and starts[0] != 0:
         raise RuntimeError(
-            f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got {starts[0]}"
+            f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
+            f"position 0. However, got {starts[0]}"
         )
     if starts.size and starts[-1] > n:
         raise RuntimeError(

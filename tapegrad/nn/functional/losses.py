@@ -114,13 +114,9 @@ def _nll(
     if reduction == "none":
         loss = loss if every else where(from_array(np.ascontiguousarray(kept)), loss, 0.0)
         return loss.reshape(target.shape)
-    if reduction == "sum":
-        return loss.sum()
-    if factors is not None:
-        loss = loss.sum() / factors.sum()
-        return loss
-    mean: Tensor = reductions["mean"](loss)
-    return mean
+    if reduction == "mean" and factors is not None:
+        return loss.sum() / factors.sum()
+    return reduced(loss, reduction)
 
 
 @public
@@ -226,6 +222,8 @@ def linear_cross_entropy(
     """
     if options is not None:
         raise NotImplementedError("linear_cross_entropy(): options are not supported: logits are computed whole")
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}: {at(input, linear_weight)}")
     shape = linear_weight.shape[:-1]
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     logits = linear(input, linear_weight.reshape(-1, linear_weight.shape[-1]), bias)
@@ -385,7 +383,8 @@ def binary_cross_entropy(
 def _check_same(name: str, input: Tensor, target: Tensor) -> None:
     if target.dtype is not input.dtype:
         raise RuntimeError(
-            f"Found dtype {NAMES[target.dtype.name]} but expected {NAMES[input.dtype.name]}: {name}, {at(input, target)}"
+            f"Found dtype {NAMES[target.dtype.name]} but expected {NAMES[input.dtype.name]}: {name}, "
+            f"{at(input, target)}"
         )
 
 
@@ -546,7 +545,7 @@ def smooth_l1_loss(
 
     def make(d: Tensor) -> Tensor:
         size = d.abs()
-        return where(size < beta, (0.5 / beta) * d * d, size - 0.5 * beta) if beta else size  # type: ignore[no-any-return]
+        return where(size < beta, (0.5 / beta) * d * d, size - 0.5 * beta) if beta else size
 
     return _of_differences("smooth_l1_loss", input, target, None, reduction, False, make)
 
@@ -561,7 +560,7 @@ def huber_loss(
 
     def make(d: Tensor) -> Tensor:
         size = d.abs()
-        return where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))  # type: ignore[no-any-return]
+        return where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
 
     return _of_differences("huber_loss", input, target, weight, reduction, False, make)
 
@@ -643,7 +642,7 @@ def triplet_margin_loss(
         raise ValueError(f"margin must be greater than 0, got {margin}")
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        return pairwise_distance(a, b, p, eps)  # type: ignore[no-any-return]
+        return pairwise_distance(a, b, p, eps)
 
     return _triplet(anchor, positive, negative, distance, margin, swap, reduction)
 
@@ -737,9 +736,9 @@ def ctc_loss(
         rows = [given[starts[i] : starts[i + 1]] for i in range(n)]
     else:
         rows = list(given.reshape(n, -1))
-        if given.size // max(n, 1) < longest:
+        if len(rows[0] if rows else rows) < longest:
             raise RuntimeError(
-                f"Expected tensor to have size at least {longest} at dimension 1, but got size {given.size // max(n, 1)}"
+                f"Expected tensor to have size at least {longest} at dimension 1, but got size {len(rows[0])}"
             )
     for i in range(n):
         labels[i, : of_target[i]] = rows[i][: of_target[i]]
@@ -757,7 +756,7 @@ def ctc_loss(
     loss = loss.reshape(()) if single else loss
     if reduction == "mean":
         lengths = from_array(np.maximum(of_target, 1).astype(log_probs.dtype.numpy)).reshape(loss.shape)
-        return reductions["mean"](loss / lengths)  # type: ignore[no-any-return]
+        return reductions["mean"](loss / lengths)
     return reduced(loss, reduction)
 
 
@@ -798,7 +797,7 @@ def _log_sum(terms: list[Tensor]) -> Tensor:
     total = exp(first - shift)
     for term in others:
         total = total + exp(term - shift)
-    return log(total) + shift  # type: ignore[no-any-return]
+    return log(total) + shift
 
 
 __all__ = [

@@ -59,7 +59,8 @@ def _counts(
         if q > ((size - 1) * rate + 1) // 2:
             if d == 1 and name.startswith("max"):
                 raise RuntimeError(
-                    f"{name}() padding should be at most half of kernel size, but got padding={q} and kernel_size={size}"
+                    f"{name}() padding should be at most half of kernel size, but got padding={q} and "
+                    f"kernel_size={size}"
                 )
             raise RuntimeError(
                 f"pad should be at most half of effective kernel size, but got pad={q}, kernel_size={size} and "
@@ -170,6 +171,8 @@ def avg_pool3d(
 
 
 def _adaptive_sizes(name: str, input: Tensor, output_size: Any, d: int) -> tuple[int, ...]:
+    if isinstance(output_size, (tuple, list)) and d > 1 and input.ndim <= len(output_size):
+        raise ValueError(f"Input dimension should be at least {len(output_size) + 1}: {name}, {at(input)}")
     if input.ndim not in (d + 1, d + 2):
         if d == 1:
             raise RuntimeError(
@@ -367,7 +370,7 @@ def _adaptive_max_pool(d: int, said: str) -> Any:
 adaptive_max_pool1d = _adaptive_max_pool(1, "`adaptive_max_pool2d` over one dimension.")
 adaptive_max_pool2d = _adaptive_max_pool(
     2,
-    "The largest elements of as many windows as the result is to have elements; with `return_indices` their places too.",
+    "The largest elements of as many windows as the result is to have elements; with `return_indices` their places.",
 )
 adaptive_max_pool3d = _adaptive_max_pool(3, "`adaptive_max_pool2d` over three dimensions.")
 

@@ -322,15 +322,15 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners
                 weight = weight * (share if behind else 1 - share)
             value = _taken(x, [low + behind for low, behind in zip(first, corner, strict=True)])
             total = value * weight.unsqueeze(1) if total is None else total + value * weight.unsqueeze(1)
-        return total  # type: ignore[no-any-return]
+        return total
     first = [floor(place.detach()) for place in places]
     weights = [_cubic_weights(place - low) for place, low in zip(places, first, strict=True)]
     for i, j in itertools.product(range(4), repeat=2):
-        corner = [_inside(first[0] + (i - 1), n[0], padding, align_corners)]
-        corner.append(_inside(first[1] + (j - 1), n[1], padding, align_corners))
-        value = _taken(x, corner) * (weights[0][i] * weights[1][j]).unsqueeze(1)
+        around = [_inside(first[0] + (i - 1), n[0], padding, align_corners)]
+        around.append(_inside(first[1] + (j - 1), n[1], padding, align_corners))
+        value = _taken(x, around) * (weights[0][i] * weights[1][j]).unsqueeze(1)
         total = value if total is None else total + value
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _check_grid(input: Tensor, grid: Tensor, mode: str) -> None:
@@ -440,7 +440,8 @@ def affine_grid(theta: Tensor, size: Sizes, align_corners: bool | None = None) -
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     if len(size) not in (4, 5):
         raise NotImplementedError(
-            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {size}."
+            f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "
+            f"{size}."
         )
     d = len(size) - 2
     if theta.ndim != 3 or theta.shape[1:] != (d, d + 1):

@@ -1,0 +1,20 @@
+"""What programs need beside: `checkpoint`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name in __all__:
+        return importlib.import_module(f"tapegrad.utils.{name}")
+    raise AttributeError(f"module 'tapegrad.utils' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is public."""
+    return __all__
