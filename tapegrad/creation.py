@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, locks
+from tapegrad import dtypes, engine, locks
 from tapegrad.arguments import Number, checked, sizes
 from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
-from tapegrad.dtypes import INT64, DType
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
 
-@checked
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
@@ -42,8 +41,16 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    if device is not None:
-        check_device(device)
+    if data.__class__ is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
+        own, is_bool = BY_NUMPY.get(data.dtype), requires_grad.__class__ is bool
+        if own is not None and is_bool and (own.is_floating_point or not requires_grad):
+            return owning(engine.copied(data), own, requires_grad)
+    return _tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@checked
+def _tensor(data: Any, *, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
     return leaf_of(data, dtype, requires_grad)
 
 
