@@ -368,10 +368,11 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
-def stands_alone(t: Tensor) -> bool:
-    """Whether to give `t` another value is to give it another slot, and nothing else: it shares elements with nobody.
+def stands_alone(t: Tensor, *views: Tensor) -> bool:
+    """Whether to give `t` another value is to give it another slot, and nothing else.
 
-    Where gradients are recorded it is no leaf; elsewhere it keeps its graph if it is one, or has none.
+    It shares elements with nobody, but for these views. Where gradients are recorded it is no leaf; elsewhere it keeps
+    its graph if it is one, or has none.
     """
     tape, kind = t._tape, t._kind
     return (
@@ -382,8 +383,26 @@ def stands_alone(t: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_base", None) is None
-        and ((views := getattr(t, "_views", None)) is None or not views.living())
+        and ((known := getattr(t, "_views", None)) is None or known.living() == [*views])
     )
+
+
+def shows_alone(t: Tensor) -> bool:
+    """Whether `t` is a view of a tensor that, but for it, stands alone."""
+    base = getattr(t, "_base", None)
+    if base is None or t.__class__ is not Tensor or t._recipe.detached:
+        return False
+    recorded = t._recipe.recorded or not t._tape.grad_enabled
+    return recorded and 0 not in t._kind.strides and stands_alone(base, t)
+
+
+def assign_shown(t: Tensor, value: Tensor) -> Tensor:
+    """`assign`, where `t` shows the elements of another alone."""
+    base = t._base
+    result = written(base, value, *t._recipe.window)
+    _outdate(t)
+    assign_alone(base, result)
+    return t
 
 
 def assign_alone(t: Tensor, value: Tensor) -> Tensor:

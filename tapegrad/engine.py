@@ -25,7 +25,7 @@ from tapegrad.core import guards, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
-from tapegrad.kernels import cache, native
+from tapegrad.kernels import cache, native, switch
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
 from tapegrad.ops import declare
@@ -207,6 +207,7 @@ def _connect(tape: Tape) -> None:
     h = tape.h
     h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
     h[H.sum_opcode] = ops.reduction.sum_.opcode
+    h[H.switch_values], h[H.switch_adjoints] = switch.addresses()
     functions = native.functions_of_python()
     h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
     caches = _caches()

@@ -375,11 +375,6 @@ def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -
     return linalg.vector_norm(floating(x), ord, axis, bool(keepdims))
 
 
-def matrix_norm(x: Any, keepdims: Any = False, ord: Any = "fro") -> Tensor:
-    """A norm of matrices."""
-    return linalg.matrix_norm(floating(x), ord, keepdim=bool(keepdims))
-
-
 # --- new arrays, and what is read of values ---------------------------------------------------------------------------
 
 
@@ -462,7 +457,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
     np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
     np.linalg.vector_norm: vector_norm,
-    np.linalg.matrix_norm: matrix_norm,
 }
 FUNCTIONS |= {
     getattr(np, name): FUNCTIONS[known]  # names that came with NumPy 2.1 and later

@@ -19,7 +19,7 @@ def _of_qr():
     """A result of it."""
 
 
-def qr_room(m, n, full):
+def qr_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r, most = min(m, n), max(m, n)
     k = m if full else r
