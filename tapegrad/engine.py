@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -448,20 +449,20 @@ class Lent:
 
     def __init__(self, tape: Tape, address: int) -> None:
         _entry("give_back")
-        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not self.address or is_finalizing():  # by then modules may be empty
+        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
-        tape = self.tape
-        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
-            try:
-                _entries["give_back"](tape.header_address, self.address)
-            finally:
-                tape.lock.release()
-        else:
+        tape = self.tape()
+        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
             self.release(self.raw)
+            return
+        try:
+            _entries["give_back"](tape.header_address, self.address)
+        finally:
+            tape.lock.release()
 
 
 def copied(array: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from tapegrad import (
     numpy_selection,
     numpy_statistics,
     trees,
-)
+)  # fmt: skip
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -329,7 +329,7 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
-_PARTS = (numpy_functions, numpy_factorizations, numpy_polynomials, numpy_selection, numpy_statistics)
+_PARTS = (numpy_functions, numpy_selection, numpy_polynomials, numpy_statistics, numpy_factorizations)
 _FUNCTIONS |= {function: ours for part in _PARTS for function, ours in part.FUNCTIONS.items()}
 _CALLED = {function: ours for part in _PARTS for function, ours in part.CALLED.items()}
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}

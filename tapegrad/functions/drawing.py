@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
-from tapegrad.arguments import Number, Sizes, Surface, checked
+from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.inplace import _check_floating, _instead
@@ -15,7 +15,7 @@ from tapegrad.functions.making import NAMES
 from tapegrad.recording import broadcast_shapes
 from tapegrad.tensor import Tensor, describe, from_array, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 
 def _tensor(array: Any, dtype: DType) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation, dtypes
-from tapegrad.arguments import Number, Sizes, Surface, checked
+from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
 from tapegrad.conversion import check_device
 from tapegrad.dtypes import DType
 from tapegrad.functions.joining import as_strided
@@ -23,7 +23,7 @@ functions = Surface()
 
 def public(function: Any) -> Any:
     """Take in a function that is no method."""
-    functions[function.__name__] = taken = checked(function)
+    functions[function.__name__] = taken = checked(function, out=EXACT)
     return taken
 
 
