@@ -12,6 +12,7 @@ from tapegrad import autograd as autograd
 from tapegrad import func as func
 from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg
+from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
 from tapegrad import utils as utils
