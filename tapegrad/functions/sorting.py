@@ -245,6 +245,16 @@ nanmedian = _middle(
 )  # fmt: skip
 
 
+def middle_of_rows(rows: Tensor, ignores: bool) -> Tensor:
+    """The means of the two middle elements of rows [r, n]: nan where a row has one, or of what is not."""
+    both = (ops.LOWER_OF_NUMBERS, ops.UPPER_OF_NUMBERS) if ignores else (ops.LOWER, ops.UPPER)
+    lower, upper = (
+        _one_of_each(rows, _ranked(rows, 1, False, 0, which), 1, ops.NANMEDIAN if ignores else ops.MEDIAN)
+        for which in both
+    )
+    return lower * 0.5 + upper * 0.5
+
+
 @public
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Extremum:
     """The most frequent element along a dimension, the smallest of these, and its last index.
