@@ -46,7 +46,7 @@ _FUNCTIONAL = """
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "nn": "", "optim": "", "signal": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+    "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 
 
