@@ -97,15 +97,17 @@ class Tensor(Methods):
     tensor([2., 4., 6.])
     """
 
-    # `_grad`, `_hooks`, `_base`, `_recipe`, `_seen` and `_views` are set only where they are needed: handles are made
-    # by the million.
-    __slots__ = ("__weakref__", "_base", "_grad", "_hooks", "_kind", "_recipe", "_seen", "_slot", "_tape", "_views")
+    # All but `_kind`, `_slot` and `_tape` are set only where they are needed: handles are made by the million.
+    __slots__ = (
+        "__weakref__", "_base", "_grad", "_hooks", "_kind", "_note", "_recipe", "_seen", "_slot", "_tape", "_views"
+    )  # fmt: skip
 
     _tape: Tape
     _slot: int
     _kind: Kind
     _grad: Any
     _hooks: Any
+    _note: str  # what `nn` knows of it
     _base: Any
     _recipe: Any
     _seen: Any
@@ -249,7 +251,8 @@ class Tensor(Methods):
     def __repr__(self) -> str:
         from tapegrad.printing import format_tensor
 
-        return format_tensor(self)
+        text = format_tensor(self)
+        return f"Parameter containing:\n{text}" if getattr(self, "_note", None) == "Parameter" else text
 
 
 # --- making handles ---------------------------------------------------------------------------------------------------
