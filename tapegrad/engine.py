@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from tapegrad.core import guards, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
-from tapegrad.kernels import cache, native
+from tapegrad.kernels import cache, native, switch
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
 from tapegrad.ops import declare
@@ -207,6 +208,7 @@ def _connect(tape: Tape) -> None:
     h = tape.h
     h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
     h[H.sum_opcode] = ops.reduction.sum_.opcode
+    h[H.switch_values], h[H.switch_adjoints] = switch.addresses()
     functions = native.functions_of_python()
     h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
     caches = _caches()
@@ -447,20 +449,20 @@ class Lent:
 
     def __init__(self, tape: Tape, address: int) -> None:
         _entry("give_back")
-        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not self.address or is_finalizing():  # by then modules may be empty
+        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
-        tape = self.tape
-        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
-            try:
-                _entries["give_back"](tape.header_address, self.address)
-            finally:
-                tape.lock.release()
-        else:
+        tape = self.tape()
+        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
             self.release(self.raw)
+            return
+        try:
+            _entries["give_back"](tape.header_address, self.address)
+        finally:
+            tape.lock.release()
 
 
 def copied(array: np.ndarray) -> np.ndarray:

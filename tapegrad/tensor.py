@@ -97,9 +97,10 @@ class Tensor(Methods):
     tensor([2., 4., 6.])
     """
 
-    # All but `_kind`, `_slot` and `_tape` are set only where they are needed: handles are made by the million.
+    # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
     __slots__ = (
-        "__weakref__", "_base", "_grad", "_hooks", "_kind", "_note", "_recipe", "_seen", "_slot", "_tape", "_views"
+        "__weakref__", "_base", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_recipe", "_seen", "_slot",
+        "_tape", "_views",
     )  # fmt: skip
 
     _tape: Tape
@@ -111,7 +112,9 @@ class Tensor(Methods):
     _base: Any
     _recipe: Any
     _seen: Any
-    _views: Any
+    _fresh: Any
+    _known: Any
+    _views: Any  # see `aliasing.py`
 
     def __del__(self) -> None:
         try:

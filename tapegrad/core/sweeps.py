@@ -63,7 +63,6 @@ def run(tape: Header):
             status = sweep_scalars(tape)
             if MEMORY and not check_guards(tape, -1):
                 status = DAMAGED
-            finish(tape, 1 if status == OK else 0)
             return status
         progress.at_step, progress.bound, progress.phase = 0, -1, FORWARD_STEP  # what comes after a pause goes on
     n, fused = tape.plan.n_regions, tape.plan.fused
