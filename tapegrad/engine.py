@@ -453,7 +453,7 @@ class Lent:
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not self.address or is_finalizing():  # by then modules may be empty
+        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
         tape = self.tape()
         if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):

@@ -70,14 +70,16 @@ def _moved(t: Tensor) -> np.ndarray | None:
         if not is_whole or hasattr(top, "_base") or top._views.living() != [t] or top.__class__ is Imported:
             return None
     array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
-    address = address_of(array)
-    if top is not t:
-        kind = kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
-        aliasing.put_at(top, aliasing.of_same_graph(top, from_array(array.copy())), address, kind, array, True)
-    made = stored(tape, kind_of(t._kind.dtype, array.shape, array.strides, exported=True), address, array)
-    if top is not t:
-        tape.slot_ints[8 * made._slot + 6] = top._slot
-    exchange(t, made)
+    address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
+    made = stored(tape, kind, address, array)
+    if top is t:
+        exchange(t, made)
+    else:
+        numbers = aliasing.of_same_graph(top, from_array(array.copy()))
+        of_top = aliasing.placed(top, numbers, address, kind, array)
+        tape.slot_ints[8 * made._slot + 6] = of_top._slot  # its base
+        aliasing.pass_on(top, of_top, True)
+        aliasing.exchange_all([(top, of_top), (t, made)])
     return array.view()
 
 

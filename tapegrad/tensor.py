@@ -97,9 +97,10 @@ class Tensor(Methods):
     tensor([2., 4., 6.])
     """
 
-    # `_grad`, `_hooks`, `_base`, `_recipe`, `_seen` and `_views` are set only where they are needed: handles are made
-    # by the million.
-    __slots__ = ("__weakref__", "_base", "_grad", "_hooks", "_kind", "_recipe", "_seen", "_slot", "_tape", "_views")
+    # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
+    __slots__ = (
+        "__weakref__", "_base", "_fresh", "_grad", "_hooks", "_kind", "_known", "_recipe", "_seen", "_slot", "_tape",
+    )  # fmt: skip
 
     _tape: Tape
     _slot: int
@@ -109,7 +110,9 @@ class Tensor(Methods):
     _base: Any
     _recipe: Any
     _seen: Any
-    _views: Any
+    _fresh: Any
+    _known: Any
+    _views: Any  # see `aliasing.py`
 
     def __del__(self) -> None:
         try:

@@ -23,9 +23,11 @@ from tapegrad import trees
 
 WRITTEN = pathlib.Path(__file__).with_name("NUMPY.md")
 
-# Operands: a vector and another, in (0.2, 0.9); a matrix that is positive definite; and an array of three dimensions.
+# Operands: a vector and another, in (0.2, 0.9), no elements near each other, so that orders stay as they are; a matrix
+# that is positive definite; and an array of three dimensions.
 _RNG = np.random.default_rng(5)
-OPERANDS = {"x": _RNG.uniform(0.2, 0.9, 6), "y": _RNG.uniform(0.2, 0.9, 6), "c": _RNG.normal(size=(2, 3, 4))}
+_APART = _RNG.permutation(np.linspace(0.21, 0.89, 12))
+OPERANDS = {"x": _APART[:6].copy(), "y": _APART[6:].copy(), "c": _RNG.normal(size=(2, 3, 4))}
 _ROOT = _RNG.normal(size=(3, 3))
 OPERANDS["m"] = _ROOT @ _ROOT.T + 3 * np.eye(3)
 

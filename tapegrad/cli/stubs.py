@@ -48,7 +48,7 @@ import numpy as np
 
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
+from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 """
 
 METHODS = """\
@@ -77,6 +77,14 @@ Dim: TypeAlias = _int | Sequence[_int] | None
 class Extremum(NamedTuple):
     values: Tensor
     indices: Tensor
+
+class Aminmax(NamedTuple):
+    min: Tensor
+    max: Tensor
+
+class Histogram(NamedTuple):
+    hist: Tensor
+    bin_edges: Tensor
 
 class Methods:
 """

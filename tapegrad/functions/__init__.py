@@ -9,11 +9,14 @@ from tapegrad.functions import (
     factorizations,
     indexing,
     inplace,
+    joining,
     matrices,
     products,
     reductions,
+    scattering,
     shaping,
     sorting,
+    statistics,
 )
 
 __all__ = [
@@ -25,11 +28,14 @@ __all__ = [
     "factorizations",
     "indexing",
     "inplace",
+    "joining",
     "matrices",
     "products",
     "reductions",
+    "scattering",
     "shaping",
     "sorting",
+    "statistics",
 ]
 # What is made from declarations has its examples checked too.
 __test__ = {

@@ -12,10 +12,10 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes
+from tapegrad import aliasing, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, number
 from tapegrad.conversion import as_operand, is_array
-from tapegrad.dtypes import BOOL
+from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
 from tapegrad.kinds import Kind, contiguous_strides, numbers_at
 from tapegrad.ops import indexing, layout
@@ -27,7 +27,7 @@ from tapegrad.tensor import Tensor, constant, describe, from_array, location
 functions = public = Surface(EXACT)
 
 
-def _normal(index: Any) -> tuple[Any, ...]:
+def normalised(index: Any) -> tuple[Any, ...]:
     """An index as a tuple of ints, slices, None, Ellipsis and NumPy arrays."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple(_normal_item(item) for item in items)
@@ -111,7 +111,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         again, op, *layout_of = seen
         made = aliasing.view_again(again, self)
         return aliasing.view(op, self, *layout_of) if made is None else made
-    normal = _normal(index)
+    normal = normalised(index)
     if not _is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
@@ -119,10 +119,13 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+            way = aliasing.again(made, self)
+            _seen[key] = (way, op, shape, strides, offset, adjoint, start)
+            if way is not None and index.__class__ is not tuple:
+                recorder.learn_view(key, way)
         return made
-    if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
-        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
+    if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
+        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
     else:
         positions, shape = _positions(self._kind.shape, normal)
     at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
@@ -289,7 +292,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             return
         if aliasing.stands_alone(self) and _written_again(self, key, value):
             return
-    normal = _normal(index)
+    normal = normalised(index)
     # An index out of range is the first fault.
     if _is_advanced(normal):
         _expanded(normal, self._kind.shape)
@@ -375,16 +378,38 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
         strides = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
         return aliasing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
+    return put_at(a, *placed(a, index, value))
+
+
+def placed(a: Tensor, index: tuple[Any, ...], value: Tensor) -> tuple[Tensor, Tensor]:
+    """The values for an index, and their flat positions."""
     positions, shape = _positions(a._kind.shape, index)
     value = cast(_fitted(value, shape, a, True), a.dtype)
-    flat = np.asarray(positions, np.int64).reshape(-1)
-    value = contiguous(value).reshape(-1)
-    if flat.size > 1 and not (np.diff(flat) > 0).all():
-        # Ascending, each once: of equal positions the last write wins.
-        order = np.argsort(flat, kind="stable")
-        last = np.append(flat[order][1:] != flat[order][:-1], True)
-        flat, value = flat[order][last], getitem(value, order[last])
-    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat))
+    return contiguous(value).reshape(-1), from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+
+
+def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
+    """A copy of `a` with `value[i]` at position `at[i]`; of equal positions the last has it, and the gradient.
+
+    Positions are those of elements, or of runs of as many values as fall to each.
+    """
+    if a._kind.requires_grad or value._kind.requires_grad:
+        places = at._array()
+        if len(places) > 1 and not (places[1:] > places[:-1]).all():
+            run = value._kind.numel // len(places)
+            order = _ascending(places, a._kind.numel // max(run, 1))
+            value, at = getitem(value.reshape(len(places), run), order).reshape(-1), from_array(places[order])
+    return _record_put(a, value, at, a._kind.shape)
+
+
+def _ascending(places: np.ndarray, n: int) -> np.ndarray:
+    """An order in which positions below `n` ascend, each there once: the last of those that are equal."""
+    if 16 * len(places) < n:
+        order = np.argsort(places, kind="stable")
+        return order[np.append(places[order][1:] != places[order][:-1], True)]
+    last, there = np.empty(n, np.int64), np.zeros(n, np.bool_)
+    last[places], there[places] = np.arange(len(places)), True
+    return last[there]
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
@@ -429,8 +454,9 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"{describe(input, index)}, at {location()}"
             )
         return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
-    _check_range("index_select", where, input._kind.shape[at], at, IndexError)
-    return getitem(input, (slice(None),) * at + (where.copy(),))
+    check_range("index_select", where, input._kind.shape[at], at, IndexError)
+    shape = (*input._kind.shape[:at], where.size, *input._kind.shape[at + 1 :])
+    return _record_take(input, runs(index, input._kind.shape, at), shape)
 
 
 @public
@@ -476,15 +502,43 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"Size does not match at dimension {d} expected index {list(where.shape)} to be no larger than self "
                 f"{list(shape)} apart from dimension {at}: {what}"
             )
-    _check_range("gather", where, shape[at], at, RuntimeError)
-    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in where.shape)])
-    grid[at] = where.copy()
-    return getitem(input.reshape(shape), tuple(np.asarray(g) for g in grid)).reshape(index._kind.shape)
+    check_range("gather", where, shape[at], at, RuntimeError)
+    at_index = positions(index.reshape(where.shape), shape, at)
+    return _record_take(input.reshape(-1), at_index, index._kind.shape)
 
 
-def _check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
-    wrong = (where < 0) | (where >= n)
-    if wrong.any():
+def positions(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """Flat positions, in a contiguous tensor of a shape, of what an index along one dimension names for each place."""
+    index = index.clone() if index._kind.exported else cast(index, INT64)  # NumPy may write to it
+    if len(shape) == 1:
+        return contiguous(index).reshape(-1)
+    strides = contiguous_strides(shape, 1)
+    apart = index if strides[dim] == 1 else index * strides[dim]
+    own = index._kind.shape
+    before, behind = (
+        sum(
+            (np.arange(own[d]).reshape((-1,) + (1,) * (len(own) - 1 - d)) * strides[d] for d in dims),
+            np.zeros((1,) * len(own), np.int64),
+        )
+        for dims in (range(dim), range(dim + 1, len(own)))
+    )
+    for offsets in (before, behind):
+        if offsets.size > 1 or offsets.any():
+            apart = apart + from_array(np.ascontiguousarray(offsets))
+    return contiguous(apart).reshape(-1)
+
+
+def runs(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """The numbers of the runs, over the dimensions behind `dim`, that a vector of indices names for each in front."""
+    own = (*shape[:dim], index._kind.numel)
+    return positions(index.reshape(-1).expand(*own), shape[: dim + 1], dim)
+
+
+def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
+    """An index along a dimension of length `n` is within it, and counts from its beginning."""
+    unsigned = where.view(f"u{where.itemsize}")  # negative numbers are large ones
+    if where.size and unsigned.max() >= n:
+        wrong = (where < 0) | (where >= n)
         raise error(
             f"index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
             f"{location()}"
@@ -551,6 +605,10 @@ def _record_scatter_add(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor
     return record_array(indexing.scatter_add, tuple(shape), g.dtype, contiguous(g), contiguous(at))
 
 
+def _record_plus(a: Tensor, v: Tensor, at: Tensor) -> Tensor:
+    return record_array(indexing.plus_at, a._kind.shape, a.dtype, contiguous(a), contiguous(v), at)
+
+
 def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record_array(indexing.put, tuple(shape), a.dtype, contiguous(a), contiguous(v), at)
 
@@ -558,3 +616,4 @@ def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Ten
 indexing.take.record = _record_take
 indexing.scatter_add.record = _record_scatter_add
 indexing.put.record = _record_put
+indexing.plus_at.record = _record_plus

@@ -10,7 +10,7 @@ from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
-from tapegrad.functions import contractions, elementwise
+from tapegrad.functions import contractions, elementwise, scattering
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
@@ -263,6 +263,10 @@ _COMPOSED = {
     elementwise: (
         "addcdiv", "addcmul", "clamp_max", "clamp_min", "conj_physical", "ldexp", "lerp", "mvlgamma", "nan_to_num",
     ),
+    scattering: (
+        "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "masked_scatter", "put", "scatter",
+        "scatter_add", "scatter_reduce",
+    ),
     contractions: ("addbmm", "addmm", "addmv", "addr", "baddbmm"),
 }  # fmt: skip
 for _module, _composed_names in _COMPOSED.items():
@@ -292,8 +296,8 @@ Tensor.float_power_ = float_power_
 # Methods in place that are functions too, as in PyTorch.
 for _name in (
     "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max "
-    "clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd lcm "
-    "ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt sigmoid sin "
-    "sinc sinh sqrt square tan tanh trunc xlogy zero"
+    "clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd "
+    "index_put lcm ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt "
+    "sigmoid sin sinc sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
     functions[f"{_name}_"] = getattr(Tensor, f"{_name}_")

@@ -38,7 +38,7 @@ from tapegrad.jitted.lifting import make, row_of
 from tapegrad.kernels import Context, native
 from tapegrad.kinds import address_of
 from tapegrad.memory import allocate_zeroed, call1, f8, i4, i8, release
-from tapegrad.ops import factorization, linalg
+from tapegrad.ops import factorization, linalg, orthogonal, spectral
 from tapegrad.ops.declare import Op
 
 KIND = Taped(0)
@@ -50,7 +50,7 @@ PREFIX = "tapegrad_operation_"
 
 _OPS = (
     linalg.mm, factorization.solve, factorization.inv, factorization.det, factorization.log_abs_det,
-    factorization.cholesky,
+    factorization.cholesky, spectral.eigh, spectral.svd, orthogonal.qr, spectral.pinv,
 )  # fmt: skip
 _FACTORED = (factorization.solve, factorization.det, factorization.log_abs_det)  # their adjoints are made of factors
 
@@ -168,7 +168,7 @@ def _record_of(op: Op) -> Any:
     return intrinsic(define("def record(typingctx):\n return found", "record", {"found": (types.int64(), codegen)}))
 
 
-mm, solve, inv, det, log_abs_det, cholesky = map(_record_of, _OPS)
+mm, solve, inv, det, log_abs_det, cholesky, eigh, svd, qr, pinv = map(_record_of, _OPS)
 
 
 @intrinsic

@@ -25,6 +25,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     arrays,  # noqa: F401
     bindings,
     containers,
+    decompositions,  # noqa: F401
     linalg,  # noqa: F401
     rearrangements,  # noqa: F401
     reductions,  # noqa: F401

@@ -29,6 +29,8 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
                                equal elements share the adjoint equally, at every order
                 max(dim), min(dim)                                  the one at the index that is returned
                 fmax, fmin     the first
+                scatter_reduce amax, amin: equally, with what was there if that is included
+                scatter, put, index_copy, item assignment            the last of those for one place
     powers      a ** b         by a: 0 where b == 0; by b: 0 where a == 0 and b >= 0, and nan where a < 0
     edges       logsumexp, softmax, log_softmax    rows of -inf alone: -inf, nan, nan; their gradients are nan if used
                 var, std       where n <= correction: nan, and their gradients

@@ -508,7 +508,7 @@ def _orientation(lapack, work, n, x, memory):
     return sign
 
 
-def cofactor_room(n):
+def cofactor_room(n: int) -> int:
     """How many elements its kernels work in."""
     return 7 * n * n + 11 * n + gesdd_room(n, n)
 

@@ -18,7 +18,7 @@ for _k in range(1, 14):
 B1, B2, B3, B4, B5, B6, B7, B8, B9, B10, B11, B12, B13 = _B[1:]
 
 
-def expm_room(n):
+def expm_room(n: int) -> int:
     """How many elements its kernels work in: those of the derivative have matrices of twice the size."""
     return 8 * n * n + 7 * 4 * n * n + 2 * n
 
