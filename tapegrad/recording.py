@@ -256,7 +256,7 @@ def take_over(t: Tensor) -> None:
     if t._tape.thread == get_ident():
         return
     tape, kind = current_tape(), t._kind
-    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in t._views or ()):
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
