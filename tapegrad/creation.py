@@ -117,6 +117,50 @@ def _random() -> np.random.Generator:
     return _generator
 
 
+class Generator:
+    """A source of random numbers of its own.
+
+    >>> import tapegrad as tg
+    >>> generator = tg.Generator().manual_seed(3)
+    >>> generator.initial_seed()
+    3
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        self.device = device
+        self.manual_seed(67280421310721)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew; returns itself."""
+        self._seed = int(seed)
+        self.numpy = np.random.default_rng(self._seed % (1 << 64))
+        return self
+
+    def seed(self) -> int:
+        """Start anew with a seed of the system's, which is returned."""
+        self.manual_seed(int(np.random.SeedSequence().entropy) & ((1 << 64) - 1))  # type: ignore[arg-type]
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """The seed that it was started with."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """Where it is."""
+        return dict(self.numpy.bit_generator.state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.numpy.bit_generator.state = state
+
+
+def random(generator: Any = None) -> np.random.Generator:
+    """The source of random numbers that a function is given, or that of all."""
+    if generator is None:
+        return _random()
+    return generator.numpy if isinstance(generator, Generator) else generator
+
+
 def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     """A shape given as numbers or as one sequence of them, of a tensor that can be had."""
     shape = sizes(name, size)

@@ -34,7 +34,7 @@ _WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
 _INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
 _STORED, _OWNED = tapes.STORED, tapes.STORED | tapes.OWNED
 _SLOT_BYTES, _pack_slot = tapes.SLOT.itemsize, struct.Struct("=iiqqii").pack_into
-_N_FREE, _ALLOCATED, _FILLED = H.n_free, H.allocated, H.filled
+_N_FREE, _ALLOCATED, _FILLED, _SETTLED = H.n_free, H.allocated, H.filled, H.settled
 
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Tensor(Methods):
 
     # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
     __slots__ = (
-        "__weakref__", "_base", "_fresh", "_grad", "_hooks", "_kind", "_known", "_recipe", "_seen", "_slot", "_tape",
+        "__weakref__", "_base", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_recipe", "_seen", "_slot",
+        "_tape", "_views",
     )  # fmt: skip
 
     _tape: Tape
@@ -107,6 +108,7 @@ class Tensor(Methods):
     _kind: Kind
     _grad: Any
     _hooks: Any
+    _note: str  # what `nn` knows of it
     _base: Any
     _recipe: Any
     _seen: Any
@@ -252,7 +254,8 @@ class Tensor(Methods):
     def __repr__(self) -> str:
         from tapegrad.printing import format_tensor
 
-        return format_tensor(self)
+        text = format_tensor(self)
+        return f"Parameter containing:\n{text}" if getattr(self, "_note", None) == "Parameter" else text
 
 
 # --- making handles ---------------------------------------------------------------------------------------------------
@@ -270,6 +273,7 @@ def lend(tape: Tape, slot: int, kind: Kind) -> Tensor:
     t = _new(Tensor)
     t._tape, t._kind = tape, kind
     tape.live[slot] += 1
+    tape.h[_SETTLED] = 0
     t._slot = slot
     return t
 
