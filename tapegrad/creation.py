@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes, locks
-from tapegrad.arguments import Number, checked, sizes
-from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
+from tapegrad.arguments import Number, Sizes, checked, sizes
+from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
+from tapegrad.devices import check as check_device
 from tapegrad.dtypes import INT64, DType
 from tapegrad.tensor import Tensor, from_array
 
@@ -436,31 +437,33 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
 def rand(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().random, "rand", _given("rand", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
 
 @checked
 def randn(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
 
 def randint(
     *bounds: Any, low: int | None = None, high: int | None = None, size: Sequence[int] | None = None,
-    dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
+    generator: Any = None, dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
     check_device(device)
@@ -468,25 +471,27 @@ def randint(
     if len(given) not in (2, 3):
         raise TypeError("randint() takes (high, size) or (low, high, size)")
     *limits, shape = given
-    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad)
+    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad, generator)
 
 
 @checked
-def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool, generator: Any = None) -> Tensor:
     shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, shape)
+    drawn = random(generator).integers(low, high, shape)
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
-def randperm(n: int, *, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randperm(
+    n: int, *, generator: Any = None, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     check_device(device)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return _leaf(_random().permutation(n).astype((dtype or INT64).numpy), requires_grad)
+    return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
@@ -499,6 +504,167 @@ def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
     return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def normal(mean: Any, std: Any = 1.0, size: Sizes | None = None, *, generator: Any = None, dtype: Any = None) -> Tensor:
+    """Random numbers of normal distributions: of a mean and a deviation each, or of one in a shape.
+
+    Raises
+    ------
+    RuntimeError
+        Where a deviation is negative.
+
+    >>> import tapegrad as tg
+    >>> tg.normal(0.0, 1.0, size=(2, 3)).shape
+    tapegrad.Size([2, 3])
+    """
+    given = [t.detach()._array() if isinstance(t, Tensor) else t for t in (mean, std)]
+    if (np.asarray(given[1]) < 0).any():
+        raise RuntimeError("normal expects all elements of std >= 0.0")
+    of = next((t.dtype for t in (mean, std) if isinstance(t, Tensor)), None)
+    shape = np.broadcast_shapes(*(np.shape(g) for g in given)) if size is None else _sequence("normal", size)
+    drawn: np.ndarray = np.asarray(random(generator).normal(given[0], given[1], shape))
+    return _leaf(drawn.astype(_dtype(dtype or of).numpy), False)
+
+
+def _of_probabilities(input: Tensor, name: str) -> np.ndarray:
+    p = input.detach()._array()
+    if not input.is_floating_point():
+        raise RuntimeError(f"{name} expects a floating-point input, but got {input.dtype}")
+    return p
+
+
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
+    """Ones with these probabilities, or all with `p`, and zeros.
+
+    >>> import tapegrad as tg
+    >>> tg.bernoulli(tg.tensor([0.0, 1.0]))
+    tensor([0., 1.])
+    """
+    parts = _of_probabilities(input, "bernoulli") if p is None else np.full(input.shape, p)
+    if not ((parts >= 0) & (parts <= 1)).all():
+        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
+    return _leaf((random(generator).random(parts.shape) < parts).astype(input.dtype.numpy), False)
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
+    """Places drawn with these weights, of each row.
+
+    >>> import tapegrad as tg
+    >>> tg.multinomial(tg.tensor([0.0, 1.0, 0.0]), 2, replacement=True)
+    tensor([1, 1])
+    """
+    weights = _of_probabilities(input, "multinomial")
+    if weights.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not replacement and num_samples > weights.shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    if (weights.sum(-1) <= 0).any():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    rng, rows = random(generator), weights.reshape(-1, weights.shape[-1]).astype(np.float64)
+    if replacement:
+        ends = np.cumsum(rows, -1)
+        drawn = rng.random((len(rows), num_samples)) * ends[:, -1:]
+        places = np.stack([np.searchsorted(e, d, side="right") for e, d in zip(ends, drawn, strict=True)])
+    else:  # the first of exponential times, whose rates are the weights
+        with np.errstate(divide="ignore"):
+            places = np.argsort(rng.exponential(size=rows.shape) / rows, axis=-1, kind="stable")[:, :num_samples]
+    return _leaf(places.reshape(*weights.shape[:-1], num_samples).astype(np.int64), False)
+
+
+def poisson(input: Tensor, generator: Any = None) -> Tensor:
+    """Random counts with these means.
+
+    >>> import tapegrad as tg
+    >>> tg.poisson(tg.zeros(2))
+    tensor([0., 0.])
+    """
+    return _leaf(random(generator).poisson(_of_probabilities(input, "poisson")).astype(input.dtype.numpy), False)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Where the generator of all random numbers is."""
+    return random_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Go on from there."""
+    set_random_state(new_state)
+
+
+def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Fill with ones, with this probability, and zeros."""
+    parts = p if isinstance(p, Tensor) else full(self.shape, float(p))
+    self.copy_(bernoulli(parts, generator=generator).to(self.dtype))
+    return self
+
+
+def _exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Fill with random numbers of an exponential distribution."""
+    self.copy_(_leaf(random(generator).exponential(1 / lambd, self.shape).astype(self.dtype.numpy), False))
+    return self
+
+
+def _cpu(self: Tensor) -> Tensor:
+    """The tensor itself: it is there."""
+    return self
+
+
+def _cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """An error: there is no such device."""
+    del non_blocking
+    check_device("cuda" if device is None else device)
+    return self
+
+
+_TYPES = {
+    "float64": "DoubleTensor",
+    "float32": "FloatTensor",
+    "int64": "LongTensor",
+    "int32": "IntTensor",
+    "bool": "BoolTensor",
+}
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """PyTorch's name for the dtype, or the tensor in another, given by such a name too."""
+    del non_blocking
+    if dtype is None:
+        return f"tapegrad.{_TYPES[self.dtype.name]}"
+    named = {short: name for name, short in _TYPES.items()}.get(str(dtype).rpartition(".")[2])
+    return self.to(getattr(dtype, "dtype", dtype) if named is None else named)
+
+
+for _name, _method in {
+    "bernoulli": bernoulli, "bernoulli_": _bernoulli_, "cpu": _cpu, "cuda": _cuda, "exponential_": _exponential_,
+    "multinomial": multinomial, "type": _type,
+}.items():  # fmt: skip
+    setattr(Tensor, _name, _method)
+Tensor.is_cuda = property(lambda _: False, doc="False.")
+
+
+class _Typed(type):
+    """Tensors of one dtype, as a class."""
+
+    dtype: DType
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return isinstance(t, Tensor) and t.dtype is cls.dtype
+
+    def __call__(cls, *args: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], (Tensor, list, tuple, np.ndarray)):
+            return tensor(args[0], dtype=cls.dtype)
+        return empty(size_of(cls.__name__, args or (0,)), dtype=cls.dtype)
+
+
+FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
+    _Typed(_TYPES[of.name], (), {"dtype": of, "__doc__": f"Tensors of {of.name}: empty, of a shape, or of data."})
+    for of in (dtypes.FLOAT32, dtypes.FLOAT64, INT64, dtypes.INT32, dtypes.BOOL)
+)
 
 
 def _new(name: str, make: Any) -> None:
