@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, locks
-from tapegrad.arguments import Number, Sizes, checked, sizes
+from tapegrad import dtypes, engine, locks
+from tapegrad.arguments import Number, checked, sizes
 from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
-from tapegrad.devices import check as check_device
-from tapegrad.dtypes import INT64, DType
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.devices import check_device
+from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
 
-@checked
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
@@ -43,8 +42,16 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    if device is not None:
-        check_device(device)
+    if data.__class__ is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
+        own, is_bool = BY_NUMPY.get(data.dtype), requires_grad.__class__ is bool
+        if own is not None and is_bool and (own.is_floating_point or not requires_grad):
+            return owning(engine.copied(data), own, requires_grad)
+    return _tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@checked
+def _tensor(data: Any, *, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
     return leaf_of(data, dtype, requires_grad)
 
 
@@ -506,86 +513,6 @@ def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None,
     return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
-def normal(mean: Any, std: Any = 1.0, size: Sizes | None = None, *, generator: Any = None, dtype: Any = None) -> Tensor:
-    """Random numbers of normal distributions: of a mean and a deviation each, or of one in a shape.
-
-    Raises
-    ------
-    RuntimeError
-        Where a deviation is negative.
-
-    >>> import tapegrad as tg
-    >>> tg.normal(0.0, 1.0, size=(2, 3)).shape
-    tapegrad.Size([2, 3])
-    """
-    given = [t.detach()._array() if isinstance(t, Tensor) else t for t in (mean, std)]
-    if (np.asarray(given[1]) < 0).any():
-        raise RuntimeError("normal expects all elements of std >= 0.0")
-    of = next((t.dtype for t in (mean, std) if isinstance(t, Tensor)), None)
-    shape = np.broadcast_shapes(*(np.shape(g) for g in given)) if size is None else _sequence("normal", size)
-    drawn: np.ndarray = np.asarray(random(generator).normal(given[0], given[1], shape))
-    return _leaf(drawn.astype(_dtype(dtype or of).numpy), False)
-
-
-def _of_probabilities(input: Tensor, name: str) -> np.ndarray:
-    p = input.detach()._array()
-    if not input.is_floating_point():
-        raise RuntimeError(f"{name} expects a floating-point input, but got {input.dtype}")
-    return p
-
-
-def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
-    """Ones with these probabilities, or all with `p`, and zeros.
-
-    >>> import tapegrad as tg
-    >>> tg.bernoulli(tg.tensor([0.0, 1.0]))
-    tensor([0., 1.])
-    """
-    parts = _of_probabilities(input, "bernoulli") if p is None else np.full(input.shape, p)
-    if not ((parts >= 0) & (parts <= 1)).all():
-        raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
-    return _leaf((random(generator).random(parts.shape) < parts).astype(input.dtype.numpy), False)
-
-
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
-    """Places drawn with these weights, of each row.
-
-    >>> import tapegrad as tg
-    >>> tg.multinomial(tg.tensor([0.0, 1.0, 0.0]), 2, replacement=True)
-    tensor([1, 1])
-    """
-    weights = _of_probabilities(input, "multinomial")
-    if weights.ndim not in (1, 2):
-        raise RuntimeError("prob_dist must be 1 or 2 dim")
-    if num_samples <= 0:
-        raise RuntimeError("cannot sample n_sample <= 0 samples")
-    if not replacement and num_samples > weights.shape[-1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
-    if (weights.sum(-1) <= 0).any():
-        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    rng, rows = random(generator), weights.reshape(-1, weights.shape[-1]).astype(np.float64)
-    if replacement:
-        ends = np.cumsum(rows, -1)
-        drawn = rng.random((len(rows), num_samples)) * ends[:, -1:]
-        places = np.stack([np.searchsorted(e, d, side="right") for e, d in zip(ends, drawn, strict=True)])
-    else:  # the first of exponential times, whose rates are the weights
-        with np.errstate(divide="ignore"):
-            places = np.argsort(rng.exponential(size=rows.shape) / rows, axis=-1, kind="stable")[:, :num_samples]
-    return _leaf(places.reshape(*weights.shape[:-1], num_samples).astype(np.int64), False)
-
-
-def poisson(input: Tensor, generator: Any = None) -> Tensor:
-    """Random counts with these means.
-
-    >>> import tapegrad as tg
-    >>> tg.poisson(tg.zeros(2))
-    tensor([0., 0.])
-    """
-    return _leaf(random(generator).poisson(_of_probabilities(input, "poisson")).astype(input.dtype.numpy), False)
-
-
 def get_rng_state() -> dict[str, Any]:
     """Where the generator of all random numbers is."""
     return random_state()
@@ -594,19 +521,6 @@ def get_rng_state() -> dict[str, Any]:
 def set_rng_state(new_state: dict[str, Any]) -> None:
     """Go on from there."""
     set_random_state(new_state)
-
-
-def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
-    """Fill with ones, with this probability, and zeros."""
-    parts = p if isinstance(p, Tensor) else full(self.shape, float(p))
-    self.copy_(bernoulli(parts, generator=generator).to(self.dtype))
-    return self
-
-
-def _exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
-    """Fill with random numbers of an exponential distribution."""
-    self.copy_(_leaf(random(generator).exponential(1 / lambd, self.shape).astype(self.dtype.numpy), False))
-    return self
 
 
 def _cpu(self: Tensor) -> Tensor:
@@ -639,10 +553,7 @@ def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     return self.to(getattr(dtype, "dtype", dtype) if named is None else named)
 
 
-for _name, _method in {
-    "bernoulli": bernoulli, "bernoulli_": _bernoulli_, "cpu": _cpu, "cuda": _cuda, "exponential_": _exponential_,
-    "multinomial": multinomial, "type": _type,
-}.items():  # fmt: skip
+for _name, _method in {"cpu": _cpu, "cuda": _cuda, "type": _type}.items():
     setattr(Tensor, _name, _method)
 Tensor.is_cuda = property(lambda _: False, doc="False.")
 

@@ -45,7 +45,7 @@ class device(str):
 CPU = device("cpu")
 
 
-def check(given: Any) -> None:
+def check_device(given: Any) -> None:
     """Raise RuntimeError for all but the CPU, and None."""
     if given is not None and str(given).partition(":")[0] != "cpu":
         raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {str(given)!r}")
@@ -53,7 +53,7 @@ def check(given: Any) -> None:
 
 def set_default_device(device: Any) -> None:
     """Where new tensors are: the CPU, or an error."""
-    check(device)
+    check_device(device)
 
 
 def get_default_device() -> device:

@@ -77,7 +77,8 @@ def _moved(t: Tensor) -> np.ndarray | None:
     else:
         numbers = aliasing.of_same_graph(top, from_array(array.copy()))
         of_top = aliasing.placed(top, numbers, address, kind, array)
-        tape.slot_ints[8 * made._slot + 6] = of_top._slot  # its base
+        tape.slot_ints[8 * made._slot + 6] = of_top._slot  # its base, which has the array
+        del tape.arrays[made._slot]
         aliasing.pass_on(top, of_top, True)
         aliasing.exchange_all([(top, of_top), (t, made)])
     return array.view()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
-from tapegrad.devices import check
+from tapegrad.devices import check_device
 from tapegrad.tensor import Tensor, from_array
 
 _FORMAT = "tapegrad 1"
@@ -101,7 +101,7 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
     if facts:
         raise TypeError(f"load() got an unexpected keyword argument '{next(iter(facts))}'")
     if isinstance(map_location, str):
-        check(map_location)
+        check_device(map_location)
     try:
         with zipfile.ZipFile(f) as archive:
             known = json.loads(archive.read("tree.json"))

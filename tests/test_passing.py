@@ -49,7 +49,7 @@ def test_random_numbers_have_their_distributions():
     assert tg.normal(2.0, 3.0, size=(n,), generator=g).std().item() == pytest.approx(3.0, rel=0.05)
     assert tg.normal(tg.full((n,), 2.0), 1.0, generator=g).mean().item() == pytest.approx(2.0, rel=0.05)
     assert tg.bernoulli(tg.full((n,), 0.3), generator=g).mean().item() == pytest.approx(0.3, rel=0.05)
-    assert tg.poisson(tg.full((n,), 4.0), g).var().item() == pytest.approx(4.0, rel=0.05)
+    assert tg.poisson(tg.full((n,), 4.0), generator=g).var().item() == pytest.approx(4.0, rel=0.05)
     weights = tg.tensor([[1.0, 0.0, 3.0], [0.0, 2.0, 0.0]])
     drawn = tg.multinomial(weights, n, replacement=True, generator=g).numpy()
     np.testing.assert_allclose(np.bincount(drawn[0], minlength=3) / n, [0.25, 0.0, 0.75], atol=0.02)
@@ -65,7 +65,7 @@ def test_random_numbers_have_their_distributions():
         (lambda: tg.multinomial(tg.ones(2), 3), "without replacement"),
         (lambda: tg.multinomial(tg.tensor([-1.0, 1.0]), 1), "element < 0"),
         (lambda: tg.multinomial(tg.zeros(2), 1), "sum of probabilities <= 0"),
-        (lambda: tg.bernoulli(tg.tensor([2.0])), "Expected p_in >= 0"),
+        (lambda: tg.bernoulli(tg.tensor([2.0])), "expects p to be in"),
         (lambda: tg.normal(0.0, -1.0, size=(2,)), "std >= 0.0"),
     ],
 )
