@@ -50,6 +50,7 @@ _FUNCTIONAL = """
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
     "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", "save": "serialization", "load": "serialization",
+    "vmap": "mapped",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 

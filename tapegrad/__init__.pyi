@@ -49,6 +49,7 @@ from tapegrad.dtypes import set_default_dtype as set_default_dtype
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.jitted.extensions import custom_rule as custom_rule
+from tapegrad.mapped import vmap as vmap
 from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 from tapegrad.printing import set_printoptions as set_printoptions
 from tapegrad.serialization import load as load
