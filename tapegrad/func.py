@@ -75,10 +75,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tapegrad import locks, trees
+from tapegrad.mapped import functional_call, stack_module_state, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
-__all__ = ["grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "value_and_grad", "vjp"]
+__all__ = [
+    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "stack_module_state",
+    "value_and_grad", "vjp", "vmap",
+]  # fmt: skip
 
 Argnums = int | tuple[int, ...]
 
