@@ -678,9 +678,12 @@ def evaluate_all(tape: Tape) -> None:
 
     Of one that can't be computed it is said when someone looks at it, not here.
     """
-    _prepare(tape)
-    if not _entry("has_pending")(tape.header_address):
-        return
+    if tape.sweeping:
+        tape.synced_row(0)  # enters all new rows
+    else:
+        _prepare(tape)
+        if not _entry("has_pending")(tape.header_address):
+            return
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)
