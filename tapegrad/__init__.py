@@ -11,7 +11,7 @@ tensor([2., 4.])
 import importlib as _importlib
 import math as _math
 
-from tapegrad import autograd, func, jitted, linalg
+from tapegrad import autograd, func, jitted, linalg, special
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad.autograd import (
@@ -46,7 +46,7 @@ _FUNCTIONAL = """
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "nn": "", "optim": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+    "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ for _name in _functions.__all__:
 
 from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now
 
-_MODULES = ("autograd", "func", "jitted", "linalg")
+_MODULES = ("autograd", "func", "jitted", "linalg", "special")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them
 

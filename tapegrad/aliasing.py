@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, kinds
+from tapegrad import engine, kinds, recording
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
@@ -39,7 +39,6 @@ from tapegrad.recording import (
     pack_bits,
     quickly,
     record_array,
-    record_elementwise,
     record_layout,
     shared,
     take_over,
@@ -252,6 +251,9 @@ def family(t: Tensor) -> Iterator[Tensor]:
 def _views_of(t: Tensor) -> list[Tensor]:
     views = getattr(t, "_views", None)
     return [] if views is None else views.living()
+
+
+recording.made_of, recording.family_of = _made, family
 
 
 # --- views that are outdated ------------------------------------------------------------------------------------------
@@ -506,7 +508,7 @@ def of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     tape = numbers_._tape
     slot_in(tape, t)
     origin = lend(tape, graph_slot(t), t._kind)
-    return in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
+    return in_grad_mode(tape, True, arithmetic._overwritten.record, origin, numbers_)
 
 
 _of_row = struct.Struct("=h14xi").unpack_from  # opcode, a

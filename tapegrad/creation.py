@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, locks
+from tapegrad import dtypes, engine, locks
 from tapegrad.arguments import Number, checked, sizes
 from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
-from tapegrad.dtypes import INT64, DType
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
 
-@checked
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
@@ -42,8 +41,16 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    if device is not None:
-        check_device(device)
+    if data.__class__ is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
+        own, is_bool = BY_NUMPY.get(data.dtype), requires_grad.__class__ is bool
+        if own is not None and is_bool and (own.is_floating_point or not requires_grad):
+            return owning(engine.copied(data), own, requires_grad)
+    return _tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@checked
+def _tensor(data: Any, *, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
     return leaf_of(data, dtype, requires_grad)
 
 
@@ -108,6 +115,50 @@ def _random() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+class Generator:
+    """A source of random numbers of its own.
+
+    >>> import tapegrad as tg
+    >>> generator = tg.Generator().manual_seed(3)
+    >>> generator.initial_seed()
+    3
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        self.device = device
+        self.manual_seed(67280421310721)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew; returns itself."""
+        self._seed = int(seed)
+        self.numpy = np.random.default_rng(self._seed % (1 << 64))
+        return self
+
+    def seed(self) -> int:
+        """Start anew with a seed of the system's, which is returned."""
+        self.manual_seed(int(np.random.SeedSequence().entropy) & ((1 << 64) - 1))  # type: ignore[arg-type]
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """The seed that it was started with."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """Where it is."""
+        return dict(self.numpy.bit_generator.state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.numpy.bit_generator.state = state
+
+
+def random(generator: Any = None) -> np.random.Generator:
+    """The source of random numbers that a function is given, or that of all."""
+    if generator is None:
+        return _random()
+    return generator.numpy if isinstance(generator, Generator) else generator
 
 
 def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:

@@ -295,6 +295,16 @@ def float_power_(self: Tensor, exponent: Any) -> Tensor:
 _of_powers = _composed("float_power", elementwise.float_power)
 Tensor.float_power_ = float_power_
 
+
+@checked
+def polygamma_(self: Tensor, n: int) -> Tensor:
+    """`polygamma`, in place."""
+    return _of_derivatives(self, n)
+
+
+_of_derivatives = _composed("polygamma", Tensor.polygamma)
+Tensor.polygamma_ = polygamma_
+
 # Methods in place that are functions too, as in PyTorch.
 for _name in (
     "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max "

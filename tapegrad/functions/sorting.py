@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tapegrad import aliasing, dtypes
-from tapegrad.arguments import Number, Surface
+from tapegrad.arguments import EXACT, Number, Surface
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES, return_type
@@ -23,7 +23,7 @@ from tapegrad.tensor import Tensor, constant, describe, from_array, location
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 _NOT_GIVEN: Any = object()
 
 

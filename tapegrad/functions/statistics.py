@@ -7,7 +7,7 @@ from builtins import range as range_
 from typing import TYPE_CHECKING, Any
 
 from tapegrad import creation
-from tapegrad.arguments import Dims, Number, Surface, checked
+from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
 from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT64, DType, get_default_dtype
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES, return_type
@@ -21,14 +21,14 @@ from tapegrad.tensor import Tensor, describe, location
 if TYPE_CHECKING:
     from tapegrad.methods import Aminmax, Histogram  # a stub
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 _reduce = reductions.functions
 _where = elementwise.where
 
 
 def function(made: Any) -> Any:
     """Take in a function that is no method."""
-    functions[made.__name__] = taken = checked(made)
+    functions[made.__name__] = taken = checked(made, out=EXACT)
     return taken
 
 
