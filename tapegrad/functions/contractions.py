@@ -659,7 +659,8 @@ def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
     tensor([[1., 2., 4.],
             [1., 3., 9.]])
     """
-    n = (x._kind.shape[-1] if x.ndim else 0) if N is None else N
+    x = x if x.ndim else x.reshape(1)
+    n = x._kind.shape[-1] if N is None else N
     if n <= 1 and N is not None:
         raise RuntimeError(f"linalg.vander: N must be greater than 1, but got {n}: at {location()}")
     if x.dtype is BOOL:

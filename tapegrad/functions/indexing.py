@@ -12,10 +12,10 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes
+from tapegrad import aliasing, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, number
 from tapegrad.conversion import as_operand, is_array
-from tapegrad.dtypes import BOOL
+from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
 from tapegrad.kinds import Kind, contiguous_strides, numbers_at
 from tapegrad.ops import indexing, layout
@@ -27,7 +27,7 @@ from tapegrad.tensor import Tensor, constant, describe, from_array, location
 functions = public = Surface(EXACT)
 
 
-def _normal(index: Any) -> tuple[Any, ...]:
+def normalised(index: Any) -> tuple[Any, ...]:
     """An index as a tuple of ints, slices, None, Ellipsis and NumPy arrays."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple(_normal_item(item) for item in items)
@@ -111,7 +111,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         again, op, *layout_of = seen
         made = aliasing.view_again(again, self)
         return aliasing.view(op, self, *layout_of) if made is None else made
-    normal = _normal(index)
+    normal = normalised(index)
     if not _is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
@@ -119,10 +119,13 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+            way = aliasing.again(made, self)
+            _seen[key] = (way, op, shape, strides, offset, adjoint, start)
+            if way is not None and index.__class__ is not tuple:
+                recorder.learn_view(key, way)
         return made
-    if self.ndim == 1 and len(normal) == 1 and normal[0].dtype != bool:
-        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape
+    if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
+        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
     else:
         positions, shape = _positions(self._kind.shape, normal)
     at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
@@ -283,9 +286,13 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
     key = _key(self, index)
-    if key is not None and aliasing.stands_alone(self) and _written_again(self, key, value):
-        return
-    normal = _normal(index)
+    if key is not None:
+        if _is_shown_by(self, key, value):  # as after `self[index] += 1`
+            aliasing.check_in_place(self, "item assignment", "a view of a leaf")
+            return
+        if aliasing.stands_alone(self) and _written_again(self, key, value):
+            return
+    normal = normalised(index)
     # An index out of range is the first fault.
     if _is_advanced(normal):
         _expanded(normal, self._kind.shape)
@@ -297,10 +304,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             return
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
-    if isinstance(value, Tensor):
-        if _is_shown_by(self, index, value):
-            return  # as after `self[index] += 1`
-    else:
+    if not isinstance(value, Tensor):
         if is_array(value):
             value = as_operand(value, False)
         elif isinstance(value, (bool, int, float, complex, np.generic)):
@@ -325,18 +329,20 @@ def _note_write(key: Any, value: Any, result: Tensor) -> None:
     kind = key[0]
     if out != result._slot or rows["opcode"][-1] != indexing.write.opcode or kind.is_leaf:
         return
-    if value.__class__ is not float and (value.__class__ is not Tensor or of_value != value._slot):
+    of: Any = value.__class__
+    if of is Tensor and of_value == value._slot:
+        of = value._kind
+    elif of is not float or numbers_at(params)[1]:
         return
     if len(_ways) >= _MOST_SEEN:
         _ways.clear()
-    is_number = value.__class__ is float
-    if not is_number or numbers_at(params)[1] == 0:
-        _ways[key, float if is_number else value._kind, result._kind.requires_grad] = result._kind, params
+    _ways[key, of, result._kind.requires_grad] = result._kind, params
 
 
 def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     """Assign an item as one was assigned before, to a tensor that shares elements with nobody; False if that fails."""
-    tape, of = self._tape, value.__class__
+    tape: Any = self._tape
+    of: Any = value.__class__
     if of is Tensor:
         if value._tape is not tape or value._kind.exported:
             return False
@@ -349,16 +355,16 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if way is None:
         return False
     if of is float:
-        value = constant(value, self._kind.dtype)
+        value = constant(dtypes.in_range(value, self._kind.dtype), self._kind.dtype)
     kind, params = way
     aliasing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
     return True
 
 
-def _is_shown_by(self: Tensor, index: Any, view: Tensor) -> bool:
-    """Whether a view is one of these elements of a tensor, which then has its values."""
-    recipe, key = getattr(view, "_recipe", None), _key(self, index)
-    if recipe is None or recipe.detached or view._base is not self or key not in _seen:
+def _is_shown_by(self: Tensor, key: Any, value: Any) -> bool:
+    """Whether what is assigned is a view of the elements that are assigned to, and so has their values."""
+    recipe = getattr(value, "_recipe", None)
+    if recipe is None or recipe.detached or value._base is not self or key not in _seen:
         return False
     *_, shape, _, _, strides, start = _seen[key]
     return bool(recipe.window == (shape, strides, start))
@@ -372,16 +378,38 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
         strides = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
         return aliasing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
+    return put_at(a, *placed(a, index, value))
+
+
+def placed(a: Tensor, index: tuple[Any, ...], value: Tensor) -> tuple[Tensor, Tensor]:
+    """The values for an index, and their flat positions."""
     positions, shape = _positions(a._kind.shape, index)
     value = cast(_fitted(value, shape, a, True), a.dtype)
-    flat = np.asarray(positions, np.int64).reshape(-1)
-    value = contiguous(value).reshape(-1)
-    if flat.size > 1 and not (np.diff(flat) > 0).all():
-        # Ascending, each once: of equal positions the last write wins.
-        order = np.argsort(flat, kind="stable")
-        last = np.append(flat[order][1:] != flat[order][:-1], True)
-        flat, value = flat[order][last], getitem(value, order[last])
-    return record_array(indexing.put, a._kind.shape, a.dtype, contiguous(a), value, from_array(flat))
+    return contiguous(value).reshape(-1), from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+
+
+def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
+    """A copy of `a` with `value[i]` at position `at[i]`; of equal positions the last has it, and the gradient.
+
+    Positions are those of elements, or of runs of as many values as fall to each.
+    """
+    if a._kind.requires_grad or value._kind.requires_grad:
+        places = at._array()
+        if len(places) > 1 and not (places[1:] > places[:-1]).all():
+            run = value._kind.numel // len(places)
+            order = _ascending(places, a._kind.numel // max(run, 1))
+            value, at = getitem(value.reshape(len(places), run), order).reshape(-1), from_array(places[order])
+    return _record_put(a, value, at, a._kind.shape)
+
+
+def _ascending(places: np.ndarray, n: int) -> np.ndarray:
+    """An order in which positions below `n` ascend, each there once: the last of those that are equal."""
+    if 16 * len(places) < n:
+        order = np.argsort(places, kind="stable")
+        return order[np.append(places[order][1:] != places[order][:-1], True)]
+    last, there = np.empty(n, np.int64), np.zeros(n, np.bool_)
+    last[places], there[places] = np.arange(len(places)), True
+    return last[there]
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
@@ -426,8 +454,9 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"{describe(input, index)}, at {location()}"
             )
         return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
-    _check_range("index_select", where, input._kind.shape[at], at, IndexError)
-    return getitem(input, (slice(None),) * at + (where.copy(),))
+    check_range("index_select", where, input._kind.shape[at], at, IndexError)
+    shape = (*input._kind.shape[:at], where.size, *input._kind.shape[at + 1 :])
+    return _record_take(input, runs(index, input._kind.shape, at), shape)
 
 
 @public
@@ -473,15 +502,43 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"Size does not match at dimension {d} expected index {list(where.shape)} to be no larger than self "
                 f"{list(shape)} apart from dimension {at}: {what}"
             )
-    _check_range("gather", where, shape[at], at, RuntimeError)
-    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in where.shape)])
-    grid[at] = where.copy()
-    return getitem(input.reshape(shape), tuple(np.asarray(g) for g in grid)).reshape(index._kind.shape)
+    check_range("gather", where, shape[at], at, RuntimeError)
+    at_index = positions(index.reshape(where.shape), shape, at)
+    return _record_take(input.reshape(-1), at_index, index._kind.shape)
 
 
-def _check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
-    wrong = (where < 0) | (where >= n)
-    if wrong.any():
+def positions(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """Flat positions, in a contiguous tensor of a shape, of what an index along one dimension names for each place."""
+    index = index.clone() if index._kind.exported else cast(index, INT64)  # NumPy may write to it
+    if len(shape) == 1:
+        return contiguous(index).reshape(-1)
+    strides = contiguous_strides(shape, 1)
+    apart = index if strides[dim] == 1 else index * strides[dim]
+    own = index._kind.shape
+    before, behind = (
+        sum(
+            (np.arange(own[d]).reshape((-1,) + (1,) * (len(own) - 1 - d)) * strides[d] for d in dims),
+            np.zeros((1,) * len(own), np.int64),
+        )
+        for dims in (range(dim), range(dim + 1, len(own)))
+    )
+    for offsets in (before, behind):
+        if offsets.size > 1 or offsets.any():
+            apart = apart + from_array(np.ascontiguousarray(offsets))
+    return contiguous(apart).reshape(-1)
+
+
+def runs(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """The numbers of the runs, over the dimensions behind `dim`, that a vector of indices names for each in front."""
+    own = (*shape[:dim], index._kind.numel)
+    return positions(index.reshape(-1).expand(*own), shape[: dim + 1], dim)
+
+
+def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
+    """An index along a dimension of length `n` is within it, and counts from its beginning."""
+    unsigned = where.view(f"u{where.itemsize}")  # negative numbers are large ones
+    if where.size and unsigned.max() >= n:
+        wrong = (where < 0) | (where >= n)
         raise error(
             f"index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
             f"{location()}"
@@ -548,6 +605,10 @@ def _record_scatter_add(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor
     return record_array(indexing.scatter_add, tuple(shape), g.dtype, contiguous(g), contiguous(at))
 
 
+def _record_plus(a: Tensor, v: Tensor, at: Tensor) -> Tensor:
+    return record_array(indexing.plus_at, a._kind.shape, a.dtype, contiguous(a), contiguous(v), at)
+
+
 def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record_array(indexing.put, tuple(shape), a.dtype, contiguous(a), contiguous(v), at)
 
@@ -555,3 +616,4 @@ def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Ten
 indexing.take.record = _record_take
 indexing.scatter_add.record = _record_scatter_add
 indexing.put.record = _record_put
+indexing.plus_at.record = _record_plus

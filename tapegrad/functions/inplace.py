@@ -10,7 +10,8 @@ from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
-from tapegrad.functions import contractions, elementwise
+from tapegrad.functions import contractions, elementwise, scattering
+from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
@@ -58,14 +59,18 @@ def _operator(python: str, op: Elementwise) -> Any:
 
     def in_place(self: Tensor, other: Any) -> Any:
         key = opcode, self._kind, other._kind if other.__class__ is Tensor else other.__class__
-        if key in _alike and aliasing.stands_alone(self):
-            return aliasing.assign_alone(self, quick[opcode](self, other))
+        if key in _alike:
+            if aliasing.stands_alone(self):
+                return aliasing.assign_alone(self, quick[opcode](self, other))
+            if aliasing.shows_alone(self):
+                return aliasing.assign_shown(self, quick[opcode](self, other))
         _check(self, op, (other,), name)
         result = plain(self, other)
         if result is NotImplemented:
             return result
         kind = result._kind
-        if kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
+        known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
+        if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
             _alike.add(key)
         return aliasing.assign(self, cast(result, self._kind.dtype))
 
@@ -260,6 +265,10 @@ _COMPOSED = {
     elementwise: (
         "addcdiv", "addcmul", "clamp_max", "clamp_min", "conj_physical", "ldexp", "lerp", "mvlgamma", "nan_to_num",
     ),
+    scattering: (
+        "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "masked_scatter", "put", "scatter",
+        "scatter_add", "scatter_reduce",
+    ),
     contractions: ("addbmm", "addmm", "addmv", "addr", "baddbmm"),
 }  # fmt: skip
 for _module, _composed_names in _COMPOSED.items():
@@ -286,11 +295,21 @@ def float_power_(self: Tensor, exponent: Any) -> Tensor:
 _of_powers = _composed("float_power", elementwise.float_power)
 Tensor.float_power_ = float_power_
 
+
+@checked
+def polygamma_(self: Tensor, n: int) -> Tensor:
+    """`polygamma`, in place."""
+    return _of_derivatives(self, n)
+
+
+_of_derivatives = _composed("polygamma", Tensor.polygamma)
+Tensor.polygamma_ = polygamma_
+
 # Methods in place that are functions too, as in PyTorch.
 for _name in (
     "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max "
-    "clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd lcm "
-    "ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt sigmoid sin "
-    "sinc sinh sqrt square tan tanh trunc xlogy zero"
+    "clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd "
+    "index_put lcm ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt "
+    "sigmoid sin sinc sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
     functions[f"{_name}_"] = getattr(Tensor, f"{_name}_")

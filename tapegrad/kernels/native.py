@@ -21,7 +21,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad import interrupts, locks, vectormath
+from tapegrad import foreign, interrupts, locks, vectormath
 from tapegrad.kernels import cache, digests, records
 from tapegrad.kernels.parts import expanded, is_core, part_compiler
 from tapegrad.memory import is_record, parts, records_of
@@ -165,7 +165,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 9, 11, 13, 14)}
-    made |= {f"part{n}": caller(n, returns=True) for n in range(4)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (0, 1, 2, 3, 5, 9)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
     made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
@@ -198,7 +198,7 @@ def _plain_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in _ARRAYS.items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 9, 11, 13, 14)}
-    made |= {f"part{n}": call for n in range(4)}
+    made |= {f"part{n}": call for n in (0, 1, 2, 3, 5, 9)}
     made |= {"address_of_part": address_of_part, "plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 
@@ -223,6 +223,7 @@ def _plain_primitives() -> dict[str, Any]:
     return made
 
 
+@functools.cache
 def functions_of_python() -> dict[str, Any]:
     """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
     word, api = ctypes.c_int64, ctypes.pythonapi
@@ -287,6 +288,9 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
         if JIT and isinstance(value, FunctionType) and value in parts:
             names[name] = _external(value)
             continue
+        if isinstance(value, foreign.Foreign):
+            names[name] = _foreign(value) if JIT else value
+            continue
         scalar = scalar_of(value)
         if (
             scalar is None
@@ -324,6 +328,20 @@ def _external(part: Any) -> Any:
     if CHECKED:  # Numba links what it compiles at once
         _resolve(parts[part])
     return types.ExternalFunction(parts[part], types.int64(*[types.int64] * part.__code__.co_argcount))
+
+
+@functools.cache
+def _foreign(function: foreign.Foreign) -> Any:
+    """A function of SciPy's for compiled code that calls it; Numba links what it compiles at once."""
+    from numba import njit, types
+
+    _resolve(function.symbol)
+    double = types.float64
+    external = types.ExternalFunction(function.symbol, double(*[double] * function.arity, types.int32))
+    names = ", ".join("abcd"[: function.arity])
+    scope = {"external": external, "nothing": np.int32(0)}
+    exec(f"def call({names}):\n return external({names}, nothing)", scope)
+    return njit(error_model="numpy", nogil=True)(scope["call"])
 
 
 @functools.cache
@@ -546,6 +564,9 @@ def _resolve(symbol: str) -> None:
         return
     if symbol in linkers:
         llvm.add_symbol(symbol, linkers[symbol]())
+        return
+    if foreign.is_symbol(symbol):
+        llvm.add_symbol(symbol, foreign.address(symbol))
         return
     for library in (ctypes.pythonapi, ctypes.CDLL(None)):
         function = getattr(library, symbol, None)

@@ -1,9 +1,11 @@
 """Gathering, scattering, and joining.
 
-Positions are flat: the number of an element in a contiguous tensor, int64. They are checked when they are recorded, so
+Positions are flat, int64: the number of an element in a contiguous tensor, or where there are more values than
+positions, that of a run of as many as fall to each (a row of a matrix). They are checked when they are recorded, so
 that an index out of range is an error at the line that has it.
 """
 
+from tapegrad.memory import larger, smaller
 from tapegrad.ops.declare import UNITS_OF_B, array_op
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
@@ -11,26 +13,71 @@ from tapegrad.tape import VARIANT
 _POSITIONS = 2  # dtype code: int64
 
 
+def _run(values, at):
+    """How many elements are at each position."""
+    return len(values) // len(at) if len(at) > 0 else 1
+
+
+def _gather(x, at, y, lo, hi):
+    """y[i] = x[at[i]]"""
+    n = _run(y, at)
+    if n == 1:
+        for i in range(lo, hi):
+            y[i] = x[at[i]]
+        return
+    for i in range(lo, hi):
+        source, target = x[at[i] * n : at[i] * n + n], y[i * n : i * n + n]
+        for j in range(n):
+            target[j] = source[j]
+
+
+def _add_gathered(x, at, y, lo, hi):
+    """y[i] += x[at[i]]"""
+    n = _run(y, at)
+    if n == 1:
+        for i in range(lo, hi):
+            y[i] += x[at[i]]
+        return
+    for i in range(lo, hi):
+        source, target = x[at[i] * n : at[i] * n + n], y[i * n : i * n + n]
+        for j in range(n):
+            target[j] += source[j]
+
+
+def _add_runs(target, at, x, n):
+    for i in range(len(at)):
+        source, run = x[i * n : i * n + n], target[at[i] * n : at[i] * n + n]
+        for j in range(n):
+            run[j] += source[j]
+
+
 def _add_at(target, sums, at, x):
     """target[at[i]] += x[i]"""
+    n = _run(x, at)
     if len(sums) == 0:
-        for i in range(len(at)):
-            target[at[i]] += x[i]
+        if n == 1:
+            for i in range(len(at)):
+                target[at[i]] += x[i]
+        else:
+            _add_runs(target, at, x, n)
         return
-    for i in range(len(at)):
-        sums[at[i]] += x[i]
+    if n == 1:
+        for i in range(len(at)):
+            sums[at[i]] += x[i]
+    else:
+        _add_runs(sums, at, x, n)
     for i in range(len(at)):  # what was met once is done
-        if sums[at[i]] != 0:
-            target[at[i]] += sums[at[i]]
-            sums[at[i]] = 0
+        for k in range(at[i] * n, at[i] * n + n):
+            if sums[k] != 0:
+                target[k] += sums[k]
+                sums[k] = 0
 
 
 def _declare_take(name, grad_name):
     """Gathering, under the names of PyTorch's nodes that do it."""
 
     def take(p, lo, hi, x, at, y):
-        for i in range(lo, hi):
-            y[i] = x[at[i]]
+        _gather(x, at, y, lo, hi)
 
     def vjp(p, sums, x, at, y, y_bar, x_bar):
         _add_at(x_bar, sums, at, y_bar)
@@ -52,8 +99,7 @@ min_along = _declare_take("min", "MinBackward0")
 
 
 def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
-    for i in range(lo, hi):
-        x_bar[i] += y_bar[at[i]]
+    _add_gathered(y_bar, at, x_bar, lo, hi)
 
 
 @array_op(
@@ -69,24 +115,47 @@ def scatter_add(p, sums, x, at, y):
     _add_at(y, sums, at, x)
 
 
-def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
-    if begun != 1:
-        if begun == 0:
-            x_bar[:] = y_bar
-        for i in range(len(at)):
-            x_bar[at[i]] = 0
-        return
-    next_put = 0
-    for i in range(len(x)):
-        if next_put < len(at) and at[next_put] == i:
-            next_put += 1
-        else:
+def _plus_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    if begun == 0:
+        x_bar[:] = y_bar
+    elif begun == 1:
+        for i in range(len(x)):
             x_bar[i] += y_bar[i]
 
 
 def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
-    for i in range(len(at)):
-        v_bar[i] += y_bar[at[i]]
+    _add_gathered(y_bar, at, v_bar, 0, len(at))
+
+
+@array_op(
+    3,
+    vjps=(_plus_base_vjp, _put_value_vjp, None),
+    partials=(lambda g: g, lambda c, g, s: take(g, c, shape=s[1]), None),
+    signature=lambda code: (code, code, _POSITIONS, code),
+    grad_name="ScatterAddBackward0",
+)
+def plus_at(p, begun, sums, x, v, at, y):
+    """A copy of `x`, with `v[i]` added at position `at[i]`."""
+    if begun == 0:
+        y[:] = x
+    _add_at(y, sums, at, v)
+
+
+def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    n = _run(v, at)
+    if begun != 1:
+        if begun == 0:
+            x_bar[:] = y_bar
+        for i in range(len(at)):
+            x_bar[at[i] * n : at[i] * n + n] = 0
+        return
+    next_put = 0
+    for i in range(len(x) // n if n else 0):
+        if next_put < len(at) and at[next_put] == i:
+            next_put += 1
+        else:
+            for j in range(i * n, i * n + n):
+                x_bar[j] += y_bar[j]
 
 
 @array_op(
@@ -103,12 +172,50 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
 def put(p, begun, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
 
-    Positions ascend, each once.
+    Where an operand requires grad, positions ascend, each once; else the last of equal ones has its value.
     """
     if begun == 0:
         y[:] = x
+    n = _run(v, at)
+    if n == 1:
+        for i in range(len(at)):
+            y[at[i]] = v[i]
+        return
     for i in range(len(at)):
-        y[at[i]] = v[i]
+        source, target = v[i * n : i * n + n], y[at[i] * n : at[i] * n + n]
+        for j in range(n):
+            target[j] = source[j]
+
+
+# What else is reduced at positions has its rules in `functions/scattering.py`: they are compositions.
+
+
+def _merge_at(x, v, at, y, merge):
+    y[:] = x
+    for i in range(len(at)):
+        y[at[i]] = merge(y[at[i]], v[i])
+
+
+def _times(a, b):
+    return a * b
+
+
+@array_op(3, signature=lambda code: (code, code, _POSITIONS, code))
+def _largest_at(p, x, v, at, y):
+    """At each position the largest of `x` and all of `v` for it; nan where one is nan."""
+    _merge_at(x, v, at, y, larger)
+
+
+@array_op(3, signature=lambda code: (code, code, _POSITIONS, code))
+def _smallest_at(p, x, v, at, y):
+    """At each position the smallest, likewise."""
+    _merge_at(x, v, at, y, smaller)
+
+
+@array_op(3, signature=lambda code: (code, code, _POSITIONS, code))
+def _product_at(p, x, v, at, y):
+    """At each position the product."""
+    _merge_at(x, v, at, y, _times)
 
 
 def _place_vjp(p, x, y, y_bar, x_bar):
