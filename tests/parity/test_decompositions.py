@@ -27,7 +27,7 @@ y = tg.linalg.lu_factor_ex(B)[0]
 
 y = tg.linalg.matrix_exp(M / 4)
 
-y = A.matrix_exp()
+y = (A / 8).matrix_exp()
 
 y = tg.linalg.cholesky_ex(A).L
 
