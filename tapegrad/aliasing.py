@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, kinds
+from tapegrad import engine, kinds, recording
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
@@ -39,7 +39,6 @@ from tapegrad.recording import (
     pack_bits,
     quickly,
     record_array,
-    record_elementwise,
     record_layout,
     shared,
     take_over,
@@ -129,9 +128,8 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     except MISSED:
         return None
     made._base, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     return made
@@ -189,18 +187,18 @@ class _Views:
         return [view for view in (known() for known in self.current.values()) if view is not None]
 
 
-def _noted(t: Tensor) -> _Views:
-    """Its views: those that are known, and those that native code has made since (`recorder.py`)."""
-    fresh = getattr(t, "_fresh", None)
+def _noted(t: Tensor) -> _Views | None:
+    """Its views: those that are known, and those that native code has made since (`recorder.py`); or there are none."""
+    fresh, known = getattr(t, "_fresh", None), getattr(t, "_known", None)
     if fresh is not None:
-        if not hasattr(t, "_known"):
-            t._known = _Views()
+        if known is None:
+            known = t._known = _Views()
         for reference in fresh:
             made = reference()
             if made is not None:
-                t._known.note(made)
+                known.note(made)
         del t._fresh
-    return t._known
+    return known
 
 
 def _set_noted(t: Tensor, views: _Views) -> None:
@@ -217,9 +215,8 @@ Tensor._views = property(_noted, _set_noted, _forget_noted)
 def _note(made: Tensor) -> None:
     """Let the base know its view; where NumPy can write to the base, it can write to the view."""
     base = made._base
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     if base._kind.exported:
@@ -250,8 +247,11 @@ def family(t: Tensor) -> Iterator[Tensor]:
 
 
 def _views_of(t: Tensor) -> list[Tensor]:
-    views = getattr(t, "_views", None)
+    views = t._views
     return [] if views is None else views.living()
+
+
+recording.made_of, recording.family_of = _made, family
 
 
 # --- views that are outdated ------------------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_base", None) is None
-        and ((known := getattr(t, "_views", None)) is None or known.living() == [*views])
+        and ((known := t._views) is None or known.living() == [*views])
     )
 
 
@@ -506,7 +506,7 @@ def of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     tape = numbers_._tape
     slot_in(tape, t)
     origin = lend(tape, graph_slot(t), t._kind)
-    return in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
+    return in_grad_mode(tape, True, arithmetic._overwritten.record, origin, numbers_)
 
 
 _of_row = struct.Struct("=h14xi").unpack_from  # opcode, a

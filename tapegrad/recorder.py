@@ -511,7 +511,7 @@ def _offsets() -> dict[int, int]:
     """Where objects have what native code reads: each is looked for in an object that has it in one place only."""
     tape, slot, kind, address, enabled, number = Tape(), 1 << 20, Kind(), 1 << 21, object(), 1.2345e-67
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
-    tape.header_address, tape.grad_enabled = address, enabled  # type: ignore[assignment]
+    tape.header_address, tape.grad_enabled = address, enabled
     t._base, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
     bounds = object(), object(), object()
     window = slice(*bounds)

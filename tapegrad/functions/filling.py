@@ -11,7 +11,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
-from tapegrad.conversion import check_device
+from tapegrad.devices import check_device
 from tapegrad.dtypes import DType
 from tapegrad.functions.joining import as_strided
 from tapegrad.functions.shaping import permute
