@@ -622,8 +622,8 @@ def less(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor
 def less_equal(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def lgamma(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def linspace(
-    start: _float,
-    end: _float,
+    start: Operand,
+    end: Operand,
     steps: _int,
     *,
     dtype: DTypeLike = None,
@@ -650,8 +650,8 @@ def logical_xor(input: Operand, other: Operand, *, out: Tensor | None = None) ->
 def logit(input: Operand, eps: _float | None = None, *, out: Tensor | None = None) -> Tensor: ...
 def logit_(input: Operand, eps: _float | None = None, *, out: Tensor | None = None) -> Tensor: ...
 def logspace(
-    start: _float,
-    end: _float,
+    start: Operand,
+    end: Operand,
     steps: _int,
     base: _float = 10.0,
     *,

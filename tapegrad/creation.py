@@ -382,9 +382,19 @@ def _arange(
     return _leaf((start + step * np.arange(length)).astype(dtype.numpy), requires_grad)
 
 
+def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
+    """Numbers, of which those that are tensors have no dimensions."""
+    for value in (start, end):
+        if isinstance(value, Tensor) and value.ndim:
+            raise RuntimeError(
+                f"{name} only supports 0-dimensional start and end tensors, but got one with {value.ndim} dimension(s)"
+            )
+    return tuple(v.item() if isinstance(v, Tensor) else v for v in (start, end))
+
+
 @checked
 def linspace(
-    start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+    start: Number | Tensor, end: Number | Tensor, steps: int, *, dtype: DType | None = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
@@ -394,6 +404,7 @@ def linspace(
     tensor([0.0000, 0.5000, 1.0000])
     """
     check_device(device)
+    start, end = _ends("linspace", start, end)
     if steps < 0:
         raise RuntimeError(f"number of steps must be non-negative, but got {steps}")
     wanted = _dtype(dtype)

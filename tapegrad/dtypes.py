@@ -42,6 +42,13 @@ class DType:
         return as_dtype, (self.name,)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The same type in NumPy, which asks for it by this name: `np.dtype(tapegrad.float64)`, `np.issubdtype`."""
+        return self.numpy
+
+    __numpy_dtype__ = dtype
+
+    @property
     def category(self) -> int:
         """0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank."""
         return (0, 1, 1, 2, 2)[self.code]

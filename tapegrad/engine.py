@@ -47,7 +47,8 @@ _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET
     H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
-_A_ROW = ROW.itemsize
+_A_ROW, _SWITCH = ROW.itemsize, H.switch_values
+_SWITCHED_ROWS = 100 * _A_ROW  # bytes of rows from which it is worth the time that linking the switch takes
 _FEW_ROWS = -1 if SMALL else _RECLAIM_ROWS * _A_ROW  # bytes of rows that are never too many
 _WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
@@ -182,6 +183,8 @@ def _prepare(tape: Tape) -> None:
     if _blas and not h[_LAPACK]:
         h[H.gemm64], h[H.gemm32] = _blas[0][:2].tolist()
         h[_LAPACK] = address_of(_blas[0])
+    if not h[_SWITCH] and h[_FILLED] > _SWITCHED_ROWS:
+        h[H.switch_adjoints], h[_SWITCH] = switch.addresses()[::-1]
     if h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
@@ -208,7 +211,6 @@ def _connect(tape: Tape) -> None:
     h = tape.h
     h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
     h[H.sum_opcode] = ops.reduction.sum_.opcode
-    h[H.switch_values], h[H.switch_adjoints] = switch.addresses()
     functions = native.functions_of_python()
     h[H.allocate_zeroed], h[H.release] = functions["allocate_zeroed"].address, functions["release"].address
     caches = _caches()
@@ -676,7 +678,12 @@ def evaluate_all(tape: Tape) -> None:
 
     Of one that can't be computed it is said when someone looks at it, not here.
     """
-    tape.synced_row(0)  # enters all new rows
+    if tape.sweeping:
+        tape.synced_row(0)  # enters all new rows
+    else:
+        _prepare(tape)
+        if not _entry("has_pending")(tape.header_address):
+            return
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)

@@ -34,7 +34,7 @@ _WORDS, _PRIMAL, _ADJOINT = 4, 1, 2
 _INTS, _KIND, _ROW, _BASE, _FLAGS = 8, 0, 1, 6, 7
 _STORED, _OWNED = tapes.STORED, tapes.STORED | tapes.OWNED
 _SLOT_BYTES, _pack_slot = tapes.SLOT.itemsize, struct.Struct("=iiqqii").pack_into
-_N_FREE, _ALLOCATED, _FILLED = H.n_free, H.allocated, H.filled
+_N_FREE, _ALLOCATED, _FILLED, _SETTLED = H.n_free, H.allocated, H.filled, H.settled
 
 
 if TYPE_CHECKING:
@@ -273,6 +273,7 @@ def lend(tape: Tape, slot: int, kind: Kind) -> Tensor:
     t = _new(Tensor)
     t._tape, t._kind = tape, kind
     tape.live[slot] += 1
+    tape.h[_SETTLED] = 0
     t._slot = slot
     return t
 

@@ -287,6 +287,15 @@ def test_updates_of_parameters_wait_to_be_swept_together(fresh: tape.Tape):
         assert np.array_equal(p.detach().numpy(), np.full(shape, 0.25))
 
 
+def test_an_array_of_another_shape_is_no_update():
+    x = tg.zeros(3, dtype=tg.float64)
+    x += np.ones(3)
+    x += np.ones(1)
+    with pytest.raises(RuntimeError, match="doesn't match the broadcast shape"):
+        x += np.ones((2, 3))
+    assert x.tolist() == [2.0, 2.0, 2.0]
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (5,)])
 def test_a_leaf_whose_update_waits_has_its_gradient(shape: tuple[int, ...]):
     """Of what read it before and since; and an update is no part of the graph."""

@@ -29,8 +29,8 @@ def public(function: Any) -> Any:
 
 @public
 def logspace(
-    start: Number, end: Number, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None,
-    requires_grad: bool = False,
+    start: Number | Tensor, end: Number | Tensor, steps: int, base: float = 10.0, *, dtype: DType | None = None,
+    device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` powers of `base`, their exponents from `start` to `end`, both included, evenly spaced.
 
@@ -39,6 +39,7 @@ def logspace(
     tensor([  1.,  10., 100.])
     """
     wanted = dtype or dtypes.get_default_dtype()
+    start, end = creation._ends("logspace", start, end)
     exponents = creation.linspace(start, end, steps, dtype=dtypes.FLOAT64, device=device)
     made = cast(base**exponents, wanted).detach()
     return made.requires_grad_() if requires_grad else made

@@ -223,6 +223,7 @@ def _plain_primitives() -> dict[str, Any]:
     return made
 
 
+@functools.cache
 def functions_of_python() -> dict[str, Any]:
     """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
     word, api = ctypes.c_int64, ctypes.pythonapi
