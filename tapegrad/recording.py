@@ -136,7 +136,10 @@ def settled(result: Tensor, *operands: Tensor) -> Tensor:
 def _read(t: Tensor) -> Tensor:
     """What an array operation reads, whose parameters may tell of the operand's strides."""
     t = local(t)
-    return steady(t) if t._kind.contiguous else t
+    if not t._kind.contiguous:
+        return t
+    read = steady(t)
+    return read if read._kind.contiguous else read.clone()
 
 
 def record_array(
