@@ -158,6 +158,21 @@ def test_a_view_of_memory_in_another_order_is_multiplied_as_it_is():
     assert np.array_equal(g.detach().numpy(), np.outer(array.T[0], np.ones(3)))
 
 
+def test_second_derivatives_reach_a_leaf_whose_memory_numpy_shares():
+    array = np.arange(1.0, 10.0).reshape(3, 3)
+
+    def derivatives(x: Any) -> tuple[np.ndarray, np.ndarray]:
+        w = tg.eye(3, dtype=tg.float64).requires_grad_()
+        first = tg.autograd.grad(((x @ w)[0] * (x[0] * x[-1])[0]).sum(), [x, w], create_graph=True)
+        (second,) = tg.autograd.grad(sum((g * g).sum() for g in first), [x])
+        return first[0].detach().numpy(), second.numpy()
+
+    shared = derivatives(tg.from_numpy(array.copy().T).requires_grad_())
+    own = derivatives(tg.tensor(array.T, requires_grad=True))
+    for one, other in zip(shared, own, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
 # --- writing in place -------------------------------------------------------------------------------------------------
 
 
