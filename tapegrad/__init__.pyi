@@ -27,16 +27,33 @@ from tapegrad.autograd import no_grad as no_grad
 from tapegrad.autograd import set_grad_enabled as set_grad_enabled
 from tapegrad.autograd.custom import custom_jvp as custom_jvp
 from tapegrad.autograd.custom import custom_vjp as custom_vjp
+from tapegrad.creation import BoolTensor as BoolTensor
+from tapegrad.creation import DoubleTensor as DoubleTensor
+from tapegrad.creation import FloatTensor as FloatTensor
+from tapegrad.creation import Generator as Generator
+from tapegrad.creation import IntTensor as IntTensor
+from tapegrad.creation import LongTensor as LongTensor
 from tapegrad.creation import manual_seed as manual_seed
+from tapegrad.devices import backends as backends
+from tapegrad.devices import cuda as cuda
+from tapegrad.devices import device as device
+from tapegrad.devices import get_default_device as get_default_device
+from tapegrad.devices import mps as mps
+from tapegrad.devices import set_default_device as set_default_device
 from tapegrad.dtypes import DType as dtype
+from tapegrad.dtypes import finfo as finfo
 from tapegrad.dtypes import get_default_dtype as get_default_dtype
+from tapegrad.dtypes import iinfo as iinfo
 from tapegrad.dtypes import promote_types as promote_types
 from tapegrad.dtypes import set_default_dtype as set_default_dtype
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.jitted.extensions import custom_rule as custom_rule
+from tapegrad.mapped import vmap as vmap
 from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 from tapegrad.printing import set_printoptions as set_printoptions
+from tapegrad.serialization import load as load
+from tapegrad.serialization import save as save
 from tapegrad.tape import Tape as Tape
 from tapegrad.tape import current_tape as current_tape
 from tapegrad.tensor import Size as Size
@@ -468,6 +485,7 @@ def gcd_(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor
 def ge(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def geqrf(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def ger(input: Operand, vec2: Operand, *, out: Tensor | None = None) -> Tensor: ...
+def get_rng_state() -> dict[str, Any]: ...
 def gradient(input: Operand, *, spacing: Any = 1, dim: Dim = None, edge_order: _int = 1) -> tuple[Tensor, ...]: ...
 def greater(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def greater_equal(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -604,8 +622,8 @@ def less(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor
 def less_equal(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def lgamma(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def linspace(
-    start: _float,
-    end: _float,
+    start: Operand,
+    end: Operand,
     steps: _int,
     *,
     dtype: DTypeLike = None,
@@ -632,8 +650,8 @@ def logical_xor(input: Operand, other: Operand, *, out: Tensor | None = None) ->
 def logit(input: Operand, eps: _float | None = None, *, out: Tensor | None = None) -> Tensor: ...
 def logit_(input: Operand, eps: _float | None = None, *, out: Tensor | None = None) -> Tensor: ...
 def logspace(
-    start: _float,
-    end: _float,
+    start: Operand,
+    end: Operand,
     steps: _int,
     base: _float = 10.0,
     *,
@@ -856,6 +874,7 @@ def rad2deg_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def rand(
     *shape: _int | Sequence[_int],
     size: Sequence[_int] | None = None,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     requires_grad: _bool = False,
@@ -868,6 +887,7 @@ def randint(
     low: _int | None = None,
     high: _int | None = None,
     size: Sequence[_int] | None = None,
+    generator: Any = None,
     dtype: DTypeLike = ...,
     device: str | None = None,
     requires_grad: _bool = False,
@@ -884,6 +904,7 @@ def randint_like(
 def randn(
     *shape: _int | Sequence[_int],
     size: Sequence[_int] | None = None,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     requires_grad: _bool = False,
@@ -891,7 +912,9 @@ def randn(
 def randn_like(
     input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
 ) -> Tensor: ...
-def randperm(n: _int, *, dtype: DTypeLike = ..., device: str | None = None, requires_grad: _bool = False) -> Tensor: ...
+def randperm(
+    n: _int, *, generator: Any = None, dtype: DTypeLike = ..., device: str | None = None, requires_grad: _bool = False
+) -> Tensor: ...
 def range(
     start: _float = 0,
     end: _float | None = None,
@@ -981,6 +1004,7 @@ def searchsorted(
 def select(input: Operand, dim: _int, index: _int, *, out: Tensor | None = None) -> Tensor: ...
 def select_scatter(input: Operand, src: Operand, dim: _int, index: _int, *, out: Tensor | None = None) -> Tensor: ...
 def selu(input: Operand, inplace: _bool = False) -> Tensor: ...
+def set_rng_state(new_state: dict[str, Any]) -> None: ...
 def sgn(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def sigmoid(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def sigmoid_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...

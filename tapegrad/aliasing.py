@@ -128,9 +128,8 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     except MISSED:
         return None
     made._base, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     return made
@@ -188,18 +187,18 @@ class _Views:
         return [view for view in (known() for known in self.current.values()) if view is not None]
 
 
-def _noted(t: Tensor) -> _Views:
-    """Its views: those that are known, and those that native code has made since (`recorder.py`)."""
-    fresh = getattr(t, "_fresh", None)
+def _noted(t: Tensor) -> _Views | None:
+    """Its views: those that are known, and those that native code has made since (`recorder.py`); or there are none."""
+    fresh, known = getattr(t, "_fresh", None), getattr(t, "_known", None)
     if fresh is not None:
-        if not hasattr(t, "_known"):
-            t._known = _Views()
+        if known is None:
+            known = t._known = _Views()
         for reference in fresh:
             made = reference()
             if made is not None:
-                t._known.note(made)
+                known.note(made)
         del t._fresh
-    return t._known
+    return known
 
 
 def _set_noted(t: Tensor, views: _Views) -> None:
@@ -216,9 +215,8 @@ Tensor._views = property(_noted, _set_noted, _forget_noted)
 def _note(made: Tensor) -> None:
     """Let the base know its view; where NumPy can write to the base, it can write to the view."""
     base = made._base
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     if base._kind.exported:
@@ -249,7 +247,7 @@ def family(t: Tensor) -> Iterator[Tensor]:
 
 
 def _views_of(t: Tensor) -> list[Tensor]:
-    views = getattr(t, "_views", None)
+    views = t._views
     return [] if views is None else views.living()
 
 
@@ -410,7 +408,7 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_base", None) is None
-        and ((known := getattr(t, "_views", None)) is None or known.living() == [*views])
+        and ((known := t._views) is None or known.living() == [*views])
     )
 
 

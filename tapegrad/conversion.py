@@ -43,12 +43,6 @@ def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
         )
 
 
-def check_device(device: Any) -> None:
-    """Everything is on the CPU."""
-    if device is not None and str(device) != "cpu":
-        raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {device!r}")
-
-
 def sharing_with(data: Any, dtype: DType | None = None) -> Tensor:
     """Data as a tensor, its memory shared where it can be: see `tapegrad.as_tensor`."""
     if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often

@@ -10,14 +10,15 @@ import numpy as np
 
 from tapegrad import dtypes, engine, locks
 from tapegrad.arguments import Number, checked, sizes
-from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
+from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
+from tapegrad.devices import check_device
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
 from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
 
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
     Parameters
@@ -381,9 +382,19 @@ def _arange(
     return _leaf((start + step * np.arange(length)).astype(dtype.numpy), requires_grad)
 
 
+def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
+    """Numbers, of which those that are tensors have no dimensions."""
+    for value in (start, end):
+        if isinstance(value, Tensor) and value.ndim:
+            raise RuntimeError(
+                f"{name} only supports 0-dimensional start and end tensors, but got one with {value.ndim} dimension(s)"
+            )
+    return tuple(v.item() if isinstance(v, Tensor) else v for v in (start, end))
+
+
 @checked
 def linspace(
-    start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+    start: Number | Tensor, end: Number | Tensor, steps: int, *, dtype: DType | None = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
@@ -393,6 +404,7 @@ def linspace(
     tensor([0.0000, 0.5000, 1.0000])
     """
     check_device(device)
+    start, end = _ends("linspace", start, end)
     if steps < 0:
         raise RuntimeError(f"number of steps must be non-negative, but got {steps}")
     wanted = _dtype(dtype)
@@ -443,31 +455,33 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
 def rand(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().random, "rand", _given("rand", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
 
 @checked
 def randn(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
 
 def randint(
     *bounds: Any, low: int | None = None, high: int | None = None, size: Sequence[int] | None = None,
-    dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
+    generator: Any = None, dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
     check_device(device)
@@ -475,25 +489,27 @@ def randint(
     if len(given) not in (2, 3):
         raise TypeError("randint() takes (high, size) or (low, high, size)")
     *limits, shape = given
-    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad)
+    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad, generator)
 
 
 @checked
-def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool, generator: Any = None) -> Tensor:
     shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, shape)
+    drawn = random(generator).integers(low, high, shape)
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
-def randperm(n: int, *, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randperm(
+    n: int, *, generator: Any = None, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     check_device(device)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return _leaf(_random().permutation(n).astype((dtype or INT64).numpy), requires_grad)
+    return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
@@ -506,6 +522,71 @@ def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
     return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Where the generator of all random numbers is."""
+    return random_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Go on from there."""
+    set_random_state(new_state)
+
+
+def _cpu(self: Tensor) -> Tensor:
+    """The tensor itself: it is there."""
+    return self
+
+
+def _cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """An error: there is no such device."""
+    del non_blocking
+    check_device("cuda" if device is None else device)
+    return self
+
+
+_TYPES = {
+    "float64": "DoubleTensor",
+    "float32": "FloatTensor",
+    "int64": "LongTensor",
+    "int32": "IntTensor",
+    "bool": "BoolTensor",
+}
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """PyTorch's name for the dtype, or the tensor in another, given by such a name too."""
+    del non_blocking
+    if dtype is None:
+        return f"tapegrad.{_TYPES[self.dtype.name]}"
+    named = {short: name for name, short in _TYPES.items()}.get(str(dtype).rpartition(".")[2])
+    return self.to(getattr(dtype, "dtype", dtype) if named is None else named)
+
+
+for _name, _method in {"cpu": _cpu, "cuda": _cuda, "type": _type}.items():
+    setattr(Tensor, _name, _method)
+Tensor.is_cuda = property(lambda _: False, doc="False.")
+
+
+class _Typed(type):
+    """Tensors of one dtype, as a class."""
+
+    dtype: DType
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return isinstance(t, Tensor) and t.dtype is cls.dtype
+
+    def __call__(cls, *args: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], (Tensor, list, tuple, np.ndarray)):
+            return tensor(args[0], dtype=cls.dtype)
+        return empty(size_of(cls.__name__, args or (0,)), dtype=cls.dtype)
+
+
+FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
+    _Typed(_TYPES[of.name], (), {"dtype": of, "__doc__": f"Tensors of {of.name}: empty, of a shape, or of data."})
+    for of in (dtypes.FLOAT32, dtypes.FLOAT64, INT64, dtypes.INT32, dtypes.BOOL)
+)
 
 
 def _new(name: str, make: Any) -> None:

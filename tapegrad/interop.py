@@ -59,7 +59,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
     So nothing that is pending need be computed before. It is done where a tensor shares its elements with nobody, or
     was detached from one that shares them with nobody else; else the answer is None.
     """
-    tape, base, views = t._tape, getattr(t, "_base", None), getattr(t, "_views", None)
+    tape, base, views = t._tape, getattr(t, "_base", None), t._views
     if views is not None and views.living():
         return None
     if base is None:
@@ -67,7 +67,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
     else:
         top, recipe, kind = base, t._recipe, base._kind
         is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
-        if not is_whole or hasattr(top, "_base") or top._views.living() != [t] or top.__class__ is Imported:
+        if not is_whole or hasattr(top, "_base") or len(top._views.living()) != 1 or top.__class__ is Imported:
             return None
     array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
     address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)

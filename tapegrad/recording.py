@@ -259,7 +259,7 @@ def take_over(t: Tensor) -> None:
     if t._tape.thread == get_ident():
         return
     tape, kind = current_tape(), t._kind
-    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in t._views or ()):
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
@@ -276,6 +276,7 @@ def take_over(t: Tensor) -> None:
 # Filled by `aliasing.py`: makes a view by its recipe, and lists all that share elements with a tensor.
 made_of: Any = None
 family_of: Any = None
+_COUNTED = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()  # references are
 
 
 def taken_back(t: Tensor) -> bool:
@@ -284,9 +285,9 @@ def taken_back(t: Tensor) -> bool:
     while (base := getattr(top, "_base", None)) is not None:
         top = base
     tape, slot = top._tape, top._slot
-    if (
-        tape.thread != get_ident() or MEMORY or sys.getrefcount(tape.arrays.get(slot)) != 2
-    ):  # the tape's, and the call's
+    if tape.thread != get_ident() or MEMORY or not _COUNTED:
+        return False
+    if sys.getrefcount(tape.arrays.get(slot)) != 2:  # the tape's, and the call's
         return False
     array = tape.arrays[slot]
     if array.base is not None or array.__class__ is not np.ndarray:  # who has the memory can't be told

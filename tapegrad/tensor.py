@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import engine
+from tapegrad import devices, engine
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BY_NUMPY, DType
@@ -163,9 +163,9 @@ class Tensor(Methods):
         return self._kind.dtype.is_floating_point
 
     @property
-    def device(self) -> str:
-        """Where the elements are: always "cpu"."""
-        return "cpu"
+    def device(self) -> devices.device:
+        """Where the elements are: always on the CPU."""
+        return devices.CPU
 
     @property
     def requires_grad(self) -> bool:

@@ -223,6 +223,32 @@ def test_every_operation_with_a_derivative_is_tested():
     del again
 
 
+# --- normalisation ----------------------------------------------------------------------------------------------------
+
+
+def standardized(x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
+    deviation = x - x.mean(-1, keepdims=True)
+    return deviation / np.sqrt((deviation * deviation).mean(-1, keepdims=True) + eps)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 1), (2, 3, 40)])
+def test_normalisation_is_its_definition(shape):
+    compare(lambda x: F.layer_norm(x, shape[-1:]), standardized, reals(*shape))
+    compare(
+        lambda x, w, b: F.layer_norm(x, shape[-1:], w, b), lambda x, w, b: standardized(x) * w + b,
+        reals(*shape), reals(shape[-1], seed=1), reals(shape[-1], seed=2),
+    )  # fmt: skip
+
+
+def test_normalisation_keeps_large_means():
+    noise = np.random.default_rng(0).standard_normal((4, 300))
+    for dtype, mean, tolerance in (("float64", 1e9, 1e-12), ("float32", 1e4, 1e-5)):
+        x = (noise + mean).astype(dtype)
+        exact = standardized((x.astype(np.longdouble) - mean), 1e-5).astype(np.float64)
+        for function in (lambda t: F.layer_norm(t, (300,)), lambda t: F.instance_norm(t.unsqueeze(0))[0]):
+            np.testing.assert_allclose(function(tg.tensor(x)).numpy(), exact, rtol=tolerance, atol=tolerance)
+
+
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Random numbers of distributions, drawn from the one generator. The streams are NumPy's, not PyTorch's."""
+"""Random numbers of distributions, drawn from a generator. The streams are NumPy's, not PyTorch's."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ def _tensor(array: Any, dtype: DType) -> Tensor:
     return from_array(np.ascontiguousarray(array, dtype.numpy).reshape(np.shape(array)))
 
 
-def _only(generator: Any) -> None:
-    if generator is not None and generator is not creation._random():
-        raise TypeError("generators of one's own are not supported: manual_seed() starts the one that there is anew")
-
-
 def _drawn_beside(drawn: Tensor, *of: Any) -> Tensor:
     """What was drawn, with the derivative by what it was drawn of, which is zero: PyTorch's."""
     for t in of:
@@ -48,7 +43,6 @@ def normal(
     >>> tg.normal(tg.zeros(2), 1.0).shape
     tapegrad.Size([2])
     """
-    _only(generator)
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if isinstance(std, Tensor):
         if not std.dtype.is_floating_point:
@@ -63,11 +57,11 @@ def normal(
         shape, dtype = broadcast_shapes("normal", given), given[0].dtype
         if not dtype.is_floating_point:
             raise NotImplementedError(f"\"normal\" not implemented for '{NAMES[dtype.name]}': {describe(*given)}")
-        drawn = creation.randn(shape, dtype=dtype) * _detached(std) + _detached(mean)
+        drawn = creation.randn(shape, generator=generator, dtype=dtype) * _detached(std) + _detached(mean)
         return _drawn_beside(drawn, mean, std)
     if size is None:
         raise TypeError("normal() received an invalid combination of arguments: of two numbers it takes a size")
-    made = creation.randn(size, dtype=dtype, device=device) * std + mean
+    made = creation.randn(size, generator=generator, dtype=dtype, device=device) * std + mean
     return made.requires_grad_() if requires_grad else made
 
 
@@ -93,18 +87,16 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     >>> tg.bernoulli(tg.tensor([0.0, 1.0]))
     tensor([0., 1.])
     """
-    _only(generator)
     if p is None and not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"bernoulli\" not implemented for '{NAMES[input.dtype.name]}': {describe(input)}")
     chances = _probabilities("bernoulli", input if p is None else p)
-    drawn = _tensor(creation._random().random(input._kind.shape) < chances, input.dtype)
+    drawn = _tensor(creation.random(generator).random(input._kind.shape) < chances, input.dtype)
     return _drawn_beside(drawn, input)
 
 
 @public
 def poisson(input: Tensor, *, generator: Any = None) -> Tensor:
     """Counts of Poisson's distributions with these means. The derivative is zero."""
-    _only(generator)
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"poisson\" not implemented for '{NAMES[input.dtype.name]}': {describe(input)}")
     means = input._array()
@@ -112,7 +104,7 @@ def poisson(input: Tensor, *, generator: Any = None) -> Tensor:
         raise RuntimeError(
             f"invalid Poisson rate, expected rate to be non-negative: {describe(input)}, at {location()}"
         )
-    return _drawn_beside(_tensor(creation._random().poisson(means), input.dtype), input)
+    return _drawn_beside(_tensor(creation.random(generator).poisson(means), input.dtype), input)
 
 
 @public
@@ -128,7 +120,6 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     >>> tg.multinomial(tg.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
     tensor([1, 1])
     """
-    _only(generator)
     if not input.dtype.is_floating_point:
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {NAMES[input.dtype.name]}")
     if input.ndim not in (1, 2):
@@ -143,7 +134,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     if (weights.sum(1) <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
-    random = creation._random()
+    random = creation.random(generator)
     if replacement:
         ends = np.cumsum(weights, 1)
         draws = random.random((len(weights), num_samples)) * ends[:, -1:]
@@ -181,55 +172,49 @@ def _drawn_anew(self: Tensor, array: Any) -> Tensor:
 @checked
 def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Any = None) -> Tensor:
     """Make every element 1 with this probability, else 0."""
-    _only(generator)
     aliasing.check_in_place(self, "bernoulli_")
     chances = _probabilities("bernoulli_", p)
-    return _drawn_anew(self, creation._random().random(self._kind.shape) < chances)
+    return _drawn_anew(self, creation.random(generator).random(self._kind.shape) < chances)
 
 
 @checked
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, of the exponential distribution with this rate."""
-    _only(generator)
     _check_floating(self, "exponential_")
     if not lambd > 0.0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _drawn_anew(self, creation._random().standard_exponential(self._kind.shape) / lambd)
+    return _drawn_anew(self, creation.random(generator).standard_exponential(self._kind.shape) / lambd)
 
 
 @checked
 def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, of Cauchy's distribution."""
-    _only(generator)
     _check_floating(self, "cauchy_")
     if not sigma > 0.0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return _drawn_anew(self, median + sigma * creation._random().standard_cauchy(self._kind.shape))
+    return _drawn_anew(self, median + sigma * creation.random(generator).standard_cauchy(self._kind.shape))
 
 
 @checked
 def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
     """Draw every element anew: how many trials until one with probability `p` succeeds."""
-    _only(generator)
     aliasing.check_in_place(self, "geometric_")
     if not 0.0 < p < 1.0:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return _drawn_anew(self, creation._random().geometric(p, self._kind.shape))
+    return _drawn_anew(self, creation.random(generator).geometric(p, self._kind.shape))
 
 
 @checked
 def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, the exponential of what is normal."""
-    _only(generator)
     _check_floating(self, "log_normal_")
     if not std > 0.0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _drawn_anew(self, np.exp(mean + std * creation._random().standard_normal(self._kind.shape)))
+    return _drawn_anew(self, np.exp(mean + std * creation.random(generator).standard_normal(self._kind.shape)))
 
 
 def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> Tensor:
     """Draw every element anew: integers from `from` (0) to before `to`, or all that the dtype counts exactly."""
-    _only(generator)
     aliasing.check_in_place(self, "random_")
     given = [*bounds, *(named[k] for k in ("from", "to") if named.get(k) is not None)]
     if len(given) > 2 or not all(isinstance(v, (int, np.integer)) for v in given):
@@ -243,7 +228,7 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
         low, high = (0, given[0]) if len(given) == 1 else given
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    return _drawn_anew(self, creation._random().integers(low, high - 1, self._kind.shape, endpoint=True))
+    return _drawn_anew(self, creation.random(generator).integers(low, high - 1, self._kind.shape, endpoint=True))
 
 
 for _method in (bernoulli_, exponential_, cauchy_, geometric_, log_normal_, random_):

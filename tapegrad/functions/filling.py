@@ -11,7 +11,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
-from tapegrad.conversion import check_device
+from tapegrad.devices import check_device
 from tapegrad.dtypes import DType
 from tapegrad.functions.joining import as_strided
 from tapegrad.functions.shaping import permute
@@ -29,8 +29,8 @@ def public(function: Any) -> Any:
 
 @public
 def logspace(
-    start: Number, end: Number, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None,
-    requires_grad: bool = False,
+    start: Number | Tensor, end: Number | Tensor, steps: int, base: float = 10.0, *, dtype: DType | None = None,
+    device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` powers of `base`, their exponents from `start` to `end`, both included, evenly spaced.
 
@@ -39,6 +39,7 @@ def logspace(
     tensor([  1.,  10., 100.])
     """
     wanted = dtype or dtypes.get_default_dtype()
+    start, end = creation._ends("logspace", start, end)
     exponents = creation.linspace(start, end, steps, dtype=dtypes.FLOAT64, device=device)
     made = cast(base**exponents, wanted).detach()
     return made.requires_grad_() if requires_grad else made

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import Number, checked
-from tapegrad.conversion import check_device
+from tapegrad.devices import check_device
 from tapegrad.dtypes import DType
 from tapegrad.functions.filling import of_cosines, of_kaiser, window
 from tapegrad.tensor import Tensor

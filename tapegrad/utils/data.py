@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
+from tapegrad.dtypes import FLOAT64
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.tensor import Tensor
 
@@ -273,7 +274,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, (np.ndarray, np.generic)):
         return creation.tensor(np.stack([np.asarray(x) for x in batch]))
     if isinstance(first, float):
-        return creation.tensor(list(batch), dtype="float64")
+        return creation.tensor(list(batch), dtype=FLOAT64)
     if isinstance(first, int):
         return creation.tensor(list(batch))
     if isinstance(first, (str, bytes)):
