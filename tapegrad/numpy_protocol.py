@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tapegrad import dtypes, numpy_factorizations, numpy_functions, numpy_polynomials, numpy_selection, trees
+from tapegrad import (
+    dtypes,
+    numpy_factorizations,
+    numpy_functions,
+    numpy_polynomials,
+    numpy_selection,
+    numpy_statistics,
+    trees,
+)  # fmt: skip
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -321,10 +329,9 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
-_FUNCTIONS |= numpy_functions.FUNCTIONS | numpy_selection.FUNCTIONS | numpy_polynomials.FUNCTIONS
-_FUNCTIONS |= numpy_factorizations.FUNCTIONS
-_CALLED = numpy_functions.CALLED | numpy_selection.CALLED | numpy_polynomials.CALLED
-_CALLED |= numpy_factorizations.CALLED
+_PARTS = (numpy_functions, numpy_selection, numpy_polynomials, numpy_statistics, numpy_factorizations)
+_FUNCTIONS |= {function: ours for part in _PARTS for function, ours in part.FUNCTIONS.items()}
+_CALLED = {function: ours for part in _PARTS for function, ours in part.CALLED.items()}
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 

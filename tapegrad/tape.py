@@ -214,6 +214,7 @@ class Header(Record):
     fixed = True
     end = word()  # rows
     synced = word()  # those of them that are entered in their slots
+    settled = word()  # those whose live values are known to be in memory
     top = word()  # slots
     n_kinds = word()
     n_pool = word()

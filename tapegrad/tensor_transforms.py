@@ -144,10 +144,9 @@ class Level:
         others = self.is_recording and len(tape.leaves) > len(self.own)
         found: dict[int, Tensor] = {}
         engine.reclaim_before(tape)
-        slot = output._slot
         try:
             with tape.lock:
-                engine.run(tape, [slot], [(slot, -1)], (), False, others, lambda: adopt(tape, found))
+                engine.run(tape, (), ((output._slot, -1),), (), False, others, lambda: adopt(tape, found))
         except engine.SweptTwiceError:
             return None
         if others and any(slot in tape.leaves and slot not in self.own for slot in found):

@@ -124,6 +124,32 @@ def test_lu(shape: tuple[int, ...], dtype: Any):
 
 
 @over_floats
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4), (0, 0), (1, 1)])
+def test_ldl(shape: tuple[int, ...], dtype: Any):
+    a = drawn(shape).astype(dtype.numpy)
+    a = a + turned(a) - 3 * np.eye(shape[-1], dtype=dtype.numpy) * (drawn(shape, 1) > 0)
+    packed, pivots, info = tg.linalg.ldl_factor_ex(tg.tensor(a))
+    assert pivots.dtype is info.dtype is tg.int32
+    assert not info.any()
+    b = tg.tensor(drawn((*shape[:-1], 2)), dtype=dtype, requires_grad=True)
+    x = tg.linalg.ldl_solve(packed, pivots, b)
+    close(a @ x.detach().numpy(), b.detach(), dtype, 5000)
+    seed = tg.tensor(drawn((*shape[:-1], 2), 2), dtype=dtype)
+    (g,) = tg.autograd.grad(x, b, seed, create_graph=True)
+    (swept,) = tg.autograd.grad(x, b, seed)
+    close(a @ g.detach().numpy(), seed, dtype, 5000)
+    close(swept, g.detach(), dtype, 5000)
+
+
+def test_ldl_of_a_matrix_that_has_none():
+    assert tg.linalg.ldl_factor_ex(tg.zeros(2, 2)).info.item() == 1
+    with pytest.raises(tg.linalg.LinAlgError, match="block that is zero"):
+        tg.linalg.ldl_factor(tg.zeros(2, 2))
+    with pytest.raises(NotImplementedError, match="is not implemented"):
+        tg.linalg.ldl_factor(tg.eye(2).requires_grad_())
+
+
+@over_floats
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pseudoinverses(shape: tuple[int, ...], dtype: Any):
     a = drawn(shape, 1).astype(dtype.numpy)

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 
 import tapegrad as tg
 from tapegrad import dtypes
-from tapegrad.ops import factorization
+from tapegrad.ops import convolution, factorization, windows
 from tapegrad.ops.declare import (
     BOOLEAN,
     CONVERTED,
@@ -759,8 +759,9 @@ def test_every_operation_with_a_derivative_is_tested():
         del again
     public = [op for op in OPS if op.is_public and not isinstance(op, Host) and not is_cast(op)]
     missing = [op for op in public if (isinstance(op, Layout) or any(op.partials)) and op.opcode not in tested]
-    of_matrices = {op.opcode for op in vars(factorization).values() if isinstance(op, Op)}  # see test_linalg.py
-    assert [op.name for op in missing if op.name != "detach" and op.opcode not in of_matrices] == []
+    elsewhere = (factorization, convolution, windows)  # see test_linalg.py, test_nn_functional.py
+    there = {op.opcode for module in elsewhere for op in vars(module).values() if isinstance(op, Op)}
+    assert [op.name for op in missing if op.name != "detach" and op.opcode not in there] == []
 
 
 @pytest.mark.parametrize("number", [2**40, -(2**40), 2**31, -(2**31) - 1, 2**63 - 1])

@@ -50,14 +50,14 @@ def test_the_stubs_are_written_by_the_command():
 def test_the_stub_names_what_the_package_has():
     late = tg._LATER.keys()
     there = {name for name, value in vars(tg).items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
-    modules = {"autograd", "func", "jitted", "linalg"}
+    modules = {"autograd", "func", "jitted", "linalg", "special"}
     assert names_in(FUNCTIONS) - {"__version__"} == there | modules | late
     assert all(hasattr(tg, name) for name in late)
 
 
 def test_dir_shows_what_is_public_and_nothing_else():
     assert set(dir(tg)) == names_in(FUNCTIONS) | {"__version__"}
-    for module in tg.autograd, tg.func, tg.jitted, tg.linalg:
+    for module in tg.autograd, tg.func, tg.jitted, tg.linalg, tg.special:
         assert set(dir(module)) == set(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
     assert all(hasattr(tg, name) for name in tg.__all__)

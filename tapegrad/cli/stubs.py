@@ -68,7 +68,8 @@ from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.dtypes import DType
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.tensor import Size, Tensor
+from tapegrad.functions.shaping import NumberOfElements
+from tapegrad.tensor import Tensor
 
 Operand: TypeAlias = Tensor | np.ndarray | np.generic | _float
 DTypeLike: TypeAlias = DType | str | type | np.dtype[Any] | None

@@ -62,7 +62,7 @@ def _load(tape, o):
     slot = tape.slots[o]
     kind = tape.kinds[slot.kind]
     if slot.flags & STORED and kind.numel == 1:
-        copy_element(tape.plan.values_at + 8 * o, slot.primal, ITEMSIZE[kind.dtype])
+        copy_element(_value_at(tape, o), slot.primal, ITEMSIZE[kind.dtype])
 
 
 def _meet(tape, o, bits):
@@ -212,7 +212,12 @@ def sweep_scalars(tape: Header):
 
 def _value_at(tape, slot):
     """The address of a value's place."""
-    return tape.plan.values_at + 8 * slot if slot >= 0 else 0
+    return tape.plan.values_at + 8 * int(slot) if slot >= 0 else 0
+
+
+def _bar_at(tape, slot):
+    """The address of an adjoint's place."""
+    return tape.plan.bars_at + 8 * int(slot)
 
 
 def _immediate_at(tape, row):
@@ -229,7 +234,7 @@ def scalar_values(tape: Header):
     """The values that are to be computed, oldest first; those that stay in memory go there."""
     plan, i = tape.plan, tape.plan.n_evaluated - 1
     while i >= 0:
-        if plan.switched:
+        if plan.switched and tape.switch_values:
             i = part5(tape.switch_values, i, tape.rows_at, plan.region_of_row_at, plan.values_at, tape.top)
             if i < 0:
                 break
@@ -288,7 +293,7 @@ def scalar_adjoints(tape: Header):
         return NO_MEMORY
     i = 0
     while i < plan.n_planned:
-        if plan.switched:
+        if plan.switched and tape.switch_adjoints:
             i = part9(
                 tape.switch_adjoints, i, plan.n_planned, tape.rows_at, plan.planned_at, plan.values_at, plan.bars_at,
                 plan.marks_at, tape.top, request.retain_graph,
@@ -309,13 +314,13 @@ def _seed(tape, slot, given):
     """Add to the adjoint of a slot: 1, or the value of another."""
     begun, code = tape.plan.marks[slot] & INSIDE, tape.kinds[tape.slots[slot].kind].dtype
     if given >= 0 and begun == 0:
-        copy_element(tape.plan.bars_at + 8 * slot, tape.plan.values_at + 8 * given, ITEMSIZE[code])
+        copy_element(_bar_at(tape, slot), _value_at(tape, given), ITEMSIZE[code])
     elif code == _FLOAT64:
-        seed = 1.0 if given < 0 else f8(tape.plan.values_at + 8 * given, 1)[0]
-        f8(tape.plan.bars_at + 8 * slot, 1)[0] = f8(tape.plan.bars_at + 8 * slot, 1)[0] + seed if begun else seed
+        seed = 1.0 if given < 0 else f8(_value_at(tape, given), 1)[0]
+        f8(_bar_at(tape, slot), 1)[0] = f8(_bar_at(tape, slot), 1)[0] + seed if begun else seed
     else:
-        seed = 1.0 if given < 0 else f4(tape.plan.values_at + 8 * given, 1)[0]
-        f4(tape.plan.bars_at + 8 * slot, 1)[0] = f4(tape.plan.bars_at + 8 * slot, 1)[0] + seed if begun else seed
+        seed = 1.0 if given < 0 else f4(_value_at(tape, given), 1)[0]
+        f4(_bar_at(tape, slot), 1)[0] = f4(_bar_at(tape, slot), 1)[0] + seed if begun else seed
     tape.plan.marks[slot] |= INSIDE
 
 
@@ -338,13 +343,13 @@ def _add_partials(tape, row):
     """What a row's kernels add to the adjoints of its operands."""
     plan, kernels = tape.plan, kernels_of(tape, row)
     a, b, c = _operands_at(tape, row)
-    g, y = plan.bars_at + 8 * row.out, _value_at(tape, row.out)
+    g, y = _bar_at(tape, row.out), _value_at(tape, row.out)
     for k in range(arity(tape, row)):
         o = operand(row, k)
         kernel = kernels.reverse[position(row, k)]
         if o < 0 or plan.marks[o] & ADJOINT == 0 or kernel == 0:
             continue
-        call8(kernel, 1, 0 if plan.marks[o] & INSIDE else FRESH, a, b, c, y, g, plan.bars_at + 8 * o)
+        call8(kernel, 1, 0 if plan.marks[o] & INSIDE else FRESH, a, b, c, y, g, _bar_at(tape, o))
         plan.marks[o] |= INSIDE
         if tape.request.retain_graph == 0 and tape.ops[row.opcode].saves[position(row, k)]:
             row.flags |= CONSUMED
@@ -353,13 +358,13 @@ def _add_partials(tape, row):
 def _add_to_base(tape, row):
     """Add the adjoint of a view of one element to that of its base."""
     o = row.a
-    slot, base = tape.slots[o], tape.plan.bars_at + 8 * o
+    slot, base = tape.slots[o], _bar_at(tape, o)
     if tape.plan.marks[o] & ADJOINT == 0:
         return
     begun = tape.plan.marks[o] & INSIDE
     if tape.kinds[slot.kind].numel != 1:
         base, begun = slot.adjoint + (tape.pool[row.c + 1] if row.flags & PARAMS else row.offset), 1
-    bar = tape.plan.bars_at + 8 * row.out
+    bar = _bar_at(tape, row.out)
     if tape.kinds[row.kind].dtype == _FLOAT64:
         f8(base, 1)[0] = f8(base, 1)[0] + f8(bar, 1)[0] if begun else f8(bar, 1)[0]
     else:
@@ -394,6 +399,6 @@ def _settle(tape, o, succeeded):
         return
     kind = tape.kinds[slot.kind]
     if kind.numel == 1:
-        copy_element(slot.adjoint, tape.plan.bars_at + 8 * o, ITEMSIZE[kind.dtype])
+        copy_element(slot.adjoint, _bar_at(tape, o), ITEMSIZE[kind.dtype])
     tape.progress.reached[tape.progress.n_reached] = o
     tape.progress.n_reached += 1

@@ -151,8 +151,8 @@ class Pieces(Record):
     apart_bytes = word()
     apart_count = word()
     of_adjoint = word()
-    memory = word()  # what all pieces have to work in; bytes of each
-    memory_bytes = word()
+    rooms = word()  # what all pieces have to work in; bytes of each
+    room_bytes = word()
 
 
 class Program(Record):

@@ -10,9 +10,10 @@ import numpy as np
 
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
-from tapegrad.conversion import NUMBERS, as_operand, check_device, is_array, leaf_of, repair
+from tapegrad.conversion import NUMBERS, as_operand, is_array, leaf_of, repair
+from tapegrad.devices import check_device
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
-from tapegrad.ops import arithmetic, exponential, logic
+from tapegrad.ops import arithmetic, exponential, logic, special
 from tapegrad.ops.declare import OPS, Elementwise
 from tapegrad.outputs import write
 from tapegrad.recording import binary, cast, learners, operand, promoted, quick, record_elementwise
@@ -85,16 +86,16 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
 
 
 _operators: dict[str, tuple[Any, Any]] = {}
+made: dict[Elementwise, Any] = {}  # the function of each operation, also of those that are public elsewhere
 OPERATIONS = [op for op in OPS if isinstance(op, Elementwise) and op not in arithmetic.CASTS]
 for _op in OPERATIONS:
-    made = None
     if _op.arity == 1:
-        made = _unary_function(_op)
+        made[_op] = _unary_function(_op)
     elif _op.arity == 2:
         _operators[_op.name] = binary(_op)
-        made, _op.record = _binary_function(_op)
-    if made is not None and _op.is_public:
-        functions[_op.name] = made
+        made[_op], _op.record = _binary_function(_op)
+    if _op in made and _op.is_public:
+        functions[_op.name] = made[_op]
 
 OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
@@ -554,6 +555,22 @@ def mvlgamma(input: Tensor, p: int) -> Tensor:
     return total + 0.25 * p * (p - 1) * math.log(math.pi) if p > 1 else total
 
 
+@checked
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The derivative of `digamma` of order `n`, elementwise; of order 0 `digamma` itself.
+
+    >>> import tapegrad as tg
+    >>> tg.polygamma(1, tg.tensor([1.0, 0.5]))
+    tensor([1.6449, 4.9348])
+    """
+    if n < 0:
+        raise RuntimeError(f"polygamma(n, x) does not support negative n: {n}, at {location()}")
+    if n < 2:
+        derivative: Tensor = functions["digamma"](input) if n == 0 else special._trigamma(input)
+        return derivative
+    return made[special._polygamma](float(n), input)
+
+
 @public
 def real(input: Tensor) -> Tensor:
     """The real part: the tensor itself."""
@@ -723,6 +740,15 @@ for _name, _function in functions.items():
     if _name != "where":
         setattr(Tensor, _name, method(_function))
 Tensor.where = _where
+
+
+@checked
+def _polygamma(self: Tensor, n: int) -> Tensor:
+    """`polygamma`, of the tensor."""
+    return polygamma(n, self)
+
+
+Tensor.polygamma = _polygamma
 Tensor.real = property(real, doc="The real part: the tensor itself.")
 Tensor.imag = property(imag, doc="The imaginary part, which real tensors do not have.")
 Tensor.to = to
@@ -731,6 +757,10 @@ for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", 
     setattr(Tensor, _name, _converter(_name, _dtype))
 Tensor.type_as = _type_as
 functions["logical_not"].__name__ = "logical_not"
-functions |= {"is_floating_point": is_floating_point, "numel": numel}  # the methods stand in `tensor.py`
+functions |= {
+    "is_floating_point": is_floating_point,
+    "numel": numel,
+    "polygamma": polygamma,
+}  # the methods stand in `tensor.py`
 exponential.pow_.record = _pow_rule
 learners.append(recorder.learn)  # native code takes the places of these operators

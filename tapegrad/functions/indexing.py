@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes
+from tapegrad import aliasing, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, number
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
@@ -119,7 +119,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+            way = aliasing.again(made, self)
+            _seen[key] = (way, op, shape, strides, offset, adjoint, start)
+            if way is not None and index.__class__ is not tuple:
+                recorder.learn_view(key, way)
         return made
     if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]

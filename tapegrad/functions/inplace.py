@@ -11,6 +11,7 @@ from tapegrad.arguments import Number, checked
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
 from tapegrad.functions import contractions, elementwise, scattering
+from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
@@ -68,7 +69,8 @@ def _operator(python: str, op: Elementwise) -> Any:
         if result is NotImplemented:
             return result
         kind = result._kind
-        if kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
+        known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
+        if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
             _alike.add(key)
         return aliasing.assign(self, cast(result, self._kind.dtype))
 
@@ -292,6 +294,16 @@ def float_power_(self: Tensor, exponent: Any) -> Tensor:
 
 _of_powers = _composed("float_power", elementwise.float_power)
 Tensor.float_power_ = float_power_
+
+
+@checked
+def polygamma_(self: Tensor, n: int) -> Tensor:
+    """`polygamma`, in place."""
+    return _of_derivatives(self, n)
+
+
+_of_derivatives = _composed("polygamma", Tensor.polygamma)
+Tensor.polygamma_ = polygamma_
 
 # Methods in place that are functions too, as in PyTorch.
 for _name in (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing
-from tapegrad.arguments import Dims, Sizes, Surface, checked, sizes
+from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, sizes
 from tapegrad.dtypes import INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
@@ -21,12 +21,12 @@ from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Size, Tensor, describe, from_array, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 
 def function(made: Any) -> Any:
     """Take in a function that is no method."""
-    functions[made.__name__] = taken = checked(made)
+    functions[made.__name__] = taken = checked(made, out=EXACT)
     return taken
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tapegrad import aliasing, dtypes
-from tapegrad.arguments import Number, Surface
+from tapegrad.arguments import EXACT, Number, Surface
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES, return_type
@@ -23,7 +23,7 @@ from tapegrad.tensor import Tensor, constant, describe, from_array, location
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 _NOT_GIVEN: Any = object()
 
 
@@ -243,6 +243,16 @@ nanmedian = _middle(
     tensor(3.)
     """,
 )  # fmt: skip
+
+
+def middle_of_rows(rows: Tensor, ignores: bool) -> Tensor:
+    """The means of the two middle elements of rows [r, n]: nan where a row has one, or of what is not."""
+    both = (ops.LOWER_OF_NUMBERS, ops.UPPER_OF_NUMBERS) if ignores else (ops.LOWER, ops.UPPER)
+    lower, upper = (
+        _one_of_each(rows, _ranked(rows, 1, False, 0, which), 1, ops.NANMEDIAN if ignores else ops.MEDIAN)
+        for which in both
+    )
+    return lower * 0.5 + upper * 0.5
 
 
 @public

@@ -30,7 +30,7 @@ def jitted(op: Op) -> Any:
     function, (partial,) = scalar(op), op.partials
     if partial is not None and native.JIT:
         for named in map(partial.__globals__.get, partial.__code__.co_names):
-            if isinstance(named, Op):
+            if isinstance(named, Op) and named.arity == 1:
                 jitted(named)
         text = f"def rule(x, y):\n return partial({', '.join(parameters(partial))})"
         custom_rule(function)(define(text, "rule", {"partial": scalar(partial)}))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.foreign import Foreign
 from tapegrad.memory import is_record, parts, records_of
 from tapegrad.ops.declare import Op
 
@@ -154,6 +155,8 @@ class _Ours(Serialiser):
     def other(self, value: Any) -> Iterator[Any]:
         if isinstance(value, Op):
             yield value.function
+        elif isinstance(value, Foreign):
+            yield tagged("foreign", f"{value.symbol} {value.arity}".encode())
         elif is_record(value):
             yield tagged("record", _layout(value))
         elif isinstance(value, types.ModuleType) and value.__name__.startswith(f"{_PACKAGE}."):

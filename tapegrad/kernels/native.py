@@ -21,7 +21,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from tapegrad import interrupts, locks, vectormath
+from tapegrad import foreign, interrupts, locks, vectormath
 from tapegrad.kernels import cache, digests, records
 from tapegrad.kernels.parts import expanded, is_core, part_compiler
 from tapegrad.memory import is_record, parts, records_of
@@ -223,6 +223,7 @@ def _plain_primitives() -> dict[str, Any]:
     return made
 
 
+@functools.cache
 def functions_of_python() -> dict[str, Any]:
     """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
     word, api = ctypes.c_int64, ctypes.pythonapi
@@ -287,6 +288,9 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
         if JIT and isinstance(value, FunctionType) and value in parts:
             names[name] = _external(value)
             continue
+        if isinstance(value, foreign.Foreign):
+            names[name] = _foreign(value) if JIT else value
+            continue
         scalar = scalar_of(value)
         if (
             scalar is None
@@ -324,6 +328,20 @@ def _external(part: Any) -> Any:
     if CHECKED:  # Numba links what it compiles at once
         _resolve(parts[part])
     return types.ExternalFunction(parts[part], types.int64(*[types.int64] * part.__code__.co_argcount))
+
+
+@functools.cache
+def _foreign(function: foreign.Foreign) -> Any:
+    """A function of SciPy's for compiled code that calls it; Numba links what it compiles at once."""
+    from numba import njit, types
+
+    _resolve(function.symbol)
+    double = types.float64
+    external = types.ExternalFunction(function.symbol, double(*[double] * function.arity, types.int32))
+    names = ", ".join("abcd"[: function.arity])
+    scope = {"external": external, "nothing": np.int32(0)}
+    exec(f"def call({names}):\n return external({names}, nothing)", scope)
+    return njit(error_model="numpy", nogil=True)(scope["call"])
 
 
 @functools.cache
@@ -546,6 +564,9 @@ def _resolve(symbol: str) -> None:
         return
     if symbol in linkers:
         llvm.add_symbol(symbol, linkers[symbol]())
+        return
+    if foreign.is_symbol(symbol):
+        llvm.add_symbol(symbol, foreign.address(symbol))
         return
     for library in (ctypes.pythonapi, ctypes.CDLL(None)):
         function = getattr(library, symbol, None)

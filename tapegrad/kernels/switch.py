@@ -21,7 +21,7 @@ _VALUES = """
 def kernel(i, rows, planned, values_at, n):
  values = array_f8(values_at, n)
  while i >= 0:
-  row = Row(rows + {row_bytes} * array_i4(planned, i + 1)[i])
+  row = Row(rows + {row_bytes} * int(array_i4(planned, i + 1)[i]))
   opcode, flags, a = row.opcode, row.flags, values[row.a]
   b = row.immediate if flags & {imm} else values[row.b]
   if flags & {imm_a}:
@@ -40,7 +40,7 @@ _ADJOINTS = """
 def kernel(i, n_rows, rows, planned, values_at, bars_at, marks_at, n, keeps):
  values, bars, marks = array_f8(values_at, n), array_f8(bars_at, n), array_u1(marks_at, n)
  while i < n_rows:
-  row = Row(rows + {row_bytes} * array_i4(planned, i + 1)[i])
+  row = Row(rows + {row_bytes} * int(array_i4(planned, i + 1)[i]))
   out = row.out
   if marks[out] & {BEGUN} == 0:
    i += 1

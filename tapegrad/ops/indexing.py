@@ -115,9 +115,12 @@ def scatter_add(p, sums, x, at, y):
     _add_at(y, sums, at, x)
 
 
-def _plus_base_vjp(p, x, v, at, y, y_bar, x_bar):
-    for i in range(len(x)):
-        x_bar[i] += y_bar[i]
+def _plus_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+    if begun == 0:
+        x_bar[:] = y_bar
+    elif begun == 1:
+        for i in range(len(x)):
+            x_bar[i] += y_bar[i]
 
 
 def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
@@ -131,9 +134,10 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
 )
-def plus_at(p, sums, x, v, at, y):
+def plus_at(p, begun, sums, x, v, at, y):
     """A copy of `x`, with `v[i]` added at position `at[i]`."""
-    y[:] = x
+    if begun == 0:
+        y[:] = x
     _add_at(y, sums, at, v)
 
 
@@ -143,11 +147,10 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
         if begun == 0:
             x_bar[:] = y_bar
         for i in range(len(at)):
-            for j in range(at[i] * n, at[i] * n + n):
-                x_bar[j] = 0
+            x_bar[at[i] * n : at[i] * n + n] = 0
         return
     next_put = 0
-    for i in range(len(x) // n):
+    for i in range(len(x) // n if n else 0):
         if next_put < len(at) and at[next_put] == i:
             next_put += 1
         else:

@@ -247,8 +247,14 @@ def gesdd_room(m: int, n: int) -> int:
 def svd_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
+    return max(m * n + gesdd_room(m, n) + 8 * r, svd_vjp_room(m, n, full))
+
+
+def svd_vjp_room(m: int, n: int, full: bool) -> int:
+    """How many that of its adjoint works in."""
+    r = min(m, n)
     k, q = (m, n) if full else (r, r)
-    return max(m * n + gesdd_room(m, n) + 8 * r, k * k + q * q + k * q + max(m * q, m * r, r * n))
+    return k * k + q * q + k * q + max(m * q, m * r, r * n)
 
 
 ALL, SOME, NONE = 65, 83, 78  # A, S, N
@@ -414,7 +420,12 @@ def svd(p, lapack, work, memory, status, a, y):
 def pinv_room(m: int, n: int) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
-    return max(m * n + (m + n + 9) * r + gesdd_room(m, n), 4 * n * n + m * n)
+    return max(m * n + (m + n + 9) * r + gesdd_room(m, n), pinv_vjp_room(m, n))
+
+
+def pinv_vjp_room(m: int, n: int) -> int:
+    """How many that of its adjoint works in."""
+    return 3 * n * n + m * n
 
 
 def _pinv_vjp(p, gemm, work, memory, a, b, y, y_bar, a_bar):

@@ -59,7 +59,7 @@ from tapegrad.vectormath.exponential import (
     tanh,
 )
 from tapegrad.vectormath.roots import cbrt, hypot, rsqrt, sqrt
-from tapegrad.vectormath.special import digamma, erf, erfc, lgamma, sinc, tetragamma, trigamma
+from tapegrad.vectormath.special import digamma, erf, erfc, lgamma, ndtr, sinc, tetragamma, trigamma
 
 FUNCTIONS = (
     exp,
@@ -96,6 +96,7 @@ FUNCTIONS = (
     digamma,
     trigamma,
     tetragamma,
+    ndtr,
     mantissa,
     exponent,
     nextafter,
@@ -141,6 +142,7 @@ __all__ = [
     "log2",
     "log10",
     "mantissa",
+    "ndtr",
     "nextafter",
     "pow",
     "rsqrt",

@@ -285,3 +285,20 @@ def tetragamma(x: Any) -> Any:
     reflected = y + 2.0 * (first * first * first + _cotangent_of_pi(r) * cosecant * cosecant)
     y = where(x < 0.0, reflected, y)
     return where(a == INF, where(x > 0.0, number(-0.0, x), NAN), y)
+
+
+_ROOT_HALF = (0.7071067811865476, -4.833646656726457e-17)
+
+
+@operation
+@_in_float64
+def ndtr(x: Any) -> Any:
+    """erfc(-x / sqrt(2)) / 2, where the argument's rounding error, times the derivative, is taken off."""
+    t, error = two_product(x, -_ROOT_HALF[0])
+    error = where(abs(x) < 40.0, mad(x, -_ROOT_HALF[1], error), 0.0)
+    a = abs(t)
+    tail = _erfc_tail(a)
+    y = where(a < 0.45, 1.0 - _erf_near_zero(t), where(t < 0.0, 2.0 - tail, tail))
+    n, r = reduced(where(a < 27.0, -(t * t), number(-729.0, t)))
+    slope = scaled(mad(r * r, polynomial(r, EXP[0]), r) + 1.0, n, width(x))
+    return 0.5 * mad(slope * error, -1.1283791670955126, y)

@@ -10,9 +10,11 @@ import numpy as np
 from tapegrad.arguments import Sizes
 from tapegrad.autograd.modes import no_grad
 from tapegrad.functions.reductions import norm
-from tapegrad.functions.shaping import dimension
+from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
+from tapegrad.ops import reduction
+from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor
 
 mean: Any = reductions["mean"]
@@ -24,6 +26,15 @@ def _moments(x: Tensor, dims: Any) -> tuple[Tensor, Tensor, Tensor]:
     centre = mean(x, dims, True)
     deviation = x - centre
     return centre, deviation, mean(deviation * deviation, dims, True)
+
+
+def _standardized(x: Tensor, eps: float) -> Tensor:
+    """The last dimension less its mean, over the root of its variance and eps: a kernel, for rows that are in cache."""
+    n = x.shape[-1]
+    bits = np.float64(eps).view(np.int64).item()
+    x = contiguous(x)
+    params = (math.prod(x.shape[:-1]), n, 1, bits)
+    return record_array(reduction._standardized, x.shape, x.dtype, x, params=params)
 
 
 def _per_channel(x: Tensor, ndim: int) -> Tensor:
@@ -131,6 +142,8 @@ def instance_norm(
         return result
     weight, bias = (None if x is None else _per_channel(x, 3) for x in (weight, bias))
     rows = input.reshape(*input.shape[:2], math.prod(input.shape[2:]))
+    if running_mean is None and running_var is None:
+        return _shifted(_standardized(rows, eps), weight, bias).reshape(input.shape)
     centre, deviation, variance = _moments(rows, -1)
     if running_mean is not None:
         _updated(running_mean, mean(centre, 0), momentum)
@@ -180,8 +193,10 @@ def layer_norm(
     """
     dims = _check_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     floating("LayerNormKernelImpl", input)
-    _, deviation, variance = _moments(input, dims)
-    return _shifted(deviation * rsqrt(variance + eps), weight, bias)
+    if len(dims) == 1:
+        return _shifted(_standardized(input, eps), weight, bias)
+    rows = input.reshape(*input.shape[: dims[0]], math.prod(normalized_shape))
+    return _shifted(_standardized(rows, eps).reshape(input.shape), weight, bias)
 
 
 @public
@@ -226,10 +241,9 @@ def group_norm(
                 f"shape {list(x.shape)} and input of shape {list(input.shape)}: {at(input)}"
             )
     floating("GroupNormKernelImpl", input)
-    groups = input.reshape(n, num_groups, channels // num_groups, math.prod(input.shape[2:]))
-    _, deviation, variance = _moments(groups, (2, 3))
-    weight, bias = (None if x is None else x.reshape(*groups.shape[1:3], 1) for x in (weight, bias))
-    return _shifted(deviation * rsqrt(variance + eps), weight, bias).reshape(input.shape)
+    groups = input.reshape(n, num_groups, (channels // num_groups) * math.prod(input.shape[2:]))
+    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
+    return _shifted(_standardized(groups, eps).reshape(input.shape), weight, bias)
 
 
 @public

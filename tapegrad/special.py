@@ -1,0 +1,171 @@
+"""Special functions, under the names of `torch.special`; SciPy's names are taken too where they differ.
+
+They are elementwise, broadcast, and differentiable by every real argument but for degrees and orders of polynomials and
+of `polygamma`. SciPy's own functions (`scipy.special.erfcx`) record when they are given tensors.
+
+>>> import tapegrad as tg
+>>> x = tg.tensor(0.5, requires_grad=True)
+>>> tg.special.ndtri(x)
+tensor(0., grad_fn=<NdtriBackward0>)
+>>> tg.autograd.grad(tg.special.i0e(x), x)
+(tensor(-0.4891),)
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from tapegrad.functions import elementwise as _elementwise
+from tapegrad.functions import reductions as _reductions
+from tapegrad.ops import exponential as _exponential
+from tapegrad.ops import special as _special
+from tapegrad.recording import record_elementwise as _record
+from tapegrad.tensor import Tensor
+
+_functions = _elementwise.functions
+logit, multigammaln, polygamma, round = (_functions[_name] for _name in ("logit", "mvlgamma", "polygamma", "round"))
+digamma = psi = _functions["digamma"]
+erf, erfc, erfinv = _functions["erf"], _functions["erfc"], _functions["erfinv"]
+exp2, expm1, log1p, sinc = _functions["exp2"], _functions["expm1"], _functions["log1p"], _functions["sinc"]
+expit, gammaln, i0, xlogy = _functions["sigmoid"], _functions["lgamma"], _functions["i0"], _functions["xlogy"]
+log_softmax, logsumexp, softmax = (_reductions.functions[_name] for _name in ("log_softmax", "logsumexp", "softmax"))
+
+
+def _named(name: str, op: Any) -> Any:
+    """The function of an operation, under its public name."""
+    made = _elementwise.made[op]
+
+    @functools.wraps(made)
+    def function(*operands: Any, **facts: Any) -> Tensor:
+        found: Tensor = made(*operands, **facts)
+        return found
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = __name__
+    function.__doc__ = op.docstring
+    return function
+
+
+airy_ai = _named("airy_ai", _special._airy_ai)
+bessel_j0, bessel_j1 = _named("bessel_j0", _special._bessel_j0), _named("bessel_j1", _special._bessel_j1)
+bessel_y0, bessel_y1 = _named("bessel_y0", _special._bessel_y0), _named("bessel_y1", _special._bessel_y1)
+entr = _named("entr", _special._entr)
+erfcx = _named("erfcx", _special._erfcx)
+i0e, i1, i1e = _named("i0e", _special._i0e), _named("i1", _special._modified_bessel_i1), _named("i1e", _special._i1e)
+log_ndtr, ndtr, ndtri = (
+    _named("log_ndtr", _special._log_ndtr), _named("ndtr", _special._ndtr), _named("ndtri", _special._ndtri)
+)  # fmt: skip
+modified_bessel_i0, modified_bessel_i1 = i0, i1
+modified_bessel_k0 = _named("modified_bessel_k0", _special._modified_bessel_k0)
+modified_bessel_k1 = _named("modified_bessel_k1", _special._modified_bessel_k1)
+scaled_modified_bessel_k0 = _named("scaled_modified_bessel_k0", _special._scaled_modified_bessel_k0)
+scaled_modified_bessel_k1 = _named("scaled_modified_bessel_k1", _special._scaled_modified_bessel_k1)
+spherical_bessel_j0 = _named("spherical_bessel_j0", _special._spherical_bessel_j0)
+gammainc, gammaincc = _functions["igamma"], _functions["igammac"]
+gammaincinv = _named("gammaincinv", _special._gammaincinv)
+gammainccinv = _named("gammainccinv", _special._gammainccinv)
+xlog1py = _named("xlog1py", _exponential._xlog1py)
+zeta = _named("zeta", _special._zeta)
+
+
+def betainc(a: Any, b: Any, x: Any) -> Tensor:
+    """The regularised incomplete beta function I_x(a, b), elementwise; differentiable by all three.
+
+    >>> import tapegrad as tg
+    >>> tg.special.betainc(tg.tensor(2.0), 3.0, 0.5)
+    tensor(0.6875)
+    """
+    found: Tensor = _special._betainc(a, b, x)
+    return found
+
+
+def betaincinv(a: Any, b: Any, y: Any) -> Tensor:
+    """The x at which I_x(a, b) is `y`, elementwise; differentiable by all three."""
+    found: Tensor = _special._betaincinv(a, b, y)
+    return found
+
+
+def _operands(name: str, input: Any, n: Any) -> None:
+    if not isinstance(input, Tensor) and not isinstance(n, Tensor):
+        raise TypeError(
+            f"special_{name}() received an invalid combination of arguments: input ({type(input).__name__}) and n "
+            f"({type(n).__name__}) can't both be numbers"
+        )
+
+
+def _polynomial(name: str, text: str, value: Any) -> Any:
+    def polynomial(input: Any, n: Any) -> Tensor:
+        _operands(name, input, n)
+        found: Tensor = value(input, n)
+        return found
+
+    polynomial.__name__ = polynomial.__qualname__ = name
+    polynomial.__doc__ = f"""{text}, of degree `n`, which is cut to an integer; 0 where that is negative.
+
+    Derivatives go through `input`.
+    """
+    return polynomial
+
+
+def _t(x: Any, n: Any) -> Any:
+    return _record(_special._chebyshev_t, x, n)
+
+
+def _u(x: Any, n: Any) -> Any:
+    return _record(_special._gegenbauer, 1.0, n, x)
+
+
+def _v(x: Any, n: Any) -> Any:
+    return _u(x, n) - _u(x, n - 1)
+
+
+def _w(x: Any, n: Any) -> Any:
+    return _u(x, n) + _u(x, n - 1)
+
+
+chebyshev_polynomial_t = _polynomial("chebyshev_polynomial_t", "Chebyshev's polynomials of the first kind", _t)
+chebyshev_polynomial_u = _polynomial("chebyshev_polynomial_u", "Chebyshev's polynomials of the second kind", _u)
+chebyshev_polynomial_v = _polynomial("chebyshev_polynomial_v", "Chebyshev's polynomials of the third kind", _v)
+chebyshev_polynomial_w = _polynomial("chebyshev_polynomial_w", "Chebyshev's polynomials of the fourth kind", _w)
+shifted_chebyshev_polynomial_t = _polynomial(
+    "shifted_chebyshev_polynomial_t",
+    "Chebyshev's polynomials of the first kind in 2x - 1",
+    lambda x, n: _t(2 * x - 1, n),
+)
+shifted_chebyshev_polynomial_u = _polynomial(
+    "shifted_chebyshev_polynomial_u",
+    "Chebyshev's polynomials of the second kind in 2x - 1",
+    lambda x, n: _u(2 * x - 1, n),
+)
+shifted_chebyshev_polynomial_v = _polynomial(
+    "shifted_chebyshev_polynomial_v",
+    "Chebyshev's polynomials of the third kind in 2x - 1",
+    lambda x, n: _v(2 * x - 1, n),
+)
+shifted_chebyshev_polynomial_w = _polynomial(
+    "shifted_chebyshev_polynomial_w",
+    "Chebyshev's polynomials of the fourth kind in 2x - 1",
+    lambda x, n: _w(2 * x - 1, n),
+)
+hermite_polynomial_h = _polynomial(
+    "hermite_polynomial_h", "Hermite's polynomials, the physicists'", lambda x, n: _record(_special._hermite, 2.0, n, x)
+)
+hermite_polynomial_he = _polynomial(
+    "hermite_polynomial_he",
+    "Hermite's polynomials, the probabilists'",
+    lambda x, n: _record(_special._hermite, 1.0, n, x),
+)
+laguerre_polynomial_l = _polynomial(
+    "laguerre_polynomial_l", "Laguerre's polynomials", lambda x, n: _record(_special._laguerre, 0.0, n, x)
+)
+legendre_polynomial_p = _polynomial(
+    "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_special._gegenbauer, 0.5, n, x)
+)
+
+_IMPORTED = {"annotations", "functools", "Any", "Tensor"}
+__all__ = sorted(name for name in globals() if name[0] != "_" and name not in _IMPORTED)  # noqa: PLE0605
+
+
+def __dir__() -> list[str]:
+    return __all__
