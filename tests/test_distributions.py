@@ -325,6 +325,18 @@ def test_probabilities_at_their_bounds():
     np.testing.assert_allclose(p.grad.numpy(), 0.0, atol=1e-15)
 
 
+def test_derivatives_at_the_ends_of_the_support():
+    for make, expected in (
+        (lambda x: D.Gamma(1.0, 2.0).log_prob(x), -2.0),
+        (lambda x: D.Beta(1.0, 3.0).log_prob(x), -2.0),
+        (lambda x: D.Kumaraswamy(1.0, 3.0).log_prob(x), -2.0),
+        (lambda rate: D.Poisson(rate).log_prob(0.0), -1.0),
+        (lambda p: D.Bernoulli(p).log_prob(0.0), -1.0),
+    ):
+        x = tg.tensor(0.0, requires_grad=True)
+        assert tg.autograd.grad(make(x), x)[0].item() == expected
+
+
 def test_outside_of_the_support():
     with pytest.raises(ValueError, match="to be within the support"):
         D.Exponential(1.0).log_prob(-1.0)

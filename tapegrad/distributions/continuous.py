@@ -367,7 +367,7 @@ class Gamma(ExponentialFamily):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
-        return tg.xlogy(a, self.rate) + tg.xlogy(a - 1.0, value) - self.rate * value - tg.lgamma(a)
+        return a * tg.log(self.rate) + times(a - 1.0, tg.log(value)) - self.rate * value - tg.lgamma(a)
 
     def _cdf(self, value: Tensor) -> Tensor:
         a, x = tg.broadcast_tensors(self.concentration, self.rate * tg.clamp(value, 0.0))
@@ -482,7 +482,7 @@ class Beta(ExponentialFamily):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a, b = self.concentration1, self.concentration0
-        return tg.xlogy(a - 1.0, value) + times(b - 1.0, tg.log1p(-value)) - lbeta(a, b)
+        return times(a - 1.0, tg.log(value)) + times(b - 1.0, tg.log1p(-value)) - lbeta(a, b)
 
     def _cdf(self, value: Tensor) -> Tensor:
         return special.betainc(self.concentration1, self.concentration0, tg.clamp(value, 0.0, 1.0))
@@ -900,12 +900,14 @@ class Kumaraswamy(TransformedDistribution):
         return tg.exp(tg.log(-tg.expm1(log_kept / self.concentration0)) / self.concentration1)
 
     def _log_left(self, value: Tensor) -> Tensor:
-        """log(1 - x^a)."""
-        return tg.log(-tg.expm1(self.concentration1 * tg.log(value)))
+        """log(1 - x^a), exact where x^a is near 1, and with its derivative where x is 0."""
+        a, low = self.concentration1, value < 0.5
+        near = tg.log(-tg.expm1(a * tg.log(tg.where(low, 0.5, value))))
+        return tg.where(low, tg.log1p(-tg.pow(tg.where(low, value, 0.5), a)), near)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a, b = self.concentration1, self.concentration0
-        return tg.log(a * b) + tg.xlogy(a - 1.0, value) + times(b - 1.0, self._log_left(value))
+        return tg.log(a * b) + times(a - 1.0, tg.log(value)) + times(b - 1.0, self._log_left(value))
 
     def _cdf(self, value: Tensor) -> Tensor:
         return -tg.expm1(self.concentration0 * self._log_left(value))

@@ -269,7 +269,7 @@ class Poisson(ExponentialFamily):
         return creation._random().poisson(rate)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        return tg.xlogy(value, self.rate) - self.rate - tg.lgamma(value + 1.0)
+        return times(value, tg.log(self.rate)) - self.rate - tg.lgamma(value + 1.0)
 
 
 # --- categories -------------------------------------------------------------------------------------------------------
@@ -721,7 +721,7 @@ class Dirichlet(ExponentialFamily):
         return tg.lgamma(self.concentration).sum(-1) - tg.lgamma(self.concentration.sum(-1))
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        return tg.xlogy(self.concentration - 1.0, value).sum(-1) - self._log_normalizer()
+        return times(self.concentration - 1.0, tg.log(value)).sum(-1) - self._log_normalizer()
 
     def entropy(self) -> Tensor:
         a, total = self.concentration, self.concentration.sum(-1)
