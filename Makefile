@@ -85,7 +85,7 @@ bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results 
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
 
-compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the table in README.md
+compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
 compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise

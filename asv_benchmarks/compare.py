@@ -1,6 +1,9 @@
-"""Measure tapegrad beside PyTorch, JAX and HIPS autograd, where these are installed, and print a table.
+"""Measure tapegrad beside PyTorch, JAX and HIPS autograd, where these are installed, and print two tables.
 
     python asv_benchmarks/compare.py [--rounds N] [--only WORDS] [--goals] [--write README.md]
+
+The first table is of the core: leaves are made once, and gradients left as they are. The second is of what users write:
+NumPy in and out, and a new vector of parameters in each call.
 
 Every library runs the same text (`benchmarks/works.py`, handed to each by `libraries.py`) in float64 with its default
 threads, and must agree on the gradients before it is measured. Each figure comes from processes of its own, since
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.common import held_bytes, in_child, peak_bytes
-from benchmarks.works import PEAKS, SPARE_BYTES, WORKS, Work, normal
+from benchmarks.works import PEAKS, SPARE_BYTES, WORKS, WRITTEN, Work, Written, normal
 from libraries import LIBRARIES
 
 START = "import to first gradient (cached)"
@@ -42,32 +45,43 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns that each library takes (default 3)")
     parser.add_argument("--only", default="", metavar="WORDS", help="only the works with these words in their titles")
     parser.add_argument("--goals", action="store_true", help="say below each row whether its goals are met")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the benchmark marks of FILE")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the benchmark marks of FILE")
+    parser.add_argument("--table", choices=("core", "written"), help="only the first, or the second")
     arguments = parser.parse_args()
 
     installed = [name for name in LIBRARIES if find_spec(name)]
-    lines = header(installed, arguments.rounds)
-    print("\n".join(lines), flush=True)
-    for title in (*WORKS, START):
-        if arguments.only not in title:
+    for table, name, titles in (("core", "benchmarks", (*WORKS, START)), ("written", "written", (*WRITTEN,))):
+        if arguments.table not in (None, table):
             continue
-        figures = medians(title, installed, arguments.rounds)
-        lines.append(row(title, installed, figures))
-        print(lines[-1], flush=True)
-        if arguments.goals:
-            print("".join(f"    {line}\n" for line in goals(title, figures)), end="", flush=True)
-    if arguments.write:
-        write(arguments.write, "\n".join(lines))
+        lines = header(installed, arguments.rounds, table)
+        print("\n".join(lines), flush=True)
+        for title in titles:
+            if arguments.only not in title:
+                continue
+            figures = medians(table, title, installed, arguments.rounds)
+            lines.append(row(table, title, installed, figures))
+            print(lines[-1], flush=True)
+            if arguments.goals:
+                print("".join(f"    {line}\n" for line in goals(table, title, figures)), end="", flush=True)
+        print(flush=True)
+        if arguments.write:
+            write(arguments.write, "\n".join(lines), name)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def header(libraries: list[str], rounds: int) -> list[str]:
+FIRST_LINES = {
+    "core": "A loss and its gradient, leaves made once",
+    "written": "As it is written: NumPy in and out, slices of a new vector in each call",
+}
+
+
+def header(libraries: list[str], rounds: int, table: str) -> list[str]:
     """What was compared, and the head of the table."""
     versions = ", ".join(f"{LIBRARIES[name].title} {version(name)}" for name in libraries)
     return [
-        f"A loss and its gradient, medians of {rounds} alternating rounds (in brackets: as multiples of tapegrad's);",
+        f"{FIRST_LINES[table]}; medians of {rounds} alternating rounds (in brackets: as multiples of tapegrad's);",
         f"float64, default threads, {os.cpu_count()} processors ({platform.machine()}), "
         f"Python {platform.python_version()}, {versions}.",
         "JAX runs what `jax.jit` has compiled before; the others record each time.",
@@ -77,7 +91,7 @@ def header(libraries: list[str], rounds: int) -> list[str]:
     ]
 
 
-def row(title: str, libraries: list[str], figures: dict[str, float]) -> str:
+def row(table: str, title: str, libraries: list[str], figures: dict[str, float]) -> str:
     """A row of the table: a library without a figure has a dash."""
     readable, ours = megabytes if title in PEAKS else duration, figures.get("tapegrad")
     cells = []
@@ -85,6 +99,8 @@ def row(title: str, libraries: list[str], figures: dict[str, float]) -> str:
         cell = readable(figures[name]) if name in figures else "\N{EN DASH}"
         if name in figures and name != "tapegrad" and ours:
             cell += f" ({figures[name] / ours:.2g}x)"
+        if name == "tapegrad" and table == "written":
+            cell += f" (goal {duration(WRITTEN[title].goal)})"
         cells.append(cell)
     if title in PEAKS:
         title += f" (arrays and gradients: {megabytes(PEAKS[title].least_bytes())})"
@@ -102,11 +118,15 @@ def megabytes(n_bytes: float) -> str:
     return f"{n_bytes / 1e6:,.0f} MB"
 
 
-def goals(title: str, figures: dict[str, float]) -> Iterator[str]:
+def goals(table: str, title: str, figures: dict[str, float]) -> Iterator[str]:
     """What the work should take, and whether it does."""
-    if title not in WORKS or "tapegrad" not in figures:
+    if title == START or "tapegrad" not in figures:
         return
     ours = figures["tapegrad"]
+    if table == "written":
+        most = WRITTEN[title].goal
+        yield f"{'met' if ours <= most else 'missed'}: {duration(ours)}, goal {duration(most)}"
+        return
     if title in PEAKS:
         most = PEAKS[title].least_bytes() + SPARE_BYTES
         yield f"{'met' if ours <= most else 'missed'}: {megabytes(ours)}, goal {megabytes(most)}"
@@ -128,27 +148,27 @@ def write(file: Path, table: str, name: str = "benchmarks") -> None:
 # --- checking and measuring: the parent's side ------------------------------------------------------------------------
 
 
-def medians(title: str, libraries: list[str], rounds: int) -> dict[str, float]:
+def medians(table: str, title: str, libraries: list[str], rounds: int) -> dict[str, float]:
     """Each library's figure, once they agree: seconds or bytes. Those that cannot do the work have none."""
     if title == START:
         measure = start_seconds
         for name in libraries:
-            measure(name, title)  # fills the cache
+            measure(name, title, table)  # fills the cache
     else:
         measure = peak if title in PEAKS else seconds
-        libraries = agreeing(title, libraries)
+        libraries = agreeing(title, libraries, table)
         rounds = 1 if title in PEAKS else rounds  # memory is the same in a busy moment
-    taken = [[measure(name, title) for name in libraries] for _ in range(rounds)]
+    taken = [[measure(name, title, table) for name in libraries] for _ in range(rounds)]
     return dict(zip(libraries, map(statistics.median, zip(*taken, strict=True)), strict=True))
 
 
-def agreeing(title: str, libraries: list[str]) -> list[str]:
+def agreeing(title: str, libraries: list[str], table: str) -> list[str]:
     """The libraries that can do the work; ends the program unless they compute the same gradients."""
     able: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in libraries:
             file = f"{folder}/{name}.npz"
-            if name not in WORKS[title].without and child(name, title, "save_gradients", file):
+            if name not in work_of(title, table).without and child(name, title, "save_gradients", table, file):
                 able[name] = list(np.load(file).values())
     (first, ours), *others = able.items()
     for name, theirs in others:
@@ -161,17 +181,22 @@ def agreeing(title: str, libraries: list[str]) -> list[str]:
     return list(able)
 
 
-def seconds(library: str, title: str) -> float:
+def seconds(library: str, title: str, table: str) -> float:
     """The time of a gradient."""
-    return child(library, title, "seconds_here")
+    return child(library, title, "seconds_here", table)
 
 
-def peak(library: str, title: str) -> float:
+def peak(library: str, title: str, table: str) -> float:
     """The memory that it takes."""
-    return child(library, title, "peak_here")
+    return child(library, title, "peak_here", table)
 
 
-def start_seconds(library: str, title: str) -> float:
+def work_of(title: str, table: str) -> Work | Written:
+    """The work of this title in a table."""
+    return WORKS[title] if table == "core" else WRITTEN[title]
+
+
+def start_seconds(library: str, title: str, _table: str) -> float:
     """The time from import to first gradient, in a process that has imported nothing before."""
     program = f"import time; s = time.perf_counter(); {LIBRARIES[library].start}; print(time.perf_counter() - s)"
     with ending_with(library, title):
@@ -204,39 +229,36 @@ def ending_with(library: str, title: str) -> Iterator[None]:
 # --- the child's side: in a process that must have no other library in it ---------------------------------------------
 
 
-def save_gradients(library: str, title: str, file: str) -> bool:
+def save_gradients(library: str, title: str, table: str, file: str) -> bool:
     """Write what is compared, if the library has what the work needs."""
-    module, work = LIBRARIES[library].module(), WORKS[title]
-    if not work.is_possible_with(module):
+    of, work = LIBRARIES[library], work_of(title, table)
+    if not work.is_possible_with(of.module()):
         return False
-    np.savez(file, *(np.asarray(g) for g in LIBRARIES[library].gradient(module, work)()))
+    found = of.compute(work)()
+    np.savez(file, *(np.asarray(g.detach() if hasattr(g, "detach") else g) for g in found))
     return True
 
 
-def seconds_here(library: str, title: str) -> float:
+def seconds_here(library: str, title: str, table: str) -> float:
     """The median of some batches of calls."""
-    compute = gradient_with(library, WORKS[title])
+    work = work_of(title, table)
+    compute = LIBRARIES[library].compute(work)
     compute()  # a first call compiles
     timer = timeit.Timer(compute, setup=gc.enable)  # timeit disables it; users don't
     n_calls = 1
     while (taken := timer.timeit(n_calls)) < BATCH:
         n_calls *= 2
     n_batches = 5 if taken < 1 else 2
-    return statistics.median([taken, *timer.repeat(n_batches - 1, n_calls)]) / n_calls / WORKS[title].per
+    return statistics.median([taken, *timer.repeat(n_batches - 1, n_calls)]) / n_calls / work.per
 
 
-def peak_here(library: str, title: str) -> int:
+def peak_here(library: str, title: str, _table: str) -> int:
     """What memory grows by from before the arrays are drawn. The library is loaded by then, and has its kernels."""
     work = PEAKS[title]
-    gradient_with(library, replace(work, parameters=[normal(1000)] * len(work.parameters)))()
+    LIBRARIES[library].compute(replace(work, parameters=[normal(1000)] * len(work.parameters)))()
     before = held_bytes()
-    gradient_with(library, work)()
+    LIBRARIES[library].compute(work)()
     return peak_bytes() - before
-
-
-def gradient_with(library: str, work: Work) -> Callable[[], list[Any]]:
-    """A function that computes the work's gradients once."""
-    return LIBRARIES[library].gradient(LIBRARIES[library].module(), work)
 
 
 if __name__ == "__main__":

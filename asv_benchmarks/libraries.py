@@ -5,13 +5,15 @@ NumPy lacks, each in the library's own way.
 """
 
 import importlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.works import Work, gradient
+import numpy as np
+from benchmarks.works import Work, Written, gradient, training_step
 
 TENSORS_START = "import {} as tg; x = tg.ones(3, requires_grad=True); (x * x).sum().backward()"
 FUNCTIONS_START = "from {} import grad, numpy as np; grad(lambda x: np.sum(x * x))(np.ones(3))"
@@ -19,12 +21,30 @@ FUNCTIONS_START = "from {} import grad, numpy as np; grad(lambda x: np.sum(x * x
 
 @dataclass(frozen=True)
 class Library:
-    """Its name, a program from import to first gradient, the module for losses, and what computes gradients."""
+    """Its name, a program from import to first gradient, the module for losses, and what computes gradients.
+
+    `written` makes of the module and a loss of a vector a function of NumPy arrays that gives a number and an array.
+    """
 
     title: str
     start: str
     module: Callable[[], Any]
     gradient: Callable[[Any, Work], Callable[[], list[Any]]]
+    written: Callable[[Any, Callable[[Any], Any]], Callable[[np.ndarray], tuple[float, np.ndarray]]]
+    constant: Callable[[Any, np.ndarray], Any]
+
+    def compute(self, work: Work | Written) -> Callable[[], list[Any]]:
+        """A function that computes the work's gradients once; of a written one, its value too."""
+        m = self.module()
+        if isinstance(work, Work):
+            return self.gradient(m, work)
+        if work.rate:
+            return training_step(m, work)
+        theta, constants = work.arrays()
+        fixed = [self.constant(m, array) for array in constants]
+        differentiated = self.written(m, lambda vector: work.loss(m, vector, *fixed))
+        vectors = itertools.cycle([theta, theta.copy()])
+        return lambda: list(differentiated(next(vectors)))
 
 
 def tensors(name: str) -> Any:
@@ -32,6 +52,28 @@ def tensors(name: str) -> Any:
     module = importlib.import_module(name)
     module.set_default_dtype(module.float64)
     return module
+
+
+def tapegrad_written(m: Any, loss: Callable[[Any], Any]) -> Any:
+    """As SciPy's solvers are given it."""
+    return m.func.value_and_grad(loss)
+
+
+def torch_written(m: Any, loss: Callable[[Any], Any]) -> Any:
+    """A leaf of the vector, and what comes of it as a number and an array."""
+
+    def differentiated(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        x = m.tensor(vector, requires_grad=True)
+        value = loss(x)
+        value.backward()
+        return value.item(), x.grad.numpy()
+
+    return differentiated
+
+
+def as_tensor(m: Any, array: np.ndarray) -> Any:
+    """A constant of tapegrad's or of PyTorch's."""
+    return m.tensor(array)
 
 
 # --- JAX --------------------------------------------------------------------------------------------------------------
@@ -68,6 +110,19 @@ def jax_gradient(m: Any, work: Work) -> Callable[[], list[Any]]:
     return lambda: jax.block_until_ready(differentiated(*arrays))[1]
 
 
+def jax_written(_m: Any, loss: Callable[[Any], Any]) -> Any:
+    """Compiled at its first call; what comes of it as a number and an array."""
+    import jax
+
+    compiled = jax.jit(jax.value_and_grad(loss))
+
+    def differentiated(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        value, found = compiled(vector)
+        return float(value), np.asarray(found)
+
+    return differentiated
+
+
 # --- HIPS autograd ----------------------------------------------------------------------------------------------------
 
 
@@ -100,9 +155,27 @@ def autograd_gradient(m: Any, work: Work) -> Callable[[], list[Any]]:
     return lambda: differentiated(parameters)
 
 
+def autograd_written(_m: Any, loss: Callable[[Any], Any]) -> Any:
+    """Its own transform, which takes and gives arrays."""
+    from autograd import value_and_grad
+
+    return value_and_grad(loss)
+
+
 LIBRARIES = {
-    "tapegrad": Library("tapegrad", TENSORS_START.format("tapegrad"), partial(tensors, "tapegrad"), gradient),
-    "torch": Library("PyTorch", TENSORS_START.format("torch"), partial(tensors, "torch"), gradient),
-    "jax": Library("JAX", FUNCTIONS_START.format("jax") + ".block_until_ready()", jax_module, jax_gradient),
-    "autograd": Library("HIPS autograd", FUNCTIONS_START.format("autograd"), autograd_module, autograd_gradient),
-}
+    "tapegrad": Library(
+        "tapegrad", TENSORS_START.format("tapegrad"), partial(tensors, "tapegrad"), gradient, tapegrad_written,
+        as_tensor,
+    ),
+    "torch": Library(
+        "PyTorch", TENSORS_START.format("torch"), partial(tensors, "torch"), gradient, torch_written, as_tensor
+    ),
+    "jax": Library(
+        "JAX", FUNCTIONS_START.format("jax") + ".block_until_ready()", jax_module, jax_gradient, jax_written,
+        lambda m, array: m.asarray(array),
+    ),
+    "autograd": Library(
+        "HIPS autograd", FUNCTIONS_START.format("autograd"), autograd_module, autograd_gradient, autograd_written,
+        lambda _, array: array,
+    ),
+}  # fmt: skip

@@ -19,8 +19,10 @@ from tapegrad.autograd import (
     set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
-    arange, as_tensor, empty, empty_like, eye, from_numpy, full, full_like, is_tensor, linspace, manual_seed, ones,
-    ones_like, rand, rand_like, randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
+    BoolTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, arange, as_tensor, empty,
+    empty_like, eye, from_numpy, full, full_like, get_rng_state, is_tensor, linspace, manual_seed,
+    ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, set_rng_state, tensor, zeros,
+    zeros_like,
 )  # fmt: skip
 from tapegrad.dtypes import BOOL as bool
 from tapegrad.dtypes import FLOAT32 as float32
@@ -28,7 +30,8 @@ from tapegrad.dtypes import FLOAT64 as float64
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
-from tapegrad.dtypes import get_default_dtype, promote_types, set_default_dtype
+from tapegrad.devices import backends, cuda, device, get_default_device, mps, set_default_device
+from tapegrad.dtypes import finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.printing import set_printoptions
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor
@@ -46,7 +49,9 @@ _FUNCTIONAL = """
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "nn": "", "optim": "", "utils": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+    "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", "save": "serialization", "load": "serialization",
+    "vmap": "mapped",
+    **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 
 

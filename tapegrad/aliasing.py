@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, kinds
+from tapegrad import engine, kinds, recording
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
@@ -39,7 +39,6 @@ from tapegrad.recording import (
     pack_bits,
     quickly,
     record_array,
-    record_elementwise,
     record_layout,
     shared,
     take_over,
@@ -129,9 +128,8 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     except MISSED:
         return None
     made._base, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     return made
@@ -189,12 +187,36 @@ class _Views:
         return [view for view in (known() for known in self.current.values()) if view is not None]
 
 
+def _noted(t: Tensor) -> _Views | None:
+    """Its views: those that are known, and those that native code has made since (`recorder.py`); or there are none."""
+    fresh, known = getattr(t, "_fresh", None), getattr(t, "_known", None)
+    if fresh is not None:
+        if known is None:
+            known = t._known = _Views()
+        for reference in fresh:
+            made = reference()
+            if made is not None:
+                known.note(made)
+        del t._fresh
+    return known
+
+
+def _set_noted(t: Tensor, views: _Views) -> None:
+    t._known = views
+
+
+def _forget_noted(t: Tensor) -> None:
+    del t._known
+
+
+Tensor._views = property(_noted, _set_noted, _forget_noted)
+
+
 def _note(made: Tensor) -> None:
     """Let the base know its view; where NumPy can write to the base, it can write to the view."""
     base = made._base
-    try:
-        views = base._views
-    except AttributeError:
+    views = base._views
+    if views is None:
         views = base._views = _Views()
     views.note(made)
     if base._kind.exported:
@@ -225,8 +247,11 @@ def family(t: Tensor) -> Iterator[Tensor]:
 
 
 def _views_of(t: Tensor) -> list[Tensor]:
-    views = getattr(t, "_views", None)
+    views = t._views
     return [] if views is None else views.living()
+
+
+recording.made_of, recording.family_of = _made, family
 
 
 # --- views that are outdated ------------------------------------------------------------------------------------------
@@ -362,16 +387,17 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     if top._kind.exported:
         with tape.lock:
             _write_memory(top, changed)
-            _exchange((), stores)
+            exchange_all((), stores)
     else:
         _hold(top, changed, stores)
     return t
 
 
-def stands_alone(t: Tensor) -> bool:
-    """Whether to give `t` another value is to give it another slot, and nothing else: it shares elements with nobody.
+def stands_alone(t: Tensor, *views: Tensor) -> bool:
+    """Whether to give `t` another value is to give it another slot, and nothing else.
 
-    Where gradients are recorded it is no leaf; elsewhere it keeps its graph if it is one, or has none.
+    It shares elements with nobody, but for these views. Where gradients are recorded it is no leaf; elsewhere it keeps
+    its graph if it is one, or has none.
     """
     tape, kind = t._tape, t._kind
     return (
@@ -382,8 +408,26 @@ def stands_alone(t: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_base", None) is None
-        and ((views := getattr(t, "_views", None)) is None or not views.living())
+        and ((known := t._views) is None or known.living() == [*views])
     )
+
+
+def shows_alone(t: Tensor) -> bool:
+    """Whether `t` is a view of a tensor that, but for it, stands alone."""
+    base = getattr(t, "_base", None)
+    if base is None or t.__class__ is not Tensor or t._recipe.detached:
+        return False
+    recorded = t._recipe.recorded or not t._tape.grad_enabled
+    return recorded and 0 not in t._kind.strides and stands_alone(base, t)
+
+
+def assign_shown(t: Tensor, value: Tensor) -> Tensor:
+    """`assign`, where `t` shows the elements of another alone."""
+    base = t._base
+    result = written(base, value, *t._recipe.window)
+    _outdate(t)
+    assign_alone(base, result)
+    return t
 
 
 def assign_alone(t: Tensor, value: Tensor) -> Tensor:
@@ -462,7 +506,7 @@ def of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     tape = numbers_._tape
     slot_in(tape, t)
     origin = lend(tape, graph_slot(t), t._kind)
-    return in_grad_mode(tape, True, record_elementwise, arithmetic._overwritten, origin, numbers_)
+    return in_grad_mode(tape, True, arithmetic._overwritten.record, origin, numbers_)
 
 
 _of_row = struct.Struct("=h14xi").unpack_from  # opcode, a
@@ -491,8 +535,8 @@ def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, A
     pairs = [(t, _fitting(t, value), same_graph) for t, value, same_graph in changed]
     retaining = _outdate_views(top, {id(t) for t, _, _ in pairs})
     for t, value, same_graph in pairs:
-        _pass_on(t, value, same_graph)
-    _exchange([(t, value) for t, value, _ in pairs], stores)
+        pass_on(t, value, same_graph)
+    exchange_all([(t, value) for t, value, _ in pairs], stores)
     for member, reference in retaining:
         tape.retained[slot_in(tape, member)] = reference
 
@@ -508,7 +552,7 @@ def _fitting(t: Tensor, value: Tensor) -> Tensor:
     return value
 
 
-def _pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
+def pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
     """What is known of the slot that a handle has holds of the one that it is about to get."""
     tape, now = value._tape, value._slot
     was = slot_in(tape, t)  # no other thread has taken it since
@@ -520,7 +564,7 @@ def _pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
         tape.retained[now] = weakref.ref(t)
 
 
-def _exchange(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
+def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Exchange what handles hold, and set other attributes: the old values go with the second handles.
 
     It is one call, so that neither Ctrl-C nor another thread comes in the midst.
@@ -549,7 +593,7 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
     _move_away(tape, owner)
     kinds.array_at(places[0], written_at._kind, None)[...] = numbers_
     for (member, new, same_graph), place in zip(changed, places, strict=True):
-        put_at(member, new, place, member._kind, array, same_graph)
+        _put_at(member, new, place, member._kind, array, same_graph)
     for member, _, _ in changed:
         if member is not top:
             tape.slots["base"][member._slot] = top._slot
@@ -560,13 +604,19 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
 def put_into_memory(t: Tensor, value: Tensor, place: Tensor, array: Any, same_graph: bool) -> None:
     """Let `t` have the graph of `value`, and the elements of `place`, whose memory an array keeps."""
     slots = t._tape.slots
-    put_at(t, value, int(slots["primal"][place._slot]), place._kind, array, same_graph)
+    _put_at(t, value, int(slots["primal"][place._slot]), place._kind, array, same_graph)
     if t._kind.requires_grad:
         slots["base"][t._slot] = owner_of(place)
 
 
-def put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_graph: bool) -> None:
-    """Let `t` have the graph of `value`, and elements at a place, laid out as there, whose memory an array keeps."""
+def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_graph: bool) -> None:
+    made = placed(t, value, place, layout, array)
+    pass_on(t, made, same_graph)
+    exchange_all([(t, made)])
+
+
+def placed(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any) -> Tensor:
+    """What `t` is to hold, with the graph of `value`, and elements at a place whose memory an array keeps."""
     tape = t._tape
     tracked = value._kind.requires_grad and not value._kind.is_leaf
     is_leaf = t._kind.requires_grad and t._kind.is_leaf
@@ -585,8 +635,7 @@ def put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same_
         made._kind = kind
     else:
         made = stored(tape, kind, place, array, is_leaf)
-    _pass_on(t, made, same_graph)
-    _exchange([(t, made)])
+    return made
 
 
 def _move_away(tape: Tape, owner: int) -> None:
@@ -636,7 +685,7 @@ def cut_off(t: Tensor) -> None:
     if t._kind.is_leaf:
         t._set_kind(requires_grad=False, leaf=False)
         return
-    _exchange([(t, detached(t))])
+    exchange_all([(t, detached(t))])
 
 
 def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
@@ -716,8 +765,8 @@ def _set_data(self: Tensor, value: Any) -> None:
         if old.requires_grad and not new._kind.requires_grad:
             engine.evaluate(tape, new._slot)
             new._set_kind(requires_grad=True, leaf=True)
-        _pass_on(self, new, True)
-        _exchange([(self, new)])
+        pass_on(self, new, True)
+        exchange_all([(self, new)])
     base._views.note(self)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tapegrad import dtypes, engine, kinds
 from tapegrad.dtypes import BY_NUMPY, DType
-from tapegrad.tensor import Tensor, depth_of_user, from_array
+from tapegrad.tensor import Tensor, depth_of_user, from_array, owning
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -21,10 +21,10 @@ def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) 
     """A new leaf with a copy of data: see `tapegrad.tensor`."""
     if dtype is None:  # most often it is an array, or a number or a few
         kind = data.__class__
-        if kind is np.ndarray and data.dtype in BY_NUMPY:
+        if kind is np.ndarray and (own := BY_NUMPY.get(data.dtype)) is not None:
             if requires_grad:
-                check_can_require_grad(BY_NUMPY[data.dtype], True)
-            return from_array(engine.copied(data), requires_grad)
+                check_can_require_grad(own, True)
+            return owning(engine.copied(data), own, requires_grad)
         if kind is float or (kind is list and data and all(v.__class__ is float for v in data)):
             return from_array(np.array(data, dtypes.get_default_dtype().numpy), requires_grad)
     array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
@@ -43,14 +43,12 @@ def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
         )
 
 
-def check_device(device: Any) -> None:
-    """Everything is on the CPU."""
-    if device is not None and str(device) != "cpu":
-        raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {device!r}")
-
-
 def sharing_with(data: Any, dtype: DType | None = None) -> Tensor:
     """Data as a tensor, its memory shared where it can be: see `tapegrad.as_tensor`."""
+    if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often
+        flags = data.flags
+        if flags.writeable and flags.aligned and flags.c_contiguous:
+            return from_array(data, exported=True)
     if isinstance(data, Tensor):
         return data if dtype is None or data.dtype is dtype else data.to(dtype)
     array, is_shared = _as_array(data, dtype)

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, locks
+from tapegrad import dtypes, engine, locks
 from tapegrad.arguments import Number, checked, sizes
-from tapegrad.conversion import check_can_require_grad, check_device, leaf_of, sharing_with
-from tapegrad.dtypes import INT64, DType
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
+from tapegrad.devices import check_device
+from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
 
-@checked
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of `data`: a number, nested sequences of numbers, an array, or a tensor.
 
     Parameters
@@ -42,8 +42,16 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    if device is not None:
-        check_device(device)
+    if data.__class__ is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
+        own, is_bool = BY_NUMPY.get(data.dtype), requires_grad.__class__ is bool
+        if own is not None and is_bool and (own.is_floating_point or not requires_grad):
+            return owning(engine.copied(data), own, requires_grad)
+    return _tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+@checked
+def _tensor(data: Any, *, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+    check_device(device)
     return leaf_of(data, dtype, requires_grad)
 
 
@@ -108,6 +116,50 @@ def _random() -> np.random.Generator:
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator
+
+
+class Generator:
+    """A source of random numbers of its own.
+
+    >>> import tapegrad as tg
+    >>> generator = tg.Generator().manual_seed(3)
+    >>> generator.initial_seed()
+    3
+    """
+
+    def __init__(self, device: Any = "cpu") -> None:
+        self.device = device
+        self.manual_seed(67280421310721)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew; returns itself."""
+        self._seed = int(seed)
+        self.numpy = np.random.default_rng(self._seed % (1 << 64))
+        return self
+
+    def seed(self) -> int:
+        """Start anew with a seed of the system's, which is returned."""
+        self.manual_seed(int(np.random.SeedSequence().entropy) & ((1 << 64) - 1))  # type: ignore[arg-type]
+        return self._seed
+
+    def initial_seed(self) -> int:
+        """The seed that it was started with."""
+        return self._seed
+
+    def get_state(self) -> dict[str, Any]:
+        """Where it is."""
+        return dict(self.numpy.bit_generator.state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.numpy.bit_generator.state = state
+
+
+def random(generator: Any = None) -> np.random.Generator:
+    """The source of random numbers that a function is given, or that of all."""
+    if generator is None:
+        return _random()
+    return generator.numpy if isinstance(generator, Generator) else generator
 
 
 def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -330,9 +382,19 @@ def _arange(
     return _leaf((start + step * np.arange(length)).astype(dtype.numpy), requires_grad)
 
 
+def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
+    """Numbers, of which those that are tensors have no dimensions."""
+    for value in (start, end):
+        if isinstance(value, Tensor) and value.ndim:
+            raise RuntimeError(
+                f"{name} only supports 0-dimensional start and end tensors, but got one with {value.ndim} dimension(s)"
+            )
+    return tuple(v.item() if isinstance(v, Tensor) else v for v in (start, end))
+
+
 @checked
 def linspace(
-    start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
+    start: Number | Tensor, end: Number | Tensor, steps: int, *, dtype: DType | None = None, device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
@@ -342,6 +404,7 @@ def linspace(
     tensor([0.0000, 0.5000, 1.0000])
     """
     check_device(device)
+    start, end = _ends("linspace", start, end)
     if steps < 0:
         raise RuntimeError(f"number of steps must be non-negative, but got {steps}")
     wanted = _dtype(dtype)
@@ -392,31 +455,33 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
 def rand(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().random, "rand", _given("rand", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
 
 @checked
 def randn(
     *shape: Any,
     size: Sequence[int] | None = None,
+    generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
     check_device(device)
-    return _leaf(_drawn(_random().standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
+    return _leaf(_drawn(random(generator).standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
 
 def randint(
     *bounds: Any, low: int | None = None, high: int | None = None, size: Sequence[int] | None = None,
-    dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
+    generator: Any = None, dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
     check_device(device)
@@ -424,25 +489,27 @@ def randint(
     if len(given) not in (2, 3):
         raise TypeError("randint() takes (high, size) or (low, high, size)")
     *limits, shape = given
-    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad)
+    return _randint(*(limits if len(limits) == 2 else (0, limits[0])), shape, dtype, requires_grad, generator)
 
 
 @checked
-def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
+def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad: bool, generator: Any = None) -> Tensor:
     shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    drawn = _random().integers(low, high, shape)
+    drawn = random(generator).integers(low, high, shape)
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
-def randperm(n: int, *, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randperm(
+    n: int, *, generator: Any = None, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
     check_device(device)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
-    return _leaf(_random().permutation(n).astype((dtype or INT64).numpy), requires_grad)
+    return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
 @checked
@@ -455,6 +522,71 @@ def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, 
 def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`randn` with the shape and dtype of `input`."""
     return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Where the generator of all random numbers is."""
+    return random_state()
+
+
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Go on from there."""
+    set_random_state(new_state)
+
+
+def _cpu(self: Tensor) -> Tensor:
+    """The tensor itself: it is there."""
+    return self
+
+
+def _cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """An error: there is no such device."""
+    del non_blocking
+    check_device("cuda" if device is None else device)
+    return self
+
+
+_TYPES = {
+    "float64": "DoubleTensor",
+    "float32": "FloatTensor",
+    "int64": "LongTensor",
+    "int32": "IntTensor",
+    "bool": "BoolTensor",
+}
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """PyTorch's name for the dtype, or the tensor in another, given by such a name too."""
+    del non_blocking
+    if dtype is None:
+        return f"tapegrad.{_TYPES[self.dtype.name]}"
+    named = {short: name for name, short in _TYPES.items()}.get(str(dtype).rpartition(".")[2])
+    return self.to(getattr(dtype, "dtype", dtype) if named is None else named)
+
+
+for _name, _method in {"cpu": _cpu, "cuda": _cuda, "type": _type}.items():
+    setattr(Tensor, _name, _method)
+Tensor.is_cuda = property(lambda _: False, doc="False.")
+
+
+class _Typed(type):
+    """Tensors of one dtype, as a class."""
+
+    dtype: DType
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return isinstance(t, Tensor) and t.dtype is cls.dtype
+
+    def __call__(cls, *args: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], (Tensor, list, tuple, np.ndarray)):
+            return tensor(args[0], dtype=cls.dtype)
+        return empty(size_of(cls.__name__, args or (0,)), dtype=cls.dtype)
+
+
+FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
+    _Typed(_TYPES[of.name], (), {"dtype": of, "__doc__": f"Tensors of {of.name}: empty, of a shape, or of data."})
+    for of in (dtypes.FLOAT32, dtypes.FLOAT64, INT64, dtypes.INT32, dtypes.BOOL)
+)
 
 
 def _new(name: str, make: Any) -> None:

@@ -42,6 +42,13 @@ class DType:
         return as_dtype, (self.name,)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The same type in NumPy, which asks for it by this name: `np.dtype(tapegrad.float64)`, `np.issubdtype`."""
+        return self.numpy
+
+    __numpy_dtype__ = dtype
+
+    @property
     def category(self) -> int:
         """0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank."""
         return (0, 1, 1, 2, 2)[self.code]
@@ -176,3 +183,48 @@ def result_type(operands: list[tuple[int, DType]]) -> DType:
             result = best
     assert result is not None
     return result
+
+
+class finfo:
+    """What a floating-point dtype can hold.
+
+    >>> import tapegrad as tg
+    >>> tg.finfo(tg.float32).eps
+    1.1920928955078125e-07
+    """
+
+    def __init__(self, type: Any = None) -> None:
+        dtype = get_default_dtype() if type is None else as_dtype(type)
+        if not dtype.is_floating_point:
+            raise TypeError(
+                "tapegrad.finfo() requires a floating point input type. Use tapegrad.iinfo to handle 'tapegrad.finfo'"
+            )
+        known = np.finfo(dtype.numpy)
+        self.dtype, self.bits, self.eps = dtype.name, known.bits, float(known.eps)
+        self.max, self.min, self.tiny = float(known.max), float(known.min), float(known.tiny)
+        self.smallest_normal, self.resolution = float(known.smallest_normal), float(known.resolution)
+
+    def __repr__(self) -> str:
+        return (
+            f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, "
+            f"smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, dtype={self.dtype})"
+        )
+
+
+class iinfo:
+    """What an integer dtype can hold.
+
+    >>> import tapegrad as tg
+    >>> tg.iinfo(tg.int32).max
+    2147483647
+    """
+
+    def __init__(self, type: Any) -> None:
+        dtype = as_dtype(type)
+        if dtype.category != 1:
+            raise TypeError(f"tapegrad.iinfo() requires an integer input type, but got {dtype}")
+        known = np.iinfo(dtype.numpy)
+        self.dtype, self.bits, self.max, self.min = dtype.name, known.bits, int(known.max), int(known.min)
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from tapegrad.core import guards, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
-from tapegrad.kernels import cache, native
+from tapegrad.kernels import cache, native, switch
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
 from tapegrad.ops import declare
@@ -46,7 +47,8 @@ _STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET
     H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
-_A_ROW = ROW.itemsize
+_A_ROW, _SWITCH = ROW.itemsize, H.switch_values
+_SWITCHED_ROWS = 100 * _A_ROW  # bytes of rows from which it is worth the time that linking the switch takes
 _FEW_ROWS = -1 if SMALL else _RECLAIM_ROWS * _A_ROW  # bytes of rows that are never too many
 _WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
@@ -181,6 +183,8 @@ def _prepare(tape: Tape) -> None:
     if _blas and not h[_LAPACK]:
         h[H.gemm64], h[H.gemm32] = _blas[0][:2].tolist()
         h[_LAPACK] = address_of(_blas[0])
+    if not h[_SWITCH] and h[_FILLED] > _SWITCHED_ROWS:
+        h[H.switch_adjoints], h[_SWITCH] = switch.addresses()[::-1]
     if h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
@@ -447,20 +451,20 @@ class Lent:
 
     def __init__(self, tape: Tape, address: int) -> None:
         _entry("give_back")
-        self.tape, self.address, self.release = tape, 0, native.functions_of_python()["release"]
+        self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not self.address or is_finalizing():  # by then modules may be empty
+        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
-        tape = self.tape
-        if not MEMORY and tape.thread == ident() and not tape.sweeping and tape.lock.acquire(blocking=False):
-            try:
-                _entries["give_back"](tape.header_address, self.address)
-            finally:
-                tape.lock.release()
-        else:
+        tape = self.tape()
+        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
             self.release(self.raw)
+            return
+        try:
+            _entries["give_back"](tape.header_address, self.address)
+        finally:
+            tape.lock.release()
 
 
 def copied(array: np.ndarray) -> np.ndarray:
@@ -674,7 +678,12 @@ def evaluate_all(tape: Tape) -> None:
 
     Of one that can't be computed it is said when someone looks at it, not here.
     """
-    tape.synced_row(0)  # enters all new rows
+    if tape.sweeping:
+        tape.synced_row(0)  # enters all new rows
+    else:
+        _prepare(tape)
+        if not _entry("has_pending")(tape.header_address):
+            return
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)
     waiting = live & (slots["flags"] & (tapes.STORED | tapes.FREE) == 0)

@@ -72,11 +72,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from tapegrad import locks, trees
+from tapegrad.mapped import functional_call, stack_module_state, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
-__all__ = ["grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "value_and_grad", "vjp"]
+__all__ = [
+    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "stack_module_state",
+    "value_and_grad", "vjp", "vmap",
+]  # fmt: skip
 
 Argnums = int | tuple[int, ...]
 
@@ -256,9 +262,17 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     >>> tg.func.value_and_grad(lambda x: x**3)(2.0)
     (8.0, 12.0)
     """
+    plain = None if _is_jitted(func) else TensorEngine(func)
+    is_int = argnums.__class__ is int
 
     @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        if plain is not None and is_int and not kwargs:  # most often it is by one array: the same in less time
+            place: Any = argnums
+            if 0 <= place < len(args) and args[place].__class__ is np.ndarray:
+                plain.check(args[place], place)
+                value, (found,) = plain.value_and_grad(args, (place,), has_aux)
+                return value, found
         call = _Call(func, args, kwargs, argnums)
         value, found = call.engine.value_and_grad(call.args, call.places, has_aux)
         return value, call.formed(found)

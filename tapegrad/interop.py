@@ -59,7 +59,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
     So nothing that is pending need be computed before. It is done where a tensor shares its elements with nobody, or
     was detached from one that shares them with nobody else; else the answer is None.
     """
-    tape, base, views = t._tape, getattr(t, "_base", None), getattr(t, "_views", None)
+    tape, base, views = t._tape, getattr(t, "_base", None), t._views
     if views is not None and views.living():
         return None
     if base is None:
@@ -67,17 +67,20 @@ def _moved(t: Tensor) -> np.ndarray | None:
     else:
         top, recipe, kind = base, t._recipe, base._kind
         is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
-        if not is_whole or hasattr(top, "_base") or top._views.living() != [t] or top.__class__ is Imported:
+        if not is_whole or hasattr(top, "_base") or len(top._views.living()) != 1 or top.__class__ is Imported:
             return None
     array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
-    address = address_of(array)
-    if top is not t:
-        kind = kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
-        aliasing.put_at(top, aliasing.of_same_graph(top, from_array(array.copy())), address, kind, array, True)
-    made = stored(tape, kind_of(t._kind.dtype, array.shape, array.strides, exported=True), address, array)
-    if top is not t:
-        tape.slot_ints[8 * made._slot + 6] = top._slot
-    exchange(t, made)
+    address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
+    made = stored(tape, kind, address, array)
+    if top is t:
+        exchange(t, made)
+    else:
+        numbers = aliasing.of_same_graph(top, from_array(array.copy()))
+        of_top = aliasing.placed(top, numbers, address, kind, array)
+        tape.slot_ints[8 * made._slot + 6] = of_top._slot  # its base, which has the array
+        del tape.arrays[made._slot]
+        aliasing.pass_on(top, of_top, True)
+        aliasing.exchange_all([(top, of_top), (t, made)])
     return array.view()
 
 
@@ -210,6 +213,8 @@ def __copy__(self: Tensor) -> Tensor:
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
     copied = from_array(self._array().copy(), self._kind.requires_grad) if self.is_leaf else self.detach().clone()
     memo[id(self)] = copied
+    if note := getattr(self, "_note", None):
+        copied._note = note
     if self.grad is not None:
         copied.grad = __deepcopy__(self.grad, memo)
     return copied
@@ -220,11 +225,14 @@ def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
         raise RuntimeError(
             "a tensor that was computed and requires grad can't be pickled with its graph: pickle .detach() of it"
         )
-    return _rebuild, (self._array().copy(), self._kind.requires_grad)
+    return _rebuild, (self._array().copy(), self._kind.requires_grad, getattr(self, "_note", None))
 
 
-def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
-    return from_array(array, requires_grad)
+def _rebuild(array: np.ndarray, requires_grad: bool, note: str | None = None) -> Tensor:
+    t = from_array(array, requires_grad)
+    if note is not None:
+        t._note = note
+    return t
 
 
 def _numba_type_(self: Tensor) -> None:

@@ -206,7 +206,7 @@ array_i8 = array_i4 = _supplied_when_linked
 # (address of a function, its arguments)
 call1 = call3 = call4 = call5 = call6 = call8 = call9 = call11 = call13 = call14 = _supplied_when_linked
 # (address of a function that returns an int64, its arguments)
-part0 = part1 = part2 = part3 = _supplied_when_linked
+part0 = part1 = part2 = part3 = part5 = part9 = _supplied_when_linked
 # (a part) -> its address
 address_of_part = _supplied_when_linked
 # (a, b) -> a + b, in an order that may be changed: a loop of such sums is done in many parts side by side

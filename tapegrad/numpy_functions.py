@@ -16,7 +16,16 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tapegrad import creation, dtypes, linalg
 from tapegrad.conversion import as_operand
-from tapegrad.functions import contractions, elementwise, indexing, products, reductions, shaping
+from tapegrad.functions import (
+    contractions,
+    elementwise,
+    indexing,
+    joining,
+    products,
+    reductions,
+    shaping,
+    statistics,
+)
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor
 
@@ -124,21 +133,17 @@ def _at(a: Tensor, places: Any, axis: int) -> Tensor:
 
 def flip(m: Tensor, axis: Any = None) -> Tensor:
     """The elements in reverse order, along all axes or those given."""
-    for d in range(m.ndim) if axis is None else normalize_axis_tuple(axis, m.ndim):
-        m = _at(m, range(m.shape[d])[::-1], d)
-    return m
+    return joining.flip(m, tuple(range(m.ndim)) if axis is None else normalize_axis_tuple(axis, m.ndim))
 
 
 def roll(a: Tensor, shift: Any, axis: Any = None) -> Tensor:
     """The elements moved on, those at the end to the beginning."""
     if axis is None:
-        return roll(a.reshape(-1), shift, 0).reshape(tuple(a.shape))
+        return joining.roll(a, shift)
     shifts, axes = (v if isinstance(v, (tuple, list)) else (v,) for v in (shift, axis))
     shifts = shifts * len(axes) if len(shifts) == 1 else shifts
     axes = axes * len(shifts) if len(axes) == 1 else axes
-    for by, d in zip(shifts, normalize_axis_tuple(axes, a.ndim, allow_duplicate=True), strict=True):
-        a = _at(a, np.roll(np.arange(a.shape[d]), by), d)
-    return a
+    return joining.roll(a, tuple(shifts), normalize_axis_tuple(axes, a.ndim, allow_duplicate=True))
 
 
 def take(a: Tensor, indices: Any, axis: Any = None) -> Tensor:
@@ -265,22 +270,13 @@ def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:
     return moveaxis(made, -1, axis)
 
 
-def diff(a: Tensor, n: Any = 1, axis: Any = -1) -> Tensor:
-    """Differences of neighbours along an axis, n times."""
-    axis = normalize_axis_index(axis, a.ndim)
-    for _ in range(n):
-        length = max(a.shape[axis] - 1, 0)
-        a = a.narrow(axis, min(1, a.shape[axis]), length) - a.narrow(axis, 0, length)
-    return a
-
-
 def trapezoid(y: Tensor, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Tensor:
     """The integral by the trapezoidal rule."""
     axis = normalize_axis_index(axis, y.ndim)
     n = y.shape[axis] - 1
     if x is not None:
         x = as_tensor(x)
-        dx = diff(x, axis=0 if x.ndim == 1 else axis)
+        dx = statistics.diff(x, 1, 0 if x.ndim == 1 else axis)
         dx = dx.reshape([-1 if d == axis else 1 for d in range(y.ndim)]) if dx.ndim == 1 else dx
     return ((y.narrow(axis, 1, n) + y.narrow(axis, 0, n)) * dx).sum(axis) * 0.5
 
@@ -379,11 +375,6 @@ def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -
     return linalg.vector_norm(floating(x), ord, axis, bool(keepdims))
 
 
-def matrix_norm(x: Any, keepdims: Any = False, ord: Any = "fro") -> Tensor:
-    """A norm of matrices."""
-    return linalg.matrix_norm(floating(x), ord, keepdim=bool(keepdims))
-
-
 # --- new arrays, and what is read of values ---------------------------------------------------------------------------
 
 
@@ -441,7 +432,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.kron: kron,
     np.tensordot: tensordot,
     np.cross: cross,
-    np.diff: diff,
     np.trapezoid: trapezoid,
     np.average: average,
     np.ptp: ptp,
@@ -467,7 +457,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
     np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
     np.linalg.vector_norm: vector_norm,
-    np.linalg.matrix_norm: matrix_norm,
 }
 FUNCTIONS |= {
     getattr(np, name): FUNCTIONS[known]  # names that came with NumPy 2.1 and later

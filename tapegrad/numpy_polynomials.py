@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import creation
+from tapegrad import creation, linalg
 from tapegrad.functions import products, shaping
 from tapegrad.numpy_functions import as_tensor, flip, floating, of_one_dtype
 from tapegrad.tensor import Tensor
@@ -16,10 +16,10 @@ from tapegrad.tensor import Tensor
 
 def _all_sums(a: Tensor, v: Tensor) -> Tensor:
     """The sum of `a[n + k] v[n]`, for every k at which they overlap: `v` is the shorter."""
-    n, m = a.numel(), v.numel()
+    m = v.numel()
     nothing = creation.zeros(m - 1, dtype=a.dtype)
     padded = shaping.cat([nothing, a, nothing])
-    sums: Tensor = products.matmul(padded[np.arange(n + m - 1)[:, None] + np.arange(m)], v)
+    sums: Tensor = products.matmul(padded.unfold(0, m, 1), v)
     return sums
 
 
@@ -121,6 +121,26 @@ def polydiv(u: Any, v: Any) -> tuple[Tensor, Tensor]:
     return made, rest[first:]
 
 
+def polyfit(x: Any, y: Any, deg: Any, rcond: Any = None, full: Any = False, w: Any = None, cov: Any = False) -> Any:
+    """The coefficients of the polynomial that is nearest to points, in the least squares."""
+    if full or cov:
+        raise TypeError("np.polyfit: of tensors there are coefficients only: full and cov are not understood")
+    x, y = of_one_dtype(floating(x), floating(y))
+    if (order := operator.index(deg) + 1) < 1:
+        raise ValueError("expected deg >= 0")
+    if x.ndim != 1 or not x.numel() or y.ndim not in (1, 2) or x.shape[0] != y.shape[0]:
+        raise TypeError("expected vectors x and y of the same length, not empty, or a matrix y")
+    powers = shaping.stack([x**k for k in range(order)][::-1], 1)
+    if w is not None:
+        w = as_tensor(w)
+        powers, y = powers * w.unsqueeze(1), y * (w if y.ndim == 1 else w.unsqueeze(1))
+    scale = (powers * powers).sum(0).sqrt()
+    rcond = x.numel() * np.finfo(x.dtype.numpy).eps if rcond is None else rcond
+    solved = linalg.lstsq(powers / scale, y if y.ndim == 2 else y.unsqueeze(1), rcond).solution
+    coefficients = solved / scale.unsqueeze(1)
+    return coefficients if y.ndim == 2 else coefficients.squeeze(1)
+
+
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.poly: poly,
     np.polyder: polyder,
@@ -134,4 +154,5 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.polysub: added(operator.sub),
     np.polymul: polymul,
     np.polydiv: polydiv,
+    np.polyfit: polyfit,
 }

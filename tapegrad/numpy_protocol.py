@@ -4,7 +4,7 @@ An operation declares its counterparts in NumPy (`reference`) and `scipy.special
 the declarations: parameters correspond by their order, or as axes. Where NumPy's arguments mean more, a function stands
 below under NumPy's names for them; one that is not among them is refused. Dtypes are promoted as those of tensors are.
 
-Those that are compositions stand in `numpy_functions.py`, `numpy_selection.py` and `numpy_polynomials.py`. A NumPy
+Those that are compositions stand in `numpy_functions.py` and in the other files of that name. A NumPy
 function that is not in the tables gets arrays, as from `t.numpy()`, and gives arrays: so it refuses tensors that
 require grad.
 """
@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tapegrad import dtypes, numpy_functions, numpy_polynomials, numpy_selection, trees
+from tapegrad import (
+    dtypes,
+    numpy_factorizations,
+    numpy_functions,
+    numpy_polynomials,
+    numpy_selection,
+    numpy_statistics,
+    trees,
+)  # fmt: skip
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
@@ -202,25 +210,6 @@ def _place(function: Callable[..., Any]) -> Callable[..., Any]:
     return place
 
 
-def _norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
-    x = floating(x)
-    if isinstance(axis, list):
-        raise TypeError("'axis' must be None, an integer or a tuple of integers")
-    if axis is not None and x.ndim == 0:
-        raise np.exceptions.AxisError(0, 0)
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if hasattr(axis, "__index__") else tuple(axis)
-    if len(axes) == 1 or ord is None:
-        if isinstance(ord, str):
-            raise ValueError(f"Invalid norm order '{ord}' for vectors")
-        if axis is not None and len(axes) not in (1, 2):
-            raise ValueError("Improper number of dimensions to norm.")
-    elif ord != "fro" or len(axes) != 2:
-        raise TypeError(
-            f"norms of matrices are not recorded, except the default: the shape is {list(x.shape)} and ord {ord!r}"
-        )
-    return reductions.norm(x, 2 if ord in (None, "fro") else ord, axes or None, bool(keepdims))
-
-
 # --- all others -------------------------------------------------------------------------------------------------------
 
 
@@ -330,7 +319,6 @@ _FUNCTIONS |= {
     np.all: _truth(_reduce["all"], True),
     np.argmax: _place(_reduce["argmax"]),
     np.argmin: _place(_reduce["argmin"]),
-    np.linalg.norm: _norm,
     np.dot: _dot,
     np.inner: lambda a, b: products.inner(*of_one_dtype(a, b)),
     np.outer: lambda a, b: products.outer(*(t.reshape(-1) for t in of_one_dtype(a, b))),
@@ -341,8 +329,9 @@ _FUNCTIONS |= {
     np.concatenate: _join(shaping.cat),
     np.stack: _join(shaping.stack),
 }
-_FUNCTIONS |= numpy_functions.FUNCTIONS | numpy_selection.FUNCTIONS | numpy_polynomials.FUNCTIONS
-_CALLED = numpy_functions.CALLED | numpy_selection.CALLED | numpy_polynomials.CALLED
+_PARTS = (numpy_functions, numpy_selection, numpy_polynomials, numpy_statistics, numpy_factorizations)
+_FUNCTIONS |= {function: ours for part in _PARTS for function, ours in part.FUNCTIONS.items()}
+_CALLED = {function: ours for part in _PARTS for function, ours in part.CALLED.items()}
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 

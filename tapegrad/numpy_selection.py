@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from tapegrad import creation, dtypes
+from tapegrad import creation, dtypes, trees
 from tapegrad.conversion import as_operand
 from tapegrad.functions import elementwise, products, shaping
-from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, of_values, split, take
+from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, of_values, roll, split, take
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, describe, location
 
@@ -133,6 +133,16 @@ def trim_zeros(filt: Any, trim: Any = "fb", axis: Any = None) -> Any:
     return filt
 
 
+def shifted(sign: int) -> Callable[..., Any]:
+    """Rolled by half the lengths of axes."""
+
+    def shift(x: Tensor, axes: Any = None) -> Tensor:
+        over = range(x.ndim) if axes is None else normalize_axis_tuple(axes, x.ndim)
+        return roll(x, tuple(sign * (x.shape[d] // 2) for d in over), tuple(over))
+
+    return shift
+
+
 def cut(axis: int) -> Callable[..., Any]:
     """In parts along an axis; vectors along their only one."""
 
@@ -142,6 +152,107 @@ def cut(axis: int) -> Callable[..., Any]:
         return split(ary, indices_or_sections, axis if ary.ndim > 1 else 0)
 
     return parts
+
+
+def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
+    """The elements at places along an axis, for each place of the others."""
+    arr, places = as_tensor(arr), _array(indices)
+    if places.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
+    if axis is None:
+        arr, axis, places = arr.reshape(-1), 0, places.reshape(-1)
+    axis = normalize_axis_index(axis, arr.ndim)
+    if places.ndim != arr.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+    grid = list(np.meshgrid(*(np.arange(n) for n in arr.shape), indexing="ij", sparse=True))
+    grid[axis] = places
+    numbers = np.arange(arr.numel()).reshape(tuple(arr.shape))[tuple(grid)]
+    return take(arr, numbers)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def written(function: Callable[..., Any], write: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that writes into its first operand: a tensor; into an array, what has no derivative."""
+
+    def call(target: Any, *args: Any, **facts: Any) -> None:
+        if isinstance(target, Tensor):
+            write(target, *args, **facts)
+            return
+        for t in trees.leaves((args, facts)):
+            if isinstance(t, Tensor) and t.requires_grad:
+                raise RuntimeError(
+                    f"np.{function.__name__}: an array can't hold the derivative of {describe(t)}, at {location()}: "
+                    f"write into a tensor, or detach() it where only values are wanted"
+                )
+        of_values(function)(target, *args, **facts)
+
+    return call
+
+
+def _at_numbers(a: Tensor, numbers: np.ndarray, values: Any) -> None:
+    """Write values, over and over, at places in the order of the elements; the last of equal places has its value."""
+    if not numbers.size:
+        return
+    values = cast(as_tensor(values), a.dtype).reshape(-1)
+    if not values.numel():
+        raise ValueError("cannot write from no values")
+    last = {int(number): k for k, number in enumerate(numbers)}
+    places, order = np.array(list(last)), np.array(list(last.values()))
+    a[np.unravel_index(places, tuple(a.shape))] = take(values, order % values.numel())
+
+
+def fill_diagonal(a: Tensor, val: Any, wrap: Any = False) -> None:
+    """Write values on the main diagonal."""
+    if a.ndim < 2:
+        raise ValueError("array must be at least 2-d")
+    if a.ndim > 2 and len(set(a.shape)) > 1:
+        raise ValueError("All dimensions of input must be of equal length")
+    step = a.shape[1] + 1 if a.ndim == 2 else 1 + int(np.cumprod(tuple(a.shape[:-1])).sum())
+    end = a.shape[1] * a.shape[1] if a.ndim == 2 and not wrap else a.numel()
+    _at_numbers(a, np.arange(0, min(end, a.numel()), step), val)
+
+
+def put_along_axis(arr: Tensor, indices: Any, values: Any, axis: Any) -> None:
+    """Write values at places along an axis, for each place of the others."""
+    places = _array(indices)
+    shape = (arr.numel(),) if axis is None else tuple(arr.shape)
+    axis = 0 if axis is None else normalize_axis_index(axis, arr.ndim)
+    grid = list(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True))
+    grid[axis] = places
+    numbers = np.arange(arr.numel()).reshape(shape)[tuple(grid)]
+    _at_numbers(arr, numbers.reshape(-1), as_tensor(values).expand(numbers.shape))
+
+
+def put(a: Tensor, ind: Any, v: Any, mode: Any = "raise") -> None:
+    """Write values at places in the order of the elements."""
+    numbers, n = np.asarray(_array(ind), np.int64).reshape(-1), a.numel()
+    if mode == "raise" and numbers.size and not (-n <= numbers.min() and numbers.max() < n):
+        raise IndexError(f"index is out of bounds for size {n}: {numbers.min()} to {numbers.max()}")
+    _at_numbers(a, np.clip(numbers, 0, n - 1) if mode == "clip" else numbers % max(n, 1), v)
+
+
+def place(arr: Tensor, mask: Any, vals: Any) -> None:
+    """Write values, one after another, where the mask is true."""
+    _at_numbers(arr, np.flatnonzero(_array(mask)), vals)
+
+
+def putmask(a: Tensor, mask: Any, values: Any) -> None:
+    """Write values where the mask is true: each from its own place, of values that are repeated to the size."""
+    numbers = np.flatnonzero(_array(mask))
+    values = as_tensor(values).reshape(-1)
+    if numbers.size:
+        _at_numbers(a, numbers, take(values, numbers % values.numel()))
+
+
+def copyto(dst: Tensor, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
+    """Write an array, broadcast, where the condition holds."""
+    src = as_tensor(src)
+    if casting != "unsafe" and src.dtype.category > dst.dtype.category:
+        raise TypeError(f"Cannot cast from {src.dtype} to {dst.dtype} according to the rule {casting!r}")
+    new = cast(src, dst.dtype)
+    dst.copy_(new if where is True else _where(cast(as_tensor(where), dtypes.BOOL), new, dst))
 
 
 # --- going through slices ---------------------------------------------------------------------------------------------
@@ -174,6 +285,11 @@ def apply_over_axes(func: Any, a: Any, axes: Any) -> Tensor:
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
+
+
+def fix(x: Tensor) -> Any:
+    """The nearest integer towards zero."""
+    return elementwise.functions["trunc"](x)
 
 
 def modf(x: Any) -> tuple[Tensor, Tensor]:
@@ -323,9 +439,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.hsplit: cut(1),
     np.vsplit: cut(0),
     np.dsplit: cut(2),
-    np.fix: elementwise.functions["trunc"],
+    np.fix: fix,
     np.real_if_close: lambda a: a.clone(),
     np.diagflat: lambda v, k=0: v.reshape(-1).diag(k),
+    np.fft.fftshift: shifted(1),
+    np.fft.ifftshift: shifted(-1),
 }
 UFUNCS: dict[Any, Callable[..., Any]] = {
     np.conjugate: lambda x: x.clone(),
@@ -350,6 +468,7 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.apply_along_axis: apply_along_axis,
     np.apply_over_axes: apply_over_axes,
     np.broadcast_arrays: _broadcast,
+    np.take_along_axis: take_along_axis,
     np.unwrap: unwrap,
     np.linspace: spread(_evenly),
     np.logspace: spread(_powers),
@@ -358,6 +477,13 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.cumulative_sum: _summed_on("cumsum"),
     np.cumulative_prod: _summed_on("cumprod"),
 }
+CALLED |= {
+    function: written(function, write)
+    for function, write in (
+        (np.fill_diagonal, fill_diagonal), (np.put_along_axis, put_along_axis), (np.put, put), (np.place, place),
+        (np.putmask, putmask), (np.copyto, copyto),
+    )
+}  # fmt: skip
 CALLED |= {
     function: of_values(function)
     for function in (

@@ -17,6 +17,9 @@ C API.
 `a` and `b` are addresses, of a tensor's kind or of a number's type, which the memos never let go of. Then come the
 result's kind, with gradients and without, and what sort of number the row holds.
 
+Views by an int or a slice are recorded here too: a second look-up has, by the base's kind and the bounds, what their
+rows hold. The base is given weak references to them, in a list that `aliasing.py` reads.
+
 Invariants
 - Native code does what it has no doubt about. All else (an unknown pair, a subclass, another thread's tape, a number
   that is too large, no room) it leaves to the Python function whose place it has taken: there is one set of rules.
@@ -33,7 +36,7 @@ import struct
 import sys
 import threading
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,8 +66,24 @@ class Facts(Record):
     kind_offset = word()
     header_offset = word()
     grad_enabled_offset = word()
+    base_offset = word()
+    recipe_offset = word()
+    fresh_offset = word()
+    start_offset = word()  # of a slice
+    stop_offset = word()
+    step_offset = word()
     entries = word()  # the look-up's address, and its length less one
     mask = word()
+    view_entries = word()  # and that of views
+    view_mask = word()
+    integer = word()  # Python's types, and None
+    slice = word()
+    none = word()
+    get_item = word()  # the Python function, called with what is left to it
+    new_list = word()
+    list_size = word()
+    append = word()
+    reference = word()
     overflow = word()  # where the C API reports that an integer is too large
     new_object = word()  # functions of the C API
     inc_ref = word()
@@ -91,14 +110,36 @@ class Entry(Record):
     number = word()
 
 
+class ViewEntry(Record):
+    """An entry of the look-up of views."""
+
+    base = word()  # the address of a kind
+    start = word()
+    stop = word()
+    step = word()
+    kind = word()  # of the view, then as above
+    index = word()
+    passive = word()
+    passive_index = word()
+    recipe = word()  # objects: how it is made of its base, with gradients and without
+    untracked = word()
+    head = word()  # of the row: opcode and flags, and then `b` and `c`
+    bits = word()
+
+
 C = index_of(Facts)
 _FUNCTIONS = {
     C.new_object: "PyType_GenericAlloc", C.inc_ref: "Py_IncRef", C.dec_ref: "Py_DecRef",
     C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
     C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
-    C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call",
+    C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
+    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef",
 }  # fmt: skip
-_ENTRY = Entry.nbytes // 8
+_ENTRY, _VIEW_ENTRY = Entry.nbytes // 8, ViewEntry.nbytes // 8
+_MOST_VIEWS = 8192  # that are known here; of each an object is kept
+_NOTED = 64  # views that native code makes of a base before Python forgets those that are gone
+# In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
+_NO_BOUND, _IS_INT = -(1 << 62), -(1 << 62) + 1
 _FLOAT, _INTEGER = 1, 2  # kinds of number
 _NUMBERS: dict[type, int] = {float: _FLOAT, np.float64: _FLOAT, int: _INTEGER, bool: _INTEGER}
 _MIX_OPCODE, _MIX_A, _MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
@@ -204,6 +245,129 @@ def _write(a, b, opcode, context, made):
     return 1
 
 
+def record_view(a, index, context: Facts):
+    """A view by an int or a slice, of two objects: a new reference, or 0 and an exception."""
+    made = part2(context.new_object, context.tensor, 0)
+    if made == 0:
+        return 0
+    done = _write_view(a, index, context, made)
+    if done > 0:
+        return made
+    call1(context.dec_ref, made)
+    if done < 0:
+        return 0
+    arguments = part1(context.new_tuple, 2)
+    if arguments == 0:
+        return 0
+    call1(context.inc_ref, a)
+    call1(context.inc_ref, index)
+    part3(context.set_item, arguments, 0, a)
+    part3(context.set_item, arguments, 1, index)
+    result = part3(context.call, context.get_item, arguments, 0)
+    call1(context.dec_ref, arguments)
+    return result
+
+
+def _bound(context, o):
+    """A bound of a slice, or an int, as a number; 0 in the context's `overflow` word where it is one."""
+    if o == context.none:
+        i4(context.overflow_at, 1)[0] = 0
+        return _NO_BOUND
+    if at(o + context.type_offset) != context.integer:
+        i4(context.overflow_at, 1)[0] = 1
+        return 0
+    return part2(context.as_checked_integer, o, context.overflow_at)
+
+
+def _write_view(a, index, context, made):
+    """Write the row, and make `made` the handle of its result. 1: done, 0: left to Python, -1: no memory."""
+    tape_at, slot_at, kind_at, fresh_at = (
+        context.tape_offset, context.slot_offset, context.kind_offset, a + context.fresh_offset
+    )  # fmt: skip
+    if at(a + context.type_offset) != context.tensor or at(a + context.base_offset) != 0:
+        return 0
+    of, tape, type_of_index = at(a + kind_at), at(a + tape_at), at(index + context.type_offset)
+    if tape == 0 or of == 0:
+        return 0
+    stop, step = _IS_INT, 0
+    if type_of_index == context.integer:
+        start = _bound(context, index)
+    elif type_of_index == context.slice:
+        start = _bound(context, at(index + context.start_offset))
+        if i4(context.overflow_at, 1)[0] == 0:
+            stop = _bound(context, at(index + context.stop_offset))
+        if i4(context.overflow_at, 1)[0] == 0:
+            step = _bound(context, at(index + context.step_offset))
+    else:
+        return 0
+    if i4(context.overflow_at, 1)[0] != 0:
+        return 0
+    i = ((of * _MIX_A + start * _MIX_B + stop * _MIX_OPCODE + step) >> 32) & context.view_mask
+    entry = ViewEntry(context.view_entries + 8 * _VIEW_ENTRY * i)
+    while entry.base != of or entry.start != start or entry.stop != stop or entry.step != step:
+        if entry.base == 0:
+            return 0
+        i = (i + 1) & context.view_mask
+        entry = ViewEntry(context.view_entries + 8 * _VIEW_ENTRY * i)
+    kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
+    enabled = at(tape + context.grad_enabled_offset)
+    if enabled != context.true:
+        if enabled != context.false:
+            return 0
+        kind, kind_index, recipe = entry.passive, entry.passive_index, entry.untracked
+
+    # What the garbage collector may be run by comes before all else is looked at: see above.
+    fresh = at(fresh_at)
+    if fresh == 0:
+        fresh = part1(context.new_list, 0)
+        if fresh == 0:
+            return -1
+        if at(fresh_at) != 0:
+            call1(context.dec_ref, fresh)
+            return 0
+        i8(fresh_at, 1)[0] = fresh
+    elif part1(context.list_size, fresh) >= _NOTED:
+        return 0
+    reference = part2(context.reference, made, 0)
+    if reference == 0:
+        return -1
+    call1(context.inc_ref, fresh)
+    failed = part2(context.append, fresh, reference)
+    call1(context.dec_ref, fresh)
+    call1(context.dec_ref, reference)
+    if failed != 0:
+        return -1
+    if (
+        at(fresh_at) != fresh or at(a + kind_at) != of or at(a + tape_at) != tape
+        or at(a + context.type_offset) != context.tensor
+    ):  # fmt: skip
+        return 0
+    header = _header(context, tape)
+    recording = header.recording
+    end, height = recording.filled, recording.n_free - 1
+    if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
+        return 0
+    slot = recording.free[height]
+    slot_object = part1(context.from_integer, slot)
+    if slot_object == 0:
+        return -1
+    row = Row(header.rows_at + end)
+    i4(header.rows_at + end, 1)[0] = head
+    row.out, row.bits, row.kind = slot, bits, kind_index
+    row.a = part1(context.as_integer, at(a + slot_at))
+    recording.filled, recording.n_free = end + 24, height
+    call1(context.inc_ref, tape)
+    call1(context.inc_ref, kind)
+    call1(context.inc_ref, a)
+    call1(context.inc_ref, recipe)
+    i8(made + tape_at, 1)[0] = tape
+    i8(made + slot_at, 1)[0] = slot_object
+    i8(made + kind_at, 1)[0] = kind
+    i8(made + context.base_offset, 1)[0] = a
+    i8(made + context.recipe_offset, 1)[0] = recipe
+    return 1
+
+
 def _leave_to_python(a, b, opcode, context):
     """What the Python function answers."""
     code, arguments = part1(context.from_integer, opcode), part1(context.new_tuple, 2 if b == 0 else 3)
@@ -234,12 +398,16 @@ def finalise_handle(t, context: Facts):
 def _stubs() -> str:
     """LLVM assembly: for each operation a C function that adds its opcode and the context to the arguments."""
     context = "i64 ptrtoint (ptr @context to i64)"
-    record, finalise = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, finalise_handle))
+    record, view, finalise = (
+        f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, record_view, finalise_handle)
+    )
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
+        f"declare i64 {view}(i64, i64, i64)",
         f"declare i64 {finalise}(i64, i64)",
         f"define i64 @recorder() {{ ret {context} }}",
+        f"define i64 @view(i64 %a, i64 %i) {{\n %r = tail call i64 {view}(i64 %a, i64 %i, {context})\n ret i64 %r }}",
         f"define void @finalise(i64 %t) {{ %done = call i64 {finalise}(i64 %t, {context})\n ret void }}",
     ]
     for op in _recorded():
@@ -300,6 +468,33 @@ class LookUp:
         return is_new
 
 
+class ViewLookUp:
+    """The ways in which views are recorded again (`aliasing.Again`), where native code finds them."""
+
+    def __init__(self, context: Any) -> None:
+        self._words = np.zeros(2 * _MOST_VIEWS * _VIEW_ENTRY, np.int64).data
+        context[C.view_entries], context[C.view_mask] = address_of(np.asarray(self._words)), 2 * _MOST_VIEWS - 1
+
+    def enter(self, of: Kind, bounds: Any, way: Any) -> None:
+        """Enter the way for an int, or the bounds of a slice, of tensors of a kind."""
+        numbers = (bounds, _IS_INT, 0) if isinstance(bounds, int) else [_NO_BOUND if n is None else n for n in bounds]
+        if any(abs(n) > 1 << 62 for n in numbers):
+            return
+        words, mask, passive = self._words, 2 * _MOST_VIEWS - 1, way.kind.passive
+        entry = [
+            id(of), *numbers, id(way.kind), way.kind.index, id(passive), passive.index, id(way.recipe),
+            id(way.untracked), way.word, way.bits,
+        ]  # fmt: skip
+        start, stop, step = numbers
+        i = (id(of) * _MIX_A + start * _MIX_B + stop * _MIX_OPCODE + step) >> 32 & mask
+        while words[_VIEW_ENTRY * i]:
+            if words[_VIEW_ENTRY * i : _VIEW_ENTRY * i + 4].tolist() == entry[:4]:
+                return
+            i = (i + 1) & mask
+        for k in reversed(range(_VIEW_ENTRY)):  # what makes it found comes last
+            words[_VIEW_ENTRY * i + k] = entry[k]
+
+
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
@@ -316,13 +511,23 @@ def _offsets() -> dict[int, int]:
     """Where objects have what native code reads: each is looked for in an object that has it in one place only."""
     tape, slot, kind, address, enabled, number = Tape(), 1 << 20, Kind(), 1 << 21, object(), 1.2345e-67
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
-    tape.header_address, tape.grad_enabled = address, enabled  # type: ignore[assignment]
-    of_tensor, of_tape, of_float = _words(t), _words(tape), _words(number)
+    tape.header_address, tape.grad_enabled = address, enabled
+    t._base, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
+    bounds = object(), object(), object()
+    window = slice(*bounds)
+    of_tensor, of_tape, of_float, of_slice = _words(t), _words(tape), _words(number), _words(window)
     tape.header_address, tape.grad_enabled = truth
+    del t._base, t._recipe, t._fresh
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
         C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
+        C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
+        C.fresh_offset: (of_tensor, id(fresh)),
+        **{
+            place: (of_slice, id(bound))
+            for place, bound in zip((C.start_offset, C.stop_offset, C.step_offset), bounds, strict=True)
+        },
         C.header_offset: (of_tape, id(address)), C.grad_enabled_offset: (of_tape, id(enabled)),
         C.float_offset: (of_float, struct.unpack("q", struct.pack("d", number))[0]),
     }  # fmt: skip
@@ -393,23 +598,41 @@ def _ask_python(opcode: int, a: Any, *b: Any) -> Any:
     return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(op, a, *b)
 
 
+def _ask_python_for_view(a: Any, index: Any) -> Any:
+    """Likewise, of views."""
+    return _replaced["__getitem__"](a, index)
+
+
+class _Way(NamedTuple):
+    """As `aliasing.Again`."""
+
+    kind: Kind
+    word: int
+    bits: int
+    recipe: Any
+    untracked: Any
+
+
 class _Native:
     """The native code, linked: attributes for Tensor, methods by opcode, and their look-up."""
 
     def __init__(self) -> None:
         offsets = _offsets()
-        for function, n_arguments in (record_operation, 4), (finalise_handle, 2):
+        for function, n_arguments in (record_operation, 4), (record_view, 3), (finalise_handle, 2):
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
         code = native.link_assembly("recorder", _stubs)
         address = native.callable_at(code.get_function_address("recorder"), 0)()
         self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
-        facts = {C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), **offsets}
+        facts = {
+            C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), C.integer: id(int),
+            C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), **offsets,
+        }  # fmt: skip
         for place, name in _FUNCTIONS.items():
             facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), _address).value or 0
         for place, fact in facts.items():
             self.context[place] = fact
-        self.look_up = LookUp(self.context)
+        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
         self.methods: dict[int, Any] = {}
         self.attributes: dict[str, Any] = {}
         for op in _recorded():
@@ -423,10 +646,12 @@ class _Native:
                     self.attributes[name] = _slot_wrapper(getattr(int, name), function)
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = _slot_wrapper(of_generators["__del__"], code.get_function_address("finalise"))
-        _keep((self, code, _ask_python))
+        of_mappings: Any = vars(types.MappingProxyType)
+        self.attributes["__getitem__"] = _slot_wrapper(of_mappings["__getitem__"], code.get_function_address("view"))
+        _keep((self, code, _ask_python, _ask_python_for_view))
 
     def works(self) -> bool:
-        """Whether four rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
+        """Whether six rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
         add, neg, tape, kind, passive = arithmetic.add, arithmetic.neg, Tape(), Kind(), Kind()
         kind.index, kind.passive, passive.index, passive.passive = 5, passive, 6, passive
         for op, key in (neg, (kind,)), (add, (kind, kind)), (add, (passive, float)), (add, (int, passive)):
@@ -451,13 +676,24 @@ class _Native:
             (add.opcode, IMM_A, slots[3], *three, slots[2], 6),
         ]
         kinds_agree = y._kind is kind and v._kind is passive
-        del x, y, z, u, v
+        recipe, untracked = object(), object()
+        way = _Way(kind, neg.opcode, 7 << 32 | 9, recipe, untracked)
+        self.views.enter(passive, 3, way)
+        self.views.enter(passive, (None, -2, None), way)
+        w, window = z[3], z[:-2]
+        rows += [(neg.opcode, 0, t._slot, 9, 7, slots[1], 6) for t in (w, window)]
+        kinds_agree &= w._kind is passive and w._base is z and window._recipe is untracked
+        kinds_agree &= [known() for known in z._fresh] == [w, window]
+        slots += [w._slot, window._slot]
+        del w, window, x, y, z, u, v
         ended = not any(tape.live[slot] for slot in (of_x, *slots)) and sys.getrefcount(tape) == holders
         return tape.row_array().tolist() == rows and kinds_agree and ended
 
     def start(self) -> None:
         """Know what the memos know."""
-        self.look_up = LookUp(self.context)
+        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        for of, way in _ways.items():
+            self.views.enter(*of, way)
         for op, memo in zip(OPS, memos, strict=True):
             for key, kind in memo.items():
                 self.look_up.enter(op, key if op.arity > 1 else (key,), kind)
@@ -476,6 +712,7 @@ def _linked() -> _Native | None:
         return None
 
 
+_ways: dict[tuple[Kind, Any], Any] = {}  # how views are recorded again: native code has the addresses of what is in it
 _python: list[Any] = []  # by opcode, the Python functions that native code stands for
 _replaced: dict[str, Any] = {}  # Tensor's attributes as they were, while native code is in their places
 _decided = threading.Event()  # whether it is to be installed is no longer open
@@ -525,3 +762,15 @@ def learn(op: Op, key: tuple[Any, ...], kind: Kind) -> None:
             made = _linked()
             assert made is not None
             made.look_up.enter(op, key, kind)
+
+
+def learn_view(key: tuple[Kind, Any], way: Any) -> None:
+    """Enter in the look-up of views how one of a kind is recorded again."""
+    with _lock:
+        if len(_ways) >= _MOST_VIEWS or key in _ways:
+            return
+        _ways[key] = way
+        if _replaced:
+            made = _linked()
+            assert made is not None
+            made.views.enter(*key, way)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Sequence
@@ -255,7 +256,7 @@ def take_over(t: Tensor) -> None:
     if t._tape.thread == get_ident():
         return
     tape, kind = current_tape(), t._kind
-    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in getattr(t, "_views", ())):
+    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in t._views or ()):
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
@@ -269,16 +270,46 @@ def take_over(t: Tensor) -> None:
 # --- tensors that NumPy can write to ----------------------------------------------------------------------------------
 
 
+# Filled by `aliasing.py`: makes a view by its recipe, and lists all that share elements with a tensor.
+made_of: Any = None
+family_of: Any = None
+_COUNTED = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()  # references are
+
+
+def taken_back(t: Tensor) -> bool:
+    """Whether nobody has the array any more that shared the elements, so that the tensor is again like any other."""
+    top = t
+    while (base := getattr(top, "_base", None)) is not None:
+        top = base
+    tape, slot = top._tape, top._slot
+    if tape.thread != get_ident() or MEMORY or not _COUNTED:
+        return False
+    if sys.getrefcount(tape.arrays.get(slot)) != 2:  # the tape's, and the call's
+        return False
+    array = tape.arrays[slot]
+    if array.base is not None or array.__class__ is not np.ndarray:  # who has the memory can't be told
+        return False
+    for member in list(family_of(top)):
+        if member._kind.exported:
+            member._set_kind(exported=False)
+    return True
+
+
 def steady(t: Tensor) -> Tensor:
     """What an operation reads of a tensor: of one that NumPy can write to at any time, a leaf with its elements of now.
 
-    So the row can wait like any other. The leaf is kept, and serves again until the elements are others. Where they are
-    many, or have a graph, it is the tensor itself, and what is recorded is computed at once (see `settled`).
+    So the row can wait like any other. The leaf is kept, and serves again until the elements are others; of a view of
+    it, it is the view of such a leaf. Where the elements are many, or have another graph, it is the tensor itself, and
+    what is recorded is computed at once (see `settled`).
     """
     kind = t._kind
-    if not kind.exported or kind.is_large or (kind.requires_grad and not kind.is_leaf):
+    if not kind.exported or kind.is_large or taken_back(t):
         return t
     tape, slot = t._tape, t._slot
+    if kind.requires_grad and not kind.is_leaf:
+        recipe: Any = getattr(t, "_recipe", None)
+        base = t if recipe is None or recipe.detached else steady(t._base)
+        return t if base._kind.exported else made_of(recipe, base, recipe.recorded and tape.grad_enabled)
     elements = over_memory(t) if not kind.contiguous else array_at(tape.slot_words[4 * slot + 1], kind, None)
     now, known = elements.tobytes(), getattr(t, "_seen", None)
     if known is not None and known[0] == now and known[1] == slot and known[2] is kind:

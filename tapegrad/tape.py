@@ -121,12 +121,18 @@ class Plan(Record):
     begin = array(np.int32, "end", 2)  # where each region begins there, and the last ends
     spaces = array(np.int32, "end", 1)  # of regions; -1 for a row that is swept by itself
     inner = array(np.int32, "end", 1)  # the elements of a row of regions swept in whole rows, else 1
-    region = array(np.int32, "top")  # of the row that makes a slot's value; of scalars, its place in `planned`
+    region = array(np.int32, "top")  # of the row that makes a slot's value
     region_of_row = array(np.int32, "end")  # while regions are made: of each planned row, oldest first
     counted = word()  # the row from which on the reads that are still to come were counted, or -1: see `readers.py`
     readers = array(np.int32, "top")  # of each slot
     latest = array(np.int32, "n_latest")  # and the latest region over each space
     n_latest = word()
+    values = array(np.float64, "top")  # of scalars, and their adjoints: see `scalars.py`
+    bars = array(np.float64, "top")
+    n_met = word()
+    n_evaluated = word()
+    n_staying = word()
+    switched = word()
 
 
 class Progress(Record):
@@ -208,6 +214,7 @@ class Header(Record):
     fixed = True
     end = word()  # rows
     synced = word()  # those of them that are entered in their slots
+    settled = word()  # those whose live values are known to be in memory
     top = word()  # slots
     n_kinds = word()
     n_pool = word()
@@ -226,6 +233,8 @@ class Header(Record):
     gemm64 = word()  # addresses of BLAS's products, and of the table of LAPACK's routines
     gemm32 = word()
     lapack = word()
+    switch_values = word()  # addresses: see `kernels/switch.py`
+    switch_adjoints = word()
     request = inside(Request)
     plan = inside(Plan)
     progress = inside(Progress)
@@ -299,6 +308,8 @@ _SLOT_VIEWS: dict[str, type[np.generic]] = {
         np.int32,
     ),
     "marks": np.uint8,
+    "values": np.float64,
+    "bars": np.float64,
 }
 
 
@@ -501,7 +512,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
         a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 10 * 4 + 2
+        a_slot = SLOT.itemsize + 10 * 4 + 2 * 8 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:

@@ -136,15 +136,17 @@ class Level:
         tape = self.tape
         if self.gives_tensors or not output.requires_grad or output._tape is not tape:
             return None
-        if tape.retained or tape.hooks or tape.nodes or any(getattr(t, "_hooks", None) for t in self.inputs):
+        if tape.retained or tape.hooks or tape.nodes:
             return None
+        for t in self.inputs:
+            if getattr(t, "_hooks", None):
+                return None
         others = self.is_recording and len(tape.leaves) > len(self.own)
         found: dict[int, Tensor] = {}
         engine.reclaim_before(tape)
-        slot = output._slot
         try:
             with tape.lock:
-                engine.run(tape, [slot], [(slot, -1)], (), False, others, lambda: adopt(tape, found))
+                engine.run(tape, (), ((output._slot, -1),), (), False, others, lambda: adopt(tape, found))
         except engine.SweptTwiceError:
             return None
         if others and any(slot in tape.leaves and slot not in self.own for slot in found):
@@ -281,6 +283,8 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
+    if x.__class__ is np.ndarray and x.dtype.kind == "f":  # most often
+        return leaf_of(x, None, requires_grad)
     return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
 
 
@@ -298,8 +302,10 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
 
 def in_form_of(x: Any, t: Tensor) -> Any:
     """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
-    if isinstance(x, Tensor) or t.requires_grad:
+    if isinstance(x, Tensor) or t._kind.requires_grad:
         return t
+    if x.__class__ is np.ndarray and x.dtype.char != "e":  # most often; that is float16
+        return plain(t, is_own=True) if t._kind.ndim else t._array().copy()
     if isinstance(x, (int, float)) and not isinstance(x, np.generic):
         return t.item()
     made = plain(t, is_own=True) if t.ndim else t._array().copy()

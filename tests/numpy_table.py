@@ -2,9 +2,10 @@
 
     python -m tests.numpy_table     writes NUMPY.md beside this file
 
-A function *records* where its result has a derivative; it is *constant* where it is an index, a truth or a count, or a
-step, and the numbers come out; else it is *refused*, with a sentence that says so. `test_numpy_table.py` asserts what
-NUMPY.md says, and compares values and derivatives with NumPy's own.
+A function *records* where its result has a derivative, and *writes* where it does so into a tensor; it is *constant*
+where its result is an index, a truth, a count, or a step, and the numbers come out; else it is *refused*, with a
+sentence that says so. `test_numpy_table.py` asserts what NUMPY.md says, and compares values and derivatives with
+NumPy's own.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from tapegrad import trees
 
 WRITTEN = pathlib.Path(__file__).with_name("NUMPY.md")
 
-# Operands: a vector and another, in (0.2, 0.9); a matrix that is positive definite; and an array of three dimensions.
+# Operands: a vector and another, in (0.2, 0.9), no elements near each other, so that orders stay as they are; a matrix
+# that is positive definite; and an array of three dimensions.
 _RNG = np.random.default_rng(5)
-OPERANDS = {"x": _RNG.uniform(0.2, 0.9, 6), "y": _RNG.uniform(0.2, 0.9, 6), "c": _RNG.normal(size=(2, 3, 4))}
+_APART = _RNG.permutation(np.linspace(0.21, 0.89, 12))
+OPERANDS = {"x": _APART[:6].copy(), "y": _APART[6:].copy(), "c": _RNG.normal(size=(2, 3, 4))}
 _ROOT = _RNG.normal(size=(3, 3))
 OPERANDS["m"] = _ROOT @ _ROOT.T + 3 * np.eye(3)
 
@@ -69,7 +72,8 @@ vsplit(c, 2) dsplit(c, 2) meshgrid(x, y) ix_([0, 1], [2, 3]) copy(x) array(x) as
 ascontiguousarray(x) asfortranarray(x) asarray_chkfinite(x) require(x) astype(x, 'float32') full(3, x[0])
 full_like(x, 2.0) ones_like(x) zeros_like(x) empty_like(x) linspace(x[0], y[0], 5) logspace(x[0], y[0], 5)
 geomspace(x[0], y[0], 5) shape(c) size(c) ndim(c) isscalar(x) iterable(x) may_share_memory(x, y) shares_memory(x, y)
-fill_diagonal(m + 0, 1.0) put_along_axis(m + 0, array([[0]]), 1.0, 1) diag_indices_from(m) tril_indices_from(m)
+fill_diagonal(m + 0, 1.0) put(x + 0, [1, 2], y) place(x + 0, x > 0.5, y) putmask(x + 0, x > 0.5, y)
+copyto(x + 0, y) put_along_axis(m + 0, array([[0]]), 1.0, 1) diag_indices_from(m) tril_indices_from(m)
 triu_indices_from(m) apply_along_axis(lambda v: (v * v).sum(), 1, m) apply_over_axes(sum, c, [0, 2])
 result_type(x, y) min_scalar_type(x) common_type(x, y) array_repr(x) array_str(x)
 array2string(x)
@@ -118,6 +122,8 @@ def outcome(call: str) -> tuple[str, Any]:
         result = evaluated(call, tensors())
     except Exception as error:
         return "refused", error
+    if result is None:
+        return "writes", result
     found = [leaf for leaf in trees.leaves(_plain(result)) if isinstance(leaf, tg.Tensor)]
     return "records" if any(leaf.requires_grad for leaf in found) else "constant", result
 
@@ -140,11 +146,11 @@ def main() -> None:
         "# NumPy's functions on tensors",
         "",
         "`make numpy-table` writes this page: each function that takes arrays of numbers is called with tensors that",
-        "require grad (`x`, `y` vectors, `m` a matrix, `c` of three dimensions). It *records*, or its result is",
-        "*constant* by nature, or it is *refused*.",
+        "require grad (`x`, `y` vectors, `m` a matrix, `c` of three dimensions). It *records*, or *writes* into a",
+        "tensor, or its result is *constant* by nature, or it is *refused*.",
         "",
-        f"Of {total} functions of NumPy {np.__version__}, {counts['records']} record, {counts['constant']} are "
-        f"constant and {counts['refused']} are refused.",
+        f"Of {total} functions of NumPy {np.__version__}, {counts['records']} record, {counts['writes']} write, "
+        f"{counts['constant']} are constant and {counts['refused']} are refused.",
         "",
         "| function | called as | outcome | what is said |",
         "|---|---|---|---|",

@@ -10,6 +10,7 @@ import pytest
 
 import tapegrad as tg
 from tapegrad import kinds
+from tapegrad.debug import MEMORY
 from tapegrad.tape import STORED
 
 DTYPES = [tg.float64, tg.float32, tg.int64, tg.int32, tg.bool]
@@ -162,3 +163,50 @@ def test_slices_are_the_same_whoever_took_them_before():
     with pytest.raises(IndexError, match="out of bounds"):
         t[3]
     assert t[True].shape == (1, 3, 4)
+
+
+@pytest.mark.skipif(MEMORY, reason="what is shared with NumPy stays so, since it has no guards")
+def test_memory_that_nobody_shares_any_more_is_again_like_any_other():
+    w = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    view = w[1:]
+    held = [w.detach().numpy(), w.detach().numpy()[1:]]
+    assert w._kind.exported
+    (w * view.sum()).sum().backward()
+    assert w._kind.exported
+    held[1][0] = 7.0
+    assert view.tolist() == [7.0, 3.0]
+    held.pop(0)
+    (w * 2).sum().backward()
+    assert w._kind.exported  # a part of it is still there
+    held.pop()
+    (w * 2).sum().backward()
+    assert not w._kind.exported
+    assert w.is_leaf
+    w.grad = None
+    (w * view.sum()).sum().backward()
+    assert w.grad.tolist() == [10.0, 21.0, 21.0]
+    with tg.no_grad():
+        w += 1.0
+    assert view.tolist() == [8.0, 4.0]
+    array = np.zeros(4)
+    shared = tg.from_numpy(array[1:])  # whose memory is another array's
+    assert (shared + 1).tolist() == [1.0, 1.0, 1.0]
+    array[2] = 5.0
+    assert (shared + 1).tolist() == [1.0, 6.0, 1.0]
+    shared, kept = tg.from_numpy(np.ones(3)), memoryview(w.detach().numpy())
+    assert (shared * 2).tolist() == [2.0, 2.0, 2.0]
+    assert not shared._kind.exported
+    assert (w * 1).tolist() == kept.tolist()
+    assert w._kind.exported
+
+
+def test_views_of_a_leaf_that_numpy_shares_wait_too():
+    array = np.array([1.0, 2.0, 3.0])
+    x = tg.from_numpy(array).requires_grad_()
+    terms = [x[1:] * x[:-1], (x[1:] ** 2).sum(), x[0] * 2.0]
+    assert all(waits(t) for t in terms)
+    array[1] = 5.0
+    total = terms[0].sum() + terms[1] + terms[2] + (x[1:] * 3.0).sum()
+    assert total.item() == 8.0 + 13.0 + 2.0 + 24.0
+    total.backward()
+    assert x.grad.tolist() == [2.0 + 2.0, 1.0 + 3.0 + 4.0 + 3.0, 2.0 + 6.0 + 3.0]

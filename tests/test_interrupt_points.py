@@ -214,6 +214,30 @@ class Exporting(Program):
         super().check()
 
 
+class ExportingDetached(Program):
+    """Few elements move, and the tensor that shares them goes with them."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.shown = [self.x, self.x * 2.0, tg.ones(n)]
+        self.arrays: list[Any] = [None] * 3
+
+    def act(self) -> None:
+        for k, t in enumerate(self.shown):
+            self.arrays[k] = t.detach().numpy()
+            self.arrays[k][0] = 5.0
+
+    def check(self) -> None:
+        for t, array in zip(self.shown, self.arrays, strict=True):
+            if array is not None:
+                np.testing.assert_array_equal(t.tolist(), array)
+            t.detach().numpy()[1] = 7.0
+            assert t[1].item() == 7.0
+            assert array is None or array[1] == 7.0
+            assert t.requires_grad is (t is not self.shown[2])
+        super().check()
+
+
 class Sweeping(Program):
     def act(self) -> None:
         self.z = (self.y.tanh().sum() + self.y.exp().sum(0, keepdim=True)).tolist()
@@ -311,7 +335,8 @@ class Reclaiming(Program):
 
 
 PROGRAMS: list[type[Program]] = [
-    Recording, Growing, Exporting, Sweeping, Adopting, Accumulating, Writing, Differentiating, Printing, Reclaiming
+    Recording, Growing, Exporting, ExportingDetached, Sweeping, Adopting, Accumulating, Writing, Differentiating,
+    Printing, Reclaiming,
 ]  # fmt: skip
 
 

@@ -96,3 +96,34 @@ def test_methods_of_elementwise_functions():
     np.testing.assert_allclose(np.add.accumulate(c, 1).tolist(), np.add.accumulate(numpy_table.OPERANDS["c"], 1))
     with pytest.raises(RuntimeError, match=r"np\.divide\.accumulate is not recorded"):
         np.divide.accumulate(x)
+
+
+@pytest.mark.parametrize(
+    ("write", "operand"),
+    [
+        (lambda a, v: np.fill_diagonal(a, v[:2]), "m"),
+        (lambda a, v: np.fill_diagonal(a, v[0]), "m"),
+        (lambda a, v: np.put(a, [1, -1, 1], v), "x"),
+        (lambda a, v: np.put(a, [7, -9], v, mode="wrap"), "x"),
+        (lambda a, v: np.put(a, [7, -9, 2], v, mode="clip"), "m"),
+        (lambda a, v: np.place(a, a > 0.5, v[:2]), "x"),
+        (lambda a, v: np.putmask(a, a > 0.5, v[:4]), "x"),
+        (lambda a, v: np.copyto(a, v[:3], where=a > 0), "m"),
+        (lambda a, v: np.put_along_axis(a, np.array([[0, 2]]), v[:2], axis=1), "m"),
+        (lambda a, v: np.put_along_axis(a, np.array([3, 0]), v[:2], axis=None), "m"),
+    ],
+)
+def test_functions_that_write(write, operand):
+    base, v = (tg.tensor(numpy_table.OPERANDS[name], requires_grad=True) for name in (operand, "y"))
+    a = base + 0
+    assert write(a, v) is None
+    expected = numpy_table.OPERANDS[operand].copy()
+    write(expected, numpy_table.OPERANDS["y"])
+    np.testing.assert_allclose(a.detach().numpy(), expected)
+    seed = np.random.default_rng(8).normal(size=expected.shape)
+    base_bar, v_bar = tg.autograd.grad(a, [base, v], tg.tensor(seed))
+    total = (seed * expected).sum()  # linear in both: what is written is scaled with its operand
+    pairs = ((base_bar, numpy_table.OPERANDS[operand]), (v_bar, numpy_table.OPERANDS["y"]))
+    np.testing.assert_allclose(sum((g.numpy() * x).sum() for g, x in pairs), total, rtol=1e-12)
+    with pytest.raises(RuntimeError, match="derivative"):
+        write(np.ones(expected.shape), v)

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 
 import tapegrad as tg
 from tapegrad import dtypes
-from tapegrad.ops import factorization
+from tapegrad.ops import convolution, factorization, windows
 from tapegrad.ops.declare import (
     BOOLEAN,
     CONVERTED,
@@ -586,7 +586,69 @@ SORTING: dict[str, Case] = {
     "nanmedian-of-all": (tg.nanmedian, lambda x: np_sorted(x.reshape(-1), 0)[(x.size - 1) // 2], (SHAPE,)),
 }
 
-CASES = declared_cases() | BY_HAND | LAYOUTS | INDEXING | PRODUCTS | SORTING
+
+JOINING: dict[str, Case] = {
+    "flip": (lambda x: x.flip(0, 2), lambda x: np.flip(x, (0, 2)), (SHAPE,)),
+    "flip-of-a-transpose": (lambda x: x.T.flip(0), lambda x: np.flip(x.T, 0), ((2, 3),)),
+    "rot90": (lambda x: x.rot90(-1, (0, 2)), lambda x: np.rot90(x, -1, (0, 2)), (SHAPE,)),
+    "roll": (lambda x: x.roll((1, -2), (0, 2)), lambda x: np.roll(x, (1, -2), (0, 2)), (SHAPE,)),
+    "roll-all": (lambda x: x.roll(5), lambda x: np.roll(x, 5), (SHAPE,)),
+    "tile": (lambda x: x.tile(2, 1, 3), lambda x: np.tile(x, (2, 1, 3)), ((2, 3),)),
+    "repeat_interleave": (lambda x: x.repeat_interleave(2, 1), lambda x: np.repeat(x, 2, 1), (SHAPE,)),
+    "repeat_interleave-each": (
+        lambda x: x.repeat_interleave(tg.tensor([2, 0, 1]), 0),
+        lambda x: np.repeat(x, [2, 0, 1], 0),
+        (SHAPE,),
+    ),
+    "unfold-overlapping": (
+        lambda x: x.unfold(1, 3, 2),
+        lambda x: np.lib.stride_tricks.sliding_window_view(x, 3, 1)[:, ::2],
+        ((2, 7),),
+    ),
+    "as_strided": (
+        lambda x: x.as_strided((3, 2), (1, 2), 1),
+        lambda x: np.stack([x.reshape(-1)[1 + k :][:3:2] for k in range(3)]),
+        ((2, 3),),
+    ),
+    "as_strided-of-a-view": (
+        lambda x: x[1:].T.as_strided((2, 2), (1, 1)),
+        lambda x: x.reshape(-1)[[[3, 4], [4, 5]]],
+        ((3, 3),),
+    ),
+    "unflatten": (lambda x: x.unflatten(2, (2, 2)), lambda x: x.reshape(3, 2, 2, 2), (SHAPE,)),
+    "tensor_split": (lambda x: x.tensor_split(3, 2)[1], lambda x: np.array_split(x, 3, 2)[1], (SHAPE,)),
+    "vstack": (lambda x, y: tg.vstack([x, y]), lambda x, y: np.vstack([x, y]), ((3,), (2, 3))),
+    "column_stack": (lambda x, y: tg.column_stack([x, y]), lambda x, y: np.column_stack([x, y]), ((3,), (3, 2))),
+    "block_diag": (
+        lambda x, y: tg.block_diag(x, y),
+        lambda x, y: np.block([[x, np.zeros((2, 1))], [np.zeros((1, 3)), y]]),
+        ((2, 3), (1, 1)),
+    ),
+    "meshgrid": (
+        lambda x, y: tg.stack(tg.meshgrid(x, y, indexing="xy")),
+        lambda x, y: np.stack(np.meshgrid(x, y)),
+        ((3,), (2,)),
+    ),
+    "diff": (lambda x: x.diff(2, 1), lambda x: np.diff(x, 2, 1), ((2, 4),)),
+    "trapezoid": (lambda y, x: tg.trapezoid(y, x), lambda y, x: np.trapezoid(y, x), ((2, 4), (4,))),
+    "gradient": (
+        lambda y: tg.gradient(y, spacing=0.5, edge_order=2, dim=1)[0],
+        lambda y: np.gradient(y, 0.5, edge_order=2, axis=1),
+        ((2, 4),),
+    ),
+    "gradient-of-points": (
+        lambda y: tg.gradient(y, spacing=(y.new_tensor([0.0, 1.0, 1.5, 4.0]),), edge_order=2, dim=1)[0],
+        lambda y: np.gradient(y, [0.0, 1.0, 1.5, 4.0], edge_order=2, axis=1),
+        ((2, 4),),
+    ),
+    "cov": (
+        tg.cov,
+        lambda x: (x - x.mean(1, keepdims=True)) @ (x - x.mean(1, keepdims=True)).T / (x.shape[1] - 1),
+        ((3, 5),),
+    ),
+}
+
+CASES = declared_cases() | BY_HAND | LAYOUTS | INDEXING | PRODUCTS | SORTING | JOINING
 
 
 def points(case: Case, seed: int) -> list[np.ndarray]:
@@ -697,8 +759,9 @@ def test_every_operation_with_a_derivative_is_tested():
         del again
     public = [op for op in OPS if op.is_public and not isinstance(op, Host) and not is_cast(op)]
     missing = [op for op in public if (isinstance(op, Layout) or any(op.partials)) and op.opcode not in tested]
-    of_matrices = {op.opcode for op in vars(factorization).values() if isinstance(op, Op)}  # see test_linalg.py
-    assert [op.name for op in missing if op.name != "detach" and op.opcode not in of_matrices] == []
+    elsewhere = (factorization, convolution, windows)  # see test_linalg.py, test_nn_functional.py
+    there = {op.opcode for module in elsewhere for op in vars(module).values() if isinstance(op, Op)}
+    assert [op.name for op in missing if op.name != "detach" and op.opcode not in there] == []
 
 
 @pytest.mark.parametrize("number", [2**40, -(2**40), 2**31, -(2**31) - 1, 2**63 - 1])

@@ -625,7 +625,7 @@ def test_dead_rows_never_run(fresh: tape.Tape):
     assert instructions(with_dead_rows) == instructions(lambda x: (x * 2.0).tanh())
     assert instructions(with_dead_rows, gradient=True) == instructions(lambda x: (x * 2.0).tanh(), gradient=True)
     calls: list[int] = []
-    noted = tg.autograd.host_function(lambda v: calls.append(1) or v * 2, lambda y_bar, y, v: y_bar * 2)
+    noted = tg.autograd.host_function(lambda v: v * 2, lambda y_bar, y, v: calls.append(1) or y_bar * 2)
     x = tg.ones(3, requires_grad=True)
     noted(x) + 1
     (x * 3).sum().backward()

@@ -2,6 +2,10 @@
 
 `m` is the module that computes, with PyTorch's names: tapegrad, PyTorch, or NumPy as other libraries wrap it
 (`libraries.py`). So each runs the same text.
+
+A `Work` has its leaves made once, and its gradients are left as tensors: that is the core. A `Written` one is what
+users write: a NumPy vector comes in, parameters are slices of it, and the value and the gradient go out as a number and
+an array; or parameters are trained in place.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,6 +54,48 @@ class Work:
         except AttributeError:
             return False
         return True
+
+
+@dataclass(frozen=True)
+class Written:
+    """`loss(m, theta, *constants)`, differentiated by one vector or array that is new in each call.
+
+    With `rate`, `loss(m, *parameters, *constants)`, the parameters those of `theta`, each a scalar of its own that is
+    updated in place: a step of training. `goal` is in seconds; for `needs` and `without` see `Work`.
+    """
+
+    loss: Callable[..., Any]
+    theta: Draw
+    constants: list[Draw] = field(default_factory=list)
+    goal: float = 0.0
+    rate: float = 0.0
+    needs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    per: int = 1
+
+    def arrays(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The vector and the constants, the same in every process."""
+        rng = np.random.default_rng(0)
+        return self.theta(rng), [draw(rng) for draw in self.constants]
+
+    is_possible_with = Work.is_possible_with
+
+
+def training_step(m: Any, work: Written) -> Callable[[], list[Any]]:
+    """A function that takes a step of training, with tapegrad or with PyTorch."""
+    start, constants = work.arrays()
+    parameters = [m.tensor(value, requires_grad=True) for value in start.tolist()]
+    fixed = [m.tensor(array) for array in constants]
+
+    def compute() -> list[Any]:
+        work.loss(m, *parameters, *fixed).backward()
+        with m.no_grad():
+            for p in parameters:
+                p -= work.rate * p.grad
+                p.grad = None
+        return parameters
+
+    return compute
 
 
 def gradient(m: Any, work: Work) -> Callable[[], list[Any]]:
@@ -130,6 +176,36 @@ def long_chain(m, x):
     return m.sum(x)
 
 
+# --- losses of one vector ---------------------------------------------------------------------------------------------
+
+
+def elementwise_of_rows(m, theta):
+    """`elementwise` of three rows."""
+    return elementwise(m, theta[0], theta[1], theta[2])
+
+
+def mlp_of_vector(m, theta, images, targets):
+    """`mlp`, its layers 784-256-10 in one vector."""
+    w1, b1 = theta[:200_704].reshape(784, 256), theta[200_704:200_960]
+    w2, b2 = theta[200_960:203_520].reshape(256, 10), theta[203_520:]
+    return mlp(m, w1, b1, w2, b2, images, targets)
+
+
+def gaussian_process_of_vector(m, theta, points, y, identity):
+    """A Gaussian process's negative log likelihood by three scales, its amplitude and its noise."""
+    scaled = points * m.exp(theta[:3])
+    squares = m.sum((scaled[:, None, :] - scaled[None, :, :]) ** 2, -1)
+    covariance = m.exp(theta[3]) * m.exp(-0.5 * squares) + m.exp(theta[4]) * identity
+    factor = m.linalg.cholesky(covariance)
+    a = m.linalg.solve_triangular(factor, y[:, None], upper=False)
+    return 0.5 * m.sum(a * a) + m.sum(m.log(m.diagonal(factor)))
+
+
+def polynomial(m, a, b, c, d, x, y):
+    """The mean square error of a polynomial of degree three."""
+    return m.mean((a + b * x + c * x**2 + d * x**3 - y) ** 2)
+
+
 # --- what they are given ----------------------------------------------------------------------------------------------
 
 
@@ -198,3 +274,29 @@ PEAKS = {
 }
 SPARE_BYTES = 64_000_000
 WORKS = RECORDING | SMALL | LARGE | PEAKS
+
+WRITTEN = {
+    "100 ops on 3 numbers": Written(small_chain, normal(3), goal=40e-6),
+    "Rosenbrock, n = 2": Written(rosenbrock, normal(2), goal=25e-6),
+    "Rosenbrock, n = 100": Written(rosenbrock, normal(100), goal=25e-6),
+    "sum(exp(-x0^2) tanh(x1 x0 + x2)), x of 3 x 10^4": Written(elementwise_of_rows, normal(3, 10_000), goal=70e-6),
+    "sum(exp(-x0^2) tanh(x1 x0 + x2)), x of 3 x 10^6": Written(elementwise_of_rows, normal(3, 1_000_000), goal=5e-3),
+    "MLP 784-256-10 from one vector, batch of 128": Written(
+        mlp_of_vector, normal(203_530, scale=0.05), [normal(128, 784), one_hot(128, 10)], goal=1.5e-3
+    ),
+    "Gaussian process, 200 points, 5 parameters": Written(
+        gaussian_process_of_vector,
+        always([0.1, -0.2, 0.3, 0.0, -2.0]),
+        [normal(200, 3), normal(200), always(np.eye(200))],
+        needs=("linalg.cholesky", "linalg.solve_triangular", "diagonal"),
+        goal=1.5e-3,
+    ),
+    "a step of a polynomial on 2,000 points, 4 scalars": Written(
+        polynomial,
+        always([0.1, 0.2, -0.1, 0.05]),
+        [always(np.linspace(-2.0, 2.0, 2000)), always(np.sin(np.linspace(-2.0, 2.0, 2000)))],
+        rate=1e-3,
+        without=("jax", "autograd"),
+        goal=30e-6,
+    ),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
@@ -431,7 +432,37 @@ def _backward(
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate this tensor's gradients in the leaves behind it: see `tapegrad.autograd.backward`."""
-    backward(self, gradient, retain_graph, create_graph, inputs)
+    tape, kind = self._tape, self._kind
+    if (
+        gradient is None and inputs is None and create_graph is False
+        and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad
+        and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained)
+    ):  # fmt: skip
+        _from_one(tape, self._slot)
+    else:
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+def _from_one(tape: Tape, slot: int) -> None:
+    """`backward` from one element, as it is called most often: the same in half the time, where the graph is small."""
+    found = _Found()
+    engine.reclaim_before(tape)
+    try:
+        with tape.lock:
+            engine.run(tape, (), ((slot, -1),), (), False, False, lambda: adopt(tape, found))
+        if any(getattr(leaf(), "_hooks", None) for leaf in map(tape.leaves.get, found) if leaf is not None):
+            hooks.going.reached = {*found}
+            try:
+                in_grad_mode(tape, False, _through_hooks, tape, found)
+            finally:
+                hooks.going.reached = None
+        _accumulate_all(found, None, False)
+    except engine.SweptTwiceError:
+        raise RuntimeError(_TWICE) from None
+    except KeyboardInterrupt:  # what was swept can't be swept again
+        _accumulate_all(found, None, False)
+        raise
+    engine.reclaim_if_due(tape)
 
 
 def retain_grad(self: Tensor) -> None:

@@ -48,7 +48,7 @@ import numpy as np
 
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.methods import Dim, DTypeLike, Extremum, Operand
+from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 """
 
 METHODS = """\
@@ -68,7 +68,8 @@ from tapegrad.autograd.hooks import RemovableHandle
 from tapegrad.dtypes import DType
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
-from tapegrad.tensor import Size, Tensor
+from tapegrad.functions.shaping import NumberOfElements
+from tapegrad.tensor import Tensor
 
 Operand: TypeAlias = Tensor | np.ndarray | np.generic | _float
 DTypeLike: TypeAlias = DType | str | type | np.dtype[Any] | None
@@ -77,6 +78,14 @@ Dim: TypeAlias = _int | Sequence[_int] | None
 class Extremum(NamedTuple):
     values: Tensor
     indices: Tensor
+
+class Aminmax(NamedTuple):
+    min: Tensor
+    max: Tensor
+
+class Histogram(NamedTuple):
+    hist: Tensor
+    bin_edges: Tensor
 
 class Methods:
 """

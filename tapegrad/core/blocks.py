@@ -351,7 +351,7 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         n_pieces = 1
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
-    if pieces.memory_bytes:
+    if pieces.room_bytes:
         n_pieces = min(n_pieces, _PIECES_A_THREAD * (1 + _n_workers(tape)))
     a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
     n_pieces = (units + a_piece - 1) // max(a_piece, 1)
@@ -362,15 +362,15 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         if not hold_partials(tape, apart_bytes * n_pieces):
             return NO_MEMORY
         pieces.apart = tape.storage.partials
-    pieces.memory = 0
-    if pieces.memory_bytes and n_pieces > 0:
-        pieces.memory_bytes = (pieces.memory_bytes + 63) // 64 * 64 + GAP
-        pieces.memory = obtain(tape, pieces.memory_bytes * n_pieces, 0)
-        if pieces.memory == 0:
+    pieces.rooms = 0
+    if pieces.room_bytes and n_pieces > 0:
+        pieces.room_bytes = (pieces.room_bytes + 63) // 64 * 64 + GAP
+        pieces.rooms = obtain(tape, pieces.room_bytes * n_pieces, 0)
+        if pieces.rooms == 0:
             return NO_MEMORY
     share(tape, address_of_part(run_piece), 0, n_pieces, elements * 8)
-    if pieces.memory:
-        give_back(tape, pieces.memory)
+    if pieces.rooms:
+        give_back(tape, pieces.rooms)
     if pieces.apart:
         add = sum_kernels(tape, apart_code).accumulate
         for i in range(n_pieces):
@@ -399,7 +399,7 @@ def run_piece(tape: Header, index, scratch):
         i8(at, _CONTEXT_WORDS)[i] = i8(tape.program.context_at, _CONTEXT_WORDS)[i]
     context = Context(at)
     context.lo, context.hi, context.tile = lo, hi, scratch
-    context.memory = pieces.memory + index * pieces.memory_bytes if pieces.memory else 0
+    context.memory = pieces.rooms + index * pieces.room_bytes if pieces.rooms else 0
     if pieces.outer:
         for i in range(shared.n_params):
             i8(at + _PARAMS_AT, _MOST_PARAMS)[i] = shared.params[i]

@@ -7,6 +7,8 @@ from tapegrad.core.rows import arity, operand
 from tapegrad.core.storage import give_back, obtain
 from tapegrad.core.tables import (
     FORWARD,
+    MAX_INNER,
+    MAX_WIDE,
     MOST_CODE,
     MOST_CONSTANTS,
     MOST_REGISTERS,
@@ -22,7 +24,6 @@ from tapegrad.core.tables import (
     WIDE,
     Walk,
 )  # fmt: skip
-from tapegrad.core.schedule import MAX_INNER, MAX_WIDE
 from tapegrad.core.walks import broadcast_walk
 from tapegrad.debug import MEMORY
 from tapegrad.kernels.loops import FRESH

@@ -41,11 +41,24 @@ def reclaim(tape: Header):
         elif tape.plan.marks[row.out] != 0:
             tape.slots[row.out].row = -1
     tape.end = tape.synced = kept
+    tape.settled = 0
     tape.recording.filled = kept * ROW_BYTES  # here, so that Ctrl-C can't come between
     _mark_bases(tape)
     _free_slots(tape)
     trim(tape)
     return kept
+
+
+@part
+def has_pending(tape: Header):
+    """Whether some value that somebody holds is not in memory: a row makes it."""
+    sync(tape)
+    for r in range(tape.settled, tape.end):
+        out = tape.rows[r].out
+        if tape.live[out] and tape.slots[out].flags & (STORED | FREE) == 0:
+            return 1
+    tape.settled = tape.end  # what is live of them stays in memory, and what is not is held again only where it is lent
+    return 0
 
 
 def _is_needed(tape, row):

@@ -109,6 +109,11 @@ def requires_grad(tape, slot):
     return tape.kinds[tape.slots[slot].kind].flags & REQUIRES_GRAD != 0
 
 
+def is_leaf(tape, slot):
+    """Whether a slot's value is a leaf that requires grad."""
+    return tape.kinds[tape.slots[slot].kind].flags & LEAF != 0
+
+
 def is_interior(tape, kind):
     """Whether a value of this kind requires grad and was computed."""
     return tape.kinds[kind].flags & (REQUIRES_GRAD | LEAF) == REQUIRES_GRAD

@@ -47,17 +47,15 @@ from tapegrad.core.rows import (
 )  # fmt: skip
 from tapegrad.core.adjoints import show
 from tapegrad.core.readers import count_readers
+from tapegrad.core.scalars import plan_scalars
 from tapegrad.core.storage import give_back
+from tapegrad.core.tables import MAX_INNER, MAX_WIDE
 from tapegrad.kinds import LEAF
 from tapegrad.memory import part
 from tapegrad.ops.declare import ARRAY, ELEMENTWISE, LAYOUT, REDUCTION
-from tapegrad.tape import CONSUMED, OWNED, PARAMS, PIECE, STORED, Header
+from tapegrad.tape import CONSUMED, OWNED, PARAMS, STORED, Header
 
 MAX_ROWS = 256  # of a region
-MAX_INNER = 4096  # of the elements that a row of a region swept in whole rows has
-MAX_WIDE = (
-    100_000  # of the elements that all rows of such a region have together: their registers fit in scratch memory
-)
 
 NO_REGIONS = -1  # in the place of their number: rows are swept one by one, see `scalars.py`
 _CONSUMED_BEFORE = -2
@@ -70,6 +68,9 @@ def schedule(tape: Header):
     forget_reached(tape)
     sync(tape)
     plan, request = tape.plan, tape.request
+    if plan_scalars(tape):
+        plan.n_regions = NO_REGIONS
+        return OK
     plan.n_planned = plan.n_regions = 0
     for i in range(request.n_inputs):
         plan.marks[request.lists[request.n_targets + 2 * request.n_seeds + i]] |= WANTED
@@ -81,19 +82,7 @@ def schedule(tape: Header):
             return SWEPT_TWICE
         n_active = plan.n_planned
     mark_values(tape, newest, n_active)
-    if are_scalars(tape):
-        plan.n_regions = NO_REGIONS
-        return OK
     return make_regions(tape)
-
-
-def are_scalars(tape):
-    """Whether all planned rows have one element, and operands of one element."""
-    for i in range(tape.plan.n_planned):
-        row = tape.rows[tape.plan.planned[i]]
-        if tape.ops[row.opcode].family != ELEMENTWISE or row.flags & PIECE or tape.kinds[row.kind].numel != 1:
-            return False  # operands have no more elements than the result
-    return tape.plan.n_planned > 0
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------

@@ -63,7 +63,6 @@ def run(tape: Header):
             status = sweep_scalars(tape)
             if MEMORY and not check_guards(tape, -1):
                 status = DAMAGED
-            finish(tape, 1 if status == OK else 0)
             return status
         progress.at_step, progress.bound, progress.phase = 0, -1, FORWARD_STEP  # what comes after a pause goes on
     n, fused = tape.plan.n_regions, tape.plan.fused
@@ -278,7 +277,7 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         pieces.unit_bytes[0], pieces.unit_bytes[1], pieces.unit_bytes[2], pieces.unit_bytes[3] = of_a, 0, 0, of_y
         pieces.y_bar_bytes, pieces.k_bar_bytes = of_y, of_a
     context.n_memory = context.params[room] if room >= 0 else 0
-    pieces.memory_bytes = context.n_memory * ITEMSIZE[code]
+    pieces.room_bytes = context.n_memory * ITEMSIZE[code]
     return run_pieces(tape, kernel, units, outer, 1 if which else 0, apart_count, apart_code, elements)
 
 

@@ -38,6 +38,9 @@ FORWARD, REVERSE, GATHER, SCATTER, SPREAD, REDUCE, ALONG, BACK, ZERO, STREAM, PU
 MOST_REGISTERS, MOST_CODE, MOST_SETUP, MOST_CONSTANTS, MOST_TAILS = 6144, 6144, 2048, 2048, 1024
 MOST_PLACES = 512
 MANY_KNOWN = 1024
+MAX_INNER = 4096  # of the elements that a row of a region swept in whole rows has
+# Of the elements that all rows of such a region have together: their registers fit in scratch memory.
+MAX_WIDE = 100_000
 MOST_DIMENSIONS = 64
 WORK_BYTES = 128  # for the arguments of BLAS and LAPACK
 
@@ -148,8 +151,8 @@ class Pieces(Record):
     apart_bytes = word()
     apart_count = word()
     of_adjoint = word()
-    memory = word()  # what all pieces have to work in; bytes of each
-    memory_bytes = word()
+    rooms = word()  # what all pieces have to work in; bytes of each
+    room_bytes = word()
 
 
 class Program(Record):

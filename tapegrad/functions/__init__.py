@@ -5,16 +5,20 @@ from tapegrad.functions import (
     contractions,
     decompositions,
     distances,
+    drawing,
     elementwise,
     factorizations,
+    filling,
     indexing,
     inplace,
+    joining,
     matrices,
     products,
     reductions,
     scattering,
     shaping,
     sorting,
+    statistics,
 )
 
 __all__ = [
@@ -22,16 +26,20 @@ __all__ = [
     "contractions",
     "decompositions",
     "distances",
+    "drawing",
     "elementwise",
     "factorizations",
+    "filling",
     "indexing",
     "inplace",
+    "joining",
     "matrices",
     "products",
     "reductions",
     "scattering",
     "shaping",
     "sorting",
+    "statistics",
 ]
 # What is made from declarations has its examples checked too.
 __test__ = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tapegrad import aliasing
 from tapegrad.arguments import Number, Surface, checked
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES
@@ -59,6 +60,16 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     lengths = reductions.norm(input, float(p), others, True)
     shortened: Tensor = input * elementwise.where(lengths > maxnorm, maxnorm / (lengths + 1e-7), 1.0)
     return shortened
+
+
+@checked
+def renorm_(self: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
+    """`renorm`, in place."""
+    aliasing.check_in_place(self, "renorm_")
+    return aliasing.assign(self, renorm(self, p, dim, maxnorm))
+
+
+Tensor.renorm_ = renorm_
 
 
 def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
-from tapegrad.conversion import NUMBERS, as_operand, check_device, is_array, leaf_of, repair
+from tapegrad.conversion import NUMBERS, as_operand, is_array, leaf_of, repair
+from tapegrad.devices import check_device
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic, special
 from tapegrad.ops.declare import OPS, Elementwise

@@ -17,9 +17,9 @@ from tapegrad.arguments import EXACT, Surface, checked
 from tapegrad.dtypes import INT32, DType
 from tapegrad.engine import LinAlgError
 from tapegrad.functions import elementwise
-from tapegrad.functions.shaping import contiguous
+from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.kinds import kind_of
-from tapegrad.ops import factorization
+from tapegrad.ops import factorization, pivoted
 from tapegrad.recording import cast, local, record_array, record_layout
 from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, describe, location
@@ -56,6 +56,7 @@ _CHOLESKY_EX, _INV_EX = results("linalg_cholesky_ex", "L info"), results("linalg
 _SOLVE_EX = results("linalg_solve_ex", "result info")
 _LU, _LU_FACTOR = results("linalg_lu", "P L U"), results("linalg_lu_factor", "LU pivots")
 _LU_FACTOR_EX, _LU_UNPACK = results("linalg_lu_factor_ex", "LU pivots info"), results("lu_unpack", "P L U")
+_LDL, _LDL_EX = results("linalg_ldl_factor", "LD pivots"), results("linalg_ldl_factor_ex", "LD pivots info")
 _TRIANGULAR_SOLVE = results("triangular_solve", "solution cloned_coefficient")
 
 
@@ -324,7 +325,8 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     try:
         return _CHOLESKY_EX(cholesky(a, upper=upper), creation.zeros(*shape, dtype=INT32))
     except LinAlgError:
-        info = _about(factorization._indefinite_orders, a.detach(), (_n_batch(a), n, int(upper), n * n), shape)
+        room = 2 * n * n  # memory is counted in elements of the result, which are half as large as those of float64
+        info = _about(factorization._indefinite_orders, a.detach(), (_n_batch(a), n, int(upper), room), shape)
         _checked(info, check_errors, lambda: cholesky(a.detach(), upper=upper), "linalg.cholesky_ex")
     bad = (info != 0).unsqueeze(-1).unsqueeze(-1)
     factor = cholesky(elementwise.where(bad, creation.eye(n, dtype=a.dtype), a), upper=upper)
@@ -426,10 +428,10 @@ def _packed(name: str, A: Tensor, pivot: bool) -> tuple[Tensor, Tensor]:
     r, n_batch = min(m, n), math.prod(batch)
     facts = (n_batch, m, n, m * n + 2 * r * r)
     size = n_batch * r
-    row = record_array(factorization.lu_exchanged, (n_batch * m * n + size,), a.dtype, a, params=facts)
+    row = record_array(pivoted.lu_exchanged, (n_batch * m * n + size,), a.dtype, a, params=facts)
     kind = kind_of(a.dtype, (*batch, m, n), requires_grad=row._kind.requires_grad)
-    packed = record_layout(factorization._of_lu, row, kind, 0)
-    return packed, _about(factorization.pivots_of, row.detach(), facts, (*batch, r))
+    packed = record_layout(pivoted._of_lu, row, kind, 0)
+    return packed, _about(pivoted.integers_of, row.detach(), (n_batch, n_batch * m * n, r, 0, r), (*batch, r))
 
 
 def _zero_pivot_of(packed: Tensor) -> Tensor:
@@ -492,7 +494,7 @@ def _permutation(pivots: Tensor, m: int, dtype: DType) -> Tensor:
     *batch, r = pivots._kind.shape
     facts = (math.prod(batch), m, r)
     as_numbers = contiguous(cast(local(pivots), dtype))
-    return record_array(factorization.permutation_matrix, (*batch, m, m), dtype, as_numbers, params=facts)
+    return record_array(pivoted.permutation_matrix, (*batch, m, m), dtype, as_numbers, params=facts)
 
 
 @linalg
@@ -570,6 +572,85 @@ public(_lu_solve)
 public(_lu)
 
 
+# --- L D L' -----------------------------------------------------------------------------------------------------------
+
+
+def _symmetric_factors(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The packed factors, the interchanges, and the number of the first block of D that is zero."""
+    a = contiguous(_matrices("torch.linalg.ldl_factor_ex", A))
+    if a._kind.requires_grad and a._tape.grad_enabled:
+        raise NotImplementedError(
+            f"the derivative for 'linalg_ldl_factor_ex' is not implemented: {_at('linalg.ldl_factor', A)}; detach() it"
+        )
+    *batch, n, _ = a._kind.shape
+    n_batch = math.prod(batch)
+    before = n_batch * n * n
+    row = record_array(
+        pivoted.ldl_factor, (before + n_batch * (n + 1),), a.dtype, a, params=(n_batch, n, pivoted.ldl_room(n))
+    )
+    packed = record_layout(pivoted._of_lu, row, kind_of(a.dtype, (*batch, n, n)), 0)
+    pivots = _about(pivoted.integers_of, row, (n_batch, before, n + 1, 0, n), (*batch, n))
+    return packed, pivots, _about(pivoted.integers_of, row, (n_batch, before, n + 1, n, 1), tuple(batch))
+
+
+@linalg
+def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
+    """The factors of a symmetric A = L D L', packed, the interchanges, and the first block of D that is zero, or 0."""
+    packed, pivots, info = _symmetric_factors(A)
+    if check_errors and (info != 0).any().item():
+        raise LinAlgError(
+            f"torch.linalg.ldl_factor_ex: D has a block that is zero ({info.tolist()}): "
+            f"{_at('linalg.ldl_factor_ex', A)}"
+        )
+    return _LDL_EX(packed, pivots, info)
+
+
+@linalg
+def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
+    """The factors of a symmetric A = L D L', packed, and the interchanges, as LAPACK has them; without derivatives.
+
+    D has blocks of one or two. Only the lower triangle is read.
+
+    >>> import tapegrad as tg
+    >>> A = tg.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> tg.linalg.ldl_solve(*tg.linalg.ldl_factor(A), tg.tensor([[1.0], [2.0]]))
+    tensor([[2.],
+            [1.]])
+    """
+    return _LDL(*ldl_factor_ex(A, check_errors=True)[:2])
+
+
+@linalg
+def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
+    """The X of A X = B, from what `ldl_factor` gives of A."""
+    packed = _matrices("torch.linalg.ldl_solve", LD, "LD")
+    b = _right_side("torch.linalg.ldl_solve", packed, B, True)
+    if pivots.dtype is not INT32 and pivots.dtype.name != "int64":
+        raise RuntimeError(f"torch.linalg.ldl_solve: Expected pivots to be integers. Got {pivots.dtype}")
+    if pivots._kind.shape != packed._kind.shape[:-1]:
+        raise RuntimeError(
+            f"torch.linalg.ldl_solve: Expected LD.shape[:-1] and pivots.shape to be the same, but got pivots with "
+            f"shape {list(pivots._kind.shape)} instead: {_at('linalg.ldl_solve', LD, pivots)}"
+        )
+    if packed._kind.requires_grad and packed._tape.grad_enabled:
+        raise NotImplementedError(
+            f"the derivative for 'linalg_ldl_solve' by LD is not implemented: {_at('linalg.ldl_solve', LD)}"
+        )
+    order = cast(local(pivots), packed.dtype).unsqueeze(-1)
+    both, b = _batched("torch.linalg.ldl_solve", cat([packed, order], -1), b)
+    factors = cat([both[..., :-1].reshape(-1), both[..., -1].reshape(-1)])
+    (n, m), n_batch = b._kind.shape[-2:], _n_batch(b)
+    params = (n_batch, n, m, pivoted.ldl_solve_room(n_batch, n, m))
+    return _record_ldl_solve(factors, b, params)
+
+
+def _record_ldl_solve(factors: Tensor, b: Tensor, p: tuple[int, ...]) -> Tensor:
+    return record_array(pivoted.ldl_solve, b._kind.shape, b.dtype, factors, contiguous(b), params=p)
+
+
+pivoted.ldl_solve.record = _record_ldl_solve
+
+
 @public
 def inverse(input: Tensor) -> Tensor:
     """The inverse: `tapegrad.linalg.inv`."""
@@ -600,9 +681,9 @@ factorization.solve_triangular.record = _record_triangular
 factorization.solve.record = _record_solve
 factorization.inv.record = _record_inv
 factorization._cofactor.record = _record_cofactor
-factorization.pivots_of.record = lambda row, p: _about(factorization.pivots_of, row, p, (p[0], min(p[1:3])))
-factorization.permutation_matrix.record = lambda pivots, m: _permutation(pivots, m, pivots.dtype)
+pivoted.integers_of.record = lambda row, p: _about(pivoted.integers_of, row, p, (p[0], p[4]))
+pivoted.permutation_matrix.record = lambda pivots, m: _permutation(pivots, m, pivots.dtype)
 __all__ = [
-    "LinAlgError", "cholesky", "cholesky_ex", "det", "inv", "inv_ex", "lu", "lu_factor", "lu_factor_ex", "lu_solve",
-    "slogdet", "solve", "solve_ex", "solve_triangular",
+    "LinAlgError", "cholesky", "cholesky_ex", "det", "inv", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve", "lu",
+    "lu_factor", "lu_factor_ex", "lu_solve", "slogdet", "solve", "solve_ex", "solve_triangular",
 ]  # fmt: skip

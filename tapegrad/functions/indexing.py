@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes
+from tapegrad import aliasing, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, number
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
@@ -119,7 +119,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         if key is not None:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
-            _seen[key] = (aliasing.again(made, self), op, shape, strides, offset, adjoint, start)
+            way = aliasing.again(made, self)
+            _seen[key] = (way, op, shape, strides, offset, adjoint, start)
+            if way is not None and index.__class__ is not tuple:
+                recorder.learn_view(key, way)
         return made
     if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
         positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
@@ -283,8 +286,12 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
     key = _key(self, index)
-    if key is not None and aliasing.stands_alone(self) and _written_again(self, key, value):
-        return
+    if key is not None:
+        if _is_shown_by(self, key, value):  # as after `self[index] += 1`
+            aliasing.check_in_place(self, "item assignment", "a view of a leaf")
+            return
+        if aliasing.stands_alone(self) and _written_again(self, key, value):
+            return
     normal = normalised(index)
     # An index out of range is the first fault.
     if _is_advanced(normal):
@@ -297,10 +304,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             return
     aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
-    if isinstance(value, Tensor):
-        if _is_shown_by(self, index, value):
-            return  # as after `self[index] += 1`
-    else:
+    if not isinstance(value, Tensor):
         if is_array(value):
             value = as_operand(value, False)
         elif isinstance(value, (bool, int, float, complex, np.generic)):
@@ -325,18 +329,20 @@ def _note_write(key: Any, value: Any, result: Tensor) -> None:
     kind = key[0]
     if out != result._slot or rows["opcode"][-1] != indexing.write.opcode or kind.is_leaf:
         return
-    if value.__class__ is not float and (value.__class__ is not Tensor or of_value != value._slot):
+    of: Any = value.__class__
+    if of is Tensor and of_value == value._slot:
+        of = value._kind
+    elif of is not float or numbers_at(params)[1]:
         return
     if len(_ways) >= _MOST_SEEN:
         _ways.clear()
-    is_number = value.__class__ is float
-    if not is_number or numbers_at(params)[1] == 0:
-        _ways[key, float if is_number else value._kind, result._kind.requires_grad] = result._kind, params
+    _ways[key, of, result._kind.requires_grad] = result._kind, params
 
 
 def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     """Assign an item as one was assigned before, to a tensor that shares elements with nobody; False if that fails."""
-    tape, of = self._tape, value.__class__
+    tape: Any = self._tape
+    of: Any = value.__class__
     if of is Tensor:
         if value._tape is not tape or value._kind.exported:
             return False
@@ -349,16 +355,16 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if way is None:
         return False
     if of is float:
-        value = constant(value, self._kind.dtype)
+        value = constant(dtypes.in_range(value, self._kind.dtype), self._kind.dtype)
     kind, params = way
     aliasing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
     return True
 
 
-def _is_shown_by(self: Tensor, index: Any, view: Tensor) -> bool:
-    """Whether a view is one of these elements of a tensor, which then has its values."""
-    recipe, key = getattr(view, "_recipe", None), _key(self, index)
-    if recipe is None or recipe.detached or view._base is not self or key not in _seen:
+def _is_shown_by(self: Tensor, key: Any, value: Any) -> bool:
+    """Whether what is assigned is a view of the elements that are assigned to, and so has their values."""
+    recipe = getattr(value, "_recipe", None)
+    if recipe is None or recipe.detached or value._base is not self or key not in _seen:
         return False
     *_, shape, _, _, strides, start = _seen[key]
     return bool(recipe.window == (shape, strides, start))

@@ -11,6 +11,7 @@ from tapegrad.arguments import Number, checked
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
 from tapegrad.functions import contractions, elementwise, scattering
+from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
@@ -58,14 +59,18 @@ def _operator(python: str, op: Elementwise) -> Any:
 
     def in_place(self: Tensor, other: Any) -> Any:
         key = opcode, self._kind, other._kind if other.__class__ is Tensor else other.__class__
-        if key in _alike and aliasing.stands_alone(self):
-            return aliasing.assign_alone(self, quick[opcode](self, other))
+        if key in _alike:
+            if aliasing.stands_alone(self):
+                return aliasing.assign_alone(self, quick[opcode](self, other))
+            if aliasing.shows_alone(self):
+                return aliasing.assign_shown(self, quick[opcode](self, other))
         _check(self, op, (other,), name)
         result = plain(self, other)
         if result is NotImplemented:
             return result
         kind = result._kind
-        if kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
+        known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
+        if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
             _alike.add(key)
         return aliasing.assign(self, cast(result, self._kind.dtype))
 

@@ -292,7 +292,9 @@ max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max
 min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
 
 
-def norm(x: Tensor, p: Any, dim: Dims | None, keepdim: bool, dtype: DType | None = None) -> Tensor:
+def norm(
+    x: Tensor, p: Any, dim: Dims | None = None, keepdim: bool = False, dtype: DType | None = None
+) -> Tensor:  # fmt: skip
     """The p-norm of vectors: what `tapegrad.norm` does, but for the norms of matrices."""
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")

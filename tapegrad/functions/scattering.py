@@ -15,8 +15,8 @@ import numpy as np
 
 from tapegrad import aliasing, arguments, dtypes
 from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked
-from tapegrad.conversion import check_device
 from tapegrad.creation import full
+from tapegrad.devices import check_device
 from tapegrad.dtypes import BOOL, INT32, INT64, DType
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions.elementwise import where

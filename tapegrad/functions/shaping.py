@@ -641,6 +641,32 @@ def _size(self: Tensor, dim: int | None = None) -> Any:
     return self.shape if dim is None else self._kind.shape[_indexed("size", self, dim)]
 
 
+class NumberOfElements(int):
+    """`t.size`: the number of elements, as arrays have it; called, the shape or a length, as PyTorch's tensors have it.
+
+    >>> import tapegrad as tg
+    >>> t = tg.ones(2, 3)
+    >>> t.size + 1, t.size(), t.size(0)
+    (7, tapegrad.Size([2, 3]), 2)
+    """
+
+    _of: Tensor
+
+    @overload
+    def __call__(self, dim: None = None) -> Size: ...
+    @overload
+    def __call__(self, dim: int) -> int: ...
+    def __call__(self, *args: Any, **facts: Any) -> Any:
+        """The shape, or the length of one dimension."""
+        return _size(self._of, *args, **facts)
+
+
+def _number_of_elements(self: Tensor) -> NumberOfElements:
+    number = NumberOfElements(self._kind.numel)
+    number._of = self
+    return number
+
+
 @overload
 def _stride(self: Tensor, dim: None = None) -> tuple[int, ...]: ...
 @overload
@@ -651,4 +677,5 @@ def _stride(self: Tensor, dim: int | None = None) -> Any:
     return strides if dim is None else strides[_indexed("stride", self, dim)]
 
 
-Tensor.size, Tensor.stride = _size, _stride
+Tensor.size = property(_number_of_elements, doc=NumberOfElements.__doc__)
+Tensor.stride = _stride

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tapegrad import aliasing, dtypes
-from tapegrad.arguments import Number, Surface
+from tapegrad.arguments import EXACT, Number, Surface
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import NAMES, return_type
@@ -23,7 +23,7 @@ from tapegrad.tensor import Tensor, constant, describe, from_array, location
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 _NOT_GIVEN: Any = object()
 
 
@@ -245,6 +245,16 @@ nanmedian = _middle(
 )  # fmt: skip
 
 
+def middle_of_rows(rows: Tensor, ignores: bool) -> Tensor:
+    """The means of the two middle elements of rows [r, n]: nan where a row has one, or of what is not."""
+    both = (ops.LOWER_OF_NUMBERS, ops.UPPER_OF_NUMBERS) if ignores else (ops.LOWER, ops.UPPER)
+    lower, upper = (
+        _one_of_each(rows, _ranked(rows, 1, False, 0, which), 1, ops.NANMEDIAN if ignores else ops.MEDIAN)
+        for which in both
+    )
+    return lower * 0.5 + upper * 0.5
+
+
 @public
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Extremum:
     """The most frequent element along a dimension, the smallest of these, and its last index.
@@ -301,12 +311,8 @@ def searchsorted(
             "searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
             f"boundaries tensor dim({sequence.ndim}) and input value's dim(0) numel(1)"
         )
-    if sequence.dtype is not values.dtype:
-        names = [NAMES[t.dtype.name] for t in (sequence, values)]
-        raise RuntimeError(
-            f"searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor "
-            f"dtype {names[0]} and input value tensor dtype {names[1]}"
-        )
+    dtype = promoted([sequence, values])
+    sequence, values = cast(sequence, dtype), cast(values, dtype)
     shape, own = values._kind.shape, sequence._kind.shape
     if len(own) != 1 and (not own or len(own) != len(shape) or own[:-1] != shape[:-1]):
         raise RuntimeError(
@@ -405,7 +411,7 @@ def _answer(
         made.append(inverse.reshape(shape))
     if wanted[1]:
         made.append(np.diff(np.append(np.flatnonzero(first), len(first))))
-    tensors = [from_array(np.ascontiguousarray(a)) for a in made]
+    tensors = [from_array(np.asarray(a, order="C")) for a in made]
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
@@ -438,8 +444,9 @@ def unique(
 
 def _rows(x: Tensor, dim: int) -> tuple[np.ndarray, int]:
     at = dimension(dim, x.ndim)
-    array = x.detach()._array()
-    return np.moveaxis(array.reshape(array.shape or (1,)), at, 0), at
+    if not x.ndim:
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: unique(), at {location()}")
+    return np.moveaxis(x.detach()._array(), at, 0), at
 
 
 @public

@@ -6,13 +6,14 @@ nothing.
 
 What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators; tuples,
 lists, dictionaries, typed lists; slicing, views, masks and in-place writes; `math`, NumPy's creation functions, ufuncs,
-reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet` and `cholesky` of `numpy.linalg`; functions
-of `special`. Rounding, comparisons and conversion to int have the derivative zero.
+reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `svd`,
+`qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; functions of `special`. Rounding, comparisons and conversion to int
+have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- complex numbers and float32; eigenvalues, singular values, Fourier transforms; reductions of several axes, or along an
-  axis that isn't known when compiling;
+- complex numbers and float32; eigenvalues of general matrices, Fourier transforms; reductions of several axes, or along
+  an axis that isn't known when compiling;
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 

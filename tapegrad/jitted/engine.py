@@ -25,7 +25,9 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     arrays,  # noqa: F401
     bindings,
     containers,
+    decompositions,  # noqa: F401
     linalg,  # noqa: F401
+    order_statistics,  # noqa: F401
     rearrangements,  # noqa: F401
     reductions,  # noqa: F401
     repeats,

@@ -20,33 +20,33 @@ from tapegrad.jitted.arrays import values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import with_value
+from tapegrad.jitted.lifting import laid_out, with_value
 from tapegrad.ops.factorization import BLOCK
 
 
-def _dims(*kinds):
+def dims_of(*kinds):
     """The dimensions of arrays of floats, one of them active; None where there are others."""
     if not all(isinstance(k, types.Array) and isinstance(k.dtype, (Active, *PASSIVE)) for k in kinds):
         return None
     return tuple(k.ndim for k in kinds) if any(map(is_active_array, kinds)) else None
 
 
-def _contiguous(a):
+def contiguous_values(a):
     """The plain values of an array, as BLAS takes them."""
     raise NotImplementedError
 
 
-@overload(_contiguous, OPTIONS)
-def _contiguous_values(a):
+@overload(contiguous_values, OPTIONS)
+def _values_in_order(a):
     return (lambda a: np.ascontiguousarray(values(a))) if a.layout == "A" else (lambda a: values(a))
 
 
-def _revalued(result, plain):
+def revalued(result, plain):
     """An active array with other values, and its own derivatives."""
     raise NotImplementedError
 
 
-@overload(_revalued, OPTIONS)
+@overload(revalued, OPTIONS)
 def _revalue(result, plain):
     if not is_active_array(result):
         return lambda result, plain: plain
@@ -60,7 +60,7 @@ def _revalue(result, plain):
 
 
 def _product(a, b):
-    dims = _dims(a, b)
+    dims = dims_of(a, b)
     if dims in ((2, 1), (1, 2), (2, 2)) and active_in(a, b) == Taped(0):
         return {(2, 1): _block_matrix_vector, (1, 2): _block_vector_matrix, (2, 2): _block_product}[dims]
     known = {(1, 1): _dot, (2, 1): _matrix_vector, (1, 2): _vector_matrix, (2, 2): _matrix_matrix}
@@ -77,7 +77,7 @@ def dot(a, b):
 @replaces(np.vdot)
 def vdot(a, b):
     """The product of vectors."""
-    return _product(a, b) if _dims(a, b) == (1, 1) else None
+    return _product(a, b) if dims_of(a, b) == (1, 1) else None
 
 
 @overload(operator.matmul)
@@ -94,7 +94,7 @@ def _dot(a, b):
     total = 0.0
     for k in range(a.shape[0]):
         total += a[k] * b[k]
-    return with_value(total, np.dot(_contiguous(a), _contiguous(b)))
+    return with_value(total, np.dot(contiguous_values(a), contiguous_values(b)))
 
 
 @njit
@@ -107,7 +107,7 @@ def _matrix_vector(a, b):
         for k in range(a.shape[1]):
             total += a[i, k] * b[k]
         result[i] = total
-    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
+    return revalued(result, np.dot(contiguous_values(a), contiguous_values(b)))
 
 
 @njit
@@ -120,7 +120,7 @@ def _vector_matrix(a, b):
         for k in range(b.shape[0]):
             total += a[k] * b[k, j]
         result[j] = total
-    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
+    return revalued(result, np.dot(contiguous_values(a), contiguous_values(b)))
 
 
 @njit
@@ -134,13 +134,13 @@ def _matrix_matrix(a, b):
             for k in range(a.shape[1]):
                 total += a[i, k] * b[k, j]
             result[i, j] = total
-    return _revalued(result, np.dot(_contiguous(a), _contiguous(b)))
+    return revalued(result, np.dot(contiguous_values(a), contiguous_values(b)))
 
 
 @replaces(np.outer)
 def outer(a, b):
     """Products of all pairs."""
-    return loop(_outer, a, b) if _dims(a, b) else None
+    return loop(_outer, a, b) if dims_of(a, b) else None
 
 
 @njit
@@ -156,7 +156,7 @@ def _outer(a, b):
 @replaces(np.kron)
 def kron(a, b):
     """The Kronecker product of matrices."""
-    return loop(_kron, a, b) if _dims(a, b) == (2, 2) else None
+    return loop(_kron, a, b) if dims_of(a, b) == (2, 2) else None
 
 
 @njit
@@ -172,7 +172,7 @@ def _kron(a, b):
 @replaces(np.cross)
 def cross(a, b):
     """The product of two vectors of three elements."""
-    return loop(_cross, a, b) if _dims(a, b) == (1, 1) else None
+    return loop(_cross, a, b) if dims_of(a, b) == (1, 1) else None
 
 
 @njit
@@ -189,25 +189,25 @@ def _cross(a, b):
 @replaces(np.convolve)
 def convolve(a, v):
     """The full discrete convolution of vectors."""
-    return loop(_convolve, a, v) if _dims(a, v) == (1, 1) else None
+    return loop(_convolve, a, v) if dims_of(a, v) == (1, 1) else None
 
 
 @njit
 def _convolve(a, v):
-    plain = np.convolve(_contiguous(a), _contiguous(v))
+    plain = np.convolve(contiguous_values(a), contiguous_values(v))
     result = np.empty(a.size + v.size - 1)
     for i in range(result.size):
         total = 0.0
         for k in range(max(0, i - v.size + 1), min(i + 1, a.size)):
             total += a[k] * v[i - k]
         result[i] = total
-    return _revalued(result, plain)
+    return revalued(result, plain)
 
 
 @replaces(np.trace)
 def trace(a):
     """The sum of the diagonal."""
-    return loop(_trace, a) if _dims(a) == (2,) else None
+    return loop(_trace, a) if dims_of(a) == (2,) else None
 
 
 @njit
@@ -227,9 +227,9 @@ def norm(x, ord=None):
 @njit
 def _norm(x):
     """By the largest element, so that no square over- or underflows; at 0 the derivative is 0."""
-    plain = np.linalg.norm(_contiguous(x))
+    plain = np.linalg.norm(contiguous_values(x))
     scale = 0.0
-    for e in _contiguous(x).flat:
+    for e in contiguous_values(x).flat:
         scale = max(scale, abs(e))
     if scale == 0.0:
         return plain
@@ -289,7 +289,7 @@ def _solve_factorised(lu, order, b):
 @replaces(np.linalg.solve)
 def solve(a, b):
     """The solution of a linear system."""
-    dims = _dims(a, b)
+    dims = dims_of(a, b)
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
         return None
     if active_in(a, b) == Taped(0):
@@ -299,46 +299,46 @@ def solve(a, b):
 
 @njit
 def _solve_vector(a, b):
-    plain = np.linalg.solve(_contiguous(a), _contiguous(b))
+    plain = np.linalg.solve(contiguous_values(a), contiguous_values(b))
     lu, order, _ = _factorised(a)
-    return _revalued(_solve_factorised(lu, order, b), plain)
+    return revalued(_solve_factorised(lu, order, b), plain)
 
 
 @njit
 def _solve_matrix(a, b):
-    plain = np.linalg.solve(_contiguous(a), _contiguous(b))
+    plain = np.linalg.solve(contiguous_values(a), contiguous_values(b))
     lu, order, _ = _factorised(a)
     x = np.empty(b.shape)
     for j in range(b.shape[1]):
         x[:, j] = _solve_factorised(lu, order, b[:, j])
-    return _revalued(x, plain)
+    return laid_out(revalued(x, plain), plain)
 
 
 @replaces(np.linalg.inv)
 def inv(a):
     """The inverse of a matrix."""
-    if _dims(a) != (2,):
+    if dims_of(a) != (2,):
         return None
     return _block_inv if a.dtype == Taped(0) else loop(_inv, a)
 
 
 @njit
 def _inv(a):
-    plain = np.linalg.inv(_contiguous(a))
-    return _revalued(_solve_matrix(a, np.eye(a.shape[0])), plain)
+    plain = np.linalg.inv(contiguous_values(a))
+    return laid_out(revalued(_solve_matrix(a, np.eye(a.shape[0])), plain), plain)
 
 
 @replaces(np.linalg.det)
 def det(a):
     """The determinant of a matrix; of one that is singular, its derivative is by cofactors."""
-    if _dims(a) != (2,):
+    if dims_of(a) != (2,):
         return None
     return _block_det if a.dtype == Taped(0) else loop(_det, a)
 
 
 @njit
 def _det(a):
-    plain = np.linalg.det(_contiguous(a))
+    plain = np.linalg.det(contiguous_values(a))
     if plain == 0.0:
         return with_value(_det_without_division(a), plain)
     lu, _, sign = _factorised(a)
@@ -373,14 +373,14 @@ def _det_without_division(a):
 @replaces(np.linalg.slogdet)
 def slogdet(a):
     """The sign and the logarithm of a determinant."""
-    if _dims(a) != (2,):
+    if dims_of(a) != (2,):
         return None
     return _block_slogdet if a.dtype == Taped(0) else loop(_slogdet, a)
 
 
 @njit
 def _slogdet(a):
-    sign, plain = np.linalg.slogdet(_contiguous(a))
+    sign, plain = np.linalg.slogdet(contiguous_values(a))
     if sign == 0.0:
         return sign, with_value(np.log(abs(_det_without_division(a))), plain)
     lu, _, _ = _factorised(a)
@@ -393,14 +393,14 @@ def _slogdet(a):
 @replaces(np.linalg.cholesky)
 def cholesky(a):
     """The Cholesky factor, of the lower triangle; its gradient is that by a symmetric matrix, half in each triangle."""
-    if _dims(a) != (2,):
+    if dims_of(a) != (2,):
         return None
     return _block_cholesky if a.dtype == Taped(0) else loop(_cholesky, a)
 
 
 @njit
 def _cholesky(a):
-    lower = _contiguous(a)
+    lower = contiguous_values(a)
     plain = np.linalg.cholesky(lower)
     n = a.shape[0]
     factor = np.zeros((n, n))
@@ -415,7 +415,7 @@ def _cholesky(a):
                 factor[i, i] = np.sqrt(total)
             else:
                 raise np.linalg.LinAlgError("Matrix is not positive definite.")
-    return _revalued(factor, plain)
+    return revalued(factor, plain)
 
 
 # --- as block rows ----------------------------------------------------------------------------------------------------
@@ -425,28 +425,28 @@ def _cholesky(a):
 @inside
 def _block_product(a, b):
     n, k, m = a.shape[0], a.shape[1], b.shape[1]
-    x, y = _contiguous(a), _contiguous(b)
+    x, y = contiguous_values(a), contiguous_values(b)
     return rows.binary(rows.mm(), (0, n, m, k, k, 1, m, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_matrix_vector(a, b):
     n, k = a.shape
-    x, y = _contiguous(a), _contiguous(b)
+    x, y = contiguous_values(a), contiguous_values(b)
     return rows.binary(rows.mm(), (0, n, 1, k, k, 1, 1, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_vector_matrix(a, b):
     k, m = b.shape
-    x, y = _contiguous(a), _contiguous(b)
+    x, y = contiguous_values(a), contiguous_values(b)
     return rows.binary(rows.mm(), (0, 1, m, k, k, 1, m, 1), a, x, b, y, np.dot(x, y))
 
 
 @inside
 def _block_solve(a, b):
-    x = _contiguous(a)
-    y = np.linalg.solve(x, _contiguous(b))
+    x = contiguous_values(a)
+    y = np.linalg.solve(x, contiguous_values(b))
     n = a.shape[0]
     m = b.size // max(n, 1)
     return rows.binary(rows.solve(), (1, n, m, 0, b.size, 0, 0, 0), a, x, b, y, y)
@@ -454,19 +454,19 @@ def _block_solve(a, b):
 
 @inside
 def _block_inv(a):
-    y, n = np.linalg.inv(_contiguous(a)), a.shape[0]
+    y, n = np.linalg.inv(contiguous_values(a)), a.shape[0]
     return rows.unary(rows.inv(), (1, n, n * n, 0, 0, 0, 0, 0), a, y, y)
 
 
 @inside
 def _block_det(a):
-    x, n = _contiguous(a), a.shape[0]
+    x, n = contiguous_values(a), a.shape[0]
     return rows.number(rows.det(), _of_factors(n), a, x, np.linalg.det(x))
 
 
 @inside
 def _block_slogdet(a):
-    x, n = _contiguous(a), a.shape[0]
+    x, n = contiguous_values(a), a.shape[0]
     sign, logarithm = np.linalg.slogdet(x)
     return sign, rows.number(rows.log_abs_det(), _of_factors(n), a, x, logarithm)
 
@@ -478,8 +478,8 @@ def _of_factors(n):
 
 @inside
 def _block_cholesky(a):
-    y, n = np.linalg.cholesky(_contiguous(a)), a.shape[0]
+    y, n = np.linalg.cholesky(contiguous_values(a)), a.shape[0]
     return rows.unary(rows.cholesky(), (1, n, 0, n * n + BLOCK * BLOCK, 0, 0, 0, 0), a, y, y)
 
 
-ALLOWED.update({_contiguous, _revalued, with_value})
+ALLOWED.update({contiguous_values, laid_out, revalued, with_value})

@@ -165,7 +165,7 @@ def _compiled_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: plain(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"array_{name}": array_maker(numba.from_dtype(np.dtype(t))) for name, t in _ARRAYS.items()}
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 9, 11, 13, 14)}
-    made |= {f"part{n}": caller(n, returns=True) for n in range(4)}
+    made |= {f"part{n}": caller(n, returns=True) for n in (0, 1, 2, 3, 5, 9)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
     made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
     made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
@@ -198,7 +198,7 @@ def _plain_primitives() -> dict[str, Any]:
     made: dict[str, Any] = {name: array_maker(np.dtype(t)) for name, t in _ARRAYS.items()}
     made |= {f"array_{name}": made[name] for name in _ARRAYS}
     made |= {f"call{n}": call for n in (1, 3, 4, 5, 6, 8, 9, 11, 13, 14)}
-    made |= {f"part{n}": call for n in range(4)}
+    made |= {f"part{n}": call for n in (0, 1, 2, 3, 5, 9)}
     made |= {"address_of_part": address_of_part, "plus": operator.add, "larger": np.maximum, "smaller": np.minimum}
     words = made["i8"]
 
@@ -223,6 +223,7 @@ def _plain_primitives() -> dict[str, Any]:
     return made
 
 
+@functools.cache
 def functions_of_python() -> dict[str, Any]:
     """Python's allocator, which needs no lock: `allocate(bytes)`, `allocate_zeroed(n, bytes)`, `release(address)`."""
     word, api = ctypes.c_int64, ctypes.pythonapi

@@ -1,5 +1,33 @@
-"""Neural networks: `tapegrad.nn.functional`, the functions that they are made of."""
+"""Neural networks, as in `torch.nn`: modules, and the functions that they are made of (`nn.functional`).
+
+Layers are declarations over these functions, and have no kernels of their own.
+"""
+
+from typing import Any
 
 from tapegrad.nn import functional
+
+
+def __getattr__(name: str) -> Any:
+    """Modules are imported when the first of them is asked for."""
+    import importlib
+
+    if name in ("init", "utils", "module", "modules", "parameter"):
+        found: Any = importlib.import_module(f"tapegrad.nn.{'catalogue' if name == 'modules' else name}")
+    else:
+        catalogue = importlib.import_module("tapegrad.nn.catalogue")
+        if name not in catalogue.__all__:
+            raise AttributeError(f"module 'tapegrad.nn' has no attribute {name!r}")
+        found = getattr(catalogue, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """What is public."""
+    from tapegrad.nn import catalogue
+
+    return ["functional", "init", "utils", *catalogue.__all__]
+
 
 __all__ = ["functional"]

@@ -28,6 +28,9 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
     ties        maximum, minimum, amax, amin, max(), min(), norm of order inf and -inf
                                equal elements share the adjoint equally, at every order
                 max(dim), min(dim)                                  the one at the index that is returned
+                sort, topk, kthvalue, mode, median(dim), cummax, cummin    those at the indices that are returned; equal
+                               elements stay in their order, and of cummax and cummin the last is taken
+                median(), nanmedian()                               equal elements share
                 fmax, fmin     the first
                 scatter_reduce amax, amin: equally, with what was there if that is included
                 scatter, put, index_copy, item assignment            the last of those for one place
@@ -35,9 +38,17 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
     edges       logsumexp, softmax, log_softmax    rows of -inf alone: -inf, nan, nan; their gradients are nan if used
                 var, std       where n <= correction: nan, and their gradients
                 sums, norms of no element: 0; mean of none: nan
+                cumprod        the products of the others, zeros or not
+                logcumsumexp   as logsumexp of each beginning
+                sort           nan is the largest: last, or first in descending order; 0 and -0 are equal
                 nan            is a value like others: maximum, minimum, max, min and clamp hand it on; amax and amin
                                of it have gradients of nan, those of max() and min() go to the nans; beside it fmax and
                                fmin take the other, and Python's max(a, b) and min(a, b) in jitted code the first
+
+    values      eigh, svd      of equal values: what turns their vectors into each other has the derivative 0, if an
+                               adjoint has nothing of it but rounding; else the quotient by their difference stays
+                pinv           the derivative among matrices of one rank
+                det            that of a polynomial: first and second derivatives of singular matrices, too
 
     sums                       of float32 are float64 until they are complete, those of adjoints too
 """
@@ -54,6 +65,7 @@ from tapegrad.ops import (
     logic,
     matrix_exponential,
     orthogonal,
+    pivoted,
     reduction,
     scan,
     sort,
@@ -76,6 +88,7 @@ __all__ = [
     "logic",
     "matrix_exponential",
     "orthogonal",
+    "pivoted",
     "reduction",
     "scan",
     "sort",

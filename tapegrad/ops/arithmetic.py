@@ -12,6 +12,7 @@ from tapegrad.tape import IMM_A
 
 
 @elementwise(
+    switched=True,
     partials=(lambda: 1.0, lambda: 1.0),
     reference=np.add,
     exact=lambda mp, a, b: a + b,
@@ -30,6 +31,7 @@ def _times(a, b):
 
 
 @elementwise(
+    switched=True,
     partials=(lambda: 1.0, lambda: -1.0),
     reference=np.subtract,
     numbers=EVERYWHERE,
@@ -46,6 +48,7 @@ def sub(a, b):
 
 
 @elementwise(
+    switched=True,
     partials=(lambda b: b, lambda a: a),
     reference=np.multiply,
     exact=lambda mp, a, b: a * b,
@@ -59,6 +62,7 @@ def mul(a, b):
 
 
 @elementwise(
+    switched=True,
     partials=(lambda b: 1.0 / b, lambda b, y: -y / b),
     reference=np.true_divide,
     numbers=EVERYWHERE,
@@ -142,6 +146,7 @@ def fmod(a, b):
 
 
 @elementwise(
+    switched=True,
     partials=lambda: -1.0,
     reference=np.negative,
     exact=lambda mp, x: -x,
@@ -187,6 +192,7 @@ def copysign(a, b):
 
 
 @elementwise(
+    switched=True,
     partials=lambda y: -y * y,
     reference=np.reciprocal,
     exact=lambda mp, x: 1 / x,
@@ -211,6 +217,7 @@ def _first_power(x):
 
 
 @elementwise(
+    switched=True,
     partials=lambda x: 2.0 * _first_power(x),
     reference=np.square,
     exact=lambda mp, x: x * x,

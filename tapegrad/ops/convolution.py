@@ -27,10 +27,18 @@ def _inside(m, n, stride, start):
     return first, max(min(last, m), first)
 
 
+def _keeps_rows(p):
+    """Whether windows are next to each other and as many as there are elements in a row.
+
+    Then what one element of all windows in a plane meets is a run of memory, but for the ends of rows.
+    """
+    return p[14] == 1 and p[15] == 1 and p[6] == p[9]
+
+
 def _lay_out(p, x, columns):
     """columns[(channel, a), i] = x[channel, place of a in window i], 0 outside; of one image and group."""
     n1, n2, n3, m1, m2, m3, k1, k2, k3 = p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12]
-    step, at = p[15], 0
+    step, at, by_planes = p[15], 0, _keeps_rows(p)
     for channel in range(p[2]):
         for a in range(k1):
             for b in range(k2):
@@ -39,6 +47,10 @@ def _lay_out(p, x, columns):
                     first, last = _inside(m3, n3, step, start)
                     for i in range(m1):
                         u = i * p[13] + a * p[19] - p[16]
+                        if by_planes:
+                            _lay_out_plane(p, x, columns, (channel * n1 + u) * n2, at, u, b * p[20] - p[17], start)
+                            at += m2 * m3
+                            continue
                         for j in range(m2):
                             v = j * p[14] + b * p[20] - p[17]
                             run = columns[at : at + m3]
@@ -60,10 +72,55 @@ def _lay_out(p, x, columns):
                                 run[l] = 0
 
 
-def _add_up(p, columns, x):
-    """x[channel, place of a in window i] += columns[(channel, a), i]"""
+def _lay_out_plane(p, x, columns, row, at, u, below, start):
+    """Of the windows in a plane: all rows at once, and then the zeros at their ends."""
+    n2, n3, m2, m3 = p[5], p[6], p[8], p[9]
+    plane = columns[at : at + m2 * m3]
+    first_row, last_row = _inside(m2, n2, 1, below)
+    first, last = _inside(m3, n3, 1, start)
+    if u < 0 or u >= p[4] or first == last or first_row == last_row:
+        plane[:] = 0
+        return
+    plane[: first_row * m3] = 0
+    plane[last_row * m3 :] = 0
+    begin, end = first_row * m3 + first, (last_row - 1) * m3 + last
+    source = (row + below) * n3 + start
+    run, inside = plane[begin:end], x[source + begin : source + end]
+    for l in range(len(run)):  # noqa: E741 - as above
+        run[l] = inside[l]
+    if first > 0 or last < m3:
+        for j in range(first_row, last_row):
+            for l in range(first):  # noqa: E741
+                plane[j * m3 + l] = 0
+            for l in range(last, m3):  # noqa: E741
+                plane[j * m3 + l] = 0
+
+
+def _add_up_plane(p, columns, x, row, at, u, below, start):
+    """As `_lay_out_plane`: the ends of rows are made zeros, and all rows added at once."""
+    n2, n3, m2, m3 = p[5], p[6], p[8], p[9]
+    plane = columns[at : at + m2 * m3]
+    first_row, last_row = _inside(m2, n2, 1, below)
+    first, last = _inside(m3, n3, 1, start)
+    if u < 0 or u >= p[4] or first == last or first_row == last_row:
+        return
+    if first > 0 or last < m3:
+        for j in range(first_row, last_row):
+            for l in range(first):  # noqa: E741
+                plane[j * m3 + l] = 0
+            for l in range(last, m3):  # noqa: E741
+                plane[j * m3 + l] = 0
+    begin, end = first_row * m3 + first, (last_row - 1) * m3 + last
+    target = (row + below) * n3 + start
+    run, inside = plane[begin:end], x[target + begin : target + end]
+    for l in range(len(run)):  # noqa: E741
+        inside[l] += run[l]
+
+
+def _add_up(p, columns, x, is_own):
+    """x[channel, place of a in window i] += columns[(channel, a), i]; columns that are its own may be written to."""
     n1, n2, n3, m1, m2, m3, k1, k2, k3 = p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12]
-    step, at = p[15], 0
+    step, at, by_planes = p[15], 0, _keeps_rows(p) and is_own
     for channel in range(p[2]):
         for a in range(k1):
             for b in range(k2):
@@ -72,6 +129,10 @@ def _add_up(p, columns, x):
                     first, last = _inside(m3, n3, step, start)
                     for i in range(m1):
                         u = i * p[13] + a * p[19] - p[16]
+                        if by_planes:
+                            _add_up_plane(p, columns, x, (channel * n1 + u) * n2, at, u, b * p[20] - p[17], start)
+                            at += m2 * m3
+                            continue
                         for j in range(m2):
                             v = j * p[14] + b * p[20] - p[17]
                             run = columns[at : at + m3]
@@ -136,7 +197,7 @@ def _add_x_of(p, gemm, work, columns, y, w, x):
                 (target if plain else columns).ctypes.data, length
             )  # fmt: skip
             if not plain:
-                _add_up(p, columns, target)
+                _add_up(p, columns, target, True)
 
 
 def _add_w_of(p, gemm, work, columns, x, y, w):
@@ -222,7 +283,7 @@ def _unit(x, p, image):
 
 def _add_unfolded(p, lo, hi, x, y):
     for image in range(lo, hi):
-        _add_up(p, _unit(x, p, image), _unit(y, p, image))
+        _add_up(p, _unit(x, p, image), _unit(y, p, image), False)
 
 
 def _fold_vjp(p, lo, hi, x, y, y_bar, x_bar):

@@ -10,7 +10,7 @@ algorithmic differentiation" (2008), and of Murray, "Differentiation of the Chol
 from tapegrad import vectormath
 from tapegrad.kinds import contiguous_strides
 from tapegrad.memory import call5, call6, call8, call11, f4, f8, i4, i8, u1
-from tapegrad.ops.declare import array_op, layout
+from tapegrad.ops.declare import array_op
 from tapegrad.ops.indexing import embed
 from tapegrad.ops.linalg import ROUTINES, gemm_into, product_into
 from tapegrad.ops.spectral import SOME, gesdd, gesdd_room, identity, routine_of, vanishes
@@ -256,6 +256,14 @@ def cholesky(p, lapack, work, status, a, y):
 # rules are those of functions of `a`, and the factors are computed once for values and adjoints of every order.
 
 
+def beside(x, y):
+    """Two batches of matrices, the rows of one under the other's."""
+    (n_batch, p, m), q = x.shape, y.shape[1]
+    shape, steps = (n_batch, p + q, m), ((p + q) * m, m, 1)
+    upper = embed(x.contiguous(), (0, 3, *x.shape, *steps), shape)
+    return upper + embed(y.contiguous(), (p * m, 3, *y.shape, *steps), shape)
+
+
 def _as_adjoint(x):
     """The adjoint of `a` as that of its factors: with a last row, of zeros."""
     *batch, n, m = x.shape
@@ -290,7 +298,7 @@ def lu_factor(p, lapack, work, a, y):
         factorise(lapack, work, n, n, address, address + size * n * n, size)
 
 
-def _interchange(order, n, m, b, backwards):
+def interchange(order, n, m, b, backwards):
     """Exchange the rows of b[n, m] as LAPACK has exchanged those of a matrix, or the other way round."""
     for step in range(n):
         i = n - 1 - step if backwards else step
@@ -306,13 +314,13 @@ def lu_solve(lapack, work, n, m, trans, lu, batch, b):
     at, at_b = lu.ctypes.data + size * batch * (n + 1) * n, b.ctypes.data
     order = i4(at + size * n * n, n)
     if trans:
-        _interchange(order, n, m, b, 0)
+        interchange(order, n, m, b, 0)
         triangular_into(lapack, TRSM, work, size, 1, 1, 1, 1, n, m, at, n, at_b, m)
         triangular_into(lapack, TRSM, work, size, 1, 0, 1, 0, n, m, at, n, at_b, m)
     else:
         triangular_into(lapack, TRSM, work, size, 1, 0, 0, 0, n, m, at, n, at_b, m)
         triangular_into(lapack, TRSM, work, size, 1, 1, 0, 1, n, m, at, n, at_b, m)
-        _interchange(order, n, m, b, 1)
+        interchange(order, n, m, b, 1)
 
 
 def _zero_pivot(lu, n, batch):
@@ -508,7 +516,7 @@ def _orientation(lapack, work, n, x, memory):
     return sign
 
 
-def cofactor_room(n):
+def cofactor_room(n: int) -> int:
     """How many elements its kernels work in."""
     return 7 * n * n + 11 * n + gesdd_room(n, n)
 
@@ -616,17 +624,17 @@ def log_abs_det(p, lu, y):
 
 # --- what is known of factors -----------------------------------------------------------------------------------------
 
-_INT32 = 1  # a dtype code
+INT32 = 1  # a dtype code
 
 
-@array_op(1, signature=lambda code: (code, _INT32))
+@array_op(1, signature=lambda code: (code, INT32))
 def _zero_pivots(p, lu, y):
     """The number, from 1, of the first zero on the diagonal of the factors; 0 where there is none. `p`: (n_batch, n)"""
     for batch in range(p[0]):
         y[batch] = _zero_pivot(lu, p[1], batch)
 
 
-@array_op(1, signature=lambda code: (code, _INT32), room=3)
+@array_op(1, signature=lambda code: (code, INT32), room=3)
 def _indefinite_orders(p, lapack, work, memory, a, y):
     """The order, from 1, of the first leading minor that is not positive-definite; 0 where there is none.
 
@@ -637,145 +645,3 @@ def _indefinite_orders(p, lapack, work, memory, a, y):
         for i in range(n * n):
             memory[i] = a[batch * n * n + i]
         y[batch] = _potrf(lapack, work, n, upper, memory.ctypes.data, size)
-
-
-# --- LU, as PyTorch has it --------------------------------------------------------------------------------------------
-#
-# a = p l u, l with ones on its diagonal, and rows interchanged. One row holds l and u, packed, of the whole batch, and
-# then r = min(m, n) int32 for each matrix, LAPACK's interchanges, in the place of r elements.
-
-
-@layout(grad_name="LinalgLuFactorExBackward0")
-def _of_lu():
-    """The packed factors."""
-
-
-def _exchanged_vjp(p, gemm, lapack, work, memory, a, y, y_bar, a_bar):
-    """a_bar += p l^-T (tril(l' l_bar, -1) + triu(u_bar u')) u^-T, for a square matrix.
-
-    Of one that is not, there is another part of u or of l: u2 = l^-1 p' a2, which takes u2_bar u2' from the lower
-    triangle, or l2 = a2 u^-1, which takes l2' l2_bar from the upper one.
-    """
-    n_batch, m, n = p[0], p[1], p[2]
-    r, size = min(m, n), a.itemsize
-    bar, low, up = memory[: m * n], memory[m * n : m * n + r * r], memory[m * n + r * r :]
-    at, at_low, at_up, rest = bar.ctypes.data, low.ctypes.data, up.ctypes.data, size * r
-    for batch in range(n_batch):
-        g = y_bar[batch * m * n : (batch + 1) * m * n]
-        at_y, at_g = y.ctypes.data + size * batch * m * n, g.ctypes.data
-        if vanishes(g):
-            continue
-        for i in range(m * n):
-            bar[i] = g[i]
-        for i in range(r):
-            for j in range(r):
-                low[i * r + j] = g[i * n + j] if j < i else 0
-                up[i * r + j] = g[i * n + j] if j >= i else 0
-        triangular_into(lapack, TRMM, work, size, 1, 0, 1, 1, r, r, at_y, n, at_low, r)
-        triangular_into(lapack, TRMM, work, size, 0, 1, 1, 0, r, r, at_y, n, at_up, r)
-        if n > r:
-            gemm_into(gemm, work, size, r, r, n - r, -1.0, at_g + rest, n, 1, at_y + rest, 1, n, 1.0, at_low, r)
-            triangular_into(lapack, TRSM, work, size, 1, 0, 1, 1, r, n - r, at_y, n, at + rest, n)
-        if m > r:
-            rest = size * r * n
-            gemm_into(gemm, work, size, r, r, m - r, -1.0, at_y + rest, 1, n, at_g + rest, n, 1, 1.0, at_up, r)
-            triangular_into(lapack, TRSM, work, size, 0, 1, 1, 0, m - r, r, at_y, n, at + rest, n)
-        for i in range(r):
-            for j in range(r):
-                bar[i * n + j] = low[i * r + j] if j < i else up[i * r + j]
-        triangular_into(lapack, TRSM, work, size, 1, 0, 1, 1, r, r, at_y, n, at, n)
-        triangular_into(lapack, TRSM, work, size, 0, 1, 1, 0, r, r, at_y, n, at, n)
-        _interchange(i4(_order_at(y, n_batch, m, n, batch), r), r, n, bar, 1)
-        for i in range(m * n):
-            a_bar[batch * m * n + i] += bar[i]
-
-
-def _order_at(y, n_batch, m, n, batch):
-    """The address of the interchanges of one matrix."""
-    return y.ctypes.data + y.itemsize * n_batch * m * n + 4 * batch * min(m, n)
-
-
-def _exchanged_rule(y, g, p, s):
-    n_batch, m, n = p[:3]
-    r = min(m, n)
-    if n_batch * r == 0:
-        return g.new_zeros(s[0])
-    factors, bar = (x[: n_batch * m * n].reshape(n_batch, m, n) for x in (y, g))
-    square, g_square = factors[:, :r, :r].contiguous(), bar[:, :r, :r]
-    low, up = square.tril(-1).mT @ g_square.tril(-1) + g_square.tril(-1), g_square.triu() @ square.triu().mT
-
-    def lower(b):
-        """l^-T b"""
-        return solve_triangular(square, b.contiguous(), _facts(b, 0, 1, 1))
-
-    def upper(b):
-        """b u^-T"""
-        return solve_triangular(square, b.contiguous(), _facts(b, 1, 0, 0))
-
-    right, below = bar[:, :r, r:], bar[:, r:, :r]
-    if n > r:
-        low = low - right @ factors[:, :r, r:].mT
-    if m > r:
-        up = up - factors[:, r:, :r].mT @ below
-    made = upper(lower(low.tril(-1) + up.triu()))
-    if n > r:
-        made = beside(made.mT, lower(right).mT).mT
-    if m > r:
-        made = beside(made, upper(below))
-    exchanged = permutation_matrix(pivots_of(y, p).to(g.dtype), m) @ made
-    return exchanged.reshape(s[0])
-
-
-def _facts(b, upper, left, unit):
-    """The parameters of a solution by the transpose of a triangle."""
-    n_batch, p, q = b.shape
-    n, columns = (p, q) if left else (q, p)
-    return (n_batch, n, columns, upper, left, unit, 1, n_batch * n * columns + n * n)
-
-
-def beside(x, y):
-    """Two batches of matrices, the rows of one under the other's."""
-    (n_batch, p, m), q = x.shape, y.shape[1]
-    shape, steps = (n_batch, p + q, m), ((p + q) * m, m, 1)
-    upper = embed(x.contiguous(), (0, 3, *x.shape, *steps), shape)
-    return upper + embed(y.contiguous(), (p * m, 3, *y.shape, *steps), shape)
-
-
-@array_op(1, vjps=(_exchanged_vjp,), partials=(_exchanged_rule,), room=3, grad_name="LinalgLuFactorExBackward0")
-def lu_exchanged(p, lapack, work, memory, a, y):
-    """The packed factors, and the interchanges: see above. `p`: (n_batch, m, n, elements of memory)."""
-    n_batch, m, n = p[0], p[1], p[2]
-    for batch in range(n_batch):
-        for i in range(m):
-            for j in range(n):
-                memory[j * m + i] = a[(batch * m + i) * n + j]
-        factorise(lapack, work, m, n, memory.ctypes.data, _order_at(y, n_batch, m, n, batch), a.itemsize)
-        for i in range(m):
-            for j in range(n):
-                y[(batch * m + i) * n + j] = memory[j * m + i]
-
-
-@array_op(1, signature=lambda code: (code, _INT32))
-def pivots_of(p, x, y):
-    """The interchanges that such a row holds. `p` is its."""
-    n_batch, m, n = p[0], p[1], p[2]
-    r = min(m, n)
-    for batch in range(n_batch):
-        order = i4(_order_at(x, n_batch, m, n, batch), r)
-        for i in range(r):
-            y[batch * r + i] = order[i]
-
-
-@array_op(1)
-def permutation_matrix(p, x, y):
-    """The matrix that interchanges [n_batch, r] stand for: rows are exchanged, the last first. `p`: (n_batch, m, r)"""
-    m, r = p[1], p[2]
-    for batch in range(p[0]):
-        made = y[batch * m * m : (batch + 1) * m * m]
-        identity(made, m)
-        for step in range(r):
-            i = r - 1 - step
-            other = int(x[batch * r + i]) - 1
-            if other != i and 0 <= other < m:
-                for j in range(m):
-                    made[i * m + j], made[other * m + j] = made[other * m + j], made[i * m + j]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tapegrad.ops.declare import Dims, Layout, Tensor, layout
 
 Place = tuple[tuple[int, ...], int]  # strides, and where the first element is
@@ -19,6 +21,9 @@ def dimension(dim: int, ndim: int) -> int:
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
     return dim % n
+
+
+_dimension = dimension  # by this name, where an argument has the other
 
 
 def distinct(dims: Dims, ndim: int) -> tuple[int, ...]:
@@ -93,6 +98,31 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> An
     return (*(shape[d] for d in rest), length), along
 
 
+@layout(examples=(((0, 2, 1), lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, 0), (4, 3)),))
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Any:
+    """Windows of `size` elements along a dimension, `step` apart, in a new last one; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.arange(5).unfold(0, 3, 2)
+    tensor([[0, 1, 2],
+            [2, 3, 4]])
+    """
+    at, n = _dimension(dimension, input.ndim), (input.shape or (1,))[_dimension(dimension, input.ndim)]
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
+    if size > n:
+        raise RuntimeError(f"maximum size for tensor at dimension {at} is {n} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    shape = [*input.shape[:at], (n - size) // step + 1, *input.shape[at + 1 :]] if input.ndim else []
+
+    def along(strides: tuple[int, ...]) -> Place:
+        own = strides[at] if strides else 1
+        return (*(s * step if d == at else s for d, s in enumerate(strides)), own), 0
+
+    return (*shape, size), along
+
+
 # --- those whose functions are written by hand, in `functions/` -------------------------------------------------------
 
 
@@ -115,3 +145,5 @@ slice_ = named("slice")
 alias = named("alias")
 detach = named("detach")
 as_strided = named("as_strided", "AsStridedBackward0")
+as_strided_view = named("as_strided", "AsStridedBackward0")  # of memory, as users ask for it
+flip = named("flip")

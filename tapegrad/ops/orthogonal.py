@@ -19,11 +19,17 @@ def _of_qr():
     """A result of it."""
 
 
-def qr_room(m, n, full):
+def qr_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r, most = min(m, n), max(m, n)
     k = m if full else r
-    return max(m * max(n, k) + r + _WIDTH * most + 1, m * r + r * r + (m - r) * r)
+    return max(m * max(n, k) + r + _WIDTH * most + 1, qr_vjp_room(m, n))
+
+
+def qr_vjp_room(m: int, n: int) -> int:
+    """How many that of its adjoint works in."""
+    r = min(m, n)
+    return m * r + r * r + (m - r) * r
 
 
 def _geqrf(lapack, work, m, n, columns, tau, left):

@@ -101,9 +101,9 @@ def _of_svd():
 
 
 def _syevd(lapack, work, n, upper, vectors, v, l, memory):  # noqa: E741 - eigenvalues
-    """The eigenvalues, and in place of v[n, n] the vectors, as rows; returns what LAPACK says."""
+    """The eigenvalues, and in place of the transpose v[n, n] the vectors, as rows; returns what LAPACK says."""
     integers, letters = i4(work, 5), u1(work + 24, 2)
-    letters[0], letters[1] = 86 if vectors else 78, 76 if upper else 85  # V, N; L, U: to LAPACK it is the other one
+    letters[0], letters[1] = 86 if vectors else 78, 85 if upper else 76  # V, N; U, L
     integers[0], integers[1], integers[2], integers[3], integers[4] = n, n, 1 + 70 * n + 2 * n * n, 3 + 5 * n, 0
     size, at = v.itemsize, memory.ctypes.data
     call11(
@@ -113,7 +113,7 @@ def _syevd(lapack, work, n, upper, vectors, v, l, memory):  # noqa: E741 - eigen
     return integers[4]
 
 
-def eigh_room(n):
+def eigh_room(n: int) -> int:
     """How many elements its kernels work in."""
     return 4 * n * n + 75 * n + 4
 
@@ -187,7 +187,7 @@ def _eigenvalues(lapack, work, n, upper, vectors, a, v, l, memory):  # noqa: E74
     good = True
     for i in range(n):
         for j in range(n):
-            v[i * n + j] = a[i * n + j]
+            v[j * n + i] = a[i * n + j]
             if (j >= i if upper else j <= i) and a[i * n + j] - a[i * n + j] != 0:
                 good = False
     if good and n:
@@ -238,17 +238,23 @@ def gesdd(lapack, work, job, m, n, k, a, u, s, vh, memory):
     return integers[6]
 
 
-def gesdd_room(m, n):
+def gesdd_room(m: int, n: int) -> int:
     """How many elements LAPACK works in."""
     r, most = min(m, n), max(m, n)
     return 4 * r * r + 7 * r + most + 64 * (m + n) + 1
 
 
-def svd_room(m, n, full):
+def svd_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
+    return max(m * n + gesdd_room(m, n) + 8 * r, svd_vjp_room(m, n, full))
+
+
+def svd_vjp_room(m: int, n: int, full: bool) -> int:
+    """How many that of its adjoint works in."""
+    r = min(m, n)
     k, q = (m, n) if full else (r, r)
-    return max(m * n + gesdd_room(m, n) + 8 * r, k * k + q * q + k * q + max(m * q, m * r, r * n))
+    return k * k + q * q + k * q + max(m * q, m * r, r * n)
 
 
 ALL, SOME, NONE = 65, 83, 78  # A, S, N
@@ -411,10 +417,15 @@ def svd(p, lapack, work, memory, status, a, y):
 # --- pseudoinverses ---------------------------------------------------------------------------------------------------
 
 
-def pinv_room(m, n):
+def pinv_room(m: int, n: int) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
-    return max(m * n + (m + n + 9) * r + gesdd_room(m, n), 4 * n * n + m * n)
+    return max(m * n + (m + n + 9) * r + gesdd_room(m, n), pinv_vjp_room(m, n))
+
+
+def pinv_vjp_room(m: int, n: int) -> int:
+    """How many that of its adjoint works in."""
+    return 3 * n * n + m * n
 
 
 def _pinv_vjp(p, gemm, work, memory, a, b, y, y_bar, a_bar):

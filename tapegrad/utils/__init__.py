@@ -1,11 +1,11 @@
-"""What programs need beside: `checkpoint`."""
+"""What programs need beside: `checkpoint`, `data`."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "data"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ A program is grown line by line. Each line is drawn from TEMPLATES and tried in 
 and the result is of moderate size and away from the jumps of what it was made by. So each program is one that PyTorch
 runs, and tapegrad must leave the same behind: values, gradients, and gradients of gradients.
 
-    python -m tests.parity.random_programs --count 3000 --seed 0 [--threads 8] [--interrupts]
+    python -m tests.parity.random_programs --count 3000 --seed 0 [--threads 8] [--slices] [--interrupts]
 
 compares that many, and prints a digest of all that tapegrad computed: the same in every process.
 """
@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import ctypes
+import functools
 import hashlib
 import itertools
 import random
@@ -64,6 +65,14 @@ tg.linalg.slogdet(x @ x.mT + 2 * tg.eye(x.shape[-2]))[1]""".replace("\n", "|").s
 IN_PLACE = """x.add_(y)|x.mul_(y)|x.mul_(c)|x.sub_(y)|x.exp_()|x.tanh_()|x[0] = y|x[..., 0] = c|x[1:] = y|x[m] = c
 x[i] = c|x.copy_(y)|x.zero_()|x.fill_(c)|x.clamp_(-1, 1)|x += y|x *= x|x -= c|x.neg_()|x.sigmoid_()|x.div_(c)
 x[::2] *= c|x.T.mul_(c)|x.view(-1)[0] = c|x[0].add_(1)""".replace("\n", "|").split("|")
+SLICES = """x[1:] * x[:-1]|x[0] * x[-1]|x[..., 1:] - x[..., :-1]|x[:, 0] * x[:, -1]|x.T[0] + x.T[-1]|x[0][1:]|x[-1][:-1]
+x.reshape(-1)[:3] * y.reshape(-1)[-3:]|x.view(-1)[1:4]|(x * c)[0] * x[0]|x[1:].exp() + y[0]|x[0].tanh() @ x[-1]|x[::2]
+x.reshape(-1)[:4].reshape(2, 2) @ y.reshape(-1)[-4:].reshape(2, 2)|x[0] * y[0] + x[1]
+x.reshape(-1)[1] * y.reshape(-1)[0]|x.T[1:]|x[..., 0] * x[..., -1]|(x[1:] * 2)[0]
+x[0].sum() * x[1]|x[None, ..., 1:]|x.diagonal() * x[0]""".replace("\n", "|").split("|")
+WRITES = """x[0] += y[0]|x[1:] *= c|x[0] = x[-1] * c|x[..., 0] = y[..., 0] * y[..., -1]|x.view(-1)[1] = c
+x.reshape(-1)[0] += c|x[-1] = y.sum()|x[:, 0] -= y[:, -1]|x.T[0] *= c|x[0, 0] = c|x[:1] = y[1:2]
+x[::2] = y[::2]|x -= x[0] * c""".replace("\n", "|").split("|")
 JUMPS = {"floor", "ceil", "round", "sign", "relu", "abs"}  # have jumps, or kinks: operands keep away from them
 SHAPES = (
     (),
@@ -85,6 +94,8 @@ TEMPLATES = [
     (6, [f"tg.{name}(x)" for name in UNARY] + [f"tg.{call}" for call in TAMED]), (6, BINARY), (3, REDUCTIONS),
     (6, LAYOUTS), (1, JOINS), (2, INDEXING), (4, PRODUCTS), (3, IN_PLACE),
 ]  # fmt: skip
+SLICED = [(weight, templates) for weight, templates in TEMPLATES if templates not in (LAYOUTS, IN_PLACE)]
+SLICED += [(8, LAYOUTS), (20, SLICES), (4, IN_PLACE), (6, WRITES)]
 LARGEST = 50.0
 
 
@@ -99,14 +110,17 @@ def _known(template: str) -> bool:
     return all(has) and all(hasattr(tapegrad.Tensor, name) for name in names)
 
 
-TEMPLATES = [(weight, [t for t in templates if _known(t)]) for weight, templates in TEMPLATES]
+TEMPLATES, SLICED = (
+    [(weight, [t for t in templates if _known(t)]) for weight, templates in of] for of in (TEMPLATES, SLICED)
+)
 
 
 class Grower:
     """Grows one program, and runs it in PyTorch as it grows."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, templates: list[Any] = TEMPLATES) -> None:
         self.choose = random.Random(seed)
+        self.templates = templates
         self.lines: list[str] = []
         self.names: dict[str, Any] = {**oracle.givens(torch)}
         self.given = set(self.names)
@@ -142,8 +156,8 @@ class Grower:
 
     def line(self) -> None:
         """One more line, if the one that is drawn fits."""
-        weights = [w for w, _ in TEMPLATES]
-        template = self.choose.choice(self.choose.choices([t for _, t in TEMPLATES], weights)[0])
+        weights = [w for w, _ in self.templates]
+        template = self.choose.choice(self.choose.choices([t for _, t in self.templates], weights)[0])
         pool = self.pool()
         if len(pool) > 3 and self.choose.random() < 0.06:
             name = self.choose.choice([n for n in pool if n[0] == "v"] or [None])
@@ -155,7 +169,7 @@ class Grower:
         text = self.filled(template, x, y)
         if text is None:
             return
-        if template in IN_PLACE:
+        if template in IN_PLACE or template in WRITES:
             if re.search(r"\by\b", template) and self.overlap(self.names[x], self.names[y]):
                 return
             guarded = self.choose.random() < 0.25
@@ -302,13 +316,13 @@ def run(library: Any, program: str) -> Any:
         return error
 
 
-def grown(seed: int, length: int = 14) -> str:
-    """The program of this seed.
+def grown(seed: int, length: int = 14, slices: bool = False) -> str:
+    """The program of this seed; one of many slices.
 
     PyTorch refuses some gradients, where a value that they need was overwritten, and some views after a write: then the
     program ends before that.
     """
-    return runnable(Grower(seed).program(length))
+    return runnable(Grower(seed, SLICED if slices else TEMPLATES).program(length))
 
 
 def runnable(program: str) -> str:
@@ -405,9 +419,11 @@ def main() -> int:
     arguments.add_argument("--count", type=int, default=300)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--slices", action="store_true", help="programs of many slices and writes to them")
     arguments.add_argument("--interrupts", action="store_true", help="interrupt each program, then run it again")
     arguments.add_argument("--show", type=int, default=5, help="how many of the failing programs are printed")
     options = arguments.parse_args()
+    grow = functools.partial(grown, slices=options.slices)
     torch.set_default_dtype(torch.float64)
     warnings.simplefilter("ignore")
     failed: list[tuple[int, list[str]]] = []
@@ -423,15 +439,15 @@ def main() -> int:
             except IndexError:
                 return
             if options.interrupts:
-                _interrupted(seed)
-            found, got = compare(grown(seed))
+                _interrupted(grow(seed), seed)
+            found, got = compare(grow(seed))
             with lock:
                 results[seed] = got
                 if found:
                     failed.append((seed, found))
 
     for seed in range(10):  # what is imported by need is imported now: an interrupt amid it would lock all threads out
-        compare(grown(seed))
+        compare(grow(seed))
     if options.threads > 1:
         workers = [threading.Thread(target=work) for _ in range(options.threads)]
         for worker in workers:
@@ -443,7 +459,7 @@ def main() -> int:
     for seed in sorted(results):
         state.update(digest(results[seed]).encode())
     for seed, found in failed[: options.show]:
-        program = least(grown(seed))
+        program = least(grow(seed))
         found = compare(program)[0] or found
         print(f"--- seed {seed}\n{program}\n  " + "\n  ".join(line[:300] for line in found[:2]))
     print(f"{options.count - len(failed)} of {options.count} agree; digest {state.hexdigest()[:16]}")
@@ -451,9 +467,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _interrupted(seed: int) -> None:
+def _interrupted(program: str, seed: int) -> None:
     """Run the program while an interrupt comes after a moment: on any thread, where Ctrl-C comes on the main one."""
-    program, thread = grown(seed), threading.get_ident()
+    thread = threading.get_ident()
     timer = threading.Timer(random.Random(seed).uniform(2e-4, 6e-3), _raise, (thread, KeyboardInterrupt))
     try:
         timer.start()

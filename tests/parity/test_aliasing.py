@@ -265,11 +265,12 @@ LOSING = [
     "complex(x)",
     "math.sin(x)",
     "math.floor(x)",
+    "int(x)",  # of which PyTorch says nothing
     "tg.tensor([x, 2.0])",
     "float(x * 2)",
     "np.float64(x)",
 ]
-KEEPING = ["int(x)", "x.item()", "x.tolist()", "bool(x)", "f'{x:.2f}'", "str(x)", "x > 1 and True", "min(x, 1.0)"]
+KEEPING = ["x.item()", "x.tolist()", "bool(x)", "f'{x:.2f}'", "str(x)", "x > 1 and True", "min(x, 1.0)"]
 UNTRACKED = ["float(x.detach())", "math.sin(tg.tensor(1.5))", "math.sin(x.item())"]
 
 
@@ -352,7 +353,10 @@ def test_memory_is_shared_and_never_read_later_than_recorded(name: str):
     assert copied.reshape(-1).tolist() == [6.0] * 3
 
 
-@pytest.mark.parametrize("name", [name for name, (given, _) in memories().items() if isinstance(given, np.ndarray)])
+@pytest.mark.parametrize(
+    "name",  # the products of np.matrix are of another sort, and refused
+    [name for name, (given, _) in memories().items() if isinstance(given, np.ndarray) and name != "matrix"],
+)
 def test_an_array_beside_tensors_is_what_it_was(name: str):
     given, base = memories()[name]
     w = tg.ones(3, requires_grad=True)

@@ -68,6 +68,7 @@ PADDING = {
     "replicate": (lambda tg, F, x: F.pad(x, (2, 5, 1, 1), mode="replicate"), reals(2, 3, 4, 2)),
     "replicate smaller": (lambda tg, F, x: F.pad(x, (-1, 2), mode="replicate"), reals(2, 3, 4)),
     "circular": (lambda tg, F, x: F.pad(x, (2, 1, 3, 0), mode="circular"), reals(2, 3, 4)),
+    "circular smaller": (lambda tg, F, x: F.pad(x, (-1, 2, 2, -1), mode="circular"), reals(2, 3, 4)),
     "constant_pad_nd": (lambda tg, F, x: tg.constant_pad_nd(x, (1, 2, 3, 1), 2), reals(2, 3, 4)),
 }
 

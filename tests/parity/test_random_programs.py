@@ -31,6 +31,14 @@ def test_random_programs(first: int):
         assert not found, f"seed {seed}\n{programs.least(program)}\n" + "\n".join(found)
 
 
+@pytest.mark.parametrize("first", range(0, 80, 20))
+def test_random_programs_of_slices(first: int):
+    for seed in range(first, first + 20):
+        program = programs.grown(seed, slices=True)
+        found, _ = programs.compare(program)
+        assert not found, f"seed {seed}\n{programs.least(program)}\n" + "\n".join(found)
+
+
 def test_eight_threads_leave_the_same_bits_as_one():
     seeds = range(500, 540)
     grown = [programs.grown(seed) for seed in seeds]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tapegrad.dtypes import FLOAT64
@@ -35,9 +36,9 @@ for _op in (convolution.unfold, convolution.fold):
     _op.record = _recording_one(_op)
 
 
-def _params(
-    images: int, groups: int, channels: int, outputs: int, n: tuple[int, ...], m: tuple[int, ...],
-    k: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+def params(
+    images: int, groups: int, channels: int, outputs: int, n: Sequence[int], m: Sequence[int], k: Sequence[int],
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
 ) -> tuple[int, ...]:  # fmt: skip
     """What the kernels take: see `ops/convolution.py`."""
     room = channels * math.prod(k) * math.prod(m)
@@ -151,7 +152,7 @@ def _convolved(
         )
     m = tuple((length - span - 1) // step + 1 for length, span, step in zip(padded, spans, steps, strict=True))
     outputs, channels = weight.shape[:2]
-    p = _params(x.shape[0], groups, channels, outputs // groups, n, m, k, steps, before, rates)
+    p = params(x.shape[0], groups, channels, outputs // groups, n, m, k, steps, before, rates)
     y = convolution.conv(x, weight, p, (x.shape[0], outputs, *m))
     return _with_bias(y, bias, d, input.ndim == d + 2)
 
@@ -189,7 +190,7 @@ def _transposed(
             f"size is too small: {at(input, weight)}"
         )
     inputs, channels = weight.shape[:2]
-    p = _params(y.shape[0], groups, channels, inputs // groups, n, m, k, steps, before, rates)
+    p = params(y.shape[0], groups, channels, inputs // groups, n, m, k, steps, before, rates)
     x = convolution.conv_transposed(y, weight, p, (y.shape[0], channels * groups, *n))
     return _with_bias(x, bias, d, input.ndim == d + 2)
 
@@ -336,7 +337,7 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
             f"padding={listed(before)}, calculated shape of the array of sliding blocks as {listed(m)}, but its "
             f"components must be at least one."
         )
-    p = _params(images, 1, channels, 1, tuple(n), m, k, steps, before, rates)
+    p = params(images, 1, channels, 1, tuple(n), m, k, steps, before, rates)
     y: Tensor = convolution.unfold(x, p, (images, channels * math.prod(k), math.prod(m)))
     return y if input.ndim == 4 else y.squeeze(0)
 
@@ -376,6 +377,6 @@ def fold(
             f"calculated number of sliding blocks {m[0]} * {m[1]} = {math.prod(m)}, but got input.size(2)={columns}."
         )
     channels = rows // math.prod(k)
-    p = _params(images, 1, channels, 1, n, m, k, steps, before, rates)
+    p = params(images, 1, channels, 1, n, m, k, steps, before, rates)
     x: Tensor = convolution.fold(y, p, (images, channels, *n))
     return x if input.ndim == 3 else x.squeeze(0)

@@ -225,6 +225,11 @@ def linear_cross_entropy(
     if input.ndim not in (1, 2):
         raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}: {at(input, linear_weight)}")
     shape = linear_weight.shape[:-1]
+    if input.ndim == 1 and len(shape) > 1:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, "
+            f"(N, {linear_weight.shape[-1]}), got unbatched: {at(input, linear_weight)}"
+        )
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     logits = linear(input, linear_weight.reshape(-1, linear_weight.shape[-1]), bias)
     logits = logits.reshape(*input.shape[:-1], *shape)
@@ -707,6 +712,7 @@ def ctc_loss(
         Whether losses of targets that are too long are 0, not infinite.
 
     The recursion is that of Graves et al. (2006), in logarithms. "mean" divides each loss by its target's length first.
+    The gradient is that by the log-probabilities as they are; PyTorch's has a term more, which `log_softmax` cancels.
     """
     check_reduction(reduction)
     floating("ctc_loss_cpu", log_probs)

@@ -10,9 +10,11 @@ import numpy as np
 from tapegrad.arguments import Sizes
 from tapegrad.autograd.modes import no_grad
 from tapegrad.functions.reductions import norm
-from tapegrad.functions.shaping import dimension
+from tapegrad.functions.shaping import contiguous, dimension
 from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
+from tapegrad.ops import reduction
+from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor
 
 mean: Any = reductions["mean"]
@@ -26,14 +28,27 @@ def _moments(x: Tensor, dims: Any) -> tuple[Tensor, Tensor, Tensor]:
     return centre, deviation, mean(deviation * deviation, dims, True)
 
 
+def _standardized(x: Tensor, eps: float) -> Tensor:
+    """The last dimension less its mean, over the root of its variance and eps: a kernel, for rows that are in cache."""
+    n = x.shape[-1]
+    bits = np.float64(eps).view(np.int64).item()
+    x = contiguous(x)
+    params = (math.prod(x.shape[:-1]), n, 1, bits)
+    return record_array(reduction._standardized, x.shape, x.dtype, x, params=params)
+
+
 def _per_channel(x: Tensor, ndim: int) -> Tensor:
     return x.reshape(-1, *(1,) * (ndim - 2))
 
 
 def _scaled(deviation: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Deviation scale weight + bias, the factors multiplied first."""
-    scaled = deviation * (scale if weight is None else scale * weight)
-    return scaled if bias is None else scaled + bias
+    return _shifted(deviation * (scale if weight is None else scale * weight), None, bias)
+
+
+def _shifted(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    normal = normal if weight is None else normal * weight
+    return normal if bias is None else normal + bias
 
 
 def _check_channels(n: int, **given: Tensor | None) -> None:
@@ -71,6 +86,8 @@ def batch_norm(
             [ 1.0000]])
     """
     if input.ndim < 2:
+        if not input.numel():
+            return input.clone()
         raise RuntimeError(f"batch_norm: Expected at least 2 dimensions for the input: {at(input)}")
     if training:
         _check_several(input.shape)
@@ -123,17 +140,17 @@ def instance_norm(
     if not use_input_stats:
         result: Tensor = batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
         return result
-    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
-    rows = input.reshape(*input.shape[:2], -1)
+    weight, bias = (None if x is None else _per_channel(x, 3) for x in (weight, bias))
+    rows = input.reshape(*input.shape[:2], math.prod(input.shape[2:]))
+    if running_mean is None and running_var is None:
+        return _shifted(_standardized(rows, eps), weight, bias).reshape(input.shape)
     centre, deviation, variance = _moments(rows, -1)
     if running_mean is not None:
         _updated(running_mean, mean(centre, 0), momentum)
     if running_var is not None:
         count = rows.shape[2]
         _updated(running_var, mean(variance, 0) * (count / (count - 1)), momentum)
-    normal = (deviation * rsqrt(variance + eps)).reshape(input.shape)
-    normal = normal if weight is None else normal * weight
-    return normal if bias is None else normal + bias
+    return _shifted(deviation * rsqrt(variance + eps), weight, bias).reshape(input.shape)
 
 
 def _check_shape(name: str, x: Tensor, shape: Sizes, **given: Tensor | None) -> tuple[int, ...]:
@@ -176,10 +193,10 @@ def layer_norm(
     """
     dims = _check_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     floating("LayerNormKernelImpl", input)
-    _, deviation, variance = _moments(input, dims)
-    normal = deviation * rsqrt(variance + eps)
-    normal = normal if weight is None else normal * weight
-    return normal if bias is None else normal + bias
+    if len(dims) == 1:
+        return _shifted(_standardized(input, eps), weight, bias)
+    rows = input.reshape(*input.shape[: dims[0]], math.prod(normalized_shape))
+    return _shifted(_standardized(rows, eps).reshape(input.shape), weight, bias)
 
 
 @public
@@ -191,8 +208,7 @@ def rms_norm(input: Tensor, normalized_shape: Sizes, weight: Tensor | None = Non
     dims = _check_shape("rms_norm", input, normalized_shape, weight=weight)
     floating("rms_norm", input)
     least = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps
-    normal: Tensor = input * rsqrt(mean(input * input, dims, True) + least)
-    return normal if weight is None else normal * weight
+    return _shifted(input * rsqrt(mean(input * input, dims, True) + least), weight, None)
 
 
 @public
@@ -225,11 +241,9 @@ def group_norm(
                 f"shape {list(x.shape)} and input of shape {list(input.shape)}: {at(input)}"
             )
     floating("GroupNormKernelImpl", input)
-    rows = input.reshape(n, num_groups, -1) if input.numel() else input.reshape(n, num_groups, 0)
-    _, deviation, variance = _moments(rows, -1)
-    normal = (deviation * rsqrt(variance + eps)).reshape(input.shape)
-    normal = normal if weight is None else normal * _per_channel(weight, input.ndim)
-    return normal if bias is None else normal + _per_channel(bias, input.ndim)
+    groups = input.reshape(n, num_groups, (channels // num_groups) * math.prod(input.shape[2:]))
+    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
+    return _shifted(_standardized(groups, eps).reshape(input.shape), weight, bias)
 
 
 @public

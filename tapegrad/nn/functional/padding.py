@@ -1,27 +1,31 @@
-"""Padding: a linear map along each dimension that is padded."""
+"""Padding: zeros are what windows meet outside; other modes are a linear map along each dimension."""
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
 from tapegrad.arguments import Number, Sizes
 from tapegrad.nn.functional.common import at, public, where
+from tapegrad.nn.functional.convolution import params
 from tapegrad.nn.functional.mapping import Matrix, along, matrix_of_rows
+from tapegrad.ops import convolution
 from tapegrad.tensor import Tensor, from_array
+
+Pair = tuple[int, int, int]  # a dimension, lengths before and behind
 
 
 @functools.lru_cache(256)
 def _places(mode: str, n: int, before: int, behind: int) -> np.ndarray:
-    """The places in n elements that those of the result come from; -1 for none."""
+    """The places in n elements that those of the result come from."""
     i = np.arange(-before, n + behind)
-    if mode == "constant":
-        return np.where((i >= 0) & (i < n), i, -1)
     if mode == "replicate":
         return np.clip(i, 0, n - 1)
     if mode == "circular":
-        return i % n
+        first = max(-before, 0)  # what is taken away is gone before it goes round
+        return first + (i - first) % (n - first - max(-behind, 0))
     period = max(2 * (n - 1), 1)
     i = np.abs(i) % period if n > 1 else i * 0
     return np.minimum(i, period - i) if n > 1 else i
@@ -29,32 +33,48 @@ def _places(mode: str, n: int, before: int, behind: int) -> np.ndarray:
 
 @functools.lru_cache(256)
 def _matrix(mode: str, n: int, before: int, behind: int) -> Matrix:
-    places = _places(mode, n, before, behind)
-    rows = [places[i : i + 1] if places[i] >= 0 else places[:0] for i in range(len(places))]
-    return matrix_of_rows(rows, [np.ones(len(row)) for row in rows], n)
+    places = _places(mode, n, before, behind).reshape(-1, 1)
+    return matrix_of_rows(list(places), [np.ones(1)] * len(places), n)
 
 
-def _padded(x: Tensor, mode: str, pairs: list[tuple[int, int, int]], value: float) -> Tensor:
-    """`pairs` are (dimension, before, behind)."""
+def _zero_padded(x: Tensor, pairs: list[Pair]) -> Tensor:
+    """Zeros before and behind, in up to three dimensions at once: columns of windows of one element."""
+    pairs = [pair for pair in pairs if pair[1] or pair[2]]
+    while pairs:
+        now, pairs = pairs[-3:], pairs[:-3]
+        ends = [*(d for d, _, _ in now[1:]), x.ndim]
+        inner = [math.prod(x.shape[d + 1 : end]) for (d, _, _), end in zip(now, ends, strict=True)]
+        n = [x.shape[d] * run for (d, _, _), run in zip(now, inner, strict=True)]
+        m = [(x.shape[d] + before + behind) * run for (d, before, behind), run in zip(now, inner, strict=True)]
+        first, one = [before * run for (_, before, _), run in zip(now, inner, strict=True)], (1,) * len(now)
+        p = params(math.prod(x.shape[: now[0][0]]), 1, 1, 1, n, m, one, one, first, one)
+        shape = list(x.shape)
+        for d, before, behind in now:
+            shape[d] += before + behind
+        x = convolution.unfold(x, p, tuple(shape))
+    return x
+
+
+def _of_places(x: Tensor, mode: str, pairs: list[Pair]) -> Tensor:
+    """Elements of `x` before and behind."""
+    for d, before, behind in pairs:
+        if before or behind:
+            if x.dtype.is_floating_point:
+                x = along(x, d, _matrix(mode, x.shape[d], before, behind))
+            else:
+                x = x[(slice(None),) * d + (_places(mode, x.shape[d], before, behind),)]
+    return x
+
+
+def _outside(x: Tensor, pairs: list[Pair]) -> Tensor | None:
+    """Where padding is, to be broadcast; None where nothing is added."""
     outside: Tensor | None = None
     for d, before, behind in pairs:
-        n = x.shape[d]
-        if before == behind == 0:
-            continue
-        if mode == "constant" and before <= 0 and behind <= 0:
-            x = x[(slice(None),) * d + (slice(-before, n + behind),)].clone()
-            continue
-        places = _places(mode, n, before, behind)
-        if x.dtype.is_floating_point:
-            x = along(x, d, _matrix(mode, n, before, behind))
-        elif n:
-            x = x[(slice(None),) * d + (np.maximum(places, 0),)]
-        else:
-            x = x.new_zeros((*x.shape[:d], places.size, *x.shape[d + 1 :]))
-        if mode == "constant" and (value != 0 or not x.dtype.is_floating_point):
-            here = from_array((places < 0).reshape(-1, *(1,) * (x.ndim - 1 - d)))
+        if before > 0 or behind > 0:
+            i = np.arange(-before, x.shape[d] + behind)
+            here = from_array(((i < 0) | (i >= x.shape[d])).reshape(-1, *(1,) * (x.ndim - 1 - d)))
             outside = here if outside is None else outside | here
-    return x if outside is None else where(outside, value, x).to(x.dtype)
+    return outside
 
 
 @public
@@ -82,7 +102,10 @@ def constant_pad_nd(input: Tensor, pad: Sizes, value: Number = 0) -> Tensor:
                 f"narrow(): length must be non-negative: the input size {n}, plus negative padding {before} and "
                 f"{behind}, resulted in a negative output size, at dimension {d}: {at(input)}"
             )
-    padded = _padded(input, "constant", pairs[::-1], value)
+    padded = _zero_padded(input, pairs[::-1])
+    outside = _outside(input, pairs) if value != 0 else None
+    if outside is not None:
+        padded = where(outside, value, padded).to(input.dtype)
     return padded.clone() if padded is input else padded
 
 
@@ -142,5 +165,5 @@ def pad(input: Tensor, pad: Sizes, mode: str = "constant", value: Number | None 
             raise RuntimeError(f"Padding value causes wrapping around more than once: {at(input)}")
         if mode == "circular" and n + before + behind < 0:
             raise RuntimeError(f"Negative padding value is resulting in an empty dimension: {at(input)}")
-    padded = _padded(input, mode, pairs, 0)
+    padded = _of_places(input, mode, pairs)
     return padded.clone() if padded is input else padded

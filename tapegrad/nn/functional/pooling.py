@@ -497,7 +497,8 @@ max_unpool2d = _max_unpool(
     2,
     """Images of zeros with elements at the places that `max_pool2d` returned: in part its inverse.
 
-    `output_size` says which of the sizes that give the same number of windows it is.
+    `output_size` says which of the sizes that give the same number of windows it is. Of several elements for one place
+    the last is there, and has the gradient (PyTorch gives it to all of them).
     """,
 )
 max_unpool3d = _max_unpool(3, "`max_unpool2d` over three dimensions.")

@@ -1,0 +1,270 @@
+"""Functions of one sample applied to batches (`vmap`), and modules as functions of their parameters.
+
+`vmap` calls the function once for each sample and stacks what it gives: whatever can be done with one sample can be
+done with a batch, branches by values included, and all transforms go through it. It is as fast as that: a function that
+is written for batches is swept at once, and faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tapegrad import creation, trees
+from tapegrad.functions.shaping import functions as shaping
+from tapegrad.tape import current_tape, in_grad_mode
+from tapegrad.tensor import Tensor
+
+_stack: Any = shaping["stack"]
+
+
+def vmap(
+    func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:  # fmt: skip
+    """The function of batches that a function of samples stands for.
+
+    Parameters
+    ----------
+    func : callable
+        A function of Tensors, arrays, and trees of them, which gives such. It is called once a sample.
+    in_dims : int, None, or a tree of them
+        The dimension of each argument, or of parts of it, that goes over samples; None for what all samples share.
+        Arguments by name go over their first.
+    out_dims : int, or a tree of them
+        Where that dimension is in the results.
+    randomness : str
+        "different" numbers for each sample, the "same" for all, or an "error".
+    chunk_size : int, optional
+        PyTorch's, for less memory: it changes nothing here.
+
+    Returns
+    -------
+    callable
+        It takes what `func` takes, with a dimension more.
+
+    Raises
+    ------
+    ValueError
+        Where `in_dims` or `out_dims` don't fit, or lengths differ.
+    RuntimeError
+        Where random numbers are drawn, with "error".
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> tg.func.vmap(tg.dot)(x, x)
+    tensor([ 5., 25.])
+    >>> tg.func.vmap(tg.func.grad(lambda w, x: (w * x).sum() ** 2), (None, 0))(tg.ones(2), x)
+    tensor([[ 6., 12.],
+            [42., 56.]])
+    """
+    if randomness not in ("error", "different", "same"):
+        raise RuntimeError("Only allowed values for randomness are 'error', 'different', or 'same'. Got " + randomness)
+    if chunk_size is not None and chunk_size <= 0:
+        raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
+    name = getattr(func, "__name__", repr(func))
+
+    def mapped(*args: Any, **facts: Any) -> Any:
+        where = f"vmap({name}, in_dims={in_dims}, ...)(<inputs>)"
+        if not args and not facts:
+            raise ValueError(
+                f"{where}: got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a function "
+                "with no inputs. The latter is unsupported."
+            )
+        if not isinstance(in_dims, (int, tuple, list)):
+            raise ValueError(
+                f"{where}: expected `in_dims` to be int or a (potentially nested) tuple matching the structure of "
+                f"inputs, got: {type(in_dims)}."
+            )
+        leaves, structure = trees.flatten([list(args), facts])
+        dims = _spread(in_dims, list(args), lambda: _incompatible(where, args))
+        dims += [0] * (len(leaves) - len(dims))
+        places = [_place(leaf, dim, where) for leaf, dim in zip(leaves, dims, strict=True)]
+        lengths = [np.shape(x)[dim] for x, dim in zip(leaves, places, strict=True) if dim is not None]
+        if not lengths:
+            raise ValueError(f"{where}: Expected at least one Tensor to be mapped over: all in_dims are None")
+        if any(n != lengths[0] for n in lengths):
+            raise ValueError(
+                f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {lengths} for "
+                "the mapped dimension"
+            )
+        if not lengths[0]:
+            raise ValueError(f"{where}: a batch without samples: there is nothing that tells what the function gives")
+        parts = [_samples(x, dim) for x, dim in zip(leaves, places, strict=True)]
+        found = []
+        state = creation.random_state()
+        for sample in zip(*(part or [x] * lengths[0] for part, x in zip(parts, leaves, strict=True)), strict=True):
+            if randomness == "same":
+                creation.set_random_state(state)
+            given, named = trees.unflatten(structure, list(sample))
+            found.append(func(*given, **named))
+            if randomness == "error" and creation.random_state() != state:
+                creation.set_random_state(state)
+                raise RuntimeError(
+                    "vmap: called random operation while in randomness error mode. Please either use the 'same' or "
+                    "'different' randomness flags on vmap or perform the randomness operation out of vmap"
+                )
+        return _gathered(found, out_dims, name)
+
+    mapped.__name__ = name
+    mapped.__doc__ = getattr(func, "__doc__", None)
+    return mapped
+
+
+def _incompatible(where: str, args: Any) -> ValueError:
+    return ValueError(
+        f"{where}: in_dims is not compatible with the structure of `inputs`: it has one for each argument, or for each "
+        f"part of one, and there are {len(args)} arguments"
+    )
+
+
+def _spread(dims: Any, tree: Any, error: Callable[[], ValueError]) -> list[Any]:
+    """A dimension for each leaf of a tree: a number, or None, stands for all below."""
+    if dims is None or isinstance(dims, int):
+        return [dims] * len(trees.leaves(tree))
+    if isinstance(dims, Mapping) and isinstance(tree, Mapping):
+        if dims.keys() != tree.keys():
+            raise error()
+        pairs: Iterator[Any] = ((dims[name], tree[name]) for name in tree)
+    elif isinstance(dims, (tuple, list)) and isinstance(tree, (tuple, list)):
+        if len(dims) != len(tree):
+            raise error()
+        pairs = zip(dims, tree, strict=True)
+    else:
+        raise error()
+    return [dim for part, below in pairs for dim in _spread(part, below, error)]
+
+
+def _place(leaf: Any, dim: Any, where: str) -> int | None:
+    """The dimension of a leaf, from 0 on."""
+    if dim is None:
+        return None
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise ValueError(
+            f"{where}: Got in_dim={dim} for an input but in_dim must be either an integer dimension or None."
+        )
+    if not isinstance(leaf, (Tensor, np.ndarray)):
+        raise ValueError(
+            f"{where}: Got in_dim={dim} for an input but the input is of type {type(leaf)}. We cannot vmap over "
+            "non-Tensor arguments, please use None as the respective in_dim"
+        )
+    if not -leaf.ndim <= dim < leaf.ndim:
+        raise ValueError(
+            f"{where}: Got in_dim={dim} for some input, but that input is a Tensor of dimensionality {leaf.ndim} so "
+            f"expected in_dim to satisfy -{leaf.ndim} <= in_dim < {leaf.ndim}."
+        )
+    return dim % leaf.ndim
+
+
+def _samples(x: Any, dim: int | None) -> list[Any] | None:
+    if dim is None:
+        return None
+    return list(x.unbind(dim)) if isinstance(x, Tensor) else list(np.moveaxis(x, dim, 0))
+
+
+def _gathered(found: Sequence[Any], out_dims: Any, name: str) -> Any:
+    """What was given for all samples, stacked."""
+    leaves, structure = trees.flatten(found[0])
+    rows = [trees.leaves(one) for one in found]
+
+    def unfit() -> ValueError:
+        return ValueError(
+            f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of "
+            "`outputs`"
+        )
+
+    dims = _spread(out_dims, found[0], unfit)
+    stacked = []
+    for k, (leaf, dim) in enumerate(zip(leaves, dims, strict=True)):
+        parts = [row[k] for row in rows]
+        if isinstance(leaf, Tensor):
+            stacked.append(_stack(parts, 0 if dim is None else dim) if dim is not None else leaf)
+        elif isinstance(leaf, (np.ndarray, np.generic, int, float)):
+            stacked.append(np.stack([np.asarray(part) for part in parts], 0 if dim is None else dim))
+        else:
+            raise ValueError(
+                f"vmap({name}, ...): `{name}` must only return Tensors, got type {type(leaf)}. Did you mean to set "
+                "`out_dims=` to None for output?"
+            )
+    return trees.unflatten(structure, stacked)
+
+
+# --- modules as functions ---------------------------------------------------------------------------------------------
+
+
+def functional_call(
+    module: Any, parameter_and_buffer_dicts: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *,
+    tie_weights: bool = True, strict: bool = False,
+) -> Any:  # fmt: skip
+    """What a module gives with other parameters and buffers: of those by their paths, in a dictionary or several.
+
+    Raises
+    ------
+    RuntimeError, KeyError
+        With `strict`, where one is missing or not known; where one is given twice.
+
+    >>> import tapegrad as tg
+    >>> line = tg.nn.Linear(1, 1)
+    >>> weights = {"weight": tg.tensor([[3.0]]), "bias": tg.tensor([0.5])}
+    >>> tg.func.functional_call(line, weights, tg.tensor([2.0]))
+    tensor([6.5000])
+    """
+    given: dict[str, Any] = {}
+    dictionaries = parameter_and_buffer_dicts
+    for one in [dictionaries] if isinstance(dictionaries, Mapping) else dictionaries:
+        if not given.keys().isdisjoint(one):
+            raise ValueError(f"{sorted(given.keys() & one)[0]} appears in multiple dictionaries")
+        given |= one
+    places: dict[str, tuple[dict[str, Any], str]] = {}
+    for path, below in module.named_modules(remove_duplicate=False):
+        for of in (below._parameters, below._buffers):
+            places |= {f"{path}{'.' if path else ''}{name}": (of, name) for name, t in of.items() if t is not None}
+    unknown, missing = [name for name in given if name not in places], [name for name in places if name not in given]
+    if unknown and (strict or any("." in name or not hasattr(module, name) for name in unknown)):
+        raise RuntimeError(f"Unexpected key(s): {', '.join(unknown)}.")
+    if strict and missing:
+        raise RuntimeError(f"Missing key(s): {', '.join(missing)}.")
+    if tie_weights:
+        of_tensor = {id(places[name][0][places[name][1]]): t for name, t in given.items() if name in places}
+        given = {name: of_tensor[id(of[key])] for name, (of, key) in places.items() if id(of[key]) in of_tensor} | given
+    before = [(of, key, of[key]) for name in given for of, key in [places[name]]]
+    try:
+        for name, t in given.items():
+            of, key = places[name]
+            of[key] = t
+        args = () if args is None else args if isinstance(args, tuple) else (args,)
+        return module(*args, **(kwargs or {}))
+    finally:
+        for of, key, t in before:
+            of[key] = t
+
+
+def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters, and the buffers, of modules of one kind, stacked: for `vmap` with `functional_call`.
+
+    >>> import tapegrad as tg
+    >>> models = [tg.nn.Linear(2, 3) for _ in range(4)]
+    >>> parameters, buffers = tg.func.stack_module_state(models)
+    >>> parameters["weight"].shape
+    tapegrad.Size([4, 3, 2])
+    """
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if any(type(m) is not type(models[0]) for m in models):
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    if any(m.training != models[0].training for m in models):
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+
+    def stacked(of: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        made = {name: in_grad_mode(current_tape(), False, _stack, [one[name] for one in of]) for name in of[0]}
+        return {name: t.requires_grad_(of[0][name].requires_grad) for name, t in made.items()}
+
+    return (
+        stacked([dict(m.named_parameters()) for m in models]),
+        stacked([dict(m.named_buffers()) for m in models]),
+    )
+
+
+__all__ = ["functional_call", "stack_module_state", "vmap"]

@@ -1,0 +1,254 @@
+"""Modules that hold others: in a row, a list, a dictionary."""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tapegrad.nn.module import Module
+from tapegrad.nn.parameter import Parameter
+from tapegrad.tensor import Tensor
+
+
+class _Numbered(Module):
+    """Modules by their numbers."""
+
+    def _name_of(self, index: Any) -> str:
+        n = len(self._modules)
+        index = operator.index(index)
+        if not -n <= index < n:
+            raise IndexError(f"index {index} is out of range")
+        return list(self._modules)[index]
+
+    def _put(self, modules: Iterable[Any]) -> None:
+        self._modules.clear()
+        for i, module in enumerate(modules):
+            self.register_module(str(i), module)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(*self._items(list(self._modules.items())[index]))
+        return self._modules[self._name_of(index)]
+
+    def _items(self, items: list[Any]) -> list[Any]:
+        return [OrderedDict(items)]
+
+    def __setitem__(self, index: Any, module: Module) -> None:
+        setattr(self, self._name_of(index), module)
+
+    def __delitem__(self, index: Any) -> None:
+        kept = list(self._modules.values())
+        del kept[index]
+        self._put(kept)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
+
+    def append(self, module: Module) -> Any:
+        """Add a module at the end; returns itself."""
+        self.register_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Add modules at the end; returns itself."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Any:
+        """Put a module before another; returns itself."""
+        kept = list(self._modules.values())
+        kept.insert(index, module)
+        self._put(kept)
+        return self
+
+    def pop(self, index: Any = -1) -> Any:
+        """Take a module out."""
+        found = self[index]
+        del self[index]
+        return found
+
+
+class Sequential(_Numbered):
+    """Modules one after the other.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.Sequential(tg.nn.Linear(2, 3), tg.nn.ReLU())
+    Sequential(
+      (0): Linear(in_features=2, out_features=3, bias=True)
+      (1): ReLU()
+    )
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            for name, module in modules[0].items():
+                self.register_module(name, module)
+        else:
+            self._put(modules)
+
+    def forward(self, input: Any) -> Any:
+        """Each of what the one before gave."""
+        for module in self:
+            input = module(input)
+        return input
+
+    def __add__(self, other: Any) -> Sequential:
+        return Sequential(*self, *other)
+
+
+class ModuleList(_Numbered):
+    """A list of modules."""
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        self._put(modules or ())
+
+    def _items(self, items: list[Any]) -> list[Any]:
+        return [[module for _, module in items]]
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def __iadd__(self, other: Iterable[Module]) -> Any:
+        return self.extend(other)
+
+
+class ModuleDict(Module):
+    """A dictionary of modules."""
+
+    def __init__(self, modules: Any = None) -> None:
+        super().__init__()
+        self.update(modules or {})
+
+    def update(self, modules: Any) -> None:
+        """Put modules in, given as a dictionary or as pairs."""
+        for name, module in modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules:
+            self[name] = module
+
+    def __getitem__(self, name: str) -> Any:
+        return self._modules[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self.register_module(name, module)
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._modules.clear()
+
+    def pop(self, name: str) -> Any:
+        """Take one out."""
+        return self._modules.pop(name)
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._modules.keys()
+
+    def values(self) -> Any:
+        """The modules."""
+        return self._modules.values()
+
+    def items(self) -> Any:
+        """(name, module) of all."""
+        return self._modules.items()
+
+
+def _parameter(t: Any) -> Any:
+    return Parameter(t) if isinstance(t, Tensor) and not isinstance(t, Parameter) else t
+
+
+class ParameterList(Module):
+    """A list of parameters; Tensors become Parameters."""
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        for t in values or ():
+            self.append(t)
+
+    def append(self, value: Any) -> Any:
+        """Add one at the end; returns itself."""
+        self.register_parameter(str(len(self)), _parameter(value))
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Any:
+        """Add some at the end; returns itself."""
+        for value in values:
+            self.append(value)
+        return self
+
+    def __getitem__(self, index: Any) -> Any:
+        found = list(self._parameters.values())[index]
+        return ParameterList(found) if isinstance(index, slice) else found
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._parameters[str(range(len(self))[index])] = _parameter(value)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameters.values())
+
+
+class ParameterDict(Module):
+    """A dictionary of parameters; Tensors become Parameters."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        self.update(parameters or {})
+
+    def update(self, parameters: Any) -> None:
+        """Put parameters in, given as a dictionary or as pairs."""
+        for name, t in parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters:
+            self[name] = t
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parameters[name]
+
+    def __setitem__(self, name: str, t: Any) -> None:
+        self._parameters[name] = _parameter(t)
+
+    def __delitem__(self, name: str) -> None:
+        del self._parameters[name]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._parameters.keys()
+
+    def values(self) -> Any:
+        """The parameters."""
+        return self._parameters.values()
+
+    def items(self) -> Any:
+        """(name, parameter) of all."""
+        return self._parameters.items()
+
+
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]

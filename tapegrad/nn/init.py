@@ -1,0 +1,162 @@
+"""First values of parameters: functions that write to a tensor, unrecorded, and return it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.tape import current_tape, in_grad_mode
+from tapegrad.tensor import Tensor
+
+
+def _written(t: Tensor, values: np.ndarray) -> Tensor:
+    made = creation.tensor(np.ascontiguousarray(values, t.dtype.numpy), dtype=t.dtype)
+    in_grad_mode(current_tape(), False, t.copy_, made)
+    return t
+
+
+def calculate_gain(nonlinearity: str, param: Any = None) -> float:
+    """How much a nonlinearity's input may be larger, for its output to vary as much as a linear function's.
+
+    >>> import tapegrad as tg
+    >>> round(tg.nn.init.calculate_gain("leaky_relu", 0.2), 4)
+    1.3868
+    """
+    if nonlinearity in ("linear", "sigmoid", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+                        "conv_transpose3d"):  # fmt: skip
+        return 1
+    gains = {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}
+    if nonlinearity in gains:
+        return gains[nonlinearity]
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"negative_slope {param} not a valid number")
+        return math.sqrt(2.0 / (1 + slope**2))
+    raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
+    """Random numbers between `a` and `b`."""
+    return _written(tensor, creation.random(generator).uniform(a, b, tensor.shape))
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
+    """Random numbers of a normal distribution."""
+    return _written(tensor, creation.random(generator).normal(mean, std, tensor.shape))
+
+
+def trunc_normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
+) -> Tensor:
+    """Random numbers of a normal distribution, between `a` and `b`."""
+    from scipy import special
+
+    low, high = (special.ndtr((bound - mean) / std) for bound in (a, b))
+    drawn = special.ndtri(creation.random(generator).uniform(low, high, tensor.shape)) * std + mean
+    return _written(tensor, np.clip(drawn, a, b))
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """The same number everywhere.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.init.constant_(tg.empty(2), 0.5)
+    tensor([0.5000, 0.5000])
+    """
+    return _written(tensor, np.full(tensor.shape, val))
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Ones."""
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Zeros."""
+    return constant_(tensor, 0.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    return _written(tensor, np.eye(*tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution that passes channels on."""
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    if tensor.shape[0] % groups:
+        raise ValueError("dim 0 must be divisible by groups")
+    values, n = np.zeros(tensor.shape), tensor.shape[0] // groups
+    middle = tuple(k // 2 for k in tensor.shape[2:])
+    for g in range(groups):
+        for d in range(min(n, tensor.shape[1])):
+            values[(g * n + d, d, *middle)] = 1.0
+    return _written(tensor, values)
+
+
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    """How many numbers one output is made of, and one input goes into."""
+    if tensor.ndim < 2:
+        raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
+    size = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * size, tensor.shape[0] * size
+
+
+def _fan(tensor: Tensor, mode: str) -> int:
+    if mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode.lower()} not supported, please use one of ['fan_in', 'fan_out']")
+    return _fans(tensor)[mode.lower() == "fan_out"]
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
+    """Glorot and Bengio's (2010): uniform, of variance `2 gain^2 / (fan_in + fan_out)`."""
+    bound = gain * math.sqrt(6.0 / sum(_fans(tensor)))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
+    """Glorot and Bengio's (2010): normal, of variance `2 gain^2 / (fan_in + fan_out)`."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))), generator)
+
+
+def kaiming_uniform_(
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
+) -> Tensor:
+    """He et al.'s (2015): uniform, of variance `gain^2 / fan`."""
+    bound = math.sqrt(3.0) * calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
+) -> Tensor:
+    """He et al.'s (2015): normal, of variance `gain^2 / fan`."""
+    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
+    """A random matrix with orthonormal rows or columns (Saxe et al. 2014)."""
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    q, r = np.linalg.qr(creation.random(generator).normal(size=(max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return _written(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
+    """Normal numbers, and so large a part of each column zero (Martens 2010)."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    rng, n = creation.random(generator), math.ceil(sparsity * tensor.shape[0])
+    values = rng.normal(0, std, tensor.shape)
+    for column in range(tensor.shape[1]):
+        values[rng.permutation(tensor.shape[0])[:n], column] = 0.0
+    return _written(tensor, values)

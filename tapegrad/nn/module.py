@@ -1,0 +1,540 @@
+"""Modules: functions that have parameters, buffers, and other modules in them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tapegrad import creation, dtypes
+from tapegrad.autograd.function import Function
+from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.nn.parameter import Parameter, is_buffer
+from tapegrad.tape import current_tape, in_grad_mode
+from tapegrad.tensor import Tensor
+
+
+class _Keys(NamedTuple):
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class IncompatibleKeys(_Keys):
+    """What `load_state_dict` did not find, and what it found and did not know."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return super().__repr__()
+
+    __str__ = __repr__
+
+
+_DICTIONARIES = ("_parameters", "_buffers", "_modules")
+
+
+class Module:
+    """What layers and networks are: a subclass has attributes, and `forward`.
+
+    Attributes that are Parameters, Modules, or buffers (`register_buffer`) are known by their names.
+
+    >>> import tapegrad as tg
+    >>> class Line(tg.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.slope = tg.nn.Parameter(tg.tensor(2.0))
+    ...
+    ...     def forward(self, x):
+    ...         return self.slope * x
+    >>> line = Line()
+    >>> line(tg.tensor(3.0)).backward()
+    >>> line.slope.grad
+    tensor(3.)
+    >>> list(line.state_dict())
+    ['slope']
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        of = vars(self)
+        of["training"] = True
+        for name in _DICTIONARIES:
+            of[name] = OrderedDict()
+        of["_passing"] = set()  # names of buffers that are no part of the state
+        for name in ("_before", "_after", "_before_backward", "_after_backward", "_loading"):
+            of[name] = OrderedDict()
+
+    def forward(self, *args: Any, **facts: Any) -> Any:
+        """What the module computes."""
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+    def __call__(self, *args: Any, **facts: Any) -> Any:
+        """Compute, with the hooks around it."""
+        if not (self._before or self._after or self._before_backward or self._after_backward):
+            return self.forward(*args, **facts)
+        return self._hooked(args, facts)
+
+    def _hooked(self, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+        for hook, with_kwargs in list(self._before.values()):
+            if with_kwargs:
+                given = hook(self, args, facts)
+                if given is not None:
+                    args, facts = given
+            else:
+                given = hook(self, args)
+                if given is not None:
+                    args = given if isinstance(given, tuple) else (given,)
+        seen: list[Any] = []  # the gradients of the result, once they are there
+        if self._before_backward or self._after_backward:
+            args = _watched(args, lambda gs: self._ran_back(gs, seen))
+        result = self.forward(*args, **facts)
+        for hook, with_kwargs in list(self._after.values()):
+            given = hook(self, args, facts, result) if with_kwargs else hook(self, args, result)
+            if given is not None:
+                result = given
+        if self._before_backward or self._after_backward:
+            is_tuple = isinstance(result, tuple)
+            made = _watched(result if is_tuple else (result,), lambda gs: self._runs_back(gs, seen))
+            result = made if is_tuple else made[0]
+        return result
+
+    def _runs_back(self, y_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
+        for hook in list(self._before_backward.values()):
+            given = hook(self, y_bars)
+            if given is not None:
+                y_bars = given if isinstance(given, tuple) else (given,)
+        seen[:] = [y_bars]
+        return y_bars
+
+    def _ran_back(self, x_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
+        for hook in list(self._after_backward.values()):
+            given = hook(self, x_bars, seen[0] if seen else ())
+            if given is not None:
+                x_bars = given if isinstance(given, tuple) else (given,)
+        return x_bars
+
+    # --- attributes ---------------------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        of = vars(self)
+        for known in _DICTIONARIES:
+            if known in of and name in of[known]:
+                return of[known][name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        of = vars(self)
+        kind = "_parameters" if isinstance(value, Parameter) else "_modules" if isinstance(value, Module) else ""
+        if not kind and is_buffer(value):
+            self.__delete(name)
+            self.register_buffer(name, value, persistent=value._note == "Buffer")
+            return
+        if kind:
+            if "_parameters" not in of:
+                what = "parameters" if kind == "_parameters" else "module"
+                raise AttributeError(f"cannot assign {what} before Module.__init__() call")
+            if name not in of[kind]:
+                self.__delete(name)
+            of[kind][name] = value
+            return
+        if "_parameters" in of:
+            if name in of["_parameters"]:
+                if value is not None:
+                    raise TypeError(
+                        f"cannot assign '{type(value).__name__}' as parameter '{name}' (tapegrad.nn.Parameter or None "
+                        "expected)"
+                    )
+                of["_parameters"][name] = None
+                return
+            if name in of["_modules"]:
+                if value is not None:
+                    raise TypeError(
+                        f"cannot assign '{type(value).__name__}' as child module '{name}' (tapegrad.nn.Module or None "
+                        "expected)"
+                    )
+                of["_modules"][name] = None
+                return
+            if name in of["_buffers"]:
+                if value is not None and not isinstance(value, Tensor):
+                    raise TypeError(
+                        f"cannot assign '{type(value).__name__}' as buffer '{name}' (nn.Buffer, Tensor or None "
+                        "expected)"
+                    )
+                of["_buffers"][name] = value
+                return
+        object.__setattr__(self, name, value)
+
+    def __delete(self, name: str) -> None:
+        of = vars(self)
+        for known in (of, *(of[known] for known in _DICTIONARIES)):
+            known.pop(name, None)
+
+    def __delattr__(self, name: str) -> None:
+        of = vars(self)
+        for known in _DICTIONARIES:
+            if name in of[known]:
+                del of[known][name]
+                self._passing.discard(name)
+                return
+        object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self._parameters, *self._buffers, *self._modules})
+
+    def _check_name(self, name: str, what: str, known: Mapping[str, Any]) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
+        if "." in name:
+            raise KeyError(f'{what} name can\'t contain "."')
+        if not name:
+            raise KeyError(f'{what} name can\'t be empty string ""')
+        if hasattr(self, name) and name not in known:
+            raise KeyError(f"attribute '{name}' already exists")
+
+    def register_parameter(self, name: str, param: Tensor | None) -> None:
+        """Make a parameter, or None, an attribute."""
+        self._check_name(name, "parameter", self._parameters)
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
+            )
+        self._parameters[name] = param
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Make a tensor an attribute that is part of the module, and of its state where it is `persistent`."""
+        self._check_name(name, "buffer", self._buffers)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
+            )
+        self._buffers[name] = tensor
+        (self._passing.discard if persistent else self._passing.add)(name)
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Make a module an attribute."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        self._check_name(name, "module", self._modules)
+        self._modules[name] = module
+
+    add_module = register_module
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a path such as "encoder.0"."""
+        module = self
+        for name in target.split(".") if target else ():
+            if not hasattr(module, name):
+                raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+            module = getattr(module, name)
+            if not isinstance(module, Module):
+                raise AttributeError(f"`{name}` is not an nn.Module")
+        return module
+
+    def get_parameter(self, target: str) -> Tensor:
+        """The parameter at a path."""
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path)._parameters.get(name)
+        if found is None:
+            raise AttributeError(f"there is no parameter at `{target}`")
+        return found
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a path."""
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path)._buffers.get(name)
+        if found is None:
+            raise AttributeError(f"there is no buffer at `{target}`")
+        return found
+
+    # --- what is in it ------------------------------------------------------------------------------------------------
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """(path, module) of itself and all below."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(memo, f"{prefix}{'.' if prefix else ''}{name}", remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """Itself and all below."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of those that are attributes."""
+        seen = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in seen:
+                seen.add(module)
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        """The modules that are attributes."""
+        return (module for _, module in self.named_children())
+
+    def _named(self, of: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
+        seen = set()
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
+            for name, t in vars(module)[of].items():
+                if t is None or (remove_duplicate and id(t) in seen):
+                    continue
+                seen.add(id(t))
+                yield f"{path}{'.' if path else ''}{name}", t
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(path, parameter) of all in it."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All parameters in it."""
+        return (t for _, t in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(path, buffer) of all in it."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers in it."""
+        return (t for _, t in self.named_buffers(recurse=recurse))
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Parameters and buffers by their paths: detached, sharing the elements."""
+        found = OrderedDict() if destination is None else destination
+        for known in ("_parameters", "_buffers"):
+            for name, t in vars(self)[known].items():
+                if t is not None and name not in self._passing:
+                    found[prefix + name] = t if keep_vars else t.detach()
+        for name, module in self._modules.items():
+            if module is not None:
+                module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        return found
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
+        """Copy tensors or arrays into parameters and buffers, by their paths; with `assign`, take them as they are.
+
+        Raises
+        ------
+        RuntimeError
+            Where shapes differ; with `strict`, where something is missing, or not known. Then nothing has changed.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+        places = {
+            f"{path}{'.' if path else ''}{name}": (module, known, name)
+            for path, module in self.named_modules(remove_duplicate=False)
+            for known in ("_parameters", "_buffers")
+            for name, t in vars(module)[known].items()
+            if t is not None and name not in module._passing
+        }
+        missing = [path for path in places if path not in state_dict]
+        unexpected = [path for path in state_dict if path not in places]
+        errors = []
+        if strict and unexpected:
+            errors.append(f"Unexpected key(s) in state_dict: {_listed(unexpected)}. ")
+        if strict and missing:
+            errors.append(f"Missing key(s) in state_dict: {_listed(missing)}. ")
+        changes = []
+        for path, (module, known, name) in places.items():
+            if path not in state_dict:
+                continue
+            held, given = vars(module)[known][name], state_dict[path]
+            if not isinstance(given, Tensor):
+                given = creation.tensor(np.asarray(given))
+            if given.shape != held.shape:
+                errors.append(
+                    f"size mismatch for {path}: copying a param with shape {given.shape} from checkpoint, the shape "
+                    f"in current model is {held.shape}."
+                )
+            changes.append((module, known, name, held, given))
+        if errors:
+            listed = "\n\t".join(errors)
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")
+        for module, known, name, held, given in changes:
+            if assign:
+                made = given.detach()
+                vars(module)[known][name] = Parameter(made, held.requires_grad) if known == "_parameters" else made
+            else:
+                in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
+        return IncompatibleKeys(missing, unexpected)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    # --- all at once --------------------------------------------------------------------------------------------------
+
+    def apply(self, fn: Callable[[Module], Any]) -> Any:
+        """Call a function with all modules below, and itself at last; returns itself."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def _convert(self, convert: Callable[[Tensor], Tensor]) -> Any:
+        for module in self.modules():
+            for t in module._parameters.values():
+                if t is not None:
+                    gradient, t.grad = t.grad, None
+                    t.data = convert(t.data)
+                    if gradient is not None:
+                        t.grad = convert(gradient)
+            for name, t in module._buffers.items():
+                if t is not None:
+                    module._buffers[name] = convert(t)
+        return self
+
+    def to(self, *args: Any, **facts: Any) -> Any:
+        """Convert floating-point parameters and buffers to a dtype; the device must be the CPU. Returns itself."""
+        like = creation.empty(0).to(*args, **facts)  # checks what is given
+        given = [a for a in (*args, facts.get("dtype")) if isinstance(a, (dtypes.DType, Tensor))]
+        if not given:
+            return self
+        if not like.is_floating_point():
+            raise TypeError(
+                f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={like.dtype}"
+            )
+        return self._convert(lambda t: t.to(like.dtype) if t.is_floating_point() else t)
+
+    def type(self, dst_type: Any) -> Any:
+        """Convert all parameters and buffers to a dtype."""
+        return self._convert(lambda t: t.to(dst_type))
+
+    def float(self) -> Any:
+        """Convert to float32."""
+        return self.to(dtypes.FLOAT32)
+
+    def double(self) -> Any:
+        """Convert to float64."""
+        return self.to(dtypes.FLOAT64)
+
+    def cpu(self) -> Any:
+        """Itself: it is there."""
+        return self
+
+    def train(self, mode: bool = True) -> Any:
+        """Say whether it is being trained: dropout and batch normalisation differ. Returns itself."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Any:
+        """Say that it is not being trained."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Ask for gradients of all parameters, or cease to; returns itself."""
+        for t in self.parameters():
+            t.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of all gradients, or make them zero."""
+        for t in self.parameters():
+            t.grad = None if set_to_none or t.grad is None else creation.zeros_like(t.grad)
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(
+        self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Have `hook(module, args)` called before `forward`; it gives None, or other arguments."""
+        return _added(self._before, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """Have `hook(module, args, output)` called after `forward`; it gives None, or another output."""
+        del always_call
+        return _added(self._after, (hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
+        """Have `hook(module, grad_input, grad_output)` called when gradients by the arguments are there."""
+        return _added(self._after_backward, hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
+        """Have `hook(module, grad_output)` called before; it gives None, or other gradients."""
+        return _added(self._before_backward, hook, prepend)
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+    def extra_repr(self) -> str:
+        """What its line says in brackets."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra, lines = self.extra_repr(), []
+        for name, module in self._modules.items():
+            lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
+        if not lines:
+            return f"{self._get_name()}({extra})" if "\n" not in extra else _broken(self._get_name(), extra.split("\n"))
+        return _broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _broken(name: str, lines: list[str]) -> str:
+    return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _added(hooks: OrderedDict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
+    if not callable(hook[0] if isinstance(hook, tuple) else hook):
+        raise TypeError("a hook must be callable")
+    handle = add(hooks, lambda: None)
+    hooks[handle.id] = hook
+    if prepend:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
+class _Watched(Function):
+    """Passes its arguments on, and lets hooks see their gradients together."""
+
+    @staticmethod
+    def forward(ctx: Any, see: Any, *tensors: Tensor) -> Any:
+        ctx.see = see
+        ctx.set_materialize_grads(False)
+        return tuple(t.detach() for t in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return None, *ctx.see(gradients)
+
+
+def _watched(values: tuple[Any, ...], see: Any) -> tuple[Any, ...]:
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not any(t.requires_grad for t in tensors):
+        return values
+    passed = iter(_Watched.apply(see, *tensors))
+    return tuple(next(passed) if isinstance(v, Tensor) else v for v in values)
+
+
+__all__ = ["IncompatibleKeys", "Module"]

@@ -1,0 +1,445 @@
+"""The methods: what a parameter p becomes by its gradient g.
+
+    m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2        decaying means of gradients and of their squares
+
+Each is a formula over Tensors, whose sources its docstring names; numbers and options are PyTorch's. `foreach`,
+`fused` and `capturable` say how PyTorch goes about it, and change nothing here: all parameters are swept at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tapegrad import creation
+from tapegrad.functions import elementwise
+from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.tensor import Tensor
+
+_maximum: Any = elementwise.functions["maximum"]
+_where: Any = elementwise.functions["where"]
+
+
+def _number(value: Any) -> float:
+    """An option, which may be a Tensor of one element."""
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _check(group: Group, names: str = "lr eps weight_decay betas momentum rho alpha lr_decay") -> None:
+    """PyTorch's errors for options that are out of range."""
+    for name in names.split():
+        if name not in group:
+            continue
+        if name == "betas":
+            for i, beta in enumerate(group["betas"]):
+                if not 0.0 <= _number(beta) < 1.0:
+                    raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        elif not _number(group[name]) >= 0 or (name == "rho" and group[name] > 1.0):
+            said = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
+            raise ValueError(f"Invalid {said}: {group[name]}")
+
+
+def _step_of(state: State) -> int:
+    """Which step this is, from 1 on."""
+    t = state["step"] = int(_number(state.get("step", 0))) + 1
+    return t
+
+
+def _mean(state: State, name: str, value: Tensor, weight: float) -> Tensor:
+    """A decaying mean: `(1 - weight)` of what it was, from 0 on, and `weight` of the value."""
+    before = state.get(name)
+    now = state[name] = value * weight if before is None else before + (value - before) * weight
+    return now
+
+
+def _mean_square(state: State, name: str, value: Tensor, decay: float) -> Tensor:
+    """A decaying mean of squares."""
+    before, square = state.get(name), value * value * (1 - decay)
+    now = state[name] = square if before is None else before * decay + square
+    return now
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013).
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr, momentum, dampening, weight_decay : float
+        `buf <- momentum buf + (1 - dampening) g`, `p <- p - lr buf`, where `g` has `weight_decay p` added.
+    nesterov, maximize : bool
+        Nesterov's momentum; go up instead of down.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([x], lr=0.1)
+    >>> (x * x).sum().backward()
+    >>> optimizer.step()
+    >>> x
+    tensor([ 0.8000, -1.6000], requires_grad=True)
+    """
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        nesterov: bool = False, *, maximize: bool = False, foreach: Any = None, differentiable: bool = False,
+        fused: Any = None,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
+            "maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        lr, momentum = _number(group["lr"]), group["momentum"]
+        if group["weight_decay"]:
+            g = g + p * _number(group["weight_decay"])
+        if momentum:
+            before = state.get("momentum_buffer")
+            now = g.clone() if before is None else before * momentum + g * (1 - group["dampening"])
+            state["momentum_buffer"] = now
+            g = g + now * momentum if group["nesterov"] else now
+        return p - g * lr
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015), with AMSGrad (Reddi et al. 2018).
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr, betas, eps, weight_decay : float
+        `p <- p - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`, where `g` has `weight_decay p` added; with
+        `decoupled_weight_decay` it is `p` that has `lr weight_decay p` taken away.
+    amsgrad, maximize : bool
+        Divide by the largest `v` so far; go up instead of down.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adam([x], lr=0.1)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, amsgrad: bool = False, *, foreach: Any = None, maximize: bool = False,
+        capturable: bool = False, differentiable: bool = False, fused: Any = None, decoupled_weight_decay: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
+            "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), map(_number, group["betas"])
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p = p * (1 - lr * group["weight_decay"])
+            else:
+                g = g + p * group["weight_decay"]
+        m = _mean(state, "exp_avg", g, 1 - b1)
+        v = _mean_square(state, "exp_avg_sq", g, b2)
+        if group["amsgrad"]:
+            largest = state.get("max_exp_avg_sq")
+            v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
+        return p - m / (v.sqrt() / math.sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): see `Adam`."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False, foreach: Any = None,
+        capturable: bool = False, differentiable: bool = False, fused: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
+            differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
+        )  # fmt: skip
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): `s <- s + g^2`, `p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
+        initial_accumulator_value: float = 0, eps: float = 1e-10, foreach: Any = None, *, maximize: bool = False,
+        differentiable: bool = False, fused: Any = None,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value, "foreach": foreach, "maximize": maximize,
+            "differentiable": differentiable, "fused": fused,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options, "lr lr_decay weight_decay initial_accumulator_value eps")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t = _step_of(state)
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        before: Any = state.get("sum", group["initial_accumulator_value"])
+        s = state["sum"] = g * g + before
+        return p - g / (s.sqrt() + group["eps"]) * (_number(group["lr"]) / (1 + (t - 1) * group["lr_decay"]))
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012), centred as Graves' (2013): `p <- p - lr g / (sqrt(v - mean(g)^2) + eps)`."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
+        momentum: float = 0, centered: bool = False, capturable: bool = False, foreach: Any = None,
+        maximize: bool = False, differentiable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered,
+            "weight_decay": weight_decay, "capturable": capturable, "foreach": foreach, "maximize": maximize,
+            "differentiable": differentiable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        _step_of(state)
+        lr, alpha = _number(group["lr"]), group["alpha"]
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        v = _mean_square(state, "square_avg", g, alpha)
+        if group["centered"]:
+            mean = _mean(state, "grad_avg", g, 1 - alpha)
+            v = v - mean * mean
+        scaled = g / (v.sqrt() + group["eps"])
+        if group["momentum"]:
+            before = state.get("momentum_buffer")
+            scaled = state["momentum_buffer"] = scaled if before is None else before * group["momentum"] + scaled
+        return p - scaled * lr
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012): steps in the units of p, by decaying means of squares of gradients and of steps."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,
+        foreach: Any = None, *, capturable: bool = False, maximize: bool = False, differentiable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
+            "capturable": capturable, "foreach": foreach, "differentiable": differentiable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        _step_of(state)
+        rho, eps = group["rho"], group["eps"]
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        v = _mean_square(state, "square_avg", g, rho)
+        before = state.get("acc_delta")
+        of_steps = creation.full_like(v, eps).sqrt() if before is None else (before + eps).sqrt()
+        delta = of_steps / (v + eps).sqrt() * g
+        _mean_square(state, "acc_delta", delta, rho)
+        return p - delta * _number(group["lr"])
+
+
+class Adamax(Optimizer):
+    """Adamax (Kingma and Ba 2015): `u <- max(b2 u, |g| + eps)`, `p <- p - lr / (1 - b1^t) m / u`."""
+
+    def __init__(
+        self, params: Any, lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, foreach: Any = None, *, maximize: bool = False, differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "foreach": foreach,
+            "maximize": maximize, "differentiable": differentiable, "capturable": capturable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t, (b1, b2) = _step_of(state), group["betas"]
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        m, size, before = _mean(state, "exp_avg", g, 1 - b1), g.abs() + group["eps"], state.get("exp_inf")
+        u = state["exp_inf"] = size if before is None else _maximum(before * b2, size)
+        return p - m / u * (_number(group["lr"]) / (1 - b1**t))
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016), whose momentum grows: `b1 (1 - 0.96^(t momentum_decay) / 2)`."""
+
+    def __init__(
+        self, params: Any, lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False, *,
+        foreach: Any = None, maximize: bool = False, capturable: bool = False, differentiable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum_decay": momentum_decay,
+            "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize, "foreach": foreach,
+            "capturable": capturable, "differentiable": differentiable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options, "lr eps betas weight_decay momentum_decay")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), group["betas"]
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p = p * (1 - lr * group["weight_decay"])
+            else:
+                g = g + p * group["weight_decay"]
+        now, then = (b1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
+        product = state["mu_product"] = _number(state.get("mu_product", 1.0)) * now
+        m, v = _mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
+        scale = (v / (1 - b2**t)).sqrt() + group["eps"]
+        return p - g / scale * (lr * (1 - now) / (1 - product)) - m / scale * (lr * then / (1 - product * then))
+
+
+class RAdam(Optimizer):
+    """Adam whose steps are rectified while the variance of v is not known (Liu et al. 2020)."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, decoupled_weight_decay: bool = False, *, foreach: Any = None, maximize: bool = False,
+        capturable: bool = False, differentiable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
+            "foreach": foreach, "capturable": capturable, "decoupled_weight_decay": decoupled_weight_decay,
+            "differentiable": differentiable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), group["betas"]
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p = p * (1 - lr * group["weight_decay"])
+            else:
+                g = g + p * group["weight_decay"]
+        m, v = _mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
+        m = m / (1 - b1**t)
+        longest = 2 / (1 - b2) - 1  # the length of the mean's memory in the long run, and now
+        length = longest - 2 * t * b2**t / (1 - b2**t)
+        if length <= 5:
+            return p - m * lr
+        r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        return p - m * (math.sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * math.sqrt(r))
+
+
+class ASGD(Optimizer):
+    """Averaged gradient descent (Polyak and Juditsky 1992): the mean of p from step t0 on is its state "ax"."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
+        weight_decay: float = 0, foreach: Any = None, maximize: bool = False, differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay, "foreach": foreach,
+            "maximize": maximize, "differentiable": differentiable, "capturable": capturable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options, "lr weight_decay")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        t, lr = _step_of(state), _number(group["lr"])
+        eta, mu = _number(state.get("eta", lr)), _number(state.get("mu", 1.0))
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        new = p * (1 - group["lambd"] * eta) - g * eta
+        before = state.get("ax")
+        state["ax"] = new.clone() if before is None or mu == 1 else before + (new - before) * mu
+        state["eta"] = lr / (1 + group["lambd"] * lr * t) ** group["alpha"]
+        state["mu"] = 1 / max(1, t - group["t0"])
+        return new
+
+
+class Rprop(Optimizer):
+    """Resilient backpropagation (Riedmiller and Braun 1993): steps by signs, which grow while these stay the same."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50), *, capturable: bool = False, foreach: Any = None,
+        maximize: bool = False, differentiable: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "etas": etas, "step_sizes": step_sizes, "foreach": foreach, "maximize": maximize,
+            "differentiable": differentiable, "capturable": capturable,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        _check(options)
+        shrinks, grows = options["etas"]
+        if not 0.0 < shrinks < 1.0 < grows:
+            raise ValueError(f"Invalid eta values: {shrinks}, {grows}")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        _step_of(state)
+        (shrinks, grows), (least, most) = group["etas"], group["step_sizes"]
+        before = state.get("prev")
+        if before is None:
+            size = creation.full_like(g, _number(group["lr"]))
+        else:
+            agreement = g * before
+            factor = _where(agreement > 0, grows, _where(agreement < 0, shrinks, 1.0))
+            size = state["step_size"] * factor
+            g = _where(agreement < 0, 0.0, g)
+        size = state["step_size"] = size.clamp(least, most)
+        state["prev"] = g.clone()
+        return p - g.sign() * size

@@ -1,0 +1,221 @@
+"""What optimisers share: groups of parameters, state, and a step.
+
+A method (`methods.py`) says for one parameter what it becomes, and what its state becomes, by operations on Tensors.
+They are recorded for all parameters first, and then swept at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tapegrad import aliasing, engine
+from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.recording import local
+from tapegrad.tape import Tape, current_tape, in_grad_mode
+from tapegrad.tensor import Tensor
+
+Group = dict[str, Any]
+State = dict[str, Any]
+
+
+class Optimizer:
+    """What optimisers share; a subclass has `update`, or a `step` of its own.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, of (name, Tensor), or of dict
+        What is optimised. Dictionaries are groups, with options of their own beside "params".
+    defaults : dict
+        The options of groups that don't give them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where something is no Tensor, or no leaf; where there is none; with PyTorch's messages.
+    """
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                f"{type(params).__name__}"
+            )
+        if defaults.get("differentiable"):
+            raise NotImplementedError(
+                "differentiable=True: a step that is recorded is written with operations on Tensors (x - lr * grad), "
+                "or with func.grad"
+            )
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, State] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._before: OrderedDict[int, Any] = OrderedDict()
+        self._after: OrderedDict[int, Any] = OrderedDict()
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(dict(group))
+
+    # --- groups -------------------------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimise these too: a dictionary with "params", and options in the place of the defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        given = param_group["params"]
+        if isinstance(given, Tensor):
+            given = [given]
+        elif isinstance(given, set):
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets "
+                "will change between runs. Please use a list instead."
+            )
+        params = list(given)
+        if params and isinstance(params[0], tuple):
+            param_group["param_names"] = [name for name, _ in params]
+            params = [t for _, t in params]
+        for t in params:
+            if not isinstance(t, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
+            if not t.is_leaf:
+                raise ValueError("can't optimize a non-leaf Tensor")
+        known = {id(t) for group in self.param_groups for t in group["params"]}
+        if not known.isdisjoint(map(id, params)):
+            raise ValueError("some parameters appear in more than one parameter group")
+        param_group["params"] = params
+        for name, value in self.defaults.items():
+            param_group.setdefault(name, value)
+        self.check(param_group)
+        self.param_groups.append(param_group)
+
+    def check(self, options: Group) -> None:
+        """Raise where the options of a group are out of range."""
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of the gradients, or make them zero."""
+        for group in self.param_groups:
+            for t in group["params"]:
+                if set_to_none:
+                    t.grad = None
+                elif t.grad is not None:
+                    t.grad = t.grad.detach() * 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change all parameters that have a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            It computes the loss and its gradients, and returns the loss, which is returned.
+        """
+        for hook in list(self._before.values()):
+            hook(self, (), {"closure": closure})
+        tape, loss = current_tape(), None
+        if closure is not None:
+            loss = in_grad_mode(tape, True, closure)
+        in_grad_mode(tape, False, self._step, tape)
+        for hook in list(self._after.values()):
+            hook(self, (), {"closure": closure})
+        return loss
+
+    def _step(self, tape: Tape) -> None:
+        changes: list[tuple[Tensor, Tensor]] = []
+        states: list[tuple[Tensor, State]] = []
+        for group in self.param_groups:
+            for t in group["params"]:
+                if t.grad is not None:
+                    g = local(t.grad)
+                    state = dict(self.state[t])
+                    new = self.update(group, local(t), -g if group.get("maximize") else g, state)
+                    changes.append((t, new))
+                    states.append((t, state))
+        made = [new for _, new in changes]
+        made += [value for _, state in states for value in state.values() if isinstance(value, Tensor)]
+        slots = [t._slot for t in made if t._tape is tape]
+        if slots:
+            with tape.lock:
+                engine.run(tape, slots)
+        for t, state in states:
+            self.state[t].update(state)
+        for t, new in changes:
+            aliasing.assign(t, new)
+        engine.reclaim_if_due(tape)
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
+        raise NotImplementedError
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook(optimizer, args, kwargs)` called before each step."""
+        return add(self._before, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Have `hook(optimizer, args, kwargs)` called after each step."""
+        return add(self._after, hook)
+
+    # --- to be kept ---------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and options, with numbers in the place of parameters."""
+        places = {id(t): i for i, t in enumerate(t for group in self.param_groups for t in group["params"])}
+        groups = [
+            {name: value for name, value in group.items() if name != "params"}
+            | {"params": [places[id(t)] for t in group["params"]]}
+            for group in self.param_groups
+        ]
+        return {"state": {places[id(t)]: state for t, state in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            Where it is of other groups.
+        """
+        groups = state_dict["param_groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(a["params"]) != len(b["params"]) for a, b in zip(groups, self.param_groups, strict=True)):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
+        of_place: dict[int, Tensor] = {}
+        for given, group in zip(groups, self.param_groups, strict=True):
+            of_place |= dict(zip(given["params"], group["params"], strict=True))
+            group |= {name: copy.deepcopy(value) for name, value in given.items() if name != "params"}
+        self.state = defaultdict(dict)
+        for place, state in state_dict["state"].items():
+            t = of_place[place]
+            self.state[t] = {name: _fitting(value, t) for name, value in state.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=OrderedDict(), _after=OrderedDict())
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _fitting(value: Any, t: Tensor) -> Any:
+    """A value of a loaded state, in the dtype of its parameter."""
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()
+
+
+Params = Iterable[Any]
+__all__ = ["Group", "Optimizer", "Params", "State"]

@@ -1,0 +1,146 @@
+"""Tensors, and trees of them, in files: `save` and `load`.
+
+A file is a zip archive with a NumPy file for each tensor or array, and `tree.json`, which says how they are put
+together. Nothing is unpickled: what is loaded is data, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapegrad import dtypes
+from tapegrad.devices import check_device
+from tapegrad.tensor import Tensor, from_array
+
+_FORMAT = "tapegrad 1"
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def save(obj: Any, f: Any) -> None:
+    """Write tensors to a file.
+
+    Parameters
+    ----------
+    obj : object
+        Tensors, arrays, numbers, texts, dtypes and None, and dictionaries, lists and tuples of such: a `state_dict`, or
+        several. A tensor that is there twice is written once.
+    f : str, Path or binary file
+        Where to.
+
+    Raises
+    ------
+    TypeError
+        For anything else; of a module, save the `state_dict`.
+
+    >>> import io
+    >>> import tapegrad as tg
+    >>> file = io.BytesIO()
+    >>> tg.save({"weights": tg.ones(2), "epoch": 3}, file)
+    >>> _ = file.seek(0)
+    >>> tg.load(file)
+    {'weights': tensor([1., 1.]), 'epoch': 3}
+    """
+    arrays: dict[int, tuple[int, Any]] = {}  # by identity: number, and what has it
+    tree = json.dumps({_FORMAT: _written(obj, arrays)})
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("tree.json", tree)
+        for number, held in arrays.values():
+            of = held.detach()._array() if isinstance(held, Tensor) else held
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(of).reshape(of.shape), allow_pickle=False)
+            archive.writestr(f"{number}.npy", content.getvalue())
+    if hasattr(f, "write"):
+        f.write(whole.getvalue())
+    else:
+        Path(f).write_bytes(whole.getvalue())
+
+
+def _written(o: Any, arrays: dict[int, tuple[int, Any]]) -> Any:
+    """A tree in JSON's terms."""
+    if isinstance(o, Tensor) or (isinstance(o, np.ndarray) and o.dtype.kind in "biuf"):
+        number = arrays.setdefault(id(o), (len(arrays), o))[0]
+        if not isinstance(o, Tensor):
+            return {"array": number}
+        return {"tensor": number, "requires_grad": o.is_leaf and o.requires_grad, "note": getattr(o, "_note", None)}
+    if isinstance(o, np.generic):
+        o = o.item()
+    if isinstance(o, _PLAIN):
+        return o
+    if isinstance(o, dtypes.DType):
+        return {"dtype": o.name}
+    if isinstance(o, dict):
+        kind = "ordered" if isinstance(o, OrderedDict) else "dict"
+        return {kind: [[_written(key, arrays), _written(value, arrays)] for key, value in o.items()]}
+    if isinstance(o, (list, tuple)):
+        kind = "list" if isinstance(o, list) else "tuple"
+        return {kind: [_written(value, arrays) for value in o]}
+    repair = ": save its state_dict()" if hasattr(o, "state_dict") else ""
+    raise TypeError(
+        f"save() writes tensors, arrays, numbers, texts, and dictionaries, lists and tuples of them, but not "
+        f"{type(o).__name__}{repair}"
+    )
+
+
+def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: Any) -> Any:
+    """Read what `save` wrote; `map_location` must be the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        For a file that `save` did not write.
+    """
+    del weights_only  # there is nothing else
+    if facts:
+        raise TypeError(f"load() got an unexpected keyword argument '{next(iter(facts))}'")
+    if isinstance(map_location, str):
+        check_device(map_location)
+    try:
+        with zipfile.ZipFile(f) as archive:
+            known = json.loads(archive.read("tree.json"))
+
+            def array(number: int) -> np.ndarray:
+                content = io.BytesIO(archive.read(f"{int(number)}.npy"))
+                read: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
+                return read
+
+            return _read(known[_FORMAT], array, {})
+    except FileNotFoundError:
+        raise
+    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise RuntimeError(
+            f"load(): {getattr(f, 'name', f)} was not written by tapegrad.save (files of other libraries are not "
+            f"read): {error}"
+        ) from error
+
+
+def _read(o: Any, array: Any, tensors: dict[int, Tensor]) -> Any:
+    if not isinstance(o, dict):
+        return o
+    if "tensor" in o:
+        number = o["tensor"]
+        if number not in tensors:
+            t = tensors[number] = from_array(array(number), bool(o["requires_grad"]))
+            if o["note"]:
+                t._note = str(o["note"])
+        return tensors[number]
+    ((kind, content),) = o.items()
+    if kind == "array":
+        return array(content)
+    if kind == "dtype":
+        return dtypes.as_dtype(content)
+    if kind in ("dict", "ordered"):
+        pairs = [(_read(key, array, tensors), _read(value, array, tensors)) for key, value in content]
+        return OrderedDict(pairs) if kind == "ordered" else dict(pairs)
+    values = [_read(value, array, tensors) for value in content]
+    return tuple(values) if kind == "tuple" else values
+
+
+__all__ = ["load", "save"]

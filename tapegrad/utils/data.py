@@ -1,0 +1,393 @@
+"""Data sets, and batches of them, as in `torch.utils.data`; batches are made by the process itself, without workers."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.dtypes import FLOAT64
+from tapegrad.functions.shaping import functions as shaping
+from tapegrad.tensor import Tensor
+
+_stack: Any = shaping["stack"]
+
+
+class Dataset:
+    """A data set: a subclass has `__getitem__`, and `__len__`."""
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError("Subclasses of Dataset should implement __getitem__.")
+
+    def __add__(self, other: Any) -> ConcatDataset:
+        return ConcatDataset([self, other])
+
+
+class IterableDataset(Dataset):
+    """A data set that is iterated over: a subclass has `__iter__`."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
+
+
+class TensorDataset(Dataset):
+    """Rows of tensors of one length.
+
+    >>> import tapegrad as tg
+    >>> data = tg.utils.data.TensorDataset(tg.arange(4), tg.arange(4) * 10)
+    >>> len(data), data[2]
+    (4, (tensor(2), tensor(20)))
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if any(len(t) != len(tensors[0]) for t in tensors):
+            raise AssertionError("Size mismatch between tensors")
+        self.tensors = tensors
+
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+        return tuple(t[index] for t in self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+
+class StackDataset(Dataset):
+    """Samples of several data sets together: tuples, or dictionaries."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("Supported either ``tuple``- (via ``args``) or``dict``- (via ``kwargs``) like input")
+        self.datasets: Any = args or kwargs
+        parts = list(args or kwargs.values())
+        if any(len(d) != len(parts[0]) for d in parts):
+            raise ValueError("Size mismatch between datasets")
+        self._length = len(parts[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: d[index] for name, d in self.datasets.items()}
+        return tuple(d[index] for d in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class ConcatDataset(Dataset):
+    """Data sets one after the other."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise AssertionError("datasets should not be an empty iterable")
+        self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        if index < 0:
+            if -index > len(self):
+                raise ValueError("absolute value of index should not exceed dataset length")
+            index += len(self)
+        at = bisect.bisect_right(self.cumulative_sizes, index)
+        return self.datasets[at][index - (self.cumulative_sizes[at - 1] if at else 0)]
+
+
+class ChainDataset(IterableDataset):
+    """Iterable data sets one after the other."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.datasets)
+
+
+class Subset(Dataset):
+    """Some samples of a data set."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self.indices[i] for i in index]]
+        return self.dataset[self.indices[index]]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> list[Subset]:
+    """Share a data set out by chance: by lengths, or by parts of one.
+
+    >>> import tapegrad as tg
+    >>> parts = tg.utils.data.random_split(range(10), [0.7, 0.3])
+    >>> [len(part) for part in parts]
+    [7, 3]
+    """
+    n, total = len(dataset), sum(lengths)
+    if math.isclose(total, 1) and total <= 1 + 1e-9:
+        sizes = [math.floor(n * part) for part in lengths]
+        for i in range(n - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+        for i, size in enumerate(sizes):
+            if size == 0:
+                warnings.warn(
+                    f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2
+                )
+    else:
+        sizes = [int(size) for size in lengths]
+    if sum(sizes) != n:
+        raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
+    order = creation.random(generator).permutation(n).tolist()
+    ends = list(itertools.accumulate(sizes))
+    return [Subset(dataset, order[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+
+
+# --- the order of samples ---------------------------------------------------------------------------------------------
+
+
+class Sampler:
+    """An order of samples: a subclass has `__iter__`."""
+
+    def __init__(self, data_source: Any = None) -> None:
+        self.data_source = data_source
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+class SequentialSampler(Sampler):
+    """One after the other."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class RandomSampler(Sampler):
+    """By chance; with `replacement`, some several times."""
+
+    def __init__(
+        self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Any = None
+    ) -> None:
+        super().__init__(data_source)
+        self.replacement, self.generator = replacement, generator
+        self.num_samples = len(data_source) if num_samples is None else num_samples
+        if self.num_samples <= 0:
+            raise ValueError(f"num_samples should be a positive integer value, but got num_samples={self.num_samples}")
+
+    def __iter__(self) -> Iterator[int]:
+        rng, n = creation.random(self.generator), len(self.data_source)
+        if self.replacement:
+            return iter(rng.integers(0, n, self.num_samples).tolist())
+        rounds = [rng.permutation(n) for _ in range(-(-self.num_samples // n))]
+        return iter(np.concatenate(rounds)[: self.num_samples].tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler):
+    """Some, by chance."""
+
+    def __init__(self, indices: Sequence[int], generator: Any = None) -> None:
+        super().__init__()
+        self.indices, self.generator = indices, generator
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([self.indices[i] for i in creation.random(self.generator).permutation(len(self.indices))])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler):
+    """By chance, with weights."""
+
+    def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
+        super().__init__()
+        given = weights.tolist() if isinstance(weights, Tensor) else list(weights)
+        self.weights, self.num_samples = np.asarray(given, np.float64), num_samples
+        self.replacement, self.generator = replacement, generator
+
+    def __iter__(self) -> Iterator[int]:
+        parts = self.weights / self.weights.sum()
+        rng = creation.random(self.generator)
+        return iter(rng.choice(len(parts), self.num_samples, self.replacement, parts).tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler):
+    """Lists of `batch_size` from another sampler."""
+
+    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool) -> None:
+        super().__init__()
+        if batch_size <= 0:
+            raise ValueError(f"batch_size should be a positive integer value, but got batch_size={batch_size}")
+        if not isinstance(drop_last, bool):
+            raise ValueError(f"drop_last should be a boolean value, but got drop_last={drop_last}")
+        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        samples = iter(self.sampler)
+        while batch := list(itertools.islice(samples, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def __len__(self) -> int:
+        n = len(self.sampler)  # type: ignore[arg-type]
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """A batch of samples: tensors, arrays and numbers stacked, in the form of the samples.
+
+    >>> import tapegrad as tg
+    >>> tg.utils.data.default_collate([(tg.ones(2), 3), (tg.zeros(2), 4)])
+    [tensor([[1., 1.],
+            [0., 0.]]), tensor([3, 4])]
+    """
+    first = batch[0]
+    if isinstance(first, Tensor):
+        return _stack(list(batch))
+    if isinstance(first, (np.ndarray, np.generic)):
+        return creation.tensor(np.stack([np.asarray(x) for x in batch]))
+    if isinstance(first, float):
+        return creation.tensor(list(batch), dtype=FLOAT64)
+    if isinstance(first, int):
+        return creation.tensor(list(batch))
+    if isinstance(first, (str, bytes)):
+        return list(batch)
+    if isinstance(first, Mapping):
+        return {name: default_collate([sample[name] for sample in batch]) for name in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(default_collate(parts) for parts in zip(*batch, strict=True)))
+    if isinstance(first, Sequence):
+        if any(len(sample) != len(first) for sample in batch):
+            raise RuntimeError("each element in list of batch should be of equal size")
+        return [default_collate(parts) for parts in zip(*batch, strict=True)]
+    raise TypeError(
+        f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {type(first)}"
+    )
+
+
+class DataLoader:
+    """Batches of a data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What has `__getitem__` and `__len__`, or is iterated over.
+    batch_size : int, optional
+        None: samples one by one.
+    shuffle, sampler, batch_sampler
+        In which order: by chance, or as a sampler says.
+    collate_fn : callable, optional
+        What makes a batch of a list of samples: `default_collate`.
+    drop_last : bool
+        Whether the last batch is left out where it is shorter.
+    generator : Generator, optional
+        Where chance comes from.
+    num_workers, pin_memory, and others
+        PyTorch's: they change nothing, since batches are made here.
+
+    >>> import tapegrad as tg
+    >>> loader = tg.utils.data.DataLoader(tg.utils.data.TensorDataset(tg.arange(5)), batch_size=2)
+    >>> [batch.tolist() for (batch,) in loader]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self, dataset: Any, batch_size: int | None = 1, shuffle: bool | None = None, sampler: Any = None,
+        batch_sampler: Any = None, num_workers: int = 0, collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False, drop_last: bool = False, timeout: float = 0, worker_init_fn: Any = None,
+        multiprocessing_context: Any = None, generator: Any = None, *, prefetch_factor: int | None = None,
+        persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True,
+    ) -> None:  # fmt: skip
+        if num_workers < 0:
+            raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
+        self.dataset, self.generator, self.drop_last, self.num_workers = dataset, generator, drop_last, num_workers
+        self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
+        del multiprocessing_context, prefetch_factor, persistent_workers, pin_memory_device, in_order
+        self._is_iterable = isinstance(dataset, IterableDataset)
+        if self._is_iterable and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ValueError(
+                f"DataLoader with IterableDataset: expected unspecified shuffle option, but got shuffle={shuffle}"
+            )
+        if sampler is not None and shuffle:
+            raise ValueError("sampler option is mutually exclusive with shuffle")
+        if batch_sampler is not None:
+            if batch_size != 1 or shuffle or sampler is not None or drop_last:
+                raise ValueError(
+                    "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
+                )
+            batch_size, self.drop_last = None, False
+        elif batch_size is None and drop_last:
+            raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
+        if sampler is None and not self._is_iterable:
+            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+        if batch_size is not None and not self._is_iterable:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.batch_size, self.sampler, self.batch_sampler = batch_size, sampler, batch_sampler
+        batches = batch_sampler is not None or (self._is_iterable and batch_size is not None)
+        self.collate_fn = collate_fn or (default_collate if batches else lambda sample: sample)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._is_iterable:
+            if self.batch_size is None:
+                yield from map(self.collate_fn, self.dataset)
+                return
+            for batch in BatchSampler(self.dataset, self.batch_size, self.drop_last):
+                yield self.collate_fn(batch)
+            return
+        if self.batch_sampler is None:
+            for index in self.sampler:
+                yield self.collate_fn(self.dataset[index])
+            return
+        rows = self._rows()
+        for batch in self.batch_sampler:
+            yield rows(batch) if rows else self.collate_fn([self.dataset[index] for index in batch])
+
+    def _rows(self) -> Callable[[list[int]], Any] | None:
+        """Batches of a TensorDataset are taken at once: row by row would give the same."""
+        if self.collate_fn is not default_collate or type(self.dataset) is not TensorDataset:
+            return None
+        if any(t.requires_grad for t in self.dataset.tensors):
+            return None
+        return lambda batch: [t[batch] for t in self.dataset.tensors]
+
+    def __len__(self) -> int:
+        if self._is_iterable:
+            n = len(self.dataset)
+            if self.batch_size is None:
+                return n
+            return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        return len(self.sampler if self.batch_sampler is None else self.batch_sampler)
+
+
+__all__ = [
+    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "RandomSampler",
+    "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
+    "WeightedRandomSampler", "default_collate", "random_split",
+]  # fmt: skip

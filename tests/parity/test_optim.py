@@ -1,0 +1,183 @@
+"""Optimisers and schedules: PyTorch's numbers, step for step, its state and its refusals."""
+
+import numpy as np
+import pytest
+
+from .oracle import agree, refuse_alike
+
+OPTIMISERS = """
+SGD lr=0.01
+SGD lr=0.01, momentum=0.9
+SGD lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1
+SGD lr=0.001, momentum=0.9, dampening=0.3, maximize=True
+Adam lr=0.1
+Adam lr=0.1, betas=(0.5, 0.9), weight_decay=0.1, amsgrad=True
+Adam lr=0.1, eps=0.1, maximize=True
+Adam lr=tg.tensor(0.1)
+AdamW lr=0.1
+AdamW lr=0.1, weight_decay=0.5, amsgrad=True
+Adagrad lr=0.1
+Adagrad lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5
+RMSprop lr=0.01
+RMSprop lr=0.01, centered=True, momentum=0.5, alpha=0.8, weight_decay=0.1
+Adadelta lr=1.0
+Adadelta lr=0.5, rho=0.5, eps=1e-3, weight_decay=0.1
+Adamax lr=0.1
+Adamax lr=0.1, betas=(0.5, 0.8), weight_decay=0.1
+NAdam lr=0.1
+NAdam lr=0.1, momentum_decay=0.1, weight_decay=0.1, decoupled_weight_decay=True
+RAdam lr=0.1
+RAdam lr=0.1, betas=(0.5, 0.6), weight_decay=0.1
+RAdam lr=0.1, betas=(0.5, 0.6), weight_decay=0.1, decoupled_weight_decay=True
+ASGD lr=0.1
+ASGD lr=0.1, t0=3, lambd=0.1, weight_decay=0.1
+Rprop lr=0.1
+Rprop lr=0.1, etas=(0.3, 1.5), step_sizes=(0.01, 0.2)
+""".strip().splitlines()
+
+DESCENT = """
+def _loss(x, w): return ((x ** 2).sum() - 1) ** 2 + (w.sin() * x[0]).sum() + (w ** 4).sum()
+x = tg.tensor([1.0, -0.7, 0.3], dtype=tg.{dtype}, requires_grad=True)
+w = tg.tensor([[0.5], [-1.5]], dtype=tg.{dtype}, requires_grad=True); unused = tg.ones(2, requires_grad=True)
+_o = tg.optim.{name}([x, w, unused], {options})
+for _i in range(12):
+    _o.zero_grad(); _loss(x, w).backward(); _o.step()
+x.grad = w.grad = None
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_descents_are_pytorchs(optimiser, dtype):
+    name, options = optimiser.split(" ", 1)
+    if dtype == "float32" and ("centered" in options or name == "Rprop"):
+        pytest.skip("a difference of two means, and signs: rounding decides")
+    tolerance = 1e-10 if dtype == "float64" else 2e-4
+    agree(DESCENT.format(name=name, options=options, dtype=dtype), tolerance=tolerance)
+
+
+PROGRAMS = """
+x = tg.ones(2, requires_grad=True); w = tg.ones(2, requires_grad=True)
+_o = tg.optim.SGD([{"params": [x]}, {"params": [w], "lr": 0.5}], lr=0.1, momentum=0.5)
+for _i in range(3): _o.zero_grad(); (x ** 2 + w ** 3).sum().backward(); _o.step()
+n = len(_o.param_groups); lr = [g["lr"] for g in _o.param_groups]; m = _o.state[w]["momentum_buffer"]
+
+x = tg.ones(2, requires_grad=True); _o = tg.optim.Adam([x]); (x ** 2).sum().backward(); _o.step(); d = _o.state_dict()
+d["param_groups"][0].pop("params"); d = d["param_groups"]
+
+x = tg.ones(2, requires_grad=True); _o = tg.optim.Adam([x], lr=0.1); (x ** 2).sum().backward(); _o.step()
+_p = tg.optim.Adam([x], lr=3.0); _p.load_state_dict(_o.state_dict()); _p.step(); s = _p.state[x]["exp_avg"]
+
+x = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([x], lr=0.1)
+def _closure():
+    _o.zero_grad(); _l = (x ** 2).sum(); _l.backward(); return _l
+l = _o.step(_closure).item()
+
+x = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([x], lr=0.1); x.grad = tg.ones(2); _o.zero_grad(set_to_none=False)
+_g = x.grad.sum().item(); _o.zero_grad(); none = x.grad is None
+
+x = tg.ones(2, requires_grad=True); _y = x.detach(); _o = tg.optim.SGD([x], lr=0.1); (x * 2).sum().backward(); _o.step()
+seen = _y.tolist()
+
+text = repr(tg.optim.Adam([tg.ones(2, requires_grad=True)]))
+
+x = tg.ones(2, requires_grad=True); _seen = []; _o = tg.optim.SGD([x], lr=0.1)
+_h = _o.register_step_pre_hook(lambda o, a, k: _seen.append("before"))
+_k = _o.register_step_post_hook(lambda o, a, k: _seen.append("after")); (x * 2).sum().backward(); _o.step(); _h.remove()
+_o.step(); seen = _seen
+
+x = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([x], lr=0.1); w = tg.ones(2, requires_grad=True)
+_o.add_param_group({"params": w, "lr": 0.2}); (x * w).sum().backward(); _o.step()
+
+x = tg.tensor([-1.0, 2.0], requires_grad=True); _o = tg.optim.LBFGS([x], lr=0.5, max_iter=15); _calls = []
+def _closure():
+    _o.zero_grad(); _l = ((x - 1) ** 4).sum() + x[0] * x[1]; _l.backward(); _calls.append(1); return _l
+l = [_o.step(_closure).item() for _i in range(2)]; n = len(_calls)
+
+x = tg.tensor([-1.0, 2.0], requires_grad=True); w = tg.tensor([[0.3]], requires_grad=True); _calls = []
+_o = tg.optim.LBFGS([x, w], line_search_fn="strong_wolfe", max_iter=30, history_size=5)
+def _closure():
+    _o.zero_grad(); _l = (1 - x[0]) ** 2 + 9 * (x[1] - x[0] ** 2) ** 2 + (w - 1).cosh().sum(); _l.backward()
+    _calls.append(1); return _l
+l = [_o.step(_closure).item() for _i in range(2)]; n = len(_calls); x.grad = w.grad = None
+""".strip().split("\n\n")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_groups_state_and_closures(program):
+    if "LBFGS" in program:  # rounding grows from step to step
+        agree(program.strip(), text=False, tolerance=1e-5)
+    else:
+        agree(program.strip())
+
+
+SCHEDULES = """
+StepLR(_o, 3, gamma=0.5)
+MultiStepLR(_o, [2, 5, 5], gamma=0.5)
+ConstantLR(_o, factor=0.5, total_iters=4)
+LinearLR(_o, start_factor=0.2, end_factor=0.8, total_iters=6)
+ExponentialLR(_o, 0.9)
+PolynomialLR(_o, total_iters=8, power=2.0)
+CosineAnnealingLR(_o, T_max=4, eta_min=0.1)
+CosineAnnealingWarmRestarts(_o, T_0=3, T_mult=2, eta_min=0.05)
+CyclicLR(_o, base_lr=0.1, max_lr=1.0, step_size_up=3, step_size_down=2)
+CyclicLR(_o, base_lr=0.1, max_lr=1.0, step_size_up=2, mode="triangular2")
+CyclicLR(_o, base_lr=0.1, max_lr=1.0, step_size_up=2, mode="exp_range", gamma=0.9)
+OneCycleLR(_o, max_lr=1.0, total_steps=20)
+OneCycleLR(_o, max_lr=1.0, epochs=4, steps_per_epoch=4, anneal_strategy="linear", three_phase=True)
+LambdaLR(_o, lambda epoch: 0.9 ** epoch)
+MultiplicativeLR(_o, lambda epoch: 0.9)
+SequentialLR(_o, [_s.ConstantLR(_o, 0.1, 3), _s.ExponentialLR(_o, 0.9)], milestones=[4])
+ChainedScheduler([_s.ConstantLR(_o, 0.1, 3), _s.ExponentialLR(_o, 0.9)])
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules(schedule):
+    agree(
+        "x = tg.ones(1, requires_grad=True); w = tg.ones(1, requires_grad=True); _s = tg.optim.lr_scheduler\n"
+        "_o = tg.optim.SGD([{'params': [x]}, {'params': [w], 'lr': 0.3}], lr=0.8, momentum=0.9)\n"
+        f"_k = _s.{schedule}; rates = [[g['lr'] for g in _o.param_groups]]; last = [_k.get_last_lr()]; momentum = []\n"
+        "for _i in range(15):\n    _o.step(); _k.step(); rates.append([g['lr'] for g in _o.param_groups])\n"
+        "    last.append(_k.get_last_lr()); momentum.append(_o.param_groups[0]['momentum'])\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", ["", "mode='max', patience=1", "threshold_mode='abs', patience=0, cooldown=2", "min_lr=0.3"]
+)
+def test_plateaus(options):
+    measures = np.random.default_rng(2).uniform(0, 1, 30).round(2).tolist()
+    agree(
+        "x = tg.ones(1, requires_grad=True); _o = tg.optim.SGD([x], lr=0.8)\n"
+        f"_k = tg.optim.lr_scheduler.ReduceLROnPlateau(_o, factor=0.5, {options}); rates = []\n"
+        f"for _m in {measures}:\n    _k.step(_m); rates.append(_o.param_groups[0]['lr'])\n"
+    )
+
+
+REFUSED = [
+    ("tg.optim.SGD([], lr=1)", "optimizer got an empty parameter list"),
+    ("tg.optim.SGD(p, lr=1)", "params argument given to the optimizer should be an iterable of Tensors or dicts"),
+    ("tg.optim.SGD([p], lr=-1)", "Invalid learning rate: -1"),
+    ("tg.optim.SGD([p * 2], lr=1)", "can't optimize a non-leaf Tensor"),
+    ("tg.optim.SGD([3], lr=1)", "optimizer can only optimize Tensors, but one of the params is int"),
+    (
+        "tg.optim.SGD([{'params': [p]}, {'params': [p]}], lr=1)",
+        "some parameters appear in more than one parameter group",
+    ),
+    ("tg.optim.SGD([p], lr=0.1, momentum=-1)", "Invalid momentum value: -1"),
+    ("tg.optim.SGD([p], lr=0.1, nesterov=True)", "Nesterov momentum requires a momentum and zero dampening"),
+    ("tg.optim.Adam([p], betas=(1.0, 0))", "Invalid beta parameter at index 0: 1.0"),
+    ("tg.optim.Adam([p], eps=-1)", "Invalid epsilon value: -1"),
+    ("tg.optim.Adam([p], weight_decay=-1)", "Invalid weight_decay value: -1"),
+    ("tg.optim.Adam([p]).load_state_dict({'state': {}, 'param_groups': []})", "a different number of parameter groups"),
+    ("tg.optim.lr_scheduler.StepLR(3, 1)", "int is not an Optimizer"),
+    ("tg.optim.lr_scheduler.StepLR(tg.optim.SGD([p], lr=1), 1, last_epoch=3)", "param 'initial_lr' is not specified"),
+    ("tg.optim.lr_scheduler.OneCycleLR(tg.optim.SGD([p], lr=1), 1.0)", "You must define either total_steps OR"),
+    ("tg.optim.lr_scheduler.ReduceLROnPlateau(tg.optim.SGD([p], lr=1), factor=2.0)", "Factor should be < 1.0."),
+]
+
+
+@pytest.mark.parametrize(("program", "phrase"), REFUSED)
+def test_refusals(program, phrase):
+    refuse_alike("p = tg.ones(2, requires_grad=True)\n" + program, phrase)

@@ -1,0 +1,105 @@
+"""Factorisations in jitted functions: values are Numba's, derivatives those of the same code over Tensors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+import tapegrad as tg
+
+RNG = np.random.default_rng(3)
+SQUARE, TALL, WIDE = RNG.normal(size=(3, 3)), RNG.normal(size=(4, 2)), RNG.normal(size=(2, 4))
+WEIGHTS = RNG.normal(size=(4, 4))
+
+
+def symmetric(a):
+    w, v = np.linalg.eigh(a + a.T)
+    return (np.dot(v * np.exp(0.3 * w), v.T) * WEIGHTS[:3, :3]).sum() + np.linalg.eigvalsh(a + a.T)[0]
+
+
+def singular(a):
+    u, s, vh = np.linalg.svd(a, False)
+    return (np.dot(u * s * s * s, vh) * WEIGHTS[: a.shape[0], : a.shape[1]]).sum() + s[0]
+
+
+def complements(a):
+    u, s, vh = np.linalg.svd(a)
+    k = s.shape[0]
+    p, q = 1.0 * u[:, k:], 1.0 * vh[k:]
+    left, right = np.dot(p, p.T), np.dot(q.T, q)
+    return (left * WEIGHTS[: a.shape[0], : a.shape[0]]).sum() + (right * WEIGHTS[: a.shape[1], : a.shape[1]]).sum()
+
+
+def orthogonal(a):
+    q, r = np.linalg.qr(a)
+    return (q * WEIGHTS[: q.shape[0], : q.shape[1]]).sum() + (r * WEIGHTS[: r.shape[0], : r.shape[1]]).sum()
+
+
+def inverse(a):
+    return (np.linalg.pinv(a) * WEIGHTS[: a.shape[1], : a.shape[0]]).sum() + np.linalg.cond(a)
+
+
+def least_squares(a):
+    x, left, _, s = np.linalg.lstsq(a, a[:, 0] * a[:, 1] + 1.0, -1.0)
+    return (x * WEIGHTS[0, : a.shape[1]]).sum() + left.sum() + s[0]
+
+
+FUNCTIONS = {f.__name__: (f, njit(f)) for f in (symmetric, singular, complements, orthogonal, inverse, least_squares)}
+CASES = [("symmetric", SQUARE)] + [(name, a) for name in list(FUNCTIONS)[1:] for a in (SQUARE, TALL, WIDE)]
+every_case = pytest.mark.parametrize(("name", "a"), CASES, ids=[f"{n}-{a.shape[0]}x{a.shape[1]}" for n, a in CASES])
+
+
+def over_tensors(function: Any, a: np.ndarray) -> tuple[float, np.ndarray]:
+    x = tg.tensor(a, requires_grad=True)
+    y = function(x)
+    y.backward()
+    return y.item(), x.grad.numpy()
+
+
+@every_case
+def test_gradients(name: str, a: np.ndarray):
+    function, jitted = FUNCTIONS[name]
+    value, gradient = tg.func.value_and_grad(jitted)(a)
+    assert value == pytest.approx(jitted(a), rel=1e-15)  # sums of products of two layouts may differ in their order
+    np.testing.assert_allclose(gradient, over_tensors(function, a)[1], rtol=1e-9, atol=1e-10)
+
+
+@every_case
+def test_tangents(name: str, a: np.ndarray):
+    function, jitted = FUNCTIONS[name]
+    v = RNG.normal(size=a.shape)
+    value, tangent = tg.func.jvp(jitted, (a,), (v,))
+    assert value == pytest.approx(jitted(a), rel=1e-15)  # sums of products of two layouts may differ in their order
+    np.testing.assert_allclose(tangent, (over_tensors(function, a)[1] * v).sum(), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("name", "a"), [("symmetric", SQUARE), ("singular", TALL)])
+def test_second_derivatives(name: str, a: np.ndarray):
+    function, jitted = FUNCTIONS[name]
+    hessian = tg.func.hessian(jitted)(a)
+    h, v = 1e-5, RNG.normal(size=a.shape)
+    ahead, behind = over_tensors(function, a + h * v)[1], over_tensors(function, a - h * v)[1]
+    along = np.tensordot(hessian, v, 2)
+    np.testing.assert_allclose(along, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-6)
+
+
+@njit
+def of_equal_values(a):
+    w, v = np.linalg.eigh(a)
+    q = 1.0 * v[:, :2]
+    p, total = np.dot(q, q.T), 0.0
+    for i in range(3):
+        for j in range(3):
+            total += WEIGHTS[i, j] * p[i, j]
+    return total + (w * w).sum()
+
+
+def test_eigenvalues_that_are_equal():
+    a, w = np.diag([1.0, 1.0, 3.0]), (WEIGHTS + WEIGHTS.T)[:3, :3] / 2
+    expected = 2 * a
+    expected[:2, 2] -= w[:2, 2] / 2
+    expected[2, :2] -= w[2, :2] / 2
+    np.testing.assert_allclose(tg.func.grad(of_equal_values)(a), expected, rtol=1e-13, atol=1e-13)
+    v = RNG.normal(size=(3, 3))
+    np.testing.assert_allclose(tg.func.jvp(of_equal_values, (a,), (v,))[1], (expected * v).sum(), rtol=1e-12)
