@@ -195,6 +195,7 @@ def gradient(
     dims = tuple(range(input.ndim)) if dim is None else distinct(dim, input.ndim)
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient only supports edge_order=1 and edge_order=2, not {edge_order}")
+    spacing = 1 if spacing is None else spacing
     given = list(spacing) if isinstance(spacing, (tuple, list)) else [spacing] * len(dims)
     if len(given) != len(dims):
         raise RuntimeError(
@@ -316,7 +317,8 @@ def cov(
         centred, norm = x - _reduce["mean"](x, 1, True), x.new_full((), n - correction)
         weighted = centred
     else:
-        weights = cast(reshape(weights, (n,)), x.dtype)
+        weights = reshape(weights, (n,))  # in their own dtype, as in PyTorch
+        weights = weights if weights.dtype.is_floating_point else cast(weights, x.dtype)
         total = weights.sum()
         centred = x - (x * weights).sum(1, keepdim=True) / total
         spent = (weights * reshape(aweights, (n,))).sum() / total if aweights is not None and correction else 1.0
@@ -384,7 +386,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return counted(input, n, weights, dtype)
 
 
-def _range(name: str, x: Tensor, low: float, high: float) -> tuple[float, float]:
+def _range(name: str, x: Tensor, low: float, high: float, apart: float) -> tuple[float, float]:
     """The ends of all bins: those of the elements where they are the same, and a little apart in any case."""
     if low == high and x._kind.numel:
         low, high = (float(t) for t in aminmax(x))
@@ -392,7 +394,7 @@ def _range(name: str, x: Tensor, low: float, high: float) -> tuple[float, float]
         raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
     if low > high:
         raise RuntimeError(f"{name}: max must be larger than min")
-    return (low - 1.0, high + 1.0) if low == high else (low, high)
+    return (low - apart, high + apart) if low == high else (low, high)
 
 
 def _check_floating(name: str, x: Tensor) -> None:
@@ -414,7 +416,7 @@ def histc(input: Tensor, bins: int = 100, min: Number = 0, max: Number = 0) -> T
     if bins <= 0:
         raise RuntimeError(f"histc(): bins must be > 0, but got {bins}")
     x = input.detach()
-    low, high = _range("histc", x, float(min), float(max))
+    low, high = _range("histc", x, float(min), float(max), 1.0)
     at = ((x - low) / (high - low) * bins).floor().clamp(max=bins - 1)
     return counted(_where((x >= low) & (x <= high), at, -1.0), bins, None, x.dtype)
 
@@ -433,7 +435,7 @@ def _edges(name: str, x: Tensor, bins: Any, ends: Any) -> Tensor:
         return bins.detach()
     if bins <= 0:
         raise RuntimeError(f"{name}(): number of bins must be positive, but got {bins}")
-    low, high = _range(name, x, *(ends or (0.0, 0.0))) if ends or x._kind.numel else (0.0, 1.0)
+    low, high = _range(name, x, *(ends or (0.0, 0.0)), 0.5) if ends or x._kind.numel else (0.0, 1.0)
     return creation.linspace(low, high, bins + 1, dtype=x.dtype)
 
 
