@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import creation
+from tapegrad import creation, special
 from tapegrad.distributions import constraints
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.composed import TransformedDistribution
@@ -25,8 +25,8 @@ from tapegrad.distributions.distribution import (
     tiny,
     unit,
 )
-from tapegrad.distributions.gamma import log_standard_gamma, regularised
-from tapegrad.distributions.special import bessel_ratio, erfinv, lbeta, log_i0e, log_of_one_and_square, ndtri, times
+from tapegrad.distributions.gamma import log_standard_gamma
+from tapegrad.distributions.special import bessel_ratio, lbeta, log_i0e, log_of_one_and_square, times
 from tapegrad.distributions.transforms import (
     AbsTransform,
     AffineTransform,
@@ -95,7 +95,7 @@ class Normal(_LocScale, ExponentialFamily):
         return 0.5 * tg.erfc(-_ROOT_HALF * self._z(value))
 
     def _icdf(self, value: Tensor) -> Tensor:
-        return self.loc + self.scale * ndtri(value)
+        return self.loc + self.scale * special.ndtri(value)
 
     def entropy(self) -> Tensor:
         return 0.5 + HALF_LOG_2PI + tg.log(self.scale)
@@ -371,7 +371,7 @@ class Gamma(ExponentialFamily):
 
     def _cdf(self, value: Tensor) -> Tensor:
         a, x = tg.broadcast_tensors(self.concentration, self.rate * tg.clamp(value, 0.0))
-        return regularised(a, x)
+        return tg.igamma(a, x)
 
     def entropy(self) -> Tensor:
         a = self.concentration
@@ -427,7 +427,7 @@ class InverseGamma(TransformedDistribution):
 
     def _cdf(self, value: Tensor) -> Tensor:
         a, x = tg.broadcast_tensors(self.concentration, self.rate / tg.clamp(value, 0.0))
-        return regularised(a, x, upper=True)
+        return tg.igammac(a, x)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
@@ -484,6 +484,9 @@ class Beta(ExponentialFamily):
         a, b = self.concentration1, self.concentration0
         return tg.xlogy(a - 1.0, value) + times(b - 1.0, tg.log1p(-value)) - lbeta(a, b)
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        return special.betainc(self.concentration1, self.concentration0, tg.clamp(value, 0.0, 1.0))
+
     def entropy(self) -> Tensor:
         a, b, total = self.concentration1, self.concentration0, self._total()
         psi = tg.digamma(total) * (total - 2.0) - (a - 1.0) * tg.digamma(a) - (b - 1.0) * tg.digamma(b)
@@ -534,6 +537,10 @@ class FisherSnedecor(Distribution):
         a, b, ratio = 0.5 * self.df1, 0.5 * self.df2, self.df1 / self.df2
         return a * tg.log(ratio) + (a - 1.0) * tg.log(value) - (a + b) * tg.log1p(ratio * value) - lbeta(a, b)
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        odds = self.df1 / self.df2 * tg.clamp(value, 0.0)
+        return special.betainc(0.5 * self.df1, 0.5 * self.df2, odds / (1.0 + odds))
+
 
 class HalfNormal(TransformedDistribution):
     """The distribution of |x|, where x is normal with mean 0: p(y) = sqrt(2 / pi) exp(-(y / scale)^2 / 2) / scale.
@@ -563,7 +570,7 @@ class HalfNormal(TransformedDistribution):
         return tg.erf(_ROOT_HALF * tg.clamp(value, 0.0) / self.scale)
 
     def _icdf(self, value: Tensor) -> Tensor:
-        return self.scale * math.sqrt(2.0) * erfinv(value)
+        return self.scale * math.sqrt(2.0) * tg.erfinv(value)
 
     def entropy(self) -> Tensor:
         return self.base_dist.entropy() - math.log(2.0)

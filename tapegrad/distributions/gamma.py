@@ -17,9 +17,8 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.autograd.host import host_function
-from tapegrad.distributions import operations as tg
-from tapegrad.distributions.distribution import expanded, numbers
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.distributions.distribution import expanded
+from tapegrad.tensor import Tensor
 
 _NODES = 64
 _TERMS = 48
@@ -114,47 +113,3 @@ def log_standard_gamma(concentration: Tensor, shape: Any) -> Tensor:
         return np.asarray(y_bar * slope_of_log(values, y), values.dtype)
 
     return host_function(draw, pulled)(a)
-
-
-def regularised(concentration: Tensor, x: Tensor, upper: bool = False) -> Tensor:
-    """P(a, x), the distribution function of gamma variates, or Q = 1 - P.
-
-    It has derivatives by x of every order, by a of the first.
-    """
-    return _Regularised.apply(concentration, x, upper)
-
-
-class _Regularised(tg.autograd.Function):
-    """The regularised incomplete gamma functions."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, x: Tensor, upper: bool) -> Tensor:
-        """Its value, of two tensors of one shape and dtype."""
-        from scipy.special import gammainc, gammaincc
-
-        ctx.save_for_backward(a, x)
-        ctx.sign = -1.0 if upper else 1.0
-        value = (gammaincc if upper else gammainc)(numbers(a, a.shape), numbers(x, x.shape))
-        return from_array(np.asarray(value, a.dtype.numpy))
-
-    @staticmethod
-    def backward(ctx: Any, y_bar: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """-p(x) dx/da and p(x), of P."""
-        a, x = ctx.saved_tensors
-        y_bar = ctx.sign * y_bar
-        density = tg.exp(tg.xlogy(a - 1.0, x) - x - tg.lgamma(a))
-        by_a = None
-        if ctx.needs_input_grad[0]:
-            by_a = -y_bar * tg.where(x > 0.0, density * x * _slope(a, x), 0.0)
-        return by_a, y_bar * density, None
-
-
-def _slope(a: Tensor, x: Tensor) -> Tensor:
-    def refuse(*_: Any) -> Any:
-        raise RuntimeError("the second derivative of a gamma distribution function by its concentration is not known")
-
-    def values(a: np.ndarray, x: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return slope_of_log(a, np.log(x)).astype(a.dtype)
-
-    return host_function(values, refuse)(a, x)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
+from tapegrad import special
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.distribution import HALF_LOG_2PI
 from tapegrad.distributions.transforms import softplus
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.tensor import Tensor
 
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)  # DLMF 5.11.1
 _LEAST = 10.0
@@ -99,48 +96,17 @@ def _even(coefficients: list[float], h: Tensor) -> Tensor:
     return total
 
 
-def _of_scipy(name: str, slope: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A function of SciPy's, elementwise, whose derivative is one of Tensors: of every order."""
-
-    class Made(tg.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            import scipy.special
-
-            ctx.save_for_backward(x)
-            return from_array(np.asarray(getattr(scipy.special, name)(x._array()), x.dtype.numpy))
-
-        @staticmethod
-        def backward(ctx: Any, y_bar: Tensor) -> Tensor:
-            return y_bar * slope(*ctx.saved_tensors)
-
-    Made.__name__ = Made.__qualname__ = name
-    return Made.apply
-
-
-def _square_root_2pi_exp(x: Tensor) -> Tensor:
-    y = ndtri(x)
-    return tg.exp(0.5 * y * y + HALF_LOG_2PI)
-
-
-ndtri = _of_scipy("ndtri", _square_root_2pi_exp)
-erfinv: Callable[[Tensor], Tensor] = _of_scipy("erfinv", lambda x: 0.5 * math.sqrt(math.pi) * tg.exp(erfinv(x) ** 2))
-_i0e: Callable[[Tensor], Tensor] = _of_scipy("i0e", lambda x: _i1e(x) - _i0e(x))  # of x > 0; DLMF 10.29.3
-_i1e: Callable[[Tensor], Tensor] = _of_scipy("i1e", lambda x: _i0e(x) - _i1e(x) / x - _i1e(x))  # 10.29.2
-
-
 def log_i0e(x: Tensor) -> Tensor:
     """Log I0(x) - x, with the modified Bessel function of order 0; of x > 0."""
-    return tg.log(_i0e(x))
+    return tg.log(special.i0e(x))
 
 
 def bessel_ratio(x: Tensor) -> Tensor:
     """I1(x) / I0(x), of x > 0."""
-    return _i1e(x) / _i0e(x)
+    return special.i1e(x) / special.i0e(x)
 
 
 __all__ = [
-    "bessel_ratio",
-    "erfinv", "langevin", "langevin_slope", "lbeta", "log_i0e", "log_of_one_and_square", "log_sinhc", "ndtri",
-    "softplus", "times",
+    "bessel_ratio", "langevin", "langevin_slope", "lbeta", "log_i0e", "log_of_one_and_square", "log_sinhc", "softplus",
+    "times",
 ]  # fmt: skip
