@@ -32,7 +32,7 @@ def vmap(
         A function of Tensors, arrays, and trees of them, which gives such. It is called once a sample.
     in_dims : int, None, or a tree of them
         The dimension of each argument, or of parts of it, that goes over samples; None for what all samples share.
-        Arguments by name go over their first.
+        Arguments by name are shared.
     out_dims : int, or a tree of them
         Where that dimension is in the results.
     randomness : str
@@ -80,7 +80,7 @@ def vmap(
             )
         leaves, structure = trees.flatten([list(args), facts])
         dims = _spread(in_dims, list(args), lambda: _incompatible(where, args))
-        dims += [0] * (len(leaves) - len(dims))
+        dims += [None] * (len(leaves) - len(dims))
         places = [_place(leaf, dim, where) for leaf, dim in zip(leaves, dims, strict=True)]
         lengths = [np.shape(x)[dim] for x, dim in zip(leaves, places, strict=True) if dim is not None]
         if not lengths:

@@ -136,7 +136,10 @@ def settled(result: Tensor, *operands: Tensor) -> Tensor:
 def _read(t: Tensor) -> Tensor:
     """What an array operation reads, whose parameters may tell of the operand's strides."""
     t = local(t)
-    return steady(t) if t._kind.contiguous else t
+    if not t._kind.contiguous:
+        return t
+    read = steady(t)
+    return read if read._kind.contiguous else read.clone()
 
 
 def record_array(
@@ -315,8 +318,8 @@ def steady(t: Tensor) -> Tensor:
     if known is not None and known[0] == now and known[1] == slot and known[2] is kind:
         return known[3]  # type: ignore[no-any-return]
     made = from_array(elements.copy(), kind.requires_grad)
-    if kind.requires_grad:  # gradients go to the tensor
-        tape.leaves[made._slot] = tape.former[made._slot] = weakref.ref(t)
+    if kind.requires_grad:  # gradients go to the tensor, which a rule may have been lent
+        tape.leaves[made._slot] = tape.former[made._slot] = tape.leaves.get(slot) or weakref.ref(t)
     t._seen = now, slot, kind, made
     return made
 

@@ -148,6 +148,31 @@ def test_products_add_to_parts_of_a_vector():
     assert np.allclose(t.grad.numpy(), np.concatenate([p.grad.numpy().ravel() for p in apart]), rtol=1e-13, atol=0)
 
 
+def test_a_view_of_memory_in_another_order_is_multiplied_as_it_is():
+    """NumPy shares the memory; the view lies in order, its base does not."""
+    array = np.arange(9.0).reshape(3, 3)
+    x = tg.from_numpy(array.T).requires_grad_()
+    assert np.array_equal((x.mT @ tg.eye(3, dtype=tg.float64)).detach().numpy(), array)
+    w = tg.eye(3, dtype=tg.float64).requires_grad_()
+    (g,) = tg.autograd.grad((x @ w)[0].sum(), [w], create_graph=True)
+    assert np.array_equal(g.detach().numpy(), np.outer(array.T[0], np.ones(3)))
+
+
+def test_second_derivatives_reach_a_leaf_whose_memory_numpy_shares():
+    array = np.arange(1.0, 10.0).reshape(3, 3)
+
+    def derivatives(x: Any) -> tuple[np.ndarray, np.ndarray]:
+        w = tg.eye(3, dtype=tg.float64).requires_grad_()
+        first = tg.autograd.grad(((x @ w)[0] * (x[0] * x[-1])[0]).sum(), [x, w], create_graph=True)
+        (second,) = tg.autograd.grad(sum((g * g).sum() for g in first), [x])
+        return first[0].detach().numpy(), second.numpy()
+
+    shared = derivatives(tg.from_numpy(array.copy().T).requires_grad_())
+    own = derivatives(tg.tensor(array.T, requires_grad=True))
+    for one, other in zip(shared, own, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
 # --- writing in place -------------------------------------------------------------------------------------------------
 
 

@@ -436,7 +436,7 @@ def _backward(
     if (
         gradient is None and inputs is None and create_graph is False
         and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad
-        and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained)
+        and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained or tape.checks_nan)
     ):  # fmt: skip
         _from_one(tape, self._slot)
     else:

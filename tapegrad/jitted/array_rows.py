@@ -34,7 +34,7 @@ from tapegrad.jitted.active import WORD, Taped
 from tapegrad.jitted.allocation import array_like, flat_view, vector_of
 from tapegrad.jitted.block_rows import begin_block, end_block
 from tapegrad.jitted.inner import define, inside
-from tapegrad.jitted.lifting import make, row_of
+from tapegrad.jitted.lifting import laid_out, make, row_of
 from tapegrad.kernels import Context, native
 from tapegrad.kinds import address_of
 from tapegrad.memory import allocate_zeroed, call1, f8, i4, i8, release
@@ -214,7 +214,7 @@ def _results(y, first):
 def binary(record, params, a, kept_a, b, kept_b, y):
     """The result of an operation on two arrays, as a row; `kept_a` and `kept_b` are the values that it keeps."""
     if y.size == 0:
-        return _results(y, 0)
+        return laid_out(_results(y, 0), y)
     if get_word(record, REVERSE) == 0:
         _call_supply(get_word(record, SUPPLY), record)
     header, n_kept = open_tape(KIND), a.size + b.size + N_PARAMS + 1
@@ -231,7 +231,7 @@ def binary(record, params, a, kept_a, b, kept_b, y):
     put_index(index, at + 2, y.size)
     put_index(index, at + N_PARAMS, 0)
     put_word(partial, at + N_PARAMS, record)
-    return _results(y, end_block(header, n_kept, y.size, get_word(record, REVERSE)))
+    return laid_out(_results(y, end_block(header, n_kept, y.size, get_word(record, REVERSE))), y)
 
 
 @inside

@@ -17,7 +17,7 @@ from tapegrad.jitted.active import Taped
 from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.inner import inside
 from tapegrad.jitted.library import loop, replaces
-from tapegrad.jitted.lifting import with_value
+from tapegrad.jitted.lifting import laid_out, with_value
 from tapegrad.jitted.linalg import contiguous_values, dims_of, revalued
 from tapegrad.ops import orthogonal, spectral
 
@@ -118,7 +118,7 @@ def _block_eigh(a):
     y = vector_of(n * n + n)
     _put(y, _put(y, 0, vectors), values)
     both = rows.binary(rows.eigh(), (1, n, 0, _eigh_room(n), 0, 0, 0, 0), a, x, y, y, y)
-    return both[n * n :], both[: n * n].reshape(n, n)
+    return both[n * n :], laid_out(both[: n * n].reshape(n, n), vectors)
 
 
 @inside
@@ -135,7 +135,8 @@ def _block_svd(a, full_matrices):
     y = vector_of(m * k + r + q * n)
     _put(y, _put(y, _put(y, 0, u), s), vh)
     every = rows.binary(rows.svd(), (1, m, n, full, _svd_room(m, n, full), 0, 0, 0), a, x, y, y, y)
-    return every[: m * k].reshape(m, k), every[m * k : m * k + r], every[m * k + r :].reshape(q, n)
+    left, right = every[: m * k].reshape(m, k), every[m * k + r :].reshape(q, n)
+    return laid_out(left, u), every[m * k : m * k + r], laid_out(right, vh)
 
 
 @inside
@@ -152,7 +153,7 @@ def _block_qr(a):
     y = vector_of(m * k + k * n)
     _put(y, _put(y, 0, q), r)
     both = rows.binary(rows.qr(), (1, m, n, 0, _qr_room(m, n), 0, 0, 0), a, x, y, y, y)
-    return both[: m * k].reshape(m, k), both[m * k :].reshape(k, n)
+    return laid_out(both[: m * k].reshape(m, k), q), laid_out(both[m * k :].reshape(k, n), r)
 
 
 @inside
@@ -197,7 +198,7 @@ def _eigh(a):
                 else:
                     e[i, j] = (b[i, j] + values[j] * r) / (values[j] - values[i])
         v = revalued(v + np.dot(v, e), plain_vectors)
-    return revalued(values, plain), v
+    return revalued(values, plain), laid_out(v, plain_vectors)
 
 
 @njit
@@ -245,7 +246,8 @@ def _svd(a, full_matrices):
                     q[i, j] = right[i, j] / s[j]
         u = revalued(u + np.dot(u, e) + p, plain_u[:, :r])
         v = revalued(v + np.dot(v, f) + q, plain_vh[:r].T)
-    return _completed(u, plain_u), revalued(s, plain), _completed(v, plain_vh.T).T
+    left, right = _completed(u, plain_u), _completed(v, plain_vh.T).T
+    return laid_out(left, plain_u), revalued(s, plain), laid_out(right, plain_vh)
 
 
 @njit
@@ -298,7 +300,7 @@ def _qr(a):
             r[j, j] = -length if plain_r[j, j] < 0.0 else length
             for i in range(m):
                 q[i, j] = w[i] / r[j, j]
-    return revalued(q, plain_q), revalued(r, plain_r)
+    return laid_out(revalued(q, plain_q), plain_q), laid_out(revalued(r, plain_r), plain_r)
 
 
 @njit
@@ -308,7 +310,7 @@ def _pinv(a, rcond):
     plain = np.linalg.pinv(x, rcond)
     m, n = a.shape
     if m < n:
-        return revalued(_pinv(a.T, rcond).T, plain)
+        return laid_out(revalued(_pinv(a.T, rcond).T, plain), plain)
     if np.max(np.abs(np.dot(plain, x) - np.eye(n))) > 1e-6 if n else False:
         raise np.linalg.LinAlgError("pinv is differentiated forward, or twice, where the rank is full")
     square, start = np.dot(a.T, a), np.dot(plain, plain.T)
@@ -318,7 +320,7 @@ def _pinv(a, rcond):
             g[i, j] = start[i, j]
     for _ in range(_STEPS):
         g = revalued(2.0 * g - np.dot(g, np.dot(square, g)), start)
-    return revalued(np.dot(g, a.T), plain)
+    return laid_out(revalued(np.dot(g, a.T), plain), plain)
 
 
 @njit

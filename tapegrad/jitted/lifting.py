@@ -99,6 +99,18 @@ def tangent_of(typingctx, x, k):
     return types.float64(x, types.int64), codegen
 
 
+def laid_out(result, plain):
+    """An array in Fortran's order where another is: sums and products go through memory in its order."""
+    raise NotImplementedError
+
+
+@overload(laid_out, OPTIONS)
+def _laid_out(result, plain):
+    if plain.layout == "F" and result.layout != "F":
+        return lambda result, plain: result.T.copy().T
+    return lambda result, plain: result
+
+
 # --- what is differentiated, as one flat vector -----------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from tapegrad.jitted.arrays import values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import with_value
+from tapegrad.jitted.lifting import laid_out, with_value
 from tapegrad.ops.factorization import BLOCK
 
 
@@ -311,7 +311,7 @@ def _solve_matrix(a, b):
     x = np.empty(b.shape)
     for j in range(b.shape[1]):
         x[:, j] = _solve_factorised(lu, order, b[:, j])
-    return revalued(x, plain)
+    return laid_out(revalued(x, plain), plain)
 
 
 @replaces(np.linalg.inv)
@@ -325,7 +325,7 @@ def inv(a):
 @njit
 def _inv(a):
     plain = np.linalg.inv(contiguous_values(a))
-    return revalued(_solve_matrix(a, np.eye(a.shape[0])), plain)
+    return laid_out(revalued(_solve_matrix(a, np.eye(a.shape[0])), plain), plain)
 
 
 @replaces(np.linalg.det)
@@ -482,4 +482,4 @@ def _block_cholesky(a):
     return rows.unary(rows.cholesky(), (1, n, 0, n * n + BLOCK * BLOCK, 0, 0, 0, 0), a, y, y)
 
 
-ALLOWED.update({contiguous_values, revalued, with_value})
+ALLOWED.update({contiguous_values, laid_out, revalued, with_value})

@@ -45,6 +45,11 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
                                of it have gradients of nan, those of max() and min() go to the nans; beside it fmax and
                                fmin take the other, and Python's max(a, b) and min(a, b) in jitted code the first
 
+    values      eigh, svd      of equal values: what turns their vectors into each other has the derivative 0, if an
+                               adjoint has nothing of it but rounding; else the quotient by their difference stays
+                pinv           the derivative among matrices of one rank
+                det            that of a polynomial: first and second derivatives of singular matrices, too
+
     sums                       of float32 are float64 until they are complete, those of adjoints too
 """
 

@@ -31,7 +31,7 @@ x = tg.tensor(reals(3, 2)); y = tg.func.jacrev(tg.func.vmap(lambda v: v.cumsum(0
 x = tg.tensor(reals(3, 4), requires_grad=True); y = tg.func.vmap(lambda v: v.sin().sum())(x)
 (y * tg.arange(3.)).sum().backward()
 
-x = tg.tensor(reals(3, 4)); y = tg.func.vmap(lambda v, *, w: v * w)(x, w=tg.tensor(reals(3)))
+x = tg.tensor(reals(3, 4)); y = tg.func.vmap(lambda v, *, w: v * w)(x, w=tg.tensor(reals(4)))
 
 x = tg.tensor(reals(3, 4)); y = tg.func.grad(lambda x: tg.func.vmap(lambda v: v.prod())(x).sum())(x)
 

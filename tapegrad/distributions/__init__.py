@@ -1,0 +1,94 @@
+"""Probability distributions, under the names of `torch.distributions`.
+
+Parameters are Tensors, arrays or numbers, and broadcast. Densities are finite wherever they are in truth, also where
+torch's are clamped: of probabilities 0 and 1 logarithms are -inf and 0.
+
+>>> import tapegrad as tg
+>>> mean = tg.tensor(0.0, requires_grad=True)
+>>> tg.distributions.Normal(mean, 1.0).log_prob(tg.tensor([1.0, 3.0])).sum().backward()
+>>> mean.grad
+tensor(4.)
+"""
+
+from types import SimpleNamespace as _Namespace
+
+from tapegrad.distributions import constraints, gamma, transforms
+from tapegrad.distributions.composed import Independent, MixtureSameFamily, TransformedDistribution
+from tapegrad.distributions.continuous import (
+    Beta,
+    Cauchy,
+    Chi2,
+    Exponential,
+    FisherSnedecor,
+    Gamma,
+    GeneralizedPareto,
+    Gumbel,
+    HalfCauchy,
+    HalfNormal,
+    InverseGamma,
+    Kumaraswamy,
+    Laplace,
+    LogisticNormal,
+    LogNormal,
+    Normal,
+    Pareto,
+    StudentT,
+    Uniform,
+    VonMises,
+    Weibull,
+)  # fmt: skip
+from tapegrad.distributions.discrete import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    ContinuousBernoulli,
+    Dirichlet,
+    Geometric,
+    Multinomial,
+    NegativeBinomial,
+    OneHotCategorical,
+    OneHotCategoricalStraightThrough,
+    Poisson,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)  # fmt: skip
+from tapegrad.distributions.discrete import ExpRelaxedCategorical as _ExpRelaxedCategorical
+from tapegrad.distributions.discrete import LogitRelaxedBernoulli as _LogitRelaxedBernoulli
+from tapegrad.distributions.distribution import Distribution, ExponentialFamily
+from tapegrad.distributions.divergence import kl_divergence, register_kl
+from tapegrad.distributions.multivariate import LowRankMultivariateNormal, MultivariateNormal
+from tapegrad.distributions.registry import biject_to, transform_to
+from tapegrad.distributions.transforms import (
+    AbsTransform,
+    AffineTransform,
+    CatTransform,
+    ComposeTransform,
+    CorrCholeskyTransform,
+    CumulativeDistributionTransform,
+    ExpTransform,
+    IndependentTransform,
+    LowerCholeskyTransform,
+    PositiveDefiniteTransform,
+    PowerTransform,
+    ReshapeTransform,
+    SigmoidTransform,
+    SoftmaxTransform,
+    SoftplusTransform,
+    StackTransform,
+    StickBreakingTransform,
+    TanhTransform,
+    Transform,
+    identity_transform,
+)  # fmt: skip
+
+relaxed_bernoulli = _Namespace(LogitRelaxedBernoulli=_LogitRelaxedBernoulli, RelaxedBernoulli=RelaxedBernoulli)
+relaxed_categorical = _Namespace(
+    ExpRelaxedCategorical=_ExpRelaxedCategorical, RelaxedOneHotCategorical=RelaxedOneHotCategorical
+)
+
+__all__ = [
+    name for name in globals() if name[0] != "_" and name not in (
+        "composed", "continuous", "discrete", "distribution", "divergence", "gamma", "multivariate", "registry",
+        "special",
+    )
+]  # fmt: skip
