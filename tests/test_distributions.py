@@ -223,6 +223,7 @@ SAMPLED = {
     "MultivariateNormal": D.MultivariateNormal(np.array([1.0, 0.0, -1.0]), MATRIX),
     "MultivariateNormal by precision": D.MultivariateNormal(np.zeros(3), precision_matrix=MATRIX),
     "LowRankMultivariateNormal": D.LowRankMultivariateNormal(np.zeros(3), MATRIX[:, :1], np.ones(3)),
+    "Wishart": D.Wishart(4.5, MATRIX),
     "Independent": D.Independent(D.Normal(np.array([0.0, 1.0]), 2.0), 1),
     "MixtureSameFamily": D.MixtureSameFamily(D.Categorical(np.array([1.0, 3.0])), D.Normal(np.array([-1.0, 2.0]), 0.5)),
 }
@@ -243,12 +244,47 @@ def test_samples_have_the_moments(name):
         assert (np.abs(((x - mean) ** 2).mean(0) - variance) <= 6 * np.sqrt(fourth / n) + 1e-12).all()
 
 
+def test_correlations_of_lkj():
+    tg.manual_seed(4)
+    for n, concentration in ((2, 1.0), (3, 0.7), (4, 2.0)):
+        d = D.LKJCholesky(n, concentration)
+        low = d.sample((20_000,))
+        r = (low @ low.mT).numpy()
+        variance = 1 / (2 * concentration + n - 1)  # of each correlation, whose density is a beta one's
+        for i, j in zip(*np.tril_indices(n, -1), strict=True):
+            assert abs(r[:, i, j].mean()) <= 5 * math.sqrt(variance / 20_000)
+            assert r[:, i, j].var() == pytest.approx(variance, rel=0.05)
+
+
 def test_a_seed_gives_the_same_samples():
     def drawn():
         tg.manual_seed(3)
         return [d.sample((3,)).tolist() for d in (D.Normal(0.0, 1.0), D.Poisson(3.0), D.Gamma(0.5, 1.0))]
 
     assert drawn() == drawn()
+
+
+DIVERGENCES = [
+    (D.Wishart(6.0, MATRIX), D.Wishart(4.5, MATRIX + np.eye(3))),
+    (D.LowRankMultivariateNormal(np.ones(3), MATRIX[:, :1], np.ones(3)), D.MultivariateNormal(np.zeros(3), MATRIX)),
+    (D.MultivariateNormal(np.ones(3), MATRIX), D.LowRankMultivariateNormal(np.zeros(3), MATRIX[:, :1], np.ones(3))),
+    (D.ContinuousBernoulli(0.2), D.Uniform(-1.0, 1.0)),
+    (D.Uniform(0.1, 0.9), D.ContinuousBernoulli(0.2)),
+    (D.Beta(2.0, 3.0), D.Gamma(1.5, 2.0)),
+    (D.Gamma(2.0, 3.0), D.Gumbel(0.5, 2.0)),
+    (D.Normal(0.3, 1.2), D.Laplace(-0.1, 0.8)),
+    (D.Pareto(1.0, 5.0), D.Normal(0.3, 1.5)),
+    (D.Geometric(0.3), D.Geometric(logits=0.1)),
+    (D.Dirichlet(np.array([1.0, 2.0, 3.0])), D.Dirichlet(np.array([2.0, 2.0, 0.5]))),
+]
+
+
+@pytest.mark.parametrize(("p", "q"), DIVERGENCES)
+def test_divergences_are_means(p, q):
+    tg.manual_seed(5)
+    x = p.sample((20_000,))
+    terms = (p.log_prob(x) - q.log_prob(x)).numpy()
+    assert abs(terms.mean() - D.kl_divergence(p, q).item()) <= 5 * terms.std() / math.sqrt(len(terms))
 
 
 def test_densities_integrate_to_one():

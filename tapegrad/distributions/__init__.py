@@ -56,7 +56,7 @@ from tapegrad.distributions.discrete import ExpRelaxedCategorical as _ExpRelaxed
 from tapegrad.distributions.discrete import LogitRelaxedBernoulli as _LogitRelaxedBernoulli
 from tapegrad.distributions.distribution import Distribution, ExponentialFamily
 from tapegrad.distributions.divergence import kl_divergence, register_kl
-from tapegrad.distributions.multivariate import LowRankMultivariateNormal, MultivariateNormal
+from tapegrad.distributions.multivariate import LKJCholesky, LowRankMultivariateNormal, MultivariateNormal, Wishart
 from tapegrad.distributions.registry import biject_to, transform_to
 from tapegrad.distributions.transforms import (
     AbsTransform,

@@ -87,7 +87,9 @@ class _IndependentConstraint(Constraint):
         n = self.reinterpreted_batch_ndims
         if result.ndim < n:
             raise ValueError(f"Expected value.dim() >= {self.event_dim} but got {value.ndim}")
-        return result.reshape((*result.shape[: result.ndim - n], -1)).all(-1) if n else result
+        for _ in range(n):
+            result = result.all(-1)
+        return result
 
     def __repr__(self) -> str:
         return f"IndependentConstraint({self.base_constraint}, {self.reinterpreted_batch_ndims})"

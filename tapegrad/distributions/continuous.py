@@ -23,6 +23,7 @@ from tapegrad.distributions.distribution import (
     normal,
     numbers,
     tiny,
+    unit,
 )
 from tapegrad.distributions.gamma import log_standard_gamma, regularised
 from tapegrad.distributions.special import bessel_ratio, erfinv, lbeta, log_i0e, log_of_one_and_square, ndtri, times
@@ -113,7 +114,7 @@ class Cauchy(_LocScale):
 
     def _noise(self, shape: Any) -> Tensor:
         drawn = creation._random().standard_cauchy(tuple(shape))
-        return from_array(np.asarray(drawn, self.loc.dtype.numpy), False)
+        return from_array(np.asarray(drawn, self.loc.dtype.numpy))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         return -math.log(math.pi) - tg.log(self.scale) - log_of_one_and_square(self._z(value))
@@ -282,12 +283,7 @@ class Uniform(Distribution):
     variance = property(lambda self: (self.high - self.low) ** 2 / 12.0)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        u = from_array(
-            np.asarray(
-                creation._random().random(tuple(self._extended_shape(sample_shape)), dtype=self.low.dtype.numpy)
-            ),
-            False,
-        )
+        u = unit(self._extended_shape(sample_shape), self.low)
         return self.low + u * (self.high - self.low)
 
     def _log_prob(self, value: Tensor) -> Tensor:

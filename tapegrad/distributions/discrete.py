@@ -313,7 +313,7 @@ class _Categories(Distribution):
 
     def _indices(self, sample_shape: Any) -> np.ndarray:
         """Categories, each drawn as the first of K exponential variates of rates p."""
-        p = self.probs.detach().numpy().astype(np.float64)
+        p = self.probs._array().astype(np.float64)
         if not (np.isfinite(p) & (p >= 0)).all():
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
         shape = (*sample_shape, *self.batch_shape, self._num_events)
@@ -360,7 +360,7 @@ class Categorical(_Categories):
     mode = property(lambda self: tg.argmax(self._param, -1))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        return from_array(np.asarray(self._indices(tuple(sample_shape))), False)
+        return from_array(np.asarray(self._indices(tuple(sample_shape))))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         return self._log_of(value)
@@ -399,7 +399,7 @@ class OneHotCategorical(_Categories):
     mode = property(lambda self: self._hot(tg.argmax(self._param, -1)))
 
     def _hot_sample(self, sample_shape: Any) -> Tensor:
-        return self._hot(from_array(np.asarray(self._indices(tuple(sample_shape))), False))
+        return self._hot(from_array(np.asarray(self._indices(tuple(sample_shape)))))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         return self._hot_sample(sample_shape)

@@ -79,26 +79,34 @@ def sum_rightmost(t: Tensor, n: int) -> Tensor:
 # --- random numbers, of the generator that `manual_seed` starts -------------------------------------------------------
 
 
+def _positive(drawn: Any, like: Tensor) -> Tensor:
+    """Random numbers, 0 made the least number that there is: so their logarithm is finite."""
+    return from_array(np.asarray(np.maximum(drawn, tiny(like)), like.dtype.numpy))
+
+
+def unit(shape: Any, like: Tensor) -> Tensor:
+    """Uniform in [0, 1)."""
+    return from_array(np.asarray(creation._random().random(tuple(shape), dtype=like.dtype.numpy)))
+
+
 def uniform(shape: Any, like: Tensor) -> Tensor:
-    """Uniform in (0, 1): never 0, so that its logarithm is finite."""
-    drawn = creation._random().random(tuple(shape), dtype=like.dtype.numpy)
-    return from_array(np.maximum(np.asarray(drawn), np.finfo(drawn.dtype).tiny), False)
+    """Uniform in (0, 1)."""
+    return _positive(creation._random().random(tuple(shape), dtype=like.dtype.numpy), like)
 
 
 def normal(shape: Any, like: Tensor) -> Tensor:
     """Of the standard normal distribution."""
-    return from_array(np.asarray(creation._random().standard_normal(tuple(shape), dtype=like.dtype.numpy)), False)
+    return from_array(np.asarray(creation._random().standard_normal(tuple(shape), dtype=like.dtype.numpy)))
 
 
 def exponential(shape: Any, like: Tensor) -> Tensor:
     """Of the exponential distribution of rate 1; never 0."""
-    drawn = creation._random().standard_exponential(tuple(shape), dtype=like.dtype.numpy)
-    return from_array(np.maximum(np.asarray(drawn), np.finfo(drawn.dtype).tiny), False)
+    return _positive(creation._random().standard_exponential(tuple(shape), dtype=like.dtype.numpy), like)
 
 
 def numbers(t: Tensor, shape: Any) -> np.ndarray:
     """The elements of a parameter, broadcast, in float64."""
-    return np.broadcast_to(t.detach().numpy().astype(np.float64), tuple(shape))
+    return np.broadcast_to(t._array().astype(np.float64), tuple(shape))
 
 
 # --- the base ---------------------------------------------------------------------------------------------------------
@@ -242,7 +250,7 @@ class Distribution:
             if self.has_rsample:
                 return self.rsample(sample_shape).detach()
             drawn = np.asarray(self._draw(tuple(self._extended_shape(sample_shape))))
-            return from_array(drawn if self._keeps_integers else drawn.astype(self._dtype().numpy), False)
+            return from_array(drawn if self._keeps_integers else drawn.astype(self._dtype().numpy))
 
     def _dtype(self) -> Any:
         """The dtype of the parameters, and so of values."""
@@ -317,6 +325,8 @@ class Distribution:
 
     def _extended_shape(self, sample_shape: Any = ()) -> Size:
         """The shape of a sample."""
+        if not hasattr(sample_shape, "__iter__"):
+            raise TypeError(f"sample_shape must be a sequence of ints, as sample((3,)), but got {sample_shape!r}")
         return Size((*sample_shape, *self._batch_shape, *self._event_shape))
 
     def _number(self, value: Any) -> Tensor:
@@ -370,6 +380,8 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 def _all(constraint: Any, value: Tensor) -> bool:
     """Whether all values satisfy a constraint."""
     with tg.no_grad():
+        if constraint.event_dim == 0:  # of elements: NumPy says it sooner
+            return bool(np.all(constraint.check(value._array())))
         return bool(constraint.check(value.detach()).all())
 
 

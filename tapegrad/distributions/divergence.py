@@ -40,6 +40,7 @@ from tapegrad.distributions.distribution import EULER, HALF_LOG_2PI, Distributio
 from tapegrad.distributions.multivariate import (
     LowRankMultivariateNormal,
     MultivariateNormal,
+    Wishart,
     _half_log_det,
     _matched,
     _solved,
@@ -263,6 +264,17 @@ def _low_rank_multivariate_normal(p: Any, q: Any) -> Tensor:
     for root in _roots(p):
         trace = trace + _square(root / root_d) - _square(_solved(*_matched(low, scaled @ root)))
     return 0.5 * (_log_det(q) - _log_det(p) + trace + q._square(q.loc - p.loc) - p.event_shape[0])
+
+
+@register_kl(Wishart, Wishart)
+def _wishart(p: Any, q: Any) -> Tensor:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            "KL-divergence between two Wishart distributions with different event shapes cannot be computed"
+        )
+    away = _solved(*_matched(q._unbroadcasted_scale_tril, p._unbroadcasted_scale_tril))
+    both = 0.5 * (p.df - q.df) * p._mean_log_det() + q._log_normalizer() - p._log_normalizer()
+    return both + 0.5 * p.df * (_square(away) - p._size)
 
 
 @register_kl(TransformedDistribution, TransformedDistribution)

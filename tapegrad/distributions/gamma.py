@@ -19,7 +19,7 @@ from tapegrad import creation
 from tapegrad.autograd.host import host_function
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.distribution import expanded, numbers
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, from_array
 
 _NODES = 64
 _TERMS = 48
@@ -135,7 +135,7 @@ class _Regularised(tg.autograd.Function):
         ctx.save_for_backward(a, x)
         ctx.sign = -1.0 if upper else 1.0
         value = (gammaincc if upper else gammainc)(numbers(a, a.shape), numbers(x, x.shape))
-        return tg.from_numpy(np.asarray(value, a.dtype.numpy))
+        return from_array(np.asarray(value, a.dtype.numpy))
 
     @staticmethod
     def backward(ctx: Any, y_bar: Tensor) -> tuple[Tensor | None, Tensor | None, None]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
+from tapegrad import creation
 from tapegrad.distributions import constraints
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.distribution import (
@@ -12,7 +16,9 @@ from tapegrad.distributions.distribution import (
     expanded,
     lazy_property,
     normal,
+    numbers,
 )
+from tapegrad.distributions.gamma import log_standard_gamma
 from tapegrad.tensor import Tensor
 
 _MATRICES = ("covariance_matrix", "precision_matrix", "scale_tril")
@@ -261,4 +267,159 @@ def _matched(*matrices: Tensor) -> list[Tensor]:
     return [expanded(m, batch + tuple(m.shape[-2:])) for m in matrices]
 
 
-__all__ = ["LowRankMultivariateNormal", "MultivariateNormal"]
+def _multivariate_lgamma(x: Tensor, n: int) -> Tensor:
+    """Log of the multivariate gamma function (DLMF 35.3.4)."""
+    return tg.lgamma(x.unsqueeze(-1) - 0.5 * _count(n, x)).sum(-1) + 0.25 * n * (n - 1) * math.log(math.pi)
+
+
+def _count(n: int, like: Tensor) -> Tensor:
+    return tg.arange(n).to(like.dtype)
+
+
+class Wishart(_OfMatrix):
+    """Wishart's distribution, of positive definite matrices: that of a sum of `df` squares z z^T, z normal.
+
+    log p(X) = (df - n - 1) / 2 log det X - tr(V^-1 X) / 2 - df / 2 log det(2 V) - log G_n(df / 2).
+
+    Parameters
+    ----------
+    df : Tensor, array or number
+        Degrees of freedom, greater than n - 1.
+    covariance_matrix, precision_matrix, scale_tril : Tensor or array
+        V, its inverse, or its lower Cholesky factor, of shape [..., n, n]: one of them.
+
+    >>> import tapegrad as tg
+    >>> tg.distributions.Wishart(2.0, tg.eye(2)).log_prob(tg.eye(2))
+    tensor(-3.5310)
+    """
+
+    arg_constraints: Any = {
+        "df": constraints.positive,
+        "covariance_matrix": constraints.positive_definite,
+        "precision_matrix": constraints.positive_definite,
+        "scale_tril": constraints.lower_cholesky,
+    }
+    support: Any = constraints.positive_definite
+    has_rsample = True
+    df: Tensor
+
+    def __init__(
+        self,
+        df: Any,
+        covariance_matrix: Any = None,
+        precision_matrix: Any = None,
+        scale_tril: Any = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        given = dict(zip(_MATRICES, (covariance_matrix, precision_matrix, scale_tril), strict=True))
+        name = _one_matrix(given)
+        if getattr(given[name], "ndim", 0) < 2:
+            raise ValueError("scale_tril must be at least two-dimensional, with optional leading batch dimensions")
+        self._size = int(given[name].shape[-1])
+        self._take(validate_args, df=df, **given)
+        if bool((self.df <= self._size - 1).detach().any()):
+            raise ValueError(f"Value of df={df} expected to be greater than ndim - 1 = {self._size - 1}.")
+        self._unbroadcasted_scale_tril = self._factor(name)
+
+    def _event_of_parameters(self) -> Any:
+        return self._size, self._size
+
+    def _degrees(self) -> Tensor:
+        """df, with the dimensions of a matrix behind it."""
+        return self.df.unsqueeze(-1).unsqueeze(-1)
+
+    mean = property(lambda self: self._degrees() * self.covariance_matrix)
+
+    @property
+    def mode(self) -> Tensor:
+        factor = self._degrees() - self._size - 1.0
+        return tg.where(factor > 0.0, factor * self.covariance_matrix, math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        matrix = self.covariance_matrix
+        diagonal = tg.diagonal(matrix, 0, -2, -1)
+        return self._degrees() * (matrix * matrix + diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """By Bartlett's decomposition: L A A^T L^T, A lower, normal but for its diagonal, of roots of chi-squared."""
+        shape = tuple(self._extended_shape(sample_shape))
+        half = 0.5 * (self.df.unsqueeze(-1) - _count(self._size, self.df))
+        diagonal = tg.exp(0.5 * (math.log(2.0) + log_standard_gamma(half, shape[:-1])))
+        low = self._unbroadcasted_scale_tril @ (tg.tril(normal(shape, self.df), -1) + tg.diag_embed(diagonal))
+        return low @ low.mT
+
+    def _log_normalizer(self) -> Tensor:
+        n, low = self._size, self._unbroadcasted_scale_tril
+        return self.df * (0.5 * n * math.log(2.0) + _half_log_det(low)) + _multivariate_lgamma(0.5 * self.df, n)
+
+    def _mean_log_det(self) -> Tensor:
+        """E[log det X]."""
+        digammas = tg.digamma(0.5 * (self.df.unsqueeze(-1) - _count(self._size, self.df))).sum(-1)
+        return digammas + self._size * math.log(2.0) + 2.0 * _half_log_det(self._unbroadcasted_scale_tril)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        root = tg.linalg.cholesky(value)
+        away = _solved(*_matched(self._unbroadcasted_scale_tril, root))
+        half_trace = 0.5 * (away * away).sum((-2, -1))
+        return (self.df - self._size - 1.0) * _half_log_det(root) - half_trace - self._log_normalizer()
+
+    def entropy(self) -> Tensor:
+        n = self._size
+        return self._log_normalizer() - 0.5 * (self.df - n - 1.0) * self._mean_log_det() + 0.5 * n * self.df
+
+
+class LKJCholesky(Distribution):
+    """Of Cholesky factors L of n x n correlation matrices R of density proportional to det(R)^(concentration - 1).
+
+    p(L) is proportional to prod_(i > 1) L_ii^(n - i + 2 concentration - 2) (Lewandowski, Kurowicka and Joe 2009).
+    They are drawn row by row, as vectors of a random length and direction.
+
+    Parameters
+    ----------
+    dim : int
+        n, at least 2.
+    concentration : Tensor, array or number
+        1 makes all correlation matrices equally probable; a greater one, those near the unit matrix more.
+
+    >>> import tapegrad as tg
+    >>> tg.distributions.LKJCholesky(2, 1.0).log_prob(tg.eye(2))
+    tensor(-0.6931)
+    """
+
+    arg_constraints: Any = {"concentration": constraints.positive}
+    support: Any = constraints.corr_cholesky
+    concentration: Tensor
+
+    def __init__(self, dim: int, concentration: Any = 1.0, validate_args: bool | None = None) -> None:
+        if dim < 2:
+            raise ValueError(f"Expected dim to be an integer greater than or equal to 2. Found dim={dim}.")
+        self.dim = dim
+        self._take(validate_args, concentration=concentration)
+        self._arguments = {"dim": dim, **self._arguments}
+
+    def _event_of_parameters(self) -> Any:
+        return self.dim, self.dim
+
+    def _draw(self, shape: tuple[int, ...]) -> Any:
+        n, generator = self.dim, creation._random()
+        rows = np.arange(1, n)
+        # squares of the lengths, of rows 1 and on: what is left of 1 is the diagonal's
+        rest = numbers(self.concentration, shape[:-2])[..., None] + 0.5 * (n - 1 - rows)
+        squares = generator.beta(0.5 * rows, rest)
+        low = np.tril(generator.standard_normal(shape), -1)
+        low[..., 1:, :] *= (np.sqrt(squares) / np.linalg.norm(low[..., 1:, :], axis=-1))[..., None]
+        index = np.arange(n)
+        low[..., index, index] = np.sqrt(np.maximum(1.0 - (low * low).sum(-1), np.finfo(np.float64).tiny))
+        return low
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        n, eta = self.dim, self.concentration
+        diagonal = tg.diagonal(value, 0, -2, -1)[..., 1:]
+        order = 2.0 * (eta.unsqueeze(-1) - 1.0) + (n - 2.0 - _count(n - 1, eta))
+        alpha = eta + 0.5 * (n - 1)
+        log_normalizer = 0.5 * (n - 1) * math.log(math.pi) + _multivariate_lgamma(alpha - 0.5, n - 1)
+        return (order * tg.log(diagonal)).sum(-1) - log_normalizer + (n - 1) * tg.lgamma(alpha)
+
+
+__all__ = ["LKJCholesky", "LowRankMultivariateNormal", "MultivariateNormal", "Wishart"]

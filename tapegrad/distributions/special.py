@@ -11,7 +11,7 @@ import numpy as np
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.distribution import HALF_LOG_2PI
 from tapegrad.distributions.transforms import softplus
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, from_array
 
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)  # DLMF 5.11.1
 _LEAST = 10.0
@@ -108,7 +108,7 @@ def _of_scipy(name: str, slope: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
             import scipy.special
 
             ctx.save_for_backward(x)
-            return tg.from_numpy(np.asarray(getattr(scipy.special, name)(x.detach().numpy()), x.dtype.numpy))
+            return from_array(np.asarray(getattr(scipy.special, name)(x._array()), x.dtype.numpy))
 
         @staticmethod
         def backward(ctx: Any, y_bar: Tensor) -> Tensor:
