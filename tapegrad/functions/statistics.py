@@ -435,7 +435,8 @@ def _edges(name: str, x: Tensor, bins: Any, ends: Any) -> Tensor:
         return bins.detach()
     if bins <= 0:
         raise RuntimeError(f"{name}(): number of bins must be positive, but got {bins}")
-    low, high = _range(name, x, *(ends or (0.0, 0.0)), 0.5) if ends or x._kind.numel else (0.0, 1.0)
+    low, high = ends or (0.0, 0.0)
+    low, high = _range(name, x, low, high, 0.5) if ends or x._kind.numel else (0.0, 1.0)
     return creation.linspace(low, high, bins + 1, dtype=x.dtype)
 
 

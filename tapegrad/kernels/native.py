@@ -332,16 +332,27 @@ def _external(part: Any) -> Any:
 
 @functools.cache
 def _foreign(function: foreign.Foreign) -> Any:
-    """A function of SciPy's for compiled code that calls it; Numba links what it compiles at once."""
-    from numba import njit, types
+    """A function of SciPy's for compiled code that calls it, in the width of its operands.
+
+    Numba links what it compiles at once.
+    """
+    from numba import types
+    from numba.extending import overload
 
     _resolve(function.symbol)
     double = types.float64
     external = types.ExternalFunction(function.symbol, double(*[double] * function.arity, types.int32))
-    names = ", ".join("abcd"[: function.arity])
-    scope = {"external": external, "nothing": np.int32(0)}
-    exec(f"def call({names}):\n return external({names}, nothing)", scope)
-    return njit(error_model="numpy", nogil=True)(scope["call"])
+    names = ", ".join("abc"[: function.arity])
+    text = f"""
+def called({names}): ...
+def of_double({names}): return external({names}, nothing)
+def of_single({names}): return single(external({names}, nothing))
+def typed({names}): return of_single if all(kind == float32 for kind in ({names},)) else of_double
+"""
+    scope = {"external": external, "nothing": np.int32(0), "single": np.float32, "float32": types.float32}
+    exec(text, scope)
+    overload(scope["called"], jit_options={"nogil": True, "error_model": "numpy"})(scope["typed"])
+    return scope["called"]
 
 
 @functools.cache

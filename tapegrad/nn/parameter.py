@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tapegrad import creation
@@ -16,6 +17,17 @@ class _ParameterMeta(type):
 
     def __call__(cls, *args: Any, **facts: Any) -> Any:
         return cls._made(*args, **facts)
+
+
+class _Counted(metaclass=_ParameterMeta):
+    """How many references there are to an argument that only the call holds."""
+
+    @staticmethod
+    def _made(data: object) -> int:
+        return sys.getrefcount(data)
+
+
+_ALONE: Any = _Counted(object())  # type: ignore[call-arg]
 
 
 class _Parameter(metaclass=_ParameterMeta):
@@ -39,9 +51,13 @@ class _Parameter(metaclass=_ParameterMeta):
 
     @staticmethod
     def _made(data: Tensor | None = None, requires_grad: bool = True) -> Tensor:
-        t = creation.empty(0) if data is None else data.detach()
-        if requires_grad:
-            t.requires_grad_()
+        if data is None:
+            t = creation.empty(0)
+        elif sys.getrefcount(data) <= _ALONE and data.is_leaf and not hasattr(data, "_base"):
+            t = data  # nobody else holds it: a second handle would only have its elements written twice
+        else:
+            t = data.detach()
+        t.requires_grad_(requires_grad)
         t._note = "Parameter"
         return t
 

@@ -170,6 +170,7 @@ class Elementwise(Op):
     numbers: int  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
     scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
     in_place: bool = True  # whether there is a method that writes the result into its tensor
+    ulps: float = 4.0  # the greatest error of values, in units in the last place, where tests draw operands
     switched: bool = False  # so cheap that a call would cost more: rows of one element go through a switch
 
     def __init__(self, **facts: Any) -> None:

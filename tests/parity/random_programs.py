@@ -69,14 +69,10 @@ SLICES = """x[1:] * x[:-1]|x[0] * x[-1]|x[..., 1:] - x[..., :-1]|x[:, 0] * x[:, 
 x.reshape(-1)[:3] * y.reshape(-1)[-3:]|x.view(-1)[1:4]|(x * c)[0] * x[0]|x[1:].exp() + y[0]|x[0].tanh() @ x[-1]|x[::2]
 x.reshape(-1)[:4].reshape(2, 2) @ y.reshape(-1)[-4:].reshape(2, 2)|x[0] * y[0] + x[1]
 x.reshape(-1)[1] * y.reshape(-1)[0]|x.T[1:]|x[..., 0] * x[..., -1]|(x[1:] * 2)[0]
-x[0].sum() * x[1]|x[None, ..., 1:]|x.diagonal() * x[0]""".replace(
-    "\n", "|"
-).split("|")
+x[0].sum() * x[1]|x[None, ..., 1:]|x.diagonal() * x[0]""".replace("\n", "|").split("|")
 WRITES = """x[0] += y[0]|x[1:] *= c|x[0] = x[-1] * c|x[..., 0] = y[..., 0] * y[..., -1]|x.view(-1)[1] = c
 x.reshape(-1)[0] += c|x[-1] = y.sum()|x[:, 0] -= y[:, -1]|x.T[0] *= c|x[0, 0] = c|x[:1] = y[1:2]
-x[::2] = y[::2]|x -= x[0] * c""".replace(
-    "\n", "|"
-).split("|")
+x[::2] = y[::2]|x -= x[0] * c""".replace("\n", "|").split("|")
 JUMPS = {"floor", "ceil", "round", "sign", "relu", "abs"}  # have jumps, or kinks: operands keep away from them
 SHAPES = (
     (),

@@ -299,3 +299,24 @@ def test_modules_are_copied_and_pickled():
             assert name == other
             np.testing.assert_array_equal(a.numpy(), b.numpy())
         assert [type(p) for p in made.parameters()] == [tapegrad.Tensor] * 4
+
+
+def test_a_parameter_shares_what_others_hold_and_is_what_nobody_holds():
+    tg = tapegrad
+    alone = tg.nn.Parameter(tg.ones(3))
+    assert not hasattr(alone, "_base")
+    assert not hasattr(tg.nn.Linear(2, 3).weight, "_base")
+    data = tg.ones(3)
+    p = tg.nn.Parameter(data)
+    assert p is not data
+    assert not data.requires_grad
+    with tg.no_grad():
+        p.add_(1)
+    assert data.tolist() == [2.0] * 3
+    assert not isinstance(data, tg.nn.Parameter)
+    x = tg.ones(3, requires_grad=True)
+    q = tg.nn.Parameter(x)
+    (q * 2).sum().backward()
+    assert x.grad is None
+    assert tg.nn.Parameter(x * 2).is_leaf
+    assert not tg.nn.Parameter(tg.ones(1), requires_grad=False).requires_grad

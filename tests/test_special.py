@@ -1,0 +1,280 @@
+"""Special functions against mpmath: over their whole range, with derivatives by every argument, twice."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+
+import tapegrad as tg
+from tapegrad.ops import special as ops
+
+SPECIAL: Any = tg.special
+
+
+def gradients(f: Callable[..., Any], *points: np.ndarray) -> list[np.ndarray]:
+    operands = [tg.tensor(p, requires_grad=True) for p in points]
+    return [g.numpy() for g in tg.autograd.grad(f(*operands).sum(), operands)]
+
+
+def close(values: Any, true: list[Any], rtol: float, what: str = "") -> None:
+    for k, (value, exact) in enumerate(zip(values, true, strict=True)):
+        if abs(exact) > 1e-290:
+            assert abs(value - exact) <= rtol * abs(exact), (what, k, value, mpmath.nstr(exact, 17))
+
+
+# --- incomplete gamma and beta ----------------------------------------------------------------------------------------
+
+
+def shapes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes of fourteen decades, with points around the mean and anywhere."""
+    rng = np.random.default_rng(seed)
+    a = 10 ** rng.uniform(-8, 6, n)
+    near = np.abs(a * (1 + 2 * rng.normal(size=n) / np.sqrt(a)))
+    return a, np.where(rng.random(n) < 0.5, near, 10 ** rng.uniform(-12, 4, n)) + 1e-300
+
+
+def by_shape(f: Callable[[Any], Any], at: float, order: int = 1) -> Any:
+    return mpmath.diff(f, mpmath.mpf(at), order, h=mpmath.mpf(10) ** -20)
+
+
+def exact_gamma(a: float, x: float, order: int = 1) -> Any:
+    """The derivative of P by `a`, by that of P or Q, of which the smaller has all digits."""
+    with mpmath.workdps(60):
+        if x < a:
+            return by_shape(lambda s: mpmath.gammainc(s, 0, x, regularized=True), a, order)
+        return -by_shape(lambda s: mpmath.gammainc(s, x, mpmath.inf, regularized=True), a, order)
+
+
+def test_derivatives_of_the_incomplete_gamma_function_by_its_shape():
+    a, x = shapes(300, 0)
+    true = [exact_gamma(*at) for at in zip(a.tolist(), x.tolist(), strict=True)]
+    for f, sign in ((SPECIAL.gammainc, 1), (SPECIAL.gammaincc, -1)):
+        by_a, by_x = gradients(f, a, x)
+        close(by_a, [sign * t for t in true], 1e-11, "by a")
+        with mpmath.workdps(40):
+            of_density = [
+                sign * mpmath.exp((p - 1) * mpmath.log(q) - q - mpmath.loggamma(p))
+                for p, q in zip(map(mpmath.mpf, a.tolist()), map(mpmath.mpf, x.tolist()), strict=True)
+            ]
+        close(by_x, of_density, 1e-11, "by x")
+
+
+def test_second_derivatives_of_the_incomplete_gamma_function():
+    a, x = np.array([0.3, 2.0, 7.5, 40.0, 3.0]), np.array([0.2, 5.0, 7.0, 20.0, 0.5])
+    p, q = tg.tensor(a, requires_grad=True), tg.tensor(x, requires_grad=True)
+    g, h = tg.autograd.grad(SPECIAL.gammainc(p, q).sum(), (p, q), create_graph=True)
+    aa, ax = tg.autograd.grad(g.sum(), (p, q), retain_graph=True)
+    xa, xx = tg.autograd.grad(h.sum(), (p, q))
+    close(aa.tolist(), [exact_gamma(*at, order=2) for at in zip(a, x, strict=True)], 1e-10)
+    np.testing.assert_allclose(ax.numpy(), xa.numpy(), rtol=1e-12)
+    density = np.exp((a - 1) * np.log(x) - x - scipy.special.gammaln(a))
+    np.testing.assert_allclose(xx.numpy(), density * ((a - 1) / x - 1), rtol=1e-12)
+
+
+def exact_beta(a: float, b: float, x: float, k: int) -> Any:
+    """The derivative of I by shape `k`, of I or its complement."""
+    with mpmath.workdps(60):
+        at, x = [mpmath.mpf(a), mpmath.mpf(b)], mpmath.mpf(x)
+
+        def along(s: Any) -> Any:
+            p, q = (s, at[1]) if k == 0 else (at[0], s)
+            if x < at[0] / (at[0] + at[1]):
+                return mpmath.betainc(p, q, 0, x, regularized=True)
+            return -mpmath.betainc(q, p, 0, 1 - x, regularized=True)
+
+        return by_shape(along, (a, b)[k])
+
+
+def test_derivatives_of_the_incomplete_beta_function_by_its_shapes():
+    rng = np.random.default_rng(1)
+    n = 150
+    a, b = 10 ** rng.uniform(-5, 4, n), 10 ** rng.uniform(-5, 4, n)
+    mean = a / (a + b)
+    near = mean + 2 * rng.normal(size=n) * np.sqrt(mean * (1 - mean) / (a + b + 1))
+    x = np.clip(np.where(rng.random(n) < 0.6, near, 10 ** rng.uniform(-12, 0, n)), 1e-13, 1 - 1e-13)
+    found = gradients(SPECIAL.betainc, a, b, x)
+    for k in range(2):
+        true, kept = [], []
+        for i, at in enumerate(zip(a.tolist(), b.tolist(), x.tolist(), strict=True)):
+            try:
+                true.append(exact_beta(*at, k))
+            except ValueError:  # mpmath gives up on some
+                continue
+            kept.append(i)
+        assert len(kept) > 0.9 * n
+        close(found[k][kept], true, 1e-11, f"by shape {k}")
+
+
+def test_second_derivatives_of_the_incomplete_beta_function():
+    a, b, x = 2.5, 0.7, 0.6
+    operands = [tg.tensor(v, requires_grad=True) for v in (a, b, x)]
+    first = tg.autograd.grad(SPECIAL.betainc(*operands), operands, create_graph=True)
+    found = [[h.item() for h in tg.autograd.grad(g, operands, retain_graph=True)] for g in first]
+    np.testing.assert_allclose(found, np.transpose(found), rtol=1e-10)
+    with mpmath.workdps(40):
+        for (i, j), orders in {(0, 0): (2, 0, 0), (0, 1): (1, 1, 0), (1, 1): (0, 2, 0), (2, 2): (0, 0, 2)}.items():
+            true = mpmath.diff(lambda p, q, c: mpmath.betainc(p, q, 0, c, regularized=True), (a, b, x), orders)
+            close([found[i][j]], [true], 1e-9)
+
+
+@pytest.mark.parametrize("name", ["gammaincinv", "gammainccinv", "betaincinv"])
+def test_inverses_have_the_derivatives_of_what_they_invert(name: str):
+    rng = np.random.default_rng(2)
+    shapes_of = [rng.uniform(0.3, 6, 12) for _ in range(2 if name == "betaincinv" else 1)]
+    p = rng.uniform(0.05, 0.95, 12)
+    forward = getattr(SPECIAL, name.removesuffix("inv"))
+    x = getattr(SPECIAL, name)(*map(tg.tensor, (*shapes_of, p)))
+    np.testing.assert_allclose(forward(*map(tg.tensor, shapes_of), x).numpy(), p, rtol=1e-12)
+    found = gradients(getattr(SPECIAL, name), *shapes_of, p)
+    *by_shapes, by_x = gradients(forward, *shapes_of, x.numpy())
+    np.testing.assert_allclose(found[-1], 1 / by_x, rtol=1e-9)
+    for f, g in zip(found[:-1], by_shapes, strict=True):
+        np.testing.assert_allclose(f, -g / by_x, rtol=1e-9)
+
+
+def test_edges_of_incomplete_functions():
+    a, x = tg.tensor([1.0, 0.5, 2.0, 3.0], requires_grad=True), tg.tensor([0.0, 0.0, 0.0, math.inf], requires_grad=True)
+    y = SPECIAL.gammainc(a, x)
+    assert y.tolist() == [0.0, 0.0, 0.0, 1.0]
+    y.sum().backward()
+    assert a.grad.tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert x.grad.tolist() == [1.0, math.inf, 0.0, 0.0]
+    assert math.isnan(gradients(SPECIAL.gammainc, np.array([-1.0]), np.array([1.0]))[0][0])
+
+
+# --- zeta, polygamma --------------------------------------------------------------------------------------------------
+
+
+def test_zeta_and_its_derivatives():
+    rng = np.random.default_rng(3)
+    s, q = np.concatenate([rng.uniform(1.01, 3, 40), rng.uniform(3, 60, 40)]), 10 ** rng.uniform(-2, 4, 80)
+    with mpmath.workdps(250):  # at fewer it loses digits
+        true = [mpmath.zeta(*map(mpmath.mpf, at)) for at in zip(s.tolist(), q.tolist(), strict=True)]
+        by_s = [
+            mpmath.diff(lambda v, b=b: mpmath.zeta(v, mpmath.mpf(b)), mpmath.mpf(a), h=mpmath.mpf(10) ** -40)
+            for a, b in zip(s.tolist(), q.tolist(), strict=True)
+        ]
+        by_q = [-a * mpmath.zeta(mpmath.mpf(a) + 1, mpmath.mpf(b)) for a, b in zip(s.tolist(), q.tolist(), strict=True)]
+    close(SPECIAL.zeta(tg.tensor(s), tg.tensor(q)).tolist(), true, 1e-13)
+    found = gradients(SPECIAL.zeta, s, q)
+    close(found[0], by_s, 1e-11, "by s")
+    close(found[1], by_q, 1e-13, "by q")
+    values = SPECIAL.zeta(tg.tensor([1.0, 0.5, 2.0, 2.0, 2.5, 3.0]), tg.tensor([2.0, 2.0, 0.0, -3.0, -0.5, math.inf]))
+    np.testing.assert_array_equal(values.tolist(), [math.inf, math.nan, math.inf, math.inf, math.nan, 0.0])
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 20, 150])
+def test_polygamma(n: int):
+    rng = np.random.default_rng(n)
+    x = np.concatenate([10 ** rng.uniform(-1, 3, 20), -rng.uniform(0, 12, 10)])
+    y = tg.tensor(x, requires_grad=True)
+    value = tg.polygamma(n, y)
+    (g,) = tg.autograd.grad(value.sum(), y)
+    with mpmath.workdps(50):
+        for k, orders in ((0, n), (1, n + 1)):
+            true = [mpmath.psi(orders, mpmath.mpf(v)) for v in x.tolist()]
+            for at, found, exact in zip(x, (value if k == 0 else g).tolist(), true, strict=True):
+                if 1e-290 < abs(exact) < 1e300:
+                    # Below 0 large terms may cancel: beside the greatest of them it is exact.
+                    scale = (
+                        abs(exact)
+                        if at > 0 or orders < 2
+                        else abs(mpmath.psi(orders, abs(mpmath.mpf(at)))) + abs(exact)
+                    )
+                    bound = 1e-12 if at > 0 else 1e-10 * max(1.0, float(1 / abs(at - round(at))))
+                    assert abs(found - exact) <= bound * max(scale, 1 if orders < 2 else 0), (at, found, exact)
+
+
+# --- polynomials ------------------------------------------------------------------------------------------------------
+
+POLYNOMIALS: dict[str, Callable[..., Any]] = {
+    "chebyshev_polynomial_t": scipy.special.eval_chebyt,
+    "chebyshev_polynomial_u": scipy.special.eval_chebyu,
+    "chebyshev_polynomial_v": lambda n, x: (
+        scipy.special.eval_chebyu(n, x) - (scipy.special.eval_chebyu(n - 1, x) if n else 0)
+    ),
+    "chebyshev_polynomial_w": lambda n, x: (
+        scipy.special.eval_chebyu(n, x) + (scipy.special.eval_chebyu(n - 1, x) if n else 0)
+    ),
+    "shifted_chebyshev_polynomial_t": scipy.special.eval_sh_chebyt,
+    "shifted_chebyshev_polynomial_u": scipy.special.eval_sh_chebyu,
+    "hermite_polynomial_h": scipy.special.eval_hermite,
+    "hermite_polynomial_he": scipy.special.eval_hermitenorm,
+    "laguerre_polynomial_l": scipy.special.eval_laguerre,
+    "legendre_polynomial_p": scipy.special.eval_legendre,
+}
+
+
+@pytest.mark.parametrize("name", POLYNOMIALS)
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 9])
+def test_polynomials_and_their_derivatives(name: str, n: int):
+    x = np.array([-1.0, -0.7, 0.0, 0.3, 1.0, 1.6])
+    values = POLYNOMIALS[name](n, x)
+    y = tg.tensor(x, requires_grad=True)
+    found = getattr(SPECIAL, name)(y, n)
+    np.testing.assert_allclose(found.detach().numpy(), values, rtol=1e-12, atol=1e-12)
+    (first,) = tg.autograd.grad(found.sum(), y, create_graph=True)
+    polynomial = np.polynomial.Polynomial.fit(nodes := np.linspace(-1.2, 1.8, n + 1), POLYNOMIALS[name](n, nodes), n)
+    np.testing.assert_allclose(first.detach().numpy(), polynomial.deriv()(x), rtol=1e-8, atol=1e-8)
+    if first.requires_grad and n > 1:
+        (second,) = tg.autograd.grad(first.sum(), y)
+        np.testing.assert_allclose(second.numpy(), polynomial.deriv(2)(x), rtol=1e-6, atol=1e-6)
+    degrees = getattr(SPECIAL, name)(tg.tensor(0.3), tg.tensor([n, -1]))
+    np.testing.assert_allclose(degrees[0].item(), POLYNOMIALS[name](n, 0.3), rtol=1e-12, atol=1e-12)
+
+
+# --- far from 0 -------------------------------------------------------------------------------------------------------
+
+
+def test_erfcx_and_log_ndtr_far_out():
+    x = np.array([-5.0, 0.0, 3.0, 8.9, 9.1, 30.0, 1e4, 1e150])
+    with mpmath.workdps(60):
+        slope = []
+        for v in map(mpmath.mpf, x.tolist()):
+            series = -1 / (mpmath.sqrt(mpmath.pi) * v * v) if v > 1e7 else None
+            scaled = mpmath.exp(v * v) * mpmath.erfc(v) if series is None else 0
+            slope.append(2 * v * scaled - 2 / mpmath.sqrt(mpmath.pi) if series is None else series)
+    close(gradients(SPECIAL.erfcx, x)[0], slope, 1e-11)
+    x = np.array([-1e6, -1000.0, -40.0, -5.0, 0.0, 5.0, 30.0])
+    with mpmath.workdps(60):
+        true = [
+            mpmath.sqrt(2 / mpmath.pi) / (mpmath.exp(v * v / 2) * mpmath.erfc(-v / mpmath.sqrt(2)))
+            if abs(v) < 1e4
+            else -v
+            for v in map(mpmath.mpf, x.tolist())
+        ]
+    close(gradients(SPECIAL.log_ndtr, x)[0], true, 1e-11)
+    assert SPECIAL.log_ndtr(tg.tensor([-1e6])).item() == pytest.approx(-5e11, rel=1e-6)
+
+
+def test_airy_beyond_its_zeros():
+    x = np.array([-20.0, -7.3, -1e-10, 0.0, 1e-12, 4.0, 25.0])
+    close(SPECIAL.airy_ai(tg.tensor(x)).tolist(), [mpmath.airyai(v) for v in x.tolist()], 1e-12)
+    close(gradients(SPECIAL.airy_ai, x)[0], [mpmath.airyai(v, derivative=1) for v in x.tolist()], 1e-12)
+
+
+def test_scipys_functions_of_shapes_record():
+    a, b, x = (tg.tensor([v], requires_grad=True) for v in (2.0, 3.0, 0.4))
+    for y, given in (
+        (scipy.special.gammainc(a, x), (a, x)),
+        (scipy.special.betainc(a, b, x), (a, b, x)),
+        (scipy.special.gammaincinv(a, x), (a, x)),
+    ):
+        assert isinstance(y, tg.Tensor)
+        assert all(g is not None for g in tg.autograd.grad(y.sum(), given))
+
+
+def test_what_is_foreign_is_kept_on_disk_and_found_again():
+    """The symbols of SciPy's functions are known to the linker when a kernel comes from the cache."""
+    import subprocess
+    import sys
+
+    program = "import tapegrad as tg; print(tg.special.bessel_j0(tg.tensor([2.0])).item())"
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert float(done.stdout) == scipy.special.j0(2.0)
+    assert ops._scipy_j0(2.0) == scipy.special.j0(2.0)
