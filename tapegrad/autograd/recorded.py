@@ -240,7 +240,8 @@ def _contributions(
             elif source == _ADJOINT:
                 values.append(y_bar)
             elif source == _IMMEDIATE:
-                values.append(_as_float(_as_ints(b, c))[0])
+                value = _as_float(_as_ints(b, c))[0]
+                values.append(value if value else _Zero(value))
             elif source == _PARAMS:
                 values.append(numbers_at(c))
             elif source == _SHAPES:
@@ -254,6 +255,13 @@ def _contributions(
         else:
             part = cast(_times(y_bar, rule(*values)), operand.dtype)
             yield slot, part if part._kind.shape == operand.shape else part.sum_to_size(operand.shape)
+
+
+class _Zero(float):
+    """A number that rules divide by, as compiled ones do: the quotient is infinite, or nan."""
+
+    def __rtruediv__(self, other: float) -> float:
+        return math.nan if not other or other != other else math.copysign(math.inf, other) * math.copysign(1.0, self)
 
 
 _ONE_RULE: tuple[tuple[Any, tuple[int, ...]], ...] = ((True, ()),)

@@ -18,6 +18,11 @@ from tapegrad.ops.logic import where
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 
+def _unknown(a):
+    """A derivative for which there is no formula here: nan, and not nothing."""
+    return a * math.nan
+
+
 def _is_pole(x):
     """Whether the gamma function has a pole there."""
     return x <= 0 and (x == -math.inf or x == math.floor(x))
@@ -481,9 +486,9 @@ def _zeta(a, b):
     return vectormath.pow(b, 1.0 - a) * _hurwitz(a, b)
 
 
-@elementwise(partials=(None, lambda a, b: -_zeta(a + 1.0, b) - a * _zeta_by_order(a + 1.0, b)), result=FLOATING)
+@elementwise(partials=(_unknown, lambda a, b: -_zeta(a + 1.0, b) - a * _zeta_by_order(a + 1.0, b)), result=FLOATING)
 def _zeta_by_order(a, b):
-    """The derivative of zeta by its order: that of each term of the same formula."""
+    """The derivative of zeta by its order: that of each term of the same formula. The next by the order is not known."""
     if not a > 1.0 or not b > 0.0:
         return math.nan
     total, w = 0.0, b
@@ -721,7 +726,13 @@ def _gammainc_by_a(a, b):
     return _gammainc_by_shape(a, b, 1)
 
 
-@elementwise(result=FLOATING)
+@elementwise(
+    partials=(
+        _unknown,
+        lambda a, b: _gamma_density(a, b) * ((log(b) - digamma(a)) * (log(b) - digamma(a)) - _trigamma(a)),
+    ),
+    result=FLOATING,
+)
 def _gammainc_by_a_twice(a, b):
     """The second derivative of P(a, b) by `a`."""
     return _gammainc_by_shape(a, b, 2)
@@ -874,13 +885,13 @@ def _betainc_by_b(a, b, c):
     return -_betainc_by_shape(b, a, 1.0 - c, c, 0)
 
 
-@elementwise(result=FLOATING)
+@elementwise(partials=(_unknown,) * 3, result=FLOATING)
 def _betainc_by_a_again(a, b, c):
     """The second derivative of I_c(a, b) by `a`."""
     return _betainc_by_shape(a, b, c, 1.0 - c, 1)
 
 
-@elementwise(result=FLOATING)
+@elementwise(partials=(_unknown,) * 3, result=FLOATING)
 def _betainc_by_both(a, b, c):
     """The derivative of I_c(a, b) by `a` and `b`."""
     return _betainc_by_shape(a, b, c, 1.0 - c, 2)
