@@ -552,6 +552,19 @@ def _fitting(t: Tensor, value: Tensor) -> Tensor:
     return value
 
 
+def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
+    """Let `t` hold a value of its own that has another shape. Others can't share its elements then: see `assign`."""
+    if t._kind.exported or getattr(t, "_base", None) is not None or len([*family(t)]) > 1:
+        raise RuntimeError(
+            f"{name}: the shape of {describe(t)} can't change in place, since others share its elements (views, "
+            f"arrays), at {location()}: use the function without the underscore"
+        )
+    value = _fitting(t, value)
+    pass_on(t, value, not value._tape.grad_enabled)
+    exchange_all([(t, value)])
+    return t
+
+
 def pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:
     """What is known of the slot that a handle has holds of the one that it is about to get."""
     tape, now = value._tape, value._slot

@@ -65,9 +65,9 @@ def eigh(A: Tensor, UPLO: str = "L") -> Any:
 
     A loss must not depend on what is arbitrary in eigenvectors: their signs, and where eigenvalues are equal, the basis
     of their space. Then its gradient is finite where eigenvalues are equal, too: of functions of eigenvalues that
-    treat them alike, and of projections on spaces of several. What changes with the distance of eigenvalues is not seen
-    where they are equal: of V f(L) V', the derivative by f' between vectors of one eigenvalue is missing (`matrix_exp`
-    and `matrix_power` have it). Where the loss does depend on the basis, the gradient is infinite, nan or arbitrary.
+    treat them alike, and of projections on spaces of several. Of V f(L) V', how vectors of one eigenvalue part goes by
+    f', which the adjoints of L and V don't tell: there it is nan, as in PyTorch (`matrix_exp` and `matrix_power` have
+    it). Where the loss does depend on the basis, the gradient is infinite, nan or arbitrary.
 
     >>> import tapegrad as tg
     >>> tg.linalg.eigh(tg.tensor([[2.0, 0.0], [0.0, 1.0]])).eigenvalues

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import Number, checked
+from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
-from tapegrad.functions import contractions, elementwise, scattering
+from tapegrad.functions import arrays, contractions, elementwise, scattering
+from tapegrad.functions.shaping import cat
 from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
@@ -274,6 +278,57 @@ _COMPOSED = {
 for _module, _composed_names in _COMPOSED.items():
     for _name in _composed_names:
         setattr(Tensor, f"{_name}_", _composed(_name, _module.functions[_name]))
+
+
+def _reformed(name: str, function: Any) -> Any:
+    """The form in place of a function whose result has another shape, or other strides."""
+
+    @functools.wraps(function)
+    def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
+        aliasing.check_in_place(self, f"{name}_")
+        return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
+
+    in_place.__name__ = f"{name}_"
+    in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
+    return in_place
+
+
+for _name in ("squeeze", "swapdims", "t", "transpose", "unsqueeze"):
+    setattr(Tensor, f"{_name}_", _reformed(_name, getattr(Tensor, _name)))
+Tensor.swapaxes_ = Tensor.swapdims_
+for _name in ("tril", "triu"):
+    setattr(Tensor, f"{_name}_", _composed(_name, arrays.functions[_name]))
+
+
+@checked
+def resize_(self: Tensor, *sizes: Any) -> Tensor:
+    """The same elements in their order, as many as the new shape has; what is more than there were is zero.
+
+    Raises
+    ------
+    RuntimeError
+        Where the tensor requires grad, or shares its elements with others.
+    """
+    shape = size_of("resize_", sizes)
+    if self._kind.requires_grad:
+        raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
+    aliasing.check_in_place(self, "resize_")
+    return aliasing.reform(self, _resized(self, shape), "resize_")
+
+
+def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    n = math.prod(shape)
+    more = creation.zeros(max(n - x._kind.numel, 0), dtype=x._kind.dtype)
+    return cat([x.reshape(-1)[:n], more]).reshape(shape).clone()
+
+
+@checked
+def resize_as_(self: Tensor, other: Tensor) -> Tensor:
+    """`resize_` to the shape of another."""
+    return resize_(self, *other._kind.shape)
+
+
+Tensor.resize_, Tensor.resize_as_ = resize_, resize_as_
 
 
 def float_power_(self: Tensor, exponent: Any) -> Tensor:

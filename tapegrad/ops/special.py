@@ -488,7 +488,7 @@ def _zeta(a, b):
 
 @elementwise(partials=(_unknown, lambda a, b: -_zeta(a + 1.0, b) - a * _zeta_by_order(a + 1.0, b)), result=FLOATING)
 def _zeta_by_order(a, b):
-    """The derivative of zeta by its order: that of each term of the same formula. The next by the order is not known."""
+    """The derivative of zeta by its order: that of each term of the same formula. The next is not known."""
     if not a > 1.0 or not b > 0.0:
         return math.nan
     total, w = 0.0, b

@@ -11,6 +11,10 @@ Vectors of values that are equal are a basis of their space, which LAPACK choose
 does not depend on that choice. Its adjoint then has nothing that turns vectors of equal values into each other, and
 what rounding leaves of that is not divided by their difference, but is zero: see `_over`. Where the loss does depend on
 the choice, the quotient stays what it is, huge or infinite.
+
+Of a loss that has such vectors and their values too, v f(l) v', the adjoints don't say by how much values of mixed
+vectors would part (f'), and there it is nan: see `_is_mixed`. Of values alone (sums of f(l)), of vectors alone
+(projections, polar factors), and where all values are apart, everything is known.
 """
 
 import numpy as np
@@ -76,6 +80,16 @@ def _over(x, gap, noise, close):
     return x / gap
 
 
+def _is_mixed(gap, close, turn, back, noise, bar, other):
+    """Whether a loss mixes two vectors of equal values (as `turn`, `back` of v' v_bar say), and has the values too."""
+    return abs(gap) <= close and abs(turn + back) > 2 * noise and (bar != 0 or other != 0)
+
+
+def _mixed_rule(turn, noise, gap, close, bars):
+    of_two = gap.new_ones(gap.shape[-1]).diag_embed() == 0
+    return of_two & (gap.abs() <= close) & ((turn + turn.mT).abs() > 2 * noise) & ((bars != 0) | (bars.mT != 0))
+
+
 def _over_rule(x, gap, noise, close):
     none = (x.abs() <= noise) & (gap.abs() <= close)
     return where(none, 0.0, x) / where(none, 1.0, gap)
@@ -137,6 +151,9 @@ def _eigh_vjp(p, gemm, work, memory, a, y, y_bar, a_bar):
             for i in range(n):
                 for j in range(n):
                     w[i * n + j] = _over((t[i * n + j] - t[j * n + i]) / 2, l[j] - l[i], noise, close)
+                    mixed = _is_mixed(l[j] - l[i], close, t[i * n + j], t[j * n + i], noise, l_bar[i], l_bar[j])
+                    if mixed and i != j:
+                        w[i * n + j] = np.nan
         for i in range(n):
             w[i * n + i] = l_bar[i]
         product_into(gemm, work, n, n, n, 1.0, v, 0, w, 0, 0.0, t)
@@ -151,7 +168,9 @@ def _eigh_rule(y, g, p, s):
     v, v_bar = (x[:split].reshape(n_batch, n, n) for x in (y, g))
     l, l_bar = (x[split:].reshape(n_batch, 1, n) for x in (y, g))  # noqa: E741
     m = v.mT @ v_bar
-    w = _over_rule((m - m.mT) / 2, l - l.mT, _bound(m, _NOISE, n), _bound(l, _CLOSE, n))
+    noise, close = _bound(m, _NOISE, n), _bound(l, _CLOSE, n)
+    w = _over_rule((m - m.mT) / 2, l - l.mT, noise, close)
+    w = where(_mixed_rule(m, noise, l - l.mT, close, l_bar), np.nan, w)
     w = w + l_bar.squeeze(1).diag_embed()
     return (v @ w @ v.mT).reshape(s[0])
 
@@ -320,6 +339,11 @@ def _svd_vjp(p, gemm, work, memory, a, y, y_bar, a_bar):
                     if i < r and j < r:
                         w[i * q + j] = _over((by_u + by_v) / 2, s[j] - s[i], noise, close)
                         w[i * q + j] += _over((by_u - by_v) / 2, s[j] + s[i], noise, close)
+                        gap, bar_i, bar_j = s[j] - s[i], s_bar[i], s_bar[j]
+                        mixed = _is_mixed(gap, close, turn_u[i * k + j], turn_u[j * k + i], noise, bar_i, bar_j)
+                        mixed |= _is_mixed(gap, close, turn_v[i * q + j], turn_v[j * q + i], noise, bar_i, bar_j)
+                        if mixed and i != j:
+                            w[i * q + j] = np.nan
                     elif j < r:
                         w[i * q + j] = _over(by_u, s[j], noise, close)
                     elif i < r:
@@ -367,7 +391,9 @@ def _svd_rule(y, g, p, s):
     close = _bound(values, _CLOSE, most)
     both, apart = by_u[:, :r, :r] + by_v[:, :r, :r], by_u[:, :r, :r] - by_v[:, :r, :r]
     w = _over_rule(both / 2, values - values.mT, noise, close) + _over_rule(apart / 2, values + values.mT, noise, close)
-    w = w + s_bar.squeeze(1).diag_embed()
+    mixed = _mixed_rule(turn_u[:, :r, :r], noise, values - values.mT, close, s_bar)
+    mixed = mixed | _mixed_rule(turn_v[:, :r, :r], noise, values - values.mT, close, s_bar)
+    w = where(mixed, np.nan, w) + s_bar.squeeze(1).diag_embed()
     bar = u[:, :, :r] @ w @ vh[:, :r]
     if k > r:
         bar = bar + u[:, :, r:] @ _over_rule(by_u[:, r:, :r], values, noise, close) @ vh[:, :r]

@@ -4,7 +4,7 @@ import pytest
 
 import tapegrad
 
-from .oracle import agree, differences, programs, report, run, torch
+from .oracle import agree, agree_or_refuse_alike, differences, programs, report, run, torch
 
 IN_PLACE = [
     "x = tg.ones(3); x += 1; x -= 0.5; x *= 4; x /= 3; x **= 2; x //= 1; x %= 3",
@@ -209,3 +209,31 @@ def test_a_saved_value_cannot_be_corrupted(in_place: str, out_of_place: str):
         if isinstance(outcome, Exception):
             raise outcome
     report(in_place, differences(expected, got, text=False, tolerance=None))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "x = tg.tensor(reals(2, 3)); y = x.t_(); y is x",
+        "x = tg.tensor(reals(2, 1, 3)); x.squeeze_(1)",
+        "x = tg.tensor(reals(2, 3)); x.unsqueeze_(1); x.transpose_(0, 2)",
+        "x = tg.tensor(reals(2, 3)); x.swapaxes_(0, 1); x.swapdims_(-1, 0)",
+        "x = tg.tensor(reals(3, 3)); x.tril_(); x.triu_(-1)",
+        "x = tg.tensor(reals(3, 3), requires_grad=True); y = x * 2; y.t_(); (y * weights(y)).sum().backward()",
+        "x = tg.tensor(reals(3, 3), requires_grad=True); y = x * 2; y.tril_(1); (y * weights(y)).sum().backward()",
+        "x = tg.tensor(reals(3, 2)); x.resize_(2, 2)",
+        "x = tg.tensor(reals(3, 2)); x.resize_as_(tg.zeros(6)); x",
+        "x = tg.tensor(reals(3, 2), requires_grad=True); x.t_()",
+        "x = tg.tensor(reals(3, 2), requires_grad=True); x.resize_(2)",
+    ],
+)
+def test_shapes_in_place(program):
+    agree_or_refuse_alike(program, text=False)
+
+
+def test_a_shape_that_others_see_stays():
+    x = tapegrad.ones(2, 3)
+    first = x[0]
+    with pytest.raises(RuntimeError, match="others share its elements"):
+        x.t_()
+    assert (x.shape, first.shape) == ((2, 3), (3,))
