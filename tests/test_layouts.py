@@ -19,6 +19,7 @@ import test_ops
 from test_ops import by_name, is_cast
 
 import tapegrad as tg
+from tapegrad.ops import host
 from tapegrad.ops.declare import ELEMENTWISE, OPS, Op
 
 over_floats = pytest.mark.parametrize("dtype", [tg.float64, tg.float32], ids=repr)
@@ -224,7 +225,7 @@ def second(first: Any, inputs: list[Any], along: list[np.ndarray], dtype: Any) -
 # --- operations of the table ------------------------------------------------------------------------------------------
 
 SHAPES = ((), (1,), (7,), (3, 4), (4, 1, 5), (2, 3, 2, 2), (0,), (3, 0, 2), (1, 1))
-COMPUTED = [op for op in OPS if op.family == ELEMENTWISE]
+COMPUTED = [op for op in OPS if op.family == ELEMENTWISE and op is not host._output]  # which only Functions record
 
 
 def shapes_of_operands(arity: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
@@ -296,7 +297,11 @@ def check_case(function: Callable[..., Any], arrays: list[np.ndarray], rigid: in
     check(function, layouts, rng, dtype)
 
 
-@pytest.mark.parametrize("name", test_ops.CASES)
+# What it shows of memory is that of the layout.
+OF_ALL_FAMILIES = [name for name in test_ops.CASES if "as_strided" not in name]
+
+
+@pytest.mark.parametrize("name", OF_ALL_FAMILIES)
 @over_floats
 def test_cases_of_all_families(name: str, dtype: Any):
     case = test_ops.CASES[name]

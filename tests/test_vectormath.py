@@ -36,6 +36,7 @@ EXACT: dict[str, Any] = {
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))) if x < 1e5 else mpmath.loggamma(x),
     "erfc": lambda x: mpmath.erfc(x) if abs(x) < 1000 else 1 - mpmath.sign(x),
+    "ndtr": lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2 if abs(x) < 1000 else (1 + mpmath.sign(x)) / 2,
     "trigamma": lambda x: mpmath.psi(1, x),
     "tetragamma": lambda x: mpmath.psi(2, x),
 }
@@ -46,6 +47,7 @@ LONG = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2"
 INTERVALS = {
     "exp": (-750, 715), "expm1": (-50, 715), "sigmoid": (-750, 50), "softplus": (-750, 800), "sinh": (-715, 715),
     "cosh": (-715, 715), "exp2": (-1080, 1030), "tanh": (-25, 25), "erf": (-7, 7), "erfc": (-7, 28),
+    "ndtr": (-38, 10),
 }  # fmt: skip
 
 by_name = pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in DIGITS])
@@ -220,6 +222,7 @@ SPECIAL = {
     "sinc": ((0.0, -0.0, 5e-324, 2.0, 1e30, INF, NAN), (1.0, 1.0, 1.0, 0.0, 0.0, NAN, NAN)),
     "erf": ((0.0, -0.0, INF, -INF, NAN, 1e-310), (0.0, -0.0, 1.0, -1.0, NAN, 1.1283791670955126e-310)),
     "erfc": ((0.0, INF, -INF, NAN, 30.0, -30.0), (1.0, 0.0, 2.0, NAN, 0.0, 2.0)),
+    "ndtr": ((0.0, INF, -INF, NAN, 40.0, -40.0), (0.5, 1.0, 0.0, NAN, 1.0, 0.0)),
     "lgamma": ((0.0, -0.0, -1.0, -1e30, 1.0, 2.0, INF, -INF, NAN), (INF, INF, INF, INF, 0.0, 0.0, INF, INF, NAN)),
     "digamma": ((0.0, -0.0, -1.0, -7.0, INF, -INF, NAN), (-INF, INF, NAN, NAN, INF, NAN, NAN)),
     "trigamma": ((0.0, -1.0, INF, NAN), (INF, INF, 0.0, NAN)),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numba.core import types
+from numba.np import ufunc_db
 
 from tapegrad.jitted.active import DOUBLE
 from tapegrad.jitted.emission import VALUES, Condition, Rule, Single, numba_function, rule_of, where
@@ -107,8 +108,9 @@ NAMES: dict[str, tuple[Any, ...]] = {
 }
 BY_NAME = ("div", "remainder", "fmod", "hypot")
 OPERATIONS = {op.name: op for op in OPS if isinstance(op, Elementwise)}
+_COMPILED = set(ufunc_db.get_ufuncs())  # by Numba
 for _op in OPERATIONS.values():  # one that is declared as a function of NumPy's needs no line above
-    if isinstance(_op.reference, np.ufunc) and any(_op.partials):
+    if any(_op.partials) and _op.reference in _COMPILED:
         NAMES.setdefault(_op.name, (_op.reference,))
 
 
