@@ -25,7 +25,14 @@ from hypothesis import given, settings
 import tapegrad as tg
 from tapegrad import dtypes
 from tapegrad.ops import (
-    convolution, factorization, indexing, matrix_exponential, orthogonal, pivoted, spectral, windows,
+    convolution,
+    factorization,
+    indexing,
+    matrix_exponential,
+    orthogonal,
+    pivoted,
+    spectral,
+    windows,
 )  # fmt: skip
 from tapegrad.ops.declare import (
     BOOLEAN,

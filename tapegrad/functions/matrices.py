@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegrad.arguments import Surface
+from tapegrad.arguments import EXACT, Surface
 from tapegrad.creation import size_of
 from tapegrad.functions.shaping import contiguous
 from tapegrad.functions.shaping import functions as views
@@ -13,7 +13,7 @@ from tapegrad.recording import record_array
 from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, describe, location
 
-functions = public = Surface()
+functions = public = Surface(EXACT)
 
 
 @public
