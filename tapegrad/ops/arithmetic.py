@@ -6,7 +6,7 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.ops import domains
-from tapegrad.ops.declare import EVERYWHERE, FLOATING, NOWHERE, SECOND, elementwise
+from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A
 
@@ -17,7 +17,6 @@ from tapegrad.tape import IMM_A
     reference=np.add,
     exact=lambda mp, a, b: a + b,
     domain=(domains.reals, domains.reals),
-    numbers=EVERYWHERE,
 )
 def add(a, b):
     """`a + b`, elementwise."""
@@ -34,7 +33,6 @@ def _times(a, b):
     switched=True,
     partials=(lambda: 1.0, lambda: -1.0),
     reference=np.subtract,
-    numbers=EVERYWHERE,
     exact=lambda mp, a, b: a - b,
     domain=(domains.reals, domains.reals),
     refuses=("bool",),
@@ -53,7 +51,6 @@ def sub(a, b):
     reference=np.multiply,
     exact=lambda mp, a, b: a * b,
     domain=(domains.reals, domains.reals),
-    numbers=EVERYWHERE,
     aliases=("multiply",),
 )
 def mul(a, b):
@@ -65,7 +62,6 @@ def mul(a, b):
     switched=True,
     partials=(lambda b: 1.0 / b, lambda b, y: -y / b),
     reference=np.true_divide,
-    numbers=EVERYWHERE,
     exact=lambda mp, a, b: a / b,
     domain=(domains.reals, domains.nonzero),
     result=FLOATING,
@@ -96,7 +92,6 @@ def _truncated(a, b):
     refuses=("bool",),
     divides=True,
     integer=_floored,
-    numbers=EVERYWHERE,
     grad_name="DivBackward1",
 )
 def floor_divide(a, b):
@@ -138,7 +133,6 @@ def remainder(a, b):
     refuses=("bool",),
     divides=True,
     integer=lambda a, b: a - b * _truncated(a, b),
-    numbers=SECOND,
 )
 def fmod(a, b):
     """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise."""
@@ -184,7 +178,6 @@ def sign(x):
     exact=lambda mp, a, b: abs(a) * mp.sign(b),
     domain=(domains.kinked, domains.kinked),
     result=FLOATING,
-    numbers=SECOND,
 )
 def copysign(a, b):
     """The size of `a` with the sign of `b`, elementwise; its derivative at `a` = 0 is 0."""
@@ -276,7 +269,6 @@ def trunc(x):
     reference=np.maximum,
     exact=lambda mp, a, b: max(a, b),
     domain=(domains.reals, domains.reals),
-    numbers=NOWHERE,
     in_place=False,
 )
 def maximum(a, b):
@@ -292,7 +284,6 @@ def maximum(a, b):
     reference=np.minimum,
     exact=lambda mp, a, b: min(a, b),
     domain=(domains.reals, domains.reals),
-    numbers=NOWHERE,
     in_place=False,
 )
 def minimum(a, b):
@@ -308,7 +299,6 @@ def minimum(a, b):
     reference=np.fmax,
     exact=lambda mp, a, b: max(a, b),
     domain=(domains.reals, domains.reals),
-    numbers=NOWHERE,
     in_place=False,
 )
 def fmax(a, b):
@@ -324,7 +314,6 @@ def fmax(a, b):
     reference=np.fmin,
     exact=lambda mp, a, b: min(a, b),
     domain=(domains.reals, domains.reals),
-    numbers=NOWHERE,
     in_place=False,
 )
 def fmin(a, b):
@@ -401,7 +390,6 @@ def frac(x):
 @elementwise(
     partials=(lambda: 1.0, lambda: 0.0),
     reference=np.nextafter,
-    numbers=NOWHERE,
     refuses=("bool", "int32", "int64"),
     grad_name="NextafterBackward0",
 )
@@ -434,13 +422,13 @@ def _gcd(a, b):
     return a
 
 
-@elementwise(reference=np.gcd, numbers=NOWHERE, refuses=("bool", "float32", "float64"))
+@elementwise(reference=np.gcd, refuses=("bool", "float32", "float64"))
 def gcd(a, b):
     """The greatest common divisor of integers, elementwise."""
     return _gcd(a, b)
 
 
-@elementwise(reference=np.lcm, numbers=NOWHERE, refuses=("bool", "float32", "float64"))
+@elementwise(reference=np.lcm, refuses=("bool", "float32", "float64"))
 def lcm(a, b):
     """The least common multiple of integers, elementwise; 0 where either is."""
     divisor = _gcd(a, b)

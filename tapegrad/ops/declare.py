@@ -36,8 +36,6 @@ from tapegrad.memory import Record
 
 ELEMENTWISE, REDUCTION, LAYOUT, ARRAY, HOST = range(5)
 
-# Where a public function takes Python numbers.
-NOWHERE, SECOND, ONE, EVERYWHERE = range(4)
 # How the dtype of a result follows from the promoted dtype of elementwise operands.
 SAME, FLOATING, BOOLEAN = "same", "floating", "boolean"
 # What else a public function makes of integers and bools: int64, the default dtype, an error; of all dtypes, bools.
@@ -167,14 +165,12 @@ class Elementwise(Op):
     result: str = SAME  # SAME, FLOATING (integers are converted) or BOOLEAN
     refuses_any_bool: bool = False
     divides: bool = False  # the second operand, among integers, must not be zero
-    numbers: int  # where the public function takes Python numbers, as PyTorch's does: for ONE of two, or as said
     scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
     in_place: bool = True  # whether there is a method that writes the result into its tensor
     ulps: float = 4.0  # the greatest error of values, in units in the last place, where tests draw operands
     switched: bool = False  # so cheap that a call would cost more: rows of one element go through a switch
 
     def __init__(self, **facts: Any) -> None:
-        facts.setdefault("numbers", ONE if facts["arity"] == 2 else NOWHERE)
         if facts.get("result") == BOOLEAN:
             facts.setdefault("signature", lambda code: (*(code,) * self.arity, 0))
         super().__init__(**facts)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.ops import domains
-from tapegrad.ops.declare import FLOATING, NOWHERE, elementwise
+from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.tape import IMM_A, IMM_B
 
@@ -109,7 +109,6 @@ def _cbrt(x):
     reference=np.hypot,
     domain=(domains.reals, domains.reals),
     result=FLOATING,
-    numbers=NOWHERE,
 )
 def hypot(a, b):
     """sqrt(a² + b²) without overflow, elementwise; its derivatives at (0, 0) are 0."""
@@ -243,7 +242,6 @@ def softplus(x):
     exact=lambda mp, a, b: mp.log(mp.exp(a) + mp.exp(b)),
     domain=(domains.positive, domains.positive),
     result=FLOATING,
-    numbers=NOWHERE,
     in_place=False,
 )
 def logaddexp(a, b):
@@ -257,7 +255,6 @@ def logaddexp(a, b):
     exact=lambda mp, a, b: mp.log(mp.mpf(2) ** a + mp.mpf(2) ** b, 2),
     domain=(domains.positive, domains.positive),
     result=FLOATING,
-    numbers=NOWHERE,
     in_place=False,
 )
 def logaddexp2(a, b):

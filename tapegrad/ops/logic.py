@@ -5,40 +5,40 @@ import math
 import numpy as np
 
 from tapegrad.ops import domains
-from tapegrad.ops.declare import BOOLEAN, NOWHERE, ONE, SECOND, elementwise
+from tapegrad.ops.declare import BOOLEAN, elementwise
 
 
-@elementwise(reference=np.equal, result=BOOLEAN, numbers=SECOND)
+@elementwise(reference=np.equal, result=BOOLEAN)
 def eq(a, b):
     """`a == b`, elementwise; a bool tensor."""
     return a == b
 
 
-@elementwise(reference=np.not_equal, result=BOOLEAN, numbers=SECOND, aliases=("not_equal",))
+@elementwise(reference=np.not_equal, result=BOOLEAN, aliases=("not_equal",))
 def ne(a, b):
     """`a != b`, elementwise; a bool tensor."""
     return a != b
 
 
-@elementwise(reference=np.less, result=BOOLEAN, numbers=SECOND, aliases=("less",))
+@elementwise(reference=np.less, result=BOOLEAN, aliases=("less",))
 def lt(a, b):
     """`a < b`, elementwise; a bool tensor."""
     return a < b
 
 
-@elementwise(reference=np.less_equal, result=BOOLEAN, numbers=SECOND, aliases=("less_equal",))
+@elementwise(reference=np.less_equal, result=BOOLEAN, aliases=("less_equal",))
 def le(a, b):
     """`a <= b`, elementwise; a bool tensor."""
     return a <= b
 
 
-@elementwise(reference=np.greater, result=BOOLEAN, numbers=SECOND, aliases=("greater",))
+@elementwise(reference=np.greater, result=BOOLEAN, aliases=("greater",))
 def gt(a, b):
     """`a > b`, elementwise; a bool tensor."""
     return a > b
 
 
-@elementwise(reference=np.greater_equal, result=BOOLEAN, numbers=SECOND, aliases=("greater_equal",))
+@elementwise(reference=np.greater_equal, result=BOOLEAN, aliases=("greater_equal",))
 def ge(a, b):
     """`a >= b`, elementwise; a bool tensor."""
     return a >= b
@@ -80,19 +80,19 @@ def signbit(x):
     return math.copysign(1.0, x) < 0.0
 
 
-@elementwise(reference=np.logical_and, result=BOOLEAN, numbers=NOWHERE)
+@elementwise(reference=np.logical_and, result=BOOLEAN)
 def logical_and(a, b):
     """True where both are non-zero."""
     return (a != 0) and (b != 0)
 
 
-@elementwise(reference=np.logical_or, result=BOOLEAN, numbers=NOWHERE)
+@elementwise(reference=np.logical_or, result=BOOLEAN)
 def logical_or(a, b):
     """True where either is non-zero."""
     return (a != 0) or (b != 0)
 
 
-@elementwise(reference=np.logical_xor, result=BOOLEAN, numbers=NOWHERE)
+@elementwise(reference=np.logical_xor, result=BOOLEAN)
 def logical_xor(a, b):
     """True where exactly one is non-zero."""
     return (a != 0) != (b != 0)
@@ -128,13 +128,13 @@ def bitwise_not(x):
     return ~x
 
 
-@elementwise(refuses=("bool", "float32", "float64"), reference=np.left_shift, numbers=ONE)
+@elementwise(refuses=("bool", "float32", "float64"), reference=np.left_shift)
 def bitwise_left_shift(a, b):
     """`a << b`: the bits of integers moved to the left; 0 where `b` is negative, or all bits are gone."""
     return a << b if 0 <= b < 64 else 0
 
 
-@elementwise(refuses=("bool", "float32", "float64"), reference=np.right_shift, numbers=ONE)
+@elementwise(refuses=("bool", "float32", "float64"), reference=np.right_shift)
 def bitwise_right_shift(a, b):
     """`a >> b`: the bits of integers moved to the right; the sign alone where `b` is negative, or all are gone."""
     return a >> (b if 0 <= b < 64 else 63)
@@ -145,7 +145,6 @@ def bitwise_right_shift(a, b):
     reference=np.heaviside,
     exact=lambda mp, a, b: b if a == 0 else mp.mpf(a > 0),
     domain=(domains.kinked, domains.reals),
-    numbers=NOWHERE,
 )
 def heaviside(a, b):
     """0 where `a` is negative, 1 where it is positive, `b` where it is 0, elementwise; nan where `a` is."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.ops import domains
-from tapegrad.ops.declare import FLOATING, NOWHERE, elementwise
+from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import rsqrt
 from tapegrad.ops.logic import where
 
@@ -110,7 +110,6 @@ def atan(x):
         lambda a, b: where(a * a + b * b == 0.0, 0.0, b / (a * a + b * b)),
         lambda a, b: where(a * a + b * b == 0.0, 0.0, -a / (a * a + b * b)),
     ),
-    numbers=NOWHERE,
     reference=np.arctan2,
     domain=(domains.nonzero, domains.nonzero),
     result=FLOATING,
