@@ -69,7 +69,11 @@ def test_other_functions_refuse_tensors_that_require_grad(call):
         call(tg.tensor(X, requires_grad=True))
 
 
-def test_norms_of_matrices_are_refused():
+@pytest.mark.parametrize("order", [None, 1, -1, 2, -2, np.inf, -np.inf, "fro", "nuc"])
+def test_norms_of_matrices_are_numpys(order):
     """To NumPy the 1-norm of a matrix is its largest column sum, to PyTorch's `norm` the sum of all elements."""
-    with pytest.raises(TypeError, match="norms of matrices"):
-        np.linalg.norm(tg.tensor(X), 1)
+    x = tg.tensor(X, requires_grad=True)
+    norm = np.linalg.norm(x, order)
+    np.testing.assert_allclose(norm.item(), np.linalg.norm(X, order), rtol=1e-13)
+    (slope,) = tg.autograd.grad(norm, x)
+    np.testing.assert_allclose((slope * x).sum().item(), norm.item(), rtol=1e-12)  # norms are of degree 1
