@@ -384,8 +384,8 @@ def test_an_edit_compiles_what_it_touches_and_no_more(filled, tmp_path):
     assert {entry.name for entry in entries(filled)} == before
     storage = package / "core" / "storage.py"
     text = storage.read_text()
-    assert "MOST_KEPT = 1 << 27" in text
-    storage.write_text(text.replace("MOST_KEPT = 1 << 27", "MOST_KEPT = 1 << 26"))
+    assert "MOST_KEPT = 1 << 29" in text
+    storage.write_text(text.replace("MOST_KEPT = 1 << 29", "MOST_KEPT = 1 << 28"))
     assert printed(start(filled, program)) == "[2.0, 4.0] True"
     made = {entry.name.rsplit("-", 1)[0] for entry in entries(filled) if entry.name not in before}
     assert made == {"give_back"}

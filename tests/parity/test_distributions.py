@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import tapegrad
+
+from .oracle import torch
 
 TD, D = torch.distributions, tapegrad.distributions
 

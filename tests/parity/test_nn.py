@@ -6,11 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
 import tapegrad
 
-from .oracle import agree, refuse_alike
+from .oracle import agree, refuse_alike, torch
 
 T = np.random.default_rng(0)
 LAYERS = """

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import tapegrad
 
-from .oracle import agree, programs, refuse_alike
+from .oracle import agree, programs, refuse_alike, torch
 
 PROGRAMS = programs("""
 x = tg.tensor(reals(3, 4)); y = tg.func.vmap(lambda v: (v * v).sum())(x)
