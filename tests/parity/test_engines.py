@@ -17,6 +17,8 @@ from .oracle import torch
 
 INF, NAN = math.inf, math.nan
 NUMBERS = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.5, 3.0, 0.01, INF, -INF, NAN)
+# PyTorch has no derivative of these, or by one operand only; of i0 its second is nan at infinities.
+NOT_SHARED = {"heaviside", "i0", "igamma", "igammac", "nextafter"}
 SHARED = [
     op for op in OPS
     if op.family == ELEMENTWISE and op.arity < 3 and any(op.partials) and hasattr(torch, op.name)
@@ -53,7 +55,7 @@ def run(library, op: Op):
     return np.array(y.tolist()), [np.array(g.tolist()) for g in first], [np.array(h) for h in second]
 
 
-@pytest.mark.parametrize("op", SHARED, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [op for op in SHARED if op.name not in NOT_SHARED], ids=lambda op: op.name)
 def test_edges_are_pytorchs(op: Op):
     at = points(op)
     value, first, second = run(tg, op)
