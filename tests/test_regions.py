@@ -659,3 +659,30 @@ def test_softmax_by_hand_is_one_region(fresh: tape.Tape, inner: int):
     e = (x - x.amax(-1, keepdim=True)).exp()
     (e / e.sum(-1, keepdim=True) * x).sum().backward()
     assert int(fresh.header[H.n_regions]) == 2
+
+
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (3,), (1, 1), (3, 3)])
+def test_an_operand_broadcast_over_spaces_of_other_dimensions(shape: tuple[int, ...], keepdim: bool):
+    """Rows of [3, 3] and of [3, 3, 3] or [3, 3, 1] match it from the right: one region, another element for each."""
+    rng = np.random.default_rng(3)
+    a, w = rng.normal(size=(3, 3, 3)), rng.normal(size=shape)
+
+    def of_rows(w: Any) -> Any:
+        return np.log(np.exp(a).sum(-1)) * w
+
+    def of_all(w: Any) -> Any:
+        return (np.log(np.exp(a).sum(-1, keepdims=True)) if keepdim else 2 * a) + w
+
+    x, leaf = tg.tensor(a), tg.tensor(w, requires_grad=True)
+    first = x.logsumexp(-1) * leaf
+    second = (x.logsumexp(-1, keepdim=True) if keepdim else x * 2) + leaf
+    (first.sin().sum() + second.exp().sum()).backward()
+    np.testing.assert_allclose(first.detach().numpy(), of_rows(w), rtol=1e-12)
+    np.testing.assert_allclose(second.detach().numpy(), of_all(w), rtol=1e-12)
+    step = 1e-30  # a complex one
+    for place in np.ndindex(shape):
+        moved = w.astype(complex)
+        moved[place] += 1j * step
+        slope = (np.sin(of_rows(moved)).sum() + np.exp(of_all(moved)).sum()).imag / step
+        np.testing.assert_allclose(leaf.grad[place].item(), slope, rtol=1e-12)

@@ -16,6 +16,7 @@ from tapegrad.core.registers import (
     immediate,
     is_single,
     kernels_of,
+    is_over,
     level_of,
     memory_step,
     new_register,
@@ -78,12 +79,13 @@ def _adjoint(tape, o, space_kind, level):
 
     -1 where memory is short.
     """
-    program, binding, slot = tape.program, tape.binding, tape.slots[o]
-    if binding.bar_stamp[o] == binding.stamps and level_of(program, binding.bar_register[o]) == level:
-        return int(binding.bar_register[o])
+    program, binding, slot, space = tape.program, tape.binding, tape.slots[o], tape.kinds[space_kind]
+    known = int(binding.bar_register[o]) if binding.bar_stamp[o] == binding.stamps else 0
+    if known and level_of(program, known) == level and is_over(program, known, space):
+        return known
     kind = tape.kinds[slot.kind]
     size, fresh = ITEMSIZE[kind.dtype], 1
-    if kind.space != tape.kinds[space_kind].space:  # broadcast: summed at the end of the block
+    if kind.space != space.space:  # broadcast: summed at the end of the block
         if not hold_adjoint(tape, slot):
             return -1
         r = new_register(program, level, size)
@@ -107,6 +109,7 @@ def _adjoint(tape, o, space_kind, level):
         if slot.adjoint == 0:
             return -1
         r = new_register(program, level, size, slot.adjoint, memory_step(program, level, size))
+    program.registers[r].ndim = space.ndim
     binding.bar_stamp[o], binding.bar_register[o] = binding.stamps, r
     return r + NEW if fresh else r
 
@@ -129,6 +132,7 @@ def _adjoint_in_base(tape, o, place, level):
             fresh = place.fresh
             place.register = new_register(program, level, size, place.low, memory_step(program, level, size))
             program.registers[place.register].within = 1
+    program.registers[place.register].ndim = tape.kinds[place.kind].ndim
     tape.binding.bar_stamp[o], tape.binding.bar_register[o] = tape.binding.stamps, place.register
     return int(place.register) + (NEW if fresh else 0)
 

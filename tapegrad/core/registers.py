@@ -28,6 +28,7 @@ from tapegrad.ops.declare import ELEMENTWISE, LAYOUT, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, Header
 
 NEW = 1 << 20  # beyond the number of any register
+ANY = -1
 
 FEW_LANES = 64  # up to which registers are not shared
 
@@ -69,6 +70,7 @@ def new_register(program, level, size, address=0, step=0):
     register = program.registers[r]
     register.base, register.step, register.scratch = address, step, 0 if address else 1
     register.level, register.widened, register.size, register.within = level, 0, size, 0
+    register.ndim = ANY
     register.born, register.dies = -1, -1
     program.n_registers += 1
     return r
@@ -77,6 +79,12 @@ def new_register(program, level, size, address=0, step=0):
 def level_of(program, r):
     """A register's level."""
     return program.registers[r].level
+
+
+def is_over(program, r, space):
+    """Whether rows over this space find their elements in `r`, but for its level."""
+    ndim = program.registers[r].ndim
+    return ndim == space.ndim or ndim == ANY
 
 
 def memory_step(program, level, size):
@@ -148,9 +156,11 @@ def value(tape, slot, space, level):
     binding = tape.binding
     if binding.stamp[slot] == binding.stamps:
         have = level_of(tape.program, binding.register[slot])
-        if have == level or have == SINGLE or level == WIDE:
+        fits = is_over(tape.program, binding.register[slot], space) and (have == level or level == WIDE)
+        if fits or have == SINGLE:
             return int(binding.register[slot])
     r = _stored(tape, tape.slots[slot], space, level)
+    tape.program.registers[r].ndim = space.ndim
     binding.stamp[slot], binding.register[slot] = binding.stamps, r
     return r
 

@@ -55,6 +55,7 @@ class Register(Record):
     level = word()
     widened = word()  # the register that has it spread over the lanes, if it was needed so
     size = word()  # of an element
+    ndim = word()  # of the rows' space: by other dimensions the same operand is broadcast otherwise; ANY for results
     born = word()  # the instructions between which it is alive: then its place goes to the next
     dies = word()
 
