@@ -210,3 +210,16 @@ def test_views_of_a_leaf_that_numpy_shares_wait_too():
     assert total.item() == 8.0 + 13.0 + 2.0 + 24.0
     total.backward()
     assert x.grad.tolist() == [2.0 + 2.0, 1.0 + 3.0 + 4.0 + 3.0, 2.0 + 6.0 + 3.0]
+
+
+def test_sums_after_numpy_has_let_go_wait_with_the_elements_of_then():
+    """What is learnt of a tensor whose memory came back is not used for one whose memory is still shared."""
+    for reduce in (tg.sum, tg.mean, tg.amax, tg.logsumexp):
+        facts = {"dim": 0} if reduce is tg.logsumexp else {}
+        alone = tg.tensor([1.0, 2.0, 4.0])
+        alone.numpy()  # and nobody holds it
+        expected = reduce(alone, **facts).item()
+        array = np.array([1.0, 2.0, 4.0])
+        later = reduce(tg.from_numpy(array), **facts)
+        array[:] = 9.0
+        assert later.item() == expected

@@ -149,7 +149,8 @@ def _make(op: OverDimensions, form: Any) -> None:
             return x.clone()
         is_variant = has_variant and dim is not None
         result = _record_reduction(op, x, dims, keepdim, is_variant)
-        if x is input and not x._kind.exported and not MEMORY:
+        # By now NumPy may have let go of the input, whose kind then is another: the way is for the one that it had.
+        if x is input and not key[0].exported and not MEMORY:
             kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
             flags = PARAMS | (VARIANT if is_variant else 0)
             ways[key] = kind, op.opcode | flags << 16, 0xFFFFFFFF | params << 32

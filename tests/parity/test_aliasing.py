@@ -336,7 +336,6 @@ def memories() -> dict[str, Any]:
     return made
 
 
-@pytest.mark.xfail(strict=False, reason="after certain other tests a sum is read later than it was recorded")
 @pytest.mark.parametrize("name", memories())
 def test_memory_is_shared_and_never_read_later_than_recorded(name: str):
     given, base = memories()[name]
