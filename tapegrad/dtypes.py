@@ -24,13 +24,17 @@ class DType:
     is_floating_point : bool
     numpy : numpy.dtype
         The same type in NumPy.
+    scalar_type, c_type : str
+        What PyTorch's errors call it: "Double" and "double".
     """
 
-    __slots__ = ("code", "is_floating_point", "itemsize", "name", "numpy")
+    __slots__ = ("c_type", "code", "is_floating_point", "itemsize", "name", "numpy", "scalar_type")
 
-    def __init__(self, code: int, name: str) -> None:
+    def __init__(self, code: int, name: str, c_type: str) -> None:
         self.code = code
         self.name = name
+        self.c_type = c_type
+        self.scalar_type = c_type.partition(" ")[0].title()
         self.numpy = np.dtype(name)
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = self.numpy.kind == "f"
@@ -55,7 +59,10 @@ class DType:
 
 
 BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
-    DType(code, name) for code, name in enumerate(("bool", "int32", "int64", "float32", "float64"))
+    DType(code, name, c_type)
+    for code, (name, c_type) in enumerate(
+        {"bool": "bool", "int32": "int", "int64": "long int", "float32": "float", "float64": "double"}.items()
+    )
 )
 BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}  # in native byte order
 

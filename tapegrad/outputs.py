@@ -18,9 +18,6 @@ from tapegrad.recording import cast
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, describe, exchange, location
 
-_ONE = {"float64": "double", "float32": "float", "int64": "long int", "int32": "int", "bool": "bool"}  # PyTorch's names
-_OTHER = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
-
 
 def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Callable[[], Any]) -> Any:
     """Compute results, write them into `out`, a tensor or a tuple of them, and return it.
@@ -69,12 +66,12 @@ def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:
 def _check_dtype(name: str, t: Tensor, dtype: DType, dtypes: str) -> None:
     if dtypes == EXACT and t.dtype is not dtype:
         raise RuntimeError(
-            f"Expected out tensor to have dtype {_ONE[dtype.name]}, but got {_ONE[t.dtype.name]} instead: {name}(), "
+            f"Expected out tensor to have dtype {dtype.c_type}, but got {t.dtype.c_type} instead: {name}(), "
             f"at {location()}"
         )
     if dtype.category > t.dtype.category:
         raise RuntimeError(
-            f"result type {_OTHER[dtype.name]} can't be cast to the desired output type {_OTHER[t.dtype.name]}: "
+            f"result type {dtype.scalar_type} can't be cast to the desired output type {t.dtype.scalar_type}: "
             f"{name}(out={describe(t)}), at {location()}"
         )
 

@@ -481,8 +481,7 @@ def _refusal(op: Elementwise, dtype: DType, tensors: list[Any]) -> Exception:
             "Negation, the `-` operator, on a bool tensor is not supported. "
             f"If you are trying to invert a mask, use the `~` or `logical_not()` operator instead. {where}"
         )
-    names = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
-    return NotImplementedError(f"\"{op.name}\" not implemented for '{names[dtype.name]}': {where}")
+    return NotImplementedError(f"\"{op.name}\" not implemented for '{dtype.scalar_type}': {where}")
 
 
 def _immediate(op: Elementwise, dtype: DType, tensors: list[Any]) -> tuple[int, float]:

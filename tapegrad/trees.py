@@ -96,6 +96,20 @@ def _unflatten(structure: Node | None, rest: Any) -> Any:
     return structure.made([_unflatten(item, rest) for item in structure.items])
 
 
+def filled(structure: Node | None, leaves: Sequence[Any], places: Sequence[int], values: Sequence[Any]) -> Any:
+    """The tree of a structure with other values for some of its leaves.
+
+    >>> from tapegrad import trees
+    >>> leaves, structure = trees.flatten((1.0, [2.0, 3.0]))
+    >>> trees.filled(structure, leaves, [0, 2], [4.0, 5.0])
+    (4.0, [2.0, 5.0])
+    """
+    own = list(leaves)
+    for place, value in zip(places, values, strict=True):
+        own[place] = value
+    return unflatten(structure, own)
+
+
 def matched(structure: Node | None, tree: Any) -> list[Any] | None:
     """The leaves of a tree in the order of a structure; None where the tree is of another."""
     found: list[Any] = []

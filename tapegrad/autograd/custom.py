@@ -47,10 +47,7 @@ class _Call:
 
     def arguments(self, tensors: Sequence[Tensor]) -> list[Any]:
         """The arguments that may be differentiated by, of these tensors."""
-        leaves = list(self.leaves)
-        for k, t in zip(self.places, tensors, strict=True):
-            leaves[k] = t
-        return list(trees.unflatten(self.structure, leaves))
+        return list(trees.filled(self.structure, self.leaves, self.places, tensors))
 
     def all_arguments(self, free: Sequence[Any]) -> list[Any]:
         """These, with the others in their places."""
@@ -69,19 +66,13 @@ class _Call:
     def output(self, found: Sequence[Tensor]) -> Any:
         """What the caller is given."""
         structure, leaves = self.result
-        leaves = list(leaves)
-        for k, t in zip(self.active, found, strict=True):
-            leaves[k] = t
         self.result = structure, [None if k in self.active else leaf for k, leaf in enumerate(leaves)]
-        return trees.unflatten(structure, leaves)
+        return trees.filled(structure, leaves, self.active, found)
 
     def cotangents(self, y_bars: Sequence[Tensor]) -> Any:
         """The adjoints in the form of the result."""
         structure, leaves = self.result
-        leaves = list(leaves)
-        for k, t in zip(self.active, y_bars, strict=True):
-            leaves[k] = t
-        return trees.unflatten(structure, leaves)
+        return trees.filled(structure, leaves, self.active, y_bars)
 
     def pull(self, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
         return self.of.pull(self, tensors, y_bars)

@@ -17,7 +17,6 @@ from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
 from tapegrad.dtypes import INT64, DType
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.factorizations import _at, _matrices, _n_batch, inv, inv_ex, results, solve
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.shaping import cat, contiguous, dimension
 from tapegrad.ops import matrix_exponential, orthogonal, spectral
 from tapegrad.recording import cast, local, record_array, record_results
@@ -37,7 +36,7 @@ def _rectangles(name: str, a: Tensor, argument: str = "A") -> Tensor:
         raise RuntimeError(f"{name}: The input tensor {argument} must have at least 2 dimensions. {_at(name, a)}")
     if not a.dtype.is_floating_point:
         raise RuntimeError(
-            f"{name}: Expected a floating point or complex tensor as input. Got {NAMES[a.dtype.name]}. "
+            f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype.scalar_type}. "
             f"{_at(name, a)}: convert it with .to(tapegrad.float64)"
         )
     return contiguous(local(a))
@@ -49,7 +48,7 @@ def _rectangles(name: str, a: Tensor, argument: str = "A") -> Tensor:
 def _symmetric(name: str, A: Tensor, UPLO: str) -> tuple[Tensor, tuple[int, ...]]:
     """Square matrices, and the parameters of what finds their eigenvalues."""
     if A.ndim > 1 and A._kind.shape[-1] == A._kind.shape[-2] and not A.dtype.is_floating_point:
-        raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{NAMES[A.dtype.name]}': {_at(name, A)}")
+        raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{A.dtype.scalar_type}': {_at(name, A)}")
     a = contiguous(_matrices(name, A))
     if UPLO.upper() not in ("L", "U"):
         raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}: {_at(name, A)}")
@@ -384,7 +383,7 @@ def pinv(
     """
     if A.ndim < 2 or not A.dtype.is_floating_point:
         raise RuntimeError(
-            f"linalg.pinv({NAMES[A.dtype.name]}{{{list(A._kind.shape)}}}): expected a tensor with 2 or more dimensions "
+            f"linalg.pinv({A.dtype.scalar_type}{{{list(A._kind.shape)}}}): expected a tensor with 2 or more dimensions "
             f"of float, double, cfloat or cdouble types. {_at('linalg.pinv', A)}"
         )
     a = contiguous(_matrices("linalg.eigh", A) if hermitian else local(A))

@@ -7,7 +7,6 @@ import numpy as np
 from tapegrad import aliasing
 from tapegrad.arguments import Number, Surface, checked
 from tapegrad.functions import elementwise, reductions
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.shaping import dimension
 from tapegrad.recording import broadcast_shapes
 from tapegrad.tensor import Tensor, describe, location
@@ -26,7 +25,7 @@ def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
     difference = input - other
     if not difference.dtype.is_floating_point:
         raise NotImplementedError(
-            f"\"dist\" not implemented for '{NAMES[difference.dtype.name]}': {describe(input, other)}, at {location()}"
+            f"\"dist\" not implemented for '{difference.dtype.scalar_type}': {describe(input, other)}, at {location()}"
         )
     distance: Tensor = reductions.norm(difference, float(p))
     return distance
@@ -53,7 +52,7 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     d = dimension(dim, input.ndim)
     if not input.dtype.is_floating_point:
         raise RuntimeError(
-            f"renorm: expected a floating point tensor, but got {NAMES[input.dtype.name]}: {describe(input)}, at "
+            f"renorm: expected a floating point tensor, but got {input.dtype.scalar_type}: {describe(input)}, at "
             f"{location()}"
         )
     others = tuple(k for k in range(input.ndim) if k != d)
@@ -76,7 +75,7 @@ def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:
     for _, x in given:
         if not x.dtype.is_floating_point:
             label = f"{_} got: " if name == "cdist" else ""
-            raise RuntimeError(f"{name} only supports floating-point dtypes, {label}{NAMES[x.dtype.name]}")
+            raise RuntimeError(f"{name} only supports floating-point dtypes, {label}{x.dtype.scalar_type}")
     if p < 0:
         raise RuntimeError(f"{name} only supports non-negative p values: {p}")
 
@@ -148,7 +147,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     for x in (x1, x2):
         if not x.dtype.is_floating_point:
             raise RuntimeError(
-                f"expected common dtype to be floating point, yet common dtype is {NAMES[x.dtype.name]}: "
+                f"expected common dtype to be floating point, yet common dtype is {x.dtype.scalar_type}: "
                 f"{describe(x1, x2)}, at {location()}"
             )
     d = dimension(dim, len(shape))

@@ -11,7 +11,6 @@ from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.inplace import _check_floating, _instead
-from tapegrad.functions.making import NAMES
 from tapegrad.recording import broadcast_shapes
 from tapegrad.tensor import Tensor, describe, from_array, location
 
@@ -56,7 +55,7 @@ def normal(
             raise TypeError("normal() received an invalid combination of arguments: a size beside tensors")
         shape, dtype = broadcast_shapes("normal", given), given[0].dtype
         if not dtype.is_floating_point:
-            raise NotImplementedError(f"\"normal\" not implemented for '{NAMES[dtype.name]}': {describe(*given)}")
+            raise NotImplementedError(f"\"normal\" not implemented for '{dtype.scalar_type}': {describe(*given)}")
         drawn = creation.randn(shape, generator=generator, dtype=dtype) * _detached(std) + _detached(mean)
         return _drawn_beside(drawn, mean, std)
     if size is None:
@@ -88,7 +87,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     tensor([0., 1.])
     """
     if p is None and not input.dtype.is_floating_point:
-        raise NotImplementedError(f"\"bernoulli\" not implemented for '{NAMES[input.dtype.name]}': {describe(input)}")
+        raise NotImplementedError(f"\"bernoulli\" not implemented for '{input.dtype.scalar_type}': {describe(input)}")
     chances = _probabilities("bernoulli", input if p is None else p)
     drawn = _tensor(creation.random(generator).random(input._kind.shape) < chances, input.dtype)
     return _drawn_beside(drawn, input)
@@ -98,7 +97,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
 def poisson(input: Tensor, *, generator: Any = None) -> Tensor:
     """Counts of Poisson's distributions with these means. The derivative is zero."""
     if not input.dtype.is_floating_point:
-        raise NotImplementedError(f"\"poisson\" not implemented for '{NAMES[input.dtype.name]}': {describe(input)}")
+        raise NotImplementedError(f"\"poisson\" not implemented for '{input.dtype.scalar_type}': {describe(input)}")
     means = input._array()
     if not (means >= 0).all():
         raise RuntimeError(
@@ -121,7 +120,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     tensor([1, 1])
     """
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {NAMES[input.dtype.name]}")
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype.scalar_type}")
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     weights = np.atleast_2d(input._array()).astype(np.float64)

@@ -363,12 +363,9 @@ def _of_one_dtype(expected: Any, *others: tuple[str, Tensor]) -> None:
     for name, other in others:
         if other.dtype is not expected.dtype:
             raise RuntimeError(
-                f"expected dtype {_WORDS[expected.dtype.name]} for `{name}` but got dtype {_WORDS[other.dtype.name]}: "
+                f"expected dtype {expected.dtype.c_type} for `{name}` but got dtype {other.dtype.c_type}: "
                 f"{describe(expected, other)}, at {location()}"
             )
-
-
-_WORDS = {"float64": "double", "float32": "float", "int64": "long int", "int32": "int", "bool": "bool"}
 
 
 def _factor(name: str, value: Any, dtype: DType) -> Any:
@@ -428,7 +425,7 @@ def lerp(input: Tensor, end: Tensor, weight: Number | Tensor) -> Tensor:
     _of_one_dtype(input, *others)
     if not input.dtype.is_floating_point:
         raise NotImplementedError(
-            f"\"lerp\" not implemented for '{_WORDS[input.dtype.name].title()}': {describe(input)}, at {location()}"
+            f"\"lerp\" not implemented for '{input.dtype.scalar_type}': {describe(input)}, at {location()}"
         )
     if isinstance(weight, Tensor):
         weight = cast(weight, input.dtype)
@@ -449,7 +446,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
     tensor([ True, False])
     """
     if input.dtype is not other.dtype:
-        names = [_WORDS[t.dtype.name].split()[0].title() for t in (input, other)]
+        names = [t.dtype.scalar_type for t in (input, other)]
         raise RuntimeError(f"{names[0]} did not match {names[1]}: isclose({describe(input, other)}), at {location()}")
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not tolerance >= 0:

@@ -26,7 +26,6 @@ from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface(EXACT)
 linalg = functools.partial(checked, prefix="linalg.", out=EXACT)
-_NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 
 
 class SlogdetResult(NamedTuple):
@@ -75,7 +74,7 @@ def _matrices(name: str, a: Tensor, argument: str = "A") -> Tensor:
         )
     if not a.dtype.is_floating_point:
         raise RuntimeError(
-            f"{name}: Expected a floating point or complex tensor as input. Got {_NAMES[a.dtype.name]}. "
+            f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype.scalar_type}. "
             f"{_at(name, a)}: convert it with .to(tapegrad.float64)"
         )
     return local(a)
@@ -87,8 +86,8 @@ def _right_side(name: str, a: Tensor, b: Tensor, left: bool) -> Tensor:
         raise RuntimeError(f"{name}: The input tensor B must have at least 2 dimensions. {_at(name, a, b)}")
     if a.dtype is not b.dtype:
         raise RuntimeError(
-            f"{name}: Expected A and B to have the same dtype, but found A of type {_NAMES[a.dtype.name]} and B of "
-            f"type {_NAMES[b.dtype.name]} instead. {_at(name, a, b)}: convert one with .to(...)"
+            f"{name}: Expected A and B to have the same dtype, but found A of type {a.dtype.scalar_type} and B of "
+            f"type {b.dtype.scalar_type} instead. {_at(name, a, b)}: convert one with .to(...)"
         )
     n, (p, q) = a._kind.shape[-1], b._kind.shape[-2:]
     if n != (p if left else q):
@@ -285,8 +284,8 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
         )
     if B.dtype is not L.dtype:
         raise RuntimeError(
-            f"Expected b and A to have the same dtype, but found b of type {_NAMES[B.dtype.name]} and A of type "
-            f"{_NAMES[L.dtype.name]} instead. {_at('cholesky_solve', B, L)}"
+            f"Expected b and A to have the same dtype, but found b of type {B.dtype.scalar_type} and A of type "
+            f"{L.dtype.scalar_type} instead. {_at('cholesky_solve', B, L)}"
         )
     factor, b = _batched("cholesky_solve", _matrices("cholesky_solve", L), local(B))
     lower = factor.mT if upper else factor
@@ -420,7 +419,7 @@ def _packed(name: str, A: Tensor, pivot: bool) -> tuple[Tensor, Tensor]:
             f"{_at(name, A)}"
         )
     if not A.dtype.is_floating_point:
-        raise NotImplementedError(f"\"lu_cpu\" not implemented for '{_NAMES[A.dtype.name]}': {_at(name, A)}")
+        raise NotImplementedError(f"\"lu_cpu\" not implemented for '{A.dtype.scalar_type}': {_at(name, A)}")
     if not pivot:
         raise RuntimeError(f"linalg.lu_factor: LU without pivoting is not implemented on the CPU: {_at(name, A)}")
     a = contiguous(local(A))

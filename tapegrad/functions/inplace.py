@@ -22,7 +22,6 @@ from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_el
 from tapegrad.tensor import Tensor, constant, describe, location
 
 _ops = {op.name: op for op in elementwise.OPERATIONS}
-_names_of_dtypes = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 _alike: set[Any] = set()  # operators, with the kinds of their operands, whose result has the kind of the first
 _fitting: set[Any] = set()  # operations, with the kinds of their operands, whose result is known to fit
 
@@ -51,7 +50,7 @@ def _check(self: Tensor, op: Elementwise, others: tuple[Any, ...], name: str) ->
 
 def _check_dtype(self: Tensor, result: DType, name: str) -> None:
     if result.category > self._kind.dtype.category:
-        result_name, own_name = _names_of_dtypes[result.name], _names_of_dtypes[self._kind.dtype.name]
+        result_name, own_name = result.scalar_type, self._kind.dtype.scalar_type
         raise RuntimeError(
             f"result type {result_name} can't be cast to the desired output type {own_name}: {name} on "
             f"{describe(self)}, at {location()}"
@@ -162,7 +161,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
     """
     if mask.dtype is not BOOL:
         raise RuntimeError(
-            f"masked_fill_ only supports boolean masks, but got mask with dtype {_names_of_dtypes[mask.dtype.name]}: "
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.scalar_type}: "
             f"{describe(input, mask)}, at {location()}"
         )
     if isinstance(value, Tensor):
@@ -341,7 +340,7 @@ def float_power_(self: Tensor, exponent: Any) -> Tensor:
     """
     if self._kind.dtype is not FLOAT64:
         raise RuntimeError(
-            f"the base given to float_power_ has dtype {_names_of_dtypes[self._kind.dtype.name]} but the operation's "
+            f"the base given to float_power_ has dtype {self._kind.dtype.scalar_type} but the operation's "
             f"result requires dtype Double: {describe(self)}, at {location()}"
         )
     return _of_powers(self, exponent)

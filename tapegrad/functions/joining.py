@@ -13,7 +13,6 @@ from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, sizes
 from tapegrad.dtypes import INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.matrices import diag_embed
 from tapegrad.functions.shaping import _axis, _of_copy, _sequence, cat, expand, narrow, reshape, stack, transpose
 from tapegrad.ops import layout
@@ -318,7 +317,7 @@ def _times(repeats: Tensor) -> np.ndarray:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
     if repeats.dtype.category != 1:
         raise NotImplementedError(
-            f"\"repeat_interleave_cpu\" not implemented for '{NAMES[repeats.dtype.name]}': repeats has to be Long or "
+            f"\"repeat_interleave_cpu\" not implemented for '{repeats.dtype.scalar_type}': repeats has to be Long or "
             f"Int tensor: {describe(repeats)}, at {location()}"
         )
     times = repeats._array().reshape(-1)

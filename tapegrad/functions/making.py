@@ -14,8 +14,6 @@ from tapegrad.ops.declare import CONVERTED, REFUSED, SAME, SUMMED, TRUTH, Axes, 
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, describe, location
 
-NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}  # PyTorch's
-
 _ARGUMENTS = {
     "dim": "The dimension; or several, where a tuple is taken. None, where it is taken, are all.",
     "keepdim": "Whether the result has the dimension too, with length 1.",
@@ -73,7 +71,7 @@ def converted(op: Op, x: Tensor, dtype: Any = None) -> Tensor:
         if isinstance(op, Axes):
             raise RuntimeError(f"{op.name}(): does not support {x.dtype.name} input: {describe(x)}, at {location()}")
         raise NotImplementedError(
-            f"\"{op.name}\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at {location()}"
+            f"\"{op.name}\" not implemented for '{x.dtype.scalar_type}': {describe(x)}, at {location()}"
         )
     if op.operand == SAME or x.dtype.is_floating_point:
         return x
@@ -83,10 +81,10 @@ def converted(op: Op, x: Tensor, dtype: Any = None) -> Tensor:
         return cast(x, dtypes.get_default_dtype())
     if isinstance(op, Axes):
         raise NotImplementedError(
-            f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at "
+            f"\"{op.name}_lastdim_kernel_impl\" not implemented for '{x.dtype.scalar_type}': {describe(x)}, at "
             f"{location()}"
         )
     raise RuntimeError(
         f"{op.name}(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
-        f"Got: {NAMES[x.dtype.name]}: {op.name}({describe(x)}), at {location()}; convert it with .to(tapegrad.float64)"
+        f"Got: {x.dtype.scalar_type}: {op.name}({describe(x)}), at {location()}; convert it with .to(tapegrad.float64)"
     )

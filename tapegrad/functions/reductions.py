@@ -18,7 +18,7 @@ from tapegrad.arguments import CAST, Dims, Number, Surface, integer
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
-from tapegrad.functions.making import NAMES, converted, make, return_type
+from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
 from tapegrad.ops import indexing, reduction
@@ -300,7 +300,7 @@ def norm(
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"Order {p} not supported: it is a number or 'fro'")
     if not x.dtype.is_floating_point:
-        name = NAMES[x.dtype.name]
+        name = x.dtype.scalar_type
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(x)}, "
             f"at {location()}"

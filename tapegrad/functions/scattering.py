@@ -28,7 +28,6 @@ from tapegrad.recording import broadcast_shapes, cast, record_array, record_elem
 from tapegrad.tensor import Tensor, describe, from_array, location
 
 functions = public = Surface(EXACT)
-_NAMES = {"float64": "Double", "float32": "Float", "int64": "Long", "int32": "Int", "bool": "Bool"}
 _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
@@ -241,15 +240,15 @@ def _of_slices(
     if index.ndim > 1:
         raise IndexError(
             f"{name}_(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
-            f"{_NAMES[index.dtype.name]} and size: {list(index._kind.shape)}: {what}"
+            f"{index.dtype.scalar_type} and size: {list(index._kind.shape)}: {what}"
         )
     if index.dtype not in (INT64, INT32):
         raise RuntimeError(
-            f"{name}_(): Expected dtype int32/int64 for index but got: {_NAMES[index.dtype.name]}: {what}"
+            f"{name}_(): Expected dtype int32/int64 for index but got: {index.dtype.scalar_type}: {what}"
         )
     if source.dtype is not input.dtype:
         raise RuntimeError(
-            f"{name}_(): self ({_NAMES[input.dtype.name]}) and source ({_NAMES[source.dtype.name]}) must have the same "
+            f"{name}_(): self ({input.dtype.scalar_type}) and source ({source.dtype.scalar_type}) must have the same "
             f"scalar type: {what}"
         )
     n, length = index._kind.numel, source._kind.shape[at] if source.ndim > at else 1
@@ -295,11 +294,11 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     tensor([7., 0., 5.])
     """
     if index.dtype is not INT64:
-        raise RuntimeError(f"index_copy_(): Expected a long tensor for index, but got {_NAMES[index.dtype.name]}")
+        raise RuntimeError(f"index_copy_(): Expected a long tensor for index, but got {index.dtype.scalar_type}")
     if source.dtype is not input.dtype:
         raise RuntimeError(
             "index_copy_(): self and source expected to have the same dtype, but got (self) "
-            f"{_NAMES[input.dtype.name]} and (source) {_NAMES[source.dtype.name]}: at {location()}"
+            f"{input.dtype.scalar_type} and (source) {source.dtype.scalar_type}: at {location()}"
         )
     return at_index.put_at(*_of_slices("index_copy", input, dim, index, source))
 
@@ -372,7 +371,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     if values.dtype is not input.dtype:
         raise RuntimeError(
             "Index put requires the source and destination dtypes match, got "
-            f"{_NAMES[input.dtype.name]} for the destination and {_NAMES[values.dtype.name]} for the source: at "
+            f"{input.dtype.scalar_type} for the destination and {values.dtype.scalar_type} for the source: at "
             f"{location()}"
         )
     index = at_index.normalised(tuple(arguments.tensors("index_put", indices)))
@@ -392,7 +391,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     """
     if index.dtype is not INT64:
         raise RuntimeError(
-            f"take(): Expected a long tensor for index, but got {_NAMES[index.dtype.name]}: at {location()}"
+            f"take(): Expected a long tensor for index, but got {index.dtype.scalar_type}: at {location()}"
         )
     if not input._kind.numel and index._kind.numel:
         raise IndexError(f"take(): tried to take from an empty tensor: {describe(input, index)}, at {location()}")
@@ -426,12 +425,12 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
     """
     if index.dtype is not INT64:
         raise RuntimeError(
-            f"put_(): Expected a long tensor for index, but got {_NAMES[index.dtype.name]}: at {location()}"
+            f"put_(): Expected a long tensor for index, but got {index.dtype.scalar_type}: at {location()}"
         )
     if source.dtype is not input.dtype:
         raise RuntimeError(
             "put_(): self and source expected to have the same dtype, but got self.dtype = "
-            f"{_NAMES[input.dtype.name]} and source.dtype = {_NAMES[source.dtype.name]}: at {location()}"
+            f"{input.dtype.scalar_type} and source.dtype = {source.dtype.scalar_type}: at {location()}"
         )
     if source._kind.numel != index._kind.numel:
         raise IndexError(
@@ -455,7 +454,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     name = "take_along_dim"
     if indices.dtype is not INT64:
         raise RuntimeError(
-            f"{name}(): dtype of indices should be Long but got {_NAMES[indices.dtype.name]}: at {location()}"
+            f"{name}(): dtype of indices should be Long but got {indices.dtype.scalar_type}: at {location()}"
         )
     if dim is None:
         input, indices, dim = input.reshape(-1), indices.reshape(-1), 0
@@ -485,13 +484,13 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """
     if mask.dtype is not BOOL:
         raise RuntimeError(
-            f"masked_scatter_ only supports boolean masks, but got mask with dtype {_NAMES[mask.dtype.name]}: at "
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.scalar_type}: at "
             f"{location()}"
         )
     if source.dtype is not input.dtype:
         raise RuntimeError(
-            f"masked_scatter: expected self and source to have same dtypes but got {_NAMES[input.dtype.name]} and "
-            f"{_NAMES[source.dtype.name]}: at {location()}"
+            f"masked_scatter: expected self and source to have same dtypes but got {input.dtype.scalar_type} and "
+            f"{source.dtype.scalar_type}: at {location()}"
         )
     shape = broadcast_shapes("masked_scatter", [input, mask])
     base = contiguous(input.expand(*shape))

@@ -11,7 +11,7 @@ from tapegrad import aliasing, dtypes
 from tapegrad.arguments import EXACT, Number, Surface
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions import elementwise, reductions
-from tapegrad.functions.making import NAMES, return_type
+from tapegrad.functions.making import return_type
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import scan
 from tapegrad.ops import sort as ops
@@ -152,7 +152,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 def _not_implemented(name: str, x: Tensor) -> NotImplementedError:
     return NotImplementedError(
-        f"\"{name}\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at {location()}"
+        f"\"{name}\" not implemented for '{x.dtype.scalar_type}': {describe(x)}, at {location()}"
     )
 
 
@@ -339,7 +339,7 @@ def _by(sequence: Tensor, sorter: Tensor) -> Tensor:
         )
     if sorter.dtype is not INT64:
         raise RuntimeError(
-            f"searchsorted(): sorter must be a tensor of long dtype but got dtype {NAMES[sorter.dtype.name]}"
+            f"searchsorted(): sorter must be a tensor of long dtype but got dtype {sorter.dtype.scalar_type}"
         )
     places = sorter._array()
     if places.size and (places.min() < 0 or places.max() >= sequence._kind.shape[-1]):
@@ -511,8 +511,8 @@ def _in_place(name: str) -> Any:
         wanted = self.dtype if dtype is None else dtypes.as_dtype(dtype)
         if wanted is not self.dtype:
             raise RuntimeError(
-                f"provided dtype must match the dtype of self tensor in {name}. Got {NAMES[self.dtype.name]} and "
-                f"{NAMES[wanted.name]}."
+                f"provided dtype must match the dtype of self tensor in {name}. Got {self.dtype.scalar_type} and "
+                f"{wanted.scalar_type}."
             )
         return aliasing.assign(self, cast(function(self, dim, dtype=wanted), self.dtype))
 

@@ -10,7 +10,7 @@ from tapegrad import creation
 from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
 from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT64, DType, get_default_dtype
 from tapegrad.functions import elementwise, reductions
-from tapegrad.functions.making import NAMES, return_type
+from tapegrad.functions.making import return_type
 from tapegrad.functions.shaping import cat, contiguous, narrow, reshape
 from tapegrad.functions.sorting import searchsorted
 from tapegrad.ops import indexing
@@ -230,7 +230,7 @@ def nanmean(
     """
     if not input.dtype.is_floating_point:
         raise RuntimeError(
-            f"nanmean(): expected input to have floating point or complex dtype but got {NAMES[input.dtype.name]}: "
+            f"nanmean(): expected input to have floating point or complex dtype but got {input.dtype.scalar_type}: "
             f"{describe(input)}, at {location()}"
         )
     total = _reduce["nansum"](input, dim, keepdim, dtype=dtype)
@@ -306,7 +306,7 @@ def cov(
         if given.dtype.is_floating_point is not wanted:
             raise RuntimeError(
                 f"cov(): expected {name} to have {'floating point' if wanted else 'integral'} dtype but got {name} "
-                f"with {NAMES[given.dtype.name]} dtype"
+                f"with {given.dtype.scalar_type} dtype"
             )
         if given._kind.numel != n:
             raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input")
@@ -372,7 +372,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise RuntimeError("minlength should be >= 0")
     if input.dtype.category > 1:
         raise NotImplementedError(
-            f"\"bincount_cpu\" not implemented for '{NAMES[input.dtype.name]}': bincount only supports 1-d "
+            f"\"bincount_cpu\" not implemented for '{input.dtype.scalar_type}': bincount only supports 1-d "
             f"non-negative integral inputs: {describe(input)}, at {location()}"
         )
     if input.ndim != 1 or (input._kind.numel and int(input.min()) < 0):
@@ -400,7 +400,7 @@ def _range(name: str, x: Tensor, low: float, high: float, apart: float) -> tuple
 def _check_floating(name: str, x: Tensor) -> None:
     if not x.dtype.is_floating_point:
         raise NotImplementedError(
-            f"\"{name}_cpu\" not implemented for '{NAMES[x.dtype.name]}': {describe(x)}, at {location()}"
+            f"\"{name}_cpu\" not implemented for '{x.dtype.scalar_type}': {describe(x)}, at {location()}"
         )
 
 

@@ -25,20 +25,6 @@ def _number(value: Any) -> float:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _check(group: Group, names: str = "lr eps weight_decay betas momentum rho alpha lr_decay") -> None:
-    """PyTorch's errors for options that are out of range."""
-    for name in names.split():
-        if name not in group:
-            continue
-        if name == "betas":
-            for i, beta in enumerate(group["betas"]):
-                if not 0.0 <= _number(beta) < 1.0:
-                    raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-        elif not _number(group[name]) >= 0 or (name == "rho" and group[name] > 1.0):
-            said = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
-            raise ValueError(f"Invalid {said}: {group[name]}")
-
-
 def _step_of(state: State) -> int:
     """Which step this is, from 1 on."""
     t = state["step"] = int(_number(state.get("step", 0))) + 1
@@ -59,7 +45,26 @@ def _mean_square(state: State, name: str, value: Tensor, decay: float) -> Tensor
     return now
 
 
-class SGD(Optimizer):
+class _Method(Optimizer):
+    """What the methods share: options that are checked."""
+
+    checked = "lr eps weight_decay betas momentum rho alpha lr_decay"
+
+    def check(self, options: Group) -> None:
+        """PyTorch's errors for options that are out of range."""
+        for name in self.checked.split():
+            if name not in options:
+                continue
+            if name == "betas":
+                for i, beta in enumerate(options["betas"]):
+                    if not 0.0 <= _number(beta) < 1.0:
+                        raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+            elif not _number(options[name]) >= 0 or (name == "rho" and options[name] > 1.0):
+                said = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
+                raise ValueError(f"Invalid {said}: {options[name]}")
+
+
+class SGD(_Method):
     """Gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013).
 
     Parameters
@@ -93,7 +98,7 @@ class SGD(Optimizer):
 
     def check(self, options: Group) -> None:
         """See `Optimizer`."""
-        _check(options)
+        super().check(options)
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
@@ -110,7 +115,7 @@ class SGD(Optimizer):
         return p - g * lr
 
 
-class Adam(Optimizer):
+class Adam(_Method):
     """Adam (Kingma and Ba 2015), with AMSGrad (Reddi et al. 2018).
 
     Parameters
@@ -146,10 +151,6 @@ class Adam(Optimizer):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options)
-
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
         t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), map(_number, group["betas"])
@@ -180,8 +181,10 @@ class AdamW(Adam):
         )  # fmt: skip
 
 
-class Adagrad(Optimizer):
+class Adagrad(_Method):
     """Adagrad (Duchi et al. 2011): `s <- s + g^2`, `p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`."""
+
+    checked = "lr lr_decay weight_decay initial_accumulator_value eps"
 
     def __init__(
         self, params: Any, lr: Any = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
@@ -195,10 +198,6 @@ class Adagrad(Optimizer):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options, "lr lr_decay weight_decay initial_accumulator_value eps")
-
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
         t = _step_of(state)
@@ -209,7 +208,7 @@ class Adagrad(Optimizer):
         return p - g / (s.sqrt() + group["eps"]) * (_number(group["lr"]) / (1 + (t - 1) * group["lr_decay"]))
 
 
-class RMSprop(Optimizer):
+class RMSprop(_Method):
     """RMSprop (Hinton 2012), centred as Graves' (2013): `p <- p - lr g / (sqrt(v - mean(g)^2) + eps)`."""
 
     def __init__(
@@ -223,10 +222,6 @@ class RMSprop(Optimizer):
             "differentiable": differentiable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options)
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
@@ -245,7 +240,7 @@ class RMSprop(Optimizer):
         return p - scaled * lr
 
 
-class Adadelta(Optimizer):
+class Adadelta(_Method):
     """Adadelta (Zeiler 2012): steps in the units of p, by decaying means of squares of gradients and of steps."""
 
     def __init__(
@@ -257,10 +252,6 @@ class Adadelta(Optimizer):
             "capturable": capturable, "foreach": foreach, "differentiable": differentiable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options)
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
@@ -276,7 +267,7 @@ class Adadelta(Optimizer):
         return p - delta * _number(group["lr"])
 
 
-class Adamax(Optimizer):
+class Adamax(_Method):
     """Adamax (Kingma and Ba 2015): `u <- max(b2 u, |g| + eps)`, `p <- p - lr / (1 - b1^t) m / u`."""
 
     def __init__(
@@ -290,10 +281,6 @@ class Adamax(Optimizer):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options)
-
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
         t, (b1, b2) = _step_of(state), group["betas"]
@@ -304,8 +291,10 @@ class Adamax(Optimizer):
         return p - m / u * (_number(group["lr"]) / (1 - b1**t))
 
 
-class NAdam(Optimizer):
+class NAdam(_Method):
     """Adam with Nesterov's momentum (Dozat 2016), whose momentum grows: `b1 (1 - 0.96^(t momentum_decay) / 2)`."""
+
+    checked = "lr eps betas weight_decay momentum_decay"
 
     def __init__(
         self, params: Any, lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -318,10 +307,6 @@ class NAdam(Optimizer):
             "capturable": capturable, "differentiable": differentiable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options, "lr eps betas weight_decay momentum_decay")
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
@@ -338,7 +323,7 @@ class NAdam(Optimizer):
         return p - g / scale * (lr * (1 - now) / (1 - product)) - m / scale * (lr * then / (1 - product * then))
 
 
-class RAdam(Optimizer):
+class RAdam(_Method):
     """Adam whose steps are rectified while the variance of v is not known (Liu et al. 2020)."""
 
     def __init__(
@@ -352,10 +337,6 @@ class RAdam(Optimizer):
             "differentiable": differentiable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options)
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
@@ -375,8 +356,10 @@ class RAdam(Optimizer):
         return p - m * (math.sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * math.sqrt(r))
 
 
-class ASGD(Optimizer):
+class ASGD(_Method):
     """Averaged gradient descent (Polyak and Juditsky 1992): the mean of p from step t0 on is its state "ax"."""
+
+    checked = "lr weight_decay"
 
     def __init__(
         self, params: Any, lr: Any = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
@@ -388,10 +371,6 @@ class ASGD(Optimizer):
             "maximize": maximize, "differentiable": differentiable, "capturable": capturable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def check(self, options: Group) -> None:
-        """See `Optimizer`."""
-        _check(options, "lr weight_decay")
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
@@ -407,7 +386,7 @@ class ASGD(Optimizer):
         return new
 
 
-class Rprop(Optimizer):
+class Rprop(_Method):
     """Resilient backpropagation (Riedmiller and Braun 1993): steps by signs, which grow while these stay the same."""
 
     def __init__(
@@ -423,7 +402,7 @@ class Rprop(Optimizer):
 
     def check(self, options: Group) -> None:
         """See `Optimizer`."""
-        _check(options)
+        super().check(options)
         shrinks, grows = options["etas"]
         if not 0.0 < shrinks < 1.0 < grows:
             raise ValueError(f"Invalid eta values: {shrinks}, {grows}")

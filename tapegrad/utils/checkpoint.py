@@ -58,10 +58,7 @@ class _Call:
 
     def apply(self, tensors: Sequence[Tensor], context: Any) -> Any:
         """Call the function of these in the place of its tensors."""
-        leaves = list(self.leaves)
-        for k, t in zip(self.places, tensors, strict=True):
-            leaves[k] = t
-        args, facts = trees.unflatten(self.structure, leaves)
+        args, facts = trees.filled(self.structure, self.leaves, self.places, tensors)
         with context:
             return self.function(*args, **facts)
 
@@ -96,10 +93,7 @@ class _Call:
     def output(self, found: Sequence[Tensor]) -> Any:
         """What the caller is given."""
         structure, leaves = self.result
-        leaves = list(leaves)
-        for k, t in zip(self.active, found, strict=True):
-            leaves[k] = t
-        return trees.unflatten(structure, leaves)
+        return trees.filled(structure, leaves, self.active, found)
 
     def pull(self, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
         """Call the function again, and sweep it in reverse."""

@@ -9,7 +9,6 @@ from typing import Any
 from tapegrad import aliasing
 from tapegrad.arguments import checked
 from tapegrad.functions.elementwise import functions as _elementwise
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.reductions import functions as _reductions
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, describe, location
@@ -29,7 +28,7 @@ def floating(name: str, *operands: Tensor | None) -> None:
     for x in operands:
         if x is not None and not x.dtype.is_floating_point:
             raise NotImplementedError(
-                f"\"{name}\" not implemented for '{NAMES[x.dtype.name]}': {at(x)}; convert it with "
+                f"\"{name}\" not implemented for '{x.dtype.scalar_type}': {at(x)}; convert it with "
                 ".to(tapegrad.float64)"
             )
 
@@ -40,7 +39,7 @@ def same_dtype(name: str, *operands: Tensor | None) -> None:
     for x in given[1:]:
         if x.dtype is not given[0].dtype:
             raise RuntimeError(
-                f"{name}: expected scalar type {NAMES[given[0].dtype.name]} but found {NAMES[x.dtype.name]}: "
+                f"{name}: expected scalar type {given[0].dtype.scalar_type} but found {x.dtype.scalar_type}: "
                 f"{at(*given)}"
             )
 
@@ -59,13 +58,14 @@ def floored(x: Tensor, least: float) -> Tensor:
     return result
 
 
-def legacy(size_average: Any, reduce: Any, reduction: str) -> str:
-    """How a loss is reduced, where arguments of old may say it."""
+def legacy(size_average: Any, reduce: Any, reduction: str, depth: int = 4) -> str:
+    """How a loss is reduced, where arguments of old may say it; they warn at the user's line, so many calls away."""
     if size_average is None and reduce is None:
         return reduction
     reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
     warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=4
+        f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+        stacklevel=depth,
     )
     return reduction
 
@@ -74,6 +74,13 @@ def check_reduction(reduction: str) -> None:
     """Refuse what is no way to reduce a loss."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction: it is 'none', 'mean' or 'sum'")
+
+
+def chosen(size_average: Any, reduce: Any, reduction: str) -> str:
+    """As `legacy`, and checked."""
+    reduction = legacy(size_average, reduce, reduction, 5)
+    check_reduction(reduction)
+    return reduction
 
 
 def reduced(loss: Tensor, reduction: str) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tapegrad.dtypes import FLOAT64
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.shaping import contiguous
 from tapegrad.nn.functional.common import at, public
 from tapegrad.nn.functional.geometry import batched, each, listed, product, three
@@ -64,7 +63,7 @@ def _check(
         raise RuntimeError(f"non-positive groups is not supported: {groups}, {where}")
     if input.dtype is not weight.dtype:
         raise RuntimeError(
-            f"expected scalar type {NAMES[input.dtype.name]} but found {NAMES[weight.dtype.name]}: {name}, {where}"
+            f"expected scalar type {input.dtype.scalar_type} but found {weight.dtype.scalar_type}: {name}, {where}"
         )
     if bias is not None and bias.dtype is not input.dtype:
         raise RuntimeError(

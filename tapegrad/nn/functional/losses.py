@@ -12,11 +12,11 @@ import numpy as np
 from tapegrad.arguments import Number
 from tapegrad.dtypes import INT64
 from tapegrad.functions.distances import pairwise_distance
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.nn.functional.common import (
     at,
     check_reduction,
+    chosen,
     elementwise,
     floating,
     floored,
@@ -71,7 +71,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
             raise RuntimeError(f"Expected target size {list(wanted)}, got {list(target.shape)}: {at(input, target)}")
     if target.dtype is not INT64:
         raise RuntimeError(
-            f"expected target dtype to be Long or Byte, but got {NAMES[target.dtype.name]}: the targets are class "
+            f"expected target dtype to be Long or Byte, but got {target.dtype.scalar_type}: the targets are class "
             f"indices: {at(input, target)}"
         )
     if weight is not None and (weight.ndim != 1 or weight.numel() != n_classes):
@@ -146,8 +146,7 @@ def nll_loss(
     >>> tg.nn.functional.nll_loss(tg.tensor([[-1.0, -2.0]]), tg.tensor([1]))
     tensor(2.)
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     _check_classes(input, target, weight)
     floating("nll_loss_out_frame", input)
     return _nll(input, target, weight, ignore_index, reduction)
@@ -180,8 +179,7 @@ def cross_entropy(
     >>> tg.nn.functional.cross_entropy(tg.tensor([[0.0, 1000.0]]), tg.tensor([1]))
     tensor(0.)
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     dim = 0 if input.ndim == 1 else 1
@@ -191,7 +189,7 @@ def cross_entropy(
         return _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
     if not target.dtype.is_floating_point:
         raise RuntimeError(
-            f"Expected floating point type for target with class probabilities, got {NAMES[target.dtype.name]}: "
+            f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_type}: "
             f"{at(input, target)}"
         )
     if ignore_index >= 0:
@@ -243,7 +241,7 @@ def linear_cross_entropy(
 def _rows_and_targets(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, np.ndarray]:
     """`input` as [N, C], and what targets there are."""
     if target.dtype is not INT64:
-        raise RuntimeError(f"expected scalar type Long but found {NAMES[target.dtype.name]}: {name}, {at(target)}")
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype.scalar_type}: {name}, {at(target)}")
     rows = input.reshape(1, -1) if input.ndim < 2 else input
     return rows, target._array()
 
@@ -257,8 +255,7 @@ def multi_margin_loss(
 
     `input` is [N, C] or [C], `target` are class indices, `p` is 1 or 2.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError(f"only p == 1 and p == 2 supported, not {p}")
     if weight is not None and weight.ndim != 1:
@@ -297,8 +294,7 @@ def multilabel_margin_loss(
 
     `input` and `target` are [N, C] or [C]: max(0, 1 - input[t] + input[i]) over C, for all targets t and others i.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     valid = (input.ndim == 2 and input.shape[1] != 0) or (input.ndim < 2 and input.numel() != 0)
     if not valid:
         raise RuntimeError(
@@ -364,8 +360,7 @@ def binary_cross_entropy(
     >>> tg.nn.functional.binary_cross_entropy(tg.tensor([0.5]), tg.tensor([1.0]))
     tensor(0.6931)
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if target.shape != input.shape:
         raise ValueError(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. "
@@ -388,7 +383,7 @@ def binary_cross_entropy(
 def _check_same(name: str, input: Tensor, target: Tensor) -> None:
     if target.dtype is not input.dtype:
         raise RuntimeError(
-            f"Found dtype {NAMES[target.dtype.name]} but expected {NAMES[input.dtype.name]}: {name}, "
+            f"Found dtype {target.dtype.scalar_type} but expected {input.dtype.scalar_type}: {name}, "
             f"{at(input, target)}"
         )
 
@@ -406,8 +401,7 @@ def binary_cross_entropy_with_logits(
     >>> tg.nn.functional.binary_cross_entropy_with_logits(tg.tensor([-1000.0]), tg.tensor([1.0]))
     tensor(1000.)
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if target.shape != input.shape:
         raise ValueError(
             f"Target size ({target.shape}) must be the same as input size ({input.shape}): {at(input, target)}"
@@ -452,8 +446,7 @@ def poisson_nll_loss(
 
     With `full`, Stirling's approximation of log(target!) is added where the target is above 1.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     loss = exp(input) - target * input if log_input else input - target * log(input + eps)
     if full:
         above = where(target > 1, target, 1.0)
@@ -576,8 +569,7 @@ def soft_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """log(1 + exp(-target input)) for targets of 1 and -1, without overflow."""
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     return reduced(softplus(-target * input), reduction)
 
 
@@ -587,8 +579,7 @@ def margin_ranking_loss(
     reduce: bool | None = None, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """max(0, margin - target (input1 - input2)): target 1 says that the first should be larger, -1 the second."""
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if not input1.ndim == input2.ndim == target.ndim:
         raise RuntimeError(
             f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
@@ -603,8 +594,7 @@ def hinge_embedding_loss(
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """`input` where the target is 1, max(0, margin - input) where it is -1."""
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     apart = where(target != 1, (margin - input).clamp_min(0), 0.0)
     return reduced(apart + where(target != -1, input, 0.0), reduction)
 
@@ -615,8 +605,7 @@ def cosine_embedding_loss(
     reduce: bool | None = None, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """1 - cos of vectors where the target is 1, max(0, cos - margin) where it is -1: [N, D] and [N], or [D] and []."""
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if target.ndim > 1:
         raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: {at(input1, input2, target)}")
     wanted = target.ndim + 1
@@ -641,8 +630,7 @@ def triplet_margin_loss(
 
     With `swap` the negative's distance is that to the nearer of anchor and positive.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
 

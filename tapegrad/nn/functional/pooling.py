@@ -11,7 +11,6 @@ import numpy as np
 from tapegrad import creation
 from tapegrad.dtypes import INT64
 from tapegrad.functions import indexing as item_assignment
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.shaping import contiguous
 from tapegrad.nn.functional.activations import relu
 from tapegrad.nn.functional.common import at, floating, public
@@ -310,7 +309,7 @@ def _maxima(
     rates = each(name, "dilation", dilation, d)
     m = _counts(name, n, k, steps, before, rates, ceil_mode, input.shape[-d - 1])
     if input.dtype.name == "bool":
-        raise NotImplementedError(f"\"{name}\" not implemented for '{NAMES[input.dtype.name]}': {at(input)}")
+        raise NotImplementedError(f"\"{name}\" not implemented for '{input.dtype.scalar_type}': {at(input)}")
     return _gathered(input, d, m, _ranges(n, m, k, steps, before, rates), rates)
 
 
@@ -445,7 +444,7 @@ def _max_unpool(d: int, said: str) -> Any:
         k, before = each(name, "kernel_size", kernel_size, d), each(name, "padding", padding, d)
         steps = k if stride is None else each(name, "stride", stride, d)
         if indices.dtype is not INT64:
-            raise RuntimeError(f"elements in indices should be type int64 but got: {NAMES[indices.dtype.name]}")
+            raise RuntimeError(f"elements in indices should be type int64 but got: {indices.dtype.scalar_type}")
         if input.ndim not in (d + 1, d + 2):
             raise RuntimeError(
                 f"Input to {name} should be a {d + 1}d or {d + 2}d Tensor, but got a tensor with {input.ndim} "

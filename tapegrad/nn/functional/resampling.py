@@ -12,7 +12,6 @@ import numpy as np
 
 from tapegrad.arguments import Sizes, integer
 from tapegrad.dtypes import INT64
-from tapegrad.functions.making import NAMES
 from tapegrad.functions.products import matmul
 from tapegrad.functions.shaping import contiguous
 from tapegrad.nn.functional.common import at, elementwise, floating, public, where
@@ -337,8 +336,8 @@ def _check_grid(input: Tensor, grid: Tensor, mode: str) -> None:
     where_ = at(input, grid)
     if input.dtype is not grid.dtype:
         raise RuntimeError(
-            f"grid_sampler(): expected input and grid to have same dtype, but input has {NAMES[input.dtype.name]} and "
-            f"grid has {NAMES[grid.dtype.name]}: {where_}"
+            f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype.scalar_type} and "
+            f"grid has {grid.dtype.scalar_type}: {where_}"
         )
     if grid.ndim == 0 or input.shape[:1] != grid.shape[:1]:
         raise RuntimeError(
