@@ -75,13 +75,15 @@ def _product_of(total, v):
 # --- sums -------------------------------------------------------------------------------------------------------------
 
 
-def _add_running_back(p, tile, x, y):
-    """y[k] += x[k] + ... + x[n - 1]"""
+def _add_running(p, tile, x, y, back):
+    """y[k] += x[0] + ... + x[k]; or from the end, y[k] += x[k] + ... + x[n - 1]."""
     n, inner = p[1], p[2]
+    begin, step = (n - 1, -1) if back else (0, 1)
     for o in range(p[0]):
         if inner == 1:
             run, result, total = _run(x, p, o), _run(y, p, o), np.float64(0)
-            for k in range(n - 1, -1, -1):
+            for j in range(n):
+                k = begin + j * step
                 total += run[k]
                 result[k] += total
             continue
@@ -90,37 +92,27 @@ def _add_running_back(p, tile, x, y):
             totals = tile[:m]
             for i in range(m):
                 totals[i] = 0
-            for k in range(n - 1, -1, -1):
+            for j in range(n):
+                k = begin + j * step
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     totals[i] += row[i]
                     result[i] += totals[i]
 
 
-def _add_running(p, x, y):
-    """y[k] += x[0] + ... + x[k]"""
-    n, inner = p[1], p[2]
-    for o in range(p[0]):
-        for i in range(inner):
-            total = np.float64(0)
-            for k in range(o * n * inner + i, (o + 1) * n * inner, inner):
-                total += x[k]
-                y[k] += total
-
-
 @along_axes(
-    vjps=(lambda p, x, y, y_bar, x_bar: _add_running(p, y_bar, x_bar),),
+    vjps=(lambda p, tile, x, y, y_bar, x_bar: _add_running(p, tile, y_bar, x_bar, False),),
     partials=(lambda g, p: cumsum(g, p),),
     same_shape=True,
 )
 def _cumsum_from_end(p, tile, x, y):
     """The sums of each element and all behind it: the adjoint of `cumsum`, and it that of this one."""
     y[:] = 0
-    _add_running_back(p, tile, x, y)
+    _add_running(p, tile, x, y, True)
 
 
 @along_axes(
-    vjps=(lambda p, tile, x, y, y_bar, x_bar: _add_running_back(p, tile, y_bar, x_bar),),
+    vjps=(lambda p, tile, x, y, y_bar, x_bar: _add_running(p, tile, y_bar, x_bar, True),),
     partials=(lambda g, p: _cumsum_from_end(g, p),),
     integer=lambda p, tile, x, y: _running_in_integers(p, x, y, 0, _sum_of),
     form=along_one,
