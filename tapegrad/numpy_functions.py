@@ -6,7 +6,6 @@ makes tensors of arrays among operands.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -253,11 +252,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     left, right = (normalize_axis_tuple(d, t.ndim) for d, t in zip(axes, (a, b), strict=True))
     if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
         raise ValueError("shape-mismatch for sum")
-    rows, columns = ([d for d in range(t.ndim) if d not in taken] for t, taken in ((a, left), (b, right)))
-    shape = [*(a.shape[d] for d in rows), *(b.shape[d] for d in columns)]
-    k = math.prod(a.shape[d] for d in left)
-    one, other = a.permute((*rows, *left)).reshape(-1, k), b.permute((*right, *columns)).reshape(k, -1)
-    return products.mm(one, other).reshape(shape)
+    return contractions.tensordot(a, b, (left, right))
 
 
 def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:

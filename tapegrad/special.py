@@ -18,7 +18,10 @@ from typing import Any
 
 from tapegrad.functions import elementwise as _elementwise
 from tapegrad.functions import reductions as _reductions
+from tapegrad.ops import bessel as _bessel
 from tapegrad.ops import exponential as _exponential
+from tapegrad.ops import incomplete as _incomplete
+from tapegrad.ops import polynomials as _polynomials
 from tapegrad.ops import special as _special
 from tapegrad.recording import record_elementwise as _record
 from tapegrad.tensor import Tensor
@@ -47,24 +50,24 @@ def _named(name: str, op: Any) -> Any:
     return function
 
 
-airy_ai = _named("airy_ai", _special._airy_ai)
-bessel_j0, bessel_j1 = _named("bessel_j0", _special._bessel_j0), _named("bessel_j1", _special._bessel_j1)
-bessel_y0, bessel_y1 = _named("bessel_y0", _special._bessel_y0), _named("bessel_y1", _special._bessel_y1)
+airy_ai = _named("airy_ai", _bessel._airy_ai)
+bessel_j0, bessel_j1 = _named("bessel_j0", _bessel._bessel_j0), _named("bessel_j1", _bessel._bessel_j1)
+bessel_y0, bessel_y1 = _named("bessel_y0", _bessel._bessel_y0), _named("bessel_y1", _bessel._bessel_y1)
 entr = _named("entr", _special._entr)
 erfcx = _named("erfcx", _special._erfcx)
-i0e, i1, i1e = _named("i0e", _special._i0e), _named("i1", _special._modified_bessel_i1), _named("i1e", _special._i1e)
+i0e, i1, i1e = _named("i0e", _bessel._i0e), _named("i1", _bessel._modified_bessel_i1), _named("i1e", _bessel._i1e)
 log_ndtr, ndtr, ndtri = (
     _named("log_ndtr", _special._log_ndtr), _named("ndtr", _special._ndtr), _named("ndtri", _special._ndtri)
 )  # fmt: skip
 modified_bessel_i0, modified_bessel_i1 = i0, i1
-modified_bessel_k0 = _named("modified_bessel_k0", _special._modified_bessel_k0)
-modified_bessel_k1 = _named("modified_bessel_k1", _special._modified_bessel_k1)
-scaled_modified_bessel_k0 = _named("scaled_modified_bessel_k0", _special._scaled_modified_bessel_k0)
-scaled_modified_bessel_k1 = _named("scaled_modified_bessel_k1", _special._scaled_modified_bessel_k1)
-spherical_bessel_j0 = _named("spherical_bessel_j0", _special._spherical_bessel_j0)
+modified_bessel_k0 = _named("modified_bessel_k0", _bessel._modified_bessel_k0)
+modified_bessel_k1 = _named("modified_bessel_k1", _bessel._modified_bessel_k1)
+scaled_modified_bessel_k0 = _named("scaled_modified_bessel_k0", _bessel._scaled_modified_bessel_k0)
+scaled_modified_bessel_k1 = _named("scaled_modified_bessel_k1", _bessel._scaled_modified_bessel_k1)
+spherical_bessel_j0 = _named("spherical_bessel_j0", _bessel._spherical_bessel_j0)
 gammainc, gammaincc = _functions["igamma"], _functions["igammac"]
-gammaincinv = _named("gammaincinv", _special._gammaincinv)
-gammainccinv = _named("gammainccinv", _special._gammainccinv)
+gammaincinv = _named("gammaincinv", _incomplete._gammaincinv)
+gammainccinv = _named("gammainccinv", _incomplete._gammainccinv)
 xlog1py = _named("xlog1py", _exponential._xlog1py)
 zeta = _named("zeta", _special._zeta)
 
@@ -76,13 +79,13 @@ def betainc(a: Any, b: Any, x: Any) -> Tensor:
     >>> tg.special.betainc(tg.tensor(2.0), 3.0, 0.5)
     tensor(0.6875)
     """
-    found: Tensor = _special._betainc(a, b, x)
+    found: Tensor = _incomplete._betainc(a, b, x)
     return found
 
 
 def betaincinv(a: Any, b: Any, y: Any) -> Tensor:
     """The x at which I_x(a, b) is `y`, elementwise; differentiable by all three."""
-    found: Tensor = _special._betaincinv(a, b, y)
+    found: Tensor = _incomplete._betaincinv(a, b, y)
     return found
 
 
@@ -109,11 +112,11 @@ def _polynomial(name: str, text: str, value: Any) -> Any:
 
 
 def _t(x: Any, n: Any) -> Any:
-    return _record(_special._chebyshev_t, x, n)
+    return _record(_polynomials._chebyshev_t, x, n)
 
 
 def _u(x: Any, n: Any) -> Any:
-    return _record(_special._gegenbauer, 1.0, n, x)
+    return _record(_polynomials._gegenbauer, 1.0, n, x)
 
 
 def _v(x: Any, n: Any) -> Any:
@@ -149,18 +152,20 @@ shifted_chebyshev_polynomial_w = _polynomial(
     lambda x, n: _w(2 * x - 1, n),
 )
 hermite_polynomial_h = _polynomial(
-    "hermite_polynomial_h", "Hermite's polynomials, the physicists'", lambda x, n: _record(_special._hermite, 2.0, n, x)
+    "hermite_polynomial_h",
+    "Hermite's polynomials, the physicists'",
+    lambda x, n: _record(_polynomials._hermite, 2.0, n, x),
 )
 hermite_polynomial_he = _polynomial(
     "hermite_polynomial_he",
     "Hermite's polynomials, the probabilists'",
-    lambda x, n: _record(_special._hermite, 1.0, n, x),
+    lambda x, n: _record(_polynomials._hermite, 1.0, n, x),
 )
 laguerre_polynomial_l = _polynomial(
-    "laguerre_polynomial_l", "Laguerre's polynomials", lambda x, n: _record(_special._laguerre, 0.0, n, x)
+    "laguerre_polynomial_l", "Laguerre's polynomials", lambda x, n: _record(_polynomials._laguerre, 0.0, n, x)
 )
 legendre_polynomial_p = _polynomial(
-    "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_special._gegenbauer, 0.5, n, x)
+    "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_polynomials._gegenbauer, 0.5, n, x)
 )
 
 _IMPORTED = {"annotations", "functools", "Any", "Tensor"}

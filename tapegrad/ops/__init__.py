@@ -55,10 +55,12 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    bessel,
     convolution,
     exponential,
     factorization,
     host,
+    incomplete,
     indexing,
     layout,
     linalg,
@@ -66,6 +68,7 @@ from tapegrad.ops import (
     matrix_exponential,
     orthogonal,
     pivoted,
+    polynomials,
     reduction,
     scan,
     sort,
@@ -78,10 +81,12 @@ from tapegrad.ops import (
 
 __all__ = [
     "arithmetic",
+    "bessel",
     "convolution",
     "exponential",
     "factorization",
     "host",
+    "incomplete",
     "indexing",
     "layout",
     "linalg",
@@ -89,6 +94,7 @@ __all__ = [
     "matrix_exponential",
     "orthogonal",
     "pivoted",
+    "polynomials",
     "reduction",
     "scan",
     "sort",

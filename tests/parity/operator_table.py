@@ -28,6 +28,7 @@ import fnmatch
 import multiprocessing
 import os
 import pathlib
+import re
 import sys
 import time
 import types
@@ -475,7 +476,9 @@ def errors(op: Any) -> Iterator[str | None]:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:100]}"
+    """An error, without the line of ours that it came from."""
+    text = re.sub(r",? (?:recorded )?at \S+:\d+", "", str(error))
+    return f"{type(error).__name__}: {text[:100]}"
 
 
 # --- an entry ---------------------------------------------------------------------------------------------------------
@@ -532,7 +535,7 @@ def examined(index: int, checks: tuple[str, ...] = CHECKS) -> dict[str, Any]:
         except Absent as absent:
             note(check, f"absent: {absent}")
         except Exception as error:
-            note(last if last != "value" else check, f"{type(error).__name__}: {str(error)[:160]}")
+            note(last if last != "value" else check, _said(error))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,235 @@
+"""Bessel functions, modified and spherical ones, and Airy's; formulas are cited by the numbers of the DLMF.
+
+Values are SciPy's (`foreign.py`).
+"""
+
+import math
+
+import numpy as np
+
+from tapegrad import vectormath
+from tapegrad.foreign import Foreign
+from tapegrad.ops import domains
+from tapegrad.ops.declare import FLOATING, elementwise
+from tapegrad.ops.logic import where
+
+_scipy_j0, _scipy_j1, _scipy_y0, _scipy_y1 = (Foreign(name) for name in ("j0", "j1", "y0", "y1"))
+_scipy_i0, _scipy_i1, _scipy_i0e, _scipy_i1e = (Foreign(name) for name in ("i0", "i1", "i0e", "i1e"))
+_scipy_k0, _scipy_k1, _scipy_k0e, _scipy_k1e = (Foreign(name) for name in ("k0", "k1", "k0e", "k1e"))
+_scipy_jv, _scipy_kv = Foreign("jv", 2), Foreign("kv", 2)
+
+
+@elementwise(
+    partials=lambda x: -_bessel_j1(x),  # 10.6.3
+    exact=lambda mp, x: mp.besselj(0, x),
+    scipy="j0",
+    domain=(domains.Domain(-2.0, 2.0, edges=(0.0, 1.0, -1.0, math.nan)),),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _bessel_j0(x):
+    """Bessel's function of the first kind, of order 0, elementwise."""
+    return _scipy_j0(x)
+
+
+@elementwise(
+    partials=lambda x, y: where(x == 0.0, 0.5, _bessel_j0(x) - y / x),  # 10.6.2
+    exact=lambda mp, x: mp.besselj(1, x),
+    scipy="j1",
+    domain=(domains.moderate,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _bessel_j1(x):
+    """Bessel's function of the first kind, of order 1, elementwise."""
+    return _scipy_j1(x)
+
+
+@elementwise(
+    partials=lambda x: -_bessel_y1(x),  # 10.6.3
+    exact=lambda mp, x: mp.bessely(0, x),
+    scipy="y0",
+    domain=(domains.Domain(1.2, 3.2, edges=(1.5, math.nan)),),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _bessel_y0(x):
+    """Bessel's function of the second kind, of order 0, elementwise."""
+    return _scipy_y0(x)
+
+
+@elementwise(
+    partials=lambda x, y: _bessel_y0(x) - y / x,  # 10.6.2
+    exact=lambda mp, x: mp.bessely(1, x),
+    scipy="y1",
+    domain=(domains.Domain(0.3, 1.8, edges=(1.0, math.nan)),),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _bessel_y1(x):
+    """Bessel's function of the second kind, of order 1, elementwise."""
+    return _scipy_y1(x)
+
+
+@elementwise(
+    partials=lambda x: _modified_bessel_i1(x),  # 10.29.3
+    exact=lambda mp, x: mp.besseli(0, x),
+    scipy="i0",
+    domain=(domains.moderate,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def i0(x):
+    """The modified Bessel function of the first kind, of order 0, elementwise."""
+    return _scipy_i0(x)
+
+
+@elementwise(
+    partials=lambda x, y: where(x == 0.0, 0.5, i0(x) - y / x),  # 10.29.2
+    exact=lambda mp, x: mp.besseli(1, x),
+    scipy="i1",
+    domain=(domains.moderate,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _modified_bessel_i1(x):
+    """The modified Bessel function of the first kind, of order 1, elementwise."""
+    return _scipy_i1(x)
+
+
+@elementwise(
+    partials=lambda x, y: _i1e(x) - where(x < 0.0, -y, y),
+    exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x),
+    scipy="i0e",
+    domain=(domains.Domain(-3.0, 3.0, edges=(1.0, -1.0, math.nan), kinks=(0.0,)),),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _i0e(x):
+    """exp(-|x|) times the modified Bessel function of order 0, elementwise."""
+    return _scipy_i0e(x)
+
+
+@elementwise(
+    partials=lambda x, y: where(x == 0.0, 0.5, _i0e(x) - y / x - where(x < 0.0, -y, y)),
+    exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(1, x),
+    scipy="i1e",
+    domain=(domains.Domain(-3.0, 3.0, edges=(0.0, 1.0, -1.0, math.nan), kinks=(0.0,)),),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _i1e(x):
+    """exp(-|x|) times the modified Bessel function of order 1, elementwise."""
+    return _scipy_i1e(x)
+
+
+@elementwise(
+    partials=lambda x: -_modified_bessel_k1(x),  # 10.29.3
+    exact=lambda mp, x: mp.besselk(0, x),
+    scipy="k0",
+    domain=(domains.moderate_above_zero,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _modified_bessel_k0(x):
+    """The modified Bessel function of the second kind, of order 0, elementwise."""
+    return _scipy_k0(x)
+
+
+@elementwise(
+    partials=lambda x, y: -_modified_bessel_k0(x) - y / x,  # 10.29.2
+    exact=lambda mp, x: mp.besselk(1, x),
+    scipy="k1",
+    domain=(domains.moderate_above_zero,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _modified_bessel_k1(x):
+    """The modified Bessel function of the second kind, of order 1, elementwise."""
+    return _scipy_k1(x)
+
+
+@elementwise(
+    partials=lambda x, y: y - _scaled_modified_bessel_k1(x),
+    exact=lambda mp, x: mp.exp(x) * mp.besselk(0, x),
+    scipy="k0e",
+    domain=(domains.moderate_above_zero,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _scaled_modified_bessel_k0(x):
+    """exp(x) times the modified Bessel function of the second kind, of order 0, elementwise."""
+    return _scipy_k0e(x)
+
+
+@elementwise(
+    partials=lambda x, y: y - _scaled_modified_bessel_k0(x) - y / x,
+    exact=lambda mp, x: mp.exp(x) * mp.besselk(1, x),
+    scipy="k1e",
+    domain=(domains.moderate_above_zero,),
+    result=FLOATING,
+    ulps=16.0,
+)
+def _scaled_modified_bessel_k1(x):
+    """exp(x) times the modified Bessel function of the second kind, of order 1, elementwise."""
+    return _scipy_k1e(x)
+
+
+@elementwise(
+    partials=lambda x: _spherical_slope(x),
+    exact=lambda mp, x: mp.sin(x) / x if x else mp.mpf(1),
+    domain=(domains.moderate,),
+    result=FLOATING,
+)
+def _spherical_bessel_j0(x):
+    """sin(x) / x, and 1 at 0, elementwise."""
+    return 0.0 * x + 1.0 if x == 0.0 else 0.0 if x - x != 0 and x == x else vectormath.sin(x) / x
+
+
+# (sin(x) / x)' / x in x²
+_SPHERICAL_SLOPE = tuple((-1.0) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(12, 0, -1))
+
+
+@elementwise(
+    partials=lambda x, y: where(x == 0.0, -1.0 / 3.0, -_spherical_bessel_j0(x) - 2.0 * y / x),  # 10.47.1
+    result=FLOATING,
+)
+def _spherical_slope(x):
+    """The derivative of sin(x) / x, by its series where its terms cancel."""
+    if abs(x) < 1.5:
+        total = 0.0 * x
+        for factor in _SPHERICAL_SLOPE:
+            total = total * (x * x) + factor
+        return x * total
+    return (vectormath.cos(x) - vectormath.sin(x) / x) / x
+
+
+_AIRY_0, _AIRY_SLOPE_0 = 0.3550280538878172, -0.2588194037928068  # 9.2.3, 9.2.4
+
+
+@elementwise(
+    partials=lambda x: _airy_slope(x),
+    exact=lambda mp, x: mp.airyai(x),
+    domain=(domains.Domain(-1.5, 3.0, edges=(0.0, 1.0, math.nan)),),
+    result=FLOATING,
+    ulps=512.0,
+)
+def _airy_ai(x):
+    """Airy's function, elementwise."""
+    if abs(x) < 1e-9:
+        return _AIRY_0 + x * _AIRY_SLOPE_0
+    zeta = 2.0 / 3.0 * abs(x) * np.sqrt(abs(x))
+    if x > 0:  # 9.6.2
+        return np.sqrt(x / 3.0) / math.pi * _scipy_kv(1.0 / 3.0, zeta)
+    return np.sqrt(-x) / 3.0 * (_scipy_jv(1.0 / 3.0, zeta) + _scipy_jv(-1.0 / 3.0, zeta))  # 9.6.6
+
+
+@elementwise(partials=lambda x: x * _airy_ai(x), result=FLOATING)  # 9.2.1
+def _airy_slope(x):
+    """The derivative of Airy's function."""
+    if abs(x) < 1e-9:
+        return _AIRY_SLOPE_0 + 0.0 * x
+    zeta = 2.0 / 3.0 * abs(x) * np.sqrt(abs(x))
+    if x > 0:  # 9.6.3
+        return -x / (math.pi * np.sqrt(3.0)) * _scipy_kv(2.0 / 3.0, zeta)
+    return -x / 3.0 * (_scipy_jv(2.0 / 3.0, zeta) - _scipy_jv(-2.0 / 3.0, zeta))  # 9.6.7
