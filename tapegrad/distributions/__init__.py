@@ -22,21 +22,12 @@ from tapegrad.distributions.continuous import (
     FisherSnedecor,
     Gamma,
     GeneralizedPareto,
-    Gumbel,
-    HalfCauchy,
-    HalfNormal,
-    InverseGamma,
-    Kumaraswamy,
     Laplace,
-    LogisticNormal,
-    LogNormal,
     Normal,
-    Pareto,
     StudentT,
     Uniform,
     VonMises,
-    Weibull,
-)  # fmt: skip
+)
 from tapegrad.distributions.discrete import (
     Bernoulli,
     Binomial,
@@ -58,6 +49,17 @@ from tapegrad.distributions.distribution import Distribution, ExponentialFamily
 from tapegrad.distributions.divergence import kl_divergence, register_kl
 from tapegrad.distributions.multivariate import LKJCholesky, LowRankMultivariateNormal, MultivariateNormal, Wishart
 from tapegrad.distributions.registry import biject_to, transform_to
+from tapegrad.distributions.transformed import (
+    Gumbel,
+    HalfCauchy,
+    HalfNormal,
+    InverseGamma,
+    Kumaraswamy,
+    LogisticNormal,
+    LogNormal,
+    Pareto,
+    Weibull,
+)
 from tapegrad.distributions.transforms import (
     AbsTransform,
     AffineTransform,

@@ -19,11 +19,8 @@ from tapegrad.distributions.continuous import (
     Cauchy,
     Exponential,
     Gamma,
-    Gumbel,
-    HalfNormal,
     Laplace,
     Normal,
-    Pareto,
     Uniform,
 )
 from tapegrad.distributions.discrete import (
@@ -47,6 +44,11 @@ from tapegrad.distributions.multivariate import (
     _whitened,
 )
 from tapegrad.distributions.special import lbeta, times
+from tapegrad.distributions.transformed import (
+    Gumbel,
+    HalfNormal,
+    Pareto,
+)
 from tapegrad.tensor import Tensor
 
 _registry: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {}
