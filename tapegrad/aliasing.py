@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, kinds, recording
+from tapegrad import batched, engine, kinds, recording
 from tapegrad import tape as tapes
+from tapegrad.batched import Batched, bottom
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
@@ -81,6 +82,8 @@ def view(
 
     It has these strides and offset over the base's memory; over a contiguous base they are `adjoint` and `start`.
     """
+    if base.__class__ is Batched:
+        return batched.rules["view"](op, base, shape, strides, offset, adjoint, start, detached)
     base = local(base)
     recorded = base._tape.grad_enabled
     recipe = Recipe(op, shape, strides, offset, adjoint, start, base._kind.strides, detached, recorded)
@@ -329,6 +332,7 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made; `tracked` says that what
     is written requires grad.
     """
+    t = bottom(t)
     take_over(t)
     if top_of(t).__class__ is Imported:
         raise shared(t)
@@ -375,6 +379,8 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
+    if t.__class__ is Batched or value.__class__ is Batched:
+        return batched.rules["assign"](t, value, stores)
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -713,6 +719,9 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
         raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
     kind = self._kind
     if requires_grad == kind.requires_grad:
+        return self
+    if self.__class__ is Batched:
+        requires_grad_(bottom(self), requires_grad)
         return self
     if not requires_grad and not kind.is_leaf:
         raise RuntimeError(

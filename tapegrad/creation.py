@@ -10,6 +10,7 @@ import numpy as np
 
 from tapegrad import dtypes, engine, locks
 from tapegrad.arguments import Number, checked, sizes
+from tapegrad.batched import as_batched_as, draw, levels
 from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
 from tapegrad.devices import check_device
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
@@ -157,6 +158,8 @@ class Generator:
 
 def random(generator: Any = None) -> np.random.Generator:
     """The source of random numbers that a function is given, or that of all."""
+    if levels():
+        draw()
     if generator is None:
         return _random()
     return generator.numpy if isinstance(generator, Generator) else generator
@@ -274,7 +277,8 @@ def full(
 
 def _like(make: Any, name: str) -> Any:
     def like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+        made = make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+        return as_batched_as(input, made)
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
@@ -291,13 +295,8 @@ def full_like(
     input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """`full` with the shape and dtype of `input`."""
-    return full(
-        input.shape,
-        fill_value,
-        dtype=dtype or input.dtype,
-        device=device,
-        requires_grad=requires_grad,
-    )
+    made = full(input.shape, fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return as_batched_as(input, made)
 
 
 _AS_N: Any = object()
@@ -591,7 +590,7 @@ FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
 
 def _new(name: str, make: Any) -> None:
     def like(self: Tensor, *args: Any, dtype: Any = None, **facts: Any) -> Tensor:
-        return make(*args, dtype=self.dtype if dtype is None else dtype, **facts)
+        return as_batched_as(self, make(*args, dtype=self.dtype if dtype is None else dtype, **facts))
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}`, in the dtype of the tensor."

@@ -390,6 +390,11 @@ def _values(value: Any) -> Any:
     return value._array() if isinstance(value, Tensor) else value
 
 
+def _shown(value: Any) -> Any:
+    """An array of the shape, without the values: they need not be computed."""
+    return np.broadcast_to(False, value.shape) if isinstance(value, Tensor) else _values(value)
+
+
 def of_values(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's own, where no derivative could be lost: it answers with bools, ints, places, or what is known of it."""
     return lambda *args, **facts: function(*_values(args), **{name: _values(v) for name, v in facts.items()})
@@ -484,10 +489,13 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.ones_like: like(creation.ones_like),
     np.empty_like: like(creation.empty_like),
     np.full_like: like(creation.full_like),
+    np.ndim: lambda a: np.ndim(_shown(a)),
+    np.shape: lambda a: np.shape(_shown(a)),
+    np.size: lambda a, *axis, **facts: np.size(_shown(a), *axis, **facts),
 } | {
     function: of_values(function)
     for function in (
-        np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type, np.isclose, np.allclose,
+        np.iscomplexobj, np.isrealobj, np.result_type, np.isclose, np.allclose,
         np.array_equal, np.array_equiv, np.count_nonzero, np.nonzero, np.flatnonzero, np.argwhere, np.argsort,
         np.searchsorted, np.digitize, np.isneginf, np.isposinf, np.lexsort, np.may_share_memory, np.shares_memory,
     )

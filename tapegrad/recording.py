@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import batched, dtypes, engine
+from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
@@ -151,6 +152,8 @@ def record_array(
     flags: int = 0,
 ) -> Tensor:
     """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
+    if any(t.__class__ is Batched for t in operands):
+        return batched.rules["array"](op, shape, dtype, *operands, params=params, flags=flags)  # type: ignore[no-any-return]
     operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(_read, operands))
     requires_grad = (
         dtype.is_floating_point
@@ -171,6 +174,8 @@ def record_results(
     op: Array, part: Op, shapes: Sequence[tuple[int, ...]], dtype: DType, *operands: Tensor, params: tuple[int, ...]
 ) -> list[Tensor]:
     """Record an array operation with several results, which lie one after another in its row; `part` shows one."""
+    if any(t.__class__ is Batched for t in operands):
+        return batched.rules["results"](op, part, shapes, dtype, *operands, params=params)  # type: ignore[no-any-return]
     whole = record_array(op, (sum(map(math.prod, shapes)),), dtype, *operands, params=params)
     results, at = [], 0
     for shape in shapes:
@@ -207,6 +212,8 @@ def local(t: Tensor) -> Tensor:
 
 def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     """A leaf on `tape` for a tensor of another thread's tape."""
+    if t.__class__ is Batched:  # it is on no tape: see `batched.py`
+        return t
     known = tape.imported.get(id(t))
     if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
         return known[4]  # type: ignore[no-any-return]
@@ -377,6 +384,8 @@ learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are
 
 def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
+    if any(o.__class__ is Batched for o in operands):
+        return batched.rules["elementwise"](op, *operands)
     if any(isinstance(o, Tensor) and o._kind.exported for o in operands):
         given = [steady(local(o)) if isinstance(o, Tensor) else o for o in operands]
         if len(given) < 3 and isinstance(given[0], Tensor) and not any(
@@ -526,6 +535,8 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype; itself where it has it already."""
     if t._kind.dtype is dtype:
         return t
+    if t.__class__ is Batched:
+        return batched.rules["cast"](t, dtype)  # type: ignore[no-any-return]
     t = steady(local(t))
     op = CASTS[dtype.code]
     requires_grad = t._kind.requires_grad and dtype.is_floating_point
@@ -572,10 +583,10 @@ def unary(op: Elementwise) -> Callable[[Any], Any]:
     memo, opcode = memos[op.opcode], op.opcode
 
     def record_unary(self: Tensor) -> Tensor:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
-                return quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
+                return quickly(tape, memo[kind], _pack_two, opcode, 0, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
@@ -596,22 +607,22 @@ def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
+                    return quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, self._slot)
                 if other._tape is tape:
-                    return quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
+                    return quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
-                return quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
+                return quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, other, self)

@@ -29,6 +29,7 @@ import numpy as np
 
 from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import walk
+from tapegrad.batched import Batched, bottom, levels, of_each_sample
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export
@@ -79,21 +80,25 @@ class Level:
 
     def _input(self, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
+            if levels():
+                return self.leaf(of_each_sample(as_floats(x)))
             leaf = as_floats(x, requires_grad=True)
             self.own[leaf._slot] = leaf
             return leaf
         self.gives_tensors = True
         x = steady(local(x))
+        if levels():
+            x = of_each_sample(x)
         if self.is_recording and x.requires_grad:
             seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
-            self.behind.add(seen._slot)
+            self.behind.add(bottom(seen)._slot)
             return seen
         return self.leaf(x.detach())
 
     def leaf(self, x: Tensor) -> Tensor:
         """Make a tensor a leaf of this level."""
         x.requires_grad_()
-        self.own[x._slot] = x
+        self.own[bottom(x)._slot] = x
         return x
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
@@ -134,7 +139,7 @@ class Level:
         recorded, and the answer here is None.
         """
         tape = self.tape
-        if self.gives_tensors or not output.requires_grad or output._tape is not tape:
+        if self.gives_tensors or levels() or not output.requires_grad or output._tape is not tape:
             return None
         if tape.retained or tape.hooks or tape.nodes:
             return None
@@ -166,7 +171,7 @@ class Level:
         """A function of tangents, one for each input: the product of the Jacobian with them, one for each output."""
         active = [k for k, y in enumerate(outputs) if y.requires_grad]
         dependents = [outputs[k] for k in active]
-        cotangents = [self.leaf(creation.zeros_like(y)) for y in dependents]
+        cotangents = [self.leaf(of_each_sample(creation.zeros_like(y))) for y in dependents]
         linear: Sequence[Tensor] = ()
         if active:
             linear = autograd.grad(dependents, self.inputs, cotangents, create_graph=True, materialize_grads=True)
@@ -210,7 +215,7 @@ class Level:
         if not self.is_recording:
             return False
         ends = self.behind | (self.tape.leaves.keys() - self.own.keys())
-        slots = [local(t)._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
+        slots = [local(bottom(t))._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
         return bool(ends) and walk.reaches(self.tape, slots, ends)
 
     # --- what functions return ----------------------------------------------------------------------------------------
@@ -220,9 +225,8 @@ class Level:
         if self.gives_tensors:
             return tree
         leaves, structure = trees.flatten(tree)
-        return trees.unflatten(
-            structure, [plain(x) if isinstance(x, Tensor) and not x.requires_grad else x for x in leaves]
-        )
+        is_kept = [not isinstance(x, Tensor) or x.requires_grad or x.__class__ is Batched for x in leaves]
+        return trees.unflatten(structure, [x if kept else plain(x) for x, kept in zip(leaves, is_kept, strict=True)])
 
     def scalar(self, output: Any, name: str) -> Tensor:
         """The output of a function of which the gradient is asked for."""
@@ -302,7 +306,7 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
 
 def in_form_of(x: Any, t: Tensor) -> Any:
     """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
-    if isinstance(x, Tensor) or t._kind.requires_grad:
+    if isinstance(x, Tensor) or t._kind.requires_grad or t.__class__ is Batched:
         return t
     if x.__class__ is np.ndarray and x.dtype.char != "e":  # most often; that is float16
         return plain(t, is_own=True) if t._kind.ndim else t._array().copy()

@@ -24,6 +24,7 @@ from tapegrad.autograd.modes import (
     set_detect_anomaly,
     set_grad_enabled,
 )  # fmt: skip
+from tapegrad.batched import innermost, rules
 from tapegrad.functions import shaping
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
@@ -75,6 +76,9 @@ def backward(
     outputs = _sequence(tensors, "tensors")
     grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
     chosen = None if inputs is None else _sequence(inputs, "inputs")
+    if (level := innermost([*outputs, *(chosen or ()), *grads])) is not None:
+        rules["backward"](level, outputs, grads, retain_graph, create_graph, chosen)
+        return
     if chosen is not None and not chosen:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
@@ -125,6 +129,8 @@ def grad(
         return _batched(results, wanted, grads, retain_graph, create_graph, allow_unused, materialize_grads)
     if not wanted:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    if (level := innermost([*results, *wanted, *grads])) is not None:
+        return rules["grad"](level, results, wanted, grads, retain_graph, create_graph, allow_unused, materialize_grads)
     for i, t in enumerate(wanted):
         _check_input(i, t)
         if not t._kind.requires_grad:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tapegrad import engine
+from tapegrad import batched, engine
 from tapegrad.arguments import CAST, Dims, Number, Surface, integer
+from tapegrad.batched import Batched
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
@@ -69,6 +70,8 @@ def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: 
     Its parameters are the number of terms, and where each element goes (strides of the result).
     """
     tape = current_tape()
+    if x.__class__ is Batched:
+        return batched.rules["reduction"](op, x, dims, keepdim, variant)
     if x._tape is not tape:
         x = imported(tape, x)
     if x._kind.exported:
@@ -150,7 +153,7 @@ def _make(op: OverDimensions, form: Any) -> None:
         is_variant = has_variant and dim is not None
         result = _record_reduction(op, x, dims, keepdim, is_variant)
         # By now NumPy may have let go of the input, whose kind then is another: the way is for the one that it had.
-        if x is input and not key[0].exported and not MEMORY:
+        if x is input and x.__class__ is not Batched and not key[0].exported and not MEMORY:
             kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
             flags = PARAMS | (VARIANT if is_variant else 0)
             ways[key] = kind, op.opcode | flags << 16, 0xFFFFFFFF | params << 32

@@ -6,8 +6,9 @@ import math
 from _thread import get_ident
 from typing import Any, overload
 
-from tapegrad import aliasing, arguments, dtypes, engine
+from tapegrad import aliasing, arguments, batched, dtypes, engine
 from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
+from tapegrad.batched import Batched
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, kind_of, numbers
@@ -195,6 +196,8 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A copy in another shape: a view of what nobody else holds is none."""
     view = _viewed(op, a.clone(), shape)
     assert view is not None
+    if view.__class__ is Batched:
+        return view
     del view._base, view._recipe
     return view
 
@@ -466,6 +469,8 @@ def _joined(
 ) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
+    if any(p.__class__ is Batched for p in pieces):
+        return batched.rules["joined"](op, [cast(p, dtype) for p in pieces], shape, windows, outer)
     pieces = [contiguous(steady(local(cast(piece, dtype)))) for piece in pieces]
     tape = current_tape()
     kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))

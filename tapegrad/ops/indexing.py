@@ -90,6 +90,7 @@ def _declare_take(name, grad_name):
         units=UNITS_OF_B,
         signature=lambda code: (code, _POSITIONS, code),
         grad_name=grad_name,
+        positions=(1, 0),
     )(take)
 
 
@@ -108,6 +109,7 @@ def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     partials=(lambda b, g, s: take(g, b, shape=s[0]), None),
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
+    positions=(1, -1),
 )
 def scatter_add(p, sums, x, at, y):
     """Zeros, with `x[i]` added at position `at[i]`."""
@@ -133,6 +135,7 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     partials=(lambda g: g, lambda c, g, s: take(g, c, shape=s[1]), None),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
+    positions=(2, 0),
 )
 def plus_at(p, begun, sums, x, v, at, y):
     """A copy of `x`, with `v[i]` added at position `at[i]`."""
@@ -168,6 +171,7 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
+    positions=(2, 0),
 )
 def put(p, begun, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.

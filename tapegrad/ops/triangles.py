@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.ops.declare import SUMMED, Tensor, array_op
+from tapegrad.ops.declare import SUMMED, Tensor, array_op, times_first
 from tapegrad.ops.indexing import embed
 
 
@@ -44,6 +44,7 @@ def _triu_vjp(p, lo, hi, x, y, y_bar, x_bar):
     partials=(lambda g, p: g.tril(p[3]),),
     reference=np.tril,
     examples=_EXAMPLES,
+    parts=times_first,
 )
 def tril(p, lo, hi, x, y):
     """The lower triangle of each matrix, zeros above; `diagonal` counts those above the main one that are kept.
@@ -68,6 +69,7 @@ def tril(p, lo, hi, x, y):
     partials=(lambda g, p: g.triu(p[3]),),
     reference=np.triu,
     examples=_EXAMPLES,
+    parts=times_first,
 )
 def triu(p, lo, hi, x, y):
     """The upper triangle of each matrix, zeros below; `diagonal` counts those above the main one that go."""
