@@ -431,7 +431,7 @@ def assign_shown(t: Tensor, value: Tensor) -> Tensor:
 
 
 def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
-    """`assign`, where `t` stands alone; the value is of its layout, and was recorded last, or where the tape had `end`."""
+    """`assign`, where `t` stands alone; the value, of its layout, was recorded last, or where the tape had `end`."""
     tape, slot, kind = t._tape, t._slot, t._kind
     if kind.is_leaf:
         h, rows, now = tape.h, tape.rows, value._slot
