@@ -31,7 +31,7 @@ from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import walk
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
-from tapegrad.interop import export
+from tapegrad.interop import export, given_up
 from tapegrad.recording import local, steady
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
@@ -153,8 +153,11 @@ class Level:
             return None
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
-            gradient = found.get(t._slot)
-            gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
+            gradient = found.pop(t._slot, None)
+            if gradient is not None and gradient._kind.is_large and x.__class__ is np.ndarray and x.dtype.char != "e":
+                gradients.append(given_up(gradient))
+            else:
+                gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
         return gradients
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
