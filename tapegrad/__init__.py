@@ -50,8 +50,9 @@ _FUNCTIONAL = """
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "distributions": "", "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", "save": "serialization",
-    "load": "serialization", "vmap": "mapped", "xp": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+    "distributions": "", "masked": "", "nn": "", "optim": "", "optimize": "", "signal": "", "utils": "", "xp": "",
+    "save": "serialization", "load": "serialization", "vmap": "mapped",
+    **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 
 
