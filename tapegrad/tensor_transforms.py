@@ -33,7 +33,7 @@ from tapegrad.autograd.function import held
 from tapegrad.autograd.recorded import Lender
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
-from tapegrad.interop import export
+from tapegrad.interop import export, given_up
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
@@ -157,8 +157,11 @@ class Level:
             return None
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
-            gradient = found.get(t._slot)
-            gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
+            gradient = found.pop(t._slot, None)
+            if gradient is not None and gradient._kind.is_large and x.__class__ is np.ndarray and x.dtype.char != "e":
+                gradients.append(given_up(gradient))
+            else:
+                gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
         return gradients
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
