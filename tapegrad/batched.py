@@ -186,9 +186,9 @@ def samples_of(t: Any, level: Level) -> Any:
     return t.expand(level.size, *t._kind.shape)
 
 
-def of_each_sample(t: Tensor) -> Tensor:
-    """Batched at all levels that run: what is differentiated has a derivative for each sample."""
-    made: Tensor = _batched_at(t, levels())
+def of_each_sample(t: Tensor, running: list[Level] | None = None) -> Tensor:
+    """Batched at all levels that run, or these: what is differentiated has a derivative for each sample."""
+    made: Tensor = _batched_at(t, levels() if running is None else running)
     return made
 
 

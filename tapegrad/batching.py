@@ -119,7 +119,7 @@ def joined(
     """So many times more runs."""
     level = _level(*pieces)
     physical = [_apart(level, piece) for piece in pieces]
-    return wrap(shaping._joined(op, physical, (level.size, *shape), windows, outer * level.size), level)
+    return wrap(shaping.joined(op, physical, (level.size, *shape), windows, outer * level.size), level)
 
 
 @_rule("array")

@@ -39,7 +39,8 @@ def close(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
 
 
 def check(
-    function: Callable[..., Any], arrays: list[np.ndarray], rng: np.random.Generator, order: int = 1, of_the_first: bool = False,
+    function: Callable[..., Any], arrays: list[np.ndarray], rng: np.random.Generator, order: int = 1,
+    of_the_first: bool = False,
 ) -> None:  # fmt: skip
     """Samples in all operands, in one alone, and in another dimension than the first; or `of_the_first` in all."""
     n = len(arrays)
@@ -81,7 +82,9 @@ def test_elementwise_operations(op: Op):
         n = int(np.prod(shape))
         x = op.domain[k].draw(n, rng) if op.domain else rng.uniform(-3, 3, n)
         of_integers = "float64" in op.refuses
-        arrays.append((x > 1 if op.dtype_operand > 0 and k == 0 else x.astype(int) if of_integers else x).reshape(shape))
+        arrays.append(
+            (x > 1 if op.dtype_operand > 0 and k == 0 else x.astype(int) if of_integers else x).reshape(shape)
+        )
     if op.dtype_operand:
         check(lambda c, *xs: op(c, *xs), arrays, rng, 0)
     else:
@@ -188,7 +191,7 @@ def test_hessian_outside():
 
 def test_cotangents_of_each_sample():
     x = tg.tensor(X[0])
-    y, pull = vjp(lambda v: v.sin() * v.sum(), x)
+    _, pull = vjp(lambda v: v.sin() * v.sum(), x)
     (rows,) = vmap(pull)(tg.eye(4, dtype=tg.float64))
     close(rows, jacrev(lambda v: v.sin() * v.sum())(x))
 

@@ -386,6 +386,7 @@ SORT, TOPK, KTHVALUE, MEDIAN, NANMEDIAN, MODE, CUMMAX, CUMMIN = range(len(_NODES
     signature=lambda code: (code, INDEX, code),
     nodes=tuple(name + ("Backward1" if "edian" in name else "Backward0") for name in _NODES),
     parts=lambda p, n: (n * p[0], n * p[1], *p[2:]),
+    linear=True,
 )
 def pick(p, lo, hi, x, at, y):
     """y[o, k, i] = x[o, at[o, k, i], i]"""
@@ -406,6 +407,7 @@ def pick(p, lo, hi, x, at, y):
     partials=(lambda b, g, p: pick(g, b, p), None),
     signature=lambda code: (code, INDEX, code),
     parts=lambda p, n: (n * p[0], n * p[1], *p[2:]),
+    linear=True,
 )
 def _put_back(p, x, at, y):
     """Zeros, with x[o, k, i] added at [o, at[o, k, i], i]: the adjoint of `pick`."""

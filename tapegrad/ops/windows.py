@@ -72,6 +72,7 @@ def _gather(p, lo, hi, tile, at, of_rows, x, y, adding):
     signature=lambda code: (code, _POSITIONS, code),
     parts=times_first,
     for_all=(1,),
+    linear=True,
 )
 def map_along(p, lo, hi, tile, x, at, y):
     """y[o, i, c] = sum over j of matrix[i, j] x[o, j, c], or of matrix[j, i] where it is transposed.
@@ -140,6 +141,7 @@ def _add_rows(target, sums, at, x, inner):
     signature=lambda code: (code, _POSITIONS, code),
     grad_name="EmbeddingBackward0",
     positions=(1, 0),
+    linear=True,
 )
 def rows_taken(p, lo, hi, x, at, y):
     """y[i, :] = x[at[i], :]; `p`: (elements in a row,)."""
@@ -165,6 +167,7 @@ def _rows_added_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
     positions=(1, -1),
+    linear=True,
 )
 def rows_added(p, sums, x, at, y):
     """Zeros, with x[i, :] added at row at[i]: the adjoint of `rows_taken`."""

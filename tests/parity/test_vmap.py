@@ -126,8 +126,14 @@ REFUSED = [
     ("tg.func.vmap(lambda x: 'a')(tg.ones(2))", "must only return Tensors, got type"),
     ("tg.func.vmap(lambda x: x if x > 0 else -x)(tg.ones(2))", "attempting to use a Tensor in some data-dependent"),
     ("tg.func.vmap(lambda x: x * x.item())(tg.ones(2))", "It looks like you're calling .item() on a Tensor"),
-    ("tg.func.vmap(lambda x: x[x > 0])(tg.ones(2, 3))", "We do not support batching operators that can support dynamic"),
-    ("tg.func.vmap(lambda x: tg.zeros(3).copy_(x))(tg.ones(2, 3))", "vmap: inplace arithmetic(self, *extra_args) is not"),
+    (
+        "tg.func.vmap(lambda x: x[x > 0])(tg.ones(2, 3))",
+        "We do not support batching operators that can support dynamic",
+    ),
+    (
+        "tg.func.vmap(lambda x: tg.zeros(3).copy_(x))(tg.ones(2, 3))",
+        "vmap: inplace arithmetic(self, *extra_args) is not",
+    ),
     ("tg.func.vmap(lambda x: x, out_dims=None)(tg.ones(2))", "can not return a BatchedTensor when out_dim is None"),
     ("tg.func.vmap(lambda x: x, chunk_size=0)(tg.ones(2))", "chunk_size should be None or greater than 0"),
     ("tg.func.vmap(lambda x: x, out_dims=3)(tg.ones(2))", "Dimension out of range"),
