@@ -49,7 +49,7 @@ _FUNCTIONAL = """
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "distributions": "", "masked": "", "nn": "", "optim": "", "optimize": "", "signal": "",
+    "distributions": "", "masked": "", "nn": "", "distributed": "", "optim": "", "optimize": "", "signal": "",
     "utils": "", "save": "serialization", "load": "serialization", "vmap": "mapped",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
