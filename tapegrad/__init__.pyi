@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import autograd as autograd
+from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
 from tapegrad import func as func
 from tapegrad import jitted as jitted
