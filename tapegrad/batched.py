@@ -13,12 +13,14 @@ Levels nest: the physical tensor of an inner `vmap` may be one of the outer's ba
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from tapegrad import trees
 from tapegrad.kinds import Kind, kind_of
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
@@ -215,6 +217,25 @@ def as_batched_as(model: Any, t: Tensor) -> Tensor:
 rules: dict[str, Callable[..., Any]] = {}
 
 
+def batch_of(args: Any) -> Level | None:
+    """The innermost level that something in a tree of arguments is batched at."""
+    return innermost(trees.leaves(args)) if levels() else None
+
+
+def once_a_sample(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that runs the user's code on values: under `vmap` it is called for each sample."""
+
+    @functools.wraps(function, updated=())
+    def called(*args: Any, **facts: Any) -> Any:
+        level = batch_of([list(args), facts])
+        if level is None:
+            return function(*args, **facts)
+        asked = NeedsSamplesError(f"vmap: {function.__name__} can't be called for each sample", level)
+        return rules["by samples"](asked, called, args, facts)
+
+    return called
+
+
 def draw() -> None:
     """Random numbers are about to be drawn.
 
@@ -236,6 +257,6 @@ def draw() -> None:
 
 
 __all__ = [
-    "Batched", "Level", "NeedsSamplesError", "as_batched_as", "bottom", "draw", "elements", "innermost", "is_at",
-    "kind_of_sample", "levels", "of_each_sample", "rules", "samples_of", "wrap",
+    "Batched", "Level", "NeedsSamplesError", "as_batched_as", "batch_of", "bottom", "draw", "elements", "innermost",
+    "is_at", "kind_of_sample", "levels", "of_each_sample", "once_a_sample", "rules", "samples_of", "wrap",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tapegrad import aliasing, autograd, creation, recording, trees
 from tapegrad.batched import Batched, Level, NeedsSamplesError, elements, innermost, is_at, rules, samples_of, wrap
@@ -453,6 +453,38 @@ def by_samples(error: NeedsSamplesError, function: Callable[..., Any], args: Any
 
 
 rules["by samples"] = by_samples
+
+
+class _Info(NamedTuple):
+    """What a `Function`'s own rule is told."""
+
+    batch_size: int
+    randomness: str
+
+
+@_rule("function")
+def function(level: Level, cls: Any, args: tuple[Any, ...]) -> Any:
+    """A function of the user's: by its `vmap`, or for each sample."""
+    if not cls._has("vmap"):
+        asked = NeedsSamplesError(f"vmap: {cls.__name__} can't be applied to each sample", level)
+        return by_samples(asked, cls.apply, args, {})
+    leaves, structure = trees.flatten(list(args))
+    physical = trees.unflatten(structure, [t.physical if is_at(t, level) else t for t in leaves])
+    in_dims = trees.unflatten(structure, [0 if is_at(t, level) else None for t in leaves])
+    given = cls.vmap(_Info(level.size, level.randomness), tuple(in_dims), *physical)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise RuntimeError(
+            f"Expected the vmap staticmethod to have two returns, an output and out_dims with pytree structure "
+            f"compatible with the output. Got a {type(given).__name__}: {cls.__name__}, at {location()}"
+        )
+    output, out_dims = given
+    results = output if isinstance(output, tuple) else (output,)
+    dims = out_dims if isinstance(out_dims, (tuple, list)) else (out_dims,) * len(results)
+    made = tuple(
+        t if d is None or not isinstance(t, Tensor) else wrap(t.movedim(d, 0), level)
+        for t, d in zip(results, dims, strict=True)
+    )
+    return made if isinstance(output, tuple) else made[0]
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def rows_of(function: Callable[[], Any]) -> int:
     return rows
 
 
+@pytest.mark.roomy
 @pytest.mark.parametrize(
     "function",
     [
@@ -150,6 +151,64 @@ def rows_of(function: Callable[[], Any]) -> int:
 def test_rows_do_not_grow_with_the_batch(function: Callable[..., Any]):
     few, many = (rows_of(lambda n=n: vmap(function)(tg.ones(n, 4, dtype=tg.float64))) for n in (2, 50))
     assert many == few
+
+
+# --- functions of the user's ------------------------------------------------------------------------------------------
+
+
+class Cube(tg.autograd.Function):
+    """Without a rule: applied to each sample."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any) -> Any:
+        ctx.save_for_backward(x, w)
+        return x**3 * w
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, w = ctx.saved_tensors
+        return 3 * x * x * w * g, x**3 * g
+
+
+class CubeOfBatches(Cube):
+    """With one."""
+
+    asked: list[Any] = []  # noqa: RUF012
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Any, w: Any) -> Any:
+        CubeOfBatches.asked.append((info.batch_size, info.randomness, in_dims))
+        return CubeOfBatches.apply(x, w).movedim(0, -1), -1
+
+
+cube_of_arrays = tg.autograd.host_function(lambda x, w: x**3 * w, lambda g, _, x, w: (g * 3 * x * x * w, g * x**3))
+
+
+@tg.custom_vjp
+def cube(x: Any, w: Any) -> Any:
+    return x**3 * w
+
+
+cube.defvjp(lambda x, w: (x**3 * w, (x, w)), lambda kept, g: (3 * kept[0] ** 2 * kept[1] * g, kept[0] ** 3 * g))
+
+
+@pytest.mark.parametrize("apply", [Cube.apply, CubeOfBatches.apply, cube_of_arrays, cube], ids=str)
+@pytest.mark.parametrize("dims", [(0, 0), (0, None), (None, 0)])
+def test_functions_of_the_users(apply: Any, dims: Any):
+    x, w = tg.tensor(X if dims[0] == 0 else X[0]), tg.tensor(W if dims[1] == 0 else W[0])
+    for make in (lambda f: f, lambda f: grad(lambda *xs: (f(*xs) ** 2).sum(), dims.index(0))):
+        expected = one_by_one(make(lambda x, w: x**3 * w), [x, w], dims)
+        close(vmap(make(apply), dims)(x, w), expected)
+    if apply == CubeOfBatches.apply:  # whose rule is for operands of the same dimensions
+        return
+    nested = vmap(lambda x: vmap(lambda w: apply(x, w))(tg.tensor(W)))(tg.tensor(X))
+    close(nested, tg.tensor(X[:, None] ** 3 * W))
+
+
+def test_a_function_is_told_of_its_batch():
+    CubeOfBatches.asked.clear()
+    vmap(CubeOfBatches.apply, (1, None), randomness="same")(tg.tensor(X), tg.tensor(W[:, 0]))
+    assert CubeOfBatches.asked == [(4, "same", (0, None))]
 
 
 # --- nesting ----------------------------------------------------------------------------------------------------------

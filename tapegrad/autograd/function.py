@@ -22,6 +22,7 @@ import numpy as np
 
 from tapegrad import aliasing, creation, engine
 from tapegrad import tape as tapes
+from tapegrad.batched import batch_of, rules
 from tapegrad.dtypes import FLOAT64
 from tapegrad.kinds import address_of, kind_of
 from tapegrad.ops.host import FUNCTION, _output
@@ -376,11 +377,18 @@ class Function:
         """The tangents of the results, given those of the arguments."""
         raise NotImplementedError("You must implement the jvp function for custom autograd.Function")
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """The results for all samples, and where these are in them, given where they are in the arguments."""
+        raise NotImplementedError("You must implement the vmap function for custom autograd.Function")
+
     @classmethod
     def apply(cls, *args: Any, **facts: Any) -> Any:
         """Apply the function."""
         if facts:
             raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments")
+        if (level := batch_of(args)) is not None:
+            return rules["function"](level, cls, args)
         tape, ctx = current_tape(), FunctionCtx()
         args = tuple(local(a) if isinstance(a, Tensor) else a for a in args)
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._kind.requires_grad for a in args)

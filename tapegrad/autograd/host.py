@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.batched import once_a_sample
 from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
 from tapegrad.kinds import kind_of
@@ -51,6 +52,7 @@ def host_function(
     """
     shape_of = shape or np.broadcast_shapes
 
+    @once_a_sample
     def operation(*operands: Any) -> Tensor:
         if not 1 <= len(operands) <= 3:
             raise TypeError(f"a host function takes one to three tensors, but got {len(operands)}")
