@@ -16,6 +16,7 @@ from tapegrad import linalg as linalg
 from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
+from tapegrad import optimize as optimize
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils

@@ -13,6 +13,7 @@ from typing import Any
 from tapegrad import creation, trees
 from tapegrad.autograd import grad
 from tapegrad.autograd.function import Function
+from tapegrad.recording import activity
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -92,7 +93,7 @@ class _Custom:
         if facts:
             raise TypeError(f"{type(self).__name__}: give arguments by position, not by name: {', '.join(facts)}")
         call = _Call(self, args)
-        if not any(t.requires_grad for t in call.tensors) or not current_tape().grad_enabled:
+        if not activity(current_tape(), call.tensors):
             return self.fun(*args)
         self._check()
         found = _Applied.apply(call, *call.tensors)
