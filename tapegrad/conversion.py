@@ -227,7 +227,7 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
 
 def warn_of_lost_gradient(t: Tensor) -> None:
     """A number has no graph: PyTorch's warning, at the user's line."""
-    if t._kind.requires_grad and t._tape.grad_enabled:
+    if t.requires_grad and t._tape.grad_enabled:
         warnings.warn(
             "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
             "tensor.detach() first, or tapegrad's functions in the place of those of math.",

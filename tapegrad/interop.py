@@ -34,7 +34,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     if not isinstance(force, bool):
         raise TypeError(f"numpy(): argument 'force' must be bool, not {type(force).__name__}")
-    if self._kind.requires_grad:
+    if self.requires_grad:
         if not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         self = self.detach()
@@ -143,7 +143,7 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         left = np.empty((), object)
         left[()] = self
         return left
-    if self._kind.requires_grad:
+    if self.requires_grad:
         asker, where = _asker()
         raise RuntimeError(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
@@ -336,11 +336,11 @@ def _to_format(self: Tensor, spec: str) -> str:
 def __copy__(self: Tensor) -> Tensor:
     """A leaf that shares the elements."""
     copied: Tensor = self.detach()
-    return copied.requires_grad_(self._kind.requires_grad)
+    return copied.requires_grad_(self.requires_grad)
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    copied = from_array(self._array().copy(), self._kind.requires_grad) if self.is_leaf else self.detach().clone()
+    copied = from_array(self._array().copy(), self.requires_grad) if self.is_leaf else self.detach().clone()
     memo[id(self)] = copied
     if note := getattr(self, "_note", None):
         copied._note = note
@@ -354,7 +354,7 @@ def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
         raise RuntimeError(
             "a tensor that was computed and requires grad can't be pickled with its graph: pickle .detach() of it"
         )
-    return _rebuild, (self._array().copy(), self._kind.requires_grad, getattr(self, "_note", None))
+    return _rebuild, (self._array().copy(), self.requires_grad, getattr(self, "_note", None))
 
 
 def _rebuild(array: np.ndarray, requires_grad: bool, note: str | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import struct
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.kinds import Kind, array_at, kind_of, numbers
+from tapegrad.kinds import Kind, array_at, flowing, kind_of, numbers, seen
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
@@ -143,6 +143,14 @@ def _read(t: Tensor) -> Tensor:
     return read if read._kind.contiguous else read.clone()
 
 
+def activity(tape: Tape, tensors: Iterable[Tensor]) -> int:
+    """Which derivatives flow through what is recorded of these: bits of a kind's `requires_grad`."""
+    bits = 0
+    for t in tensors:
+        bits |= t._kind.requires_grad
+    return flowing(tape.grad_enabled, bits)
+
+
 def record_array(
     op: Array,
     shape: tuple[int, ...],
@@ -155,11 +163,11 @@ def record_array(
     if any(t.__class__ is Batched for t in operands):
         return batched.rules["array"](op, shape, dtype, *operands, params=params, flags=flags)  # type: ignore[no-any-return]
     operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(_read, operands))
-    requires_grad = (
-        dtype.is_floating_point
-        and operands[0]._tape.grad_enabled
-        and any(t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False))
-    )
+    requires_grad = 0
+    if dtype.is_floating_point:
+        for t, rule in zip(operands, op.partials, strict=False):
+            requires_grad |= t._kind.requires_grad if rule is not None else 0
+        requires_grad = flowing(operands[0]._tape.grad_enabled, requires_grad)
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
     if op.summed & 1:  # the sums of parts are joined by its kernels
@@ -228,7 +236,7 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
             array, origin, slot = over_memory(t), t._tape, t._slot
     else:
         array, origin, slot, kind = copied(t)
-    requires_grad = kind.requires_grad and kind.is_leaf
+    requires_grad = kind.is_leaf  # then it requires grad
     leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
     leaf.__class__ = Imported
     if requires_grad:
@@ -270,7 +278,7 @@ def take_over(t: Tensor) -> None:
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
-    leaf = from_array(copied(t)[0], kind.requires_grad)
+    leaf = from_array(copied(t)[0], t.requires_grad)
     if kind.requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)
     tape.imported.pop(id(t), None)
@@ -324,7 +332,7 @@ def steady(t: Tensor) -> Tensor:
     now, known = elements.tobytes(), getattr(t, "_seen", None)
     if known is not None and known[0] == now and known[1] == slot and known[2] is kind:
         return known[3]  # type: ignore[no-any-return]
-    made = from_array(elements.copy(), kind.requires_grad)
+    made = from_array(elements.copy(), t.requires_grad)
     if kind.requires_grad:  # gradients go to the tensor, which a rule may have been lent
         tape.leaves[made._slot] = tape.former[made._slot] = tape.leaves.get(slot) or weakref.ref(t)
     t._seen = now, slot, kind, made
@@ -426,7 +434,7 @@ def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     slots = [t for t in tensors if isinstance(t, Tensor)]
     kind = _result_kind(op, dtype, shape, tensors)
     first, tape = slots[0], current_tape()
-    shown = kind if tape.grad_enabled else kind.passive
+    shown = seen(tape.grad_enabled, kind)
     if flags:
         b, c = _two_ints(_number(immediate))
         result = appended(tape, op, shown, first, b, c, flags)
@@ -513,11 +521,10 @@ def _immediate(op: Elementwise, dtype: DType, tensors: list[Any]) -> tuple[int, 
 def _result_kind(op: Elementwise, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
     codes = op.signature(dtype.code)
     result = DTYPES[codes[-1]]
-    differentiable = [
-        rule is not None and isinstance(t, Tensor) and t._kind.requires_grad
-        for rule, t in zip(op.partials, tensors, strict=False)
-    ]
-    requires_grad = result.is_floating_point and any(differentiable)
+    requires_grad = 0
+    for rule, t in zip(op.partials, tensors, strict=False):
+        if rule is not None and isinstance(t, Tensor) and result.is_floating_point:
+            requires_grad |= t._kind.requires_grad
     engine.need(op, dtype.code, False)
     if requires_grad:
         engine.need(op, dtype.code, True)
@@ -539,8 +546,8 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
         return batched.rules["cast"](t, dtype)  # type: ignore[no-any-return]
     t = steady(local(t))
     op = CASTS[dtype.code]
-    requires_grad = t._kind.requires_grad and dtype.is_floating_point
-    kind = kind_of(dtype, t._kind.shape, requires_grad=requires_grad and t._tape.grad_enabled)
+    requires_grad = t._kind.requires_grad if dtype.is_floating_point else 0
+    kind = kind_of(dtype, t._kind.shape, requires_grad=flowing(t._tape.grad_enabled, requires_grad))
     engine.need(op, t._kind.dtype.code, False)
     if requires_grad:
         engine.need(op, t._kind.dtype.code, True)
@@ -559,7 +566,7 @@ def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: in
     if tape.grad_enabled is not True:
         if tape.grad_enabled:
             raise KeyError  # the line is to be noted
-        kind = kind.passive
+        kind = seen(tape.grad_enabled, kind)
     t, h = _new(Tensor), tape.h
     end, height = h[_FILLED], h[_N_FREE] - 1
     if height < 0:

@@ -49,7 +49,7 @@ import numpy as np
 from tapegrad import locks
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import DTYPES
-from tapegrad.kinds import address_of, objects
+from tapegrad.kinds import FORWARD, address_of, objects
 from tapegrad.memory import Record, array, at, index_of, inside, over, word
 
 ROW = np.dtype(
@@ -336,9 +336,9 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "enabled",
-        "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest",
-        "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "duals",
+        "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported",
+        "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
         "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
         "sweeping", "tables", "thread", "top",
     )  # fmt: skip
@@ -346,9 +346,10 @@ class Tape:
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled: Any = True  # or TRACED, or False
+        self.grad_enabled: Any = True  # or TRACED, or False, or FORWARD
         self.enabled: Any = True  # what it is where it is not False
         self.checks_nan = False
+        self.duals: Any = None  # the level of forward mode, of `autograd/forward_ad.py`
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
@@ -591,14 +592,14 @@ def current_tape() -> Tape:
     return _threads.tape
 
 
-def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: Any) -> T:
-    """Call a function that records with or without gradients.
+def in_grad_mode(tape: Tape, enabled: int, function: Callable[..., T], *args: Any) -> T:
+    """Call a function that records with gradients, without, or (FORWARD) with tangents alone.
 
     (A context manager would not do: Ctrl-C may come when it is being left, and the mode would stay.)
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = tape.enabled if enabled else False
+        tape.grad_enabled = tape.enabled if enabled else enabled if enabled is FORWARD else False
         return function(*args)
     finally:
         tape.grad_enabled = previous

@@ -21,7 +21,7 @@ from tapegrad import devices, engine
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BY_NUMPY, DType
-from tapegrad.kinds import Kind, address_of, array_at, kind_of, number_at
+from tapegrad.kinds import GRADIENTS, Kind, address_of, array_at, kind_of, number_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import H, Tape, current_tape
 
@@ -170,7 +170,7 @@ class Tensor(Methods):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor. Can be set on leaves."""
-        return self._kind.requires_grad
+        return self._kind.requires_grad & GRADIENTS != 0
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -185,12 +185,17 @@ class Tensor(Methods):
     @property
     def is_leaf(self) -> bool:
         """True where no recorded operation made it: gradients accumulate in leaves that require them."""
-        return self._kind.is_leaf or not self._kind.requires_grad
+        return self._kind.is_leaf or not self._kind.requires_grad & GRADIENTS
 
     def _set_kind(self, **changes: bool) -> None:
         """Have the value under another kind of the same layout."""
         old = self._kind
-        facts = {"requires_grad": old.requires_grad, "leaf": old.is_leaf, "exported": old.exported, **changes}
+        facts: dict[str, Any] = {
+            "requires_grad": old.requires_grad,
+            "leaf": old.is_leaf,
+            "exported": old.exported,
+            **changes,
+        }
         kind = kind_of(old.dtype, old.shape, old.strides, **facts)
         tape, slot, reference = self._tape, self._slot, weakref.ref(self)
         tape.synced_row(slot)

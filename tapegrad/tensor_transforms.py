@@ -39,6 +39,7 @@ from tapegrad.batched import Level as Batch
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export, given_up
+from tapegrad.kinds import GRADIENTS, TANGENTS
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
@@ -59,9 +60,10 @@ class Level:
     def __init__(self, func: Callable[..., Any], args: Sequence[Any], places: Sequence[int]) -> None:
         self.tape = current_tape()
         self.batches = list(levels())  # of `vmap`, in which this level is
-        self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
+        # For the caller: inside it always is.
+        self.is_recording = bool(self.tape.grad_enabled) or self.tape.duals is not None
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
-        self.behind: set[int] = set()  # the slots of inputs behind which the caller's graph goes on
+        self.behind: dict[int, int] = {}  # the slots of inputs behind which the caller's graph goes on, and their bits
         self.func = func
         self.args = list(args)
         self.given: list[Any] = []  # the leaves of what is differentiated, and what takes their places
@@ -98,9 +100,9 @@ class Level:
         x = steady(local(x))
         if self.batches:
             x = of_each_sample(x)
-        if self.is_recording and x.requires_grad:
-            seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
-            self.behind.add(bottom(seen)._slot)
+        if self.is_recording and x._kind.requires_grad:
+            seen = self._with_bits(x, x._kind.requires_grad | GRADIENTS)
+            self.behind[bottom(seen)._slot] = x._kind.requires_grad
             return seen
         return self.leaf(x.detach())
 
@@ -110,9 +112,13 @@ class Level:
         self.own[bottom(x)._slot] = x
         return x
 
+    def _with_bits(self, t: Tensor, bits: int) -> Tensor:
+        """The same elements, recorded, with other bits of `requires_grad`."""
+        return self._raised(tangents.with_bits(self._lowered(t), bits), None)
+
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
-        if self.is_recording:
+        if self.tape.grad_enabled:
             result = self.func(*self.args)
         else:
             with autograd.enable_grad():
@@ -131,7 +137,7 @@ class Level:
         self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], *, recorded: bool, retain: bool = True
     ) -> list[Tensor]:
         """The products of seeds, None for 1, with the Jacobian: one for each input."""
-        live = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
+        live = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y._kind.requires_grad]
         if not live:
             return [creation.zeros_like(x) for x in self.inputs]
         dependents, adjoints = zip(*live, strict=True)
@@ -148,13 +154,15 @@ class Level:
         recorded, and the answer here is None.
         """
         tape = self.tape
-        if self.gives_tensors or self.batches or not output.requires_grad or output._tape is not tape:
+        if self.gives_tensors or self.batches or not output._kind.requires_grad or output._tape is not tape:
             return None
         if tape.retained or tape.hooks or tape.nodes:
             return None
         for t in self.inputs:
             if getattr(t, "_hooks", None):
                 return None
+        if tape.duals is not None:
+            return None
         others = self.is_recording and len(tape.leaves) > len(self.own)
         found: dict[int, Tensor] = {}
         engine.reclaim_before(tape)
@@ -243,9 +251,13 @@ class Level:
 
     def outward(self, leaf: Any) -> Any:
         """What the caller is given: without a graph, unless something of the caller's is behind it."""
-        if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+        if not isinstance(leaf, Tensor) or not leaf._kind.requires_grad:
             return leaf
-        return leaf if self.reaches_out([leaf]) else leaf.detach()
+        if not self.reaches_out([leaf]):
+            return leaf.detach()
+        if self.tape.duals is None or self.reaches_out([leaf], GRADIENTS):
+            return leaf
+        return in_grad_mode(self.tape, True, self._with_bits, leaf, TANGENTS)
 
     def outward_tree(self, tree: Any) -> Any:
         """What the caller is given, with all leaves `outward`."""
@@ -255,15 +267,19 @@ class Level:
     def _is_recorded(self, tensors: Sequence[Tensor | None]) -> bool:
         return self.is_recording and (bool(self.behind) or self.reaches_out(tensors))
 
-    def reaches_out(self, tensors: Sequence[Any]) -> bool:
-        """Whether the caller's graph, or a leaf of somebody else's, is behind one of the tensors.
+    def reaches_out(self, tensors: Sequence[Any], bits: int = GRADIENTS | TANGENTS) -> bool:
+        """Whether the caller's graph, a leaf of somebody else's, or what has a tangent, is behind one of the tensors.
 
-        A leaf of a level that has ended doesn't count.
+        A leaf of a level that has ended doesn't count. With `bits`, only what these derivatives flow to.
         """
         if not self.is_recording:
             return False
-        ends = self.behind | (self.tape.leaves.keys() - self.own.keys())
-        slots = [local(bottom(t))._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
+        ends = {slot for slot, own in self.behind.items() if own & bits}
+        if bits & GRADIENTS:
+            ends |= self.tape.leaves.keys() - self.own.keys()
+        if bits & TANGENTS and self.tape.duals is not None:
+            ends |= self.tape.duals.slots().keys()
+        slots = [local(bottom(t))._slot for t in tensors if isinstance(t, Tensor) and t._kind.requires_grad]
         return bool(ends) and walk.reaches(self.tape, slots, ends)
 
     # --- what functions return ----------------------------------------------------------------------------------------
@@ -273,7 +289,7 @@ class Level:
         if self.gives_tensors:
             return tree
         leaves, structure = trees.flatten(tree)
-        is_kept = [not isinstance(x, Tensor) or x.requires_grad or x.__class__ is Batched for x in leaves]
+        is_kept = [not isinstance(x, Tensor) or x._kind.requires_grad or x.__class__ is Batched for x in leaves]
         return trees.unflatten(structure, [x if kept else plain(x) for x, kept in zip(leaves, is_kept, strict=True)])
 
     def scalar(self, output: Any, name: str) -> Tensor:

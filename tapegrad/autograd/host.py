@@ -13,7 +13,7 @@ from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
 from tapegrad.kinds import kind_of
 from tapegrad.ops.host import HOSTS
-from tapegrad.recording import cast, local, need_sum, record
+from tapegrad.recording import activity, cast, local, need_sum, record
 from tapegrad.tensor import Tensor
 
 
@@ -60,7 +60,7 @@ def host_function(
         dtype = dtypes.result_type([(dtypes.DIMENSIONED, t.dtype) for t in tensors])
         tensors = [contiguous(cast(t, dtype)) for t in tensors]
         tape = tensors[0]._tape
-        requires_grad = vjp is not None and tape.grad_enabled and any(t._kind.requires_grad for t in tensors)
+        requires_grad = activity(tape, tensors) if vjp is not None else 0
         if requires_grad:
             need_sum(dtype)
         kind = kind_of(dtype, tuple(shape_of(*(t._kind.shape for t in tensors))), requires_grad=requires_grad)

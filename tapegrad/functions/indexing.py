@@ -18,7 +18,7 @@ from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
-from tapegrad.kinds import Kind, contiguous_strides, numbers_at
+from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
@@ -390,12 +390,12 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if of is Tensor:
         if value._tape is not tape or value._kind.exported:
             return False
-        of, tracked = value._kind, self._kind.requires_grad or value._kind.requires_grad
+        of, tracked = value._kind, self._kind.requires_grad | value._kind.requires_grad
     elif of is float:
         tracked = self._kind.requires_grad
     else:
         return False
-    way = _ways.get((key, of, tracked and tape.grad_enabled))
+    way = _ways.get((key, of, flowing(tape.grad_enabled, tracked)))
     if way is None:
         return False
     if of is float:

@@ -21,7 +21,7 @@ from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
-from tapegrad.kinds import contiguous_strides, kind_of, numbers
+from tapegrad.kinds import contiguous_strides, kind_of, numbers, seen
 from tapegrad.ops import indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import (
@@ -80,7 +80,7 @@ def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: 
     known = _recorded.get(key)
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
-    kind = known[0] if tape.grad_enabled else known[0].passive
+    kind = seen(tape.grad_enabled, known[0])
     return settled(appended(tape, op, kind, x, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
@@ -90,7 +90,7 @@ def _reduction_kind(op: Reduction, kind: Any, dims: tuple[int, ...], keepdim: bo
     strides = tuple(0 if d in dims else s for d, s in enumerate(contiguous_strides(kept, 1)))
     terms = math.prod(kind.shape[d] for d in dims)
     engine.need(op, kind.dtype.code, False)
-    requires_grad = kind.requires_grad and op.partials[0] is not None
+    requires_grad = kind.requires_grad if op.partials[0] is not None else 0
     if requires_grad:
         engine.need(op, kind.dtype.code, True)
         need_sum(kind.dtype)

@@ -11,11 +11,12 @@ from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, takin
 from tapegrad.batched import Batched
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
-from tapegrad.kinds import contiguous_strides, kind_of, numbers
+from tapegrad.kinds import contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import OPS, Layout, Op
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import (
+    activity,
     appended_together,
     cast,
     imported,
@@ -473,7 +474,7 @@ def joined(
         return batched.rules["joined"](op, [cast(p, dtype) for p in pieces], shape, windows, outer)
     pieces = [contiguous(steady(local(cast(piece, dtype)))) for piece in pieces]
     tape = current_tape()
-    kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
+    kind = kind_of(dtype, shape, requires_grad=activity(tape, pieces))
     engine.need(op, dtype.code, False)
     if kind.requires_grad:
         engine.need(op, dtype.code, True)
@@ -569,7 +570,7 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
     g = contiguous(g)
     ndim, size = p[1], g._kind.itemsize
     shape, strides = p[2 : 2 + ndim], tuple(s * size for s in p[2 + ndim : 2 + 2 * ndim])
-    requires_grad = g._kind.requires_grad and g._tape.grad_enabled
+    requires_grad = flowing(g._tape.grad_enabled, g._kind.requires_grad)
     return record_layout(layout.as_strided, g, kind_of(g._kind.dtype, shape, strides, requires_grad), p[0] * size)
 
 
