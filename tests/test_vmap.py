@@ -192,7 +192,10 @@ def cube(x: Any, w: Any) -> Any:
 cube.defvjp(lambda x, w: (x**3 * w, (x, w)), lambda kept, g: (3 * kept[0] ** 2 * kept[1] * g, kept[0] ** 3 * g))
 
 
-@pytest.mark.parametrize("apply", [Cube.apply, CubeOfBatches.apply, cube_of_arrays, cube], ids=str)
+_APPLIED = {"rules": Cube.apply, "vmap": CubeOfBatches.apply, "host": cube_of_arrays, "custom": cube}
+
+
+@pytest.mark.parametrize("apply", _APPLIED.values(), ids=_APPLIED)
 @pytest.mark.parametrize("dims", [(0, 0), (0, None), (None, 0)])
 def test_functions_of_the_users(apply: Any, dims: Any):
     x, w = tg.tensor(X if dims[0] == 0 else X[0]), tg.tensor(W if dims[1] == 0 else W[0])
