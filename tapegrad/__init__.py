@@ -52,10 +52,23 @@ _FUNCTIONAL = """
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
-    "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "distributions": "", "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", "save": "serialization",
-    "load": "serialization", "vmap": "mapped", "xp": "", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
-}  # fmt: skip
+    "custom_jvp": "autograd.custom",
+    "custom_rule": "jitted.extensions",
+    "custom_vjp": "autograd.custom",
+    "distributed": "",
+    "distributions": "",
+    "load": "serialization",
+    "masked": "",
+    "nn": "",
+    "optim": "",
+    "optimize": "",
+    "save": "serialization",
+    "signal": "",
+    "utils": "",
+    "vmap": "mapped",
+    "xp": "",
+    **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+}
 
 
 def __getattr__(name: str) -> object:

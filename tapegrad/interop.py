@@ -88,6 +88,22 @@ def _moved(t: Tensor) -> np.ndarray | None:
     return array.view()
 
 
+def given_up(t: Tensor) -> np.ndarray:
+    """An array over the memory of a tensor that nobody else knows, of which no row is recorded, and which is let go."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    address, flags = engine.evaluate(tape, slot), tape.slots["flags"]
+    if not flags[slot] & tapes.OWNED or not kind.contiguous:
+        return export(t)
+    lent = engine.Lent(tape, address)
+    array = array_at(address, kind, lent)
+    # The memory changes hands: nothing can come between (see `tape.py`).
+    flags[slot] &= ~tapes.OWNED
+    lent.address = address
+    if MEMORY:
+        engine.hand_out(tape, address)
+    return array
+
+
 def _handed_over(t: Tensor) -> np.ndarray:
     """An array over the memory of the tensor, and of all that share it."""
     if not t._kind.exported:
