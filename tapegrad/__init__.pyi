@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import autograd as autograd
+from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
 from tapegrad import func as func
 from tapegrad import jitted as jitted
@@ -16,6 +17,7 @@ from tapegrad import linalg as linalg
 from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
+from tapegrad import optimize as optimize
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils
