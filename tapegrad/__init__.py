@@ -30,7 +30,10 @@ from tapegrad.dtypes import FLOAT64 as float64
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
-from tapegrad.devices import backends, cuda, device, get_default_device, mps, set_default_device
+from tapegrad.devices import (
+    backends, channels_last, channels_last_3d, contiguous_format, cuda, device, get_default_device, layout,
+    memory_format, mps, preserve_format, set_default_device, strided,
+)  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
 from tapegrad.printing import set_printoptions

@@ -216,11 +216,12 @@ def checked(
     accepting: Any = functools.wraps(function)(FunctionType(_unprepared.__code__, namespace))
     accepting.__qualname__ = function.__name__
     if out:
-        accepting.__signature__ = _with_out(inspect.signature(function))
+        accepting.__signature__ = with_out(inspect.signature(function))
     return accepting  # type: ignore[no-any-return]
 
 
-def _with_out(signature: inspect.Signature) -> inspect.Signature:
+def with_out(signature: inspect.Signature) -> inspect.Signature:
+    """A signature with `out=`."""
     parameter = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
     return signature.replace(parameters=[*signature.parameters.values(), parameter])
 
@@ -384,5 +385,5 @@ class Surface(dict[str, Any]):
 
 __all__ = [
     "CAST", "EXACT", "Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes",
-    "taking_out", "tensors",
+    "taking_out", "tensors", "with_out",
 ]  # fmt: skip

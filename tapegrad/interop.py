@@ -14,7 +14,7 @@ from tapegrad import aliasing, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
-from tapegrad.devices import check_device
+from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, kind_of
 from tapegrad.recording import Imported, is_imported, local
@@ -374,6 +374,8 @@ def _numba_type_(self: Tensor) -> None:
 
 
 Tensor._numba_type_ = property(_numba_type_)
+Tensor.layout = property(lambda _: strided, doc="How elements are stored: `tapegrad.strided`.")
+Tensor.is_sparse = property(lambda _: False, doc="False.")
 Tensor.__pandas_priority__ = 5000  # more than that of its tables, which leave operators to what has more
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,

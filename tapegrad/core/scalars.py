@@ -264,10 +264,12 @@ def _operands_at(tape, row):
 
 def _prune(tape):
     """Keep the adjoints of what leads to an input."""
-    plan, marks = tape.plan, tape.plan.marks
+    plan, marks, slots = tape.plan, tape.plan.marks, tape.slots
     for i in range(plan.n_met):
-        if marks[plan.region[i]] & WANTED == 0:
-            marks[plan.region[i]] &= ~ADJOINT & 255
+        o = plan.region[i]
+        # What was met for its value, which is in memory, may have a planned row all the same.
+        if marks[o] & WANTED == 0 and (slots[o].row < 0 or not is_interior(tape, slots[o].kind)):
+            marks[o] &= ~ADJOINT & 255
     for i in range(plan.n_planned - 1, -1, -1):
         row, leads = tape.rows[plan.planned[i]], False
         for k in range(arity(tape, row)):

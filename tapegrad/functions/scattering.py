@@ -17,7 +17,7 @@ from tapegrad import aliasing, arguments, dtypes
 from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked
 from tapegrad.batched import elements
 from tapegrad.creation import full
-from tapegrad.devices import check_device
+from tapegrad.devices import check_placed
 from tapegrad.dtypes import BOOL, INT32, INT64, DType
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions.elementwise import where
@@ -607,17 +607,25 @@ def as_strided_scatter(
 # --- indices ----------------------------------------------------------------------------------------------------------
 
 
-def _triangle(name: str, found: Any, row: int, col: int, offset: int, dtype: Any, device: Any) -> Tensor:
+def _triangle(name: str, found: Any, row: int, col: int, offset: int, dtype: Any) -> Tensor:
     for what, n in (("row", row), ("col", col)):
         if n < 0:
             raise RuntimeError(f"{what} must be non-negative, got {n}: {name}, at {location()}")
-    check_device(device)
     made = np.stack(found(row, offset, col))
     return from_array(np.ascontiguousarray(made, (INT64 if dtype is None else dtype).numpy))
 
 
 @checked
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def tril_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """The indices of a matrix's lower triangle, in two rows.
 
     >>> import tapegrad as tg
@@ -625,13 +633,24 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
     tensor([[0, 1, 1],
             [0, 0, 1]])
     """
-    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype, device)
+    check_placed(device, layout, pin_memory)
+    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype)
 
 
 @checked
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def triu_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """The indices of a matrix's upper triangle, in two rows."""
-    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype, device)
+    check_placed(device, layout, pin_memory)
+    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype)
 
 
 @checked

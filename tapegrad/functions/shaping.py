@@ -445,15 +445,19 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """`length` slices from `start` along a dimension; a view. A negative `start` counts from the end.
+
+    It may be a tensor of one integer, without dimensions.
 
     Raises
     ------
     IndexError, RuntimeError
         Where `start` is out of range; where `length` is negative or too long.
     """
-    at = _axis("narrow", input, dim)
+    if isinstance(start, Tensor) and (start.ndim or start.dtype.category != 1):
+        raise RuntimeError(f"start must be an 0-dim integral Tensor: narrow({describe(input, start)}), at {location()}")
+    at, start = _axis("narrow", input, dim), arguments.integer(start)
     n = input._kind.shape[at]
     if length < 0:
         raise RuntimeError(f"narrow(): length must be non-negative, but got {length}")
@@ -577,7 +581,7 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
 layout.as_strided.record = as_strided_rule
 
 functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack}
-for _method in (contiguous, expand_as, repeat, sum_to_size, detach_):
+for _method in (expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
 
 
@@ -628,13 +632,6 @@ def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 Tensor.view_as, Tensor.reshape_as = _view_as, _reshape_as
-
-
-def _is_contiguous(self: Tensor) -> bool:
-    return self._kind.contiguous
-
-
-Tensor.is_contiguous = _is_contiguous
 
 
 @overload
