@@ -14,6 +14,7 @@ import math as _math
 from tapegrad import autograd, func, jitted, linalg, special
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
+from tapegrad import looking as _looking
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
     set_grad_enabled,
@@ -50,7 +51,7 @@ _FUNCTIONAL = """
 _LATER = {
     "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
     "distributions": "", "masked": "", "nn": "", "distributed": "", "optim": "", "optimize": "", "signal": "",
-    "utils": "", "save": "serialization", "load": "serialization", "vmap": "mapped",
+    "utils": "", "viz": "", "save": "serialization", "load": "serialization", "vmap": "mapped",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
 }  # fmt: skip
 

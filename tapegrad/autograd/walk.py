@@ -16,7 +16,7 @@ from tapegrad.tape import FIRST, IMM_A, IMM_B, PIECE, ROW_BYTES, Tape
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
-_row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
+row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
 _INTS, _KIND, _ROW = 8, 0, 1  # of a slot, by `slot_ints`: how many, and where
 _arities: list[int] = []  # by opcode
 
@@ -54,7 +54,7 @@ def rows_behind(tape: Tape, seeds: Iterable[int], floor: int = -1) -> Iterator[R
         if not heap:
             return
         place = -heapq.heappop(heap)
-        row = _row_at(rows, place * ROW_BYTES)
+        row = row_at(rows, place * ROW_BYTES)
         if row[1] & PIECE and not row[1] & FIRST:
             heapq.heappush(heap, 1 - place)
         yield row
