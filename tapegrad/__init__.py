@@ -14,6 +14,7 @@ import math as _math
 from tapegrad import autograd, func, jitted, linalg, special
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
+from tapegrad import looking as _looking
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
     set_grad_enabled,
@@ -65,6 +66,7 @@ _LATER = {
     "save": "serialization",
     "signal": "",
     "utils": "",
+    "viz": "",
     "vmap": "mapped",
     "xp": "",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),

@@ -21,6 +21,7 @@ from tapegrad import optimize as optimize
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils
+from tapegrad import viz as viz
 from tapegrad import xp as xp
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode

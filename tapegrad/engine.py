@@ -316,13 +316,13 @@ def run(
             tape.lists[i] = slot
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
-    entry = _entries.get("run") or _entry("run")
+    entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()
         while True:
             h[_BUDGET_LEFT] = _BUDGET
-            status = entry(tape.header_address)
+            status = entry(tape.header_address) if profiler is None else profiler.call(entry, tape)
             if status == rows.AT_HOST:
                 _run_host(tape, h[_PHASE] == sweeps.REVERSE_STEP)
             elif status == rows.MORE_WORKERS:

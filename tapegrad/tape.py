@@ -107,6 +107,7 @@ class Request(Record):
     n_inputs = word()
     prune = word()  # whether only what leads to the inputs is swept
     retain_graph = word()  # whether rules keep what they have saved
+    paced = word()  # whether the sweep pauses when it is planned, and after each step: for a profile
 
 
 class Plan(Record):
@@ -338,8 +339,9 @@ class Tape:
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "duals",
         "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported",
-        "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
-        "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
+        "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "profiler",
+        "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors",
+        "sweep_seconds",
         "sweeping", "tables", "thread", "top",
     )  # fmt: skip
 
@@ -365,6 +367,7 @@ class Tape:
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
+        self.profiler: Any = None  # is told of each step of a sweep: see `viz/profiling.py`
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(Header.nbytes // 8, np.int64)
         self.header_address = address_of(self.header)

@@ -17,7 +17,7 @@ from tapegrad.tape import FIRST, IMM_A, IMM_B, PIECE, ROW_BYTES, Tape
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
-_row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
+row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
 _INTS, _KIND, _ROW = 8, 0, 1  # of a slot, by `slot_ints`: how many, and where
 _arities: list[int] = []  # by opcode
 
@@ -58,7 +58,7 @@ def rows_behind(
         if not heap:
             return
         place = -heapq.heappop(heap)
-        row = _row_at(rows, place * ROW_BYTES)
+        row = row_at(rows, place * ROW_BYTES)
         if row[1] & PIECE and not row[1] & FIRST:
             heapq.heappush(heap, 1 - place)
         yield row
@@ -82,7 +82,7 @@ def rows_of(tape: Tape, slot: int) -> list[Row]:
     """The rows that fill a slot together, oldest first."""
     place, found = tape.synced_row(slot), list[Row]()
     while place >= 0:
-        row = _row_at(tape.rows, place * ROW_BYTES)
+        row = row_at(tape.rows, place * ROW_BYTES)
         found.append(row)
         place = place - 1 if row[1] & PIECE and not row[1] & FIRST else -1
     return found[::-1]

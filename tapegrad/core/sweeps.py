@@ -65,6 +65,8 @@ def run(tape: Header):
                 status = DAMAGED
             return status
         progress.at_step, progress.bound, progress.phase = 0, -1, FORWARD_STEP  # what comes after a pause goes on
+        if tape.request.paced:
+            return MORE
     n, fused = tape.plan.n_regions, tape.plan.fused
     n_steps = n if tape.request.n_seeds == 0 else 2 * n + (1 if fused < 0 else 0)
     while progress.at_step < n_steps and progress.phase != ABORT and status == OK:
@@ -73,6 +75,8 @@ def run(tape: Header):
             status = DAMAGED
         if status == OK:
             progress.at_step += 1
+            if tape.request.paced and progress.at_step < n_steps:
+                return MORE
     if progress.phase == ABORT:
         status = NO_MEMORY
     elif status == OK and budget - progress.budget > _AT_ONCE:
