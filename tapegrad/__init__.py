@@ -53,6 +53,7 @@ _FUNCTIONAL = """
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
+    "compile": "replay",
     "custom_jvp": "autograd.custom",
     "custom_rule": "jitted.extensions",
     "custom_vjp": "autograd.custom",

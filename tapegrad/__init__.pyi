@@ -66,6 +66,7 @@ from tapegrad.jitted.extensions import custom_rule as custom_rule
 from tapegrad.mapped import vmap as vmap
 from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 from tapegrad.printing import set_printoptions as set_printoptions
+from tapegrad.replay import compile as compile
 from tapegrad.serialization import load as load
 from tapegrad.serialization import save as save
 from tapegrad.tape import Tape as Tape

@@ -597,6 +597,9 @@ def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[
     if len(pairs) == 1 and not stores:
         exchange(*pairs[0])
         return
+    for t, _ in pairs:
+        if t._tape.watch is not None:
+            t._tape.watch.changes(t)
     both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
     changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_tape", "_slot", "_kind")]
     deque(starmap(setattr, (*changes, *stores)), maxlen=0)
@@ -608,6 +611,8 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
     The slots that they had, which rows may read, get their elements moved to memory of their own.
     """
     tape, written_at = top._tape, changed[0][0]
+    if tape.watch is not None:
+        tape.watch.fail("writes to memory that NumPy shares")
     numbers_ = changed[0][1]._array().copy()
     for _, new, _ in changed:
         engine.evaluate(tape, new._slot)

@@ -208,8 +208,10 @@ def as_batched_as(model: Any, t: Tensor) -> Tensor:
     """What is made after a model: of a batched one there is one for each sample, which can be written to."""
     if model.__class__ is not Batched:
         return t
-    inner = as_batched_as(model.physical, t)
     level = model.level
+    if is_at(t, level):
+        return wrap(as_batched_as(model.physical, t.physical), level)
+    inner = as_batched_as(model.physical, t)
     return wrap(inner.expand(level.size, *inner._kind.shape).clone(), level)
 
 

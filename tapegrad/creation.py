@@ -16,6 +16,7 @@ from tapegrad.batched import as_batched_as, draw, levels
 from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
 from tapegrad.devices import check_device, check_placed, has_channels_last, preserve_format
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
@@ -118,6 +119,8 @@ def _random() -> np.random.Generator:
     global _generator
     if _generator is None:
         _generator = np.random.default_rng()
+    if (watch := current_tape().watch) is not None:
+        return watch.draws_from(_random)
     return _generator
 
 
@@ -164,6 +167,8 @@ def random(generator: Any = None) -> np.random.Generator:
         draw()
     if generator is None:
         return _random()
+    if (watch := current_tape().watch) is not None:
+        return watch.draws_from(lambda: random(generator))
     return generator.numpy if isinstance(generator, Generator) else generator
 
 
@@ -501,6 +506,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Go on from a state of the generator."""
+    if (watch := current_tape().watch) is not None:
+        watch.fail("seeds random numbers")
     _random().bit_generator.state = state
 
 
@@ -516,6 +523,8 @@ def manual_seed(seed: int) -> np.random.Generator:
     True
     """
     global _generator
+    if (watch := current_tape().watch) is not None:
+        watch.fail("seeds random numbers")
     _generator = np.random.default_rng(seed % (1 << 64))
     return _generator
 
@@ -524,7 +533,12 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
     wanted = _dtype(dtype)
     if not wanted.is_floating_point:
         raise NotImplementedError(f'"{name}" is not implemented for {wanted}: random integers are those of randint')
-    return np.asarray(draw(shape, dtype=wanted.numpy))
+    return as_array(draw(shape, dtype=wanted.numpy))
+
+
+def as_array(drawn: Any) -> np.ndarray:
+    """What was drawn, as an array: of no dimensions NumPy gives a number."""
+    return drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn)
 
 
 @_into

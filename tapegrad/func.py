@@ -207,6 +207,7 @@ def _transform(func: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
 
     def named(function: Any) -> Callable[..., Any]:
         wrap = functools.wraps(func, updated=())  # what Numba keeps on a jitted function is not the transform's
+        function.is_transform = not is_jitted(func)  # of functions that are recorded: `compile` asks
         return wrap(function)
 
     return named

@@ -46,6 +46,8 @@ def export(t: Tensor) -> np.ndarray:
     tape, slot, kind = t._tape, t._slot, t._kind
     if tape.thread == get_ident():
         if kind.exported:
+            if tape.watch is not None:
+                tape.watch.fail("shares memory with NumPy")
             known = tape.arrays.get(slot)
             if (
                 known is not None and known.shape == kind.shape and known.strides == kind.strides
@@ -73,7 +75,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
         is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
         if not is_whole or hasattr(top, "_base") or len(top._views.living()) != 1 or top.__class__ is Imported:
             return None
-    array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
+    array = t._array().copy()
     address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
     made = stored(tape, kind, address, array)
     if top is t:
@@ -106,6 +108,8 @@ def given_up(t: Tensor) -> np.ndarray:
 
 def _handed_over(t: Tensor) -> np.ndarray:
     """An array over the memory of the tensor, and of all that share it."""
+    if (watch := tapes.current_tape().watch) is not None:
+        watch.fail("shares memory with NumPy")
     if not t._kind.exported:
         t = local(t)
     elif t._tape is not tapes.current_tape():

@@ -384,6 +384,11 @@ def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return made
 
 
+def size(a: Tensor, axis: int | None = None) -> int:
+    """The number of elements, or the length of a dimension."""
+    return a.numel() if axis is None else a.shape[axis]
+
+
 def _values(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(_values, value))
@@ -492,6 +497,10 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.ndim: lambda a: np.ndim(_shown(a)),
     np.shape: lambda a: np.shape(_shown(a)),
     np.size: lambda a, *axis, **facts: np.size(_shown(a), *axis, **facts),
+} | {
+    np.shape: lambda a: tuple(a.shape),
+    np.ndim: lambda a: a.ndim,
+    np.size: size,
 } | {
     function: of_values(function)
     for function in (

@@ -90,12 +90,16 @@ def appended_together(
     at = end
     if MEMORY or tape.grad_enabled is TRACED:
         place = place or location()
+    if tape.watch is not None:
+        tape.watch.records(rows)
     for first, second, third, row_flags in numbered:
         _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
         at += _A_ROW
     # What was written behind the last row is recorded now: nothing can come between (see `tape.py`).
     h[_N_FREE] = height
     t._slot = slot
+    if tape.watch is not None:
+        tape.watch.own.add(slot)
     if place:
         tape.places[slot] = place
     if host is not None:
@@ -222,6 +226,8 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     """A leaf on `tape` for a tensor of another thread's tape."""
     if t.__class__ is Batched:  # it is on no tape: see `batched.py`
         return t
+    if tape.watch is not None:
+        tape.watch.fail("reads a tensor of another thread")
     known = tape.imported.get(id(t))
     if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
         return known[4]  # type: ignore[no-any-return]
@@ -328,6 +334,8 @@ def steady(t: Tensor) -> Tensor:
         recipe: Any = getattr(t, "_recipe", None)
         base = t if recipe is None or recipe.detached else steady(t._base)
         return t if base._kind.exported else made_of(recipe, base, recipe.recorded and tape.grad_enabled)
+    if tape.watch is not None:
+        return tape.watch.steady(t)  # type: ignore[no-any-return]
     elements = over_memory(t) if not kind.contiguous else array_at(tape.slot_words[4 * slot + 1], kind, None)
     now, known = elements.tobytes(), getattr(t, "_seen", None)
     if known is not None and known[0] == now and known[1] == slot and known[2] is kind:
@@ -394,6 +402,11 @@ def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
     if any(o.__class__ is Batched for o in operands):
         return batched.rules["elementwise"](op, *operands)
+    watch = current_tape().watch
+    return _record_elementwise(op, *operands) if watch is None else watch.elementwise(_record_elementwise, op, operands)
+
+
+def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
     if any(isinstance(o, Tensor) and o._kind.exported for o in operands):
         given = [steady(local(o)) if isinstance(o, Tensor) else o for o in operands]
         if len(given) < 3 and isinstance(given[0], Tensor) and not any(
@@ -564,7 +577,7 @@ def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: in
     if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
         raise OverflowError  # to be refused
     if tape.grad_enabled is not True:
-        if tape.grad_enabled:
+        if tape.grad_enabled is not False:
             raise KeyError  # the line is to be noted
         kind = seen(tape.grad_enabled, kind)
     t, h = _new(Tensor), tape.h

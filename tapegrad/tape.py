@@ -67,8 +67,9 @@ CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
 
-# Of a tape's `grad_enabled`, beside True: rows are recorded in Python, which notes the lines that they come from.
-TRACED = 1
+# Of a tape's `grad_enabled`, beside True and False: rows are recorded in Python, which notes the lines that they come
+# from. Where there are no tangents, FORWARD is UNTRACED.
+TRACED, UNTRACED = 1, FORWARD
 
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
@@ -236,6 +237,7 @@ class Header(Record):
     lapack = word()
     switch_values = word()  # addresses: see `kernels/switch.py`
     switch_adjoints = word()
+    observer = word()  # the address of a function that is told what a sweep does, or 0: see `core/observed.py`
     request = inside(Request)
     plan = inside(Plan)
     progress = inside(Progress)
@@ -337,19 +339,20 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "duals",
-        "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported",
-        "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "profiler",
-        "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors",
-        "sweep_seconds",
-        "sweeping", "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "disabled",
+        "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts",
+        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places",
+        "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare",
+        "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled: Any = True  # or TRACED, or False, or FORWARD
-        self.enabled: Any = True  # what it is where it is not False
+        self.grad_enabled: Any = True  # or TRACED, False, UNTRACED, FORWARD
+        self.enabled: Any = True  # what it is where gradients are recorded, and where they are not
+        self.disabled: Any = False
+        self.watch: Any = None  # what notes all that is recorded and looked at: see `replay/`
         self.checks_nan = False
         self.duals: Any = None  # the level of forward mode, of `autograd/forward_ad.py`
         self.top = 0  # slots from here on were never used
@@ -602,7 +605,7 @@ def in_grad_mode(tape: Tape, enabled: int, function: Callable[..., T], *args: An
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = tape.enabled if enabled else enabled if enabled is FORWARD else False
+        tape.grad_enabled = tape.enabled if enabled else enabled if enabled is FORWARD else tape.disabled
         return function(*args)
     finally:
         tape.grad_enabled = previous

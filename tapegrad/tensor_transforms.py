@@ -118,11 +118,18 @@ class Level:
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
-        if self.tape.grad_enabled:
-            result = self.func(*self.args)
-        else:
-            with autograd.enable_grad():
+        watch = self.tape.watch
+        if watch is not None:
+            watch.inside += 1
+        try:
+            if self.tape.grad_enabled:
                 result = self.func(*self.args)
+            else:
+                with autograd.enable_grad():
+                    result = self.func(*self.args)
+        finally:
+            if watch is not None:
+                watch.inside -= 1
         if not has_aux:
             return result, None
         if not isinstance(result, tuple) or len(result) != 2:
@@ -176,7 +183,8 @@ class Level:
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
             gradient = found.pop(t._slot, None)
-            if gradient is not None and gradient._kind.is_large and x.__class__ is np.ndarray and x.dtype.char != "e":
+            is_array = x.__class__ is np.ndarray and x.dtype.char != "e" and tape.watch is None
+            if is_array and gradient is not None and gradient._kind.is_large:
                 gradients.append(given_up(gradient))
             else:
                 gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
@@ -351,6 +359,11 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
+    watch = current_tape().watch
+    return _as_floats(x, requires_grad) if watch is None else watch.copies(_as_floats, x, requires_grad)
+
+
+def _as_floats(x: Any, requires_grad: bool) -> Tensor:
     if x.__class__ is np.ndarray and x.dtype.kind == "f":  # most often
         return leaf_of(x, None, requires_grad)
     return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
@@ -358,12 +371,14 @@ def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
 
 def plain(t: Tensor, is_own: bool = False) -> Any:
     """The elements as an array, a number where there are no dimensions; its memory too where nobody else has it."""
-    kind = t._kind
+    kind, watch = t._kind, t._tape.watch
+    if watch is not None and not watch.is_showing:
+        return watch.shows(t, lambda: plain(t))
     if not kind.ndim:
         return t.item()
     if kind.contiguous and not kind.is_large:
         return t._array().copy()
-    if is_own and kind.is_large and kind.contiguous and not hasattr(t, "_base"):
+    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_base"):
         return export(t)
     return np.array(t._array(), order="C")
 
@@ -372,6 +387,9 @@ def in_form_of(x: Any, t: Tensor) -> Any:
     """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
     if isinstance(x, Tensor) or t._kind.requires_grad or t.__class__ is Batched:
         return t
+    watch = t._tape.watch
+    if watch is not None and not watch.is_showing:
+        return watch.shows(t, lambda: in_form_of(x, t))
     if x.__class__ is np.ndarray and x.dtype.char != "e":  # most often; that is float16
         return plain(t, is_own=True) if t._kind.ndim else t._array().copy()
     if isinstance(x, (int, float)) and not isinstance(x, np.generic):
@@ -427,7 +445,7 @@ class TensorEngine:
             output, aux = level.apply(has_aux, "value_and_grad")
             output = level.scalar(output, "value_and_grad")
             if not has_aux and (gradients := level.swept(output)) is not None:
-                return output.item(), gradients
+                return plain(output), gradients
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
             found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
             return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))

@@ -278,6 +278,8 @@ def _sweep(
     targets: list[int] = []
     for i, t in enumerate(outputs):
         g = _seed(i, t, grads[i], tape)
+        if tape.watch is not None and g is not None:
+            tape.watch.meets(g)
         seeds.append((t, g))
         if g is None:
             pairs.append((t._slot, -1))
@@ -427,6 +429,8 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
     That it is done is noted in the same moment: it must not be done twice.
     """
     with _accumulating:
+        if t._tape.watch is not None:
+            t._tape.watch.changes(t)
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
         tape = gradient._tape  # this thread's
         if held is not None and not create_graph and held._tape is tape and t._kind.is_leaf:

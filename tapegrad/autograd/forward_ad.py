@@ -105,6 +105,8 @@ def enter_dual_level() -> int:
     tape = current_tape()
     if tape.duals is not None:
         raise RuntimeError(f"Nested forward mode AD is not supported at the moment: func.jvp nests, at {location()}")
+    if tape.watch is not None:
+        tape.watch.fail("begins a level of forward mode")
     tape.duals = _Level(tape)
     if tape.grad_enabled is False:
         tape.grad_enabled = FORWARD

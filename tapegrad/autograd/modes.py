@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _enabled(tape: Tape, wanted: bool) -> Any:
     """What a tape's `grad_enabled` is: tangents flow without gradients, too."""
-    return tape.enabled if wanted else False if tape.duals is None else FORWARD
+    return tape.enabled if wanted else tape.disabled if tape.duals is None else FORWARD
 
 
 class _Mode:

@@ -82,13 +82,13 @@ def sum_rightmost(t: Tensor, n: int) -> Tensor:
 
 def _positive(drawn: Any, like: Tensor) -> Tensor:
     """Random numbers, 0 made the least number that there is: so their logarithm is finite."""
-    return from_array(np.asarray(np.maximum(drawn, tiny(like)), like.dtype.numpy))
+    return from_array(creation.as_array(np.maximum(drawn, tiny(like), dtype=like.dtype.numpy)))
 
 
 @checked
 def unit(shape: Any, like: Tensor) -> Tensor:
     """Uniform in [0, 1)."""
-    return from_array(np.asarray(creation.random().random(tuple(shape), dtype=like.dtype.numpy)))
+    return from_array(creation.as_array(creation.random().random(tuple(shape), dtype=like.dtype.numpy)))
 
 
 @checked
@@ -100,7 +100,7 @@ def uniform(shape: Any, like: Tensor) -> Tensor:
 @checked
 def normal(shape: Any, like: Tensor) -> Tensor:
     """Of the standard normal distribution."""
-    return from_array(np.asarray(creation.random().standard_normal(tuple(shape), dtype=like.dtype.numpy)))
+    return from_array(creation.as_array(creation.random().standard_normal(tuple(shape), dtype=like.dtype.numpy)))
 
 
 @checked

@@ -19,7 +19,7 @@ functions = public = Surface(EXACT)
 
 
 def _tensor(array: Any, dtype: DType) -> Tensor:
-    return from_array(np.ascontiguousarray(array, dtype.numpy).reshape(np.shape(array)))
+    return from_array(creation.as_array(array).astype(dtype.numpy))
 
 
 def _drawn_beside(drawn: Tensor, *of: Any) -> Tensor:
