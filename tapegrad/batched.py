@@ -210,7 +210,7 @@ def as_batched_as(model: Any, t: Tensor) -> Tensor:
         return t
     level = model.level
     if is_at(t, level):
-        return wrap(as_batched_as(model.physical, t.physical), level)
+        return wrap(as_batched_as(model.physical, samples_of(t, level)), level)
     inner = as_batched_as(model.physical, t)
     return wrap(inner.expand(level.size, *inner._kind.shape).clone(), level)
 
