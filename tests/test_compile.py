@@ -388,6 +388,7 @@ def test_captured_tensors_are_read_at_each_call():
     agrees(function, compiled, x)
 
 
+@pytest.mark.filterwarnings("ignore:.*shares memory with NumPy")
 @pytest.mark.parametrize("made", [tg.tensor, tg.as_tensor, tg.asarray, lambda a: a * tg.ones(2)])
 def test_arrays_become_tensors_at_each_call(made):
     captured = np.array([2.0, 3.0])
