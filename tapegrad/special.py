@@ -16,6 +16,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from tapegrad.arguments import Number
+from tapegrad.arguments import checked as _checked
 from tapegrad.functions import elementwise as _elementwise
 from tapegrad.functions import reductions as _reductions
 from tapegrad.ops import bessel as _bessel
@@ -76,7 +78,8 @@ ellipe = _named("ellipe", _elliptic._ellipe)
 ellipkinc, ellipeinc = _named("ellipkinc", _elliptic._ellipkinc), _named("ellipeinc", _elliptic._ellipeinc)
 
 
-def hyp1f1(a: Any, b: Any, x: Any) -> Tensor:
+@_checked
+def hyp1f1(a: Number | Tensor, b: Number | Tensor, x: Number | Tensor) -> Tensor:
     """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; differentiable by `x`, nan by the others.
 
     >>> import tapegrad as tg
@@ -87,7 +90,8 @@ def hyp1f1(a: Any, b: Any, x: Any) -> Tensor:
     return found
 
 
-def betainc(a: Any, b: Any, x: Any) -> Tensor:
+@_checked
+def betainc(a: Number | Tensor, b: Number | Tensor, x: Number | Tensor) -> Tensor:
     """The regularised incomplete beta function I_x(a, b), elementwise; differentiable by all three.
 
     >>> import tapegrad as tg
@@ -98,7 +102,8 @@ def betainc(a: Any, b: Any, x: Any) -> Tensor:
     return found
 
 
-def betaincinv(a: Any, b: Any, y: Any) -> Tensor:
+@_checked
+def betaincinv(a: Number | Tensor, b: Number | Tensor, y: Number | Tensor) -> Tensor:
     """The x at which I_x(a, b) is `y`, elementwise; differentiable by all three."""
     found: Tensor = _incomplete._betaincinv(a, b, y)
     return found
@@ -113,7 +118,7 @@ def _operands(name: str, input: Any, n: Any) -> None:
 
 
 def _polynomial(name: str, text: str, value: Any) -> Any:
-    def polynomial(input: Any, n: Any) -> Tensor:
+    def polynomial(input: Number | Tensor, n: Number | Tensor) -> Tensor:
         _operands(name, input, n)
         found: Tensor = value(input, n)
         return found
@@ -123,7 +128,7 @@ def _polynomial(name: str, text: str, value: Any) -> Any:
 
     Derivatives go through `input`.
     """
-    return polynomial
+    return _checked(polynomial)
 
 
 def _t(x: Any, n: Any) -> Any:
@@ -183,7 +188,7 @@ legendre_polynomial_p = _polynomial(
     "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_polynomials._gegenbauer, 0.5, n, x)
 )
 
-_IMPORTED = {"annotations", "functools", "Any", "Tensor"}
+_IMPORTED = {"annotations", "functools", "Any", "Number", "Tensor"}
 __all__ = sorted(name for name in globals() if name[0] != "_" and name not in _IMPORTED)  # noqa: PLE0605
 
 
