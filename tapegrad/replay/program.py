@@ -11,11 +11,11 @@ import numpy as np
 
 from tapegrad import engine, trees
 from tapegrad.core import rows
-from tapegrad.core.replaying import MISSED, STEP
+from tapegrad.core.replaying import MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at, number_at
 from tapegrad.replay.standins import Number, StandIn
-from tapegrad.replay.watch import Result, Watch, _bits, extent
+from tapegrad.replay.watch import Result, Watch, extent, is_float
 from tapegrad.tape import TABLES, Tape, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, from_array
 
@@ -38,7 +38,7 @@ class Same(NamedTuple):
 class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
-    __slots__ = ("arena", "at", "captured", "copied", "numbers", "results", "tables", "text", "text_at")
+    __slots__ = ("arena", "at", "captured", "copied", "results", "tables", "text", "text_at")
 
     def __init__(self, program: Program, tape: Tape) -> None:
         if tape not in _tables:
@@ -53,7 +53,6 @@ class Memory:
         for offset, content in program.contents:
             ctypes.memmove(at + offset, content, len(content))
         self.copied = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
-        self.numbers = self.text.view(np.float64)
         self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
         self.results = [
             (array_at(at + of.offset, of.kind, self.arena), of)
@@ -93,9 +92,6 @@ class Program:
             if region.offset >= 0
         ]
         self.gradients = list(watch.gradients.values())
-        behind = 8 * STEP * len(watch.text.steps) // 8
-        self.patches = [(behind + at, itemsize, number) for at, itemsize, number in watch.patches]
-        self.literals = {bits for bits in watch.n_immediates if bits not in watch.n_varying} if self.patches else set()
         self.draws, self.conditions = watch.draws, watch.conditions
         self.seen = watch.seen
         self.path = [seen.bits for seen in watch.seen]
@@ -122,16 +118,11 @@ class Program:
 
     def _run(self, tape: Tape, memory: Memory, leaves: list[Any]) -> Any:
         draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
-        for at, itemsize, number in self.patches:
-            value = number.make(leaves, draws)
-            if _bits(value) in self.literals:
-                return None
-            if itemsize == 8:
-                memory.numbers[at] = value
-            else:
-                memory.numbers.view(np.float32)[2 * at] = value
         for view, source in memory.copied:
-            view[...] = source if type(source) is np.ndarray else source.make(leaves, draws)
+            given = source if type(source) is np.ndarray else source.make(leaves, draws)
+            if given.__class__ is int and not is_float(given):
+                return None
+            view[...] = given
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
