@@ -2,6 +2,7 @@
 
 import cProfile
 import gc
+import math
 import os
 import random as random_of_python
 import threading
@@ -54,39 +55,56 @@ INTO_ONE = [tg.sum, tg.mean, tg.max, lambda x: tg.logsumexp(x.reshape(-1), 0), l
 
 
 def program(seed, n_steps):
-    """A function of two tensors of one shape and a number, with branches on what it computes."""
+    """A function of two tensors of one shape and numbers, with branches on what it computes; it may raise."""
     choices = np.random.default_rng(seed).integers(0, 1 << 30, (n_steps, 4)).tolist()
 
-    def function(x, y, t):
+    def function(x, y, t, n=1):
         known = [x, y]
         scalar = (x * y).sum()
         for what, one, other, kind in choices:
             a, b = known[one % len(known)], known[other % len(known)]
-            if kind % 9 == 0:
+            kind %= 13
+            if kind == 0:
                 known.append(TWO[what % len(TWO)](a, b * t))
-            elif kind % 9 == 1:
+            elif kind == 1:
                 scalar = scalar + INTO_ONE[what % len(INTO_ONE)](a)
-            elif kind % 9 == 2:
+            elif kind == 2:
                 if INTO_ONE[what % len(INTO_ONE)](b) > 0.3:
                     known.append(a * 1.5 + b)
                 else:
                     known.append(a - b * scalar)
-            elif kind % 9 == 3:
+            elif kind == 3:
                 known.append(a * (2.0 if t > 0.25 else t) - t)
-            elif kind % 9 == 4:
+            elif kind == 4:
                 changed = a + 0.0
                 changed[..., :1] = scalar
                 changed *= b
                 known.append(changed)
-            elif kind % 9 == 5:
-                n = 0
-                while n < 4 and bool((a.mean() * 0.5**n).abs() > 0.2):
-                    n += 1
-                known.append(a * float(n))
-            elif kind % 9 == 6:
+            elif kind == 5:
+                k = 0
+                while k < 4 and bool((a.mean() * 0.5**k).abs() > 0.2):
+                    k += 1
+                known.append(a * float(k))
+            elif kind == 6:
                 known.append(tg.cumsum(a, 0) if what % 2 else tg.softmax(a, -1))
-            elif kind % 9 == 7:
+            elif kind == 7:
                 known.append(TWO[what % len(TWO)](a, b))
+            elif kind == 8:
+                sign = math.copysign(1.0, a.reshape(-1)[-1].item())  # of zero, too
+                known.append(b * sign + a * n)
+            elif kind == 9:
+                try:
+                    a = a / (1 // int((a > b).all()))
+                    known.append(
+                        tg.linalg.cholesky(tg.stack([scalar, t + 0.0 * scalar, scalar * t, scalar]).reshape(2, 2))[0, 0]
+                        * a
+                    )
+                except (ArithmeticError, RuntimeError):
+                    known.append(a * (1.0 - t**n) if n < 3 else b)
+            elif kind == 10 and scalar.isnan():
+                raise ValueError(f"step {what}: not a number")
+            elif kind == 11:
+                known.append(sum((a * float(i) for i in range(n % 4)), b) / (n if n else 7))
             else:
                 known.append(ONE[what % len(ONE)](a))
         return scalar + known[-1].sum() * (1.0 + t), known[-1]
@@ -99,8 +117,9 @@ def inputs(random, shape, dtype):
     x, y = (random.normal(size=shape).astype(dtype) for _ in range(2))
     kind = random.integers(0, 8)
     if kind < 3:
-        x.reshape(-1)[random.integers(0, x.size)] = (np.nan, np.inf, -0.0)[kind]
-    return x, y, float(random.normal() if random.integers(0, 4) else (0.0, -0.0, 1.0, 0.5)[random.integers(0, 4)])
+        x.reshape(-1)[[random.integers(0, x.size), -1]] = (np.nan, np.inf, -0.0)[kind]
+    t = float(random.normal() if random.integers(0, 4) else (0.0, -0.0, 1.0, 0.5)[random.integers(0, 4)])
+    return x, y, t, int(random.integers(0, 4))
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -111,22 +130,22 @@ def test_replays_are_the_plain_function(seed, n_steps, shape, is_double, differe
     function, random = program(seed, n_steps), np.random.default_rng(seed)
     if differentiates:
         scalar = function
-        function = F.value_and_grad(lambda x, y, t: scalar(x, y, t)[0], (0, 1))
+        function = F.value_and_grad(lambda x, y, t, n: scalar(x, y, t, n)[0], (0, 1))
     compiled = tg.compile(function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(12):
-            x, y, t = inputs(random, shape, np.float64 if is_double else np.float32)
+            x, y, t, n = inputs(random, shape, np.float64 if is_double else np.float32)
             if not (differentiates and seed % 2):
                 x, y = tg.tensor(x), tg.tensor(y)
-            agrees(function, compiled, x, y, t)
+            agrees(function, compiled, x, y, t, n)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(1, 8))
 def test_second_derivatives_are_replayed(seed, n_steps):
     of, random = program(seed, n_steps), np.random.default_rng(seed)
-    function = F.hessian(lambda x, y, t: of(x, y, t)[0])
+    function = F.hessian(lambda x, y, t, n: of(x, y, t, n)[0])
     compiled = tg.compile(function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

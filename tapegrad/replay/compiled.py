@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
-from tapegrad.replay.program import Miss, Program
+from tapegrad.replay.program import PLAIN, Miss, Program
 from tapegrad.replay.standins import Number, StandIn
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
@@ -35,6 +35,8 @@ _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
 _clock = itertools.count(1)
 _pack = struct.Struct("=d").pack
 _THREADS = "another thread"
+_LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
+_FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
 
 class _Node:
@@ -56,7 +58,7 @@ class _Root(_Node):
         super().__init__()
         self.conditions = conditions
 
-    def fits(self, leaves: list[Any]) -> bool:
+    def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether Python code would see the same of numbers."""
         try:
             return all(make(leaves, []) == answer for make, answer in self.conditions)
@@ -140,7 +142,12 @@ class Compiled:
             or not native.JIT or MEMORY
         ):  # fmt: skip
             return self._function(*args, **kwargs)
-        leaves, structure = trees.flatten((args, kwargs))
+        leaves: Any
+        structure: Any
+        if not kwargs and _LEAVES.issuperset([leaf.__class__ for leaf in args]):
+            leaves, structure = args, len(args)  # the structure of as many leaves
+        else:
+            leaves, structure = trees.flatten((args, kwargs))
         key = _key(tape, leaves, structure, self._inputs)
         if key is None:
             return self._plainly(args, kwargs)
@@ -153,20 +160,20 @@ class Compiled:
                 program = root.program if not root.conditions or root.fits(leaves) else None
                 while program is not None:
                     found = program.run(tape, leaves)
+                    if found is PLAIN:
+                        return self._plainly(args, kwargs)
                     if found.__class__ is not Miss:
-                        if found is None:
-                            return self._plainly(args, kwargs)
                         family.used = program.used = next(_clock)
                         family.kin.in_vain = 0
                         self._counts["replays"] += 1
-                        return found.output
+                        return found
                     self._counts["misses"] += 1
                     line = program.seen[found.guard].line
                     node = program.nodes[found.guard].after.get(found.bits)
                     program = None if node is None else node.program
         return self._record(tape, family, args, kwargs, leaves, structure, line)
 
-    def _new_family(self, tape: Tape, key: Any, leaves: list[Any], structure: Any) -> _Family:
+    def _new_family(self, tape: Tape, key: Any, leaves: Any, structure: Any) -> _Family:
         """The family of a key. An int that was another before is an input from now on."""
         with self._lock:
             kin = self._kin.setdefault((structure, tuple([leaf.__class__ for leaf in leaves])), _Kin())
@@ -200,7 +207,7 @@ class Compiled:
     # --- recording ----------------------------------------------------------------------------------------------------
 
     def _record(
-        self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: list[Any], structure: Any, line: str
+        self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: Any, structure: Any, line: str
     ) -> Any:
         kin = family.kin
         if not kin.may_record():
@@ -219,7 +226,7 @@ class Compiled:
             else leaf
             for place, leaf in enumerate(leaves)
         ]  # fmt: skip
-        own = trees.unflatten(structure, given)
+        own = (tuple(given), {}) if structure.__class__ is int else trees.unflatten(structure, given)
         handed, failed = Handed((args, kwargs), own), None
         try:
             output, program = watch.follow(lambda: self._recorded(watch, sources, handed, given, *own))
@@ -315,15 +322,14 @@ def _bits(number: Any) -> Any:
     return number if number.__class__ is int else _pack(number)
 
 
-def _key(tape: Tape, leaves: list[Any], structure: Any, inputs: set[Any]) -> Any:
+def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
     """What selects the programs for arguments; None where there can be none."""
     parts: list[Any] = [structure, bool(tape.grad_enabled), dtypes.get_default_dtype().code, tape.checks_nan]
     met: dict[int, int] = {}
     for place, leaf in enumerate(leaves):
         kind = leaf.__class__
         if kind is np.ndarray:
-            flags = leaf.flags
-            parts.append((leaf.dtype, leaf.shape, leaf.strides, flags.writeable, flags.aligned))
+            parts.append((leaf.dtype, leaf.shape, leaf.strides, leaf.flags.num & _FLAGS))
         elif kind is float:
             parts.append(float)
         elif isinstance(leaf, Tensor):

@@ -17,7 +17,7 @@ import numpy as np
 
 from tapegrad.tensor import Tensor
 
-Make = Callable[[list[Any], list[Any]], Any]  # what is stood for, of arguments and draws
+Make = Callable[[Any, Any], Any]  # what is stood for, of arguments and draws
 
 # Methods and functions of arrays that only compute, and answer with arrays.
 _METHODS = {
