@@ -591,3 +591,16 @@ def test_memory_is_constant_over_replays_and_programs():
     stats = compiled.stats()
     assert stats["programs"] <= 64
     assert stats["bytes"] < 10_000_000
+
+
+def test_functions_of_graphs_that_nobody_holds_are_no_hindrance():
+    @tg.custom_vjp
+    def doubled(x):
+        return 2.0 * x
+
+    doubled.defvjp(lambda x: (2.0 * x, None), lambda kept, g: (2.0 * g,))
+    doubled(tg.ones(3, requires_grad=True)).sum().backward()
+    compiled = tg.compile(F.grad(lambda x: (x * x).sum()))
+    for _ in range(2):
+        assert compiled(np.ones(3)).tolist() == [2.0] * 3
+    assert (compiled.stats()["recordings"], compiled.stats()["replays"]) == (1, 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import creation, dtypes, trees
+from tapegrad import creation, dtypes, engine, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
@@ -152,6 +152,8 @@ class Compiled:
             return self._plainly(args, kwargs)
         started = time.perf_counter()
         state = creation.get_rng_state()
+        if tape.nodes or tape.hooks:
+            engine.reclaim(tape)  # those of graphs that nobody holds any more are no hindrance
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
             StandIn(watch, leaf, _argument(place)) if leaf.__class__ is np.ndarray
