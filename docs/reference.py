@@ -67,7 +67,7 @@ def definitions() -> dict[str, str]:
 
 def _definitions(name: str, module: types.ModuleType) -> Iterator[str]:
     yield repr(_cleaned(module))
-    listed = getattr(module, "__all__", None)
+    listed = dir(module) if "__dir__" in vars(module) else getattr(module, "__all__", None)
     for member in sorted(dir(module) if listed is None else set(listed)):
         value = getattr(module, member)
         is_foreign = listed is None and getattr(value, "__module__", name).partition(".")[0] != "tapegrad"
