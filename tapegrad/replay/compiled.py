@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba.core.errors import NumbaError
 
-from tapegrad import dtypes, trees
+from tapegrad import dtypes, engine, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
@@ -217,6 +217,8 @@ class Compiled:
         if sys.getprofile() is not None:  # a recording needs a profiler of its own
             return self._plainly(args, kwargs)
         started = time.perf_counter()
+        if tape.nodes or tape.hooks:
+            engine.reclaim(tape)  # those of graphs that nobody holds any more are no hindrance
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
