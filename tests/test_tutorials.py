@@ -44,6 +44,7 @@ def test_tutorial_prints_what_it_promises(tutorial: Path, library: str):
         assert printed_by(code, namespace).strip() == cell["prints"].strip(), cell["code"]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("library", ["tapegrad", "torch"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_program_prints_what_pytorch_does(program: Path, library: str):

@@ -62,9 +62,8 @@ for step in range(30):
     optimizer_g.step()
     if step % 6 == 5:
         d_error = real_error + fake_error
-        print(
-            f"[{step + 1}] Loss_D: {d_error.item():.4f} Loss_G: {g_error.item():.4f} D(x): {D_x:.4f} GP: {penalty.item():.4f}"
-        )
+        losses = f"Loss_D: {d_error.item():.4f} Loss_G: {g_error.item():.4f}"
+        print(f"[{step + 1}] {losses} D(x): {D_x:.4f} GP: {penalty.item():.4f}")
 
 mean = generator(draw(64, 2)).mean(0)
 print([f"{v:.4f}" for v in mean.tolist()], mean.grad_fn is not None)
