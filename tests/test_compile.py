@@ -388,6 +388,21 @@ def test_captured_tensors_are_read_at_each_call():
     agrees(function, compiled, x)
 
 
+@pytest.mark.filterwarnings("ignore:.*shares memory with NumPy")
+@pytest.mark.parametrize("made", [tg.tensor, tg.as_tensor, tg.asarray, lambda a: a * tg.ones(2)])
+def test_arrays_become_tensors_at_each_call(made):
+    captured = np.array([2.0, 3.0])
+
+    def function(x):
+        return made(x) * 2.0 + made(captured)
+
+    compiled = tg.compile(function)
+    for k in range(4):
+        x = np.array([k, -1.5 * k])
+        captured[0] = k
+        np.testing.assert_array_equal(compiled(x).numpy(), function(x).numpy())
+
+
 def test_views_that_are_captured():
     base = tg.arange(6.0)
     view, other = base[2:4], base[3:5]
