@@ -66,7 +66,10 @@ def explained(function: Any) -> Iterator[None]:
     try:
         yield
     except NotDifferentiableError as error:
-        raise NotDifferentiableError(error.construct, error.where, error.repair) from None
+        where = error.where
+        if _is_ours(where.partition(".py:")[0] + ".py"):  # in code of Numba's, which the user's calls
+            where = _where_it_was(error, function)
+        raise NotDifferentiableError(error.construct, where, error.repair) from None
     except WrongResultError as error:
         raise RuntimeError(_refusal(_readable(str(error)))) from None
     except errors.NumbaError as error:
@@ -76,7 +79,7 @@ def explained(function: Any) -> Iterator[None]:
 
 
 def _refusal(found: str) -> str:
-    if found in ("a list", "a dictionary"):
+    if found in ("a list", "a dictionary", "an instance of a class"):
         return (
             f"jitted functions that are differentiated return numbers, arrays, or tuples and named tuples of them, but "
             f"this one returns {found}: let it return a named tuple"

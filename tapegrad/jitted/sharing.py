@@ -304,9 +304,11 @@ class Shared:
         self._written()
         return found
 
-    def jacobian(self, has_aux: bool, mode: str) -> tuple[Any, list[list[Any] | None]]:
+    def jacobian(
+        self, has_aux: bool, mode: str, chunk_size: int | None = None
+    ) -> tuple[Any, list[list[Any] | None]]:  # fmt: skip
         """What the function returns, and for each output a Jacobian by each input."""
-        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode)
+        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode, chunk_size)
         self._written()
         return values, [None if row is None else self._of_inputs(row) for row in found]
 
@@ -355,7 +357,7 @@ def _are_apart(args: Sequence[Any]) -> bool:
                 if np.may_share_memory(a, b):
                     return False
             arrays.append(a)
-        elif isinstance(a, (tuple, list, dict)):
+        elif trees.items_of(a) is not None:
             return False
     return True
 
@@ -384,7 +386,7 @@ def _compiles(function: Any, kinds: tuple[Any, ...]) -> bool:
     probe = CPUDispatcher(function.py_func, locals=function.locals, targetoptions=options)
     try:
         probe.compile(kinds)
-    except errors.NumbaError:
+    except (errors.NumbaError, AttributeError):  # the latter is what Numba has for `x += y` of what is read only
         return False
     return True
 
