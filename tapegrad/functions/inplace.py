@@ -209,7 +209,7 @@ functions["fill"] = fill
 
 
 @checked
-def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
+def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, uniform in [low, high)."""
     _check_floating(self, "uniform_")
     most = float(np.finfo(self.dtype.numpy).max)
@@ -218,16 +218,16 @@ def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
             raise RuntimeError(f"{name} is out of bounds for {self.dtype}: {bound}")
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    return aliasing.assign(self, _instead(self, creation.rand_like(self) * (high - low) + low))
+    return aliasing.assign(self, _instead(self, creation.rand_like(self, generator=generator) * (high - low) + low))
 
 
 @checked
-def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
+def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, of the normal distribution."""
     _check_floating(self, "normal_")
-    if std < 0:
+    if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return aliasing.assign(self, _instead(self, creation.randn_like(self) * std + mean))
+    return aliasing.assign(self, _instead(self, creation.randn_like(self, generator=generator) * std + mean))
 
 
 def _check_floating(self: Tensor, name: str) -> None:
@@ -287,7 +287,7 @@ def _reformed(name: str, function: Any) -> Any:
         aliasing.check_in_place(self, f"{name}_")
         return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
 
-    in_place.__name__ = f"{name}_"
+    in_place.__name__ = in_place.__qualname__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
     return in_place
 
