@@ -82,7 +82,8 @@ def _is_contiguous(self: Tensor, *, memory_format: Any = contiguous_format) -> b
 
 
 _NAMES_OF_DTYPES = {
-    *(dtype.name for dtype in dtypes.DTYPES), "float16", "bfloat16", "int8", "int16", "uint8", "complex64", "complex128",
+    *(dtype.name for dtype in dtypes.DTYPES),
+    "float16", "bfloat16", "int8", "int16", "uint8", "complex64", "complex128",
 }  # fmt: skip
 
 
