@@ -734,6 +734,8 @@ def ctc_loss(
     zero_infinity
         Whether losses of targets that are too long are 0, not infinite.
 
+    Notes
+    -----
     The recursion is that of Graves et al. (2006), in logarithms. "mean" divides each loss by its target's length first.
     The gradient is that by the log-probabilities as they are; PyTorch's has a term more, which `log_softmax` cancels.
     """
