@@ -969,6 +969,7 @@ def rand(
 def rand_like(
     input: Operand,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
@@ -994,6 +995,7 @@ def randint_like(
     low: _int,
     high: _int | None = None,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
@@ -1015,6 +1017,7 @@ def randn(
 def randn_like(
     input: Operand,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
