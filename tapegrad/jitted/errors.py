@@ -76,7 +76,7 @@ def explained(function: Any) -> Iterator[None]:
 
 
 def _refusal(found: str) -> str:
-    if found in ("a list", "a dictionary"):
+    if found in ("a list", "a dictionary", "an instance of a class"):
         return (
             f"jitted functions that are differentiated return numbers, arrays, or tuples and named tuples of them, but "
             f"this one returns {found}: let it return a named tuple"

@@ -18,6 +18,7 @@ from numba.core.callconv import CPUCallConv
 from numba.core.cpu import CPUContext
 from numba.core.lowering import Lower
 
+from tapegrad.jitted import choices
 from tapegrad.jitted.active import WORD, Taped
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.names import POWERS, RULES
@@ -119,6 +120,14 @@ class StatementLower(Lower):
         self.context.active_code_library.add_linking_library(other.library)
         values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
         return self.context.call_internal(self.builder, other.fndesc, signature, values)
+
+    def _lower_call_normal(self, kind: Any, expression: Any, signature: Any) -> Any:
+        """Numba's way, or the call of one of several functions."""
+        if not isinstance(kind, choices.Choice):
+            return super()._lower_call_normal(kind, expression, signature)
+        values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
+        which = self.loadvar(expression.func.name)
+        return choices.call(self.context, self.builder, kind, signature, which, values)
 
     def _add_term(self, kind: Taped, name: str) -> Leaf:
         """Add a term to a total: its arguments go onto the tape, and the total keeps its row."""

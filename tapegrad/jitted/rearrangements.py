@@ -38,8 +38,8 @@ def _sort(a):
 @replaces(None, method="sort")
 def sort_in_place(a, key=None, reverse=False):
     """Sort a vector, or a list, in place."""
-    if key is None and isinstance(a, (types.List, types.ListType)):
-        return loop(_sort_list, a)
+    if isinstance(a, (types.List, types.ListType)):
+        return loop(_sort_list, a) if key is None else (lambda a, key, reverse: a.sort(key=key, reverse=reverse))
     return loop(_sort_in_place, a) if is_active_array(a) and a.ndim == 1 else None
 
 
@@ -58,7 +58,9 @@ def _sort_list(a, reverse):
 @replaces(sorted)
 def sorted_list(iterable, key=None, reverse=False):
     """A sorted list of a vector's, or a list's, items."""
-    return loop(_sorted, iterable) if key is None and is_sequence(iterable) else None
+    if key is not None:
+        return lambda iterable, key, reverse: sorted(iterable, key=key, reverse=reverse)
+    return loop(_sorted, iterable) if is_sequence(iterable) else None
 
 
 @njit

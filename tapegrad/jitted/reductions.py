@@ -22,6 +22,8 @@ from tapegrad.jitted.lifting import with_value
 
 def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
     """The loop over all elements; or along an axis, which is known when compiling."""
+    if isinstance(a, Active) and axis is None:
+        return loop(_of_number(of_all), a)
     if not is_active_array(a):
         return None
     if axis is None:
@@ -35,6 +37,12 @@ def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
         reduce = loop(of_all, a)
         return lambda a: reduce(a)
     return loop(_along(of_all, a.ndim, at), a)
+
+
+@functools.cache
+def _of_number(of_all: Any) -> Any:
+    """A number is reduced as an array of one."""
+    return njit(define("def alone(a):\n return of_all(np.array([a]))", "alone", {"np": np, "of_all": of_all}))
 
 
 @functools.cache

@@ -355,7 +355,7 @@ def _are_apart(args: Sequence[Any]) -> bool:
                 if np.may_share_memory(a, b):
                     return False
             arrays.append(a)
-        elif isinstance(a, (tuple, list, dict)):
+        elif trees.items_of(a) is not None:
             return False
     return True
 
