@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks parity operators numpy-table test-boundscheck \
-	test-boundscheck-quick test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench \
+	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench \
 	compare compare-jitted clean
 
 help: # this list
@@ -52,6 +52,10 @@ operators: .venv/torch.stamp # PyTorch's own table of operators: writes tests/pa
 
 numpy-table: .venv/test.stamp # NumPy's functions on tensors: writes tests/NUMPY.md
 	$(BIN)/python -m tests.numpy_table
+
+test-distributed: .venv/test.stamp .venv/distributed.stamp .venv/mpi.stamp # sums over partitions: Dask, joblib, two ranks of MPI
+	$(BIN)/python -m pip install --quiet mpich
+	$(BIN)/python -m pytest tests/test_distributed.py
 
 test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
 

@@ -31,7 +31,8 @@ from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import backends, cuda, device, get_default_device, mps, set_default_device
-from tapegrad.dtypes import finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
+from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
+from tapegrad.interop import from_dlpack
 from tapegrad.printing import set_printoptions
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor
@@ -48,10 +49,23 @@ _FUNCTIONAL = """
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
-    "custom_rule": "jitted.extensions", "custom_jvp": "autograd.custom", "custom_vjp": "autograd.custom",
-    "distributions": "", "masked": "", "nn": "", "optim": "", "signal": "", "utils": "", "save": "serialization",
-    "load": "serialization", "vmap": "mapped", **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
-}  # fmt: skip
+    "custom_jvp": "autograd.custom",
+    "custom_rule": "jitted.extensions",
+    "custom_vjp": "autograd.custom",
+    "distributed": "",
+    "distributions": "",
+    "load": "serialization",
+    "masked": "",
+    "nn": "",
+    "optim": "",
+    "optimize": "",
+    "save": "serialization",
+    "signal": "",
+    "utils": "",
+    "vmap": "mapped",
+    "xp": "",
+    **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+}
 
 
 def __getattr__(name: str) -> object:

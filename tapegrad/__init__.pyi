@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import autograd as autograd
+from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
 from tapegrad import func as func
 from tapegrad import jitted as jitted
@@ -16,9 +17,11 @@ from tapegrad import linalg as linalg
 from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
+from tapegrad import optimize as optimize
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils
+from tapegrad import xp as xp
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode
 from tapegrad.autograd import is_anomaly_enabled as is_anomaly_enabled
@@ -42,6 +45,7 @@ from tapegrad.devices import get_default_device as get_default_device
 from tapegrad.devices import mps as mps
 from tapegrad.devices import set_default_device as set_default_device
 from tapegrad.dtypes import DType as dtype
+from tapegrad.dtypes import can_cast as can_cast
 from tapegrad.dtypes import finfo as finfo
 from tapegrad.dtypes import get_default_dtype as get_default_dtype
 from tapegrad.dtypes import iinfo as iinfo
@@ -49,6 +53,7 @@ from tapegrad.dtypes import promote_types as promote_types
 from tapegrad.dtypes import set_default_dtype as set_default_dtype
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
+from tapegrad.interop import from_dlpack as from_dlpack
 from tapegrad.jitted.extensions import custom_rule as custom_rule
 from tapegrad.mapped import vmap as vmap
 from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
@@ -947,6 +952,7 @@ def repeat_interleave(
 def reshape(input: Operand, shape: Sequence[_int]) -> Tensor: ...
 def resolve_conj(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def resolve_neg(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
+def result_type(tensor1: Operand, tensor2: Operand) -> dtype: ...
 def rms_norm(
     input: Operand, normalized_shape: Sequence[_int], weight: Tensor | None = None, eps: _float | None = None
 ) -> Tensor: ...

@@ -430,13 +430,14 @@ def assign_shown(t: Tensor, value: Tensor) -> Tensor:
     return t
 
 
-def assign_alone(t: Tensor, value: Tensor) -> Tensor:
-    """`assign`, where `t` stands alone, and the value is what was recorded last, of its layout."""
+def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
+    """`assign`, where `t` stands alone; the value, of its layout, was recorded last, or where the tape had `end`."""
     tape, slot, kind = t._tape, t._slot, t._kind
     if kind.is_leaf:
         h, rows, now = tape.h, tape.rows, value._slot
-        end = h[_FILLED]
-        if h[_SYNCED] * _A_ROW == end or _an_int(rows, end - _A_ROW + _OUT)[0] != now:
+        filled = h[_FILLED]
+        end = end or filled
+        if not h[_SYNCED] * _A_ROW < end <= filled or _an_int(rows, end - _A_ROW + _OUT)[0] != now:
             return assign(t, value)
         # A leaf whose value is yet to be computed.
         _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)

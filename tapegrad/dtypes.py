@@ -171,6 +171,16 @@ def promote_types(type1: DType, type2: DType) -> DType:
     return DTYPES[max(as_dtype(type1).code, as_dtype(type2).code)]
 
 
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether results of one dtype may be written into a tensor of another: not to a lesser kind.
+
+    >>> import tapegrad as tg
+    >>> tg.can_cast(tg.int64, tg.float32), tg.can_cast(tg.float64, tg.int64)
+    (True, False)
+    """
+    return as_dtype(from_).category <= as_dtype(to).category
+
+
 # An operand's rank in promotion: a tensor with dimensions outranks a 0-d tensor, which outranks a Python number.
 DIMENSIONED, ZERO_DIM, NUMBER = 2, 1, 0
 

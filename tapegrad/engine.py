@@ -14,6 +14,7 @@ import sys
 import time
 import weakref
 from _thread import get_ident
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ _MOST_STAMPS = 64 if SMALL else 1 << 30  # regions swept, after which they are n
 _SPARE_ROOM = 512 if SMALL else 1 << 18  # rows or slots beyond which room that is not used is given up
 _RECLAIM_ROWS = 4096
 _RECLAIM_BYTES = 1 << 20
+_FEW_SLOTS = 256  # freed at once, up to which they are looked for one by one
 
 # Words of the header that every sweep looks at.
 _ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
@@ -605,20 +607,24 @@ def _hand_out(tape: Tape) -> None:
     n_freed = h[_N_FREED]
     if not n_freed:
         return
-    freed, flags = tape.freed[:n_freed], tape.slots["flags"]
-    for owned in (
-        tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
-    ):  # fmt: skip
-        if not owned:
+    tables = [
+        table
+        for table in (
+            tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
+        )
+        if table
+    ]  # fmt: skip
+    freed = tape.freed[:n_freed]
+    numbers = freed.tolist() if n_freed < _FEW_SLOTS else None
+    for owned in tables:
+        if numbers is not None:
+            for slot in numbers:
+                owned.pop(slot, None)
             continue
-        if len(owned) < n_freed:
-            known = np.fromiter(owned, np.int64, len(owned))
-            gone = known[flags[known] & tapes.FREE != 0].tolist()
-        else:
-            gone = [slot for slot in freed.tolist() if slot in owned]
-        for slot in gone:
+        known = np.fromiter(owned, np.int64, len(owned))
+        for slot in known[tape.slots["flags"][known] & tapes.FREE != 0].tolist():
             del owned[slot]
-    n_low = int(np.searchsorted(freed, tapes._LOW))
+    n_low = bisect_left(numbers, tapes._LOW) if numbers is not None else int(np.searchsorted(freed, tapes._LOW))
     low, others, start = freed[:n_low].tolist(), freed[n_low:][::-1], h[_N_FREE]
     stop = start + len(others)
     tape.low[:0] = low

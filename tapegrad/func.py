@@ -80,8 +80,8 @@ from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
-    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "stack_module_state",
-    "value_and_grad", "vjp", "vmap",
+    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+    "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
 Argnums = int | tuple[int, ...]
@@ -114,8 +114,13 @@ class Engine(Protocol):
     ) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and a tangent for each output."""
 
+    def linearize(
+        self, args: Sequence[Any], places: Sequence[int]
+    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Any]]]:
+        """What the function returns, and a function of tangents, one for each input."""
+
     def jacobian(
-        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None
     ) -> tuple[Any, Sequence[Sequence[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input."""
 
@@ -342,8 +347,8 @@ def _form_of(tree: Any) -> str:
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False) -> Any:
     """The value of `func`, and the product of its Jacobian with tangents.
 
-    Of jitted functions in forward mode: nothing is recorded. Of functions of Tensors by differentiating twice in
-    reverse, which takes some three times as long as a gradient.
+    In forward mode: of jitted functions nothing is recorded; of others the tangents are, and computed in the same
+    sweep as the value.
 
     Parameters
     ----------
@@ -369,6 +374,65 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     output = values[0] if has_aux else values
     product = trees.unflatten(trees.flatten(output)[1], found)
     return (output, product, values[1]) if has_aux else (output, product)
+
+
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value of `func`, and its linear part: a function for the products of its Jacobian with tangents.
+
+    All arguments that hold floating-point numbers are differentiated.
+
+    Returns
+    -------
+    tuple
+        `(output, jvp_fn)`. `jvp_fn` takes a tangent for each primal, of its form, None for those without one, and gives
+        the product, in the form of the output. It can be called any number of times: what it needs of the primals is
+        computed once (of jitted functions at every call).
+
+    Raises
+    ------
+    RuntimeError
+        By `jvp_fn`, where tangents are not of the form of the primals.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> output, push = tg.func.linearize(lambda x: x[1:] * x[:-1], np.array([1.0, 2.0, 3.0]))
+    >>> output
+    array([2., 6.])
+    >>> push(np.array([1.0, 0.0, 0.0])), push(np.array([0.0, 0.0, 1.0]))
+    (array([2., 0.]), array([0., 2.]))
+    """
+    engine, args = _engine(func, primals, {})
+    places = [i for i, a in enumerate(args) if engine.is_differentiable(a)]
+    for place in places or range(min(len(args), 1)):
+        engine.check(args[place], place)
+    output, push = engine.linearize(args, places)
+    structure = trees.flatten(output)[1]
+    inputs = [trees.flatten(args[i]) for i in places]
+
+    def jvp_fn(*tangents: Any) -> Any:
+        error = RuntimeError(
+            f"Expected the tangents {_form_of(tangents)} to have the same argspec as the primals {_form_of(primals)}"
+        )
+        if len(tangents) != len(primals):
+            raise error
+        along: list[Any] = []
+        for place, (leaves, form) in zip(places, inputs, strict=True):
+            if tangents[place] is None:
+                given: Any = [np.zeros(_shape(x)) for x in leaves]
+            else:
+                given = trees.matched(form, tangents[place])
+            if given is None:
+                raise error
+            for k, (x, t) in enumerate(zip(leaves, given, strict=True)):
+                if _shape(x) != _shape(t):
+                    raise RuntimeError(
+                        f"tangent:{len(along) + k} with shape {_shape(t)} in flattened pytree doesn't match the shape "
+                        f"{_shape(x)} of the corresponding primal."
+                    )
+            along += given
+        return trees.unflatten(structure, push(along))
+
+    return output, jvp_fn
 
 
 def _along(
@@ -409,7 +473,9 @@ def _unlike(start: str, primals: Any, tangents: Any) -> str:
     )
 
 
-def jacrev(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def jacrev(
+    func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """A function that computes the Jacobian of `func` in reverse mode: one recording, a sweep for each output.
 
     The Jacobian of an array by an array has the shape of the first, followed by that of the second. Where there are
@@ -421,20 +487,25 @@ def jacrev(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = Fa
     array([[3., 0., 1.],
            [0., 3., 2.]])
     """
-    return jacobian(func, argnums, has_aux=has_aux, mode="reverse")
+    return jacobian(func, argnums, has_aux=has_aux, mode="reverse", chunk_size=chunk_size)
 
 
-def jacfwd(func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def jacfwd(
+    func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error",
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:  # fmt: skip
     """A function that computes the Jacobian of `func` in forward mode.
 
-    Of jitted functions by a run for every eight numbers differentiated by; of functions of Tensors as `jvp` does, with
-    a sweep for each number. For the form of the result see `jacrev`.
+    Of jitted functions by a run for every eight numbers differentiated by; of others all columns are pushed at once,
+    `chunk_size` of them, or so many as take 32 MB a value. For the form of the result see `jacrev`.
 
     >>> import tapegrad as tg
     >>> tg.func.jacfwd(lambda t: (t * t, 3.0 * t))(2.0)
     (4.0, 3.0)
     """
-    return jacobian(func, argnums, has_aux=has_aux, mode="forward")
+    if randomness not in ("error", "different", "same"):
+        raise RuntimeError(f"Only allowed values for randomness are 'error', 'different', or 'same'. Got {randomness}")
+    return jacobian(func, argnums, has_aux=has_aux, mode="forward", chunk_size=chunk_size)
 
 
 def jacobian(
@@ -443,12 +514,14 @@ def jacobian(
     *,
     has_aux: bool = False,
     mode: Literal["auto", "forward", "reverse"] = "auto",
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """A function that computes the Jacobian of `func`, in the mode that suits its shape.
 
     For the arguments see `grad`, for the form of the result `jacrev`. `mode` can be forced to "forward" or "reverse";
     "auto" compares how many numbers there are to differentiate by with how many there are of outputs: it takes forward
-    mode of a jitted function where they are at most twice as many, of Tensors where they are less than a third.
+    mode of a jitted function where they are at most twice as many, of others where they are at most as many.
+    `chunk_size` is how many rows or columns are computed at a time: less memory, the same numbers.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -457,11 +530,16 @@ def jacobian(
     """
     if mode not in ("auto", "forward", "reverse"):
         raise ValueError(f'mode is "auto", "forward" or "reverse", not {mode!r}')
+    if chunk_size is not None:
+        if chunk_size.__class__ is not int:
+            raise TypeError(f"jacobian: `chunk_size` is an int or None, not {type(chunk_size).__name__}")
+        if chunk_size <= 0:
+            raise ValueError(f"{'jacrev' if mode == 'reverse' else 'jacobian'}: `chunk_size` should be greater than 0.")
 
     @_transform(func)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = _Call(func, args, kwargs, argnums)
-        values, blocks = call.engine.jacobian(call.args, call.places, has_aux, mode)
+        values, blocks = call.engine.jacobian(call.args, call.places, has_aux, mode, chunk_size)
         structure = trees.flatten(values[0] if has_aux else values)[1]
         found = trees.unflatten(structure, [None if row is None else call.formed(row) for row in blocks])
         return (found, values[1]) if has_aux else found
@@ -472,7 +550,7 @@ def jacobian(
 def hvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """The value of `func`, and the product of its Hessian with tangents.
 
-    Of jitted functions forward over reverse, of functions of Tensors reverse over reverse. `func` returns a number.
+    `func` returns a number, whose gradient is recorded (of a jitted function compiled) and differentiated once more.
     `primals` and `tangents` are tuples as in `jvp`; the product is of the form of the primals (of the one primal, where
     there is one), with None for those whose tangent is None.
 
@@ -491,9 +569,8 @@ def hvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """A function that computes the Hessian of `func`.
 
-    It has the shape of the argument twice; for trees, and for a tuple of `argnums`, it is a tree of trees. A jitted
-    function must return a number, and is differentiated forward over reverse; of Tensors it is the Jacobian of the
-    Jacobian, both in reverse.
+    It has the shape of the argument twice; for trees, and for a tuple of `argnums`, it is a tree of trees. It is
+    computed forward over reverse, all columns in one sweep where memory allows; a jitted function must return a number.
 
     >>> import numpy as np
     >>> import tapegrad as tg

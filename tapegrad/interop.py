@@ -1,20 +1,24 @@
-"""To NumPy, Python numbers, copies and pickles."""
+"""To NumPy, other array libraries, Python numbers, copies and pickles."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from _thread import get_ident
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from tapegrad import aliasing, engine, kinds
 from tapegrad import tape as tapes
-from tapegrad.conversion import warn_of_lost_gradient
+from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
+from tapegrad.devices import check_device
+from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, kind_of
 from tapegrad.recording import Imported, is_imported, local
-from tapegrad.tensor import Tensor, describe, exchange, from_array, over_memory, owner_of, stored
+from tapegrad.tensor import Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -84,6 +88,22 @@ def _moved(t: Tensor) -> np.ndarray | None:
     return array.view()
 
 
+def given_up(t: Tensor) -> np.ndarray:
+    """An array over the memory of a tensor that nobody else knows, of which no row is recorded, and which is let go."""
+    tape, slot, kind = t._tape, t._slot, t._kind
+    address, flags = engine.evaluate(tape, slot), tape.slots["flags"]
+    if not flags[slot] & tapes.OWNED or not kind.contiguous:
+        return export(t)
+    lent = engine.Lent(tape, address)
+    array = array_at(address, kind, lent)
+    # The memory changes hands: nothing can come between (see `tape.py`).
+    flags[slot] &= ~tapes.OWNED
+    lent.address = address
+    if MEMORY:
+        engine.hand_out(tape, address)
+    return array
+
+
 def _handed_over(t: Tensor) -> np.ndarray:
     """An array over the memory of the tensor, and of all that share it."""
     if not t._kind.exported:
@@ -147,6 +167,115 @@ def _asker() -> tuple[str, str]:
             asker = ".".join(part for part in name.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
         frame = frame.f_back
     return asker, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+# --- to other array libraries ----------------------------------------------------------------------------------------
+
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+_ON_CPU = (1, 0)  # DLPack's number for processors' own memory, and which of them
+
+
+def __array_namespace__(self: Tensor, /, *, api_version: str | None = None) -> ModuleType:
+    """The module that has the functions of the Python array API standard: `tapegrad.xp`.
+
+    Raises
+    ------
+    ValueError
+        Where a version of the standard is asked for that isn't there.
+    """
+    if api_version is not None and api_version not in _VERSIONS:
+        raise ValueError(
+            f"version {api_version!r} of the array API standard is not there, at {location()}: {_VERSIONS[-1]} is"
+        )
+    return importlib.import_module("tapegrad.xp")
+
+
+def to_device(self: Tensor, device: Any, *, stream: Any = None) -> Tensor:
+    """The tensor itself: it is on the CPU, and can be nowhere else."""
+    check_device(device)
+    if stream is not None:
+        raise RuntimeError(f"to_device(): the CPU has no streams, but stream={stream!r}, at {location()}")
+    return self
+
+
+def __dlpack_device__(self: Tensor) -> tuple[int, int]:
+    return _ON_CPU
+
+
+def __dlpack__(
+    self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+) -> Any:
+    """A capsule over the elements, which other libraries make an array of: see `numpy`."""
+    if self._kind.requires_grad:
+        raise BufferError(
+            f"Can't export tensors that require gradient, use tensor.detach(): {describe(self)}, at {location()}"
+        )
+    if stream is not None or (dl_device is not None and tuple(dl_device) != _ON_CPU):
+        raise BufferError(
+            f"__dlpack__(): the elements are on the CPU, which has no streams, but stream={stream!r} and "
+            f"dl_device={dl_device!r}, at {location()}"
+        )
+    return export(self).__dlpack__(max_version=max_version, copy=copy)
+
+
+class _Exported:
+    """A capsule of DLPack's, as NumPy asks for it."""
+
+    def __init__(self, capsule: Any, device: tuple[int, int]) -> None:
+        self.capsule, self.device = capsule, device
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, **facts: Any) -> Any:
+        return self.capsule
+
+
+def _exported(ext_tensor: Any) -> _Exported:
+    if type(ext_tensor).__name__ == "PyCapsule":
+        return _Exported(ext_tensor, _ON_CPU)
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise AttributeError(
+            f"'{type(ext_tensor).__name__}' object has no attribute '__dlpack__': from_dlpack(), at {location()}"
+        )
+    try:
+        return _Exported(ext_tensor.__dlpack__(max_version=(1, 0)), ext_tensor.__dlpack_device__())
+    except TypeError:  # it knows no versions
+        return _Exported(ext_tensor.__dlpack__(), ext_tensor.__dlpack_device__())
+
+
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """The array of another library, or a capsule of DLPack's, as a tensor that shares its memory, as by `from_numpy`.
+
+    With `copy=True` its elements are new; with `copy=False` it is an error where they had to be.
+
+    Raises
+    ------
+    AttributeError
+        Where it is neither.
+    BufferError
+        Where the elements are not on the CPU, or must be copied and must not be.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> tg.from_dlpack(np.arange(3.0))
+    tensor([0., 1., 2.])
+    """
+    check_device(device)
+    exported = _exported(ext_tensor)
+    if exported.device[0] != _ON_CPU[0]:
+        raise BufferError(f"from_dlpack(): the elements are on a device {exported.device}, at {location()}: copy them")
+    array = np.from_dlpack(exported)
+    if not array.flags.writeable and "versioned" not in repr(exported.capsule) and array.dtype in BY_NUMPY:
+        # It doesn't say whether it may be written to. PyTorch takes it that it may be.
+        array = array_at(address_of(array), kind_of(BY_NUMPY[array.dtype], array.shape, array.strides), array)
+    made = sharing_with(array.copy() if copy else array)
+    if copy is False and not made._kind.exported:
+        raise BufferError(f"from_dlpack(): {array.dtype} elements must be copied, and copy=False, at {location()}")
+    return made
+
+
+# --- to Python --------------------------------------------------------------------------------------------------------
 
 
 def tolist(self: Tensor) -> Any:
@@ -248,7 +377,8 @@ Tensor._numba_type_ = property(_numba_type_)
 Tensor.__pandas_priority__ = 5000  # more than that of its tables, which leave operators to what has more
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,
-    "__float__": __float__, "__complex__": __complex__, "__int__": _to_int,
+    "__float__": __float__, "__complex__": __complex__, "__int__": _to_int, "to_device": to_device,
+    "__array_namespace__": __array_namespace__, "__dlpack__": __dlpack__, "__dlpack_device__": __dlpack_device__,
     "__format__": _to_format, "__copy__": __copy__, "__deepcopy__": __deepcopy__, "__reduce_ex__": __reduce_ex__,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _function)

@@ -56,16 +56,16 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
 }
 _UFUNCS |= numpy_selection.UFUNCS
-_OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
+OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
 
 
 def _records(ufunc: Any) -> bool:
     """Whether an elementwise function of NumPy's, or of `scipy.special` if that was imported, is an operation here."""
     if ufunc not in _UFUNCS:
         name = ufunc.__name__
-        if name not in _OF_SCIPY or getattr(sys.modules.get("scipy.special"), name, None) is not ufunc:
+        if name not in OF_SCIPY or getattr(sys.modules.get("scipy.special"), name, None) is not ufunc:
             return False
-        _UFUNCS[ufunc] = _OF_SCIPY[name]
+        _UFUNCS[ufunc] = OF_SCIPY[name]
     return True
 
 

@@ -285,6 +285,8 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
         engine.make_room(tape, 0, 1)
     t = _new(Tensor)
     t._tape, t._kind = tape, kind
+    if is_leaf:
+        t._grad = t._known = t._hooks = None  # to be found: what is not set takes 0.2 us to ask for
     reference = _weakly(t) if is_leaf else None
     height, index = h[_N_FREE] - 1, kind.index
     # From here on nothing can come between (see `tape.py`).
@@ -357,6 +359,8 @@ def owning(array: np.ndarray, dtype: DType, requires_grad: bool) -> Tensor:
         engine.reclaim_if_due(tape)
     address, t = address_of(array), _new(Tensor)
     t._tape, t._kind = tape, kind
+    if requires_grad:
+        t._grad = t._known = t._hooks = None  # as in `stored`
     reference, height, index = _weakly(t) if requires_grad else None, h[_N_FREE] - 1, kind.index
     # From here on nothing can come between (see `tape.py`).
     t._slot = slot = tape.free.memory[height]

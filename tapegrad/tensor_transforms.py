@@ -11,8 +11,8 @@ tensors of the caller's that require grad (arguments, tensors that the function 
 gradients are recorded, and can be differentiated again; with none, they are plain values, and the compiled reverse
 sweep computes them. So levels nest, and each knows its own inputs from those of others.
 
-The tape has no forward mode: a product of the Jacobian J with a tangent is the gradient of u |-> J^T u, which is
-linear, so it does not matter where it is taken: reverse over reverse.
+Products of the Jacobian with tangents are recorded likewise, forward through the rows between inputs and outputs
+(`autograd/tangents.py`); Jacobians and Hessians push many tangents at once, in lanes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ import functools
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from tapegrad import autograd, creation, engine, trees
-from tapegrad.autograd import walk
+from tapegrad.autograd import tangents, walk
+from tapegrad.autograd.function import held
+from tapegrad.autograd.recorded import Lender
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
-from tapegrad.interop import export
-from tapegrad.recording import local, steady
-from tapegrad.tape import current_tape
+from tapegrad.interop import export, given_up
+from tapegrad.recording import cast, local, steady
+from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
 
 
@@ -58,6 +60,7 @@ class Level:
         self.args = list(args)
         self.given: list[Any] = []  # the leaves of what is differentiated, and what takes their places
         self.inputs: list[Tensor] = []
+        self.slots: list[int] = []  # of the inputs, as they are at first
         self.gives_tensors = False
         for place in places:
             leaves, structure = trees.flatten(args[place])
@@ -65,6 +68,7 @@ class Level:
             self.args[place] = trees.unflatten(structure, inputs)
             self.given += leaves
             self.inputs += inputs
+        self.slots += [t._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
         _inside.of_arrays += not self.gives_tensors
@@ -153,8 +157,11 @@ class Level:
             return None
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
-            gradient = found.get(t._slot)
-            gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
+            gradient = found.pop(t._slot, None)
+            if gradient is not None and gradient._kind.is_large and x.__class__ is np.ndarray and x.dtype.char != "e":
+                gradients.append(given_up(gradient))
+            else:
+                gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
         return gradients
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
@@ -162,29 +169,38 @@ class Level:
         is_recorded = self._is_recorded([*outputs, *seeds])
         return [self.outward(g) for g in self.gradients(outputs, seeds, recorded=is_recorded, retain=retain)]
 
-    def pusher(self, outputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-        """A function of tangents, one for each input: the product of the Jacobian with them, one for each output."""
-        active = [k for k, y in enumerate(outputs) if y.requires_grad]
-        dependents = [outputs[k] for k in active]
-        cotangents = [self.leaf(creation.zeros_like(y)) for y in dependents]
-        linear: Sequence[Tensor] = ()
-        if active:
-            linear = autograd.grad(dependents, self.inputs, cotangents, create_graph=True, materialize_grads=True)
+    def pusher(self, outputs: Sequence[Tensor], lent: Lender | None = None) -> Callable[..., list[Tensor]]:
+        """A function of tangents, one for each input: the product of the Jacobian with them, one for each output.
 
-        def push(tangents: Sequence[Tensor]) -> list[Tensor]:
-            products = [creation.zeros_like(y) for y in outputs]
-            live = [(g, t) for g, t in zip(linear, tangents, strict=True) if g.requires_grad] if active else []
-            if live:
-                gradients, along = zip(*live, strict=True)
-                found = autograd.grad(
-                    gradients, cotangents, along, retain_graph=True,
-                    create_graph=self._is_recorded([*dependents, *along]), materialize_grads=True,
-                )  # fmt: skip
-                for k, product in zip(active, found, strict=True):
-                    products[k] = self.outward(product)
-            return products
+        With `lanes`, so many at once: tangents and products have one dimension more, the first. What rules read of the
+        primals is in `lent` then.
+        """
+        outputs = [held(y) for y in outputs]
+        slots = [y._slot for y in outputs]
+        steps = tangents.steps_between(self.tape, slots, self.slots)
+
+        def push(along: Sequence[Tensor | None], lanes: int | None = None) -> list[Tensor]:
+            given = {slot: t for slot, t in zip(self.slots, along, strict=True) if t is not None}
+            is_recorded = self._is_recorded([*outputs, *along])
+            found = in_grad_mode(
+                self.tape, is_recorded, tangents.push, self.tape, steps, given, slots, lanes, lent
+            )  # fmt: skip
+            head = () if lanes is None else (lanes,)
+            return [
+                creation.zeros(*head, *y.shape, dtype=y.dtype) if t is None else self.outward(t)
+                for y, t in zip(outputs, found, strict=True)
+            ]
 
         return push
+
+    def compute(self, tensors: Iterable[Any]) -> None:
+        """Compute what has no graph, together."""
+        slots = [
+            t._slot for t in tensors if isinstance(t, Tensor) and not t._kind.requires_grad and t._tape is self.tape
+        ]
+        with self.tape.lock:
+            engine.run(self.tape, slots)
+        engine.reclaim_if_due(self.tape)
 
     # --- to the caller ------------------------------------------------------------------------------------------------
 
@@ -317,7 +333,7 @@ def in_form_of(x: Any, t: Tensor) -> Any:
 def as_seed(value: Any, like: Tensor) -> Tensor:
     """A tangent or a cotangent, as a tensor of the dtype of what it belongs to."""
     if isinstance(value, Tensor):
-        return local(value)
+        return cast(local(value), like.dtype)
     return leaf_of(np.asarray(value), like.dtype)
 
 
@@ -379,29 +395,49 @@ class TensorEngine:
             return level.shown((shown, level.outward_tree(aux)) if has_aux else shown), pull
 
     def jvp(
-        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
+        self, args: Sequence[Any], places: Sequence[int], along: Sequence[Any], has_aux: bool
     ) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and a tangent for each output."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jvp")
             outputs, output = level.tensors(output, "jvp(f, primals, tangents): expected f(*primals)")
-            found = level.pusher(outputs)(list(map(as_seed, tangents, level.inputs)))
-            output = level.outward_tree(output)
-            return level.shown((output, level.outward_tree(aux)) if has_aux else output), level.shown(found)
+            found = level.pusher(outputs)(list(map(as_seed, along, level.inputs)))
+            output, aux = level.outward_tree(output), level.outward_tree(aux)
+            level.compute([*trees.leaves(output), *found])
+            return level.shown((output, aux) if has_aux else output), level.shown(found)
+
+    def linearize(
+        self, args: Sequence[Any], places: Sequence[int]
+    ) -> tuple[Any, Callable[[Sequence[Any]], Sequence[Any]]]:
+        """What the function returns, and a function of tangents, one for each input."""
+        with Level(self.func, args, places) as level:
+            output, _ = level.apply(False, "linearize")
+            outputs, output = level.tensors(output, "linearize(f, *primals): expected f(*primals)")
+            lent = Lender(level.tape)
+            push = level.pusher(outputs, lent)
+            shown = level.outward_tree(output)
+            zeros = list(map(creation.zeros_like, level.inputs))
+            level.compute([*trees.leaves(shown), *push(zeros)])
+            lent.compute()
+
+            def pushed(along: Sequence[Any]) -> Sequence[Any]:
+                found = push(list(map(as_seed, along, level.inputs)))
+                level.compute(found)
+                products: Sequence[Any] = level.shown(found)
+                return products
+
+            return level.shown(shown), pushed
 
     def jacobian(
-        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, Sequence[Sequence[Any]]]:
-        """What the function returns, and for each output a Jacobian by each input.
-
-        A sweep of forward mode takes some three times as long as one in reverse.
-        """
+        """What the function returns, and for each output a Jacobian by each input."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jacobian")
             outputs, output = level.tensors(output, "jacobian(f)(*args): expected f(*args)")
             n_in, n_out = (sum(t.numel() for t in tensors) for tensors in (level.inputs, outputs))
-            forward = mode == "forward" or (mode == "auto" and 3 * n_in < n_out)
-            found = _by_columns(level, outputs) if forward else _by_rows(level, outputs, level.pull)
+            forward = mode == "forward" or (mode == "auto" and n_in < n_out)
+            found = _by_columns(level, outputs, chunk_size) if forward else _by_rows(level, outputs, level.pull)
             output = level.outward_tree(output)
             return level.shown((output, level.outward_tree(aux)) if has_aux else output), level.shown(found)
 
@@ -425,7 +461,7 @@ class TensorEngine:
             def recorded(ys: Sequence[Tensor], seeds: Sequence[Tensor]) -> list[Tensor]:
                 return level.gradients(ys, seeds, recorded=True)
 
-            found = [_by_rows(level, jacobians, level.pull) for jacobians in _by_rows(level, outputs, recorded)]
+            found = [_by_columns(level, jacobians) for jacobians in _by_rows(level, outputs, recorded)]
             return level.shown(level.outward_tree(output)), level.shown(found)
 
 
@@ -440,15 +476,38 @@ def _by_rows(level: Level, outputs: Sequence[Tensor], pull: Callable[..., list[T
     return blocks
 
 
-def _by_columns(level: Level, outputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Forward: a sweep for each number of the inputs."""
-    push, zeros = level.pusher(outputs), [creation.zeros_like(x) for x in level.inputs]
-    blocks: list[list[Tensor]] = [[] for _ in outputs]
+_MOST_IN_LANES = 1 << 22  # elements of a value's tangents in all lanes together
+
+
+def _by_columns(level: Level, outputs: Sequence[Tensor], chunk_size: int | None = None) -> list[list[Tensor]]:
+    """Forward: a lane for each number of the inputs, so many at once as memory allows, or `chunk_size`."""
+    push, blocks = level.pusher(outputs), [list[Tensor]() for _ in outputs]
+    widest = max([t.numel() for t in (*level.inputs, *outputs)], default=1)
     for i, x in enumerate(level.inputs):
-        columns = [push([*zeros[:i], seed, *zeros[i + 1 :]]) for seed in _basis(x)]
+        n, columns = x.numel(), [list[Tensor]() for _ in outputs]
+        most = chunk_size or max(1, _MOST_IN_LANES // max(widest, 1))
+        for first in range(0, n, most):
+            lanes = min(most, n - first)
+            units = np.zeros((lanes, n), x.dtype.numpy)
+            units[range(lanes), range(first, first + lanes)] = 1.0
+            along: list[Tensor | None] = [None] * len(level.inputs)
+            along[i] = from_array(units.reshape(lanes, *x.shape))
+            found = push(along, lanes)
+            if n > most:
+                level.compute(found)
+            for of_output, t in zip(columns, found, strict=True):
+                of_output.append(t)
         for k, y in enumerate(outputs):
-            blocks[k].append(_stacked([column[k] for column in columns], -1, (*y.shape, *x.shape), x))
+            blocks[k].append(_turned(columns[k], (*y.shape, *x.shape), x))
     return blocks
+
+
+def _turned(columns: list[Tensor], shape: tuple[int, ...], like: Tensor) -> Any:
+    """Columns in lanes, as a Jacobian of this shape."""
+    if not math.prod(shape):
+        return creation.zeros(*shape, dtype=like.dtype)
+    lanes = columns[0] if len(columns) == 1 else shaping.cat(columns)
+    return shaping.reshape(shaping.movedim(lanes, 0, -1), shape)
 
 
 def _basis(t: Tensor) -> list[Tensor]:

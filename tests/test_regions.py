@@ -686,3 +686,32 @@ def test_an_operand_broadcast_over_spaces_of_other_dimensions(shape: tuple[int, 
         moved[place] += 1j * step
         slope = (np.sin(of_rows(moved)).sum() + np.exp(of_all(moved)).sum()).imag / step
         np.testing.assert_allclose(leaf.grad[place].item(), slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [tg.float64, tg.float32, tg.int64, tg.bool])
+@pytest.mark.parametrize("inner", [1, 2, 3, 8, 9, 17])
+def test_rows_that_are_short_are_met_as_long_ones_are(inner: int, dtype: tg.dtype) -> None:
+    """Points of few coordinates: operands by row, by column and by place, transposed, summed over each dimension."""
+    rng = np.random.default_rng(inner)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.integers(0, 3, shape).astype(dtype.numpy)
+
+    p, q, weights, columns = draw(23, 1, inner), draw(1, 31, inner), draw(23, 31, 1), draw(inner, 31).T
+    tensors = [tg.tensor(a, requires_grad=dtype.is_floating_point) for a in (p, q, weights, columns)]
+    a, b, w, c = tensors
+    terms, expected = a * b * w + c * a, p * q * weights + columns * p
+    for dim in (-1, 0, 1, (0, 2), (1, 2), None):
+        found = terms.sum(dim).detach().numpy()
+        np.testing.assert_array_equal(found, expected.sum(dim, dtype=found.dtype))
+    np.testing.assert_array_equal(terms.detach().numpy(), expected)
+    if not dtype.is_floating_point:
+        return
+    seed = draw(23, 31)
+    terms.sum(-1).backward(tg.tensor(seed))
+    y_bar = seed[:, :, None]
+    for t, partial in zip(tensors, (q * weights + columns, p * weights, p * q, p), strict=True):
+        over = tuple(d for d in range(3 - t.ndim, 3) if ([1] * (3 - t.ndim) + list(t.shape))[d] == 1)
+        terms_of = np.broadcast_to(y_bar * partial, (23, 31, inner))
+        found = terms_of.sum((*range(3 - t.ndim), *over), keepdims=True).reshape(t.shape)
+        np.testing.assert_array_equal(t.grad.numpy(), found)

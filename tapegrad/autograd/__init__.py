@@ -393,7 +393,7 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
                 aliasing.check_overlap(held, "accumulation of a gradient")
     for done, owner, gradient in receiving:
         _accumulate(owner, gradient, create_graph, found, done)
-    for _, owner, gradient in receiving:
+    for _, owner, gradient in receiving if hooks.has_leaves else ():
         if of_leaf := getattr(owner, "_hooks", None):
             for hook in list(of_leaf.accumulated.values()):
                 hook(owner)
@@ -450,7 +450,7 @@ def _from_one(tape: Tape, slot: int) -> None:
     try:
         with tape.lock:
             engine.run(tape, (), ((slot, -1),), (), False, False, lambda: adopt(tape, found))
-        if any(getattr(leaf(), "_hooks", None) for leaf in map(tape.leaves.get, found) if leaf is not None):
+        if hooks.has_leaves:
             hooks.going.reached = {*found}
             try:
                 in_grad_mode(tape, False, _through_hooks, tape, found)

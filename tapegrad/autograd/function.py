@@ -271,6 +271,27 @@ class _Node:
             gradient = gradient.sum_to_size(kind.shape)
         return cast(local(gradient), kind.dtype)
 
+    def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The tangents of the results by `jvp`, given those of the operands, None for zeros."""
+        given: list[Any] = [None] * self.n_args
+        for place, t, kind in zip(self.places, tangents, self.kinds, strict=True):
+            is_filled = t is None and self.ctx._materialize and kind.dtype.is_floating_point
+            given[place] = creation.zeros(*kind.shape, dtype=kind.dtype) if is_filled else t
+        pushed = self.function.jvp(self.ctx, *given)
+        found = list(pushed) if isinstance(pushed, (tuple, list)) else [pushed]
+        if len(found) != self.n_outputs:
+            raise RuntimeError(
+                f"Expected the output of custom Function's jvp to have the same number of Tensors as the forward: "
+                f"{self.function.__name__}.jvp gave {len(found)}, and forward {self.n_outputs}"
+            )
+        for place, (t, kind) in enumerate(zip(found, self.results, strict=True)):
+            if t is not None and kind is not None and t.shape != kind.shape:
+                raise RuntimeError(
+                    f"{self.function.__name__}.jvp gave a tangent of shape {list(t.shape)} for result {place}, which "
+                    f"has shape {list(kind.shape)}"
+                )
+        return [None if kind is None else t for t, kind in zip(found, self.results, strict=True)]
+
     def _transposed(self, given: list[Any]) -> list[Any]:
         """The adjoints of the operands by `jvp` alone, which is linear in the tangents: its gradient by them."""
         tape, answer = current_tape(), [None] * self.n_args

@@ -142,6 +142,9 @@ def _checked_tuple(given: Any, before: tuple[Any, ...], hook: Hook) -> tuple[Any
 # --- where they are kept ----------------------------------------------------------------------------------------------
 
 
+has_leaves = False  # whether a leaf has had some: most programs ask no more
+
+
 def of_slot(tape: Tape, slot: int) -> Hooks:
     """The hooks of what was computed."""
     with tape.lock:
@@ -153,8 +156,10 @@ def of_slot(tape: Tape, slot: int) -> Hooks:
 
 def of_leaf(t: Tensor) -> Hooks:
     """The hooks of a leaf."""
+    global has_leaves  # noqa: PLW0603 - of the process, whose threads share leaves
     found = getattr(t, "_hooks", None)
     if found is None:
+        has_leaves = True
         found = t._hooks = Hooks()
     return found
 

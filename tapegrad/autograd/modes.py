@@ -34,9 +34,10 @@ class _Mode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        here = current_tape()  # other threads may have entered it meanwhile
-        at = next((i for i in reversed(range(len(self._previous))) if self._previous[i][0] is here), -1)
-        tape, enabled = self._previous.pop(at)
+        here, previous, at = current_tape(), self._previous, -1
+        if previous[-1][0] is not here:  # other threads have entered it meanwhile
+            at = next((i for i in reversed(range(len(previous))) if previous[i][0] is here), -1)
+        tape, enabled = previous.pop(at)
         tape.grad_enabled = enabled
 
     def _again(self) -> _Mode:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
 
+from tapegrad import engine
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.kinds import Kind, kind_of, numbers_at
@@ -68,7 +69,7 @@ class _Sweep:
 
     def __init__(self, tape: Tape, bars: dict[int, Tensor], kept: set[int]) -> None:
         self.tape, self.bars, self.kept = tape, bars, kept
-        self.lent = _Lender(tape)
+        self.lent = Lender(tape)
         self.found: dict[int, Tensor] = {}
         self.of_functions: dict[int, dict[int, Tensor]] = {}  # adjoints of their results, by the functions' slots
         self.of_pieces: list[tuple[int, Tensor]] = []
@@ -176,29 +177,40 @@ def _consume(tape: Tape, rows: list[Row], sweep: _Sweep) -> None:
             place = place - 1 if flags & PIECE and not flags & FIRST else -1
 
 
-class _Lender(dict[int, Tensor]):
+class Lender(dict[int, Tensor]):
     """Handles for rules, by their slots."""
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
 
     def kind(self, slot: int) -> Kind:
+        """The kind of what is in a slot."""
         return kind_objects[self.tape.slot_ints[8 * slot]]
 
     def __missing__(self, slot: int) -> Tensor:
         t = self[slot] = lend(self.tape, slot, self.kind(slot))
         return t
 
+    def compute(self) -> None:
+        """Compute what was lent, which then stays."""
+        with self.tape.lock:
+            engine.run(self.tape, list(self))
+
 
 # What a rule reads, by its parameters' names; an operand is a number from 0 on.
 _RESULT, _ADJOINT, _PARAMS, _SHAPES, _IMMEDIATE, _TERMS = range(-6, 0)
-_SOURCES = {"y": _RESULT, "g": _ADJOINT, "p": _PARAMS, "s": _SHAPES, "n": _TERMS}
+_SOURCES = {"y": _RESULT, "g": _ADJOINT, "t": _ADJOINT, "p": _PARAMS, "s": _SHAPES, "n": _TERMS}
 
 
 @functools.cache
-def _rules(opcode: int, immediate: int) -> tuple[tuple[Any, tuple[int, ...]], ...]:
+def rules_of(opcode: int, immediate: int) -> tuple[tuple[Any, tuple[int, ...]], ...]:
     """The rules for the slots that a row reads, each with what it reads itself."""
     op, first = OPS[opcode], 1 if immediate & IMM_A else 0
+    return with_sources(op.partials[first : first + 1] if immediate else op.partials, immediate, first)
+
+
+def with_sources(rules: Sequence[Any], immediate: int = 0, first: int = 0) -> tuple[tuple[Any, tuple[int, ...]], ...]:
+    """Rules, each with what it reads itself; the first is that of operand `first`."""
 
     def source(name: str) -> int:
         if name in _SOURCES:
@@ -206,18 +218,17 @@ def _rules(opcode: int, immediate: int) -> tuple[tuple[Any, tuple[int, ...]], ..
         at = max("abc".find(name), 0)
         return _IMMEDIATE if immediate and at != first else at - first
 
-    rules = op.partials[first : first + 1] if immediate else op.partials
     return tuple((rule, () if rule is None else tuple(map(source, parameters(rule)))) for rule in rules)
 
 
 def _contributions(
-    tape: Tape, row: Row, y_bar: Tensor, lent: _Lender, towards: set[int] | None
+    tape: Tape, row: Row, y_bar: Tensor, lent: Lender, towards: set[int] | None
 ) -> Iterator[tuple[int, Tensor]]:
     """(slot, what it receives) for each operand of a row."""
-    opcode, flags, out, b, c, _, _ = row
+    opcode, flags, out = row[:3]
     op, slots = OPS[opcode], operand_slots(row)
     family = op.family
-    rules = _rules(opcode, flags & (IMM_A | IMM_B)) if family != LAYOUT else _ONE_RULE
+    rules = rules_of(opcode, flags & (IMM_A | IMM_B)) if family != LAYOUT else _ONE_RULE
     for k, (slot, (rule, sources)) in enumerate(zip(slots, rules, strict=False)):
         operand = lent.kind(slot)
         if rule is None or not operand.requires_grad or (towards is not None and slot not in towards):
@@ -228,33 +239,43 @@ def _contributions(
         if family == HOST:
             yield slot, recorded_contribution(y_bar, lent[out], [lent[s] for s in slots], k, tape.hosts[out][1])
             continue
+        kept = None
         if family == REDUCTION:
-            y_bar, kept = _spread(y_bar, numbers_at(c), operand.shape)
-        values: list[Any] = []
-        for source in sources:
-            if source >= 0:
-                values.append(lent[slots[source]])
-            elif source == _RESULT:
-                y = lent[out]
-                values.append(y.reshape(kept) if family == REDUCTION else y)
-            elif source == _ADJOINT:
-                values.append(y_bar)
-            elif source == _IMMEDIATE:
-                value = _as_float(_as_ints(b, c))[0]
-                values.append(value if value else _Zero(value))
-            elif source == _PARAMS:
-                values.append(numbers_at(c))
-            elif source == _SHAPES:
-                values.append([lent.kind(s).shape for s in slots])
-            else:
-                values.append(float(numbers_at(c)[0]))
+            y_bar, kept = _spread(y_bar, numbers_at(row[4]), operand.shape)
+        values = operands_of_rule(row, sources, slots, lent, y_bar, kept)
         if family == ARRAY:
             yield slot, rule(*values)
         elif family == REDUCTION:
-            yield slot, _times(y_bar, rule(*values)) if operand.numel else y_bar
+            yield slot, times(y_bar, rule(*values)) if operand.numel else y_bar
         else:
-            part = cast(_times(y_bar, rule(*values)), operand.dtype)
+            part = cast(times(y_bar, rule(*values)), operand.dtype)
             yield slot, part if part._kind.shape == operand.shape else part.sum_to_size(operand.shape)
+
+
+def operands_of_rule(
+    row: Row, sources: tuple[int, ...], slots: list[int], lent: Lender, y_bar: Tensor | None,
+    kept: tuple[int, ...] | None = None,
+) -> list[Any]:  # fmt: skip
+    """What a rule of a row reads; the result of a reduction in the shape `kept`, with all dimensions."""
+    _, _, out, b, c, _, _ = row
+    values: list[Any] = []
+    for source in sources:
+        if source >= 0:
+            values.append(lent[slots[source]])
+        elif source == _RESULT:
+            values.append(lent[out] if kept is None else lent[out].reshape(kept))
+        elif source == _ADJOINT:
+            values.append(y_bar)
+        elif source == _IMMEDIATE:
+            value = _as_float(_as_ints(b, c))[0]
+            values.append(value if value else _Zero(value))
+        elif source == _PARAMS:
+            values.append(numbers_at(c))
+        elif source == _SHAPES:
+            values.append([lent.kind(s).shape for s in slots])
+        else:
+            values.append(float(numbers_at(c)[0]))
+    return values
 
 
 class _Zero(float):
@@ -268,7 +289,8 @@ _ONE_RULE: tuple[tuple[Any, tuple[int, ...]], ...] = ((True, ()),)
 _as_ints, _as_float = struct.Struct("=ii").pack, struct.Struct("=d").unpack
 
 
-def _times(y_bar: Tensor, partial: Any) -> Tensor:
+def times(y_bar: Tensor, partial: Any) -> Tensor:
+    """An adjoint, or a tangent, times a partial; zero where it is zero."""
     if isinstance(partial, Tensor):
         return arithmetic._times(y_bar, cast(partial, y_bar._kind.dtype))
     return y_bar if partial == 1.0 else arithmetic._times(y_bar, partial)

@@ -74,6 +74,16 @@ def rows_between(tape: Tape, seeds: Sequence[int], wanted: set[int]) -> list[Row
     return kept[::-1]
 
 
+def rows_of(tape: Tape, slot: int) -> list[Row]:
+    """The rows that fill a slot together, oldest first."""
+    place, found = tape.synced_row(slot), list[Row]()
+    while place >= 0:
+        row = _row_at(tape.rows, place * ROW_BYTES)
+        found.append(row)
+        place = place - 1 if row[1] & PIECE and not row[1] & FIRST else -1
+    return found[::-1]
+
+
 def reaches(tape: Tape, seeds: Sequence[int], ends: set[int]) -> bool:
     """Whether a gradient of the seeds reaches one of these slots."""
     if not ends.isdisjoint(seeds):

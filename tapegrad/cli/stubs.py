@@ -59,6 +59,7 @@ from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias, overload
 
 import numpy as np
@@ -117,6 +118,8 @@ def _type(annotation: Any, name: str) -> str:
     text = annotation if isinstance(annotation, str) else annotation.__name__
     if text == "Any":
         return OPEN.get(name, "Any")
+    if text == "DType" and name == "return":
+        return "dtype"
     if text == "Tensor" and name != "return":
         return "Operand"
     for ours, theirs in GIVEN.items():

@@ -42,7 +42,7 @@ from tapegrad.core.tables import (
     Instruction,
     Program,
 )  # fmt: skip
-from tapegrad.core.walks import gather, put, scatter
+from tapegrad.core.walks import copy1, copy4, copy8, gather, put, scatter
 from tapegrad.core.workers import WORTH_WAKING, Crew, share
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import JOIN, SETTLE, Context
@@ -54,7 +54,6 @@ from tapegrad.memory import (
     call6,
     call8,
     fetch_line,
-    i4,
     i8,
     part,
     stream_line,
@@ -277,21 +276,19 @@ def spread(program: Program, code: Instruction, row, n_rows, scratch):
     lanes = program.inner if code.width == WIDE else 1
     source, target = _address(program, code.a, row, scratch), _address(program, code.y, row, scratch)
     # A single element fills all, an element a row fills its row; a row is repeated.
+    step = stride = 0
     if register.level == SINGLE:
         lanes, n_rows = lanes * n_rows, 1
-    for r in range(n_rows):
-        to = target + r * lanes * size
-        of = source if register.level == VECTOR else source + r * register.size
-        if register.level == VECTOR:
-            words = lanes * size
-            for j in range(words):
-                u1(to, words)[j] = u1(of, words)[j]
-        elif size == 8:
-            fill(to, lanes, i8(of, 1)[0], 8)
-        elif size == 4:
-            fill(to, lanes, i4(of, 1)[0], 4)
-        else:
-            fill(to, lanes, u1(of, 1)[0], 1)
+    elif register.level == VECTOR:
+        stride = size
+    else:
+        step = register.size
+    if size == 8:
+        copy8(source, step, stride, target, n_rows, lanes)
+    elif size == 4:
+        copy4(source, step, stride, target, n_rows, lanes)
+    else:
+        copy1(source, step, stride, target, n_rows, lanes)
     return OK
 
 

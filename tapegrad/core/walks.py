@@ -6,7 +6,7 @@ stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summ
 
 from tapegrad.core.rows import OK
 from tapegrad.core.tables import Walk
-from tapegrad.kernels import TO_EACH, TO_ONE
+from tapegrad.kernels import SHORT, TO_EACH, TO_ONE
 from tapegrad.memory import call6, f4, f8, i4, i8, part, u1
 
 
@@ -69,63 +69,92 @@ def broadcast_walk(tape, of, space, size):
 def gather(walk: Walk, source, target, start, n, itemsize):
     """Bring lanes [start, start + n) of a walk from `source` together at `target`."""
     inner, stride = walk.runs[0].length, walk.runs[0].stride
-    done = 0
+    within, run, done = start % inner, start // inner, 0
     while done < n:
-        lane = start + done
-        within = lane % inner
-        offset = source + _outer_offset(walk, lane // inner) + within * stride
-        length = min(inner - within, n - done)
+        offset, to = source + _outer_offset(walk, run) + within * stride, target + done * itemsize
+        length, m = min(inner - within, n - done), 1
+        if length == inner:
+            m = min((n - done) // inner, _runs_left(walk, run))
+        step = walk.runs[1].stride if m > 1 else 0
         if itemsize == 8:
-            to = i8(target + done * 8, length)
-            if stride == 0:
-                value = i8(offset, 1)[0]
-                for i in range(length):
-                    to[i] = value
-            elif stride == 8:
-                of = i8(offset, length)
-                for i in range(length):
-                    to[i] = of[i]
-            else:
-                for i in range(length):
-                    to[i] = i8(offset + i * stride, 1)[0]
+            copy8(offset, step, stride, to, m, length)
         elif itemsize == 4:
-            to4 = i4(target + done * 4, length)
-            if stride == 4:
-                of4 = i4(offset, length)
-                for i in range(length):
-                    to4[i] = of4[i]
-            else:
-                for i in range(length):
-                    to4[i] = i4(offset + i * stride, 1)[0]
+            copy4(offset, step, stride, to, m, length)
         else:
-            to1 = u1(target + done, length)
-            for i in range(length):
-                to1[i] = u1(offset + i * stride, 1)[0]
-        done += length
+            copy1(offset, step, stride, to, m, length)
+        done, run, within = done + length * m, run + m, 0
     return OK
+
+
+def copy8(source, step, stride, target, m, n):
+    """Copy `m` runs of `n` elements of 8 bytes to lie close; runs are `step`, elements `stride` bytes apart."""
+    if n <= SHORT and m > 1:
+        for i in range(n):
+            of, to = source + i * stride, target + i * 8
+            for run in range(m):
+                i8(to + run * n * 8, 1)[0] = i8(of + run * step, 1)[0]
+        return
+    for run in range(m):
+        of, to = source + run * step, i8(target + run * n * 8, n)
+        if stride == 0:
+            value = i8(of, 1)[0]
+            for i in range(n):
+                to[i] = value
+        elif stride == 8:
+            elements = i8(of, n)
+            for i in range(n):
+                to[i] = elements[i]
+        else:
+            for i in range(n):
+                to[i] = i8(of + i * stride, 1)[0]
+
+
+def copy4(source, step, stride, target, m, n):
+    """The same for elements of 4 bytes."""
+    if n <= SHORT and m > 1:
+        for i in range(n):
+            of, to = source + i * stride, target + i * 4
+            for run in range(m):
+                i4(to + run * n * 4, 1)[0] = i4(of + run * step, 1)[0]
+        return
+    for run in range(m):
+        of, to = source + run * step, i4(target + run * n * 4, n)
+        if stride == 4:
+            elements = i4(of, n)
+            for i in range(n):
+                to[i] = elements[i]
+        else:
+            for i in range(n):
+                to[i] = i4(of + i * stride, 1)[0]
+
+
+def copy1(source, step, stride, target, m, n):
+    """The same for bytes."""
+    for run in range(m):
+        of, to = source + run * step, u1(target + run * n, n)
+        for i in range(n):
+            to[i] = u1(of + i * stride, 1)[0]
 
 
 @part
 def scatter(walk: Walk, source, target, start, n, itemsize, number, count, kernel):
     """Merge lanes [start, start + n) at `source` into a walk over `count` states, of numbers of so many bytes."""
     inner, stride = walk.runs[0].length, walk.runs[0].stride
-    rows = rows_at_once(walk)
-    done = 0
+    along = walk.runs[1].stride if walk.n_runs > 1 else 0  # of the next dimension
+    within, run, done = start % inner, start // inner, 0
     while done < n:
-        lane = start + done
-        within, row = lane % inner, lane // inner
-        given, offset = source + done * itemsize, target + _outer_offset(walk, row) + within * stride
+        given, offset = source + done * itemsize, target + _outer_offset(walk, run) + within * stride
         length, m = min(inner - within, n - done), 1
+        if length == inner and ((stride == 0 and along == number) or (stride == number and along == 0)):
+            m = min((n - done) // inner, _runs_left(walk, run))
         if stride == 0:
-            call6(kernel, length, 1, given, offset, count, TO_ONE)
+            call6(kernel, length, m, given, offset, count, TO_ONE)
         elif stride == number:
-            if length == inner:
-                m = min((n - done) // inner, rows - row % rows)
             call6(kernel, length, m, given, offset, count, TO_EACH)
         else:
             for i in range(length):
                 call6(kernel, 1, 1, given + i * itemsize, offset + i * stride, count, TO_EACH)
-        done += length * m
+        done, run, within = done + length * m, run + m, 0
     return OK
 
 
@@ -133,11 +162,9 @@ def scatter(walk: Walk, source, target, start, n, itemsize, number, count, kerne
 def put(walk: Walk, source, target, start, n, itemsize):
     """Add lanes [start, start + n) at `source` to a walk over elements like them, floats of so many bytes."""
     inner, stride = walk.runs[0].length, walk.runs[0].stride
-    done = 0
+    within, run, done = start % inner, start // inner, 0
     while done < n:
-        lane = start + done
-        within = lane % inner
-        offset = target + _outer_offset(walk, lane // inner) + within * stride
+        offset = target + _outer_offset(walk, run) + within * stride
         length = min(inner - within, n - done)
         if itemsize == 8:
             of = f8(source + done * 8, length)
@@ -152,13 +179,13 @@ def put(walk: Walk, source, target, start, n, itemsize):
             of4 = f4(source + done * 4, length)
             for i in range(length):
                 f4(offset + i * stride, 1)[0] += of4[i]
-        done += length
+        done, run, within = done + length, run + 1, 0
     return OK
 
 
-def rows_at_once(walk):
-    """How many runs meet the same states: those of the next dimension, where it repeats them."""
-    return walk.runs[1].length if walk.n_runs > 1 and walk.runs[1].stride == 0 else 1
+def _runs_left(walk, run):
+    """How many runs there are from this one to where the next dimension begins anew."""
+    return walk.runs[1].length - run % walk.runs[1].length if walk.n_runs > 1 else 1
 
 
 def _outer_offset(walk, index):

@@ -710,6 +710,17 @@ def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     return where(condition, self, other)
 
 
+def result_type(tensor1: Operand, tensor2: Operand) -> DType:
+    """The dtype of what is computed of two tensors, arrays or numbers: kinds count before dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.result_type(tg.tensor([1, 2]), 1.5), tg.result_type(tg.ones(2, dtype=tg.float32), tg.tensor(1.0))
+    (tapegrad.float64, tapegrad.float32)
+    """
+    taken = _taken("result_type", tensor1, tensor2)
+    return promoted([operand(o) if is_array(o) else o for o in taken])
+
+
 functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "float_power": float_power, "where": where}
 functions |= {alias: functions[op.name] for op in OPERATIONS for alias in op.aliases}
 
@@ -758,6 +769,7 @@ functions |= {
     "is_floating_point": is_floating_point,
     "numel": numel,
     "polygamma": polygamma,
+    "result_type": result_type,
 }  # the methods stand in `tensor.py`
 exponential.pow_.record = _pow_rule
 learners.append(recorder.learn)  # native code takes the places of these operators

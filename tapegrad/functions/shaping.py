@@ -461,7 +461,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input[(slice(None),) * at + (slice(start, start + length),)]
 
 
-def _joined(
+def joined(
     op: Op, pieces: list[Tensor], shape: tuple[int, ...], windows: list[tuple[int, int, int]], outer: int
 ) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
@@ -506,7 +506,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     pieces = _sequence("cat", tensors, ValueError("cat(): expected a non-empty list of Tensors"))
     full = [p for p in pieces if p._kind.shape != (0,)]  # a vector without elements fits to everything
     if not full:
-        return _joined(indexing.cat, pieces, (0,), [(0, 0, 0)] * len(pieces), 1)
+        return joined(indexing.cat, pieces, (0,), [(0, 0, 0)] * len(pieces), 1)
     first = full[0]._kind
     if any(p._kind.ndim == 0 for p in full):
         raise RuntimeError(
@@ -533,7 +533,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         windows.append((run * inner, length * inner, offset))
         offset += run * inner
     shape = (*first.shape[:at], length, *first.shape[at + 1 :])
-    return _joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
+    return joined(indexing.cat, pieces, shape, windows, math.prod(first.shape[:at]))
 
 
 @taking_out(CAST)
@@ -556,7 +556,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     at = dimension(dim, len(shape) + 1)
     inner, n = math.prod(shape[at:]), len(pieces)
     windows = [(inner, n * inner, i * inner) for i in range(n)]
-    return _joined(indexing.stack, pieces, (*shape[:at], n, *shape[at:]), windows, math.prod(shape[:at]))
+    return joined(indexing.stack, pieces, (*shape[:at], n, *shape[at:]), windows, math.prod(shape[:at]))
 
 
 def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:

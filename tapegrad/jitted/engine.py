@@ -170,9 +170,14 @@ class Engine:
         values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
         return values, pieces(found, trees.leaves(values[0] if has_aux else values))
 
+    def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+        """What the function returns, and a function of tangents, one for each input: it is run again for each."""
+        values, _ = self.jvp(args, places, [np.zeros(np.shape(x)) for x in _inputs(args, places)], False)
+        return values, lambda tangents: self.jvp(args, places, tangents, False)[1]
+
     @_sharing
     def jacobian(
-        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
         inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
@@ -182,7 +187,7 @@ class Engine:
         else:
             forward = mode == "forward" or (mode == "auto" and n <= 2 * self.n_outputs(form, args))
         if forward and n:
-            form = form._replace(text="jacfwd", n_tangents=_n_tangents(n))
+            form = form._replace(text="jacfwd", n_tangents=_n_tangents(min(n, chunk_size or n)))
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
 

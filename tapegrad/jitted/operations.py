@@ -137,12 +137,19 @@ class RowEngine:
         values, found = self.engine.jvp(row.plain[:n], places, row.plain[n:], has_aux)
         return row.tree(values, _unknown("jvp")), row.tensors(found, _unknown("jvp"))
 
+    def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+        """What the function returns, and a function of tangents, one for each input: it is run again for each."""
+        row = _Row(self.engine, args)
+        zeros = [np.zeros(np.shape(x)) for i in places for x in trees.leaves(row.plain[i])]
+        values, _ = self.engine.jvp(row.plain, places, zeros, False)
+        return row.tree(values, _unknown("linearize")), lambda tangents: self.jvp(args, places, tangents, False)[1]
+
     def jacobian(
-        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str
+        self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input."""
         row, unknown = _Row(self.engine, args), _unknown("jacobian")
-        values, found = self.engine.jacobian(row.plain, places, has_aux, mode)
+        values, found = self.engine.jacobian(row.plain, places, has_aux, mode, chunk_size)
         return row.tree(values, unknown), [None if parts is None else row.tensors(parts, unknown) for parts in found]
 
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:

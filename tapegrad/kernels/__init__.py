@@ -46,7 +46,8 @@ class Kernels(Record):
 
 
 CELLS = Kernels.nbytes // 8
-# STEPS: n elements into one state; of m rows of n, each column into its own; n states into others; and of sums, n
+SHORT = 8  # elements of a row up to which a pass over all rows costs less than a loop a row
+# STEPS: of m rows of n, each into a state of its own; each column into its own; n states into others; and of sums, n
 # states into elements.
 TO_ONE, TO_EACH, JOIN, SETTLE = range(4)
 table = np.zeros(OPCODES * len(DTYPES) * CELLS, np.int64)
@@ -203,8 +204,9 @@ def kernel(n, m, px, ps, count, step):
  elif step == {TO_EACH}:
   x, s = {x}(px, m * n), {state}(ps, {k_1} * count + n)
 {each}
- else:
-  row, s = {x}(px, n), {state}(ps, {k_1} * count + 1)
+ x, s = {x}(px, m * n), {state}(ps, {k_1} * count + m)
+ for r in range(m if step == {TO_ONE} else 0):
+  row = x[r * n : r * n + n]
 {reduce}
   {totals}
 """
@@ -219,11 +221,23 @@ def kernel(m, ps, n, py):
 _ROWS = """
 def kernel(m, n, px, py, begun):
  x, y = {x}(px, m * n), {x}(py, m)
+{short}
  for r in range(m):
   row = x[r * n : r * n + n]
 {reduce}
   result = {result}
   y[r] = merge(y[r], result) if begun else result
+"""
+
+# The results of short rows, of which all first elements are merged, then all second ones.
+_SHORT = """
+ if 0 < n <= {SHORT} and not begun:
+  for r in range(m):
+   y[r] = merge(start, term(x[r * n]))
+  for i in range(1, n):
+   for r in range(m):
+    y[r] = merge(y[r], term(x[r * n + i]))
+  return
 """
 
 # What makes a state of a row.
@@ -337,15 +351,17 @@ def _reduction(op: Reduction, code: int, reverse: bool) -> Any:
         "adds": "; ".join(f"s[{j} * count + i] = merge(s[{j} * count + i], t{j})" for j in parts),
         "starts": "; ".join(f"p{j} = start" for j in parts),
         "merges": "; ".join(f"p{j} = merge(p{j}, t{j})" for j in parts),
-        "totals": "; ".join(f"s[{j} * count] = merge(s[{j} * count], p{j})" for j in parts),
+        "totals": "; ".join(f"s[{j} * count + r] = merge(s[{j} * count + r], p{j})" for j in parts),
         "finish": finish.format(", ".join(f"s[{j} * m + i]" for j in parts)),
         "result": finish.format(", ".join(f"p{j}" for j in parts)),
         "parts": _WHOLE if in_state is dtype else _PARTS.format(PART=PART),
+        "TO_ONE": TO_ONE,
         "TO_EACH": TO_EACH,
         "JOIN": JOIN,
         "SETTLE": SETTLE,
     }
     text["reduce"] = (_PLAINLY if plainly else _REDUCE).format(**text)
+    text["short"] = _SHORT.format(SHORT=SHORT) if text["result"] == "p0" and not plainly else ""
     text["each"] = _columns(text, n_parts > 1, plainly)
     term = op.function if n_parts == op.parts else op.plain
     scope = {"merge": op.merge, "term": term, "start": start.item(), "number": in_state.numpy.type}

@@ -229,6 +229,7 @@ def _add_w_of(p, gemm, work, columns, x, y, w):
     ),
     room=ROOM,
     grad_name="ConvolutionBackward0",
+    linear=True,
 )
 def conv(p, gemm, work, memory, x, w, y):
     """The convolution of x with w: its cross-correlation, to be exact."""
@@ -247,6 +248,7 @@ def conv(p, gemm, work, memory, x, w, y):
     ),
     room=ROOM,
     grad_name="ConvolutionBackward0",
+    linear=True,
 )
 def conv_transposed(p, gemm, work, memory, y, w, x):
     """The transposed convolution of y with w: the adjoint of `conv` by x."""
@@ -266,6 +268,7 @@ def conv_transposed(p, gemm, work, memory, y, w, x):
     ),
     room=ROOM,
     grad_name="ConvolutionBackward0",
+    linear=True,
 )
 def conv_weight(p, gemm, work, memory, x, y, w):
     """The adjoint of `conv` by w."""
@@ -313,6 +316,7 @@ def _fold_vjp(p, lo, hi, x, y, y_bar, x_bar):
     vjps=(lambda p, lo, hi, x, y, y_bar, x_bar: _add_unfolded(p, lo, hi, y_bar, x_bar),),
     partials=(lambda g, p, s: fold(g, p, s[0]),),
     grad_name="Im2ColBackward0",
+    linear=True,
 )
 def unfold(p, lo, hi, x, y):
     """The columns of x, [images, (channel, a), i]."""
@@ -325,6 +329,7 @@ def unfold(p, lo, hi, x, y):
     vjps=(_fold_vjp,),
     partials=(lambda g, p, s: unfold(g, p, s[0]),),
     grad_name="Col2ImBackward0",
+    linear=True,
 )
 def fold(p, lo, hi, x, y):
     """What columns add up to: the adjoint of `unfold`."""

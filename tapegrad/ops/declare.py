@@ -95,6 +95,8 @@ class Op:
     arity: int = 1
     partials: tuple[Rule | None, ...] = ()
     vjps: tuple[Rule | None, ...] = ()
+    tangents: tuple[Rule, ...] = ()  # rules of forward mode, where those of reverse are not to be transposed: see Array
+    linear: bool = False  # see Array
     saves: tuple[int, ...] = ()  # what the rules read, an int of _BITS for each operand: as the rules say
     signature: Any = None  # the dtype codes of operands and result, given that of its kernels; one for all
     dtype_operand: int = 0  # the operand whose dtype its kernels are for
@@ -236,6 +238,10 @@ class Array(Op):
     A function that takes `lo` and `hi` after `p` does a part of the work: units lo to hi, out of p[units], or out of
     the elements of b (UNITS_OF_B). It is shared out to threads. What is a sum over units (`summed`: bit 1 for y, 2 << k
     for k_bar) then has memory for each part, of float64 for both floats.
+
+    In forward mode (`autograd/tangents.py`) an operation that is `linear` is applied to tangents: in all operands that
+    have a rule together, or in each while those that its rule reads are held. Of others rules are transposed, or there
+    are `tangents[k]`, rules of the tangent `t` of operand k, which may have one dimension more, the first.
 
     Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
     negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.

@@ -89,6 +89,7 @@ def _declare_take(name, grad_name):
         partials=(lambda b, g, s: scatter_add(g, b, shape=s[0]), None),
         units=UNITS_OF_B,
         signature=lambda code: (code, _POSITIONS, code),
+        linear=True,
         grad_name=grad_name,
     )(take)
 
@@ -108,6 +109,7 @@ def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     partials=(lambda b, g, s: take(g, b, shape=s[0]), None),
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
+    linear=True,
 )
 def scatter_add(p, sums, x, at, y):
     """Zeros, with `x[i]` added at position `at[i]`."""
@@ -133,6 +135,7 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     partials=(lambda g: g, lambda c, g, s: take(g, c, shape=s[1]), None),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
+    linear=True,
 )
 def plus_at(p, begun, sums, x, v, at, y):
     """A copy of `x`, with `v[i]` added at position `at[i]`."""
@@ -168,6 +171,7 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
+    linear=True,
 )
 def put(p, begun, x, v, at, y):
     """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
@@ -267,6 +271,7 @@ def _embed_vjp(p, x, y, y_bar, x_bar):
     vjps=(_embed_vjp,),
     partials=(lambda g, p: as_strided(g, p),),
     variants={VARIANT: "DiagEmbedBackward0"},
+    linear=True,
 )
 def embed(p, sums, x, y):
     """Zeros, with `x` added through the strides of a view: the adjoint of every layout operation."""
@@ -318,6 +323,7 @@ def _write_value_vjp(p, x, v, y, y_bar, v_bar):
     vjps=(_write_base_vjp, _write_value_vjp),
     partials=(lambda g, p, s: write(g, g.new_zeros(s[1]), p), lambda g, p: as_strided(g, p)),
     grad_name="CopySlices",
+    linear=True,
 )
 def write(p, begun, x, v, y):
     """A copy of `x` with `v` written through the strides of a view, whose elements are in different places."""

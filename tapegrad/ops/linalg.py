@@ -127,16 +127,21 @@ def _b_vjp(p, gemm, work, begun, a, b, y, y_bar, b_bar):
         gemm_into(gemm, work, size, p[3], p[2], p[1], 1.0, at_a, p[5], p[4], at_y, p[2], 1, beta, at_b, p[2])
 
 
-def _declare_product(name, rules, grad_name):
+def _declare_product(name, rules, tangents, grad_name):
     def product(p, gemm, work, a, b, y):
         _product(p, gemm, work, a, b, y)
 
     product.__name__ = name
-    facts = {"partials": rules, "integer": _integer_product, "strided": True, "grad_name": grad_name}
-    return array_op(2, vjps=(_a_vjp, _b_vjp), **facts)(product)
+    facts = {"partials": rules, "tangents": tangents, "integer": _integer_product, "strided": True}
+    return array_op(2, vjps=(_a_vjp, _b_vjp), grad_name=grad_name, **facts)(product)
 
 
-mm = _declare_product("mm", (lambda b, g: g @ b.T, lambda a, g: a.T @ g), "MmBackward0")
+mm = _declare_product(
+    "mm",
+    (lambda b, g: g @ b.T, lambda a, g: a.T @ g),
+    (lambda b, t: t @ b, lambda a, t: a @ t),
+    "MmBackward0",
+)
 
 
 # --- a matrix and a vector: units are rows ----------------------------------------------------------------------------
@@ -198,6 +203,7 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     2,
     vjps=(_mv_a_vjp, _mv_b_vjp),
     partials=(lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g),
+    tangents=(lambda b, t: t @ b, lambda a, t: t @ a.T),
     units=1,
     summed=4,
     strided=True,
@@ -250,6 +256,7 @@ def _dot_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
     2,
     vjps=(_dot_a_vjp, _dot_b_vjp),
     partials=(lambda b, g: g * b, lambda a, g: g * a),
+    tangents=(lambda b, t: t @ b, lambda a, t: t @ a),
     units=3,
     summed=1,
     grad_name="DotBackward0",
@@ -261,11 +268,19 @@ def dot(p, lo, hi, a, b, y):
 
 # --- batches of matrices ----------------------------------------------------------------------------------------------
 
+
+def _before(t, own, other):
+    """A tangent of an operand, whose lanes, if it has some, come before all dimensions of batches."""
+    missing = len(other) - len(own) if t.ndim > len(own) else 0
+    return t.reshape(t.shape[0], *(1,) * missing, *t.shape[1:]) if missing > 0 else t
+
+
 bmm = _declare_product(
     "bmm",
     (
         lambda b, g, s: (g @ b.transpose(-2, -1)).sum_to_size(s[0]),
         lambda a, g, s: (a.transpose(-2, -1) @ g).sum_to_size(s[1]),
     ),
+    (lambda b, t, s: _before(t, s[0], s[1]) @ b, lambda a, t, s: a @ _before(t, s[1], s[0])),
     "BmmBackward0",
 )

@@ -104,6 +104,7 @@ def _add_running(p, tile, x, y, back):
     vjps=(lambda p, tile, x, y, y_bar, x_bar: _add_running(p, tile, y_bar, x_bar, False),),
     partials=(lambda g, p: cumsum(g, p),),
     same_shape=True,
+    linear=True,
 )
 def _cumsum_from_end(p, tile, x, y):
     """The sums of each element and all behind it: the adjoint of `cumsum`, and it that of this one."""
@@ -120,6 +121,7 @@ def _cumsum_from_end(p, tile, x, y):
     operand=SUMMED,
     reference=np.cumsum,
     domain=(domains.reals,),
+    linear=True,
 )
 def cumsum(p, tile, x, y):
     """The sums of each element and all before it.

@@ -382,6 +382,7 @@ SORT, TOPK, KTHVALUE, MEDIAN, NANMEDIAN, MODE, CUMMAX, CUMMIN = range(len(_NODES
     units=0,
     signature=lambda code: (code, INDEX, code),
     nodes=tuple(name + ("Backward1" if "edian" in name else "Backward0") for name in _NODES),
+    linear=True,
 )
 def pick(p, lo, hi, x, at, y):
     """y[o, k, i] = x[o, at[o, k, i], i]"""
@@ -401,6 +402,7 @@ def pick(p, lo, hi, x, at, y):
     vjps=(lambda p, x, at, y, y_bar, x_bar: _add_picked(p, y_bar, at, x_bar), None),
     partials=(lambda b, g, p: pick(g, b, p), None),
     signature=lambda code: (code, INDEX, code),
+    linear=True,
 )
 def _put_back(p, x, at, y):
     """Zeros, with x[o, k, i] added at [o, at[o, k, i], i]: the adjoint of `pick`."""

@@ -44,6 +44,7 @@ def _triu_vjp(p, lo, hi, x, y, y_bar, x_bar):
     partials=(lambda g, p: g.tril(p[3]),),
     reference=np.tril,
     examples=_EXAMPLES,
+    linear=True,
 )
 def tril(p, lo, hi, x, y):
     """The lower triangle of each matrix, zeros above; `diagonal` counts those above the main one that are kept.
@@ -68,6 +69,7 @@ def tril(p, lo, hi, x, y):
     partials=(lambda g, p: g.triu(p[3]),),
     reference=np.triu,
     examples=_EXAMPLES,
+    linear=True,
 )
 def triu(p, lo, hi, x, y):
     """The upper triangle of each matrix, zeros below; `diagonal` counts those above the main one that go."""
@@ -107,6 +109,7 @@ def _trace_call(input: Tensor) -> Any:
     integer=_integer_trace,
     vjps=(_trace_vjp,),
     partials=(lambda g, p, s: embed(g.expand(p[0]), (0, 1, p[0], p[1]), s[0]),),
+    linear=True,
 )
 def trace(p, x, y):
     """The sum of a matrix's diagonal."""

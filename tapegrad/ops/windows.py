@@ -70,6 +70,7 @@ def _gather(p, lo, hi, tile, at, of_rows, x, y, adding):
     ),
     partials=(lambda b, g, p, s: map_along(g, b, (*p[:6], 1 - p[6]), s[0]), None),
     signature=lambda code: (code, _POSITIONS, code),
+    linear=True,
 )
 def map_along(p, lo, hi, tile, x, at, y):
     """y[o, i, c] = sum over j of matrix[i, j] x[o, j, c], or of matrix[j, i] where it is transposed.
@@ -137,6 +138,7 @@ def _add_rows(target, sums, at, x, inner):
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
     grad_name="EmbeddingBackward0",
+    linear=True,
 )
 def rows_taken(p, lo, hi, x, at, y):
     """y[i, :] = x[at[i], :]; `p`: (elements in a row,)."""
@@ -161,6 +163,7 @@ def _rows_added_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     partials=(lambda b, g, p, s: rows_taken(g, b, p, s[0]), None),
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
+    linear=True,
 )
 def rows_added(p, sums, x, at, y):
     """Zeros, with x[i, :] added at row at[i]: the adjoint of `rows_taken`."""

@@ -1,7 +1,7 @@
 """What optimisers share: groups of parameters, state, and a step.
 
 A method (`methods.py`) says for one parameter what it becomes, and what its state becomes, by operations on Tensors.
-They are recorded for all parameters first, and then swept at once.
+They are recorded for all parameters, and swept at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.recording import local
-from tapegrad.tape import Tape, current_tape, in_grad_mode
+from tapegrad.tape import H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
+
+_FILLED = H.filled
 
 Group = dict[str, Any]
 State = dict[str, Any]
@@ -126,26 +128,35 @@ class Optimizer:
         return loss
 
     def _step(self, tape: Tape) -> None:
-        changes: list[tuple[Tensor, Tensor]] = []
-        states: list[tuple[Tensor, State]] = []
+        """Record the new values, and give them to the parameters; many elements are computed at once.
+
+        Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
+        """
+        h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
+        has_large = False
         for group in self.param_groups:
+            is_maximized = group.get("maximize")
             for t in group["params"]:
-                if t.grad is not None:
-                    g = local(t.grad)
-                    state = dict(self.state[t])
-                    new = self.update(group, local(t), -g if group.get("maximize") else g, state)
-                    changes.append((t, new))
-                    states.append((t, state))
-        made = [new for _, new in changes]
-        made += [value for _, state in states for value in state.values() if isinstance(value, Tensor)]
-        slots = [t._slot for t in made if t._tape is tape]
-        if slots:
+                g = getattr(t, "_grad", None)
+                if g is None:
+                    continue
+                p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
+                state = {**self.state[t]}
+                new = update(group, p, -g if is_maximized else g, state)
+                changes.append((t, new, h[_FILLED], state))
+                has_large = has_large or p._kind.is_large
+        if has_large:
+            made = [new for _, new, _, _ in changes]
+            made += [value for *_, state in changes for value in state.values() if isinstance(value, Tensor)]
             with tape.lock:
-                engine.run(tape, slots)
-        for t, state in states:
-            self.state[t].update(state)
-        for t, new in changes:
-            aliasing.assign(t, new)
+                engine.run(tape, [t._slot for t in made if t._tape is tape])
+        for t, new, end, state in changes:
+            if state:
+                self.state[t].update(state)
+            if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
+                aliasing.assign_alone(t, new, end)
+            else:
+                aliasing.assign(t, new)
         engine.reclaim_if_due(tape)
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:

@@ -76,6 +76,20 @@ l = _o.step(_closure).item()
 x = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([x], lr=0.1); x.grad = tg.ones(2); _o.zero_grad(set_to_none=False)
 _g = x.grad.sum().item(); _o.zero_grad(); none = x.grad is None
 
+x = tg.ones(9000, requires_grad=True); w = tg.tensor(2.0, requires_grad=True); _y = w.detach()
+_o = tg.optim.Adam([x, w], lr=0.1); _z = w.detach()
+for _i in range(3): _o.zero_grad(); ((x * w) ** 2).mean().backward(); _o.step()
+seen = _y.item(), _z.item(), x[17].item(), x.sum().item(); x.grad = None; x = x[:2]
+
+x = tg.tensor([1.0, 2.0], requires_grad=True); w = tg.ones(2, requires_grad=True)
+_o = tg.optim.SGD([x, w], lr=0.1, momentum=0.5); _seen = []
+for _i in range(4):
+    (x * w).sum().backward(); _g = x.grad; _o.step(); _g.mul_(100); _o.zero_grad(); _seen.append(x.tolist())
+seen = _seen; m = _o.state[x]["momentum_buffer"]
+
+x = tg.from_numpy(__import__("numpy").ones(2)).requires_grad_(); _a = x.detach().numpy()
+_o = tg.optim.SGD([x], lr=0.1); (x ** 3).sum().backward(); _o.step(); seen = _a.tolist()
+
 x = tg.ones(2, requires_grad=True); _y = x.detach(); _o = tg.optim.SGD([x], lr=0.1); (x * 2).sum().backward(); _o.step()
 seen = _y.tolist()
 

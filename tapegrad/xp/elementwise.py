@@ -1,0 +1,81 @@
+"""Elementwise functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tapegrad import creation
+from tapegrad.functions import elementwise
+from tapegrad.recording import cast
+from tapegrad.tensor import Tensor
+from tapegrad.xp.operands import array, named, promoted
+
+
+def _named(function: Callable[..., Any], name: str, ours: Callable[..., Any]) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    first = (ours.__doc__ or "").strip().partition("\n")[0]
+    function.__doc__ = first or f"The standard's `{name}`, elementwise."
+    return function
+
+
+def _of_one(name: str, ours: str | None = None) -> Callable[..., Tensor]:
+    record = named[ours or name]
+
+    def function(x: Any, /) -> Tensor:
+        return record(array(x))
+
+    return _named(function, name, record)
+
+
+def _of_two(name: str, ours: str | None = None) -> Callable[..., Tensor]:
+    """The operands are promoted, and one may be a number."""
+    record = named[ours or name]
+
+    def function(x1: Any, x2: Any, /) -> Tensor:
+        return record(*promoted(x1, x2))
+
+    return _named(function, name, record)
+
+
+abs, acos, acosh, asin, asinh = map(_of_one, ("abs", "acos", "acosh", "asin", "asinh"))
+atan, atanh, ceil, conj, cos = map(_of_one, ("atan", "atanh", "ceil", "conj", "cos"))
+cosh, exp, expm1, floor, isfinite = map(_of_one, ("cosh", "exp", "expm1", "floor", "isfinite"))
+isinf, isnan, log, log1p, log2 = map(_of_one, ("isinf", "isnan", "log", "log1p", "log2"))
+log10, logical_not, negative, reciprocal = map(_of_one, ("log10", "logical_not", "negative", "reciprocal"))
+round, sign, signbit, sin, sinh = map(_of_one, ("round", "sign", "signbit", "sin", "sinh"))
+sqrt, square, tan, tanh, trunc, real = map(_of_one, ("sqrt", "square", "tan", "tanh", "trunc", "real"))
+bitwise_invert = _of_one("bitwise_invert", "bitwise_not")
+
+add, atan2, bitwise_and, bitwise_or = map(_of_two, ("add", "atan2", "bitwise_and", "bitwise_or"))
+bitwise_left_shift, bitwise_right_shift = map(_of_two, ("bitwise_left_shift", "bitwise_right_shift"))
+bitwise_xor, copysign, divide, hypot = map(_of_two, ("bitwise_xor", "copysign", "divide", "hypot"))
+floor_divide, greater, greater_equal, less = map(_of_two, ("floor_divide", "greater", "greater_equal", "less"))
+less_equal, logaddexp, logical_and, logical_or = map(_of_two, ("less_equal", "logaddexp", "logical_and", "logical_or"))
+logical_xor, maximum, minimum, multiply = map(_of_two, ("logical_xor", "maximum", "minimum", "multiply"))
+nextafter, not_equal, pow, remainder = map(_of_two, ("nextafter", "not_equal", "pow", "remainder"))
+subtract, equal = _of_two("subtract"), _of_two("equal", "eq")
+
+
+def positive(x: Any, /) -> Tensor:
+    """A copy of the elements."""
+    return array(x).clone()
+
+
+def imag(x: Any, /) -> Tensor:
+    """Zeros: the elements are real."""
+    return creation.zeros_like(array(x))
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
+    """The elements, those below `min` or above `max` (numbers, or arrays that broadcast) made equal to it.
+
+    >>> from tapegrad import xp
+    >>> xp.clip(xp.asarray([1, 5, 9]), 2, max=xp.asarray([3, 3, 8]))
+    tensor([2, 3, 8])
+    """
+    x = array(x)
+    bounds = [v if v is None or isinstance(v, (bool, int, float)) else array(v) for v in (min, max)]
+    if bounds == [None, None]:
+        return x.clone()
+    return cast(elementwise.clamp_rule(x, *bounds), x.dtype)

@@ -1,0 +1,93 @@
+"""Reductions, running sums, differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tapegrad import numpy_selection
+from tapegrad.dtypes import BOOL
+from tapegrad.functions import statistics
+from tapegrad.numpy_functions import floating
+from tapegrad.recording import cast
+from tapegrad.tensor import Tensor
+from tapegrad.xp.operands import array, dtype_or_none, named, over
+
+
+def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
+    """The sums over axes, or of all; of integers in int64 where no dtype is given."""
+    return over(named["sum"], x, axis, keepdims, dtype=dtype_or_none(dtype))
+
+
+def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
+    """The products over axes, or of all; of integers in int64 where no dtype is given."""
+    x = array(x)
+    axes = [*range(x.ndim)] if axis is None else [*axis] if isinstance(axis, (tuple, list)) else [axis]
+    axes = sorted(range(x.ndim)[d] for d in axes)
+    rest = [d for d in range(x.ndim) if d not in axes]
+    rows = named["permute"](x, (*rest, *axes)).reshape((*(x.shape[d] for d in rest), -1 if 0 not in x.shape else 0))
+    made = named["prod"](rows, -1, dtype=dtype_or_none(dtype))
+    return made.reshape([1 if d in axes else n for d, n in enumerate(x.shape)]) if keepdims else made
+
+
+def max(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """The largest elements over axes, or of all; nan where there is one."""
+    return over(named["amax"], x, axis, keepdims)
+
+
+def min(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """The least elements over axes, or of all; nan where there is one."""
+    return over(named["amin"], x, axis, keepdims)
+
+
+def mean(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """The means over axes, or of all; of integers in the default dtype."""
+    return over(named["mean"], floating(array(x)), axis, keepdims)
+
+
+def var(x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tensor:
+    """The variances over axes, or of all: sums of squares over n - correction."""
+    return over(named["var"], floating(array(x)), axis, keepdims, correction=correction)
+
+
+def std(x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tensor:
+    """The standard deviations over axes, or of all: roots of sums of squares over n - correction.
+
+    >>> from tapegrad import xp
+    >>> xp.std(xp.asarray([1.0, 3.0]), correction=1)
+    tensor(1.4142)
+    """
+    return over(named["std"], floating(array(x)), axis, keepdims, correction=correction)
+
+
+def all(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """Whether all elements are true (not zero), over axes or in all."""
+    return over(named["all"], cast(array(x), BOOL), axis, keepdims)
+
+
+def any(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
+    """Whether one element is true (not zero), over axes or in all."""
+    return over(named["any"], cast(array(x), BOOL), axis, keepdims)
+
+
+_sums, _products = (numpy_selection._summed_on(name) for name in ("cumsum", "cumprod"))
+
+
+def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Tensor:
+    """The running sums along an axis, which may be left out for a vector; `include_initial` puts a 0 before them.
+
+    >>> from tapegrad import xp
+    >>> xp.cumulative_sum(xp.asarray([1, 2, 3]), include_initial=True)
+    tensor([0, 1, 3, 6])
+    """
+    return _sums(array(x), axis=axis, dtype=dtype, include_initial=include_initial)
+
+
+def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Tensor:
+    """The running products along an axis, which may be left out for a vector; `include_initial` puts a 1 before."""
+    return _products(array(x), axis=axis, dtype=dtype, include_initial=include_initial)
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
+    """The n-th differences along an axis, of what is joined before and behind, too."""
+    prepend, append = (None if v is None else array(v) for v in (prepend, append))
+    return statistics.diff(array(x), n, axis, prepend, append)
