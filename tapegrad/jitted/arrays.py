@@ -380,6 +380,12 @@ def _at_most(a, a_max):
     return clamped(a, -np.inf, a_max)
 
 
+@replaces(None, method="conjugate")
+def conjugate(a):
+    """A copy, where there is nothing to conjugate."""
+    return loop(each(np.conjugate, (a.ndim,)), a) if is_active_array(a) else None
+
+
 @replaces(None, method="clip")
 def clip_method(a, min=None, max=None):
     """Elements within bounds."""

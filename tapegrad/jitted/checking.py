@@ -34,7 +34,7 @@ STRUCTURAL = {
     np.ndindex, np.ndenumerate, np.nditer, np.shape, np.size, np.ravel, np.reshape, np.transpose, np.atleast_1d,
     np.atleast_2d, np.atleast_3d, np.expand_dims, np.broadcast_to, np.ascontiguousarray, np.asfortranarray,
     np.flip, np.flipud, np.fliplr, np.swapaxes, np.copy, np.split, np.array_split, np.rot90, np.moveaxis, np.vsplit,
-    np.hsplit, np.dsplit, length_of_iterator, empty_inferred, literal_unroll,
+    np.hsplit, np.dsplit, np.broadcast_arrays, length_of_iterator, empty_inferred, literal_unroll,
 }  # fmt: skip
 ALLOWED: set[Any] = STRUCTURAL | set(RULES) | set(PIECEWISE)  # `arrays.py` and those beside it add theirs
 ARRAY_METHODS = {"copy", "flatten", "ravel", "reshape", "transpose", "fill"}

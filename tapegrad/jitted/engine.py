@@ -30,7 +30,9 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     containers,
     decompositions,  # noqa: F401
     linalg,  # noqa: F401
+    numerics,  # noqa: F401
     order_statistics,  # noqa: F401
+    overloads,  # noqa: F401
     rearrangements,  # noqa: F401
     reductions,  # noqa: F401
     repeats,

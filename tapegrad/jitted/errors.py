@@ -66,7 +66,10 @@ def explained(function: Any) -> Iterator[None]:
     try:
         yield
     except NotDifferentiableError as error:
-        raise NotDifferentiableError(error.construct, error.where, error.repair) from None
+        where = error.where
+        if _is_ours(where.partition(".py:")[0] + ".py"):  # in code of Numba's, which the user's calls
+            where = _where_it_was(error, function)
+        raise NotDifferentiableError(error.construct, where, error.repair) from None
     except WrongResultError as error:
         raise RuntimeError(_refusal(_readable(str(error)))) from None
     except errors.NumbaError as error:

@@ -47,6 +47,7 @@ MAX_INLINED = 200  # instructions of bytecode
 # What NumPy's functions become, and methods of arrays: filled by `arrays.py` and those beside it.
 FUNCTIONS: dict[Any, Any] = {np.float64: float, np.double: float}
 METHODS: dict[str, Any] = {}
+ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
 SPECIAL: dict[Any, Callable[[Any, Active], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
@@ -122,10 +123,10 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
 
     def _declared(self, args: Any) -> Any:
         """The signature for such arguments, of those that the function declares: with active types for float64."""
-        plain = [_plain(a) for a in args]
-        found = self.original._type.get_call_type(self.typingctx, plain, {})
+        wanted = [plain(a) for a in args]
+        found = self.original._type.get_call_type(self.typingctx, wanted, {})
         if found is None:
-            listed = ", ".join(map(str, plain))
+            listed = ", ".join(map(str, wanted))
             raise NotDifferentiableError(
                 f"`{self.original.py_func.__name__}({listed})`", where_is_function(self.original.py_func),
                 "none of the signatures that it declares is for these arguments",
@@ -139,7 +140,7 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
     def _conversion(self, given: Any, wanted: Any) -> NotDifferentiableError:
         function = self.original.py_func
         return NotDifferentiableError(
-            f"`{function.__name__}`, whose signature converts {_plain(given)} with derivatives to {wanted}",
+            f"`{function.__name__}`, whose signature converts {plain(given)} with derivatives to {wanted}",
             where_is_function(function), "declare float64, or no signature",
         )  # fmt: skip
 
@@ -171,33 +172,33 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
 
 def _uniform(rest: Any) -> Any:
     """The type of further arguments, which are of one type where they are in the plain function."""
-    is_one = all(isinstance(kind, (Active, types.Float)) for kind in rest) and len({_plain(kind) for kind in rest}) == 1
+    is_one = all(isinstance(kind, (Active, types.Float)) for kind in rest) and len({plain(kind) for kind in rest}) == 1
     found = next((kind for kind in rest if isinstance(kind, Active)), None) if is_one else None
     return rest if found is None else types.StarArgUniTuple(found, len(rest))
 
 
-def _plain(kind: Any) -> Any:
+def plain(kind: Any) -> Any:
     """The type that an active one stands for."""
     if isinstance(kind, Active):
         return types.float64
     if isinstance(kind, ActiveFunction):
         return kind.dispatcher.original._type
     if isinstance(kind, (types.Array, types.List)):
-        return kind.copy(dtype=_plain(kind.dtype))
+        return kind.copy(dtype=plain(kind.dtype))
     if isinstance(kind, types.ListType):
-        return types.ListType(_plain(kind.item_type))
+        return types.ListType(plain(kind.item_type))
     if isinstance(kind, types.DictType):
-        return types.DictType(kind.key_type, _plain(kind.value_type))
+        return types.DictType(kind.key_type, plain(kind.value_type))
     if isinstance(kind, types.BaseNamedTuple):
-        return types.NamedTuple([_plain(part) for part in kind], kind.instance_class)
-    return types.BaseTuple.from_types([_plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
+        return types.NamedTuple([plain(part) for part in kind], kind.instance_class)
+    return types.BaseTuple.from_types([plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
 
 
 def _agree(given: Any, wanted: Any) -> bool:
     """Whether a value of a type, which may be active, is of the wanted one as it is, however it is laid out."""
     if isinstance(given, types.Array) and isinstance(wanted, types.Array):
         return given.ndim == wanted.ndim and _agree(given.dtype, wanted.dtype)
-    return given == wanted or _plain(given) == wanted
+    return given == wanted or plain(given) == wanted
 
 
 @functools.cache
@@ -411,6 +412,12 @@ class _Rewriter:
             return
         if value.op == "inplace_binop":
             value.fn = IN_PLACE.get(value.fn, value.fn)
+        elif value.op == "getattr" and value.attr in ATTRIBUTES and resolve(self.func_ir, value.value) is None:
+            called = ATTRIBUTES[value.attr].of(self.kind)
+            statement.value = ir.Expr.call(
+                self.variable(ir.Global(f"tapegrad.{value.attr}", called, value.loc), statement, before),
+                (value.value,), (), value.loc,
+            )  # fmt: skip
         elif value.op == "call":
             function = resolve(self.func_ir, value.func)
             definition = ir_utils.guard(ir_utils.get_definition, self.func_ir, value.func)

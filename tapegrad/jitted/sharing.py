@@ -304,9 +304,11 @@ class Shared:
         self._written()
         return found
 
-    def jacobian(self, has_aux: bool, mode: str) -> tuple[Any, list[list[Any] | None]]:
+    def jacobian(
+        self, has_aux: bool, mode: str, chunk_size: int | None = None
+    ) -> tuple[Any, list[list[Any] | None]]:  # fmt: skip
         """What the function returns, and for each output a Jacobian by each input."""
-        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode)
+        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode, chunk_size)
         self._written()
         return values, [None if row is None else self._of_inputs(row) for row in found]
 
