@@ -14,6 +14,7 @@ import math as _math
 from tapegrad import autograd, func, jitted, linalg, special
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
+from tapegrad import looking as _looking
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
     set_grad_enabled,
@@ -30,7 +31,10 @@ from tapegrad.dtypes import FLOAT64 as float64
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
-from tapegrad.devices import backends, cuda, device, get_default_device, mps, set_default_device
+from tapegrad.devices import (
+    backends, channels_last, channels_last_3d, contiguous_format, cuda, device, get_default_device, layout,
+    memory_format, mps, preserve_format, set_default_device, strided,
+)  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
 from tapegrad.printing import set_printoptions
@@ -49,6 +53,7 @@ _FUNCTIONAL = """
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
+    "compile": "replay",
     "custom_jvp": "autograd.custom",
     "custom_rule": "jitted.extensions",
     "custom_vjp": "autograd.custom",
@@ -62,6 +67,7 @@ _LATER = {
     "save": "serialization",
     "signal": "",
     "utils": "",
+    "viz": "",
     "vmap": "mapped",
     "xp": "",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),

@@ -21,6 +21,7 @@ from tapegrad import optimize as optimize
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils
+from tapegrad import viz as viz
 from tapegrad import xp as xp
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode
@@ -39,11 +40,18 @@ from tapegrad.creation import IntTensor as IntTensor
 from tapegrad.creation import LongTensor as LongTensor
 from tapegrad.creation import manual_seed as manual_seed
 from tapegrad.devices import backends as backends
+from tapegrad.devices import channels_last as channels_last
+from tapegrad.devices import channels_last_3d as channels_last_3d
+from tapegrad.devices import contiguous_format as contiguous_format
 from tapegrad.devices import cuda as cuda
 from tapegrad.devices import device as device
 from tapegrad.devices import get_default_device as get_default_device
+from tapegrad.devices import layout as layout
+from tapegrad.devices import memory_format as memory_format
 from tapegrad.devices import mps as mps
+from tapegrad.devices import preserve_format as preserve_format
 from tapegrad.devices import set_default_device as set_default_device
+from tapegrad.devices import strided as strided
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import can_cast as can_cast
 from tapegrad.dtypes import finfo as finfo
@@ -58,6 +66,7 @@ from tapegrad.jitted.extensions import custom_rule as custom_rule
 from tapegrad.mapped import vmap as vmap
 from tapegrad.methods import Aminmax, Dim, DTypeLike, Extremum, Histogram, Operand
 from tapegrad.printing import set_printoptions as set_printoptions
+from tapegrad.replay import compile as compile
 from tapegrad.serialization import load as load
 from tapegrad.serialization import save as save
 from tapegrad.tape import Tape as Tape
@@ -133,7 +142,10 @@ def arange(
     step: _float | None = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def arccos(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def arccos_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -155,6 +167,14 @@ def argsort(
 ) -> Tensor: ...
 def argwhere(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def as_strided(
+    input: Operand,
+    size: Sequence[_int],
+    stride: Sequence[_int],
+    storage_offset: _int | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def as_strided_(
     input: Operand,
     size: Sequence[_int],
     stride: Sequence[_int],
@@ -210,6 +230,8 @@ def bartlett_window(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -232,6 +254,8 @@ def blackman_window(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -273,7 +297,7 @@ def clip(
 def clip_(
     input: Operand, min: Operand | None = None, max: Operand | None = None, *, out: Tensor | None = None
 ) -> Tensor: ...
-def clone(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
+def clone(input: Operand, *, memory_format: Any = ..., out: Tensor | None = None) -> Tensor: ...
 def column_stack(tensors: Iterable[Operand], *, out: Tensor | None = None) -> Tensor: ...
 def combinations(
     input: Operand, r: _int = 2, with_replacement: _bool = False, *, out: Tensor | None = None
@@ -403,10 +427,21 @@ def empty(
     size: Sequence[_int] | None = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    memory_format: Any = ...,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def empty_like(
-    input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    input: Operand,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def empty_permuted(
     size: Sequence[_int],
@@ -414,6 +449,8 @@ def empty_permuted(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -423,6 +460,8 @@ def empty_strided(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -441,7 +480,15 @@ def expand(input: Operand, *sizes: _int | Sequence[_int]) -> Tensor: ...
 def expm1(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def expm1_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def eye(
-    n: _int, m: _int = ..., *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    n: _int,
+    m: _int = ...,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def fill(input: Operand, value: Operand) -> Tensor: ...
 def fill_(self: Operand, value: Operand) -> Tensor: ...
@@ -477,7 +524,10 @@ def full(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def full_like(
     input: Operand,
@@ -485,7 +535,10 @@ def full_like(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def gather(input: Operand, dim: _int, index: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def gcd(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -512,6 +565,8 @@ def hamming_window(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -521,6 +576,8 @@ def hann_window(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -613,6 +670,8 @@ def kaiser_window(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -636,7 +695,10 @@ def linspace(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def log(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def log10(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -665,6 +727,8 @@ def logspace(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -788,7 +852,7 @@ def nanquantile(
 def nansum(
     input: Operand, dim: Dim = None, keepdim: _bool = False, *, dtype: DTypeLike = None, out: Tensor | None = None
 ) -> Tensor: ...
-def narrow(input: Operand, dim: _int, start: _int, length: _int) -> Tensor: ...
+def narrow(input: Operand, dim: _int, start: _int | Tensor, length: _int) -> Tensor: ...
 def ne(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def neg(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def neg_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -817,6 +881,8 @@ def normal(
     generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
 ) -> Tensor: ...
 def not_equal(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -826,10 +892,20 @@ def ones(
     size: Sequence[_int] | None = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def ones_like(
-    input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    input: Operand,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def orgqr(input: Operand, tau: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def ormqr(
@@ -885,10 +961,20 @@ def rand(
     generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def rand_like(
-    input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    input: Operand,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def randint(
     *bounds: _int | Sequence[_int],
@@ -898,7 +984,10 @@ def randint(
     generator: Any = None,
     dtype: DTypeLike = ...,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def randint_like(
     input: Operand,
@@ -907,7 +996,10 @@ def randint_like(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def randn(
     *shape: _int | Sequence[_int],
@@ -915,13 +1007,31 @@ def randn(
     generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def randn_like(
-    input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    input: Operand,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...
 def randperm(
-    n: _int, *, generator: Any = None, dtype: DTypeLike = ..., device: str | None = None, requires_grad: _bool = False
+    n: _int,
+    *,
+    generator: Any = None,
+    dtype: DTypeLike = ...,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def range(
     start: _float = 0,
@@ -930,6 +1040,8 @@ def range(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -950,6 +1062,7 @@ def repeat_interleave(
     out: Tensor | None = None,
 ) -> Tensor: ...
 def reshape(input: Operand, shape: Sequence[_int]) -> Tensor: ...
+def resize_as_(self: Operand, other: Operand) -> Tensor: ...
 def resolve_conj(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def resolve_neg(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def result_type(tensor1: Operand, tensor2: Operand) -> dtype: ...
@@ -976,6 +1089,8 @@ def scalar_tensor(
     *,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
     out: Tensor | None = None,
 ) -> Tensor: ...
@@ -1126,11 +1241,25 @@ def triangular_solve(
 ) -> Tensor: ...
 def tril(input: Operand, diagonal: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
 def tril_indices(
-    row: _int, col: _int, offset: _int = 0, *, dtype: DTypeLike = None, device: str | None = None
+    row: _int,
+    col: _int,
+    offset: _int = 0,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
 ) -> Tensor: ...
 def triu(input: Operand, diagonal: _int = 0, *, out: Tensor | None = None) -> Tensor: ...
 def triu_indices(
-    row: _int, col: _int, offset: _int = 0, *, dtype: DTypeLike = None, device: str | None = None
+    row: _int,
+    col: _int,
+    offset: _int = 0,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
 ) -> Tensor: ...
 def true_divide(
     input: Operand, other: Operand, *, rounding_mode: str | None = None, out: Tensor | None = None
@@ -1197,8 +1326,18 @@ def zeros(
     size: Sequence[_int] | None = None,
     dtype: DTypeLike = None,
     device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
     requires_grad: _bool = False,
+    out: Tensor | None = None,
 ) -> Tensor: ...
 def zeros_like(
-    input: Operand, *, dtype: DTypeLike = None, device: str | None = None, requires_grad: _bool = False
+    input: Operand,
+    *,
+    dtype: DTypeLike = None,
+    device: str | None = None,
+    layout: Any = None,
+    pin_memory: _bool = False,
+    requires_grad: _bool = False,
+    memory_format: Any = ...,
 ) -> Tensor: ...

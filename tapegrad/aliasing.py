@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, kinds, recording
+from tapegrad import batched, engine, kinds, recording
 from tapegrad import tape as tapes
+from tapegrad.batched import Batched, bottom
 from tapegrad.debug import MEMORY
-from tapegrad.kinds import Kind, contiguous_strides, kind_of, numbers
+from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import (
@@ -81,6 +82,8 @@ def view(
 
     It has these strides and offset over the base's memory; over a contiguous base they are `adjoint` and `start`.
     """
+    if base.__class__ is Batched:
+        return batched.rules["view"](op, base, shape, strides, offset, adjoint, start, detached)
     base = local(base)
     recorded = base._tape.grad_enabled
     recipe = Recipe(op, shape, strides, offset, adjoint, start, base._kind.strides, detached, recorded)
@@ -142,7 +145,7 @@ def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
         base = base if base._kind.contiguous else in_grad_mode(base._tape, True, base.clone)
         strides, offset = adjoint, start
     of = base._kind
-    requires_grad = of.requires_grad and recorded and not recipe.detached
+    requires_grad = 0 if recipe.detached else flowing(recorded, of.requires_grad)
     kind = kind_of(of.dtype, shape, strides, requires_grad)
     if requires_grad:
         need_sum(of.dtype)
@@ -329,6 +332,7 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made; `tracked` says that what
     is written requires grad.
     """
+    t = bottom(t)
     take_over(t)
     if top_of(t).__class__ is Imported:
         raise shared(t)
@@ -375,6 +379,8 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
 
     `value` has the shape and dtype of `t`, and no other holder: its handle is used up.
     """
+    if t.__class__ is Batched or value.__class__ is Batched:
+        return batched.rules["assign"](t, value, stores)
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -470,7 +476,7 @@ def _new_of(t: Tensor, news: dict[int, Tensor]) -> Tensor:
 def _is_other_root(t: Tensor) -> bool:
     """Whether it shares elements, and has a graph of its own."""
     recipe = getattr(t, "_recipe", None)
-    return recipe is not None and recipe.detached and t._kind.requires_grad
+    return recipe is not None and recipe.detached and t._kind.requires_grad != 0
 
 
 def _into_root(t: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -502,8 +508,13 @@ indexing.write.record = record_written
 
 def of_same_graph(t: Tensor, numbers_: Tensor) -> Tensor:
     """The numbers, with the graph of `t` where it has one."""
-    if not t._kind.requires_grad or t._kind.is_leaf:
+    if not t._kind.requires_grad & GRADIENTS or t._kind.is_leaf:
         return numbers_
+    if (t._kind.requires_grad | numbers_._kind.requires_grad) & TANGENTS:
+        raise RuntimeError(
+            "in forward mode, writing to a tensor that has a graph where gradients are not recorded is not supported: "
+            f"write to a clone() of it: {describe(t)}, at {location()}"
+        )
     tape = numbers_._tape
     slot_in(tape, t)
     origin = lend(tape, graph_slot(t), t._kind)
@@ -586,6 +597,9 @@ def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[
     if len(pairs) == 1 and not stores:
         exchange(*pairs[0])
         return
+    for t, _ in pairs:
+        if t._tape.watch is not None:
+            t._tape.watch.changes(t)
     both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
     changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_tape", "_slot", "_kind")]
     deque(starmap(setattr, (*changes, *stores)), maxlen=0)
@@ -597,6 +611,8 @@ def _write_memory(top: Tensor, changed: list[Change]) -> None:
     The slots that they had, which rows may read, get their elements moved to memory of their own.
     """
     tape, written_at = top._tape, changed[0][0]
+    if tape.watch is not None:
+        tape.watch.fail("writes to memory that NumPy shares")
     numbers_ = changed[0][1]._array().copy()
     for _, new, _ in changed:
         engine.evaluate(tape, new._slot)
@@ -632,8 +648,7 @@ def _put_at(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any, same
 def placed(t: Tensor, value: Tensor, place: int, layout: Kind, array: Any) -> Tensor:
     """What `t` is to hold, with the graph of `value`, and elements at a place whose memory an array keeps."""
     tape = t._tape
-    tracked = value._kind.requires_grad and not value._kind.is_leaf
-    is_leaf = t._kind.requires_grad and t._kind.is_leaf
+    tracked, is_leaf = 0 if value._kind.is_leaf else value._kind.requires_grad, t._kind.is_leaf
     kind = kind_of(layout.dtype, layout.shape, layout.strides, tracked or is_leaf, is_leaf and not tracked, True)
     if tracked:
         is_own = value._kind.strides == kind.strides and value._slot != t._slot
@@ -713,8 +728,16 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     if not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
     kind = self._kind
-    if requires_grad == kind.requires_grad:
+    if requires_grad == self.requires_grad:
         return self
+    if self.__class__ is Batched:
+        requires_grad_(bottom(self), requires_grad)
+        return self
+    if kind.requires_grad & TANGENTS:
+        raise RuntimeError(
+            "requires_grad_() of a tensor that has a tangent: ask for gradients before make_dual, of the primal, at "
+            f"{location()}"
+        )
     if not requires_grad and not kind.is_leaf:
         raise RuntimeError(
             "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in "

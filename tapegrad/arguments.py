@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import batched, dtypes
+from tapegrad.batched import NeedsSamplesError
 from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
 from tapegrad.tape import current_tape
@@ -60,6 +61,8 @@ def tensors(name: str, values: Sequence[Any]) -> list[Tensor]:
 
 def or_tensor(take: Callable[[Any], Any], value: Any) -> Any:
     """What `take` makes of it, or the Tensor of an array."""
+    if isinstance(value, Tensor):
+        return value
     taken = take(value)
     return tensor(value) if taken is _REFUSED and is_array(value) else taken
 
@@ -198,7 +201,7 @@ def checked(
 
         def narrow(input, dim, start, length):
             if input.__class__ is Tensor and dim.__class__ is int and ...:
-                return function(input, dim, start, length)
+                return function(input, dim, start, length)  # under `vmap` once a sample, if need be: `batched.py`
             return mend({"input": input, "dim": dim, "start": start, "length": length}, ())
     """
     namespace: dict[str, Any] = {"__name__": __name__}
@@ -213,11 +216,12 @@ def checked(
     accepting: Any = functools.wraps(function)(FunctionType(_unprepared.__code__, namespace))
     accepting.__qualname__ = function.__name__
     if out:
-        accepting.__signature__ = _with_out(inspect.signature(function))
+        accepting.__signature__ = with_out(inspect.signature(function))
     return accepting  # type: ignore[no-any-return]
 
 
-def _with_out(signature: inspect.Signature) -> inspect.Signature:
+def with_out(signature: inspect.Signature) -> inspect.Signature:
+    """A signature with `out=`."""
     parameter = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
     return signature.replace(parameters=[*signature.parameters.values(), parameter])
 
@@ -291,12 +295,19 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
     namespace |= {
         "_name": name, "_writers": writers,
         "Tensor": Tensor, "DType": DType, "_absent": _ABSENT, "_defaults": defaults, "_function": function,
-        "_are_short": _are_short, "_mend": functools.partial(_mend, function, name, takers, defaults, aliases)
+        "_are_short": _are_short, "_NeedsSamples": NeedsSamplesError, "_by_samples": _by_samples,
+        "_mend": functools.partial(_mend, function, name, takers, defaults, aliases),
     }  # fmt: skip
+    by_position = [word for word in passed if "=" not in word]
+    named = [f"{word.partition('=')[0]!r}: {word.partition('=')[0]}" for word in passed if "=" in word]
+    given_again = f"({''.join(f'{word}, ' for word in by_position)}), {{{', '.join(named)}}}"
     text = f"""
 def {function.__name__}({", ".join(header)}):
     if {" and ".join(tests) or "True"}:
-        return _function({", ".join(passed)})
+        try:
+            return _function({", ".join(passed)})
+        except _NeedsSamples as _asked:
+            return _by_samples(_asked, _function, {given_again})
 {otherwise}    return {mended}
 """
     made: dict[str, Any] = {}
@@ -318,10 +329,20 @@ def _mend(
         value = given[argument]
         if value.__class__ not in seen and value is not defaults[argument]:
             given[argument] = _taken(take, value, name, argument, word, place)
+    before: list[Any] = []
     if rest:  # what stands before it is given
         before = [given.pop(argument) for argument in function.__code__.co_varnames[: function.__code__.co_argcount]]
+    else:
+        given = {argument: value for argument, value in given.items() if value is not _ABSENT}
+    try:
         return function(*before, *rest, **given)
-    return function(**{argument: value for argument, value in given.items() if value is not _ABSENT})
+    except NeedsSamplesError as error:
+        return _by_samples(error, function, (*before, *rest), given)
+
+
+def _by_samples(error: NeedsSamplesError, function: Any, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """The function under `vmap`, where no rule serves: called once a sample."""
+    return batched.rules["by samples"](error, function, args, facts)
 
 
 def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: int) -> Any:
@@ -364,5 +385,5 @@ class Surface(dict[str, Any]):
 
 __all__ = [
     "CAST", "EXACT", "Dims", "Flag", "Number", "Sizes", "Surface", "checked", "integer", "method", "number", "sizes",
-    "taking_out", "tensors",
+    "taking_out", "tensors", "with_out",
 ]  # fmt: skip

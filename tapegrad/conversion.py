@@ -9,6 +9,7 @@ import numpy as np
 
 from tapegrad import dtypes, engine, kinds
 from tapegrad.dtypes import BY_NUMPY, DType
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, depth_of_user, from_array, owning
 
 # What the five dtypes can hold without loss.
@@ -19,6 +20,11 @@ _CONVERTED = {
 
 def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) -> Tensor:
     """A new leaf with a copy of data: see `tapegrad.tensor`."""
+    watch = current_tape().watch
+    return _leaf_of(data, dtype, requires_grad) if watch is None else watch.copies(_leaf_of, data, dtype, requires_grad)
+
+
+def _leaf_of(data: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
     if dtype is None:  # most often it is an array, or a number or a few
         kind = data.__class__
         if kind is np.ndarray and (own := BY_NUMPY.get(data.dtype)) is not None:
@@ -45,6 +51,11 @@ def check_can_require_grad(dtype: DType, requires_grad: bool) -> None:
 
 def sharing_with(data: Any, dtype: DType | None = None) -> Tensor:
     """Data as a tensor, its memory shared where it can be: see `tapegrad.as_tensor`."""
+    watch = current_tape().watch
+    return _sharing_with(data, dtype) if watch is None else watch.copies(_sharing_with, data, dtype)
+
+
+def _sharing_with(data: Any, dtype: DType | None) -> Tensor:
     if data.__class__ is np.ndarray and dtype is None and data.dtype in BY_NUMPY:  # most often
         flags = data.flags
         if flags.writeable and flags.aligned and flags.c_contiguous:
@@ -227,7 +238,7 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
 
 def warn_of_lost_gradient(t: Tensor) -> None:
     """A number has no graph: PyTorch's warning, at the user's line."""
-    if t._kind.requires_grad and t._tape.grad_enabled:
+    if t.requires_grad and t._tape.grad_enabled:
         warnings.warn(
             "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
             "tensor.detach() first, or tapegrad's functions in the place of those of math.",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, locks
-from tapegrad.arguments import Number, checked, sizes
+from tapegrad import dtypes, engine, locks, outputs
+from tapegrad.arguments import EXACT, Number, checked, sizes, with_out
+from tapegrad.batched import as_batched_as, draw, levels
 from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
-from tapegrad.devices import check_device
+from tapegrad.devices import check_device, check_placed, has_channels_last, preserve_format
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
@@ -115,6 +119,8 @@ def _random() -> np.random.Generator:
     global _generator
     if _generator is None:
         _generator = np.random.default_rng()
+    if (watch := current_tape().watch) is not None:
+        return watch.draws_from(_random)
     return _generator
 
 
@@ -157,8 +163,12 @@ class Generator:
 
 def random(generator: Any = None) -> np.random.Generator:
     """The source of random numbers that a function is given, or that of all."""
+    if levels():
+        draw()
     if generator is None:
         return _random()
+    if (watch := current_tape().watch) is not None:
+        return watch.draws_from(lambda: random(generator))
     return generator.numpy if isinstance(generator, Generator) else generator
 
 
@@ -167,6 +177,8 @@ def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     shape = sizes(name, size)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    if len(shape) > 64:
+        raise RuntimeError(f"only tensors with up to 64 dims are supported, but {name} was given {len(shape)}")
     if math.prod(n or 1 for n in shape) >= 1 << 60:
         raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
     return shape
@@ -196,12 +208,30 @@ def _dtype(dtype: Any) -> DType:
     return dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
 
 
+def _into(function: Any) -> Any:
+    """The function, which takes `out=` too: the dtype then is that of the tensor that it is to write into."""
+
+    def made(*args: Any, out: Any = None, **facts: Any) -> Any:
+        if out is None:
+            return function(*args, **facts)
+        if facts.get("dtype") is None and isinstance(out, Tensor):
+            facts["dtype"] = out.dtype
+        return outputs.write(function.__name__, out, EXACT, (), lambda: function(*args, **facts))
+
+    into: Any = functools.wraps(function)(made)
+    into.__signature__ = with_out(inspect.signature(function))
+    return into
+
+
+@_into
 @checked
 def zeros(
     *shape: Any,
     size: Sequence[int] | None = None,
     dtype: DType | None = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of a shape, given as numbers or one sequence.
@@ -211,16 +241,19 @@ def zeros(
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return _leaf(np.zeros(_given("zeros", shape, size), _dtype(dtype).numpy), requires_grad)
 
 
+@_into
 @checked
 def ones(
     *shape: Any,
     size: Sequence[int] | None = None,
     dtype: DType | None = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of a shape, given as numbers or one sequence.
@@ -229,17 +262,21 @@ def ones(
     >>> tg.ones(2, requires_grad=True)
     tensor([1., 1.], requires_grad=True)
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return _leaf(np.ones(_given("ones", shape, size), _dtype(dtype).numpy), requires_grad)
 
 
+@_into
 @checked
 def empty(
     *shape: Any,
     size: Sequence[int] | None = None,
     dtype: DType | None = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:
     """A tensor whose elements are whatever was in memory.
 
@@ -247,13 +284,22 @@ def empty(
     >>> tg.empty(2, 3).shape
     tapegrad.Size([2, 3])
     """
-    check_device(device)
-    return _leaf(np.empty(_given("empty", shape, size), _dtype(dtype).numpy), requires_grad)
+    check_placed(device, layout, pin_memory)
+    made = _leaf(np.empty(_given("empty", shape, size), _dtype(dtype).numpy), requires_grad)
+    return made if memory_format is preserve_format else ordered(made, memory_format, requires_grad)
 
 
+@_into
 @checked
 def full(
-    size: Any, fill_value: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    size: Any,
+    fill_value: Number,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """A shape filled with one number, whose type gives the dtype.
 
@@ -266,15 +312,34 @@ def full(
     >>> tg.full((2,), 7)
     tensor([7, 7])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     if dtype is None:
         dtype = dtypes.dtype_of_number(fill_value)
     return _leaf(np.full(_sequence("full", size), dtypes.in_range(fill_value, dtype), dtype.numpy), requires_grad)
 
 
+def ordered(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
+    """A new tensor of nobody's, its elements in a memory format."""
+    if memory_format is not preserve_format and has_channels_last(memory_format, t.ndim):
+        array = np.moveaxis(np.ascontiguousarray(np.moveaxis(t._array(), 1, -1)), -1, 1)
+        return _leaf(array, requires_grad)
+    if requires_grad:
+        check_can_require_grad(t.dtype, requires_grad)
+        return t.requires_grad_()
+    return t
+
+
 def _like(make: Any, name: str) -> Any:
-    def like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    def like(
+        input: Tensor, *, dtype: DType | None = None, device: Any = None, layout: Any = None, pin_memory: bool = False,
+        requires_grad: bool = False, memory_format: Any = preserve_format,
+    ) -> Tensor:  # fmt: skip
+        if layout is None and not pin_memory and memory_format is preserve_format:  # most often
+            made = make(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+        else:
+            check_placed(device, layout, pin_memory)
+            made = ordered(make(input.shape, dtype=dtype or input.dtype), memory_format, requires_grad)
+        return as_batched_as(input, made)
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
@@ -288,24 +353,29 @@ empty_like = _like(empty, "empty_like")
 
 @checked
 def full_like(
-    input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None, layout: Any = None,
+    pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
+) -> Tensor:  # fmt: skip
     """`full` with the shape and dtype of `input`."""
-    return full(
-        input.shape,
-        fill_value,
-        dtype=dtype or input.dtype,
-        device=device,
-        requires_grad=requires_grad,
-    )
+    check_placed(device, layout, pin_memory)
+    made = ordered(full(input.shape, fill_value, dtype=dtype or input.dtype), memory_format, requires_grad)
+    return as_batched_as(input, made)
 
 
 _AS_N: Any = object()
 
 
+@_into
 @checked
 def eye(
-    n: int, m: int = _AS_N, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    n: int,
+    m: int = _AS_N,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the diagonal of an n x m matrix.
 
@@ -314,7 +384,7 @@ def eye(
     tensor([[1., 0.],
             [0., 1.]])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     m = n if m is _AS_N else m
     for name, length in (("n", n), ("m", m)):
         if length < 0:
@@ -322,6 +392,7 @@ def eye(
     return _leaf(np.eye(n, m, dtype=_dtype(dtype).numpy), requires_grad)
 
 
+@_into
 def arange(
     *bounds: Number,
     start: Number | None = None,
@@ -329,6 +400,8 @@ def arange(
     step: Number | None = None,
     dtype: Any = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from `start` (0) to before `end`, `step` (1) apart.
@@ -342,7 +415,7 @@ def arange(
     >>> tg.arange(2, end=5)
     tensor([2, 3, 4])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     if len(bounds) == 1 and start is None and end is None:
         bounds = (0, *bounds)
     return _arange(
@@ -392,18 +465,26 @@ def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
     return tuple(v.item() if isinstance(v, Tensor) else v for v in (start, end))
 
 
+@_into
 @checked
 def linspace(
-    start: Number | Tensor, end: Number | Tensor, steps: int, *, dtype: DType | None = None, device: Any = None,
+    start: Number | Tensor,
+    end: Number | Tensor,
+    steps: int,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """`steps` numbers from `start` to `end`, both included, evenly spaced.
 
     >>> import tapegrad as tg
     >>> tg.linspace(0, 1, 3)
     tensor([0.0000, 0.5000, 1.0000])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     start, end = _ends("linspace", start, end)
     if steps < 0:
         raise RuntimeError(f"number of steps must be non-negative, but got {steps}")
@@ -425,6 +506,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Go on from a state of the generator."""
+    if (watch := current_tape().watch) is not None:
+        watch.fail("seeds random numbers")
     _random().bit_generator.state = state
 
 
@@ -440,6 +523,8 @@ def manual_seed(seed: int) -> np.random.Generator:
     True
     """
     global _generator
+    if (watch := current_tape().watch) is not None:
+        watch.fail("seeds random numbers")
     _generator = np.random.default_rng(seed % (1 << 64))
     return _generator
 
@@ -448,9 +533,15 @@ def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) ->
     wanted = _dtype(dtype)
     if not wanted.is_floating_point:
         raise NotImplementedError(f'"{name}" is not implemented for {wanted}: random integers are those of randint')
-    return np.asarray(draw(shape, dtype=wanted.numpy))
+    return as_array(draw(shape, dtype=wanted.numpy))
 
 
+def as_array(drawn: Any) -> np.ndarray:
+    """What was drawn, as an array: of no dimensions NumPy gives a number."""
+    return drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn)
+
+
+@_into
 @checked
 def rand(
     *shape: Any,
@@ -458,13 +549,16 @@ def rand(
     generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return _leaf(_drawn(random(generator).random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
 
+@_into
 @checked
 def randn(
     *shape: Any,
@@ -472,19 +566,30 @@ def randn(
     generator: Any = None,
     dtype: DType | None = None,
     device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
     """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return _leaf(_drawn(random(generator).standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
 
+@_into
 def randint(
-    *bounds: Any, low: int | None = None, high: int | None = None, size: Sequence[int] | None = None,
-    generator: Any = None, dtype: Any = INT64, device: Any = None, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+    *bounds: Any,
+    low: int | None = None,
+    high: int | None = None,
+    size: Sequence[int] | None = None,
+    generator: Any = None,
+    dtype: Any = INT64,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     given = [*bounds, *(v for v in (low, high, size) if v is not None)] if low is None or not bounds else bounds
     if len(given) not in (2, 3):
         raise TypeError("randint() takes (high, size) or (low, high, size)")
@@ -501,27 +606,27 @@ def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad:
     return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
 
 
+@_into
 @checked
 def randperm(
-    n: int, *, generator: Any = None, dtype: DType | None = INT64, device: Any = None, requires_grad: bool = False
+    n: int,
+    *,
+    generator: Any = None,
+    dtype: DType | None = INT64,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
-@checked
-def rand_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`rand` with the shape and dtype of `input`."""
-    return rand(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
-
-
-@checked
-def randn_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`randn` with the shape and dtype of `input`."""
-    return randn(input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+rand_like = _like(rand, "rand_like")
+randn_like = _like(randn, "randn_like")
 
 
 def get_rng_state() -> dict[str, Any]:
@@ -591,7 +696,7 @@ FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
 
 def _new(name: str, make: Any) -> None:
     def like(self: Tensor, *args: Any, dtype: Any = None, **facts: Any) -> Tensor:
-        return make(*args, dtype=self.dtype if dtype is None else dtype, **facts)
+        return as_batched_as(self, make(*args, dtype=self.dtype if dtype is None else dtype, **facts))
 
     like.__name__ = like.__qualname__ = name
     like.__doc__ = f"`{make.__name__}`, in the dtype of the tensor."

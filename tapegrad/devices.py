@@ -1,4 +1,7 @@
-"""Devices, of which there is one: what programs ask of others is answered, and refused where it would compute there."""
+"""Devices, of which there is one, and how elements lie there.
+
+What programs ask of other devices is answered, and refused where it would compute there.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,64 @@ def check_device(given: Any) -> None:
     """Raise RuntimeError for all but the CPU, and None."""
     if given is not None and str(given).partition(":")[0] != "cpu":
         raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {str(given)!r}")
+
+
+class layout:
+    """How a tensor is stored: `strided`, the only one that there is."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"tapegrad.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+class memory_format(layout):
+    """In which order elements lie in memory: as the dimensions do, or with the channels, dimension 1, last."""
+
+    __slots__ = ()
+
+
+strided = layout("strided")
+contiguous_format, preserve_format = memory_format("contiguous_format"), memory_format("preserve_format")
+channels_last, channels_last_3d = memory_format("channels_last"), memory_format("channels_last_3d")
+_DIMENSIONS = {channels_last: 4, channels_last_3d: 5}
+
+
+def has_channels_last(format: Any, ndim: int) -> bool:
+    """Whether a format puts the channels last.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        Where it is no format; where there are other than 4 dimensions (or 5).
+    """
+    if not isinstance(format, memory_format):
+        raise TypeError(f"argument 'memory_format' must be tapegrad.memory_format, not {type(format).__name__}")
+    wanted = _DIMENSIONS.get(format, ndim)
+    if wanted != ndim:
+        raise RuntimeError(
+            f"required rank {wanted} tensor to use {format.name} format, but there are {ndim} dimensions"
+        )
+    return format in _DIMENSIONS
+
+
+def check_placed(device: Any, of: Any, pin_memory: bool = False) -> None:
+    """Raise where a new tensor is to be anywhere but on the CPU, strided, in memory like all other."""
+    check_device(device)
+    if of is not None and of is not strided:
+        if isinstance(of, layout):
+            raise RuntimeError(f"tensors are strided: layout must be tapegrad.strided or None, but got {of}")
+        raise TypeError(f"argument 'layout' must be tapegrad.layout, not {type(of).__name__}")
+    if pin_memory:
+        raise RuntimeError(
+            "pin_memory=True requires a CUDA or other accelerator backend: the CPU's memory is not pinned"
+        )
 
 
 def set_default_device(device: Any) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from tapegrad import kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
-from tapegrad.core import guards, rows, sweeps
+from tapegrad.core import guards, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
@@ -98,7 +98,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert reclaiming.reclaim in parts
+assert {reclaiming.reclaim, replaying.replay} <= parts.keys()
 
 
 def _part(name: str) -> int:
@@ -316,14 +316,16 @@ def run(
             tape.lists[i] = slot
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
-    entry = _entries.get("run") or _entry("run")
+    entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()
         while True:
             h[_BUDGET_LEFT] = _BUDGET
-            status = entry(tape.header_address)
+            status = entry(tape.header_address) if profiler is None else profiler.call(entry, tape)
             if status == rows.AT_HOST:
+                if tape.watch is not None:
+                    tape.watch.fail("calls a function of the host's")
                 _run_host(tape, h[_PHASE] == sweeps.REVERSE_STEP)
             elif status == rows.MORE_WORKERS:
                 threads.start(_entry("work"))
@@ -349,6 +351,25 @@ def run(
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
     if status == rows.FAILED:
         raise _failure(tape)
+
+
+def settle(tape: Tape) -> None:
+    """Compute what somebody holds, and make the header true."""
+    evaluate_all(tape)
+    _prepare(tape)
+
+
+def replay(tape: Tape, text: int, tables: int) -> int:
+    """Run a program: see `core/replaying.py`."""
+    h = tape.h
+    if tape.sweeping:
+        _check_free(tape)
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+        _prepare(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    entry = _entries.get("replay") or _entry("replay")
+    with tape.lock:
+        return entry(tape.header_address, text, tables)
 
 
 def _abandon(tape: Tape) -> None:

@@ -68,14 +68,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tapegrad import locks, trees
-from tapegrad.mapped import functional_call, stack_module_state, vmap
+from tapegrad.mapped import functional_call, is_jitted, stack_module_state, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
@@ -139,7 +138,7 @@ def _engine(
     """What differentiates a function of these arguments; the arguments by position, as far as it takes them so."""
     if not callable(func):
         raise TypeError(f"'{type(func).__name__}' object is not callable: a function is differentiated")
-    if not _is_jitted(func):
+    if not is_jitted(func):
         args, kwargs = _by_position(func, args, kwargs, argnums)
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
     with locks.importing:
@@ -165,12 +164,6 @@ def _by_position(
         return args, kwargs
     bound.apply_defaults()
     return bound.args, bound.kwargs
-
-
-def _is_jitted(func: Callable[..., Any]) -> bool:
-    """Whether Numba has made it; if so, Numba has been imported, which would take a while."""
-    registry = sys.modules.get("numba.core.registry")
-    return registry is not None and isinstance(func, registry.CPUDispatcher)
 
 
 class _Call:
@@ -214,6 +207,7 @@ def _transform(func: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
 
     def named(function: Any) -> Callable[..., Any]:
         wrap = functools.wraps(func, updated=())  # what Numba keeps on a jitted function is not the transform's
+        function.is_transform = not is_jitted(func)  # of functions that are recorded: `compile` asks
         return wrap(function)
 
     return named
@@ -267,7 +261,7 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     >>> tg.func.value_and_grad(lambda x: x**3)(2.0)
     (8.0, 12.0)
     """
-    plain = None if _is_jitted(func) else TensorEngine(func)
+    plain = None if is_jitted(func) else TensorEngine(func)
     is_int = argnums.__class__ is int
 
     @_transform(func)

@@ -14,7 +14,7 @@ from tapegrad import aliasing, engine, kinds
 from tapegrad import tape as tapes
 from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
-from tapegrad.devices import check_device
+from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, kind_of
 from tapegrad.recording import Imported, is_imported, local
@@ -34,7 +34,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     if not isinstance(force, bool):
         raise TypeError(f"numpy(): argument 'force' must be bool, not {type(force).__name__}")
-    if self._kind.requires_grad:
+    if self.requires_grad:
         if not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         self = self.detach()
@@ -46,6 +46,8 @@ def export(t: Tensor) -> np.ndarray:
     tape, slot, kind = t._tape, t._slot, t._kind
     if tape.thread == get_ident():
         if kind.exported:
+            if tape.watch is not None:
+                tape.watch.fail("shares memory with NumPy")
             known = tape.arrays.get(slot)
             if (
                 known is not None and known.shape == kind.shape and known.strides == kind.strides
@@ -73,7 +75,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
         is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
         if not is_whole or hasattr(top, "_base") or len(top._views.living()) != 1 or top.__class__ is Imported:
             return None
-    array = array_at(engine.evaluate(tape, t._slot), t._kind, None).copy()
+    array = t._array().copy()
     address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
     made = stored(tape, kind, address, array)
     if top is t:
@@ -106,6 +108,8 @@ def given_up(t: Tensor) -> np.ndarray:
 
 def _handed_over(t: Tensor) -> np.ndarray:
     """An array over the memory of the tensor, and of all that share it."""
+    if (watch := tapes.current_tape().watch) is not None:
+        watch.fail("shares memory with NumPy")
     if not t._kind.exported:
         t = local(t)
     elif t._tape is not tapes.current_tape():
@@ -143,7 +147,7 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         left = np.empty((), object)
         left[()] = self
         return left
-    if self._kind.requires_grad:
+    if self.requires_grad:
         asker, where = _asker()
         raise RuntimeError(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
@@ -336,11 +340,11 @@ def _to_format(self: Tensor, spec: str) -> str:
 def __copy__(self: Tensor) -> Tensor:
     """A leaf that shares the elements."""
     copied: Tensor = self.detach()
-    return copied.requires_grad_(self._kind.requires_grad)
+    return copied.requires_grad_(self.requires_grad)
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    copied = from_array(self._array().copy(), self._kind.requires_grad) if self.is_leaf else self.detach().clone()
+    copied = from_array(self._array().copy(), self.requires_grad) if self.is_leaf else self.detach().clone()
     memo[id(self)] = copied
     if note := getattr(self, "_note", None):
         copied._note = note
@@ -354,7 +358,7 @@ def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
         raise RuntimeError(
             "a tensor that was computed and requires grad can't be pickled with its graph: pickle .detach() of it"
         )
-    return _rebuild, (self._array().copy(), self._kind.requires_grad, getattr(self, "_note", None))
+    return _rebuild, (self._array().copy(), self.requires_grad, getattr(self, "_note", None))
 
 
 def _rebuild(array: np.ndarray, requires_grad: bool, note: str | None = None) -> Tensor:
@@ -374,6 +378,8 @@ def _numba_type_(self: Tensor) -> None:
 
 
 Tensor._numba_type_ = property(_numba_type_)
+Tensor.layout = property(lambda _: strided, doc="How elements are stored: `tapegrad.strided`.")
+Tensor.is_sparse = property(lambda _: False, doc="False.")
 Tensor.__pandas_priority__ = 5000  # more than that of its tables, which leave operators to what has more
 for _name, _function in {
     "numpy": numpy, "tolist": tolist, "__array__": __array__, "__bool__": _to_bool, "__index__": _to_index,

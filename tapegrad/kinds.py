@@ -33,6 +33,11 @@ class KindRecord(Record, dtype=KIND):
     """What compiled code knows of a kind."""
 
 
+# Bits of `requires_grad`: gradients flow through a value, tangents do (`autograd/forward_ad.py`).
+GRADIENTS, TANGENTS = 1, 2
+# Of a tape's `grad_enabled`, beside False: what is recorded requires no grad, but tangents flow.
+FORWARD = 0
+
 # Flags of a kind.
 REQUIRES_GRAD, LEAF, CONTIGUOUS, EXPORTED = 1, 2, 4, 8
 
@@ -128,7 +133,7 @@ class Kind:
     itemsize: int
     space: int  # the number of the shape
     index: int  # in `objects`
-    requires_grad: bool
+    requires_grad: int  # whether derivatives flow through it: False, True, or bits
     is_leaf: bool
     contiguous: bool
     exported: bool  # NumPy can write to the memory
@@ -172,7 +177,7 @@ def kind_of(
     dtype: DType,
     shape: tuple[int, ...],
     strides: tuple[int, ...] | None = None,
-    requires_grad: bool = False,
+    requires_grad: int = False,
     leaf: bool = False,
     exported: bool = False,
 ) -> Kind:
@@ -201,10 +206,11 @@ def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
     kind.numel = 1
     for length in shape:
         kind.numel *= length
-    kind.requires_grad, kind.is_leaf, kind.contiguous, kind.exported = requires_grad, leaf, contiguous, exported
+    kind.requires_grad = requires_grad if requires_grad > GRADIENTS else bool(requires_grad)
+    kind.is_leaf, kind.contiguous, kind.exported = leaf, contiguous, exported
     kind.is_large = kind.numel * dtype.itemsize >= LARGE
     kind.space = _spaces.setdefault(shape, len(_spaces))
-    flags = requires_grad * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
+    flags = bool(requires_grad) * REQUIRES_GRAD | leaf * LEAF | contiguous * CONTIGUOUS | exported * EXPORTED
     dims = pool.append(shape + strides) if shape else 0
     kind.passive = kind
     if requires_grad:
@@ -219,6 +225,19 @@ def _intern(key: tuple[Any, ...], dtype: DType, contiguous: bool) -> Kind:
     objects.append(kind)
     _kinds[key] = kind
     return kind
+
+
+def flowing(enabled: Any, bits: int) -> int:
+    """The bits of what is recorded, by those of its operands and a tape's `grad_enabled`."""
+    return bits if enabled else bits & TANGENTS if enabled is FORWARD else 0
+
+
+def seen(enabled: Any, kind: Kind) -> Kind:
+    """The kind of what is recorded, by what it is where gradients are."""
+    if enabled or not kind.requires_grad:
+        return kind
+    bits = flowing(enabled, kind.requires_grad)
+    return kind_of(kind.dtype, kind.shape, kind.strides, bits, False, kind.exported) if bits else kind.passive
 
 
 def numbers(values: tuple[int, ...]) -> int:

@@ -1,23 +1,26 @@
 """Functions of one sample applied to batches (`vmap`), and modules as functions of their parameters.
 
-`vmap` calls the function once for each sample and stacks what it gives: whatever can be done with one sample can be
-done with a batch, branches by values included, and all transforms go through it. It is as fast as that: a function that
-is written for batches is swept at once, and faster.
+`vmap` calls the function once, with batched tensors in the place of one sample's (`batched.py`), and what is recorded
+of these is recorded for all samples at once (`batching.py`). So it costs what a function written for batches does.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tapegrad import creation, trees
+from tapegrad import batching, creation, trees  # noqa: F401 (the rules)
+from tapegrad.batched import Batched, Level, NeedsSamplesError, is_at, levels, samples_of, wrap
+from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
 _stack: Any = shaping["stack"]
+_cat: Any = shaping["cat"]
 
 
 def vmap(
@@ -29,7 +32,8 @@ def vmap(
     Parameters
     ----------
     func : callable
-        A function of Tensors, arrays, and trees of them, which gives such. It is called once a sample.
+        A function of Tensors, arrays, and trees of them, which gives such. It is called once, with what stands for
+        all samples; it can't branch by values that samples have of their own.
     in_dims : int, None, or a tree of them
         The dimension of each argument, or of parts of it, that goes over samples; None for what all samples share.
         Arguments by name are shared.
@@ -38,7 +42,7 @@ def vmap(
     randomness : str
         "different" numbers for each sample, the "same" for all, or an "error".
     chunk_size : int, optional
-        PyTorch's, for less memory: it changes nothing here.
+        How many samples are computed at once: fewer take less memory.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def vmap(
     ValueError
         Where `in_dims` or `out_dims` don't fit, or lengths differ.
     RuntimeError
-        Where random numbers are drawn, with "error".
+        Where random numbers are drawn, with "error"; where a value is asked for that differs between samples.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -82,7 +86,7 @@ def vmap(
         dims = _spread(in_dims, list(args), lambda: _incompatible(where, args))
         dims += [None] * (len(leaves) - len(dims))
         places = [_place(leaf, dim, where) for leaf, dim in zip(leaves, dims, strict=True)]
-        lengths = [np.shape(x)[dim] for x, dim in zip(leaves, places, strict=True) if dim is not None]
+        lengths = [x.shape[dim] for x, dim in zip(leaves, places, strict=True) if dim is not None]
         if not lengths:
             raise ValueError(f"{where}: Expected at least one Tensor to be mapped over: all in_dims are None")
         if any(n != lengths[0] for n in lengths):
@@ -90,27 +94,123 @@ def vmap(
                 f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {lengths} for "
                 "the mapped dimension"
             )
-        if not lengths[0]:
-            raise ValueError(f"{where}: a batch without samples: there is nothing that tells what the function gives")
-        parts = [_samples(x, dim) for x, dim in zip(leaves, places, strict=True)]
-        found = []
-        state = creation.random_state()
-        for sample in zip(*(part or [x] * lengths[0] for part, x in zip(parts, leaves, strict=True)), strict=True):
-            if randomness == "same":
-                creation.set_random_state(state)
-            given, named = trees.unflatten(structure, list(sample))
-            found.append(func(*given, **named))
-            if randomness == "error" and creation.random_state() != state:
-                creation.set_random_state(state)
-                raise RuntimeError(
-                    "vmap: called random operation while in randomness error mode. Please either use the 'same' or "
-                    "'different' randomness flags on vmap or perform the randomness operation out of vmap"
-                )
-        return _gathered(found, out_dims, name)
+        by_hand = is_jitted(func)
+        if chunk_size is None or chunk_size >= lengths[0] or by_hand:
+            run = _one_by_one if by_hand else _together
+            return run(func, leaves, places, structure, lengths[0], randomness, out_dims, name)
+        chunks = []
+        for start in range(0, lengths[0], chunk_size):
+            size = min(chunk_size, lengths[0] - start)
+            part = [_narrowed(x, dim, start, size) for x, dim in zip(leaves, places, strict=True)]
+            chunks.append(_together(func, part, places, structure, size, randomness, out_dims, name))
+        return _joined(chunks, out_dims, name)
 
     mapped.__name__ = name
     mapped.__doc__ = getattr(func, "__doc__", None)
     return mapped
+
+
+def is_jitted(func: Callable[..., Any]) -> bool:
+    """Whether Numba has made it; if so, Numba has been imported, which would take a while."""
+    registry = sys.modules.get("numba.core.registry")
+    return registry is not None and isinstance(func, registry.CPUDispatcher)
+
+
+def _together(
+    func: Callable[..., Any], leaves: Sequence[Any], places: Sequence[int | None], structure: Any, size: int,
+    randomness: str, out_dims: Any, name: str,
+) -> Any:  # fmt: skip
+    """One call for all samples. A function of arrays may ask for what one sample has: then it is called for each."""
+    of_arrays = not any(isinstance(x, Tensor) for x in leaves)
+    level, state = Level(size, randomness), creation.random_state() if of_arrays else None
+    given = [
+        x if dim is None else wrap(as_operand(x, True).movedim(dim, 0), level)
+        for x, dim in zip(leaves, places, strict=True)
+    ]
+    args, facts = trees.unflatten(structure, given)
+    levels().append(level)
+    try:
+        found = func(*args, **facts)
+    except NeedsSamplesError:
+        if not of_arrays or not size:
+            raise
+    else:
+        return _unwrapped(found, level, out_dims, name, of_arrays)
+    finally:
+        levels().pop()
+    if state is not None:
+        creation.set_random_state(state)
+    return _one_by_one(func, leaves, places, structure, size, randomness, out_dims, name)
+
+
+def _unwrapped(found: Any, level: Level, out_dims: Any, name: str, of_arrays: bool) -> Any:
+    """What a function gives, with the samples where they are to be."""
+    leaves, structure = trees.flatten(found)
+    made = list[Any]()
+    for leaf, dim in zip(leaves, _spread(out_dims, found, _unfit(name, out_dims)), strict=True):
+        if not isinstance(leaf, Tensor):
+            if isinstance(leaf, (np.ndarray, np.generic, int, float)) and of_arrays:
+                array = np.asarray(leaf)
+                made.append(array if dim is None else np.stack([array] * level.size, dim))
+                continue
+            raise _no_tensor(name, leaf)
+        if dim is None:
+            if is_at(leaf, level):
+                raise ValueError(
+                    f"vmap({name}, ...): `{name}` can not return a BatchedTensor when out_dim is None: what is the "
+                    "same for all samples alone can be given without a dimension for them"
+                )
+            made.append(leaf)
+            continue
+        if not isinstance(dim, int) or isinstance(dim, bool) or not -leaf.ndim - 1 <= dim <= leaf.ndim:
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-leaf.ndim - 1}, {leaf.ndim}], but got {dim})"
+            )
+        whole = samples_of(leaf, level)
+        made.append(whole.movedim(0, dim) if dim else whole)
+    if of_arrays:
+        made = [
+            t if not isinstance(t, Tensor) or t.requires_grad or t.__class__ is Batched else np.array(t._array())
+            for t in made
+        ]
+    return trees.unflatten(structure, made)
+
+
+def _one_by_one(
+    func: Callable[..., Any], leaves: Sequence[Any], places: Sequence[int | None], structure: Any, size: int,
+    randomness: str, out_dims: Any, name: str,
+) -> Any:  # fmt: skip
+    """A call for each sample: of what Numba has jitted, and of arrays where a value steers what is done."""
+    parts = [None if dim is None else _samples(x, dim) for x, dim in zip(leaves, places, strict=True)]
+    found, state = [], creation.random_state()
+    for sample in zip(*(part or [x] * size for part, x in zip(parts, leaves, strict=True)), strict=True):
+        if randomness == "same":
+            creation.set_random_state(state)
+        given, named = trees.unflatten(structure, list(sample))
+        found.append(func(*given, **named))
+        if randomness == "error" and creation.random_state() != state:
+            creation.set_random_state(state)
+            raise RuntimeError(
+                "vmap: called random operation while in randomness error mode. Please either use the 'same' or "
+                "'different' randomness flags on vmap or perform the randomness operation out of vmap"
+            )
+    return _gathered(found, out_dims, name)
+
+
+def _narrowed(x: Any, dim: int | None, start: int, size: int) -> Any:
+    return x if dim is None else x[(slice(None),) * dim + (slice(start, start + size),)]
+
+
+def _joined(chunks: Sequence[Any], out_dims: Any, name: str) -> Any:
+    """What was given for chunks of samples, one after another."""
+    dims = _spread(out_dims, chunks[0], _unfit(name, out_dims))
+    made = []
+    for dim, *parts in zip(dims, *(trees.leaves(one) for one in chunks), strict=True):
+        if dim is None:
+            made.append(parts[0])
+        else:
+            made.append((_cat if isinstance(parts[0], Tensor) else np.concatenate)(parts, dim))
+    return trees.unflatten(trees.flatten(chunks[0])[1], made)
 
 
 def _incompatible(where: str, args: Any) -> ValueError:
@@ -158,24 +258,28 @@ def _place(leaf: Any, dim: Any, where: str) -> int | None:
     return dim % leaf.ndim
 
 
-def _samples(x: Any, dim: int | None) -> list[Any] | None:
-    if dim is None:
-        return None
+def _samples(x: Any, dim: int) -> list[Any]:
     return list(x.unbind(dim)) if isinstance(x, Tensor) else list(np.moveaxis(x, dim, 0))
+
+
+def _unfit(name: str, out_dims: Any) -> Callable[[], ValueError]:
+    return lambda: ValueError(
+        f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of `outputs`"
+    )
+
+
+def _no_tensor(name: str, leaf: Any) -> ValueError:
+    return ValueError(
+        f"vmap({name}, ...): `{name}` must only return Tensors, got type {type(leaf)}. Did you mean to set `out_dims=` "
+        "to None for output?"
+    )
 
 
 def _gathered(found: Sequence[Any], out_dims: Any, name: str) -> Any:
     """What was given for all samples, stacked."""
     leaves, structure = trees.flatten(found[0])
     rows = [trees.leaves(one) for one in found]
-
-    def unfit() -> ValueError:
-        return ValueError(
-            f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of "
-            "`outputs`"
-        )
-
-    dims = _spread(out_dims, found[0], unfit)
+    dims = _spread(out_dims, found[0], _unfit(name, out_dims))
     stacked = []
     for k, (leaf, dim) in enumerate(zip(leaves, dims, strict=True)):
         parts = [row[k] for row in rows]
@@ -184,10 +288,7 @@ def _gathered(found: Sequence[Any], out_dims: Any, name: str) -> Any:
         elif isinstance(leaf, (np.ndarray, np.generic, int, float)):
             stacked.append(np.stack([np.asarray(part) for part in parts], 0 if dim is None else dim))
         else:
-            raise ValueError(
-                f"vmap({name}, ...): `{name}` must only return Tensors, got type {type(leaf)}. Did you mean to set "
-                "`out_dims=` to None for output?"
-            )
+            raise _no_tensor(name, leaf)
     return trees.unflatten(structure, stacked)
 
 

@@ -384,10 +384,20 @@ def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return made
 
 
+def size(a: Tensor, axis: int | None = None) -> int:
+    """The number of elements, or the length of a dimension."""
+    return a.numel() if axis is None else a.shape[axis]
+
+
 def _values(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(_values, value))
     return value._array() if isinstance(value, Tensor) else value
+
+
+def _shown(value: Any) -> Any:
+    """An array of the shape, without the values: they need not be computed."""
+    return np.broadcast_to(False, value.shape) if isinstance(value, Tensor) else _values(value)
 
 
 def of_values(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -484,10 +494,17 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.ones_like: like(creation.ones_like),
     np.empty_like: like(creation.empty_like),
     np.full_like: like(creation.full_like),
+    np.ndim: lambda a: np.ndim(_shown(a)),
+    np.shape: lambda a: np.shape(_shown(a)),
+    np.size: lambda a, *axis, **facts: np.size(_shown(a), *axis, **facts),
+} | {
+    np.shape: lambda a: tuple(a.shape),
+    np.ndim: lambda a: a.ndim,
+    np.size: size,
 } | {
     function: of_values(function)
     for function in (
-        np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type, np.isclose, np.allclose,
+        np.iscomplexobj, np.isrealobj, np.result_type, np.isclose, np.allclose,
         np.array_equal, np.array_equiv, np.count_nonzero, np.nonzero, np.flatnonzero, np.argwhere, np.argsort,
         np.searchsorted, np.digitize, np.isneginf, np.isposinf, np.lexsort, np.may_share_memory, np.shares_memory,
     )

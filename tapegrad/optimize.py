@@ -27,6 +27,7 @@ from scipy import optimize as scipy_optimize
 
 from tapegrad import autograd, func, trees
 from tapegrad.functions import shaping
+from tapegrad.mapped import is_jitted
 from tapegrad.tensor import Tensor
 from tapegrad.vectors import Form
 
@@ -322,7 +323,7 @@ class _Objective:
         form = self.form
         if self.times is not None:
             return form.vector(self.times(form.tree(vector), form.tree(tangent), *self.args)[1], "a product")
-        if func._is_jitted(self.fun):
+        if is_jitted(self.fun):
             rest = (None,) * len(self.args)
             tangents = (form.tree(tangent), *rest)
             _, found = func.hvp(self.fun, (form.tree(vector), *self.args), tangents)

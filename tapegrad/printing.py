@@ -115,6 +115,9 @@ def _suffixes(t: Any, shape: tuple[int, ...]) -> list[str]:
         suffixes.append(f"dtype={t.dtype}")
     if t.requires_grad:
         suffixes.append("requires_grad=True" if t.is_leaf else f"grad_fn=<{t.grad_fn.name()}>")
+    tangent = None if t._tape.duals is None else t._tape.duals.tangent_of(t)
+    if tangent is not None:
+        suffixes.append(f"tangent={format_tensor(tangent)}")
     return suffixes
 
 

@@ -12,16 +12,17 @@ import struct
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import batched, dtypes, engine
+from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
-from tapegrad.kinds import Kind, array_at, kind_of, numbers
+from tapegrad.kinds import Kind, array_at, flowing, kind_of, numbers, seen
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
@@ -89,12 +90,16 @@ def appended_together(
     at = end
     if MEMORY or tape.grad_enabled is TRACED:
         place = place or location()
+    if tape.watch is not None:
+        tape.watch.records(rows)
     for first, second, third, row_flags in numbered:
         _pack(tape.rows, at, op.opcode, row_flags, slot, second, third, first, kind.index)
         at += _A_ROW
     # What was written behind the last row is recorded now: nothing can come between (see `tape.py`).
     h[_N_FREE] = height
     t._slot = slot
+    if tape.watch is not None:
+        tape.watch.own.add(slot)
     if place:
         tape.places[slot] = place
     if host is not None:
@@ -142,6 +147,14 @@ def _read(t: Tensor) -> Tensor:
     return read if read._kind.contiguous else read.clone()
 
 
+def activity(tape: Tape, tensors: Iterable[Tensor]) -> int:
+    """Which derivatives flow through what is recorded of these: bits of a kind's `requires_grad`."""
+    bits = 0
+    for t in tensors:
+        bits |= t._kind.requires_grad
+    return flowing(tape.grad_enabled, bits)
+
+
 def record_array(
     op: Array,
     shape: tuple[int, ...],
@@ -151,12 +164,14 @@ def record_array(
     flags: int = 0,
 ) -> Tensor:
     """Record an array operation: its kernels, its kind, its row. Operands are copied where it reads no strides."""
+    if any(t.__class__ is Batched for t in operands):
+        return batched.rules["array"](op, shape, dtype, *operands, params=params, flags=flags)  # type: ignore[no-any-return]
     operands = tuple(t if op.strided or t._kind.contiguous else t.clone() for t in map(_read, operands))
-    requires_grad = (
-        dtype.is_floating_point
-        and operands[0]._tape.grad_enabled
-        and any(t._kind.requires_grad and rule is not None for t, rule in zip(operands, op.partials, strict=False))
-    )
+    requires_grad = 0
+    if dtype.is_floating_point:
+        for t, rule in zip(operands, op.partials, strict=False):
+            requires_grad |= t._kind.requires_grad if rule is not None else 0
+        requires_grad = flowing(operands[0]._tape.grad_enabled, requires_grad)
     code = operands[op.dtype_operand]._kind.dtype.code
     engine.need(op, code, False)
     if op.summed & 1:  # the sums of parts are joined by its kernels
@@ -171,6 +186,8 @@ def record_results(
     op: Array, part: Op, shapes: Sequence[tuple[int, ...]], dtype: DType, *operands: Tensor, params: tuple[int, ...]
 ) -> list[Tensor]:
     """Record an array operation with several results, which lie one after another in its row; `part` shows one."""
+    if any(t.__class__ is Batched for t in operands):
+        return batched.rules["results"](op, part, shapes, dtype, *operands, params=params)  # type: ignore[no-any-return]
     whole = record_array(op, (sum(map(math.prod, shapes)),), dtype, *operands, params=params)
     results, at = [], 0
     for shape in shapes:
@@ -207,6 +224,10 @@ def local(t: Tensor) -> Tensor:
 
 def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     """A leaf on `tape` for a tensor of another thread's tape."""
+    if t.__class__ is Batched:  # it is on no tape: see `batched.py`
+        return t
+    if tape.watch is not None:
+        tape.watch.fail("reads a tensor of another thread")
     known = tape.imported.get(id(t))
     if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
         return known[4]  # type: ignore[no-any-return]
@@ -221,7 +242,7 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
             array, origin, slot = over_memory(t), t._tape, t._slot
     else:
         array, origin, slot, kind = copied(t)
-    requires_grad = kind.requires_grad and kind.is_leaf
+    requires_grad = kind.is_leaf  # then it requires grad
     leaf = from_array(array, requires_grad=requires_grad, exported=kind.exported)
     leaf.__class__ = Imported
     if requires_grad:
@@ -263,7 +284,7 @@ def take_over(t: Tensor) -> None:
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
-    leaf = from_array(copied(t)[0], kind.requires_grad)
+    leaf = from_array(copied(t)[0], t.requires_grad)
     if kind.requires_grad:
         tape.leaves[leaf._slot] = weakref.ref(t)
     tape.imported.pop(id(t), None)
@@ -313,11 +334,13 @@ def steady(t: Tensor) -> Tensor:
         recipe: Any = getattr(t, "_recipe", None)
         base = t if recipe is None or recipe.detached else steady(t._base)
         return t if base._kind.exported else made_of(recipe, base, recipe.recorded and tape.grad_enabled)
+    if tape.watch is not None:
+        return tape.watch.steady(t)  # type: ignore[no-any-return]
     elements = over_memory(t) if not kind.contiguous else array_at(tape.slot_words[4 * slot + 1], kind, None)
     now, known = elements.tobytes(), getattr(t, "_seen", None)
     if known is not None and known[0] == now and known[1] == slot and known[2] is kind:
         return known[3]  # type: ignore[no-any-return]
-    made = from_array(elements.copy(), kind.requires_grad)
+    made = from_array(elements.copy(), t.requires_grad)
     if kind.requires_grad:  # gradients go to the tensor, which a rule may have been lent
         tape.leaves[made._slot] = tape.former[made._slot] = tape.leaves.get(slot) or weakref.ref(t)
     t._seen = now, slot, kind, made
@@ -377,6 +400,13 @@ learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are
 
 def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
+    if any(o.__class__ is Batched for o in operands):
+        return batched.rules["elementwise"](op, *operands)
+    watch = current_tape().watch
+    return _record_elementwise(op, *operands) if watch is None else watch.elementwise(_record_elementwise, op, operands)
+
+
+def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
     if any(isinstance(o, Tensor) and o._kind.exported for o in operands):
         given = [steady(local(o)) if isinstance(o, Tensor) else o for o in operands]
         if len(given) < 3 and isinstance(given[0], Tensor) and not any(
@@ -417,7 +447,7 @@ def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     slots = [t for t in tensors if isinstance(t, Tensor)]
     kind = _result_kind(op, dtype, shape, tensors)
     first, tape = slots[0], current_tape()
-    shown = kind if tape.grad_enabled else kind.passive
+    shown = seen(tape.grad_enabled, kind)
     if flags:
         b, c = _two_ints(_number(immediate))
         result = appended(tape, op, shown, first, b, c, flags)
@@ -504,11 +534,10 @@ def _immediate(op: Elementwise, dtype: DType, tensors: list[Any]) -> tuple[int, 
 def _result_kind(op: Elementwise, dtype: DType, shape: tuple[int, ...], tensors: list[Any]) -> Kind:
     codes = op.signature(dtype.code)
     result = DTYPES[codes[-1]]
-    differentiable = [
-        rule is not None and isinstance(t, Tensor) and t._kind.requires_grad
-        for rule, t in zip(op.partials, tensors, strict=False)
-    ]
-    requires_grad = result.is_floating_point and any(differentiable)
+    requires_grad = 0
+    for rule, t in zip(op.partials, tensors, strict=False):
+        if rule is not None and isinstance(t, Tensor) and result.is_floating_point:
+            requires_grad |= t._kind.requires_grad
     engine.need(op, dtype.code, False)
     if requires_grad:
         engine.need(op, dtype.code, True)
@@ -526,10 +555,12 @@ def cast(t: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype; itself where it has it already."""
     if t._kind.dtype is dtype:
         return t
+    if t.__class__ is Batched:
+        return batched.rules["cast"](t, dtype)  # type: ignore[no-any-return]
     t = steady(local(t))
     op = CASTS[dtype.code]
-    requires_grad = t._kind.requires_grad and dtype.is_floating_point
-    kind = kind_of(dtype, t._kind.shape, requires_grad=requires_grad and t._tape.grad_enabled)
+    requires_grad = t._kind.requires_grad if dtype.is_floating_point else 0
+    kind = kind_of(dtype, t._kind.shape, requires_grad=flowing(t._tape.grad_enabled, requires_grad))
     engine.need(op, t._kind.dtype.code, False)
     if requires_grad:
         engine.need(op, t._kind.dtype.code, True)
@@ -546,9 +577,9 @@ def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: in
     if second.__class__ is int and not -(1 << 63) <= second < 1 << 64:
         raise OverflowError  # to be refused
     if tape.grad_enabled is not True:
-        if tape.grad_enabled:
+        if tape.grad_enabled is not False:
             raise KeyError  # the line is to be noted
-        kind = kind.passive
+        kind = seen(tape.grad_enabled, kind)
     t, h = _new(Tensor), tape.h
     end, height = h[_FILLED], h[_N_FREE] - 1
     if height < 0:
@@ -572,10 +603,10 @@ def unary(op: Elementwise) -> Callable[[Any], Any]:
     memo, opcode = memos[op.opcode], op.opcode
 
     def record_unary(self: Tensor) -> Tensor:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
-                return quickly(tape, memo[kind], _pack_two, opcode, 0, slot)
+                return quickly(tape, memo[kind], _pack_two, opcode, 0, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, self)  # type: ignore[no-any-return]
@@ -596,22 +627,22 @@ def binary(op: Elementwise) -> tuple[Callable[[Any, Any], Any], Callable[[Any, A
     with_left, with_right = opcode | IMM_A << 16, opcode | IMM_B << 16
 
     def record_binary(self: Tensor, other: Any) -> Any:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
                 if other.__class__ is not Tensor:
-                    return quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, slot)
+                    return quickly(tape, memo[kind, other.__class__], _pack_immediate, with_right, other, self._slot)
                 if other._tape is tape:
-                    return quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, slot)
+                    return quickly(tape, memo[kind, other._kind], _pack_two, opcode, other._slot, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, self, other)
 
     def record_reflected(self: Tensor, other: Any) -> Any:
-        tape, slot, kind = self._tape, self._slot, self._kind
+        tape, kind = self._tape, self._kind
         if tape.thread == get_ident():
             try:
-                return quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, slot)
+                return quickly(tape, memo[other.__class__, kind], _pack_immediate, with_left, other, self._slot)
             except MISSED:
                 pass
         return record_elementwise(op, other, self)

@@ -19,6 +19,7 @@ from typing import Any
 from tapegrad.functions import elementwise as _elementwise
 from tapegrad.functions import reductions as _reductions
 from tapegrad.ops import bessel as _bessel
+from tapegrad.ops import elliptic as _elliptic
 from tapegrad.ops import exponential as _exponential
 from tapegrad.ops import incomplete as _incomplete
 from tapegrad.ops import polynomials as _polynomials
@@ -70,6 +71,20 @@ gammaincinv = _named("gammaincinv", _incomplete._gammaincinv)
 gammainccinv = _named("gammainccinv", _incomplete._gammainccinv)
 xlog1py = _named("xlog1py", _exponential._xlog1py)
 zeta = _named("zeta", _special._zeta)
+ellipk, ellipkm1 = _named("ellipk", _elliptic._ellipk), _named("ellipkm1", _elliptic._ellipkm1)
+ellipe = _named("ellipe", _elliptic._ellipe)
+ellipkinc, ellipeinc = _named("ellipkinc", _elliptic._ellipkinc), _named("ellipeinc", _elliptic._ellipeinc)
+
+
+def hyp1f1(a: Any, b: Any, x: Any) -> Tensor:
+    """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; differentiable by `x`, nan by the others.
+
+    >>> import tapegrad as tg
+    >>> tg.special.hyp1f1(1.0, 1.0, tg.tensor(1.0))
+    tensor(2.7183)
+    """
+    found: Tensor = _elliptic._hyp1f1(a, b, x)
+    return found
 
 
 def betainc(a: Any, b: Any, x: Any) -> Tensor:

@@ -49,7 +49,7 @@ import numpy as np
 from tapegrad import locks
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import DTYPES
-from tapegrad.kinds import address_of, objects
+from tapegrad.kinds import FORWARD, address_of, objects
 from tapegrad.memory import Record, array, at, index_of, inside, over, word
 
 ROW = np.dtype(
@@ -67,8 +67,9 @@ CONSUMED = 16  # swept in reverse, and what its rule had saved was let go
 PARAMS = 32  # `c` is the index of the row's parameters in the pool of numbers
 VARIANT = 64  # the node has the op's second name
 
-# Of a tape's `grad_enabled`, beside True: rows are recorded in Python, which notes the lines that they come from.
-TRACED = 1
+# Of a tape's `grad_enabled`, beside True and False: rows are recorded in Python, which notes the lines that they come
+# from. Where there are no tangents, FORWARD is UNTRACED.
+TRACED, UNTRACED = 1, FORWARD
 
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
@@ -107,6 +108,7 @@ class Request(Record):
     n_inputs = word()
     prune = word()  # whether only what leads to the inputs is swept
     retain_graph = word()  # whether rules keep what they have saved
+    paced = word()  # whether the sweep pauses when it is planned, and after each step: for a profile
 
 
 class Plan(Record):
@@ -235,6 +237,7 @@ class Header(Record):
     lapack = word()
     switch_values = word()  # addresses: see `kernels/switch.py`
     switch_adjoints = word()
+    observer = word()  # the address of a function that is told what a sweep does, or 0: see `core/observed.py`
     request = inside(Request)
     plan = inside(Plan)
     progress = inside(Progress)
@@ -336,19 +339,22 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "enabled",
-        "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts", "imported", "latest",
-        "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places", "retained", "rows",
-        "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds",
-        "sweeping", "tables", "thread", "top",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "disabled",
+        "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts",
+        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places",
+        "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare",
+        "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled: Any = True  # or TRACED, or False
-        self.enabled: Any = True  # what it is where it is not False
+        self.grad_enabled: Any = True  # or TRACED, False, UNTRACED, FORWARD
+        self.enabled: Any = True  # what it is where gradients are recorded, and where they are not
+        self.disabled: Any = False
+        self.watch: Any = None  # what notes all that is recorded and looked at: see `replay/`
         self.checks_nan = False
+        self.duals: Any = None  # the level of forward mode, of `autograd/forward_ad.py`
         self.top = 0  # slots from here on were never used
         self.arrays: dict[int, Any] = {}  # the NumPy arrays that slots borrow
         self.leaves: dict[int, Any] = {}  # weak references to the handles of leaves that require grad
@@ -364,6 +370,7 @@ class Tape:
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
+        self.profiler: Any = None  # is told of each step of a sweep: see `viz/profiling.py`
         self.capacity = self.slot_capacity = 0
         self.header = np.zeros(Header.nbytes // 8, np.int64)
         self.header_address = address_of(self.header)
@@ -591,14 +598,14 @@ def current_tape() -> Tape:
     return _threads.tape
 
 
-def in_grad_mode(tape: Tape, enabled: bool, function: Callable[..., T], *args: Any) -> T:
-    """Call a function that records with or without gradients.
+def in_grad_mode(tape: Tape, enabled: int, function: Callable[..., T], *args: Any) -> T:
+    """Call a function that records with gradients, without, or (FORWARD) with tangents alone.
 
     (A context manager would not do: Ctrl-C may come when it is being left, and the mode would stay.)
     """
     previous = tape.grad_enabled
     try:
-        tape.grad_enabled = tape.enabled if enabled else False
+        tape.grad_enabled = tape.enabled if enabled else enabled if enabled is FORWARD else tape.disabled
         return function(*args)
     finally:
         tape.grad_enabled = previous

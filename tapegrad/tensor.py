@@ -21,7 +21,7 @@ from tapegrad import devices, engine
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BY_NUMPY, DType
-from tapegrad.kinds import Kind, address_of, array_at, kind_of, number_at
+from tapegrad.kinds import GRADIENTS, Kind, address_of, array_at, kind_of, number_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import H, Tape, current_tape
 
@@ -170,7 +170,7 @@ class Tensor(Methods):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this tensor. Can be set on leaves."""
-        return self._kind.requires_grad
+        return self._kind.requires_grad & GRADIENTS != 0
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -185,12 +185,19 @@ class Tensor(Methods):
     @property
     def is_leaf(self) -> bool:
         """True where no recorded operation made it: gradients accumulate in leaves that require them."""
-        return self._kind.is_leaf or not self._kind.requires_grad
+        return self._kind.is_leaf or not self._kind.requires_grad & GRADIENTS
 
     def _set_kind(self, **changes: bool) -> None:
         """Have the value under another kind of the same layout."""
         old = self._kind
-        facts = {"requires_grad": old.requires_grad, "leaf": old.is_leaf, "exported": old.exported, **changes}
+        if self._tape.watch is not None:
+            self._tape.watch.changes(self)
+        facts: dict[str, Any] = {
+            "requires_grad": old.requires_grad,
+            "leaf": old.is_leaf,
+            "exported": old.exported,
+            **changes,
+        }
         kind = kind_of(old.dtype, old.shape, old.strides, **facts)
         tape, slot, reference = self._tape, self._slot, weakref.ref(self)
         tape.synced_row(slot)
@@ -202,6 +209,8 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """The accumulated gradient, or None. Can be set, and set to None."""
+        if self._tape.watch is not None:
+            self._tape.watch.reads_grad(self)
         return getattr(self, "_grad", None)
 
     @grad.setter
@@ -223,6 +232,8 @@ class Tensor(Methods):
                 )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
+        if self._tape.watch is not None:
+            self._tape.watch.changes(self)
         self._grad = value
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -232,7 +243,10 @@ class Tensor(Methods):
         tape, slot, kind = self._tape, self._slot, self._kind
         if tape.thread != get_ident():
             return copied(self)[0]
-        return array_at(engine.evaluate(tape, slot), kind, None)
+        address = engine.evaluate(tape, slot)
+        if tape.watch is not None:
+            tape.watch.learns(self)
+        return array_at(address, kind, None)
 
     def item(self) -> Any:
         """The only element, as a Python number.
@@ -249,7 +263,10 @@ class Tensor(Methods):
             )
         if tape.thread != get_ident():
             return copied(self)[0].item()
-        return number_at(engine.evaluate(tape, slot), kind.dtype)
+        address = engine.evaluate(tape, slot)
+        if tape.watch is not None:
+            tape.watch.learns(self)
+        return number_at(address, kind.dtype)
 
     def __repr__(self) -> str:
         from tapegrad.printing import format_tensor
@@ -297,6 +314,8 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     if reference is not None:
         tape.leaves[slot] = reference
     _pack_slot(tape.slot_words, _SLOT_BYTES * slot, index, -1, address, 0, -1, _OWNED if array is None else _STORED)
+    if tape.watch is not None:
+        tape.watch.holds(t, address, array)
     return t
 
 
@@ -325,10 +344,14 @@ def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
         ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
         ints[_INTS * made + _FLAGS] = _OWNED
         found[slot] = t
+        if tape.watch is not None:
+            tape.watch.own.add(made)
 
 
 def exchange(t: Tensor, u: Tensor) -> None:
     """Let two handles exchange what they hold, with no call among it: nothing comes between, and no other thread."""
+    if t._tape.watch is not None:
+        t._tape.watch.changes(t)
     tape, slot, kind = t._tape, t._slot, t._kind
     t._tape, t._slot, t._kind = u._tape, u._slot, u._kind
     u._tape, u._slot, u._kind = tape, slot, kind
@@ -336,6 +359,13 @@ def exchange(t: Tensor, u: Tensor) -> None:
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
     """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
+    tape = current_tape()
+    if tape.watch is not None:
+        return tape.watch.copies(_from_array, array, requires_grad, exported)  # type: ignore[no-any-return]
+    return _from_array(array, requires_grad, exported)
+
+
+def _from_array(array: np.ndarray, requires_grad: bool, exported: bool) -> Tensor:
     tape, dtype = current_tape(), BY_NUMPY[array.dtype]
     tape.h[_ALLOCATED] += array.nbytes
     engine.reclaim_if_due(tape)
@@ -369,6 +399,8 @@ def owning(array: np.ndarray, dtype: DType, requires_grad: bool) -> Tensor:
     if reference is not None:
         tape.leaves[slot] = reference
     _pack_slot(tape.slot_words, _SLOT_BYTES * slot, index, -1, address, 0, -1, _STORED)
+    if tape.watch is not None:
+        tape.watch.holds(t, address, array)
     return t
 
 
@@ -394,6 +426,8 @@ def copied(t: Tensor) -> tuple[np.ndarray, Tape, int, Kind]:
     Its own thread may be recording, which a sweep of what is behind the tensor doesn't mind: all of that is there. Its
     sweeps and reclaimings are waited for. Its tape does not change, but that the value is in memory from now on.
     """
+    if (watch := current_tape().watch) is not None:
+        watch.fail("reads a tensor of another thread")
     while True:
         tape = t._tape
         engine.wait_for(tape)

@@ -11,6 +11,9 @@ tensors of the caller's that require grad (arguments, tensors that the function 
 gradients are recorded, and can be differentiated again; with none, they are plain values, and the compiled reverse
 sweep computes them. So levels nest, and each knows its own inputs from those of others.
 
+Inside `vmap` inputs are batched at all levels of it, whatever they were, and so have derivatives for each sample. Since
+samples don't depend on each other, one sweep of the tensors behind the batched ones serves them all.
+
 Products of the Jacobian with tangents are recorded likewise, forward through the rows between inputs and outputs
 (`autograd/tangents.py`); Jacobians and Hessians push many tangents at once, in lanes.
 """
@@ -31,9 +34,12 @@ from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
 from tapegrad.autograd.recorded import Lender
+from tapegrad.batched import Batched, bottom, innermost, levels, of_each_sample, samples_of, wrap
+from tapegrad.batched import Level as Batch
 from tapegrad.conversion import leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export, given_up
+from tapegrad.kinds import GRADIENTS, TANGENTS
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
@@ -53,9 +59,11 @@ class Level:
 
     def __init__(self, func: Callable[..., Any], args: Sequence[Any], places: Sequence[int]) -> None:
         self.tape = current_tape()
-        self.is_recording = self.tape.grad_enabled  # for the caller: inside it always is
+        self.batches = list(levels())  # of `vmap`, in which this level is
+        # For the caller: inside it always is.
+        self.is_recording = bool(self.tape.grad_enabled) or self.tape.duals is not None
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
-        self.behind: set[int] = set()  # the slots of inputs behind which the caller's graph goes on
+        self.behind: dict[int, int] = {}  # the slots of inputs behind which the caller's graph goes on, and their bits
         self.func = func
         self.args = list(args)
         self.given: list[Any] = []  # the leaves of what is differentiated, and what takes their places
@@ -68,7 +76,7 @@ class Level:
             self.args[place] = trees.unflatten(structure, inputs)
             self.given += leaves
             self.inputs += inputs
-        self.slots += [t._slot for t in self.inputs]
+        self.slots += [bottom(t)._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
         _inside.of_arrays += not self.gives_tensors
@@ -83,30 +91,45 @@ class Level:
 
     def _input(self, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
+            if self.batches:
+                return self.leaf(of_each_sample(as_floats(x)))
             leaf = as_floats(x, requires_grad=True)
             self.own[leaf._slot] = leaf
             return leaf
         self.gives_tensors = True
         x = steady(local(x))
-        if self.is_recording and x.requires_grad:
-            seen: Tensor = x.view(x.shape) if x._kind.contiguous else x.clone()
-            self.behind.add(seen._slot)
+        if self.batches:
+            x = of_each_sample(x)
+        if self.is_recording and x._kind.requires_grad:
+            seen = self._with_bits(x, x._kind.requires_grad | GRADIENTS)
+            self.behind[bottom(seen)._slot] = x._kind.requires_grad
             return seen
         return self.leaf(x.detach())
 
     def leaf(self, x: Tensor) -> Tensor:
         """Make a tensor a leaf of this level."""
         x.requires_grad_()
-        self.own[x._slot] = x
+        self.own[bottom(x)._slot] = x
         return x
+
+    def _with_bits(self, t: Tensor, bits: int) -> Tensor:
+        """The same elements, recorded, with other bits of `requires_grad`."""
+        return self._raised(tangents.with_bits(self._lowered(t), bits), None)
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
-        if self.is_recording:
-            result = self.func(*self.args)
-        else:
-            with autograd.enable_grad():
+        watch = self.tape.watch
+        if watch is not None:
+            watch.inside += 1
+        try:
+            if self.tape.grad_enabled:
                 result = self.func(*self.args)
+            else:
+                with autograd.enable_grad():
+                    result = self.func(*self.args)
+        finally:
+            if watch is not None:
+                watch.inside -= 1
         if not has_aux:
             return result, None
         if not isinstance(result, tuple) or len(result) != 2:
@@ -121,7 +144,7 @@ class Level:
         self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], *, recorded: bool, retain: bool = True
     ) -> list[Tensor]:
         """The products of seeds, None for 1, with the Jacobian: one for each input."""
-        live = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
+        live = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y._kind.requires_grad]
         if not live:
             return [creation.zeros_like(x) for x in self.inputs]
         dependents, adjoints = zip(*live, strict=True)
@@ -138,13 +161,15 @@ class Level:
         recorded, and the answer here is None.
         """
         tape = self.tape
-        if self.gives_tensors or not output.requires_grad or output._tape is not tape:
+        if self.gives_tensors or self.batches or not output._kind.requires_grad or output._tape is not tape:
             return None
         if tape.retained or tape.hooks or tape.nodes:
             return None
         for t in self.inputs:
             if getattr(t, "_hooks", None):
                 return None
+        if tape.duals is not None:
+            return None
         others = self.is_recording and len(tape.leaves) > len(self.own)
         found: dict[int, Tensor] = {}
         engine.reclaim_before(tape)
@@ -158,7 +183,8 @@ class Level:
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
             gradient = found.pop(t._slot, None)
-            if gradient is not None and gradient._kind.is_large and x.__class__ is np.ndarray and x.dtype.char != "e":
+            is_array = x.__class__ is np.ndarray and x.dtype.char != "e" and tape.watch is None
+            if is_array and gradient is not None and gradient._kind.is_large:
                 gradients.append(given_up(gradient))
             else:
                 gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
@@ -175,11 +201,15 @@ class Level:
         With `lanes`, so many at once: tangents and products have one dimension more, the first. What rules read of the
         primals is in `lent` then.
         """
-        outputs = [held(y) for y in outputs]
+        outputs = [held(self._lowered(y)) for y in outputs]
         slots = [y._slot for y in outputs]
         steps = tangents.steps_between(self.tape, slots, self.slots)
 
         def push(along: Sequence[Tensor | None], lanes: int | None = None) -> list[Tensor]:
+            batch = innermost(along)
+            if batch is not None and batch.depth >= len(self.batches):
+                return [wrap(t, batch) for t in pushed_together(along, batch, lanes)]
+            along = [None if t is None else self._lowered(t, lanes) for t in along]
             given = {slot: t for slot, t in zip(self.slots, along, strict=True) if t is not None}
             is_recorded = self._is_recorded([*outputs, *along])
             found = in_grad_mode(
@@ -187,17 +217,40 @@ class Level:
             )  # fmt: skip
             head = () if lanes is None else (lanes,)
             return [
-                creation.zeros(*head, *y.shape, dtype=y.dtype) if t is None else self.outward(t)
+                self._raised(creation.zeros(*head, *y.shape, dtype=y.dtype) if t is None else self.outward(t), lanes)
                 for y, t in zip(outputs, found, strict=True)
             ]
 
+        def pushed_together(along: Sequence[Tensor | None], batch: Batch, lanes: int | None) -> list[Tensor]:
+            """Tangents of a `vmap` in which the level is not: its samples are lanes."""
+            if lanes is None:
+                return push([None if t is None else samples_of(t, batch) for t in along], batch.size)
+            rows = [
+                push([None if t is None else samples_of(t, batch)[k] for t in along], lanes) for k in range(batch.size)
+            ]
+            return [shaping.stack(list(column)) for column in zip(*rows, strict=True)]
+
         return push
+
+    def _lowered(self, t: Tensor, lanes: int | None = None) -> Tensor:
+        """The tensor with all samples, behind one that is batched; lanes come before them."""
+        if not self.batches:
+            return t
+        whole = bottom(of_each_sample(t, self.batches))
+        return whole if lanes is None else shaping.movedim(whole, len(self.batches), 0)
+
+    def _raised(self, t: Tensor, lanes: int | None) -> Tensor:
+        """The batched tensor of one with all samples."""
+        if self.batches and lanes is not None:
+            t = shaping.movedim(t, 0, len(self.batches))
+        for batch in self.batches:
+            t = wrap(t, batch)
+        return t
 
     def compute(self, tensors: Iterable[Any]) -> None:
         """Compute what has no graph, together."""
-        slots = [
-            t._slot for t in tensors if isinstance(t, Tensor) and not t._kind.requires_grad and t._tape is self.tape
-        ]
+        whole = [bottom(t) for t in tensors if isinstance(t, Tensor) and not t._kind.requires_grad]
+        slots = [t._slot for t in whole if t._tape is self.tape]
         with self.tape.lock:
             engine.run(self.tape, slots)
         engine.reclaim_if_due(self.tape)
@@ -206,9 +259,13 @@ class Level:
 
     def outward(self, leaf: Any) -> Any:
         """What the caller is given: without a graph, unless something of the caller's is behind it."""
-        if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+        if not isinstance(leaf, Tensor) or not leaf._kind.requires_grad:
             return leaf
-        return leaf if self.reaches_out([leaf]) else leaf.detach()
+        if not self.reaches_out([leaf]):
+            return leaf.detach()
+        if self.tape.duals is None or self.reaches_out([leaf], GRADIENTS):
+            return leaf
+        return in_grad_mode(self.tape, True, self._with_bits, leaf, TANGENTS)
 
     def outward_tree(self, tree: Any) -> Any:
         """What the caller is given, with all leaves `outward`."""
@@ -218,15 +275,19 @@ class Level:
     def _is_recorded(self, tensors: Sequence[Tensor | None]) -> bool:
         return self.is_recording and (bool(self.behind) or self.reaches_out(tensors))
 
-    def reaches_out(self, tensors: Sequence[Any]) -> bool:
-        """Whether the caller's graph, or a leaf of somebody else's, is behind one of the tensors.
+    def reaches_out(self, tensors: Sequence[Any], bits: int = GRADIENTS | TANGENTS) -> bool:
+        """Whether the caller's graph, a leaf of somebody else's, or what has a tangent, is behind one of the tensors.
 
-        A leaf of a level that has ended doesn't count.
+        A leaf of a level that has ended doesn't count. With `bits`, only what these derivatives flow to.
         """
         if not self.is_recording:
             return False
-        ends = self.behind | (self.tape.leaves.keys() - self.own.keys())
-        slots = [local(t)._slot for t in tensors if isinstance(t, Tensor) and t.requires_grad]
+        ends = {slot for slot, own in self.behind.items() if own & bits}
+        if bits & GRADIENTS:
+            ends |= self.tape.leaves.keys() - self.own.keys()
+        if bits & TANGENTS and self.tape.duals is not None:
+            ends |= self.tape.duals.slots().keys()
+        slots = [local(bottom(t))._slot for t in tensors if isinstance(t, Tensor) and t._kind.requires_grad]
         return bool(ends) and walk.reaches(self.tape, slots, ends)
 
     # --- what functions return ----------------------------------------------------------------------------------------
@@ -236,9 +297,8 @@ class Level:
         if self.gives_tensors:
             return tree
         leaves, structure = trees.flatten(tree)
-        return trees.unflatten(
-            structure, [plain(x) if isinstance(x, Tensor) and not x.requires_grad else x for x in leaves]
-        )
+        is_kept = [not isinstance(x, Tensor) or x._kind.requires_grad or x.__class__ is Batched for x in leaves]
+        return trees.unflatten(structure, [x if kept else plain(x) for x, kept in zip(leaves, is_kept, strict=True)])
 
     def scalar(self, output: Any, name: str) -> Tensor:
         """The output of a function of which the gradient is asked for."""
@@ -299,6 +359,11 @@ def _dtype_kind(x: Any) -> str:
 
 def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the elements that a number or an array has now; integers become float64."""
+    watch = current_tape().watch
+    return _as_floats(x, requires_grad) if watch is None else watch.copies(_as_floats, x, requires_grad)
+
+
+def _as_floats(x: Any, requires_grad: bool) -> Tensor:
     if x.__class__ is np.ndarray and x.dtype.kind == "f":  # most often
         return leaf_of(x, None, requires_grad)
     return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
@@ -306,20 +371,25 @@ def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
 
 def plain(t: Tensor, is_own: bool = False) -> Any:
     """The elements as an array, a number where there are no dimensions; its memory too where nobody else has it."""
-    kind = t._kind
+    kind, watch = t._kind, t._tape.watch
+    if watch is not None and not watch.is_showing:
+        return watch.shows(t, lambda: plain(t))
     if not kind.ndim:
         return t.item()
     if kind.contiguous and not kind.is_large:
         return t._array().copy()
-    if is_own and kind.is_large and kind.contiguous and not hasattr(t, "_base"):
+    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_base"):
         return export(t)
     return np.array(t._array(), order="C")
 
 
 def in_form_of(x: Any, t: Tensor) -> Any:
     """A gradient in the form of what it belongs to: a Tensor for a Tensor, an array for an array."""
-    if isinstance(x, Tensor) or t._kind.requires_grad:
+    if isinstance(x, Tensor) or t._kind.requires_grad or t.__class__ is Batched:
         return t
+    watch = t._tape.watch
+    if watch is not None and not watch.is_showing:
+        return watch.shows(t, lambda: in_form_of(x, t))
     if x.__class__ is np.ndarray and x.dtype.char != "e":  # most often; that is float16
         return plain(t, is_own=True) if t._kind.ndim else t._array().copy()
     if isinstance(x, (int, float)) and not isinstance(x, np.generic):
@@ -375,7 +445,7 @@ class TensorEngine:
             output, aux = level.apply(has_aux, "value_and_grad")
             output = level.scalar(output, "value_and_grad")
             if not has_aux and (gradients := level.swept(output)) is not None:
-                return output.item(), gradients
+                return plain(output), gradients
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
             found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
             return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))
@@ -482,7 +552,7 @@ _MOST_IN_LANES = 1 << 22  # elements of a value's tangents in all lanes together
 def _by_columns(level: Level, outputs: Sequence[Tensor], chunk_size: int | None = None) -> list[list[Tensor]]:
     """Forward: a lane for each number of the inputs, so many at once as memory allows, or `chunk_size`."""
     push, blocks = level.pusher(outputs), [list[Tensor]() for _ in outputs]
-    widest = max([t.numel() for t in (*level.inputs, *outputs)], default=1)
+    widest = max([bottom(t).numel() for t in (*level.inputs, *outputs)], default=1)
     for i, x in enumerate(level.inputs):
         n, columns = x.numel(), [list[Tensor]() for _ in outputs]
         most = chunk_size or max(1, _MOST_IN_LANES // max(widest, 1))

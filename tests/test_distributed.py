@@ -88,7 +88,7 @@ def test_a_call_with_tensors_is_recorded_and_differentiated_twice():
         return scale * sum(tg.sum(tg.sin(p["a"] * x)) for x in (np.ones(2), np.full(2, 0.5))) + tg.sum(p["a"] ** 2)
 
     p = {"a": np.array([0.3, 0.7])}
-    for transform in (tg.func.grad, tg.func.hessian):
+    for transform in (tg.func.grad, tg.func.hessian, tg.func.jacfwd, tg.func.jacrev):
         found, expected = transform(own)(p)["a"], transform(plainly)(p)["a"]
         if isinstance(found, dict):
             found, expected = found["a"], expected["a"]

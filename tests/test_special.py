@@ -278,3 +278,67 @@ def test_what_is_foreign_is_kept_on_disk_and_found_again():
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert float(done.stdout) == scipy.special.j0(2.0)
     assert bessel._scipy_j0(2.0) == scipy.special.j0(2.0)
+
+
+# --- elliptic integrals, Kummer's function ---------------------------------------------------------------------------
+
+
+def of_gauss(m: float, n: int, a: float, b: float) -> Any:
+    """The n-th derivative of pi/2 2F1(a, b; 1; m): of K with a = 1/2, of E with a = -1/2; b = 1/2."""
+    p, q = mpmath.mpf(a), mpmath.mpf(b)
+    factor = mpmath.pi / 2 * mpmath.rf(p, n) * mpmath.rf(q, n) / mpmath.factorial(n)
+    return factor * mpmath.hyp2f1(p + n, q + n, 1 + n, mpmath.mpf(m))
+
+
+@pytest.mark.parametrize(("name", "a"), [("ellipk", 0.5), ("ellipe", -0.5)])
+def test_complete_elliptic_integrals_and_their_slopes(name: str, a: float):
+    rng = np.random.default_rng(4)
+    m = np.concatenate([1 - 10 ** rng.uniform(-15, 0, 60), -(10 ** rng.uniform(-10, 6, 60)), [0.0, 0.5]])
+    x = tg.tensor(m, requires_grad=True)
+    y = getattr(SPECIAL, name)(x)
+    (slope,) = tg.autograd.grad(y.sum(), x, create_graph=True)
+    (curvature,) = tg.autograd.grad(slope.sum(), x)
+    with mpmath.workdps(40):
+        for order, values in enumerate((y, slope, curvature)):
+            exact = [of_gauss(at, order, a, 0.5) for at in m.tolist()]
+            close(values.tolist(), exact, (1e-15, 2e-15, 1e-11)[order], f"{name}, order {order}")
+
+
+@pytest.mark.parametrize(("name", "exact"), [("ellipkinc", mpmath.ellipf), ("ellipeinc", mpmath.ellipe)])
+def test_incomplete_elliptic_integrals_and_their_slopes(name: str, exact: Any):
+    rng = np.random.default_rng(5)
+    phi = rng.uniform(-7, 7, 60)
+    m = np.where(rng.random(60) < 0.5, rng.uniform(-5, 0.999, 60), 10 ** rng.uniform(-12, -1, 60))
+    f = getattr(SPECIAL, name)
+    by_phi, by_m = gradients(f, phi, m)
+    with mpmath.workdps(40):
+        step = mpmath.mpf(10) ** -15
+        points = [(mpmath.mpf(p), mpmath.mpf(q)) for p, q in zip(phi.tolist(), m.tolist(), strict=True)]
+        close(by_phi, [mpmath.diff(lambda s, q=q: exact(s, q), p, h=step) for p, q in points], 4e-15, "by phi")
+        close(by_m, [mpmath.diff(lambda s, p=p: exact(p, s), q, h=step) for p, q in points], 1e-14, "by m")
+    p, q = tg.tensor(phi, requires_grad=True), tg.tensor(m, requires_grad=True)
+    g, h = tg.autograd.grad(f(p, q).sum(), (p, q), create_graph=True)
+    (mixed,) = tg.autograd.grad(g.sum(), q, retain_graph=True)
+    other, unknown = tg.autograd.grad(h.sum(), (p, q))
+    np.testing.assert_allclose(mixed.numpy(), other.numpy(), rtol=1e-12)
+    assert unknown.isnan().all(), "there is no formula for it here"
+
+
+def test_kummers_function_and_its_slope():
+    rng = np.random.default_rng(6)
+    a, b, z = rng.uniform(-4, 6, 100), rng.uniform(0.1, 8, 100), rng.uniform(-30, 30, 100)
+    x = tg.tensor(z, requires_grad=True)
+    y = SPECIAL.hyp1f1(a, b, x)
+    (slope,) = tg.autograd.grad(y.sum(), x)
+    with mpmath.workdps(40):
+        triples = [tuple(map(mpmath.mpf, at)) for at in zip(a.tolist(), b.tolist(), z.tolist(), strict=True)]
+        close(y.tolist(), [mpmath.hyp1f1(*at) for at in triples], 1e-12, "value")
+        close(slope.tolist(), [p / q * mpmath.hyp1f1(p + 1, q + 1, s) for p, q, s in triples], 1e-12, "slope")
+    assert scipy.special.hyp1f1(1.0, 1.0, tg.tensor(1.0, requires_grad=True)).requires_grad
+
+
+def test_scipys_elliptic_integrals_record():
+    m = tg.tensor([0.0, 0.5], requires_grad=True)
+    for name in ("ellipk", "ellipe", "ellipkm1"):
+        assert getattr(scipy.special, name)(m)[1].item() == pytest.approx(getattr(scipy.special, name)(0.5))
+    assert tg.xp.special.ellipk(m).requires_grad

@@ -24,7 +24,9 @@ from tapegrad.autograd.modes import (
     set_detect_anomaly,
     set_grad_enabled,
 )  # fmt: skip
+from tapegrad.batched import innermost, rules
 from tapegrad.functions import shaping
+from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Size, Tensor, adopt, slot_in
@@ -75,11 +77,14 @@ def backward(
     outputs = _sequence(tensors, "tensors")
     grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
     chosen = None if inputs is None else _sequence(inputs, "inputs")
+    if (level := innermost([*outputs, *(chosen or ()), *grads])) is not None:
+        rules["backward"](level, outputs, grads, retain_graph, create_graph, chosen)
+        return
     if chosen is not None and not chosen:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
         _check_input(i, t)
-        if not t._kind.requires_grad:
+        if not t.requires_grad:
             raise RuntimeError(f"can't retain_grad on Tensor that has requires_grad=False: it is input number {i}")
     for t in chosen or ():
         retain_grad(t)
@@ -125,9 +130,11 @@ def grad(
         return _batched(results, wanted, grads, retain_graph, create_graph, allow_unused, materialize_grads)
     if not wanted:
         raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
+    if (level := innermost([*results, *wanted, *grads])) is not None:
+        return rules["grad"](level, results, wanted, grads, retain_graph, create_graph, allow_unused, materialize_grads)
     for i, t in enumerate(wanted):
         _check_input(i, t)
-        if not t._kind.requires_grad:
+        if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if materialize_grads:
         if allow_unused is False:
@@ -137,6 +144,7 @@ def grad(
             )
         allow_unused = True
     found = _Found()
+    found.may_push = True
     _sweep(results, grads, wanted, retain_graph, create_graph, found)
     answer: list[Any] = []
     used = set(found.retained)  # the gradients of these have another owner
@@ -195,9 +203,13 @@ def _batched(
 
 
 class _Found(dict[int, Tensor]):
-    """Adjoints by their slots, how many of them have been accumulated, and the slots that `retain_grad` was for."""
+    """Adjoints by their slots, how many of them have been accumulated, and the slots that `retain_grad` was for.
+
+    Those that are returned may have tangents, in forward mode; those that are accumulated have none.
+    """
 
     accumulated = 0
+    may_push = False
     retained: frozenset[int] = frozenset()
 
 
@@ -266,6 +278,8 @@ def _sweep(
     targets: list[int] = []
     for i, t in enumerate(outputs):
         g = _seed(i, t, grads[i], tape)
+        if tape.watch is not None and g is not None:
+            tape.watch.meets(g)
         seeds.append((t, g))
         if g is None:
             pairs.append((t._slot, -1))
@@ -277,7 +291,8 @@ def _sweep(
     retained, wanted = _retained(tape), None if inputs is None else set(slots)
     watched = hooks.watched(tape) if tape.hooks or tape.nodes else None
     rows = None
-    through_python = create_graph or tape.checks_nan
+    pushes = found.may_push and tape.duals is not None  # gradients have tangents too
+    through_python = create_graph or tape.checks_nan or pushes
     if through_python or watched or (retained and inputs is not None):
         seeded = [t._slot for t in outputs]
         rows = list(walk.rows_behind(tape, seeded)) if wanted is None else walk.rows_between(tape, seeded, wanted)
@@ -292,7 +307,15 @@ def _sweep(
             hooks.going.reached = {*passed, *(slot for row in rows for slot in walk.operand_slots(row))}
             found.update(
                 in_grad_mode(
-                    tape, create_graph, _recorded, tape, seeds, rows, wanted, {*retained}, bool(retain or create_graph)
+                    tape,
+                    create_graph or (FORWARD if pushes else False),
+                    _recorded,
+                    tape,
+                    seeds,
+                    rows,
+                    wanted,
+                    {*retained},
+                    bool(retain or create_graph),
                 )
             )
         else:
@@ -351,7 +374,7 @@ def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
     if not isinstance(t, Tensor):
         raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
     kind = t._kind
-    if not kind.requires_grad:
+    if not t.requires_grad:
         raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
     if t._tape is not tape:
         raise RuntimeError(
@@ -406,6 +429,8 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
     That it is done is noted in the same moment: it must not be done twice.
     """
     with _accumulating:
+        if t._tape.watch is not None:
+            t._tape.watch.changes(t)
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
         tape = gradient._tape  # this thread's
         if held is not None and not create_graph and held._tape is tape and t._kind.is_leaf:
@@ -435,7 +460,7 @@ def _backward(
     tape, kind = self._tape, self._kind
     if (
         gradient is None and inputs is None and create_graph is False
-        and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad
+        and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad is True
         and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained or tape.checks_nan)
     ):  # fmt: skip
         _from_one(tape, self._slot)
@@ -467,7 +492,7 @@ def _from_one(tape: Tape, slot: int) -> None:
 
 def retain_grad(self: Tensor) -> None:
     """Let this computed tensor have a `grad` too."""
-    if not self._kind.requires_grad:
+    if not self.requires_grad:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
     if not self._kind.is_leaf:
         import weakref
@@ -493,7 +518,7 @@ def __getattr__(name: str) -> Any:
 
 _LATER = {
     "GradcheckError": "checks", "custom_jvp": "custom", "custom_vjp": "custom", "functional": "functional",
-    "gradcheck": "checks", "gradgradcheck": "checks",
+    "forward_ad": "forward_ad", "gradcheck": "checks", "gradgradcheck": "checks",
 }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from tapegrad import creation, trees
 from tapegrad.autograd import grad
 from tapegrad.autograd.function import Function
+from tapegrad.batched import batch_of, once_a_sample
+from tapegrad.recording import activity
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -91,8 +93,10 @@ class _Custom:
     def __call__(self, *args: Any, **facts: Any) -> Any:
         if facts:
             raise TypeError(f"{type(self).__name__}: give arguments by position, not by name: {', '.join(facts)}")
+        if batch_of(args) is not None:
+            return once_a_sample(self)(*args)
         call = _Call(self, args)
-        if not any(t.requires_grad for t in call.tensors) or not current_tape().grad_enabled:
+        if not activity(current_tape(), call.tensors):
             return self.fun(*args)
         self._check()
         found = _Applied.apply(call, *call.tensors)

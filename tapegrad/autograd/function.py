@@ -22,10 +22,11 @@ import numpy as np
 
 from tapegrad import aliasing, creation, engine
 from tapegrad import tape as tapes
+from tapegrad.batched import batch_of, rules
 from tapegrad.dtypes import FLOAT64
 from tapegrad.kinds import address_of, kind_of
 from tapegrad.ops.host import FUNCTION, _output
-from tapegrad.recording import appended, appended_together, cast, local, need_sum
+from tapegrad.recording import activity, appended, appended_together, cast, local, need_sum
 from tapegrad.tape import FIRST, LAST, PIECE, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, lend, location
 
@@ -180,6 +181,7 @@ class _Node:
         self.kinds = [t._kind for t in tensors]
         self.results: list[Any] = []  # kinds; None for what is no tensor
         self.tape = current_tape()
+        self.bits = activity(self.tape, tensors)
         self.token = self._record(tensors)
         self.slot = self.token._slot
 
@@ -190,7 +192,7 @@ class _Node:
         rows = [(given[i], given[i + 1], given[i + 2], PIECE) for i in range(0, len(given), 3)]
         rows[0] = (*rows[0][:3], rows[0][3] | FIRST)
         rows[-1] = (*rows[-1][:3], rows[-1][3] | LAST)
-        token = appended_together(tape, FUNCTION, kind_of(FLOAT64, (), requires_grad=True), rows)
+        token = appended_together(tape, FUNCTION, kind_of(FLOAT64, (), requires_grad=self.bits), rows)
         slot = token._slot
         with tape.lock:
             tape.synced_row(slot)
@@ -209,11 +211,11 @@ class _Node:
         """A result: its elements, with this node behind it."""
         tape = current_tape()
         value = local(value)
-        token = lend(tape, self.slot, kind_of(FLOAT64, (), requires_grad=True))
+        token = lend(tape, self.slot, kind_of(FLOAT64, (), requires_grad=self.bits))
         dtype = value._kind.dtype
         engine.need(_output, dtype.code, False)
         need_sum(dtype)
-        return appended(tape, _output, kind_of(dtype, value._kind.shape, requires_grad=True), token, value, place)
+        return appended(tape, _output, kind_of(dtype, value._kind.shape, requires_grad=self.bits), token, value, place)
 
     def release(self) -> None:
         """Let go of what was saved."""
@@ -376,21 +378,28 @@ class Function:
         """The tangents of the results, given those of the arguments."""
         raise NotImplementedError("You must implement the jvp function for custom autograd.Function")
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        """The results for all samples, and where these are in them, given where they are in the arguments."""
+        raise NotImplementedError("You must implement the vmap function for custom autograd.Function")
+
     @classmethod
     def apply(cls, *args: Any, **facts: Any) -> Any:
         """Apply the function."""
         if facts:
             raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments")
+        if (level := batch_of(args)) is not None:
+            return rules["function"](level, cls, args)
         tape, ctx = current_tape(), FunctionCtx()
         args = tuple(local(a) if isinstance(a, Tensor) else a for a in args)
-        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a._kind.requires_grad for a in args)
+        ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         if cls._has("setup_context"):
             output = in_grad_mode(tape, False, lambda: cls.forward(*args))
             in_grad_mode(tape, False, cls.setup_context, ctx, args, output)
         else:
             output = in_grad_mode(tape, False, lambda: cls.forward(ctx, *args))
         results = output if isinstance(output, tuple) else (output,)
-        if tape.grad_enabled and any(ctx.needs_input_grad):
+        if activity(tape, (a for a in args if isinstance(a, Tensor))):
             made = _recorded(cls, ctx, args, results)
         else:
             ctx._saved = [_Saved(t, None) for t in (*ctx._to_save, *ctx._to_save_for_forward)]

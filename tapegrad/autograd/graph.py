@@ -11,7 +11,7 @@ from tapegrad.aliasing import graph_slot
 from tapegrad.autograd import hooks
 from tapegrad.autograd.function import saved_tensors_hooks
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
-from tapegrad.kinds import numbers_at
+from tapegrad.kinds import GRADIENTS, numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.declare import OPS
 from tapegrad.ops.host import _output
@@ -160,7 +160,7 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     >>> tg.autograd.graph.get_gradient_edge(x * 2).node.name()
     'MulBackward0'
     """
-    if not tensor._kind.requires_grad:
+    if not tensor.requires_grad:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     node, place = _edge(tensor, graph_slot(tensor))
     assert node is not None
@@ -189,7 +189,7 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
     if slot < 0:  # let go, since no gradient flows there
         return None, 0
     kind = kind_objects[tape.slots["kind"][slot]]
-    if not kind.requires_grad:
+    if not kind.requires_grad & GRADIENTS:
         return None, 0
     if kind.is_leaf:
         handle = tape.leaves.get(slot)
@@ -209,13 +209,13 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
 def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
-    return _edge(self, graph_slot(self))[0] if kind.requires_grad and not kind.is_leaf else None
+    return _edge(self, graph_slot(self))[0] if self.requires_grad and not kind.is_leaf else None
 
 
 def _output_nr(self: Tensor) -> int:
     """Which of its node's results this tensor is."""
     kind = self._kind
-    return _edge(self, graph_slot(self))[1] if kind.requires_grad and not kind.is_leaf else 0
+    return _edge(self, graph_slot(self))[1] if self.requires_grad and not kind.is_leaf else 0
 
 
 @contextlib.contextmanager

@@ -226,7 +226,7 @@ def register_hook(self: Tensor, hook: Callable[..., Any]) -> RemovableHandle:
     >>> x.grad
     tensor([1.5000, 1.5000])
     """
-    if not self._kind.requires_grad:
+    if not self.requires_grad:
         raise RuntimeError(f"cannot register a hook on a tensor that doesn't require gradient: {describe(self)}")
     return add(of_tensor(self).tensor, hook)
 
@@ -240,7 +240,7 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[..., Any]) -
     >>> (x * x).sum().backward()
     tensor([2., 4.])
     """
-    if not self._kind.requires_grad:
+    if not self.requires_grad:
         raise RuntimeError(f"cannot register a hook on a tensor that doesn't require gradient: {describe(self)}")
     if not self._kind.is_leaf:
         raise RuntimeError(
@@ -277,7 +277,7 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Hook, *, mode: str =
         raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
     tensors = list(tensors)
     for t in tensors:
-        if not t._kind.requires_grad:
+        if not t.requires_grad:
             raise RuntimeError(f"cannot register a hook on a tensor that doesn't require gradient: {describe(t)}")
     slots = [{t._slot} if t._kind.is_leaf else {graph_slot(t)} for t in tensors]
     lock = threading.Lock()

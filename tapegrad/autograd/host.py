@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tapegrad import dtypes
+from tapegrad.batched import once_a_sample
 from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import contiguous
 from tapegrad.kinds import kind_of
 from tapegrad.ops.host import HOSTS
-from tapegrad.recording import cast, local, need_sum, record
+from tapegrad.recording import activity, cast, local, need_sum, record
 from tapegrad.tensor import Tensor
 
 
@@ -51,6 +52,7 @@ def host_function(
     """
     shape_of = shape or np.broadcast_shapes
 
+    @once_a_sample
     def operation(*operands: Any) -> Tensor:
         if not 1 <= len(operands) <= 3:
             raise TypeError(f"a host function takes one to three tensors, but got {len(operands)}")
@@ -58,7 +60,7 @@ def host_function(
         dtype = dtypes.result_type([(dtypes.DIMENSIONED, t.dtype) for t in tensors])
         tensors = [contiguous(cast(t, dtype)) for t in tensors]
         tape = tensors[0]._tape
-        requires_grad = vjp is not None and tape.grad_enabled and any(t._kind.requires_grad for t in tensors)
+        requires_grad = activity(tape, tensors) if vjp is not None else 0
         if requires_grad:
             need_sum(dtype)
         kind = kind_of(dtype, tuple(shape_of(*(t._kind.shape for t in tensors))), requires_grad=requires_grad)

@@ -13,9 +13,15 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tapegrad import tape as tapes
+from tapegrad.kinds import FORWARD
 from tapegrad.tape import Tape, current_tape
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _enabled(tape: Tape, wanted: bool) -> Any:
+    """What a tape's `grad_enabled` is: tangents flow without gradients, too."""
+    return tape.enabled if wanted else tape.disabled if tape.duals is None else FORWARD
 
 
 class _Mode:
@@ -29,7 +35,7 @@ class _Mode:
     def __enter__(self) -> None:
         tape = current_tape()
         self._previous.append((tape, tape.grad_enabled))
-        tape.grad_enabled = tape.enabled if self._wanted else False
+        tape.grad_enabled = _enabled(tape, self._wanted)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,12 +183,12 @@ class set_grad_enabled(_Mode):
         self._wanted = mode
         tape = current_tape()
         self._before = tape.grad_enabled
-        tape.grad_enabled = tape.enabled if self._wanted else False
+        tape.grad_enabled = _enabled(tape, self._wanted)
 
     def __enter__(self) -> None:
         tape = current_tape()
         self._previous.append((tape, self._before))
-        tape.grad_enabled = tape.enabled if self._wanted else False
+        tape.grad_enabled = _enabled(tape, self._wanted)
 
     def __call__(self, function: F) -> F:
         current_tape().grad_enabled = self._before  # a decorator changes nothing until the function is called
@@ -240,7 +246,7 @@ class set_detect_anomaly(detect_anomaly):
 def _set_anomaly(mode: bool, check_nan: bool) -> None:
     tape = current_tape()
     tape.enabled, tape.checks_nan = tapes.TRACED if mode else True, mode and check_nan
-    tape.grad_enabled = tape.enabled if tape.grad_enabled else False
+    tape.grad_enabled = _enabled(tape, bool(tape.grad_enabled))
 
 
 def is_anomaly_enabled() -> bool:

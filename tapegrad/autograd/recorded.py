@@ -18,13 +18,13 @@ import numpy as np
 from tapegrad import engine
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.walk import Row, operand_slots
-from tapegrad.kinds import Kind, kind_of, numbers_at
+from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, flowing, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops.host import FUNCTION, _output
 from tapegrad.recording import cast, need_sum, record_array, record_layout
-from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape
+from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape, current_tape
 from tapegrad.tensor import Tensor, lend
 
 
@@ -180,15 +180,19 @@ def _consume(tape: Tape, rows: list[Row], sweep: _Sweep) -> None:
 class Lender(dict[int, Tensor]):
     """Handles for rules, by their slots."""
 
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
+    def __init__(self, tape: Tape, bits: int = GRADIENTS | TANGENTS) -> None:
+        self.tape, self.bits = tape, bits  # which derivatives flow on to what is lent
 
     def kind(self, slot: int) -> Kind:
         """The kind of what is in a slot."""
         return kind_objects[self.tape.slot_ints[8 * slot]]
 
     def __missing__(self, slot: int) -> Tensor:
-        t = self[slot] = lend(self.tape, slot, self.kind(slot))
+        kind = self.kind(slot)
+        if kind.requires_grad & ~self.bits:
+            left = kind.requires_grad & self.bits
+            kind = kind_of(kind.dtype, kind.shape, kind.strides, left, kind.is_leaf and bool(left), kind.exported)
+        t = self[slot] = lend(self.tape, slot, kind)
         return t
 
     def compute(self) -> None:
@@ -268,6 +272,8 @@ def operands_of_rule(
             values.append(y_bar)
         elif source == _IMMEDIATE:
             value = _as_float(_as_ints(b, c))[0]
+            if value and (watch := current_tape().watch) is not None:
+                value = watch.immediate_of(out, value)
             values.append(value if value else _Zero(value))
         elif source == _PARAMS:
             values.append(numbers_at(c))
@@ -309,7 +315,7 @@ def _spread(y_bar: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> tuple[
     strides = tuple(stride * kind.itemsize for stride in p[1:])
     if kind.requires_grad:
         need_sum(kind.dtype)
-    spread = kind_of(kind.dtype, shape, strides, kind.requires_grad and y_bar._tape.grad_enabled)
+    spread = kind_of(kind.dtype, shape, strides, flowing(y_bar._tape.grad_enabled, kind.requires_grad))
     return record_layout(layout.expand, y_bar, spread, 0), kept
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from tapegrad import creation
@@ -27,11 +27,12 @@ from tapegrad.autograd import recorded, walk
 from tapegrad.autograd.recorded import Lender, operands_of_rule, rules_of, times
 from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.functions import shaping
-from tapegrad.kinds import Kind, kind_of, numbers_at
+from tapegrad.kinds import GRADIENTS, Kind, flowing, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
+from tapegrad.ops import layout
 from tapegrad.ops.declare import ELEMENTWISE, HOST, LAYOUT, OPS, REDUCTION, Op, parameters
 from tapegrad.ops.host import FUNCTION, _output
-from tapegrad.recording import cast, record_array, record_layout
+from tapegrad.recording import cast, record_array, record_layout, steady
 from tapegrad.tape import IMM_A, IMM_B, PARAMS, PIECE, Tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -43,10 +44,17 @@ _expand: Any = shaping.functions["expand"]
 _reshape: Any = shaping.functions["reshape"]
 
 
-def steps_between(tape: Tape, outputs: Sequence[int], inputs: Iterable[int]) -> list[Step]:
-    """What tangents go through from input slots to output slots, oldest first."""
+def with_bits(t: Tensor, bits: int) -> Tensor:
+    """The same elements, recorded, with other bits of `requires_grad`."""
+    t = steady(t)
+    t = t if t._kind.contiguous and not t._kind.exported else t.clone()
+    return record_layout(layout.view, t, kind_of(t._kind.dtype, t._kind.shape, None, bits), 0)
+
+
+def steps_between(tape: Tape, outputs: Sequence[int], inputs: Iterable[int], bits: int = GRADIENTS) -> list[Step]:
+    """What tangents go through from input slots to output slots, oldest first: values with these bits."""
     steps, filled = list[Step](), set[int]()
-    for row in reversed(walk.rows_between(tape, outputs, {*inputs})):
+    for row in reversed(walk.rows_between(tape, outputs, {*inputs}, bits)):
         if not row[1] & PIECE:
             steps.append([row])
         elif row[2] not in filled:
@@ -57,14 +65,17 @@ def steps_between(tape: Tape, outputs: Sequence[int], inputs: Iterable[int]) -> 
 
 def push(
     tape: Tape, steps: Sequence[Step], given: Mapping[int, Tensor], wanted: Sequence[int], lanes: int | None = None,
-    lent: Lender | None = None,
+    lent: Lender | None = None, functions: MutableMapping[Any, list[Any]] | None = None,
 ) -> list[Tensor | None]:  # fmt: skip
     """The tangents of wanted slots, recorded, by those of others; None where none has reached them.
 
     With `lanes`, so many tangents are pushed at once: those given have a first dimension of that length. What rules
-    read of primals is added to `lent`.
+    read of primals is added to `lent`; tangents of the results of functions of the user's are known, or entered, in
+    `functions`.
     """
-    sweep = _Sweep(tape, dict(given), lanes, Lender(tape) if lent is None else lent)
+    sweep = _Sweep(
+        tape, dict(given), lanes, Lender(tape) if lent is None else lent, {} if functions is None else functions
+    )
     last = {slot: at for at, step in enumerate(steps) for row in step for slot in operand_slots(row)}
     kept = {*wanted}
     for at, step in enumerate(steps):
@@ -79,10 +90,10 @@ def push(
 class _Sweep:
     """A sweep on its way: tangents by slots."""
 
-    def __init__(self, tape: Tape, dots: dict[int, Tensor], lanes: int | None, lent: Lender) -> None:
+    def __init__(self, tape: Tape, dots: dict[int, Tensor], lanes: int | None, lent: Lender, functions: Any) -> None:
         self.tape, self.dots, self.lent = tape, dots, lent
         self.head = () if lanes is None else (lanes,)  # the dimensions that tangents have before those of primals
-        self.of_functions: dict[int, list[Any]] = {}  # tangents of their results, by the functions' slots
+        self.of_functions: MutableMapping[Any, list[Any]] = functions
 
     def through(self, step: Step) -> None:
         """Enter the tangent of what a step has computed."""
@@ -91,7 +102,7 @@ class _Sweep:
         if op is FUNCTION:
             self._through_function(out)
         elif op is _output:
-            found = self.of_functions.get(row[5])
+            found = self.of_functions.get(self.tape.nodes[row[5]])
             if found is not None and found[row[4]] is not None:
                 self.dots[out] = found[row[4]]
         elif len(step) > 1 or row[1] & PIECE:
@@ -154,7 +165,7 @@ class _Sweep:
             (start,), strides = _offset(_words(row[3], row[4])), list(kind.strides)
         if self.head:
             strides.insert(0, base.numel * base.itemsize)
-        requires_grad = t._kind.requires_grad and bool(self.tape.grad_enabled)
+        requires_grad = flowing(self.tape.grad_enabled, t._kind.requires_grad)
         return record_layout(
             op, t, kind_of(kind.dtype, (*self.head, *kind.shape), tuple(strides), requires_grad), start
         )
@@ -257,16 +268,16 @@ class _Sweep:
     def _through_function(self, slot: int) -> None:
         """Find the tangents of the results of a function of the user's."""
         node = self.tape.nodes[slot]
-        if not any(operand in self.dots for operand in node.operands):
+        if node in self.of_functions or not any(operand in self.dots for operand in node.operands):
             return
         if not self.head:
-            self.of_functions[slot] = self._pushed(node, {s: self.dots[s] for s in node.operands if s in self.dots})
+            self.of_functions[node] = self._pushed(node, {s: self.dots[s] for s in node.operands if s in self.dots})
             return
         lanes = [
             self._pushed(node, {s: self.dots[s][i] for s in node.operands if s in self.dots})
             for i in range(self.head[0])
         ]
-        self.of_functions[slot] = [
+        self.of_functions[node] = [
             None if all(t is None for t in of_result)
             else _stack([creation.zeros(*kind.shape, dtype=kind.dtype) if t is None else t for t in of_result])
             for kind, of_result in zip(node.results, zip(*lanes, strict=True), strict=True)

@@ -10,13 +10,14 @@ import heapq
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from tapegrad.kinds import GRADIENTS, TANGENTS
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops.declare import OPS
 from tapegrad.tape import FIRST, IMM_A, IMM_B, PIECE, ROW_BYTES, Tape
 
 Row = tuple[int, int, int, int, int, int, int]  # as in ROW: opcode, flags, out, b, c, a, kind
 
-_row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
+row_at: Callable[..., Row] = struct.Struct("=hhiiiii").unpack_from
 _INTS, _KIND, _ROW = 8, 0, 1  # of a slot, by `slot_ints`: how many, and where
 _arities: list[int] = []  # by opcode
 
@@ -34,10 +35,13 @@ def operand_slots(row: Row) -> list[int]:
     return [slot for slot in (a, b, c) if slot >= 0]
 
 
-def rows_behind(tape: Tape, seeds: Iterable[int], floor: int = -1) -> Iterator[Row]:
-    """The rows behind seeds that gradients flow through, newest first: copies, since reclaiming moves rows.
+def rows_behind(
+    tape: Tape, seeds: Iterable[int], floor: int = -1, bits: int = GRADIENTS | TANGENTS
+) -> Iterator[Row]:  # fmt: skip
+    """The rows behind seeds that derivatives flow through, newest first: copies, since reclaiming moves rows.
 
-    Those at `floor` and before are left out. Nothing may be recorded while this goes on.
+    Those at `floor` and before are left out, and those that have none of the `bits` of `requires_grad`. Nothing may be
+    recorded while this goes on.
     """
     tape.synced_row(0)
     ints, rows, heap, seen = tape.slot_ints, tape.rows, list[int](), set[int]()
@@ -49,25 +53,25 @@ def rows_behind(tape: Tape, seeds: Iterable[int], floor: int = -1) -> Iterator[R
             seen.add(slot)
             kind = kind_objects[ints[_INTS * slot + _KIND]]
             place = ints[_INTS * slot + _ROW]
-            if place > floor and kind.requires_grad and not kind.is_leaf:
+            if place > floor and kind.requires_grad & bits and not kind.is_leaf:
                 heapq.heappush(heap, -place)
         if not heap:
             return
         place = -heapq.heappop(heap)
-        row = _row_at(rows, place * ROW_BYTES)
+        row = row_at(rows, place * ROW_BYTES)
         if row[1] & PIECE and not row[1] & FIRST:
             heapq.heappush(heap, 1 - place)
         yield row
         waiting = operand_slots(row)
 
 
-def rows_between(tape: Tape, seeds: Sequence[int], wanted: set[int]) -> list[Row]:
+def rows_between(tape: Tape, seeds: Sequence[int], wanted: set[int], bits: int = GRADIENTS | TANGENTS) -> list[Row]:
     """The rows on the way from seeds to wanted slots, newest first."""
     tape.synced_row(0)
     ints = tape.slot_ints
     floor = min(ints[_INTS * slot + _ROW] for slot in wanted) if wanted else -1
     reach, kept = set(wanted), []
-    for row in reversed(list(rows_behind(tape, seeds, floor))):
+    for row in reversed(list(rows_behind(tape, seeds, floor, bits))):
         if not reach.isdisjoint(operand_slots(row)):
             reach.add(row[2])
             kept.append(row)
@@ -78,7 +82,7 @@ def rows_of(tape: Tape, slot: int) -> list[Row]:
     """The rows that fill a slot together, oldest first."""
     place, found = tape.synced_row(slot), list[Row]()
     while place >= 0:
-        row = _row_at(tape.rows, place * ROW_BYTES)
+        row = row_at(tape.rows, place * ROW_BYTES)
         found.append(row)
         place = place - 1 if row[1] & PIECE and not row[1] & FIRST else -1
     return found[::-1]

@@ -2,6 +2,7 @@
 
 From the top:
 
+    replaying   runs again what an observer was told of sweeps
     sweeps      forward computes values, reverse accumulates adjoints: region by region
     blocks      runs a region block by block, and shares its chunks out to threads (`workers`)
     scalars     sweeps graphs of one-element rows, row by row
@@ -13,6 +14,7 @@ From the top:
     reclaim     drops rows, values and slots that nothing can reach
     rows        rows and slots as compiled code sees them
     storage     memory for values and adjoints; `guards` guard it in a debug mode
+    observed    tells an observer what a sweep does
 
 All of it is functions of int64 and of records: `tape` is a tape's header (`tape.py`), with the plan and the progress of
 a sweep in it. Those that are a `part` are compiled each on its own, and call each other by name (`memory.py`).

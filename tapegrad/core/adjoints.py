@@ -36,7 +36,7 @@ def hold_adjoint(tape, slot):
         slot.adjoint, slot.flags = 0, slot.flags & ~LENT
     if slot.adjoint == 0:
         slot.adjoint = obtain(tape, nbytes(tape.kinds[slot.kind]), 1)
-    complete(slot)
+    complete(tape, slot)
     return slot.adjoint != 0
 
 
@@ -96,7 +96,7 @@ def lend(tape: Header, o, overwrites, is_region):
         return APART
     if place == program.n_places:
         spot.register = 0
-        spot.fresh = _begin(of, spot.low, spot.high, overwrites and spot.strided == 0)
+        spot.fresh = _begin(tape, of, spot.low, spot.high, overwrites and spot.strided == 0)
         if is_region:
             program.n_places += 1
     slot.adjoint, slot.flags = spot.low, slot.flags | LENT
@@ -173,7 +173,7 @@ def _entered(program, spot):
     return program.n_places
 
 
-def _begin(of, low, high, overwrites):
+def _begin(tape, of, low, high, overwrites):
     """Have the bytes from `low` to `high` of an adjoint begun; 1 where they are to be overwritten, else 0."""
     if of.flags & PARTLY == 0:
         return 0
@@ -183,12 +183,12 @@ def _begin(of, low, high, overwrites):
     if first == stop:
         first, stop = low, low
     if high < first:
-        clear(begin + high, first - high)
+        clear(tape, begin + high, first - high)
     elif stop < low:
-        clear(begin + stop, low - stop)
+        clear(tape, begin + stop, low - stop)
     if fresh == 0:
-        clear(begin + low, min(first, high) - low)
-        clear(begin + max(stop, low), high - max(stop, low))
+        clear(tape, begin + low, min(first, high) - low)
+        clear(tape, begin + max(stop, low), high - max(stop, low))
     block.written_from, block.written_to = min(first, low), max(stop, high)
     if block.written_from == 0 and block.written_to == block.whole:
         of.flags &= ~PARTLY

@@ -9,6 +9,7 @@ Array rows are shared out likewise, in pieces of their own units: see the end.
 
 from tapegrad.core.adjoints import show
 from tapegrad.core.guards import BEHIND_REGISTER, BEHIND_SUM, GAP, check_behind, fill_pattern
+from tapegrad.core.observed import BOUND, tell
 from tapegrad.core.programs import (
     MOST_CHUNKS,
     MOST_PARTIAL_BYTES,
@@ -76,6 +77,7 @@ def sweep_region(tape: Header, region, sweeps):
         if not bind(tape, region, sweeps):
             return NO_MEMORY
         progress.bound, progress.at_chunk = region, 0
+        tell(tape, BOUND)
     cost = program.chunk * program.inner * (1 + program.n_code)
     while progress.at_chunk < program.n_chunks:
         if progress.budget < 0:
@@ -86,7 +88,7 @@ def sweep_region(tape: Header, region, sweeps):
         share(tape, address_of_part(run_chunk), progress.at_chunk, n, n * cost)
         progress.budget -= n * cost
         progress.at_chunk += n
-    _settle(tape)
+    settle(tape)
     drop_large_partials(tape)
     progress.bound = -1
     if sweeps & SWEEP_VALUES:
@@ -94,7 +96,7 @@ def sweep_region(tape: Header, region, sweeps):
     return OK
 
 
-def _settle(tape):
+def settle(tape):
     """Join the states that chunks had apart, in their order, and make results of states."""
     program = tape.program
     for i in range(program.n_code):

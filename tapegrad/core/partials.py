@@ -55,7 +55,7 @@ def _adjoint_of_result(tape, o, level):
     if binding.bar_stamp[o] != binding.stamps:
         if slot.adjoint == 0:
             return -1
-        complete(slot)
+        complete(tape, slot)
         size = ITEMSIZE[tape.kinds[slot.kind].dtype]
         binding.bar_stamp[o] = binding.stamps
         step = memory_step(tape.program, level, size)
@@ -298,7 +298,7 @@ def _bind_reduction_partial(tape, row):
     else:
         if slot.adjoint == 0:
             return True
-        complete(slot)
+        complete(tape, slot)
         y_bar = _reduced(tape, row, slot.adjoint, space, level)
         if bits & 8:
             y = _reduced(tape, row, slot.primal, space, level)

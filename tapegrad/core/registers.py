@@ -1,6 +1,7 @@
 """Registers: what is computed in a region, as instructions on registers (see `tables.py`). Compiled code."""
 
 from tapegrad.core.adjoints import nbytes
+from tapegrad.core.observed import FILLED, tell
 from tapegrad.core.rows import INSIDE, STORE, arity, is_evaluated
 from tapegrad.core.storage import obtain
 from tapegrad.core.tables import (
@@ -305,6 +306,7 @@ def _bind_reduction(tape, row, y):
     n, state, target = tape.kinds[row.kind].numel, state_bytes(tape, row.opcode, code), tape.slots[row.out].primal
     walk = enter_walk(tape, space, row.c + 1, min(state, 8))
     if state == size:
+        tell(tape, FILLED, target, n, kernels.start, size)
         fill(target, n, kernels.start, size)
     emit_scatter(
         program, kernels.accumulate, size, level, x, walk, kernels.start, n, target, kernels.finish, tape.pool[row.c],

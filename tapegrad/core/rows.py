@@ -10,6 +10,7 @@ Marks, a byte a slot, live from `schedule` to `finish`:
 """
 
 from tapegrad.core.guards import block_of
+from tapegrad.core.observed import FILLED, tell
 from tapegrad.core.storage import give_back
 from tapegrad.kinds import LEAF, REQUIRES_GRAD
 from tapegrad.memory import i4, i8
@@ -49,8 +50,9 @@ def drop_adjoint(tape, slot):
         of.adjoint, of.flags = 0, of.flags & ~(LENT | PARTLY)
 
 
-def clear(address, nbytes):
+def clear(tape, address, nbytes):
     """Zero bytes, whose number and address are multiples of four."""
+    tell(tape, FILLED, address, nbytes, 0, 1)
     begin, end = (address + 7) // 8 * 8, (address + nbytes) // 8 * 8
     if nbytes > 0 and begin > address:
         i4(address, 1)[0] = 0
@@ -60,12 +62,12 @@ def clear(address, nbytes):
         i4(end, 1)[0] = 0
 
 
-def complete(slot):
+def complete(tape, slot):
     """Zero what nothing was added to of an adjoint that is begun in parts."""
     if slot.flags & PARTLY:
         block = block_of(slot.adjoint)
-        clear(slot.adjoint, block.written_from)
-        clear(slot.adjoint + block.written_to, block.whole - block.written_to)
+        clear(tape, slot.adjoint, block.written_from)
+        clear(tape, slot.adjoint + block.written_to, block.whole - block.written_to)
         slot.flags &= ~PARTLY
 
 

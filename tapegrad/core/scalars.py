@@ -15,6 +15,7 @@ All of it is planned in one go, from the newest row down; what is to be done the
 """
 
 from tapegrad.core.adjoints import hold_adjoint, show
+from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES, tell
 from tapegrad.core.registers import code_of, hold_value, kernels_of, write_number
 from tapegrad.core.rows import (
     ADJOINT,
@@ -42,6 +43,7 @@ from tapegrad.ops.declare import ELEMENTWISE, LAYOUT
 from tapegrad.tape import CONSUMED, IMM_A, IMM_B, OWNED, PARAMS, PIECE, STORED, Header
 
 _FLOAT64 = 4  # dtype code
+_ONE, _ONE_4 = 0x3FF0000000000000, 0x3F800000  # the bits of 1.0
 
 
 def copy_element(target, source, itemsize):
@@ -54,6 +56,12 @@ def copy_element(target, source, itemsize):
         u1(target, 1)[0] = u1(source, 1)[0]
 
 
+def _copy(tape, target, source, itemsize):
+    """Copy one element, as a step of the sweep."""
+    tell(tape, COPIED, target, source, itemsize)
+    copy_element(target, source, itemsize)
+
+
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +70,7 @@ def _load(tape, o):
     slot = tape.slots[o]
     kind = tape.kinds[slot.kind]
     if slot.flags & STORED and kind.numel == 1:
-        copy_element(_value_at(tape, o), slot.primal, ITEMSIZE[kind.dtype])
+        _copy(tape, _value_at(tape, o), slot.primal, ITEMSIZE[kind.dtype])
 
 
 def _meet(tape, o, bits):
@@ -234,12 +242,13 @@ def scalar_values(tape: Header):
     """The values that are to be computed, oldest first; those that stay in memory go there."""
     plan, i = tape.plan, tape.plan.n_evaluated - 1
     while i >= 0:
-        if plan.switched and tape.switch_values:
+        if plan.switched and tape.switch_values and tape.observer == 0:
             i = part5(tape.switch_values, i, tape.rows_at, plan.region_of_row_at, plan.values_at, tape.top)
             if i < 0:
                 break
         row = tape.rows[plan.region_of_row[i]]
         a, b, c = _operands_at(tape, row)
+        tell(tape, CALLED6, kernels_of(tape, row).forward, 1, 0, a, b, c, _value_at(tape, row.out))
         call6(kernels_of(tape, row).forward, 1, 0, a, b, c, _value_at(tape, row.out))
         i -= 1
     for j in range(plan.n_staying):
@@ -247,7 +256,7 @@ def scalar_values(tape: Header):
         slot = tape.slots[row.out]
         if not hold_value(tape, slot):
             return NO_MEMORY
-        copy_element(slot.primal, _value_at(tape, row.out), ITEMSIZE[tape.kinds[slot.kind].dtype])
+        _copy(tape, slot.primal, _value_at(tape, row.out), ITEMSIZE[tape.kinds[slot.kind].dtype])
         slot.flags |= STORED | OWNED
     return OK
 
@@ -264,10 +273,12 @@ def _operands_at(tape, row):
 
 def _prune(tape):
     """Keep the adjoints of what leads to an input."""
-    plan, marks = tape.plan, tape.plan.marks
+    plan, marks, slots = tape.plan, tape.plan.marks, tape.slots
     for i in range(plan.n_met):
-        if marks[plan.region[i]] & WANTED == 0:
-            marks[plan.region[i]] &= ~ADJOINT & 255
+        o = plan.region[i]
+        # What was met for its value, which is in memory, may have a planned row all the same.
+        if marks[o] & WANTED == 0 and (slots[o].row < 0 or not is_interior(tape, slots[o].kind)):
+            marks[o] &= ~ADJOINT & 255
     for i in range(plan.n_planned - 1, -1, -1):
         row, leads = tape.rows[plan.planned[i]], False
         for k in range(arity(tape, row)):
@@ -293,7 +304,7 @@ def scalar_adjoints(tape: Header):
         return NO_MEMORY
     i = 0
     while i < plan.n_planned:
-        if plan.switched and tape.switch_adjoints:
+        if plan.switched and tape.switch_adjoints and tape.observer == 0:
             i = part9(
                 tape.switch_adjoints, i, plan.n_planned, tape.rows_at, plan.planned_at, plan.values_at, plan.bars_at,
                 plan.marks_at, tape.top, request.retain_graph,
@@ -313,15 +324,35 @@ def scalar_adjoints(tape: Header):
 def _seed(tape, slot, given):
     """Add to the adjoint of a slot: 1, or the value of another."""
     begun, code = tape.plan.marks[slot] & INSIDE, tape.kinds[tape.slots[slot].kind].dtype
-    if given >= 0 and begun == 0:
-        copy_element(_bar_at(tape, slot), _value_at(tape, given), ITEMSIZE[code])
-    elif code == _FLOAT64:
-        seed = 1.0 if given < 0 else f8(_value_at(tape, given), 1)[0]
-        f8(_bar_at(tape, slot), 1)[0] = f8(_bar_at(tape, slot), 1)[0] + seed if begun else seed
+    if given >= 0:
+        _add(tape, _bar_at(tape, slot), _value_at(tape, given), code, begun)
+    elif begun:
+        tell(tape, ONES, _bar_at(tape, slot), 1, code)
+        if code == _FLOAT64:
+            f8(_bar_at(tape, slot), 1)[0] += 1.0
+        else:
+            f4(_bar_at(tape, slot), 1)[0] += 1.0
     else:
-        seed = 1.0 if given < 0 else f4(_value_at(tape, given), 1)[0]
-        f4(_bar_at(tape, slot), 1)[0] = f4(_bar_at(tape, slot), 1)[0] + seed if begun else seed
+        tell(tape, FILLED, _bar_at(tape, slot), 1, _ONE if code == _FLOAT64 else _ONE_4, ITEMSIZE[code])
+        write_number(_bar_at(tape, slot), 1.0, code)
     tape.plan.marks[slot] |= INSIDE
+
+
+def _add(tape, target, source, code, begun):
+    """Add a number to one that is begun, or begin it."""
+    if begun == 0:
+        _copy(tape, target, source, ITEMSIZE[code])
+        return
+    tell(tape, ADDED, target, source, code)
+    add_element(target, source, code)
+
+
+def add_element(target, source, code):
+    """Add one float to another."""
+    if code == _FLOAT64:
+        f8(target, 1)[0] = f8(target, 1)[0] + f8(source, 1)[0]
+    else:
+        f4(target, 1)[0] = f4(target, 1)[0] + f4(source, 1)[0]
 
 
 def _hold_adjoints(tape):
@@ -349,7 +380,9 @@ def _add_partials(tape, row):
         kernel = kernels.reverse[position(row, k)]
         if o < 0 or plan.marks[o] & ADJOINT == 0 or kernel == 0:
             continue
-        call8(kernel, 1, 0 if plan.marks[o] & INSIDE else FRESH, a, b, c, y, g, _bar_at(tape, o))
+        mode = 0 if plan.marks[o] & INSIDE else FRESH
+        tell(tape, CALLED8, kernel, 1, mode, a, b, c, y, g, _bar_at(tape, o))
+        call8(kernel, 1, mode, a, b, c, y, g, _bar_at(tape, o))
         plan.marks[o] |= INSIDE
         if tape.request.retain_graph == 0 and tape.ops[row.opcode].saves[position(row, k)]:
             row.flags |= CONSUMED
@@ -364,11 +397,7 @@ def _add_to_base(tape, row):
     begun = tape.plan.marks[o] & INSIDE
     if tape.kinds[slot.kind].numel != 1:
         base, begun = slot.adjoint + (tape.pool[row.c + 1] if row.flags & PARAMS else row.offset), 1
-    bar = _bar_at(tape, row.out)
-    if tape.kinds[row.kind].dtype == _FLOAT64:
-        f8(base, 1)[0] = f8(base, 1)[0] + f8(bar, 1)[0] if begun else f8(bar, 1)[0]
-    else:
-        f4(base, 1)[0] = f4(base, 1)[0] + f4(bar, 1)[0] if begun else f4(bar, 1)[0]
+    _add(tape, base, _bar_at(tape, row.out), tape.kinds[row.kind].dtype, begun)
     tape.plan.marks[o] |= INSIDE
 
 
@@ -399,6 +428,6 @@ def _settle(tape, o, succeeded):
         return
     kind = tape.kinds[slot.kind]
     if kind.numel == 1:
-        copy_element(slot.adjoint, _bar_at(tape, o), ITEMSIZE[kind.dtype])
+        _copy(tape, slot.adjoint, _bar_at(tape, o), ITEMSIZE[kind.dtype])
     tape.progress.reached[tape.progress.n_reached] = o
     tape.progress.n_reached += 1

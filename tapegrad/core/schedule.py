@@ -457,7 +457,7 @@ def _settle(tape, slot, succeeded):
     tape.plan.marks[slot] = 0
     if of.adjoint != 0:
         if succeeded and (mark & WANTED or tape.kinds[of.kind].flags & LEAF):
-            complete(of)
+            complete(tape, of)
             tape.progress.reached[tape.progress.n_reached] = slot
             tape.progress.n_reached += 1
         else:

@@ -27,6 +27,7 @@ from tapegrad.core.guards import (
     open_block,
     unlist,
 )  # fmt: skip
+from tapegrad.core.observed import HAD, tell
 from tapegrad.debug import MEMORY
 from tapegrad.memory import allocate, allocate_zeroed, call3, i8, part, release
 from tapegrad.tape import BINS, Header
@@ -70,6 +71,7 @@ def obtain(tape: Header, nbytes, zeroed):
     bins = tape.storage.bins
     address = bins[c]
     if address:
+        tell(tape, HAD, address, nbytes, zeroed)
         bins[c] = i8(address, 1)[0]
         tape.storage.kept -= size
         tape.storage.idle = min(tape.storage.idle, tape.storage.kept)
@@ -87,6 +89,7 @@ def obtain(tape: Header, nbytes, zeroed):
     address = (raw + 127) // 64 * 64
     block = block_of(address)
     block.raw, block.size_class = raw, c
+    tell(tape, HAD, address, nbytes, zeroed)
     if size >= _HUGE and tape.storage.advise:
         begin = (address + 4095) // 4096 * 4096
         call3(tape.storage.advise, begin, (address + size - begin) // 4096 * 4096, _ADVICE)

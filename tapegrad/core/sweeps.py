@@ -8,6 +8,17 @@ not K times as much.
 from tapegrad.core.adjoints import APART, hold_adjoint, lend, nbytes
 from tapegrad.core.blocks import run_pieces, show_views, sweep_region
 from tapegrad.core.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
+from tapegrad.core.observed import (
+    ALONE,
+    FILLED,
+    GIVEN,
+    IN_PIECES,
+    MERGED,
+    ONES,
+    PUT_BACK,
+    SETTLED,
+    tell,
+)  # fmt: skip
 from tapegrad.core.readers import count_down, is_last_reader
 from tapegrad.core.registers import fill, hold_value, kernels_of, sum_kernels
 from tapegrad.core.rows import (
@@ -65,6 +76,8 @@ def run(tape: Header):
                 status = DAMAGED
             return status
         progress.at_step, progress.bound, progress.phase = 0, -1, FORWARD_STEP  # what comes after a pause goes on
+        if tape.request.paced:
+            return MORE
     n, fused = tape.plan.n_regions, tape.plan.fused
     n_steps = n if tape.request.n_seeds == 0 else 2 * n + (1 if fused < 0 else 0)
     while progress.at_step < n_steps and progress.phase != ABORT and status == OK:
@@ -73,6 +86,8 @@ def run(tape: Header):
             status = DAMAGED
         if status == OK:
             progress.at_step += 1
+            if tape.request.paced and progress.at_step < n_steps:
+                return MORE
     if progress.phase == ABORT:
         status = NO_MEMORY
     elif status == OK and budget - progress.budget > _AT_ONCE:
@@ -173,27 +188,40 @@ def seed(tape: Header):
 def _add_ones(tape, slot):
     """Add ones to an adjoint."""
     code, n = tape.kinds[slot.kind].dtype, tape.kinds[slot.kind].numel
-    for j in range(n):
-        if code == 4:
-            f8(slot.adjoint, n)[j] += 1.0
-        else:
-            f4(slot.adjoint, n)[j] += 1.0
+    tell(tape, ONES, slot.adjoint, n, code)
+    add_ones(slot.adjoint, n, code)
 
 
 def _add_value(tape, slot, given):
     """Add the value of another slot, which may have any strides, to an adjoint, which is contiguous."""
     source = tape.kinds[given.kind]
-    code, n, done = tape.kinds[slot.kind].dtype, tape.kinds[slot.kind].numel, 0
+    code, n = tape.kinds[slot.kind].dtype, tape.kinds[slot.kind].numel
     tape.program.walk_words = 0
     walk = enter_walk(tape, source, source.dims + source.ndim, 1)
+    tell(tape, GIVEN, walk, given.primal, slot.adjoint, n, code)
+    add_given(tape, walk, given.primal, slot.adjoint, n, code)
+
+
+def add_ones(target, n, code):
+    """Add ones to contiguous floats."""
+    for j in range(n):
+        if code == 4:
+            f8(target, n)[j] += 1.0
+        else:
+            f4(target, n)[j] += 1.0
+
+
+def add_given(tape, walk, source, target, n, code):
+    """Add what a walk from `source` meets to contiguous floats."""
+    done = 0
     while done < n:
         length = min(n - done, 4096)
-        gather(walk, given.primal, tape.scratch, done, length, ITEMSIZE[code])
+        gather(walk, source, tape.scratch, done, length, ITEMSIZE[code])
         for j in range(length):
             if code == 4:
-                f8(slot.adjoint, n)[done + j] += f8(tape.scratch, length)[j]
+                f8(target, n)[done + j] += f8(tape.scratch, length)[j]
             else:
-                f4(slot.adjoint, n)[done + j] += f4(tape.scratch, length)[j]
+                f4(target, n)[done + j] += f4(tape.scratch, length)[j]
         done += length
 
 
@@ -233,6 +261,7 @@ def forward_whole(tape: Header, r):
     tape.program.context.begun = 1 if moves else 0
     summed = op.summed & 1
     if summed:
+        tell(tape, FILLED, slot.primal, kind.numel, 0, ITEMSIZE[kind.dtype])
         fill(slot.primal, kind.numel, 0, ITEMSIZE[kind.dtype])
     status = _run_array(tape, row, kernels_of(tape, row).forward, 0, kind.numel if summed else 0, kind.dtype)
     if status != OK:
@@ -265,7 +294,8 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         context.n_sums = 0
         if op.adding >> which & 1 and ITEMSIZE[code] == 4:
             context.n_sums = context.n_y if which == 0 else context.n_k_bar
-        return _run_alone(tape, kernel, room, ITEMSIZE[code])
+        tell(tape, ALONE, kernel, room, ITEMSIZE[code])
+        return run_alone(tape, kernel, room, ITEMSIZE[code])
     elements = context.n_y
     for k in range(3):
         elements = max(elements, context.lengths[k])
@@ -278,10 +308,13 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         pieces.y_bar_bytes, pieces.k_bar_bytes = of_y, of_a
     context.n_memory = context.params[room] if room >= 0 else 0
     pieces.room_bytes = context.n_memory * ITEMSIZE[code]
-    return run_pieces(tape, kernel, units, outer, 1 if which else 0, apart_count, apart_code, elements)
+    of_adjoint = 1 if which else 0
+    tell(tape, IN_PIECES, kernel, units, outer, of_adjoint, apart_count, apart_code, elements)
+    return run_pieces(tape, kernel, units, outer, of_adjoint, apart_count, apart_code, elements)
 
 
-def _run_alone(tape, kernel, room, itemsize):
+@part
+def run_alone(tape: Header, kernel, room, itemsize):
     """Run an array kernel on this thread, with memory to work in: its elements are parameter `room`, -1 for none."""
     program, context = tape.program, tape.program.context
     context.failed_batch = context.memory = context.sums = 0
@@ -320,7 +353,7 @@ def _run_alone(tape, kernel, room, itemsize):
 def _give_context(tape, row):
     """What an array kernel is given."""
     program, context = tape.program, tape.program.context
-    context.params_at = context.n_params = 0
+    context.params_at = context.n_params = context.y_bar = context.k_bar = 0
     if row.flags & PARAMS:
         context.params_at, context.n_params = tape.pool_at + 8 * row.c, tape.pool[row.c - 1]
     context.gemm64, context.gemm32, context.lapack = tape.gemm64, tape.gemm32, tape.lapack
@@ -349,7 +382,7 @@ def reverse_whole(tape: Header, r):
     op, progress = tape.ops[row.opcode], tape.progress
     if tape.slots[row.out].adjoint == 0 or not is_active(tape, row):
         return OK
-    complete(tape.slots[row.out])
+    complete(tape, tape.slots[row.out])
     if op.family == HOST:
         if progress.host_row == r:  # Python has been there
             progress.host_row = -1
@@ -410,7 +443,7 @@ def add_views(tape: Header, region):
         if MEMORY:
             tape.guarded.at_row = plan.order[i]
         if slot.flags & LENT == 0:
-            complete(slot)
+            complete(tape, slot)
             status = _add_view(tape, row)
             if status != OK:
                 return status
@@ -440,9 +473,11 @@ def _add_view(tape, row):
     kernel = sum_kernels(tape, kind.dtype).accumulate
     tape.progress.budget -= n
     if not _repeats(Walk(walk), n, n_base):
+        tell(tape, PUT_BACK, walk, out.adjoint, of.adjoint + offset, n, size)
         put(walk, out.adjoint, of.adjoint + offset, 0, n, size)
         return OK
     if size == 8:
+        tell(tape, MERGED, walk, out.adjoint, of.adjoint + offset, n, size, 8, n_base, kernel)
         scatter(walk, out.adjoint, of.adjoint + offset, 0, n, size, 8, n_base, kernel)
         return OK
     sums = obtain(tape, 8 * n_base, 1)  # float64 for float32
@@ -450,7 +485,9 @@ def _add_view(tape, row):
         return NO_MEMORY
     for d in range(Walk(walk).n_runs):
         Walk(walk).runs[d].stride *= 2
+    tell(tape, MERGED, walk, out.adjoint, sums + 2 * offset, n, size, 8, n_base, kernel)
     scatter(walk, out.adjoint, sums + 2 * offset, 0, n, size, 8, n_base, kernel)
+    tell(tape, SETTLED, kernel, n_base, sums, of.adjoint)
     call6(kernel, n_base, 1, sums, of.adjoint, n_base, SETTLE)
     give_back(tape, sums)
     return OK

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import trees
+from tapegrad import creation, trees
 from tapegrad.autograd import is_grad_enabled
 from tapegrad.autograd.function import Function
 from tapegrad.conversion import leaf_of
@@ -176,6 +176,11 @@ class _Value(Function):
         pairs = zip(gradients, ctx.given, strict=True)
         return None, None, *(y_bar * g.to(leaf.dtype) if isinstance(leaf, Tensor) else None for g, leaf in pairs)
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        gradients = _Gradient.apply(ctx.total, ctx.structure, *ctx.given)
+        return sum((g.to(t.dtype) * t).sum() for g, t in zip(gradients, tangents[2:], strict=True) if t is not None)
+
 
 class _Gradient(Function):
     """A sum's gradient, as an operation."""
@@ -194,6 +199,13 @@ class _Gradient(Function):
         products = _Product.apply(ctx.total, ctx.structure, ctx.parameters, *leaves, *bars)
         found = zip(products, ctx.given, strict=True)
         return None, None, *(p.to(leaf.dtype) if isinstance(leaf, Tensor) else None for p, leaf in found)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        along = (
+            creation.zeros(*np.shape(leaf)) if t is None else t for leaf, t in zip(ctx.given, tangents[2:], strict=True)
+        )
+        return _Product.apply(ctx.total, ctx.structure, ctx.parameters, *ctx.given, *along)
 
 
 class _Product(Function):

@@ -103,7 +103,7 @@ class Cauchy(_LocScale):
     variance = property(lambda self: tg.full_like(self.loc, math.inf))
 
     def _noise(self, shape: Any) -> Tensor:
-        drawn = creation._random().standard_cauchy(tuple(shape))
+        drawn = creation.random().standard_cauchy(tuple(shape))
         return from_array(np.asarray(drawn, self.loc.dtype.numpy))
 
     def _log_prob(self, value: Tensor) -> Tensor:
@@ -553,7 +553,7 @@ class VonMises(Distribution):
     variance = property(lambda self: 1.0 - bessel_ratio(self.concentration))
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
-        return creation._random().vonmises(numbers(self.loc, shape), numbers(self.concentration, shape))
+        return creation.random().vonmises(numbers(self.loc, shape), numbers(self.concentration, shape))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         half = tg.sin(0.5 * (value - self.loc))  # cos - 1 = -2 sin^2 of the half: nothing cancels log I0's k

@@ -102,7 +102,7 @@ class Bernoulli(_Odds, ExponentialFamily):
     variance = property(lambda self: self.probs * (1.0 - self.probs))
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
-        return creation._random().random(shape) < numbers(self.probs, shape)
+        return creation.random().random(shape) < numbers(self.probs, shape)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         log_p, log_q = self._logs()
@@ -141,7 +141,7 @@ class Geometric(_Odds):
     def _draw(self, shape: tuple[int, ...]) -> Any:
         log_q = numbers(self._logs()[1], shape)
         with np.errstate(divide="ignore"):
-            return np.floor(-creation._random().standard_exponential(shape) / log_q)
+            return np.floor(-creation.random().standard_exponential(shape) / log_q)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         log_p, log_q = self._logs()
@@ -185,7 +185,7 @@ class Binomial(_Odds):
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
         n = numbers(self.total_count, shape).astype(np.int64)
-        return creation._random().binomial(n, numbers(self.probs, shape))
+        return creation.random().binomial(n, numbers(self.probs, shape))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         n, (log_p, log_q) = self.total_count, self._logs()
@@ -233,8 +233,8 @@ class NegativeBinomial(_Odds):
     variance = property(lambda self: self.mean / tg.exp(self._logs()[1]))
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
-        rate = creation._random().standard_gamma(numbers(self.total_count, shape))
-        return creation._random().poisson(np.minimum(rate * np.exp(numbers(self.logits, shape)), _LIMIT))
+        rate = creation.random().standard_gamma(numbers(self.total_count, shape))
+        return creation.random().poisson(np.minimum(rate * np.exp(numbers(self.logits, shape)), _LIMIT))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         r, (log_p, log_q) = self.total_count, self._logs()
@@ -266,7 +266,7 @@ class Poisson(ExponentialFamily):
         rate = numbers(self.rate, shape)
         if (rate > _LIMIT).any():
             raise ValueError(f"Poisson.sample(): rates go up to {_LIMIT:g}, but one is {rate.max():g}")
-        return creation._random().poisson(rate)
+        return creation.random().poisson(rate)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         return times(value, tg.log(self.rate)) - self.rate - tg.lgamma(value + 1.0)
@@ -318,7 +318,7 @@ class _Categories(Distribution):
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
         shape = (*sample_shape, *self.batch_shape, self._num_events)
         with np.errstate(divide="ignore"):
-            return np.argmin(creation._random().standard_exponential(shape) / p, -1)
+            return np.argmin(creation.random().standard_exponential(shape) / p, -1)
 
     def entropy(self) -> Tensor:
         return -times(self.probs, self.logits).sum(-1)
@@ -463,7 +463,7 @@ class Multinomial(_Categories):
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
         p = numbers(self.probs, shape)
-        return creation._random().multinomial(self.total_count, p / p.sum(-1, keepdims=True))
+        return creation.random().multinomial(self.total_count, p / p.sum(-1, keepdims=True))
 
     def _log_prob(self, value: Tensor) -> Tensor:
         ways = tg.lgamma(value.sum(-1) + 1.0) - tg.lgamma(value + 1.0).sum(-1)

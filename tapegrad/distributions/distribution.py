@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation, dtypes
+from tapegrad.arguments import checked
 from tapegrad.conversion import as_operand
 from tapegrad.distributions import constraints
 from tapegrad.distributions import operations as tg
@@ -81,27 +82,31 @@ def sum_rightmost(t: Tensor, n: int) -> Tensor:
 
 def _positive(drawn: Any, like: Tensor) -> Tensor:
     """Random numbers, 0 made the least number that there is: so their logarithm is finite."""
-    return from_array(np.asarray(np.maximum(drawn, tiny(like)), like.dtype.numpy))
+    return from_array(creation.as_array(np.maximum(drawn, tiny(like), dtype=like.dtype.numpy)))
 
 
+@checked
 def unit(shape: Any, like: Tensor) -> Tensor:
     """Uniform in [0, 1)."""
-    return from_array(np.asarray(creation._random().random(tuple(shape), dtype=like.dtype.numpy)))
+    return from_array(creation.as_array(creation.random().random(tuple(shape), dtype=like.dtype.numpy)))
 
 
+@checked
 def uniform(shape: Any, like: Tensor) -> Tensor:
     """Uniform in (0, 1)."""
-    return _positive(creation._random().random(tuple(shape), dtype=like.dtype.numpy), like)
+    return _positive(creation.random().random(tuple(shape), dtype=like.dtype.numpy), like)
 
 
+@checked
 def normal(shape: Any, like: Tensor) -> Tensor:
     """Of the standard normal distribution."""
-    return from_array(np.asarray(creation._random().standard_normal(tuple(shape), dtype=like.dtype.numpy)))
+    return from_array(creation.as_array(creation.random().standard_normal(tuple(shape), dtype=like.dtype.numpy)))
 
 
+@checked
 def exponential(shape: Any, like: Tensor) -> Tensor:
     """Of the exponential distribution of rate 1; never 0."""
-    return _positive(creation._random().standard_exponential(tuple(shape), dtype=like.dtype.numpy), like)
+    return _positive(creation.random().standard_exponential(tuple(shape), dtype=like.dtype.numpy), like)
 
 
 def numbers(t: Tensor, shape: Any) -> np.ndarray:

@@ -98,7 +98,7 @@ def log_standard_gamma(concentration: Tensor, shape: Any) -> Tensor:
     none in its turn, and asking for it is an error.
     """
     a = expanded(concentration, shape)
-    drawn = creation._random()
+    drawn = creation.random()
 
     def draw(values: np.ndarray) -> np.ndarray:
         values64 = values.astype(np.float64)

@@ -402,7 +402,7 @@ class LKJCholesky(Distribution):
         return self.dim, self.dim
 
     def _draw(self, shape: tuple[int, ...]) -> Any:
-        n, generator = self.dim, creation._random()
+        n, generator = self.dim, creation.random()
         rows = np.arange(1, n)
         # squares of the lengths, of rows 1 and on: what is left of 1 is the diagonal's
         rest = numbers(self.concentration, shape[:-2])[..., None] + 0.5 * (n - 1 - rows)

@@ -3,6 +3,7 @@
 from tapegrad.functions import (
     arrays,
     contractions,
+    conversions,
     decompositions,
     distances,
     drawing,
@@ -24,6 +25,7 @@ from tapegrad.functions import (
 __all__ = [
     "arrays",
     "contractions",
+    "conversions",
     "decompositions",
     "distances",
     "drawing",

@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
+from tapegrad.devices import check_placed, preserve_format
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.inplace import _check_floating, _instead
@@ -18,7 +19,7 @@ functions = public = Surface(EXACT)
 
 
 def _tensor(array: Any, dtype: DType) -> Tensor:
-    return from_array(np.ascontiguousarray(array, dtype.numpy).reshape(np.shape(array)))
+    return from_array(creation.as_array(array).astype(dtype.numpy))
 
 
 def _drawn_beside(drawn: Tensor, *of: Any) -> Tensor:
@@ -31,9 +32,17 @@ def _drawn_beside(drawn: Tensor, *of: Any) -> Tensor:
 
 @checked
 def normal(
-    mean: Number | Tensor, std: Number | Tensor = 1.0, size: Sizes | None = None, *, generator: Any = None,
-    dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+    mean: Number | Tensor,
+    std: Number | Tensor = 1.0,
+    size: Sizes | None = None,
+    *,
+    generator: Any = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """Numbers of normal distributions: a tensor of means, of deviations, or both; or two numbers and a size.
 
     The derivatives by these are zero. For samples with derivatives, write mean + std * randn_like(mean).
@@ -42,6 +51,7 @@ def normal(
     >>> tg.normal(tg.zeros(2), 1.0).shape
     tapegrad.Size([2])
     """
+    check_placed(device, layout, pin_memory)
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if isinstance(std, Tensor):
         if not std.dtype.is_floating_point:
@@ -149,13 +159,13 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 @checked
 def randint_like(
     input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, device: Any = None,
-    requires_grad: bool = False,
+    layout: Any = None, pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high)` (or `randint_like(input, high)`) with the shape and dtype of `input`."""
+    check_placed(device, layout, pin_memory)
     bounds = (0, low) if high is None else (low, high)
-    return creation.randint(
-        *bounds, input.shape, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad
-    )
+    drawn = creation.randint(*bounds, input.shape, dtype=dtype or input.dtype)
+    return creation.ordered(drawn, memory_format, requires_grad)
 
 
 functions["randint_like"] = randint_like

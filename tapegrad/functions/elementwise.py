@@ -11,7 +11,6 @@ import numpy as np
 from tapegrad import dtypes, recorder
 from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
 from tapegrad.conversion import NUMBERS, as_operand, is_array, leaf_of, repair
-from tapegrad.devices import check_device
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic, special
 from tapegrad.ops.declare import OPS, Elementwise
@@ -472,7 +471,7 @@ def nan_to_num(
     tensor([1., 0., 9.])
     """
     if not input.dtype.is_floating_point:
-        return clone(input)
+        return quick[arithmetic.clone.opcode](input)
     known = np.finfo(input.dtype.numpy)
     most, least = (float(known.max) if posinf is None else posinf, float(known.min) if neginf is None else neginf)
     y = where(functions["isnan"](input), 0.0 if nan is None else nan, input)
@@ -676,33 +675,6 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
 
 
 functions |= {"conj_physical": conj, "resolve_conj": conj, "resolve_neg": conj}
-_NAMES_OF_DTYPES = {dtype.name for dtype in dtypes.DTYPES}
-
-
-@checked
-def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, copy: bool = False) -> Tensor:
-    """The tensor in another dtype (or that of another tensor); itself where it has it already and `copy` is False."""
-    for given in args:
-        if isinstance(given, Tensor):
-            dtype = given.dtype
-        elif isinstance(given, bool):
-            copy = given
-        elif isinstance(given, str) and given not in _NAMES_OF_DTYPES:
-            check_device(given)
-        elif given is not None:
-            dtype = dtypes.as_dtype(given)
-    wanted = self.dtype if dtype is None else dtypes.as_dtype(dtype)
-    if wanted is self.dtype:
-        return clone(self) if copy else self
-    return cast(self, wanted)
-
-
-clone = functions["clone"]
-
-
-@checked
-def _type_as(self: Tensor, other: Tensor) -> Tensor:
-    return to(self, other.dtype)
 
 
 @checked
@@ -723,14 +695,6 @@ def result_type(tensor1: Operand, tensor2: Operand) -> DType:
 
 functions |= {"add": add, "sub": sub, "div": div, "pow": pow, "float_power": float_power, "where": where}
 functions |= {alias: functions[op.name] for op in OPERATIONS for alias in op.aliases}
-
-
-def _converter(name: str, dtype: str) -> Any:
-    def convert(self: Tensor) -> Tensor:
-        return to(self, dtype)
-
-    convert.__name__ = convert.__qualname__ = name
-    return convert
 
 
 def _invert(self: Tensor) -> Any:
@@ -759,11 +723,6 @@ def _polygamma(self: Tensor, n: int) -> Tensor:
 Tensor.polygamma = _polygamma
 Tensor.real = property(real, doc="The real part: the tensor itself.")
 Tensor.imag = property(imag, doc="The imaginary part, which real tensors do not have.")
-Tensor.to = to
-
-for _name, _dtype in {"double": "float64", "float": "float32", "long": "int64", "int": "int32", "bool": "bool"}.items():
-    setattr(Tensor, _name, _converter(_name, _dtype))
-Tensor.type_as = _type_as
 functions["logical_not"].__name__ = "logical_not"
 functions |= {
     "is_floating_point": is_floating_point,

@@ -11,7 +11,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
-from tapegrad.devices import check_device
+from tapegrad.devices import check_device, check_placed
 from tapegrad.dtypes import DType
 from tapegrad.functions.joining import as_strided
 from tapegrad.functions.shaping import permute
@@ -30,7 +30,7 @@ def public(function: Any) -> Any:
 @public
 def logspace(
     start: Number | Tensor, end: Number | Tensor, steps: int, base: float = 10.0, *, dtype: DType | None = None,
-    device: Any = None, requires_grad: bool = False,
+    device: Any = None, layout: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """`steps` powers of `base`, their exponents from `start` to `end`, both included, evenly spaced.
 
@@ -38,6 +38,7 @@ def logspace(
     >>> tg.logspace(0, 2, 3)
     tensor([  1.,  10., 100.])
     """
+    check_placed(device, layout, pin_memory)
     wanted = dtype or dtypes.get_default_dtype()
     start, end = creation._ends("logspace", start, end)
     exponents = creation.linspace(start, end, steps, dtype=dtypes.FLOAT64, device=device)
@@ -47,10 +48,18 @@ def logspace(
 
 @public
 def range(
-    start: Number = 0, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None, device: Any = None,
+    start: Number = 0,
+    end: Number | None = None,
+    step: Number = 1,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Numbers from `start` to `end`, which is included, `step` apart. Deprecated by PyTorch: use `arange`."""
+    check_placed(device, layout, pin_memory)
     warnings.warn("range is deprecated, as PyTorch's is: use arange, whose `end` is not included", UserWarning, 4)
     start, end = (0, start) if end is None else (start, end)
     if step == 0:
@@ -66,9 +75,16 @@ def range(
 
 @public
 def scalar_tensor(
-    s: Number, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:  # fmt: skip
+    s: Number,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """One number, in the default dtype where none is given."""
+    check_placed(device, layout, pin_memory)
     return creation.tensor(s, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
 
 
@@ -135,9 +151,17 @@ def frombuffer(
 
 @public
 def empty_strided(
-    size: Sizes, stride: Sizes, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    size: Sizes,
+    stride: Sizes,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of these strides, in elements, that holds whatever was in memory."""
+    check_placed(device, layout, pin_memory)
     if len(size) != len(stride):
         raise RuntimeError(
             f"dimensionality of sizes ({len(size)}) must match dimensionality of strides ({len(stride)})"
@@ -149,9 +173,17 @@ def empty_strided(
 
 @public
 def empty_permuted(
-    size: Sizes, physical_layout: Sizes, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    size: Sizes,
+    physical_layout: Sizes,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
 ) -> Tensor:
     """A tensor whose dimensions lie in memory in this order, that holds whatever was there."""
+    check_placed(device, layout, pin_memory)
     if len(size) != len(physical_layout):
         raise RuntimeError(
             f"Number of dimensions in size ({len(size)}) does not match the length of the physical_layout "
@@ -211,54 +243,79 @@ def of_kaiser(beta: float) -> Callable[[np.ndarray], Any]:
 
 @public
 def hann_window(
-    window_length: int, periodic: bool = True, *, dtype: DType | None = None, device: Any = None,
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Hann's window: one period of 1 + cos, halved; `periodic` windows go on without the last point.
 
     >>> import tapegrad as tg
     >>> tg.hann_window(4)
     tensor([0.0000, 0.5000, 1.0000, 0.5000])
     """
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return window("hann_window", of_cosines(0.5, 0.5), window_length, periodic, dtype, requires_grad)
 
 
 @public
 def hamming_window(
     window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, *, dtype: DType | None = None,
-    device: Any = None, requires_grad: bool = False,
+    device: Any = None, layout: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Hamming's window: alpha - beta cos."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return window("hamming_window", of_cosines(alpha, beta), window_length, periodic, dtype, requires_grad)
 
 
 @public
 def blackman_window(
-    window_length: int, periodic: bool = True, *, dtype: DType | None = None, device: Any = None,
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Blackman's window."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return window("blackman_window", of_cosines(0.42, 0.5, 0.08), window_length, periodic, dtype, requires_grad)
 
 
 @public
 def bartlett_window(
-    window_length: int, periodic: bool = True, *, dtype: DType | None = None, device: Any = None,
+    window_length: int,
+    periodic: bool = True,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Bartlett's window: a triangle."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return window("bartlett_window", lambda t: 1.0 - abs(t), window_length, periodic, dtype, requires_grad)
 
 
 @public
 def kaiser_window(
-    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: DType | None = None, device: Any = None,
+    window_length: int,
+    periodic: bool = True,
+    beta: float = 12.0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Kaiser's window, of Bessel's function I0."""
-    check_device(device)
+    check_placed(device, layout, pin_memory)
     return window("kaiser_window", of_kaiser(beta), window_length, periodic, dtype, requires_grad)

@@ -12,12 +12,13 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes, recorder
+from tapegrad import aliasing, batched, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, number
+from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
-from tapegrad.kinds import Kind, contiguous_strides, numbers_at
+from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
@@ -107,6 +108,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
     key = _key(self, index)
+    if self.__class__ is Batched or (key is None and _has_samples(index)):
+        return _of_samples(self, index)
     if (seen := _seen.get(key)) is not None:
         again, op, *layout_of = seen
         made = aliasing.view_again(again, self)
@@ -130,6 +133,44 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         positions, shape = _positions(self._kind.shape, normal)
     at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+
+
+def _has_samples(index: Any) -> bool:
+    """Whether a batched tensor is among the indices."""
+    return index.__class__ is Batched or (index.__class__ is tuple and any(i.__class__ is Batched for i in index))
+
+
+def _of_samples(self: Tensor, index: Any) -> Tensor:
+    """`self[index]`, one of them batched."""
+    if _has_samples(index):
+        return batched.rules["getitem"](self, index)
+    normal = normalised(index)
+    if _is_advanced(normal):
+        positions, shape = _positions(self._kind.shape, normal)
+        return _record_take(self, from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape)
+    op, shape, strides, offset, steps = _shown(self, normal)
+    return aliasing.view(op, self, shape, strides, offset, *over_contiguous(self, steps))
+
+
+def _set_of_samples(self: Tensor, index: Any, value: Any) -> None:
+    """`self[index] = value`, one of them batched."""
+    if _has_samples(index):
+        batched.rules["setitem"](self, index, value)
+        return
+    normal = normalised(index)
+    if not isinstance(value, Tensor):
+        value = (
+            as_operand(value, False)
+            if is_array(value)
+            else constant(dtypes.in_range(number(value), self.dtype), self.dtype)
+        )
+    if _is_advanced(normal):
+        aliasing.check_in_place(self, "item assignment")
+        aliasing.assign(self, put(self, normal, value))
+        return
+    shown = _of_samples(self, index)
+    if shown is not value:
+        shown.copy_(_fitted(value, shown._kind.shape, self, False))
 
 
 # What ints and slices show of tensors of a kind, by the kind and these: it is worked out once.
@@ -286,6 +327,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
     key = _key(self, index)
+    if self.__class__ is Batched or value.__class__ is Batched or (key is None and _has_samples(index)):
+        _set_of_samples(self, index, value)
+        return
     if key is not None:
         if _is_shown_by(self, key, value):  # as after `self[index] += 1`
             aliasing.check_in_place(self, "item assignment", "a view of a leaf")
@@ -346,12 +390,12 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if of is Tensor:
         if value._tape is not tape or value._kind.exported:
             return False
-        of, tracked = value._kind, self._kind.requires_grad or value._kind.requires_grad
+        of, tracked = value._kind, self._kind.requires_grad | value._kind.requires_grad
     elif of is float:
         tracked = self._kind.requires_grad
     else:
         return False
-    way = _ways.get((key, of, tracked and tape.grad_enabled))
+    way = _ways.get((key, of, flowing(tape.grad_enabled, tracked)))
     if way is None:
         return False
     if of is float:
@@ -394,7 +438,7 @@ def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
     Positions are those of elements, or of runs of as many values as fall to each.
     """
     if a._kind.requires_grad or value._kind.requires_grad:
-        places = at._array()
+        places = at._array() if at.__class__ is not Batched else np.zeros(0, np.int64)
         if len(places) > 1 and not (places[1:] > places[:-1]).all():
             run = value._kind.numel // len(places)
             order = _ascending(places, a._kind.numel // max(run, 1))
@@ -446,16 +490,16 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         )
     if index.dtype.category != 1:
         raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index, but got {index.dtype}")
-    where = index._array().reshape(-1)
+    n = index._kind.numel
     if not input.ndim:
-        if where.size != 1:
+        if n != 1:
             raise RuntimeError(
-                f"index_select(): Index to scalar can have only 1 value, got {where.size} value(s): "
+                f"index_select(): Index to scalar can have only 1 value, got {n} value(s): "
                 f"{describe(input, index)}, at {location()}"
             )
         return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
-    check_range("index_select", where, input._kind.shape[at], at, IndexError)
-    shape = (*input._kind.shape[:at], where.size, *input._kind.shape[at + 1 :])
+    check_range("index_select", elements(index), input._kind.shape[at], at, IndexError)
+    shape = (*input._kind.shape[:at], n, *input._kind.shape[at + 1 :])
     return _record_take(input, runs(index, input._kind.shape, at), shape)
 
 
@@ -495,15 +539,15 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
         raise RuntimeError(f"gather(): Expected dtype int32/int64 for index: {what}")
     if max(index.ndim, 1) != max(input.ndim, 1):
         raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: {what}")
-    shape, where = input._kind.shape or (1,), index._array().reshape(index._kind.shape or (1,))
-    for d, n in enumerate(where.shape):
+    shape, own = input._kind.shape or (1,), index._kind.shape or (1,)
+    for d, n in enumerate(own):
         if d != at and n > shape[d]:
             raise RuntimeError(
-                f"Size does not match at dimension {d} expected index {list(where.shape)} to be no larger than self "
+                f"Size does not match at dimension {d} expected index {list(own)} to be no larger than self "
                 f"{list(shape)} apart from dimension {at}: {what}"
             )
-    check_range("gather", where, shape[at], at, RuntimeError)
-    at_index = positions(index.reshape(where.shape), shape, at)
+    check_range("gather", elements(index), shape[at], at, RuntimeError)
+    at_index = positions(index.reshape(own), shape, at)
     return _record_take(input.reshape(-1), at_index, index._kind.shape)
 
 

@@ -13,7 +13,7 @@ from tapegrad.arguments import Number, checked
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
-from tapegrad.functions import arrays, contractions, elementwise, scattering
+from tapegrad.functions import arrays, contractions, elementwise, joining, scattering
 from tapegrad.functions.shaping import cat
 from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
@@ -295,6 +295,7 @@ def _reformed(name: str, function: Any) -> Any:
 for _name in ("squeeze", "swapdims", "t", "transpose", "unsqueeze"):
     setattr(Tensor, f"{_name}_", _reformed(_name, getattr(Tensor, _name)))
 Tensor.swapaxes_ = Tensor.swapdims_
+Tensor.as_strided_ = _reformed("as_strided", joining.as_strided)
 for _name in ("tril", "triu"):
     setattr(Tensor, f"{_name}_", _composed(_name, arrays.functions[_name]))
 
@@ -361,9 +362,9 @@ Tensor.polygamma_ = polygamma_
 
 # Methods in place that are functions too, as in PyTorch.
 for _name in (
-    "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh asin asinh atan atanh ceil clamp clamp_max "
-    "clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd "
-    "index_put lcm ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu round rsqrt "
-    "sigmoid sin sinc sinh sqrt square tan tanh trunc xlogy zero"
+    "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh as_strided asin asinh atan atanh ceil clamp "
+    "clamp_max clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd "
+    "index_put lcm ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu resize_as round "
+    "rsqrt sigmoid sin sinc sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
     functions[f"{_name}_"] = getattr(Tensor, f"{_name}_")

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad import batched
 from tapegrad.arguments import EXACT, Surface
+from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, leaf_of
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import indexing, linalg
@@ -50,6 +52,8 @@ def _for_blas(t: Tensor) -> Tensor:
 
 def _product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...], batch: tuple[int, ...]) -> Tensor:
     """Record a product of [.., m, k] and [.., k, n]; `shape` is that of the result."""
+    if a.__class__ is Batched or b.__class__ is Batched:
+        return batched.rules["product"](a, b)
     a, b = _for_blas(a), _for_blas(b)
     size = a._kind.itemsize
     (m, k), n = a._kind.shape[-2:], b._kind.shape[-1]
@@ -123,6 +127,8 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
 
 def _vector_product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Vectors enter as they are; the parameters read `a` as [m, k] and `b` as [k, 1]."""
+    if a.__class__ is Batched or b.__class__ is Batched:
+        return batched.rules["vector product"](a, b)
     a = _for_blas(a) if a.ndim == 2 else contiguous(a)
     b = contiguous(b)
     k = b._kind.shape[0]

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tapegrad import engine
+from tapegrad import batched, engine
 from tapegrad.arguments import CAST, Dims, Number, Surface, integer
+from tapegrad.batched import Batched
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
-from tapegrad.kinds import contiguous_strides, kind_of, numbers
+from tapegrad.kinds import contiguous_strides, kind_of, numbers, seen
 from tapegrad.ops import indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import (
@@ -69,6 +70,8 @@ def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: 
     Its parameters are the number of terms, and where each element goes (strides of the result).
     """
     tape = current_tape()
+    if x.__class__ is Batched:
+        return batched.rules["reduction"](op, x, dims, keepdim, variant)
     if x._tape is not tape:
         x = imported(tape, x)
     if x._kind.exported:
@@ -77,7 +80,7 @@ def _record_reduction(op: Reduction, x: Tensor, dims: tuple[int, ...], keepdim: 
     known = _recorded.get(key)
     if known is None:
         known = _recorded[key] = _reduction_kind(op, x._kind, dims, keepdim)
-    kind = known[0] if tape.grad_enabled else known[0].passive
+    kind = seen(tape.grad_enabled, known[0])
     return settled(appended(tape, op, kind, x, -1, known[1], PARAMS | (VARIANT if variant else 0)), x)
 
 
@@ -87,7 +90,7 @@ def _reduction_kind(op: Reduction, kind: Any, dims: tuple[int, ...], keepdim: bo
     strides = tuple(0 if d in dims else s for d, s in enumerate(contiguous_strides(kept, 1)))
     terms = math.prod(kind.shape[d] for d in dims)
     engine.need(op, kind.dtype.code, False)
-    requires_grad = kind.requires_grad and op.partials[0] is not None
+    requires_grad = kind.requires_grad if op.partials[0] is not None else 0
     if requires_grad:
         engine.need(op, kind.dtype.code, True)
         need_sum(kind.dtype)
@@ -150,7 +153,7 @@ def _make(op: OverDimensions, form: Any) -> None:
         is_variant = has_variant and dim is not None
         result = _record_reduction(op, x, dims, keepdim, is_variant)
         # By now NumPy may have let go of the input, whose kind then is another: the way is for the one that it had.
-        if x is input and not key[0].exported and not MEMORY:
+        if x is input and x.__class__ is not Batched and not key[0].exported and not MEMORY:
             kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
             flags = PARAMS | (VARIANT if is_variant else 0)
             ways[key] = kind, op.opcode | flags << 16, 0xFFFFFFFF | params << 32

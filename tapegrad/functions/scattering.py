@@ -15,8 +15,9 @@ import numpy as np
 
 from tapegrad import aliasing, arguments, dtypes
 from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked
+from tapegrad.batched import elements
 from tapegrad.creation import full
-from tapegrad.devices import check_device
+from tapegrad.devices import check_placed
 from tapegrad.dtypes import BOOL, INT32, INT64, DType
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions.elementwise import where
@@ -144,7 +145,7 @@ def _scattered(
             f"Expected index {list(own)} to be no larger than self {list(shape)} apart from dimension {at}{beside}: "
             f"{what}"
         )
-    at_index.check_range(name, index._array(), shape[at], at, RuntimeError)
+    at_index.check_range(name, elements(index), shape[at], at, RuntimeError)
     places = at_index.positions(index.reshape(own), shape, at)
     if not isinstance(src, Tensor):
         value = full((index._kind.numel,), src, dtype=input.dtype)
@@ -265,7 +266,7 @@ def _of_slices(
         )
     shape, own = shape or (1,), own or (1,)
     error = IndexError if name == "index_copy" else RuntimeError
-    at_index.check_range(f"{name}_", index._array(), shape[at], at, error)
+    at_index.check_range(f"{name}_", elements(index), shape[at], at, error)
     if of_elements:
         wide = index.reshape((1,) * at + (n,) + (1,) * (len(shape) - 1 - at)).expand(*own)
         return contiguous(input), contiguous(source).reshape(-1), at_index.positions(wide, shape, at)
@@ -331,10 +332,10 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Number | Tensor) -
 
 def _wrapped(name: str, index: Tensor, n: int, dim: int) -> Tensor:
     """Indices that may count from the end, from the beginning."""
-    array = index._array()
+    array = elements(index)
     if array.size and array.min() < 0:
         index = where(index < 0, index + n, index)
-    at_index.check_range(name, index._array(), n, dim, IndexError)
+    at_index.check_range(name, elements(index), n, dim, IndexError)
     return index
 
 
@@ -402,7 +403,7 @@ def take(input: Tensor, index: Tensor) -> Tensor:
 
 def _flat_positions(input: Tensor, index: Tensor) -> Tensor:
     n = input._kind.numel
-    array = index._array()
+    array = elements(index)
     if array.size and (array.min() < -n or array.max() >= n):
         wrong = array[(array < -n) | (array >= n)].flat[0]
         raise IndexError(
@@ -606,17 +607,25 @@ def as_strided_scatter(
 # --- indices ----------------------------------------------------------------------------------------------------------
 
 
-def _triangle(name: str, found: Any, row: int, col: int, offset: int, dtype: Any, device: Any) -> Tensor:
+def _triangle(name: str, found: Any, row: int, col: int, offset: int, dtype: Any) -> Tensor:
     for what, n in (("row", row), ("col", col)):
         if n < 0:
             raise RuntimeError(f"{what} must be non-negative, got {n}: {name}, at {location()}")
-    check_device(device)
     made = np.stack(found(row, offset, col))
     return from_array(np.ascontiguousarray(made, (INT64 if dtype is None else dtype).numpy))
 
 
 @checked
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def tril_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """The indices of a matrix's lower triangle, in two rows.
 
     >>> import tapegrad as tg
@@ -624,13 +633,24 @@ def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = N
     tensor([[0, 1, 1],
             [0, 0, 1]])
     """
-    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype, device)
+    check_placed(device, layout, pin_memory)
+    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype)
 
 
 @checked
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def triu_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Tensor:
     """The indices of a matrix's upper triangle, in two rows."""
-    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype, device)
+    check_placed(device, layout, pin_memory)
+    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype)
 
 
 @checked

@@ -6,15 +6,17 @@ import math
 from _thread import get_ident
 from typing import Any, overload
 
-from tapegrad import aliasing, arguments, dtypes, engine
+from tapegrad import aliasing, arguments, batched, dtypes, engine
 from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
+from tapegrad.batched import Batched
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
-from tapegrad.kinds import contiguous_strides, kind_of, numbers
+from tapegrad.kinds import contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import OPS, Layout, Op
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import (
+    activity,
     appended_together,
     cast,
     imported,
@@ -195,6 +197,8 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A copy in another shape: a view of what nobody else holds is none."""
     view = _viewed(op, a.clone(), shape)
     assert view is not None
+    if view.__class__ is Batched:
+        return view
     del view._base, view._recipe
     return view
 
@@ -441,15 +445,19 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """`length` slices from `start` along a dimension; a view. A negative `start` counts from the end.
+
+    It may be a tensor of one integer, without dimensions.
 
     Raises
     ------
     IndexError, RuntimeError
         Where `start` is out of range; where `length` is negative or too long.
     """
-    at = _axis("narrow", input, dim)
+    if isinstance(start, Tensor) and (start.ndim or start.dtype.category != 1):
+        raise RuntimeError(f"start must be an 0-dim integral Tensor: narrow({describe(input, start)}), at {location()}")
+    at, start = _axis("narrow", input, dim), arguments.integer(start)
     n = input._kind.shape[at]
     if length < 0:
         raise RuntimeError(f"narrow(): length must be non-negative, but got {length}")
@@ -466,9 +474,11 @@ def joined(
 ) -> Tensor:
     """A row a piece, all into one slot: (elements in a run, elements from run to run of the result, offset)."""
     dtype = dtypes.result_type([(dtypes.DIMENSIONED, p.dtype) for p in pieces])
+    if any(p.__class__ is Batched for p in pieces):
+        return batched.rules["joined"](op, [cast(p, dtype) for p in pieces], shape, windows, outer)
     pieces = [contiguous(steady(local(cast(piece, dtype)))) for piece in pieces]
     tape = current_tape()
-    kind = kind_of(dtype, shape, requires_grad=tape.grad_enabled and any(p._kind.requires_grad for p in pieces))
+    kind = kind_of(dtype, shape, requires_grad=activity(tape, pieces))
     engine.need(op, dtype.code, False)
     if kind.requires_grad:
         engine.need(op, dtype.code, True)
@@ -564,14 +574,14 @@ def as_strided_rule(g: Tensor, p: tuple[int, ...]) -> Tensor:
     g = contiguous(g)
     ndim, size = p[1], g._kind.itemsize
     shape, strides = p[2 : 2 + ndim], tuple(s * size for s in p[2 + ndim : 2 + 2 * ndim])
-    requires_grad = g._kind.requires_grad and g._tape.grad_enabled
+    requires_grad = flowing(g._tape.grad_enabled, g._kind.requires_grad)
     return record_layout(layout.as_strided, g, kind_of(g._kind.dtype, shape, strides, requires_grad), p[0] * size)
 
 
 layout.as_strided.record = as_strided_rule
 
 functions |= {"cat": cat, "concat": cat, "concatenate": cat, "stack": stack}
-for _method in (contiguous, expand_as, repeat, sum_to_size, detach_):
+for _method in (expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
 
 
@@ -622,13 +632,6 @@ def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 Tensor.view_as, Tensor.reshape_as = _view_as, _reshape_as
-
-
-def _is_contiguous(self: Tensor) -> bool:
-    return self._kind.contiguous
-
-
-Tensor.is_contiguous = _is_contiguous
 
 
 @overload

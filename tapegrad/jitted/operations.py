@@ -11,6 +11,7 @@ import numpy as np
 
 from tapegrad import trees
 from tapegrad.autograd.host import host_function
+from tapegrad.batched import once_a_sample
 from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
@@ -82,6 +83,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     known = engine.engine_of(function)
 
+    @once_a_sample
     @functools.wraps(function, updated=())
     def applied(*args: Any, **kwargs: Any) -> Any:
         return _Row(known, known.bind(args, kwargs)).value()

@@ -342,7 +342,7 @@ def _foreign(function: foreign.Foreign) -> Any:
     _resolve(function.symbol)
     double = types.float64
     external = types.ExternalFunction(function.symbol, double(*[double] * function.arity, types.int32))
-    names = ", ".join("abc"[: function.arity])
+    names = ", ".join("abcd"[: function.arity])
     text = f"""
 def called({names}): ...
 def of_double({names}): return external({names}, nothing)

@@ -11,6 +11,7 @@ import numpy as np
 from tapegrad import creation, dtypes
 from tapegrad.autograd.function import Function
 from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.devices import channels_last_3d
 from tapegrad.nn.parameter import Parameter, is_buffer
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
@@ -407,7 +408,9 @@ class Module:
 
     def to(self, *args: Any, **facts: Any) -> Any:
         """Convert floating-point parameters and buffers to a dtype; the device must be the CPU. Returns itself."""
-        like = creation.empty(0).to(*args, **facts)  # checks what is given
+        like = creation.empty(0).to(*args, **{k: v for k, v in facts.items() if k != "memory_format"})  # checks them
+        if (order := facts.get("memory_format")) is not None:
+            self._convert(lambda t: t.to(memory_format=order) if t.ndim == 4 + (order is channels_last_3d) else t)
         given = [a for a in (*args, facts.get("dtype")) if isinstance(a, (dtypes.DType, Tensor))]
         if not given:
             return self

@@ -13,7 +13,7 @@ each an operation, whose adjoints are the other two. Parameters `p` of all three
     (images, groups, c, o, n1, n2, n3, m1, m2, m3, k1, k2, k3, stride 1 to 3, padding, dilation, elements of columns)
 """
 
-from tapegrad.ops.declare import array_op
+from tapegrad.ops.declare import array_op, times_first
 from tapegrad.ops.linalg import gemm_into
 
 N, M, K, STRIDE, PADDING, DILATION, ROOM = 4, 7, 10, 13, 16, 19, 22
@@ -316,6 +316,7 @@ def _fold_vjp(p, lo, hi, x, y, y_bar, x_bar):
     vjps=(lambda p, lo, hi, x, y, y_bar, x_bar: _add_unfolded(p, lo, hi, y_bar, x_bar),),
     partials=(lambda g, p, s: fold(g, p, s[0]),),
     grad_name="Im2ColBackward0",
+    parts=times_first,
     linear=True,
 )
 def unfold(p, lo, hi, x, y):
@@ -329,6 +330,7 @@ def unfold(p, lo, hi, x, y):
     vjps=(_fold_vjp,),
     partials=(lambda g, p, s: unfold(g, p, s[0]),),
     grad_name="Col2ImBackward0",
+    parts=times_first,
     linear=True,
 )
 def fold(p, lo, hi, x, y):

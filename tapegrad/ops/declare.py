@@ -265,6 +265,10 @@ class Array(Op):
     family = ARRAY
 
     units: int = 0  # the place of the number of units in p
+    # For `vmap`: p of n times as many parts, where it treats parts alike, one after another in all operands but some.
+    parts: Callable[[tuple[int, ...], int], tuple[int, ...]] | None = None
+    for_all: tuple[int, ...] = ()
+    positions: tuple[int, int] | None = None  # the operand of flat positions; in which operand they are, -1 the result
     summed: int = 0
     room: int | None = None
     strided: bool = False
@@ -290,6 +294,11 @@ class Array(Op):
         }
 
 
+def times_first(p: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """The parameters of n times as many parts, whose number is the first."""
+    return n * p[0], *p[1:]
+
+
 class Axes(OverDimensions, Array):
     """A kernel along axes: it takes `x` as [outer, n, inner], its parameters beginning with these lengths.
 
@@ -298,6 +307,7 @@ class Axes(OverDimensions, Array):
     """
 
     same_shape: bool = False  # whether the result has the axis too
+    parts = staticmethod(times_first)
 
     def _native(self) -> dict[str, Any]:
         shared = sum(1 << i for i, f in enumerate([self.function, *self.vjps]) if f is not None)

@@ -10,7 +10,7 @@ algorithmic differentiation" (2008), and of Murray, "Differentiation of the Chol
 from tapegrad import vectormath
 from tapegrad.kinds import contiguous_strides
 from tapegrad.memory import call5, call6, call8, call11, f4, f8, i4, i8, u1
-from tapegrad.ops.declare import array_op
+from tapegrad.ops.declare import array_op, times_first
 from tapegrad.ops.indexing import embed
 from tapegrad.ops.linalg import ROUTINES, gemm_into, product_into
 from tapegrad.ops.spectral import SOME, gesdd, gesdd_room, identity, routine_of, vanishes
@@ -121,6 +121,7 @@ def _triangular_a_rule(a, y, g, p):
     room=7,
     grad_name="LinalgSolveTriangularBackward0",
     variants={VARIANT: "CholeskySolveBackward0"},
+    parts=lambda p, n: (n * p[0], *p[1:7], n * p[0] * p[1] * p[2] + p[1] * p[1]),
 )
 def solve_triangular(p, lapack, work, a, b, y):
     """The solution of op(a) y = b, or y op(a) = b; only a triangle of `a` is read.
@@ -227,6 +228,7 @@ def _potrf(lapack, work, n, upper, at, itemsize):
     failure="linalg.cholesky: {batch}The factorization could not be completed because the input is not "
     "positive-definite (the leading minor of order {index} is not positive-definite).",
     grad_name="LinalgCholeskyExBackward0",
+    parts=times_first,
 )
 def cholesky(p, lapack, work, status, a, y):
     """The triangular factor of a positive-definite matrix, of which only that triangle is read.
@@ -286,7 +288,9 @@ def factorise(lapack, work, m, n, at, at_order, itemsize):
         call6(routine_of(lapack, GETRF, itemsize), work, work + 4, at, work, at_order, work + 8)
 
 
-@array_op(1, vjps=(_lu_vjp,), partials=(lambda g: g[..., :-1, :],), grad_name="LinalgLuFactorExBackward0")
+@array_op(
+    1, vjps=(_lu_vjp,), partials=(lambda g: g[..., :-1, :],), grad_name="LinalgLuFactorExBackward0", parts=times_first
+)
 def lu_factor(p, lapack, work, a, y):
     """The packed factors of a matrix, and its interchanges: see above. `p`: (n_batch, n)."""
     n, size = p[1], a.itemsize
@@ -373,6 +377,7 @@ def _solve_a_rule(a, y, g, p):
     room=4,
     failure="torch.linalg.solve: {batch}The solver failed because the input matrix is singular.",
     grad_name="LinalgSolveExBackward0",
+    parts=lambda p, n: (n * p[0], *p[1:4], n * p[4]),
 )
 def solve(p, lapack, work, status, lu, b, y):
     """The solution of a y = b, or a' y = b, from the factors of `a`.
@@ -408,6 +413,7 @@ def _inv_vjp(p, gemm, work, memory, lu, y, y_bar, lu_bar):
     failure="linalg.inv: {batch}The diagonal element {index} is zero, the inversion could not be completed because "
     "the input matrix is singular.",
     grad_name="LinalgInvExBackward0",
+    parts=times_first,
 )
 def inv(p, lapack, work, status, lu, y):
     """The inverse, from the factors. `p`: (n_batch, n, elements of memory)."""
@@ -475,6 +481,7 @@ def _det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     partials=(lambda a, g: _as_adjoint(g.unsqueeze(-1).unsqueeze(-1) * _cofactor(a)),),
     room=2,
     grad_name="LinalgDetBackward0",
+    parts=times_first,
 )
 def det(p, lu, y):
     """The determinant, from the factors. `p`: (n_batch, n, elements of memory)."""
@@ -562,7 +569,7 @@ def _cofactor_rule(a, y, g):
     return _as_adjoint((g * inverse).sum((-2, -1), keepdim=True) * y - y @ g.mT @ inverse)
 
 
-@array_op(1, vjps=(_cofactor_vjp,), partials=(_cofactor_rule,), room=2)
+@array_op(1, vjps=(_cofactor_vjp,), partials=(_cofactor_rule,), room=2, parts=times_first)
 def _cofactor(p, lapack, work, memory, lu, y):
     """The matrix of cofactors, from the factors. `p`: (n_batch, n, elements of memory)."""
     n = p[1]
@@ -581,6 +588,7 @@ def _no_vjp(p, lu, y, y_bar, lu_bar):
     vjps=(_no_vjp,),
     partials=(lambda g, s: g.new_zeros(s[0]),),
     grad_name="LinalgSlogdetBackward0",
+    parts=times_first,
 )
 def sign_of_det(p, lu, y):
     """The sign of the determinant, from the factors: 1, -1 or 0. `p`: (n_batch, n, elements of memory)."""
@@ -611,6 +619,7 @@ def _log_abs_det_vjp(p, lapack, work, memory, lu, y, y_bar, lu_bar):
     partials=(lambda a, g: _as_adjoint(g.unsqueeze(-1).unsqueeze(-1) * inv(a).mT),),
     room=2,
     grad_name="LinalgSlogdetBackward0",
+    parts=times_first,
 )
 def log_abs_det(p, lu, y):
     """log(abs(det(a))), from the factors. `p`: (n_batch, n, elements of memory)."""
@@ -627,14 +636,14 @@ def log_abs_det(p, lu, y):
 INT32 = 1  # a dtype code
 
 
-@array_op(1, signature=lambda code: (code, INT32))
+@array_op(1, signature=lambda code: (code, INT32), parts=times_first)
 def _zero_pivots(p, lu, y):
     """The number, from 1, of the first zero on the diagonal of the factors; 0 where there is none. `p`: (n_batch, n)"""
     for batch in range(p[0]):
         y[batch] = _zero_pivot(lu, p[1], batch)
 
 
-@array_op(1, signature=lambda code: (code, INT32), room=3)
+@array_op(1, signature=lambda code: (code, INT32), room=3, parts=times_first)
 def _indefinite_orders(p, lapack, work, memory, a, y):
     """The order, from 1, of the first leading minor that is not positive-definite; 0 where there is none.
 

@@ -91,6 +91,7 @@ def _declare_take(name, grad_name):
         signature=lambda code: (code, _POSITIONS, code),
         linear=True,
         grad_name=grad_name,
+        positions=(1, 0),
     )(take)
 
 
@@ -109,6 +110,7 @@ def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     partials=(lambda b, g, s: take(g, b, shape=s[0]), None),
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
+    positions=(1, -1),
     linear=True,
 )
 def scatter_add(p, sums, x, at, y):
@@ -135,6 +137,7 @@ def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
     partials=(lambda g: g, lambda c, g, s: take(g, c, shape=s[1]), None),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
+    positions=(2, 0),
     linear=True,
 )
 def plus_at(p, begun, sums, x, v, at, y):
@@ -171,6 +174,7 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
+    positions=(2, 0),
     linear=True,
 )
 def put(p, begun, x, v, at, y):

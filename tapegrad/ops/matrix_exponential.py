@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tapegrad.ops.declare import array_op
+from tapegrad.ops.declare import array_op, times_first
 from tapegrad.ops.factorization import factorise, lu_solve
 from tapegrad.ops.indexing import embed
 from tapegrad.ops.linalg import product_into
@@ -120,7 +120,7 @@ def _exp_rule(a, g):
     return scale * matrix_exp(_placed(turned, 0, 0) + _placed(turned, 1, 1) + _placed(g / scale, 0, 1))[..., :n, n:]
 
 
-@array_op(1, vjps=(_exp_vjp,), partials=(_exp_rule,), room=2, grad_name="LinalgMatrixExpBackward0")
+@array_op(1, vjps=(_exp_vjp,), partials=(_exp_rule,), room=2, grad_name="LinalgMatrixExpBackward0", parts=times_first)
 def matrix_exp(p, gemm, lapack, work, memory, a, y):
     """The exponential. `p`: (n_batch, n, elements of memory)."""
     n = p[1]

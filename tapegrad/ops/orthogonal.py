@@ -5,7 +5,7 @@ of q is wanted. LAPACK takes matrices by columns, so that they are transposed on
 """
 
 from tapegrad.memory import call8, call9, i4
-from tapegrad.ops.declare import array_op, layout
+from tapegrad.ops.declare import array_op, layout, times_first
 from tapegrad.ops.factorization import TRSM, beside, solve_triangular, triangular_into
 from tapegrad.ops.linalg import ROUTINES, gemm_into
 from tapegrad.ops.spectral import identity, routine_of, vanishes
@@ -119,7 +119,7 @@ def _qr_rule(a, y, g, p, s):
     return bar.reshape(s[0])
 
 
-@array_op(1, vjps=(_qr_vjp,), partials=(_qr_rule,), room=4, grad_name="LinalgQrBackward0")
+@array_op(1, vjps=(_qr_vjp,), partials=(_qr_rule,), room=4, grad_name="LinalgQrBackward0", parts=times_first)
 def qr(p, lapack, work, memory, a, y):
     """Orthonormal columns and a triangle whose product is `a`. `p`: (n_batch, m, n, full, elements of memory)."""
     n_batch, m, n, full = p[0], p[1], p[2], p[3]
@@ -146,7 +146,7 @@ def qr(p, lapack, work, memory, a, y):
                 q[i * k + j] = columns[j * m + i]
 
 
-@array_op(1, room=3)
+@array_op(1, room=3, parts=times_first)
 def geqrf(p, lapack, work, memory, a, y):
     """Reflections below the diagonal, the triangle above it, and then their factors: a [batch, m, n], tau [batch, r].
 

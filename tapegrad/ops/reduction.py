@@ -545,13 +545,14 @@ def _share_vjp(p, x, y, y_bar, x_bar):
 
 def _share_vjp_of_all(p, x, y, y_bar, x_bar):
     """Elements that tie share the gradient; where the result is nan, the nans do."""
-    n, best = p[1], y[0]
-    ties = 0
-    for k in range(n):
-        ties += x[k] == best or (x[k] != x[k] and best != best)
-    for k in range(n):
-        if x[k] == best or (x[k] != x[k] and best != best):
-            x_bar[k] += y_bar[0] / ties
+    n = p[1]
+    for o in range(p[0]):
+        best, ties = y[o], 0
+        for k in range(o * n, (o + 1) * n):
+            ties += x[k] == best or (x[k] != x[k] and best != best)
+        for k in range(o * n, (o + 1) * n):
+            if x[k] == best or (x[k] != x[k] and best != best):
+                x_bar[k] += y_bar[o] / ties
 
 
 def _share_rule(x, y, g, p):
@@ -560,8 +561,9 @@ def _share_rule(x, y, g, p):
 
 
 def _share_rule_of_all(x, y, g, p):
-    share = (eq(x, y) | (isnan(x) & isnan(y))).to(g.dtype)
-    return _times(g, share / share.sum())
+    of_run, best = x.reshape(p[0], p[1]), y.reshape(p[0], 1)
+    share = (eq(of_run, best) | (isnan(of_run) & isnan(best))).to(g.dtype)
+    return _times(g.reshape(p[0], 1), share / share.sum(1, keepdim=True)).reshape(x.shape)
 
 
 def _extremum(name, kernel, vjp, rule, reference, grad_name, doc, form=None):

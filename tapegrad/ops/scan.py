@@ -16,7 +16,7 @@ from tapegrad import vectormath
 from tapegrad.memory import larger
 from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
-from tapegrad.ops.declare import INDEX, SUMMED, TILE, along_axes, along_one, array_op
+from tapegrad.ops.declare import INDEX, SUMMED, TILE, along_axes, along_one, array_op, times_first
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isinf, where
 from tapegrad.ops.reduction import _above, _along, _below, _row, _run
@@ -217,6 +217,7 @@ def _backward_weights_vjp(p, lo, hi, a, w, y, y_bar, w_bar):
         lambda b, g, p: _recurrence_back(g, b, p),
         lambda b, y, g, p: _times(_recurrence_back(g, b, p)[:, 1:], y[:, :-1]),
     ),
+    parts=times_first,
 )
 def _recurrence(p, lo, hi, a, w, y):
     """y[k] = a[k] + w[k - 1] y[k - 1]"""
@@ -230,6 +231,7 @@ def _recurrence(p, lo, hi, a, w, y):
         lambda b, g, p: _recurrence(g, b, p),
         lambda b, y, g, p: _times(_recurrence(g, b, p)[:, :-1], y[:, 1:]),
     ),
+    parts=times_first,
 )
 def _recurrence_back(p, lo, hi, a, w, y):
     """y[k] = a[k] + w[k] y[k + 1]"""
@@ -324,7 +326,7 @@ def _logcumsumexp_rule(x, y, g, p):
     return _times(_recurrence_back(g, weights, g.shape), exp(values - sums)).reshape(x.shape)
 
 
-@array_op(1, vjps=(_logcumsumexp_vjp,), partials=(_logcumsumexp_rule,))
+@array_op(1, vjps=(_logcumsumexp_vjp,), partials=(_logcumsumexp_rule,), parts=times_first)
 def logcumsumexp(p, lo, hi, tile, x, y):
     """log(cumsum(exp(x))), without overflow: the largest element so far is taken out."""
     # p: outer * inner, n, inner

@@ -11,7 +11,7 @@ What elements have a derivative for is `pick`: those at places, by which its adj
 import numpy as np
 
 from tapegrad.memory import array_i4, array_i8
-from tapegrad.ops.declare import INDEX, UNITS_OF_B, array_op
+from tapegrad.ops.declare import INDEX, UNITS_OF_B, array_op, times_first
 from tapegrad.ops.reduction import _share_rule_of_all, _share_vjp_of_all
 
 _FEW = 32  # are sorted by insertion
@@ -166,6 +166,7 @@ def room_to_sort(n: int) -> int:
     room=4,
     signature=lambda code: (code, INDEX),
     integer=lambda p, memory, lo, hi, x, y: _order(p, memory, lo, hi, x, y, _keys_of_integers),
+    parts=times_first,
 )
 def _argsort(p, memory, lo, hi, x, y):
     """The places of the elements in their order."""
@@ -224,6 +225,7 @@ def room_for_few(m: int) -> tuple[int, int]:
     room=4,
     signature=lambda code: (code, INDEX),
     integer=lambda p, memory, lo, hi, x, y: _first_few(p, memory, lo, hi, x, y, _keys_of_integers),
+    parts=times_first,
 )
 def _topk(p, memory, lo, hi, x, y):
     """The places of the first m elements in their order."""
@@ -293,6 +295,7 @@ def _ranked(p, memory, lo, hi, x, y, make_keys):
     room=4,
     signature=lambda code: (code, INDEX),
     integer=lambda p, memory, lo, hi, x, y: _ranked(p, memory, lo, hi, x, y, _keys_of_integers),
+    parts=times_first,
 )
 def _place_of_rank(p, memory, lo, hi, x, y):
     """The place of the element of a rank, or of a middle one: of all (nan where there is one), or of numbers."""
@@ -308,7 +311,7 @@ def room_to_rank(n: int) -> int:
 # --- the most frequent ------------------------------------------------------------------------------------------------
 
 
-@array_op(2, units=0, signature=lambda code: (code, INDEX, INDEX))
+@array_op(2, units=0, signature=lambda code: (code, INDEX, INDEX), parts=times_first)
 def _place_of_mode(p, lo, hi, x, order, y):
     """The last place of the most frequent element: of the smallest of these."""
     # p: outer * inner, n, inner
@@ -382,6 +385,7 @@ SORT, TOPK, KTHVALUE, MEDIAN, NANMEDIAN, MODE, CUMMAX, CUMMIN = range(len(_NODES
     units=0,
     signature=lambda code: (code, INDEX, code),
     nodes=tuple(name + ("Backward1" if "edian" in name else "Backward0") for name in _NODES),
+    parts=lambda p, n: (n * p[0], n * p[1], *p[2:]),
     linear=True,
 )
 def pick(p, lo, hi, x, at, y):
@@ -402,6 +406,7 @@ def pick(p, lo, hi, x, at, y):
     vjps=(lambda p, x, at, y, y_bar, x_bar: _add_picked(p, y_bar, at, x_bar), None),
     partials=(lambda b, g, p: pick(g, b, p), None),
     signature=lambda code: (code, INDEX, code),
+    parts=lambda p, n: (n * p[0], n * p[1], *p[2:]),
     linear=True,
 )
 def _put_back(p, x, at, y):
@@ -424,7 +429,8 @@ def _tied(name, grad_name):
     """The value of `v`, the derivative of those elements of `x` that are equal to it, which share it: PyTorch's."""
 
     def tied(p, x, v, y):
-        y[0] = v[0]
+        for o in range(p[0]):
+            y[o] = v[o]
 
     tied.__name__ = name
     return array_op(
@@ -432,6 +438,7 @@ def _tied(name, grad_name):
         vjps=(lambda p, x, v, y, y_bar, x_bar: _share_vjp_of_all(p, x, y, y_bar, x_bar), None),
         partials=(lambda a, y, g, p: _share_rule_of_all(a, y, g, p), None),
         grad_name=grad_name,
+        parts=times_first,
     )(tied)
 
 

@@ -20,7 +20,7 @@ vectors would part (f'), and there it is nan: see `_is_mixed`. Of values alone (
 import numpy as np
 
 from tapegrad.memory import call11, call14, i4, i8, u1
-from tapegrad.ops.declare import array_op, layout
+from tapegrad.ops.declare import array_op, layout, times_first
 from tapegrad.ops.linalg import ROUTINES, product_into
 from tapegrad.ops.logic import where
 
@@ -182,6 +182,7 @@ def _eigh_rule(y, g, p, s):
     room=3,
     failure="linalg.eigh" + NOT_CONVERGED + "eigenvalues (error code: {index}).",
     grad_name="LinalgEighBackward0",
+    parts=times_first,
 )
 def eigh(p, lapack, work, memory, status, a, y):
     """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, of which only a triangle is read.
@@ -222,6 +223,7 @@ def _eigenvalues(lapack, work, n, upper, vectors, a, v, l, memory):  # noqa: E74
     1,
     room=3,
     failure="linalg.eigh" + NOT_CONVERGED + "eigenvalues (error code: {index}).",
+    parts=times_first,
 )
 def _eigvalsh(p, lapack, work, memory, status, a, y):
     """The eigenvalues alone. `p` is that of `eigh`."""
@@ -279,7 +281,9 @@ def svd_vjp_room(m: int, n: int, full: bool) -> int:
 ALL, SOME, NONE = 65, 83, 78  # A, S, N
 
 
-@array_op(1, room=4, failure=("linalg.svd" + NOT_CONVERGED + "singular values.", "linalg.svd" + NOT_FINITE))
+@array_op(
+    1, room=4, failure=("linalg.svd" + NOT_CONVERGED + "singular values.", "linalg.svd" + NOT_FINITE), parts=times_first
+)
 def _svdvals(p, lapack, work, memory, status, a, y):
     """The singular values alone. `p` is that of `svd`."""
     m, n = p[1], p[2]
@@ -415,6 +419,7 @@ def _svd_rule(y, g, p, s):
     room=4,
     failure=("linalg.svd" + NOT_CONVERGED + "singular values.", "linalg.svd" + NOT_FINITE),
     grad_name="LinalgSvdBackward0",
+    parts=times_first,
 )
 def svd(p, lapack, work, memory, status, a, y):
     """Singular values, descending, and their vectors. `p`: (n_batch, m, n, full, elements of memory)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.ops.declare import SUMMED, Tensor, array_op
+from tapegrad.ops.declare import SUMMED, Tensor, array_op, times_first
 from tapegrad.ops.indexing import embed
 
 
@@ -44,6 +44,7 @@ def _triu_vjp(p, lo, hi, x, y, y_bar, x_bar):
     partials=(lambda g, p: g.tril(p[3]),),
     reference=np.tril,
     examples=_EXAMPLES,
+    parts=times_first,
     linear=True,
 )
 def tril(p, lo, hi, x, y):
@@ -69,6 +70,7 @@ def tril(p, lo, hi, x, y):
     partials=(lambda g, p: g.triu(p[3]),),
     reference=np.triu,
     examples=_EXAMPLES,
+    parts=times_first,
     linear=True,
 )
 def triu(p, lo, hi, x, y):

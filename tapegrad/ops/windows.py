@@ -8,7 +8,7 @@ are gathered alike: no two units write to the same element.
 import numpy as np
 
 from tapegrad.memory import f8
-from tapegrad.ops.declare import TILE, UNITS_OF_B, array_op
+from tapegrad.ops.declare import TILE, UNITS_OF_B, array_op, times_first
 
 _POSITIONS = 2  # dtype code: int64
 
@@ -70,6 +70,8 @@ def _gather(p, lo, hi, tile, at, of_rows, x, y, adding):
     ),
     partials=(lambda b, g, p, s: map_along(g, b, (*p[:6], 1 - p[6]), s[0]), None),
     signature=lambda code: (code, _POSITIONS, code),
+    parts=times_first,
+    for_all=(1,),
     linear=True,
 )
 def map_along(p, lo, hi, tile, x, at, y):
@@ -138,6 +140,7 @@ def _add_rows(target, sums, at, x, inner):
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
     grad_name="EmbeddingBackward0",
+    positions=(1, 0),
     linear=True,
 )
 def rows_taken(p, lo, hi, x, at, y):
@@ -163,6 +166,7 @@ def _rows_added_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     partials=(lambda b, g, p, s: rows_taken(g, b, p, s[0]), None),
     units=UNITS_OF_B,
     signature=lambda code: (code, _POSITIONS, code),
+    positions=(1, -1),
     linear=True,
 )
 def rows_added(p, sums, x, at, y):

@@ -37,6 +37,73 @@ x = tg.tensor(reals(3, 4)); y = tg.func.grad(lambda x: tg.func.vmap(lambda v: v.
 x = tg.tensor(reals(3, 4)); y = tg.func.vmap(lambda v: v[1:3])(x); z = tg.vmap(lambda v: v.max())(x)
 
 x = tg.tensor(reals(5, 3)); y = tg.func.vmap(tg.func.jvp, in_dims=(None, (0,), (0,)))(tg.sin, (x,), (x,))
+
+_w = tg.tensor(reals(3, 5)); _i = tg.tensor([0, 2, 1, 1]); x = tg.tensor(reals(4, 3))
+y = tg.func.vmap(lambda v, i: v[i])(x, _i); z = tg.func.vmap(lambda i: _w[:, i])(_i)
+u = tg.func.vmap(lambda v, i: v[i])(x, _i - 3)
+
+_i = tg.tensor([[0, 1]] * 4); x = tg.tensor(reals(4, 3, 2, 5))
+y = tg.func.vmap(lambda m, i, j: m[i, :, j])(x, _i, _i); z = tg.func.vmap(lambda m, i: m[:, i, i])(x, _i)
+u = tg.func.vmap(lambda m, i: m[1, None, ..., i])(x, _i)
+
+_i = tg.tensor([[0, 1], [2, 2], [0, 0], [1, 2]]); x = tg.tensor(reals(4, 3))
+y = tg.func.vmap(lambda v, i: v.gather(0, i))(x, _i)
+z = tg.func.vmap(lambda v, i: tg.zeros_like(v).scatter_add(0, i, v[:2]))(x, _i)
+u = tg.func.vmap(lambda v, i: v.index_select(0, i))(x, _i)
+
+def _f(v, i):
+    v = v.clone(); v[i] = v[0] + 7.0; return v
+def _g(v):
+    v = v.clone(); v[0] = 7.0; v[0] += v[1]; v[1:].mul_(3); return v
+x = tg.tensor(reals(4, 3)); y = tg.func.vmap(_g)(x); z = tg.func.vmap(tg.func.grad(lambda v: (_g(v) ** 2).sum()))(x)
+
+x, _w, _t = tg.tensor(reals(4, 3)), tg.tensor(reals(3, 5)), tg.tensor([0, 2, 1, 4])
+_ce = tg.nn.functional.cross_entropy
+y = tg.func.vmap(tg.func.grad(lambda w, x, t: _ce((x @ w)[None], t[None])), (None, 0, 0))(_w, x, _t)
+z = tg.func.vmap(lambda x, t: _ce(x @ _w, t, label_smoothing=0.1))(x, _t)
+
+x, _t = tg.tensor(reals(4, 6, 3)), tg.arange(24).reshape(4, 6) % 3
+y = tg.func.vmap(lambda x, t: tg.nn.functional.cross_entropy(x, t, ignore_index=1))(x, _t)
+z = tg.func.vmap(lambda x, t: tg.nn.functional.nll_loss(x, t, tg.tensor([1.0, 2.0, 3.0]).double()))(x, _t)
+u = tg.func.vmap(lambda x, t: tg.nn.functional.nll_loss(x, t, reduction="none"))(x, _t)
+
+_i = tg.tensor([[0, 1], [2, 2], [0, 0], [1, 2]]); _w = tg.tensor(reals(3, 5)); _m = tg.tensor(reals(4, 3, 2))
+y = tg.func.vmap(lambda i: tg.nn.functional.embedding(i, _w, padding_idx=0))(_i)
+z = tg.func.vmap(tg.nn.functional.embedding)(_i, _m)
+u = tg.func.vmap(lambda i: tg.nn.functional.one_hot(i, 4))(_i)
+
+x, w = tg.tensor(reals(4, 3, 5, 5)), tg.tensor(reals(2, 3, 3, 3))
+_loss = lambda w, x: tg.nn.functional.conv2d(x[None], w, padding=1).pow(2).sum()
+y = tg.func.vmap(tg.func.grad(_loss), (None, 0))(w, x)
+z = tg.func.vmap(lambda x: tg.nn.functional.max_pool2d(x, 2))(x)
+u = tg.func.vmap(lambda w: tg.nn.functional.conv_transpose2d(x[:, :2], w, stride=2))(tg.tensor(reals(4, 2, 3, 2, 2)))
+
+x = tg.tensor(reals(4, 2, 5, 3)); y = tg.func.vmap(tg.nn.functional.scaled_dot_product_attention)(x, x + 1, x * 2)
+z = tg.func.vmap(lambda v: tg.nn.functional.layer_norm(v, (3,)))(x)
+u = tg.func.vmap(lambda v: tg.nn.functional.batch_norm(v, None, None, training=True))(x)
+
+x, y = tg.tensor(reals(4, 3)), tg.tensor(reals(4, 3))
+z = tg.func.vmap(lambda a: tg.func.vmap(lambda b: a @ b)(y))(x)
+u = tg.func.vmap(tg.func.vmap(lambda a, b: (a * b).sum(), (None, 0)), (0, None))(x, y)
+
+x = tg.tensor(reals(4, 3)); y = tg.func.vmap(lambda v, m: (v * 2, m), (0, 1), (1, -1))(x, tg.tensor(reals(5, 4, 2)))
+z = tg.func.vmap(lambda v: (v * 2, tg.ones(2)), out_dims=(0, None))(x); u = tg.func.vmap(lambda v: tg.ones(2))(x)
+
+_a, _b = tg.arange(4), tg.tensor(reals(4)).float(); y = tg.func.vmap(lambda a, b: a * b)(_a, _b)
+z = tg.func.vmap(lambda a, b: a * b)(_b.double(), tg.tensor(reals(4, 3)).float())
+u = tg.func.vmap(lambda v: v * 2)(tg.zeros(0, 3))
+
+x = tg.tensor(reals(4, 3, 3)); y = tg.func.vmap(lambda a: tg.linalg.solve(a + 9 * tg.eye(3), a[0]))(x)
+z = tg.func.vmap(lambda a: tg.linalg.cholesky(a @ a.mT + tg.eye(3)))(x); u = tg.func.vmap(tg.linalg.slogdet)(x)
+
+x = tg.tensor(reals(4, 3)); y = tg.func.vmap(lambda v: tg.topk(v, 2))(x); z = tg.func.vmap(lambda v: v.max(0))(x)
+u = tg.func.vmap(lambda v: v.sort(descending=True))(x); w = tg.func.vmap(lambda v: v.argmin())(x)
+
+x = tg.ones(3, requires_grad=True); _y = x ** 2; z = tg.func.vmap(lambda v: tg.autograd.grad(_y, x, v)[0])(tg.eye(3))
+
+_i = tg.tensor(reals(4, 3)); z = tg.func.vmap(lambda v: sum(a for a in v) * len(v) + v.size(0) + v.dim())(_i)
+
+x = tg.tensor(reals(5, 3)); y = tg.func.vmap(lambda v: (v.exp(), v.sum()), chunk_size=2)(x)
 """)
 
 
@@ -57,6 +124,19 @@ REFUSED = [
     ("tg.func.vmap(lambda x: x * tg.rand(1))(tg.ones(2))", "called random operation while in randomness error mode"),
     ("tg.func.vmap(lambda x: x, randomness='some')(tg.ones(2))", "Only allowed values for randomness are"),
     ("tg.func.vmap(lambda x: 'a')(tg.ones(2))", "must only return Tensors, got type"),
+    ("tg.func.vmap(lambda x: x if x > 0 else -x)(tg.ones(2))", "attempting to use a Tensor in some data-dependent"),
+    ("tg.func.vmap(lambda x: x * x.item())(tg.ones(2))", "It looks like you're calling .item() on a Tensor"),
+    (
+        "tg.func.vmap(lambda x: x[x > 0])(tg.ones(2, 3))",
+        "We do not support batching operators that can support dynamic",
+    ),
+    (
+        "tg.func.vmap(lambda x: tg.zeros(3).copy_(x))(tg.ones(2, 3))",
+        "vmap: inplace arithmetic(self, *extra_args) is not",
+    ),
+    ("tg.func.vmap(lambda x: x, out_dims=None)(tg.ones(2))", "can not return a BatchedTensor when out_dim is None"),
+    ("tg.func.vmap(lambda x: x, chunk_size=0)(tg.ones(2))", "chunk_size should be None or greater than 0"),
+    ("tg.func.vmap(lambda x: x, out_dims=3)(tg.ones(2))", "Dimension out of range"),
 ]
 
 

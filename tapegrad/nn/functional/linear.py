@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from tapegrad.autograd.modes import no_grad
+from tapegrad.batched import Batched, NeedsSamplesError, elements
+from tapegrad.creation import arange
 from tapegrad.dtypes import BOOL, INT64
+from tapegrad.functions.indexing import index_select
 from tapegrad.functions.products import matmul, mm
 from tapegrad.functions.reductions import norm
 from tapegrad.functions.shaping import cat, contiguous
@@ -182,6 +185,11 @@ def embedding(
         if not -weight.shape[0] <= padding_idx < weight.shape[0]:
             raise AssertionError(f"Padding_idx must be within num_embeddings: {padding_idx}, {at(weight)}")
         padding_idx %= weight.shape[0]
+    if input.__class__ is Batched and max_norm is None and not scale_grad_by_freq:
+        taken = index_select(weight, 0, input.reshape(-1))
+        if padding_idx is not None:
+            taken = where((input == padding_idx).reshape(-1, 1), taken.detach(), taken)
+        return taken.reshape(*input.shape, weight.shape[1])
     numbers = _numbers("embedding", input, weight)
     if max_norm is not None:
         _shorten_rows(weight, numbers, max_norm, norm_type)
@@ -299,19 +307,26 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     """
     if input.dtype is not INT64:
         raise RuntimeError(f"one_hot is only applicable to index tensor of type LongTensor, not {at(input)}")
-    numbers = input._array()
-    if not numbers.size:
+    numbers = elements(input)
+    if not numbers.size and input.__class__ is not Batched:
         if num_classes <= 0:
             raise RuntimeError(f"Can not infer total number of classes from empty tensor: {at(input)}")
         return from_array(np.zeros((*numbers.shape, num_classes), np.int64))
-    if numbers.min() < 0:
+    if numbers.size and numbers.min() < 0:
         raise RuntimeError(f"Class values must be non-negative: {at(input)}")
+    if num_classes == -1 and isinstance(input, Batched):
+        raise NeedsSamplesError(
+            f"vmap: one_hot() without num_classes makes a shape that depends on values: give it, {at(input)}",
+            input.level,
+        )
     if num_classes == -1:
         num_classes = int(numbers.max()) + 1
     elif num_classes < 1:
         raise RuntimeError(f"num_classes should be positive: {num_classes}")
-    elif numbers.max() >= num_classes:
+    elif numbers.size and numbers.max() >= num_classes:
         raise RuntimeError(f"Class values must be smaller than num_classes: {at(input)}")
+    if input.__class__ is Batched:
+        return (input.unsqueeze(-1) == arange(num_classes)).to(INT64)
     return from_array((np.asarray(numbers)[..., None] == np.arange(num_classes)).astype(np.int64))
 
 

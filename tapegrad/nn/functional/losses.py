@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import Number
+from tapegrad.batched import Batched, elements
 from tapegrad.dtypes import INT64
 from tapegrad.functions.distances import pairwise_distance
 from tapegrad.functions.shaping import cat, contiguous
@@ -91,6 +92,8 @@ def _nll(
     log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float = 0.0
 ) -> Tensor:
     """The negative logarithms of the targets' probabilities; with smoothing, of all classes in part."""
+    if target.__class__ is Batched:
+        return _nll_of_samples(log_p, target, weight, ignore_index, reduction, smoothing)
     shape = log_p.shape
     outer, n, inner = (1, shape[0], 1) if log_p.ndim == 1 else (shape[0], shape[1], math.prod(shape[2:]))
     classes = target._array().reshape(outer, inner)
@@ -117,6 +120,28 @@ def _nll(
     if reduction == "mean" and factors is not None:
         return loss.sum() / factors.sum()
     return reduced(loss, reduction)
+
+
+def _nll_of_samples(
+    log_p: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
+    """`_nll` where samples have targets of their own: what doesn't count is masked, since samples differ in it."""
+    dim, kept = min(log_p.ndim, 2) - 1, target != ignore_index
+    n = log_p.shape[dim]
+    numbers, counts = elements(target), elements(kept)
+    _check_in_range(numbers[counts], n, log_p, target)
+    classes = where(kept, target, 0)
+    loss = -log_p.gather(dim, classes.unsqueeze(dim)).squeeze(dim)
+    factors = None if weight is None else weight[classes]
+    if factors is not None:
+        loss = loss * factors
+    if smoothing:
+        of_all = log_p if weight is None else log_p * weight.reshape(-1, *(1,) * (log_p.ndim - dim - 1))
+        loss = loss * (1 - smoothing) - of_all.sum(dim) * (smoothing / n)
+    loss = where(kept, loss, 0.0)
+    if reduction != "mean":
+        return loss if reduction == "none" else loss.sum()
+    return loss.sum() / (kept.to(loss.dtype) if factors is None else where(kept, factors, 0.0)).sum()
 
 
 @public

@@ -1,0 +1,14 @@
+"""Record once, replay: `tapegrad.compile`.
+
+    watch      notes what a function records, sweeps and looks at, and writes a program of it
+    standins   what stands for arrays and numbers meanwhile
+    text       the text of a program while it is written
+    program    keeps it, and runs it
+    compiled   chooses a program by the arguments and by what Python code would see; records where there is none
+
+A program is run by `core/replaying.py`.
+"""
+
+from tapegrad.replay.compiled import Compiled, compile
+
+__all__ = ["Compiled", "compile"]

@@ -1,0 +1,323 @@
+"""`compile`: a function that records at its first call, and from then on replays."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad import creation, dtypes, trees
+from tapegrad.batched import levels
+from tapegrad.debug import MEMORY
+from tapegrad.kernels import native
+from tapegrad.replay.program import Miss, Program
+from tapegrad.replay.standins import Number, StandIn
+from tapegrad.replay.watch import Watch
+from tapegrad.tape import Tape, current_tape
+from tapegrad.tensor import Tensor, depth_of_user
+
+_MOST_IN_VAIN = 16  # recordings in a row, none of whose programs was run, after which it is given up
+_clock = itertools.count(1)
+_THREADS = "another thread"
+
+
+class _Node:
+    """What programs have in common: those that Python code has seen the same bits in, up to a guard."""
+
+    __slots__ = ("after", "program")
+
+    def __init__(self) -> None:
+        self.after: dict[bytes, _Node] = {}  # by what is seen next
+        self.program: Program | None = None  # one that comes here
+
+
+class _Root(_Node):
+    """Where all begin that are for numbers of which the same is to be seen."""
+
+    __slots__ = ("conditions",)
+
+    def __init__(self, conditions: list[tuple[Any, Any]]) -> None:
+        super().__init__()
+        self.conditions = conditions
+
+    def fits(self, leaves: list[Any]) -> bool:
+        """Whether Python code would see the same of numbers."""
+        try:
+            return all(make(leaves, []) == answer for make, answer in self.conditions)
+        except ArithmeticError:  # of numbers for which the function raises
+            return False
+
+
+class _Family:
+    """The programs for arguments of the same structure, kinds and static values."""
+
+    __slots__ = ("in_vain", "is_plain", "kept", "places", "roots")
+
+    def __init__(self) -> None:
+        self.places: tuple[int, ...] = ()  # of numbers that Python code looks at,
+        self.roots: dict[Any, list[_Root]] = {}  # by whose values there are programs
+        self.in_vain, self.is_plain = 0, False
+        self.kept: Any = None  # static arguments that are known by identity
+
+
+class Compiled:
+    """What `compile` makes of a function: see there."""
+
+    def __init__(self, function: Callable[..., Any], capacity: int) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._capacity = function, capacity
+        self._is_transform = getattr(function, "is_transform", False)
+        self._families: dict[Any, _Family] = {}
+        self._programs: list[tuple[Program, _Family, Any]] = []
+        self._lock = threading.RLock()
+        self._has_warned = False
+        self._counts = dict.fromkeys(("recordings", "replays", "misses", "plain"), 0)
+        self._seconds = 0.0
+
+    def __get__(self, of: Any, kind: Any = None) -> Any:
+        return self if of is None else functools.partial(self, of)
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
+
+    def stats(self) -> dict[str, Any]:
+        """What has happened, and what is kept.
+
+        Returns
+        -------
+        dict
+            `recordings`: calls that recorded; `replays`: that ran a program; `misses`: guards that did not hold;
+            `plain`: calls of the plain function, since there was no faithful program; `seconds`: spent on recordings;
+            `programs` that are kept, and their `bytes`.
+        """
+        with self._lock:
+            sizes = [program.nbytes for program, _, _ in self._programs]
+            return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
+        tape = current_tape()
+        if (
+            tape.watch is not None or tape.sweeping or tape.hooks or tape.retained or tape.duals is not None or levels()
+            or not native.JIT or MEMORY
+        ):  # fmt: skip
+            return self._function(*args, **kwargs)
+        leaves, structure = trees.flatten((args, kwargs))
+        key = _key(tape, leaves, structure)
+        if key is None:
+            return self._plainly(args, kwargs)
+        family = self._families.get(key)
+        if family is None:
+            with self._lock:
+                family = self._families.setdefault(key, _Family())
+                family.kept = leaves if any(not isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves) else None
+        if family.is_plain:
+            return self._plainly(args, kwargs)
+        line = ""
+        for root in family.roots.get(tuple([_bits(leaves[place]) for place in family.places]), ()):
+            program = root.program if not root.conditions or root.fits(leaves) else None
+            while program is not None:
+                found = program.run(tape, leaves)
+                if found.__class__ is not Miss:
+                    if found is None:
+                        return self._plainly(args, kwargs)
+                    program.used = next(_clock)
+                    family.in_vain = 0
+                    self._counts["replays"] += 1
+                    return found.output
+                self._counts["misses"] += 1
+                line = program.seen[found.guard].line
+                node = program.nodes[found.guard].after.get(found.bits)
+                program = None if node is None else node.program
+        return self._record(tape, family, args, kwargs, leaves, structure, line)
+
+    def _plainly(self, args: Any, kwargs: Any) -> Any:
+        self._counts["plain"] += 1
+        return self._function(*args, **kwargs)
+
+    # --- recording ----------------------------------------------------------------------------------------------------
+
+    def _record(
+        self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: list[Any], structure: Any, line: str
+    ) -> Any:
+        family.in_vain += 1
+        if family.in_vain > _MOST_IN_VAIN:
+            self._give_up(family, f"what Python code sees is other at each call, at {line}")
+            return self._plainly(args, kwargs)
+        started = time.perf_counter()
+        state = creation.get_rng_state()
+        watch = Watch(tape, 0 if self._is_transform else 1)
+        given = [
+            StandIn(watch, leaf, _argument(place)) if leaf.__class__ is np.ndarray
+            else Number(watch, leaf, _argument(place), frozenset([place])) if leaf.__class__ is float
+            else leaf
+            for place, leaf in enumerate(leaves)
+        ]  # fmt: skip
+        stand_in = any(type(leaf) in (StandIn, Number) for leaf in given)
+        try:
+            output, program = watch.follow(lambda: self._recorded(watch, given, *trees.unflatten(structure, given)))
+        except Exception:
+            if not stand_in:
+                raise
+            program = None
+        self._counts["recordings"] += 1
+        self._seconds += time.perf_counter() - started
+        if program is None or watch.failure is not None:
+            if watch.failure is not None and _THREADS not in watch.failure:
+                self._give_up(family, f"it {watch.failure}")
+            if program is not None and not stand_in:
+                return output
+            creation.set_rng_state(state)
+            return self._plainly(args, kwargs)
+        if not watch.is_ambiguous:
+            self._keep(program, family, watch, leaves)
+        found, structure = trees.flatten(output)
+        return trees.unflatten(structure, [x.value if type(x) in (StandIn, Number) else x for x in found])
+
+    def _recorded(self, watch: Watch, given: list[Any], args: Any, kwargs: Any) -> tuple[Any, Program]:
+        output = self._function(*args, **kwargs)
+        return output, Program(watch, given, output)
+
+    def _give_up(self, family: _Family, why: str) -> None:
+        family.is_plain = True
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{self!r} is called as it is, without a program: {why}", UserWarning, stacklevel=depth_of_user()
+            )
+
+    def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
+        with self._lock:
+            places = tuple(sorted({*family.places, *watch.numbers}))
+            if places != family.places:
+                family.places, family.roots = places, {}
+            at = tuple([_bits(leaves[place]) for place in places])
+            roots = family.roots.setdefault(at, [])
+            node: _Node | None = next((root for root in roots if not (root.conditions or program.conditions)), None)
+            if node is None:
+                roots.insert(0, node := _Root(program.conditions))
+            program.nodes = [node]
+            for bits in program.path:
+                node = node.after.setdefault(bits, _Node())
+                program.nodes.append(node)
+            for node in program.nodes:
+                node.program = program
+            program.used = next(_clock)
+            self._programs.append((program, family, at))
+            if len(self._programs) > self._capacity:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the program that was not used for the longest time."""
+        oldest = min(range(len(self._programs)), key=lambda i: self._programs[i][0].used)
+        program, family, at = self._programs.pop(oldest)
+        others = {id(p): p for p, f, _ in self._programs if f is family}
+        for k in range(len(program.nodes) - 1, -1, -1):
+            node = program.nodes[k]
+            if node.program is program:
+                node.program = next((n.program for n in node.after.values() if id(n.program) in others), None)
+            if node.program is None and k:
+                program.nodes[k - 1].after.pop(program.path[k - 1], None)
+        if at in family.roots:
+            family.roots[at] = [root for root in family.roots[at] if root.program is not None]
+            if not family.roots[at]:
+                del family.roots[at]
+
+
+def _argument(place: int) -> Any:
+    return lambda leaves, _: leaves[place]
+
+
+def _bits(number: Any) -> Any:
+    """What tells a number from others: -0.0 from 0.0, too."""
+    return np.float64(number).tobytes()
+
+
+def _key(tape: Tape, leaves: list[Any], structure: Any) -> Any:
+    """What selects the programs for arguments; None where there can be none."""
+    parts: list[Any] = [structure, bool(tape.grad_enabled), dtypes.get_default_dtype().code, tape.checks_nan]
+    met: dict[int, int] = {}
+    for place, leaf in enumerate(leaves):
+        kind = leaf.__class__
+        if kind is np.ndarray:
+            flags = leaf.flags
+            parts.append((leaf.dtype, leaf.shape, leaf.strides, flags.writeable, flags.aligned))
+        elif kind is float:
+            parts.append(float)
+        elif isinstance(leaf, Tensor):
+            if leaf._tape is not tape:
+                return None
+            parts.append((kind, leaf._kind.index, met.setdefault(id(leaf), place)))
+        elif isinstance(leaf, (np.ndarray, np.generic)):
+            if isinstance(leaf, np.ndarray) or leaf.dtype.hasobject:
+                return None
+            parts.append((kind, leaf.tobytes()))
+        elif kind in (int, bool, str, bytes, type(None)):
+            parts.append((kind, leaf))
+        else:
+            parts.append((kind, id(leaf)))
+    return tuple(parts)
+
+
+def compile(function: Any = None, *, capacity: int = 64) -> Any:
+    """A function that records once and replays: the same answers, bit for bit, without recording.
+
+    The first call records what the function does, and makes a program of it. Later calls copy the arguments in, run the
+    program, and return what it has computed.
+
+    Parameters
+    ----------
+    function : callable
+        A function of Tensors, NumPy arrays and numbers, and of tuples, lists and dictionaries of them; or what a
+        transform has made of one. Without it, a decorator is returned.
+    capacity : int
+        How many programs are kept; that which was not used for the longest time goes.
+
+    Returns
+    -------
+    Compiled
+        A callable with the arguments of `function`; its `stats()` tell of recordings, replays, misses.
+
+    Notes
+    -----
+    Structure, shapes, dtypes, strides and `requires_grad` of arguments, static arguments (ints, bools, strings, other
+    objects by identity) and the grad mode select a program. Floats and the elements of arrays and Tensors are inputs of
+    it. What Python code learns from values (`if`, `while`, `item`, `float`, indices) is guarded: where it would see
+    other bits, the program that was recorded for these is run, or a new one is recorded.
+
+    Tensors and arrays that the function reads without being given them are read at each call. Python numbers, and
+    whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
+    effects, such as prints, take place at recordings only.
+
+    Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
+    tensors that require grad, changes tensors that were there before, draws random numbers, or computes with arrays by
+    functions of NumPy's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> @tg.compile
+    ... @tg.func.value_and_grad
+    ... def rosenbrock(x):
+    ...     return tg.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+    >>> for start in np.zeros(2), np.ones(2), np.array([0.5, 2.0]):
+    ...     value, gradient = rosenbrock(start)
+    >>> value
+    306.5
+    >>> rosenbrock.stats()["recordings"], rosenbrock.stats()["replays"]
+    (1, 2)
+    """
+    if function is None:
+        return functools.partial(compile, capacity=capacity)
+    if not callable(function):
+        raise TypeError(f"compile(): argument 'function' must be callable, not {type(function).__name__}")
+    if capacity < 1:
+        raise ValueError(f"compile(): 'capacity' must be a positive int, not {capacity!r}")
+    return Compiled(function, capacity)

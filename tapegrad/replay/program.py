@@ -1,0 +1,213 @@
+"""Programs: what a watch has written, kept and run. They are read-only; each thread has its own memory for one."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tapegrad import engine, trees
+from tapegrad.core import rows
+from tapegrad.core.replaying import MISSED, STEP
+from tapegrad.dtypes import DType
+from tapegrad.kinds import Kind, address_of, array_at, number_at
+from tapegrad.replay.standins import Number, StandIn
+from tapegrad.replay.watch import Result, Watch, _bits, extent
+from tapegrad.tape import TABLES, Tape, scratch_in
+from tapegrad.tensor import Size, Tensor, copied, from_array
+
+_tables: weakref.WeakKeyDictionary[Tape, np.ndarray] = weakref.WeakKeyDictionary()
+_PLAIN = (type(None), bool, int, float, str, np.generic, Size, DType)
+
+
+class Given(NamedTuple):
+    """An output that is an argument, or a layout of one."""
+
+    source: Any
+
+
+class Same(NamedTuple):
+    """An output that is always the same."""
+
+    value: Any
+
+
+class Memory:
+    """What a thread has of a program: the arena, and the text with addresses that are true."""
+
+    __slots__ = ("arena", "at", "captured", "copied", "numbers", "results", "tables", "text", "text_at")
+
+    def __init__(self, program: Program, tape: Tape) -> None:
+        if tape not in _tables:
+            _tables[tape] = np.zeros(TABLES, np.int64)
+        self.tables = _tables[tape]
+        self.arena = np.empty(program.size + 64, np.uint8)
+        self.at = at = -(-address_of(self.arena) // 64) * 64
+        self.text = program.text.copy()
+        self.text_at = address_of(self.text)
+        bases = np.array([at, self.text_at, address_of(self.tables), scratch_in(tape.scratch)], np.int64)
+        self.text[program.places] += bases[program.bases]
+        for offset, content in program.contents:
+            ctypes.memmove(at + offset, content, len(content))
+        self.copied = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
+        self.numbers = self.text.view(np.float64)
+        self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
+        self.results = [
+            (array_at(at + of.offset, of.kind, self.arena), of)
+            if isinstance(of, Result) and of.offset >= 0
+            else (None, of)
+            for of in program.results
+        ]
+
+
+class Miss(NamedTuple):
+    """The guard that did not hold, and the bits that were found."""
+
+    guard: int
+    bits: bytes
+
+
+class Found(NamedTuple):
+    """What a program has computed."""
+
+    output: Any
+
+
+class Program:
+    """See above."""
+
+    def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
+        found, self.structure = trees.flatten(output)
+        places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
+        self.results = _results(watch, found, given)
+        watch.finish()
+        self.text, self.places, self.bases = watch.text.written()
+        self.size, self.contents = watch.size, watch.contents
+        self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
+        self.captured: list[tuple[int, int, Any, Kind]] = [
+            (region.offset, extent(kind), places.get(id(t), t), kind)
+            for region, t, kind, _ in watch.captured.values()
+            if region.offset >= 0
+        ]
+        self.gradients = list(watch.gradients.values())
+        behind = 8 * STEP * len(watch.text.steps) // 8
+        self.patches = [(behind + at, itemsize, number) for at, itemsize, number in watch.patches]
+        self.literals = {bits for bits in watch.n_immediates if bits not in watch.n_varying} if self.patches else set()
+        self.draws, self.conditions = watch.draws, watch.conditions
+        self.seen = watch.seen
+        self.path = [seen.bits for seen in watch.seen]
+        self.memories: weakref.WeakKeyDictionary[Tape, Memory] = weakref.WeakKeyDictionary()
+        self.used = 0
+        self.nodes: list[Any] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, its memory for one thread included."""
+        return 2 * self.text.nbytes + self.size
+
+    def run(self, tape: Tape, leaves: list[Any]) -> Any:
+        """What the function returns; a Miss; or None where the plain function has to be called."""
+        memory = self.memories.get(tape)
+        if memory is None:
+            memory = self.memories[tape] = Memory(self, tape)
+        states = [again().bit_generator.state for again, *_ in self.draws]
+        found = self._run(tape, memory, leaves)
+        if states and (found is None or found.__class__ is Miss):  # what comes next draws the same
+            for (again, *_), state in zip(reversed(self.draws), reversed(states), strict=True):
+                again().bit_generator.state = state
+        return found
+
+    def _run(self, tape: Tape, memory: Memory, leaves: list[Any]) -> Any:
+        draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
+        for at, itemsize, number in self.patches:
+            value = number.make(leaves, draws)
+            if _bits(value) in self.literals:
+                return None
+            if itemsize == 8:
+                memory.numbers[at] = value
+            else:
+                memory.numbers.view(np.float32)[2 * at] = value
+        for view, source in memory.copied:
+            view[...] = source if type(source) is np.ndarray else source.make(leaves, draws)
+        for address, nbytes, t, kind in memory.captured:
+            if t.__class__ is int:
+                t = leaves[t]
+            if t._kind is not kind:
+                return None
+            if t._tape is tape:
+                ctypes.memmove(address, engine.evaluate(tape, t._slot), nbytes)
+            else:
+                there = copied(t)[0]
+                array_at(address, kind, memory.arena)[...] = there
+        for t, gradient in self.gradients:
+            if getattr(t, "_grad", None) is not gradient:
+                return None
+        status = engine.replay(tape, memory.text_at, address_of(memory.tables))
+        if status == rows.OK:
+            return Found(
+                trees.unflatten(self.structure, [_made(view, of, leaves, draws) for view, of in memory.results])
+            )
+        if status >= MISSED:
+            seen = self.seen[status - MISSED]
+            return Miss(status - MISSED, ctypes.string_at(memory.at + seen.offset, seen.nbytes))
+        return None
+
+
+def _made(view: Any, of: Any, leaves: list[Any], draws: list[Any]) -> Any:
+    """An output."""
+    if of.__class__ is Result:
+        like, kind = of.like, of.kind
+        if like is float:
+            return number_at(address_of(view), kind.dtype)
+        if view is None:
+            view = np.empty(kind.shape, kind.dtype.numpy)
+        if like is Tensor:
+            return from_array(view.copy())
+        if isinstance(like, np.dtype):
+            return view.astype(like)
+        return like(view[()])
+    if of.__class__ is Given:
+        return leaves[of.source] if of.source.__class__ is int else of.source.make(leaves, draws)
+    return of.value.copy() if of.value.__class__ is np.ndarray else of.value
+
+
+def _results(watch: Watch, found: list[Any], given: Sequence[Any]) -> list[Any]:
+    """How each output is made."""
+    results: list[Any] = []
+    tops: dict[int, int] = {}
+    places = {id(leaf): place for place, leaf in enumerate(given) if not isinstance(leaf, _PLAIN)}
+    for leaf in found:
+        if type(leaf) in (StandIn, Number):
+            results.append(Given(leaf))
+        elif id(leaf) in places:
+            results.append(Given(places[id(leaf)]))
+        elif isinstance(leaf, Tensor):
+            results.append(_of_tensor(watch, leaf, tops))
+        elif id(leaf) in watch.shown:
+            made, result = watch.shown[id(leaf)]
+            form = float if type(made) is float else made.dtype if isinstance(made, np.ndarray) else type(made)
+            results.append(result._replace(like=form))
+        elif watch.inside == 0 and not isinstance(leaf, (type(None), str, bool, DType, Size)):
+            watch.fail(f"returns what is not known to be computed ({type(leaf).__name__})")
+        elif isinstance(leaf, (*_PLAIN, np.ndarray)):
+            results.append(Same(leaf.copy() if isinstance(leaf, np.ndarray) else leaf))
+        else:
+            watch.fail(f"returns an object ({type(leaf).__name__})")
+    return results
+
+
+def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:
+    if t._slot not in watch.own or t._tape is not watch.tape:
+        return Same(t)
+    if t._kind.requires_grad:
+        watch.fail("returns a tensor that requires grad")
+    top = t
+    while (base := getattr(top, "_base", None)) is not None:
+        top = base
+    if top._slot not in watch.own or tops.setdefault(id(top), id(t)) != id(t):
+        watch.fail("returns tensors that share their elements")
+    result = watch.result(t, t)
+    return Same(None) if result is None else result._replace(like=Tensor)

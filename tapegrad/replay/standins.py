@@ -1,0 +1,270 @@
+"""What stands for arrays and numbers among the arguments, and for random numbers, while a function is recorded.
+
+A program must not depend on what the recorder can't see, and it can't see what NumPy or Python do with an array or a
+number. So a stand-in is given, which knows how to make what it stands for of other arguments, and of other draws. What
+NumPy's functions and Python's operators make of it is a stand-in again: they are called again before a program is run.
+Whoever asks for the elements themselves is given them, and the watch is told.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tapegrad.tensor import Tensor
+
+Make = Callable[[list[Any], list[Any]], Any]  # what is stood for, of arguments and draws
+
+# Methods and functions of arrays that only compute, and answer with arrays.
+_METHODS = {
+    "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum", "diagonal", "dot", "flatten", "max",
+    "mean", "min", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "take",
+    "transpose", "var",
+}  # fmt: skip
+
+
+class StandIn:
+    """Stands for an array, `value`."""
+
+    __slots__ = ("make", "value", "watch")
+
+    def __init__(self, watch: Any, value: np.ndarray, make: Make) -> None:
+        self.watch, self.value, self.make = watch, value, make
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return np.ndarray
+
+    # What is known without looking at elements.
+    shape = property(lambda self: self.value.shape)
+    dtype = property(lambda self: self.value.dtype)
+    ndim = property(lambda self: self.value.ndim)
+    size = property(lambda self: self.value.size)
+    nbytes = property(lambda self: self.value.nbytes)
+    itemsize = property(lambda self: self.value.itemsize)
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        """As of arrays."""
+        return self._by(operator.attrgetter("T"), self)
+
+    def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
+        """What a function that only computes makes of it; a number is not stood for."""
+        made = function(*map(_value, given), **facts)
+        if not isinstance(made, np.ndarray):
+            self.asked()
+            return made
+        return StandIn(self.watch, made, _again(function, given, facts))
+
+    def asked(self) -> np.ndarray:
+        """The array, for someone who may do with it what can't be seen."""
+        self.watch.fail("does with an array what is not known to be repeatable")
+        return self.value
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, given: Any) -> Any:
+        if any(isinstance(part, Tensor) for part in (given if isinstance(given, tuple) else (given,))):
+            return self.asked()[given]
+        if type(given) is StandIn:
+            return self._by(operator.getitem, self, given)
+        return self._by(lambda array: array[given], self)
+
+    def __iter__(self) -> Any:
+        return iter([self[i] for i in range(len(self.value))])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__array_") or not hasattr(np.ndarray, name):
+            raise AttributeError(name)
+        if name in _METHODS:
+            return lambda *given, **facts: self._by(getattr(np.ndarray, name), self, *given, **facts)
+        return getattr(self.asked(), name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.asked(), dtype)
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.asked()[place] = value
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in inputs):
+            return NotImplemented
+        if facts or method != "__call__" or ufunc.nout != 1:
+            self.asked()
+            return getattr(ufunc, method)(*map(_value, inputs), **facts)
+        return self._by(ufunc, *inputs)
+
+
+class Number:
+    """Stands for a Python number, `value`."""
+
+    __slots__ = ("make", "place", "value", "watch")
+
+    def __init__(self, watch: Any, value: float, make: Make, places: frozenset[int]) -> None:
+        self.watch, self.value, self.make, self.place = watch, value, make, places
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self.value)
+
+    def asked(self) -> float:
+        """The number, for someone who may do with it what can't be seen: a program then is for this number."""
+        self.watch.numbers |= self.place
+        return self.value
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(float, name):
+            raise AttributeError(name)
+        return getattr(self.asked(), name)
+
+    def __hash__(self) -> int:
+        return hash(self.asked())
+
+    def __bool__(self) -> bool:
+        return self.told(bool, self)  # type: ignore[no-any-return]
+
+    def told(self, function: Callable[..., Any], *given: Any) -> Any:
+        """What a function of it and of other numbers answers: a program is for numbers for which that is the same."""
+        answer = function(*(x.value if type(x) is Number else x for x in given))
+        self.watch.conditions.append((_again(function, given, {}), answer))
+        return answer
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.asked(), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in inputs):
+            return NotImplemented
+        return getattr(ufunc, method)(*map(_asked, inputs), **facts)
+
+
+def _value(x: Any) -> Any:
+    return x.value if type(x) is StandIn else x.asked() if type(x) is Number else x
+
+
+def _asked(x: Any) -> Any:
+    return x.asked() if type(x) in (StandIn, Number) else x
+
+
+def _again(function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> Make:
+    """How to call a function again."""
+
+    def make(leaves: list[Any], draws: list[Any]) -> Any:
+        return function(*(x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in given), **facts)
+
+    return make
+
+
+def _of_array(function: Callable[..., Any]) -> Any:
+    def method(self: Any, *others: Any) -> Any:
+        if any(isinstance(other, Tensor) for other in others):
+            return NotImplemented  # it knows what to do
+        return self._by(function, self, *others)
+
+    return method
+
+
+def _of_number(function: Callable[..., Any]) -> Any:
+    def method(self: Any, *others: Any) -> Any:
+        if any(isinstance(other, (Tensor, np.ndarray)) for other in others):
+            return NotImplemented
+        given = (self, *others)
+        if not all(type(x) in (Number, int, float) for x in given):
+            return function(*map(_asked, given))
+        made = function(*(x.value if type(x) is Number else x for x in given))
+        if type(made) is not float:
+            return function(*map(_asked, given))
+        places = frozenset().union(*(x.place for x in given if type(x) is Number))
+        return Number(self.watch, made, _again(function, given, {}), places)
+
+    return method
+
+
+def _that_compares(function: Callable[..., Any]) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        if isinstance(other, (Tensor, np.ndarray)):
+            return NotImplemented
+        if type(other) not in (Number, int, float):
+            return function(self.asked(), other)
+        return self.told(function, self, other)
+
+    return method
+
+
+def _that_asks(function: Callable[..., Any]) -> Any:
+    def method(self: Any, *others: Any) -> Any:
+        if any(isinstance(other, Tensor) for other in others):
+            return NotImplemented
+        return function(*map(_asked, (self, *others)))
+
+    return method
+
+
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+    "matmul",
+):
+    _function: Any = getattr(operator, f"__{_name}__")
+
+    def _reflected(a: Any, b: Any, function: Any = _function) -> Any:
+        return function(b, a)
+
+    for _prefix, _made in ("", _function), ("r", _reflected):
+        setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))
+        setattr(Number, f"__{_prefix}{_name}__", _of_number(_made))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    _function = getattr(operator, f"__{_name}__")
+    setattr(StandIn, f"__{_name}__", _of_array(_function))
+    setattr(Number, f"__{_name}__", _that_compares(_function))
+for _name in ("neg", "pos", "abs"):
+    _function = getattr(operator, f"__{_name}__")
+    setattr(StandIn, f"__{_name}__", _of_array(_function))
+    setattr(Number, f"__{_name}__", _of_number(_function))
+setattr(StandIn, "__invert__", _of_array(operator.invert))  # noqa: B010
+for _name, _function in {
+    "float": float, "int": int, "complex": complex, "round": round, "trunc": math.trunc, "floor": math.floor,
+    "ceil": math.ceil, "repr": repr, "str": str, "format": format, "index": operator.index,
+    "divmod": divmod,
+}.items():  # fmt: skip
+    for _kind in (StandIn, Number):
+        setattr(_kind, f"__{_name}__", _that_asks(_function))
+
+
+class Draws:
+    """Stands for a generator of random numbers: what is drawn is drawn again before a program is run."""
+
+    def __init__(self, watch: Any, generator: Any, again: Callable[[], Any]) -> None:
+        self._watch, self._generator, self._again = watch, generator, again
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._generator, name)
+        if name == "bit_generator":
+            return method
+
+        def draw(*given: Any, **facts: Any) -> Any:
+            watch = self._watch
+            drawn = method(*given, **facts)
+            if not isinstance(drawn, np.ndarray) or any(type(x) is StandIn for x in (*given, *facts.values())):
+                watch.fail("draws single random numbers")
+                return drawn
+            k = len(watch.draws)
+            watch.draws.append((self._again, name, given, facts))
+            return StandIn(watch, drawn, lambda _, draws: draws[k])
+
+        return draw

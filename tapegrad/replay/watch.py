@@ -1,0 +1,579 @@
+"""A watch: notes what a function records, sweeps and looks at, and writes a program of it.
+
+Every sweep tells it of what it does in memory, step by step, with addresses (`core/observed.py`). An address belongs to
+a range of memory that the watch knows: a block that a sweep was given, the elements of a leaf, of a tensor that was
+there before. Each such range has a place in the arena of the program. So the program does in the arena what the sweeps
+did in memory, in the same order, in the same blocks: its results are the same bits.
+
+What Python code looks at is a guard: the program holds as long as it would see the same bits. What can't be done again
+faithfully `fail`s: then there is no program, and the plain function is what is called.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import random
+import struct
+import sys
+from _thread import get_ident
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tapegrad import dtypes, engine
+from tapegrad.core import observed
+from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
+from tapegrad.core.storage import class_size, size_class
+from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
+from tapegrad.kernels import Context
+from tapegrad.kinds import Kind, array_at
+from tapegrad.memory import words_of
+from tapegrad.replay.standins import Draws, Number, StandIn
+from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
+from tapegrad.tape import IMM_A, IMM_B, SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
+from tapegrad.tensor import Tensor, from_array, location
+
+_P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
+_AT = {name: Program.fields[name][0] // 8 for name in ("registers", "code", "setup", "constants", "ahead", "walks")}
+_CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pieces"][0] // 8
+_ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
+_OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
+_ALIGNMENT = 64
+# Operations that are recorded alike for all numbers.
+_OF_ANY_NUMBER = {"add", "sub", "mul", "div", "_times", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"}
+
+
+def _bits(number: float) -> int:
+    return int.from_bytes(struct.pack("=d", number), sys.byteorder)
+
+
+def _two_ints(b: int, c: int) -> int:
+    return int.from_bytes(struct.pack("=ii", b, c), sys.byteorder)
+
+
+class UnfaithfulError(Exception):
+    """What is recorded can't be done again by a program."""
+
+
+class Region:
+    """A range of memory, and its place in the arena, once it has one."""
+
+    __slots__ = ("content", "nbytes", "offset", "source")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes, self.offset = nbytes, -1
+        self.content: Any = None  # bytes that are there from the beginning
+        self.source: Any = None  # or what they are copied from at each call
+
+
+class Seen(NamedTuple):
+    """A guard: the bits that Python code has seen."""
+
+    line: str
+    offset: int
+    nbytes: int
+    bits: bytes
+
+
+class Result(NamedTuple):
+    """What is made of elements in the arena: in the form of a `like`."""
+
+    offset: int
+    kind: Kind
+    like: Any
+
+
+class Watch:
+    """See above. It is the `watch` of a tape while a function is recorded."""
+
+    def __init__(self, tape: Tape, inside: int) -> None:
+        self.tape, self.inside = tape, inside  # how many functions of the user's it is in
+        self.own: set[int] = set()  # slots that are new
+        self.failure: str | None = None
+        self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
+        self.varying: list[
+            tuple[float, Any, int]
+        ] = []  # immediates that are numbers of the caller's: see `elementwise`
+        self.varying_at: dict[int, Any] = {}  # the same, by the slots of results
+        self.n_varying: dict[int, int] = {}  # how many rows have such an immediate, by its bits,
+        self.n_immediates: dict[int, int] = {}  # and how many have any
+        self.constants: list[int] = []  # the words, behind the steps, where immediates are
+        self.draws: list[Any] = []
+        self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
+        self.text, self.size = Text(), 0
+        self.contents: list[tuple[int, bytes]] = []
+        self.copied: list[tuple[Region, Kind, Any]] = []
+        self.captured: dict[int, tuple[Region, Tensor, Kind, Any]] = {}  # by slot
+        self.seen: list[Seen] = []
+        self.shown: dict[int, tuple[Any, Result]] = {}
+        self.is_showing = self.is_copying = False
+        self.starts: list[int] = []  # of ranges, ascending
+        self.ranges: dict[int, Region] = {}
+        self.is_ambiguous = False
+        self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
+        self.observer = _OBSERVER(self._told)
+        self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
+        self.states = _states()
+        if tape.checks_nan or tape.hooks or tape.retained or tape.nodes:
+            self.failure = "is called where hooks or anomaly detection are at work"
+        self.gradients: dict[int, tuple[Tensor, Any]] = {}
+
+    # --- on and off ---------------------------------------------------------------------------------------------------
+
+    def follow(self, function: Callable[[], Any]) -> Any:
+        """Call a function, and note what it does."""
+        tape, h, at, is_recording = self.tape, self.tape.h, H.observer, self.tape.grad_enabled
+        engine.settle(tape)
+        enabled, disabled = tape.enabled, tape.disabled
+        try:
+            tape.enabled, tape.disabled = TRACED, UNTRACED
+            tape.grad_enabled = TRACED if is_recording else UNTRACED
+            h[at], tape.watch = self.address, self
+            return function()
+        finally:  # by stores, with no call among them: Ctrl-C does not come between
+            h[at], tape.watch = 0, None
+            tape.enabled, tape.disabled, tape.grad_enabled = enabled, disabled, is_recording
+
+    def fail(self, what: str) -> None:
+        """There will be no program; the first reason is kept, with the user's line."""
+        if self.failure is None:
+            self.failure = f"{what}, at {location()}"
+
+    # --- ranges of memory ---------------------------------------------------------------------------------------------
+
+    def _know(self, address: int, nbytes: int, keeps: bool = False) -> Region:
+        """A range that is new; those that it overlaps are gone. With `keeps` one that is the same goes on."""
+        known = self.ranges.get(address)
+        if keeps and known is not None and known.nbytes == nbytes and known.content is None and known.source is None:
+            return known
+        starts = self.starts
+        i = bisect.bisect_right(starts, address)
+        if i and starts[i - 1] + self.ranges[starts[i - 1]].nbytes > address:
+            i -= 1
+        while i < len(starts) and starts[i] < address + nbytes:
+            del self.ranges[starts.pop(i)]
+        starts.insert(i, address)
+        region = self.ranges[address] = Region(nbytes)
+        return region
+
+    def _know_nothing(self, address: int) -> None:
+        """Where a value without elements is."""
+        i = bisect.bisect_right(self.starts, address)
+        if not i or address >= self.starts[i - 1] + self.ranges[self.starts[i - 1]].nbytes:
+            self._know(address, 1)
+
+    def _placed(self, region: Region) -> int:
+        """The offset of a range in the arena."""
+        if region.offset < 0:
+            region.offset = self.size
+            self.size += -(-region.nbytes // _ALIGNMENT) * _ALIGNMENT
+            if region.content is not None:
+                self.contents.append((region.offset, region.content))
+        return region.offset
+
+    def _address(self, address: int) -> Any:
+        """An address as what it is in a program."""
+        if address == 0:
+            return 0
+        i = bisect.bisect_right(self.starts, address)
+        if i:
+            start = self.starts[i - 1]
+            region = self.ranges[start]
+            if address < start + max(region.nbytes, 1):
+                return Address(ARENA, self._placed(region) + address - start)
+        h, tape = self.tape.h, self.tape
+        if 0 <= address - h[H.program] < tape.tables.nbytes:
+            return Address(TABLES, address - h[H.program])
+        for base in (h[H.values], h[H.bars]):
+            if 0 <= address - base < 8 * tape.slot_capacity:
+                cell = self.cells.setdefault(address, Region(8))
+                return Address(ARENA, self._placed(cell))
+        if 0 <= address - h[H.scratch] < SCRATCH_BYTES:
+            return Address(SCRATCH, address - h[H.scratch])
+        raise UnfaithfulError("reads memory of which nothing is known")
+
+    def _operand(self, address: int) -> Any:
+        """An operand of a scalar's kernel: an immediate is where its row is, or in scratch memory."""
+        h = self.tape.h
+        if address and (0 <= address - h[H.rows] < h[H.row_bytes] or address == h[H.scratch]):
+            held = self.text.hold([ctypes.c_int64.from_address(address).value])
+            self.constants.append(held.offset // 8)
+            return held
+        return self._address(address)
+
+    # --- what sweeps do -----------------------------------------------------------------------------------------------
+
+    def _told(self, what: int, *numbers: int) -> None:
+        if self.failure is not None:
+            return
+        try:
+            if get_ident() == self.tape.thread:
+                _WRITERS[what](self, *numbers)
+            else:
+                self.fail("is looked into by another thread")
+        except UnfaithfulError as error:
+            self.fail(str(error))
+        except BaseException as error:  # noqa: BLE001 - it can't be raised through compiled code
+            self.fail(f"can't be followed ({error!r})")
+
+    def _had(self, address: int, nbytes: int, zeroed: int, *_: int) -> None:
+        size: int = class_size(size_class(nbytes))  # type: ignore[no-untyped-call]
+        region = self._know(address, size, True)
+        if zeroed:
+            self._filled(address, (nbytes + 7) // 8, 0, 8)
+        region.content = None
+
+    def _filled(self, address: int, n: int, bits: int, itemsize: int, *_: int) -> None:
+        if n > 0:
+            self.text.step(observed.FILLED, self._address(address), n, bits, itemsize)
+
+    def _copied(self, target: int, source: int, nbytes: int, *_: int) -> None:
+        self.text.step(observed.COPIED, self._address(target), self._address(source), nbytes)
+
+    def _ones(self, address: int, n: int, code: int, *_: int) -> None:
+        self.text.step(observed.ONES, self._address(address), n, code)
+
+    def _added(self, target: int, source: int, code: int, *_: int) -> None:
+        self.text.step(observed.ADDED, self._address(target), self._address(source), code)
+
+    def _walk(self, address: int) -> Address:
+        n = ctypes.c_int64.from_address(address).value
+        return self.text.hold(list((ctypes.c_int64 * (1 + 2 * n)).from_address(address)))
+
+    def _given(self, walk: int, source: int, target: int, n: int, code: int, *_: int) -> None:
+        if n:
+            self.text.step(observed.GIVEN, self._walk(walk), self._address(source), self._address(target), n, code)
+
+    def _put_back(self, walk: int, source: int, target: int, n: int, size: int, *_: int) -> None:
+        if n:
+            self.text.step(observed.PUT_BACK, self._walk(walk), self._address(source), self._address(target), n, size)
+
+    def _merged(self, walk: int, source: int, target: int, *numbers: int) -> None:
+        if numbers[0]:
+            whole = self._walk(walk), self._address(source), self._address(target)
+            self.text.step(observed.MERGED, *whole, *numbers[:5])
+
+    def _settled(self, kernel: int, n: int, source: int, target: int, *_: int) -> None:
+        self.text.step(observed.SETTLED, kernel, n, self._address(source), self._address(target))
+
+    def _called6(self, kernel: int, n: int, mode: int, a: int, b: int, c: int, y: int, *_: int) -> None:
+        self.text.step(observed.CALLED6, kernel, n, mode, *map(self._operand, (a, b, c, y)))
+
+    def _called8(self, kernel: int, n: int, mode: int, *given: int) -> None:
+        self.text.step(observed.CALLED8, kernel, n, mode, *map(self._operand, given[:6]))
+
+    def _bound(self, *_: int) -> None:
+        tables, h = self.tape.tables, self.tape.h
+        n_registers, n_code, n_setup, n_constants, n_ahead, n_walks = (
+            int(tables[_P[name]])
+            for name in ("n_registers", "n_code", "n_setup", "n_constants", "n_ahead", "walk_words")
+        )
+        registers = tables[_AT["registers"] : _AT["registers"] + n_registers * REGISTER].tolist()
+        for at in range(0, len(registers), REGISTER):
+            if not registers[at + _R["scratch"]]:
+                registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
+        code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
+        shared: Region | None = None
+        for at in range(0, len(code), CODE):
+            what = code[at + _I["what"]]
+            if what == STREAM:
+                code[at + _I["address"]] = self._address(code[at + _I["address"]])
+            if what not in (GATHER, SCATTER, PUT):
+                continue
+            code[at + _I["walk"]] = self._address(code[at + _I["walk"]])
+            address, state = code[at + _I["address"]], code[at + _I["state"]]
+            if what == SCATTER:
+                code[at + _I["target"]] = self._address(code[at + _I["target"]])
+            if what == SCATTER and state != code[at + _I["mode"]]:  # states that are no results
+                shared = shared or Region(int(tables[_P["shared_bytes"]]))
+                unit = min(state, 8)
+                code[at + _I["address"]] = states = Address(ARENA, self._placed(shared) + address - h[H.partials])
+                count, start = code[at + _I["count"]] * (state // unit), code[at + _I["start"]]
+                self.text.step(observed.FILLED, states, count, start, unit)
+            else:
+                code[at + _I["address"]] = self._address(address)
+        image = [
+            *tables[:HEAD].tolist(), *registers, *code,
+            *tables[_AT["setup"] : _AT["setup"] + n_setup * CODE].tolist(),
+            *tables[_AT["constants"] : _AT["constants"] + n_constants].tolist(),
+            *tables[_AT["ahead"] : _AT["ahead"] + n_ahead].tolist(),
+            *tables[_AT["walks"] : _AT["walks"] + n_walks].tolist(),
+        ]  # fmt: skip
+        held = self.text.hold(image)
+        first = held.offset // 8 + HEAD + len(registers) + len(code) + n_setup * CODE
+        self.constants += range(first, first + n_constants)
+        self.text.step(observed.BOUND, held)
+
+    def _context(self) -> Address:
+        """The context of an array row, with parameters of its own."""
+        tables = self.tape.tables
+        words = tables[_CONTEXT_AT : _CONTEXT_AT + CONTEXT].tolist()
+        for at in _ADDRESSES_OF_CONTEXT:
+            words[at] = self._address(words[at])
+        n = words[_C["n_params"]]
+        if n:
+            words[_C["params"]] = self.text.hold(list((ctypes.c_int64 * n).from_address(words[_C["params"]])))
+        words[_C["work"]] = self._address(words[_C["work"]])
+        return self.text.hold(words)
+
+    def _alone(self, kernel: int, room: int, itemsize: int, *_: int) -> None:
+        self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
+
+    def _in_pieces(self, *numbers: int) -> None:
+        tables = self.tape.tables
+        pieces = self.text.hold(tables[_PIECES_AT : _PIECES_AT + PIECES].tolist())
+        self.text.step(observed.IN_PIECES, *numbers[:7], self._context(), pieces)
+
+    # --- what is recorded ---------------------------------------------------------------------------------------------
+
+    def records(self, rows: Any) -> None:
+        """Rows are about to be recorded: their operands may have been there before."""
+        for *operands, flags in rows:
+            for t in operands:
+                if isinstance(t, Tensor):
+                    self.meets(t)
+            if flags & (IMM_A | IMM_B):
+                bits = _two_ints(*operands[1:])
+                self.n_immediates[bits] = self.n_immediates.get(bits, 0) + 1
+
+    def elementwise(self, record: Callable[..., Any], op: Any, operands: tuple[Any, ...]) -> Any:
+        """Record an operation; a number of the caller's that is its immediate is one that varies."""
+        numbers = [x for x in operands if type(x) is Number]
+        if not numbers:
+            return record(op, *operands)
+        values = [x.value if type(x) is Number else x for x in operands]
+        result = record(op, *values)
+        row, bits = self.tape.row_array()[-1], _bits(numbers[0].value)
+        of: Any = result._kind.dtype if type(result) is Tensor else dtypes.BOOL
+        if not of.is_floating_point:  # a comparison
+            of = next((x._kind.dtype for x in operands if isinstance(x, Tensor)), of)
+        varies = (
+            op.name in _OF_ANY_NUMBER and len(numbers) == 1 and of.is_floating_point
+            and row["out"] == result._slot and row["flags"] & (IMM_A | IMM_B)
+            and _two_ints(row["b"], row["c"]) == bits
+        )  # fmt: skip
+        if varies:
+            self.varying.append((numbers[0].value, numbers[0], of.itemsize))
+            self.n_varying[bits] = self.n_varying.get(bits, 0) + 1
+            self.varying_at[result._slot] = numbers[0]
+        else:
+            for number in numbers:
+                number.asked()
+        return result
+
+    def meets(self, t: Tensor) -> None:
+        """A tensor is read: if it was there before, its elements are copied at each call."""
+        slot = t._slot
+        if slot in self.own or slot in self.captured or self.failure is not None:
+            return
+        kind = t._kind
+        if t._tape is not self.tape:
+            self.fail("reads a tensor of another thread")
+        elif kind.requires_grad and not kind.is_leaf:
+            self.fail("goes on with a graph that was there before")
+        else:
+            self._capture(t)
+
+    def _capture(self, t: Tensor) -> None:
+        kind = t._kind
+        address, nbytes = engine.evaluate(self.tape, t._slot), extent(kind)
+        if not nbytes:
+            self._know_nothing(address)
+            self.captured[t._slot] = Region(0), t, kind, getattr(t, "_grad", None)
+            return
+        i = bisect.bisect_right(self.starts, address)
+        inside = i and address + nbytes <= self.starts[i - 1] + self.ranges[self.starts[i - 1]].nbytes
+        overlaps = i and address < self.starts[i - 1] + self.ranges[self.starts[i - 1]].nbytes
+        overlaps = overlaps or (i < len(self.starts) and self.starts[i] < address + nbytes)
+        if overlaps and not inside:
+            self.fail("reads tensors that share some of their elements")
+            return
+        if inside:  # a view of what is known: it must be one at each call
+            self.fail("reads tensors that share their elements") if address != self.starts[i - 1] else None
+            region = self.ranges[self.starts[i - 1]]
+            if region.nbytes != nbytes or region.source is None:
+                self.fail("reads tensors that share their elements")
+        else:
+            region = self._know(address, nbytes)
+            region.source = t
+        self._placed(region)
+        self.captured[t._slot] = region, t, kind, getattr(t, "_grad", None)
+
+    def holds(self, t: Tensor, address: int, array: Any) -> None:
+        """A leaf is new, with the elements of an array."""
+        self.own.add(t._slot)
+        nbytes = extent(t._kind)
+        if not nbytes:
+            self._know_nothing(address)
+        elif array is not None:
+            self._know(address, nbytes).content = ctypes.string_at(address, nbytes)
+
+    def copies(self, make: Callable[..., Tensor], data: Any, *facts: Any) -> Tensor:
+        """A leaf is made of data."""
+        is_standin = type(data) in (StandIn, Number)
+        given = data.value if is_standin else data
+        if self.is_copying or not (is_standin or (isinstance(given, np.ndarray) and make.__name__ != "_from_array")):
+            return make(given, *facts)
+        self.is_copying = True
+        try:
+            t: Tensor = make(given, *facts)
+        finally:
+            self.is_copying = False
+        region = self.ranges.get(self.tape.slot_words[4 * t._slot + 1]) if t._kind.numel else None
+        if region is not None and region.content is not None:
+            region.content, region.source = None, data
+            self._placed(region)
+            self.copied.append((region, t._kind, data))
+        return t
+
+    def steady(self, t: Tensor) -> Tensor:
+        """A leaf with the elements that a tensor has now that NumPy can write to."""
+        self.meets(t)
+        if t._slot in self.own or t._kind.requires_grad:
+            self.fail("shares memory with NumPy")
+        made = from_array(array_at(self.tape.slot_words[4 * t._slot + 1], t._kind, None).copy())
+        if self.failure is None and t._kind.numel:
+            source, of = self._address(self.tape.slot_words[4 * t._slot + 1]), made._kind
+            if not t._kind.contiguous:
+                self.fail("shares memory with NumPy")
+            region = self.ranges[self.tape.slot_words[4 * made._slot + 1]]
+            region.content = None
+            nbytes = of.numel * of.itemsize
+            self.text.step(observed.COPIED, Address(ARENA, self._placed(region)), source, nbytes)
+        return made
+
+    def reads_grad(self, t: Tensor) -> None:
+        """The gradient of a tensor is looked for: at each call it must be the same tensor, or None."""
+        if t._slot not in self.own:
+            self.gradients[id(t)] = t, getattr(t, "_grad", None)
+
+    def changes(self, t: Tensor) -> None:
+        """A tensor is given another value, kind or gradient."""
+        if t._slot not in self.own:
+            self.fail("changes a tensor that was there before")
+
+    def draws_from(self, again: Callable[[], Any]) -> Any:
+        """What stands for the generator that a function answers with."""
+        self.tape.watch = None
+        try:
+            return Draws(self, again(), again)
+        finally:
+            self.tape.watch = self
+
+    def immediate_of(self, slot: int, value: float) -> Any:
+        """The immediate of the row of a slot, for its rule: a number that varies, if it is one."""
+        number = self.varying_at.get(slot)
+        return number if number is not None and _bits(number.value) == _bits(value) else value
+
+    # --- what is looked at --------------------------------------------------------------------------------------------
+
+    def learns(self, t: Tensor) -> None:
+        """Python code looks at elements: a program holds while they are the same bits."""
+        if self.is_showing or self.failure is not None:
+            return
+        self.meets(t)
+        kind = t._kind
+        nbytes = extent(kind)
+        if not nbytes or self.failure is not None:
+            return
+        if kind.exported:
+            self.fail("shares memory with NumPy")
+            return
+        address = self.tape.slot_words[4 * t._slot + 1]
+        region = self.ranges.get(address)
+        if region is not None and region.content is not None and region.offset < 0:
+            return  # a constant
+        try:
+            place = self._address(address)
+        except UnfaithfulError as error:
+            self.fail(str(error))
+            return
+        bits = ctypes.string_at(address, nbytes)
+        padded = bits + bytes(-nbytes % 8)
+        expected = self.text.hold(np.frombuffer(padded, np.int64).tolist())
+        self.text.step(GUARD, place, expected, nbytes, len(self.seen))
+        self.seen.append(Seen(location(), place.offset, nbytes, bits))
+
+    def shows(self, t: Tensor, make: Callable[[], Any]) -> Any:
+        """What a transform makes of a tensor for its caller: if that is the caller of the program, no guard."""
+        outermost = not self.inside
+        if outermost:
+            self.meets(t)
+        before, self.is_showing = self.is_showing, True
+        try:
+            if not outermost:
+                engine.evaluate(self.tape, t._slot)
+                self.is_showing = False
+                self.learns(t)
+                self.is_showing = True
+            made = make()
+        finally:
+            self.is_showing = before
+        if outermost and (result := self.result(t, made)) is not None:
+            self.shown[id(made)] = made, result
+        return made
+
+    def result(self, t: Tensor, like: Any) -> Result | None:
+        """How to make of a tensor's elements what is like `like`."""
+        engine.evaluate(self.tape, t._slot)
+        if self.failure is not None:
+            return None
+        if not isinstance(like, (float, np.ndarray, np.generic, Tensor)):
+            self.fail("returns numbers that are no floats")
+            return None
+        kind = t._kind
+        if not kind.numel:
+            return Result(-1, kind, like)
+        try:
+            return Result(self._address(self.tape.slot_words[4 * t._slot + 1]).offset, kind, like)
+        except UnfaithfulError as error:
+            self.fail(str(error))
+            return None
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Whether all that was there before is as it was; and the last step."""
+        if _states() != self.states:
+            self.fail("draws random numbers")
+        for slot, (_, t, kind, gradient) in self.captured.items():
+            if t._slot != slot or t._kind is not kind or getattr(t, "_grad", None) is not gradient:
+                self.fail("changes a tensor that was there before")
+        self.text.step(END)
+        self.patches: list[tuple[int, int, Any]] = []  # words that are numbers of the caller's: place, bytes, number
+        for value, number, itemsize in self.varying:
+            bits, word = _bits(value), np.float32(value).view(np.int32) if itemsize == 4 else _bits(value)
+            if self.n_varying[bits] != self.n_immediates.get(bits) or (value >= 1 and value.is_integer()):
+                self.is_ambiguous = True  # a constant of the function, or of a mean, may be the same number
+                number.asked()
+                continue
+            mask = (1 << 8 * itemsize) - 1
+            self.patches += [
+                (at, itemsize, number)
+                for at in self.constants
+                if isinstance(self.text.words[at], int) and (self.text.words[at] ^ int(word)) & mask == 0
+            ]
+
+
+def _states() -> Any:
+    """The states of the generators that are everybody's."""
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002 - others draw from it
+    return of_numpy[1].tobytes(), of_numpy[2:], random.getstate()
+
+
+def extent(kind: Kind) -> int:
+    """The bytes between the first of a value's elements and the end of the last."""
+    if not kind.numel:
+        return 0
+    return sum((n - 1) * step for n, step in zip(kind.shape, kind.strides, strict=True)) + kind.itemsize
+
+
+_WRITERS: dict[int, Callable[..., None]] = {
+    observed.HAD: Watch._had, observed.FILLED: Watch._filled, observed.COPIED: Watch._copied,
+    observed.ONES: Watch._ones, observed.GIVEN: Watch._given, observed.PUT_BACK: Watch._put_back,
+    observed.MERGED: Watch._merged, observed.CALLED6: Watch._called6, observed.CALLED8: Watch._called8,
+    observed.BOUND: Watch._bound, observed.ALONE: Watch._alone, observed.IN_PIECES: Watch._in_pieces,
+    observed.ADDED: Watch._added, observed.SETTLED: Watch._settled,
+}  # fmt: skip
