@@ -94,12 +94,13 @@ def test_checkpoints_draw_the_same_random_numbers_again(dtype):
 
 def test_checkpoints_keep_no_values_of_what_they_computed():
     x = tg.ones(1 << 16, requires_grad=True)
+    tape = tg.current_tape()
+    before = str(tape).count("= exp(")  # of other tests
     y = checkpoint_sequential([tg.sin, tg.exp, tg.tanh, tg.cos], 2, x)
     total = y.sum()
     assert np.isfinite(total.item())
-    tape = tg.current_tape()
     assert "tanh" in str(tape)  # after the checkpoint
-    assert "exp" not in str(tape).replace("_expand", "")
+    assert str(tape).count("= exp(") <= before
     total.backward()
     z = x.detach().numpy()
     slope = -np.sin(np.tanh(np.exp(np.sin(z)))) / np.cosh(np.exp(np.sin(z))) ** 2 * np.exp(np.sin(z)) * np.cos(z)
