@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from numba import float32, float64, int64, jit, njit, objmode
+from numba import float32, float64, int64, jit, njit, objmode, prange
 from numba.extending import overload, register_jitable
 from numba.typed import Dict, List
 
@@ -688,3 +688,16 @@ def test_what_sorts_and_sums_specially_keeps_its_values():
     for x in (np.array([np.nan, 1.0, -2.0]), np.array([0.0, -0.0, 0.0]), np.array([-0.0, -0.0, -0.0])):
         assert_same_bits(tg.func.jvp(f, (x,), (np.ones(3),))[0], f(x))
     assert tg.func.jvp(f, (np.array([3.0, 1.0, 2.0]),), (np.array([1.0, 10.0, 100.0]),))[1] == (111, 10, 100, 1, 0)
+
+
+def test_a_parallel_function_that_was_compiled_before():
+    @njit(parallel=True)
+    def squares(x):
+        total = 0.0
+        for i in prange(x.size):
+            total += x[i] * x[i]
+        return total
+
+    x = np.array([1.0, 2.0])
+    assert squares(x) == 5.0
+    np.testing.assert_array_equal(tg.func.grad(squares)(x), 2 * x)

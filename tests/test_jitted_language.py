@@ -82,7 +82,7 @@ def may_be_none(x):
 @case("values in the messages of errors", lambda x: [2 * x[0], 0, 0, 0])
 def messages(x):
     if x[0] < 0:
-        raise ValueError("negative", x[0], f"{x.size}")
+        raise ValueError("negative", x[0], f"{x.size} of {x[0]}" + str(x[1]))
     return x[0] ** 2
 
 
@@ -180,6 +180,26 @@ def chosen(x):
         if i == 3:
             f = one
         total += f(x[i]) * x[3]
+    return total
+
+
+@nb.cfunc("float64(float64)")
+def callback(v):
+    return v * v
+
+
+@case("C callbacks", lambda x: [2 * x[0] * x[1], x[0] ** 2, 0, 0])
+def callbacks(x):
+    return callback(x[0]) * x[1]
+
+
+@case("comprehensions of dictionaries", lambda x: [0, 2 * x[1], 4 * x[2], 1])
+def comprehensions(x):
+    squares = {i: x[i] * x[i] for i in range(3)}
+    squares[3] = 1.0
+    total = squares[3] * x[3]
+    for i, v in squares.items():
+        total += i * v
     return total
 
 

@@ -23,6 +23,21 @@ def _hash(x):
     return lambda x: hash(value_of(x))
 
 
+@overload_method(Active, "__str__", jit_options=OPTIONS)
+def _str(x):
+    """Of the value, as Numba has it."""
+    return lambda x: str(value_of(x))
+
+
+@overload_method(Active, "__repr__", jit_options=OPTIONS)
+def _repr(x):
+    """Likewise."""
+    return lambda x: repr(value_of(x))
+
+
+ALLOWED.update((str, repr))
+
+
 @overload(isinstance, OPTIONS)
 def _isinstance(var, typs):
     """An active scalar is the float that it stands for."""

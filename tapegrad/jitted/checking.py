@@ -18,6 +18,7 @@ from numba.core.registry import cpu_target
 from numba.experimental.structref import StructRefProxy
 from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import empty_inferred
+from numba.stencils.stencil import StencilFunc
 
 from tapegrad.jitted.active import Active, holds_active, is_active_array
 from tapegrad.jitted.choices import Choice
@@ -42,7 +43,7 @@ CONTAINER_METHODS = {
     "append", "extend", "insert", "pop", "clear", "copy", "reverse", "index", "count", "get", "items", "keys", "values",
     "setdefault", "update", "popitem", "remove", "empty_list", "empty", "add", "discard", "union", "intersection",
     "difference", "symmetric_difference", "difference_update", "intersection_update", "symmetric_difference_update",
-    "isdisjoint", "issubset", "issuperset",
+    "isdisjoint", "issubset", "issuperset", "__setitem__",
 }  # fmt: skip
 ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "flat", "dtype"}
 
@@ -100,7 +101,7 @@ def _check_call(kind: Any, loc: Any) -> None:
         key = kind.typing_key
         if key in ALLOWED or (isinstance(key, type) and issubclass(key, StructRefProxy)):
             return
-        name = getattr(key, "__name__", str(key))
+        name = key.kernel_ir.func_id.func_name if isinstance(key, StencilFunc) else getattr(key, "__name__", str(key))
     else:
         name = str(kind)
     raise NotDifferentiableError(

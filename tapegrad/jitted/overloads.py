@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import errors, types
+from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.extending import overload
 
@@ -116,7 +117,9 @@ def _is_ours(template: Any) -> bool:
 
 @functools.cache
 def replacement(function: Any) -> _Jitable | _Overloaded | None:
-    """What stands for a function that has overloads of others; None for any other."""
+    """What stands for a function that has overloads of others, or for a C callback; None for any other."""
+    if isinstance(function, CFunc):
+        return _Jitable(njit(function._sig)(function._pyfunc))
     if not callable(function) or isinstance(function, (type, np.ufunc, CPUDispatcher)) or function in checking.ALLOWED:
         return None
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")

@@ -367,6 +367,8 @@ class _Rewriter:
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
                     self.assignment(statement, body)
+                elif isinstance(statement, (ir.SetItem, ir.StaticSetItem)) and self.is_dictionary(statement.target):
+                    statement.value = self.promoted(statement.value, statement, body)
                 elif isinstance(statement, ir.Print):
                     statement.args = [
                         a if k in statement.consts else self.shown(a, statement, body)
@@ -439,7 +441,7 @@ class _Rewriter:
                     (name, self.promoted_type(a, statement, before)) for name, a in value.kws
                 ], value.loc)  # fmt: skip
             elif function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
-                if definition.attr in ("append", "insert", "add"):
+                if definition.attr in ("append", "insert", "add", "__setitem__"):  # this of comprehensions
                     value.args = [self.promoted(a, statement, before) for a in value.args]
                 method = METHODS.get(definition.attr)
                 if method is not None:
@@ -456,6 +458,26 @@ class _Rewriter:
     def promoted(self, item: Any, statement: Any, before: list[Any]) -> Any:
         """An item of a list: a float becomes active, since what is put there later may be."""
         return self.of(checking.promote_to(self.kind), item, statement, before)
+
+    def is_dictionary(self, variable: Any) -> bool:
+        """Whether a variable may be a dictionary that was made here, whose type Numba takes from what is put in."""
+        waiting, seen = [variable], set[str]()
+        while waiting:
+            name = waiting.pop().name
+            if name in seen:
+                continue
+            seen.add(name)
+            for definition in self.func_ir._definitions.get(name, ()):
+                if isinstance(definition, ir.Var):
+                    waiting.append(definition)
+                elif isinstance(definition, ir.Expr) and definition.op == "phi":
+                    waiting += [value for value in definition.incoming_values if isinstance(value, ir.Var)]
+                elif isinstance(definition, ir.Expr) and definition.op == "build_map":
+                    return True
+                elif isinstance(definition, ir.Expr) and definition.op == "call":
+                    if resolve(self.func_ir, definition.func) is Dict:
+                        return True
+        return False
 
     def is_tuple(self, variable: Any) -> bool:
         """Whether a variable is a tuple that was built here."""
