@@ -461,8 +461,8 @@ class _Rewriter:
 
     def is_dictionary(self, variable: Any) -> bool:
         """Whether a variable may be a dictionary that was made here, whose type Numba takes from what is put in."""
-        waiting, seen = [variable], set[str]()
-        while waiting:
+        waiting, seen, is_found = [variable], set[str](), False
+        while waiting and not is_found:
             name = waiting.pop().name
             if name in seen:
                 continue
@@ -473,11 +473,10 @@ class _Rewriter:
                 elif isinstance(definition, ir.Expr) and definition.op == "phi":
                     waiting += [value for value in definition.incoming_values if isinstance(value, ir.Var)]
                 elif isinstance(definition, ir.Expr) and definition.op == "build_map":
-                    return True
+                    is_found = True
                 elif isinstance(definition, ir.Expr) and definition.op == "call":
-                    if resolve(self.func_ir, definition.func) is Dict:
-                        return True
-        return False
+                    is_found |= resolve(self.func_ir, definition.func) is Dict
+        return is_found
 
     def is_tuple(self, variable: Any) -> bool:
         """Whether a variable is a tuple that was built here."""
