@@ -251,6 +251,12 @@ def scaled(x, part):
 
 
 @njit
+def moved(x, y):
+    y -= x * x
+    return (x * y).sum()
+
+
+@njit
 def in_a_tuple(pair, other):
     other[:] = pair[0] * 3.0
     return (pair[1] * pair[1]).sum()
@@ -271,6 +277,7 @@ SHARING = {
     "slices": (written, lambda x: (x[:3], x[1:])),
     "every second": (scaled, lambda x: (x, x[::2])),
     "backwards": (written, lambda x: (x, x[::-1])),
+    "in place": (moved, lambda x: (x, x[:])),
     "a tuple": (in_a_tuple, lambda x: ((x, x), x)),
 }
 
