@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import typeof
-from numba.core import cgutils, types
+from numba.core import cgutils, errors, types
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
@@ -386,7 +386,7 @@ def _compiles(function: Any, kinds: tuple[Any, ...]) -> bool:
     probe = CPUDispatcher(function.py_func, locals=function.locals, targetoptions=options)
     try:
         probe.compile(kinds)
-    except Exception:  # Numba's own for most; an AttributeError for `x += y` of what can't be written to
+    except (errors.NumbaError, AttributeError):  # the latter is what Numba has for `x += y` of what is read only
         return False
     return True
 
