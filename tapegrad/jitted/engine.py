@@ -194,9 +194,11 @@ class Engine:
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
 
     @_sharing
-    def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def hvp(
+        self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool = False
+    ) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
-        value, _, product = self.run(Form("hvp", len(args), tuple(places), False, 1), *args, flat(tangents))
+        value, _, product = self.run(Form("hvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
         return value, pieces(product, _inputs(args, places))
 
     @_sharing

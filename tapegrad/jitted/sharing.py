@@ -312,9 +312,9 @@ class Shared:
         self._written()
         return values, [None if row is None else self._of_inputs(row) for row in found]
 
-    def hvp(self, tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def hvp(self, tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents."""
-        value, product = self.engine.hvp(self.args, self.places, self._of_memories(tangents))
+        value, product = self.engine.hvp(self.args, self.places, self._of_memories(tangents), has_aux)
         self._written()
         return value, self._of_inputs(product)
 
