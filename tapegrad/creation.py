@@ -46,9 +46,14 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([[1., 2.],
             [3., 4.]], requires_grad=True)
     """
-    if data.__class__ is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
+    if type(data) is np.ndarray and dtype is None and device is None:  # most often: not looked at twice
         own, is_bool = BY_NUMPY.get(data.dtype), requires_grad.__class__ is bool
-        if own is not None and is_bool and (own.is_floating_point or not requires_grad):
+        if (
+            own is not None
+            and is_bool
+            and (own.is_floating_point or not requires_grad)
+            and current_tape().watch is None
+        ):
             return owning(engine.copied(data), own, requires_grad)
     return _tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
 
