@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from numba import njit
+from numba import from_dtype, njit, stencil
 
 import tapegrad as tg
 
@@ -65,6 +65,47 @@ def an_unpacking_that_fails(x):
 @case("setitem", "np.array([x, x])")
 def an_array_of_arrays(x):
     return np.array([x, x]).sum()
+
+
+@njit("float64(float64)")
+def square(v):
+    return v * v
+
+
+@njit("float64(float64)")
+def cube(v):
+    return v * v * v
+
+
+TYPED = (square, cube)
+
+
+@case("a function of a declared type", "TYPED[i]")
+def functions_called_by_their_addresses(x):
+    total = 0.0
+    for i in range(2):
+        total += TYPED[i](x[0])
+    return total
+
+
+RECORD = from_dtype(np.dtype([("a", np.float64), ("b", np.int64)]))
+
+
+@case("a float64 that is given float64 with derivatives", "r[0].a = x[0]")
+def a_record_that_is_written_to(x):
+    r = np.zeros(2, RECORD)
+    r[0].a = x[0]
+    return r[0].a
+
+
+@stencil
+def neighbours(a):
+    return a[-1] + a[1]
+
+
+@case("`neighbours`", "neighbours(x)")
+def a_stencil(x):
+    return neighbours(x).sum()
 
 
 @pytest.mark.parametrize("transform", [tg.func.grad, tg.func.jacfwd])

@@ -113,7 +113,13 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
     if cast:
         return NotDifferentiableError(
             f"a {_readable(cast[2])} that is given {_readable(cast[1])}", where,
-            "declared types, of the fields of a jitclass say, hold plain numbers: use arrays or tuples",
+            "declared types, of the fields of a record or a jitclass say, hold plain numbers: use arrays or tuples",
+        )  # fmt: skip
+    given = re.search(r"mismatch of argument types: (.*) vs (.*)", text)
+    if given:
+        return NotDifferentiableError(
+            f"a function of a declared type, of {_readable(given[2])}, which is given {_readable(given[1])}", where,
+            "it is called by its address: declare no signature, or call the functions by their names",
         )  # fmt: skip
     what = _innermost(text)
     if not isinstance(error, errors.NumbaError):
