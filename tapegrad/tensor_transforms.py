@@ -378,7 +378,7 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
         return t.item()
     if kind.contiguous and not kind.is_large:
         return t._array().copy()
-    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_base"):
+    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_origin"):
         return export(t)
     return np.array(t._array(), order="C")
 
