@@ -1,7 +1,13 @@
 """`tg.compile`: a replay is the plain function, bit for bit, whatever is given, seen, or changed in between."""
 
+import cProfile
 import gc
+import math
+import os
+import random as random_of_python
 import threading
+import time
+import uuid
 import warnings
 
 import numpy as np
@@ -49,39 +55,56 @@ INTO_ONE = [tg.sum, tg.mean, tg.max, lambda x: tg.logsumexp(x.reshape(-1), 0), l
 
 
 def program(seed, n_steps):
-    """A function of two tensors of one shape and a number, with branches on what it computes."""
+    """A function of two tensors of one shape and numbers, with branches on what it computes; it may raise."""
     choices = np.random.default_rng(seed).integers(0, 1 << 30, (n_steps, 4)).tolist()
 
-    def function(x, y, t):
+    def function(x, y, t, n=1):
         known = [x, y]
         scalar = (x * y).sum()
         for what, one, other, kind in choices:
             a, b = known[one % len(known)], known[other % len(known)]
-            if kind % 9 == 0:
+            kind %= 13
+            if kind == 0:
                 known.append(TWO[what % len(TWO)](a, b * t))
-            elif kind % 9 == 1:
+            elif kind == 1:
                 scalar = scalar + INTO_ONE[what % len(INTO_ONE)](a)
-            elif kind % 9 == 2:
+            elif kind == 2:
                 if INTO_ONE[what % len(INTO_ONE)](b) > 0.3:
                     known.append(a * 1.5 + b)
                 else:
                     known.append(a - b * scalar)
-            elif kind % 9 == 3:
+            elif kind == 3:
                 known.append(a * (2.0 if t > 0.25 else t) - t)
-            elif kind % 9 == 4:
+            elif kind == 4:
                 changed = a + 0.0
                 changed[..., :1] = scalar
                 changed *= b
                 known.append(changed)
-            elif kind % 9 == 5:
-                n = 0
-                while n < 4 and bool((a.mean() * 0.5**n).abs() > 0.2):
-                    n += 1
-                known.append(a * float(n))
-            elif kind % 9 == 6:
+            elif kind == 5:
+                k = 0
+                while k < 4 and bool((a.mean() * 0.5**k).abs() > 0.2):
+                    k += 1
+                known.append(a * float(k))
+            elif kind == 6:
                 known.append(tg.cumsum(a, 0) if what % 2 else tg.softmax(a, -1))
-            elif kind % 9 == 7:
+            elif kind == 7:
                 known.append(TWO[what % len(TWO)](a, b))
+            elif kind == 8:
+                sign = math.copysign(1.0, a.reshape(-1)[-1].item())  # of zero, too
+                known.append(b * sign + a * n)
+            elif kind == 9:
+                try:
+                    a = a / (1 // int((a > b).all()))
+                    known.append(
+                        tg.linalg.cholesky(tg.stack([scalar, t + 0.0 * scalar, scalar * t, scalar]).reshape(2, 2))[0, 0]
+                        * a
+                    )
+                except (ArithmeticError, RuntimeError):
+                    known.append(a * (1.0 - t**n) if n < 3 else b)
+            elif kind == 10 and scalar.isnan():
+                raise ValueError(f"step {what}: not a number")
+            elif kind == 11:
+                known.append(sum((a * float(i) for i in range(n % 4)), b) / (n if n else 7))
             else:
                 known.append(ONE[what % len(ONE)](a))
         return scalar + known[-1].sum() * (1.0 + t), known[-1]
@@ -94,8 +117,9 @@ def inputs(random, shape, dtype):
     x, y = (random.normal(size=shape).astype(dtype) for _ in range(2))
     kind = random.integers(0, 8)
     if kind < 3:
-        x.reshape(-1)[random.integers(0, x.size)] = (np.nan, np.inf, -0.0)[kind]
-    return x, y, float(random.normal() if random.integers(0, 4) else (0.0, -0.0, 1.0, 0.5)[random.integers(0, 4)])
+        x.reshape(-1)[[random.integers(0, x.size), -1]] = (np.nan, np.inf, -0.0)[kind]
+    t = float(random.normal() if random.integers(0, 4) else (0.0, -0.0, 1.0, 0.5)[random.integers(0, 4)])
+    return x, y, t, int(random.integers(0, 4))
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -106,22 +130,22 @@ def test_replays_are_the_plain_function(seed, n_steps, shape, is_double, differe
     function, random = program(seed, n_steps), np.random.default_rng(seed)
     if differentiates:
         scalar = function
-        function = F.value_and_grad(lambda x, y, t: scalar(x, y, t)[0], (0, 1))
+        function = F.value_and_grad(lambda x, y, t, n: scalar(x, y, t, n)[0], (0, 1))
     compiled = tg.compile(function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(12):
-            x, y, t = inputs(random, shape, np.float64 if is_double else np.float32)
+            x, y, t, n = inputs(random, shape, np.float64 if is_double else np.float32)
             if not (differentiates and seed % 2):
                 x, y = tg.tensor(x), tg.tensor(y)
-            agrees(function, compiled, x, y, t)
+            agrees(function, compiled, x, y, t, n)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(1, 8))
 def test_second_derivatives_are_replayed(seed, n_steps):
     of, random = program(seed, n_steps), np.random.default_rng(seed)
-    function = F.hessian(lambda x, y, t: of(x, y, t)[0])
+    function = F.hessian(lambda x, y, t, n: of(x, y, t, n)[0])
     compiled = tg.compile(function)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -586,8 +610,232 @@ def test_memory_is_constant_over_replays_and_programs():
     gc.collect()
     assert tape.nbytes == before
     assert len(gc.get_objects()) < objects + 50
-    for n in range(300):
-        compiled(np.ones((n % 150) + 1))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for n in range(300):
+            compiled(np.ones((n % 150) + 1))
+    assert "what it is given is other at each call" in str(told[0].message)
     stats = compiled.stats()
     assert stats["programs"] <= 64
     assert stats["bytes"] < 10_000_000
+    assert stats["recordings"] < 64
+    compiled(x)
+    assert compiled.stats()["replays"] == stats["replays"] + 1  # what is known is replayed meanwhile
+
+
+def test_arguments_that_are_kept_are_bounded():
+    compiled = tg.compile(lambda x, of: x * 2.0, capacity=4)
+    for i in range(300):
+        name = f"{i // 3}"
+        assert compiled(tg.tensor(1.0), name).item() == 2.0
+    assert len(compiled._families) <= 16
+    assert compiled.stats()["recordings"] == 100
+
+
+def test_ints_that_are_not_always_the_same_are_inputs():
+    def step(x, n, beta):
+        return x * (1.0 - beta**n) + n * x if n % 2 else x * n - n / 3
+
+    compiled, x = tg.compile(step), tg.tensor([0.5, -1.0])
+    for n in [*range(1, 40), 2**53 + 1, 2**53, -3, 0, 10**30]:
+        agrees(step, compiled, x, n, 0.9)
+    assert compiled.stats()["replays"] > 20
+    agrees(step, compiled, x, True, 0.9)
+
+
+def test_numbers_are_told_from_constants_of_every_kind():
+    random, pool = np.random.default_rng(0), (0.0, -0.0, 0.5, 2.0, 3.0, 1 / 3, 0.25, 1.0, -1.0, 1 / 12, 12.0, 4, 3, 2)
+
+    for seed in range(40):
+        constants = random.choice(pool[:12], 4).tolist()
+        is_double = seed % 2
+
+        def function(x, y, t, constants=constants):
+            a = x * constants[0] + x.float() * t
+            b = (y * constants[1]).mean() * constants[2] + (y * t).sum(0) / 3.0
+            return (a.sum() * t + b * constants[3]).sum() + (x**2).mean() + tg.sqrt(y * y + t * t).mean(), a
+
+        compiled = tg.compile(F.value_and_grad(lambda x, y, t, f=function: f(x, y, t)[0].double(), (0, 1)))
+        plain = F.value_and_grad(lambda x, y, t, f=function: f(x, y, t)[0].double(), (0, 1))
+        for t in random.choice(np.array(pool, object), 6).tolist():
+            x = random.normal(size=(3, 4)).astype(np.float64 if is_double else np.float32)
+            y = random.normal(size=(3, 4)).astype(np.float32 if is_double else np.float64)
+            agrees(plain, compiled, x, y, t)
+
+
+# --- what happens beside ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_function_does_beside_is_done_once():
+    calls = []
+
+    class OwnError(Exception):
+        pass
+
+    def raises(x, t):
+        calls.append(1)
+        raise OwnError(x.sum())
+
+    def needs(x, t):
+        calls.append(1)
+        memoryview(x)
+        return tg.tensor(x) * t
+
+    def looks(x, t):
+        calls.append(1)
+        return float(x[0]) * tg.tensor(t)
+
+    x = np.array([1.0, 2.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # What takes no stand-in is called again, once.
+        for n_calls, function in (3, raises), (4, needs), (3, looks):
+            compiled, calls[:] = tg.compile(function), []
+            for _ in range(3):
+                if function is raises:
+                    with pytest.raises(OwnError, match=r"tensor\(3\.\)|3\.0"):
+                        compiled(x, 2.0)
+                else:
+                    compiled(x, 2.0)
+            assert len(calls) == n_calls
+
+
+def test_lists_and_dictionaries_that_are_changed_are_the_callers():
+    def function(state, history, x):
+        state["n"] = state["n"] + 1.0
+        history.append(x)
+        state["inner"]["x"] = x * 2.0
+        return tg.tensor(state["n"]), state, history
+
+    states = [({"n": 0.0, "inner": {}}, []) for _ in range(2)]
+    compiled = tg.compile(function)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for i in range(4):
+            x = np.array([float(i)])
+            results = [of(*state, x) for of, state in zip((function, compiled), states, strict=True)]
+            assert bits(results[0]) == bits(results[1])
+            assert bits(states[0]) == bits(states[1])
+            assert results[1][1] is states[1][0]
+            assert states[1][1][-1] is x
+    assert "changes a list or a dictionary that it is given" in str(told[0].message)
+
+
+held, held_of_python = np.random.default_rng(0), random_of_python.Random(0)
+
+
+def makes_one(x):
+    return x * np.random.default_rng().random()
+
+
+def makes_one_of_python(x):
+    return x * random_of_python.Random().random()
+
+
+def makes_one_with_a_seed(x):
+    return x * np.random.default_rng(5).random()
+
+
+def draws_from_a_global(x):
+    return x * held.random()
+
+
+def draws_from_a_global_of_python(x):
+    return x * held_of_python.gauss(0.0, 1.0)
+
+
+def tells_the_time(x):
+    return x * time.perf_counter()
+
+
+def asks_the_system(x):
+    return x * int.from_bytes(os.urandom(4), "little")
+
+
+def names_itself(x):
+    return x * float(uuid.uuid4().int % 997)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        makes_one,
+        makes_one_of_python,
+        draws_from_a_global,
+        draws_from_a_global_of_python,
+        tells_the_time,
+        asks_the_system,
+        names_itself,
+    ],
+)
+def test_chance_and_time_are_not_constants(function):
+    compiled = tg.compile(function)
+    with pytest.warns(UserWarning, match="is called as it is"):
+        found = {compiled(tg.tensor(1.0)).item() for _ in range(6)}
+    assert len(found) == 6
+
+
+def test_generators_that_are_given_or_held():
+    class Model:
+        def __init__(self, seed):
+            self.rng, self.of_tapegrad = np.random.default_rng(seed), tg.Generator().manual_seed(seed)
+
+        def noisy(self, x):
+            return x + self.rng.normal(size=3)
+
+        def followed(self, x):
+            return x + tg.randn(3, generator=self.of_tapegrad)
+
+        def both(self, x):
+            return self.followed(x) + self.of_tapegrad.numpy.normal()
+
+    for name in "noisy", "followed", "both":
+        plain, model = Model(3), Model(3)
+        compiled = tg.compile(getattr(model, name))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(4):
+                agrees(getattr(plain, name), compiled, tg.zeros(3))
+        assert bool(told) == (name != "followed")
+        assert plain.rng.bit_generator.state == model.rng.bit_generator.state
+        assert plain.of_tapegrad.get_state() == model.of_tapegrad.get_state()
+    given = [np.random.default_rng(1) for _ in range(2)]
+    compiled = tg.compile(lambda x, rng: x * rng.normal())
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        assert compiled(tg.tensor(1.0), given[0]).item() == given[1].normal()
+    for _ in range(3):
+        assert compiled(tg.tensor(1.0), given[0]).item() == given[1].normal()
+    compiled = tg.compile(makes_one_with_a_seed)
+    for _ in range(3):
+        agrees(makes_one_with_a_seed, compiled, tg.tensor(2.0))
+    assert compiled.stats()["recordings"] == 1
+
+
+def test_profilers_see_replays_and_go_on():
+    compiled = tg.compile(F.grad(lambda x: (x * x).sum()))
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(2):
+        compiled(np.ones(2))
+    assert compiled.stats()["plain"] == 2
+    profile.disable()
+    for _ in range(2):
+        compiled(np.ones(2))
+    profile.enable()
+    compiled(np.ones(2))
+    profile.disable()
+    assert compiled.stats()["replays"] == 2
+    assert any("backward" in str(entry.code) or "replay" in str(entry.code) for entry in profile.getstats())
+
+
+def test_functions_of_graphs_that_nobody_holds_are_no_hindrance():
+    @tg.custom_vjp
+    def doubled(x):
+        return 2.0 * x
+
+    doubled.defvjp(lambda x: (2.0 * x, None), lambda kept, g: (2.0 * g,))
+    doubled(tg.ones(3, requires_grad=True)).sum().backward()
+    compiled = tg.compile(F.grad(lambda x: (x * x).sum()))
+    for _ in range(2):
+        assert compiled(np.ones(3)).tolist() == [2.0] * 3
+    assert (compiled.stats()["recordings"], compiled.stats()["replays"]) == (1, 1)

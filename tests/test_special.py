@@ -357,3 +357,25 @@ def test_scipys_elliptic_integrals_record():
     for name in ("ellipk", "ellipe", "ellipkm1"):
         assert getattr(scipy.special, name)(m)[1].item() == pytest.approx(getattr(scipy.special, name)(0.5))
     assert tg.xp.special.ellipk(m).requires_grad
+
+
+def test_gauss_function_and_its_derivatives():
+    rng = np.random.default_rng(11)
+    a, b, c = rng.uniform(0.1, 4.0, (3, 40))
+    x = np.concatenate([rng.uniform(-20.0, -1.0, 20), rng.uniform(-1.0, 0.95, 20)])
+    t = tg.tensor(x, requires_grad=True)
+    y = tg.special.hyp2f1(a, b, c, t)
+    (slope,) = tg.autograd.grad(y.sum(), t, create_graph=True)
+    (second,) = tg.autograd.grad(slope.sum(), t)
+    exact = [
+        [mpmath.rf(p, k) * mpmath.rf(q, k) / mpmath.rf(r, k) * mpmath.hyp2f1(p + k, q + k, r + k, z) for k in range(3)]
+        for p, q, r, z in zip(a, b, c, x, strict=True)
+    ]
+    for k, found in enumerate((y, slope, second)):
+        close(found.detach().numpy(), [values[k] for values in exact], 1e-11, f"derivative {k}")
+    tangents = tg.func.jvp(lambda t: tg.special.hyp2f1(a, b, c, t), (t.detach(),), (tg.ones(40),))[1]
+    close(tangents.numpy(), [values[1] for values in exact], 1e-11)
+    assert tg.special.hyp2f1(1, 1, 2, tg.tensor(0.5, dtype=tg.float32)).dtype is tg.float32
+    assert tg.special.hyp2f1(1.0, 1.0, tg.tensor([[2.0], [3.0]]), t).shape == (2, 40)
+    with pytest.raises(NotImplementedError, match="the derivative for 'hyp2f1: b' is not implemented"):
+        tg.special.hyp2f1(1.0, t, 2.0, 0.5)

@@ -24,7 +24,7 @@ from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops.host import FUNCTION, _output
 from tapegrad.recording import cast, need_sum, record_array, record_layout
-from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape, current_tape
+from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape
 from tapegrad.tensor import Tensor, lend
 
 
@@ -272,8 +272,6 @@ def operands_of_rule(
             values.append(y_bar)
         elif source == _IMMEDIATE:
             value = _as_float(_as_ints(b, c))[0]
-            if value and (watch := current_tape().watch) is not None:
-                value = watch.immediate_of(out, value)
             values.append(value if value else _Zero(value))
         elif source == _PARAMS:
             values.append(numbers_at(c))

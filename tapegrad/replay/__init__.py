@@ -2,6 +2,8 @@
 
     watch      notes what a function records, sweeps and looks at, and writes a program of it
     standins   what stands for arrays and numbers meanwhile
+    handed     gives the caller's lists and dictionaries what was done to those with stand-ins
+    chance     looks for generators of random numbers, and for clocks
     text       the text of a program while it is written
     program    keeps it, and runs it
     compiled   chooses a program by the arguments and by what Python code would see; records where there is none

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import functools
 import itertools
+import struct
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 
-from tapegrad import creation, dtypes, trees
+from tapegrad import dtypes, engine, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
-from tapegrad.replay.program import Miss, Program
+from tapegrad.replay.chance import Sources
+from tapegrad.replay.handed import Handed
+from tapegrad.replay.program import PLAIN, Miss, Program
 from tapegrad.replay.standins import Number, StandIn
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, depth_of_user
 
-_MOST_IN_VAIN = 16  # recordings in a row, none of whose programs was run, after which it is given up
+_MOST_IN_VAIN = 16  # recordings in a row, none of whose programs was run, after which calls are plain for a while
+_LONGEST_REST = 1 << 14  # calls
+_FAMILIES = 4  # for each program that is kept
+# What is raised where something takes no stand-in. All else is the function's own.
+_OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
 _clock = itertools.count(1)
+_pack = struct.Struct("=d").pack
 _THREADS = "another thread"
+_LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
+_FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
 
 class _Node:
@@ -46,7 +58,7 @@ class _Root(_Node):
         super().__init__()
         self.conditions = conditions
 
-    def fits(self, leaves: list[Any]) -> bool:
+    def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether Python code would see the same of numbers."""
         try:
             return all(make(leaves, []) == answer for make, answer in self.conditions)
@@ -54,15 +66,35 @@ class _Root(_Node):
             return False
 
 
+class _Kin:
+    """What families share whose arguments have the same structure and classes."""
+
+    __slots__ = ("in_vain", "ints", "resting")
+
+    def __init__(self) -> None:
+        self.in_vain, self.resting = 0, 0  # recordings; calls that are plain before one records again
+        self.ints: dict[int, int] = {}  # one that was seen, by its place
+
+    def may_record(self) -> bool:
+        """Whether to record: each in vain is followed by a longer rest."""
+        if self.resting:
+            self.resting -= 1
+            return False
+        self.in_vain += 1
+        if self.in_vain > _MOST_IN_VAIN:
+            self.resting = min(1 << (self.in_vain - _MOST_IN_VAIN + 3), _LONGEST_REST)
+        return True
+
+
 class _Family:
     """The programs for arguments of the same structure, kinds and static values."""
 
-    __slots__ = ("in_vain", "is_plain", "kept", "places", "roots")
+    __slots__ = ("is_plain", "kept", "kin", "roots", "used")
 
-    def __init__(self) -> None:
-        self.places: tuple[int, ...] = ()  # of numbers that Python code looks at,
-        self.roots: dict[Any, list[_Root]] = {}  # by whose values there are programs
-        self.in_vain, self.is_plain = 0, False
+    def __init__(self, kin: _Kin) -> None:
+        # By places of numbers that Python code looks at, and by their values.
+        self.roots: dict[tuple[int, ...], dict[Any, list[_Root]]] = {}
+        self.kin, self.is_plain, self.used = kin, False, 0
         self.kept: Any = None  # static arguments that are known by identity
 
 
@@ -74,6 +106,8 @@ class Compiled:
         self._function, self._capacity = function, capacity
         self._is_transform = getattr(function, "is_transform", False)
         self._families: dict[Any, _Family] = {}
+        self._kin: dict[Any, _Kin] = {}
+        self._inputs: set[Any] = set()  # structures and places of ints that are not always the same
         self._programs: list[tuple[Program, _Family, Any]] = []
         self._lock = threading.RLock()
         self._has_warned = False
@@ -108,34 +142,63 @@ class Compiled:
             or not native.JIT or MEMORY
         ):  # fmt: skip
             return self._function(*args, **kwargs)
-        leaves, structure = trees.flatten((args, kwargs))
-        key = _key(tape, leaves, structure)
+        leaves: Any
+        structure: Any
+        if not kwargs and _LEAVES.issuperset([leaf.__class__ for leaf in args]):
+            leaves, structure = args, len(args)  # the structure of as many leaves
+        else:
+            leaves, structure = trees.flatten((args, kwargs))
+        key = _key(tape, leaves, structure, self._inputs)
         if key is None:
             return self._plainly(args, kwargs)
-        family = self._families.get(key)
-        if family is None:
-            with self._lock:
-                family = self._families.setdefault(key, _Family())
-                family.kept = leaves if any(not isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves) else None
+        family = self._families.get(key) or self._new_family(tape, key, leaves, structure)
         if family.is_plain:
             return self._plainly(args, kwargs)
         line = ""
-        for root in family.roots.get(tuple([_bits(leaves[place]) for place in family.places]), ()):
-            program = root.program if not root.conditions or root.fits(leaves) else None
-            while program is not None:
-                found = program.run(tape, leaves)
-                if found.__class__ is not Miss:
-                    if found is None:
+        for places, at in family.roots.items():
+            for root in at.get(tuple([_bits(leaves[place]) for place in places]), ()):
+                program = root.program if not root.conditions or root.fits(leaves) else None
+                while program is not None:
+                    found = program.run(tape, leaves)
+                    if found is PLAIN:
                         return self._plainly(args, kwargs)
-                    program.used = next(_clock)
-                    family.in_vain = 0
-                    self._counts["replays"] += 1
-                    return found.output
-                self._counts["misses"] += 1
-                line = program.seen[found.guard].line
-                node = program.nodes[found.guard].after.get(found.bits)
-                program = None if node is None else node.program
+                    if found.__class__ is not Miss:
+                        family.used = program.used = next(_clock)
+                        family.kin.in_vain = 0
+                        self._counts["replays"] += 1
+                        return found
+                    self._counts["misses"] += 1
+                    line = program.seen[found.guard].line
+                    node = program.nodes[found.guard].after.get(found.bits)
+                    program = None if node is None else node.program
         return self._record(tape, family, args, kwargs, leaves, structure, line)
+
+    def _new_family(self, tape: Tape, key: Any, leaves: Any, structure: Any) -> _Family:
+        """The family of a key. An int that was another before is an input from now on."""
+        with self._lock:
+            kin = self._kin.setdefault((structure, tuple([leaf.__class__ for leaf in leaves])), _Kin())
+            for place, leaf in enumerate(leaves):
+                if leaf.__class__ is int and kin.ints.setdefault(place, leaf) != leaf:
+                    self._inputs.add((structure, place))
+            key = _key(tape, leaves, structure, self._inputs)
+            family = self._families.get(key)
+            if family is None:
+                family = self._families[key] = _Family(kin)
+                family.used = next(_clock)
+                family.kept = leaves if any(not isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves) else None
+                if len(self._families) > _FAMILIES * self._capacity:
+                    self._forget_families()
+        return family
+
+    def _forget_families(self) -> None:
+        """Let go of the half that was not used for longest, and of their programs."""
+        families = sorted(self._families.items(), key=lambda item: item[1].used)
+        gone = {id(family) for _, family in families[: len(families) // 2]}
+        self._families = dict(families[len(families) // 2 :])
+        self._programs = [entry for entry in self._programs if id(entry[1]) not in gone]
+        kin = {id(family.kin) for family in self._families.values()}
+        self._kin = {key: of for key, of in self._kin.items() if id(of) in kin}
+        self._inputs = {known for known in self._inputs if any(known[0] == key[0] for key in self._kin)}
 
     def _plainly(self, args: Any, kwargs: Any) -> Any:
         self._counts["plain"] += 1
@@ -144,48 +207,67 @@ class Compiled:
     # --- recording ----------------------------------------------------------------------------------------------------
 
     def _record(
-        self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: list[Any], structure: Any, line: str
+        self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: Any, structure: Any, line: str
     ) -> Any:
-        family.in_vain += 1
-        if family.in_vain > _MOST_IN_VAIN:
-            self._give_up(family, f"what Python code sees is other at each call, at {line}")
+        kin = family.kin
+        if not kin.may_record():
+            what = f"Python code sees is other at each call, at {line}" if line else "it is given is other at each call"
+            self._tell(f"what {what}")
+            return self._plainly(args, kwargs)
+        if sys.getprofile() is not None:  # a recording needs a profiler of its own
             return self._plainly(args, kwargs)
         started = time.perf_counter()
-        state = creation.get_rng_state()
+        if tape.nodes or tape.hooks:
+            engine.reclaim(tape)  # those of graphs that nobody holds any more are no hindrance
+        sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
             StandIn(watch, leaf, _argument(place)) if leaf.__class__ is np.ndarray
-            else Number(watch, leaf, _argument(place), frozenset([place])) if leaf.__class__ is float
+            else Number(watch, leaf, _argument(place), frozenset([place]))
+            if leaf.__class__ is float or (leaf.__class__ is int and (structure, place) in self._inputs)
             else leaf
             for place, leaf in enumerate(leaves)
         ]  # fmt: skip
-        stand_in = any(type(leaf) in (StandIn, Number) for leaf in given)
+        own = (tuple(given), {}) if structure.__class__ is int else trees.unflatten(structure, given)
+        handed, failed = Handed((args, kwargs), own), None
         try:
-            output, program = watch.follow(lambda: self._recorded(watch, given, *trees.unflatten(structure, given)))
-        except Exception:
-            if not stand_in:
+            output, program = watch.follow(lambda: self._recorded(watch, sources, handed, given, *own))
+        except _OF_STANDINS as error:
+            if watch.has_changed or handed.has_changed() or not any(type(x) in (StandIn, Number) for x in given):
                 raise
-            program = None
-        self._counts["recordings"] += 1
-        self._seconds += time.perf_counter() - started
-        if program is None or watch.failure is not None:
-            if watch.failure is not None and _THREADS not in watch.failure:
-                self._give_up(family, f"it {watch.failure}")
-            if program is not None and not stand_in:
-                return output
-            creation.set_rng_state(state)
-            return self._plainly(args, kwargs)
-        if not watch.is_ambiguous:
+            failed = str(error)
+        finally:
+            watch.is_over = True
+            handed.carry_over()
+        if failed is not None:
+            sources.go_back()
+            output = self._plainly(args, kwargs)  # it may raise the same
+            self._give_up(family, f"something in it takes no stand-ins for arrays and numbers ({failed})")
+            return output
+        with self._lock:
+            self._counts["recordings"] += 1
+            self._seconds += time.perf_counter() - started
+        if program is not None and watch.failure is None:
             self._keep(program, family, watch, leaves)
-        found, structure = trees.flatten(output)
-        return trees.unflatten(structure, [x.value if type(x) in (StandIn, Number) else x for x in found])
+        elif watch.failure is not None and _THREADS not in watch.failure:
+            self._give_up(family, f"it {watch.failure}")
+        return handed.original(output)
 
-    def _recorded(self, watch: Watch, given: list[Any], args: Any, kwargs: Any) -> tuple[Any, Program]:
-        output = self._function(*args, **kwargs)
-        return output, Program(watch, given, output)
+    def _recorded(
+        self, watch: Watch, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
+    ) -> Any:
+        """What the function returns, and a program, unless there can be none."""
+        with sources.watched(watch):
+            output = self._function(*args, **kwargs)
+        if handed.has_changed():
+            watch.fail("changes a list or a dictionary that it is given")
+        return output, None if watch.failure is not None else Program(watch, given, output)
 
     def _give_up(self, family: _Family, why: str) -> None:
         family.is_plain = True
+        self._tell(why)
+
+    def _tell(self, why: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -194,11 +276,11 @@ class Compiled:
 
     def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
         with self._lock:
-            places = tuple(sorted({*family.places, *watch.numbers}))
-            if places != family.places:
-                family.places, family.roots = places, {}
+            places = tuple(sorted(watch.numbers))
             at = tuple([_bits(leaves[place]) for place in places])
-            roots = family.roots.setdefault(at, [])
+            if places not in family.roots:  # others may be looking at it meanwhile
+                family.roots = {**family.roots, places: {}}
+            roots = family.roots[places].setdefault(at, [])
             node: _Node | None = next((root for root in roots if not (root.conditions or program.conditions)), None)
             if node is None:
                 roots.insert(0, node := _Root(program.conditions))
@@ -209,7 +291,7 @@ class Compiled:
             for node in program.nodes:
                 node.program = program
             program.used = next(_clock)
-            self._programs.append((program, family, at))
+            self._programs.append((program, family, (places, at)))
             if len(self._programs) > self._capacity:
                 self._drop()
 
@@ -224,10 +306,13 @@ class Compiled:
                 node.program = next((n.program for n in node.after.values() if id(n.program) in others), None)
             if node.program is None and k:
                 program.nodes[k - 1].after.pop(program.path[k - 1], None)
-        if at in family.roots:
-            family.roots[at] = [root for root in family.roots[at] if root.program is not None]
-            if not family.roots[at]:
-                del family.roots[at]
+        places, values = at
+        roots = family.roots[places][values]
+        roots[:] = [root for root in roots if root.program is not None]
+        if not roots:
+            del family.roots[places][values]
+            if not family.roots[places]:
+                family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
 def _argument(place: int) -> Any:
@@ -236,18 +321,17 @@ def _argument(place: int) -> Any:
 
 def _bits(number: Any) -> Any:
     """What tells a number from others: -0.0 from 0.0, too."""
-    return np.float64(number).tobytes()
+    return number if number.__class__ is int else _pack(number)
 
 
-def _key(tape: Tape, leaves: list[Any], structure: Any) -> Any:
+def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
     """What selects the programs for arguments; None where there can be none."""
     parts: list[Any] = [structure, bool(tape.grad_enabled), dtypes.get_default_dtype().code, tape.checks_nan]
     met: dict[int, int] = {}
     for place, leaf in enumerate(leaves):
         kind = leaf.__class__
         if kind is np.ndarray:
-            flags = leaf.flags
-            parts.append((leaf.dtype, leaf.shape, leaf.strides, flags.writeable, flags.aligned))
+            parts.append((leaf.dtype, leaf.shape, leaf.strides, leaf.flags.num & _FLAGS))
         elif kind is float:
             parts.append(float)
         elif isinstance(leaf, Tensor):
@@ -258,6 +342,8 @@ def _key(tape: Tape, leaves: list[Any], structure: Any) -> Any:
             if isinstance(leaf, np.ndarray) or leaf.dtype.hasobject:
                 return None
             parts.append((kind, leaf.tobytes()))
+        elif kind is int and (structure, place) in inputs:
+            parts.append(int)
         elif kind in (int, bool, str, bytes, type(None)):
             parts.append((kind, leaf))
         else:
@@ -293,18 +379,20 @@ def compile(
 
     Notes
     -----
-    Structure, shapes, dtypes, strides and `requires_grad` of arguments, static arguments (ints, bools, strings, other
-    objects by identity) and the grad mode select a program. Floats and the elements of arrays and Tensors are inputs of
-    it. What Python code learns from values (`if`, `while`, `item`, `float`, indices) is guarded: where it would see
-    other bits, the program that was recorded for these is run, or a new one is recorded.
+    Structure, shapes, dtypes, strides and `requires_grad` of arguments, static arguments (bools, strings, other objects
+    by identity) and the grad mode select a program. Floats, ints that are not always the same, and the elements of
+    arrays and Tensors are inputs of it. What Python code learns from values (`if`, `while`, `item`, `float`, indices)
+    is guarded: where it would see other bits, the program that was recorded for these is run, or a new one is recorded.
+    Where that is so at each call, most are calls of the plain function.
 
     Tensors and arrays that the function reads without being given them are read at each call. Python numbers, and
     whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
     effects, such as prints, take place at recordings only.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, changes tensors that were there before, draws random numbers, or computes with arrays by
-    functions of NumPy's.
+    tensors that require grad, changes tensors, lists or dictionaries that were there before, draws random numbers other
+    than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator of random numbers is
+    noticed where it is an argument, or stands in a closure, an attribute or a global of the function.
 
     Examples
     --------

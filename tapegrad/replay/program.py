@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import operator
+import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tapegrad import engine, trees
 from tapegrad.core import rows
-from tapegrad.core.replaying import MISSED, STEP
+from tapegrad.core.replaying import MISSED
 from tapegrad.dtypes import DType
-from tapegrad.kinds import Kind, address_of, array_at, number_at
+from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay.standins import Number, StandIn
-from tapegrad.replay.watch import Result, Watch, _bits, extent
+from tapegrad.replay.watch import Result, Watch, extent, is_float
 from tapegrad.tape import TABLES, Tape, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, from_array
 
@@ -38,29 +41,25 @@ class Same(NamedTuple):
 class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
-    __slots__ = ("arena", "at", "captured", "copied", "numbers", "results", "tables", "text", "text_at")
+    __slots__ = ("arena", "at", "captured", "copied", "made", "tables", "tables_at", "tape", "text", "text_at")
 
     def __init__(self, program: Program, tape: Tape) -> None:
+        self.tape = weakref.ref(tape)
         if tape not in _tables:
             _tables[tape] = np.zeros(TABLES, np.int64)
         self.tables = _tables[tape]
+        self.tables_at = address_of(self.tables)
         self.arena = np.empty(program.size + 64, np.uint8)
         self.at = at = -(-address_of(self.arena) // 64) * 64
         self.text = program.text.copy()
         self.text_at = address_of(self.text)
-        bases = np.array([at, self.text_at, address_of(self.tables), scratch_in(tape.scratch)], np.int64)
+        bases = np.array([at, self.text_at, self.tables_at, scratch_in(tape.scratch)], np.int64)
         self.text[program.places] += bases[program.bases]
         for offset, content in program.contents:
             ctypes.memmove(at + offset, content, len(content))
         self.copied = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
-        self.numbers = self.text.view(np.float64)
         self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
-        self.results = [
-            (array_at(at + of.offset, of.kind, self.arena), of)
-            if isinstance(of, Result) and of.offset >= 0
-            else (None, of)
-            for of in program.results
-        ]
+        self.made = [_maker(self, of) for of in program.results]
 
 
 class Miss(NamedTuple):
@@ -70,17 +69,15 @@ class Miss(NamedTuple):
     bits: bytes
 
 
-class Found(NamedTuple):
-    """What a program has computed."""
-
-    output: Any
+PLAIN = object()  # the answer where the plain function has to be called
 
 
 class Program:
     """See above."""
 
     def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
-        found, self.structure = trees.flatten(output)
+        found, structure = trees.flatten(output)
+        self.build = _builder(structure)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
         self.results = _results(watch, found, given)
         watch.finish()
@@ -93,13 +90,11 @@ class Program:
             if region.offset >= 0
         ]
         self.gradients = list(watch.gradients.values())
-        behind = 8 * STEP * len(watch.text.steps) // 8
-        self.patches = [(behind + at, itemsize, number) for at, itemsize, number in watch.patches]
-        self.literals = {bits for bits in watch.n_immediates if bits not in watch.n_varying} if self.patches else set()
         self.draws, self.conditions = watch.draws, watch.conditions
         self.seen = watch.seen
         self.path = [seen.bits for seen in watch.seen]
-        self.memories: weakref.WeakKeyDictionary[Tape, Memory] = weakref.WeakKeyDictionary()
+        self.memories = threading.local()
+        self.is_simple = not self.draws and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []
 
@@ -108,35 +103,33 @@ class Program:
         """Bytes that it takes, its memory for one thread included."""
         return 2 * self.text.nbytes + self.size
 
-    def run(self, tape: Tape, leaves: list[Any]) -> Any:
-        """What the function returns; a Miss; or None where the plain function has to be called."""
-        memory = self.memories.get(tape)
-        if memory is None:
-            memory = self.memories[tape] = Memory(self, tape)
+    def run(self, tape: Tape, leaves: Sequence[Any]) -> Any:
+        """What the function returns; a Miss; or PLAIN."""
+        memory = getattr(self.memories, "of_thread", None)
+        if memory is None or memory.tape() is not tape:
+            memory = self.memories.of_thread = Memory(self, tape)
+        if not self.draws:
+            return self._run(tape, memory, leaves, ())
         states = [again().bit_generator.state for again, *_ in self.draws]
-        found = self._run(tape, memory, leaves)
-        if states and (found is None or found.__class__ is Miss):  # what comes next draws the same
+        draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
+        found = self._run(tape, memory, leaves, draws)
+        if found is PLAIN or found.__class__ is Miss:  # what comes next draws the same
             for (again, *_), state in zip(reversed(self.draws), reversed(states), strict=True):
                 again().bit_generator.state = state
         return found
 
-    def _run(self, tape: Tape, memory: Memory, leaves: list[Any]) -> Any:
-        draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
-        for at, itemsize, number in self.patches:
-            value = number.make(leaves, draws)
-            if _bits(value) in self.literals:
-                return None
-            if itemsize == 8:
-                memory.numbers[at] = value
-            else:
-                memory.numbers.view(np.float32)[2 * at] = value
+    def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
         for view, source in memory.copied:
-            view[...] = source if type(source) is np.ndarray else source.make(leaves, draws)
+            if type(source) is not np.ndarray:
+                source = source.make(leaves, draws)
+                if source.__class__ is int and not is_float(source):
+                    return PLAIN
+            view[...] = source
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
             if t._kind is not kind:
-                return None
+                return PLAIN
             if t._tape is tape:
                 ctypes.memmove(address, engine.evaluate(tape, t._slot), nbytes)
             else:
@@ -144,31 +137,52 @@ class Program:
                 array_at(address, kind, memory.arena)[...] = there
         for t, gradient in self.gradients:
             if getattr(t, "_grad", None) is not gradient:
-                return None
-        status = engine.replay(tape, memory.text_at, address_of(memory.tables))
+                return PLAIN
+        status = engine.replay(tape, memory.text_at, memory.tables_at)
         if status == rows.OK:
-            return Found(
-                trees.unflatten(self.structure, [_made(view, of, leaves, draws) for view, of in memory.results])
+            if self.is_simple:
+                return self.build([make() for make in memory.made])
+            return self.build(
+                [
+                    make() if of.__class__ is Result else _other(of, leaves, draws)
+                    for make, of in zip(memory.made, self.results, strict=True)
+                ]
             )
         if status >= MISSED:
             seen = self.seen[status - MISSED]
             return Miss(status - MISSED, ctypes.string_at(memory.at + seen.offset, seen.nbytes))
+        return PLAIN
+
+
+def _builder(structure: Any) -> Callable[[list[Any]], Any]:
+    """What makes a tree of leaves."""
+    if structure is None:
+        return operator.itemgetter(0)
+    if structure.kind is tuple and not any(structure.items):
+        return tuple
+    return functools.partial(trees.unflatten, structure)
+
+
+def _maker(memory: Memory, of: Any) -> Any:
+    """What makes an output of elements in the arena; None of another."""
+    if of.__class__ is not Result:
         return None
+    like, kind = of.like, of.kind
+    if of.offset < 0:
+        view = np.empty(kind.shape, kind.dtype.numpy)
+    else:
+        view = array_at(memory.at + of.offset, kind, memory.arena)
+    if like is float:
+        return view.item
+    if like is Tensor:
+        return lambda: from_array(view.copy())
+    if isinstance(like, np.dtype):
+        return view.copy if like == view.dtype and kind.contiguous else functools.partial(view.astype, like)
+    return lambda: like(view[()])
 
 
-def _made(view: Any, of: Any, leaves: list[Any], draws: list[Any]) -> Any:
-    """An output."""
-    if of.__class__ is Result:
-        like, kind = of.like, of.kind
-        if like is float:
-            return number_at(address_of(view), kind.dtype)
-        if view is None:
-            view = np.empty(kind.shape, kind.dtype.numpy)
-        if like is Tensor:
-            return from_array(view.copy())
-        if isinstance(like, np.dtype):
-            return view.astype(like)
-        return like(view[()])
+def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
+    """An output that is not computed."""
     if of.__class__ is Given:
         return leaves[of.source] if of.source.__class__ is int else of.source.make(leaves, draws)
     return of.value.copy() if of.value.__class__ is np.ndarray else of.value

@@ -17,7 +17,7 @@ import numpy as np
 
 from tapegrad.tensor import Tensor
 
-Make = Callable[[list[Any], list[Any]], Any]  # what is stood for, of arguments and draws
+Make = Callable[[Any, Any], Any]  # what is stood for, of arguments and draws
 
 # Methods and functions of arrays that only compute, and answer with arrays.
 _METHODS = {
@@ -118,7 +118,7 @@ class Number:
         return self.value
 
     def __getattr__(self, name: str) -> Any:
-        if not hasattr(float, name):
+        if not hasattr(self.value, name):
             raise AttributeError(name)
         return getattr(self.asked(), name)
 
@@ -152,7 +152,8 @@ def _asked(x: Any) -> Any:
 
 
 def _again(function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> Make:
-    """How to call a function again."""
+    """How to call a function again. What is left of an earlier recording is what it is."""
+    given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
 
     def make(leaves: list[Any], draws: list[Any]) -> Any:
         return function(*(x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in given), **facts)
@@ -177,7 +178,7 @@ def _of_number(function: Callable[..., Any]) -> Any:
         if not all(type(x) in (Number, int, float) for x in given):
             return function(*map(_asked, given))
         made = function(*(x.value if type(x) is Number else x for x in given))
-        if type(made) is not float:
+        if type(made) not in (int, float):
             return function(*map(_asked, given))
         places = frozenset().union(*(x.place for x in given if type(x) is Number))
         return Number(self.watch, made, _again(function, given, {}), places)

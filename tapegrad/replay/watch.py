@@ -13,26 +13,24 @@ from __future__ import annotations
 
 import bisect
 import ctypes
-import random
-import struct
-import sys
 from _thread import get_ident
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import dtypes, engine
+from tapegrad import engine
 from tapegrad.core import observed
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
 from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
+from tapegrad.dtypes import DType
 from tapegrad.kernels import Context
 from tapegrad.kinds import Kind, array_at
 from tapegrad.memory import words_of
 from tapegrad.replay.standins import Draws, Number, StandIn
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
-from tapegrad.tape import IMM_A, IMM_B, SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
+from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
@@ -41,16 +39,13 @@ _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pie
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
-# Operations that are recorded alike for all numbers.
-_OF_ANY_NUMBER = {"add", "sub", "mul", "div", "_times", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"}
+# Operations that are the same bits with a number as an operand, and with a tensor of that number.
+_OF_ANY_NUMBER = {"add", "sub", "mul", "div", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"}
 
 
-def _bits(number: float) -> int:
-    return int.from_bytes(struct.pack("=d", number), sys.byteorder)
-
-
-def _two_ints(b: int, c: int) -> int:
-    return int.from_bytes(struct.pack("=ii", b, c), sys.byteorder)
+def is_float(number: Any) -> bool:
+    """Whether a number is a float, or an int that is exactly one."""
+    return number.__class__ is not int or -(1 << 53) <= number <= 1 << 53
 
 
 class UnfaithfulError(Exception):
@@ -93,13 +88,7 @@ class Watch:
         self.own: set[int] = set()  # slots that are new
         self.failure: str | None = None
         self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
-        self.varying: list[
-            tuple[float, Any, int]
-        ] = []  # immediates that are numbers of the caller's: see `elementwise`
-        self.varying_at: dict[int, Any] = {}  # the same, by the slots of results
-        self.n_varying: dict[int, int] = {}  # how many rows have such an immediate, by its bits,
-        self.n_immediates: dict[int, int] = {}  # and how many have any
-        self.constants: list[int] = []  # the words, behind the steps, where immediates are
+        self.of_numbers: dict[Any, tuple[Tensor, Any]] = {}  # tensors that stand for numbers of the caller's
         self.draws: list[Any] = []
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
@@ -111,11 +100,10 @@ class Watch:
         self.is_showing = self.is_copying = False
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
-        self.is_ambiguous = False
         self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
-        self.states = _states()
+        self.is_over = self.has_changed = False
         if tape.checks_nan or tape.hooks or tape.retained or tape.nodes:
             self.failure = "is called where hooks or anomaly detection are at work"
         self.gradients: dict[int, tuple[Tensor, Any]] = {}
@@ -198,9 +186,7 @@ class Watch:
         """An operand of a scalar's kernel: an immediate is where its row is, or in scratch memory."""
         h = self.tape.h
         if address and (0 <= address - h[H.rows] < h[H.row_bytes] or address == h[H.scratch]):
-            held = self.text.hold([ctypes.c_int64.from_address(address).value])
-            self.constants.append(held.offset // 8)
-            return held
+            return self.text.hold([ctypes.c_int64.from_address(address).value])
         return self._address(address)
 
     # --- what sweeps do -----------------------------------------------------------------------------------------------
@@ -302,8 +288,6 @@ class Watch:
             *tables[_AT["walks"] : _AT["walks"] + n_walks].tolist(),
         ]  # fmt: skip
         held = self.text.hold(image)
-        first = held.offset // 8 + HEAD + len(registers) + len(code) + n_setup * CODE
-        self.constants += range(first, first + n_constants)
         self.text.step(observed.BOUND, held)
 
     def _context(self) -> Address:
@@ -330,38 +314,40 @@ class Watch:
 
     def records(self, rows: Any) -> None:
         """Rows are about to be recorded: their operands may have been there before."""
-        for *operands, flags in rows:
+        for *operands, _ in rows:
             for t in operands:
                 if isinstance(t, Tensor):
                     self.meets(t)
-            if flags & (IMM_A | IMM_B):
-                bits = _two_ints(*operands[1:])
-                self.n_immediates[bits] = self.n_immediates.get(bits, 0) + 1
 
     def elementwise(self, record: Callable[..., Any], op: Any, operands: tuple[Any, ...]) -> Any:
-        """Record an operation; a number of the caller's that is its immediate is one that varies."""
+        """Record an operation; a number of the caller's becomes a tensor, whose element is copied at each call."""
         numbers = [x for x in operands if type(x) is Number]
         if not numbers:
             return record(op, *operands)
-        values = [x.value if type(x) is Number else x for x in operands]
-        result = record(op, *values)
-        row, bits = self.tape.row_array()[-1], _bits(numbers[0].value)
-        of: Any = result._kind.dtype if type(result) is Tensor else dtypes.BOOL
-        if not of.is_floating_point:  # a comparison
-            of = next((x._kind.dtype for x in operands if isinstance(x, Tensor)), of)
-        varies = (
-            op.name in _OF_ANY_NUMBER and len(numbers) == 1 and of.is_floating_point
-            and row["out"] == result._slot and row["flags"] & (IMM_A | IMM_B)
-            and _two_ints(row["b"], row["c"]) == bits
-        )  # fmt: skip
-        if varies:
-            self.varying.append((numbers[0].value, numbers[0], of.itemsize))
-            self.n_varying[bits] = self.n_varying.get(bits, 0) + 1
-            self.varying_at[result._slot] = numbers[0]
-        else:
-            for number in numbers:
-                number.asked()
-        return result
+        others = [x for x in operands if type(x) is not Number]
+        if len(operands) == 2 and len(others) == 1 and op.name in _OF_ANY_NUMBER and not numbers[0].watch.is_over:
+            other = others[0]
+            if isinstance(other, Tensor) and other.dtype.is_floating_point and is_float(numbers[0].value):
+                return record(op, *(self._of_number(x, other.dtype) if type(x) is Number else x for x in operands))
+        return record(op, *(x.asked() if type(x) is Number else x for x in operands))
+
+    def _of_number(self, number: Any, dtype: DType) -> Tensor:
+        """A tensor that stands for a number."""
+        known = self.of_numbers.get((id(number), dtype))
+        if known is None:
+            with np.errstate(over="ignore"):
+                t = from_array(np.array(number.value, dtype.numpy))
+            self._comes_from(t, number)
+            known = self.of_numbers[id(number), dtype] = t, number
+        return known[0]
+
+    def _comes_from(self, t: Tensor, source: Any) -> None:
+        """The elements of a leaf are those of a stand-in, or of an array, at each call."""
+        region = self.ranges.get(self.tape.slot_words[4 * t._slot + 1]) if t._kind.numel else None
+        if region is not None and region.content is not None:
+            region.content, region.source = None, source
+            self._placed(region)
+            self.copied.append((region, t._kind, source))
 
     def meets(self, t: Tensor) -> None:
         """A tensor is read: if it was there before, its elements are copied at each call."""
@@ -412,8 +398,8 @@ class Watch:
 
     def copies(self, make: Callable[..., Tensor], data: Any, *facts: Any) -> Tensor:
         """A leaf is made of data."""
-        is_standin = type(data) in (StandIn, Number)
-        given = data.value if is_standin else data
+        is_standin = type(data) in (StandIn, Number) and data.watch is self
+        given = data.value if type(data) in (StandIn, Number) else data
         if self.is_copying or not (is_standin or (isinstance(given, np.ndarray) and make.__name__ != "_from_array")):
             return make(given, *facts)
         self.is_copying = True
@@ -421,11 +407,7 @@ class Watch:
             t: Tensor = make(given, *facts)
         finally:
             self.is_copying = False
-        region = self.ranges.get(self.tape.slot_words[4 * t._slot + 1]) if t._kind.numel else None
-        if region is not None and region.content is not None:
-            region.content, region.source = None, data
-            self._placed(region)
-            self.copied.append((region, t._kind, data))
+        self._comes_from(t, data if is_standin else given)
         return t
 
     def steady(self, t: Tensor) -> Tensor:
@@ -452,6 +434,7 @@ class Watch:
     def changes(self, t: Tensor) -> None:
         """A tensor is given another value, kind or gradient."""
         if t._slot not in self.own:
+            self.has_changed = True
             self.fail("changes a tensor that was there before")
 
     def draws_from(self, again: Callable[[], Any]) -> Any:
@@ -461,11 +444,6 @@ class Watch:
             return Draws(self, again(), again)
         finally:
             self.tape.watch = self
-
-    def immediate_of(self, slot: int, value: float) -> Any:
-        """The immediate of the row of a slot, for its rule: a number that varies, if it is one."""
-        number = self.varying_at.get(slot)
-        return number if number is not None and _bits(number.value) == _bits(value) else value
 
     # --- what is looked at --------------------------------------------------------------------------------------------
 
@@ -536,31 +514,10 @@ class Watch:
 
     def finish(self) -> None:
         """Whether all that was there before is as it was; and the last step."""
-        if _states() != self.states:
-            self.fail("draws random numbers")
         for slot, (_, t, kind, gradient) in self.captured.items():
             if t._slot != slot or t._kind is not kind or getattr(t, "_grad", None) is not gradient:
                 self.fail("changes a tensor that was there before")
         self.text.step(END)
-        self.patches: list[tuple[int, int, Any]] = []  # words that are numbers of the caller's: place, bytes, number
-        for value, number, itemsize in self.varying:
-            bits, word = _bits(value), np.float32(value).view(np.int32) if itemsize == 4 else _bits(value)
-            if self.n_varying[bits] != self.n_immediates.get(bits) or (value >= 1 and value.is_integer()):
-                self.is_ambiguous = True  # a constant of the function, or of a mean, may be the same number
-                number.asked()
-                continue
-            mask = (1 << 8 * itemsize) - 1
-            self.patches += [
-                (at, itemsize, number)
-                for at in self.constants
-                if isinstance(self.text.words[at], int) and (self.text.words[at] ^ int(word)) & mask == 0
-            ]
-
-
-def _states() -> Any:
-    """The states of the generators that are everybody's."""
-    of_numpy: Any = np.random.get_state()  # noqa: NPY002 - others draw from it
-    return of_numpy[1].tobytes(), of_numpy[2:], random.getstate()
 
 
 def extent(kind: Kind) -> int:

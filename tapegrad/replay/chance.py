@@ -1,0 +1,188 @@
+"""What answers otherwise at each call: generators of random numbers, clocks, the system's noise.
+
+A program can't have it, unless the watch knows how to draw it again. So while a function is recorded, calls of clocks
+and of the system's noise are looked for, and afterwards the states of all generators that the function can reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import os
+import random
+import sys
+import sysconfig
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tapegrad import creation
+from tapegrad.tensor import Tensor
+
+_CLOCKS = {
+    *(getattr(time, name) for name in dir(time) if name.startswith(("time", "perf_c", "monotonic", "process_t"))),
+    *(time.localtime, time.gmtime, time.ctime, time.strftime, os.urandom, os.times),
+    *(datetime.datetime.now, datetime.datetime.utcnow, datetime.datetime.today, datetime.date.today),
+} - {time.timezone}  # fmt: skip
+_DRAWS = {"random", "getrandbits"}
+# Libraries look at clocks for logs and the like; those of these modules are what the user's code asks for.
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+_OF_CHANCE = {"random", "secrets", "uuid"}
+_NO_MORE = 2000  # objects that are looked at
+_PLAIN = (int, float, complex, str, bytes, type(None), np.ndarray, np.generic, Tensor, types.BuiltinFunctionType)
+
+
+class Sources:
+    """The generators that a function can reach, and where they were."""
+
+    def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
+        self.generators = [*_reached(function, leaves)]
+        self.states = self._now()
+
+    def _now(self) -> Any:
+        return [
+            creation.get_rng_state(), _comparable(np.random.get_state(legacy=False)), random.getstate(),  # noqa: NPY002
+            *(_comparable(state(of)) for of, state, _ in self.generators),
+        ]  # fmt: skip
+
+    def go_back(self, states: Any = None) -> None:
+        """Have generators as they were."""
+        default, of_numpy, of_python, *others = self.states if states is None else states
+        creation.set_rng_state(default)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+        for (of, _, put), state in zip(self.generators, others, strict=True):
+            put(of, state)
+
+    @contextlib.contextmanager
+    def watched(self, watch: Any) -> Iterator[None]:
+        """Tell the watch of what can't be done again."""
+
+        def look(frame: types.FrameType, event: str, called: Any) -> None:
+            if event == "c_call" and (
+                called in _CLOCKS
+                or (called.__name__ in _DRAWS and isinstance(called.__self__, random.Random))
+            ) and _is_asker(frame):  # fmt: skip
+                watch.fail(f"asks {called.__name__}(), whose answer is another at each call")
+
+        sys.setprofile(look)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+        if watch.failure is None and (now := self._now()) != self.states:
+            # What the watch knows of is drawn again: that must be all.
+            watch.tape.watch = None
+            try:
+                self.go_back()
+                for again, name, given, facts in watch.draws:
+                    getattr(again(), name)(*given, **facts)
+                is_all = self._now() == now
+                self.go_back(now)
+            finally:
+                watch.tape.watch = watch
+            if not is_all:
+                watch.fail("draws random numbers")
+
+
+def _is_asker(frame: types.FrameType) -> bool:
+    """Whether the function's answer may depend on what a frame asks for."""
+    name = frame.f_globals.get("__name__", "").partition(".")[0]
+    return name in _OF_CHANCE or (name != "tapegrad" and not frame.f_code.co_filename.startswith(_LIBRARIES))
+
+
+def _comparable(state: Any) -> Any:
+    """A state whose arrays are compared as a whole."""
+    if isinstance(state, dict):
+        return {key: _comparable(value) for key, value in state.items()}
+    return _Bits(state) if isinstance(state, np.ndarray) else state
+
+
+class _Bits(np.ndarray):
+    """An array that is equal as a whole, or not."""
+
+    def __new__(cls, array: np.ndarray) -> Any:
+        """The same elements."""
+        return array.copy().view(cls)
+
+    def __eq__(self, other: Any) -> Any:
+        return np.array_equal(np.asarray(self), np.asarray(other))
+
+    def __ne__(self, other: Any) -> Any:
+        return not self == other
+
+    __hash__ = None
+
+
+def _state_of_numpy(of: Any) -> Any:
+    return (of if isinstance(of, np.random.BitGenerator) else of.bit_generator).state
+
+
+def _put_of_numpy(of: Any, state: Any) -> None:
+    (of if isinstance(of, np.random.BitGenerator) else of.bit_generator).state = state
+
+
+def _reached(function: Any, leaves: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Generators in arguments, closures, globals, attributes; how to have and to set their states."""
+    rest, seen = [function, *leaves], {id(None)}
+    while rest and len(seen) < _NO_MORE:
+        x = rest.pop()
+        if id(x) in seen or isinstance(x, _PLAIN):
+            continue
+        seen.add(id(x))
+        if isinstance(x, creation.Generator):
+            rest.append(x.numpy)
+        elif isinstance(x, (np.random.Generator, np.random.BitGenerator, np.random.RandomState)):
+            if isinstance(x, np.random.RandomState):
+                yield x, lambda of: of.get_state(legacy=False), lambda of, state: of.set_state(state)
+            else:
+                yield x, _state_of_numpy, _put_of_numpy
+        elif isinstance(x, random.Random):
+            if not isinstance(x, random.SystemRandom):
+                yield x, lambda of: of.getstate(), lambda of, state: of.setstate(state)
+        else:
+            rest += _behind(x)
+
+
+def _behind(x: Any) -> list[Any]:
+    """What an object refers to by which a function might find a generator."""
+    if isinstance(x, types.FunctionType):
+        found = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
+        for cell in x.__closure__ or ():
+            with contextlib.suppress(ValueError):  # it is empty yet
+                found.append(cell.cell_contents)
+        if _is_of_users(x.__module__):
+            names = {*_names(x.__code__)}
+            for value in [x.__globals__[name] for name in names if name in x.__globals__]:
+                is_module = isinstance(value, types.ModuleType)
+                found += [vars(value)[name] for name in names if name in vars(value)] if is_module else [value]
+        return [*found, *vars(x).values()]
+    if isinstance(x, types.MethodType):
+        return [x.__func__, x.__self__]
+    if isinstance(x, functools.partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if isinstance(x, (list, tuple, set)):
+        return [*x]
+    if isinstance(x, dict):
+        return [*x.values()]
+    if isinstance(x, (type, types.ModuleType)):
+        return []
+    found = [*getattr(x, "__dict__", {}).values()]
+    if _is_of_users(type(x).__module__):
+        found += [value for value in vars(type(x)).values() if isinstance(value, types.FunctionType)]
+    return found
+
+
+def _is_of_users(module: str | None) -> bool:
+    return (module or "").partition(".")[0] not in {"tapegrad", "numpy", "scipy", "numba", "builtins"}
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
