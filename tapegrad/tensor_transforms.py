@@ -113,8 +113,13 @@ class Level:
         return x
 
     def _own_slots(self) -> set[int]:
-        """The slots of its leaves, at first and now: NumPy's looking at one gives it another."""
-        return {*self.own, *(bottom(t)._slot for t in self.own.values())}
+        """The slots of its leaves: at first, now, and between, since NumPy's looking at one gives it another."""
+        leaves = [bottom(t) for t in self.own.values()]
+        slots, former = {*self.own, *(t._slot for t in leaves)}, self.tape.former
+        if former:
+            own = {id(t) for t in leaves}
+            slots |= {slot for slot, leaf in former.items() if id(leaf()) in own}
+        return slots
 
     def _with_bits(self, t: Tensor, bits: int) -> Tensor:
         """The same elements, recorded, with other bits of `requires_grad`."""
