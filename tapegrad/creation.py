@@ -336,6 +336,8 @@ def ordered(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
 
 
 def _like(make: Any, name: str) -> Any:
+    """A function of the shape and dtype of a tensor."""
+
     def like(
         input: Tensor, *, dtype: DType | None = None, device: Any = None, layout: Any = None, pin_memory: bool = False,
         requires_grad: bool = False, memory_format: Any = preserve_format,
@@ -672,8 +674,23 @@ def randperm(
     return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
-rand_like = _like(rand, "rand_like")
-randn_like = _like(randn, "randn_like")
+def _drawn_like(make: Any, name: str) -> Any:
+    """As `_like`, from a generator."""
+
+    def like(
+        input: Tensor, *, generator: Any = None, dtype: DType | None = None, device: Any = None, layout: Any = None,
+        pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
+    ) -> Tensor:  # fmt: skip
+        check_placed(device, layout, pin_memory)
+        made = make(input.shape, generator=generator, dtype=dtype or input.dtype)
+        return as_batched_as(input, ordered(made, memory_format, requires_grad))
+
+    like.__name__ = like.__qualname__ = name
+    like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
+    return checked(like)
+
+
+rand_like, randn_like = _drawn_like(rand, "rand_like"), _drawn_like(randn, "randn_like")
 
 
 def get_rng_state() -> dict[str, Any]:

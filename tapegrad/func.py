@@ -44,8 +44,8 @@ compiled speed (see `tapegrad.jitted`). So `grad(njit(f))` asks for that.
 0.35355339...
 
 One that is given Tensors is differentiated as with arrays, and is one row of the tape (see
-`tapegrad.jitted.operation`): values and gradients can be differentiated again, once; Jacobians, Hessians and products
-can't.
+`tapegrad.jitted.operation`): values, gradients, and a number's tangents, can be differentiated again, once and in
+either mode, as in `jacfwd(grad(f))`; other Jacobians and tangents, Hessians and products with them can't.
 
 >>> @njit
 ... def third(x):
@@ -141,12 +141,20 @@ def _engine(
     if not is_jitted(func):
         args, kwargs = _by_position(func, args, kwargs, argnums)
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
-    with locks.importing:
-        from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
+    found = _jitted_engine(func)
+    if any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs))):
+        from tapegrad.jitted import operations
 
-    found = engine.engine_of(func)
-    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
-    return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
+        return operations.RowEngine(found), found.bind(args, kwargs)
+    return found, found.bind(args, kwargs)
+
+
+def _jitted_engine(func: Callable[..., Any]) -> Any:
+    """What differentiates a jitted function."""
+    with locks.importing:
+        from tapegrad.jitted import engine, operations  # noqa: F401  Numba is imported when it is needed, not before
+
+    return engine.engine_of(func)
 
 
 def _by_position(
@@ -263,12 +271,19 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     """
     plain = None if is_jitted(func) else TensorEngine(func)
     is_int = argnums.__class__ is int
+    jitted: Any = None  # the engine, from the first call on
 
     @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        if plain is not None and is_int and not kwargs:  # most often it is by one array: the same in less time
-            place: Any = argnums
-            if 0 <= place < len(args) and args[place].__class__ is np.ndarray:
+        nonlocal jitted
+        place: Any = argnums
+        if is_int and not kwargs and 0 <= place < len(args):  # most often it is by one array: the same in less time
+            if plain is None:
+                jitted = jitted or _jitted_engine(func)
+                known = jitted.gradient_by_one(args, place, has_aux)
+                if known is not None:
+                    return known
+            elif args[place].__class__ is np.ndarray:
                 plain.check(args[place], place)
                 value, (found,) = plain.value_and_grad(args, (place,), has_aux)
                 return value, found

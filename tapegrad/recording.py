@@ -227,7 +227,7 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     if t.__class__ is Batched:  # it is on no tape: see `batched.py`
         return t
     if tape.watch is not None:
-        tape.watch.fail("reads a tensor of another thread")
+        tape.watch.fail("reads a tensor of another thread", False)
     known = tape.imported.get(id(t))
     if known is not None and known[0]() is t and known[1] is t._tape and known[2] == t._slot and known[3] is t._kind:
         return known[4]  # type: ignore[no-any-return]

@@ -428,7 +428,7 @@ def copied(t: Tensor) -> tuple[np.ndarray, Tape, int, Kind]:
     sweeps and reclaimings are waited for. Its tape does not change, but that the value is in memory from now on.
     """
     if (watch := current_tape().watch) is not None:
-        watch.fail("reads a tensor of another thread")
+        watch.fail("reads a tensor of another thread", False)
     while True:
         tape = t._tape
         engine.wait_for(tape)

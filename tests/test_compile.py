@@ -384,6 +384,10 @@ def test_exceptions_are_those_of_the_plain_function():
         compiled = tg.compile(of)
         for a in (good, bad, good, bad, good):
             agrees(of, compiled, tg.tensor(a))
+        compiled = tg.compile(of)
+        for a in (bad, good, good, good, bad):
+            agrees(of, compiled, tg.tensor(a))
+        assert compiled.stats()["replays"] == 2
 
 
 # --- what is read without being given ---------------------------------------------------------------------------------

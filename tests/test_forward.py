@@ -185,6 +185,22 @@ def test_a_host_function_has_no_forward_mode():
     assert pull(tg.tensor([1.0]))[0].tolist() == [12.0]
 
 
+def test_a_host_function_with_a_jvp():
+    def slope(dots, y, a, b):
+        return sum((dot * other for dot, other in zip(dots, (b, a), strict=True) if dot is not None), start=0 * y)
+
+    product = tg.autograd.host_function(np.multiply, lambda g, y, a, b: (g * b, g * a), jvp=slope)
+    x, v = tg.tensor([1.0, 2.0, 3.0]), tg.tensor([0.5, -1.0, 2.0])
+    _, found = jvp(lambda x: product(x.sin(), x) * 2, (x,), (v,))
+    _, wanted = jvp(lambda x: x.sin() * x * 2, (x,), (v,))
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-6)
+    _, found = jvp(lambda x: product(x, tg.ones(3)), (x,), (v,))
+    assert found.tolist() == v.tolist()
+    np.testing.assert_array_equal(jacfwd(lambda x: product(x, x))(x).numpy(), np.diag(2 * x.numpy()))
+    with pytest.raises(RuntimeError, match="derivative of a host function's jvp is not known"):
+        jacrev(lambda x: jvp(lambda x: product(x, x), (x,), (v,))[1])(x)
+
+
 @pytest.mark.roomy
 def test_a_product_keeps_no_intermediate():
     """Primals and tangents are swept together: what lies between is neither computed twice nor kept."""

@@ -29,6 +29,9 @@ def test_devices():
 def test_generators_repeat_what_they_give():
     draws = (
         lambda g: tg.rand(3, generator=g), lambda g: tg.randn(3, generator=g), lambda g: tg.randperm(5, generator=g),
+        lambda g: tg.rand_like(tg.ones(3), generator=g), lambda g: tg.randn_like(tg.ones(3), generator=g),
+        lambda g: tg.randint_like(tg.ones(9), 9, generator=g), lambda g: tg.ones(3).normal_(generator=g),
+        lambda g: tg.ones(3).uniform_(-1, 1, generator=g), lambda g: tg.randn(3, generator=g, out=tg.ones(3)),
         lambda g: tg.randint(0, 9, (4,), generator=g), lambda g: tg.normal(0.0, 1.0, size=(3,), generator=g),
         lambda g: tg.multinomial(tg.ones(5), 3, generator=g), lambda g: tg.bernoulli(tg.full((9,), 0.5), generator=g),
     )  # fmt: skip

@@ -34,7 +34,6 @@ _FAMILIES = 4  # for each program that is kept
 _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
 _clock = itertools.count(1)
 _pack = struct.Struct("=d").pack
-_THREADS = "another thread"
 _LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
@@ -249,7 +248,7 @@ class Compiled:
             self._seconds += time.perf_counter() - started
         if program is not None and watch.failure is None:
             self._keep(program, family, watch, leaves)
-        elif watch.failure is not None and _THREADS not in watch.failure:
+        elif watch.failure is not None and watch.fails_always:
             self._give_up(family, f"it {watch.failure}")
         return handed.original(output)
 

@@ -87,6 +87,7 @@ class Watch:
         self.tape, self.inside = tape, inside  # how many functions of the user's it is in
         self.own: set[int] = set()  # slots that are new
         self.failure: str | None = None
+        self.fails_always = True
         self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
         self.of_numbers: dict[Any, tuple[Tensor, Any]] = {}  # tensors that stand for numbers of the caller's
         self.draws: list[Any] = []
@@ -124,10 +125,10 @@ class Watch:
             h[at], tape.watch = 0, None
             tape.enabled, tape.disabled, tape.grad_enabled = enabled, disabled, is_recording
 
-    def fail(self, what: str) -> None:
-        """There will be no program; the first reason is kept, with the user's line."""
+    def fail(self, what: str, always: bool = True) -> None:
+        """There will be no program; the first reason is kept, with the user's line, and whether it is one always."""
         if self.failure is None:
-            self.failure = f"{what}, at {location()}"
+            self.failure, self.fails_always = f"{what}, at {location()}", always
 
     # --- ranges of memory ---------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Watch:
             if get_ident() == self.tape.thread:
                 _WRITERS[what](self, *numbers)
             else:
-                self.fail("is looked into by another thread")
+                self.fail("is looked into by another thread", False)
         except UnfaithfulError as error:
             self.fail(str(error))
         except BaseException as error:  # noqa: BLE001 - it can't be raised through compiled code
@@ -356,7 +357,7 @@ class Watch:
             return
         kind = t._kind
         if t._tape is not self.tape:
-            self.fail("reads a tensor of another thread")
+            self.fail("reads a tensor of another thread", False)
         elif kind.requires_grad and not kind.is_leaf:
             self.fail("goes on with a graph that was there before")
         else:
