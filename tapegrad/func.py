@@ -78,7 +78,7 @@ from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
-    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+    "functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
     "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
@@ -291,6 +291,25 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
         return value, call.formed(found)
 
     return value_and_gradient
+
+
+def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """`value_and_grad`, in PyTorch's order.
+
+    It returns `(gradient, value)`; with `has_aux`, `(gradient, (value, aux))`.
+
+    >>> import tapegrad as tg
+    >>> tg.func.grad_and_value(lambda x: x**3)(2.0)
+    (12.0, 8.0)
+    """
+    both = value_and_grad(func, argnums, has_aux)
+
+    @_transform(func)
+    def gradient_and_value(*args: Any, **kwargs: Any) -> Any:
+        value, found = both(*args, **kwargs)
+        return found, value
+
+    return gradient_and_value
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:

@@ -207,6 +207,8 @@ def functions() -> str:
         value = getattr(tapegrad, name)
         if isinstance(value, (DType, float)):
             values.append(f"{name}: {'dtype' if isinstance(value, DType) else '_float'}")
+        elif value is None:
+            values.append(f"{name}: None")
         elif _is_made(name):
             definitions += _definition(name, value)
     head = FUNCTIONS.splitlines()
