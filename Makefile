@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
-	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench \
+	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench bench-html \
 	compare compare-jitted clean
 
 help: # this list
@@ -92,6 +92,9 @@ bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not h
 bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results kept under the current commit
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
+
+bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
+	$(ASV) publish --config asv_benchmarks/asv.conf.json
 
 compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md

@@ -350,6 +350,8 @@ def run(
     if status == rows.NO_MEMORY:
         raise MemoryError("tapegrad: there is no memory for a value or an adjoint of this sweep; nothing was changed")
     if status == rows.FAILED:
+        if tape.watch is not None:
+            tape.watch.fail("catches an error that depends on elements", False)
         raise _failure(tape)
 
 

@@ -27,6 +27,7 @@ from tapegrad.autograd import recorded, walk
 from tapegrad.autograd.host import recorded_tangent
 from tapegrad.autograd.recorded import Lender, operands_of_rule, rules_of, times
 from tapegrad.autograd.walk import Row, operand_slots
+from tapegrad.batched import Level, NeedsSamplesError, entered, samples_of, wrap
 from tapegrad.functions import shaping
 from tapegrad.kinds import GRADIENTS, Kind, flowing, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
@@ -198,6 +199,11 @@ class _Sweep:
             way = self._linear
         if not self.head:
             return way(op, row, kind, slots, along)
+        with entered(Level(self.head[0], "error")) as level:
+            try:
+                return samples_of(way(op, row, kind, slots, {k: wrap(t, level) for k, t in along.items()}), level)
+            except NeedsSamplesError:
+                pass
         lanes = [way(op, row, kind, slots, {k: t[i] for k, t in along.items()}) for i in range(self.head[0])]
         return _stack(lanes)
 

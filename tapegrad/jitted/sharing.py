@@ -304,9 +304,7 @@ class Shared:
         self._written()
         return found
 
-    def jacobian(
-        self, has_aux: bool, mode: str, chunk_size: int | None = None
-    ) -> tuple[Any, list[list[Any] | None]]:  # fmt: skip
+    def jacobian(self, has_aux: bool, mode: str, chunk_size: int | None = None) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input."""
         values, found = self.engine.jacobian(self.args, self.places, has_aux, mode, chunk_size)
         self._written()
@@ -328,7 +326,7 @@ class Shared:
 
 def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared | None:
     """The call, if arguments share memory that is differentiated or written to, and this can be told."""
-    if _are_apart(args):
+    if are_apart(args):
         return None
     flat = trees.leaves(list(args))
     groups = groups_of(flat)
@@ -346,7 +344,7 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
     return Shared(engine, args, places, groups)
 
 
-def _are_apart(args: Sequence[Any]) -> bool:
+def are_apart(args: Sequence[Any]) -> bool:
     """Whether it can be seen at once that no memory is shared: this is asked before every call."""
     arrays: list[np.ndarray] = []
     for a in args:

@@ -34,7 +34,6 @@ _FAMILIES = 4  # for each program that is kept
 _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
 _clock = itertools.count(1)
 _pack = struct.Struct("=d").pack
-_THREADS = "another thread"
 _LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
@@ -249,7 +248,7 @@ class Compiled:
             self._seconds += time.perf_counter() - started
         if program is not None and watch.failure is None:
             self._keep(program, family, watch, leaves)
-        elif watch.failure is not None and _THREADS not in watch.failure:
+        elif watch.failure is not None and watch.fails_always:
             self._give_up(family, f"it {watch.failure}")
         return handed.original(output)
 
@@ -351,7 +350,10 @@ def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
     return tuple(parts)
 
 
-def compile(function: Any = None, *, capacity: int = 64) -> Any:
+def compile(
+    function: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = None,
+    mode: str | None = None, options: Any = None, disable: bool = False, capacity: int = 64,
+) -> Any:  # fmt: skip
     """A function that records once and replays: the same answers, bit for bit, without recording.
 
     The first call records what the function does, and makes a program of it. Later calls copy the arguments in, run the
@@ -362,6 +364,10 @@ def compile(function: Any = None, *, capacity: int = 64) -> Any:
     function : callable
         A function of Tensors, NumPy arrays and numbers, and of tuples, lists and dictionaries of them; or what a
         transform has made of one. Without it, a decorator is returned.
+    fullgraph, dynamic, backend, mode, options : optional
+        PyTorch's choices between compilers. There is one here, and they change nothing.
+    disable : bool
+        Return the function as it is.
     capacity : int
         How many programs are kept; that which was not used for the longest time goes.
 
@@ -382,10 +388,14 @@ def compile(function: Any = None, *, capacity: int = 64) -> Any:
     whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
     effects, such as prints, take place at recordings only.
 
+    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call; a gradient
+    that it reads before must be the same tensor, or None, as it was when it was recorded.
+
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, changes tensors, lists or dictionaries that were there before, draws random numbers other
-    than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator of random numbers is
-    noticed where it is an argument, or stands in a closure, an attribute or a global of the function.
+    tensors that require grad, has an optimiser take a step, changes lists or dictionaries that were there before, draws
+    random numbers other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator
+    of random numbers is noticed where it is an argument, or stands in a closure, an attribute or a global of the
+    function.
 
     Examples
     --------
@@ -403,9 +413,10 @@ def compile(function: Any = None, *, capacity: int = 64) -> Any:
     (1, 2)
     """
     if function is None:
-        return functools.partial(compile, capacity=capacity)
+        return functools.partial(compile, disable=disable, capacity=capacity)
+    del fullgraph, dynamic, backend, mode, options
     if not callable(function):
         raise TypeError(f"compile(): argument 'function' must be callable, not {type(function).__name__}")
     if capacity < 1:
         raise ValueError(f"compile(): 'capacity' must be a positive int, not {capacity!r}")
-    return Compiled(function, capacity)
+    return function if disable else Compiled(function, capacity)

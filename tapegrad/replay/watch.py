@@ -87,6 +87,7 @@ class Watch:
         self.tape, self.inside = tape, inside  # how many functions of the user's it is in
         self.own: set[int] = set()  # slots that are new
         self.failure: str | None = None
+        self.fails_always = True
         self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
         self.of_numbers: dict[Any, tuple[Tensor, Any]] = {}  # tensors that stand for numbers of the caller's
         self.draws: list[Any] = []
@@ -106,7 +107,8 @@ class Watch:
         self.is_over = self.has_changed = False
         if tape.checks_nan or tape.hooks or tape.retained or tape.nodes:
             self.failure = "is called where hooks or anomaly detection are at work"
-        self.gradients: dict[int, tuple[Tensor, Any]] = {}
+        self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
+        self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
 
     # --- on and off ---------------------------------------------------------------------------------------------------
 
@@ -124,10 +126,10 @@ class Watch:
             h[at], tape.watch = 0, None
             tape.enabled, tape.disabled, tape.grad_enabled = enabled, disabled, is_recording
 
-    def fail(self, what: str) -> None:
-        """There will be no program; the first reason is kept, with the user's line."""
+    def fail(self, what: str, always: bool = True) -> None:
+        """There will be no program; the first reason is kept, with the user's line, and whether it is one always."""
         if self.failure is None:
-            self.failure = f"{what}, at {location()}"
+            self.failure, self.fails_always = f"{what}, at {location()}", always
 
     # --- ranges of memory ---------------------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Watch:
             if get_ident() == self.tape.thread:
                 _WRITERS[what](self, *numbers)
             else:
-                self.fail("is looked into by another thread")
+                self.fail("is looked into by another thread", False)
         except UnfaithfulError as error:
             self.fail(str(error))
         except BaseException as error:  # noqa: BLE001 - it can't be raised through compiled code
@@ -356,7 +358,7 @@ class Watch:
             return
         kind = t._kind
         if t._tape is not self.tape:
-            self.fail("reads a tensor of another thread")
+            self.fail("reads a tensor of another thread", False)
         elif kind.requires_grad and not kind.is_leaf:
             self.fail("goes on with a graph that was there before")
         else:
@@ -428,14 +430,24 @@ class Watch:
 
     def reads_grad(self, t: Tensor) -> None:
         """The gradient of a tensor is looked for: at each call it must be the same tensor, or None."""
-        if t._slot not in self.own:
-            self.gradients[id(t)] = t, getattr(t, "_grad", None)
+        if self._was_there(t):
+            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), True))
+
+    def writes_grad(self, t: Tensor) -> None:
+        """A tensor is given another gradient: what it has before does not matter, unless it was looked for."""
+        if self._was_there(t):
+            self.has_changed = True
+            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), False))
 
     def changes(self, t: Tensor) -> None:
-        """A tensor is given another value, kind or gradient."""
-        if t._slot not in self.own:
+        """A tensor is given another value, or another kind."""
+        if self._was_there(t):
             self.has_changed = True
-            self.fail("changes a tensor that was there before")
+            self.meets(t)
+            self.changed[id(t)] = t
+
+    def _was_there(self, t: Tensor) -> bool:
+        return t._slot not in self.own or id(t) in self.changed
 
     def draws_from(self, again: Callable[[], Any]) -> Any:
         """What stands for the generator that a function answers with."""
@@ -515,9 +527,19 @@ class Watch:
     def finish(self) -> None:
         """Whether all that was there before is as it was; and the last step."""
         for slot, (_, t, kind, gradient) in self.captured.items():
-            if t._slot != slot or t._kind is not kind or getattr(t, "_grad", None) is not gradient:
+            is_known = t._slot == slot or id(t) in self.changed
+            is_known = is_known and (getattr(t, "_grad", None) is gradient or id(t) in self.gradients)
+            if not (is_known and are_alike(t._kind, kind)):
                 self.fail("changes a tensor that was there before")
         self.text.step(END)
+
+
+def are_alike(kind: Kind, other: Kind) -> bool:
+    """Whether a program for tensors of one kind is one for the other: without gradients, leaves are like all others."""
+    return kind is other or (
+        not (kind.requires_grad or other.requires_grad or kind.exported or other.exported)
+        and (kind.dtype, kind.shape, kind.strides) == (other.dtype, other.shape, other.strides)
+    )
 
 
 def extent(kind: Kind) -> int:
