@@ -76,6 +76,12 @@ def may_be_none(x):
     return best * x[1] if found is None else found
 
 
+@case("arrays that may be None")
+def arrays_that_may_be_none(x):
+    found = None if x.size == 7 else x * x
+    return np.asarray(found).sum()
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

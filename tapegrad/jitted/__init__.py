@@ -14,7 +14,8 @@ comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- complex numbers and float32, and so Fourier transforms; reductions along an axis that isn't known when compiling;
+- complex numbers and float32, and so Fourier transforms; reductions of several axes, or along an axis that isn't known
+  when compiling;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values;
 - fields of records that are given a value with derivatives, or are differentiated by;

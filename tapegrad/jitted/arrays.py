@@ -141,9 +141,7 @@ def array(object, dtype=None):
         return None
     if is_active_array(object):
         return lambda object: object.copy()
-    if isinstance(object, Active):
-        return loop(_of_number, object)
-    return loop(_array_of(object), object)
+    return _made_of(object)
 
 
 @replaces(np.asarray)
@@ -153,7 +151,14 @@ def asarray(a, dtype=None):
         return None
     if is_active_array(a):
         return lambda a: a
-    return loop(_of_number if isinstance(a, Active) else _array_of(a), a)
+    return _made_of(a)
+
+
+def _made_of(kind: Any) -> Any:
+    """The code that makes an array of a number, or of nested lists or tuples; None of anything else."""
+    if isinstance(kind, Active):
+        return loop(_of_number, kind)
+    return loop(_array_of(kind), kind) if isinstance(kind, (types.Sequence, types.BaseTuple)) else None
 
 
 @njit
