@@ -6,6 +6,7 @@ import tapegrad as tg
 
 
 def rosenbrock(x):
+    """Rosenbrock's function of a vector."""
     return tg.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
