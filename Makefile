@@ -13,8 +13,8 @@ export PIP_NO_INPUT := 1
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types stubs floors notebooks parity operators numpy-table test-boundscheck \
-	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench \
+.PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
+	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench bench-html \
 	compare compare-jitted clean
 
 help: # this list
@@ -26,7 +26,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests, on all processors
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: test test-modes lint types floors notebooks bench-quick # all that must pass before a merge
+check: test test-modes lint types floors notebooks docs bench-quick # all that must pass before a merge
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -43,6 +43,10 @@ floors: .venv/dev.stamp # imports point down only
 
 notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
+
+docs: .venv/docs.stamp # draw and build the pages, strictly: docs/build/site/index.html
+	$(BIN)/python docs/drawing.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
 
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
 	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
@@ -89,6 +93,9 @@ bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results 
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
 
+bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
+	$(ASV) publish --config asv_benchmarks/asv.conf.json
+
 compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
@@ -96,7 +103,7 @@ compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functi
 	$(BIN)/python asv_benchmarks/compare_jitted.py --write README.md
 
 clean: # remove what make has made
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist docs/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf asv_benchmarks/env asv_benchmarks/html asv_benchmarks/results tapegrad-demo.png
 
 # A stamp says that .venv holds what pyproject.toml asks for: .venv/test.stamp for the extra `test`, and so on.

@@ -21,8 +21,9 @@ from tapegrad.autograd import (
 )  # fmt: skip
 from tapegrad.creation import (
     BoolTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, arange, as_tensor, empty,
-    empty_like, eye, from_numpy, full, full_like, get_rng_state, is_tensor, linspace, manual_seed,
-    ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, set_rng_state, tensor, zeros,
+    empty_like, eye, from_numpy, full, full_like, get_rng_state, initial_seed, is_tensor, linspace, manual_seed,
+    ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, seed, set_default_tensor_type,
+    set_rng_state, tensor, zeros,
     zeros_like,
 )  # fmt: skip
 from tapegrad.dtypes import BOOL as bool
@@ -32,8 +33,9 @@ from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
-    backends, channels_last, channels_last_3d, contiguous_format, cuda, device, get_default_device, layout,
-    memory_format, mps, preserve_format, set_default_device, strided,
+    are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
+    get_default_device, get_float32_matmul_precision, layout, memory_format, mps, preserve_format, set_default_device,
+    set_float32_matmul_precision, strided, use_deterministic_algorithms,
 )  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
@@ -64,6 +66,7 @@ _LATER = {
     "nn": "",
     "optim": "",
     "optimize": "",
+    "random": "",
     "save": "serialization",
     "signal": "",
     "utils": "",
@@ -86,6 +89,7 @@ def __getattr__(name: str) -> object:
 
 double, float, long, int = float64, float32, int64, int32
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+newaxis = None
 
 # Functions are made from the op table: `__init__.pyi` lists them for type checkers and editors, and a test compares.
 for _name in _functions.__all__:

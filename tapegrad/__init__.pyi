@@ -18,6 +18,7 @@ from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
 from tapegrad import optimize as optimize
+from tapegrad import random as random
 from tapegrad import signal as signal
 from tapegrad import special as special
 from tapegrad import utils as utils
@@ -39,6 +40,7 @@ from tapegrad.creation import Generator as Generator
 from tapegrad.creation import IntTensor as IntTensor
 from tapegrad.creation import LongTensor as LongTensor
 from tapegrad.creation import manual_seed as manual_seed
+from tapegrad.devices import are_deterministic_algorithms_enabled as are_deterministic_algorithms_enabled
 from tapegrad.devices import backends as backends
 from tapegrad.devices import channels_last as channels_last
 from tapegrad.devices import channels_last_3d as channels_last_3d
@@ -46,12 +48,15 @@ from tapegrad.devices import contiguous_format as contiguous_format
 from tapegrad.devices import cuda as cuda
 from tapegrad.devices import device as device
 from tapegrad.devices import get_default_device as get_default_device
+from tapegrad.devices import get_float32_matmul_precision as get_float32_matmul_precision
 from tapegrad.devices import layout as layout
 from tapegrad.devices import memory_format as memory_format
 from tapegrad.devices import mps as mps
 from tapegrad.devices import preserve_format as preserve_format
 from tapegrad.devices import set_default_device as set_default_device
+from tapegrad.devices import set_float32_matmul_precision as set_float32_matmul_precision
 from tapegrad.devices import strided as strided
+from tapegrad.devices import use_deterministic_algorithms as use_deterministic_algorithms
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import can_cast as can_cast
 from tapegrad.dtypes import finfo as finfo
@@ -90,6 +95,7 @@ int32: dtype
 int64: dtype
 long: dtype
 nan: _float
+newaxis: None
 pi: _float
 
 def abs(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -633,6 +639,7 @@ def index_reduce(
     out: Tensor | None = None,
 ) -> Tensor: ...
 def index_select(input: Operand, dim: _int, index: Operand, *, out: Tensor | None = None) -> Tensor: ...
+def initial_seed() -> _int: ...
 def inner(input: Operand, other: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def inverse(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def is_complex(input: Operand) -> _bool: ...
@@ -1125,9 +1132,11 @@ def searchsorted(
     sorter: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor: ...
+def seed() -> _int: ...
 def select(input: Operand, dim: _int, index: _int, *, out: Tensor | None = None) -> Tensor: ...
 def select_scatter(input: Operand, src: Operand, dim: _int, index: _int, *, out: Tensor | None = None) -> Tensor: ...
 def selu(input: Operand, inplace: _bool = False) -> Tensor: ...
+def set_default_tensor_type(t: Any) -> None: ...
 def set_rng_state(new_state: dict[str, Any]) -> None: ...
 def sgn(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def sigmoid(input: Operand, *, out: Tensor | None = None) -> Tensor: ...

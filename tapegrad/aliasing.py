@@ -1,7 +1,7 @@
 """Tensors that share elements, and writing to them.
 
 A tape's slot is written once. So writing in place means that handles get other slots: the one that is written to, and
-all that share its elements. Two relations tie them together, and both are kept in a view as `_base` and `_recipe`:
+all that share its elements. Two relations tie them together, both kept in a view as `_origin` and `_recipe`:
 
     x --+-- x[1:]                 a view: its elements and its graph are those of its base
         +-- x.detach() -- [0]     detached: the elements of its base, a graph of its own, in which it is the root
@@ -90,13 +90,13 @@ def view(
     made = _made(recipe, base, recorded)
     # Where its base's base lies in order, it is a view of that: however deep views are nested, a write goes one step.
     below = getattr(base, "_recipe", None)
-    if below is not None and (detached or not below.detached) and base._base._kind.contiguous:
+    if below is not None and (detached or not below.detached) and base._origin._kind.contiguous:
         recipe = recipe._replace(
             strides=made._kind.strides, offset=below.offset + offset, adjoint=made._kind.strides,
-            start=below.offset + offset, of=base._base._kind.strides, recorded=recorded and below.recorded,
+            start=below.offset + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
         )  # fmt: skip
-        base = base._base
-    made._base, made._recipe = base, recipe
+        base = base._origin
+    made._origin, made._recipe = base, recipe
     _note(made)
     return made
 
@@ -115,7 +115,13 @@ def again(made: Tensor, base: Tensor) -> Again | None:
     """How to record this view again quickly, the last row of the tape being its own; None where more is to be done."""
     tape, recipe = made._tape, made._recipe
     rows = tape.row_array()
-    if MEMORY or made._base is not base or not recipe.recorded or made._kind.exported or rows["out"][-1] != made._slot:
+    if (
+        MEMORY
+        or made._origin is not base
+        or not recipe.recorded
+        or made._kind.exported
+        or rows["out"][-1] != made._slot
+    ):
         return None
     opcode, flags, _, b, c, *_ = rows[-1].tolist()
     return Again(made._kind, opcode | flags << 16, b & 0xFFFFFFFF | c << 32, recipe, recipe._replace(recorded=False))
@@ -124,13 +130,13 @@ def again(made: Tensor, base: Tensor) -> Again | None:
 def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     """The view that was recorded of another tensor of the base's kind; None where that is not all there is to do."""
     tape = base._tape
-    if way is None or tape.thread != get_ident() or getattr(base, "_base", None) is not None:
+    if way is None or tape.thread != get_ident() or getattr(base, "_origin", None) is not None:
         return None
     try:
         made = quickly(tape, way.kind, pack_bits, way.word, way.bits, base._slot)
     except MISSED:
         return None
-    made._base, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
+    made._origin, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
     views = base._views
     if views is None:
         views = base._views = _Views()
@@ -217,7 +223,7 @@ Tensor._views = property(_noted, _set_noted, _forget_noted)
 
 def _note(made: Tensor) -> None:
     """Let the base know its view; where NumPy can write to the base, it can write to the view."""
-    base = made._base
+    base = made._origin
     views = base._views
     if views is None:
         views = base._views = _Views()
@@ -235,7 +241,7 @@ def is_view(t: Tensor) -> bool:
 
 def top_of(t: Tensor) -> Tensor:
     """The tensor that has all elements, at the end of all bases."""
-    while (base := getattr(t, "_base", None)) is not None:
+    while (base := getattr(t, "_origin", None)) is not None:
         t = base
     return t
 
@@ -286,10 +292,10 @@ def _renewed(t: Tensor) -> Tensor:
             "look at it there first, for example with .item() or .numpy()"
         )
     waiting = [t]
-    while type(waiting[-1]._base) is _Outdated:
-        waiting.append(waiting[-1]._base)
+    while type(waiting[-1]._origin) is _Outdated:
+        waiting.append(waiting[-1]._origin)
     for member in reversed(waiting):
-        made = _made(member._recipe, member._base, True)
+        made = _made(member._recipe, member._origin, True)
         _kind.__set__(member, made._kind)
         _slot.__set__(member, made._slot)
         _class.__set__(made, _Outdated)  # the slot has gone over
@@ -300,7 +306,7 @@ def _renewed(t: Tensor) -> Tensor:
 
 def _outdate(t: Tensor) -> None:
     """Let a view be made again before it is used; one that retains its gradient is made again at once."""
-    tape, slot, kind, views = t._tape, t._slot, t._kind, t._base._views
+    tape, slot, kind, views = t._tape, t._slot, t._kind, t._origin._views
     views.outdated[id(t)] = views.current.pop(id(t))
     _class.__set__(t, _Outdated)
     _slot.__set__(t, 0)
@@ -342,7 +348,7 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
     root, recorded = t, True
     while is_view(root):
         recorded = recorded and root._recipe.recorded
-        root, of = root._base, "a view of a leaf"
+        root, of = root._origin, "a view of a leaf"
     requires_grad = root._kind.requires_grad
     if (requires_grad or tracked) and not recorded:
         raise RuntimeError(
@@ -371,7 +377,7 @@ def check_overlap(t: Tensor, name: str) -> None:
             )
         if not is_view(member):
             return
-        member = member._base
+        member = member._origin
 
 
 def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()) -> Tensor:
@@ -381,6 +387,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     """
     if t.__class__ is Batched or value.__class__ is Batched:
         return batched.rules["assign"](t, value, stores)
+    _count_write(top_of(t))
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -399,6 +406,32 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
+def _count_write(top: Tensor) -> None:
+    try:
+        top._writes += 1
+    except AttributeError:
+        top._writes = 1
+
+
+def _version(self: Tensor) -> int:
+    """How often the elements were written to, by whatever shares them."""
+    return getattr(top_of(bottom(self)), "_writes", 0)
+
+
+def _base(self: Tensor) -> Tensor | None:
+    """What this is a view of, or None."""
+    if self.__class__ is Batched or not is_view(self):
+        return None
+    while is_view(self):
+        self = self._origin
+    return self
+
+
+Tensor._version = property(_version, doc=_version.__doc__)
+Tensor._base = property(_base, doc=_base.__doc__)
+Tensor._is_view = is_view
+
+
 def stands_alone(t: Tensor, *views: Tensor) -> bool:
     """Whether to give `t` another value is to give it another slot, and nothing else.
 
@@ -413,14 +446,14 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
         and not kind.exported
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
-        and getattr(t, "_base", None) is None
+        and getattr(t, "_origin", None) is None
         and ((known := t._views) is None or known.living() == [*views])
     )
 
 
 def shows_alone(t: Tensor) -> bool:
     """Whether `t` is a view of a tensor that, but for it, stands alone."""
-    base = getattr(t, "_base", None)
+    base = getattr(t, "_origin", None)
     if base is None or t.__class__ is not Tensor or t._recipe.detached:
         return False
     recorded = t._recipe.recorded or not t._tape.grad_enabled
@@ -429,7 +462,7 @@ def shows_alone(t: Tensor) -> bool:
 
 def assign_shown(t: Tensor, value: Tensor) -> Tensor:
     """`assign`, where `t` shows the elements of another alone."""
-    base = t._base
+    base = t._origin
     result = written(base, value, *t._recipe.window)
     _outdate(t)
     assign_alone(base, result)
@@ -449,6 +482,7 @@ def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
         _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)
         value._kind = kind
         tape.former[slot] = tape.leaves[now] = tape.leaves[slot]
+    _count_write(t)
     exchange(t, value)
     return t
 
@@ -457,8 +491,8 @@ def _into_other_roots(root: Tensor, value: Tensor, changed: list[Change]) -> Ten
     """Add to `changed` what all other roots are to hold when `root` holds `value`; returns the top."""
     top, numbers_ = root, value
     while getattr(top, "_recipe", None) is not None:
-        numbers_ = written(top._base, numbers_, *top._recipe.window)
-        top, numbers_ = _into_root(top._base, numbers_)
+        numbers_ = written(top._origin, numbers_, *top._recipe.window)
+        top, numbers_ = _into_root(top._origin, numbers_)
         changed.append((top, of_same_graph(top, numbers_), True))
     news = {id(member): new for member, new, _ in changed}
     for member in family(top):
@@ -470,7 +504,7 @@ def _into_other_roots(root: Tensor, value: Tensor, changed: list[Change]) -> Ten
 
 def _new_of(t: Tensor, news: dict[int, Tensor]) -> Tensor:
     """What it is to hold: known, or that of its base seen through its recipe."""
-    return news[id(t)] if id(t) in news else _made(t._recipe, _new_of(t._base, news), False)
+    return news[id(t)] if id(t) in news else _made(t._recipe, _new_of(t._origin, news), False)
 
 
 def _is_other_root(t: Tensor) -> bool:
@@ -482,8 +516,8 @@ def _is_other_root(t: Tensor) -> bool:
 def _into_root(t: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """The root of the graph of `t`, and what it holds when `t` holds `value`."""
     while is_view(t):
-        value = written(t._base, value, *t._recipe.window)
-        t = t._base
+        value = written(t._origin, value, *t._recipe.window)
+        t = t._origin
     return t, value
 
 
@@ -566,13 +600,14 @@ def _fitting(t: Tensor, value: Tensor) -> Tensor:
 
 def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     """Let `t` hold a value of its own that has another shape. Others can't share its elements then: see `assign`."""
-    if t._kind.exported or getattr(t, "_base", None) is not None or len([*family(t)]) > 1:
+    if t._kind.exported or getattr(t, "_origin", None) is not None or len([*family(t)]) > 1:
         raise RuntimeError(
             f"{name}: the shape of {describe(t)} can't change in place, since others share its elements (views, "
             f"arrays), at {location()}: use the function without the underscore"
         )
     value = _fitting(t, value)
     pass_on(t, value, not value._tape.grad_enabled)
+    _count_write(t)
     exchange_all([(t, value)])
     return t
 
@@ -693,7 +728,7 @@ def mark_exported(top: Tensor) -> None:
             if not member._kind.exported:
                 member._set_kind(exported=True)
         elif _is_other_root(member):  # it was given its numbers apart from the others
-            place = _made(member._recipe, member._base, False)
+            place = _made(member._recipe, member._origin, False)
             engine.evaluate(tape, place._slot)
             put_into_memory(member, member, place, tape.arrays[owner], True)
         else:
@@ -709,6 +744,25 @@ def detached(t: Tensor) -> Tensor:
     return view(
         layout.detach, t, kind.shape, kind.strides, 0, contiguous_strides(kind.shape, kind.itemsize), 0, detached=True
     )
+
+
+def show(top: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], start: int) -> Tensor:
+    """A tensor with no graph that shows some elements of another: strides and start in bytes, as if they lay in order.
+
+    Raises
+    ------
+    ValueError
+        Where some are outside.
+    """
+    itemsize = top._kind.itemsize
+    if not top._kind.contiguous:
+        top = detached(top).clone()
+    last = start + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if 0 not in shape and not (0 <= start <= last < top._kind.numel * itemsize and min((0, *strides)) == 0):
+        raise ValueError(f"{describe(top)} has no elements at {shape}, {strides}, {start}")
+    if any(step % itemsize for step in (start, *strides)):
+        raise ValueError(f"elements of {itemsize} bytes are not at {strides}, {start}")
+    return view(layout.as_strided_view, top, shape, strides, start, strides, start, detached=True)
 
 
 def cut_off(t: Tensor) -> None:
@@ -795,7 +849,7 @@ def _set_data(self: Tensor, value: Any) -> None:
     like = detached(value)
     new = of_same_graph(self, like)
     _leave(self)
-    base = self._base = like._base
+    base = self._origin = like._origin
     self._recipe = like._recipe
     if new._kind.requires_grad and base._kind.exported:
         put_into_memory(self, new, like, tape.arrays[owner_of(base)], True)
@@ -814,24 +868,24 @@ def _shown_by(t: Tensor) -> tuple[int, Any]:
     recipe, kind = getattr(t, "_recipe", None), t._kind
     if recipe is None:
         return id(t), (kind.shape, contiguous_strides(kind.shape, kind.itemsize), 0)
-    return id(t._base), recipe.window
+    return id(t._origin), recipe.window
 
 
 def _leave(t: Tensor) -> None:
     """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle."""
-    base, recipe, views = (getattr(t, name, None) for name in ("_base", "_recipe", "_views"))
+    base, recipe, views = (getattr(t, name, None) for name in ("_origin", "_recipe", "_views"))
     if base is not None:
         base._views.current.pop(id(t), None)
-        del t._base, t._recipe
+        del t._origin, t._recipe
     if views is not None:
         other = lend(t._tape, t._slot, t._kind)
         other._views = views
         for known in views:
             if (member := known()) is not None:
-                member._base = other
+                member._origin = other
         del t._views
         if base is not None:
-            other._base, other._recipe = base, recipe
+            other._origin, other._recipe = base, recipe
             base._views.note(other)
 
 

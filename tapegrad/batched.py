@@ -13,9 +13,10 @@ Levels nest: the physical tensor of an inner `vmap` may be one of the outer's ba
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,16 @@ class NeedsSamplesError(RuntimeError):
     def __init__(self, message: str, level: Level) -> None:
         super().__init__(message)
         self.level = level
+
+
+@contextlib.contextmanager
+def entered(level: Level) -> Iterator[Level]:
+    """Be in a level."""
+    levels().append(level)
+    try:
+        yield level
+    finally:
+        levels().pop()
 
 
 class _Nowhere:
@@ -259,6 +270,6 @@ def draw() -> None:
 
 
 __all__ = [
-    "Batched", "Level", "NeedsSamplesError", "as_batched_as", "batch_of", "bottom", "draw", "elements", "innermost",
-    "is_at", "kind_of_sample", "levels", "of_each_sample", "once_a_sample", "rules", "samples_of", "wrap",
+    "Batched", "Level", "NeedsSamplesError", "as_batched_as", "batch_of", "bottom", "draw", "elements", "entered",
+    "innermost", "is_at", "kind_of_sample", "levels", "of_each_sample", "once_a_sample", "rules", "samples_of", "wrap",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
 from tapegrad.devices import check_device, check_placed, has_channels_last, preserve_format
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, from_array, owning
+from tapegrad.tensor import Size, Tensor, from_array, owning
 
 # --- of data ----------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,8 @@ def _random() -> np.random.Generator:
     """The source of random numbers, made when it is first asked for: NumPy's takes a while to import."""
     global _generator
     if _generator is None:
-        _generator = np.random.default_rng()
+        default_generator._seed = int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
+        _generator = np.random.default_rng(default_generator._seed)
     if (watch := current_tape().watch) is not None:
         return watch.draws_from(_random)
     return _generator
@@ -335,6 +336,8 @@ def ordered(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
 
 
 def _like(make: Any, name: str) -> Any:
+    """A function of the shape and dtype of a tensor."""
+
     def like(
         input: Tensor, *, dtype: DType | None = None, device: Any = None, layout: Any = None, pin_memory: bool = False,
         requires_grad: bool = False, memory_format: Any = preserve_format,
@@ -516,8 +519,53 @@ def set_random_state(state: dict[str, Any]) -> None:
     _random().bit_generator.state = state
 
 
+class _DefaultGenerator(Generator):
+    """The source of random numbers of all functions that are given no other."""
+
+    def __init__(self) -> None:
+        self.device, self._seed = "cpu", 0
+
+    @property
+    def numpy(self) -> np.random.Generator:  # type: ignore[override]
+        """NumPy's generator."""
+        return _random()
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew; returns itself."""
+        global _generator
+        if (watch := current_tape().watch) is not None:
+            watch.fail("seeds random numbers")
+        self._seed = int(seed)
+        _generator = np.random.default_rng(self._seed % (1 << 64))
+        return self
+
+    def initial_seed(self) -> int:
+        """The seed that it was started with: the system's, where it was given none."""
+        _random()
+        return self._seed
+
+
+default_generator: Generator = _DefaultGenerator()
+
+
+def seed() -> int:
+    """Start the random numbers anew with a seed of the system's, which is returned."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    """The seed that random numbers were started with.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(3)
+    >>> tg.initial_seed()
+    3
+    """
+    return default_generator.initial_seed()
+
+
 @checked
-def manual_seed(seed: int) -> np.random.Generator:
+def manual_seed(seed: int) -> Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.
 
     >>> import tapegrad as tg
@@ -527,11 +575,7 @@ def manual_seed(seed: int) -> np.random.Generator:
     >>> bool((tg.rand(2) == a).all())
     True
     """
-    global _generator
-    if (watch := current_tape().watch) is not None:
-        watch.fail("seeds random numbers")
-    _generator = np.random.default_rng(seed % (1 << 64))
-    return _generator
+    return default_generator.manual_seed(seed)
 
 
 def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) -> np.ndarray:
@@ -630,8 +674,23 @@ def randperm(
     return _leaf(random(generator).permutation(n).astype((dtype or INT64).numpy), requires_grad)
 
 
-rand_like = _like(rand, "rand_like")
-randn_like = _like(randn, "randn_like")
+def _drawn_like(make: Any, name: str) -> Any:
+    """As `_like`, from a generator."""
+
+    def like(
+        input: Tensor, *, generator: Any = None, dtype: DType | None = None, device: Any = None, layout: Any = None,
+        pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
+    ) -> Tensor:  # fmt: skip
+        check_placed(device, layout, pin_memory)
+        made = make(input.shape, generator=generator, dtype=dtype or input.dtype)
+        return as_batched_as(input, ordered(made, memory_format, requires_grad))
+
+    like.__name__ = like.__qualname__ = name
+    like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
+    return checked(like)
+
+
+rand_like, randn_like = _drawn_like(rand, "rand_like"), _drawn_like(randn, "randn_like")
 
 
 def get_rng_state() -> dict[str, Any]:
@@ -699,6 +758,31 @@ FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
 )
 
 
+def set_default_tensor_type(t: Any) -> None:
+    """Set the default dtype by the class of its tensors, or that class's name.
+
+    Raises
+    ------
+    TypeError
+        Where it is no such class.
+
+    >>> import tapegrad as tg
+    >>> tg.set_default_tensor_type(tg.DoubleTensor)
+    """
+    known = {short: getattr(dtypes, name.upper()) for name, short in _TYPES.items()}
+    dtype = known.get(t.rpartition(".")[2]) if isinstance(t, str) else getattr(t, "dtype", None)
+    if not isinstance(dtype, DType):
+        raise TypeError("invalid type object: set_default_tensor_type takes tapegrad.FloatTensor or DoubleTensor")
+    dtypes.set_default_dtype(dtype)
+
+
+def new(self: Tensor, *args: Any) -> Tensor:
+    """A tensor of this dtype: empty, of a shape, or of data."""
+    if len(args) == 1 and isinstance(args[0], (Tensor, list, tuple, np.ndarray)) and not isinstance(args[0], Size):
+        return tensor(args[0], dtype=self.dtype)
+    return empty(size_of("new", args or (0,)), dtype=self.dtype)
+
+
 def _new(name: str, make: Any) -> None:
     def like(self: Tensor, *args: Any, dtype: Any = None, **facts: Any) -> Tensor:
         return as_batched_as(self, make(*args, dtype=self.dtype if dtype is None else dtype, **facts))
@@ -719,6 +803,7 @@ def initialise(self: Tensor, *args: Any) -> None:
     del made._slot  # a slot has one handle
 
 
+Tensor.new = new
 _new("new_zeros", zeros)
 _new("new_ones", ones)
 _new("new_empty", empty)

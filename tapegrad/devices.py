@@ -150,7 +150,46 @@ mps = types.SimpleNamespace(
     is_available=_no, device_count=_none, synchronize=_nothing, empty_cache=_nothing, manual_seed=_nothing
 )
 backends = types.SimpleNamespace(
-    cudnn=types.SimpleNamespace(enabled=False, benchmark=False, deterministic=True, is_available=_no, version=_nothing),
+    cudnn=types.SimpleNamespace(
+        enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=_no, version=_nothing
+    ),
     mps=types.SimpleNamespace(is_available=_no, is_built=_no),
     cuda=types.SimpleNamespace(is_built=_no, matmul=types.SimpleNamespace(allow_tf32=False)),
 )
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Ask for results that are the same each time, as all results are.
+
+    >>> import tapegrad as tg
+    >>> tg.use_deterministic_algorithms(True)
+    """
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """True: there are no others."""
+    return True
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Allow products of matrices of float32 less precision: all precisions are kept, so that nothing changes.
+
+    Raises
+    ------
+    RuntimeError
+        Where it is none of "highest", "high", "medium".
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise RuntimeError(
+            f"{precision} is not one of the precisions that there are: it must be 'highest', 'high' or 'medium'"
+        )
+
+
+def get_float32_matmul_precision() -> str:
+    """How precise products of matrices of float32 are.
+
+    >>> import tapegrad as tg
+    >>> tg.get_float32_matmul_precision()
+    'highest'
+    """
+    return "highest"

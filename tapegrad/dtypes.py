@@ -53,6 +53,16 @@ class DType:
     __numpy_dtype__ = dtype
 
     @property
+    def is_signed(self) -> bool:
+        """Whether it has negative numbers: all have but bool."""
+        return self.code != 0
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether it has complex numbers: none has."""
+        return False
+
+    @property
     def category(self) -> int:
         """0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank."""
         return (0, 1, 1, 2, 2)[self.code]
@@ -219,7 +229,7 @@ class finfo:
         known = np.finfo(dtype.numpy)
         self.dtype, self.bits, self.eps = dtype.name, known.bits, float(known.eps)
         self.max, self.min, self.tiny = float(known.max), float(known.min), float(known.tiny)
-        self.smallest_normal, self.resolution = float(known.smallest_normal), float(known.resolution)
+        self.smallest_normal, self.resolution = float(known.smallest_normal), float(str(known.resolution))
 
     def __repr__(self) -> str:
         return (

@@ -514,7 +514,7 @@ def _run_host(tape: Tape, reverse: bool) -> None:
     row = tape.row_array()[tape.h[H.host_row]]
     out, slots = int(row["out"]), tape.slots
     operands = [int(row[field]) for field in "abc" if row[field] >= 0]
-    forward, vjp = tape.hosts[out]
+    forward, vjp, _ = tape.hosts[out]
 
     def array(slot: int, field: str = "primal") -> np.ndarray:
         kind = kinds.objects[slots["kind"][slot]]

@@ -44,8 +44,8 @@ compiled speed (see `tapegrad.jitted`). So `grad(njit(f))` asks for that.
 0.35355339...
 
 One that is given Tensors is differentiated as with arrays, and is one row of the tape (see
-`tapegrad.jitted.operation`): values and gradients can be differentiated again, once; Jacobians, Hessians and products
-can't.
+`tapegrad.jitted.operation`): values, gradients, and a number's tangents, can be differentiated again, once and in
+either mode, as in `jacfwd(grad(f))`; other Jacobians and tangents, Hessians and products with them can't.
 
 >>> @njit
 ... def third(x):
@@ -59,9 +59,8 @@ All other arguments are passed on: ints, strings, functions, arrays of ints, typ
 
 Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
 are given must be of what Numba takes (see `tapegrad.jitted.containers`); complex numbers and float32 are not
-differentiated; nor are eigenvalues, singular values and Fourier transforms; a function is compiled anew for each
-transform and each combination of argument types. What can't be differentiated is an error,
-`tapegrad.jitted.NotDifferentiableError`, when it is compiled.
+differentiated, nor Fourier transforms; a function is compiled anew for each transform and each combination of argument
+types. What can't be differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
-    "functional_call", "grad", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+    "functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
     "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
@@ -141,12 +140,20 @@ def _engine(
     if not is_jitted(func):
         args, kwargs = _by_position(func, args, kwargs, argnums)
         return TensorEngine(functools.partial(func, **kwargs) if kwargs else func), list(args)
-    with locks.importing:
-        from tapegrad.jitted import engine, operations  # Numba is imported when it is needed, not before
+    found = _jitted_engine(func)
+    if any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs))):
+        from tapegrad.jitted import operations
 
-    found = engine.engine_of(func)
-    holds_tensors = any(isinstance(leaf, Tensor) for leaf in trees.leaves((args, kwargs)))
-    return operations.RowEngine(found) if holds_tensors else found, found.bind(args, kwargs)
+        return operations.RowEngine(found), found.bind(args, kwargs)
+    return found, found.bind(args, kwargs)
+
+
+def _jitted_engine(func: Callable[..., Any]) -> Any:
+    """What differentiates a jitted function."""
+    with locks.importing:
+        from tapegrad.jitted import engine, operations  # noqa: F401  Numba is imported when it is needed, not before
+
+    return engine.engine_of(func)
 
 
 def _by_position(
@@ -263,12 +270,19 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     """
     plain = None if is_jitted(func) else TensorEngine(func)
     is_int = argnums.__class__ is int
+    jitted: Any = None  # the engine, from the first call on
 
     @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        if plain is not None and is_int and not kwargs:  # most often it is by one array: the same in less time
-            place: Any = argnums
-            if 0 <= place < len(args) and args[place].__class__ is np.ndarray:
+        nonlocal jitted
+        place: Any = argnums
+        if is_int and not kwargs and 0 <= place < len(args):  # most often it is by one array: the same in less time
+            if plain is None:
+                jitted = jitted or _jitted_engine(func)
+                known = jitted.gradient_by_one(args, place, has_aux)
+                if known is not None:
+                    return known
+            elif args[place].__class__ is np.ndarray:
                 plain.check(args[place], place)
                 value, (found,) = plain.value_and_grad(args, (place,), has_aux)
                 return value, found
@@ -277,6 +291,25 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
         return value, call.formed(found)
 
     return value_and_gradient
+
+
+def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """`value_and_grad`, in PyTorch's order.
+
+    It returns `(gradient, value)`; with `has_aux`, `(gradient, (value, aux))`.
+
+    >>> import tapegrad as tg
+    >>> tg.func.grad_and_value(lambda x: x**3)(2.0)
+    (12.0, 8.0)
+    """
+    both = value_and_grad(func, argnums, has_aux)
+
+    @_transform(func)
+    def gradient_and_value(*args: Any, **kwargs: Any) -> Any:
+        value, found = both(*args, **kwargs)
+        return found, value
+
+    return gradient_and_value
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from _thread import get_ident
@@ -16,7 +17,7 @@ from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
 from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
-from tapegrad.kinds import address_of, array_at, kind_of
+from tapegrad.kinds import address_of, array_at, contiguous_strides, kind_of
 from tapegrad.recording import Imported, is_imported, local
 from tapegrad.tensor import Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
 
@@ -30,12 +31,12 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     Raises
     ------
     RuntimeError
-        Where the tensor requires grad and `force` is False.
+        Where the tensor requires grad, gradients are recorded, and `force` is False.
     """
     if not isinstance(force, bool):
         raise TypeError(f"numpy(): argument 'force' must be bool, not {type(force).__name__}")
     if self.requires_grad:
-        if not force:
+        if not force and tapes.current_tape().grad_enabled:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         self = self.detach()
     return export(self)
@@ -65,7 +66,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
     So nothing that is pending need be computed before. It is done where a tensor shares its elements with nobody, or
     was detached from one that shares them with nobody else; else the answer is None.
     """
-    tape, base, views = t._tape, getattr(t, "_base", None), t._views
+    tape, base, views = t._tape, getattr(t, "_origin", None), t._views
     if views is not None and views.living():
         return None
     if base is None:
@@ -73,7 +74,7 @@ def _moved(t: Tensor) -> np.ndarray | None:
     else:
         top, recipe, kind = base, t._recipe, base._kind
         is_whole = recipe.detached and recipe.window == (kind.shape, kind.strides, 0) and kind.contiguous
-        if not is_whole or hasattr(top, "_base") or len(top._views.living()) != 1 or top.__class__ is Imported:
+        if not is_whole or hasattr(top, "_origin") or len(top._views.living()) != 1 or top.__class__ is Imported:
             return None
     array = t._array().copy()
     address, kind = address_of(array), kind_of(t._kind.dtype, array.shape, array.strides, exported=True)
@@ -346,12 +347,20 @@ def __copy__(self: Tensor) -> Tensor:
 
 
 def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    copied = from_array(self._array().copy(), self.requires_grad) if self.is_leaf else self.detach().clone()
-    memo[id(self)] = copied
+    if not self.is_leaf:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment: "
+            f"{describe(self)} was computed and requires grad, at {location()}: copy .detach() of it, or clone() it"
+        )
+    origin, window = shown_of(self)
+    alone = window is None
+    copied = from_array(self._array().copy()) if alone else aliasing.show(copy.deepcopy(origin, memo), *window)
+    copied.requires_grad_(self.requires_grad)
     if note := getattr(self, "_note", None):
         copied._note = note
+    memo[id(self)] = copied
     if self.grad is not None:
-        copied.grad = __deepcopy__(self.grad, memo)
+        copied.grad = __deepcopy__(self.grad, memo) if self.grad.is_leaf else self.grad.detach().clone()
     return copied
 
 
@@ -361,6 +370,21 @@ def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
             "a tensor that was computed and requires grad can't be pickled with its graph: pickle .detach() of it"
         )
     return _rebuild, (self._array().copy(), self.requires_grad, getattr(self, "_note", None))
+
+
+def shown_of(t: Tensor) -> tuple[Tensor, Any]:
+    """What a tensor shares its elements with, and where among those it has its own; None where it is copied alone."""
+    origin, window = t, None
+    while (below := getattr(origin, "_origin", None)) is not None and below.is_leaf:
+        shape, strides, start = origin._recipe.window
+        if window is None:
+            window = shape, strides, start
+        elif strides == contiguous_strides(shape, t._kind.itemsize):
+            window = window[0], window[1], start + window[2]
+        else:
+            break
+        origin = below
+    return origin, window
 
 
 def _rebuild(array: np.ndarray, requires_grad: bool, note: str | None = None) -> Tensor:

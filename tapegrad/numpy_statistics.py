@@ -117,26 +117,58 @@ def _positions(counts: np.ndarray, q: np.ndarray, method: str) -> np.ndarray:
 
 
 def _quantiles(name: str, scale: float, ignores: bool) -> Callable[..., Any]:
-    def quantiles(a: Tensor, q: Any, axis: Any = None, method: Any = "linear", keepdims: Any = False) -> Tensor:
+    def quantiles(
+        a: Tensor, q: Any, axis: Any = None, method: Any = "linear", keepdims: Any = False, weights: Any = None
+    ) -> Tensor:  # fmt: skip
         fractions = _numbers(name, q) / scale
         if not ((fractions >= 0) & (fractions <= 1)).all():
             raise ValueError(f"{name.removeprefix('nan').title()}s must be in the range [0, {scale:g}]")
-        return _at_fractions(floating(a), fractions, axis, method, keepdims, ignores)
+        weighs = None if weights is None else _weights(a, axis, _numbers(name, weights))
+        return _at_fractions(floating(a), fractions, axis, method, keepdims, ignores, weighs)
 
     return quantiles
 
 
+def _weights(a: Tensor, axis: Any, given: np.ndarray) -> np.ndarray:
+    """A weight for each element, in rows as `_rows` has them."""
+    if given.shape != tuple(a.shape):
+        if axis is None:
+            raise TypeError("Axis must be specified when shapes of a and weights differ.")
+        axes = normalize_axis_tuple(axis, a.ndim)
+        if given.shape != tuple(a.shape[d] for d in axes):
+            raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
+        moved = given.transpose(np.argsort(axes))
+        given = np.broadcast_to(moved.reshape([n if d in axes else 1 for d, n in enumerate(a.shape)]), tuple(a.shape))
+    return _rows(as_operand(np.array(given, np.float64), False), axis)[0].numpy()
+
+
+def _weighted_positions(
+    order: np.ndarray, counts: np.ndarray, q: np.ndarray, method: str, weights: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """Where weighted quantiles lie among the first elements in order of each row: NumPy's own of 0, 1, 2 ..."""
+    quantile: Any = np.quantile
+    rows = [
+        quantile(np.arange(float(n)), q, method=method, weights=w[places[:n]])
+        for places, n, w in zip(order, counts.tolist(), weights, strict=True)
+    ]
+    return np.stack(rows) if rows else np.zeros((0, q.size))
+
+
 def _at_fractions(
-    a: Tensor, fractions: np.ndarray, axis: Any, method: str, keepdims: Any, ignores: bool
+    a: Tensor, fractions: np.ndarray, axis: Any, method: str, keepdims: Any, ignores: bool, weights: np.ndarray | None
 ) -> Tensor:  # fmt: skip
     rows, shape, kept = _rows(a, axis)
     r, n = rows.shape
     if not n:
         raise IndexError("cannot do a non-empty take from an empty axes.")
-    ordered = sorting.sort(rows, 1).values
+    ordered, order = sorting.sort(rows, 1)
     last = ordered._array()
     numbers = n - np.isnan(last).sum(1)
-    at = _positions(np.maximum(numbers, 1) if ignores else np.full(r, n), fractions.reshape(-1), method)
+    counts, q = np.maximum(numbers, 1) if ignores else np.full(r, n), fractions.reshape(-1)
+    if weights is None:
+        at = _positions(counts, q, method)
+    else:
+        at = _weighted_positions(order._array(), counts, q, method, weights)
     at = np.where((numbers == n)[:, None], at, at if ignores else n - 1)
     made = sorting.between(ordered, as_operand(at.astype(rows.dtype.numpy), False), "linear")
     return made.T.reshape((*fractions.shape, *(kept if keepdims else shape)))

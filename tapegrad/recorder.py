@@ -512,12 +512,12 @@ def _offsets() -> dict[int, int]:
     tape, slot, kind, address, enabled, number = Tape(), 1 << 20, Kind(), 1 << 21, object(), 1.2345e-67
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
     tape.header_address, tape.grad_enabled = address, enabled
-    t._base, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
+    t._origin, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
     bounds = object(), object(), object()
     window = slice(*bounds)
     of_tensor, of_tape, of_float, of_slice = _words(t), _words(tape), _words(number), _words(window)
     tape.header_address, tape.grad_enabled = truth
-    del t._base, t._recipe, t._fresh
+    del t._origin, t._recipe, t._fresh
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
@@ -682,7 +682,7 @@ class _Native:
         self.views.enter(passive, (None, -2, None), way)
         w, window = z[3], z[:-2]
         rows += [(neg.opcode, 0, t._slot, 9, 7, slots[1], 6) for t in (w, window)]
-        kinds_agree &= w._kind is passive and w._base is z and window._recipe is untracked
+        kinds_agree &= w._kind is passive and w._origin is z and window._recipe is untracked
         kinds_agree &= [known() for known in z._fresh] == [w, window]
         slots += [w._slot, window._slot]
         del w, window, x, y, z, u, v

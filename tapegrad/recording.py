@@ -264,7 +264,7 @@ def shared(t: Tensor) -> RuntimeError:
 
 def is_imported(t: Tensor) -> bool:
     """Whether a tensor shares elements with the copy of another thread's: a write to it would not get there."""
-    while (base := getattr(t, "_base", None)) is not None:
+    while (base := getattr(t, "_origin", None)) is not None:
         t = base
     return t.__class__ is Imported
 
@@ -280,7 +280,7 @@ def take_over(t: Tensor) -> None:
     if t._tape.thread == get_ident():
         return
     tape, kind = current_tape(), t._kind
-    if kind.exported or hasattr(t, "_base") or any(view() is not None for view in t._views or ()):
+    if kind.exported or hasattr(t, "_origin") or any(view() is not None for view in t._views or ()):
         raise shared(t)
     if kind.requires_grad and not kind.is_leaf:
         imported(tape, t)  # says why not
@@ -303,7 +303,7 @@ _COUNTED = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enable
 def taken_back(t: Tensor) -> bool:
     """Whether nobody has the array any more that shared the elements, so that the tensor is again like any other."""
     top = t
-    while (base := getattr(top, "_base", None)) is not None:
+    while (base := getattr(top, "_origin", None)) is not None:
         top = base
     tape, slot = top._tape, top._slot
     if tape.thread != get_ident() or MEMORY or not _COUNTED:
@@ -332,7 +332,7 @@ def steady(t: Tensor) -> Tensor:
     tape, slot = t._tape, t._slot
     if kind.requires_grad and not kind.is_leaf:
         recipe: Any = getattr(t, "_recipe", None)
-        base = t if recipe is None or recipe.detached else steady(t._base)
+        base = t if recipe is None or recipe.detached else steady(t._origin)
         return t if base._kind.exported else made_of(recipe, base, recipe.recorded and tape.grad_enabled)
     if tape.watch is not None:
         return tape.watch.steady(t)  # type: ignore[no-any-return]

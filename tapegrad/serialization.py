@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes
+from tapegrad import aliasing, dtypes
 from tapegrad.devices import check_device
+from tapegrad.interop import shown_of
+from tapegrad.kinds import contiguous_strides
 from tapegrad.tensor import Tensor, from_array
 
 _FORMAT = "tapegrad 1"
@@ -30,7 +32,7 @@ def save(obj: Any, f: Any) -> None:
     ----------
     obj : object
         Tensors, arrays, numbers, texts, dtypes and None, and dictionaries, lists and tuples of such: a `state_dict`, or
-        several. A tensor that is there twice is written once.
+        several. Tensors that share elements go on to share them.
     f : str, Path or binary file
         Where to.
 
@@ -48,7 +50,7 @@ def save(obj: Any, f: Any) -> None:
     {'weights': tensor([1., 1.]), 'epoch': 3}
     """
     arrays: dict[int, tuple[int, Any]] = {}  # by identity: number, and what has it
-    tree = json.dumps({_FORMAT: _written(obj, arrays)})
+    tree = json.dumps({_FORMAT: _written(obj, arrays, {})})
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
         archive.writestr("tree.json", tree)
@@ -63,13 +65,21 @@ def save(obj: Any, f: Any) -> None:
         Path(f).write_bytes(whole.getvalue())
 
 
-def _written(o: Any, arrays: dict[int, tuple[int, Any]]) -> Any:
+def _written(o: Any, arrays: dict[int, tuple[int, Any]], tensors: dict[int, int]) -> Any:
     """A tree in JSON's terms."""
-    if isinstance(o, Tensor) or (isinstance(o, np.ndarray) and o.dtype.kind in "biuf"):
-        number = arrays.setdefault(id(o), (len(arrays), o))[0]
-        if not isinstance(o, Tensor):
-            return {"array": number}
-        return {"tensor": number, "requires_grad": o.is_leaf and o.requires_grad, "note": getattr(o, "_note", None)}
+    if isinstance(o, np.ndarray) and o.dtype.kind in "biuf":
+        return {"array": arrays.setdefault(id(o), (len(arrays), o))[0]}
+    if isinstance(o, Tensor):
+        origin, window = shown_of(o)
+        if window == (origin._kind.shape, contiguous_strides(origin._kind.shape, origin._kind.itemsize), 0):
+            window = None
+        return {
+            "tensor": tensors.setdefault(id(o), len(tensors)),
+            "of": arrays.setdefault(id(origin), (len(arrays), origin))[0],
+            "window": window,
+            "requires_grad": o.is_leaf and o.requires_grad,
+            "note": getattr(o, "_note", None),
+        }
     if isinstance(o, np.generic):
         o = o.item()
     if isinstance(o, _PLAIN):
@@ -78,10 +88,10 @@ def _written(o: Any, arrays: dict[int, tuple[int, Any]]) -> Any:
         return {"dtype": o.name}
     if isinstance(o, dict):
         kind = "ordered" if isinstance(o, OrderedDict) else "dict"
-        return {kind: [[_written(key, arrays), _written(value, arrays)] for key, value in o.items()]}
+        return {kind: [[_written(key, arrays, tensors), _written(value, arrays, tensors)] for key, value in o.items()]}
     if isinstance(o, (list, tuple)):
         kind = "list" if isinstance(o, list) else "tuple"
-        return {kind: [_written(value, arrays) for value in o]}
+        return {kind: [_written(value, arrays, tensors) for value in o]}
     repair = ": save its state_dict()" if hasattr(o, "state_dict") else ""
     raise TypeError(
         f"save() writes tensors, arrays, numbers, texts, and dictionaries, lists and tuples of them, but not "
@@ -111,7 +121,7 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
                 read: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
                 return read
 
-            return _read(known[_FORMAT], array, {})
+            return _read(known[_FORMAT], array, {}, {})
     except FileNotFoundError:
         raise
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
@@ -121,13 +131,13 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
         ) from error
 
 
-def _read(o: Any, array: Any, tensors: dict[int, Tensor]) -> Any:
+def _read(o: Any, array: Any, tensors: dict[int, Tensor], origins: dict[int, Tensor]) -> Any:
     if not isinstance(o, dict):
         return o
     if "tensor" in o:
         number = o["tensor"]
         if number not in tensors:
-            t = tensors[number] = from_array(array(number), bool(o["requires_grad"]))
+            t = tensors[number] = _shown(o["window"], o["of"], array, origins).requires_grad_(bool(o["requires_grad"]))
             if o["note"]:
                 t._note = str(o["note"])
         return tensors[number]
@@ -137,10 +147,22 @@ def _read(o: Any, array: Any, tensors: dict[int, Tensor]) -> Any:
     if kind == "dtype":
         return dtypes.as_dtype(content)
     if kind in ("dict", "ordered"):
-        pairs = [(_read(key, array, tensors), _read(value, array, tensors)) for key, value in content]
+        pairs = [tuple(_read(item, array, tensors, origins) for item in pair) for pair in content]
         return OrderedDict(pairs) if kind == "ordered" else dict(pairs)
-    values = [_read(value, array, tensors) for value in content]
+    values = [_read(value, array, tensors, origins) for value in content]
     return tuple(values) if kind == "tuple" else values
+
+
+def _shown(window: Any, of: int, array: Any, origins: dict[int, Tensor]) -> Tensor:
+    """A tensor with the elements of an array, or those in a window: the first that has all has them for its own."""
+    if of not in origins:
+        origins[of] = from_array(array(of))
+        if window is None:
+            return origins[of]
+    if window is None:
+        return origins[of].detach()
+    shape, strides, start = window
+    return aliasing.show(origins[of], tuple(shape), tuple(strides), start)
 
 
 __all__ = ["load", "save"]

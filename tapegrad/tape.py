@@ -361,7 +361,7 @@ class Tape:
         self.former: dict[int, Any] = {}  # and, by the slots that they had before they were written to
         self.retained: dict[int, Any] = {}  # and to those that asked for retain_grad()
         self.hooks: dict[int, Any] = {}  # of what was computed
-        self.hosts: dict[int, Any] = {}  # the (forward, vjp) of host rows
+        self.hosts: dict[int, Any] = {}  # the (forward, vjp, jvp) of host rows
         self.nodes: dict[int, Any] = {}  # functions of the user's
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py

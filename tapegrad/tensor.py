@@ -99,8 +99,8 @@ class Tensor(Methods):
 
     # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
     __slots__ = (
-        "__weakref__", "_base", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_recipe", "_seen", "_slot",
-        "_tape", "_views",
+        "__weakref__", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_origin", "_recipe", "_seen", "_slot",
+        "_tape", "_views", "_writes",
     )  # fmt: skip
 
     _tape: Tape
@@ -109,12 +109,13 @@ class Tensor(Methods):
     _grad: Any
     _hooks: Any
     _note: str  # what `nn` knows of it
-    _base: Any
+    _origin: Any  # what it shares the elements of: see `aliasing.py`
     _recipe: Any
     _seen: Any
     _fresh: Any
     _known: Any
-    _views: Any  # see `aliasing.py`
+    _views: Any
+    _writes: int  # how often its elements were written to; of what shares them, the origin knows
 
     def __del__(self) -> None:
         try:

@@ -86,7 +86,7 @@ class Level:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _inside.of_arrays -= not self.gives_tensors
-        for slot in self.own:
+        for slot in self._own_slots():
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
     def _input(self, x: Any) -> Tensor:
@@ -111,6 +111,15 @@ class Level:
         x.requires_grad_()
         self.own[bottom(x)._slot] = x
         return x
+
+    def _own_slots(self) -> set[int]:
+        """The slots of its leaves: at first, now, and between, since NumPy's looking at one gives it another."""
+        leaves = [bottom(t) for t in self.own.values()]
+        slots, former = {*self.own, *(t._slot for t in leaves)}, self.tape.former
+        if former:
+            own = {id(t) for t in leaves}
+            slots |= {slot for slot, leaf in former.items() if id(leaf()) in own}
+        return slots
 
     def _with_bits(self, t: Tensor, bits: int) -> Tensor:
         """The same elements, recorded, with other bits of `requires_grad`."""
@@ -178,7 +187,7 @@ class Level:
                 engine.run(tape, (), ((output._slot, -1),), (), False, others, lambda: adopt(tape, found))
         except engine.SweptTwiceError:
             return None
-        if others and any(slot in tape.leaves and slot not in self.own for slot in found):
+        if others and any(slot in tape.leaves for slot in found.keys() - self._own_slots()):
             return None
         gradients = []
         for x, t in zip(self.given, self.inputs, strict=True):
@@ -284,7 +293,7 @@ class Level:
             return False
         ends = {slot for slot, own in self.behind.items() if own & bits}
         if bits & GRADIENTS:
-            ends |= self.tape.leaves.keys() - self.own.keys()
+            ends |= self.tape.leaves.keys() - self._own_slots()
         if bits & TANGENTS and self.tape.duals is not None:
             ends |= self.tape.duals.slots().keys()
         slots = [local(bottom(t))._slot for t in tensors if isinstance(t, Tensor) and t._kind.requires_grad]
@@ -378,7 +387,7 @@ def plain(t: Tensor, is_own: bool = False) -> Any:
         return t.item()
     if kind.contiguous and not kind.is_large:
         return t._array().copy()
-    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_base"):
+    if is_own and kind.is_large and kind.contiguous and watch is None and not hasattr(t, "_origin"):
         return export(t)
     return np.array(t._array(), order="C")
 

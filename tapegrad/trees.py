@@ -1,5 +1,7 @@
 """Trees: tuples, named tuples, lists and dictionaries, nested at will; whatever else stands in them is a leaf.
 
+Numba's typed lists and dictionaries are containers too, once jitted functions are differentiated (`declare`).
+
 A structure is what remains of a tree without its leaves. It is hashable, so that what is made for one is found again:
 
     {"w": [1.0, 2.0], "b": (3.0,)}     leaves      1.0, 2.0, 3.0
@@ -12,8 +14,18 @@ tree must agree with: `matched` looks them up.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+Parts = tuple[tuple[Any, ...], Sequence[Any]]  # the keys (of a dictionary) and the items of a container
+
+# Containers of others: how each is taken apart, and made again.
+_others: dict[type, tuple[Callable[[Any], Parts], Callable[[tuple[Any, ...], Sequence[Any]], Any]]] = {}
+
+
+def declare(kind: type, taken: Callable[[Any], Parts], made: Callable[[tuple[Any, ...], Sequence[Any]], Any]) -> None:
+    """Let a class of another library's be a container."""
+    _others[kind] = taken, made
 
 
 class Node(NamedTuple):
@@ -35,19 +47,21 @@ class Node(NamedTuple):
 
     def made(self, items: Sequence[Any]) -> Any:
         """The container, of these items."""
+        if self.kind in _others:
+            return _others[self.kind][1](self.keys, items)
         if issubclass(self.kind, dict):
             return self.kind(zip(self.keys, items, strict=True))
         return self.kind(*items) if hasattr(self.kind, "_fields") else self.kind(items)
 
 
-def items_of(tree: Any) -> tuple[tuple[Any, ...], Sequence[Any]] | None:
+def items_of(tree: Any) -> Parts | None:
     """The keys (of a dictionary) and the items of a container; None of a leaf."""
     kind = type(tree)
     if kind is tuple or kind is list or (isinstance(tree, tuple) and hasattr(kind, "_fields")):
         return (), tree
     if kind is dict or kind is OrderedDict:
         return tuple(tree), tuple(tree.values())
-    return None
+    return _others[kind][0](tree) if kind in _others else None
 
 
 def flatten(tree: Any) -> tuple[list[Any], Node | None]:

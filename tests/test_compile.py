@@ -995,3 +995,16 @@ def test_profilers_see_replays_and_go_on():
     profile.disable()
     assert compiled.stats()["replays"] == 2
     assert any("backward" in str(entry.code) or "replay" in str(entry.code) for entry in profile.getstats())
+
+
+def test_functions_of_graphs_that_nobody_holds_are_no_hindrance():
+    @tg.custom_vjp
+    def doubled(x):
+        return 2.0 * x
+
+    doubled.defvjp(lambda x: (2.0 * x, None), lambda kept, g: (2.0 * g,))
+    doubled(tg.ones(3, requires_grad=True)).sum().backward()
+    compiled = tg.compile(F.grad(lambda x: (x * x).sum()))
+    for _ in range(2):
+        assert compiled(np.ones(3)).tolist() == [2.0] * 3
+    assert (compiled.stats()["recordings"], compiled.stats()["replays"]) == (1, 1)

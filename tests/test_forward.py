@@ -185,6 +185,22 @@ def test_a_host_function_has_no_forward_mode():
     assert pull(tg.tensor([1.0]))[0].tolist() == [12.0]
 
 
+def test_a_host_function_with_a_jvp():
+    def slope(dots, y, a, b):
+        return sum((dot * other for dot, other in zip(dots, (b, a), strict=True) if dot is not None), start=0 * y)
+
+    product = tg.autograd.host_function(np.multiply, lambda g, y, a, b: (g * b, g * a), jvp=slope)
+    x, v = tg.tensor([1.0, 2.0, 3.0]), tg.tensor([0.5, -1.0, 2.0])
+    _, found = jvp(lambda x: product(x.sin(), x) * 2, (x,), (v,))
+    _, wanted = jvp(lambda x: x.sin() * x * 2, (x,), (v,))
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-6)
+    _, found = jvp(lambda x: product(x, tg.ones(3)), (x,), (v,))
+    assert found.tolist() == v.tolist()
+    np.testing.assert_array_equal(jacfwd(lambda x: product(x, x))(x).numpy(), np.diag(2 * x.numpy()))
+    with pytest.raises(RuntimeError, match="derivative of a host function's jvp is not known"):
+        jacrev(lambda x: jvp(lambda x: product(x, x), (x,), (v,))[1])(x)
+
+
 @pytest.mark.roomy
 def test_a_product_keeps_no_intermediate():
     """Primals and tangents are swept together: what lies between is neither computed twice nor kept."""
@@ -252,3 +268,54 @@ def test_a_jvp_of_another_shape_or_number_is_refused():
         Wrong.given = given
         with pytest.raises(RuntimeError, match=message):
             jvp(Wrong.apply, (tg.ones(2),), (tg.ones(2),))
+
+
+_ARRAY_ROWS = {
+    "softmax": lambda x: (tg.softmax(x.view(2, 6), 0) ** 2).sum(),
+    "log_softmax": lambda x: tg.log_softmax(x, 0)[3],
+    "logsumexp": lambda x: tg.logsumexp(x.view(3, 4), 1).prod(),
+    "cumprod": lambda x: tg.cumprod(x, 0).sin().sum(),
+    "logcumsumexp": lambda x: tg.logcumsumexp(x, 0).sin().sum(),
+    "prod": lambda x: x.view(3, 4).prod(1).sin().sum(),
+    "sort": lambda x: (tg.sort(x)[0] ** 3 * tg.arange(12.0)).sum(),
+    "inv": lambda x: tg.linalg.inv(x[:9].view(3, 3)).sum(),
+    "det": lambda x: tg.linalg.det(x[:9].view(3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", _ARRAY_ROWS)
+def test_lanes_go_through_array_rows_together(name: str):
+    f, x = _ARRAY_ROWS[name], tg.tensor(np.random.default_rng(0).normal(size=12) + 2.0)
+    hessian = tg.func.hessian(f)(x)
+    rows = [tg.func.grad(lambda x, i=i: tg.func.grad(f)(x)[i])(x) for i in range(12)]  # two sweeps in reverse
+    expected = tg.stack(rows).numpy()
+    np.testing.assert_allclose(hessian.numpy(), expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(tg.func.jacfwd(tg.func.jacfwd(f))(x).numpy(), expected, rtol=1e-9, atol=1e-11)
+    both = tg.vmap(tg.func.hessian(f))(tg.stack([x, x + 0.1]))
+    np.testing.assert_allclose(both[0].numpy(), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_second_order_through_running_products_of_a_batch():
+    x = tg.tensor(np.random.default_rng(1).normal(size=(3, 4)) + 2.0)
+
+    def slopes(v):
+        return tg.func.grad(lambda u: tg.cumprod(u, 0).sin().sum())(v).square().sum()
+
+    found = tg.func.grad(lambda x: tg.vmap(slopes)(x).sum())(x)
+    expected = tg.stack([tg.func.grad(slopes)(v) for v in x])
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12)
+
+
+def test_looking_at_an_argument_through_numpy_gives_its_gradient_no_graph():
+    x = tg.tensor([1.0, 2.0])
+    seen = []
+
+    def f(v):
+        seen.append(v.detach().numpy())
+        return (v**2).sum()
+
+    for transform in (tg.func.grad, tg.func.jacrev, tg.func.jacfwd):
+        gradient = transform(f)(x)
+        assert (gradient.tolist(), gradient.requires_grad) == ([2.0, 4.0], False)
+    assert not tg.func.hessian(f)(x).requires_grad
+    assert all(array.tolist() == [1.0, 2.0] for array in seen)

@@ -355,6 +355,60 @@ def test_gradients_inside_jitted_code():
         tg.jitted.value_and_grad(weighted, argnums=3)
 
 
+@njit
+def cubic(x):
+    return (x**3).sum() * x[0]
+
+
+@njit
+def cubic_and_more(x):
+    return cubic(x), x * 2
+
+
+def weighed(x):
+    value, slope = value_and_grad(cubic)(x)
+    return value * slope[0]
+
+
+def slope_along(along):
+    return lambda x: jvp(cubic, (x,), (along(x),))[1]
+
+
+NESTED = {
+    "jacfwd grad": lambda x, d, h, g: (jacfwd(grad(cubic))(x), h),
+    "jacrev grad": lambda x, d, h, g: (jacrev(grad(cubic))(x), h),
+    "jacfwd jacfwd": lambda x, d, h, g: (jacfwd(jacfwd(cubic))(x), h),
+    "jacfwd jacrev": lambda x, d, h, g: (jacfwd(jacrev(cubic))(x), h),
+    "jacrev jacfwd": lambda x, d, h, g: (jacrev(jacfwd(cubic))(x), h),
+    "jvp grad": lambda x, d, h, g: (jvp(grad(cubic), (x,), (d,))[1], h @ d),
+    "grad jvp": lambda x, d, h, g: (grad(slope_along(lambda x: d))(x), h @ d),
+    "jvp jvp": lambda x, d, h, g: (jvp(slope_along(lambda x: d), (x,), (d,))[1], d @ h @ d),
+    "grad jvp by the tangent too": lambda x, d, h, g: (
+        grad(slope_along(lambda x: x * x))(x), h @ (x * x) + 2 * x * g
+    ),
+    "grad jvp along x": lambda x, d, h, g: (grad(slope_along(lambda x: x))(x), h @ x + g),
+    "aux": lambda x, d, h, g: (jacfwd(lambda x: grad(cubic_and_more, has_aux=True)(x)[0])(x), h),
+    "grad value_and_grad": lambda x, d, h, g: (grad(weighed)(x), g * g[0] + cubic(x) * h[0]),
+    "jvp operation": lambda x, d, h, g: (jvp(lambda x: tg.jitted.operation(cubic)(x) * 2, (x,), (d,))[1], 2 * g @ d),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_transforms_of_transforms(name):
+    x, d = np.array([1.3, 0.4, 3.1, -0.7]), np.array([0.3, -1.0, 0.5, 2.0])
+    total, e = np.sum(x**3), np.eye(4)[0]
+    g = 3 * x**2 * x[0] + total * e
+    h = np.diag(6 * x * x[0]) + 3 * np.outer(x**2, e) + 3 * np.outer(e, x**2)
+    found, wanted = NESTED[name](x, d, h, g)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_third_derivatives_are_refused():
+    for f in (grad(grad(grad(njit(lambda x: x**3)))), jacfwd(jacfwd(grad(njit(lambda x: x**3))))):
+        with pytest.raises(RuntimeError, match=r"is not known"):
+            f(2.0)
+
+
 def test_a_row_of_the_tensor_tape():
     filtered = tg.jitted.operation(njit(lambda x, w: x * w[0] + np.sum(w)))
     x, w = tg.tensor([1.0, 2.0], requires_grad=True), tg.tensor([3.0, 4.0], requires_grad=True)
@@ -413,3 +467,52 @@ def test_a_fresh_process_with_the_cache(tmp_path):
 def test_importing_tapegrad_does_not_import_numba():
     program = "import sys, tapegrad; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@njit
+def written(x, y, n=1):
+    """Writes to one argument, reads the other."""
+    y[0] = 3.0 * x[0]
+    return x[0] * y[0] ** n
+
+
+def test_a_call_again_is_the_first_call():
+    """The driver is there by then, and is called at once, where arguments are as simple as most often."""
+    value_and_gradient = tg.func.value_and_grad(written)
+    x = np.array([2.0, 5.0])
+    for _ in range(3):
+        value, gradient = value_and_gradient(x, np.zeros(2), 1)
+        assert (value, gradient.tolist()) == (12.0, [12.0, 0.0])
+        assert value_and_gradient(x, np.zeros(2))[0] == 12.0  # a default
+        assert value_and_gradient(x, y=np.zeros(2), n=2)[1].tolist() == [54.0 * 2.0, 0.0]
+        one = np.array([2.0, 5.0])
+        assert value_and_gradient(one, one, 1)[1].tolist() == [36.0, 0.0]  # (3 x)^2, since memory is one
+        with pytest.raises(TypeError, match="differentiated"):
+            value_and_gradient(np.array([2, 5]), np.zeros(2), 1)
+        with pytest.raises(TypeError):
+            value_and_gradient(x, np.zeros(2), 1, 1)
+
+
+def test_a_call_again_knows_what_names_mean_by_then():
+    scope = {"njit": njit, "factor": 2.0}
+    exec("def scaled(x):\n    return factor * x * x", scope)
+    gradient = tg.func.grad(njit(scope["scaled"]))
+    before = [gradient(3.0) for _ in range(3)]
+    other = tg.func.grad(njit(scope["scaled"]))
+    scope["factor"] = 5.0
+    assert before == [12.0] * 3
+    assert [other(3.0) for _ in range(3)] == [30.0] * 3
+
+
+def test_auxiliary_values_and_errors_of_a_call_again():
+    @njit
+    def root(x):
+        if x < 0.0:
+            raise ValueError("negative")
+        return x**0.5, x
+
+    gradient = tg.func.grad(root, has_aux=True)
+    for _ in range(3):
+        assert gradient(4.0) == (0.25, 4.0)
+        with pytest.raises(ValueError, match="negative"):
+            gradient(-1.0)

@@ -28,6 +28,20 @@ CALLS = {
     "percentile of several": (lambda x: np.percentile(x, [[10, 50], [90, 100]], axis=(1, 2)), C),
     "nanquantile": (lambda x: np.nanquantile(x, [0.0, 0.4], axis=0, keepdims=True), N),
     "quantile with nan": (lambda x: np.quantile(x, 0.4, axis=1), N),
+    "quantile by weights": (
+        lambda x: np.quantile(x, [0.1, 0.5, 0.9], method="inverted_cdf", weights=np.arange(M.size).reshape(M.shape)), M
+    ),
+    "quantile by weights along an axis": (
+        lambda x: np.quantile(x, 0.6, axis=1, method="inverted_cdf", weights=1.0 / np.arange(1, M.shape[1] + 1)), M
+    ),
+    "percentile by weights of two axes": (
+        lambda x: np.percentile(
+            x, [20, 70], (2, 0), method="inverted_cdf", weights=1.0 + np.arange(C[:, 0].size).reshape(C[:, 0].T.shape)
+        ), C
+    ),
+    "nanquantile by weights": (
+        lambda x: np.nanquantile(x, 0.5, axis=1, method="inverted_cdf", weights=np.arange(N.size).reshape(N.shape)), N
+    ),
     "nanpercentile": (lambda x: np.nanpercentile(x, 30), N),
     "nanmean": (lambda x: np.nanmean(x, axis=(0, 1)), N),
     "nanvar": (lambda x: np.nanvar(x, axis=1, ddof=1, keepdims=True), N),
@@ -127,7 +141,8 @@ def test_what_numpy_says_of_sets_stays_with_the_values():
         (lambda x: np.quantile(x, 1.5), ValueError, "must be in the range"),
         (lambda x: np.percentile(x, -1), ValueError, "must be in the range"),
         (lambda x: np.quantile(X, x), TypeError, "no derivative by"),
-        (lambda x: np.quantile(x, 0.5, weights=np.ones(12), method="inverted_cdf"), TypeError, "not understood"),
+        (lambda x: np.quantile(x, 0.5, weights=np.ones(x.shape)), ValueError, "inverted_cdf"),
+        (lambda x: np.quantile(x, 0.5, method="inverted_cdf", weights=[1.0]), TypeError, "Axis must be specified"),
         (lambda x: np.gradient(x, edge_order=3), ValueError, "edge_order"),
         (lambda x: np.gradient(x[:1]), ValueError, "too small"),
         (lambda x: np.interp(x, [1.0, 2.0], [1.0]), ValueError, "not of the same length"),

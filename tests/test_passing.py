@@ -29,6 +29,9 @@ def test_devices():
 def test_generators_repeat_what_they_give():
     draws = (
         lambda g: tg.rand(3, generator=g), lambda g: tg.randn(3, generator=g), lambda g: tg.randperm(5, generator=g),
+        lambda g: tg.rand_like(tg.ones(3), generator=g), lambda g: tg.randn_like(tg.ones(3), generator=g),
+        lambda g: tg.randint_like(tg.ones(9), 9, generator=g), lambda g: tg.ones(3).normal_(generator=g),
+        lambda g: tg.ones(3).uniform_(-1, 1, generator=g), lambda g: tg.randn(3, generator=g, out=tg.ones(3)),
         lambda g: tg.randint(0, 9, (4,), generator=g), lambda g: tg.normal(0.0, 1.0, size=(3,), generator=g),
         lambda g: tg.multinomial(tg.ones(5), 3, generator=g), lambda g: tg.bernoulli(tg.full((9,), 0.5), generator=g),
     )  # fmt: skip
@@ -133,3 +136,87 @@ def test_limits_and_types():
     assert x.type() == "tapegrad.FloatTensor"
     assert x.type(tg.float64).dtype is x.type("torch.DoubleTensor").dtype is x.type(tg.DoubleTensor).dtype is tg.float64
     assert not x.is_cuda
+
+
+def test_there_is_one_generator_of_all():
+    assert tg.manual_seed(7).initial_seed() == tg.initial_seed() == tg.random.initial_seed() == 7
+    a = tg.rand(3)
+    tg.random.manual_seed(7)
+    assert tg.rand(3, generator=tg.random.default_generator).equal(a)
+    tg.manual_seed(7)
+    with tg.random.fork_rng():
+        tg.manual_seed(1)
+        assert not tg.rand(3).equal(a)
+        assert tg.initial_seed() == 1
+    assert tg.initial_seed() == 7
+    assert tg.rand(3).equal(a)
+    assert tg.seed() == tg.initial_seed()
+
+
+def test_a_variable_is_a_tensor():
+    x = tg.ones(2)
+    v = tg.autograd.Variable(x, requires_grad=True)
+    assert (v.requires_grad, v.is_leaf, x.requires_grad) == (True, True, False)
+    v.data.add_(1)
+    assert x.tolist() == [2.0, 2.0]
+    assert isinstance(x, tg.autograd.Variable)
+    assert not isinstance(1.0, tg.autograd.Variable)
+    with pytest.raises(TypeError, match="Variable data has to be a tensor, but got list"):
+        tg.autograd.Variable([1.0])
+
+
+def test_numpy_asks_for_no_detach_where_nothing_is_recorded():
+    x = tg.ones(2, requires_grad=True)
+    with tg.no_grad():
+        array = x.numpy()
+        array += 1
+    assert x.tolist() == [2.0, 2.0]
+    assert x.requires_grad
+    with pytest.raises(RuntimeError, match="Can't call numpy"):
+        x.numpy()
+
+
+def test_the_default_dtype_by_the_class_of_its_tensors():
+    before = tg.get_default_dtype()
+    try:
+        tg.set_default_tensor_type("torch.FloatTensor")
+        assert tg.tensor(1.0).dtype is tg.float32
+        tg.set_default_tensor_type(tg.DoubleTensor)
+        assert tg.tensor(1.0).dtype is tg.float64
+        for wrong in (3, "DoubleTensors", tg.LongTensor):
+            with pytest.raises(TypeError):
+                tg.set_default_tensor_type(wrong)
+    finally:
+        tg.set_default_dtype(before)
+
+
+def test_choices_that_are_none_here():
+    tg.use_deterministic_algorithms(True, warn_only=True)
+    assert tg.are_deterministic_algorithms_enabled()
+    tg.set_float32_matmul_precision("high")
+    assert tg.get_float32_matmul_precision() == "highest"
+    with pytest.raises(RuntimeError, match="is not one of"):
+        tg.set_float32_matmul_precision("low")
+    with tg.autograd.set_multithreading_enabled(False):
+        assert tg.autograd.grad_mode.no_grad is tg.no_grad
+    x = tg.ones(2)
+    assert x[:, tg.newaxis].shape == (2, 1)
+    assert (x.new(3).shape, x.long().new([1.0]).dtype, x.new(x.shape).shape) == ((3,), tg.int64, (2,))
+    assert (tg.float32.is_signed, tg.bool.is_signed, tg.float64.is_complex) == (True, False, False)
+    assert tg.finfo(tg.float32).resolution == 1e-6
+
+
+def test_compile_takes_the_choices_of_compilers():
+    f = tg.compile(tg.sin, mode="reduce-overhead", fullgraph=True, dynamic=False)
+    assert f(tg.zeros(2)).tolist() == [0.0, 0.0]
+    assert tg.compile(disable=True)(tg.sin) is tg.sin
+
+
+def test_gradients_come_before_the_value():
+    x = tg.tensor([1.0, 2.0])
+    g, y = tg.func.grad_and_value(lambda x: (x**3).sum())(x)
+    assert (g.tolist(), y.item()) == ([3.0, 12.0], 9.0)
+    g, (y, aux) = tg.func.grad_and_value(lambda x: ((x**3).sum(), x + 1), has_aux=True)(x)
+    assert (g.tolist(), y.item(), aux.tolist()) == ([3.0, 12.0], 9.0, [2.0, 3.0])
+    gs, ys = tg.vmap(tg.func.grad_and_value(lambda v: v**2))(x)
+    assert (gs.tolist(), ys.tolist()) == ([2.0, 4.0], [1.0, 4.0])

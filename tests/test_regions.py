@@ -5,6 +5,7 @@ someone did; with a pause after every slice of work; and with rules recorded as 
 again. The rest are programs with names: at the limits of a region, and those whose instructions are counted.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -686,6 +687,29 @@ def test_an_operand_broadcast_over_spaces_of_other_dimensions(shape: tuple[int, 
         moved[place] += 1j * step
         slope = (np.sin(of_rows(moved)).sum() + np.exp(of_all(moved)).sum()).imag / step
         np.testing.assert_allclose(leaf.grad[place].item(), slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "amax", "amin", "logsumexp", "norm", "var"])
+def test_a_reduction_over_dimensions_apart_is_broadcast_along_its_own(name: str):
+    """Of a cube: shapes don't tell which dimensions were moved."""
+    start = np.random.default_rng(5).uniform(0.5, 2.0, (3, 3, 3, 3))
+    further = {"ord": 2} if name == "norm" else {}
+    reduced = tg.linalg.vector_norm if name == "norm" else getattr(tg, name)
+    for dims in itertools.chain.from_iterable(itertools.combinations(range(4), n) for n in (1, 2, 3)):
+        found = []
+        for looks in (False, True):
+            x = tg.tensor(start, requires_grad=True)
+            y = x * 1.5
+            r = reduced(y, *further.values(), dim=dims, keepdim=True)
+            if looks:
+                r.numpy(force=True)
+            z = (y * r).sin()
+            found.append((z.numpy(force=True), tg.autograd.grad(z.sum(), x)[0].numpy()))
+        for pending, seen in zip(*found, strict=True):
+            close(pending, seen, message=f"{name} over {dims}")
+        if name in ("sum", "mean", "amax", "amin"):
+            scaled = start * 1.5
+            close(found[0][0], np.sin(scaled * getattr(np, name)(scaled, dims, keepdims=True)))
 
 
 @pytest.mark.parametrize("dtype", [tg.float64, tg.float32, tg.int64, tg.bool])

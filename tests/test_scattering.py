@@ -240,3 +240,25 @@ def test_bad_input_loses_nothing():
         with pytest.raises(RuntimeError, match="out of bounds"):
             wrong()
     assert x.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("n_positions", [3, 40])
+def test_sums_of_few_and_of_many_positions_are_the_same(n_positions: int):
+    """With few, only these are looked at; with many, all elements in order. What nothing is added to stays as it is."""
+    rng = np.random.default_rng(4)
+    at, values = rng.integers(0, 30, n_positions), rng.normal(size=n_positions).astype(np.float32)
+    base = np.where(np.arange(64) % 2, np.float32(-0.0), np.float32(1.5))
+    exact = base.astype(np.float64)
+    np.add.at(exact, at, values.astype(np.float64))
+    x, v = tg.tensor(base, requires_grad=True), tg.tensor(values, requires_grad=True)
+    y = x.index_add(0, tg.tensor(at), v)
+    np.testing.assert_allclose(y.detach().numpy(), exact, rtol=1e-6)
+    untouched = np.setdiff1d(np.arange(64), at)
+    assert (np.signbit(y.detach().numpy()[untouched]) == np.signbit(base[untouched])).all()
+    y.backward(tg.arange(64.0, dtype=tg.float32))
+    np.testing.assert_array_equal(v.grad.numpy(), at.astype(np.float32))
+    z = x.detach().requires_grad_()
+    (grad,) = tg.autograd.grad(z[tg.tensor(at)], z, v.detach())
+    summed = np.zeros(64)
+    np.add.at(summed, at, values.astype(np.float64))
+    np.testing.assert_allclose(grad.numpy(), summed, rtol=1e-6, atol=1e-7)

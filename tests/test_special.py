@@ -149,16 +149,31 @@ def test_edges_of_incomplete_functions():
 # --- zeta, polygamma --------------------------------------------------------------------------------------------------
 
 
+def zeta_by_s(s: mpmath.mpf, q: mpmath.mpf, n: int = 40) -> mpmath.mpf:
+    """The derivative of Hurwitz's zeta by s: each term of its Euler-Maclaurin sum (DLMF 25.11.5), differentiated."""
+    x, log = q + n, mpmath.log(q + n)
+    total = -mpmath.fsum(mpmath.log(q + k) * (q + k) ** -s for k in range(n))
+    total -= x ** (1 - s) / (s - 1) * (log + 1 / (s - 1)) + log * x**-s / 2
+    rising, slope = s, mpmath.mpf(1)  # s (s + 1) ... (s + 2 j - 2), and its derivative
+    for j in range(1, n):
+        weight = mpmath.bernoulli(2 * j) / mpmath.factorial(2 * j) * x ** (1 - s - 2 * j)
+        total += weight * (slope - log * rising)
+        for m in (2 * j - 1, 2 * j):
+            rising, slope = rising * (s + m), slope * (s + m) + rising
+    return total
+
+
 def test_zeta_and_its_derivatives():
     rng = np.random.default_rng(3)
     s, q = np.concatenate([rng.uniform(1.01, 3, 40), rng.uniform(3, 60, 40)]), 10 ** rng.uniform(-2, 4, 80)
+    at = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in zip(s.tolist(), q.tolist(), strict=True)]
     with mpmath.workdps(250):  # at fewer it loses digits
-        true = [mpmath.zeta(*map(mpmath.mpf, at)) for at in zip(s.tolist(), q.tolist(), strict=True)]
-        by_s = [
-            mpmath.diff(lambda v, b=b: mpmath.zeta(v, mpmath.mpf(b)), mpmath.mpf(a), h=mpmath.mpf(10) ** -40)
-            for a, b in zip(s.tolist(), q.tolist(), strict=True)
-        ]
-        by_q = [-a * mpmath.zeta(mpmath.mpf(a) + 1, mpmath.mpf(b)) for a, b in zip(s.tolist(), q.tolist(), strict=True)]
+        true = [mpmath.zeta(a, b) for a, b in at]
+        by_q = [-a * mpmath.zeta(a + 1, b) for a, b in at]
+        some = [mpmath.diff(lambda v, b=b: mpmath.zeta(v, b), a, h=mpmath.mpf(10) ** -40) for a, b in at[::20]]
+    with mpmath.workdps(40):
+        by_s = [zeta_by_s(a, b) for a, b in at]
+        assert all(abs(x - y) < 1e-35 * abs(y) for x, y in zip(by_s[::20], some, strict=True))
     close(SPECIAL.zeta(tg.tensor(s), tg.tensor(q)).tolist(), true, 1e-13)
     found = gradients(SPECIAL.zeta, s, q)
     close(found[0], by_s, 1e-11, "by s")
@@ -342,3 +357,25 @@ def test_scipys_elliptic_integrals_record():
     for name in ("ellipk", "ellipe", "ellipkm1"):
         assert getattr(scipy.special, name)(m)[1].item() == pytest.approx(getattr(scipy.special, name)(0.5))
     assert tg.xp.special.ellipk(m).requires_grad
+
+
+def test_gauss_function_and_its_derivatives():
+    rng = np.random.default_rng(11)
+    a, b, c = rng.uniform(0.1, 4.0, (3, 40))
+    x = np.concatenate([rng.uniform(-20.0, -1.0, 20), rng.uniform(-1.0, 0.95, 20)])
+    t = tg.tensor(x, requires_grad=True)
+    y = tg.special.hyp2f1(a, b, c, t)
+    (slope,) = tg.autograd.grad(y.sum(), t, create_graph=True)
+    (second,) = tg.autograd.grad(slope.sum(), t)
+    exact = [
+        [mpmath.rf(p, k) * mpmath.rf(q, k) / mpmath.rf(r, k) * mpmath.hyp2f1(p + k, q + k, r + k, z) for k in range(3)]
+        for p, q, r, z in zip(a, b, c, x, strict=True)
+    ]
+    for k, found in enumerate((y, slope, second)):
+        close(found.detach().numpy(), [values[k] for values in exact], 1e-11, f"derivative {k}")
+    tangents = tg.func.jvp(lambda t: tg.special.hyp2f1(a, b, c, t), (t.detach(),), (tg.ones(40),))[1]
+    close(tangents.numpy(), [values[1] for values in exact], 1e-11)
+    assert tg.special.hyp2f1(1, 1, 2, tg.tensor(0.5, dtype=tg.float32)).dtype is tg.float32
+    assert tg.special.hyp2f1(1.0, 1.0, tg.tensor([[2.0], [3.0]]), t).shape == (2, 40)
+    with pytest.raises(NotImplementedError, match="the derivative for 'hyp2f1: b' is not implemented"):
+        tg.special.hyp2f1(1.0, t, 2.0, 0.5)

@@ -1,12 +1,15 @@
-"""The code of three PyTorch tutorials on gradients, run on tapegrad with nothing but the import changed.
+"""Programs written for PyTorch, run on tapegrad with nothing but the import changed.
 
-Each file in `tutorials/` holds the cells of one tutorial, in order, with what each prints in current PyTorch. Where
-PyTorch is installed it runs them too, so that the expectations stay its own.
+Each `.toml` in `tutorials/` holds the cells of a PyTorch tutorial on gradients, in order, with what each prints in
+current PyTorch; each `.py` is a program of the kind that people write, its `.txt` what PyTorch prints of it.
+Where PyTorch is installed it runs them too, so that the expectations stay its own.
 """
 
 import ast
 import contextlib
+import importlib
 import io
+import re
 import tomllib
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 import tapegrad as tg
 
 TUTORIALS = sorted(Path(__file__).with_name("tutorials").glob("*.toml"))
+PROGRAMS = sorted(Path(__file__).with_name("tutorials").glob("*.py"))
 
 
 def printed_by(code: str, namespace: dict) -> str:
@@ -40,8 +44,25 @@ def test_tutorial_prints_what_it_promises(tutorial: Path, library: str):
         assert printed_by(code, namespace).strip() == cell["prints"].strip(), cell["code"]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("library", ["tapegrad", "torch"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_program_prints_what_pytorch_does(program: Path, library: str):
+    module = pytest.importorskip(library)
+    importlib.import_module(f"{library}.func")
+    code = re.sub(r"^import torch$", f"import {library} as torch", program.read_text(), flags=re.MULTILINE)
+    code = re.sub(r"^(import|from) torch\b", rf"\1 {library}", code, flags=re.MULTILINE)
+    default = module.get_default_dtype()
+    module.set_default_dtype(module.float32)  # PyTorch's default, that the programs count on
+    try:
+        assert printed_by(code, {"__name__": "__main__"}) == program.with_suffix(".txt").read_text()
+    finally:
+        module.set_default_dtype(default)
+
+
 def test_every_tutorial_is_here():
     assert len(TUTORIALS) == 3
+    assert len(PROGRAMS) == 12
 
 
 # What the tutorials say in words only.

@@ -1,5 +1,7 @@
 """Views are strided operands, and writes in place cost their elements: gradients beside those of copies."""
 
+import copy
+import io
 import itertools
 from typing import Any
 
@@ -381,3 +383,92 @@ def test_scalars_of_a_vector_are_swept_row_by_row(fresh: tape.Tape):
     apart = [tg.tensor(v, requires_grad=True) for v in values]
     sum(100 * (q - p**2) ** 2 + (1 - p) ** 2 for p, q in itertools.pairwise(apart)).backward()
     assert np.allclose(x.grad.numpy(), [p.grad.item() for p in apart], rtol=1e-14, atol=0)
+
+
+# --- versions, bases, copies ------------------------------------------------------------------------------------------
+
+
+def test_versions_count_the_writes_to_shared_elements():
+    x = tg.ones(4)
+    view, detached = x[1:], x.detach()
+    assert x._version == view._version == 0
+    x.add_(1)
+    view.mul_(2)
+    view[0] = 5.0
+    detached.fill_(1.0)
+    x[1:3] += 1
+    assert x._version == view._version == detached._version == view[1:]._version
+    assert x._version >= 5
+    before = x._version
+    assert (x + 1)._version == x.clone()._version == 0
+    assert x._version == before
+
+
+def test_writes_count_each_in_one_way():
+    ways = (
+        lambda x: x.add_(1), lambda x: x.copy_(tg.ones(3)), lambda x: x.zero_(), lambda x: x.exp_(), lambda x: x.t_(),
+        lambda x: x.__setitem__(0, 1.0), lambda x: x.__setitem__(slice(1, None), 1.0), lambda x: x[1:].add_(1),
+        lambda x: x.index_fill_(0, tg.tensor([0]), 1.0), lambda x: x.masked_fill_(x > 0, 1.0), lambda x: x.__iadd__(1),
+        lambda x: x.clamp_(min=2.0), lambda x: x.detach().add_(1), lambda x: x.uniform_(), lambda x: x.sub_(x),
+    )  # fmt: skip
+    for write in ways:
+        for x in (tg.ones(3), tg.ones(3, requires_grad=True) * 1.0):
+            write(x)
+            assert x._version == 1, write
+
+
+def test_a_base_is_what_a_view_is_of():
+    x = tg.ones(3, 3, requires_grad=True)
+    row = x.t()[0]
+    assert row._base is x
+    assert row[1:]._base is x
+    assert (row._is_view(), x._is_view(), x.detach()._is_view(), (x + 1)._is_view()) == (True, False, False, False)
+    assert x._base is None
+    assert x.detach()._base is None
+
+
+def test_deep_copies_share_what_is_shared():
+    a = tg.arange(6.0).reshape(2, 3)
+    column, transposed, same = a[:, 1], a.t(), a.detach()
+    for family in ([a, column, transposed, same, a], [column, same, transposed, a, column]):
+        copies = copy.deepcopy(family)
+        assert [c.tolist() for c in copies] == [g.tolist() for g in family]
+        assert copies[0] is copies[4]
+        whole = copies[family.index(a)] if family[0] is a else copies[3]
+        whole.add_(1)
+        assert [c.tolist() for c in copies] == [(g + 1).tolist() for g in family]
+        copies[0].zero_()
+        assert (whole.sum() == copies[2 if family[0] is a else 1].sum()).item()
+    assert a.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+
+
+def test_deep_copies_of_leaves_are_leaves_with_gradients():
+    x = tg.ones(3, requires_grad=True)
+    (x * x).sum().backward()
+    y, view = copy.deepcopy([x, x.detach()])
+    assert (y.is_leaf, y.requires_grad, y.grad.tolist()) == (True, True, [2.0] * 3)
+    view.add_(1)
+    assert y.tolist() == [2.0] * 3
+    (3 * y).sum().backward()
+    assert (y.grad.tolist(), x.grad.tolist()) == ([5.0] * 3, [2.0] * 3)
+    with pytest.raises(RuntimeError, match="Only Tensors created explicitly by the user"):
+        copy.deepcopy(x * 2)
+    assert copy.deepcopy((x * 2).detach()).tolist() == [2.0] * 3
+
+
+def test_files_keep_what_is_shared():
+    a = tg.arange(6.0).reshape(2, 3).requires_grad_()
+    file = io.BytesIO()
+    tg.save({"part": a.detach()[:, 1], "whole": a, "again": a, "flat": a.detach().view(-1)}, file)
+    file.seek(0)
+    loaded = tg.load(file)
+    assert loaded["whole"] is loaded["again"]
+    assert loaded["whole"].requires_grad
+    loaded["flat"].add_(1)
+    assert loaded["whole"].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    assert loaded["part"].tolist() == [2.0, 5.0]
+    file = io.BytesIO()
+    tg.save([tg.nn.Linear(2, 2).state_dict(), a.detach().t()], file)
+    file.seek(0)
+    _, transposed = tg.load(file)
+    assert transposed.tolist() == a.t().tolist()

@@ -9,7 +9,7 @@ from typing import Any
 
 from tapegrad import aliasing, creation, engine, locks
 from tapegrad.arguments import Flag, checked
-from tapegrad.autograd import function, graph, hooks, recorded, walk
+from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
 from tapegrad.autograd.graph import AccumulateGrad, Node
 from tapegrad.autograd.host import host_function
@@ -23,6 +23,7 @@ from tapegrad.autograd.modes import (
     no_grad,
     set_detect_anomaly,
     set_grad_enabled,
+    set_multithreading_enabled,
 )  # fmt: skip
 from tapegrad.batched import innermost, rules
 from tapegrad.functions import shaping
@@ -526,12 +527,35 @@ Tensor.backward = _backward
 Tensor.retain_grad = retain_grad
 Tensor.retains_grad = property(_retains_grad, doc=_retains_grad.__doc__)
 
-Variable = Tensor  # as it was called
+
+class _VariableMeta(type):
+    """All tensors are of it; calling it makes one."""
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return isinstance(t, Tensor)
+
+    def __call__(cls, data: Tensor, requires_grad: bool = False) -> Tensor:
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(data).__name__}")
+        return data.detach().requires_grad_(requires_grad)
+
+
+class Variable(metaclass=_VariableMeta):
+    """What a Tensor was called: calling it makes another that shares the elements, and has a graph of its own.
+
+    >>> import tapegrad as tg
+    >>> x = tg.autograd.Variable(tg.ones(2), requires_grad=True)
+    >>> x, isinstance(x, tg.autograd.Variable)
+    (tensor([1., 1.], requires_grad=True), True)
+    """
+
+
+grad_mode = anomaly_mode = modes  # as PyTorch's modules are called
 
 __all__ = [  # noqa: PLE0604 - names, all of them
     "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
     "graph", "host_function", "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled",
-    "no_grad", "set_detect_anomaly", "set_grad_enabled", *_LATER,
+    "no_grad", "set_detect_anomaly", "set_grad_enabled", "set_multithreading_enabled", *_LATER,
 ]  # fmt: skip
 
 

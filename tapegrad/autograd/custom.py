@@ -122,6 +122,8 @@ class custom_vjp(_Custom):  # noqa: N801
     nondiff_argnums : sequence of int
         The places of arguments that no derivative is taken by; `bwd` is given them first.
 
+    Notes
+    -----
     `fwd(*args)` gives the result and what `bwd` needs; `bwd(kept, y_bar)` gives an adjoint, or None, for each argument.
 
     >>> import tapegrad as tg

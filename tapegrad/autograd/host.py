@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from tapegrad import dtypes
 from tapegrad.batched import once_a_sample
 from tapegrad.conversion import as_operand
-from tapegrad.functions.shaping import contiguous
+from tapegrad.functions.shaping import cat, contiguous, ravel
 from tapegrad.kinds import kind_of
 from tapegrad.ops.host import HOSTS
 from tapegrad.recording import activity, cast, local, need_sum, record
@@ -19,7 +19,7 @@ from tapegrad.tensor import Tensor
 
 def host_function(
     forward: Callable[..., Any], vjp: Callable[..., Any] | None = None, *,
-    shape: Callable[..., tuple[int, ...]] | None = None
+    shape: Callable[..., tuple[int, ...]] | None = None, jvp: Callable[..., Any] | None = None
 ) -> Callable[..., Tensor]:  # fmt: skip
     """Make an operation on tensors of a Python function over NumPy arrays, such as a SciPy routine.
 
@@ -36,6 +36,9 @@ def host_function(
         differentiating twice is an error.
     shape : callable, optional
         `shape(*shapes)`: the shape of the result; by default the operands are broadcast.
+    jvp : callable, optional
+        `jvp(dots, y, *arrays)`: the product of the Jacobian with tangents, an array or None (which is zero) for each
+        operand. Forward mode asks for it, and is an error without it, or where the tangent is differentiated in turn.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def host_function(
         if requires_grad:
             need_sum(dtype)
         kind = kind_of(dtype, tuple(shape_of(*(t._kind.shape for t in tensors))), requires_grad=requires_grad)
-        return record(HOSTS[len(tensors)], kind, *tensors, host=(forward, vjp))
+        return record(HOSTS[len(tensors)], kind, *tensors, host=(forward, vjp, jvp))
 
     operation.__name__ = getattr(forward, "__name__", "host_function")
     operation.__doc__ = forward.__doc__
@@ -72,21 +75,43 @@ def host_function(
 
 
 def recorded_contribution(y_bar: Tensor, y: Tensor, operands: list[Tensor], k: int, vjp: Callable[..., Any]) -> Tensor:
-    """What operand `k` of a host row receives, recorded: a host row too, whose derivative is not known."""
+    """What operand `k` of a host row receives, recorded: a host row too, which is linear in the adjoint."""
 
     def forward(*arrays: np.ndarray) -> Any:
         parts = vjp(*arrays)
         part = parts[k] if isinstance(parts, (tuple, list)) else parts
         return np.zeros(operands[k]._kind.shape) if part is None else part
 
-    def twice(*_: np.ndarray) -> Any:
-        raise RuntimeError(
-            "the derivative of a host function's vjp is not known: write it with tapegrad's operations to "
-            "differentiate it twice"
-        )
+    def linear(dots: Sequence[Any], _: np.ndarray, __: np.ndarray, *arrays: np.ndarray) -> Any:
+        if any(dot is not None for dot in dots[1:]):
+            _refuse("vjp")
+        return forward(dots[0], *arrays)
 
     arrays = [y_bar, y, *operands]
+    shape = operands[k]._kind.shape
     if len(arrays) > 3:
         fixed = [t.detach()._array().copy() for t in arrays[1:]]
-        return host_function(lambda g: forward(g, *fixed), twice, shape=lambda *_: operands[k]._kind.shape)(y_bar)
-    return host_function(forward, twice, shape=lambda *_: operands[k]._kind.shape)(*arrays)
+        return host_function(lambda g: forward(g, *fixed), lambda *_: _refuse("vjp"), shape=lambda *_: shape)(y_bar)
+    return host_function(forward, lambda *_: _refuse("vjp"), shape=lambda *_: shape, jvp=linear)(*arrays)
+
+
+def recorded_tangent(y: Tensor, operands: list[Tensor], along: Mapping[int, Tensor], jvp: Callable[..., Any]) -> Tensor:
+    """The tangent of a host row's result, by those of its operands, recorded: a host row too."""
+    fixed = [t.detach()._array().copy() for t in (y, *operands)]
+    ends = np.cumsum([along[k]._kind.numel for k in along]).tolist()
+
+    def forward(joined: np.ndarray, _: np.ndarray) -> Any:
+        dots: list[np.ndarray | None] = [None] * len(operands)
+        for k, part in zip(along, np.split(joined, ends[:-1]), strict=True):
+            dots[k] = part.reshape(operands[k]._kind.shape)
+        return jvp(dots, *fixed)
+
+    made = host_function(forward, lambda *_: _refuse("jvp"), shape=lambda *_: y._kind.shape)
+    return made(cat([ravel(t) for t in along.values()]), cat([ravel(t) for t in operands]))
+
+
+def _refuse(name: str) -> Any:
+    raise RuntimeError(
+        f"the derivative of a host function's {name} is not known: write it with tapegrad's operations to "
+        "differentiate it twice"
+    )

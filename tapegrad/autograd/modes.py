@@ -150,6 +150,22 @@ def is_inference_mode_enabled() -> bool:
     return bool(_inference.depths) and _inference.depths[-1]
 
 
+class set_multithreading_enabled:
+    """Whether a reverse sweep may use other threads that record; as a context manager, until the end.
+
+    It changes nothing: a sweep runs on the thread that asks for it, and its loops on those of `set_num_threads`.
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""
+
+
 class enable_grad(_Mode):
     """Record for gradients, also inside `no_grad`.
 

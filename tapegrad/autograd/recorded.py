@@ -18,6 +18,7 @@ import numpy as np
 from tapegrad import engine
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.walk import Row, operand_slots
+from tapegrad.batched import Batched
 from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, flowing, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing, layout
@@ -310,6 +311,8 @@ def _spread(y_bar: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> tuple[
     kept = tuple(1 if stride == 0 else n for n, stride in zip(shape, p[1:], strict=True))
     if kind.shape == shape:
         return y_bar, kept
+    if y_bar.__class__ is Batched:
+        return y_bar.reshape(kept).expand(shape), kept
     strides = tuple(stride * kind.itemsize for stride in p[1:])
     if kind.requires_grad:
         need_sum(kind.dtype)

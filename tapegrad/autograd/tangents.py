@@ -6,7 +6,7 @@ What a row does to tangents follows from its rules, one rulebook for both direct
     reduction     y_dot = sum over dimensions of x_dot * partial
     array         what is declared (`tangents`); itself, where it is `linear`; else its rule, which is linear in the
                   adjoint g, transposed: y_dot = the gradient by g of <rule(g), a_dot>, whatever g is
-    function      its `jvp`, or its `backward` transposed
+    function      its `jvp`, or its `backward` transposed; a host row's `jvp`, if it has one
 
 An operand without a tangent contributes nothing, and a tangent of exactly zero exactly zero. Tangents are recorded like
 all else, and so can be differentiated in their turn; and they are as lazy, so that primals and tangents are computed in
@@ -24,8 +24,10 @@ from typing import Any
 
 from tapegrad import creation
 from tapegrad.autograd import recorded, walk
+from tapegrad.autograd.host import recorded_tangent
 from tapegrad.autograd.recorded import Lender, operands_of_rule, rules_of, times
 from tapegrad.autograd.walk import Row, operand_slots
+from tapegrad.batched import Level, NeedsSamplesError, entered, samples_of, wrap
 from tapegrad.functions import shaping
 from tapegrad.kinds import GRADIENTS, Kind, flowing, kind_of, numbers_at
 from tapegrad.kinds import objects as kind_objects
@@ -192,16 +194,27 @@ class _Sweep:
             return self._declared(op, row, along, slots)
         way: Callable[..., Tensor] = self._transposed
         if op.family == HOST:
-            raise RuntimeError(
-                "the derivative of a host function's vjp is not known, and so there is no forward mode through it: "
-                "write it with tapegrad's operations, or as an autograd.Function with a jvp"
-            )
-        if op.linear:
+            way = self._host
+        elif op.linear:
             way = self._linear
         if not self.head:
             return way(op, row, kind, slots, along)
+        with entered(Level(self.head[0], "error")) as level:
+            try:
+                return samples_of(way(op, row, kind, slots, {k: wrap(t, level) for k, t in along.items()}), level)
+            except NeedsSamplesError:
+                pass
         lanes = [way(op, row, kind, slots, {k: t[i] for k, t in along.items()}) for i in range(self.head[0])]
         return _stack(lanes)
+
+    def _host(self, _: Op, row: Row, __: Kind, slots: list[int], along: dict[int, Tensor]) -> Tensor:
+        jvp = self.tape.hosts[row[2]][2]
+        if jvp is None:
+            raise RuntimeError(
+                "the derivative of a host function's vjp is not known, and so there is no forward mode through it: "
+                "write it with tapegrad's operations, or give host_function a jvp"
+            )
+        return recorded_tangent(self.lent[row[2]], [self.lent[slot] for slot in slots], along, jvp)
 
     def _declared(self, op: Op, row: Row, along: dict[int, Tensor], slots: list[int]) -> Tensor:
         total: Any = None

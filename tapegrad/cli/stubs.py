@@ -109,7 +109,7 @@ PROTOCOLS = {
     "to": """(
         self, *args: Tensor | DTypeLike | _bool, dtype: DTypeLike = None, device: str | None = None,
         non_blocking: _bool = False, copy: _bool = False, memory_format: Any = ...,
-    ) -> Tensor: ...""",
+    ) -> Tensor: ...  # fmt: skip""",
 }
 
 
@@ -207,6 +207,8 @@ def functions() -> str:
         value = getattr(tapegrad, name)
         if isinstance(value, (DType, float)):
             values.append(f"{name}: {'dtype' if isinstance(value, DType) else '_float'}")
+        elif value is None:
+            values.append(f"{name}: None")
         elif _is_made(name):
             definitions += _definition(name, value)
     head = FUNCTIONS.splitlines()

@@ -298,11 +298,23 @@ def _earliest(tape, row, space, iterated):
 
 
 def _is_read_inside(tape, kind, space, wide, iterated):
-    """Whether a row over `space` may read, in a region over `wide`, a value of this kind that is made there."""
-    kinds = tape.kinds
+    """Whether a row over `space` may read, in a region over `wide`, a value of this kind that is made there.
+
+    A narrow value is read as one element a row, so its shape must be [outer..., 1...]: the result of a reduction over
+    dimensions that had to be moved to the end may have others.
+    """
+    kinds, pool = tape.kinds, tape.pool
     if kinds[kind].space == space:
         return True
-    return space == wide and (kinds[kind].ndim == kinds[iterated].ndim or kinds[kind].numel == 1)
+    if space != wide or kinds[kind].numel == 1 or kinds[kind].ndim != kinds[iterated].ndim:
+        return space == wide and kinds[kind].numel == 1
+    is_outer = True
+    for d in range(kinds[kind].ndim):
+        n = pool[kinds[kind].dims + d]
+        is_outer = is_outer and n == pool[kinds[iterated].dims + d]
+        if n != 1 and not is_outer:
+            return False
+    return True
 
 
 def _row_length(tape, row, family):

@@ -349,6 +349,14 @@ def _greedy_order(terms: tuple[frozenset[Label], ...], cost: Any, labels_of: Any
 # --- others -----------------------------------------------------------------------------------------------------------
 
 
+def _dimensions_of(given: Any) -> list[Any]:
+    """Those of one operand, in a list."""
+    listed = list(given) if isinstance(given, (tuple, list)) else [given]
+    if not all(isinstance(d, (int, np.integer)) for d in listed):
+        raise TypeError(f"tensordot(): argument 'dims' must be ints, or two lists of ints, but has {given!r}")
+    return listed
+
+
 @public
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """The sum of products over dimensions of both.
@@ -373,7 +381,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
             )
         given: tuple[list[Any], ...] = [*range(a.ndim - dims, a.ndim)], [*range(dims)]
     else:
-        given = tuple(([d] if isinstance(d, (int, np.integer)) else [*d]) for d in dims)
+        given = tuple(_dimensions_of(d) for d in dims) if isinstance(dims, (tuple, list)) else ()
     if len(given) != 2 or len(given[0]) != len(given[1]):
         raise RuntimeError(
             f"both dimension lists should have same length, but got {dims}: {describe(a, b)}, at {location()}"

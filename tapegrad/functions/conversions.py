@@ -17,7 +17,7 @@ from tapegrad.devices import (
 from tapegrad.dtypes import DType
 from tapegrad.functions import elementwise, shaping
 from tapegrad.recording import cast
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, location
 
 functions = Surface(CAST)
 _plain_clone = elementwise.functions.pop("clone")
@@ -81,7 +81,10 @@ def _is_contiguous(self: Tensor, *, memory_format: Any = contiguous_format) -> b
     return _lies(self, memory_format)
 
 
-_NAMES_OF_DTYPES = {dtype.name for dtype in dtypes.DTYPES}
+_NAMES_OF_DTYPES = {
+    *(dtype.name for dtype in dtypes.DTYPES),
+    "float16", "bfloat16", "int8", "int16", "uint8", "complex64", "complex128",
+}  # fmt: skip
 
 
 @checked
@@ -127,6 +130,20 @@ def _converter(name: str, dtype: DType) -> Any:
     return convert
 
 
+def _refused(name: str, dtype: str) -> Any:
+    """A conversion to a dtype in which nothing is computed."""
+
+    def convert(self: Tensor, *, memory_format: Any = preserve_format) -> Tensor:
+        del self, memory_format
+        raise TypeError(
+            f"{name}(): tapegrad has no {dtype}, but {', '.join(d.name for d in dtypes.DTYPES)}: at {location()}"
+        )
+
+    convert.__name__ = convert.__qualname__ = name
+    convert.__doc__ = f"An error: there is no {dtype}."
+    return convert
+
+
 functions["clone"] = clone
 for _method in (to, _type_as, _contiguous, _is_contiguous, _clone):
     _method.__name__ = _method.__qualname__ = _method.__name__.removeprefix("_")
@@ -135,3 +152,7 @@ for _name, _dtype in {
     "double": dtypes.FLOAT64, "float": dtypes.FLOAT32, "long": dtypes.INT64, "int": dtypes.INT32, "bool": dtypes.BOOL,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _converter(_name, _dtype))
+for _name, _absent in {
+    "half": "float16", "bfloat16": "bfloat16", "short": "int16", "char": "int8", "byte": "uint8",
+}.items():  # fmt: skip
+    setattr(Tensor, _name, _refused(_name, _absent))

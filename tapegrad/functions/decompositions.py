@@ -50,6 +50,8 @@ def _symmetric(name: str, A: Tensor, UPLO: str) -> tuple[Tensor, tuple[int, ...]
     if A.ndim > 1 and A._kind.shape[-1] == A._kind.shape[-2] and not A.dtype.is_floating_point:
         raise NotImplementedError(f"\"linalg_eigh_cpu\" not implemented for '{A.dtype.scalar_type}': {_at(name, A)}")
     a = contiguous(_matrices(name, A))
+    if not isinstance(UPLO, str):
+        raise TypeError(f"{name}(): argument 'UPLO' must be str, not {type(UPLO).__name__}")
     if UPLO.upper() not in ("L", "U"):
         raise RuntimeError(f"Expected UPLO argument to be 'L' or 'U', but got {UPLO}: {_at(name, A)}")
     n = a._kind.shape[-1]

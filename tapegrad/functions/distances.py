@@ -76,7 +76,7 @@ def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:
         if not x.dtype.is_floating_point:
             label = f"{_} got: " if name == "cdist" else ""
             raise RuntimeError(f"{name} only supports floating-point dtypes, {label}{x.dtype.scalar_type}")
-    if p < 0:
+    if not p >= 0:
         raise RuntimeError(f"{name} only supports non-negative p values: {p}")
 
 
@@ -143,6 +143,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> tg.cosine_similarity(tg.tensor([1.0, 1.0]), tg.tensor([1.0, 0.0]), dim=0)
     tensor(0.7071)
     """
+    if not eps >= 0:
+        raise RuntimeError(f"eps must be non-negative, got: {eps}: cosine_similarity(), at {location()}")
     shape = broadcast_shapes("cosine_similarity", [x1, x2])
     for x in (x1, x2):
         if not x.dtype.is_floating_point:

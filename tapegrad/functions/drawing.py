@@ -158,13 +158,14 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 @checked
 def randint_like(
-    input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None, device: Any = None,
-    layout: Any = None, pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
+    input: Tensor, low: int, high: int | None = None, *, generator: Any = None, dtype: DType | None = None,
+    device: Any = None, layout: Any = None, pin_memory: bool = False, requires_grad: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high)` (or `randint_like(input, high)`) with the shape and dtype of `input`."""
     check_placed(device, layout, pin_memory)
     bounds = (0, low) if high is None else (low, high)
-    drawn = creation.randint(*bounds, input.shape, dtype=dtype or input.dtype)
+    drawn = creation.randint(*bounds, input.shape, generator=generator, dtype=dtype or input.dtype)
     return creation.ordered(drawn, memory_format, requires_grad)
 
 

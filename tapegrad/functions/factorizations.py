@@ -526,6 +526,18 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
             f"torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. "
             f"{_at('lu_unpack', LU_data, LU_pivots)}: it is what lu_factor gives"
         )
+    _matrices("torch.lu_unpack", LU_data, "LU_data")
+    m = LU_data._kind.shape[-2]
+    if unpack_pivots and LU_pivots._kind.shape != (*LU_data._kind.shape[:-2], min(LU_data._kind.shape[-2:])):
+        raise RuntimeError(
+            f"torch.lu_unpack: LU_pivots is expected to have a pivot for each row or column of LU_data, whichever are "
+            f"fewer. {_at('lu_unpack', LU_data, LU_pivots)}: it is what lu_factor gives"
+        )
+    if unpack_pivots and bool(((LU_pivots < 1) | (LU_pivots > m)).any()):
+        raise RuntimeError(
+            f"pivots passed to lu_unpack must be between 1 and LU.size(-2) inclusive. "
+            f"{_at('lu_unpack', LU_data, LU_pivots)}: did you pass the result of lu_factor?"
+        )
     empty = creation.zeros(0, dtype=LU_data.dtype)
     p = _permutation(LU_pivots, LU_data._kind.shape[-2], LU_data.dtype) if unpack_pivots else empty
     return _LU_UNPACK(p, *(_triangles(LU_data) if unpack_data else (empty, empty)))

@@ -408,7 +408,7 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
 def _is_shown_by(self: Tensor, key: Any, value: Any) -> bool:
     """Whether what is assigned is a view of the elements that are assigned to, and so has their values."""
     recipe = getattr(value, "_recipe", None)
-    if recipe is None or recipe.detached or value._base is not self or key not in _seen:
+    if recipe is None or recipe.detached or value._origin is not self or key not in _seen:
         return False
     *_, shape, _, _, strides, start = _seen[key]
     return bool(recipe.window == (shape, strides, start))

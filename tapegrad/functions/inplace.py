@@ -19,7 +19,7 @@ from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
-from tapegrad.tensor import Tensor, constant, describe, location
+from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
 _ops = {op.name: op for op in elementwise.OPERATIONS}
 _alike: set[Any] = set()  # operators, with the kinds of their operands, whose result has the kind of the first
@@ -209,7 +209,7 @@ functions["fill"] = fill
 
 
 @checked
-def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
+def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, uniform in [low, high)."""
     _check_floating(self, "uniform_")
     most = float(np.finfo(self.dtype.numpy).max)
@@ -218,16 +218,16 @@ def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0) -> Tensor:
             raise RuntimeError(f"{name} is out of bounds for {self.dtype}: {bound}")
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    return aliasing.assign(self, _instead(self, creation.rand_like(self) * (high - low) + low))
+    return aliasing.assign(self, _instead(self, creation.rand_like(self, generator=generator) * (high - low) + low))
 
 
 @checked
-def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0) -> Tensor:
+def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: Any = None) -> Tensor:
     """Draw every element anew, of the normal distribution."""
     _check_floating(self, "normal_")
-    if std < 0:
+    if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return aliasing.assign(self, _instead(self, creation.randn_like(self) * std + mean))
+    return aliasing.assign(self, _instead(self, creation.randn_like(self, generator=generator) * std + mean))
 
 
 def _check_floating(self: Tensor, name: str) -> None:
@@ -287,7 +287,7 @@ def _reformed(name: str, function: Any) -> Any:
         aliasing.check_in_place(self, f"{name}_")
         return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
 
-    in_place.__name__ = f"{name}_"
+    in_place.__name__ = in_place.__qualname__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
     return in_place
 
@@ -298,6 +298,38 @@ Tensor.swapaxes_ = Tensor.swapdims_
 Tensor.as_strided_ = _reformed("as_strided", joining.as_strided)
 for _name in ("tril", "triu"):
     setattr(Tensor, f"{_name}_", _composed(_name, arrays.functions[_name]))
+
+
+@checked
+def fill_diagonal_(self: Tensor, fill_value: Number, wrap: bool = False) -> Tensor:
+    """Give the elements whose indices are all equal a value; with `wrap` those of a tall matrix go on below.
+
+    >>> import tapegrad as tg
+    >>> tg.zeros(2, 2).fill_diagonal_(3.0)
+    tensor([[3., 0.],
+            [0., 3.]])
+
+    Raises
+    ------
+    RuntimeError
+        Where there are fewer than two dimensions, or more than two of lengths that differ.
+    """
+    shape = self._kind.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"dimensions must larger than 1: fill_diagonal_ of {describe(self)}, at {location()}")
+    if len(shape) > 2 and len(set(shape)) > 1:
+        raise RuntimeError(
+            f"all dimensions of input must be of equal length: fill_diagonal_ of {describe(self)}, at {location()}"
+        )
+    step = sum(math.prod(shape[d + 1 :]) for d in range(len(shape)))
+    n = self._kind.numel if wrap and len(shape) == 2 else min(shape) * step
+    is_diagonal = np.zeros(self._kind.numel, bool)
+    is_diagonal[:n:step] = True
+    filled: Tensor = masked_fill_(self, from_array(is_diagonal.reshape(shape)), fill_value)
+    return filled
+
+
+Tensor.fill_diagonal_ = fill_diagonal_
 
 
 @checked

@@ -561,7 +561,7 @@ def _storage(t: Tensor) -> tuple[Tensor, int]:
     offset = 0
     while aliasing.is_view(t):
         offset += t._recipe.offset
-        t = t._base
+        t = t._origin
     return t, offset
 
 

@@ -324,6 +324,8 @@ def norm(
         return (amax if p > 0 else amin)(x.abs(), dims, keepdim)
     if p == 0:  # a step everywhere: the derivative of `sign` is 0
         return sum(elementwise.where(x == 0, x.sign(), 1.0), dims or None, keepdim)
+    if p != p:
+        return sum(x, dims or None, keepdim) * p
     # |x|_p = m |x / m|_p for any m: with the element that counts most, no power overflows or underflows.
     size = x.abs()
     if x.numel():

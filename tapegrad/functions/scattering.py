@@ -671,6 +671,7 @@ def unravel_index(indices: Tensor, shape: Dims) -> tuple[Tensor, ...]:
             f"'shape' cannot have negative values, but got {tuple(lengths)}: unravel_index, at {location()}"
         )
     steps = contiguous_strides(tuple(lengths), 1)
+    indices = cast(indices, INT64)
     return tuple((indices // step) % n for step, n in zip(steps, lengths, strict=True))
 
 

@@ -199,7 +199,7 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
     assert view is not None
     if view.__class__ is Batched:
         return view
-    del view._base, view._recipe
+    del view._origin, view._recipe
     return view
 
 

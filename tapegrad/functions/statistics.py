@@ -6,8 +6,10 @@ import math
 from builtins import range as range_
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tapegrad import creation
-from tapegrad.arguments import EXACT, Dims, Number, Surface, checked
+from tapegrad.arguments import EXACT, Dims, Number, Surface, checked, integer
 from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT64, DType, get_default_dtype
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import return_type
@@ -212,6 +214,11 @@ def gradient(
             )
     x = input if input.dtype.is_floating_point else cast(input, get_default_dtype())
     spaces = [s.item() if isinstance(s, Tensor) and not s.ndim else s for s in given]
+    for space in spaces:
+        if not isinstance(space, (Tensor, int, float, np.number)):
+            raise TypeError(
+                f"gradient(): argument 'spacing' must be numbers or Tensors, but has {type(space).__name__}"
+            )
     return tuple(slope(x, at, space, edge_order) for at, space in zip(dims, spaces, strict=True))
 
 
@@ -433,6 +440,8 @@ def _edges(name: str, x: Tensor, bins: Any, ends: Any) -> Tensor:
         if bins.dtype is not x.dtype:
             raise RuntimeError(f"{name}(): bins tensor and input should have the same dtype: {describe(bins, x)}")
         return bins.detach()
+    if integer(bins).__class__ is not int:
+        raise TypeError(f"{name}(): argument 'bins' must be ints or Tensors, not {type(bins).__name__}")
     if bins <= 0:
         raise RuntimeError(f"{name}(): number of bins must be positive, but got {bins}")
     low, high = ends or (0.0, 0.0)

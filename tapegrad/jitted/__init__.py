@@ -4,16 +4,20 @@ A function is compiled a second time, with active scalars in the place of float6
 Jacobian tape (`jacobian_tape.py`), a row a statement, which is swept in reverse; or it carries tangents and records
 nothing.
 
-What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators; tuples,
-lists, dictionaries, typed lists; slicing, views, masks and in-place writes; `math`, NumPy's creation functions, ufuncs,
-reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `svd`,
-`qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; functions of `special`. Rounding, comparisons and conversion to int
-have the derivative zero.
+What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators, functions
+that are chosen at run time, those made by `vectorize` and `guvectorize`; tuples, lists, sets, dictionaries, Numba's
+typed ones, instances of a `jitclass` or a `structref`, made inside or given; slicing, views, masks and in-place writes;
+`math`, NumPy's creation functions, ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`,
+`slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum, `svd`, `qr`, `pinv`, `lstsq` and
+`cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`); functions of `special`. Rounding,
+comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- complex numbers and float32; eigenvalues of general matrices, Fourier transforms; reductions of several axes, or along
-  an axis that isn't known when compiling;
+- complex numbers and float32, and so Fourier transforms; reductions along an axis that isn't known when compiling;
+- functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
+  `objmode` that are given values;
+- fields of records that are given a value with derivatives, or are differentiated by;
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
@@ -33,6 +37,9 @@ share, and `max(a, b, c)` is `max(max(a, b), c)`. Plain products alone are IEEE'
 singular matrix's determinant has its cofactors. A Cholesky factor's gradient is that by a symmetric matrix, half in
 each triangle, though its lower one alone is read.
 
+An instance that is an argument, or a list that is written to, is copied, with the arrays in it, and what was changed is
+written back; what is in two arguments is refused then.
+
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape takes no
@@ -42,8 +49,8 @@ has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
-Arguments can be nested containers, where Numba can use what is in them (`containers.py`), and Tensors, whose tape then
-has a row for each call (`operations.py`).
+Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
+(`containers.py`), and Tensors, whose tape then has a row for each call (`operations.py`).
 
 Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
 """

@@ -23,7 +23,7 @@ from numba.extending import lower_cast, register_model, typeof_impl
 DOUBLE, WORD = ir.DoubleType(), ir.IntType(64)
 
 
-class Active(types.Type):
+class Active(types.Hashable):
     """A scalar that carries derivatives, in one way or the other.
 
     It is no `types.Number`: Numba would ask which NumPy dtype it has.
@@ -86,10 +86,19 @@ def is_active_array(kind: Any) -> bool:
     return isinstance(kind, types.Array) and isinstance(kind.dtype, Active)
 
 
+def is_instance(kind: Any) -> bool:
+    """Whether a type is that of instances of a user's class."""
+    return isinstance(kind, (types.ClassInstanceType, types.StructRef))
+
+
 def holds_active(kind: Any) -> bool:
-    """Whether an active scalar is in there: in an array, a container, an optional, an iterator."""
+    """Whether an active scalar is in there: in an array, a container, an optional, an iterator, an instance."""
     if isinstance(kind, Active):
         return True
+    if isinstance(kind, types.ClassInstanceType):
+        return getattr(kind.class_type, "is_active", False)
+    if isinstance(kind, types.StructRef):
+        return any(map(holds_active, kind.field_dict.values()))
     for name in ("dtype", "types", "type", "item_type", "key_type", "value_type", "yield_type", "container",
                  "array_type", "iterable", "source_types", "parent"):  # fmt: skip
         part = getattr(kind, name, None)

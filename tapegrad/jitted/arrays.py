@@ -141,7 +141,26 @@ def array(object, dtype=None):
         return None
     if is_active_array(object):
         return lambda object: object.copy()
+    if isinstance(object, Active):
+        return loop(_of_number, object)
     return loop(_array_of(object), object)
+
+
+@replaces(np.asarray)
+def asarray(a, dtype=None):
+    """An array as it is; of a number, or of nested lists or tuples, a new one."""
+    if not _is_float(dtype):
+        return None
+    if is_active_array(a):
+        return lambda a: a
+    return loop(_of_number if isinstance(a, Active) else _array_of(a), a)
+
+
+@njit
+def _of_number(a):
+    result = np.empty(())
+    result[()] = a
+    return result
 
 
 @functools.cache
@@ -209,12 +228,19 @@ _BOOLEAN = {
 
 
 @functools.cache
-def _each(function: Any, dims: tuple[int, ...], in_place: bool = False) -> Any:
-    """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated."""
+def each(function: Any, dims: tuple[int, ...], in_place: bool = False, into_last: bool = False) -> Any:
+    """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated.
+
+    Results go into a new array, in place of the first operand, or into the last argument, which is no operand then.
+    """
     names = [f"x{i}" for i in range(len(dims))]
     arrays = [name for name, ndim in zip(names, dims, strict=True) if ndim >= 0]
     lines = [f"def each({', '.join(names)}):"]
-    if in_place:
+    if into_last:
+        names, arrays = names[:-1], arrays[:-1]
+        lines += [f" out = x{len(names)}", " shape = out.shape"]
+        lines += [f" b{name} = np.broadcast_to({name}, shape)" for name in arrays]
+    elif in_place:
         lines.append(" shape = x0.shape")
         lines += [f" {name} = np.broadcast_to({name}, shape)" for name in arrays[1:]]
     elif len(arrays) == 1:
@@ -223,15 +249,17 @@ def _each(function: Any, dims: tuple[int, ...], in_place: bool = False) -> Any:
         lines.append(f" shape = np.broadcast_shapes({', '.join(name + '.shape' for name in arrays)})")
         lines += [f" b{name} = np.broadcast_to({name}, shape)" for name in arrays]
     dtype = ", np.bool_" if function in _BOOLEAN else ""
-    lines.append(" out = x0" if in_place else f" out = np.empty(shape{dtype})")
-    spread = "b" if len(arrays) > 1 and not in_place else ""
+    if not into_last:
+        lines.append(" out = x0" if in_place else f" out = np.empty(shape{dtype})")
+    spread = "b" if into_last or (len(arrays) > 1 and not in_place) else ""
     items = ", ".join(f"{spread}{name}[at]" if name in arrays else name for name in names)
-    lines += [" for at in np.ndindex(shape):", f"  out[at] = function({items})", " return out"]
+    lines += [" for at in np.ndindex(shape):", f"  out[at] = function({items})"]
+    lines.append(" return out[()]" if max(dims) == 0 and not in_place and not into_last else " return out")
     scope = {"np": np, "function": function}
     return njit(define("\n".join(lines), "each", scope))
 
 
-def _dims(*kinds: Any) -> tuple[int, ...] | None:
+def dims_of_operands(*kinds: Any) -> tuple[int, ...] | None:
     """The dimensions of operands, -1 for a scalar; None where one is neither."""
     dims = []
     for kind in kinds:
@@ -250,26 +278,48 @@ _UFUNCS = {operator.truediv: np.true_divide, operator.pow: np.power, operator.mo
 
 
 def _chosen(function: Any, *kinds: Any, in_place: bool = False) -> Any:
-    function, dims = _UFUNCS.get(function, function), _dims(*kinds)
+    function, dims = _UFUNCS.get(function, function), dims_of_operands(*kinds)
     if dims is None or not any(isinstance(k, Active) or is_active_array(k) for k in kinds):
         return None
     if in_place and not is_active_array(kinds[0]):
         return None
-    return loop(_each(function, dims, in_place), *kinds)
+    return loop(each(function, dims, in_place), *kinds)
+
+
+def _into(function: Any, *kinds: Any) -> Any:
+    """The loop that writes into the last argument."""
+    dims = dims_of_operands(*kinds) if is_active_array(kinds[-1]) else None
+    return None if dims is None else loop(each(function, dims, into_last=True), *kinds)
 
 
 def _declare_unary(function: Any) -> None:
     @overload(function, OPTIONS)
     def _unary(x):
-        each = _chosen(function, x)
-        return None if each is None else lambda x: each(x)
+        found = _chosen(function, x)
+        return None if found is None else lambda x: found(x)
+
+    if not isinstance(function, np.ufunc):
+        return
+
+    @overload(function, OPTIONS)
+    def _unary_into(x, out):
+        found = _into(function, x, out)
+        return None if found is None else lambda x, out: found(x, out)
 
 
 def _declare_binary(function: Any, stands_for: Any = None) -> None:
     @overload(function, OPTIONS)
     def _binary(a, b):
-        each = _chosen(stands_for or function, a, b, in_place=stands_for is not None)
-        return None if each is None else lambda a, b: each(a, b)
+        found = _chosen(stands_for or function, a, b, in_place=stands_for is not None)
+        return None if found is None else lambda a, b: found(a, b)
+
+    if not isinstance(function, np.ufunc):
+        return
+
+    @overload(function, OPTIONS)
+    def _binary_into(a, b, out):
+        found = _into(function, a, b, out)
+        return None if found is None else lambda a, b, out: found(a, b, out)
 
 
 _ONE_OPERAND = {np.floor, np.ceil, np.trunc, np.rint, np.sign, np.isnan, np.isinf, np.isfinite, np.signbit,
@@ -290,8 +340,8 @@ for _function, _stub in IN_PLACE.items():
 @replaces(np.where)
 def where(condition, x=None, y=None):
     """Elements of one or the other."""
-    dims = None if x is None else _dims(condition, x, y)
-    return None if dims is None else loop(_each(_select, dims), x, y)
+    dims = None if x is None else dims_of_operands(condition, x, y)
+    return None if dims is None else loop(each(_select, dims), x, y)
 
 
 @njit
@@ -304,19 +354,15 @@ def clip(a, a_min, a_max):
     """Elements within bounds."""
     if a_min is None or a_max is None:
         bound, function = (a_max, _at_most) if a_min is None else (a_min, _at_least)
-        dims = _dims(a, bound)
-        each = None if dims is None else loop(_each(function, dims), a, bound)
-        return (
-            None
-            if each is None
-            else (lambda a, a_max: each(a, a_max))
-            if a_min is None
-            else (lambda a, a_min: each(a, a_min))
-        )
-    dims = _dims(a, a_min, a_max)
+        dims = dims_of_operands(a, bound)
+        if dims is None:
+            return None
+        clipped = loop(each(function, dims), a, bound)
+        return (lambda a, a_max: clipped(a, a_max)) if a_min is None else (lambda a, a_min: clipped(a, a_min))
+    dims = dims_of_operands(a, a_min, a_max)
     if dims is None:
         return loop(_clipped, a, a_min, a_max)
-    return loop(_each(_clipped, dims), a, a_min, a_max)
+    return loop(each(_clipped, dims), a, a_min, a_max)
 
 
 @njit
@@ -334,12 +380,18 @@ def _at_most(a, a_max):
     return clamped(a, -np.inf, a_max)
 
 
+@replaces(None, method="conjugate")
+def conjugate(a):
+    """A copy, where there is nothing to conjugate."""
+    return loop(each(np.conjugate, (a.ndim,)), a) if is_active_array(a) else None
+
+
 @replaces(None, method="clip")
 def clip_method(a, min=None, max=None):
     """Elements within bounds."""
     if not is_active_array(a) or min is None or max is None:
         return None
-    return loop(_each(_clipped, _dims(a, min, max)), a)
+    return loop(each(_clipped, dims_of_operands(a, min, max)), a)
 
 
 @replaces(np.interp)

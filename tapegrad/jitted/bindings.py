@@ -9,12 +9,13 @@ it hasn't, what they mean now.
 from __future__ import annotations
 
 import types as pytypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numba.core import ir, types
 from numba.core.registry import CPUDispatcher
+from numba.parfors.parfor import Parfor
 
 from tapegrad.jitted.active import Active
 
@@ -75,15 +76,23 @@ def _plain(kind: Any) -> Any:
 def _changed(function: Any, result: Any) -> dict[str, Any]:
     """Names that mean something else than they did to a compiled result, if Numba still knows that."""
     now, found, kept = _names(function), dict[str, Any](), set[str]()
-    for block in getattr(result.type_annotation, "blocks", {}).values():
-        for statement in block.body:
-            value = getattr(statement, "value", None)
-            if isinstance(value, (ir.Global, ir.FreeVar)) and value.name in now and isinstance(value.value, _BOUND):
-                if _is_same(value.value, now[value.name]):
-                    kept.add(value.name)  # where it means something else, that is another function's, put in its place
-                else:
-                    found[value.name] = value.value
+    for value in _assigned(getattr(result.type_annotation, "blocks", {})):
+        if isinstance(value, (ir.Global, ir.FreeVar)) and value.name in now and isinstance(value.value, _BOUND):
+            if _is_same(value.value, now[value.name]):
+                kept.add(value.name)  # where it means something else, that is another function's, put in its place
+            else:
+                found[value.name] = value.value
     return {name: value for name, value in found.items() if name not in kept}
+
+
+def _assigned(blocks: dict[int, Any]) -> Iterator[Any]:
+    """What is assigned anywhere in code, in loops that run in parallel too."""
+    for block in blocks.values():
+        for statement in block.body:
+            if isinstance(statement, ir.Assign):
+                yield statement.value
+            elif isinstance(statement, Parfor):
+                yield from _assigned({-1: statement.init_block, **statement.loop_body})
 
 
 def _is_same(a: Any, b: Any) -> bool:

@@ -11,33 +11,39 @@ import operator
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import literal_unroll, prange
 from numba.core import ir, types
 from numba.core.inline_closurecall import length_of_iterator
 from numba.core.registry import cpu_target
+from numba.experimental.structref import StructRefProxy
 from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import empty_inferred
+from numba.stencils.stencil import StencilFunc
 
 from tapegrad.jitted.active import Active, holds_active, is_active_array
+from tapegrad.jitted.choices import Choice
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.names import PIECEWISE, RULES
 
 # Functions that move values, or look at shapes: Numba's own code for them serves any element.
 STRUCTURAL = {
-    len, range, prange, enumerate, zip, iter, next, tuple, list, isinstance, type, print, reversed, slice,
+    len, range, prange, enumerate, zip, map, filter, iter, next, tuple, list, set, hash, isinstance, type, print,
+    reversed, slice,
     operator.getitem, operator.setitem, operator.is_, operator.is_not, operator.contains, operator.add, operator.iadd,
     operator.mul, operator.imul, operator.eq, operator.ne, operator.matmul, operator.imatmul,
     np.ndindex, np.ndenumerate, np.nditer, np.shape, np.size, np.ravel, np.reshape, np.transpose, np.atleast_1d,
-    np.atleast_2d, np.atleast_3d, np.expand_dims, np.broadcast_to, np.ascontiguousarray, np.asfortranarray, np.asarray,
+    np.atleast_2d, np.atleast_3d, np.expand_dims, np.broadcast_to, np.ascontiguousarray, np.asfortranarray,
     np.flip, np.flipud, np.fliplr, np.swapaxes, np.copy, np.split, np.array_split, np.rot90, np.moveaxis, np.vsplit,
-    np.hsplit, np.dsplit, length_of_iterator, empty_inferred,
+    np.hsplit, np.dsplit, np.broadcast_arrays, length_of_iterator, empty_inferred, literal_unroll,
 }  # fmt: skip
 ALLOWED: set[Any] = STRUCTURAL | set(RULES) | set(PIECEWISE)  # `arrays.py` and those beside it add theirs
 ARRAY_METHODS = {"copy", "flatten", "ravel", "reshape", "transpose", "fill"}
 CONTAINER_METHODS = {
     "append", "extend", "insert", "pop", "clear", "copy", "reverse", "index", "count", "get", "items", "keys", "values",
-    "setdefault", "update", "popitem", "remove", "empty_list", "empty",
+    "setdefault", "update", "popitem", "remove", "empty_list", "empty", "add", "discard", "union", "intersection",
+    "difference", "symmetric_difference", "difference_update", "intersection_update", "symmetric_difference_update",
+    "isdisjoint", "issubset", "issuperset", "__setitem__",
 }  # fmt: skip
 ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "flat", "dtype"}
 
@@ -77,8 +83,14 @@ def _check_call(kind: Any, loc: Any) -> None:
         name = kind.dispatcher.py_func.__name__
     elif isinstance(kind, types.TypeRef) and kind.instance_type in (types.ListType, types.DictType):
         return  # typed lists, and dictionaries, of what is put into them
-    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass)):
+    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass, Choice)):
         return
+    elif getattr(kind, "is_active", False):
+        return  # a class whose instances hold active scalars: `classes.py`
+    elif isinstance(kind, types.BoundFunction) and isinstance(kind.this, types.ClassInstanceType):
+        if holds_active(kind.this):
+            return
+        name = str(kind.typing_key[-1])
     elif isinstance(kind, types.BoundFunction):
         key = kind.typing_key
         name = str(key[-1] if isinstance(key, tuple) else getattr(key, "__name__", key)).rpartition(".")[2]
@@ -87,9 +99,9 @@ def _check_call(kind: Any, loc: Any) -> None:
             return
     elif isinstance(kind, types.Function):
         key = kind.typing_key
-        if key in ALLOWED:
+        if key in ALLOWED or (isinstance(key, type) and issubclass(key, StructRefProxy)):
             return
-        name = getattr(key, "__name__", str(key))
+        name = key.kernel_ir.func_id.func_name if isinstance(key, StencilFunc) else getattr(key, "__name__", str(key))
     else:
         name = str(kind)
     raise NotDifferentiableError(

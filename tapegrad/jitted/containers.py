@@ -1,4 +1,4 @@
-"""Lists, dictionaries and named tuples as arguments of jitted functions.
+"""Lists, dictionaries, Numba's typed ones, and named tuples, as arguments of jitted functions.
 
 Numba takes no dictionary from Python, and lists only of one type; but compiled code can make them. So the user's
 function is wrapped in one that is given tuples of leaves, and makes the containers:
@@ -14,11 +14,14 @@ and neither changed nor gone through. A named tuple has no such limits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from numba import njit
+import numpy as np
+from numba import njit, typeof
+from numba.typed import Dict, List
 
 from tapegrad import trees
 from tapegrad.jitted.errors import NotDifferentiableError
@@ -40,6 +43,34 @@ def explained() -> Iterator[None]:
         raise NotDifferentiableError(error.construct, error.where, repair) from None
 
 
+# --- Numba's own containers ------------------------------------------------------------------------------------------
+
+
+def _typed_list(_: tuple[Any, ...], items: Sequence[Any]) -> Any:
+    """A typed list, where items are of one type; else one of Python's."""
+    return List(items) if _is_one_type(items) else list(items)
+
+
+def _typed_dictionary(keys: tuple[Any, ...], items: Sequence[Any]) -> Any:
+    """A typed dictionary, where items are of one type; else one of Python's."""
+    if not _is_one_type(items):
+        return dict(zip(keys, items, strict=True))
+    made = Dict()
+    for key, item in zip(keys, items, strict=True):
+        made[key] = item
+    return made
+
+
+def _is_one_type(items: Sequence[Any]) -> bool:
+    is_taken = all(isinstance(item, (float, np.ndarray)) for item in items)
+    return is_taken and len({typeof(item) for item in items}) == 1
+
+
+trees.declare(List, lambda tree: ((), list(tree)), _typed_list)
+trees.declare(Dict, lambda tree: (tuple(tree), tuple(tree.values())), _typed_dictionary)
+TYPED = (List, Dict)
+
+
 def structures_of(args: Sequence[Any], argnums: Sequence[int]) -> tuple[trees.Node | None, ...] | None:
     """The structures of those arguments that Numba can't take as they are, None for others; None if there are none."""
     if all(trees.items_of(a) is None for a in args):
@@ -49,7 +80,7 @@ def structures_of(args: Sequence[Any], argnums: Sequence[int]) -> tuple[trees.No
 
 
 def _structure_of(argument: Any, place: int, is_differentiated: bool) -> trees.Node | None:
-    if type(argument) is list and not is_differentiated:
+    if type(argument) in (list, *TYPED) and not is_differentiated:
         return None  # Numba's own way, in which what is written can be seen outside
     leaves, structure = trees.flatten(argument)
     if structure is None or not _needs_making(structure, is_differentiated):
@@ -96,6 +127,21 @@ def function_of(text: str, scope: dict[str, Any]) -> Any:
     return njit(made)
 
 
+@functools.cache
+def _maker(kind: Any, keys: tuple[type, ...], n: int) -> Any:
+    """The jitted function that makes a typed list, or dictionary, of its arguments."""
+    if not n:
+        raise TypeError(f"a typed {kind.__name__} that is differentiated must have items")
+    if not all(key in (int, str) for key in keys):
+        raise TypeError("jitted code takes dictionaries whose keys are strings or ints")
+    names, values = [f"k{i}" for i in range(len(keys))], [f"a{i}" for i in range(n)]
+    lines = [f" made.append({a})" for a in values]
+    if keys:
+        lines = [f" made[{k}] = {a}" for k, a in zip(names, values, strict=True)]
+    text = "\n".join([f"def made({', '.join([*names, *values])}):", " made = typed()", *lines, " return made"])
+    return njit(define(text, "made", {"typed": kind}))
+
+
 def text_of(structure: trees.Node | None, items: Iterator[str], scope: dict[str, Any]) -> str:
     """An expression that makes a container of items, which are expressions too."""
     if structure is None:
@@ -107,6 +153,10 @@ def text_of(structure: trees.Node | None, items: Iterator[str], scope: dict[str,
         return "{" + ", ".join(f"{key!r}: {part}" for key, part in zip(structure.keys, parts, strict=True)) + "}"
     if structure.kind is list:
         return f"[{', '.join(parts)}]"
+    if structure.kind in TYPED:
+        label = f"typed_{len(scope)}"
+        scope[label] = _maker(structure.kind, tuple(map(type, structure.keys)), len(parts))
+        return f"{label}({', '.join([*map(repr, structure.keys), *parts])})"
     if structure.kind is tuple:
         return f"({''.join(f'{part}, ' for part in parts)})"
     label = f"{structure.kind.__name__}_{len(scope)}"  # two classes may have one name

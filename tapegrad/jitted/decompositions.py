@@ -44,6 +44,18 @@ def eigvalsh(a):
     return _of_one_matrix(a, _block_eigvalsh, _eigvalsh)
 
 
+@replaces(np.linalg.eig)
+def eig(a):
+    """Eigenvalues and eigenvectors of a matrix whose eigenvalues are real: Numba raises for others."""
+    return loop(_eig, a) if dims_of(a) == (2,) else None
+
+
+@replaces(np.linalg.eigvals)
+def eigvals(a):
+    """The eigenvalues alone."""
+    return loop(_eigvals, a) if dims_of(a) == (2,) else None
+
+
 @replaces(np.linalg.svd)
 def svd(a, full_matrices=True):
     """Singular values and their vectors."""
@@ -199,6 +211,36 @@ def _eigh(a):
                     e[i, j] = (b[i, j] + values[j] * r) / (values[j] - values[i])
         v = revalued(v + np.dot(v, e), plain_vectors)
     return revalued(values, plain), laid_out(v, plain_vectors)
+
+
+@njit
+def _eig(a):
+    """Newton's steps for all eigenvectors at once, each of length 1, as LAPACK has them."""
+    plain, plain_vectors = np.linalg.eig(contiguous_values(a))
+    n = a.shape[0]
+    v, e, values = np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    for i in range(n):
+        for j in range(n):
+            v[i, j] = plain_vectors[i, j]
+    close = _CLOSE * n * np.max(np.abs(plain)) if n else 0.0
+    for _ in range(_STEPS):
+        b = np.linalg.solve(v, np.dot(a, v))
+        for i in range(n):
+            values[i] = b[i, i]
+        for i in range(n):
+            for j in range(n):
+                is_told_apart = abs(plain[j] - plain[i]) > close
+                e[i, j] = b[i, j] / (values[j] - values[i]) if is_told_apart else 0.0
+        v = v + np.dot(v, e)
+        for j in range(n):
+            v[:, j] = v[:, j] / np.linalg.norm(v[:, j])
+        v = revalued(v, plain_vectors)
+    return revalued(values, plain), laid_out(v, plain_vectors)
+
+
+@njit
+def _eigvals(a):
+    return revalued(_eig(a)[0], np.linalg.eigvals(contiguous_values(a)))
 
 
 @njit

@@ -56,32 +56,50 @@ ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
 
 
+_NO_RESULT = "the function returned None for these arguments, which has no derivative"
+
+
 @intrinsic
 def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
     """Call the user's function. Where it raises, the tape is given back first."""
     sig = function.get_call_type(typingctx, arguments.types, {})
-    if isinstance(sig.return_type, (types.Optional, types.Generator)):
+    may_be_none = isinstance(sig.return_type, types.Optional)
+    if isinstance(sig.return_type, types.Generator):
         raise NotDifferentiableError(
-            "a result that may be None" if isinstance(sig.return_type, types.Optional) else "a generator as a result",
-            where_is_function(function.dispatcher.py_func), "return numbers, arrays or tuples of them",
+            "a generator as a result", where_is_function(function.dispatcher.py_func),
+            "return numbers, arrays or tuples of them",
         )  # fmt: skip
 
     def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
         _, packed, header, n_rows, n_arguments = args
         values = cgutils.unpack_tuple(builder, packed, len(arguments))
-        values = [context.cast(builder, v, a, b) for v, a, b in zip(values, arguments.types, sig.args, strict=False)]
+        kinds = list(arguments.types)
+        if sig.args and isinstance(sig.args[-1], (types.StarArgTuple, types.StarArgUniTuple)):
+            n = len(sig.args) - 1
+            rest = types.BaseTuple.from_types(kinds[n:])
+            values[n:], kinds[n:] = [context.make_tuple(builder, rest, values[n:])], [rest]
+        values = [context.cast(builder, v, a, b) for v, a, b in zip(values, kinds, sig.args, strict=True)]
         result = function.dispatcher.get_compile_result(sig)
         context.active_code_library.add_linking_library(result.library)
         status, value = context.call_internal_no_propagate(builder, result.fndesc, sig, values)
-        with cgutils.if_unlikely(builder, status.is_error):
+
+        def give_tape_back() -> None:
             pointer = builder.inttoptr(header, WORD.as_pointer())
             with builder.if_then(builder.icmp_signed("!=", header, WORD(0))):
                 for k, word in ((ROWS, n_rows), (ARGUMENTS, n_arguments)):
                     builder.store(word, builder.gep(pointer, [WORD(k)]))
+
+        with cgutils.if_unlikely(builder, status.is_error):
+            give_tape_back()
             context.call_conv.return_status_propagate(builder, status)
+        if may_be_none:
+            with cgutils.if_unlikely(builder, status.is_none):
+                give_tape_back()
+                context.call_conv.return_user_exc(builder, RuntimeError, (_NO_RESULT,))
         return value
 
-    return signature(sig.return_type, function, arguments, types.int64, types.int64, types.int64), codegen
+    returns = sig.return_type.type if may_be_none else sig.return_type
+    return signature(returns, function, arguments, types.int64, types.int64, types.int64), codegen
 
 
 @inside

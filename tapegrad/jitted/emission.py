@@ -161,10 +161,11 @@ def _compared(sign: str, a: Any, b: Any) -> Condition:
 
 
 class Single(_Arithmetic):
-    """A float64 in a register."""
+    """A float64 in a register; whether it is fixed: the same for all elements of an array expression."""
 
-    def __init__(self, emitter: Emitter, value: Any) -> None:
+    def __init__(self, emitter: Emitter, value: Any, is_fixed: bool = False) -> None:
         self.emitter, self.value = emitter, value
+        self.is_fixed = is_fixed or isinstance(value, ir.Constant)
 
     @property
     def constant(self) -> float | None:
@@ -186,12 +187,12 @@ class Single(_Arithmetic):
             operator.add: builder.fadd, operator.sub: builder.fsub, operator.mul: builder.fmul,
             operator.truediv: builder.fdiv,
         }[op]  # fmt: skip
-        return Single(self.emitter, instruction(a.value, b.value))
+        return Single(self.emitter, instruction(a.value, b.value), a.is_fixed and b.is_fixed)
 
     def __neg__(self) -> Single:
         if self.constant is not None:
             return self.emitter.single(-self.constant)
-        return Single(self.emitter, self.emitter.builder.fneg(self.value))
+        return Single(self.emitter, self.emitter.builder.fneg(self.value), self.is_fixed)
 
 
 class Jet(_Arithmetic):

@@ -66,7 +66,10 @@ def explained(function: Any) -> Iterator[None]:
     try:
         yield
     except NotDifferentiableError as error:
-        raise NotDifferentiableError(error.construct, error.where, error.repair) from None
+        where = error.where
+        if _is_ours(where.partition(".py:")[0] + ".py"):  # in code of Numba's, which the user's calls
+            where = _where_it_was(error, function)
+        raise NotDifferentiableError(error.construct, where, error.repair) from None
     except WrongResultError as error:
         raise RuntimeError(_refusal(_readable(str(error)))) from None
     except errors.NumbaError as error:
@@ -76,7 +79,7 @@ def explained(function: Any) -> Iterator[None]:
 
 
 def _refusal(found: str) -> str:
-    if found in ("a list", "a dictionary"):
+    if found in ("a list", "a dictionary", "an instance of a class"):
         return (
             f"jitted functions that are differentiated return numbers, arrays, or tuples and named tuples of them, but "
             f"this one returns {found}: let it return a named tuple"
@@ -110,7 +113,13 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
     if cast:
         return NotDifferentiableError(
             f"a {_readable(cast[2])} that is given {_readable(cast[1])}", where,
-            "declared types, of the fields of a jitclass say, hold plain numbers: use arrays or tuples",
+            "declared types, of the fields of a record or a jitclass say, hold plain numbers: use arrays or tuples",
+        )  # fmt: skip
+    given = re.search(r"mismatch of argument types: (.*) vs (.*)", text)
+    if given:
+        return NotDifferentiableError(
+            f"a function of a declared type, of {_readable(given[2])}, which is given {_readable(given[1])}", where,
+            "it is called by its address: declare no signature, or call the functions by their names",
         )  # fmt: skip
     what = _innermost(text)
     if not isinstance(error, errors.NumbaError):

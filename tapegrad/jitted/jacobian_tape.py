@@ -12,6 +12,16 @@ from the end, which is the order of the reverse sweep. A LONG row ends in an arg
 of the others. A BLOCK row is a whole matrix operation: see `block_rows.py`. Row 0 is nobody's: its adjoint receives
 what passive arguments would, and nobody reads it.
 
+Rows of an array expression, whose arguments are in arithmetic progressions, are a LINE: indices are stored once for all
+of them, and partials that don't change not at all. `lines.py` finds them.
+
+      n rows    | length 0 ... 0 LINE  | the results
+      n times q | -, partial           | of each row the partials that change: q of them
+      k times   | index, step          | an operand: the first row's argument, and how far it moves from row to row
+                | place, partial       | which of the q partials it has; -1 where it doesn't change, and is this
+                | k, q                 |
+                | n, -                 |
+
 Invariants: an argument's index is below its row's number; there is room for as many rows as for arguments; whoever
 takes rows (`drivers.py`) gives them back, also where the user's function raises.
 
@@ -37,8 +47,9 @@ from tapegrad.jitted import guards
 from tapegrad.kernels import native
 from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
 
-LONG, BLOCK = 255, 254
+LONG, BLOCK, LINE = 255, 254, 253
 MAX_LENGTH = 250
+MIN_LINE, MAX_LINE = 8, 1024  # rows
 MAX_ROWS = 2**31 - 64  # an index is an i4
 
 
@@ -166,7 +177,9 @@ def sweep(header, first):
     rows, c = h[ROWS], h[ARGUMENTS]
     length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)
     index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
-    for k in range(rows - 1, first - 1, -1):
+    k = rows
+    while k > first:
+        k -= 1
         n = int64(length[k])
         y_bar = bar[k]
         if n <= 3:
@@ -183,6 +196,9 @@ def sweep(header, first):
                 return c
             length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows)  # it may have recorded: memory may have moved
             index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c), i8(h[PARTIAL], c)
+        elif n == LINE:
+            k -= int64(index[c - 1]) - 1
+            c = _sweep_line(header, k, c)
         else:
             if n == LONG:
                 c -= 1
@@ -192,6 +208,96 @@ def sweep(header, first):
                 for a in range(c, c + n):
                     bar[index[a]] += partial[a] * y_bar
     return c
+
+
+def _sweep_line(header, first, c):
+    """Sweep a line, operand by operand: no argument is one of its own rows. Returns where its arguments begin."""
+    h = i8(header, WORDS)
+    adjoint, at_partials = h[ADJOINT], h[PARTIAL]
+    index, partial, word = i4(h[INDEX], c), f8(at_partials, c), i8(at_partials, c)
+    n, n_operands, q = int64(index[c - 1]), int64(index[c - 2]), word[c - 2]
+    at = c - 2 - 2 * n_operands
+    begin = at - q * n
+    y_bar = f8(adjoint + 8 * first, n)
+    for _ in range(n_operands):
+        r, step, place, p = int64(index[at]), word[at], int64(index[at + 1]), partial[at + 1]
+        at += 2
+        bar = f8(adjoint + 8 * r, n)
+        if place < 0:
+            if step == 1:
+                for j in range(n):
+                    bar[j] += p * y_bar[j] if y_bar[j] != 0.0 else 0.0
+            elif step != 0:
+                for j in range(n):
+                    if y_bar[j] != 0.0:
+                        f8(adjoint + 8 * (r + j * step), 1)[0] += p * y_bar[j]
+            elif r != 0:
+                total = 0.0
+                for j in range(n):
+                    total += y_bar[j]
+                bar[0] += p * total if total != 0.0 else 0.0
+            continue
+        partials = f8(at_partials + 8 * (begin + place), n * q - place)
+        if step == 1 and q == 1:
+            for j in range(n):
+                bar[j] += partials[j] * y_bar[j] if y_bar[j] != 0.0 else 0.0
+        elif step == 1:
+            for j in range(n):
+                bar[j] += partials[j * q] * y_bar[j] if y_bar[j] != 0.0 else 0.0
+        elif step != 0:
+            for j in range(n):
+                if y_bar[j] != 0.0:
+                    f8(adjoint + 8 * (r + j * step), 1)[0] += partials[j * q] * y_bar[j]
+        elif r != 0:
+            total = 0.0
+            for j in range(n):
+                total += partials[j * q] * y_bar[j] if y_bar[j] != 0.0 else 0.0
+            bar[0] += total
+    return begin
+
+
+def begin_line(header, operands, n_operands, q):
+    """How many rows a line may have from here on: `operands` are the next row's arguments, and their steps.
+
+    No argument may be one of the line's own rows, or none that there is. Room is reserved; 0 where there is none.
+    """
+    h, word = i8(header, WORDS), i8(operands, 2 * n_operands)
+    rows, n = h[ROWS], int64(MAX_LINE)
+    for i in range(n_operands):
+        r, step = word[2 * i], word[2 * i + 1]
+        if r < 0 or r >= rows:
+            return 0
+        if step > 0:
+            n = min(n, (rows - 1 - r) // step + 1)
+        elif step < 0:
+            n = min(n, r // -step + 1)
+    if n < MIN_LINE or reserve(header, n, n * q + 2 * n_operands + 2, 1) == 0:
+        return 0
+    return n
+
+
+def end_line(header, operands, n_operands, q, n):
+    """Append a line of `n` rows, whose partials are there.
+
+    `operands` has four words for each: what would be the next row's argument, the step, the place, the partial.
+    """
+    h, word = i8(header, WORDS), i8(operands, 4 * n_operands)
+    at = h[ARGUMENTS] + q * n
+    end = at + 2 * n_operands + 2
+    index, words = i4(h[INDEX], end), i8(h[PARTIAL], end)
+    for i in range(n_operands):
+        index[at], words[at] = word[4 * i] - n * word[4 * i + 1], word[4 * i + 1]
+        index[at + 1], words[at + 1] = word[4 * i + 2], word[4 * i + 3]
+        at += 2
+    index[at], words[at] = n_operands, q
+    index[at + 1], words[at + 1] = n, 0
+    first = h[ROWS]
+    length = u1(h[LENGTH] + first, n)
+    for k in range(n):
+        length[k] = 0
+    length[n - 1] = LINE
+    h[ROWS], h[ARGUMENTS] = first + n, end
+    return 0
 
 
 def sweep_with_tangents(header, first):
@@ -241,6 +347,8 @@ _PARTS = {
     dispose: 1,
     destroy: 1,
     zero_adjoints: 2,
+    begin_line: 4,
+    end_line: 5,
     sweep: 2,
     sweep_with_tangents: 2,
 }

@@ -19,6 +19,7 @@ from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, holds_active
 from tapegrad.jitted.inner import OPTIONS, define, inside
 
+FALLBACK: list[Callable[..., Any]] = []  # what has code for functions whose replacement has none: `overloads.py`
 BY_NAME = {"kind"}  # Numba takes it so alone
 
 
@@ -64,7 +65,7 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
         if code is not None:
             return _with_parameters(code, declared)
         if is_ours and any(holds_active(k) for k in kinds.values()):
-            return None
+            return None if original is None else FALLBACK[0](original, declared, given, kinds)
         return _original(parameters, declared, kinds, original, method)
 
     scope: dict[str, Any] = {"chosen": chosen}

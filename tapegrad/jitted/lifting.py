@@ -15,9 +15,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
+from numba.typed import Dict, List
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import DOUBLE, PASSIVE, WORD, Active, Taped, is_active_array
+from tapegrad.jitted.active import DOUBLE, PASSIVE, WORD, Active, Taped, holds_active, is_active_array, is_instance
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.emission import Emitter, Jet, Single
 from tapegrad.jitted.errors import WrongResultError
@@ -243,6 +244,8 @@ def keep(kind, x):
 
 @overload(keep, OPTIONS)
 def _keep(kind, x):
+    if is_instance(x):
+        return None  # see `classes.py`
     if isinstance(x, types.Dispatcher):
         other = rewriting.active(x.dispatcher, kind.instance_type)
         return lambda kind, x: other
@@ -252,12 +255,14 @@ def _keep(kind, x):
 
 
 def own(kind, x):
-    """An array that isn't differentiated, but written to: passive active scalars, which can receive derivatives."""
+    """What isn't differentiated, but written to: of passive active scalars, which can receive derivatives."""
     raise NotImplementedError
 
 
 @overload(own, OPTIONS)
 def _own(kind, x):
+    if is_instance(x):
+        return None  # see `classes.py`
     if isinstance(x, types.Array) and x.dtype == types.float64:
         if x.layout == "F":
             return lambda kind, x: own(kind, x.T).T
@@ -271,16 +276,39 @@ def _own(kind, x):
             return result
 
         return own_array
+    if isinstance(x, types.List) and isinstance(x.dtype, types.Float):
+        return lambda kind, x: [make(kind, float(item), 0, -1) for item in x]
+    if isinstance(x, types.ListType) and isinstance(x.dtype, types.Float):
+
+        def own_list(kind, x):
+            result = List.empty_list(kind)
+            for item in x:
+                result.append(make(kind, float(item), 0, -1))
+            return result
+
+        return own_list
+    if isinstance(x, types.DictType) and isinstance(x.value_type, types.Float):
+        keys = x.key_type
+
+        def own_dictionary(kind, x):
+            result = Dict.empty(keys, kind)
+            for key, item in x.items():
+                result[key] = make(kind, float(item), 0, -1)
+            return result
+
+        return own_dictionary
     return lambda kind, x: keep(kind, x)
 
 
 def give_back(x, lifted):
-    """What the function wrote into such an array, into the array that was given."""
+    """What the function wrote into such an array, or container, into the one that was given."""
     raise NotImplementedError
 
 
 @overload(give_back, OPTIONS)
 def _give_back(x, lifted):
+    if is_instance(x):
+        return None  # see `classes.py`
     if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
 
         def write(x, lifted):
@@ -288,6 +316,22 @@ def _give_back(x, lifted):
                 x[at] = value_of(lifted[at])
 
         return write
+    if isinstance(x, (types.List, types.ListType)) and isinstance(lifted.dtype, Active):
+
+        def write_list(x, lifted):
+            x.clear()
+            for item in lifted:
+                x.append(value_of(item))
+
+        return write_list
+    if isinstance(x, types.DictType) and isinstance(lifted.value_type, Active):
+
+        def write_dictionary(x, lifted):
+            x.clear()
+            for key, item in lifted.items():
+                x[key] = value_of(item)
+
+        return write_dictionary
     return lambda x, lifted: None
 
 
@@ -300,9 +344,15 @@ def scalar(x):
 def _scalar(x):
     if isinstance(x, (Active, *PASSIVE)):
         return lambda x: x
+    if isinstance(x, types.Array) and x.ndim == 0:
+        return lambda x: x[()]
     if isinstance(x, types.BaseTuple):
         raise WrongResultError("a tuple")
-    raise WrongResultError("an array" if isinstance(x, types.Array) else str(x))
+    raise WrongResultError(_called(x))
+
+
+def _called(x: Any) -> str:
+    return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -340,6 +390,8 @@ def _strip(x):
         raise WrongResultError("a dictionary")
     if isinstance(x, (types.List, types.ListType)) and isinstance(x.dtype, Active):
         return lambda x: [value_of(element) for element in x]
+    if holds_active(x):
+        raise WrongResultError(_called(x))
     return lambda x: x
 
 

@@ -68,7 +68,6 @@ def _product(a, b):
     return None if kernel is None else loop(kernel, a, b)
 
 
-@replaces(np.dot, method="dot")
 def dot(a, b):
     """Products of vectors and matrices."""
     return _product(a, b)
@@ -137,7 +136,6 @@ def _matrix_matrix(a, b):
     return revalued(result, np.dot(contiguous_values(a), contiguous_values(b)))
 
 
-@replaces(np.outer)
 def outer(a, b):
     """Products of all pairs."""
     return loop(_outer, a, b) if dims_of(a, b) else None
@@ -187,9 +185,9 @@ def _cross(a, b):
 
 
 @replaces(np.convolve)
-def convolve(a, v):
+def convolve(a, v, mode="full"):
     """The full discrete convolution of vectors."""
-    return loop(_convolve, a, v) if dims_of(a, v) == (1, 1) else None
+    return loop(_convolve, a, v) if dims_of(a, v) == (1, 1) and mode == "full" else None
 
 
 @njit

@@ -11,15 +11,21 @@ if nothing else in the loop is recorded (`sums.py`).
 
 from __future__ import annotations
 
+import operator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from numba.core import cgutils, ir, types
 from numba.core.callconv import CPUCallConv
 from numba.core.cpu import CPUContext
 from numba.core.lowering import Lower
+from numba.np import npyimpl
 
-from tapegrad.jitted.active import WORD, Taped
-from tapegrad.jitted.emission import Emitter
+from tapegrad.jitted import choices
+from tapegrad.jitted.active import PASSIVE, WORD, Active, Taped, is_active_array
+from tapegrad.jitted.emission import Emitter, Single
+from tapegrad.jitted.lines import Line
 from tapegrad.jitted.names import POWERS, RULES
 from tapegrad.jitted.plan import Plan, Step, passed_on
 from tapegrad.jitted.signatures import leaf, power_node
@@ -55,6 +61,7 @@ class StatementLower(Lower):
         super().init()
         self.plan = Plan(self.func_ir, self.fndesc.typemap, self.fndesc.calltypes)
         self.sums = find_sums(self.plan)
+        self.n_expressions = 0
         self.nodes: dict[str, Node | Leaf] = {}  # what variables are, that are assigned once
         self.loaded: dict[str, tuple[Any, Leaf]] = {}  # what was read of others, and in which block
         self.items: dict[str, list[Node | Leaf | None]] = {}
@@ -120,6 +127,14 @@ class StatementLower(Lower):
         values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
         return self.context.call_internal(self.builder, other.fndesc, signature, values)
 
+    def _lower_call_normal(self, kind: Any, expression: Any, signature: Any) -> Any:
+        """Numba's way, or the call of one of several functions."""
+        if not isinstance(kind, choices.Choice):
+            return super()._lower_call_normal(kind, expression, signature)
+        values = self.fold_call_args(kind, signature, expression.args, expression.vararg, expression.kws)
+        which = self.loadvar(expression.func.name)
+        return choices.call(self.context, self.builder, kind, signature, which, values)
+
     def _add_term(self, kind: Taped, name: str) -> Leaf:
         """Add a term to a total: its arguments go onto the tape, and the total keeps its row."""
         total, term, sign = self.terms[name]
@@ -154,6 +169,45 @@ class StatementLower(Lower):
             return power_node(self.context, self.builder, operands[0], kind, exponent)
         return Node(RULES[step.function], operands)
 
+    def lower_expr(self, resty: Any, expr: Any) -> Any:
+        """Numba's way; an array expression is a row an element, also one that is written to an array that is there."""
+        if is_active_array(resty) and isinstance(resty.dtype, Taped):
+            if expr.op == "arrayexpr" and _is_of_rules(expr.expr, self.fndesc.typemap):
+                return self._array_expression(resty, expr.expr)
+            if expr.op == "inplace_binop" and self.typeof(expr.lhs.name) == resty:
+                tree = expr.immutable_fn, (expr.lhs, expr.rhs)
+                if _is_of_rules(tree, self.fndesc.typemap):
+                    return self._array_expression(resty, tree, expr.lhs.name)
+        return super().lower_expr(resty, expr)
+
+    def _array_expression(self, resty: Any, tree: Any, into: str | None = None) -> Any:
+        """Numba's loops over the elements, each of which is a statement; their rows may be lines (`lines.py`)."""
+        context, builder, kind, where = self.context, self.builder, resty.dtype, object()
+        names = sorted(_names(tree))
+        is_array = {name: isinstance(self.typeof(name), types.Array) for name in names}
+        self.n_expressions += 1
+        label = f"{self.n_expressions}_{self.fndesc.mangled_name}"
+        line = None if kind.n_tangents else Line(context, builder, kind, label)
+
+        class Kernel(npyimpl._Kernel):  # type: ignore[misc]
+            def generate(self, *values: Any) -> Any:
+                leaves = {}
+                for name, a, value in zip(names, self.outer_sig.args, values, strict=True):
+                    read = leaf(context, builder, a.dtype if isinstance(a, types.Array) else a, value)
+                    if isinstance(read.value, Single):
+                        read.value.is_fixed = not is_array[name]
+                    leaves[name] = read
+                recorded = record(context, builder, kind, _node_of(context, builder, tree, leaves), where, line)
+                return Emitter(context, builder).pack(kind, recorded.value, recorded.row)
+
+        described = SimpleNamespace(nin=len(names), nout=1, nargs=len(names) + 1, __name__="array expression")
+        given = names if into is None else [*names, into]
+        sig = resty(*map(self.typeof, given))
+        result = npyimpl.numpy_ufunc_kernel(context, builder, sig, [*map(self.loadvar, given)], described, Kernel)
+        if line is not None:
+            line.end()
+        return result
+
     def _operand(self, name: str) -> Node | Leaf:
         """What a variable holds: the same object wherever it is the same value, so that rows name it once."""
         place = self.plan.single(name)
@@ -170,3 +224,60 @@ class StatementLower(Lower):
 
     def _label(self) -> int:
         return next(label for label, block in self.blocks.items() if block is self._cur_ir_block)
+
+
+# --- array expressions: trees of functions, variables and constants, as Numba has found them --------------------------
+
+_PLAIN = (operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos)
+_UFUNCS = {operator.truediv: np.divide}  # of arrays: a division by zero raises nothing
+
+
+def _is_of_rules(tree: Any, typemap: dict[str, Any]) -> bool:
+    """Whether an array expression has rules for all that is in it, and by them the values that Numba computes.
+
+    Among integers and numbers of single precision NumPy rounds and overflows otherwise.
+    """
+    if isinstance(tree, ir.Const):
+        return isinstance(tree.value, (int, float))
+    if isinstance(tree, ir.Var):
+        kind = typemap[tree.name]
+        if isinstance(kind, types.Array):
+            return isinstance(kind.dtype, (Active, *PASSIVE))
+        return isinstance(kind, PASSIVE)  # Numba's loops take no scalars but its own
+    function, operands = tree
+    if not all(_is_of_rules(operand, typemap) for operand in operands):
+        return False
+    if not any(_is_double(operand, typemap) for operand in operands):
+        return False
+    if function in POWERS:
+        return isinstance(operands[1], ir.Const)
+    is_plain = isinstance(function, np.ufunc) or function in _PLAIN
+    return is_plain and function in RULES and len(RULES[function].partials) == len(operands)
+
+
+def _names(tree: Any) -> set[str]:
+    """The variables in an array expression."""
+    if isinstance(tree, ir.Var):
+        return {tree.name}
+    return set() if isinstance(tree, ir.Const) else set().union(*map(_names, tree[1]))
+
+
+def _is_double(tree: Any, typemap: dict[str, Any]) -> bool:
+    if isinstance(tree, ir.Const):
+        return isinstance(tree.value, float)
+    if isinstance(tree, ir.Var):
+        kind = typemap[tree.name]
+        kind = kind.dtype if isinstance(kind, types.Array) else kind
+        return isinstance(kind, Active) or kind == types.float64
+    return True
+
+
+def _node_of(context: Any, builder: Any, tree: Any, leaves: dict[str, Leaf]) -> Node | Leaf:
+    if isinstance(tree, ir.Const):
+        return Leaf(Emitter(context, builder).single(float(tree.value)))
+    if isinstance(tree, ir.Var):
+        return leaves[tree.name]
+    function, operands = tree
+    if function in POWERS and isinstance(operands[1].value, int):
+        return power_node(context, builder, _node_of(context, builder, operands[0], leaves), None, operands[1].value)
+    return Node(RULES[_UFUNCS.get(function, function)], [_node_of(context, builder, o, leaves) for o in operands])

@@ -37,7 +37,7 @@ NAMES: dict[str, tuple[Any, ...]] = {
     "mul": (operator.mul, np.multiply),
     "div": (np.divide, operator.truediv),
     "neg": (operator.neg, np.negative),
-    "clone": (operator.pos, np.positive, float),
+    "clone": (operator.pos, np.positive, float, np.conjugate),
     "abs": (math.fabs, abs, np.absolute, np.fabs),
     "square": (np.square,),
     "reciprocal": (np.reciprocal,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +65,8 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     -------
     callable
         A function of the same arguments, Tensors among them (those without dimensions in the place of numbers), and
-        trees of them. It returns Tensors. They can be differentiated once; for second derivatives record gradients,
-        with `tapegrad.func.grad`.
+        trees of them. It returns Tensors. They can be differentiated once, in either mode; for second derivatives
+        record gradients, with `tapegrad.func.grad`.
 
     >>> from numba import njit
     >>> import tapegrad as tg
@@ -95,7 +95,8 @@ class RowEngine:
     """What `tapegrad.func` asks for (its protocol `Engine`) of a jitted function that is given Tensors.
 
     The jitted engine computes, whatever is asked for. If an argument requires grad, the results are rows of the Tensor
-    tape: values and gradients, with first derivatives; all others, which say so when they are differentiated.
+    tape: values and gradients, with first derivatives in both modes; all others, which say so when they are
+    differentiated.
     """
 
     def __init__(self, known: engine.Engine) -> None:
@@ -113,8 +114,8 @@ class RowEngine:
         """What the function returns, and a gradient for each input."""
         row = _Row(self.engine, args)
         values, found = self.engine.value_and_grad(row.plain, places, has_aux)
-        value = row.tensors([values[0] if has_aux else values], row.pull)[0]
-        return row.beside(value, values, has_aux), row.tensors(found, lambda bars: row.pull_gradient(places, bars))
+        value = row.tensors([values[0] if has_aux else values], row.of_value(has_aux))[0]
+        return row.beside(value, values, has_aux), row.tensors(found, row.of_gradient(places, has_aux))
 
     def vjp(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool
@@ -127,17 +128,19 @@ class RowEngine:
             beside = _Row(self.engine, [*args, *cotangents])
             return beside.tensors(pull(beside.plain[len(args) :]), _unknown("vjp"))
 
-        output = row.tree(values[0] if has_aux else values, _unknown("vjp") if has_aux else row.pull)
+        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
         return row.beside(output, values, has_aux), pull_tensors
 
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
         """What the function returns, and a tangent for each output."""
-        row = _Row(self.engine, [*args, *tangents])
-        n = len(args)
-        values, found = self.engine.jvp(row.plain[:n], places, row.plain[n:], has_aux)
-        return row.tree(values, _unknown("jvp")), row.tensors(found, _unknown("jvp"))
+        row, beside = _Row(self.engine, args), _Row(self.engine, [*args, *tangents])
+        values, found = self.engine.jvp(row.plain, places, beside.plain[len(args) :], has_aux)
+        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
+        is_number = engine.size(values[0] if has_aux else values) == 1
+        ways = beside.of_slope(len(args), places, has_aux) if is_number else _unknown("jvp")
+        return row.beside(output, values, has_aux), beside.tensors(found, ways)
 
     def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
         """What the function returns, and a function of tangents, one for each input: it is run again for each."""
@@ -150,9 +153,13 @@ class RowEngine:
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input."""
-        row, unknown = _Row(self.engine, args), _unknown("jacobian")
+        row = _Row(self.engine, args)
         values, found = self.engine.jacobian(row.plain, places, has_aux, mode, chunk_size)
-        return row.tree(values, unknown), [None if parts is None else row.tensors(parts, unknown) for parts in found]
+        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
+        is_number = engine.size(values[0] if has_aux else values) == 1
+        ways = row.of_gradient(places, has_aux) if is_number else _unknown("jacobian")
+        parts = [None if jacobians is None else row.tensors(jacobians, ways) for jacobians in found]
+        return row.beside(output, values, has_aux), parts
 
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
@@ -167,7 +174,11 @@ class RowEngine:
         return row.tree(value, unknown), [[row.tensors(parts, unknown) for parts in found]]
 
 
-Pull = Callable[[Sequence[Any]], Sequence[Any]]  # of adjoints of the results; by each input that requires grad
+class _Ways(NamedTuple):
+    """How results are differentiated."""
+
+    pull: Callable[[Sequence[Any]], Sequence[Any]]  # of adjoints of the results; by each input that requires grad
+    push: Callable[[Sequence[Any]], Sequence[Any]]  # of tangents of these; of each result
 
 
 class _Row:
@@ -195,27 +206,89 @@ class _Row:
     def value(self) -> Any:
         """What the function returns."""
         if not self.active:
-            return self.tree(self.engine.value(self.plain), self.pull)
+            return self.tree(self.engine.value(self.plain), self.of_value())
         values, pull = self.engine.vjp(self.plain, self.places, False)
-        return self.tree(values, lambda bars: self._of_active(pull(bars)))
+        return self.tree(values, self.of_value()._replace(pull=lambda bars: self._of_active(pull(bars))))
 
-    def pull(self, bars: Sequence[Any]) -> Sequence[Any]:
-        """The products of adjoints of the function's results with its Jacobian."""
-        with repeats.again(self.states):
-            return self._of_active(self.engine.vjp(self.plain, self.places, False)[1](bars))
+    def of_value(self, has_aux: bool = False) -> _Ways:
+        """How the function's results are differentiated."""
 
-    def pull_gradient(self, places: Sequence[int], bars: Sequence[Any]) -> Sequence[Any]:
-        """The products of adjoints of the gradient by `places` with its Jacobian: the Hessian, which is symmetric."""
-        rest = iter(bars)
+        def pull(bars: Sequence[Any]) -> Sequence[Any]:
+            with repeats.again(self.states):
+                return self._of_active(self.engine.vjp(self.plain, self.places, has_aux)[1](bars))
+
+        def push(dots: Sequence[Any]) -> Sequence[Any]:
+            with repeats.again(self.states):
+                found = self.engine.jvp(self.plain, self.places, self._of_all(dots), has_aux)[1]
+            return [dot for dot in found if dot is not None]
+
+        return _Ways(pull, push)
+
+    def of_gradient(self, places: Sequence[int], has_aux: bool = False) -> _Ways:
+        """How the gradient by `places` is: by products with the Hessian, which is symmetric."""
         towards = sorted({*places, *self.places})
-        along = {place: [next(rest) for _ in trees.leaves(self.plain[place])] for place in places}
-        tangents = []
-        for place in towards:
-            tangents += along.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
-        with repeats.again(self.states):
-            found = iter(self.engine.hvp(self.plain, towards, tangents)[1])
-        products = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
-        return self._of_active([part for place in self.places for part in products[place]])
+
+        def products(given: dict[int, list[Any]], of: Sequence[int]) -> list[Any]:
+            tangents = []
+            for place in towards:
+                tangents += given.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
+            with repeats.again(self.states):
+                found = iter(self.engine.hvp(self.plain, towards, tangents, has_aux)[1])
+            by_place = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
+            return [part for place in of for part in by_place[place]]
+
+        def along(parts: Sequence[Any], by: Sequence[int]) -> dict[int, list[Any]]:
+            rest = iter(parts)
+            return {place: [next(rest) for _ in trees.leaves(self.plain[place])] for place in by}
+
+        return _Ways(
+            lambda bars: self._of_active(products(along(bars, places), self.places)),
+            lambda dots: products(along(self._of_all(dots), self.places), places),
+        )
+
+    def of_slope(self, n: int, places: Sequence[int], has_aux: bool) -> _Ways:
+        """How the slope of a number is, along tangents, which are what is behind the first `n` arguments.
+
+        The slope is the product of the gradient and the tangents: its gradient by these is the former, and by the
+        arguments the product of the Hessian with the tangents.
+        """
+        args, tangents = self.plain[:n], self.plain[n:]
+
+        def gradient() -> Sequence[Any]:
+            if sharing.shared(self.engine, args, places) is not None:
+                return _unknown("jvp").pull(())
+            towards = sorted({*places, *(place for place in self.places if place < n)})
+            rest = iter(tangents)
+            along = {place: [next(rest) for _ in trees.leaves(args[place])] for place in places}
+            given = [
+                along[place][k] if place in along else np.zeros(np.shape(x))
+                for place in towards for k, x in enumerate(trees.leaves(args[place]))
+            ]  # fmt: skip
+            with repeats.again(self.states):
+                products = iter(self.engine.hvp(args, towards, given, has_aux)[1])
+            with repeats.again(self.states):
+                slopes = self.engine.value_and_grad(args, places, has_aux)[1]
+            by_place = {place: [next(products) for _ in trees.leaves(args[place])] for place in towards}
+            by_place |= {n + k: [slope] for k, slope in enumerate(slopes)}
+            found = [part for place in self.places for part in by_place[place]]
+            return [np.asarray(part) for part, is_active in zip(found, self.is_active, strict=True) if is_active]
+
+        return _Ways(
+            lambda bars: [bars[0] * part for part in gradient()],
+            lambda dots: [sum(np.sum(part * dot) for part, dot in zip(gradient(), dots, strict=True))],
+        )
+
+    def _of_all(self, dots: Sequence[Any]) -> list[Any]:
+        """Tangents of the tensors that require grad, with zeros for what is beside them."""
+        rest = iter(dots)
+        leaves = [leaf for i in self.places for leaf in trees.leaves(self.plain[i])]
+        if len(dots) > 1 and sharing.shared(self.engine, self.plain, self.places) is not None:
+            raise RuntimeError(
+                f"{self.engine.function.__name__} writes to tensors that share memory, through which there is no "
+                "forward mode: give clones of them"
+            )
+        both = zip(leaves, self.is_active, strict=True)
+        return [next(rest) if is_active else np.zeros(np.shape(x)) for x, is_active in both]
 
     def _of_active(self, parts: Sequence[Any]) -> list[Any]:
         """The parts by tensors that require grad. What tensors share is theirs together, and is given to one."""
@@ -229,34 +302,38 @@ class _Row:
         """The output, with what is handed on."""
         return (output, self.tree(values[1], _unknown("an auxiliary value"))) if has_aux else output
 
-    def tree(self, values: Any, pull: Pull) -> Any:
+    def tree(self, values: Any, ways: _Ways) -> Any:
         """Numbers and arrays of a tree as Tensors."""
         leaves, structure = trees.flatten(values)
-        return trees.unflatten(structure, self.tensors(leaves, pull))
+        return trees.unflatten(structure, self.tensors(leaves, ways))
 
-    def tensors(self, values: Sequence[Any], pull: Pull) -> list[Any]:
+    def tensors(self, values: Sequence[Any], ways: _Ways) -> list[Any]:
         """Numbers and arrays as Tensors, recorded with their derivatives; what is neither stays as it is."""
         is_ours = [engine.size(x) > 0 for x in values]
         ours = [np.asarray(x) for x, is_one in zip(values, is_ours, strict=True) if is_one]
         if self.active and ours:
-            made = iter(self._recorded(ours, pull))
+            made = iter(self._recorded(ours, ways))
         else:
             made = iter([from_array(np.array(x)) for x in ours])
         others = (sharing_with(x.copy()) if isinstance(x, np.ndarray) else x for x in values)
         return [next(made) if is_one else other for is_one, other in zip(is_ours, others, strict=True)]
 
-    def _recorded(self, values: Sequence[np.ndarray], pull: Pull) -> list[Tensor]:
+    def _recorded(self, values: Sequence[np.ndarray], ways: _Ways) -> list[Tensor]:
         whole = np.concatenate([x.reshape(-1) for x in values])
         ends = np.cumsum([x.size for x in values]).tolist()
 
         def vjp(bar: np.ndarray, _: np.ndarray, operand: np.ndarray) -> np.ndarray:
             parts = np.split(bar, ends[:-1])
             bars = [part.reshape(x.shape) for part, x in zip(parts, values, strict=True)]
-            return engine.flat(pull(bars))
+            return engine.flat(ways.pull(bars))
+
+        def jvp(dots: Sequence[np.ndarray], _: np.ndarray, __: np.ndarray) -> np.ndarray:
+            parts = np.split(dots[0], np.cumsum([t._kind.numel for t in self.active])[:-1])
+            return engine.flat(ways.push([p.reshape(t.shape) for p, t in zip(parts, self.active, strict=True)]))
 
         joined = [shaping.ravel(t) for t in self.active]
         operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
-        result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape)(operand)
+        result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape, jvp=jvp)(operand)
         begins = [0, *ends]
         return [
             shaping.reshape(result[begin:end], x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
@@ -283,7 +360,7 @@ def _plain(tree: Any) -> Any:
     return trees.unflatten(structure, leaves)
 
 
-def _unknown(name: str) -> Pull:
+def _unknown(name: str) -> _Ways:
     """For results whose own derivatives are not known."""
 
     def refuse(_: Sequence[Any]) -> Sequence[Any]:
@@ -292,4 +369,4 @@ def _unknown(name: str) -> Pull:
             "or write the function with tapegrad's operations"
         )
 
-    return refuse
+    return _Ways(refuse, refuse)

@@ -234,7 +234,7 @@ def _bincount(a, weights, minlength):
     return result
 
 
-@replaces(np.take)
+@replaces(np.take, method="take")
 def take(a, indices):
     """The elements at places among all."""
     if not is_active_array(a) or not isinstance(indices, types.Array) or not isinstance(indices.dtype, types.Integer):

@@ -20,12 +20,6 @@ from tapegrad.jitted.lifting import with_value
 from tapegrad.jitted.reductions import is_sequence
 
 
-@replaces(np.sort)
-def sort(a):
-    """A sorted copy of a vector."""
-    return loop(_sort, a) if is_active_array(a) and a.ndim == 1 else None
-
-
 @njit
 def _sort(a):
     order = np.argsort(values(a))
@@ -38,8 +32,8 @@ def _sort(a):
 @replaces(None, method="sort")
 def sort_in_place(a, key=None, reverse=False):
     """Sort a vector, or a list, in place."""
-    if key is None and isinstance(a, (types.List, types.ListType)):
-        return loop(_sort_list, a)
+    if isinstance(a, (types.List, types.ListType)):
+        return loop(_sort_list, a) if key is None else (lambda a, key, reverse: a.sort(key=key, reverse=reverse))
     return loop(_sort_in_place, a) if is_active_array(a) and a.ndim == 1 else None
 
 
@@ -58,7 +52,9 @@ def _sort_list(a, reverse):
 @replaces(sorted)
 def sorted_list(iterable, key=None, reverse=False):
     """A sorted list of a vector's, or a list's, items."""
-    return loop(_sorted, iterable) if key is None and is_sequence(iterable) else None
+    if key is not None:
+        return lambda iterable, key, reverse: sorted(iterable, key=key, reverse=reverse)
+    return loop(_sorted, iterable) if is_sequence(iterable) else None
 
 
 @njit
@@ -79,9 +75,9 @@ def _in_order(items, reverse):
 
 
 @replaces(np.diff)
-def diff(a):
+def diff(a, n=1):
     """Differences of a vector's neighbours."""
-    return loop(_diff, a) if is_active_array(a) and a.ndim == 1 else None
+    return loop(_diff, a) if is_active_array(a) and a.ndim == 1 and n == 1 else None
 
 
 @njit
@@ -127,20 +123,13 @@ def _concatenation(n: int, ndim: int, axis: int) -> Any:
     return njit(define("\n".join([*lines, " return out"]), "joined", scope))
 
 
-@replaces(np.stack)
-def stack(arrays, axis=0):
-    """Arrays beside each other along a new first axis."""
-    ndim = _joined(arrays)
-    if ndim is None or axis is None or constant(axis) != 0:
-        return None
-    return loop(_stacking(len(arrays), ndim), arrays)
-
-
 @functools.cache
-def _stacking(n: int, ndim: int) -> Any:
-    shape = f"{n}, " + "".join(f"arrays[0].shape[{i}], " for i in range(ndim))
-    lines = ["def stacked(arrays):", f" out = np.empty(({shape}))"]
-    lines += [f" out[{k}] = arrays[{k}]" for k in range(n)]
+def stacking(n: int, ndim: int, axis: int = 0) -> Any:
+    """A loop that puts arrays beside each other along a new axis."""
+    lengths = [f"arrays[0].shape[{i}]" for i in range(ndim)]
+    shape = ", ".join([*lengths[:axis], str(n), *lengths[axis:]])
+    lines = ["def stacked(arrays):", f" out = np.empty(({shape}{',' * (ndim == 0)}))"]
+    lines += [f" out[{', '.join([':'] * axis + [str(k)])}] = arrays[{k}]" for k in range(n)]
     scope = {"np": np}
     return njit(define("\n".join([*lines, " return out"]), "stacked", scope))
 
@@ -150,7 +139,7 @@ def vstack(tup):
     """Rows on top of each other."""
     ndim = _joined(tup)
     if ndim == 1:
-        return loop(_stacking(len(tup), 1), tup)
+        return loop(stacking(len(tup), 1), tup)
     return loop(_concatenation(len(tup), ndim, 0), tup) if ndim else None
 
 
@@ -166,13 +155,15 @@ def column_stack(tup):
     """Vectors as columns."""
     if _joined(tup) != 1:
         return None
-    rows = loop(_stacking(len(tup), 1), tup)
+    rows = loop(stacking(len(tup), 1), tup)
     return lambda tup: rows(tup).T.copy()
 
 
 @replaces(np.append)
-def append(arr, values):
+def append(arr, values, axis=None):
     """Two vectors, or a vector and a number, one after the other."""
+    if axis is not None:
+        return None
     if isinstance(values, types.Array):
         return loop(_append_array, arr, values)
     return loop(_append_scalar, arr, values)

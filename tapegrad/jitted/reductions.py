@@ -22,6 +22,8 @@ from tapegrad.jitted.lifting import with_value
 
 def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
     """The loop over all elements; or along an axis, which is known when compiling."""
+    if isinstance(a, Active) and axis is None:
+        return loop(_of_number(of_all), a)
     if not is_active_array(a):
         return None
     if axis is None:
@@ -35,6 +37,12 @@ def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
         reduce = loop(of_all, a)
         return lambda a: reduce(a)
     return loop(_along(of_all, a.ndim, at), a)
+
+
+@functools.cache
+def _of_number(of_all: Any) -> Any:
+    """A number is reduced as an array of one."""
+    return njit(define("def alone(a):\n return of_all(np.array([a]))", "alone", {"np": np, "of_all": of_all}))
 
 
 @functools.cache
@@ -171,6 +179,7 @@ def _declare_of_values(function: Any, method: str | None, parameters: str) -> No
 
 for _function, _method, _parameters in (
     (np.argmax, "argmax", "a, axis=None"), (np.argmin, "argmin", "a, axis=None"),
+    (np.argpartition, None, "a, kth"),
     (np.argsort, "argsort", "a, kind=None"),
     (np.any, "any", "a"), (np.all, "all", "a"), (np.count_nonzero, None, "a, axis=None"), (np.nonzero, "nonzero", "a"),
     (np.searchsorted, None, "a, v, side=None"), (np.allclose, None, "a, b, rtol=None, atol=None"),
@@ -178,35 +187,6 @@ for _function, _method, _parameters in (
     (np.flatnonzero, None, "a"),
 ):  # fmt: skip
     _declare_of_values(_function, _method, _parameters)
-
-
-@replaces(np.cumsum, method="cumsum")
-def cumsum(a):
-    """Running sums, of all elements in order."""
-    return loop(_cumsum, a) if is_active_array(a) else None
-
-
-@njit
-def _cumsum(a):
-    result, total = a.flatten(), 0.0
-    for i in range(result.size):
-        total = total + result[i]
-        result[i] = total
-    return result
-
-
-@replaces(np.cumprod, method="cumprod")
-def cumprod(a):
-    """Running products, of all elements in order."""
-    return loop(_cumprod, a) if is_active_array(a) else None
-
-
-@njit
-def _cumprod(a):
-    result = a.flatten()
-    for i in range(1, result.size):
-        result[i] = result[i] * result[i - 1]
-    return result
 
 
 def is_sequence(kind: Any) -> bool:

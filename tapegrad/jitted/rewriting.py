@@ -27,6 +27,7 @@ from numba.core.datamodel import models
 from numba.core.imputils import lower_constant
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
+from numba.core.typeconv import Conversion
 from numba.core.typed_passes import NopythonTypeInference
 from numba.core.typing import signature
 from numba.core.typing.templates import make_concrete_template
@@ -34,7 +35,7 @@ from numba.core.untyped_passes import InlineInlinables
 from numba.extending import register_model
 from numba.typed import Dict, List
 
-from tapegrad.jitted import bindings, checking
+from tapegrad.jitted import bindings, checking, choices
 from tapegrad.jitted.active import Active, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
@@ -46,6 +47,9 @@ MAX_INLINED = 200  # instructions of bytecode
 # What NumPy's functions become, and methods of arrays: filled by `arrays.py` and those beside it.
 FUNCTIONS: dict[Any, Any] = {np.float64: float, np.double: float}
 METHODS: dict[str, Any] = {}
+ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
+ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
+REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
 SPECIAL: dict[Any, Callable[[Any, Active], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -55,6 +59,14 @@ class ActiveFunction(types.Dispatcher):  # type: ignore[misc]
     Numba's own has the dispatcher's address in this process for a value, which keeps the code that is given one as an
     argument from being kept on disk.
     """
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """A choice between this function and others."""
+        return choices.union(self, other)
+
+    def can_convert_to(self, typingctx: Any, other: Any) -> Any:
+        """It is one of a choice."""
+        return Conversion.safe if isinstance(other, choices.Choice) and self in other.functions else None
 
 
 register_model(ActiveFunction)(models.OpaqueModel)
@@ -98,6 +110,8 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         if not any(holds_active(a) for a in (*args, *kws.values())):
             return self.original.get_call_template(args, kws)
         parameters, args = self._compiler.fold_argument_types(args, kws)
+        if args and isinstance(args[-1], types.StarArgTuple):
+            args = (*args[:-1], _uniform(args[-1]))
         declared = None if self.original._can_compile else self._declared(args)
         taken = args if declared is None else declared.args
         version = self._version(taken)
@@ -109,10 +123,10 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
 
     def _declared(self, args: Any) -> Any:
         """The signature for such arguments, of those that the function declares: with active types for float64."""
-        plain = [_plain(a) for a in args]
-        found = self.original._type.get_call_type(self.typingctx, plain, {})
+        wanted = [plain(a) for a in args]
+        found = self.original._type.get_call_type(self.typingctx, wanted, {})
         if found is None:
-            listed = ", ".join(map(str, plain))
+            listed = ", ".join(map(str, wanted))
             raise NotDifferentiableError(
                 f"`{self.original.py_func.__name__}({listed})`", where_is_function(self.original.py_func),
                 "none of the signatures that it declares is for these arguments",
@@ -126,7 +140,7 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
     def _conversion(self, given: Any, wanted: Any) -> NotDifferentiableError:
         function = self.original.py_func
         return NotDifferentiableError(
-            f"`{function.__name__}`, whose signature converts {_plain(given)} with derivatives to {wanted}",
+            f"`{function.__name__}`, whose signature converts {plain(given)} with derivatives to {wanted}",
             where_is_function(function), "declare float64, or no signature",
         )  # fmt: skip
 
@@ -156,28 +170,35 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         return self._versions[key]
 
 
-def _plain(kind: Any) -> Any:
+def _uniform(rest: Any) -> Any:
+    """The type of further arguments, which are of one type where they are in the plain function."""
+    is_one = all(isinstance(kind, (Active, types.Float)) for kind in rest) and len({plain(kind) for kind in rest}) == 1
+    found = next((kind for kind in rest if isinstance(kind, Active)), None) if is_one else None
+    return rest if found is None else types.StarArgUniTuple(found, len(rest))
+
+
+def plain(kind: Any) -> Any:
     """The type that an active one stands for."""
     if isinstance(kind, Active):
         return types.float64
     if isinstance(kind, ActiveFunction):
         return kind.dispatcher.original._type
     if isinstance(kind, (types.Array, types.List)):
-        return kind.copy(dtype=_plain(kind.dtype))
+        return kind.copy(dtype=plain(kind.dtype))
     if isinstance(kind, types.ListType):
-        return types.ListType(_plain(kind.item_type))
+        return types.ListType(plain(kind.item_type))
     if isinstance(kind, types.DictType):
-        return types.DictType(kind.key_type, _plain(kind.value_type))
+        return types.DictType(kind.key_type, plain(kind.value_type))
     if isinstance(kind, types.BaseNamedTuple):
-        return types.NamedTuple([_plain(part) for part in kind], kind.instance_class)
-    return types.BaseTuple.from_types([_plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
+        return types.NamedTuple([plain(part) for part in kind], kind.instance_class)
+    return types.BaseTuple.from_types([plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
 
 
 def _agree(given: Any, wanted: Any) -> bool:
     """Whether a value of a type, which may be active, is of the wanted one as it is, however it is laid out."""
     if isinstance(given, types.Array) and isinstance(wanted, types.Array):
         return given.ndim == wanted.ndim and _agree(given.dtype, wanted.dtype)
-    return given == wanted or _plain(given) == wanted
+    return given == wanted or plain(given) == wanted
 
 
 @functools.cache
@@ -300,6 +321,14 @@ def _is_alike(callee: Any, flags: Any) -> bool:
     return same and callee._can_compile and not callee.locals  # declared signatures, and types of locals, convert
 
 
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
 def resolve(func_ir: Any, variable: Any) -> Any:
     """The Python object that a variable is bound to, through modules; None where it isn't known."""
     definition = ir_utils.guard(ir_utils.get_definition, func_ir, variable)
@@ -338,11 +367,17 @@ class _Rewriter:
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
                     self.assignment(statement, body)
+                elif isinstance(statement, (ir.SetItem, ir.StaticSetItem)) and self.is_dictionary(statement.target):
+                    statement.value = self.promoted(statement.value, statement, body)
                 elif isinstance(statement, ir.Print):
                     statement.args = [
                         a if k in statement.consts else self.shown(a, statement, body)
                         for k, a in enumerate(statement.args)
                     ]
+                elif isinstance(statement, (ir.DynamicRaise, ir.DynamicTryRaise)):
+                    statement.exc_args = tuple(
+                        self.shown(a, statement, body) if isinstance(a, ir.Var) else a for a in statement.exc_args
+                    )
                 body.append(statement)
             block.body = body
         for block in self.func_ir.blocks.values():  # only now: calls are resolved through what assignments were
@@ -368,6 +403,8 @@ class _Rewriter:
             other = FUNCTIONS.get(known)
         except TypeError:  # unhashable
             return None
+        if other is None:
+            other = next(filter(None, (find(known) for find in REPLACED)), None)
         return other.of(self.kind) if hasattr(other, "of") else None
 
     def assignment(self, statement: Any, before: list[Any]) -> None:
@@ -377,6 +414,12 @@ class _Rewriter:
             return
         if value.op == "inplace_binop":
             value.fn = IN_PLACE.get(value.fn, value.fn)
+        elif value.op == "getattr" and value.attr in ATTRIBUTES and resolve(self.func_ir, value.value) is None:
+            called = ATTRIBUTES[value.attr].of(self.kind)
+            statement.value = ir.Expr.call(
+                self.variable(ir.Global(f"tapegrad.{value.attr}", called, value.loc), statement, before),
+                (value.value,), (), value.loc,
+            )  # fmt: skip
         elif value.op == "call":
             function = resolve(self.func_ir, value.func)
             definition = ir_utils.guard(ir_utils.get_definition, self.func_ir, value.func)
@@ -388,13 +431,17 @@ class _Rewriter:
                     call = ir.Expr.call(value.func, (first, argument), (), value.loc)
                     first = self.variable(call, statement, before)
                 statement.value = ir.Expr.call(value.func, (first, value.args[-1]), (), value.loc)
+            elif _is_hashable(function) and function in ITERATING:
+                value.args = [
+                    self.of(ITERATING[function], a, statement, before) if self.is_tuple(a) else a for a in value.args
+                ]
             elif function in (List.empty_list, Dict.empty):
                 arguments = [self.promoted_type(a, statement, before) for a in value.args]
                 statement.value = ir.Expr.call(value.func, arguments, [
                     (name, self.promoted_type(a, statement, before)) for name, a in value.kws
                 ], value.loc)  # fmt: skip
             elif function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
-                if definition.attr in ("append", "insert"):
+                if definition.attr in ("append", "insert", "add", "__setitem__"):  # this of comprehensions
                     value.args = [self.promoted(a, statement, before) for a in value.args]
                 method = METHODS.get(definition.attr)
                 if method is not None:
@@ -403,23 +450,49 @@ class _Rewriter:
                     )
                     arguments = [definition.value, *value.args]
                     statement.value = ir.Expr.call(called, arguments, value.kws, value.loc, vararg=value.vararg)
-        elif value.op == "build_list":
+        elif value.op in ("build_list", "build_set"):
             value.items = [self.promoted(item, statement, before) for item in value.items]
         elif value.op == "build_map":
             value.items = [(key, self.promoted(item, statement, before)) for key, item in value.items]
 
     def promoted(self, item: Any, statement: Any, before: list[Any]) -> Any:
         """An item of a list: a float becomes active, since what is put there later may be."""
-        promote = ir.Global("tapegrad.promote", checking.promote_to(self.kind), statement.loc)
-        function = self.variable(promote, statement, before)
-        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
+        return self.of(checking.promote_to(self.kind), item, statement, before)
+
+    def is_dictionary(self, variable: Any) -> bool:
+        """Whether a variable may be a dictionary that was made here, whose type Numba takes from what is put in."""
+        waiting, seen, is_found = [variable], set[str](), False
+        while waiting and not is_found:
+            name = waiting.pop().name
+            if name in seen:
+                continue
+            seen.add(name)
+            for definition in self.func_ir._definitions.get(name, ()):
+                if isinstance(definition, ir.Var):
+                    waiting.append(definition)
+                elif isinstance(definition, ir.Expr) and definition.op == "phi":
+                    waiting += [value for value in definition.incoming_values if isinstance(value, ir.Var)]
+                elif isinstance(definition, ir.Expr) and definition.op == "build_map":
+                    is_found = True
+                elif isinstance(definition, ir.Expr) and definition.op == "call":
+                    is_found |= resolve(self.func_ir, definition.func) is Dict
+        return is_found
+
+    def is_tuple(self, variable: Any) -> bool:
+        """Whether a variable is a tuple that was built here."""
+        definition = ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
+        return isinstance(definition, ir.Expr) and definition.op == "build_tuple"
 
     def shown(self, item: Any, statement: Any, before: list[Any]) -> Any:
-        """An item that is printed: its values."""
+        """An item that is printed, or told by an error: its values."""
         from tapegrad.jitted.lifting import strip
 
-        function = self.variable(ir.Global("tapegrad.strip", strip, statement.loc), statement, before)
-        return self.variable(ir.Expr.call(function, (item,), (), statement.loc), statement, before)
+        return self.of(strip, item, statement, before)
+
+    def of(self, function: Any, item: Any, statement: Any, before: list[Any]) -> Any:
+        """A function of ours, of a variable."""
+        named = self.variable(ir.Global(f"tapegrad.{function.__name__}", function, statement.loc), statement, before)
+        return self.variable(ir.Expr.call(named, (item,), (), statement.loc), statement, before)
 
     def promoted_type(self, argument: Any, statement: Any, before: list[Any]) -> Any:
         """A type argument: float64 becomes the active type."""
@@ -430,7 +503,7 @@ class _Rewriter:
     def variable(self, value: Any, statement: Any, before: list[Any]) -> Any:
         """A new variable of a value, assigned before the statement."""
         self.n += 1
-        known = statement.args[0] if isinstance(statement, ir.Print) else statement.target
+        known = next(iter(statement.list_vars()))
         variable = known.scope.redefine(f"$tapegrad{self.n}", statement.loc, rename=True)
         before.append(ir.Assign(value, variable, statement.loc))
         self.func_ir._definitions[variable.name] = [value]

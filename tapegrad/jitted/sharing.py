@@ -304,15 +304,15 @@ class Shared:
         self._written()
         return found
 
-    def jacobian(self, has_aux: bool, mode: str) -> tuple[Any, list[list[Any] | None]]:
+    def jacobian(self, has_aux: bool, mode: str, chunk_size: int | None = None) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input."""
-        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode)
+        values, found = self.engine.jacobian(self.args, self.places, has_aux, mode, chunk_size)
         self._written()
         return values, [None if row is None else self._of_inputs(row) for row in found]
 
-    def hvp(self, tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def hvp(self, tangents: Sequence[Any], has_aux: bool = False) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents."""
-        value, product = self.engine.hvp(self.args, self.places, self._of_memories(tangents))
+        value, product = self.engine.hvp(self.args, self.places, self._of_memories(tangents), has_aux)
         self._written()
         return value, self._of_inputs(product)
 
@@ -326,7 +326,7 @@ class Shared:
 
 def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared | None:
     """The call, if arguments share memory that is differentiated or written to, and this can be told."""
-    if _are_apart(args):
+    if are_apart(args):
         return None
     flat = trees.leaves(list(args))
     groups = groups_of(flat)
@@ -344,7 +344,7 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
     return Shared(engine, args, places, groups)
 
 
-def _are_apart(args: Sequence[Any]) -> bool:
+def are_apart(args: Sequence[Any]) -> bool:
     """Whether it can be seen at once that no memory is shared: this is asked before every call."""
     arrays: list[np.ndarray] = []
     for a in args:
@@ -355,7 +355,7 @@ def _are_apart(args: Sequence[Any]) -> bool:
                 if np.may_share_memory(a, b):
                     return False
             arrays.append(a)
-        elif isinstance(a, (tuple, list, dict)):
+        elif trees.items_of(a) is not None:
             return False
     return True
 
@@ -384,7 +384,7 @@ def _compiles(function: Any, kinds: tuple[Any, ...]) -> bool:
     probe = CPUDispatcher(function.py_func, locals=function.locals, targetoptions=options)
     try:
         probe.compile(kinds)
-    except errors.NumbaError:
+    except (errors.NumbaError, AttributeError):  # the latter is what Numba has for `x += y` of what is read only
         return False
     return True
 

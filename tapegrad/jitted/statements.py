@@ -111,22 +111,18 @@ def _is_flat(node: Node) -> bool:
     return all(operand.is_passive if isinstance(operand, Leaf) else False for operand in node.operands)
 
 
-def record(context: Any, builder: Any, kind: Taped, node: Node | Leaf, where: Any) -> Leaf:
-    """Emit the row of a statement, unless all it reads is passive; what comes back has that row."""
+def record(context: Any, builder: Any, kind: Taped, node: Node | Leaf, where: Any, line: Any = None) -> Leaf:
+    """Emit the row of a statement, unless all it reads is passive; what comes back has that row.
+
+    It may be one of a line (`lines.py`).
+    """
     if isinstance(node, Leaf):
         return node
     emitter = Emitter(context, builder)
     terms = partials_of(emitter, node, 1.0, where)
     if not terms:
         return Leaf(node.value)
-    before = builder.block
-    with builder.if_then(any_active(builder, terms), likely=True):
-        recorded = push(context, builder, kind, terms)
-        after = builder.block
-    row = builder.phi(WORD)
-    row.add_incoming(ZERO_ROW, before)
-    row.add_incoming(recorded, after)
-    return Leaf(node.value, row)
+    return Leaf(node.value, push_active(context, builder, kind, terms) if line is None else line.append(terms))
 
 
 def any_active(builder: Any, terms: Sequence[tuple[Any, Any]]) -> Any:
@@ -142,6 +138,18 @@ def any_active(builder: Any, terms: Sequence[tuple[Any, Any]]) -> Any:
 def push(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, Any]]) -> Any:
     """Append a row; returns its number. Where memory is short, the function returns with MemoryError."""
     return _append(context, builder, kind, terms, closes=True)
+
+
+def push_active(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, Any]]) -> Any:
+    """Append a row, unless all its arguments are nobody's: then it is row 0."""
+    before = builder.block
+    with builder.if_then(any_active(builder, terms), likely=True):
+        recorded = push(context, builder, kind, terms)
+        after = builder.block
+    row = builder.phi(WORD)
+    row.add_incoming(ZERO_ROW, before)
+    row.add_incoming(recorded, after)
+    return row
 
 
 def extend(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, Any]]) -> None:

@@ -53,7 +53,7 @@ class _Parameter(metaclass=_ParameterMeta):
     def _made(data: Tensor | None = None, requires_grad: bool = True) -> Tensor:
         if data is None:
             t = creation.empty(0)
-        elif sys.getrefcount(data) <= _ALONE and data.is_leaf and not hasattr(data, "_base"):
+        elif sys.getrefcount(data) <= _ALONE and data.is_leaf and not hasattr(data, "_origin"):
             t = data  # nobody else holds it: a second handle would only have its elements written twice
         else:
             t = data.detach()

@@ -5,6 +5,8 @@ positions, that of a run of as many as fall to each (a row of a matrix). They ar
 that an index out of range is an error at the line that has it.
 """
 
+import numpy as np
+
 from tapegrad.memory import larger, smaller
 from tapegrad.ops.declare import UNITS_OF_B, array_op
 from tapegrad.ops.layout import as_strided
@@ -57,15 +59,20 @@ def _add_at(target, sums, at, x):
     if len(sums) == 0:
         if n == 1:
             for i in range(len(at)):
-                target[at[i]] += x[i]
+                target[np.uint64(at[i])] += x[i]  # unsigned: no negative index is looked for
         else:
             _add_runs(target, at, x, n)
         return
     if n == 1:
         for i in range(len(at)):
-            sums[at[i]] += x[i]
+            sums[np.uint64(at[i])] += x[i]
     else:
         _add_runs(sums, at, x, n)
+    if 4 * len(x) > len(sums):  # then looking at all, in order, takes less time
+        for k in range(len(sums)):
+            target[k] = target[k] + sums[k] if sums[k] != 0 else target[k]  # -0.0 stays
+            sums[k] = 0
+        return
     for i in range(len(at)):  # what was met once is done
         for k in range(at[i] * n, at[i] * n + n):
             if sums[k] != 0:

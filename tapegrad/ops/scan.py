@@ -210,12 +210,17 @@ def _backward_weights_vjp(p, lo, hi, a, w, y, y_bar, w_bar):
                 weight += inner
 
 
+def _products(y_bar, y, weights, p, of_y_bar, of_y):
+    """The adjoint of the weights, whatever dimensions the samples of a batch have before them."""
+    return _times(_along(y_bar, p)[:, of_y_bar], _along(y, p)[:, of_y]).reshape(weights.shape)
+
+
 @array_op(
     2,
     vjps=(_forward_vjp, _forward_weights_vjp),
     partials=(
         lambda b, g, p: _recurrence_back(g, b, p),
-        lambda b, y, g, p: _times(_recurrence_back(g, b, p)[:, 1:], y[:, :-1]),
+        lambda b, y, g, p: _products(_recurrence_back(g, b, p), y, b, p, slice(1, None), slice(None, -1)),
     ),
     parts=times_first,
 )
@@ -229,7 +234,7 @@ def _recurrence(p, lo, hi, a, w, y):
     vjps=(_backward_vjp, _backward_weights_vjp),
     partials=(
         lambda b, g, p: _recurrence(g, b, p),
-        lambda b, y, g, p: _times(_recurrence(g, b, p)[:, :-1], y[:, 1:]),
+        lambda b, y, g, p: _products(_recurrence(g, b, p), y, b, p, slice(None, -1), slice(1, None)),
     ),
     parts=times_first,
 )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba.core.errors import NumbaError
 
-from tapegrad import dtypes, trees
+from tapegrad import dtypes, engine, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
@@ -216,6 +216,8 @@ class Compiled:
         if sys.getprofile() is not None:  # a recording needs a profiler of its own
             return self._plainly(args, kwargs)
         started = time.perf_counter()
+        if tape.nodes or tape.hooks:
+            engine.reclaim(tape)  # those of graphs that nobody holds any more are no hindrance
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
@@ -348,7 +350,10 @@ def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
     return tuple(parts)
 
 
-def compile(function: Any = None, *, capacity: int = 64) -> Any:
+def compile(
+    function: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = None,
+    mode: str | None = None, options: Any = None, disable: bool = False, capacity: int = 64,
+) -> Any:  # fmt: skip
     """A function that records once and replays: the same answers, bit for bit, without recording.
 
     The first call records what the function does, and makes a program of it. Later calls copy the arguments in, run the
@@ -359,6 +364,10 @@ def compile(function: Any = None, *, capacity: int = 64) -> Any:
     function : callable
         A function of Tensors, NumPy arrays and numbers, and of tuples, lists and dictionaries of them; or what a
         transform has made of one. Without it, a decorator is returned.
+    fullgraph, dynamic, backend, mode, options : optional
+        PyTorch's choices between compilers. There is one here, and they change nothing.
+    disable : bool
+        Return the function as it is.
     capacity : int
         How many programs are kept; that which was not used for the longest time goes.
 
@@ -404,9 +413,10 @@ def compile(function: Any = None, *, capacity: int = 64) -> Any:
     (1, 2)
     """
     if function is None:
-        return functools.partial(compile, capacity=capacity)
+        return functools.partial(compile, disable=disable, capacity=capacity)
+    del fullgraph, dynamic, backend, mode, options
     if not callable(function):
         raise TypeError(f"compile(): argument 'function' must be callable, not {type(function).__name__}")
     if capacity < 1:
         raise ValueError(f"compile(): 'capacity' must be a positive int, not {capacity!r}")
-    return Compiled(function, capacity)
+    return function if disable else Compiled(function, capacity)

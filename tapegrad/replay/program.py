@@ -297,7 +297,7 @@ def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:
     if t._kind.requires_grad:
         watch.fail("returns a tensor that requires grad")
     top = t
-    while (base := getattr(top, "_base", None)) is not None:
+    while (base := getattr(top, "_origin", None)) is not None:
         top = base
     if top._slot not in watch.own or tops.setdefault(id(top), id(t)) != id(t):
         watch.fail("returns tensors that share their elements")

@@ -309,8 +309,8 @@ class DataLoader:
         Whether the last batch is left out where it is shorter.
     generator : Generator, optional
         Where chance comes from.
-    num_workers, pin_memory, and others
-        PyTorch's: they change nothing, since batches are made here.
+    num_workers, pin_memory, timeout
+        PyTorch's, as the others: they change nothing, since batches are made here.
 
     >>> import tapegrad as tg
     >>> loader = tg.utils.data.DataLoader(tg.utils.data.TensorDataset(tg.arange(5)), batch_size=2)

@@ -243,6 +243,76 @@ def test_what_no_function_takes_is_refused_clearly(bad: str):
     assert not faults, "\n".join(faults)
 
 
+REFUSED = """
+tg.tensordot(M, M, dims=None)
+tg.tensordot(M, M, dims=([0], [None]))
+tg.tensordot(M, M, dims=tg.ones(2))
+tg.gradient(V, spacing="a")
+tg.gradient(V, spacing=[None])
+tg.histogramdd(M, bins="a")
+tg.lu_unpack(M, tg.tensor([0, 7], dtype=tg.int32))
+tg.lu_unpack(M, tg.tensor([1, 3], dtype=tg.int32))
+tg.nn.functional.interpolate(M[None], scale_factor="a")
+tg.nn.functional.interpolate(M[None], scale_factor=nan)
+tg.nn.functional.interpolate(M[None], scale_factor=0)
+tg.nn.functional.max_unpool1d(tg.ones(1, 1, 2), tg.tensor([[[0, 1]]]), 2, output_size=3)
+tg.nn.functional.max_unpool1d(tg.ones(1, 1, 2), tg.tensor([[[0, 1]]]), 2, output_size=None, stride="a")
+tg.nn.functional.triplet_margin_with_distance_loss(M, M, M, distance_function=1.5)
+tg.nn.functional.local_response_norm(tg.ones(1, 2, 3), 0)
+tg.nn.functional.local_response_norm(tg.ones(1, 2, 3), -1)
+tg.nn.functional.fractional_max_pool2d(tg.ones(1, 1, 8, 8), 2, output_ratio="a")
+tg.nn.functional.instance_norm(tg.ones(2, 3, 4), running_mean=tg.ones(3))
+tg.nn.functional.multilabel_soft_margin_loss(tg.tensor(1.0), tg.tensor(1.0))
+tg.nn.functional.cosine_similarity(M, M, eps=-1.0)
+tg.cdist(M, M, nan)
+tg.linalg.eigh(S, None)
+tg.special.legendre_polynomial_p(None, M)
+tg.special.legendre_polynomial_p(M, 'a')
+tg.special.chebyshev_polynomial_v(M, 'a')
+tg.special.shifted_chebyshev_polynomial_w(None, M)
+tg.special.hyp1f1('a', 1.0, M)
+tg.special.betainc(None, 1.0, M)
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_refused_with_its_reason(text: str):
+    expected, got = run(torch, shown(text)), run(tapegrad, shown(text))
+    assert isinstance(got, Exception), got
+    assert not is_raw(got), repr(got)
+    if isinstance(expected, Exception) and not isinstance(expected, (AssertionError, AttributeError)):
+        assert isinstance(got, (kind(expected), ValueError)), (got, expected)
+
+
+@pytest.mark.parametrize("text", [
+    "tg.nn.functional.embedding_bag(W[:2], tg.ones(4, 2), W[:0], per_sample_weights=V[:2], mode='sum')",
+    "tg.grid_sampler_2d(tg.ones(1, 1, 2, 2), tg.zeros(1, 1, 1, 2), 7, 0, False)",
+])  # fmt: skip
+def test_what_ends_the_process_in_pytorch_is_refused(text: str):
+    got: Any = run(tapegrad, shown(text))
+    assert isinstance(got, RuntimeError), got
+    assert not is_raw(got), repr(got)
+
+
+ALIKE = """
+tg.nn.functional.l1_loss(tg.tensor([1.0, 2.0], dtype=tg.float32), tg.tensor(1.0, dtype=tg.float64))
+tg.nn.functional.smooth_l1_loss(tg.tensor([1.0, 2.0], dtype=tg.float32), tg.tensor(1.0, dtype=tg.float64))
+tg.nn.functional.hardtanh(M, nan, 1.0)
+tg.nn.functional.hardtanh(M, -1.0, nan)
+tg.unravel_index(tg.tensor([5, 1], dtype=tg.int32), (2, 3))
+tg.renorm(tg.arange(27.0).reshape(3, 3, 3), 3, 1, 0.5)
+tg.renorm(tg.arange(27.0).reshape(3, 3, 3), inf, 1, 0.5)
+tg.linalg.vector_norm(tg.tensor(1.5), nan, 0, True)
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", ALIKE)
+def test_borderline_arguments_mean_what_they_mean_to_pytorch(text: str):
+    expected, got = run(torch, shown(text)), run(tapegrad, shown(text))
+    assert not isinstance(got, Exception), got
+    assert not list(differences(expected, got, text=False, tolerance=1e-7))
+
+
 # A leaf `w`, what was computed of it, and what is called; each value takes the place of the question mark.
 GIVEN = """
 x, w = tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0], requires_grad=True)

@@ -237,3 +237,30 @@ def test_a_shape_that_others_see_stays():
     with pytest.raises(RuntimeError, match="others share its elements"):
         x.t_()
     assert (x.shape, first.shape) == ((2, 3), (3,))
+
+
+@pytest.mark.parametrize("shape", ["(3, 3)", "(2, 4)", "(7, 2)", "(8, 2)", "(2, 2, 2)", "(3, 0)"])
+@pytest.mark.parametrize("wrap", [False, True])
+def test_fill_diagonal(shape: str, wrap: bool):
+    agree(f"""
+w = tg.tensor(weights(tg.zeros{shape}).tolist(), dtype=tg.float64).reshape{shape}.requires_grad_()
+x = w * 2
+x.fill_diagonal_(3, wrap={wrap})
+(x * weights(x)).sum().backward()
+""", text=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["(3,)", "(2, 3, 3)"])
+def test_fill_diagonal_refuses(shape: str):
+    agree_or_refuse_alike(f"tg.zeros{shape}.fill_diagonal_(1.0)")
+
+
+@pytest.mark.parametrize("name", ["half", "bfloat16", "short", "char", "byte"])
+def test_dtypes_that_are_not_there_are_refused_by_name(name: str):
+    with pytest.raises(TypeError, match=rf"{name}\(\): tapegrad has no \w+, but bool, int32"):
+        getattr(tapegrad.ones(2), name)()
+
+
+def test_a_dtype_that_is_not_there_is_no_device():
+    with pytest.raises(TypeError, match="dtype must be one of"):
+        tapegrad.ones(2).to("float16")

@@ -303,8 +303,8 @@ def test_modules_are_copied_and_pickled():
 def test_a_parameter_shares_what_others_hold_and_is_what_nobody_holds():
     tg = tapegrad
     alone = tg.nn.Parameter(tg.ones(3))
-    assert not hasattr(alone, "_base")
-    assert not hasattr(tg.nn.Linear(2, 3).weight, "_base")
+    assert not hasattr(alone, "_origin")
+    assert not hasattr(tg.nn.Linear(2, 3).weight, "_origin")
     data = tg.ones(3)
     p = tg.nn.Parameter(data)
     assert p is not data

@@ -39,7 +39,9 @@ def threshold(input: Tensor, threshold: Number, value: Number, inplace: bool = F
 
 
 def _limited(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamped, with a slope of 0 at the limits too."""
+    """Clamped, with a slope of 0 at the limits too; nan where a limit is."""
+    if low != low or high != high:
+        return x * math.nan
     limited: Tensor = where(x <= low, low, where(x >= high, high, x)).to(x.dtype)
     return limited
 

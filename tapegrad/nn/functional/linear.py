@@ -265,6 +265,8 @@ def embedding_bag(
         starts, end = starts[:-1], int(starts[-1])
     else:
         end = n
+    if not starts.size and per_sample_weights is not None:
+        raise RuntimeError(f"embedding_bag: offsets are empty, but per_sample_weights are not: {at(input, weight)}")
     if starts.size and starts[0] != 0:
         raise RuntimeError(
             f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from "
@@ -276,7 +278,7 @@ def embedding_bag(
         )
     if max_norm is not None:
         _shorten_rows(weight, numbers, max_norm, norm_type)
-    bags = [np.arange(first, last) for first, last in zip(starts, [*starts[1:], end], strict=True)]
+    bags = [np.arange(first, last) for first, last in zip(starts, [*starts[1:], end], strict=False)]
     if padding_idx is not None:
         padding_idx += weight.shape[0] if padding_idx < 0 else 0
         bags = [bag[numbers[bag] != padding_idx] for bag in bags]
@@ -500,6 +502,8 @@ def multi_head_attention_forward(
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
     if size != embed_dim_to_check:
         raise AssertionError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {size}")
+    if n_heads <= 0:
+        raise AssertionError(f"num_heads must be greater than 0, but got {n_heads}")
     of_head = size // n_heads
     if of_head * n_heads != size:
         raise AssertionError(f"embed_dim {size} not divisible by num_heads {n_heads}")

@@ -247,6 +247,10 @@ def linear_cross_entropy(
         raise NotImplementedError("linear_cross_entropy(): options are not supported: logits are computed whole")
     if input.ndim not in (1, 2):
         raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}: {at(input, linear_weight)}")
+    if linear_weight.ndim < 2:
+        raise RuntimeError(
+            f"linear_weight must have 2 dimensions at least, got {linear_weight.ndim}: {at(linear_weight)}"
+        )
     shape = linear_weight.shape[:-1]
     if input.ndim == 1 and len(shape) > 1:
         raise RuntimeError(
@@ -355,6 +359,8 @@ def multilabel_soft_margin_loss(
     reduction = legacy(size_average, reduce, reduction)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")
+    if not input.ndim:
+        raise IndexError(f"Dimension out of range: input has no dimensions, multilabel_soft_margin_loss, {at(input)}")
     loss = target * softplus(-input) + (1 - target) * softplus(input)
     if weight is not None:
         loss = loss * weight
@@ -519,7 +525,9 @@ def _of_differences(
     make: Callable[[Tensor], Tensor],
 ) -> Tensor:  # fmt: skip
     warn_of_sizes(name, input, target)
-    broadcast_shapes(name, [input, target])
+    shape = broadcast_shapes(name, [input, target])
+    if input.dtype is not target.dtype:  # one of no dimensions counts for the dtype too
+        input, target = input.expand(*shape), target.expand(*shape)
     if weight is not None and weight.shape != input.shape:
         raise ValueError(f"Weights and input must have the same size: {at(input, target, weight)}")
     if reduction not in ("none", "mean", "sum"):
@@ -689,6 +697,8 @@ def triplet_margin_with_distance_loss(
     check_reduction(reduction)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
+    if distance_function is not None and not callable(distance_function):
+        raise TypeError(f"distance_function must be a function of two Tensors, not {type(distance_function).__name__}")
     return _triplet(anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction)
 
 
@@ -724,6 +734,8 @@ def ctc_loss(
     zero_infinity
         Whether losses of targets that are too long are 0, not infinite.
 
+    Notes
+    -----
     The recursion is that of Graves et al. (2006), in logarithms. "mean" divides each loss by its target's length first.
     The gradient is that by the log-probabilities as they are; PyTorch's has a term more, which `log_softmax` cancels.
     """

@@ -134,6 +134,8 @@ def instance_norm(
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     if not use_input_stats and (running_mean is None or running_var is None):
         raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
+    if (running_mean is None) is not (running_var is None):
+        raise ValueError("running_mean and running_var must either both be None or neither be None: instance_norm")
     n = input.shape[1]
     _check_channels(n, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     floating("instance_norm", input)
@@ -251,6 +253,10 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     """Input over (k + alpha times the mean square of the `size` channels around) ** beta."""
     if input.ndim < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions): {at(input)}")
+    if size <= 0:
+        raise RuntimeError(
+            f"kernel size should be greater than zero, but got size {size}: local_response_norm, {at(input)}"
+        )
     if not input.numel():
         return input
     n = input.shape[1]

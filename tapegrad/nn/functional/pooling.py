@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
+from tapegrad.arguments import integer
 from tapegrad.dtypes import INT64
 from tapegrad.functions import indexing as item_assignment
 from tapegrad.functions.shaping import contiguous
@@ -390,6 +391,8 @@ def _fractional_max_pool(d: int, said: str) -> Any:
             ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * d
             if len(ratios) != d:
                 raise ValueError(f"{name} requires output_ratio to either be a single Int or tuple of Ints.")
+            if not all(isinstance(ratio, (int, float)) and 0 < ratio < 1 for ratio in ratios):
+                raise ValueError(f"{name}: output_ratio must be between 0 and 1, but got {output_ratio}")
             output_size = [int(length * ratio) for length, ratio in zip(n, ratios, strict=True)]
         m = each(name, "output_size", output_size, d)
         for length, count, size, axis in zip(n, m, k, ("time", "height", "width")[-d:], strict=True):
@@ -460,6 +463,8 @@ def _max_unpool(d: int, said: str) -> Any:
             for length, step, size, q in zip(input.shape[-d:], steps, k, before, strict=True)
         ]
         if output_size is not None:
+            if not isinstance(output_size, (tuple, list)) or any(integer(n).__class__ is not int for n in output_size):
+                raise TypeError(f"{name}(): argument 'output_size' must be a sequence of ints, not {output_size!r}")
             sizes = list(output_size)[-d:] if len(output_size) == d + 2 else list(output_size)
             if len(sizes) != d:
                 raise ValueError(

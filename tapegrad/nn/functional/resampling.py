@@ -96,6 +96,18 @@ _OF_DETAIL = ("nearest", "nearest-exact", "area")
 _AVERAGED = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)
 
 
+def _factor(value: Any) -> float:
+    if isinstance(value, Tensor) and not value.ndim:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"interpolate(): argument 'scale_factor' must be numbers, not {type(value).__name__}")
+    if not 0 < value < 1e6:
+        raise RuntimeError(
+            f"Input and output sizes should be greater than 0, but got scale_factor {value}: interpolate"
+        )
+    return float(value)
+
+
 def _sizes(input: Tensor, size: Any, scale_factor: Any) -> tuple[list[int], list[float | None]]:
     """The lengths of the result, and the factors where they are given."""
     d = input.ndim - 2
@@ -119,7 +131,7 @@ def _sizes(input: Tensor, size: Any, scale_factor: Any) -> tuple[list[int], list
                 f"size with types {[type(v) for v in values]}"
             )
         return lengths, [None] * d
-    factors = [float(v) for v in values]
+    factors = [_factor(v) for v in values]
     return [math.floor(n * f) for n, f in zip(input.shape[2:], factors, strict=True)], list(factors)
 
 
@@ -417,6 +429,11 @@ def _grid_sampler(d: int) -> Any:
     ) -> Tensor:
         if input.ndim != d + 2:
             raise RuntimeError(f"grid_sampler_{d}d(): expected {d + 2}D input, but got {at(input, grid)}")
+        for name, given, known in (("interpolation", interpolation_mode, _MODES), ("padding", padding_mode, _PADDINGS)):
+            if not 0 <= given < len(known):
+                raise RuntimeError(
+                    f"grid_sampler_{d}d(): {name}_mode must be from 0 to {len(known) - 1}, but got {given}"
+                )
         _check_grid(input, grid, _MODES[interpolation_mode])
         return _sampled(input, grid, _MODES[interpolation_mode], _PADDINGS[padding_mode], align_corners)
 

@@ -1,0 +1,117 @@
+"""Python's built-in functions, and its tuples, where active scalars are in them."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing.templates import AbstractTemplate, infer, signature
+from numba.extending import intrinsic, lower_builtin, overload, overload_method
+
+from tapegrad.jitted import rewriting
+from tapegrad.jitted.active import Active
+from tapegrad.jitted.checking import ALLOWED
+from tapegrad.jitted.inner import OPTIONS
+from tapegrad.jitted.lifting import value_of
+
+
+@overload_method(Active, "__hash__", jit_options=OPTIONS)
+def _hash(x):
+    """Of the value: sets and dictionaries tell values apart."""
+    return lambda x: hash(value_of(x))
+
+
+@overload_method(Active, "__str__", jit_options=OPTIONS)
+def _str(x):
+    """Of the value, as Numba has it."""
+    return lambda x: str(value_of(x))
+
+
+@overload_method(Active, "__repr__", jit_options=OPTIONS)
+def _repr(x):
+    """Likewise."""
+    return lambda x: repr(value_of(x))
+
+
+ALLOWED.update((str, repr))
+
+
+@overload(isinstance, OPTIONS)
+def _isinstance(var, typs):
+    """An active scalar is the float that it stands for."""
+    if not isinstance(var, Active):
+        return None
+    asked = list(typs) if isinstance(typs, types.BaseTuple) else [typs]
+    is_float = any(getattr(kind, "typing_key", None) is float for kind in asked)
+    return (lambda var, typs: True) if is_float else (lambda var, typs: False)
+
+
+# --- tuples of active scalars and floats, which are of one type in the plain function ---------------------------------
+
+
+def _item(kind: Any) -> Active | None:
+    """The type of all items of a tuple of active scalars and floats."""
+    if not isinstance(kind, types.BaseTuple) or isinstance(kind, types.BaseNamedTuple):
+        return None
+    found = {k for k in kind.types if isinstance(k, Active)}
+    if len(found) != 1 or not all(isinstance(k, (Active, types.Float)) for k in kind.types):
+        return None
+    active: Active = found.pop()
+    return active
+
+
+def as_sequence(x):
+    """What is gone through: a tuple of active scalars and floats as one of active scalars."""
+    raise NotImplementedError
+
+
+@overload(as_sequence, OPTIONS)
+def _as_sequence(x):
+    is_mixed = isinstance(x, types.Tuple) and _item(x) is not None
+    return (lambda x: uniform(x)) if is_mixed else (lambda x: x)
+
+
+ALLOWED.add(as_sequence)
+rewriting.ITERATING.update(dict.fromkeys((enumerate, zip, reversed, list, map, filter), as_sequence))
+
+
+@intrinsic
+def uniform(typingctx, items):
+    """A tuple of active scalars and floats, as active scalars."""
+    kind = types.UniTuple(_item(items), len(items))
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, args[0], len(items))
+        cast = [context.cast(builder, v, k, kind.dtype) for v, k in zip(values, sig.args[0].types, strict=True)]
+        return impl_ret_borrowed(context, builder, kind, context.make_tuple(builder, kind, cast))
+
+    return kind(items), codegen
+
+
+@overload(operator.getitem, OPTIONS)
+def _getitem(items, index):
+    if isinstance(items, types.Tuple) and _item(items) is not None and isinstance(index, types.Integer):
+        return lambda items, index: uniform(items)[index]
+    return None
+
+
+@infer
+class _Iterated(AbstractTemplate):
+    key = "getiter"
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        (items,) = args
+        if isinstance(items, types.Tuple) and (kind := _item(items)) is not None:
+            return signature(types.UniTuple(kind, len(items)).iterator_type, items)
+        return None
+
+
+@lower_builtin("getiter", types.Tuple)
+def _iterate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    kind = types.UniTuple(sig.return_type.container.dtype, len(sig.args[0]))
+    values = cgutils.unpack_tuple(builder, args[0], len(kind))
+    cast = [context.cast(builder, v, k, kind.dtype) for v, k in zip(values, sig.args[0].types, strict=True)]
+    code = context.get_function("getiter", signature(sig.return_type, kind))
+    return code(builder, [context.make_tuple(builder, kind, cast)])

@@ -1,0 +1,85 @@
+"""NumPy's functions that Numba has, in differentiated code: values to the last bit, gradients by central differences
+of the plain call."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+import tapegrad as tg
+
+pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+X = np.array([1.3, 0.4, 3.1, -0.7, 2.2, 0.9])
+OF_ONE = [
+    "np.delete(x, np.array([0, 2]))", "np.insert(x, 1, x[0])", "np.unique(x)", "np.nan_to_num(x)", "np.corrcoef(m)",
+    "np.vander(x, 3, True)", "np.histogram(x, 4)[1]", "np.sort(m)", "np.cumsum(m, 0)", "np.around(x, 1) * x",
+    "np.average(x, weights=np.abs(x))", "np.real(x) + x.real + x.imag + x.conj()", "np.convolve(x, x[:3], 'same')",
+    "np.extract(x > 0, x)", "np.logspace(x[0], x[1], 5)", "np.ldexp(x, 2)", "np.select([x > 1, x > 0], [x * 2, x * 3])",
+    "np.unwrap(x * 5)", "np.dot(s, s, np.empty((3, 3)))", "np.linalg.norm(x, 3)", "np.append(m, m, 1)",
+    "np.stack((x, x), axis=-1)", "x.take(np.array([0, 3]))", "np.diff(m, 2)", "np.arange(x[1], x[2], 0.5)",
+    "np.random.permutation(x)", "np.divmod(x, 2.0)[1]", "np.dstack((m, m))",
+]  # fmt: skip
+
+
+@njit
+def weighed(r):
+    total = 0.0
+    for k, v in enumerate(np.asarray(r * 1.0).ravel()):
+        total += v * v * (1 + k % 3) + v
+    return total
+
+
+def defined(texts):
+    """A jitted function of several expressions, each weighed."""
+    lines = [
+        "def f(x):", " m = x.reshape(2, 3) * 1.0", " s = np.eye(3) * 2.0 + np.outer(x[:3], x[3:]) * 0.3",
+        f" out = np.empty({len(texts)})", " np.random.seed(3)",
+        *(f" out[{k}] = weighed({text})" for k, text in enumerate(texts)), " return out",
+    ]  # fmt: skip
+    names = {"np": np, "weighed": weighed}
+    exec("\n".join(lines), names)
+    return njit(names["f"])
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_functions(part):
+    texts = OF_ONE[part::2]
+    f = defined(texts)
+    wanted, (values, pull) = f(X), tg.func.vjp(f, X)
+    step, along = 1e-6, np.array([1.0, -2.0, 0.5, 1.5, -1.0, 0.7])
+    estimate = (f(X + step * along) - f(X - step * along)) / (2 * step)
+    for k, text in enumerate(texts):
+        assert values[k] == wanted[k], text
+        (gradient,) = pull(np.eye(len(texts))[k])
+        np.testing.assert_allclose(gradient @ along, estimate[k], rtol=1e-6, atol=1e-6, err_msg=text)
+
+
+def test_forward_mode():
+    f = defined(OF_ONE[::7])
+    np.testing.assert_allclose(tg.func.jacfwd(f)(X), tg.func.jacrev(f)(X), rtol=1e-12, atol=1e-12)
+
+
+def test_eigenvectors_of_a_matrix_whose_eigenvalues_are_real():
+    f = njit(lambda a: np.linalg.eig(a)[1][0, 1] ** 2 * np.linalg.eig(a)[0][0])
+    a = np.array([[2.0, 1.0, 0.3], [0.2, -1.0, 0.5], [0.1, 0.4, 0.7]])
+    vectors, values, left = np.linalg.eig(a)[1], np.linalg.eig(a)[0], np.linalg.inv(np.linalg.eig(a)[1])
+    slope = np.empty((3, 3))
+    for i, j in np.ndindex(3, 3):  # d v_k = sum over l != k of v_l (w_l dA v_k) / (lambda_k - lambda_l), of length 1
+        unit = np.zeros((3, 3))
+        unit[i, j] = 1.0
+        turned = left @ unit @ vectors
+        moved = sum(vectors[:, k] * turned[k, 1] / (values[1] - values[k]) for k in (0, 2))
+        moved = moved - vectors[:, 1] * (vectors[:, 1] @ moved)
+        slope[i, j] = 2 * vectors[0, 1] * moved[0] * values[0] + vectors[0, 1] ** 2 * turned[0, 0]
+    np.testing.assert_allclose(tg.func.grad(f)(a), slope, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(tg.func.jacfwd(f)(a), slope, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="domain change"):
+        tg.func.grad(f)(np.array([[0.0, -1.0], [1.0, 0.0]]))
+
+
+def test_what_numba_says_in_its_own_code_is_said_of_the_users_line():
+    f = njit(lambda x: np.interp(x, x, x[:1]).sum())
+    with pytest.raises(ValueError, match="same size"):
+        tg.func.grad(f)(X)
+    with pytest.raises(tg.jitted.NotDifferentiableError) as caught:
+        tg.func.grad(njit(lambda x: np.random.gamma(x[0])))(X)
+    assert caught.value.where.startswith(__file__)
