@@ -686,6 +686,46 @@ def test_methods_and_options():
         tg.compile(abs, capacity=0)
 
 
+def test_batches_tangents_and_hooks_beside():
+    def function(x):
+        return (x * x).sum() if bool((x * 0.0 == 0.0).all()) else x.sum()
+
+    def per_sample(x):
+        return F.vmap(lambda row: (row.sin() * row).sum())(x)
+
+    def tangent(x):
+        return F.jvp(lambda x: (x**3).sum(), (x,), (tg.ones(3),))
+
+    random = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for of in (per_sample, tangent):
+            compiled = tg.compile(of)
+            for _ in range(4):
+                agrees(of, compiled, tg.tensor(random.normal(size=(2, 3) if of is per_sample else 3)))
+        compiled = tg.compile(lambda x: (x * x).sum())
+        for _ in range(3):
+            rows = tg.tensor(random.normal(size=(2, 3)))
+            assert F.vmap(compiled)(rows).tolist() == (rows * rows).sum(1).tolist()
+            _, along = F.jvp(compiled, (rows[0],), (tg.ones(3),))
+            assert along.item() == pytest.approx(2.0 * rows[0].sum().item(), rel=1e-14)
+        seen, w = [], tg.ones(2, requires_grad=True)
+
+        def step(x):
+            (w * x).sum().backward()
+
+        compiled = tg.compile(step)
+        compiled(tg.ones(2))
+        handle = w.register_hook(lambda g: seen.append(1))
+        for i in range(3):
+            compiled(tg.ones(2))
+            assert len(seen) == i + 1
+        handle.remove()
+        compiled(tg.ones(2))
+        assert len(seen) == 3
+        assert w.grad.tolist() == [5.0, 5.0]
+
+
 # --- threads, memory --------------------------------------------------------------------------------------------------
 
 

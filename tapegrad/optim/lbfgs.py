@@ -143,7 +143,10 @@ class LBFGS(Optimizer):
         """Make up to `max_iter` iterations; returns the loss before."""
         if closure is None:
             raise TypeError("LBFGS.step() missing 1 required positional argument: 'closure'")
-        return in_grad_mode(current_tape(), False, self._iterate, closure)
+        tape = current_tape()
+        if tape.watch is not None:
+            tape.watch.fail("has an optimiser take a step")
+        return in_grad_mode(tape, False, self._iterate, closure)
 
     def _gathered(self) -> np.ndarray:
         """The gradients, as one vector."""
