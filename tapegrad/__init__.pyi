@@ -976,6 +976,7 @@ def rand(
 def rand_like(
     input: Operand,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
@@ -1001,6 +1002,7 @@ def randint_like(
     low: _int,
     high: _int | None = None,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
@@ -1022,6 +1024,7 @@ def randn(
 def randn_like(
     input: Operand,
     *,
+    generator: Any = None,
     dtype: DTypeLike = None,
     device: str | None = None,
     layout: Any = None,
