@@ -635,6 +635,8 @@ def exchange_all(pairs: Sequence[tuple[Tensor, Tensor]], stores: Sequence[tuple[
     for t, _ in pairs:
         if t._tape.watch is not None:
             t._tape.watch.changes(t)
+            if len(pairs) > 1:
+                t._tape.watch.fail("changes tensors that share their elements")
     both = [(u, v) for t, value in pairs for u, v in ((t, value), (value, t))]
     changes = [(u, name, getattr(v, name)) for u, v in both for name in ("_tape", "_slot", "_kind")]
     deque(starmap(setattr, (*changes, *stores)), maxlen=0)

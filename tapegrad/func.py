@@ -59,9 +59,8 @@ All other arguments are passed on: ints, strings, functions, arrays of ints, typ
 
 Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
 are given must be of what Numba takes (see `tapegrad.jitted.containers`); complex numbers and float32 are not
-differentiated; nor are eigenvalues, singular values and Fourier transforms; a function is compiled anew for each
-transform and each combination of argument types. What can't be differentiated is an error,
-`tapegrad.jitted.NotDifferentiableError`, when it is compiled.
+differentiated, nor Fourier transforms; a function is compiled anew for each transform and each combination of argument
+types. What can't be differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Tensor(Methods):
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
         if self._tape.watch is not None:
-            self._tape.watch.changes(self)
+            self._tape.watch.writes_grad(self)
         self._grad = value
 
     # --- looking ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,9 @@ def sweeps(x, w, c):
     for i in range(y.shape[0] - 1, 0, -1):
         y[i - 1] += y[i - 1] * y[i] * 0.5
         y[i, 1:] = y[i, :-1] * 0.5 + y[i - 1, 1:]
+    y -= 0.1 * x
+    y /= 1.0 + w * w
+    y *= c
     return np.sum(y * y)
 
 
@@ -72,6 +75,26 @@ def test_second_order():
     differences = (gradient(above, w, 0.7)[0] - gradient(below, w, 0.7)[0]) / (2 * h)
     _, product = func.hvp(stencils, (x, w, 0.7), (v, np.zeros(14), 0.0))
     np.testing.assert_allclose(product[0], differences, rtol=1e-6, atol=1e-6)
+
+
+@njit
+def overlapping(x, k):
+    """What is written is read again, element by element as Numba has it: sums and products of every k-th."""
+    y = x.copy()
+    y[k:] += y[:-k]
+    y[:-k] *= y[k:]
+    y += y
+    y[k:] -= y[:-k] / 3.0
+    return np.sum(y * y)
+
+
+@pytest.mark.parametrize("k", [1, 7, 8, 20])
+def test_in_place_operations_that_read_what_they_wrote(k):
+    """Forward mode has no tape."""
+    x = np.random.default_rng(11).uniform(0.5, 0.9, 50)
+    value, gradient = func.value_and_grad(overlapping)(x, k)
+    assert value == overlapping(x, k)
+    np.testing.assert_allclose(gradient, func.jacfwd(overlapping)(x, k), rtol=1e-12)
 
 
 @njit

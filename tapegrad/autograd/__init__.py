@@ -431,7 +431,7 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
     """
     with _accumulating:
         if t._tape.watch is not None:
-            t._tape.watch.changes(t)
+            t._tape.watch.reads_grad(t)
         held = getattr(t, "_grad", None)  # without the property: a third of the time that this takes
         tape = gradient._tape  # this thread's
         if held is not None and not create_graph and held._tape is tape and t._kind.is_leaf:

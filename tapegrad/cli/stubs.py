@@ -109,7 +109,7 @@ PROTOCOLS = {
     "to": """(
         self, *args: Tensor | DTypeLike | _bool, dtype: DTypeLike = None, device: str | None = None,
         non_blocking: _bool = False, copy: _bool = False, memory_format: Any = ...,
-    ) -> Tensor: ...""",
+    ) -> Tensor: ...  # fmt: skip""",
 }
 
 

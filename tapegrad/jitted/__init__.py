@@ -8,13 +8,16 @@ What is differentiated: loops, `while`, early return, recursion, closures, neste
 that are chosen at run time, those made by `vectorize` and `guvectorize`; tuples, lists, sets, dictionaries, Numba's
 typed ones, instances of a `jitclass` or a `structref`, made inside or given; slicing, views, masks and in-place writes;
 `math`, NumPy's creation functions, ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`,
-`slogdet`, `cholesky`, `eigh`, `eigvalsh`, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; functions of
-`special`. Rounding, comparisons and conversion to int have the derivative zero.
+`slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum, `svd`, `qr`, `pinv`, `lstsq` and
+`cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`); functions of `special`. Rounding,
+comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- complex numbers and float32; eigenvalues of general matrices, Fourier transforms; reductions of several axes, or along
-  an axis that isn't known when compiling;
+- complex numbers and float32, and so Fourier transforms; reductions along an axis that isn't known when compiling;
+- functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
+  `objmode` that are given values;
+- fields of records that are given a value with derivatives, or are differentiated by;
 - an element of an array of ints, or of float32, that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 

@@ -170,16 +170,20 @@ class StatementLower(Lower):
         return Node(RULES[step.function], operands)
 
     def lower_expr(self, resty: Any, expr: Any) -> Any:
-        """Numba's way; an array expression is a row an element."""
-        is_taped = expr.op == "arrayexpr" and is_active_array(expr.ty) and isinstance(expr.ty.dtype, Taped)
-        if is_taped and _is_of_rules(expr.expr, self.fndesc.typemap):
-            return self._array_expression(expr)
+        """Numba's way; an array expression is a row an element, also one that is written to an array that is there."""
+        if is_active_array(resty) and isinstance(resty.dtype, Taped):
+            if expr.op == "arrayexpr" and _is_of_rules(expr.expr, self.fndesc.typemap):
+                return self._array_expression(resty, expr.expr)
+            if expr.op == "inplace_binop" and self.typeof(expr.lhs.name) == resty:
+                tree = expr.immutable_fn, (expr.lhs, expr.rhs)
+                if _is_of_rules(tree, self.fndesc.typemap):
+                    return self._array_expression(resty, tree, expr.lhs.name)
         return super().lower_expr(resty, expr)
 
-    def _array_expression(self, expr: Any) -> Any:
+    def _array_expression(self, resty: Any, tree: Any, into: str | None = None) -> Any:
         """Numba's loops over the elements, each of which is a statement; their rows may be lines (`lines.py`)."""
-        context, builder, kind, where = self.context, self.builder, expr.ty.dtype, object()
-        names = sorted({variable.name for variable in expr.list_vars()})
+        context, builder, kind, where = self.context, self.builder, resty.dtype, object()
+        names = sorted(_names(tree))
         is_array = {name: isinstance(self.typeof(name), types.Array) for name in names}
         self.n_expressions += 1
         label = f"{self.n_expressions}_{self.fndesc.mangled_name}"
@@ -193,12 +197,13 @@ class StatementLower(Lower):
                     if isinstance(read.value, Single):
                         read.value.is_fixed = not is_array[name]
                     leaves[name] = read
-                recorded = record(context, builder, kind, _node_of(context, builder, expr.expr, leaves), where, line)
+                recorded = record(context, builder, kind, _node_of(context, builder, tree, leaves), where, line)
                 return Emitter(context, builder).pack(kind, recorded.value, recorded.row)
 
         described = SimpleNamespace(nin=len(names), nout=1, nargs=len(names) + 1, __name__="array expression")
-        sig = expr.ty(*map(self.typeof, names))
-        result = npyimpl.numpy_ufunc_kernel(context, builder, sig, [*map(self.loadvar, names)], described, Kernel)
+        given = names if into is None else [*names, into]
+        sig = resty(*map(self.typeof, given))
+        result = npyimpl.numpy_ufunc_kernel(context, builder, sig, [*map(self.loadvar, given)], described, Kernel)
         if line is not None:
             line.end()
         return result
@@ -235,7 +240,10 @@ def _is_of_rules(tree: Any, typemap: dict[str, Any]) -> bool:
     if isinstance(tree, ir.Const):
         return isinstance(tree.value, (int, float))
     if isinstance(tree, ir.Var):
-        return isinstance(_number(tree, typemap), (Active, *PASSIVE))
+        kind = typemap[tree.name]
+        if isinstance(kind, types.Array):
+            return isinstance(kind.dtype, (Active, *PASSIVE))
+        return isinstance(kind, PASSIVE)  # Numba's loops take no scalars but its own
     function, operands = tree
     if not all(_is_of_rules(operand, typemap) for operand in operands):
         return False
@@ -247,18 +255,21 @@ def _is_of_rules(tree: Any, typemap: dict[str, Any]) -> bool:
     return is_plain and function in RULES and len(RULES[function].partials) == len(operands)
 
 
+def _names(tree: Any) -> set[str]:
+    """The variables in an array expression."""
+    if isinstance(tree, ir.Var):
+        return {tree.name}
+    return set() if isinstance(tree, ir.Const) else set().union(*map(_names, tree[1]))
+
+
 def _is_double(tree: Any, typemap: dict[str, Any]) -> bool:
     if isinstance(tree, ir.Const):
         return isinstance(tree.value, float)
     if isinstance(tree, ir.Var):
-        kind = _number(tree, typemap)
+        kind = typemap[tree.name]
+        kind = kind.dtype if isinstance(kind, types.Array) else kind
         return isinstance(kind, Active) or kind == types.float64
     return True
-
-
-def _number(variable: Any, typemap: dict[str, Any]) -> Any:
-    kind = typemap[variable.name]
-    return kind.dtype if isinstance(kind, types.Array) else kind
 
 
 def _node_of(context: Any, builder: Any, tree: Any, leaves: dict[str, Leaf]) -> Node | Leaf:

@@ -132,6 +132,8 @@ class Optimizer:
 
         Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
         """
+        if tape.watch is not None:
+            tape.watch.fail("has an optimiser take a step")
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
         for group in self.param_groups:

@@ -388,10 +388,14 @@ def compile(
     whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
     effects, such as prints, take place at recordings only.
 
+    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call; a gradient
+    that it reads before must be the same tensor, or None, as it was when it was recorded.
+
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, changes tensors, lists or dictionaries that were there before, draws random numbers other
-    than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator of random numbers is
-    noticed where it is an argument, or stands in a closure, an attribute or a global of the function.
+    tensors that require grad, has an optimiser take a step, changes lists or dictionaries that were there before, draws
+    random numbers other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator
+    of random numbers is noticed where it is an argument, or stands in a closure, an attribute or a global of the
+    function.
 
     Examples
     --------

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import engine, trees
+from tapegrad import aliasing, engine, trees
+from tapegrad.autograd import hooks
 from tapegrad.core import rows
 from tapegrad.core.replaying import MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay.standins import Number, StandIn
-from tapegrad.replay.watch import Result, Watch, extent, is_float
-from tapegrad.tape import TABLES, Tape, scratch_in
+from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
+from tapegrad.tape import TABLES, Tape, in_grad_mode, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, from_array
 
 _tables: weakref.WeakKeyDictionary[Tape, np.ndarray] = weakref.WeakKeyDictionary()
@@ -32,6 +33,12 @@ class Given(NamedTuple):
     source: Any
 
 
+class New(NamedTuple):
+    """An output that is the new gradient of a tensor, by its number."""
+
+    number: int
+
+
 class Same(NamedTuple):
     """An output that is always the same."""
 
@@ -41,7 +48,9 @@ class Same(NamedTuple):
 class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
-    __slots__ = ("arena", "at", "captured", "copied", "made", "tables", "tables_at", "tape", "text", "text_at")
+    __slots__ = (
+        "arena", "at", "captured", "changed", "copied", "made", "new", "tables", "tables_at", "tape", "text", "text_at",
+    )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
         self.tape = weakref.ref(tape)
@@ -60,6 +69,8 @@ class Memory:
         self.copied = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
         self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
         self.made = [_maker(self, of) for of in program.results]
+        self.changed = [(t, _maker(self, of)) for t, of in program.changed]
+        self.new = [_maker(self, of) for of in program.new]
 
 
 class Miss(NamedTuple):
@@ -79,7 +90,8 @@ class Program:
         found, structure = trees.flatten(output)
         self.build = _builder(structure)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
-        self.results = _results(watch, found, given)
+        self._changes(watch, places)
+        self.results = _results(watch, found, given, self.number_of)
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
@@ -89,14 +101,69 @@ class Program:
             for region, t, kind, _ in watch.captured.values()
             if region.offset >= 0
         ]
-        self.gradients = list(watch.gradients.values())
-        self.draws, self.conditions = watch.draws, watch.conditions
+        self.draws = watch.draws
+        self.conditions = watch.conditions + [
+            (_has_gradient(places.get(id(t), t), gradient), True)
+            for t, gradient, is_read in watch.gradients.values()
+            if is_read
+        ]
         self.seen = watch.seen
         self.path = [seen.bits for seen in watch.seen]
         self.memories = threading.local()
-        self.is_simple = not self.draws and all(isinstance(of, Result) for of in self.results)
+        self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []
+
+    def _changes(self, watch: Watch, places: dict[int, int]) -> None:
+        """What becomes of tensors that were there before: their elements, and their gradients."""
+        self.changed: list[tuple[Any, Any]] = []
+        self.new: list[Any] = []  # gradients that are new,
+        self.number_of: dict[int, int] = {}  # and their numbers
+        self.given_gradients: list[tuple[Any, Any]] = []  # tensors, and None, a number in `new`, or a tensor
+        for t in watch.changed.values():
+            if (result := watch.result(t, t)) is not None:
+                self.changed.append((places.get(id(t), t), result._replace(like=Tensor)))
+        for t, before, is_read in watch.gradients.values():
+            now = getattr(t, "_grad", None)
+            if is_read and now is before:
+                continue
+            if now is None or id(now) in watch.changed or now._slot not in watch.own:
+                self.given_gradients.append((places.get(id(t), t), now))
+            elif now._kind.requires_grad or getattr(now, "_base", None) is not None:
+                watch.fail("gives a tensor a gradient with a graph of its own")
+            else:
+                if id(now) not in self.number_of and (result := watch.result(now, now)) is not None:
+                    self.number_of[id(now)] = len(self.new)
+                    self.new.append(result._replace(like=Tensor))
+                self.given_gradients.append((places.get(id(t), t), New(self.number_of.get(id(now), 0))))
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether it changes tensors."""
+        return bool(self.changed or self.given_gradients)
+
+    def _may_change(self, tape: Tape, leaves: Sequence[Any]) -> bool:
+        """Whether tensors are as much apart as they were, and this thread's."""
+        read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
+        changed = [leaves[t] if t.__class__ is int else t for t, _ in self.changed]
+        given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
+        return (
+            not hooks.has_leaves
+            and len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
+            and all(t._tape is tape for t in (*read, *given))
+            and all(getattr(t, "_base", None) is None and (t._views is None or not t._views.living()) for t in changed)
+        )  # fmt: skip
+
+    def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any]) -> list[Tensor]:
+        """Change tensors as the function does; the new gradients."""
+        new = [make() for make in memory.new]
+        values = [(leaves[t] if t.__class__ is int else t, make()) for t, make in memory.changed]
+        for t, value in values:
+            in_grad_mode(tape, False, aliasing.assign, t, value)
+        for t, gradient in self.given_gradients:
+            t = leaves[t] if t.__class__ is int else t
+            t._grad = new[gradient.number] if gradient.__class__ is New else gradient
+        return new
 
     @property
     def nbytes(self) -> int:
@@ -128,23 +195,23 @@ class Program:
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
-            if t._kind is not kind:
+            if not are_alike(t._kind, kind):
                 return PLAIN
             if t._tape is tape:
                 ctypes.memmove(address, engine.evaluate(tape, t._slot), nbytes)
             else:
                 there = copied(t)[0]
                 array_at(address, kind, memory.arena)[...] = there
-        for t, gradient in self.gradients:
-            if getattr(t, "_grad", None) is not gradient:
-                return PLAIN
+        if self.has_effects and not self._may_change(tape, leaves):
+            return PLAIN
         status = engine.replay(tape, memory.text_at, memory.tables_at)
         if status == rows.OK:
             if self.is_simple:
                 return self.build([make() for make in memory.made])
+            new = self._change(tape, memory, leaves)
             return self.build(
                 [
-                    make() if of.__class__ is Result else _other(of, leaves, draws)
+                    make() if of.__class__ is Result else _other(of, leaves, draws, new)
                     for make, of in zip(memory.made, self.results, strict=True)
                 ]
             )
@@ -152,6 +219,11 @@ class Program:
             seen = self.seen[status - MISSED]
             return Miss(status - MISSED, ctypes.string_at(memory.at + seen.offset, seen.nbytes))
         return PLAIN
+
+
+def _has_gradient(t: Any, gradient: Any) -> Any:
+    """Whether a tensor, or an argument, has the gradient that it had."""
+    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is gradient
 
 
 def _builder(structure: Any) -> Callable[[list[Any]], Any]:
@@ -181,14 +253,16 @@ def _maker(memory: Memory, of: Any) -> Any:
     return lambda: like(view[()])
 
 
-def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
-    """An output that is not computed."""
+def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any], new: list[Tensor]) -> Any:
+    """An output that is not computed for itself."""
+    if of.__class__ is New:
+        return new[of.number]
     if of.__class__ is Given:
         return leaves[of.source] if of.source.__class__ is int else of.source.make(leaves, draws)
     return of.value.copy() if of.value.__class__ is np.ndarray else of.value
 
 
-def _results(watch: Watch, found: list[Any], given: Sequence[Any]) -> list[Any]:
+def _results(watch: Watch, found: list[Any], given: Sequence[Any], number_of: dict[int, int]) -> list[Any]:
     """How each output is made."""
     results: list[Any] = []
     tops: dict[int, int] = {}
@@ -198,6 +272,10 @@ def _results(watch: Watch, found: list[Any], given: Sequence[Any]) -> list[Any]:
             results.append(Given(leaf))
         elif id(leaf) in places:
             results.append(Given(places[id(leaf)]))
+        elif id(leaf) in number_of:
+            results.append(New(number_of[id(leaf)]))
+        elif id(leaf) in watch.changed:
+            results.append(Same(leaf))
         elif isinstance(leaf, Tensor):
             results.append(_of_tensor(watch, leaf, tops))
         elif id(leaf) in watch.shown:

@@ -107,7 +107,8 @@ class Watch:
         self.is_over = self.has_changed = False
         if tape.checks_nan or tape.hooks or tape.retained or tape.nodes:
             self.failure = "is called where hooks or anomaly detection are at work"
-        self.gradients: dict[int, tuple[Tensor, Any]] = {}
+        self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
+        self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
 
     # --- on and off ---------------------------------------------------------------------------------------------------
 
@@ -429,14 +430,24 @@ class Watch:
 
     def reads_grad(self, t: Tensor) -> None:
         """The gradient of a tensor is looked for: at each call it must be the same tensor, or None."""
-        if t._slot not in self.own:
-            self.gradients[id(t)] = t, getattr(t, "_grad", None)
+        if self._was_there(t):
+            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), True))
+
+    def writes_grad(self, t: Tensor) -> None:
+        """A tensor is given another gradient: what it has before does not matter, unless it was looked for."""
+        if self._was_there(t):
+            self.has_changed = True
+            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), False))
 
     def changes(self, t: Tensor) -> None:
-        """A tensor is given another value, kind or gradient."""
-        if t._slot not in self.own:
+        """A tensor is given another value, or another kind."""
+        if self._was_there(t):
             self.has_changed = True
-            self.fail("changes a tensor that was there before")
+            self.meets(t)
+            self.changed[id(t)] = t
+
+    def _was_there(self, t: Tensor) -> bool:
+        return t._slot not in self.own or id(t) in self.changed
 
     def draws_from(self, again: Callable[[], Any]) -> Any:
         """What stands for the generator that a function answers with."""
@@ -516,9 +527,19 @@ class Watch:
     def finish(self) -> None:
         """Whether all that was there before is as it was; and the last step."""
         for slot, (_, t, kind, gradient) in self.captured.items():
-            if t._slot != slot or t._kind is not kind or getattr(t, "_grad", None) is not gradient:
+            is_known = t._slot == slot or id(t) in self.changed
+            is_known = is_known and (getattr(t, "_grad", None) is gradient or id(t) in self.gradients)
+            if not (is_known and are_alike(t._kind, kind)):
                 self.fail("changes a tensor that was there before")
         self.text.step(END)
+
+
+def are_alike(kind: Kind, other: Kind) -> bool:
+    """Whether a program for tensors of one kind is one for the other: without gradients, leaves are like all others."""
+    return kind is other or (
+        not (kind.requires_grad or other.requires_grad or kind.exported or other.exported)
+        and (kind.dtype, kind.shape, kind.strides) == (other.dtype, other.shape, other.strides)
+    )
 
 
 def extent(kind: Kind) -> int:
