@@ -112,14 +112,14 @@ class Level:
         self.own[bottom(x)._slot] = x
         return x
 
+    def _slots_of(self, t: Tensor, first: int) -> set[int]:
+        """The slots of an input: at first, now, and between, since NumPy's looking at a leaf gives it another."""
+        t = bottom(t)
+        return {first, t._slot, *(slot for slot, leaf in self.tape.former.items() if leaf() is t)}
+
     def _own_slots(self) -> set[int]:
-        """The slots of its leaves: at first, now, and between, since NumPy's looking at one gives it another."""
-        leaves = [bottom(t) for t in self.own.values()]
-        slots, former = {*self.own, *(t._slot for t in leaves)}, self.tape.former
-        if former:
-            own = {id(t) for t in leaves}
-            slots |= {slot for slot, leaf in former.items() if id(leaf()) in own}
-        return slots
+        """All slots of its leaves."""
+        return set().union(*(self._slots_of(t, first) for first, t in self.own.items()))
 
     def _with_bits(self, t: Tensor, bits: int) -> Tensor:
         """The same elements, recorded, with other bits of `requires_grad`."""
@@ -212,14 +212,15 @@ class Level:
         """
         outputs = [held(self._lowered(y)) for y in outputs]
         slots = [y._slot for y in outputs]
-        steps = tangents.steps_between(self.tape, slots, self.slots)
+        at = [self._slots_of(t, first) for t, first in zip(self.inputs, self.slots, strict=True)]
+        steps = tangents.steps_between(self.tape, slots, set().union(*at))
 
         def push(along: Sequence[Tensor | None], lanes: int | None = None) -> list[Tensor]:
             batch = innermost(along)
             if batch is not None and batch.depth >= len(self.batches):
                 return [wrap(t, batch) for t in pushed_together(along, batch, lanes)]
             along = [None if t is None else self._lowered(t, lanes) for t in along]
-            given = {slot: t for slot, t in zip(self.slots, along, strict=True) if t is not None}
+            given = {slot: t for found, t in zip(at, along, strict=True) if t is not None for slot in found}
             is_recorded = self._is_recorded([*outputs, *along])
             found = in_grad_mode(
                 self.tape, is_recorded, tangents.push, self.tape, steps, given, slots, lanes, lent
