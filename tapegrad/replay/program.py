@@ -129,7 +129,7 @@ class Program:
                 continue
             if now is None or id(now) in watch.changed or now._slot not in watch.own:
                 self.given_gradients.append((places.get(id(t), t), now))
-            elif now._kind.requires_grad or getattr(now, "_base", None) is not None:
+            elif now._kind.requires_grad or getattr(now, "_origin", None) is not None:
                 watch.fail("gives a tensor a gradient with a graph of its own")
             else:
                 if id(now) not in self.number_of and (result := watch.result(now, now)) is not None:
@@ -151,7 +151,7 @@ class Program:
             not hooks.has_leaves
             and len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
             and all(t._tape is tape for t in (*read, *given))
-            and all(getattr(t, "_base", None) is None and (t._views is None or not t._views.living()) for t in changed)
+            and all(getattr(t, "_origin", None) is None and (t._views is None or not t._views.living()) for t in changed)
         )  # fmt: skip
 
     def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any]) -> list[Tensor]:
