@@ -107,8 +107,13 @@ PROTOCOLS = {
     "__array_ufunc__": "(self, ufunc: np.ufunc, method: str, *inputs: Any, **facts: Any) -> Any: ...",
     "tolist": "(self) -> Any: ...",
     "to": """(
-        self, *args: Tensor | DTypeLike | _bool, dtype: DTypeLike = None, device: str | None = None,
-        non_blocking: _bool = False, copy: _bool = False, memory_format: Any = ...,
+        self,
+        *args: Tensor | DTypeLike | _bool,
+        dtype: DTypeLike = None,
+        device: str | None = None,
+        non_blocking: _bool = False,
+        copy: _bool = False,
+        memory_format: Any = ...,
     ) -> Tensor: ...""",
 }
 
