@@ -526,7 +526,10 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
             f"torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. "
             f"{_at('lu_unpack', LU_data, LU_pivots)}: it is what lu_factor gives"
         )
-    _matrices("torch.lu_unpack", LU_data, "LU_data")
+    if LU_data.ndim < 2:
+        raise RuntimeError(
+            f"torch.lu_unpack: The input tensor LU_data must have at least 2 dimensions. {_at('lu_unpack', LU_data)}"
+        )
     m = LU_data._kind.shape[-2]
     if unpack_pivots and LU_pivots._kind.shape != (*LU_data._kind.shape[:-2], min(LU_data._kind.shape[-2:])):
         raise RuntimeError(
