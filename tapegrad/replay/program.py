@@ -151,7 +151,8 @@ class Program:
             not hooks.has_leaves
             and len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
             and all(t._tape is tape for t in (*read, *given))
-            and all(getattr(t, "_origin", None) is None and (t._views is None or not t._views.living()) for t in changed)
+            and all(getattr(t, "_origin", None) is None for t in changed)
+            and all(t._views is None or not t._views.living() for t in changed)
         )  # fmt: skip
 
     def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any]) -> list[Tensor]:
