@@ -139,8 +139,8 @@ def describe_cache() -> str:
     """Where compiled kernels are kept, and what is there."""
     folder = cache.folder()
     if folder is None:
-        return f"none, so kernels are compiled anew in every session: {cache.why_none()}"
-    only_read = "" if cache.is_writable() else ", read only: what it lacks is compiled anew in every session"
+        return f"none, so kernels are compiled anew in every process: {cache.why_none()}"
+    only_read = "" if cache.is_writable() else ", read only: what it lacks is compiled anew in every process"
     return f"{folder} ({cache.entries()} kernels, {cache.nbytes() / 1e6:.1f} MB{only_read})"
 
 
