@@ -2,6 +2,8 @@
 
 import gc
 
+collect_ignore = ["tutorials"]  # programs that import PyTorch: test_tutorials.py runs them
+
 
 def pytest_collection_finish() -> None:
     gc.collect()

@@ -137,8 +137,8 @@ class Compiled:
         """What the function returns."""
         tape = current_tape()
         if (
-            tape.watch is not None or tape.sweeping or tape.hooks or tape.retained or tape.duals is not None or levels()
-            or not native.JIT or MEMORY
+            tape.watch is not None or tape.sweeping or tape.duals is not None or levels() or not native.JIT or MEMORY
+            or ((tape.hooks or tape.retained) and _are_held(tape))
         ):  # fmt: skip
             return self._function(*args, **kwargs)
         leaves: Any
@@ -312,6 +312,12 @@ class Compiled:
             del family.roots[places][values]
             if not family.roots[places]:
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
+
+
+def _are_held(tape: Tape) -> bool:
+    """Whether hooks, or tensors that retain their gradient, belong to graphs that somebody holds."""
+    engine.reclaim(tape)
+    return bool(tape.hooks or tape.retained)
 
 
 def _argument(place: int) -> Any:
