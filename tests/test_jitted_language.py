@@ -15,6 +15,9 @@ from numba.typed import Dict, List
 
 import tapegrad as tg
 
+if nb.config.DISABLE_JIT:
+    pytest.skip("there is no compiler, and so there are no types of classes", allow_module_level=True)
+
 pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
 X = np.array([1.3, 0.4, 3.1, -0.7])
 CASES = []
