@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tapegrad.distributed import PartitionedSum
 
 from .common import QUICK
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = str(Path(__file__).resolve().parents[1])
 ROWS, COLUMNS, PARTITIONS = (10_000 if QUICK else 10_000_000), 10, 8
 ROUNDS = 1 if QUICK else 10
 
