@@ -118,8 +118,13 @@ class Level:
         return {first, t._slot, *(slot for slot, leaf in self.tape.former.items() if leaf() is t)}
 
     def _own_slots(self) -> set[int]:
-        """All slots of its leaves."""
-        return set().union(*(self._slots_of(t, first) for first, t in self.own.items()))
+        """All slots of its leaves, as `_slots_of` has those of one: this is asked for in each call."""
+        leaves = [bottom(t) for t in self.own.values()] if self.batches else self.own.values()
+        slots = {*self.own, *[t._slot for t in leaves]}
+        if self.tape.former:
+            own = {id(t) for t in leaves}
+            slots.update(slot for slot, leaf in self.tape.former.items() if id(leaf()) in own)
+        return slots
 
     def _with_bits(self, t: Tensor, bits: int) -> Tensor:
         """The same elements, recorded, with other bits of `requires_grad`."""
