@@ -424,12 +424,12 @@ def by_samples(error: NeedsSamplesError, function: Callable[..., Any], args: Any
         raise error
     found: list[Any] = []
     own = leaves[0].physical if has_samples[0] else None
-    state = creation.random_state() if draws and level.randomness == "same" else None
+    state = creation.get_rng_state() if draws and level.randomness == "same" else None
     was, level.is_sampling = level.is_sampling, level.is_sampling or draws
     try:
         for k in range(level.size):
             if state is not None:
-                creation.set_random_state(state)
+                creation.set_rng_state(state)
             these = [t.physical[k] if has else t for t, has in zip(leaves, has_samples, strict=True)]
             given, named = trees.unflatten(structure, these)
             result = function(*given, **named)

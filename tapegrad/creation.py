@@ -507,16 +507,16 @@ def linspace(
     return _leaf(numbers.astype(wanted.numpy), requires_grad)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of the generator that random tensors are drawn from."""
+def get_rng_state() -> dict[str, Any]:
+    """Where the generator of all random numbers is."""
     return dict(_random().bit_generator.state)
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Go on from a state of the generator."""
+def set_rng_state(new_state: dict[str, Any]) -> None:
+    """Go on from there."""
     if (watch := current_tape().watch) is not None:
         watch.fail("seeds random numbers")
-    _random().bit_generator.state = state
+    _random().bit_generator.state = new_state
 
 
 class _DefaultGenerator(Generator):
@@ -691,16 +691,6 @@ def _drawn_like(make: Any, name: str) -> Any:
 
 
 rand_like, randn_like = _drawn_like(rand, "rand_like"), _drawn_like(randn, "randn_like")
-
-
-def get_rng_state() -> dict[str, Any]:
-    """Where the generator of all random numbers is."""
-    return random_state()
-
-
-def set_rng_state(new_state: dict[str, Any]) -> None:
-    """Go on from there."""
-    set_random_state(new_state)
 
 
 def _cpu(self: Tensor) -> Tensor:

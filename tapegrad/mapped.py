@@ -122,7 +122,7 @@ def _together(
 ) -> Any:  # fmt: skip
     """One call for all samples. A function of arrays may ask for what one sample has: then it is called for each."""
     of_arrays = not any(isinstance(x, Tensor) for x in leaves)
-    level, state = Level(size, randomness), creation.random_state() if of_arrays else None
+    level, state = Level(size, randomness), creation.get_rng_state() if of_arrays else None
     given = [
         x if dim is None else wrap(as_operand(x, True).movedim(dim, 0), level)
         for x, dim in zip(leaves, places, strict=True)
@@ -139,7 +139,7 @@ def _together(
     finally:
         levels().pop()
     if state is not None:
-        creation.set_random_state(state)
+        creation.set_rng_state(state)
     return _one_by_one(func, leaves, places, structure, size, randomness, out_dims, name)
 
 
@@ -182,14 +182,14 @@ def _one_by_one(
 ) -> Any:  # fmt: skip
     """A call for each sample: of what Numba has jitted, and of arrays where a value steers what is done."""
     parts = [None if dim is None else _samples(x, dim) for x, dim in zip(leaves, places, strict=True)]
-    found, state = [], creation.random_state()
+    found, state = [], creation.get_rng_state()
     for sample in zip(*(part or [x] * size for part, x in zip(parts, leaves, strict=True)), strict=True):
         if randomness == "same":
-            creation.set_random_state(state)
+            creation.set_rng_state(state)
         given, named = trees.unflatten(structure, list(sample))
         found.append(func(*given, **named))
-        if randomness == "error" and creation.random_state() != state:
-            creation.set_random_state(state)
+        if randomness == "error" and creation.get_rng_state() != state:
+            creation.set_rng_state(state)
             raise RuntimeError(
                 "vmap: called random operation while in randomness error mode. Please either use the 'same' or "
                 "'different' randomness flags on vmap or perform the randomness operation out of vmap"

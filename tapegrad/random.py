@@ -6,16 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tapegrad.creation import (
-    default_generator,
-    get_rng_state,
-    initial_seed,
-    manual_seed,
-    random_state,
-    seed,
-    set_random_state,
-    set_rng_state,
-)  # fmt: skip
+from tapegrad.creation import default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 
 
 @contextlib.contextmanager
@@ -30,13 +21,13 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cpu"
     True
     """
     del devices, device_type
-    before, started = (random_state(), default_generator.initial_seed()) if enabled else (None, 0)
+    before, started = (get_rng_state(), default_generator.initial_seed()) if enabled else (None, 0)
     try:
         yield
     finally:
         if before is not None:
             default_generator._seed = started
-            set_random_state(before)
+            set_rng_state(before)
 
 
 __all__ = [

@@ -50,7 +50,7 @@ class _Call:
         self.places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self.tensors = [leaves[k] for k in self.places]
         self.leaves = [None if k in self.places else leaf for k, leaf in enumerate(leaves)]
-        self.state = creation.random_state() if preserve else None
+        self.state = creation.get_rng_state() if preserve else None
         self.others: list[Tensor] = []
         self.values: tuple[Tensor, ...] = ()
         self.result: Any = None
@@ -106,14 +106,14 @@ class _Call:
                 own = [t.view(t.shape) if t._kind.contiguous else t.clone() for t in tensors[:n]]
             else:
                 own = [_own(t) for t in tensors[:n]]
-            before = creation.random_state()
+            before = creation.get_rng_state()
             try:
                 if self.state is not None:
-                    creation.set_random_state(self.state)
+                    creation.set_rng_state(self.state)
                 output = self.apply(own, self.contexts[1])
             finally:
                 if self.state is not None:
-                    creation.set_random_state(before)
+                    creation.set_rng_state(before)
             leaves = trees.leaves(output)
             if len(leaves) != len(self.result[1]):
                 raise CheckpointError(
