@@ -178,14 +178,70 @@ def test_profilers_see_replays_and_go_on():
     assert any("backward" in str(entry.code) or "replay" in str(entry.code) for entry in profile.getstats())
 
 
-def test_functions_of_graphs_that_nobody_holds_are_no_hindrance():
-    @tg.custom_vjp
-    def doubled(x):
-        return 2.0 * x
+@tg.custom_vjp
+def doubled(x):
+    return 2.0 * x
 
-    doubled.defvjp(lambda x: (2.0 * x, None), lambda kept, g: (2.0 * g,))
-    doubled(tg.ones(3, requires_grad=True)).sum().backward()
-    compiled = tg.compile(F.grad(lambda x: (x * x).sum()))
-    for _ in range(2):
-        assert compiled(np.ones(3)).tolist() == [2.0] * 3
-    assert (compiled.stats()["recordings"], compiled.stats()["replays"]) == (1, 1)
+
+doubled.defvjp(lambda x: (2.0 * x, None), lambda kept, g: (2.0 * g,))
+
+
+def test_graphs_that_somebody_holds_are_no_hindrance():
+    x = tg.ones(3, requires_grad=True)
+    held = doubled(x), x * 2.0, x * 3.0
+    held[1].register_hook(lambda g: 2.0 * g)
+    held[2].retain_grad()
+    w = tg.ones(3, requires_grad=True)
+
+    def step(x):
+        w.grad = None
+        (w * tg.tensor(x)).sum().backward()
+        return w.grad.clone()
+
+    for function in F.grad(lambda x: (x * x).sum()), step:
+        compiled = tg.compile(function)
+        for i in range(3):
+            given = np.full(3, float(i))
+            assert bits(compiled(given)) == bits(function(given))
+        assert (compiled.stats()["recordings"], compiled.stats()["replays"]) == (1, 2)
+    sum(t.sum() for t in held).backward()
+    assert x.grad.tolist() == [9.0] * 3
+    assert held[2].grad.tolist() == [1.0] * 3
+
+
+def test_hooks_are_called():
+    w = tg.tensor([1.0, 2.0], requires_grad=True)
+
+    def of_captured(_):
+        return tg.autograd.grad((w * w).sum(), [w])[0]
+
+    def of_given(v):
+        return tg.autograd.grad((v * v).sum(), [v])[0]
+
+    def accumulates(_):
+        w.grad = None
+        (w * w).sum().backward()
+        return w.grad.clone()
+
+    def adds_one(v):
+        y = v * v
+        y.register_hook(lambda g: 3.0 * g)
+        return tg.autograd.grad(y.sum(), [v])[0]
+
+    def applies(v):
+        return tg.autograd.grad(doubled(v).sum(), [v])[0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for function in of_captured, of_given, accumulates, adds_one, applies:
+            for is_hooked in (False, True), (True, False):
+                compiled = tg.compile(function)
+                for adds in is_hooked:
+                    handle = w.register_hook(lambda g: 5.0 * g) if adds else None
+                    before = compiled.stats()["replays"]
+                    for _ in range(3):
+                        assert bits(compiled(w)) == bits(function(w))
+                    has_replayed = compiled.stats()["replays"] > before
+                    assert has_replayed is not (adds or function in (adds_one, applies))
+                    if handle is not None:
+                        handle.remove()

@@ -498,6 +498,8 @@ def retain_grad(self: Tensor) -> None:
     if not self._kind.is_leaf:
         import weakref
 
+        if self._tape.watch is not None:
+            self._tape.watch.fail("retains the gradient of what it computes")
         with self._tape.lock:
             self._tape.retained[aliasing.graph_slot(self)] = weakref.ref(self)
 

@@ -188,6 +188,8 @@ class _Node:
     def _record(self, tensors: list[Tensor]) -> Tensor:
         """The rows of the node, three operands each: as of a number that is there already."""
         tape = self.tape
+        if tape.watch is not None:
+            tape.watch.fail("applies a Function")
         given: list[Any] = [*tensors, *[-1] * (-len(tensors) % 3)]
         rows = [(given[i], given[i + 1], given[i + 2], PIECE) for i in range(0, len(given), 3)]
         rows[0] = (*rows[0][:3], rows[0][3] | FIRST)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from tapegrad.aliasing import graph_slot
-from tapegrad.tape import Tape
+from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, describe, location
 
 Hook = Callable[..., Any]
@@ -179,6 +179,8 @@ def add(hooks: OrderedDict[int, Hook], hook: Hook) -> RemovableHandle:
     """Add a hook; what removes it."""
     if not callable(hook):
         raise TypeError(f"a hook must be callable, not {type(hook).__name__}")
+    if (watch := current_tape().watch) is not None:
+        watch.fail("adds a hook")
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba.core.errors import NumbaError
 
-from tapegrad import dtypes, engine, trees
+from tapegrad import dtypes, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
@@ -138,7 +138,6 @@ class Compiled:
         tape = current_tape()
         if (
             tape.watch is not None or tape.sweeping or tape.duals is not None or levels() or not native.JIT or MEMORY
-            or ((tape.hooks or tape.retained) and _are_held(tape))
         ):  # fmt: skip
             return self._function(*args, **kwargs)
         leaves: Any
@@ -216,8 +215,6 @@ class Compiled:
         if sys.getprofile() is not None:  # a recording needs a profiler of its own
             return self._plainly(args, kwargs)
         started = time.perf_counter()
-        if tape.nodes or tape.hooks:
-            engine.reclaim(tape)  # those of graphs that nobody holds any more are no hindrance
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
@@ -312,12 +309,6 @@ class Compiled:
             del family.roots[places][values]
             if not family.roots[places]:
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
-
-
-def _are_held(tape: Tape) -> bool:
-    """Whether hooks, or tensors that retain their gradient, belong to graphs that somebody holds."""
-    engine.reclaim(tape)
-    return bool(tape.hooks or tape.retained)
 
 
 def _argument(place: int) -> Any:

@@ -101,6 +101,7 @@ class Program:
             for region, t, kind, _ in watch.captured.values()
             if region.offset >= 0
         ]
+        self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
             (_has_gradient(places.get(id(t), t), gradient), True)
@@ -142,14 +143,17 @@ class Program:
         """Whether it changes tensors."""
         return bool(self.changed or self.given_gradients)
 
+    def _has_hooks(self, leaves: Sequence[Any]) -> bool:
+        """Whether gradients meet hooks on their way."""
+        return any(getattr(leaves[t] if t.__class__ is int else t, "_hooks", None) for t in self.swept)
+
     def _may_change(self, tape: Tape, leaves: Sequence[Any]) -> bool:
         """Whether tensors are as much apart as they were, and this thread's."""
         read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
         changed = [leaves[t] if t.__class__ is int else t for t, _ in self.changed]
         given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
         return (
-            not hooks.has_leaves
-            and len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
+            len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
             and all(t._tape is tape for t in (*read, *given))
             and all(getattr(t, "_origin", None) is None for t in changed)
             and all(t._views is None or not t._views.living() for t in changed)
@@ -173,6 +177,8 @@ class Program:
 
     def run(self, tape: Tape, leaves: Sequence[Any]) -> Any:
         """What the function returns; a Miss; or PLAIN."""
+        if hooks.has_leaves and self._has_hooks(leaves):
+            return PLAIN
         memory = getattr(self.memories, "of_thread", None)
         if memory is None or memory.tape() is not tape:
             memory = self.memories.of_thread = Memory(self, tape)

@@ -105,8 +105,8 @@ class Watch:
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = False
-        if tape.checks_nan or tape.hooks or tape.retained or tape.nodes:
-            self.failure = "is called where hooks or anomaly detection are at work"
+        if tape.checks_nan:
+            self.failure = "is called where anomaly detection is at work"
         self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
         self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
 
@@ -361,6 +361,8 @@ class Watch:
             self.fail("reads a tensor of another thread", False)
         elif kind.requires_grad and not kind.is_leaf:
             self.fail("goes on with a graph that was there before")
+        elif kind.requires_grad and getattr(t, "_hooks", None):
+            self.fail("reads a leaf that has hooks", False)
         else:
             self._capture(t)
 
