@@ -1,10 +1,10 @@
 """All modules, by their names."""
 
-from tapegrad.nn import attention, containers, declared, layers, recurrent
+from tapegrad.nn import attention, containers, criteria, declared, layers, recurrent
 from tapegrad.nn.module import Module
 from tapegrad.nn.parameter import Buffer, Parameter
 
-_MODULES = (attention, containers, layers, recurrent)
+_MODULES = (attention, containers, criteria, layers, recurrent)
 globals().update({name: getattr(module, name) for module in _MODULES for name in module.__all__} | declared.layers)
 
 __all__ = [  # noqa: PLE0604 - names, all of them

@@ -52,6 +52,7 @@ class _Method(Optimizer):
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""
+        super().check(options)
         for name in self.checked.split():
             if name not in options:
                 continue
@@ -150,6 +151,17 @@ class Adam(_Method):
             "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        super().check(options)
+        betas = options["betas"]
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
+        if options["foreach"] and not options["capturable"]:  # as in PyTorch, whose programs must not differ
+            for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(value, Tensor):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""

@@ -7,17 +7,23 @@ They are recorded for all parameters, and swept at once.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.creation import tensor
+from tapegrad.dtypes import FLOAT32, FLOAT64, get_default_dtype
 from tapegrad.recording import local
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, depth_of_user
 
 _FILLED = H.filled
+
+_COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
+_NOTHING: dict[str, Any] = {}
 
 Group = dict[str, Any]
 State = dict[str, Any]
@@ -40,11 +46,6 @@ class Optimizer:
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        if isinstance(params, Tensor):
-            raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                f"{type(params).__name__}"
-            )
         if defaults.get("differentiable"):
             raise NotImplementedError(
                 "differentiable=True: a step that is recorded is written with operations on Tensors (x - lr * grad), "
@@ -55,6 +56,12 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._before: OrderedDict[int, Any] = OrderedDict()
         self._after: OrderedDict[int, Any] = OrderedDict()
+        self.check(defaults)
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                f"{type(params).__name__}"
+            )
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -78,14 +85,30 @@ class Optimizer:
                 "will change between runs. Please use a list instead."
             )
         params = list(given)
-        if params and isinstance(params[0], tuple):
-            param_group["param_names"] = [name for name, _ in params]
-            params = [t for _, t in params]
+        names = [item[0] for item in params if isinstance(item, tuple)]
+        if names:
+            if len(names) != len(params):
+                raise ValueError(
+                    "all optimizer params should be with/without names. Some param names are missing: "
+                    f"{len(params) - len(names)} of {len(params)}"
+                )
+            param_group["param_names"], params = names, [t for _, t in params]
         for t in params:
             if not isinstance(t, Tensor):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
             if not t.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
+        if len({*map(id, params)}) != len(params):
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters: it steps twice with these; in future, "
+                "this will cause an error",
+                stacklevel=depth_of_user(),
+            )
+        if any(("param_names" in group) != ("param_names" in param_group) for group in self.param_groups):
+            raise ValueError(
+                "all optimizer param groups should be with/without names. cannot add param group "
+                f"{'with' if 'param_names' in param_group else 'without'} names to the optimizer"
+            )
         known = {id(t) for group in self.param_groups for t in group["params"]}
         if not known.isdisjoint(map(id, params)):
             raise ValueError("some parameters appear in more than one parameter group")
@@ -97,6 +120,9 @@ class Optimizer:
 
     def check(self, options: Group) -> None:
         """Raise where the options of a group are out of range."""
+        lr = options.get("lr")
+        if isinstance(lr, Tensor) and lr.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element, not of shape {list(lr.shape)}")
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -143,7 +169,7 @@ class Optimizer:
                 if g is None:
                     continue
                 p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
-                state = {**self.state[t]}
+                state = {**self.state.get(t, _NOTHING)}
                 new = update(group, p, -g if is_maximized else g, state)
                 changes.append((t, new, h[_FILLED], state))
                 has_large = has_large or p._kind.is_large
@@ -183,7 +209,8 @@ class Optimizer:
             | {"params": [places[id(t)] for t in group["params"]]}
             for group in self.param_groups
         ]
-        return {"state": {places[id(t)]: state for t, state in self.state.items()}, "param_groups": groups}
+        states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
+        return {"state": states, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave.
@@ -221,6 +248,13 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value of a state as PyTorch keeps it: counters, and what follows from them, are tensors."""
+    if name in _COUNTERS and isinstance(value, (int, float)):
+        return tensor(float(value), dtype=FLOAT64 if get_default_dtype() is FLOAT64 else FLOAT32)
+    return value
 
 
 def _fitting(value: Any, t: Tensor) -> Any:
