@@ -140,6 +140,8 @@ class Module:
                 what = "parameters" if kind == "_parameters" else "module"
                 raise AttributeError(f"cannot assign {what} before Module.__init__() call")
             if name not in of[kind]:
+                if isinstance(getattr(type(self), name, None), property):  # a parametrisation: the value would be hid
+                    raise KeyError(f"attribute '{name}' already exists")
                 self.__delete(name)
             of[kind][name] = value
             return
