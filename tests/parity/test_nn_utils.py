@@ -1,6 +1,10 @@
-"""Parametrisations, norms of weights, packed sequences: what PyTorch's give, with PyTorch's errors."""
+"""Parametrisations, norms of weights, packed sequences, lazy layers: what PyTorch's give, with PyTorch's errors."""
+
+import copy
 
 import pytest
+
+import tapegrad as tg
 
 from .oracle import agree, refuse_alike
 
@@ -119,11 +123,9 @@ after = _m.weight; text = repr(_m); names = list(_m.state_dict())
 """,
         text=False,
     )
-    import tapegrad as tg
-
     a = tg.nn.utils.parametrizations.weight_norm(tg.nn.Linear(3, 2))
     b = tg.nn.utils.parametrizations.weight_norm(a, "bias", dim=None)
-    b = __import__("copy").deepcopy(a)
+    b = copy.deepcopy(a)
     tg.nn.utils.parametrize.remove_parametrizations(a, "weight")
     assert b.weight.shape == (2, 3)
     assert isinstance(a.weight, tg.nn.Parameter)
@@ -200,3 +202,64 @@ REFUSED_SEQUENCES = [
 @pytest.mark.parametrize(("program", "phrase"), REFUSED_SEQUENCES)
 def test_refusals_of_sequences(program, phrase):
     refuse_alike(RECURRENT + program, phrase)
+
+
+LAZY = """
+LazyLinear(3) | 5 4
+LazyLinear(3, bias=False) | 4
+LazyConv1d(4, 3, padding=1) | 2 3 6
+LazyConv2d(4, 3, groups=2) | 4 6 6
+LazyConvTranspose1d(4, 3, stride=2) | 2 3 6
+LazyConvTranspose3d(1, 2) | 1 2 3 3 3
+LazyBatchNorm1d(affine=False) | 4 3 2
+LazyBatchNorm2d(track_running_stats=False) | 4 3 2 2
+LazyBatchNorm3d() | 4 3 2 2 2
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("line", LAZY)
+def test_lazy_layers(line):
+    text, shape = line.split(" | ")
+    shape = tuple(map(int, shape.split()))
+    agree(
+        f"""
+_a, _b = tg.nn.{text}, tg.nn.{text}; before = repr(_a), list(_a.state_dict()); _a.double(); _b.eval()
+x = tg.tensor(reals(*{shape})); shape = tuple(_a(x).shape); after = repr(_a)
+state = [(n, tuple(p.shape), p.dtype, p.requires_grad) for n, p in _a.state_dict(keep_vars=True).items()]
+_b.load_state_dict(_a.eval().state_dict()); _b.double(); same = (_a(x) == _b(x)).all().item(); kind = type(_b).__name__
+n = len(list(_b.parameters()))
+""",
+        text=False,
+    )
+
+
+LAZY_REFUSED = [
+    ("l.weight.numel()", "Attempted to use an uninitialized parameter in"),
+    ("l.weight.shape", "Can't access the shape of an uninitialized parameter or buffer."),
+    ("tg.nn.Linear(2, 3).load_state_dict(l.state_dict())", "Can't access the shape of an uninitialized parameter"),
+    ("tg.nn.LazyConv2d(3, 2)(tg.ones(2, 2))", "Expected 3D (unbatched) or 4D (batched) input to LazyConv2d, but got"),
+    ("tg.nn.LazyBatchNorm2d()(tg.ones(2, 2))", "expected 4D input (got 2D input)"),
+    ("tg.nn.LazyConv1d(4, 2, groups=2)(tg.ones(1, 3, 5))", "in_channels must be divisible by groups"),
+]
+
+
+@pytest.mark.parametrize(("program", "phrase"), LAZY_REFUSED)
+def test_refusals_of_lazy_layers(program, phrase):
+    refuse_alike("l = tg.nn.LazyLinear(3)\n" + program, phrase)
+
+
+def test_a_lazy_layer_of_ones_own():
+    agree(
+        """
+_mixin = getattr(tg.nn, "LazyModuleMixin", None) or tg.nn.modules.lazy.LazyModuleMixin
+class _Scale(_mixin, tg.nn.Module):
+    def __init__(self): super().__init__(); self.w = tg.nn.UninitializedParameter()
+    def initialize_parameters(self, x): self.w.materialize((x.shape[-1],)); tg.nn.init.ones_(self.w)
+    def forward(self, x): return x @ self.w
+_m = _Scale(); text = repr(_m.w); y = _m(tg.ones(2, 3)); y.sum().backward(); g = _m.w.grad
+is_ = isinstance(_m.w, tg.nn.Parameter)
+_n = tg.nn.LazyInstanceNorm2d(affine=True, track_running_stats=True); z = _n.double()(tg.tensor(reals(2, 3, 5, 4)))
+norm, m = repr(_n), _n.running_mean
+""",
+        text=False,
+    )
