@@ -112,7 +112,9 @@ class Bilinear(Module):
         )
 
 
-class _Convolution(Module):
+class Convolution(Module):
+    """What convolutions share."""
+
     dimensions = 1
     transposed = False
 
@@ -209,23 +211,23 @@ class _Convolution(Module):
         return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
 
 
-class Conv1d(_Convolution):
+class Conv1d(Convolution):
     """Convolution over one dimension: see `nn.functional.conv1d`."""
 
 
-class Conv2d(_Convolution):
+class Conv2d(Convolution):
     """Convolution over two dimensions: see `nn.functional.conv2d`."""
 
     dimensions = 2
 
 
-class Conv3d(_Convolution):
+class Conv3d(Convolution):
     """Convolution over three dimensions: see `nn.functional.conv3d`."""
 
     dimensions = 3
 
 
-class _Transposed(_Convolution):
+class _Transposed(Convolution):
     transposed = True
 
     def __init__(
@@ -258,7 +260,7 @@ class ConvTranspose3d(_Transposed):
 # --- normalisation ----------------------------------------------------------------------------------------------------
 
 
-class _RunningNorm(Module):
+class RunningNorm(Module):
     """Normalisation by means and variances of channels, of the batch or of all batches so far."""
 
     dimensions: tuple[int, ...] = ()
@@ -306,7 +308,9 @@ class _RunningNorm(Module):
         )
 
 
-class _BatchNorm(_RunningNorm):
+class BatchNorm(RunningNorm):
+    """What batch normalisations share."""
+
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
         self._check(input)
@@ -323,25 +327,27 @@ class _BatchNorm(_RunningNorm):
         )  # fmt: skip
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Batch normalisation of [batch, channels] or [batch, channels, length]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (2, 3), "2D or 3D"
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Batch normalisation of [batch, channels, height, width]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (4,), "4D"
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """Batch normalisation of [batch, channels, depth, height, width]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (5,), "5D"
 
 
-class _InstanceNorm(_RunningNorm):
+class InstanceNorm(RunningNorm):
+    """What instance normalisations share."""
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
         track_running_stats: bool = False, device: Any = None, dtype: Any = None, *, bias: bool = True,
@@ -360,19 +366,19 @@ class _InstanceNorm(_RunningNorm):
         )  # fmt: skip
 
 
-class InstanceNorm1d(_InstanceNorm):
+class InstanceNorm1d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (2, 3), "2D or 3D"
 
 
-class InstanceNorm2d(_InstanceNorm):
+class InstanceNorm2d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (3, 4), "3D or 4D"
 
 
-class InstanceNorm3d(_InstanceNorm):
+class InstanceNorm3d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (4, 5), "4D or 5D"

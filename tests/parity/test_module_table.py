@@ -120,7 +120,8 @@ def compare_modules(info, own, sample, training):
         try:
             found = torch.autograd.grad([a.sin().sum() for a, _ in seconds], x, **facts)
         except RuntimeError as error:
-            assert "is not implemented" in str(error)
+            if "is not implemented" not in str(error):
+                raise
             return
         got = tg.autograd.grad([b.sin().sum() for _, b in seconds if b.requires_grad], u, **facts)
         assert not differ(found, got, what="second order")
