@@ -119,7 +119,7 @@ class Optimizer:
         self.param_groups.append(param_group)
 
     def check(self, options: Group) -> None:
-        """Raise where the options of a group are out of range."""
+        """Raise where options are out of range: the defaults, which have no "params", and those of each group."""
         lr = options.get("lr")
         if isinstance(lr, Tensor) and lr.numel() != 1:
             raise ValueError(f"Tensor lr must be 1-element, not of shape {list(lr.shape)}")
