@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import struct
 import sys
 import threading
@@ -19,6 +18,7 @@ from tapegrad import dtypes, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
+from tapegrad.replay import entry
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
 from tapegrad.replay.program import PLAIN, Miss, Program
@@ -32,7 +32,6 @@ _LONGEST_REST = 1 << 14  # calls
 _FAMILIES = 4  # for each program that is kept
 # What is raised where something takes no stand-in. All else is the function's own.
 _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
-_clock = itertools.count(1)
 _pack = struct.Struct("=d").pack
 _LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
@@ -97,10 +96,11 @@ class _Family:
         self.kept: Any = None  # static arguments that are known by identity
 
 
-class Compiled:
+class Compiled(entry.Fronted):
     """What `compile` makes of a function: see there."""
 
     def __init__(self, function: Callable[..., Any], capacity: int) -> None:
+        super().__init__()
         functools.update_wrapper(self, function)
         self._function, self._capacity = function, capacity
         self._is_transform = getattr(function, "is_transform", False)
@@ -108,6 +108,8 @@ class Compiled:
         self._kin: dict[Any, _Kin] = {}
         self._inputs: set[Any] = set()  # structures and places of ints that are not always the same
         self._programs: list[tuple[Program, _Family, Any]] = []
+        self._entered: list[entry.Entered] = []  # programs that native code runs, see `entry.py`
+        self._held: Any = None
         self._lock = threading.RLock()
         self._has_warned = False
         self._counts = dict.fromkeys(("recordings", "replays", "misses", "plain"), 0)
@@ -130,6 +132,7 @@ class Compiled:
             `programs` that are kept, and their `bytes`.
         """
         with self._lock:
+            self._hear()
             sizes = [program.nbytes for program, _, _ in self._programs]
             return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
 
@@ -161,15 +164,38 @@ class Compiled:
                     if found is PLAIN:
                         return self._plainly(args, kwargs)
                     if found.__class__ is not Miss:
-                        family.used = program.used = next(_clock)
+                        family.used = program.used = _tick()
                         family.kin.in_vain = 0
                         self._counts["replays"] += 1
+                        if not program.memories.of_thread.is_entered:
+                            self._enter(program, family, args, kwargs, leaves, tape)
                         return found
                     self._counts["misses"] += 1
                     line = program.seen[found.guard].line
                     node = program.nodes[found.guard].after.get(found.bits)
                     program = None if node is None else node.program
         return self._record(tape, family, args, kwargs, leaves, structure, line)
+
+    def _enter(self, program: Program, family: _Family, args: Any, kwargs: Any, leaves: Any, tape: Tape) -> None:
+        """Have native code run a program from now on, where it can."""
+        with self._lock:
+            program.memories.of_thread.is_entered = True
+            if program.nodes and entry.is_plannable(program, args, kwargs, leaves, tape):
+                entry.install(Compiled)
+                self._hear()
+                self._put_before(entry.among(self._entered, entry.Entered(program, family, tape, leaves)))
+
+    def _put_before(self, entered: list[entry.Entered]) -> None:
+        """What native code knows of."""
+        self._entered = entered
+        self._front, self._held = entry.front_of(entered)
+
+    def _hear(self) -> None:
+        """Of calls that native code has answered."""
+        for entered in self._entered:
+            replays, misses = entered.news()
+            self._counts["replays"] += replays
+            self._counts["misses"] += misses
 
     def _new_family(self, tape: Tape, key: Any, leaves: Any, structure: Any) -> _Family:
         """The family of a key. An int that was another before is an input from now on."""
@@ -182,7 +208,7 @@ class Compiled:
             family = self._families.get(key)
             if family is None:
                 family = self._families[key] = _Family(kin)
-                family.used = next(_clock)
+                family.used = _tick()
                 family.kept = leaves if any(not isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves) else None
                 if len(self._families) > _FAMILIES * self._capacity:
                     self._forget_families()
@@ -190,10 +216,12 @@ class Compiled:
 
     def _forget_families(self) -> None:
         """Let go of the half that was not used for longest, and of their programs."""
+        self._hear()
         families = sorted(self._families.items(), key=lambda item: item[1].used)
         gone = {id(family) for _, family in families[: len(families) // 2]}
         self._families = dict(families[len(families) // 2 :])
         self._programs = [entry for entry in self._programs if id(entry[1]) not in gone]
+        self._put_before([e for e in self._entered if id(e.family) not in gone])
         kin = {id(family.kin) for family in self._families.values()}
         self._kin = {key: of for key, of in self._kin.items() if id(of) in kin}
         self._inputs = {known for known in self._inputs if any(known[0] == key[0] for key in self._kin)}
@@ -208,6 +236,7 @@ class Compiled:
         self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: Any, structure: Any, line: str
     ) -> Any:
         kin = family.kin
+        self._hear()
         if not kin.may_record():
             what = f"Python code sees is other at each call, at {line}" if line else "it is given is other at each call"
             self._tell(f"what {what}")
@@ -218,8 +247,8 @@ class Compiled:
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
         given = [
-            StandIn(watch, leaf, _argument(place)) if leaf.__class__ is np.ndarray
-            else Number(watch, leaf, _argument(place), frozenset([place]))
+            StandIn(watch, leaf, _Argument(place)) if leaf.__class__ is np.ndarray
+            else Number(watch, leaf, _Argument(place), frozenset([place]))
             if leaf.__class__ is float or (leaf.__class__ is int and (structure, place) in self._inputs)
             else leaf
             for place, leaf in enumerate(leaves)
@@ -286,15 +315,17 @@ class Compiled:
                 program.nodes.append(node)
             for node in program.nodes:
                 node.program = program
-            program.used = next(_clock)
+            program.used = _tick()
             self._programs.append((program, family, (places, at)))
             if len(self._programs) > self._capacity:
                 self._drop()
 
     def _drop(self) -> None:
         """Let go of the program that was not used for the longest time."""
+        self._hear()
         oldest = min(range(len(self._programs)), key=lambda i: self._programs[i][0].used)
         program, family, at = self._programs.pop(oldest)
+        self._put_before([e for e in self._entered if e.program is not program])
         others = {id(p): p for p, f, _ in self._programs if f is family}
         for k in range(len(program.nodes) - 1, -1, -1):
             node = program.nodes[k]
@@ -311,8 +342,22 @@ class Compiled:
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
-def _argument(place: int) -> Any:
-    return lambda leaves, _: leaves[place]
+class _Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        return leaves[self.place]
+
+
+def _tick() -> int:
+    """The number of this call: native code counts on."""
+    entry.clock[0] += 1
+    return entry.clock[0]
 
 
 def _bits(number: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import operator
 import threading
 import weakref
@@ -15,7 +16,7 @@ import numpy as np
 from tapegrad import aliasing, engine, trees
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import MISSED
+from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay.standins import Number, StandIn
@@ -49,11 +50,13 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "captured", "changed", "copied", "made", "new", "tables", "tables_at", "tape", "text", "text_at",
+        "arena", "at", "captured", "changed", "copied", "is_entered", "made", "new", "tables", "tables_at", "tape",
+        "text", "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
         self.tape = weakref.ref(tape)
+        self.is_entered = False  # whether native code knows of it, or was found not to serve
         if tape not in _tables:
             _tables[tape] = np.zeros(TABLES, np.int64)
         self.tables = _tables[tape]
@@ -87,8 +90,8 @@ class Program:
     """See above."""
 
     def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
-        found, structure = trees.flatten(output)
-        self.build = _builder(structure)
+        found, self.structure = trees.flatten(output)
+        self.build = _builder(self.structure)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
         self._changes(watch, places)
         self.results = _results(watch, found, given, self.number_of)
@@ -108,7 +111,9 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        self.seen = watch.seen
+        self.seen, self.numbers = watch.seen, watch.numbers
+        self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
+        self.is_shared_out = watch.is_shared_out
         self.path = [seen.bits for seen in watch.seen]
         self.memories = threading.local()
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
@@ -233,13 +238,28 @@ def _has_gradient(t: Any, gradient: Any) -> Any:
     return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is gradient
 
 
-def _builder(structure: Any) -> Callable[[list[Any]], Any]:
+def _builder(structure: Any) -> Callable[[Any], Any]:
     """What makes a tree of leaves."""
     if structure is None:
         return operator.itemgetter(0)
     if structure.kind is tuple and not any(structure.items):
         return tuple
-    return functools.partial(trees.unflatten, structure)
+    names: dict[str, Any] = {}
+    places = itertools.count()
+
+    def text(node: Any) -> str:
+        if node is None:
+            return f"leaves[{next(places)}]"
+        items = "".join(f"{text(item)}, " for item in node.items)
+        if node.kind is tuple:
+            return f"({items})"
+        if node.kind is list:
+            return f"[{items}]"
+        name = f"made_{len(names)}"
+        names[name] = node.made
+        return f"{name}([{items}])"
+
+    return eval(f"lambda leaves: {text(structure)}", names)  # type: ignore[no-any-return] # noqa: S307
 
 
 def _maker(memory: Memory, of: Any) -> Any:

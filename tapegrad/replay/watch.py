@@ -104,7 +104,7 @@ class Watch:
         self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
-        self.is_over = self.has_changed = False
+        self.is_over = self.has_changed = self.is_shared_out = False
         if tape.checks_nan:
             self.failure = "is called where anomaly detection is at work"
         self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
@@ -264,6 +264,7 @@ class Watch:
                 registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
         code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
         shared: Region | None = None
+        self.is_shared_out |= tables[_P["n_chunks"]] > 1
         for at in range(0, len(code), CODE):
             what = code[at + _I["what"]]
             if what == STREAM:
@@ -308,7 +309,7 @@ class Watch:
         self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
 
     def _in_pieces(self, *numbers: int) -> None:
-        tables = self.tape.tables
+        self.is_shared_out, tables = True, self.tape.tables
         pieces = self.text.hold(tables[_PIECES_AT : _PIECES_AT + PIECES].tolist())
         self.text.step(observed.IN_PIECES, *numbers[:7], self._context(), pieces)
 
