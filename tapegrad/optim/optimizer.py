@@ -7,6 +7,7 @@ They are recorded for all parameters, and swept at once.
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.recording import local
+from tapegrad.replay.standins import Keeper
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -23,7 +25,7 @@ Group = dict[str, Any]
 State = dict[str, Any]
 
 
-class Optimizer:
+class Optimizer(Keeper):
     """What optimisers share; a subclass has `update`, or a `step` of its own.
 
     Parameters
@@ -132,18 +134,25 @@ class Optimizer:
 
         Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
         """
-        if tape.watch is not None:
-            tape.watch.fail("has an optimiser take a step")
+        watch = tape.watch if self._is_followed(tape) else None
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             is_maximized = group.get("maximize")
+            if watch is not None:
+                rate = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
+                group = {**group, "lr": rate}
             for t in group["params"]:
-                g = getattr(t, "_grad", None)
+                g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
                     continue
                 p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
                 state = {**self.state[t]}
+                if watch is not None:
+                    state = {
+                        name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
+                        for name, value in state.items()
+                    }
                 new = update(group, p, -g if is_maximized else g, state)
                 changes.append((t, new, h[_FILLED], state))
                 has_large = has_large or p._kind.is_large
@@ -153,6 +162,13 @@ class Optimizer:
             with tape.lock:
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
         for t, new, end, state in changes:
+            if watch is not None:
+                if state.keys() != self.state[t].keys():
+                    watch.fail("has an optimiser take its first step", False)
+                state = {
+                    name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
+                    for name, value in state.items()
+                }
             if state:
                 self.state[t].update(state)
             if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
@@ -160,6 +176,44 @@ class Optimizer:
             else:
                 aliasing.assign(t, new)
         engine.reclaim_if_due(tape)
+
+    def _is_followed(self, tape: Tape) -> bool:
+        """Whether a function is recorded that takes this step, and a program can take it."""
+        watch = tape.watch
+        if watch is None:
+            return False
+        options = [option for group in self.param_groups for value in group.values() for option in _each(value)]
+        if self._before or self._after:
+            watch.fail("has an optimiser with hooks take a step")
+        elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
+            watch.fail("has an optimiser take a step that is not followed")
+        return watch.asks(self)
+
+    def rates(self) -> list[Any]:
+        """The learning rates."""
+        return [group["lr"] for group in self.param_groups]
+
+    def _rate(self, i: int) -> Any:
+        return self.param_groups[i]["lr"]
+
+    def _kept(self, t: Tensor, name: str) -> Any:
+        return self.state[t][name]
+
+    def _keep(self, t: Tensor, name: str, value: Any) -> None:
+        self.state[t][name] = value
+
+    def choices(self, with_numbers: bool) -> Any:
+        """What a step depends on, but for tensors; learning rates and numbers of the state, if they are asked for."""
+        groups = [
+            (
+                [*map(id, group["params"])], group["lr"] if with_numbers else type(group["lr"]),
+                {name: value for name, value in group.items() if name not in ("params", "lr")},
+            )
+            for group in self.param_groups
+        ]  # fmt: skip
+        states = [(t, state) for t, state in self.state.items() if state]
+        kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
+        return bool(self._before or self._after), groups, kept
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -221,6 +275,10 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _each(option: Any) -> Any:
+    return option if isinstance(option, tuple) else (option,)
 
 
 def _fitting(value: Any, t: Tensor) -> Any:

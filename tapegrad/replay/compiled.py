@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import struct
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from tapegrad.replay import entry
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
 from tapegrad.replay.program import PLAIN, Miss, Program
-from tapegrad.replay.standins import Number, StandIn
+from tapegrad.replay.standins import Number, StandIn, bits_of
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, depth_of_user
@@ -32,7 +31,6 @@ _LONGEST_REST = 1 << 14  # calls
 _FAMILIES = 4  # for each program that is kept
 # What is raised where something takes no stand-in. All else is the function's own.
 _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
-_pack = struct.Struct("=d").pack
 _LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
@@ -157,7 +155,7 @@ class Compiled(entry.Fronted):
             return self._plainly(args, kwargs)
         line = ""
         for places, at in family.roots.items():
-            for root in at.get(tuple([_bits(leaves[place]) for place in places]), ()):
+            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
                 program = root.program if not root.conditions or root.fits(leaves) else None
                 while program is not None:
                     found = program.run(tape, leaves)
@@ -246,6 +244,7 @@ class Compiled(entry.Fronted):
         started = time.perf_counter()
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
+        watch.keepers = {id(keeper): (keeper, keeper.choices(True)) for keeper in sources.keepers}
         given = [
             StandIn(watch, leaf, _Argument(place)) if leaf.__class__ is np.ndarray
             else Number(watch, leaf, _Argument(place), frozenset([place]))
@@ -262,7 +261,7 @@ class Compiled(entry.Fronted):
                 raise
             failed = str(error)
         finally:
-            watch.is_over = True
+            watch.end()
             handed.carry_over()
         if failed is not None:
             sources.go_back()
@@ -302,7 +301,7 @@ class Compiled(entry.Fronted):
     def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
         with self._lock:
             places = tuple(sorted(watch.numbers))
-            at = tuple([_bits(leaves[place]) for place in places])
+            at = tuple([bits_of(leaves[place]) for place in places])
             if places not in family.roots:  # others may be looking at it meanwhile
                 family.roots = {**family.roots, places: {}}
             roots = family.roots[places].setdefault(at, [])
@@ -358,11 +357,6 @@ def _tick() -> int:
     """The number of this call: native code counts on."""
     entry.clock[0] += 1
     return entry.clock[0]
-
-
-def _bits(number: Any) -> Any:
-    """What tells a number from others: -0.0 from 0.0, too."""
-    return number if number.__class__ is int else _pack(number)
 
 
 def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
@@ -430,11 +424,12 @@ def compile(
     whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
     effects, such as prints, take place at recordings only.
 
-    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call; a gradient
-    that it reads before must be the same tensor, or None, as it was when it was recorded.
+    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call. So are the
+    parameters and states of optimisers that take a step, but for `LBFGS` and optimisers of the user's; learning rates
+    are read at each call, other options are guarded, and a schedule's step is taken by Python after the program.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, has an optimiser take a step, changes lists or dictionaries that were there before, draws
+    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or dictionaries that were there before, draws
     random numbers other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator
     of random numbers is noticed where it is an argument, or stands in a closure, an attribute or a global of the
     function.
