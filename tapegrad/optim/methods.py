@@ -14,6 +14,7 @@ from typing import Any
 from tapegrad import creation
 from tapegrad.functions import elementwise
 from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.replay.standins import applied
 from tapegrad.tensor import Tensor
 
 _maximum: Any = elementwise.functions["maximum"]
@@ -25,9 +26,16 @@ def number(value: Any) -> float:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def _sqrt(number: float) -> float:
+    """Its root; it may stand for what it is at each call of a compiled function."""
+    return applied(math.sqrt, number)
+
+
 def step_of(state: State) -> int:
     """Which step this is, from 1 on."""
-    t = state["step"] = int(number(state.get("step", 0))) + 1
+    before: Any = number(state.get("step", 0))
+    t: int = (before if before.__class__ is int else int(before)) + 1
+    state["step"] = t
     return t
 
 
@@ -176,7 +184,7 @@ class Adam(_Method):
         if group["amsgrad"]:
             largest = state.get("max_exp_avg_sq")
             v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
-        return p - m / (v.sqrt() / math.sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+        return p - m / (v.sqrt() / _sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
 
 
 class AdamW(Adam):
@@ -387,7 +395,7 @@ class RAdam(_Method):
         if length <= 5:
             return p - m * lr
         r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        return p - m * (math.sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * math.sqrt(r))
+        return p - m * (_sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * _sqrt(r))
 
 
 class ASGD(_Method):

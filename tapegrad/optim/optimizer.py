@@ -7,6 +7,7 @@ They are recorded for all parameters, and swept at once.
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
@@ -15,8 +16,9 @@ from typing import Any
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.creation import tensor
-from tapegrad.dtypes import FLOAT32, FLOAT64, get_default_dtype
+from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
+from tapegrad.replay.standins import Keeper
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, depth_of_user
 
@@ -29,7 +31,7 @@ Group = dict[str, Any]
 State = dict[str, Any]
 
 
-class Optimizer:
+class Optimizer(Keeper):
     """What optimisers share; a subclass has `update`, or a `step` of its own.
 
     Parameters
@@ -158,18 +160,25 @@ class Optimizer:
 
         Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
         """
-        if tape.watch is not None:
-            tape.watch.fail("has an optimiser take a step")
+        watch = tape.watch if self._is_followed(tape) else None
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             is_maximized = group.get("maximize")
+            if watch is not None:
+                rate = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
+                group = {**group, "lr": rate}
             for t in group["params"]:
-                g = getattr(t, "_grad", None)
+                g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
                     continue
                 p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
                 state = {**self.state.get(t, _NOTHING)}
+                if watch is not None:
+                    state = {
+                        name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
+                        for name, value in state.items()
+                    }
                 new = update(group, p, -g if is_maximized else g, state)
                 changes.append((t, new, h[_FILLED], state))
                 has_large = has_large or p._kind.is_large
@@ -179,6 +188,13 @@ class Optimizer:
             with tape.lock:
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
         for t, new, end, state in changes:
+            if watch is not None:
+                if state.keys() != self.state.get(t, _NOTHING).keys():
+                    watch.fail("has an optimiser take its first step", False)
+                state = {
+                    name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
+                    for name, value in state.items()
+                }
             if state:
                 self.state[t].update(state)
             if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
@@ -186,6 +202,44 @@ class Optimizer:
             else:
                 aliasing.assign(t, new)
         engine.reclaim_if_due(tape)
+
+    def _is_followed(self, tape: Tape) -> bool:
+        """Whether a function is recorded that takes this step, and a program can take it."""
+        watch = tape.watch
+        if watch is None:
+            return False
+        options = [option for group in self.param_groups for value in group.values() for option in _each(value)]
+        if self._before or self._after:
+            watch.fail("has an optimiser with hooks take a step")
+        elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
+            watch.fail("has an optimiser take a step that is not followed")
+        return watch.asks(self)
+
+    def rates(self) -> list[Any]:
+        """The learning rates."""
+        return [group["lr"] for group in self.param_groups]
+
+    def _rate(self, i: int) -> Any:
+        return self.param_groups[i]["lr"]
+
+    def _kept(self, t: Tensor, name: str) -> Any:
+        return self.state[t][name]
+
+    def _keep(self, t: Tensor, name: str, value: Any) -> None:
+        self.state[t][name] = value
+
+    def choices(self, with_numbers: bool) -> Any:
+        """What a step depends on, but for tensors; learning rates and numbers of the state, if they are asked for."""
+        groups = [
+            (
+                [*map(id, group["params"])], group["lr"] if with_numbers else type(group["lr"]),
+                {name: value for name, value in group.items() if name not in ("params", "lr")},
+            )
+            for group in self.param_groups
+        ]  # fmt: skip
+        states = [(t, state) for t, state in self.state.items() if state]
+        kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
+        return bool(self._before or self._after), groups, kept
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -234,7 +288,7 @@ class Optimizer:
         self.state = defaultdict(dict)
         for place, state in state_dict["state"].items():
             t = of_place[place]
-            self.state[t] = {name: _fitting(value, t) for name, value in state.items()}
+            self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
@@ -251,14 +305,20 @@ class Optimizer:
 
 
 def _shown(name: str, value: Any) -> Any:
-    """A value of a state as PyTorch keeps it: counters, and what follows from them, are tensors."""
-    if name in _COUNTERS and isinstance(value, (int, float)):
-        return tensor(float(value), dtype=FLOAT64 if get_default_dtype() is FLOAT64 else FLOAT32)
-    return value
+    """A value of a state as PyTorch has it: counters, and what follows from them, are tensors."""
+    if name not in _COUNTERS or not isinstance(value, (int, float)):
+        return value
+    return tensor(float(value), dtype=get_default_dtype() if name == "step" else FLOAT64)
 
 
-def _fitting(value: Any, t: Tensor) -> Any:
+def _each(option: Any) -> Any:
+    return option if isinstance(option, tuple) else (option,)
+
+
+def _fitting(name: str, value: Any, t: Tensor) -> Any:
     """A value of a loaded state, in the dtype of its parameter."""
+    if name in _COUNTERS and isinstance(value, Tensor):
+        return int(value) if name == "step" else value.item()
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
     return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import operator
 import threading
 import weakref
@@ -15,7 +16,7 @@ import numpy as np
 from tapegrad import aliasing, engine, trees
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import MISSED
+from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay.standins import Number, StandIn
@@ -49,11 +50,13 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "captured", "changed", "copied", "made", "new", "tables", "tables_at", "tape", "text", "text_at",
+        "arena", "at", "captured", "changed", "copied", "is_entered", "made", "new", "tables", "tables_at", "tape",
+        "text", "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
         self.tape = weakref.ref(tape)
+        self.is_entered = False  # whether native code knows of it, or was found not to serve
         if tape not in _tables:
             _tables[tape] = np.zeros(TABLES, np.int64)
         self.tables = _tables[tape]
@@ -87,11 +90,14 @@ class Program:
     """See above."""
 
     def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
-        found, structure = trees.flatten(output)
-        self.build = _builder(structure)
+        found, self.structure = trees.flatten(output)
+        self.build = _builder(self.structure)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
+        # What is found at each call stands behind the arguments.
+        self.finds = [_finder(of, places) for _, of in watch.located.values()]
+        places |= {key: len(given) + k for k, key in enumerate(watch.located) if key not in places}
         self._changes(watch, places)
-        self.results = _results(watch, found, given, self.number_of)
+        self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
@@ -104,11 +110,13 @@ class Program:
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
-            (_has_gradient(places.get(id(t), t), gradient), True)
+            (_has_gradient(places.get(id(t), t)), gradient is not None)
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        self.seen = watch.seen
+        self.seen, self.numbers = watch.seen, watch.numbers
+        self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
+        self.is_shared_out = watch.is_shared_out
         self.path = [seen.bits for seen in watch.seen]
         self.memories = threading.local()
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
@@ -118,7 +126,7 @@ class Program:
     def _changes(self, watch: Watch, places: dict[int, int]) -> None:
         """What becomes of tensors that were there before: their elements, and their gradients."""
         self.changed: list[tuple[Any, Any]] = []
-        self.new: list[Any] = []  # gradients that are new,
+        self.new: list[Any] = []  # tensors that are new: gradients, and what is kept,
         self.number_of: dict[int, int] = {}  # and their numbers
         self.given_gradients: list[tuple[Any, Any]] = []  # tensors, and None, a number in `new`, or a tensor
         for t in watch.changed.values():
@@ -129,19 +137,36 @@ class Program:
             if is_read and now is before:
                 continue
             if now is None or id(now) in watch.changed or now._slot not in watch.own:
-                self.given_gradients.append((places.get(id(t), t), now))
+                self.given_gradients.append((places.get(id(t), t), places.get(id(now), now)))
             elif now._kind.requires_grad or getattr(now, "_origin", None) is not None:
                 watch.fail("gives a tensor a gradient with a graph of its own")
             else:
-                if id(now) not in self.number_of and (result := watch.result(now, now)) is not None:
-                    self.number_of[id(now)] = len(self.new)
-                    self.new.append(result._replace(like=Tensor))
-                self.given_gradients.append((places.get(id(t), t), New(self.number_of.get(id(now), 0))))
+                self.given_gradients.append((places.get(id(t), t), self._new(watch, now)))
+        self.actions = watch.actions
+        self.stored: list[tuple[Callable[[Any], None], Any]] = []
+        for put, value in watch.stored.values():
+            if not isinstance(value, Tensor):
+                self.stored.append((put, value if type(value) is Number else Same(value)))
+            elif id(value) not in watch.located:
+                if (
+                    value._slot not in watch.own
+                    or value._kind.requires_grad
+                    or getattr(value, "_origin", None) is not None
+                ):
+                    watch.fail("keeps a tensor that it has not computed")
+                self.stored.append((put, self._new(watch, value)))
+
+    def _new(self, watch: Watch, t: Tensor) -> New:
+        """A tensor that is made at each call: its number among them."""
+        if id(t) not in self.number_of and (result := watch.result(t, t)) is not None:
+            self.number_of[id(t)] = len(self.new)
+            self.new.append(result._replace(like=Tensor))
+        return New(self.number_of.get(id(t), 0))
 
     @property
     def has_effects(self) -> bool:
         """Whether it changes tensors."""
-        return bool(self.changed or self.given_gradients)
+        return bool(self.changed or self.given_gradients or self.stored or self.actions)
 
     def _has_hooks(self, leaves: Sequence[Any]) -> bool:
         """Whether gradients meet hooks on their way."""
@@ -160,14 +185,20 @@ class Program:
         )  # fmt: skip
 
     def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any]) -> list[Tensor]:
-        """Change tensors as the function does; the new gradients."""
+        """Change tensors, and what is kept, as the function does; the new gradients."""
         new = [make() for make in memory.new]
+        numbers = [of.make(leaves, ()) if type(of) is Number else None for _, of in self.stored]
         values = [(leaves[t] if t.__class__ is int else t, make()) for t, make in memory.changed]
         for t, value in values:
             in_grad_mode(tape, False, aliasing.assign, t, value)
         for t, gradient in self.given_gradients:
             t = leaves[t] if t.__class__ is int else t
-            t._grad = new[gradient.number] if gradient.__class__ is New else gradient
+            is_new, is_found = gradient.__class__ is New, gradient.__class__ is int
+            t._grad = new[gradient.number] if is_new else leaves[gradient] if is_found else gradient
+        for (put, of), number in zip(self.stored, numbers, strict=True):
+            put(new[of.number] if of.__class__ is New else of.value if of.__class__ is Same else number)
+        for action in self.actions:
+            action()
         return new
 
     @property
@@ -182,6 +213,8 @@ class Program:
         memory = getattr(self.memories, "of_thread", None)
         if memory is None or memory.tape() is not tape:
             memory = self.memories.of_thread = Memory(self, tape)
+        if self.finds:
+            leaves = [*leaves, *[find(leaves) for find in self.finds]]
         if not self.draws:
             return self._run(tape, memory, leaves, ())
         states = [again().bit_generator.state for again, *_ in self.draws]
@@ -228,18 +261,41 @@ class Program:
         return PLAIN
 
 
-def _has_gradient(t: Any, gradient: Any) -> Any:
-    """Whether a tensor, or an argument, has the gradient that it had."""
-    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is gradient
+def _has_gradient(t: Any) -> Any:
+    """Whether a tensor, or an argument, has a gradient."""
+    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None
 
 
-def _builder(structure: Any) -> Callable[[list[Any]], Any]:
+def _finder(of: Any, places: dict[int, int]) -> Callable[[Any], Any]:
+    """What finds a tensor: a function, or it is the gradient of another one."""
+    if not isinstance(of, Tensor):
+        return lambda _: of()
+    t = places.get(id(of), of)
+    return lambda leaves: getattr(leaves[t] if t.__class__ is int else t, "_grad", None)
+
+
+def _builder(structure: Any) -> Callable[[Any], Any]:
     """What makes a tree of leaves."""
     if structure is None:
         return operator.itemgetter(0)
     if structure.kind is tuple and not any(structure.items):
         return tuple
-    return functools.partial(trees.unflatten, structure)
+    names: dict[str, Any] = {}
+    places = itertools.count()
+
+    def text(node: Any) -> str:
+        if node is None:
+            return f"leaves[{next(places)}]"
+        items = "".join(f"{text(item)}, " for item in node.items)
+        if node.kind is tuple:
+            return f"({items})"
+        if node.kind is list:
+            return f"[{items}]"
+        name = f"made_{len(names)}"
+        names[name] = node.made
+        return f"{name}([{items}])"
+
+    return eval(f"lambda leaves: {text(structure)}", names)  # type: ignore[no-any-return] # noqa: S307
 
 
 def _maker(memory: Memory, of: Any) -> Any:
@@ -269,11 +325,14 @@ def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any], new: list[Tenso
     return of.value.copy() if of.value.__class__ is np.ndarray else of.value
 
 
-def _results(watch: Watch, found: list[Any], given: Sequence[Any], number_of: dict[int, int]) -> list[Any]:
+def _results(
+    watch: Watch, found: list[Any], given: Sequence[Any], places: dict[int, int], number_of: dict[int, int]
+) -> list[Any]:
     """How each output is made."""
     results: list[Any] = []
     tops: dict[int, int] = {}
-    places = {id(leaf): place for place, leaf in enumerate(given) if not isinstance(leaf, _PLAIN)}
+    others = {id(leaf): place for place, leaf in enumerate(given) if not isinstance(leaf, _PLAIN)}
+    places = {**others, **places}
     for leaf in found:
         if type(leaf) in (StandIn, Number):
             results.append(Given(leaf))
@@ -291,6 +350,8 @@ def _results(watch: Watch, found: list[Any], given: Sequence[Any], number_of: di
             results.append(result._replace(like=form))
         elif watch.inside == 0 and not isinstance(leaf, (type(None), str, bool, DType, Size)):
             watch.fail(f"returns what is not known to be computed ({type(leaf).__name__})")
+        elif type(leaf) in (int, float) and leaf in watch.kept_numbers:
+            watch.fail("returns a number that an optimiser may have")
         elif isinstance(leaf, (*_PLAIN, np.ndarray)):
             results.append(Same(leaf.copy() if isinstance(leaf, np.ndarray) else leaf))
         else:

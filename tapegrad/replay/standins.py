@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from tapegrad.tensor import Tensor
 
+_pack = struct.Struct("=d").pack
 Make = Callable[[Any, Any], Any]  # what is stood for, of arguments and draws
 
 # Methods and functions of arrays that only compute, and answer with arrays.
@@ -101,11 +103,11 @@ class StandIn:
 
 
 class Number:
-    """Stands for a Python number, `value`."""
+    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
 
     __slots__ = ("make", "place", "value", "watch")
 
-    def __init__(self, watch: Any, value: float, make: Make, places: frozenset[int]) -> None:
+    def __init__(self, watch: Any, value: float, make: Make, places: frozenset[int] | None) -> None:
         self.watch, self.value, self.make, self.place = watch, value, make, places
 
     @property  # type: ignore[misc]
@@ -114,8 +116,15 @@ class Number:
 
     def asked(self) -> float:
         """The number, for someone who may do with it what can't be seen: a program then is for this number."""
-        self.watch.numbers |= self.place
+        if self.place is None:
+            self.told(bits_of, self)
+        else:
+            self.watch.numbers |= self.place
         return self.value
+
+    def by(self, function: Callable[[Any], float]) -> Any:
+        """What a function that only computes makes of it."""
+        return Number(self.watch, function(self.value), _again(function, (self,), {}), self.place)
 
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self.value, name):
@@ -141,6 +150,16 @@ class Number:
         if any(isinstance(x, Tensor) for x in inputs):
             return NotImplemented
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
+
+
+def bits_of(number: Any) -> Any:
+    """What tells a number from others: -0.0 from 0.0, too."""
+    return number if number.__class__ is int else _pack(number)
+
+
+def applied(function: Callable[[Any], float], x: Any) -> Any:
+    """What a function that only computes makes of a number, or of what stands for one."""
+    return x.by(function) if type(x) is Number else function(x)
 
 
 def _value(x: Any) -> Any:
@@ -180,7 +199,10 @@ def _of_number(function: Callable[..., Any]) -> Any:
         made = function(*(x.value if type(x) is Number else x for x in given))
         if type(made) not in (int, float):
             return function(*map(_asked, given))
-        places = frozenset().union(*(x.place for x in given if type(x) is Number))
+        places: frozenset[int] | None = frozenset()
+        for x in given:
+            if type(x) is Number:
+                places = None if places is None or x.place is None else places | x.place
         return Number(self.watch, made, _again(function, given, {}), places)
 
     return method
@@ -245,6 +267,21 @@ for _name, _function in {
 }.items():  # fmt: skip
     for _kind in (StandIn, Number):
         setattr(_kind, f"__{_name}__", _that_asks(_function))
+
+
+class Keeper:
+    """What keeps tensors and numbers from call to call, and changes them, as optimisers do.
+
+    A program finds them there at each call. All else that decides what is done is a choice, and guarded.
+    """
+
+    def choices(self, with_numbers: bool) -> Any:
+        """What decides what is done, to be compared: all of it, or without the numbers that a program finds."""
+        raise NotImplementedError
+
+    def rates(self) -> list[Any]:
+        """Those of its numbers that schedules change."""
+        raise NotImplementedError
 
 
 class Draws:
