@@ -388,7 +388,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     """
     if t.__class__ is Batched or value.__class__ is Batched:
         return batched.rules["assign"](t, value, stores)
-    _count_write(top_of(t))
+    count_write(top_of(t))
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -407,7 +407,8 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
-def _count_write(top: Tensor) -> None:
+def count_write(top: Tensor) -> None:
+    """Note that elements were written to; of what shares them, the top knows."""
     try:
         top._writes += 1
     except AttributeError:
@@ -483,7 +484,7 @@ def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
         _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)
         value._kind = kind
         tape.former[slot] = tape.leaves[now] = tape.leaves[slot]
-    _count_write(t)
+    count_write(t)
     exchange(t, value)
     return t
 
@@ -608,7 +609,7 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
         )
     value = _fitting(t, value)
     pass_on(t, value, not value._tape.grad_enabled)
-    _count_write(t)
+    count_write(t)
     exchange_all([(t, value)])
     return t
 

@@ -1,5 +1,6 @@
 """`tg.compile` around steps of optimisers and schedules: parameters, states and numbers are those of plain steps."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -311,3 +312,64 @@ def test_a_network_is_trained():
         of = tg.compile(step) if is_compiled else step
         results.append(([of(x, y) for _ in range(8)], [p.tolist() for p in net.parameters()]))
     assert results[0] == results[1]
+
+
+def test_tensors_that_others_hold_are_not_written_to():
+    def make():
+        w = tg.tensor([1.0, -2.0], requires_grad=True)
+        optimiser = optim.SGD([w], lr=0.1, momentum=0.9)
+
+        def step(x):
+            optimiser.zero_grad()
+            (w * x).exp().sum().backward()
+            optimiser.step()
+            return w.grad
+
+        return w, optimiser, step
+
+    found = []
+    for is_compiled in (False, True):
+        w, optimiser, step = make()
+        of, held = tg.compile(step) if is_compiled else step, []
+        for i in range(12):
+            held.append(of(tg.tensor([0.1, float(i)])))
+            if i == 5:
+                held += [w.grad, w.detach(), w[:1], optimiser.state[w]["momentum_buffer"]]
+            elif i == 8:
+                held += [w * 2.0, w.grad.detach() + 0.0]
+            elif i == 9:
+                del held[-2:]
+        graph = (w * w).sum()
+        of(tg.tensor([0.5, 0.25]))
+        graph.backward()
+        found.append([t.tolist() for t in (*held, w, w.grad)])
+    assert found[0] == found[1]
+
+
+def test_parameters_that_another_thread_has_read():
+    w = tg.tensor([1.0, -2.0], requires_grad=True)
+    optimiser = optim.SGD([w], lr=0.1)
+
+    def step(x):
+        optimiser.zero_grad()
+        (w * x).sum().backward()
+        optimiser.step()
+
+    compiled, seen, goes, has_gone = tg.compile(step), [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def reads():
+        for _ in range(5):
+            goes.acquire()
+            seen.append((w.detach() * 1.0).tolist())
+            has_gone.release()
+
+    thread = threading.Thread(target=reads)
+    thread.start()
+    want = []
+    for _ in range(5):
+        compiled(tg.tensor([1.0, 2.0]))
+        want.append(w.tolist())
+        goes.release()
+        has_gone.acquire()
+    thread.join()
+    assert seen == want

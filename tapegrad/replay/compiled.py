@@ -429,10 +429,10 @@ def compile(
     are read at each call, other options are guarded, and a schedule's step is taken by Python after the program.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or dictionaries that were there before, draws
-    random numbers other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator
-    of random numbers is noticed where it is an argument, or stands in a closure, an attribute or a global of the
-    function.
+    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or
+    dictionaries that were there before, draws random numbers other than tapegrad's, looks at a clock, or computes with
+    arrays by functions of NumPy's. A generator of random numbers is noticed where it is an argument, or stands in a
+    closure, an attribute or a global of the function.
 
     Examples
     --------

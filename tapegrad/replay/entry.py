@@ -29,7 +29,7 @@ from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
 from tapegrad.recorder import UnknownLayoutError, keep, slot_wrapper, words_at
 from tapegrad.tape import H, Tape
-from tapegrad.tensor import Tensor, from_array, handle
+from tapegrad.tensor import Tensor, handle, owning
 
 C, P, F = index_of(calling.CallFacts), index_of(CallPlan), index_of(Front)
 _FUNCTIONS = {
@@ -165,13 +165,13 @@ def _facts_of_array(array: np.ndarray) -> dict[str, Any]:
 def _copies(program: Any, memory: Any, leaves: Sequence[Any]) -> list[list[Any]]:
     """What is copied in."""
     rows = []
-    for (view, _), (_, _, source) in zip(memory.copied, program.copied, strict=True):
+    for offset, kind, source in program.copied:
         place = source.make.place if type(source) is not np.ndarray else -1
         x = leaves[place] if place >= 0 else source
         where = {"place": place} if place >= 0 else {"object": _Object(source)}
-        single = view.dtype == np.float32
+        single = kind.dtype.numpy == np.float32
         what = calling.ARRAY if type(x) is np.ndarray else calling.SINGLE if single else calling.FLOAT
-        rows.append(_row(CallCopy, what=what, target=address_of(view), nbytes=view.nbytes, **where))
+        rows.append(_row(CallCopy, what=what, target=memory.at + offset, nbytes=kind.numel * kind.itemsize, **where))
     for address, nbytes, t, _ in memory.captured:
         where = {"object": _Object(t)} if isinstance(t, Tensor) else {"place": t}
         rows.append(_row(CallCopy, what=calling.TENSOR, target=address, nbytes=nbytes, **where))
@@ -198,11 +198,15 @@ def _finisher(program: Any) -> Callable[[Any], Any] | None:
     """What has to be done by Python with what was made."""
     tensors = [result.like is Tensor for result in program.results]
     if program.structure is None:
-        return from_array if tensors[0] else None
+        return _tensor_of if tensors[0] else None
     if not any(tensors):
         return None if program.build is tuple else program.build
     build = program.build
-    return lambda made: build([from_array(x) if is_one else x for x, is_one in zip(made, tensors, strict=True)])
+    return lambda made: build([_tensor_of(x) if is_one else x for x, is_one in zip(made, tensors, strict=True)])
+
+
+def _tensor_of(array: np.ndarray) -> Tensor:
+    return owning(array, dtypes.BY_NUMPY[array.dtype], False)
 
 
 def is_plannable(program: Any, args: Any, kwargs: Any, leaves: Sequence[Any], tape: Tape) -> bool:

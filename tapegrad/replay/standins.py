@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class StandIn:
         if not isinstance(made, np.ndarray):
             self.asked()
             return made
-        return StandIn(self.watch, made, _again(function, given, facts))
+        return StandIn(self.watch, made, _Again(function, given, facts))
 
     def asked(self) -> np.ndarray:
         """The array, for someone who may do with it what can't be seen."""
@@ -124,7 +124,7 @@ class Number:
 
     def by(self, function: Callable[[Any], float]) -> Any:
         """What a function that only computes makes of it."""
-        return Number(self.watch, function(self.value), _again(function, (self,), {}), self.place)
+        return Number(self.watch, function(self.value), _Again(function, (self,), {}), self.place)
 
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self.value, name):
@@ -140,7 +140,7 @@ class Number:
     def told(self, function: Callable[..., Any], *given: Any) -> Any:
         """What a function of it and of other numbers answers: a program is for numbers for which that is the same."""
         answer = function(*(x.value if type(x) is Number else x for x in given))
-        self.watch.conditions.append((_again(function, given, {}), answer))
+        self.watch.conditions.append((_Again(function, given, {}), answer))
         return answer
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -170,14 +170,54 @@ def _asked(x: Any) -> Any:
     return x.asked() if type(x) in (StandIn, Number) else x
 
 
-def _again(function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> Make:
+class _Again:
     """How to call a function again. What is left of an earlier recording is what it is."""
-    given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
 
-    def make(leaves: list[Any], draws: list[Any]) -> Any:
-        return function(*(x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in given), **facts)
+    __slots__ = ("facts", "function", "given")
 
-    return make
+    def __init__(self, function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> None:
+        self.function, self.facts = function, facts
+        self.given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
+
+    def __call__(self, leaves: Any, draws: Any) -> Any:
+        given = [x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in self.given]
+        return self.function(*given, **self.facts)
+
+
+def composed(makes: Sequence[Make]) -> Make:
+    """What makes all of these, and what they have in common once."""
+    names: dict[str, Any] = {}
+    lines: list[str] = []
+    known: dict[int, str] = {}
+
+    def constant(x: Any) -> str:
+        name = f"k{len(names)}"
+        names[name] = x
+        return name
+
+    def needs(make: Make) -> list[Make]:
+        given = make.given if type(make) is _Again else ()
+        return [x.make for x in given if type(x) in (StandIn, Number) and id(x.make) not in known]
+
+    waiting = [*reversed(makes)]
+    while waiting:
+        make = waiting.pop()
+        if id(make) in known:
+            continue
+        if first := needs(make):
+            waiting += [make, *first]
+            continue
+        if type(make) is _Again:
+            given = [known[id(x.make)] if type(x) in (StandIn, Number) else constant(x) for x in make.given]
+            facts = [f"**{constant(make.facts)}"] if make.facts else []
+            text = f"{constant(make.function)}({', '.join(given + facts)})"
+        else:
+            text = f"{constant(make)}(leaves, draws)"
+        known[id(make)] = f"v{len(known)}"
+        lines.append(f"    {known[id(make)]} = {text}\n")
+    made = "".join(f"{known[id(make)]}, " for make in makes)
+    exec(f"def make(leaves, draws):\n{''.join(lines)}    return ({made})", names)  # noqa: S102
+    return names["make"]  # type: ignore[no-any-return]
 
 
 def _of_array(function: Callable[..., Any]) -> Any:
@@ -203,7 +243,7 @@ def _of_number(function: Callable[..., Any]) -> Any:
         for x in given:
             if type(x) is Number:
                 places = None if places is None or x.place is None else places | x.place
-        return Number(self.watch, made, _again(function, given, {}), places)
+        return Number(self.watch, made, _Again(function, given, {}), places)
 
     return method
 

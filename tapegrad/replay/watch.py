@@ -113,6 +113,7 @@ class Watch:
         # Tensors that are found at each call; and by what function, or as whose gradient.
         self.located: dict[int, tuple[Tensor, Any]] = {}
         self.stored: dict[Any, tuple[Callable[[Any], None], Any]] = {}  # by what is kept: what puts it there, the last
+        self.kept: dict[Any, Tensor] = {}  # what was found
         self.kept_numbers: set[float] = set()
         self.actions: list[Callable[[], Any]] = []  # of Python's, which come after the program
         self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
@@ -482,6 +483,7 @@ class Watch:
             return self.stored[key][1]
         if isinstance(value, Tensor):
             self.located.setdefault(id(value), (value, find))
+            self.kept[key] = value
         if type(value) not in (int, float):
             return value
         self.kept_numbers.add(value)
@@ -597,7 +599,7 @@ class Watch:
         self.is_over = True
         for table in (
             self.captured, self.own, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
-            self.stored, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
+            self.stored, self.kept, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
         ):  # fmt: skip
             table.clear()
         self.text = Text()
