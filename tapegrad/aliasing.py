@@ -774,7 +774,6 @@ def show(top: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], start: i
 
 def cut_off(t: Tensor) -> None:
     """Take the graph from `t`; rows that were recorded go on to have it behind them."""
-    t = bottom(t)
     if t._kind.is_leaf:
         t._set_kind(requires_grad=False, leaf=False)
         return
