@@ -424,7 +424,7 @@ def counter_of(t: Tensor) -> Tensor:
 
 def _version(self: Tensor) -> int:
     """How often the elements were written to, by whatever shares them, but for `data`."""
-    return getattr(_counter(bottom(self)), "_writes", 0)
+    return getattr(counter_of(bottom(self)), "_writes", 0)
 
 
 def _base(self: Tensor) -> Tensor | None:
