@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import batched, engine, kinds, recording
+from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
 from tapegrad.batched import Batched, bottom
 from tapegrad.debug import MEMORY
@@ -289,7 +289,7 @@ def _renewed(t: Tensor) -> Tensor:
     if t._tape.thread != get_ident():
         raise RuntimeError(
             "a view of another thread's tape can be used only once it is made again from what was written to its base: "
-            "look at it there first, for example with .item() or .numpy()"
+            f"look at it there first, for example with .item() or .numpy(){pages.THREADS}"
         )
     waiting = [t]
     while type(waiting[-1]._origin) is _Outdated:
@@ -356,11 +356,12 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
             "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
             "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
             f"both outside (if you want the inplace to be tracked): {name} on {describe(t)}, at {location()}"
+            f"{pages.IN_PLACE}"
         )
     if requires_grad and root._kind.is_leaf:
         raise RuntimeError(
             f"{of} Variable that requires grad is being used in an in-place operation. {name} on "
-            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad()"
+            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad(){pages.IN_PLACE}"
         )
 
 
@@ -387,7 +388,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     """
     if t.__class__ is Batched or value.__class__ is Batched:
         return batched.rules["assign"](t, value, stores)
-    _count_write(_counter(t))
+    count_write(counter_of(t))
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -406,14 +407,15 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
-def _count_write(counter: Tensor) -> None:
+def count_write(counter: Tensor) -> None:
+    """Note that elements were written to, with the one that counts it."""
     try:
         counter._writes += 1
     except AttributeError:
         counter._writes = 1
 
 
-def _counter(t: Tensor) -> Tensor:
+def counter_of(t: Tensor) -> Tensor:
     """Who counts writes through `t`: the one that has all elements, or some `data` of it, which counts its own."""
     while not hasattr(t, "_writes") and (base := getattr(t, "_origin", None)) is not None:
         t = base
@@ -489,7 +491,7 @@ def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
         _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)
         value._kind = kind
         tape.former[slot] = tape.leaves[now] = tape.leaves[slot]
-    _count_write(t)
+    count_write(t)
     exchange(t, value)
     return t
 
@@ -614,7 +616,7 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
         )
     value = _fitting(t, value)
     pass_on(t, value, not value._tape.grad_enabled)
-    _count_write(t)
+    count_write(t)
     exchange_all([(t, value)])
     return t
 

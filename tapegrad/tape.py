@@ -588,6 +588,11 @@ locks.others.append(lambda: [_threads.tape.lock])  # another thread may be readi
 locks.in_child.append(_after_fork)
 
 
+def is_only(tape: Tape) -> bool:
+    """Whether no thread has another tape."""
+    return len(_tapes) == 1 and tape in _tapes
+
+
 def current_tape() -> Tape:
     """The tape of the calling thread.
 

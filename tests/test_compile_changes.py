@@ -129,29 +129,6 @@ def test_parameters_that_are_one_tensor_or_share_their_elements():
         assert base[0].tolist() == base[1].tolist()
 
 
-def test_optimisers_take_their_steps():
-    def model():
-        w = tg.tensor([1.0, -2.0], requires_grad=True)
-        return w, tg.optim.Adam([w], lr=0.1)
-
-    def step(w, optimiser, x):
-        optimiser.zero_grad()
-        loss = ((w - x) ** 2).sum()
-        loss.backward()
-        optimiser.step()
-        return loss.detach()
-
-    (w, one), (v, other) = model(), model()
-    compiled = tg.compile(lambda x: step(v, other, x))
-    with pytest.warns(UserWarning, match="has an optimiser take a step"):
-        compiled(tg.tensor([0.5, 0.0]))
-    step(w, one, tg.tensor([0.5, 0.0]))
-    for i in range(4):
-        x = tg.tensor([0.5, float(i)])
-        assert step(w, one, x).item() == compiled(x).item()
-        assert w.tolist() == v.tolist()
-
-
 def test_gradients_of_arguments_are_looked_at_at_each_call():
     def function(w):
         return w.detach() * (1.0 if w.grad is None else 2.0)

@@ -513,15 +513,16 @@ class Module:
         for name, module in self._modules.items():
             lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
         if not lines:
-            return f"{self._get_name()}({extra})" if "\n" not in extra else _broken(self._get_name(), extra.split("\n"))
-        return _broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
+            return f"{self._get_name()}({extra})" if "\n" not in extra else broken(self._get_name(), extra.split("\n"))
+        return broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _broken(name: str, lines: list[str]) -> str:
+def broken(name: str, lines: list[str]) -> str:
+    """The text of a module of several lines."""
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 

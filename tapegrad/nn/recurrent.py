@@ -10,6 +10,7 @@ from tapegrad import creation
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.nn import functional as F  # noqa: N812 (as everybody calls it)
 from tapegrad.nn import init
+from tapegrad.nn.functional.common import at
 from tapegrad.nn.layers import parameter
 from tapegrad.nn.module import Module
 from tapegrad.nn.utils.rnn import PackedSequence
@@ -88,10 +89,16 @@ class RNNBase(Module):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
         if mode not in _CELLS:
             raise ValueError(f"Unrecognized RNN mode: {mode}")
+        given = (
+            ("input_size", input_size, int), ("hidden_size", hidden_size, int), ("num_layers", num_layers, int),
+            ("bias", bias, bool), ("batch_first", batch_first, bool),
+        )  # fmt: skip
+        for name, value, kind in given:
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} should be of type {kind.__name__}, got: {type(value).__name__}")
         if not 0 <= dropout <= 1:
             raise ValueError(
                 "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
@@ -102,10 +109,9 @@ class RNNBase(Module):
                 f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
                 stacklevel=3,
             )
-        if hidden_size <= 0:
-            raise ValueError("hidden_size must be greater than zero")
-        if num_layers <= 0:
-            raise ValueError("num_layers must be greater than zero")
+        for name, value, kind in given:
+            if kind is int and value <= 0:
+                raise ValueError(f"{name} must be greater than zero")
         if not 0 <= proj_size < hidden_size:
             raise ValueError(
                 "proj_size has to be smaller than hidden_size"
@@ -126,7 +132,7 @@ class RNNBase(Module):
                 shapes |= {"bias_ih": (n,), "bias_hh": (n,)} if bias else {}
                 shapes |= {"weight_hr": (proj_size, hidden_size)} if proj_size else {}
                 for name, shape in shapes.items():
-                    self.register_parameter(f"{name}_{suffix}", parameter(*shape, dtype=dtype))
+                    self.register_parameter(f"{name}_{suffix}", parameter(*shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def _suffixes(self, layer: int) -> list[str]:
@@ -196,6 +202,12 @@ class RNNBase(Module):
         return output, self._given(final)
 
     def _check(self, input: Tensor) -> None:
+        dtype = self.weight_ih_l0.dtype
+        if input.dtype is not dtype:
+            raise ValueError(
+                f"RNN input dtype ({input.dtype}) does not match weight dtype ({dtype}). Convert input: "
+                f"input.to({dtype}), or convert model: model.to({input.dtype})"
+            )
         if input.shape[-1] != self.input_size:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}"
@@ -325,33 +337,57 @@ class RNNCellBase(Module):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
-        del device
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        n = self.n_gates * hidden_size
-        self.weight_ih, self.weight_hh = parameter(n, input_size, dtype=dtype), parameter(n, hidden_size, dtype=dtype)
-        self.register_parameter("bias_ih", parameter(n, dtype=dtype) if bias else None)
-        self.register_parameter("bias_hh", parameter(n, dtype=dtype) if bias else None)
+        n, facts = self.n_gates * hidden_size, {"device": device, "dtype": dtype}
+        self.weight_ih, self.weight_hh = parameter(n, input_size, **facts), parameter(n, hidden_size, **facts)
+        self.register_parameter("bias_ih", parameter(n, **facts) if bias else None)
+        self.register_parameter("bias_hh", parameter(n, **facts) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw values anew: uniform, within `1 / sqrt(hidden_size)`."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         for t in self.parameters():
-            init.uniform_(t, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
+            init.uniform_(t, -bound, bound)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The state after one step, of [batch, features] or [features]."""
         if input.ndim not in (1, 2):
             raise ValueError(f"{type(self).__name__}: Expected input to be 1D or 2D, got {input.ndim}D instead")
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}: {at(input)}"
+            )
         if hx is None:
             shape = (*input.shape[:-1], self.hidden_size)
             state: State = tuple(creation.zeros(*shape, dtype=input.dtype) for _ in range(self.n_states))
         else:
             state = tuple(hx) if self.n_states > 1 else (hx,)
+        for k, s in enumerate(state):
+            self._check_state(input, s, f"hidden{k}", f"hx[{k}]" if self.n_states > 1 else "hidden")
         made = type(self).formula(
             input, state, self.nonlinearity, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
         )
         return made[0] if self.n_states == 1 else made
 
+    def _check_state(self, input: Tensor, s: Tensor, name: str, given_as: str) -> None:
+        if s.ndim not in (1, 2):
+            raise ValueError(f"{type(self).__name__}: Expected {given_as} to be 1D or 2D, got {s.ndim}D instead")
+        if s.shape[-1] != self.hidden_size:
+            raise RuntimeError(
+                f"{name} has inconsistent hidden_size: got {s.shape[-1]}, expected {self.hidden_size}: {at(input, s)}"
+            )
+        batches = [len(t) if t.ndim == 2 else 1 for t in (input, s)]
+        if batches[0] != batches[1]:
+            raise RuntimeError(
+                f"Input batch size {batches[0]} doesn't match {name} batch size {batches[1]}: {at(input, s)}"
+            )
+
     def extra_repr(self) -> str:
         """See `Module`."""
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        text = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"
 
 
 class RNNCell(RNNCellBase):

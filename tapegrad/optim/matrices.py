@@ -58,6 +58,7 @@ class Adafactor(Optimizer):
 
     def check(self, options: Group) -> None:
         """See `Optimizer`."""
+        super().check(options)
         _check(options, lr="Learning rate", weight_decay="weight_decay")
         eps1, eps2 = options["eps"]
         if not options["beta2_decay"] <= 0:
@@ -140,6 +141,7 @@ class Muon(Optimizer):
 
     def check(self, options: Group) -> None:
         """See `Optimizer`."""
+        super().check(options)
         _check(options, lr="Learning rate", momentum="momentum", weight_decay="weight decay")
         if options["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
             raise ValueError(f"Adjust learning rate function {options['adjust_lr_fn']} is not supported")
@@ -147,7 +149,7 @@ class Muon(Optimizer):
             raise ValueError("Number of steps must be less than 100 for computational efficiency")
         if len(options["ns_coefficients"]) != 3:
             raise ValueError("Coefficients must be a tuple of exactly 3 values")
-        for p in options["params"]:
+        for p in options.get("params", ()):
             if p.ndim != 2:
                 raise ValueError(f"Muon only supports 2D parameters whereas we found a parameter with size: {p.shape}")
 

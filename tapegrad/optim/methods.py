@@ -14,6 +14,7 @@ from typing import Any
 from tapegrad import creation
 from tapegrad.functions import elementwise
 from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.replay.standins import applied
 from tapegrad.tensor import Tensor
 
 _maximum: Any = elementwise.functions["maximum"]
@@ -25,9 +26,16 @@ def number(value: Any) -> float:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def _sqrt(number: float) -> float:
+    """Its root; it may stand for what it is at each call of a compiled function."""
+    return applied(math.sqrt, number)
+
+
 def step_of(state: State) -> int:
     """Which step this is, from 1 on."""
-    t = state["step"] = int(number(state.get("step", 0))) + 1
+    before: Any = number(state.get("step", 0))
+    t: int = (before if before.__class__ is int else int(before)) + 1
+    state["step"] = t
     return t
 
 
@@ -52,6 +60,7 @@ class _Method(Optimizer):
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""
+        super().check(options)
         for name in self.checked.split():
             if name not in options:
                 continue
@@ -151,6 +160,17 @@ class Adam(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        super().check(options)
+        betas = options["betas"]
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
+        if options["foreach"] and not options["capturable"]:  # as in PyTorch, whose programs must not differ
+            for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(value, Tensor):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
+
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
         t, lr, (b1, b2) = step_of(state), number(group["lr"]), map(number, group["betas"])
@@ -164,7 +184,7 @@ class Adam(_Method):
         if group["amsgrad"]:
             largest = state.get("max_exp_avg_sq")
             v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
-        return p - m / (v.sqrt() / math.sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+        return p - m / (v.sqrt() / _sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
 
 
 class AdamW(Adam):
@@ -375,7 +395,7 @@ class RAdam(_Method):
         if length <= 5:
             return p - m * lr
         r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        return p - m * (math.sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * math.sqrt(r))
+        return p - m * (_sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * _sqrt(r))
 
 
 class ASGD(_Method):

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
+from tapegrad.replay.standins import Keeper
 from tapegrad.tensor import Tensor
 
 _CLOCKS = {
@@ -40,7 +41,8 @@ class Sources:
     """The generators that a function can reach, and where they were."""
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
-        self.generators = [*_reached(function, leaves)]
+        self.keepers: list[Keeper] = []
+        self.generators = [*_reached(function, leaves, self.keepers)]
         self.states = self._now()
 
     def _now(self) -> Any:
@@ -126,8 +128,8 @@ def _put_of_numpy(of: Any, state: Any) -> None:
     (of if isinstance(of, np.random.BitGenerator) else of.bit_generator).state = state
 
 
-def _reached(function: Any, leaves: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Generators in arguments, closures, globals, attributes; how to have and to set their states."""
+def _reached(function: Any, leaves: list[Any], keepers: list[Keeper]) -> Iterator[tuple[Any, Any, Any]]:
+    """Generators in arguments, closures, globals, attributes; how to have and set their states. Keepers are noted."""
     rest, seen = [function, *leaves], {id(None)}
     while rest and len(seen) < _NO_MORE:
         x = rest.pop()
@@ -145,6 +147,8 @@ def _reached(function: Any, leaves: list[Any]) -> Iterator[tuple[Any, Any, Any]]
             if not isinstance(x, random.SystemRandom):
                 yield x, lambda of: of.getstate(), lambda of, state: of.setstate(state)
         else:
+            if isinstance(x, Keeper):
+                keepers.append(x)
             rest += _behind(x)
 
 

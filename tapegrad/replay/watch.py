@@ -28,7 +28,7 @@ from tapegrad.dtypes import DType
 from tapegrad.kernels import Context
 from tapegrad.kinds import Kind, array_at
 from tapegrad.memory import words_of
-from tapegrad.replay.standins import Draws, Number, StandIn
+from tapegrad.replay.standins import Draws, Keeper, Number, StandIn
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
 from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
@@ -104,10 +104,18 @@ class Watch:
         self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
-        self.is_over = self.has_changed = False
+        self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
         if tape.checks_nan:
             self.failure = "is called where anomaly detection is at work"
         self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
+        self.keepers: dict[int, tuple[Keeper, Any]] = {}  # that the function may ask, and their choices
+        self.asked: dict[int, Keeper] = {}  # that it has asked
+        # Tensors that are found at each call; and by what function, or as whose gradient.
+        self.located: dict[int, tuple[Tensor, Any]] = {}
+        self.stored: dict[Any, tuple[Callable[[Any], None], Any]] = {}  # by what is kept: what puts it there, the last
+        self.kept: dict[Any, Tensor] = {}  # what was found
+        self.kept_numbers: set[float] = set()
+        self.actions: list[Callable[[], Any]] = []  # of Python's, which come after the program
         self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
 
     # --- on and off ---------------------------------------------------------------------------------------------------
@@ -264,6 +272,7 @@ class Watch:
                 registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
         code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
         shared: Region | None = None
+        self.is_shared_out |= tables[_P["n_chunks"]] > 1
         for at in range(0, len(code), CODE):
             what = code[at + _I["what"]]
             if what == STREAM:
@@ -308,7 +317,7 @@ class Watch:
         self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
 
     def _in_pieces(self, *numbers: int) -> None:
-        tables = self.tape.tables
+        self.is_shared_out, tables = True, self.tape.tables
         pieces = self.text.hold(tables[_PIECES_AT : _PIECES_AT + PIECES].tolist())
         self.text.step(observed.IN_PIECES, *numbers[:7], self._context(), pieces)
 
@@ -431,9 +440,12 @@ class Watch:
         return made
 
     def reads_grad(self, t: Tensor) -> None:
-        """The gradient of a tensor is looked for: at each call it must be the same tensor, or None."""
-        if self._was_there(t):
-            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), True))
+        """The gradient of a tensor is looked for: at each call there must be one, or none."""
+        if self._was_there(t) and id(t) not in self.gradients:
+            gradient = getattr(t, "_grad", None)
+            self.gradients[id(t)] = t, gradient, True
+            if gradient is not None:
+                self.located.setdefault(id(gradient), (gradient, t))
 
     def writes_grad(self, t: Tensor) -> None:
         """A tensor is given another gradient: what it has before does not matter, unless it was looked for."""
@@ -450,6 +462,51 @@ class Watch:
 
     def _was_there(self, t: Tensor) -> bool:
         return t._slot not in self.own or id(t) in self.changed
+
+    # --- what is kept from call to call -------------------------------------------------------------------------------
+
+    def asks(self, keeper: Keeper) -> bool:
+        """Whether a program can ask a keeper: it was found before, and its choices are what they were."""
+        before = self.keepers.get(id(keeper))
+        if before is None or before[1] != keeper.choices(True):
+            self.fail(f"asks {type(keeper).__name__} for what it has changed, or could not be found before")
+        elif self.actions:
+            self.fail(f"asks {type(keeper).__name__} after its schedule")
+        elif self.failure is None and id(keeper) not in self.asked:
+            self.asked[id(keeper)] = keeper
+            self.conditions.append((lambda *_: keeper.choices(False), keeper.choices(False)))
+        return self.failure is None
+
+    def finds(self, key: Any, find: Callable[[], Any], value: Any) -> Any:
+        """What stands for a number, or a tensor, that is found at each call, or that was stored before in this."""
+        if key in self.stored:
+            return self.stored[key][1]
+        if isinstance(value, Tensor):
+            self.located.setdefault(id(value), (value, find))
+            self.kept[key] = value
+        if type(value) not in (int, float):
+            return value
+        self.kept_numbers.add(value)
+        return Number(self, value, lambda *_: find(), None)
+
+    def stores(self, key: Any, put: Callable[[Any], None], value: Any) -> Any:
+        """Something is kept for the next call; returns it, not what stands for it."""
+        self.stored[key], self.has_changed = (put, value), True
+        if type(value) is not Number:
+            return value
+        self.kept_numbers.add(value.value)
+        return value.value
+
+    def acts(self, action: Callable[[], Any]) -> None:
+        """Python does what it does after each replay too."""
+        self.has_changed = self.is_acting = True
+        self.actions.append(action)
+        try:
+            action()
+        finally:
+            self.is_acting = False
+        self.keepers = {key: (keeper, keeper.choices(True)) for key, (keeper, _) in self.keepers.items()}
+        self.kept_numbers |= {number for keeper, _ in self.keepers.values() for number in keeper.rates()}
 
     def draws_from(self, again: Callable[[], Any]) -> Any:
         """What stands for the generator that a function answers with."""
@@ -533,7 +590,19 @@ class Watch:
             is_known = is_known and (getattr(t, "_grad", None) is gradient or id(t) in self.gradients)
             if not (is_known and are_alike(t._kind, kind)):
                 self.fail("changes a tensor that was there before")
+        if any(keeper.choices(True) != choices for keeper, choices in self.keepers.values()):
+            self.fail("changes the choices of an optimiser")
         self.text.step(END)
+
+    def end(self) -> None:
+        """It is over; what it has seen is let go."""
+        self.is_over = True
+        for table in (
+            self.captured, self.own, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
+            self.stored, self.kept, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
+        ):  # fmt: skip
+            table.clear()
+        self.text = Text()
 
 
 def are_alike(kind: Kind, other: Kind) -> bool:
