@@ -31,6 +31,7 @@ import numpy as np
 from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
+from tapegrad.autograd.hooks import going
 from tapegrad.autograd.recorded import Lender
 from tapegrad.batched import Batched, bottom, innermost, levels, of_each_sample, samples_of, wrap
 from tapegrad.batched import Level as Batch
@@ -124,6 +125,7 @@ class Level:
         watch = self.tape.watch
         if watch is not None:
             watch.inside += 1
+        outer, going.within = going.within, self
         try:
             if self.tape.grad_enabled:
                 result = self.func(*self.args)
@@ -131,6 +133,7 @@ class Level:
                 with autograd.enable_grad():
                     result = self.func(*self.args)
         finally:
+            going.within = outer
             if watch is not None:
                 watch.inside -= 1
         if not has_aux:
@@ -151,11 +154,14 @@ class Level:
         if not live:
             return [creation.zeros_like(x) for x in self.inputs]
         dependents, adjoints = zip(*live, strict=True)
-        return list(
-            autograd.grad(
+        outer, going.sweeping = going.sweeping, self
+        try:
+            found = autograd.grad(
                 dependents, self.inputs, adjoints, retain_graph=retain, create_graph=recorded, materialize_grads=True
             )
-        )
+        finally:
+            going.sweeping = outer
+        return list(found)
 
     def swept(self, output: Tensor) -> list[Any] | None:
         """The gradients of a function of arrays, in the form of these; its value is computed in the same sweep.
