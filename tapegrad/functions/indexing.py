@@ -52,7 +52,7 @@ def _normal_item(item: Any) -> Any:
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
     elif isinstance(item, (list, range)) or is_array(item):
-        array = np.asarray(
+        array = np.array(  # a copy: it may be written to before the row is swept
             [v.item() if isinstance(v, Tensor) else v for v in item]
             if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
             else item
