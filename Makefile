@@ -87,7 +87,7 @@ test-small-quick: .venv/test.stamp # some of them
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
-	TAPEGRAD_BENCH=quick $(ASV_RUN) --quick
+	TAPEGRAD_BENCH=quick $(ASV_RUN) --quick --launch-method=forkserver # which imports once
 
 bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results kept under the current commit
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null

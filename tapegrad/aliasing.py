@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import batched, engine, kinds, recording
+from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
 from tapegrad.batched import Batched, bottom
 from tapegrad.debug import MEMORY
@@ -289,7 +289,7 @@ def _renewed(t: Tensor) -> Tensor:
     if t._tape.thread != get_ident():
         raise RuntimeError(
             "a view of another thread's tape can be used only once it is made again from what was written to its base: "
-            "look at it there first, for example with .item() or .numpy()"
+            f"look at it there first, for example with .item() or .numpy(){pages.THREADS}"
         )
     waiting = [t]
     while type(waiting[-1]._origin) is _Outdated:
@@ -356,11 +356,12 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
             "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
             "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
             f"both outside (if you want the inplace to be tracked): {name} on {describe(t)}, at {location()}"
+            f"{pages.IN_PLACE}"
         )
     if requires_grad and root._kind.is_leaf:
         raise RuntimeError(
             f"{of} Variable that requires grad is being used in an in-place operation. {name} on "
-            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad()"
+            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad(){pages.IN_PLACE}"
         )
 
 

@@ -29,6 +29,7 @@ from tapegrad import (
     numpy_polynomials,
     numpy_selection,
     numpy_statistics,
+    pages,
     trees,
 )  # fmt: skip
 from tapegrad.conversion import as_operand
@@ -421,7 +422,7 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
     hint = f" (what records: {', '.join(near)})" if near else ""
     raise RuntimeError(
         f"{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use other "
-        f"functions{hint}, or detach() the tensor where only values are wanted"
+        f"functions{hint}, or detach() the tensor where only values are wanted{pages.NUMPY}"
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import devices, engine
+from tapegrad import devices, engine, pages
 from tapegrad import tape as tapes
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BY_NUMPY, DType
@@ -456,7 +456,7 @@ def slot_in(tape: Tape, t: Tensor) -> int:
     if t._tape is not tape:
         raise RuntimeError(
             "a tensor was changed in place by another thread while this one recorded an operation on it, or a write: "
-            f"{describe(t)}, at {location()}"
+            f"{describe(t)}, at {location()}{pages.THREADS}"
         )
     return slot
 

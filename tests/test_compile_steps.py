@@ -25,6 +25,7 @@ METHODS = {
     "NAdam": optim.NAdam,
     "RAdam": optim.RAdam,
     "ASGD": lambda p: optim.ASGD(p, t0=3),
+    "Adafactor": optim.Adafactor,
     "groups": lambda p: optim.Adam([{"params": p[:1], "lr": 0.1}, {"params": p[1:], "betas": (0.5, 0.9)}], lr=0.01),
 }
 

@@ -7,7 +7,7 @@ from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine, locks
+from tapegrad import aliasing, creation, engine, locks, pages
 from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
@@ -31,14 +31,6 @@ from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Size, Tensor, adopt, slot_in
-
-_TWICE = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
-    "freed). "
-    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
-    "tensors after calling backward."
-)
 
 
 @checked
@@ -326,7 +318,7 @@ def _sweep(
             hooks.going.reached = {*found}
         in_grad_mode(tape, create_graph, _through_hooks, tape, found)
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
-        raise RuntimeError(_TWICE) from None
+        raise RuntimeError(function.FREED) from None
     finally:
         hooks.going.reached = None
 
@@ -380,7 +372,7 @@ def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
     if t._tape is not tape:
         raise RuntimeError(
             f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that "
-            f"recorded it"
+            f"recorded it{pages.THREADS}"
         )
     if g is None:
         if kind.numel != 1:
@@ -484,7 +476,7 @@ def _from_one(tape: Tape, slot: int) -> None:
                 hooks.going.reached = None
         _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
-        raise RuntimeError(_TWICE) from None
+        raise RuntimeError(function.FREED) from None
     except KeyboardInterrupt:  # what was swept can't be swept again
         _accumulate_all(found, None, False)
         raise

@@ -251,6 +251,11 @@ def linear_cross_entropy(
         raise RuntimeError(
             f"linear_weight must have 2 dimensions at least, got {linear_weight.ndim}: {at(linear_weight)}"
         )
+    if input.shape[-1] != linear_weight.shape[-1]:
+        raise RuntimeError(
+            f"expected equal input and linear_weight last dimensions (in_features), got {input.shape[-1]} and "
+            f"{linear_weight.shape[-1]}, respectively: {at(input, linear_weight)}"
+        )
     shape = linear_weight.shape[:-1]
     if input.ndim == 1 and len(shape) > 1:
         raise RuntimeError(
@@ -297,7 +302,10 @@ def multi_margin_loss(
         )
     rows, classes = _rows_and_targets("multi_margin_loss", input, target)
     if target.ndim > 1 or target.numel() != rows.shape[0]:
-        raise RuntimeError(f"inconsistent target size, expected {[rows.shape[0]]} but got {list(target.shape)}")
+        raise RuntimeError(
+            f"inconsistent target size: target tensor should be 1-D with size equal to the batch size. Expected target "
+            f"size {[rows.shape[0]]}, but got {list(target.shape)}: {at(input, target)}"
+        )
     n = rows.shape[1]
     if weight is not None and weight.numel() != n:
         raise RuntimeError(f"inconsistent weight size, expected {[n]} but got {list(weight.shape)}")

@@ -108,9 +108,9 @@ def batch_norm(
         scale = rsqrt(_per_channel(running_var, input.ndim) + eps)
         return _scaled(input - _per_channel(running_mean, input.ndim), scale, weight, bias)
     centre, deviation, variance = _moments(input, (0, *range(2, input.ndim)))
-    if running_mean is not None:
+    if running_mean is not None and input.numel():
         _updated(running_mean, centre, momentum)
-    if running_var is not None:
+    if running_var is not None and input.numel():
         count = input.numel() // n
         _updated(running_var, variance * (count / (count - 1)), momentum)
     return _scaled(deviation, rsqrt(variance + eps), weight, bias)
