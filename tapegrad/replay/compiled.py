@@ -284,8 +284,7 @@ class Compiled(entry.Fronted):
         self, watch: Watch, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
     ) -> Any:
         """What the function returns, and a program, unless there can be none."""
-        with sources.watched(watch):
-            output = self._function(*args, **kwargs)
+        output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
         return output, None if watch.failure is not None else Program(watch, given, output)
