@@ -388,7 +388,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     """
     if t.__class__ is Batched or value.__class__ is Batched:
         return batched.rules["assign"](t, value, stores)
-    count_write(top_of(t))
+    count_write(counter_of(t))
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -407,17 +407,24 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
-def count_write(top: Tensor) -> None:
-    """Note that elements were written to; of what shares them, the top knows."""
+def count_write(counter: Tensor) -> None:
+    """Note that elements were written to, with the one that counts it."""
     try:
-        top._writes += 1
+        counter._writes += 1
     except AttributeError:
-        top._writes = 1
+        counter._writes = 1
+
+
+def counter_of(t: Tensor) -> Tensor:
+    """Who counts writes through `t`: the one that has all elements, or some `data` of it, which counts its own."""
+    while not hasattr(t, "_writes") and (base := getattr(t, "_origin", None)) is not None:
+        t = base
+    return t
 
 
 def _version(self: Tensor) -> int:
-    """How often the elements were written to, by whatever shares them."""
-    return getattr(top_of(bottom(self)), "_writes", 0)
+    """How often the elements were written to, by whatever shares them, but for `data`."""
+    return getattr(counter_of(bottom(self)), "_writes", 0)
 
 
 def _base(self: Tensor) -> Tensor | None:
@@ -827,12 +834,17 @@ def data(self: Tensor) -> Tensor:
 
     Set to another tensor, this one shares the elements of that, and keeps its graph. Views of it keep what they show.
     """
-    return self.detach()
+    made: Tensor = self.detach()
+    if made.__class__ is not Batched:
+        made._writes = 0  # what is written to it is its own affair
+    return made
 
 
 def _set_data(self: Tensor, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    if self.__class__ is Batched or value.__class__ is Batched:
+        raise RuntimeError(f"mutating directly with `.data` under vmap transform is not allowed, at {location()}")
     if self._kind.requires_grad and not value._kind.dtype.is_floating_point:
         raise RuntimeError(
             "data set to a tensor that requires gradients must be floating point or complex dtype, but it is "

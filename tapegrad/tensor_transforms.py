@@ -457,8 +457,8 @@ class TensorEngine:
     def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Sequence[Any]]:
         """What the function returns, and a gradient for each input."""
         with Level(self.func, args, places) as level:
-            output, aux = level.apply(has_aux, "value_and_grad")
-            output = level.scalar(output, "value_and_grad")
+            output, aux = level.apply(has_aux, "grad_and_value")
+            output = level.scalar(output, "grad_and_value")
             if not has_aux and (gradients := level.swept(output)) is not None:
                 return plain(output), gradients
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
@@ -519,7 +519,8 @@ class TensorEngine:
         """What the function returns, and for each output a Jacobian by each input."""
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "jacobian")
-            outputs, output = level.tensors(output, "jacobian(f)(*args): expected f(*args)")
+            of = "jvp(f, primals, tangents)" if mode == "forward" else "vjp(f, *primals)"
+            outputs, output = level.tensors(output, f"{of}: expected f(*primals)")
             n_in, n_out = (sum(t.numel() for t in tensors) for tensors in (level.inputs, outputs))
             forward = mode == "forward" or (mode == "auto" and n_in < n_out)
             found = _by_columns(level, outputs, chunk_size) if forward else _by_rows(level, outputs, level.pull)

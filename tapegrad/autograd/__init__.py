@@ -513,7 +513,7 @@ def __getattr__(name: str) -> Any:
 
 _LATER = {
     "GradcheckError": "checks", "custom_jvp": "custom", "custom_vjp": "custom", "functional": "functional",
-    "forward_ad": "forward_ad", "gradcheck": "checks", "gradgradcheck": "checks",
+    "forward_ad": "forward_ad", "profiler": "profiler", "gradcheck": "checks", "gradgradcheck": "checks",
 }  # fmt: skip
 
 

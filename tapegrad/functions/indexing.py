@@ -204,6 +204,9 @@ def _item_key(item: Any) -> Any:
 
 
 def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
+    """Positions along a dimension of length `n`, those that count from its end wrapped."""
+    if array.dtype.kind == "i" and array.size and array.view(f"u{array.itemsize}").max() < n:
+        return array  # unsigned, negative numbers are large ones
     wrapped = np.where(array < 0, array + n, array)
     wrong = (wrapped < 0) | (wrapped >= n)
     if wrong.any():
@@ -219,6 +222,9 @@ def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarr
     """
     items = _expanded(index, shape)
     _check_arrays(items, shape)
+    if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].shape == shape and index[0].dtype == bool:
+        chosen = np.flatnonzero(index[0])
+        return chosen, chosen.shape
     first: list[Any] = []
     second: list[Any] = []
     for item in items:

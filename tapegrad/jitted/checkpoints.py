@@ -233,7 +233,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
         x = as_state(load(header, at, 0))
         for k in range(m):
             for i in range(k * n_steps // m, (k + 1) * n_steps // m):
-                x = as_state(protected(advance, (x, i, *given), header, n_rows, begin))
+                x = as_state(protected(advance, (x, i, *given), header, n_rows, begin, (), ()))
                 put_word(header, ROWS, n_rows)  # an operation on passive arrays may have been recorded all the same
                 put_word(header, ARGUMENTS, begin + n_kept + 1)
             if size_of(x) != size:
@@ -278,7 +278,7 @@ def _reverse(advance: Any, kind: Taped, as_state: Any, states: Any, others: Any)
                 number(header, at + k * size, n_rows, size)
             x = as_state(load(header, at + k * size, 1))
             for i in range(k * n_steps // m, (k + 1) * n_steps // m):
-                x = as_state(protected(advance, (x, i, *given), header, n_rows, n_arguments))
+                x = as_state(protected(advance, (x, i, *given), header, n_rows, n_arguments, (), ()))
             failed = 0
             if size_of(x) == size:
                 save(x, header, scratch)

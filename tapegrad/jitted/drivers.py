@@ -60,8 +60,10 @@ _NO_RESULT = "the function returned None for these arguments, which has no deriv
 
 
 @intrinsic
-def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any) -> Any:
-    """Call the user's function. Where it raises, the tape is given back first."""
+def protected(
+    typingctx: Any, function: Any, arguments: Any, header: Any, n_rows: Any, n_arguments: Any, given: Any, lifted: Any
+) -> Any:
+    """Call the user's function. Where it raises, the tape is given back first, and what it wrote to what was given."""
     sig = function.get_call_type(typingctx, arguments.types, {})
     may_be_none = isinstance(sig.return_type, types.Optional)
     if isinstance(sig.return_type, types.Generator):
@@ -70,8 +72,11 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
             "return numbers, arrays or tuples of them",
         )  # fmt: skip
 
+    write_back = typingctx.resolve_value_type(give_back)
+    writes = [write_back.get_call_type(typingctx, pair, {}) for pair in zip(given.types, lifted.types, strict=True)]
+
     def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
-        _, packed, header, n_rows, n_arguments = args
+        _, packed, header, n_rows, n_arguments, *pairs = args
         values = cgutils.unpack_tuple(builder, packed, len(arguments))
         kinds = list(arguments.types)
         if sig.args and isinstance(sig.args[-1], (types.StarArgTuple, types.StarArgUniTuple)):
@@ -91,6 +96,9 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
 
         with cgutils.if_unlikely(builder, status.is_error):
             give_tape_back()
+            pairs = zip(*(cgutils.unpack_tuple(builder, values, len(writes)) for values in pairs), strict=True)
+            for write, pair in zip(writes, pairs, strict=True):
+                context.get_function(write_back, write)(builder, pair)
             context.call_conv.return_status_propagate(builder, status)
         if may_be_none:
             with cgutils.if_unlikely(builder, status.is_none):
@@ -99,7 +107,7 @@ def protected(typingctx: Any, function: Any, arguments: Any, header: Any, n_rows
         return value
 
     returns = sig.return_type.type if may_be_none else sig.return_type
-    return signature(returns, function, arguments, types.int64, types.int64, types.int64), codegen
+    return signature(returns, function, arguments, *[types.int64] * 3, given, lifted), codegen
 
 
 @inside
@@ -129,7 +137,7 @@ _RECORD = """
     if row < 0:
         raise MemoryError("no memory for the tape")
     {lift}
-    result = protected(function, ({lifted}), header, n_rows, n_arguments)
+    result = protected(function, ({lifted}), header, n_rows, n_arguments, {pairs})
     {give_back}
 """
 
@@ -200,7 +208,7 @@ TEXTS = {
     "jvp": """
     row = 0
     {lift}
-    result = protected(function, ({lifted}), 0, 0, 0)
+    result = protected(function, ({lifted}), 0, 0, 0, {pairs})
     {give_back}
     out = np.empty(count({output}))
     tangents({output}, out, 0, 0)
@@ -212,7 +220,7 @@ TEXTS = {
     row = 0
 {keep_before}    for first in range(0, n, n_tangents):
 {put_back}        {lift}
-        result = protected(function, ({lifted}), 0, 0, 0)
+        result = protected(function, ({lifted}), 0, 0, 0, {pairs})
         if first == 0:
             jacobian = np.empty((count({output}), n))
         for k in range(min(n_tangents, n - first)):
@@ -281,6 +289,7 @@ class Form(NamedTuple):
             lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
             at += f" + count(a{i})"
         passive = [i for i in range(self.n_arguments) if i not in self.argnums]
+        written = passive if self.owns else []
         lifts += [f"b{i} = {'own' if self.owns else 'keep'}(kind, a{i})" for i in passive]
         shapes, at = "", "0"
         for i in self.argnums:
@@ -289,7 +298,8 @@ class Form(NamedTuple):
         body = TEXTS[self.text].format(
             lift="; ".join(lifts),
             lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
-            give_back="; ".join(f"give_back(a{i}, b{i})" for i in passive) if self.owns else "pass",
+            give_back="; ".join(f"give_back(a{i}, b{i})" for i in written) or "pass",
+            pairs=", ".join(f"({''.join(f'{x}{i}, ' for i in written)})" for x in "ab"),
             keep_before=_KEEP_BEFORE.format(changed="".join(f"a{i}, " for i in passive)),
             put_back=_PUT_BACK,
             output="result[0]" if self.has_aux else "result",

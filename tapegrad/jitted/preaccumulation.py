@@ -141,7 +141,7 @@ _CODE = """
         row, step = take_rows(header, n, width), 1
         if row < 0:
             raise MemoryError("no memory for the tape")
-    result = protected(function, ({arguments}), header, n_rows, n_arguments)
+    result = protected(function, ({arguments}), header, n_rows, n_arguments, (), ())
     m, code = step * count(result), 0
     inner, jacobian = np.empty(m, np.int64), np.empty((m, n * width))
     if m > 0:

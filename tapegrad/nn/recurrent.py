@@ -26,13 +26,13 @@ def _gates(x: Tensor, h: Tensor, w: Tensor, u: Tensor, b: Any, c: Any) -> tuple[
     return F.linear(x, w, b), F.linear(h, u, c)
 
 
-def _elman(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
+def elman(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
     """Elman's cell: `tanh(W x + b + U h + c)`."""
     p, q = _gates(x, state[0], *weights)
     return (getattr(p + q, nonlinearity)(),)
 
 
-def _lstm(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
+def lstm(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
     """The cell of Hochreiter and Schmidhuber (1997): gates i, f, o, and g that is written."""
     del nonlinearity
     p, q = _gates(x, state[0], *weights)
@@ -41,7 +41,7 @@ def _lstm(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
     return o.sigmoid() * c.tanh(), c
 
 
-def _gru(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
+def gru(x: Tensor, state: State, nonlinearity: str, *weights: Any) -> State:
     """The cell of Cho et al. (2014): gates r, z, and n that is new."""
     del nonlinearity
     p, q = _gates(x, state[0], *weights)
@@ -78,7 +78,7 @@ def _along(cell: Any, steps: list[Tensor], start: State, is_backward: bool) -> t
     return made, state
 
 
-_CELLS = {"LSTM": (_lstm, 4, 2), "GRU": (_gru, 3, 1), "RNN_TANH": (_elman, 1, 1), "RNN_RELU": (_elman, 1, 1)}
+_CELLS = {"LSTM": (lstm, 4, 2), "GRU": (gru, 3, 1), "RNN_TANH": (elman, 1, 1), "RNN_RELU": (elman, 1, 1)}
 
 
 class RNNBase(Module):
@@ -330,7 +330,7 @@ class GRU(RNNBase):
 class RNNCellBase(Module):
     """What recurrent cells share."""
 
-    formula = staticmethod(_elman)
+    formula = staticmethod(elman)
     n_gates, n_states = 1, 1
     nonlinearity = "tanh"
 
@@ -404,14 +404,14 @@ class RNNCell(RNNCellBase):
 class LSTMCell(RNNCellBase):
     """One step of `LSTM`: its state is a pair."""
 
-    formula = staticmethod(_lstm)
+    formula = staticmethod(lstm)
     n_gates, n_states = 4, 2
 
 
 class GRUCell(RNNCellBase):
     """One step of `GRU`."""
 
-    formula = staticmethod(_gru)
+    formula = staticmethod(gru)
     n_gates = 3
 
 

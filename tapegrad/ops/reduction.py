@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.dtypes import BOOL
-from tapegrad.memory import f8, larger, plus, smaller
+from tapegrad.memory import larger, plus, smaller
 from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import (
@@ -367,6 +367,12 @@ def _squares_of_run(run):
 
 def _squares_in_parts(run):
     """With the sum of the deviations it matters little what they are from."""
+    _, total, squares = _deviations_in_parts(run)
+    return squares - total * (total / len(run))
+
+
+def _deviations_in_parts(run):
+    """The mean of a run of float32, rounded; the sum of deviations from it, and that of their squares."""
     n = len(run)
     mean, total, squares = run.dtype.type(_total(run) / n), np.float64(0), np.float64(0)
     for start in range(0, n, _LONG_PART):
@@ -377,7 +383,7 @@ def _squares_in_parts(run):
             part_of_squares = plus(part_of_squares, deviation * deviation)
         total += part
         squares += part_of_squares
-    return squares - total * (total / n)
+    return mean, total, squares
 
 
 def _degrees(p):
@@ -460,49 +466,6 @@ def _std_rule(x, y, g, p):
 def std(p, x, y):
     """The standard deviation: the root of the variance. Its derivative where it is 0 is 0."""
     _spread(p, x, y, True)
-
-
-def _scale(p, run):
-    """One over the root of a run's variance and p[3], whose bits are those of a float64."""
-    return 1 / np.sqrt(_squares_of_run(run) / len(run) + f8(p.ctypes.data + 24, 1)[0])
-
-
-def _standardized_vjp(p, x, y, y_bar, x_bar):
-    """x_bar += scale (y_bar - its mean - y times the mean of y y_bar)"""
-    for o in range(p[0]):
-        run, of_run, g, bar = _run(x, p, o), _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
-        scale, n = x.dtype.type(_scale(p, run)), np.float64(len(run))
-        mean, product = x.dtype.type(_total(g) / n), x.dtype.type(_total_of_products(of_run, g) / n)
-        for k in range(len(run)):
-            bar[k] += scale * (g[k] - mean - of_run[k] * product)
-
-
-def _standardized_rule(x, y, g, p):
-    values, along, result = _along(x, p), _along(g, p), _along(y, p)
-    deviation = values - values.mean(1, keepdim=True)
-    scale = ((deviation * deviation).mean(1, keepdim=True) + np.int64(p[3]).view(np.float64).item()).rsqrt()
-    centred = along - along.mean(1, keepdim=True)
-    return (scale * (centred - result * (along * result).mean(1, keepdim=True))).reshape(x.shape)
-
-
-@along_axes(
-    vjps=(_standardized_vjp,),
-    partials=(_standardized_rule,),
-    saves=(1 | 8,),
-    same_shape=True,
-    grad_name="NativeLayerNormBackward0",
-)
-def _standardized(p, x, y):
-    """What runs of memory are less their mean, over the root of their variance and the number in p[3].
-
-    Of float32, the mean is subtracted in two parts, and sums are float64.
-    """
-    for o in range(p[0]):
-        run, result = _run(x, p, o), _run(y, p, o)
-        mean, rest = _mean(run)
-        scale = x.dtype.type(_scale(p, run))
-        for k in range(len(run)):
-            result[k] = (run[k] - mean - rest) * scale
 
 
 def _extremes(p, x, y, better):

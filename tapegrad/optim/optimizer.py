@@ -16,7 +16,7 @@ from typing import Any
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.creation import tensor
-from tapegrad.dtypes import FLOAT32, FLOAT64, get_default_dtype
+from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
 from tapegrad.replay.standins import Keeper
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
@@ -305,15 +305,15 @@ class Optimizer(Keeper):
         return "\n".join([*lines, ")"])
 
 
+def _shown(name: str, value: Any) -> Any:
+    """A value of a state as PyTorch has it: counters, and what follows from them, are tensors."""
+    if name not in _COUNTERS or not isinstance(value, (int, float)):
+        return value
+    return tensor(float(value), dtype=get_default_dtype() if name == "step" else FLOAT64)
+
+
 def _each(option: Any) -> Any:
     return option if isinstance(option, tuple) else (option,)
-
-
-def _shown(name: str, value: Any) -> Any:
-    """A value of a state as PyTorch keeps it: counters, and what follows from them, are tensors."""
-    if name in _COUNTERS and isinstance(value, (int, float)):
-        return tensor(float(value), dtype=FLOAT64 if get_default_dtype() is FLOAT64 else FLOAT32)
-    return value
 
 
 def _fitting(name: str, value: Any, t: Tensor) -> Any:
