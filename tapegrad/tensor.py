@@ -469,13 +469,13 @@ def slot_in(tape: Tape, t: Tensor) -> int:
 # --- words for errors -------------------------------------------------------------------------------------------------
 
 
-_BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools"}
+_BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools", "numpy", "scipy"}
 
 
 def depth_of_user() -> int:
     """How many frames above the caller's the innermost call from outside the package stands, counted from 1.
 
-    Python's own modules that call what they were given, such as decorated functions, are between it and the user.
+    Modules that call what they were given, such as decorated functions, are between it and the user.
     """
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:

@@ -5,12 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_functions import bits
+from compiled_functions import bits, needs_programs
 
 import tapegrad as tg
 from tapegrad import optim
 
 schedules = optim.lr_scheduler
+pytestmark = needs_programs
 
 METHODS = {
     "SGD": lambda p: optim.SGD(p, lr=0.01),

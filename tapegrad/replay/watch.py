@@ -39,6 +39,7 @@ _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pie
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
+_SHOWN = " (a transform of arrays gives arrays and numbers, which Python sees; of Tensors it gives Tensors)"
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
 _OF_ANY_NUMBER = {
     "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "pow",
@@ -565,9 +566,10 @@ class Watch:
         try:
             if not outermost:
                 engine.evaluate(self.tape, t._slot)
-                self.is_showing = False
+                self.is_showing, n = False, len(self.seen)
                 self.learns(t)
                 self.is_showing = True
+                self.seen[n:] = [seen._replace(line=seen.line + _SHOWN) for seen in self.seen[n:]]
             made = make()
         finally:
             self.is_showing = before
