@@ -61,6 +61,7 @@ PROGRAMS = {
     "size": lambda x: (x**2).sum() / x.size,
     "nonzero": lambda x: (x[(x > 2).nonzero()] ** 2).sum(),
     "max(axis)": lambda x: (x.max(axis=0) * W[0]).sum() - x.min(axis=1, keepdims=True).sum(),
+    "cross(axisc)": lambda x: (np.cross(x, x[::-1], axisc=0) * W.T).sum(),
     "[::-1]": lambda x: (x[::-1] * W).sum(),
     "[::-1, ::-2]": lambda x: (x[::-1, ::-2] * W[:, :2]).sum(),
     "[1:0:-1, 2:0:-1]": lambda x: (x[1:0:-1, 2:0:-1] * W[:1, :2]).sum(),
