@@ -255,7 +255,7 @@ def warn_of_lost_gradient(t: Tensor) -> None:
         if t._tape.of_arrays and (asker := _library()):
             raise RuntimeError(
                 f"Can't call numpy() on Tensor that requires grad. {asker} makes numbers of an array of tensors, at "
-                f"{location()}, which would lose their derivatives: make a Tensor of it (np.stack joins tensors), which "
+                f"{location()}, which would lose their derivatives: make a Tensor of it (np.stack joins them), which "
                 "NumPy's functions that record take, or an operation of a function with "
                 f"tapegrad.autograd.host_function{pages.NUMPY}"
             )
