@@ -6,6 +6,8 @@ BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
 PARALLEL := -n auto --dist loadfile --max-worker-restart=0
 ASV := $(BIN)/asv
+BASE ?= main
+BENCHES ?= bench_(small|recording|sweeps|models|jitted)
 ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show-stderr
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -14,8 +16,8 @@ export PIP_NO_INPUT := 1
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
-	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small test-small-quick bench-quick bench bench-html \
-	compare compare-jitted clean
+	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small \
+	test-small-quick bench-quick bench bench-compare bench-html compare compare-jitted clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -87,11 +89,16 @@ test-small-quick: .venv/test.stamp # some of them
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
-	TAPEGRAD_BENCH=quick $(ASV_RUN) --quick
+	TAPEGRAD_BENCH=quick $(ASV_RUN) --quick --launch-method=forkserver # which imports once
 
 bench: .venv/bench.stamp .venv/torch.stamp # every benchmark, measured, results kept under the current commit
 	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
 	$(ASV_RUN) --set-commit-hash $$(git rev-parse HEAD)
+
+bench-compare: .venv/bench.stamp # this commit beside another (BASE=main): what became over 10 % slower or faster
+	$(ASV) machine --yes --config asv_benchmarks/asv.conf.json >/dev/null
+	$(ASV) continuous --config asv_benchmarks/asv.conf.json --factor 1.1 --split --interleave-rounds \
+		--bench '$(BENCHES)' $(BASE) HEAD
 
 bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
 	$(ASV) publish --config asv_benchmarks/asv.conf.json

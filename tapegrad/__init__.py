@@ -15,6 +15,7 @@ from tapegrad import autograd, func, jitted, linalg, special
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
+from tapegrad import storages as _storages
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
     set_grad_enabled,
@@ -49,12 +50,19 @@ __version__ = "0.1.0"
 
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu channel_shuffle constant_pad_nd conv1d conv2d
+    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu celu_ channel_shuffle constant_pad_nd conv1d conv2d
     conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d
-    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu selu threshold
+    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu rrelu_ selu selu_ threshold threshold_
+""".split()
+# What it has with other arguments.
+_NAMESPACE = """
+    affine_grid_generator alpha_dropout batch_norm dropout dropout_ embedding feature_alpha_dropout grid_sampler
+    group_norm gru_cell instance_norm layer_norm lstm_cell rnn_relu_cell rnn_tanh_cell
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
+    "amp": "",
+    "autocast": "amp",
     "compile": "replay",
     "custom_jvp": "autograd.custom",
     "custom_rule": "jitted.extensions",
@@ -66,6 +74,7 @@ _LATER = {
     "nn": "",
     "optim": "",
     "optimize": "",
+    "profiler": "autograd",
     "random": "",
     "save": "serialization",
     "signal": "",
@@ -74,6 +83,7 @@ _LATER = {
     "vmap": "mapped",
     "xp": "",
     **dict.fromkeys(_FUNCTIONAL, "nn.functional"),
+    **dict.fromkeys(_NAMESPACE, "nn.namespace"),
 }
 
 
@@ -95,7 +105,7 @@ newaxis = None
 for _name in _functions.__all__:
     globals().update(getattr(_functions, _name).functions)
 
-from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now
+from tapegrad import array_methods as _array_methods  # the functions are all there now
 
 _MODULES = ("autograd", "func", "jitted", "linalg", "special")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]

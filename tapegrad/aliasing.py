@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import batched, engine, kinds, recording
+from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
 from tapegrad.batched import Batched, bottom
 from tapegrad.debug import MEMORY
@@ -92,8 +92,8 @@ def view(
     below = getattr(base, "_recipe", None)
     if below is not None and (detached or not below.detached) and base._origin._kind.contiguous:
         recipe = recipe._replace(
-            strides=made._kind.strides, offset=below.offset + offset, adjoint=made._kind.strides,
-            start=below.offset + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
+            strides=made._kind.strides, offset=below.start + offset, adjoint=made._kind.strides,
+            start=below.start + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
         )  # fmt: skip
         base = base._origin
     made._origin, made._recipe = base, recipe
@@ -148,8 +148,10 @@ def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
     """The row of a view."""
     op, shape, strides, offset, adjoint, start = recipe[:6]
     if base._kind.strides != recipe.of:  # a write has left the base's elements in order, as they were not before
-        base = base if base._kind.contiguous else in_grad_mode(base._tape, True, base.clone)
-        strides, offset = adjoint, start
+        over = (adjoint, start) if base._kind.contiguous else _over(base._kind, shape, adjoint, start)
+        if over is None:
+            base, over = in_grad_mode(base._tape, True, base.clone), (adjoint, start)
+        strides, offset = over
     of = base._kind
     requires_grad = 0 if recipe.detached else flowing(recorded, of.requires_grad)
     kind = kind_of(of.dtype, shape, strides, requires_grad)
@@ -158,6 +160,40 @@ def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
     if of.contiguous and (kind.contiguous or kind.strides == strides):
         return record_layout(op, base, kind, offset)
     return record_layout(op, base, kind, 0, numbers((offset, start, *adjoint)))
+
+
+def _over(kind: Kind, shape: tuple[int, ...], steps: tuple[int, ...], start: int) -> tuple[tuple[int, ...], int] | None:
+    """Strides and offset over a base as it lies, of a view that has these steps over one in order.
+
+    Each step is so many elements along each dimension of the base. Where such sums go beyond a dimension, as in rows
+    that were flattened, there are no strides for it: None.
+    """
+    itemsize, strides = kind.itemsize, kind.strides
+
+    def along(step: int) -> list[int]:
+        """The coordinates of what is so many bytes from the first element."""
+        left, found = step // itemsize, list[int]()
+        for length in reversed(kind.shape):
+            left, place = divmod(left, length)
+            found.insert(0, place)
+        return found if not left and step % itemsize == 0 else [*kind.shape]
+
+    def offset(places: list[int]) -> int:
+        return sum(place * stride for place, stride in zip(places, strides, strict=True))
+
+    if 0 in kind.shape:
+        return None
+    first, moves = (
+        along(start),
+        [along(step) if n > 1 else [0] * kind.ndim for n, step in zip(shape, steps, strict=True)],
+    )
+    last = [
+        place + sum((n - 1) * move[d] for n, move in zip(shape, moves, strict=True) if n)
+        for d, place in enumerate(first)
+    ]
+    if any(place >= length for place, length in zip(last, kind.shape, strict=True)):
+        return None
+    return tuple(map(offset, moves)), offset(first)
 
 
 class _Views:
@@ -289,7 +325,7 @@ def _renewed(t: Tensor) -> Tensor:
     if t._tape.thread != get_ident():
         raise RuntimeError(
             "a view of another thread's tape can be used only once it is made again from what was written to its base: "
-            "look at it there first, for example with .item() or .numpy()"
+            f"look at it there first, for example with .item() or .numpy(){pages.THREADS}"
         )
     waiting = [t]
     while type(waiting[-1]._origin) is _Outdated:
@@ -356,11 +392,12 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
             "use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view "
             "and the inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or "
             f"both outside (if you want the inplace to be tracked): {name} on {describe(t)}, at {location()}"
+            f"{pages.IN_PLACE}"
         )
     if requires_grad and root._kind.is_leaf:
         raise RuntimeError(
             f"{of} Variable that requires grad is being used in an in-place operation. {name} on "
-            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad()"
+            f"{describe(t)}, at {location()}: write it out of place, or do it under tapegrad.no_grad(){pages.IN_PLACE}"
         )
 
 
@@ -387,7 +424,7 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     """
     if t.__class__ is Batched or value.__class__ is Batched:
         return batched.rules["assign"](t, value, stores)
-    _count_write(top_of(t))
+    count_write(counter_of(t))
     tape = value._tape  # this thread's; that of `t` is another's as soon as its thread has taken it over
     if value._kind.requires_grad:
         check_in_place(t, "an in-place operation", tracked=True)
@@ -406,16 +443,24 @@ def assign(t: Tensor, value: Tensor, stores: Sequence[tuple[Any, str, Any]] = ()
     return t
 
 
-def _count_write(top: Tensor) -> None:
+def count_write(counter: Tensor) -> None:
+    """Note that elements were written to, with the one that counts it."""
     try:
-        top._writes += 1
+        counter._writes += 1
     except AttributeError:
-        top._writes = 1
+        counter._writes = 1
+
+
+def counter_of(t: Tensor) -> Tensor:
+    """Who counts writes through `t`: the one that has all elements, or some `data` of it, which counts its own."""
+    while not hasattr(t, "_writes") and (base := getattr(t, "_origin", None)) is not None:
+        t = base
+    return t
 
 
 def _version(self: Tensor) -> int:
-    """How often the elements were written to, by whatever shares them."""
-    return getattr(top_of(bottom(self)), "_writes", 0)
+    """How often the elements were written to, by whatever shares them, but for `data`."""
+    return getattr(counter_of(bottom(self)), "_writes", 0)
 
 
 def _base(self: Tensor) -> Tensor | None:
@@ -482,7 +527,7 @@ def assign_alone(t: Tensor, value: Tensor, end: int = 0) -> Tensor:
         _pack_int(rows, end - _A_ROW + _ROW_KIND, kind.index)
         value._kind = kind
         tape.former[slot] = tape.leaves[now] = tape.leaves[slot]
-    _count_write(t)
+    count_write(t)
     exchange(t, value)
     return t
 
@@ -588,14 +633,26 @@ def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, A
 
 
 def _fitting(t: Tensor, value: Tensor) -> Tensor:
-    """In order, where `t` is; a leaf where `t` is one."""
+    """In order, where `t` is, or in its order of dimensions where views go by that; a leaf where `t` is one."""
     tape, kind = value._tape, t._kind
     if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
+    elif value._kind.strides != kind.strides and t._views is not None and t._views.living():
+        order = sorted(range(kind.ndim), key=lambda d: -kind.strides[d])
+        if tuple(kind.strides[d] for d in order) == contiguous_strides(
+            tuple(kind.shape[d] for d in order), kind.itemsize
+        ):
+            value = in_grad_mode(tape, value._kind.requires_grad, _in_order, value, order)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)
     return value
+
+
+def _in_order(value: Tensor, order: list[int]) -> Tensor:
+    """A copy whose memory is gone through in this order of dimensions, the last the fastest."""
+    made: Tensor = value.permute(order).clone().permute([order.index(d) for d in range(len(order))])
+    return made
 
 
 def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
@@ -607,7 +664,7 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
         )
     value = _fitting(t, value)
     pass_on(t, value, not value._tape.grad_enabled)
-    _count_write(t)
+    count_write(t)
     exchange_all([(t, value)])
     return t
 
@@ -825,12 +882,17 @@ def data(self: Tensor) -> Tensor:
 
     Set to another tensor, this one shares the elements of that, and keeps its graph. Views of it keep what they show.
     """
-    return self.detach()
+    made: Tensor = self.detach()
+    if made.__class__ is not Batched:
+        made._writes = 0  # what is written to it is its own affair
+    return made
 
 
 def _set_data(self: Tensor, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+    if self.__class__ is Batched or value.__class__ is Batched:
+        raise RuntimeError(f"mutating directly with `.data` under vmap transform is not allowed, at {location()}")
     if self._kind.requires_grad and not value._kind.dtype.is_floating_point:
         raise RuntimeError(
             "data set to a tensor that requires gradients must be floating point or complex dtype, but it is "

@@ -77,6 +77,7 @@ BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
 BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}  # in native byte order
 
 _default = FLOAT64
+default_code = np.array([FLOAT64.code])  # where native code looks for it
 
 
 def get_default_dtype() -> DType:
@@ -107,7 +108,7 @@ def set_default_dtype(d: Any) -> None:
     dtype = as_dtype(d)
     if not dtype.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type, but got {dtype}")
-    _default = dtype
+    _default, default_code[0] = dtype, dtype.code
 
 
 def as_dtype(dtype: Any) -> DType:

@@ -505,6 +505,9 @@ def jacrev(
 ) -> Callable[..., Any]:
     """A function that computes the Jacobian of `func` in reverse mode: one recording, a sweep for each output.
 
+    `chunk_size` is how many rows PyTorch has at once. Here they are swept one at a time, which takes the least memory:
+    it is checked, and changes nothing.
+
     The Jacobian of an array by an array has the shape of the first, followed by that of the second. Where there are
     trees of outputs, and of arguments, it is a tree of trees, the outputs' outside.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, engine, kinds
+from tapegrad import aliasing, engine, kinds, pages
 from tapegrad import tape as tapes
 from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
@@ -37,7 +37,9 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
         raise TypeError(f"numpy(): argument 'force' must be bool, not {type(force).__name__}")
     if self.requires_grad:
         if not force and tapes.current_tape().grad_enabled:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+            raise RuntimeError(
+                f"Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.{pages.NUMPY}"
+            )
         self = self.detach()
     return export(self)
 
@@ -154,7 +156,7 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
             f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
             "functions that record (np.stack joins tensors), tapegrad's, or make an operation of a function with "
-            "tapegrad.autograd.host_function"
+            f"tapegrad.autograd.host_function{pages.NUMPY}"
         )
     array = numpy(self) if copy is not True else self._array().copy()
     return array if dtype is None else array.astype(dtype, copy=False)

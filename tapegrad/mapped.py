@@ -129,6 +129,8 @@ def _together(
     ]
     args, facts = trees.unflatten(structure, given)
     levels().append(level)
+    tape = current_tape()
+    tape.of_arrays += of_arrays
     try:
         found = func(*args, **facts)
     except NeedsSamplesError:
@@ -137,6 +139,7 @@ def _together(
     else:
         return _unwrapped(found, level, out_dims, name, of_arrays)
     finally:
+        tape.of_arrays -= of_arrays
         levels().pop()
     if state is not None:
         creation.set_rng_state(state)
@@ -303,8 +306,8 @@ def functional_call(
 
     Raises
     ------
-    RuntimeError, KeyError
-        With `strict`, where one is missing or not known; where one is given twice.
+    RuntimeError, ValueError, AttributeError
+        With `strict`, where one is missing or not known; where one is given twice; where there is no such module.
 
     >>> import tapegrad as tg
     >>> line = tg.nn.Linear(1, 1)
@@ -314,23 +317,33 @@ def functional_call(
     """
     given: dict[str, Any] = {}
     dictionaries = parameter_and_buffer_dicts
+    if not isinstance(dictionaries, (Mapping, list, tuple)):
+        raise ValueError(
+            f"Expected parameter_and_buffer_dicts to be a dict, or a list/tuple of dicts, but got {type(dictionaries)}"
+        )
     for one in [dictionaries] if isinstance(dictionaries, Mapping) else dictionaries:
         if not given.keys().isdisjoint(one):
-            raise ValueError(f"{sorted(given.keys() & one)[0]} appears in multiple dictionaries")
+            raise ValueError(
+                f"{sorted(given.keys() & one)} appeared in multiple dictionaries; behavior of functional call is "
+                "ambiguous"
+            )
         given |= one
     places: dict[str, tuple[dict[str, Any], str]] = {}
     for path, below in module.named_modules(remove_duplicate=False):
         for of in (below._parameters, below._buffers):
             places |= {f"{path}{'.' if path else ''}{name}": (of, name) for name, t in of.items() if t is not None}
     unknown, missing = [name for name in given if name not in places], [name for name in places if name not in given]
-    if unknown and (strict or any("." in name or not hasattr(module, name) for name in unknown)):
-        raise RuntimeError(f"Unexpected key(s): {', '.join(unknown)}.")
-    if strict and missing:
-        raise RuntimeError(f"Missing key(s): {', '.join(missing)}.")
+    if strict and (unknown or missing):
+        lines = [f"Unexpected key(s): {_quoted(unknown)}."] * bool(unknown)
+        lines += [f"Missing key(s): {_quoted(missing)}."] * bool(missing)
+        raise RuntimeError("\n\t".join([f"Error(s) in reparametrizing for {type(module).__name__}:", *lines]))
     if tie_weights:
         of_tensor = {id(places[name][0][places[name][1]]): t for name, t in given.items() if name in places}
         given = {name: of_tensor[id(of[key])] for name, (of, key) in places.items() if id(of[key]) in of_tensor} | given
-    before = [(of, key, of[key]) for name in given for of, key in [places[name]]]
+    for path in unknown:  # attributes that are no parameters, and such as aren't there yet
+        above, _, name = path.rpartition(".")
+        places[path] = vars(module.get_submodule(above)), name
+    before = [(of, key, of.get(key, _ABSENT)) for name in given for of, key in [places[name]]]
     try:
         for name, t in given.items():
             of, key = places[name]
@@ -339,7 +352,17 @@ def functional_call(
         return module(*args, **(kwargs or {}))
     finally:
         for of, key, t in before:
-            of[key] = t
+            if t is _ABSENT:
+                del of[key]
+            else:
+                of[key] = t
+
+
+_ABSENT = object()
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
 
 
 def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

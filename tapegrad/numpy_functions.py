@@ -35,9 +35,26 @@ def _lengths(shape: Any) -> tuple[int, ...]:
     return (operator.index(shape),) if hasattr(shape, "__index__") else tuple(map(operator.index, shape))
 
 
-def reshape(a: Tensor, shape: Any = None, newshape: Any = None) -> Tensor:
-    """The elements, in their order, in another shape."""
-    return a.reshape(_lengths(newshape if shape is None else shape))
+def reshape(a: Tensor, shape: Any = None, newshape: Any = None, order: Any = "C") -> Tensor:
+    """The elements, in their order, in another shape; with order "F" the first axis is the fastest, in both."""
+    lengths = _lengths(newshape if shape is None else shape)
+    if _is_by_columns(order, a):
+        return transpose(transpose(a).reshape(lengths[::-1]))
+    return a.reshape(lengths)
+
+
+def ravel(a: Tensor, order: Any = "C") -> Tensor:
+    """The elements in one dimension."""
+    return reshape(a, -1, order=order)
+
+
+def _is_by_columns(order: Any, a: Tensor) -> bool:
+    """Whether an order names the first axis first: "F" does, and "A" where the memory does."""
+    if order not in ("C", "F", "A", "K"):
+        raise ValueError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    return bool(
+        order == "F" or (order == "A" and a.ndim > 1 and not a.is_contiguous() and transpose(a).is_contiguous())
+    )
 
 
 def transpose(a: Tensor, axes: Any = None) -> Tensor:
@@ -255,14 +272,17 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     return contractions.tensordot(a, b, (left, right))
 
 
-def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:
-    """The cross product of vectors of length 3."""
-    a, b = (moveaxis(t, axis, -1) for t in of_one_dtype(a, b))
+def cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, axis: Any = None) -> Tensor:
+    """The cross product of vectors of length 3; `axis` is where they are in all of them."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = of_one_dtype(a, b)
+    a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         raise ValueError("incompatible dimensions for cross product (dimension must be 3)")
     made = _at(a, [1, 2, 0], a.ndim - 1) * _at(b, [2, 0, 1], b.ndim - 1)
     made = made - _at(a, [2, 0, 1], a.ndim - 1) * _at(b, [1, 2, 0], b.ndim - 1)
-    return moveaxis(made, -1, axis)
+    return moveaxis(made, -1, axisc)
 
 
 def trapezoid(y: Tensor, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Tensor:
@@ -276,17 +296,47 @@ def trapezoid(y: Tensor, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Tensor
     return ((y.narrow(axis, 1, n) + y.narrow(axis, 0, n)) * dx).sum(axis) * 0.5
 
 
-def average(a: Tensor, axis: Any = None, weights: Any = None, keepdims: Any = False) -> Tensor:
-    """The mean, or the weighted mean."""
+def average(a: Tensor, axis: Any = None, weights: Any = None, returned: Any = False, keepdims: Any = False) -> Any:
+    """The mean, or the weighted mean; with the sum of the weights, where that is to be `returned`."""
     over = tuple(range(a.ndim)) if axis is None else axis
     if weights is None:
-        return floating(a).mean(over, bool(keepdims))
+        mean = floating(a).mean(over, bool(keepdims))
+        return (mean, creation.full_like(mean, a.numel() / max(mean.numel(), 1))) if returned else mean
     weights = as_tensor(weights)
     if weights.shape != a.shape:
         if weights.ndim != 1 or not hasattr(axis, "__index__") or weights.shape[0] != a.shape[axis]:
             raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
         weights = weights.reshape([-1 if d == axis % a.ndim else 1 for d in range(a.ndim)]).expand(tuple(a.shape))
-    return (a * weights).sum(over, bool(keepdims)) / weights.sum(over, bool(keepdims))
+    total = weights.sum(over, bool(keepdims))
+    mean = (a * weights).sum(over, bool(keepdims)) / total
+    return (mean, total) if returned else mean
+
+
+def sliding_window_view(x: Tensor, window_shape: Any, axis: Any = None) -> Tensor:
+    """A view of the windows of a shape, along all axes or those given; the windows' own axes are the last."""
+    lengths = _lengths(window_shape)
+    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, allow_duplicate=True)
+    if len(lengths) != len(axes):
+        raise ValueError("Must provide matching length window_shape and axis; got")
+    if any(n < 0 for n in lengths):
+        raise ValueError("`window_shape` cannot contain negative values")
+    for n, d in zip(lengths, axes, strict=True):
+        if n > x.shape[d]:
+            raise ValueError("window shape cannot be larger than input array shape")
+        x = x.unfold(d, n, 1)
+    return x
+
+
+def _in_reals(name: str, is_inside: Callable[[Any], Any], value: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `np.emath`, where its result is real."""
+
+    def function(*operands: Any) -> Any:
+        x = as_tensor(operands[-1 if name in ("logn",) else 0])
+        if not is_inside(x).all().item():
+            raise ValueError(f"np.emath.{name}: the result is complex, and tapegrad's numbers are real")
+        return value(*operands)
+
+    return function
 
 
 def ptp(a: Tensor, axis: Any = None, keepdims: Any = False) -> Tensor:
@@ -409,7 +459,7 @@ def of_values(function: Callable[..., Any]) -> Callable[..., Any]:
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.reshape: reshape,
     np.transpose: transpose,
-    np.ravel: lambda a: a.reshape(-1),
+    np.ravel: ravel,
     np.squeeze: squeeze,
     np.expand_dims: expand_dims,
     np.moveaxis: moveaxis,
@@ -439,6 +489,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.cross: cross,
     np.trapezoid: trapezoid,
     np.average: average,
+    np.i0: lambda x: elementwise.functions["i0"](floating(as_tensor(x))),
+    np.lib.stride_tricks.sliding_window_view: sliding_window_view,
     np.ptp: ptp,
     np.polyval: polyval,
     np.nan_to_num: lambda x, nan=0.0, posinf=None, neginf=None: elementwise.nan_to_num(x, nan, posinf, neginf),
@@ -460,7 +512,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.outer: lambda x1, x2: products.outer(*of_one_dtype(x1, x2)),
     np.linalg.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
     np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
-    np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
+    np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis=axis),
     np.linalg.vector_norm: vector_norm,
 }
 FUNCTIONS |= {
@@ -485,7 +537,16 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = False, **facts: Any)
 
 
 # Called as NumPy's are.
+_EMATH: dict[str, tuple[Callable[[Any], Any], Callable[..., Any]]] = {
+    "sqrt": (lambda x: x >= 0, np.sqrt), "log": (lambda x: x >= 0, np.log), "log2": (lambda x: x >= 0, np.log2),
+    "log10": (lambda x: x >= 0, np.log10), "logn": (lambda x: x >= 0, lambda n, x: np.log(x) / np.log(n)),
+    "power": (lambda x: x >= 0, lambda x, p: np.power(floating(as_tensor(x)), p)),
+    "arccos": (lambda x: abs(x) <= 1, np.arccos), "arcsin": (lambda x: abs(x) <= 1, np.arcsin),
+    "arctanh": (lambda x: abs(x) <= 1, np.arctanh),
+}  # fmt: skip
 CALLED: dict[Any, Callable[..., Any]] = {
+    getattr(np.emath, name): _in_reals(name, *facts) for name, facts in _EMATH.items()
+} | {
     np.einsum: einsum,
     np.atleast_1d: atleast(1),
     np.atleast_2d: atleast(2),

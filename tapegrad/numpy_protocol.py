@@ -26,9 +26,11 @@ from tapegrad import (
     dtypes,
     numpy_factorizations,
     numpy_functions,
+    numpy_methods,
     numpy_polynomials,
     numpy_selection,
     numpy_statistics,
+    pages,
     trees,
 )  # fmt: skip
 from tapegrad.conversion import as_operand
@@ -160,18 +162,33 @@ def _prod(
     return _joined(product, initial, operator.mul, "prod")
 
 
-def _mean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
-    return _over(_reduce["mean"], _averaged(a, axis, dtype), axis, keepdims)
+def _count(a: Tensor, where: Any, axis: Any, keepdims: Any) -> Tensor:
+    """How many elements take part."""
+    taken: Tensor = _over(_reduce["sum"], cast(as_tensor(where), BOOL).expand(a.shape), axis, keepdims)
+    return taken
+
+
+def _mean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, where: Any = True) -> Any:
+    a = _averaged(a, axis, dtype)
+    if where is True:
+        return _over(_reduce["mean"], a, axis, keepdims)
+    return _over(_reduce["sum"], _masked(a, where, 0), axis, keepdims) / _count(a, where, axis, keepdims)
 
 
 def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's divisor is n - ddof, and ddof is 0."""
 
     def spread(
-        a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
-    ) -> Any:
-        less = ddof if correction is None else correction
-        return _over(function, _averaged(a, axis, dtype), axis, keepdims, correction=less)
+        a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, where: Any = True,
+        correction: Any = None,
+    ) -> Any:  # fmt: skip
+        less, a = ddof if correction is None else correction, _averaged(a, axis, dtype)
+        if where is True:
+            return _over(function, a, axis, keepdims, correction=less)
+        deviation = _masked(a - _mean(a, axis, None, True, where), where, 0)
+        n = _count(a, where, axis, keepdims) - less
+        variance = _over(_reduce["sum"], deviation * deviation, axis, keepdims) / n.clamp_min(0)
+        return variance if function is _reduce["var"] else variance.sqrt()
 
     return spread
 
@@ -397,9 +414,12 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
             return plainly(*_arrays(args), **facts)
         result = plainly(*_arrays(args), **facts, out=_arrays(out))
         return out if isinstance(out, Tensor) else result
+    where = facts.pop("where", True) if out is not None and isinstance(function, np.ufunc) else True
     result = call(function, args, facts)
     if out is None:
         return result
+    if where is not True:  # elsewhere `out` stays as it is
+        result = elementwise.where(cast(as_tensor(where), BOOL), result, out)
     if result.shape != out.shape or result.dtype.category > out.dtype.category:
         raise TypeError(
             f"np.{function.__name__}: out={describe(out)} can't hold the result {describe(result)}, at {location()}"
@@ -421,7 +441,7 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
     hint = f" (what records: {', '.join(near)})" if near else ""
     raise RuntimeError(
         f"{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use other "
-        f"functions{hint}, or detach() the tensor where only values are wanted"
+        f"functions{hint}, or detach() the tensor where only values are wanted{pages.NUMPY}"
     )
 
 
@@ -429,7 +449,9 @@ def _full_name(function: Any) -> str:
     """By which name users call a function: np.sort, np.linalg.eig, scipy.special.expi."""
     name = function.__name__
     if isinstance(function, np.ufunc):
-        return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"
+        if getattr(sys.modules.get("scipy.special"), name, None) is function:
+            return f"scipy.special.{name}"
+        return f"np.{name}" if getattr(np, name, None) is function else name
     return f"{function.__module__.replace('numpy', 'np', 1)}.{name}"
 
 
@@ -442,9 +464,26 @@ def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **
     elif (ufunc, method) in _OVER:
         facts = {"axis": 0} | facts
         return __array_function__(self, _OVER[ufunc, method], types=(), args=inputs, facts=facts)
+    elif method in numpy_methods.METHODS and _records(ufunc) and ufunc.nin == 2 and ufunc.signature is None:
+        call = _call_method(method)
     else:
         call = None
     return _apply(ufunc, inputs, facts, getattr(ufunc, method), call)
+
+
+def _call_method(method: str) -> Callable[..., Any]:
+    function = numpy_methods.METHODS[method]
+    known = _signature(function).parameters
+
+    def call(ufunc: Any, inputs: Any, facts: dict[str, Any]) -> Any:
+        for name, value in facts.items():
+            if name not in known and not (name == "where" and value is True):
+                raise _not_understood(f"{ufunc.__name__}.{method}", name, value)
+        given = {name: value for name, value in facts.items() if name in known and value is not np._NoValue}
+        array, *others = inputs
+        return function(ufunc, lambda a, b: _call_ufunc(ufunc, (a, b), {}), as_tensor(array), *others, **given)
+
+    return call
 
 
 def _outer(a: Any, b: Any) -> tuple[Tensor, Tensor]:

@@ -498,11 +498,11 @@ class ViewLookUp:
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-class _UnknownLayoutError(Exception):
+class UnknownLayoutError(Exception):
     """CPython's objects are not laid out as is known of them."""
 
 
-def _words(o: object) -> list[int]:
+def words_at(o: object) -> list[int]:
     """An object's memory."""
     return list((ctypes.c_int64 * (type(o).__basicsize__ // 8)).from_address(id(o)))
 
@@ -515,7 +515,7 @@ def _offsets() -> dict[int, int]:
     t._origin, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
     bounds = object(), object(), object()
     window = slice(*bounds)
-    of_tensor, of_tape, of_float, of_slice = _words(t), _words(tape), _words(number), _words(window)
+    of_tensor, of_tape, of_float, of_slice = words_at(t), words_at(tape), words_at(number), words_at(window)
     tape.header_address, tape.grad_enabled = truth
     del t._origin, t._recipe, t._fresh
     t._slot = 0  # now its finaliser may run
@@ -532,30 +532,30 @@ def _offsets() -> dict[int, int]:
         C.float_offset: (of_float, struct.unpack("q", struct.pack("d", number))[0]),
     }  # fmt: skip
     if any(words.count(word) != 1 for words, word in places.values()):
-        raise _UnknownLayoutError
+        raise UnknownLayoutError
     offsets = {place: 8 * words.index(word) for place, (words, word) in places.items()}
     if of_float[offsets[C.type_offset] // 8] != id(float):
-        raise _UnknownLayoutError
+        raise UnknownLayoutError
     return offsets
 
 
 _object, _address = ctypes.py_object, ctypes.c_void_p
 
 
-def _slot_wrapper(of: Any, function: int) -> Any:
-    """What `of`, a slot wrapper of one of Python's types, is there, for Tensor and the C function at an address.
+def slot_wrapper(of: Any, function: int, owner: type = Tensor) -> Any:
+    """What `of`, a slot wrapper of one of Python's types, is there, for `owner` and the C function at an address.
 
     Such an attribute makes the function the type's own: no look-up of a method comes before it is called.
     """
-    words, owner = _words(of), of.__objclass__
-    position = words.index(id(owner))  # then come its name, its qualified name, its slot, and the function
+    words = words_at(of)
+    position = words.index(id(of.__objclass__))  # then come its name, its qualified name, its slot, and the function
     if len(words) != position + 5 or words[position + 1] != id(of.__name__):
-        raise _UnknownLayoutError
+        raise UnknownLayoutError
     slot = words[position + 3]
     if ctypes.string_at(ctypes.c_void_p.from_address(slot).value or 0) != of.__name__.encode():
-        raise _UnknownLayoutError
+        raise UnknownLayoutError
     make = ctypes.PYFUNCTYPE(_object, _object, _address, _address)(("PyDescr_NewWrapper", ctypes.pythonapi))
-    return make(Tensor, slot, function)
+    return make(owner, slot, function)
 
 
 class _Method(ctypes.Structure):
@@ -574,12 +574,12 @@ def _method(op: Op, function: int) -> Any:
     flags, arguments = (_ONE_ARGUMENT, "$self, other, /") if op.arity == 2 else (_NO_ARGUMENTS, "$self, /")
     document = f"{op.name}({arguments})\n--\n\n{op.docstring}"  # from its first line comes the signature
     definition = _Method(op.name.encode(), function, flags, document.encode())
-    _keep(definition)
+    keep(definition)
     make = ctypes.PYFUNCTYPE(_object, _object, _address)(("PyDescr_NewMethod", ctypes.pythonapi))
     return make(Tensor, ctypes.addressof(definition))
 
 
-def _keep(o: object) -> None:
+def keep(o: object) -> None:
     """Never let go of it: handles may die after all modules have."""
     ctypes.pythonapi.Py_IncRef(_object(o))
 
@@ -643,12 +643,12 @@ class _Native:
             elif op.name in _OPERATORS:
                 for prefix in ("", "r")[: op.arity]:
                     name = f"__{prefix}{_OPERATORS[op.name]}__"
-                    self.attributes[name] = _slot_wrapper(getattr(int, name), function)
+                    self.attributes[name] = slot_wrapper(getattr(int, name), function)
         of_generators: Any = vars(types.GeneratorType)
-        self.attributes["__del__"] = _slot_wrapper(of_generators["__del__"], code.get_function_address("finalise"))
+        self.attributes["__del__"] = slot_wrapper(of_generators["__del__"], code.get_function_address("finalise"))
         of_mappings: Any = vars(types.MappingProxyType)
-        self.attributes["__getitem__"] = _slot_wrapper(of_mappings["__getitem__"], code.get_function_address("view"))
-        _keep((self, code, _ask_python, _ask_python_for_view))
+        self.attributes["__getitem__"] = slot_wrapper(of_mappings["__getitem__"], code.get_function_address("view"))
+        keep((self, code, _ask_python, _ask_python_for_view))
 
     def works(self) -> bool:
         """Whether six rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
@@ -708,7 +708,7 @@ def _linked() -> _Native | None:
         return None
     try:
         return _Native()
-    except (AttributeError, _UnknownLayoutError):
+    except (AttributeError, UnknownLayoutError):
         return None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import batched, dtypes, engine
+from tapegrad import batched, dtypes, engine, pages
 from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
@@ -235,7 +235,7 @@ def imported(tape: Tape, t: Tensor, detached: bool = False) -> Tensor:
     if kind.requires_grad and not kind.is_leaf and not detached:
         raise RuntimeError(
             "a tensor that was computed on another thread's tape and requires grad cannot be used on this thread's: "
-            f"use .detach(), or record its whole graph on one thread: {describe(t)}, at {location()}"
+            f"use .detach(), or record its whole graph on one thread: {describe(t)}, at {location()}{pages.THREADS}"
         )
     if kind.exported:  # NumPy may write to it at any time
         with t._tape.lock:
@@ -259,6 +259,7 @@ def shared(t: Tensor) -> RuntimeError:
     return RuntimeError(
         "a tensor of another thread's tape cannot be changed in place on this thread while views of it, or NumPy, "
         f"share its elements: change a clone() of it, or do it on its own thread: {describe(t)}, at {location()}"
+        f"{pages.THREADS}"
     )
 
 

@@ -27,6 +27,7 @@ from tapegrad.ops import (
     factorization,
     indexing,
     matrix_exponential,
+    normalisation,
     orthogonal,
     pivoted,
     spectral,
@@ -767,7 +768,9 @@ def test_every_operation_with_a_derivative_is_tested():
     public = [op for op in OPS if op.is_public and not isinstance(op, Host) and not is_cast(op)]
     missing = [op for op in public if (isinstance(op, Layout) or any(op.partials)) and op.opcode not in tested]
     # See test_linalg.py, test_decompositions.py, test_nn_functional.py, test_scattering.py, test_special.py.
-    elsewhere = (factorization, spectral, orthogonal, pivoted, matrix_exponential, convolution, windows, indexing)
+    elsewhere = (
+        factorization, spectral, orthogonal, pivoted, matrix_exponential, convolution, normalisation, windows, indexing,
+    )  # fmt: skip
     there = {op.opcode for module in elsewhere for op in vars(module).values() if isinstance(op, Op)}
     others = {"detach", "igamma", "igammac", "nextafter"}
     assert [op.name for op in missing if op.name not in others and op.opcode not in there] == []

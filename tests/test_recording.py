@@ -478,8 +478,8 @@ def test_without_the_compiler_python_records():
 
 @needs_native
 def test_what_is_not_as_known_is_left_alone(monkeypatch):
-    monkeypatch.setattr(recorder, "_words", lambda o: [0] * 8)
-    with pytest.raises(recorder._UnknownLayoutError):
+    monkeypatch.setattr(recorder, "words_at", lambda o: [0] * 8)
+    with pytest.raises(recorder.UnknownLayoutError):
         recorder._offsets()
     with pytest.raises(ValueError, match="not in list"):
-        recorder._slot_wrapper(int.__mul__, 0)
+        recorder.slot_wrapper(int.__mul__, 0)

@@ -365,3 +365,10 @@ def test_modules():
     x = tg.tensor(X)
     found = vmap(lambda p, b, x: functional_call(models[0], (p, b), (x,)), (0, 0, None))(parameters, buffers, x)
     close(found, tg.stack([m(x) for m in models]))
+
+
+def test_a_batched_result_is_cut_off_in_place():
+    x = tg.ones(3, 2, requires_grad=True)
+    y = vmap(lambda row: (row * 2).detach_())(x)
+    assert not y.requires_grad
+    assert y.tolist() == [[2.0, 2.0]] * 3

@@ -7,6 +7,8 @@ import numpy as np
 
 import tapegrad as tg
 
+from .common import DTYPES
+
 Work = tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]
 
 # A function of F and tensors, and the shapes of these.
@@ -27,9 +29,9 @@ WORKS: dict[str, Work] = {
 
 
 class Functions:
-    """In both dtypes."""
+    """Forward and backward."""
 
-    params = (tuple(WORKS), ("float64", "float32"))
+    params = (tuple(WORKS), DTYPES)
     param_names = ("work", "dtype")
 
     def setup(self, work, dtype):

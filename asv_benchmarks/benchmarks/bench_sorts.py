@@ -7,6 +7,8 @@ import numpy as np
 
 import tapegrad as tg
 
+from .common import DTYPES
+
 N = 1_000_000
 WORKS: dict[str, Callable[[Any], Any]] = {
     "sort": lambda x: x.sort(0).values,
@@ -29,7 +31,7 @@ FORMS = {"one axis": (N,), "rows": (1000, 1000), "columns": (1000, 1000)}
 class Forward:
     """The values."""
 
-    params = (tuple(WORKS), tuple(FORMS), ("float64", "float32"))
+    params = (tuple(WORKS), tuple(FORMS), DTYPES)
     param_names = ("work", "form", "dtype")
 
     def setup(self, work, form, dtype):

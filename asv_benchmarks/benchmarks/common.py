@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent.parent
 
 # TAPEGRAD_BENCH=quick shortens what takes minutes, to show that it runs.
 QUICK = os.environ.get("TAPEGRAD_BENCH") == "quick"
+DTYPES = ("float64",) if QUICK else ("float64", "float32")
 
 
 def in_child(name: str, *arguments: Any, timeout: float | None = None) -> Any:

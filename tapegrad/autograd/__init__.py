@@ -7,7 +7,7 @@ from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine, locks
+from tapegrad import aliasing, creation, engine, locks, pages
 from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
@@ -25,20 +25,12 @@ from tapegrad.autograd.modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )  # fmt: skip
-from tapegrad.batched import innermost, rules
+from tapegrad.batched import bottom, innermost, rules
 from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Size, Tensor, adopt, slot_in
-
-_TWICE = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
-    "freed). "
-    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
-    "tensors after calling backward."
-)
 
 
 @checked
@@ -326,7 +318,7 @@ def _sweep(
             hooks.going.reached = {*found}
         in_grad_mode(tape, create_graph, _through_hooks, tape, found)
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
-        raise RuntimeError(_TWICE) from None
+        raise RuntimeError(function.FREED) from None
     finally:
         hooks.going.reached = None
 
@@ -380,7 +372,7 @@ def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
     if t._tape is not tape:
         raise RuntimeError(
             f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that "
-            f"recorded it"
+            f"recorded it{pages.THREADS}"
         )
     if g is None:
         if kind.numel != 1:
@@ -484,7 +476,7 @@ def _from_one(tape: Tape, slot: int) -> None:
                 hooks.going.reached = None
         _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
-        raise RuntimeError(_TWICE) from None
+        raise RuntimeError(function.FREED) from None
     except KeyboardInterrupt:  # what was swept can't be swept again
         _accumulate_all(found, None, False)
         raise
@@ -495,6 +487,7 @@ def retain_grad(self: Tensor) -> None:
     """Let this computed tensor have a `grad` too."""
     if not self.requires_grad:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    self = bottom(self)
     if not self._kind.is_leaf:
         import weakref
 
@@ -506,6 +499,7 @@ def retain_grad(self: Tensor) -> None:
 
 def _retains_grad(self: Tensor) -> bool:
     """Whether `retain_grad` was called."""
+    self = bottom(self)
     return aliasing.graph_slot(self) in self._tape.retained
 
 
@@ -521,7 +515,7 @@ def __getattr__(name: str) -> Any:
 
 _LATER = {
     "GradcheckError": "checks", "custom_jvp": "custom", "custom_vjp": "custom", "functional": "functional",
-    "forward_ad": "forward_ad", "gradcheck": "checks", "gradgradcheck": "checks",
+    "forward_ad": "forward_ad", "profiler": "profiler", "gradcheck": "checks", "gradgradcheck": "checks",
 }  # fmt: skip
 
 

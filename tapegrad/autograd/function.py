@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tapegrad import aliasing, creation, engine
+from tapegrad import aliasing, creation, engine, pages
 from tapegrad import tape as tapes
 from tapegrad.batched import batch_of, rules
 from tapegrad.dtypes import FLOAT64
@@ -30,11 +30,11 @@ from tapegrad.recording import activity, appended, appended_together, cast, loca
 from tapegrad.tape import FIRST, LAST, PIECE, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, lend, location
 
-_FREED = (
+FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
     "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
     "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
-    "after calling backward."
+    "after calling backward." + pages.SWEPT_TWICE
 )
 
 
@@ -152,7 +152,7 @@ class FunctionCtx:
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was saved, in that order."""
         if self._saved is None:
-            raise RuntimeError(_FREED)
+            raise RuntimeError(FREED)
         node = self._node() if self._node is not None else None
         return tuple(saved.get(node) for saved in self._saved)
 

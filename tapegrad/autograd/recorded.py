@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import engine
+from tapegrad import engine, pages
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.batched import Batched
@@ -152,7 +152,7 @@ def _check_nan(tape: Tape, row: Row, place: int, contribution: Tensor) -> None:
         where = tape.places.get(out, "a line that is not known: anomaly detection was off there")
         raise RuntimeError(
             f"Function '{name}' returned nan values in its {place}th output. It was recorded at {where}, giving "
-            f"{kind_objects[row[6]].dtype.name}{list(kind_objects[row[6]].shape)}"
+            f"{kind_objects[row[6]].dtype.name}{list(kind_objects[row[6]].shape)}{pages.NAN}"
         )
 
 

@@ -70,6 +70,7 @@ from tapegrad.dtypes import DType
 from tapegrad.functions.elementwise import FrexpResult
 from tapegrad.functions.factorizations import SlogdetResult
 from tapegrad.functions.shaping import NumberOfElements
+from tapegrad.storages import Storage
 from tapegrad.tensor import Tensor
 
 Operand: TypeAlias = Tensor | np.ndarray | np.generic | _float

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from tapegrad import aliasing, arguments, batched, dtypes, engine
 from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
-from tapegrad.batched import Batched
+from tapegrad.batched import Batched, bottom
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
 from tapegrad.kinds import contiguous_strides, flowing, kind_of, numbers
@@ -377,6 +377,9 @@ def detach_(self: Tensor) -> Tensor:
     RuntimeError
         For a view.
     """
+    if self.__class__ is Batched:
+        bottom(self).detach_()
+        return self
     take_over(self)
     if aliasing.is_view(self):
         raise RuntimeError(f"Can't detach views in-place. Use detach() instead. {describe(self)}, at {location()}")

@@ -71,6 +71,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
+    from tapegrad.jitted.explaining import Explanation as Explanation
+    from tapegrad.jitted.explaining import explain as explain
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
@@ -79,9 +81,11 @@ if TYPE_CHECKING:
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
 
 __all__ = [
+    "Explanation",
     "NotDifferentiableError",
     "checkpoint_loop",
     "custom_rule",
+    "explain",
     "free",
     "nbytes",
     "operation",
@@ -90,7 +94,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints", "custom_rule": "extensions",
+    "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
+    "custom_rule": "extensions", "explain": "explaining",
     "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip

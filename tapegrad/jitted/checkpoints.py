@@ -50,6 +50,7 @@ from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.kept import NotKeptError, kept
 from tapegrad.jitted.lifting import each_item, own
+from tapegrad.jitted.marking import enter, leave
 
 ROWS, ARGUMENTS, INDEX, PARTIAL, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.INDEX, tape.PARTIAL, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
@@ -121,7 +122,7 @@ def _started(kind, state):
 
 
 @functools.cache
-def _differentiated(loop: Any, kind: Active) -> Any:
+def _differentiated(loop: Any, kind: Active, is_marked: bool) -> Any:
     """What stands for `checkpoint_loop` where values are active."""
 
     def stub(step, state, n_steps, *parameters):
@@ -134,7 +135,7 @@ def _differentiated(loop: Any, kind: Active) -> Any:
         if not isinstance(step, types.Dispatcher) or not isinstance(n_steps, types.Integer):
             return None
         of = _checkpointed if isinstance(kind, Taped) else _plain
-        return of(rewriting.active(step.dispatcher, kind), kind, state, types.Tuple(parameters))
+        return of(rewriting.active(step.dispatcher, kind, is_marked), kind, state, types.Tuple(parameters))
 
     checking.make_known(stub)
     return stub
@@ -228,6 +229,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
         n_rows = get_word(header, ROWS)
         put_word(header, ARGUMENTS, begin + n_kept + 1)
         given = load_others(header, at + (m + 2) * size, 0)
+        place = enter(header)
         x = as_state(load(header, at, 0))
         for k in range(m):
             for i in range(k * n_steps // m, (k + 1) * n_steps // m):
@@ -241,6 +243,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
                 save(x, header, at + (k + 1) * size)
         if m > 0:
             number(header, at + m * size, n_rows, size)
+        leave(header, place, n_rows, begin + n_kept + 1)
         put_word(header, ARGUMENTS, begin)
         if is_active and m > 0:
             end_block(header, n_kept, size, address_of(reverse), width)

@@ -271,6 +271,7 @@ class Form(NamedTuple):
     is_single: bool = False  # a gradient by itself, not in a tuple
     owns: bool = False  # arrays that aren't differentiated may be written to
     is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
+    is_marked: bool = False  # the function says which line it is at
 
     @property
     def kind(self) -> Active:
@@ -317,7 +318,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
         options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
         self.original, self.form = original, form
-        if not bindings.is_stale(original):  # a digest is of what names mean now
+        if not (bindings.is_stale(original) or form.is_marked):  # a digest is of what names mean now
             self._cache = DriverCache(function, original, form)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
@@ -334,7 +335,7 @@ def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()
     scope = {
-        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind), "kind": form.kind,
+        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind, form.is_marked), "kind": form.kind,
         "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip

@@ -12,6 +12,8 @@ from typing import Any
 import numba
 from numba.core import config, errors, ir
 
+from tapegrad import pages
+
 
 class NotDifferentiableError(TypeError):
     """A jitted function does something that has no derivative here; raised when it is compiled.
@@ -26,7 +28,7 @@ class NotDifferentiableError(TypeError):
     @property
     def text(self) -> str:
         """The whole message."""
-        return f"can't differentiate {self.construct}\n  at {self.where}\n  {self.repair}"
+        return f"can't differentiate {self.construct}\n  at {self.where}\n  {self.repair}{pages.JITTED}"
 
     def __str__(self) -> str:
         return self.text

@@ -84,7 +84,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
     return declare
 
 
-def _ruled(function: Any, kind: Active) -> Any:
+def _ruled(function: Any, kind: Active, is_marked: bool) -> Any:
     """What stands for a function that has a rule."""
     rule = _partials[function]
     names = list(inspect.signature(function.py_func).parameters)

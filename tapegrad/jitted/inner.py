@@ -179,10 +179,13 @@ class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
         return [passes]
 
 
+TEXT = "<tapegrad>"  # the file that functions made of texts are said to be in
+
+
 def define(text: str, name: str, scope: dict[str, Any]) -> Any:
     """The function `name` of a text, with `scope` for its globals: tuples and dimensions differ from case to case."""
     names = {**scope, "__name__": __name__}  # compiled code on disk names its module
-    exec(text, names)
+    exec(compile(text, TEXT, "exec"), names)
     return names[name]
 
 

@@ -59,6 +59,7 @@ NO_MEMORY, NOT_THE_SAME = -1, -2
 # The words of a header.
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
 REALLOC, FREE = range(10, 12)
+PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(12, 16)  # of `marking.py`
 WORDS = 16
 PLAIN, TANGENT = 0, 8 * WORDS  # where the two tapes of a thread begin: without tangents, and with
 

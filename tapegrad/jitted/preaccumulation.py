@@ -43,6 +43,7 @@ from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import frozen
 from tapegrad.jitted.lifting import count, rows
+from tapegrad.jitted.marking import enter, leave
 
 ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
     tape.ROWS, tape.ARGUMENTS, tape.LENGTH, tape.INDEX, tape.PARTIAL, tape.ADJOINT,
@@ -85,9 +86,9 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
     return jitted
 
 
-def _preaccumulated(function: Any, kind: Active) -> Any:
+def _preaccumulated(function: Any, kind: Active, is_marked: bool) -> Any:
     """What stands for a marked function."""
-    inner = rewriting.ActiveDispatcher(function, kind)
+    inner = rewriting.ActiveDispatcher(function, kind, is_marked=is_marked)
     if not isinstance(kind, Taped):
         return inner
     parameters = list(inspect.signature(function.py_func).parameters.values())
@@ -136,7 +137,7 @@ _CODE = """
     header = open_tape(kind)
     n_rows, n_arguments = get_word(header, ROWS), get_word(header, ARGUMENTS)
     known_rows(header, outer)
-    row, step = 0, 0
+    row, step, place = 0, 0, enter(header)
     if np.any(outer):
         row, step = take_rows(header, n, width), 1
         if row < 0:
@@ -155,6 +156,7 @@ _CODE = """
         if code == 0:
             for i in range(n * width):
                 jacobian[k, i] = get_number(get_word(header, ADJOINT), row * width + i)
+    leave(header, place, n_rows, n_arguments)
     put_word(header, ROWS, n_rows)
     put_word(header, ARGUMENTS, n_arguments)
     if code < 0:
@@ -256,6 +258,7 @@ _SCOPE = {
     "np": np, "count": count, "rows": rows, "numbered": numbered, "fixed": fixed, "open_tape": open_tape,
     "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
     "take_rows": take_rows, "zero_adjoints": zero_adjoints, "protected": protected, "append_row": append_row,
-    "give_up": give_up, "known_rows": known_rows, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT,
+    "give_up": give_up, "known_rows": known_rows,
+    "enter": enter, "leave": leave, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT,
     "NO_MEMORY": NO_MEMORY,
 }  # fmt: skip

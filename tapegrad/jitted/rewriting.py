@@ -40,6 +40,7 @@ from tapegrad.jitted.active import Active, Complex, Narrow, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.lowering import StatementLower
+from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.signatures import IN_PLACE
 
 MAX_INLINED = 200  # instructions of bytecode
@@ -50,7 +51,7 @@ METHODS: dict[str, Any] = {}
 ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
-SPECIAL: dict[Any, Callable[[Any, Active], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
+SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
 class ActiveFunction(types.Dispatcher):  # type: ignore[misc]
@@ -80,7 +81,9 @@ def _nothing(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
     """A user's jitted function, compiled for arguments that are active; the function itself for others."""
 
-    def __init__(self, original: Any, kind: Active, names: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, original: Any, kind: Active, names: dict[str, Any] | None = None, is_marked: bool = False
+    ) -> None:
         function = original.py_func
         if original.targetoptions.get("forceobj"):
             raise NotDifferentiableError(
@@ -95,8 +98,8 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         ours = {types.float64: kind, types.float32: Narrow(kind), types.complex128: Complex(kind)}
         known = {name: ours.get(given, given) for name, given in original.locals.items()}
-        super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind))
-        self.original, self.kind = original, kind
+        super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind, is_marked))
+        self.original, self.kind, self.is_marked = original, kind, is_marked
         self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
         self._type = ActiveFunction(self)
         self.typingctx._remove_global(self)
@@ -167,7 +170,7 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
             return self
         key = tuple(sorted((name, id(value)) for name, value in names.items()))
         if key not in self._versions:
-            self._versions[key] = ActiveDispatcher(self.original, self.kind, names)
+            self._versions[key] = ActiveDispatcher(self.original, self.kind, names, self.is_marked)
         return self._versions[key]
 
 
@@ -207,24 +210,26 @@ def _agree(given: Any, wanted: Any) -> bool:
 
 
 @functools.cache
-def active(original: Any, kind: Active) -> Any:
-    """The dispatcher that stands in for the user's where values are active."""
+def active(original: Any, kind: Active, is_marked: bool = False) -> Any:
+    """The dispatcher that stands in for the user's where values are active; one that marks its lines, if asked for."""
     if original in SPECIAL:
-        return SPECIAL[original](original, kind)
-    return original if isinstance(original, ActiveDispatcher) else ActiveDispatcher(original, kind)
+        return SPECIAL[original](original, kind, is_marked)
+    if isinstance(original, ActiveDispatcher):
+        return original
+    return ActiveDispatcher(original, kind, is_marked=is_marked)
 
 
 @functools.cache
-def pipeline(kind: Active) -> Any:
+def pipeline(kind: Active, is_marked: bool = False) -> Any:
     """Numba's passes, with ours between them."""
 
     class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-            passes.add_pass_after(_rewriting_pass(kind), InlineInlinables)
+            passes.add_pass_after(_rewriting_pass(kind, is_marked), InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
-            replace_lowering(passes, Lowering)
+            replace_lowering(passes, MarkingLowering if is_marked else Lowering)
             return [passes]
 
     return Pipeline
@@ -240,6 +245,18 @@ class Lowering(InnerLowering):
     def lowering_class(self) -> Any:
         """What lowers."""
         return StatementLower
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class MarkingLowering(InnerLowering):
+    """The same, of a function that is explained."""
+
+    _name = "tapegrad_marking_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        """What lowers."""
+        return MarkingLower
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
@@ -347,24 +364,24 @@ def resolve(func_ir: Any, variable: Any) -> Any:
 
 
 @functools.cache
-def _rewriting_pass(kind: Active) -> Any:
+def _rewriting_pass(kind: Active, is_marked: bool) -> Any:
     @register_pass(mutates_CFG=False, analysis_only=False)
     class Rewrite(FunctionPass):  # type: ignore[misc]
-        _name = f"tapegrad_rewrite_{kind}"
+        _name = f"tapegrad_rewrite_{kind}_{is_marked}"
 
         def __init__(self) -> None:
             FunctionPass.__init__(self)
 
         def run_pass(self, state: Any) -> bool:
-            _Rewriter(state.func_ir, kind).run()
+            _Rewriter(state.func_ir, kind, is_marked).run()
             return True
 
     return Rewrite
 
 
 class _Rewriter:
-    def __init__(self, func_ir: Any, kind: Active) -> None:
-        self.func_ir, self.kind, self.n = func_ir, kind, 0
+    def __init__(self, func_ir: Any, kind: Active, is_marked: bool) -> None:
+        self.func_ir, self.kind, self.is_marked, self.n = func_ir, kind, is_marked, 0
 
     def run(self) -> None:
         for block in self.func_ir.blocks.values():
@@ -403,7 +420,7 @@ class _Rewriter:
     def replacement(self, known: Any) -> Any:
         """What to take in the place of a Python object; None to leave it."""
         if isinstance(known, CPUDispatcher):
-            return active(known, self.kind)
+            return active(known, self.kind, self.is_marked)
         try:
             other = FUNCTIONS.get(known)
         except TypeError:  # unhashable

@@ -18,6 +18,10 @@ from tapegrad.tensor import Tensor
 _Dropout: Any = _declared["Dropout"]
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A `Linear`, by the name under which PyTorch shows it in `MultiheadAttention`."""
+
+
 class MultiheadAttention(Module):
     """Attention of several heads: see `nn.functional.multi_head_attention_forward`.
 
@@ -35,6 +39,7 @@ class MultiheadAttention(Module):
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         if embed_dim <= 0 or num_heads <= 0:
             raise ValueError(
                 f"embed_dim and num_heads must be greater than 0, got embed_dim={embed_dim} and num_heads={num_heads} "
@@ -47,14 +52,14 @@ class MultiheadAttention(Module):
         self._qkv_same_embed_dim = self.kdim == embed_dim and self.vdim == embed_dim
         self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
         of_each = not self._qkv_same_embed_dim
-        self.register_parameter("in_proj_weight", None if of_each else parameter(3 * embed_dim, embed_dim, dtype=dtype))
+        self.register_parameter("in_proj_weight", None if of_each else parameter(3 * embed_dim, embed_dim, **facts))
         for name, size in (("q", embed_dim), ("k", self.kdim), ("v", self.vdim)):
-            made = parameter(embed_dim, size, dtype=dtype) if of_each else None
+            made = parameter(embed_dim, size, **facts) if of_each else None
             self.register_parameter(f"{name}_proj_weight", made)
-        self.register_parameter("in_proj_bias", parameter(3 * embed_dim, dtype=dtype) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias, device, dtype)
+        self.register_parameter("in_proj_bias", parameter(3 * embed_dim, **facts) if bias else None)
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias, **facts)
         for name in ("bias_k", "bias_v"):
-            self.register_parameter(name, parameter(1, 1, embed_dim, dtype=dtype) if add_bias_kv else None)
+            self.register_parameter(name, parameter(1, 1, embed_dim, **facts) if add_bias_kv else None)
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
@@ -261,8 +266,7 @@ class Transformer(Module):
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """-inf above the diagonal: what comes later is not looked at."""
-        del device
-        return creation.full((sz, sz), float("-inf"), dtype=dtype).triu(1)
+        return creation.full((sz, sz), float("-inf"), device=device, dtype=dtype).triu(1)
 
 
 __all__ = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tapegrad.nn.module import Module
+from tapegrad.nn.module import Module, broken
 from tapegrad.nn.parameter import Parameter
 from tapegrad.tensor import Tensor
 
@@ -118,6 +119,15 @@ class ModuleList(_Numbered):
 
     def __iadd__(self, other: Iterable[Module]) -> Any:
         return self.extend(other)
+
+    def __repr__(self) -> str:
+        """A run of modules that look the same is written once."""
+        lines = []
+        for text, run in itertools.groupby(zip(self._modules, map(repr, self), strict=True), operator.itemgetter(1)):
+            names = [name for name, _ in run]
+            head = f"({names[0]}): " if len(names) == 1 else f"({names[0]}-{names[-1]}): {len(names)} x "
+            lines.append(head + text.replace("\n", "\n  "))
+        return broken(self._get_name(), lines) if lines else f"{self._get_name()}()"
 
 
 class ModuleDict(Module):

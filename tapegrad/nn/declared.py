@@ -9,10 +9,12 @@ shows them.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from tapegrad.nn import functional
+from tapegrad.nn.functional.common import legacy
 from tapegrad.nn.module import Module
 from tapegrad.tensor import Tensor
 
@@ -86,8 +88,31 @@ _declare("CELU", F.celu, "alpha=1.0, inplace=False", **_shows_inplace("alpha={al
 _declare(
     "LeakyReLU", F.leaky_relu, "negative_slope=1e-2, inplace=False", **_shows_inplace("negative_slope={negative_slope}")
 )
-_declare("Hardtanh", F.hardtanh, "min_val=-1.0, max_val=1.0, inplace=False",
-         **_shows_inplace("min_val={min_val}, max_val={max_val}"))  # fmt: skip
+
+
+class _Hardtanh(Declared):
+    """Its bounds have older names too."""
+
+    also = ("min_value", "max_value")
+    min_val: float
+    max_val: float
+
+    def __init__(self, *args: Any, **facts: Any) -> None:
+        super().__init__(*args, **facts)
+        for name in self.also:
+            if (value := self.__dict__.pop(name)) is not None:
+                new = f"{name[:3]}_val"
+                said = f"keyword argument `{name}` is deprecated and renamed to `{new}`"
+                warnings.warn(said, FutureWarning, stacklevel=2)
+                setattr(self, new, value)
+        if self.max_val <= self.min_val:
+            raise AssertionError(f"max_val ({self.max_val}) must be greater than min_val ({self.min_val})")
+
+
+layers["Hardtanh"] = declare(
+    "Hardtanh", F.hardtanh, "min_val=-1.0, max_val=1.0, inplace=False, min_value=None, max_value=None", base=_Hardtanh,
+    **_shows_inplace("min_val={min_val}, max_val={max_val}"),
+)  # fmt: skip
 _declare(
     "Threshold",
     F.threshold,
@@ -201,9 +226,11 @@ class _Padding(Declared):
         if isinstance(self.padding, int):
             self.padding = (self.padding,) * (2 * self.dimensions)
 
-    def forward(self, *inputs: Any, **facts: Any) -> Any:
-        value = getattr(self, "value", None)
-        return F.pad(*inputs, tuple(self.padding), self.mode, value, **facts)
+    def forward(self, input: Tensor) -> Any:
+        if self.mode == "circular" and input.ndim not in (self.dimensions + 1, self.dimensions + 2):
+            said = f"{self.dimensions + 1}D or {self.dimensions + 2}D"
+            raise ValueError(f"expected {said} input (got {input.ndim}D input)")
+        return F.pad(input, tuple(self.padding), self.mode, getattr(self, "value", None))
 
 
 for _d in (1, 2, 3):
@@ -230,8 +257,7 @@ def _flatten(input: Tensor, start_dim: int, end_dim: int) -> Tensor:
 
 def _unflatten(input: Tensor, dim: int, unflattened_size: Any) -> Tensor:
     """Make several dimensions of one."""
-    dim %= input.ndim
-    return input.reshape(*input.shape[:dim], *unflattened_size, *input.shape[dim + 1 :])
+    return input.unflatten(dim, unflattened_size)
 
 
 _declare("Flatten", _flatten, "start_dim=1, end_dim=-1", "start_dim={start_dim}, end_dim={end_dim}")
@@ -272,34 +298,55 @@ layers["UpsamplingBilinear2d"] = declare(
     "size=None, scale_factor=None, *, mode='bilinear', align_corners=True",
     base=_Upsample,
 )
-_declare("LocalResponseNorm", F.local_response_norm, "size, alpha=1e-4, beta=0.75, k=1.0",
-         "{size}, alpha={alpha}, beta={beta}, k={k}")  # fmt: skip
+for _name in ("LocalResponseNorm", "CrossMapLRN2d"):
+    _declare(_name, F.local_response_norm, "size, alpha=1e-4, beta=0.75, k=1.0",
+             "{size}, alpha={alpha}, beta={beta}, k={k}")  # fmt: skip
 _declare("CosineSimilarity", F.cosine_similarity, "dim=1, eps=1e-8")
 _declare("PairwiseDistance", F.pairwise_distance, "p=2.0, eps=1e-6, keepdim=False")
 
-# --- losses: of PyTorch's older options, `size_average` and `reduce`, there is `reduction` alone ----------------------
+# --- losses -----------------------------------------------------------------------------------------------------------
 
-_declare("MSELoss", F.mse_loss, "reduction='mean'")
-_declare("L1Loss", F.l1_loss, "reduction='mean'")
-_declare("SmoothL1Loss", F.smooth_l1_loss, "reduction='mean', beta=1.0")
+
+class _Loss(Declared):
+    """What PyTorch's older options, `size_average` and `reduce`, say of `reduction` is settled at once."""
+
+    also = ("size_average", "reduce")
+    reduction: str
+    size_average: bool | None
+    reduce: bool | None
+
+    def __init__(self, *args: Any, **facts: Any) -> None:
+        super().__init__(*args, **facts)
+        self.reduction = legacy(self.size_average, self.reduce, self.reduction, 3)
+        del self.size_average, self.reduce
+
+
+_OLD = "size_average=None, reduce=None"
+for _name, _function, _options in (
+    ("MSELoss", F.mse_loss, f"{_OLD}, reduction='mean'"),
+    ("L1Loss", F.l1_loss, f"{_OLD}, reduction='mean'"),
+    ("SmoothL1Loss", F.smooth_l1_loss, f"{_OLD}, reduction='mean', beta=1.0"),
+    ("CrossEntropyLoss", F.cross_entropy,
+     "weight=None, size_average=None, ignore_index=-100, reduce=None, reduction='mean', label_smoothing=0.0"),
+    ("NLLLoss", F.nll_loss, "weight=None, size_average=None, ignore_index=-100, reduce=None, reduction='mean'"),
+    ("BCELoss", F.binary_cross_entropy, f"weight=None, {_OLD}, reduction='mean'"),
+    ("BCEWithLogitsLoss", F.binary_cross_entropy_with_logits,
+     f"weight=None, {_OLD}, reduction='mean', pos_weight=None"),
+    ("KLDivLoss", F.kl_div, f"{_OLD}, reduction='mean', log_target=False"),
+    ("PoissonNLLLoss", F.poisson_nll_loss,
+     "log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction='mean'"),
+    ("HingeEmbeddingLoss", F.hinge_embedding_loss, f"margin=1.0, {_OLD}, reduction='mean'"),
+    ("MultiLabelMarginLoss", F.multilabel_margin_loss, f"{_OLD}, reduction='mean'"),
+    ("MultiLabelSoftMarginLoss", F.multilabel_soft_margin_loss, f"weight=None, {_OLD}, reduction='mean'"),
+    ("SoftMarginLoss", F.soft_margin_loss, f"{_OLD}, reduction='mean'"),
+    ("MarginRankingLoss", F.margin_ranking_loss, f"margin=0.0, {_OLD}, reduction='mean'"),
+    ("CosineEmbeddingLoss", F.cosine_embedding_loss, f"margin=0.0, {_OLD}, reduction='mean'"),
+    ("MultiMarginLoss", F.multi_margin_loss, f"p=1, margin=1.0, weight=None, {_OLD}, reduction='mean'"),
+    ("TripletMarginLoss", F.triplet_margin_loss, f"margin=1.0, p=2.0, eps=1e-6, swap=False, {_OLD}, reduction='mean'"),
+):  # fmt: skip
+    layers[_name] = declare(_name, _function, _options, base=_Loss)
 _declare("HuberLoss", F.huber_loss, "reduction='mean', delta=1.0")
-_declare(
-    "CrossEntropyLoss", F.cross_entropy, "weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0"
-)
-_declare("NLLLoss", F.nll_loss, "weight=None, *, ignore_index=-100, reduction='mean'")
-_declare("BCELoss", F.binary_cross_entropy, "weight=None, *, reduction='mean'")
-_declare("BCEWithLogitsLoss", F.binary_cross_entropy_with_logits, "weight=None, *, reduction='mean', pos_weight=None")
-_declare("KLDivLoss", F.kl_div, "reduction='mean', log_target=False")
-_declare("PoissonNLLLoss", F.poisson_nll_loss, "log_input=True, full=False, *, eps=1e-8, reduction='mean'")
 _declare("GaussianNLLLoss", F.gaussian_nll_loss, "*, full=False, eps=1e-6, reduction='mean'")
-_declare("HingeEmbeddingLoss", F.hinge_embedding_loss, "margin=1.0, *, reduction='mean'")
-_declare("MultiLabelMarginLoss", F.multilabel_margin_loss, "*, reduction='mean'")
-_declare("MultiLabelSoftMarginLoss", F.multilabel_soft_margin_loss, "weight=None, *, reduction='mean'")
-_declare("SoftMarginLoss", F.soft_margin_loss, "*, reduction='mean'")
-_declare("MarginRankingLoss", F.margin_ranking_loss, "margin=0.0, *, reduction='mean'")
-_declare("CosineEmbeddingLoss", F.cosine_embedding_loss, "margin=0.0, *, reduction='mean'")
-_declare("MultiMarginLoss", F.multi_margin_loss, "p=1, margin=1.0, weight=None, *, reduction='mean'")
-_declare("TripletMarginLoss", F.triplet_margin_loss, "margin=1.0, p=2.0, eps=1e-6, swap=False, *, reduction='mean'")
 _declare("TripletMarginWithDistanceLoss", F.triplet_margin_with_distance_loss,
          "*, distance_function=None, margin=1.0, swap=False, reduction='mean'")  # fmt: skip
 _declare("CTCLoss", F.ctc_loss, "blank=0, reduction='mean', zero_infinity=False")

@@ -16,9 +16,14 @@ from tapegrad.nn.parameter import Parameter
 from tapegrad.tensor import Tensor
 
 
-def parameter(*shape: int, dtype: Any = None) -> Any:
+def parameter(*shape: int, device: Any = None, dtype: Any = None) -> Any:
     """A parameter that is yet to be given values."""
-    return Parameter(creation.zeros(*shape, dtype=dtype))
+    return Parameter(creation.zeros(*shape, device=device, dtype=dtype))
+
+
+def ones(*shape: int, device: Any = None, dtype: Any = None) -> Any:
+    """A parameter whose values are one."""
+    return Parameter(creation.ones(*shape, device=device, dtype=dtype))
 
 
 def many(value: Any, n: int) -> tuple[Any, ...]:
@@ -56,11 +61,11 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.in_features, self.out_features = in_features, out_features
-        self.weight = parameter(out_features, in_features, dtype=dtype)
-        self.register_parameter("bias", parameter(out_features, dtype=dtype) if bias else None)
+        self.weight = parameter(out_features, in_features, **facts)
+        self.register_parameter("bias", parameter(out_features, **facts) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -86,11 +91,11 @@ class Bilinear(Module):
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None,
         dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
-        self.weight = parameter(out_features, in1_features, in2_features, dtype=dtype)
-        self.register_parameter("bias", parameter(out_features, dtype=dtype) if bias else None)
+        self.weight = parameter(out_features, in1_features, in2_features, **facts)
+        self.register_parameter("bias", parameter(out_features, **facts) if bias else None)
         for t in (self.weight, self.bias):
             if t is not None:
                 init.uniform_(t, -1 / math.sqrt(in1_features), 1 / math.sqrt(in1_features))
@@ -107,7 +112,9 @@ class Bilinear(Module):
         )
 
 
-class _Convolution(Module):
+class Convolution(Module):
+    """What convolutions share."""
+
     dimensions = 1
     transposed = False
 
@@ -116,8 +123,8 @@ class _Convolution(Module):
         dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
         dtype: Any = None, output_padding: Any = 0,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         if groups <= 0:
             raise ValueError("groups must be a positive integer")
         if in_channels % groups:
@@ -135,8 +142,8 @@ class _Convolution(Module):
         self.padding: Any = padding if isinstance(padding, str) else many(padding, n)
         self.output_padding, self.padding_mode = many(output_padding, n), padding_mode
         a, b = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
-        self.weight = parameter(a, b // groups, *self.kernel_size, dtype=dtype)
-        self.register_parameter("bias", parameter(out_channels, dtype=dtype) if bias else None)
+        self.weight = parameter(a, b // groups, *self.kernel_size, **facts)
+        self.register_parameter("bias", parameter(out_channels, **facts) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -204,23 +211,23 @@ class _Convolution(Module):
         return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
 
 
-class Conv1d(_Convolution):
+class Conv1d(Convolution):
     """Convolution over one dimension: see `nn.functional.conv1d`."""
 
 
-class Conv2d(_Convolution):
+class Conv2d(Convolution):
     """Convolution over two dimensions: see `nn.functional.conv2d`."""
 
     dimensions = 2
 
 
-class Conv3d(_Convolution):
+class Conv3d(Convolution):
     """Convolution over three dimensions: see `nn.functional.conv3d`."""
 
     dimensions = 3
 
 
-class _Transposed(_Convolution):
+class _Transposed(Convolution):
     transposed = True
 
     def __init__(
@@ -253,7 +260,7 @@ class ConvTranspose3d(_Transposed):
 # --- normalisation ----------------------------------------------------------------------------------------------------
 
 
-class _RunningNorm(Module):
+class RunningNorm(Module):
     """Normalisation by means and variances of channels, of the batch or of all batches so far."""
 
     dimensions: tuple[int, ...] = ()
@@ -261,17 +268,17 @@ class _RunningNorm(Module):
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, device: Any = None, dtype: Any = None,
+        track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
         self.track_running_stats = track_running_stats
-        self.register_parameter("weight", Parameter(creation.ones(num_features, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", parameter(num_features, dtype=dtype) if affine else None)
+        self.register_parameter("weight", ones(num_features, **facts) if affine else None)
+        self.register_parameter("bias", parameter(num_features, **facts) if affine and bias else None)
         tracks = track_running_stats
-        self.register_buffer("running_mean", creation.zeros(num_features, dtype=dtype) if tracks else None)
-        self.register_buffer("running_var", creation.ones(num_features, dtype=dtype) if tracks else None)
+        self.register_buffer("running_mean", creation.zeros(num_features, **facts) if tracks else None)
+        self.register_buffer("running_var", creation.ones(num_features, **facts) if tracks else None)
         self.register_buffer("num_batches_tracked", creation.tensor(0) if tracks else None)
 
     def reset_running_stats(self) -> None:
@@ -286,7 +293,8 @@ class _RunningNorm(Module):
         self.reset_running_stats()
         if self.affine:
             init.ones_(self.weight)
-            init.zeros_(self.bias)
+            if self.bias is not None:
+                init.zeros_(self.bias)
 
     def _check(self, input: Tensor) -> None:
         if input.ndim not in self.dimensions:
@@ -300,7 +308,9 @@ class _RunningNorm(Module):
         )
 
 
-class _BatchNorm(_RunningNorm):
+class BatchNorm(RunningNorm):
+    """What batch normalisations share."""
+
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
         self._check(input)
@@ -317,30 +327,32 @@ class _BatchNorm(_RunningNorm):
         )  # fmt: skip
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Batch normalisation of [batch, channels] or [batch, channels, length]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (2, 3), "2D or 3D"
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Batch normalisation of [batch, channels, height, width]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (4,), "4D"
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """Batch normalisation of [batch, channels, depth, height, width]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (5,), "5D"
 
 
-class _InstanceNorm(_RunningNorm):
+class InstanceNorm(RunningNorm):
+    """What instance normalisations share."""
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
-        track_running_stats: bool = False, device: Any = None, dtype: Any = None,
+        track_running_stats: bool = False, device: Any = None, dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
@@ -354,19 +366,19 @@ class _InstanceNorm(_RunningNorm):
         )  # fmt: skip
 
 
-class InstanceNorm1d(_InstanceNorm):
+class InstanceNorm1d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (2, 3), "2D or 3D"
 
 
-class InstanceNorm2d(_InstanceNorm):
+class InstanceNorm2d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (3, 4), "3D or 4D"
 
 
-class InstanceNorm3d(_InstanceNorm):
+class InstanceNorm3d(InstanceNorm):
     """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
 
     dimensions, said = (4, 5), "4D or 5D"
@@ -384,14 +396,13 @@ class LayerNorm(Module):
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
         device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.normalized_shape, self.eps = many(normalized_shape, 1), eps
         self.elementwise_affine = elementwise_affine
-        ones = Parameter(creation.ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
-        self.register_parameter("weight", ones)
+        self.register_parameter("weight", ones(*self.normalized_shape, **facts) if elementwise_affine else None)
         has_bias = elementwise_affine and bias
-        self.register_parameter("bias", parameter(*self.normalized_shape, dtype=dtype) if has_bias else None)
+        self.register_parameter("bias", parameter(*self.normalized_shape, **facts) if has_bias else None)
 
     def reset_parameters(self) -> None:
         """Ones, and zeros."""
@@ -417,12 +428,11 @@ class RMSNorm(Module):
         self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,
         dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.normalized_shape, self.eps = many(normalized_shape, 1), eps
         self.elementwise_affine = elementwise_affine
-        ones = Parameter(creation.ones(*self.normalized_shape, dtype=dtype)) if elementwise_affine else None
-        self.register_parameter("weight", ones)
+        self.register_parameter("weight", ones(*self.normalized_shape, **facts) if elementwise_affine else None)
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
@@ -438,15 +448,15 @@ class GroupNorm(Module):
 
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
-        dtype: Any = None,
+        dtype: Any = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         if num_channels % num_groups:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
-        self.register_parameter("weight", Parameter(creation.ones(num_channels, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", parameter(num_channels, dtype=dtype) if affine else None)
+        self.register_parameter("weight", ones(num_channels, **facts) if affine else None)
+        self.register_parameter("bias", parameter(num_channels, **facts) if affine and bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
@@ -474,8 +484,8 @@ class Embedding(Module):
         norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False, _weight: Tensor | None = None,
         _freeze: bool = False, device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise AssertionError("Padding_idx must be within num_embeddings")
@@ -484,7 +494,7 @@ class Embedding(Module):
         self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = (
             max_norm, norm_type, scale_grad_by_freq, sparse
         )  # fmt: skip
-        table = creation.zeros(num_embeddings, embedding_dim, dtype=dtype) if _weight is None else _weight
+        table = creation.zeros(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
         self.weight = Parameter(table, requires_grad=not _freeze)
         if _weight is None:
             self.reset_parameters()
@@ -522,14 +532,14 @@ class EmbeddingBag(Module):
         scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, _weight: Tensor | None = None,
         include_last_offset: bool = False, padding_idx: int | None = None, device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
-        del device
         super().__init__()
+        facts = {"device": device, "dtype": dtype}
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
         self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = (
             max_norm, norm_type, scale_grad_by_freq, sparse
         )  # fmt: skip
         self.mode, self.include_last_offset = mode, include_last_offset
-        table = creation.zeros(num_embeddings, embedding_dim, dtype=dtype) if _weight is None else _weight
+        table = creation.zeros(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
         self.weight = Parameter(table)
         if _weight is None:
             init.normal_(self.weight)
@@ -550,11 +560,10 @@ class PReLU(Module):
     """`max(0, x) + a min(0, x)`, with an `a` for each channel, or one: see `nn.functional.prelu`."""
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
-        del device
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
         self.weight = Parameter(
-            creation.full((num_parameters,), float(init), dtype=dtype or dtypes.get_default_dtype())
+            creation.full((num_parameters,), float(init), device=device, dtype=dtype or dtypes.get_default_dtype())
         )
 
     def forward(self, input: Tensor) -> Tensor:

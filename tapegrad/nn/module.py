@@ -12,7 +12,7 @@ from tapegrad import creation, dtypes
 from tapegrad.autograd.function import Function
 from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.devices import channels_last_3d
-from tapegrad.nn.parameter import Parameter, is_buffer
+from tapegrad.nn.parameter import Parameter, UninitializedBuffer, is_buffer
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -140,8 +140,12 @@ class Module:
                 what = "parameters" if kind == "_parameters" else "module"
                 raise AttributeError(f"cannot assign {what} before Module.__init__() call")
             if name not in of[kind]:
+                if isinstance(getattr(type(self), name, None), property):  # a parametrisation: the value would be hid
+                    raise KeyError(f"attribute '{name}' already exists")
                 self.__delete(name)
             of[kind][name] = value
+            if isinstance(value, UninitializedBuffer):
+                value.placed(self, name)
             return
         if "_parameters" in of:
             if name in of["_parameters"]:
@@ -197,19 +201,23 @@ class Module:
         if hasattr(self, name) and name not in known:
             raise KeyError(f"attribute '{name}' already exists")
 
-    def register_parameter(self, name: str, param: Tensor | None) -> None:
+    def register_parameter(self, name: str, param: Any) -> None:
         """Make a parameter, or None, an attribute."""
         self._check_name(name, "parameter", self._parameters)
+        if isinstance(param, UninitializedBuffer):
+            param.placed(self, name)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
             )
         self._parameters[name] = param
 
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Make a tensor an attribute that is part of the module, and of its state where it is `persistent`."""
         self._check_name(name, "buffer", self._buffers)
-        if tensor is not None and not isinstance(tensor, Tensor):
+        if isinstance(tensor, UninitializedBuffer):
+            tensor.placed(self, name)
+        elif tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
                 f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
             )
@@ -359,7 +367,11 @@ class Module:
             if path not in state_dict:
                 continue
             held, given = vars(module)[known][name], state_dict[path]
-            if not isinstance(given, Tensor):
+            if isinstance(held, UninitializedBuffer):
+                if not isinstance(given, UninitializedBuffer):
+                    changes.append((module, known, name, None, given))
+                continue
+            if not isinstance(given, (Tensor, UninitializedBuffer)):
                 given = creation.tensor(np.asarray(given))
             if given.shape != held.shape:
                 errors.append(
@@ -371,6 +383,8 @@ class Module:
             listed = "\n\t".join(errors)
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")
         for module, known, name, held, given in changes:
+            if held is None:
+                held = vars(module)[known][name].materialize(given.shape)
             if assign:
                 made = given.detach()
                 vars(module)[known][name] = Parameter(made, held.requires_grad) if known == "_parameters" else made
@@ -395,14 +409,17 @@ class Module:
 
     def _convert(self, convert: Callable[[Tensor], Tensor]) -> Any:
         for module in self.modules():
+            for t in (*module._parameters.values(), *module._buffers.values()):
+                if isinstance(t, UninitializedBuffer):
+                    t.dtype = convert(creation.empty(0, dtype=t.dtype)).dtype
             for t in module._parameters.values():
-                if t is not None:
+                if isinstance(t, Tensor):
                     gradient, t.grad = t.grad, None
                     t.data = convert(t.data)
                     if gradient is not None:
                         t.grad = convert(gradient)
             for name, t in module._buffers.items():
-                if t is not None:
+                if isinstance(t, Tensor):
                     module._buffers[name] = convert(t)
         return self
 
@@ -496,15 +513,16 @@ class Module:
         for name, module in self._modules.items():
             lines.append(f"({name}): " + repr(module).replace("\n", "\n  "))
         if not lines:
-            return f"{self._get_name()}({extra})" if "\n" not in extra else _broken(self._get_name(), extra.split("\n"))
-        return _broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
+            return f"{self._get_name()}({extra})" if "\n" not in extra else broken(self._get_name(), extra.split("\n"))
+        return broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _broken(name: str, lines: list[str]) -> str:
+def broken(name: str, lines: list[str]) -> str:
+    """The text of a module of several lines."""
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tapegrad import creation
+from tapegrad import creation, dtypes
 from tapegrad.tensor import Tensor
 
 
@@ -13,6 +13,8 @@ class _ParameterMeta(type):
     """Parameters are Tensors like others, recorded as quickly: what they are is noted on their handles."""
 
     def __instancecheck__(cls, t: Any) -> bool:
+        if isinstance(t, UninitializedBuffer):
+            return isinstance(t, UninitializedParameter) and cls.__name__ == "Parameter"
         return isinstance(t, Tensor) and getattr(t, "_note", None) == cls.__name__
 
     def __call__(cls, *args: Any, **facts: Any) -> Any:
@@ -85,9 +87,93 @@ else:
         _class.__name__ = _class.__qualname__ = _class.__name__[1:]
 
 
+class UninitializedBuffer:
+    """What stands for a buffer whose shape isn't known: it has a dtype, and no elements.
+
+    Parameters
+    ----------
+    requires_grad : bool
+        Whether what is made of it does.
+    device : optional
+        The CPU.
+    dtype : dtype, optional
+        What is made of it has it.
+    module : Module, optional
+        What has it for a buffer or parameter, under the `name`: what is made of it takes its place there.
+    """
+
+    grad = None
+    is_leaf = True
+    is_buffer = True
+
+    def __init__(
+        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, *, module: Any = None, name: str = ""
+    ) -> None:
+        del device
+        self.requires_grad, self.dtype = requires_grad, dtype or dtypes.get_default_dtype()
+        self._module, self._name = module, name
+
+    def placed(self, module: Any, name: str) -> None:
+        """Say where it is."""
+        self._module, self._name = module, name
+
+    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> Tensor:
+        """Put a tensor in its place, of zeros."""
+        del device
+        made = self._finished(creation.zeros(*shape, dtype=dtype or self.dtype))
+        if self._module is not None:
+            (self._module._buffers if self.is_buffer else self._module._parameters)[self._name] = made
+        return made
+
+    def _finished(self, made: Tensor) -> Tensor:
+        return made
+
+    def detach(self) -> Any:
+        """Itself."""
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Say whether what is made of it requires grad; returns itself."""
+        self.requires_grad = requires_grad
+        return self
+
+    def is_floating_point(self) -> bool:
+        """Whether what is made of it is."""
+        return self.dtype.is_floating_point
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in ("shape", "size"):
+            raise RuntimeError(
+                "Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
+                "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call "
+                "`forward` to initialize the parameters before accessing their attributes."
+            )
+        raise ValueError(
+            f"Attempted to use an uninitialized parameter in {name}. This error happens when you are using a "
+            "`LazyModule`: call `forward` with a batch first, which initializes the parameters."
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedParameter(UninitializedBuffer):
+    """What stands for a parameter whose shape isn't known: see `UninitializedBuffer`."""
+
+    is_buffer = False
+
+    def __init__(self, requires_grad: bool = True, *args: Any, **facts: Any) -> None:
+        super().__init__(requires_grad, *args, **facts)
+
+    def _finished(self, made: Tensor) -> Tensor:
+        return Parameter(made, self.requires_grad)
+
+
 def is_buffer(t: Any) -> bool:
     """Whether it was made by `Buffer`."""
     return isinstance(t, Tensor) and getattr(t, "_note", "") in ("Buffer", "PassingBuffer")
 
 
-__all__ = ["Buffer", "Parameter", "is_buffer"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_buffer"]

@@ -25,7 +25,7 @@ def _gather(x, at, y, lo, hi):
     n = _run(y, at)
     if n == 1:
         for i in range(lo, hi):
-            y[i] = x[at[i]]
+            y[i] = x[np.uint64(at[i])]  # unsigned: no negative index is looked for
         return
     for i in range(lo, hi):
         source, target = x[at[i] * n : at[i] * n + n], y[i * n : i * n + n]
@@ -38,7 +38,7 @@ def _add_gathered(x, at, y, lo, hi):
     n = _run(y, at)
     if n == 1:
         for i in range(lo, hi):
-            y[i] += x[at[i]]
+            y[i] += x[np.uint64(at[i])]
         return
     for i in range(lo, hi):
         source, target = x[at[i] * n : at[i] * n + n], y[i * n : i * n + n]
@@ -59,7 +59,7 @@ def _add_at(target, sums, at, x):
     if len(sums) == 0:
         if n == 1:
             for i in range(len(at)):
-                target[np.uint64(at[i])] += x[i]  # unsigned: no negative index is looked for
+                target[np.uint64(at[i])] += x[i]
         else:
             _add_runs(target, at, x, n)
         return
@@ -194,7 +194,7 @@ def put(p, begun, x, v, at, y):
     n = _run(v, at)
     if n == 1:
         for i in range(len(at)):
-            y[at[i]] = v[i]
+            y[np.uint64(at[i])] = v[i]
         return
     for i in range(len(at)):
         source, target = v[i * n : i * n + n], y[at[i] * n : at[i] * n + n]

@@ -12,8 +12,8 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.dtypes import BOOL
-from tapegrad.memory import f8, larger, plus, smaller
-from tapegrad.ops import domains
+from tapegrad.memory import larger, plus, smaller
+from tapegrad.ops import domains, indexing
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import (
     CONVERTED,
@@ -25,12 +25,14 @@ from tapegrad.ops.declare import (
     TRUTH,
     along_axes,
     along_one,
+    array_op,
     over,
     over_given,
     over_in_dtype,
     over_one,
     over_one_in_dtype,
     reduction,
+    times_first,
 )
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
@@ -367,6 +369,12 @@ def _squares_of_run(run):
 
 def _squares_in_parts(run):
     """With the sum of the deviations it matters little what they are from."""
+    _, total, squares = _deviations_in_parts(run)
+    return squares - total * (total / len(run))
+
+
+def _deviations_in_parts(run):
+    """The mean of a run of float32, rounded; the sum of deviations from it, and that of their squares."""
     n = len(run)
     mean, total, squares = run.dtype.type(_total(run) / n), np.float64(0), np.float64(0)
     for start in range(0, n, _LONG_PART):
@@ -377,7 +385,7 @@ def _squares_in_parts(run):
             part_of_squares = plus(part_of_squares, deviation * deviation)
         total += part
         squares += part_of_squares
-    return squares - total * (total / n)
+    return mean, total, squares
 
 
 def _degrees(p):
@@ -460,49 +468,6 @@ def _std_rule(x, y, g, p):
 def std(p, x, y):
     """The standard deviation: the root of the variance. Its derivative where it is 0 is 0."""
     _spread(p, x, y, True)
-
-
-def _scale(p, run):
-    """One over the root of a run's variance and p[3], whose bits are those of a float64."""
-    return 1 / np.sqrt(_squares_of_run(run) / len(run) + f8(p.ctypes.data + 24, 1)[0])
-
-
-def _standardized_vjp(p, x, y, y_bar, x_bar):
-    """x_bar += scale (y_bar - its mean - y times the mean of y y_bar)"""
-    for o in range(p[0]):
-        run, of_run, g, bar = _run(x, p, o), _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o)
-        scale, n = x.dtype.type(_scale(p, run)), np.float64(len(run))
-        mean, product = x.dtype.type(_total(g) / n), x.dtype.type(_total_of_products(of_run, g) / n)
-        for k in range(len(run)):
-            bar[k] += scale * (g[k] - mean - of_run[k] * product)
-
-
-def _standardized_rule(x, y, g, p):
-    values, along, result = _along(x, p), _along(g, p), _along(y, p)
-    deviation = values - values.mean(1, keepdim=True)
-    scale = ((deviation * deviation).mean(1, keepdim=True) + np.int64(p[3]).view(np.float64).item()).rsqrt()
-    centred = along - along.mean(1, keepdim=True)
-    return (scale * (centred - result * (along * result).mean(1, keepdim=True))).reshape(x.shape)
-
-
-@along_axes(
-    vjps=(_standardized_vjp,),
-    partials=(_standardized_rule,),
-    saves=(1 | 8,),
-    same_shape=True,
-    grad_name="NativeLayerNormBackward0",
-)
-def _standardized(p, x, y):
-    """What runs of memory are less their mean, over the root of their variance and the number in p[3].
-
-    Of float32, the mean is subtracted in two parts, and sums are float64.
-    """
-    for o in range(p[0]):
-        run, result = _run(x, p, o), _run(y, p, o)
-        mean, rest = _mean(run)
-        scale = x.dtype.type(_scale(p, run))
-        for k in range(len(run)):
-            result[k] = (run[k] - mean - rest) * scale
 
 
 def _extremes(p, x, y, better):
@@ -816,3 +781,56 @@ def log_softmax(p, tile, x, y):
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
+
+
+# --- the cross entropy of logits and classes --------------------------------------------------------------------------
+
+
+def _log_of_total(run, largest):
+    return vectormath.log(_total_of_exp(run, largest))
+
+
+def _cross_entropy_vjp(p, lo, hi, begun, x, at, y, y_bar, x_bar):
+    """x_bar += y_bar (softmax(x), less one for the class, where that is expm1(-y))"""
+    n = p[1]
+    for o in range(lo, hi):
+        run, bar, g, place = _run(x, p, o), _run(x_bar, p, o), y_bar[o], np.uint64(at[o] % n)
+        before = bar[place] if begun == 1 else x.dtype.type(0)
+        if g == 0:
+            if begun == 0:
+                bar[:] = 0
+            continue
+        shift, rest = run[place], y[o]
+        if rest == np.inf:  # the class has no chance, which leaves nothing of the others in y
+            shift = _extreme(run, larger)
+            rest = x.dtype.type(_log_of_total(run, shift))
+        if begun == 1:
+            for k in range(n):
+                bar[k] += g * vectormath.exp(run[k] - shift - rest)
+        else:
+            for k in range(n):
+                bar[k] = g * vectormath.exp(run[k] - shift - rest)
+        bar[place] = before + g * vectormath.expm1(-y[o])
+
+
+def _cross_entropy_rule(a, b, g, p):
+    weights = _times(softmax(a, (p[0], p[1], 1)).reshape(p[0], p[1]), g.reshape(p[0], 1))
+    return (weights - indexing.scatter_add(g, b, shape=(p[0], p[1]))).reshape(a.shape)
+
+
+@array_op(
+    2,
+    vjps=(_cross_entropy_vjp, None),
+    partials=(_cross_entropy_rule, None),
+    saves=(1 | 2 | 8, 0),
+    signature=lambda code: (code, INDEX, code),
+    parts=times_first,
+    grad_name="NllLossBackward0",
+)
+def _cross_entropy(p, lo, hi, x, at, y):
+    """log(sum(exp(x))) less x at one place of each run, its flat position; without overflow."""
+    n = p[1]
+    for o in range(lo, hi):
+        run = _run(x, p, o)
+        largest = _extreme(run, larger)
+        y[o] = np.float64(largest) - np.float64(run[np.uint64(at[o] % n)]) + _log_of_total(run, largest)

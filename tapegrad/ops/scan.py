@@ -387,11 +387,13 @@ def _places_so_far(p, x, y, beats):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
-            run, places, best = _run(x, p, o), _run(y, p, o), 0
+            run, places, place = _run(x, p, o), _run(y, p, o), 0
+            best = x.dtype.type(0)
             for k in range(n):
-                if run[k] != run[k] or not (run[best] != run[best] or beats(run[best], run[k])):
-                    best = k
-                places[k] = best
+                v = run[k]
+                if k == 0 or v != v or not (best != best or beats(best, v)):
+                    best, place = v, k
+                places[k] = place
             continue
         for k in range(n):
             row, places, before = (

@@ -1,7 +1,10 @@
 """Optimisers, as in `torch.optim`: what changes parameters by their gradients."""
 
+from typing import Any
+
 from tapegrad.optim import lr_scheduler
 from tapegrad.optim.lbfgs import LBFGS
+from tapegrad.optim.matrices import Adafactor, Muon
 from tapegrad.optim.methods import (
     ASGD,
     SGD,
@@ -14,10 +17,21 @@ from tapegrad.optim.methods import (
     RAdam,
     RMSprop,
     Rprop,
+    SparseAdam,
 )
 from tapegrad.optim.optimizer import Optimizer
 
+
+def __getattr__(name: str) -> Any:
+    """`swa_utils` needs modules, which optimisers don't: it is imported when it is asked for."""
+    if name != "swa_utils":
+        raise AttributeError(f"module 'tapegrad.optim' has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module("tapegrad.optim.swa_utils")
+
+
 __all__ = [
-    "ASGD", "LBFGS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "Optimizer", "RAdam", "RMSprop",
-    "Rprop", "lr_scheduler",
+    "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "Optimizer",
+    "RAdam", "RMSprop", "Rprop", "SparseAdam", "lr_scheduler", "swa_utils",
 ]  # fmt: skip

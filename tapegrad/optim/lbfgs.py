@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad import aliasing, creation
-from tapegrad.optim.optimizer import Optimizer
+from tapegrad.optim.optimizer import Group, Optimizer
 from tapegrad.tape import current_tape, in_grad_mode
 
 
@@ -126,8 +126,6 @@ class LBFGS(Optimizer):
         self, params: Any, lr: Any = 1, max_iter: int = 20, max_eval: int | None = None, tolerance_grad: float = 1e-7,
         tolerance_change: float = 1e-9, history_size: int = 100, line_search_fn: str | None = None,
     ) -> None:  # fmt: skip
-        if not lr >= 0:
-            raise ValueError(f"Invalid learning rate: {lr}")
         defaults = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
             "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change, "history_size": history_size,
@@ -138,6 +136,12 @@ class LBFGS(Optimizer):
             raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
         if line_search_fn not in (None, "strong_wolfe"):
             raise RuntimeError(f"only 'strong_wolfe' is supported, but line_search_fn is {line_search_fn!r}")
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        super().check(options)
+        if not options["lr"] >= 0:
+            raise ValueError(f"Invalid learning rate: {options['lr']}")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make up to `max_iter` iterations; returns the loss before."""

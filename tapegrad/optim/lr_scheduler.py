@@ -6,11 +6,29 @@ Most rates follow from the one before (`get_lr`), so that several schedules can 
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tapegrad.optim.optimizer import Group, Optimizer
+from tapegrad.tape import current_tape
+
+
+def _followed(step: Callable[..., None]) -> Any:
+    """A schedule's step: where a compiled function takes it, Python takes it after each replay."""
+
+    @functools.wraps(step)
+    def taken(self: Any, *args: Any, **kwargs: Any) -> None:
+        watch = current_tape().watch
+        if watch is None or watch.is_acting:
+            step(self, *args, **kwargs)
+            return
+        if args or kwargs or type(self).step is not taken:
+            watch.fail("has a schedule take a step that is not followed")
+        watch.acts(functools.partial(step, self, *args, **kwargs))
+
+    return taken
 
 
 class LRScheduler:
@@ -50,6 +68,7 @@ class LRScheduler:
         """The rates that were set last."""
         return self._last_lr
 
+    @_followed
     def step(self, epoch: int | None = None) -> None:
         """Go on by one, or to an epoch, and set the rates."""
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -286,6 +305,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         cosine = math.cos(math.pi * self.T_cur / self.T_i)
         return [self.eta_min + (base - self.eta_min) * (1 + cosine) / 2 for base in self.base_lrs]
 
+    @_followed
     def step(self, epoch: float | None = None) -> None:
         """Go on by one, or to an epoch, which may be a fraction."""
         if epoch is None:
@@ -458,7 +478,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
         self._last_lr = self._rates
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+    @_followed
+    def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Go on by one, with a measure."""
         now = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -497,6 +518,7 @@ class ChainedScheduler:
             raise ValueError("ChainedScheduler expects all schedulers to belong to the same optimizer")
         self._last_lr = self._schedulers[-1].get_last_lr()
 
+    @_followed
     def step(self) -> None:
         """Step all."""
         for scheduler in self._schedulers:
@@ -543,6 +565,7 @@ class SequentialLR:
         self._schedulers[0].step()
         self._last_lr = self._schedulers[0].get_last_lr()
 
+    @_followed
     def step(self) -> None:
         """Go on by one."""
         self.last_epoch += 1

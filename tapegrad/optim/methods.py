@@ -14,24 +14,32 @@ from typing import Any
 from tapegrad import creation
 from tapegrad.functions import elementwise
 from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.replay.standins import applied
 from tapegrad.tensor import Tensor
 
 _maximum: Any = elementwise.functions["maximum"]
 _where: Any = elementwise.functions["where"]
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     """An option, which may be a Tensor of one element."""
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _step_of(state: State) -> int:
+def sqrt(x: float) -> float:
+    """Its root; it may stand for what it is at each call of a compiled function."""
+    return applied(math.sqrt, x)
+
+
+def step_of(state: State) -> int:
     """Which step this is, from 1 on."""
-    t = state["step"] = int(_number(state.get("step", 0))) + 1
+    before: Any = number(state.get("step", 0))
+    t: int = (before if before.__class__ is int else int(before)) + 1
+    state["step"] = t
     return t
 
 
-def _mean(state: State, name: str, value: Tensor, weight: float) -> Tensor:
+def mean(state: State, name: str, value: Tensor, weight: float) -> Tensor:
     """A decaying mean: `(1 - weight)` of what it was, from 0 on, and `weight` of the value."""
     before = state.get(name)
     now = state[name] = value * weight if before is None else before + (value - before) * weight
@@ -52,14 +60,15 @@ class _Method(Optimizer):
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""
+        super().check(options)
         for name in self.checked.split():
             if name not in options:
                 continue
             if name == "betas":
                 for i, beta in enumerate(options["betas"]):
-                    if not 0.0 <= _number(beta) < 1.0:
+                    if not 0.0 <= number(beta) < 1.0:
                         raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
-            elif not _number(options[name]) >= 0 or (name == "rho" and options[name] > 1.0):
+            elif not number(options[name]) >= 0 or (name == "rho" and options[name] > 1.0):
                 said = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
                 raise ValueError(f"Invalid {said}: {options[name]}")
 
@@ -104,9 +113,9 @@ class SGD(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        lr, momentum = _number(group["lr"]), group["momentum"]
+        lr, momentum = number(group["lr"]), group["momentum"]
         if group["weight_decay"]:
-            g = g + p * _number(group["weight_decay"])
+            g = g + p * number(group["weight_decay"])
         if momentum:
             before = state.get("momentum_buffer")
             now = g.clone() if before is None else before * momentum + g * (1 - group["dampening"])
@@ -151,20 +160,31 @@ class Adam(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        super().check(options)
+        betas = options["betas"]
+        if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
+            raise ValueError("betas must be either both floats or both Tensors")
+        if options["foreach"] and not options["capturable"]:  # as in PyTorch, whose programs must not differ
+            for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(value, Tensor):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
+
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), map(_number, group["betas"])
+        t, lr, (b1, b2) = step_of(state), number(group["lr"]), map(number, group["betas"])
         if group["weight_decay"]:
             if group["decoupled_weight_decay"]:
                 p = p * (1 - lr * group["weight_decay"])
             else:
                 g = g + p * group["weight_decay"]
-        m = _mean(state, "exp_avg", g, 1 - b1)
+        m = mean(state, "exp_avg", g, 1 - b1)
         v = _mean_square(state, "exp_avg_sq", g, b2)
         if group["amsgrad"]:
             largest = state.get("max_exp_avg_sq")
             v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
-        return p - m / (v.sqrt() / math.sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+        return p - m / (v.sqrt() / sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
 
 
 class AdamW(Adam):
@@ -179,6 +199,28 @@ class AdamW(Adam):
             params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
             differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
         )  # fmt: skip
+
+
+class SparseAdam(_Method):
+    """Adam for sparse gradients, of which there are none here: a step refuses dense ones, as PyTorch's does."""
+
+    def __init__(
+        self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
+        maximize: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "maximize": maximize})
+
+    def check(self, options: Group) -> None:
+        """See `Optimizer`."""
+        super().check(options)
+        for name, said in (("lr", "learning rate"), ("eps", "epsilon value")):
+            if not number(options[name]) > 0:
+                raise ValueError(f"Invalid {said}: {options[name]}")
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        del group, p, g, state
+        raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")
 
 
 class Adagrad(_Method):
@@ -200,12 +242,12 @@ class Adagrad(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t = _step_of(state)
+        t = step_of(state)
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
         before: Any = state.get("sum", group["initial_accumulator_value"])
         s = state["sum"] = g * g + before
-        return p - g / (s.sqrt() + group["eps"]) * (_number(group["lr"]) / (1 + (t - 1) * group["lr_decay"]))
+        return p - g / (s.sqrt() + group["eps"]) * (number(group["lr"]) / (1 + (t - 1) * group["lr_decay"]))
 
 
 class RMSprop(_Method):
@@ -225,14 +267,14 @@ class RMSprop(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        _step_of(state)
-        lr, alpha = _number(group["lr"]), group["alpha"]
+        step_of(state)
+        lr, alpha = number(group["lr"]), group["alpha"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
         v = _mean_square(state, "square_avg", g, alpha)
         if group["centered"]:
-            mean = _mean(state, "grad_avg", g, 1 - alpha)
-            v = v - mean * mean
+            m = mean(state, "grad_avg", g, 1 - alpha)
+            v = v - m * m
         scaled = g / (v.sqrt() + group["eps"])
         if group["momentum"]:
             before = state.get("momentum_buffer")
@@ -255,7 +297,7 @@ class Adadelta(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        _step_of(state)
+        step_of(state)
         rho, eps = group["rho"], group["eps"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
@@ -264,7 +306,7 @@ class Adadelta(_Method):
         of_steps = creation.full_like(v, eps).sqrt() if before is None else (before + eps).sqrt()
         delta = of_steps / (v + eps).sqrt() * g
         _mean_square(state, "acc_delta", delta, rho)
-        return p - delta * _number(group["lr"])
+        return p - delta * number(group["lr"])
 
 
 class Adamax(_Method):
@@ -283,12 +325,12 @@ class Adamax(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t, (b1, b2) = _step_of(state), group["betas"]
+        t, (b1, b2) = step_of(state), group["betas"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
-        m, size, before = _mean(state, "exp_avg", g, 1 - b1), g.abs() + group["eps"], state.get("exp_inf")
+        m, size, before = mean(state, "exp_avg", g, 1 - b1), g.abs() + group["eps"], state.get("exp_inf")
         u = state["exp_inf"] = size if before is None else _maximum(before * b2, size)
-        return p - m / u * (_number(group["lr"]) / (1 - b1**t))
+        return p - m / u * (number(group["lr"]) / (1 - b1**t))
 
 
 class NAdam(_Method):
@@ -310,15 +352,15 @@ class NAdam(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), group["betas"]
+        t, lr, (b1, b2) = step_of(state), number(group["lr"]), group["betas"]
         if group["weight_decay"]:
             if group["decoupled_weight_decay"]:
                 p = p * (1 - lr * group["weight_decay"])
             else:
                 g = g + p * group["weight_decay"]
         now, then = (b1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
-        product = state["mu_product"] = _number(state.get("mu_product", 1.0)) * now
-        m, v = _mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
+        product = state["mu_product"] = number(state.get("mu_product", 1.0)) * now
+        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
         scale = (v / (1 - b2**t)).sqrt() + group["eps"]
         return p - g / scale * (lr * (1 - now) / (1 - product)) - m / scale * (lr * then / (1 - product * then))
 
@@ -340,20 +382,20 @@ class RAdam(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t, lr, (b1, b2) = _step_of(state), _number(group["lr"]), group["betas"]
+        t, lr, (b1, b2) = step_of(state), number(group["lr"]), group["betas"]
         if group["weight_decay"]:
             if group["decoupled_weight_decay"]:
                 p = p * (1 - lr * group["weight_decay"])
             else:
                 g = g + p * group["weight_decay"]
-        m, v = _mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
+        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
         m = m / (1 - b1**t)
         longest = 2 / (1 - b2) - 1  # the length of the mean's memory in the long run, and now
         length = longest - 2 * t * b2**t / (1 - b2**t)
         if length <= 5:
             return p - m * lr
         r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        return p - m * (math.sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * math.sqrt(r))
+        return p - m * (sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * sqrt(r))
 
 
 class ASGD(_Method):
@@ -374,8 +416,8 @@ class ASGD(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        t, lr = _step_of(state), _number(group["lr"])
-        eta, mu = _number(state.get("eta", lr)), _number(state.get("mu", 1.0))
+        t, lr = step_of(state), number(group["lr"])
+        eta, mu = number(state.get("eta", lr)), number(state.get("mu", 1.0))
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
         new = p * (1 - group["lambd"] * eta) - g * eta
@@ -409,11 +451,11 @@ class Rprop(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        _step_of(state)
+        step_of(state)
         (shrinks, grows), (least, most) = group["etas"], group["step_sizes"]
         before = state.get("prev")
         if before is None:
-            size = creation.full_like(g, _number(group["lr"]))
+            size = creation.full_like(g, number(group["lr"]))
         else:
             agreement = g * before
             factor = _where(agreement > 0, grows, _where(agreement < 0, shrinks, 1.0))

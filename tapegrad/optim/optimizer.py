@@ -7,23 +7,31 @@ They are recorded for all parameters, and swept at once.
 from __future__ import annotations
 
 import copy
+import functools
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapegrad import aliasing, engine
 from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.creation import tensor
+from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
+from tapegrad.replay.standins import Keeper
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, depth_of_user
 
 _FILLED = H.filled
+
+_COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
+_NOTHING: dict[str, Any] = {}
 
 Group = dict[str, Any]
 State = dict[str, Any]
 
 
-class Optimizer:
+class Optimizer(Keeper):
     """What optimisers share; a subclass has `update`, or a `step` of its own.
 
     Parameters
@@ -40,11 +48,6 @@ class Optimizer:
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        if isinstance(params, Tensor):
-            raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                f"{type(params).__name__}"
-            )
         if defaults.get("differentiable"):
             raise NotImplementedError(
                 "differentiable=True: a step that is recorded is written with operations on Tensors (x - lr * grad), "
@@ -55,6 +58,12 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._before: OrderedDict[int, Any] = OrderedDict()
         self._after: OrderedDict[int, Any] = OrderedDict()
+        self.check(defaults)
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                f"{type(params).__name__}"
+            )
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -78,14 +87,30 @@ class Optimizer:
                 "will change between runs. Please use a list instead."
             )
         params = list(given)
-        if params and isinstance(params[0], tuple):
-            param_group["param_names"] = [name for name, _ in params]
-            params = [t for _, t in params]
+        names = [item[0] for item in params if isinstance(item, tuple)]
+        if names:
+            if len(names) != len(params):
+                raise ValueError(
+                    "all optimizer params should be with/without names. Some param names are missing: "
+                    f"{len(params) - len(names)} of {len(params)}"
+                )
+            param_group["param_names"], params = names, [t for _, t in params]
         for t in params:
             if not isinstance(t, Tensor):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
             if not t.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
+        if len({*map(id, params)}) != len(params):
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters: it steps twice with these; in future, "
+                "this will cause an error",
+                stacklevel=depth_of_user(),
+            )
+        if any(("param_names" in group) != ("param_names" in param_group) for group in self.param_groups):
+            raise ValueError(
+                "all optimizer param groups should be with/without names. cannot add param group "
+                f"{'with' if 'param_names' in param_group else 'without'} names to the optimizer"
+            )
         known = {id(t) for group in self.param_groups for t in group["params"]}
         if not known.isdisjoint(map(id, params)):
             raise ValueError("some parameters appear in more than one parameter group")
@@ -96,7 +121,10 @@ class Optimizer:
         self.param_groups.append(param_group)
 
     def check(self, options: Group) -> None:
-        """Raise where the options of a group are out of range."""
+        """Raise where options are out of range: the defaults, which have no "params", and those of each group."""
+        lr = options.get("lr")
+        if isinstance(lr, Tensor) and lr.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element, not of shape {list(lr.shape)}")
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -132,18 +160,25 @@ class Optimizer:
 
         Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
         """
-        if tape.watch is not None:
-            tape.watch.fail("has an optimiser take a step")
+        watch = tape.watch if self._is_followed(tape) else None
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             is_maximized = group.get("maximize")
+            if watch is not None:
+                rate = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
+                group = {**group, "lr": rate}
             for t in group["params"]:
-                g = getattr(t, "_grad", None)
+                g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
                     continue
                 p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
-                state = {**self.state[t]}
+                state = {**self.state.get(t, _NOTHING)}
+                if watch is not None:
+                    state = {
+                        name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
+                        for name, value in state.items()
+                    }
                 new = update(group, p, -g if is_maximized else g, state)
                 changes.append((t, new, h[_FILLED], state))
                 has_large = has_large or p._kind.is_large
@@ -153,6 +188,14 @@ class Optimizer:
             with tape.lock:
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
         for t, new, end, state in changes:
+            if watch is not None:
+                before = self.state.get(t, _NOTHING)
+                if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in before.items()}:
+                    watch.fail("has an optimiser take its first step", False)
+                state = {
+                    name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
+                    for name, value in state.items()
+                }
             if state:
                 self.state[t].update(state)
             if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
@@ -160,6 +203,44 @@ class Optimizer:
             else:
                 aliasing.assign(t, new)
         engine.reclaim_if_due(tape)
+
+    def _is_followed(self, tape: Tape) -> bool:
+        """Whether a function is recorded that takes this step, and a program can take it."""
+        watch = tape.watch
+        if watch is None:
+            return False
+        options = [option for group in self.param_groups for value in group.values() for option in _each(value)]
+        if self._before or self._after:
+            watch.fail("has an optimiser with hooks take a step")
+        elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
+            watch.fail("has an optimiser take a step that is not followed")
+        return watch.asks(self)
+
+    def rates(self) -> list[Any]:
+        """The learning rates."""
+        return [group["lr"] for group in self.param_groups]
+
+    def _rate(self, i: int) -> Any:
+        return self.param_groups[i]["lr"]
+
+    def _kept(self, t: Tensor, name: str) -> Any:
+        return self.state[t][name]
+
+    def _keep(self, t: Tensor, name: str, value: Any) -> None:
+        self.state[t][name] = value
+
+    def choices(self, with_numbers: bool) -> Any:
+        """What a step depends on, but for tensors; learning rates and numbers of the state, if they are asked for."""
+        groups = [
+            (
+                [*map(id, group["params"])], group["lr"] if with_numbers else type(group["lr"]),
+                {name: value for name, value in group.items() if name not in ("params", "lr")},
+            )
+            for group in self.param_groups
+        ]  # fmt: skip
+        states = [(t, state) for t, state in self.state.items() if state]
+        kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
+        return bool(self._before or self._after), groups, kept
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -183,7 +264,8 @@ class Optimizer:
             | {"params": [places[id(t)] for t in group["params"]]}
             for group in self.param_groups
         ]
-        return {"state": {places[id(t)]: state for t, state in self.state.items()}, "param_groups": groups}
+        states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
+        return {"state": states, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave.
@@ -207,7 +289,7 @@ class Optimizer:
         self.state = defaultdict(dict)
         for place, state in state_dict["state"].items():
             t = of_place[place]
-            self.state[t] = {name: _fitting(value, t) for name, value in state.items()}
+            self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
@@ -223,8 +305,21 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _fitting(value: Any, t: Tensor) -> Any:
-    """A value of a loaded state, in the dtype of its parameter."""
+def _shown(name: str, value: Any) -> Any:
+    """A value of a state as PyTorch has it: counters, and what follows from them, are tensors."""
+    if name not in _COUNTERS or not isinstance(value, (int, float)):
+        return value
+    return tensor(float(value), dtype=get_default_dtype() if name == "step" else FLOAT64)
+
+
+def _each(option: Any) -> Any:
+    return option if isinstance(option, tuple) else (option,)
+
+
+def _fitting(name: str, value: Any, t: Tensor) -> Any:
+    """A value of a loaded state: counters are numbers, others have the dtype of its parameter."""
+    if name in _COUNTERS and isinstance(value, Tensor):
+        return int(value.item()) if name == "step" else value.item()
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
     return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()

@@ -6,6 +6,7 @@
     chance     looks for generators of random numbers, and for clocks
     text       the text of a program while it is written
     program    keeps it, and runs it
+    entry      tells native code of the programs that it may run without Python (`core/calling.py`)
     compiled   chooses a program by the arguments and by what Python code would see; records where there is none
 
 A program is run by `core/replaying.py`.

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
+from tapegrad.replay.standins import Keeper
 from tapegrad.tensor import Tensor
 
 _CLOCKS = {
@@ -40,7 +41,8 @@ class Sources:
     """The generators that a function can reach, and where they were."""
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
-        self.generators = [*_reached(function, leaves)]
+        self.keepers: list[Keeper] = []
+        self.generators = [*_reached(function, leaves, self.keepers)]
         self.states = self._now()
 
     def _now(self) -> Any:
@@ -58,9 +60,11 @@ class Sources:
         for (of, _, put), state in zip(self.generators, others, strict=True):
             put(of, state)
 
-    @contextlib.contextmanager
-    def watched(self, watch: Any) -> Iterator[None]:
-        """Tell the watch of what can't be done again."""
+    def watched(self, watch: Any, function: Callable[[], Any]) -> Any:
+        """Call a function, and tell the watch of what can't be done again.
+
+        The profiler is set within `try`: Ctrl-C may come right after that.
+        """
 
         def look(frame: types.FrameType, event: str, called: Any) -> None:
             if event == "c_call" and (
@@ -69,9 +73,9 @@ class Sources:
             ) and _is_asker(frame):  # fmt: skip
                 watch.fail(f"asks {called.__name__}(), whose answer is another at each call")
 
-        sys.setprofile(look)
         try:
-            yield
+            sys.setprofile(look)
+            made = function()
         finally:
             sys.setprofile(None)
         if watch.failure is None and (now := self._now()) != self.states:
@@ -87,6 +91,7 @@ class Sources:
                 watch.tape.watch = watch
             if not is_all:
                 watch.fail("draws random numbers")
+        return made
 
 
 def _is_asker(frame: types.FrameType) -> bool:
@@ -126,8 +131,8 @@ def _put_of_numpy(of: Any, state: Any) -> None:
     (of if isinstance(of, np.random.BitGenerator) else of.bit_generator).state = state
 
 
-def _reached(function: Any, leaves: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Generators in arguments, closures, globals, attributes; how to have and to set their states."""
+def _reached(function: Any, leaves: list[Any], keepers: list[Keeper]) -> Iterator[tuple[Any, Any, Any]]:
+    """Generators in arguments, closures, globals, attributes; how to have and set their states. Keepers are noted."""
     rest, seen = [function, *leaves], {id(None)}
     while rest and len(seen) < _NO_MORE:
         x = rest.pop()
@@ -145,6 +150,8 @@ def _reached(function: Any, leaves: list[Any]) -> Iterator[tuple[Any, Any, Any]]
             if not isinstance(x, random.SystemRandom):
                 yield x, lambda of: of.getstate(), lambda of, state: of.setstate(state)
         else:
+            if isinstance(x, Keeper):
+                keepers.append(x)
             rest += _behind(x)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import struct
 import sys
 import threading
 import time
@@ -19,10 +17,11 @@ from tapegrad import dtypes, trees
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
+from tapegrad.replay import entry
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
 from tapegrad.replay.program import PLAIN, Miss, Program
-from tapegrad.replay.standins import Number, StandIn
+from tapegrad.replay.standins import Number, StandIn, bits_of
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, depth_of_user
@@ -32,8 +31,6 @@ _LONGEST_REST = 1 << 14  # calls
 _FAMILIES = 4  # for each program that is kept
 # What is raised where something takes no stand-in. All else is the function's own.
 _OF_STANDINS = (TypeError, AttributeError, BufferError, SystemError, NumbaError)
-_clock = itertools.count(1)
-_pack = struct.Struct("=d").pack
 _LEAVES = {np.ndarray, Tensor, float, int, bool, str, type(None)}
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 
@@ -88,26 +85,30 @@ class _Kin:
 class _Family:
     """The programs for arguments of the same structure, kinds and static values."""
 
-    __slots__ = ("is_plain", "kept", "kin", "roots", "used")
+    __slots__ = ("kept", "kin", "roots", "used", "why")
 
     def __init__(self, kin: _Kin) -> None:
         # By places of numbers that Python code looks at, and by their values.
         self.roots: dict[tuple[int, ...], dict[Any, list[_Root]]] = {}
-        self.kin, self.is_plain, self.used = kin, False, 0
+        self.kin, self.used = kin, 0
+        self.why = ""  # there is no program
         self.kept: Any = None  # static arguments that are known by identity
 
 
-class Compiled:
+class Compiled(entry.Fronted):
     """What `compile` makes of a function: see there."""
 
-    def __init__(self, function: Callable[..., Any], capacity: int) -> None:
+    def __init__(self, function: Callable[..., Any], capacity: int, must_be_program: bool = False) -> None:
+        super().__init__()
         functools.update_wrapper(self, function)
-        self._function, self._capacity = function, capacity
+        self._function, self._capacity, self._must_be_program = function, capacity, must_be_program
         self._is_transform = getattr(function, "is_transform", False)
         self._families: dict[Any, _Family] = {}
         self._kin: dict[Any, _Kin] = {}
         self._inputs: set[Any] = set()  # structures and places of ints that are not always the same
         self._programs: list[tuple[Program, _Family, Any]] = []
+        self._entered: list[entry.Entered] = []  # programs that native code runs, see `entry.py`
+        self._held: Any = None
         self._lock = threading.RLock()
         self._has_warned = False
         self._counts = dict.fromkeys(("recordings", "replays", "misses", "plain"), 0)
@@ -130,6 +131,7 @@ class Compiled:
             `programs` that are kept, and their `bytes`.
         """
         with self._lock:
+            self._hear()
             sizes = [program.nbytes for program, _, _ in self._programs]
             return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
 
@@ -150,26 +152,51 @@ class Compiled:
         if key is None:
             return self._plainly(args, kwargs)
         family = self._families.get(key) or self._new_family(tape, key, leaves, structure)
-        if family.is_plain:
+        if family.why:
+            if self._must_be_program:
+                self._tell(family.why)
             return self._plainly(args, kwargs)
         line = ""
         for places, at in family.roots.items():
-            for root in at.get(tuple([_bits(leaves[place]) for place in places]), ()):
+            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
                 program = root.program if not root.conditions or root.fits(leaves) else None
                 while program is not None:
                     found = program.run(tape, leaves)
                     if found is PLAIN:
                         return self._plainly(args, kwargs)
                     if found.__class__ is not Miss:
-                        family.used = program.used = next(_clock)
+                        family.used = program.used = _tick()
                         family.kin.in_vain = 0
                         self._counts["replays"] += 1
+                        if not program.memories.of_thread.is_entered:
+                            self._enter(program, family, args, kwargs, leaves, tape)
                         return found
                     self._counts["misses"] += 1
                     line = program.seen[found.guard].line
                     node = program.nodes[found.guard].after.get(found.bits)
                     program = None if node is None else node.program
         return self._record(tape, family, args, kwargs, leaves, structure, line)
+
+    def _enter(self, program: Program, family: _Family, args: Any, kwargs: Any, leaves: Any, tape: Tape) -> None:
+        """Have native code run a program from now on, where it can."""
+        with self._lock:
+            program.memories.of_thread.is_entered = True
+            if program.nodes and entry.is_plannable(program, args, kwargs, leaves, tape):
+                entry.install(Compiled)
+                self._hear()
+                self._put_before(entry.among(self._entered, entry.Entered(program, family, tape, leaves)))
+
+    def _put_before(self, entered: list[entry.Entered]) -> None:
+        """What native code knows of."""
+        self._entered = entered
+        self._front, self._held = entry.front_of(entered)
+
+    def _hear(self) -> None:
+        """Of calls that native code has answered."""
+        for entered in self._entered:
+            replays, misses = entered.news()
+            self._counts["replays"] += replays
+            self._counts["misses"] += misses
 
     def _new_family(self, tape: Tape, key: Any, leaves: Any, structure: Any) -> _Family:
         """The family of a key. An int that was another before is an input from now on."""
@@ -182,7 +209,7 @@ class Compiled:
             family = self._families.get(key)
             if family is None:
                 family = self._families[key] = _Family(kin)
-                family.used = next(_clock)
+                family.used = _tick()
                 family.kept = leaves if any(not isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves) else None
                 if len(self._families) > _FAMILIES * self._capacity:
                     self._forget_families()
@@ -190,10 +217,12 @@ class Compiled:
 
     def _forget_families(self) -> None:
         """Let go of the half that was not used for longest, and of their programs."""
+        self._hear()
         families = sorted(self._families.items(), key=lambda item: item[1].used)
         gone = {id(family) for _, family in families[: len(families) // 2]}
         self._families = dict(families[len(families) // 2 :])
         self._programs = [entry for entry in self._programs if id(entry[1]) not in gone]
+        self._put_before([e for e in self._entered if id(e.family) not in gone])
         kin = {id(family.kin) for family in self._families.values()}
         self._kin = {key: of for key, of in self._kin.items() if id(of) in kin}
         self._inputs = {known for known in self._inputs if any(known[0] == key[0] for key in self._kin)}
@@ -208,6 +237,7 @@ class Compiled:
         self, tape: Tape, family: _Family, args: Any, kwargs: Any, leaves: Any, structure: Any, line: str
     ) -> Any:
         kin = family.kin
+        self._hear()
         if not kin.may_record():
             what = f"Python code sees is other at each call, at {line}" if line else "it is given is other at each call"
             self._tell(f"what {what}")
@@ -217,9 +247,10 @@ class Compiled:
         started = time.perf_counter()
         sources = Sources(self._function, leaves)
         watch = Watch(tape, 0 if self._is_transform else 1)
+        watch.keepers = {id(keeper): (keeper, keeper.choices(True)) for keeper in sources.keepers}
         given = [
-            StandIn(watch, leaf, _argument(place)) if leaf.__class__ is np.ndarray
-            else Number(watch, leaf, _argument(place), frozenset([place]))
+            StandIn(watch, leaf, _Argument(place)) if leaf.__class__ is np.ndarray
+            else Number(watch, leaf, _Argument(place), frozenset([place]))
             if leaf.__class__ is float or (leaf.__class__ is int and (structure, place) in self._inputs)
             else leaf
             for place, leaf in enumerate(leaves)
@@ -233,7 +264,7 @@ class Compiled:
                 raise
             failed = str(error)
         finally:
-            watch.is_over = True
+            watch.end()
             handed.carry_over()
         if failed is not None:
             sources.go_back()
@@ -253,17 +284,21 @@ class Compiled:
         self, watch: Watch, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
     ) -> Any:
         """What the function returns, and a program, unless there can be none."""
-        with sources.watched(watch):
-            output = self._function(*args, **kwargs)
+        output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
         return output, None if watch.failure is not None else Program(watch, given, output)
 
     def _give_up(self, family: _Family, why: str) -> None:
-        family.is_plain = True
+        family.why = why
         self._tell(why)
 
     def _tell(self, why: str) -> None:
+        if self._must_be_program:
+            raise RuntimeError(
+                f"{self!r} has no program (fullgraph=True): {why}. Change that, or leave out fullgraph: then it is "
+                "called as it is"
+            )
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -273,7 +308,7 @@ class Compiled:
     def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
         with self._lock:
             places = tuple(sorted(watch.numbers))
-            at = tuple([_bits(leaves[place]) for place in places])
+            at = tuple([bits_of(leaves[place]) for place in places])
             if places not in family.roots:  # others may be looking at it meanwhile
                 family.roots = {**family.roots, places: {}}
             roots = family.roots[places].setdefault(at, [])
@@ -286,15 +321,17 @@ class Compiled:
                 program.nodes.append(node)
             for node in program.nodes:
                 node.program = program
-            program.used = next(_clock)
+            program.used = _tick()
             self._programs.append((program, family, (places, at)))
             if len(self._programs) > self._capacity:
                 self._drop()
 
     def _drop(self) -> None:
         """Let go of the program that was not used for the longest time."""
+        self._hear()
         oldest = min(range(len(self._programs)), key=lambda i: self._programs[i][0].used)
         program, family, at = self._programs.pop(oldest)
+        self._put_before([e for e in self._entered if e.program is not program])
         others = {id(p): p for p, f, _ in self._programs if f is family}
         for k in range(len(program.nodes) - 1, -1, -1):
             node = program.nodes[k]
@@ -311,13 +348,22 @@ class Compiled:
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
-def _argument(place: int) -> Any:
-    return lambda leaves, _: leaves[place]
+class _Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        return leaves[self.place]
 
 
-def _bits(number: Any) -> Any:
-    """What tells a number from others: -0.0 from 0.0, too."""
-    return number if number.__class__ is int else _pack(number)
+def _tick() -> int:
+    """The number of this call: native code counts on."""
+    entry.clock[0] += 1
+    return entry.clock[0]
 
 
 def _key(tape: Tape, leaves: Any, structure: Any, inputs: set[Any]) -> Any:
@@ -361,7 +407,10 @@ def compile(
     function : callable
         A function of Tensors, NumPy arrays and numbers, and of tuples, lists and dictionaries of them; or what a
         transform has made of one. Without it, a decorator is returned.
-    fullgraph, dynamic, backend, mode, options : optional
+    fullgraph : bool
+        Raise RuntimeError where the function would be called as it is, since there is no program for it. What the call
+        that was recorded has done stays done.
+    dynamic, backend, mode, options : optional
         PyTorch's choices between compilers. There is one here, and they change nothing.
     disable : bool
         Return the function as it is.
@@ -372,6 +421,13 @@ def compile(
     -------
     Compiled
         A callable with the arguments of `function`; its `stats()` tell of recordings, replays, misses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `function` is not callable; if `capacity` is not positive.
+    RuntimeError
+        By a call, with `fullgraph`.
 
     Notes
     -----
@@ -385,14 +441,15 @@ def compile(
     whatever else it finds in variables, attributes and globals, are what they were when it was recorded; its side
     effects, such as prints, take place at recordings only.
 
-    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call; a gradient
-    that it reads before must be the same tensor, or None, as it was when it was recorded.
+    Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call. So are the
+    parameters and states of optimisers that take a step, but for `LBFGS` and optimisers of the user's; learning rates
+    are read at each call, other options are guarded, and a schedule's step is taken by Python after the program.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, has an optimiser take a step, changes lists or dictionaries that were there before, draws
-    random numbers other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. A generator
-    of random numbers is noticed where it is an argument, or stands in a closure, an attribute or a global of the
-    function.
+    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or
+    dictionaries that were there before, draws random numbers other than tapegrad's, looks at a clock, or computes with
+    arrays by functions of NumPy's. A generator of random numbers is noticed where it is an argument, or stands in a
+    closure, an attribute or a global of the function.
 
     Examples
     --------
@@ -410,10 +467,10 @@ def compile(
     (1, 2)
     """
     if function is None:
-        return functools.partial(compile, disable=disable, capacity=capacity)
-    del fullgraph, dynamic, backend, mode, options
+        return functools.partial(compile, fullgraph=fullgraph, disable=disable, capacity=capacity)
+    del dynamic, backend, mode, options
     if not callable(function):
         raise TypeError(f"compile(): argument 'function' must be callable, not {type(function).__name__}")
     if capacity < 1:
         raise ValueError(f"compile(): 'capacity' must be a positive int, not {capacity!r}")
-    return function if disable else Compiled(function, capacity)
+    return function if disable else Compiled(function, capacity, fullgraph)

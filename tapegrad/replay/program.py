@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import operator
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,13 +17,13 @@ import numpy as np
 from tapegrad import aliasing, engine, trees
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import MISSED
+from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
-from tapegrad.replay.standins import Number, StandIn
+from tapegrad.replay.standins import Number, StandIn, composed
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
-from tapegrad.tape import TABLES, Tape, in_grad_mode, scratch_in
-from tapegrad.tensor import Size, Tensor, copied, from_array
+from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratch_in
+from tapegrad.tensor import Size, Tensor, copied, owning
 
 _tables: weakref.WeakKeyDictionary[Tape, np.ndarray] = weakref.WeakKeyDictionary()
 _PLAIN = (type(None), bool, int, float, str, np.generic, Size, DType)
@@ -34,9 +36,10 @@ class Given(NamedTuple):
 
 
 class New(NamedTuple):
-    """An output that is the new gradient of a tensor, by its number."""
+    """A tensor that is made at each call, by its number; and the place of that which it replaces, or -1."""
 
     number: int
+    place: int
 
 
 class Same(NamedTuple):
@@ -49,14 +52,18 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "captured", "changed", "copied", "made", "new", "tables", "tables_at", "tape", "text", "text_at",
+        "arena", "at", "captured", "changed", "composed", "copied", "filled", "is_entered", "made", "new", "tables",
+        "tables_at", "tape", "text", "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
         self.tape = weakref.ref(tape)
+        self.filled = -1  # bytes of rows that the last reclaiming has left
+        self.is_entered = False  # whether native code knows of it, or was found not to serve
         if tape not in _tables:
-            _tables[tape] = np.zeros(TABLES, np.int64)
+            _tables[tape] = np.zeros(TABLES + 1, np.int64)
         self.tables = _tables[tape]
+        self.tables[TABLES] = 0  # no image is loaded: addresses are used again
         self.tables_at = address_of(self.tables)
         self.arena = np.empty(program.size + 64, np.uint8)
         self.at = at = -(-address_of(self.arena) // 64) * 64
@@ -66,11 +73,60 @@ class Memory:
         self.text[program.places] += bases[program.bases]
         for offset, content in program.contents:
             ctypes.memmove(at + offset, content, len(content))
-        self.copied = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
+        views = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
+        self.copied = [(view, source) for view, source in views if type(source) is np.ndarray]
+        self.composed = [view for view, source in views if type(source) is not np.ndarray]
         self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
         self.made = [_maker(self, of) for of in program.results]
-        self.changed = [(t, _maker(self, of)) for t, of in program.changed]
-        self.new = [_maker(self, of) for of in program.new]
+        self.changed = [(t, _Elements(self, of)) for t, of in program.changed]
+        self.new = [_Elements(self, of) for of in program.new]
+
+
+class _Elements:
+    """Elements in the arena that become those of a tensor."""
+
+    __slots__ = ("address", "fitting", "kind", "nbytes", "view")
+
+    def __init__(self, memory: Memory, of: Result) -> None:
+        self.kind, self.view, self.nbytes = of.kind, _view(memory, of), extent(of.kind)
+        self.address = memory.at + max(of.offset, 0)
+        self.fitting: Any = None  # the kind of a tensor that they can be put into
+
+    def new(self) -> Tensor:
+        """A new tensor that has them."""
+        return owning(self.view.copy(), self.kind.dtype, False)
+
+    def put(self, t: Tensor) -> bool:
+        """Put them in the place of a tensor's, where it shares these with nobody; whether that was so.
+
+        No row of the tape reads it, and no other thread.
+        """
+        kind, tape = t._kind, t._tape
+        if kind is not self.fitting:
+            if (
+                kind.dtype is not self.kind.dtype or kind.shape != self.kind.shape or kind.exported
+                or not (kind.contiguous and self.kind.contiguous) or (kind.requires_grad and not kind.is_leaf)
+            ):  # fmt: skip
+                return False
+            self.fitting = kind
+        if (
+            t.__class__ is not Tensor or getattr(t, "_origin", None) is not None
+            or getattr(t, "_fresh", None) is not None or ((views := getattr(t, "_known", None)) and views.living())
+            or not tape.slot_ints[_INTS * t._slot + _FLAGS] & STORED
+        ):  # fmt: skip
+            return False
+        ctypes.memmove(tape.slot_words[_WORDS * t._slot + _PRIMAL], self.address, self.nbytes)
+        return True
+
+
+def _holders(x: Any) -> int:
+    """How many hold an object, which is not in a variable of who asks."""
+    return sys.getrefcount(x) - _NO_HOLDERS
+
+
+_NO_HOLDERS, _held = 0, [object()]
+_NO_HOLDERS = _holders(_held[0]) - 1
+_WORDS, _PRIMAL, _INTS, _FLAGS = 4, 1, 8, 7  # of a slot
 
 
 class Miss(NamedTuple):
@@ -87,11 +143,14 @@ class Program:
     """See above."""
 
     def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
-        found, structure = trees.flatten(output)
-        self.build = _builder(structure)
+        found, self.structure = trees.flatten(output)
+        self.build = _builder(self.structure)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
+        # What is found at each call stands behind the arguments.
+        self.finds = [_finder(of, places) for _, of in watch.located.values()]
+        places |= {key: len(given) + k for k, key in enumerate(watch.located) if key not in places}
         self._changes(watch, places)
-        self.results = _results(watch, found, given, self.number_of)
+        self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
@@ -104,11 +163,15 @@ class Program:
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
-            (_has_gradient(places.get(id(t), t), gradient), True)
+            (_has_gradient(places.get(id(t), t)), gradient is not None)
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        self.seen = watch.seen
+        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
+        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
+        self.seen, self.numbers = watch.seen, watch.numbers
+        self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
+        self.is_shared_out = watch.is_shared_out
         self.path = [seen.bits for seen in watch.seen]
         self.memories = threading.local()
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
@@ -118,7 +181,7 @@ class Program:
     def _changes(self, watch: Watch, places: dict[int, int]) -> None:
         """What becomes of tensors that were there before: their elements, and their gradients."""
         self.changed: list[tuple[Any, Any]] = []
-        self.new: list[Any] = []  # gradients that are new,
+        self.new: list[Any] = []  # tensors that are new: gradients, and what is kept,
         self.number_of: dict[int, int] = {}  # and their numbers
         self.given_gradients: list[tuple[Any, Any]] = []  # tensors, and None, a number in `new`, or a tensor
         for t in watch.changed.values():
@@ -129,19 +192,34 @@ class Program:
             if is_read and now is before:
                 continue
             if now is None or id(now) in watch.changed or now._slot not in watch.own:
-                self.given_gradients.append((places.get(id(t), t), now))
+                self.given_gradients.append((places.get(id(t), t), places.get(id(now), now)))
             elif now._kind.requires_grad or getattr(now, "_origin", None) is not None:
                 watch.fail("gives a tensor a gradient with a graph of its own")
             else:
-                if id(now) not in self.number_of and (result := watch.result(now, now)) is not None:
-                    self.number_of[id(now)] = len(self.new)
-                    self.new.append(result._replace(like=Tensor))
-                self.given_gradients.append((places.get(id(t), t), New(self.number_of.get(id(now), 0))))
+                self.given_gradients.append((places.get(id(t), t), self._new(watch, now, places.get(id(before), -1))))
+        self.actions = watch.actions
+        self.stored: list[tuple[Callable[[Any], None], Any]] = []  # what puts it there; a number, New, Same
+        for key, (put, value) in watch.stored.items():
+            if not isinstance(value, Tensor):
+                self.stored.append((put, value if type(value) is Number else Same(value)))
+            elif id(value) not in watch.located:
+                is_own = value._slot in watch.own and getattr(value, "_origin", None) is None
+                if not is_own or value._kind.requires_grad:
+                    watch.fail("keeps a tensor that it has not computed")
+                before = watch.kept.get(key)
+                self.stored.append((put, self._new(watch, value, places.get(id(before), -1))))
+
+    def _new(self, watch: Watch, t: Tensor, place: int) -> New:
+        """A tensor that is made at each call: its number among them, and where that is which it replaces."""
+        if id(t) not in self.number_of and (result := watch.result(t, t)) is not None:
+            self.number_of[id(t)] = len(self.new)
+            self.new.append(result._replace(like=Tensor))
+        return New(self.number_of.get(id(t), 0), place)
 
     @property
     def has_effects(self) -> bool:
         """Whether it changes tensors."""
-        return bool(self.changed or self.given_gradients)
+        return bool(self.changed or self.given_gradients or self.stored or self.actions)
 
     def _has_hooks(self, leaves: Sequence[Any]) -> bool:
         """Whether gradients meet hooks on their way."""
@@ -150,25 +228,61 @@ class Program:
     def _may_change(self, tape: Tape, leaves: Sequence[Any]) -> bool:
         """Whether tensors are as much apart as they were, and this thread's."""
         read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
-        changed = [leaves[t] if t.__class__ is int else t for t, _ in self.changed]
         given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
-        return (
-            len({*map(id, read)}) == len(read) and len({*map(id, given)}) == len(given)
-            and all(t._tape is tape for t in (*read, *given))
-            and all(getattr(t, "_origin", None) is None for t in changed)
-            and all(t._views is None or not t._views.living() for t in changed)
-        )  # fmt: skip
+        if len({*map(id, read)}) != len(read) or len({*map(id, given)}) != len(given):
+            return False
+        for t in (*read, *given):
+            if t._tape is not tape:
+                return False
+        for t, _ in self.changed:
+            t = leaves[t] if t.__class__ is int else t
+            if getattr(t, "_origin", None) is not None or ((views := t._views) is not None and views.living()):
+                return False
+        return True
 
-    def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any]) -> list[Tensor]:
-        """Change tensors as the function does; the new gradients."""
-        new = [make() for make in memory.new]
-        values = [(leaves[t] if t.__class__ is int else t, make()) for t, make in memory.changed]
-        for t, value in values:
-            in_grad_mode(tape, False, aliasing.assign, t, value)
+    def _change(self, tape: Tape, memory: Memory, leaves: Sequence[Any], numbers: Sequence[Any]) -> dict[int, Tensor]:
+        """Change tensors, and what is kept, as the function does; the tensors that are new, by their numbers.
+
+        Where neither rows nor other threads read what was there before, and nobody holds it, its memory is written to.
+        """
+        if tape.h[H.filled] != memory.filled:
+            engine.reclaim(tape)
+            memory.filled = tape.h[H.filled]
+        is_unread = not memory.filled and not tape.retained and is_only(tape)
+        for t, elements in memory.changed:
+            t = leaves[t] if t.__class__ is int else t
+            if is_unread and elements.put(t):
+                aliasing.count_write(t)
+            else:
+                in_grad_mode(tape, False, aliasing.assign, t, elements.new())
+        made: dict[int, Tensor] = {}
+
+        def new(k: int, before: Any, is_free: bool) -> Tensor:
+            if k not in made:
+                is_same = is_unread and is_free and isinstance(before, Tensor) and not before._kind.requires_grad
+                made[k] = before if is_same and memory.new[k].put(before) else memory.new[k].new()
+            return made[k]
+
         for t, gradient in self.given_gradients:
             t = leaves[t] if t.__class__ is int else t
-            t._grad = new[gradient.number] if gradient.__class__ is New else gradient
-        return new
+            if gradient.__class__ is New:
+                is_free = _holders(getattr(t, "_grad", None)) == 1 + (gradient.place >= 0)
+                t._grad = new(gradient.number, getattr(t, "_grad", None), is_free)
+            else:
+                t._grad = leaves[gradient] if gradient.__class__ is int else gradient
+        left = iter(numbers)
+        for put, of in self.stored:
+            if of.__class__ is New:
+                is_free = of.place >= 0 and _holders(leaves[of.place]) == 2  # `leaves`, and who keeps it
+                before = leaves[of.place] if of.place >= 0 else None
+                now = new(of.number, before, is_free)
+                if now is not before:
+                    put(now)
+            else:
+                put(of.value if of.__class__ is Same else next(left))
+        for action in self.actions:
+            action()
+        return made
 
     @property
     def nbytes(self) -> int:
@@ -182,6 +296,8 @@ class Program:
         memory = getattr(self.memories, "of_thread", None)
         if memory is None or memory.tape() is not tape:
             memory = self.memories.of_thread = Memory(self, tape)
+        if self.finds:
+            leaves = [*leaves, *[find(leaves) for find in self.finds]]
         if not self.draws:
             return self._run(tape, memory, leaves, ())
         states = [again().bit_generator.state for again, *_ in self.draws]
@@ -194,11 +310,12 @@ class Program:
 
     def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
         for view, source in memory.copied:
-            if type(source) is not np.ndarray:
-                source = source.make(leaves, draws)
-                if source.__class__ is int and not is_float(source):
-                    return PLAIN
             view[...] = source
+        numbers = self.composed(leaves, draws)
+        for view, number in zip(memory.composed, numbers, strict=False):
+            if number.__class__ is int and not is_float(number):
+                return PLAIN
+            view[...] = number
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
@@ -215,7 +332,7 @@ class Program:
         if status == rows.OK:
             if self.is_simple:
                 return self.build([make() for make in memory.made])
-            new = self._change(tape, memory, leaves)
+            new = self._change(tape, memory, leaves, numbers[len(memory.composed) :])
             return self.build(
                 [
                     make() if of.__class__ is Result else _other(of, leaves, draws, new)
@@ -228,39 +345,65 @@ class Program:
         return PLAIN
 
 
-def _has_gradient(t: Any, gradient: Any) -> Any:
-    """Whether a tensor, or an argument, has the gradient that it had."""
-    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is gradient
+def _has_gradient(t: Any) -> Any:
+    """Whether a tensor, or an argument, has a gradient."""
+    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None
 
 
-def _builder(structure: Any) -> Callable[[list[Any]], Any]:
+def _finder(of: Any, places: dict[int, int]) -> Callable[[Any], Any]:
+    """What finds a tensor: a function, or it is the gradient of another one."""
+    if not isinstance(of, Tensor):
+        return lambda _: of()
+    t = places.get(id(of), of)
+    return lambda leaves: getattr(leaves[t] if t.__class__ is int else t, "_grad", None)
+
+
+def _builder(structure: Any) -> Callable[[Any], Any]:
     """What makes a tree of leaves."""
     if structure is None:
         return operator.itemgetter(0)
     if structure.kind is tuple and not any(structure.items):
         return tuple
-    return functools.partial(trees.unflatten, structure)
+    names: dict[str, Any] = {}
+    places = itertools.count()
+
+    def text(node: Any) -> str:
+        if node is None:
+            return f"leaves[{next(places)}]"
+        items = "".join(f"{text(item)}, " for item in node.items)
+        if node.kind is tuple:
+            return f"({items})"
+        if node.kind is list:
+            return f"[{items}]"
+        name = f"made_{len(names)}"
+        names[name] = node.made
+        return f"{name}([{items}])"
+
+    return eval(f"lambda leaves: {text(structure)}", names)  # type: ignore[no-any-return] # noqa: S307
+
+
+def _view(memory: Memory, of: Result) -> np.ndarray:
+    """Elements in the arena."""
+    if of.offset < 0:
+        return np.empty(of.kind.shape, of.kind.dtype.numpy)
+    return array_at(memory.at + of.offset, of.kind, memory.arena)
 
 
 def _maker(memory: Memory, of: Any) -> Any:
     """What makes an output of elements in the arena; None of another."""
     if of.__class__ is not Result:
         return None
-    like, kind = of.like, of.kind
-    if of.offset < 0:
-        view = np.empty(kind.shape, kind.dtype.numpy)
-    else:
-        view = array_at(memory.at + of.offset, kind, memory.arena)
+    like, kind, view = of.like, of.kind, _view(memory, of)
     if like is float:
         return view.item
     if like is Tensor:
-        return lambda: from_array(view.copy())
+        return lambda: owning(view.copy(), kind.dtype, False)
     if isinstance(like, np.dtype):
         return view.copy if like == view.dtype and kind.contiguous else functools.partial(view.astype, like)
     return lambda: like(view[()])
 
 
-def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any], new: list[Tensor]) -> Any:
+def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any], new: dict[int, Tensor]) -> Any:
     """An output that is not computed for itself."""
     if of.__class__ is New:
         return new[of.number]
@@ -269,18 +412,21 @@ def _other(of: Any, leaves: Sequence[Any], draws: Sequence[Any], new: list[Tenso
     return of.value.copy() if of.value.__class__ is np.ndarray else of.value
 
 
-def _results(watch: Watch, found: list[Any], given: Sequence[Any], number_of: dict[int, int]) -> list[Any]:
+def _results(
+    watch: Watch, found: list[Any], given: Sequence[Any], places: dict[int, int], number_of: dict[int, int]
+) -> list[Any]:
     """How each output is made."""
     results: list[Any] = []
     tops: dict[int, int] = {}
-    places = {id(leaf): place for place, leaf in enumerate(given) if not isinstance(leaf, _PLAIN)}
+    others = {id(leaf): place for place, leaf in enumerate(given) if not isinstance(leaf, _PLAIN)}
+    places = {**others, **places}
     for leaf in found:
         if type(leaf) in (StandIn, Number):
             results.append(Given(leaf))
         elif id(leaf) in places:
             results.append(Given(places[id(leaf)]))
         elif id(leaf) in number_of:
-            results.append(New(number_of[id(leaf)]))
+            results.append(New(number_of[id(leaf)], -1))
         elif id(leaf) in watch.changed:
             results.append(Same(leaf))
         elif isinstance(leaf, Tensor):
@@ -291,6 +437,8 @@ def _results(watch: Watch, found: list[Any], given: Sequence[Any], number_of: di
             results.append(result._replace(like=form))
         elif watch.inside == 0 and not isinstance(leaf, (type(None), str, bool, DType, Size)):
             watch.fail(f"returns what is not known to be computed ({type(leaf).__name__})")
+        elif type(leaf) in (int, float) and leaf in watch.kept_numbers:
+            watch.fail("returns a number that an optimiser may have")
         elif isinstance(leaf, (*_PLAIN, np.ndarray)):
             results.append(Same(leaf.copy() if isinstance(leaf, np.ndarray) else leaf))
         else:

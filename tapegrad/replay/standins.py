@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tapegrad.tensor import Tensor
 
+_pack = struct.Struct("=d").pack
 Make = Callable[[Any, Any], Any]  # what is stood for, of arguments and draws
 
 # Methods and functions of arrays that only compute, and answer with arrays.
@@ -58,7 +60,7 @@ class StandIn:
         if not isinstance(made, np.ndarray):
             self.asked()
             return made
-        return StandIn(self.watch, made, _again(function, given, facts))
+        return StandIn(self.watch, made, _Again(function, given, facts))
 
     def asked(self) -> np.ndarray:
         """The array, for someone who may do with it what can't be seen."""
@@ -101,11 +103,11 @@ class StandIn:
 
 
 class Number:
-    """Stands for a Python number, `value`."""
+    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
 
     __slots__ = ("make", "place", "value", "watch")
 
-    def __init__(self, watch: Any, value: float, make: Make, places: frozenset[int]) -> None:
+    def __init__(self, watch: Any, value: float, make: Make, places: frozenset[int] | None) -> None:
         self.watch, self.value, self.make, self.place = watch, value, make, places
 
     @property  # type: ignore[misc]
@@ -114,8 +116,15 @@ class Number:
 
     def asked(self) -> float:
         """The number, for someone who may do with it what can't be seen: a program then is for this number."""
-        self.watch.numbers |= self.place
+        if self.place is None:
+            self.told(bits_of, self)
+        else:
+            self.watch.numbers |= self.place
         return self.value
+
+    def by(self, function: Callable[[Any], float]) -> Any:
+        """What a function that only computes makes of it."""
+        return Number(self.watch, function(self.value), _Again(function, (self,), {}), self.place)
 
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self.value, name):
@@ -131,7 +140,7 @@ class Number:
     def told(self, function: Callable[..., Any], *given: Any) -> Any:
         """What a function of it and of other numbers answers: a program is for numbers for which that is the same."""
         answer = function(*(x.value if type(x) is Number else x for x in given))
-        self.watch.conditions.append((_again(function, given, {}), answer))
+        self.watch.conditions.append((_Again(function, given, {}), answer))
         return answer
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -143,6 +152,16 @@ class Number:
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
 
 
+def bits_of(number: Any) -> Any:
+    """What tells a number from others: -0.0 from 0.0, too."""
+    return number if number.__class__ is int else _pack(number)
+
+
+def applied(function: Callable[[Any], float], x: Any) -> Any:
+    """What a function that only computes makes of a number, or of what stands for one."""
+    return x.by(function) if type(x) is Number else function(x)
+
+
 def _value(x: Any) -> Any:
     return x.value if type(x) is StandIn else x.asked() if type(x) is Number else x
 
@@ -151,14 +170,54 @@ def _asked(x: Any) -> Any:
     return x.asked() if type(x) in (StandIn, Number) else x
 
 
-def _again(function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> Make:
+class _Again:
     """How to call a function again. What is left of an earlier recording is what it is."""
-    given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
 
-    def make(leaves: list[Any], draws: list[Any]) -> Any:
-        return function(*(x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in given), **facts)
+    __slots__ = ("facts", "function", "given")
 
-    return make
+    def __init__(self, function: Callable[..., Any], given: tuple[Any, ...], facts: dict[str, Any]) -> None:
+        self.function, self.facts = function, facts
+        self.given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
+
+    def __call__(self, leaves: Any, draws: Any) -> Any:
+        given = [x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in self.given]
+        return self.function(*given, **self.facts)
+
+
+def composed(makes: Sequence[Make]) -> Make:
+    """What makes all of these, and what they have in common once."""
+    names: dict[str, Any] = {}
+    lines: list[str] = []
+    known: dict[int, str] = {}
+
+    def constant(x: Any) -> str:
+        name = f"k{len(names)}"
+        names[name] = x
+        return name
+
+    def needs(make: Make) -> list[Make]:
+        given = make.given if type(make) is _Again else ()
+        return [x.make for x in given if type(x) in (StandIn, Number) and id(x.make) not in known]
+
+    waiting = [*reversed(makes)]
+    while waiting:
+        make = waiting.pop()
+        if id(make) in known:
+            continue
+        if first := needs(make):
+            waiting += [make, *first]
+            continue
+        if type(make) is _Again:
+            given = [known[id(x.make)] if type(x) in (StandIn, Number) else constant(x) for x in make.given]
+            facts = [f"**{constant(make.facts)}"] if make.facts else []
+            text = f"{constant(make.function)}({', '.join(given + facts)})"
+        else:
+            text = f"{constant(make)}(leaves, draws)"
+        known[id(make)] = f"v{len(known)}"
+        lines.append(f"    {known[id(make)]} = {text}\n")
+    made = "".join(f"{known[id(make)]}, " for make in makes)
+    exec(f"def make(leaves, draws):\n{''.join(lines)}    return ({made})", names)  # noqa: S102
+    return names["make"]  # type: ignore[no-any-return]
 
 
 def _of_array(function: Callable[..., Any]) -> Any:
@@ -180,8 +239,11 @@ def _of_number(function: Callable[..., Any]) -> Any:
         made = function(*(x.value if type(x) is Number else x for x in given))
         if type(made) not in (int, float):
             return function(*map(_asked, given))
-        places = frozenset().union(*(x.place for x in given if type(x) is Number))
-        return Number(self.watch, made, _again(function, given, {}), places)
+        places: frozenset[int] | None = frozenset()
+        for x in given:
+            if type(x) is Number:
+                places = None if places is None or x.place is None else places | x.place
+        return Number(self.watch, made, _Again(function, given, {}), places)
 
     return method
 
@@ -245,6 +307,21 @@ for _name, _function in {
 }.items():  # fmt: skip
     for _kind in (StandIn, Number):
         setattr(_kind, f"__{_name}__", _that_asks(_function))
+
+
+class Keeper:
+    """What keeps tensors and numbers from call to call, and changes them, as optimisers do.
+
+    A program finds them there at each call. All else that decides what is done is a choice, and guarded.
+    """
+
+    def choices(self, with_numbers: bool) -> Any:
+        """What decides what is done, to be compared: all of it, or without the numbers that a program finds."""
+        raise NotImplementedError
+
+    def rates(self) -> list[Any]:
+        """Those of its numbers that schedules change."""
+        raise NotImplementedError
 
 
 class Draws:

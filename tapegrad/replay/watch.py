@@ -28,7 +28,7 @@ from tapegrad.dtypes import DType
 from tapegrad.kernels import Context
 from tapegrad.kinds import Kind, array_at
 from tapegrad.memory import words_of
-from tapegrad.replay.standins import Draws, Number, StandIn
+from tapegrad.replay.standins import Draws, Keeper, Number, StandIn
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
 from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
@@ -39,8 +39,12 @@ _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pie
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
+_SHOWN = " (a transform of arrays gives arrays and numbers, which Python sees; of Tensors it gives Tensors)"
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
-_OF_ANY_NUMBER = {"add", "sub", "mul", "div", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"}
+_OF_ANY_NUMBER = {
+    "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "pow",
+    "remainder", "fmod", "floor_divide", "atan2", "hypot", "copysign", "xlogy", "logaddexp", "where", "_lerp", "clamp",
+}  # fmt: skip
 
 
 def is_float(number: Any) -> bool:
@@ -104,10 +108,18 @@ class Watch:
         self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
-        self.is_over = self.has_changed = False
+        self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
         if tape.checks_nan:
             self.failure = "is called where anomaly detection is at work"
         self.gradients: dict[int, tuple[Tensor, Any, bool]] = {}  # as they were, and whether they were looked at
+        self.keepers: dict[int, tuple[Keeper, Any]] = {}  # that the function may ask, and their choices
+        self.asked: dict[int, Keeper] = {}  # that it has asked
+        # Tensors that are found at each call; and by what function, or as whose gradient.
+        self.located: dict[int, tuple[Tensor, Any]] = {}
+        self.stored: dict[Any, tuple[Callable[[Any], None], Any]] = {}  # by what is kept: what puts it there, the last
+        self.kept: dict[Any, Tensor] = {}  # what was found
+        self.kept_numbers: set[float] = set()
+        self.actions: list[Callable[[], Any]] = []  # of Python's, which come after the program
         self.changed: dict[int, Tensor] = {}  # those that were there before, and have other elements now
 
     # --- on and off ---------------------------------------------------------------------------------------------------
@@ -264,6 +276,7 @@ class Watch:
                 registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
         code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
         shared: Region | None = None
+        self.is_shared_out |= tables[_P["n_chunks"]] > 1
         for at in range(0, len(code), CODE):
             what = code[at + _I["what"]]
             if what == STREAM:
@@ -308,7 +321,7 @@ class Watch:
         self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
 
     def _in_pieces(self, *numbers: int) -> None:
-        tables = self.tape.tables
+        self.is_shared_out, tables = True, self.tape.tables
         pieces = self.text.hold(tables[_PIECES_AT : _PIECES_AT + PIECES].tolist())
         self.text.step(observed.IN_PIECES, *numbers[:7], self._context(), pieces)
 
@@ -326,12 +339,20 @@ class Watch:
         numbers = [x for x in operands if type(x) is Number]
         if not numbers:
             return record(op, *operands)
-        others = [x for x in operands if type(x) is not Number]
-        if len(operands) == 2 and len(others) == 1 and op.name in _OF_ANY_NUMBER and not numbers[0].watch.is_over:
-            other = others[0]
-            if isinstance(other, Tensor) and other.dtype.is_floating_point and is_float(numbers[0].value):
-                return record(op, *(self._of_number(x, other.dtype) if type(x) is Number else x for x in operands))
+        of_values = operands[1:] if op.name == "where" else operands
+        dtypes = {x.dtype for x in of_values if isinstance(x, Tensor)}
+        if (
+            op.name in _OF_ANY_NUMBER and len(dtypes) == 1 and (dtype := dtypes.pop()).is_floating_point
+            and all(is_float(x.value) and not x.watch.is_over for x in numbers)
+        ):  # fmt: skip
+            return record(op, *(self._of_number(x, dtype) if type(x) is Number else x for x in operands))
         return record(op, *(x.asked() if type(x) is Number else x for x in operands))
+
+    def constant(self, make: Callable[..., Tensor], value: Any, dtype: DType) -> Tensor:
+        """A 0-d tensor of a number."""
+        if type(value) is Number and is_float(value.value) and dtype.is_floating_point and not value.watch.is_over:
+            return self._of_number(value, dtype)
+        return make(value.asked() if type(value) is Number else value, dtype)
 
     def _of_number(self, number: Any, dtype: DType) -> Tensor:
         """A tensor that stands for a number."""
@@ -431,9 +452,12 @@ class Watch:
         return made
 
     def reads_grad(self, t: Tensor) -> None:
-        """The gradient of a tensor is looked for: at each call it must be the same tensor, or None."""
-        if self._was_there(t):
-            self.gradients.setdefault(id(t), (t, getattr(t, "_grad", None), True))
+        """The gradient of a tensor is looked for: at each call there must be one, or none."""
+        if self._was_there(t) and id(t) not in self.gradients:
+            gradient = getattr(t, "_grad", None)
+            self.gradients[id(t)] = t, gradient, True
+            if gradient is not None:
+                self.located.setdefault(id(gradient), (gradient, t))
 
     def writes_grad(self, t: Tensor) -> None:
         """A tensor is given another gradient: what it has before does not matter, unless it was looked for."""
@@ -450,6 +474,51 @@ class Watch:
 
     def _was_there(self, t: Tensor) -> bool:
         return t._slot not in self.own or id(t) in self.changed
+
+    # --- what is kept from call to call -------------------------------------------------------------------------------
+
+    def asks(self, keeper: Keeper) -> bool:
+        """Whether a program can ask a keeper: it was found before, and its choices are what they were."""
+        before = self.keepers.get(id(keeper))
+        if before is None or before[1] != keeper.choices(True):
+            self.fail(f"asks {type(keeper).__name__} for what it has changed, or could not be found before")
+        elif self.actions:
+            self.fail(f"asks {type(keeper).__name__} after its schedule")
+        elif self.failure is None and id(keeper) not in self.asked:
+            self.asked[id(keeper)] = keeper
+            self.conditions.append((lambda *_: keeper.choices(False), keeper.choices(False)))
+        return self.failure is None
+
+    def finds(self, key: Any, find: Callable[[], Any], value: Any) -> Any:
+        """What stands for a number, or a tensor, that is found at each call, or that was stored before in this."""
+        if key in self.stored:
+            return self.stored[key][1]
+        if isinstance(value, Tensor):
+            self.located.setdefault(id(value), (value, find))
+            self.kept[key] = value
+        if type(value) not in (int, float):
+            return value
+        self.kept_numbers.add(value)
+        return Number(self, value, lambda *_: find(), None)
+
+    def stores(self, key: Any, put: Callable[[Any], None], value: Any) -> Any:
+        """Something is kept for the next call; returns it, not what stands for it."""
+        self.stored[key], self.has_changed = (put, value), True
+        if type(value) is not Number:
+            return value
+        self.kept_numbers.add(value.value)
+        return value.value
+
+    def acts(self, action: Callable[[], Any]) -> None:
+        """Python does what it does after each replay too."""
+        self.has_changed = self.is_acting = True
+        self.actions.append(action)
+        try:
+            action()
+        finally:
+            self.is_acting = False
+        self.keepers = {key: (keeper, keeper.choices(True)) for key, (keeper, _) in self.keepers.items()}
+        self.kept_numbers |= {number for keeper, _ in self.keepers.values() for number in keeper.rates()}
 
     def draws_from(self, again: Callable[[], Any]) -> Any:
         """What stands for the generator that a function answers with."""
@@ -497,9 +566,10 @@ class Watch:
         try:
             if not outermost:
                 engine.evaluate(self.tape, t._slot)
-                self.is_showing = False
+                self.is_showing, n = False, len(self.seen)
                 self.learns(t)
                 self.is_showing = True
+                self.seen[n:] = [seen._replace(line=seen.line + _SHOWN) for seen in self.seen[n:]]
             made = make()
         finally:
             self.is_showing = before
@@ -531,9 +601,23 @@ class Watch:
         for slot, (_, t, kind, gradient) in self.captured.items():
             is_known = t._slot == slot or id(t) in self.changed
             is_known = is_known and (getattr(t, "_grad", None) is gradient or id(t) in self.gradients)
+            if t._kind.exported and not kind.exported:
+                self.fail("shares memory with NumPy")
             if not (is_known and are_alike(t._kind, kind)):
                 self.fail("changes a tensor that was there before")
+        if any(keeper.choices(True) != choices for keeper, choices in self.keepers.values()):
+            self.fail("changes the choices of an optimiser")
         self.text.step(END)
+
+    def end(self) -> None:
+        """It is over; what it has seen is let go."""
+        self.is_over = True
+        for table in (
+            self.captured, self.own, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
+            self.stored, self.kept, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
+        ):  # fmt: skip
+            table.clear()
+        self.text = Text()
 
 
 def are_alike(kind: Kind, other: Kind) -> bool:

@@ -218,6 +218,10 @@ REFUSED = [
      "valid to call f(*primals)."),
     ("tg.func.jvp(lambda x: x, (x,), (x, x))", "jvp(f, primals, tangents): Expected primals and tangents to have the "
      "same python structure. For example, if primals is a tuple of 3 tensors, tangents also must be."),
+    ("tg.func.grad(lambda x: x)(x)", "grad_and_value(f)(*args): Expected f(*args) to return a scalar Tensor, got"),
+    ("tg.func.grad(lambda x: 3.0)(x)", "grad_and_value(f)(*args): Expected f(*args) to return a Tensor, got <class"),
+    ("tg.func.jacrev(lambda x: 3.0)(x)", "vjp(f, *primals): expected f(*primals) to return only tensors, got unsupp"),
+    ("tg.func.jacfwd(lambda x: 3.0)(x)", "jvp(f, primals, tangents): expected f(*primals) to return only tensors"),
     ("tg.func.jvp(lambda x: 3.0, (x,), (x,))", "jvp(f, primals, tangents): expected f(*primals) to return only"),
 ]  # fmt: skip
 

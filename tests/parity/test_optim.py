@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from .oracle import agree, refuse_alike
+import tapegrad
+
+from .oracle import agree, refuse_alike, torch
 
 OPTIMISERS = """
 SGD lr=0.01
@@ -31,6 +33,8 @@ RAdam lr=0.1, betas=(0.5, 0.6), weight_decay=0.1
 RAdam lr=0.1, betas=(0.5, 0.6), weight_decay=0.1, decoupled_weight_decay=True
 ASGD lr=0.1
 ASGD lr=0.1, t0=3, lambd=0.1, weight_decay=0.1
+Adafactor lr=0.1
+Adafactor lr=0.1, beta2_decay=-0.5, eps=(1e-3, 0.1), d=2.0, weight_decay=0.1
 Rprop lr=0.1
 Rprop lr=0.1, etas=(0.3, 1.5), step_sizes=(0.01, 0.2)
 """.strip().splitlines()
@@ -125,6 +129,58 @@ def test_groups_state_and_closures(program):
         agree(program.strip())
 
 
+@pytest.mark.parametrize(
+    "options", ["momentum=0.5", "nesterov=False, adjust_lr_fn='match_rms_adamw', weight_decay=0.5"]
+)
+@pytest.mark.parametrize("shape", [(3, 2), (2, 4), (1, 1)])
+def test_muon_is_pytorchs_but_for_the_figures_of_bfloat16(shape, options):
+    start = np.random.default_rng(0).normal(size=shape)
+    ends = []
+    for library in (torch, tapegrad):
+        x = library.tensor(start, requires_grad=True)
+        optimizer = library.optim.Muon([x], lr=0.1, **eval(f"dict({options})"))
+        for _ in range(4):
+            optimizer.zero_grad()
+            ((x - 1) ** 4).sum().backward()
+            optimizer.step()
+        ends.append(x.detach().numpy() - start)
+    np.testing.assert_allclose(ends[1], ends[0], atol=0.03 * np.abs(ends[0]).max())
+
+
+def test_muon_makes_steps_orthogonal():
+    """With the coefficients of a cubic iteration that converges, a step is the orthogonal factor of the gradient."""
+    x = tapegrad.zeros(3, 5, dtype=tapegrad.float64, requires_grad=True)
+    g = np.random.default_rng(1).normal(size=(3, 5))
+    optimizer = tapegrad.optim.Muon(
+        [x], lr=1.0, weight_decay=0.0, momentum=0.0, ns_coefficients=(1.5, -0.5, 0.0), ns_steps=60
+    )
+    x.grad = tapegrad.tensor(g)
+    optimizer.step()
+    u, _, v = np.linalg.svd(g, full_matrices=False)
+    np.testing.assert_allclose(x.detach().numpy(), -u @ v, atol=1e-12)
+
+
+AVERAGES = """
+_s, _model = tg.optim.swa_utils, tg.nn.Sequential(tg.nn.Linear(2, 2, dtype=tg.float64), tg.nn.BatchNorm1d(2))
+_model.double()
+_averages = [_s.AveragedModel(_model, **options) for options in (
+    {}, {"avg_fn": _s.get_ema_avg_fn(0.5)}, {"multi_avg_fn": _s.get_ema_multi_avg_fn(0.3), "use_buffers": True},
+    {"multi_avg_fn": _s.get_swa_multi_avg_fn()})]
+for _i in range(3):
+    for _p in _model.parameters(): _p.data.copy_(tg.tensor(reals(*_p.shape) * (_i + 1)))
+    _model[1].running_mean.fill_(_i)
+    for _a in _averages: _a.update_parameters(_model)
+state = [[[k, v] for k, v in _a.state_dict().items()] for _a in _averages]
+_s.update_bn([(tg.tensor(reals(4, 2)), 0), (tg.tensor(positives(4, 2)), 0)], _averages[0])
+mean, var, momentum = _averages[0].module[1].running_mean, _averages[0].module[1].running_var, _model[1].momentum
+y = _averages[0].eval()(tg.tensor(reals(3, 2)))
+"""
+
+
+def test_averages_of_models():
+    agree(AVERAGES, text=False)
+
+
 SCHEDULES = """
 StepLR(_o, 3, gamma=0.5)
 MultiStepLR(_o, [2, 5, 5], gamma=0.5)
@@ -139,6 +195,9 @@ CyclicLR(_o, base_lr=0.1, max_lr=1.0, step_size_up=2, mode="triangular2")
 CyclicLR(_o, base_lr=0.1, max_lr=1.0, step_size_up=2, mode="exp_range", gamma=0.9)
 OneCycleLR(_o, max_lr=1.0, total_steps=20)
 OneCycleLR(_o, max_lr=1.0, epochs=4, steps_per_epoch=4, anneal_strategy="linear", three_phase=True)
+SWALR(_o, 0.05, anneal_epochs=4)
+SWALR(_o, [0.05, 0.1], anneal_epochs=3, anneal_strategy="linear")
+SWALR(_o, 0.05, anneal_epochs=0)
 LambdaLR(_o, lambda epoch: 0.9 ** epoch)
 MultiplicativeLR(_o, lambda epoch: 0.9)
 SequentialLR(_o, [_s.ConstantLR(_o, 0.1, 3), _s.ExponentialLR(_o, 0.9)], milestones=[4])
@@ -148,8 +207,9 @@ ChainedScheduler([_s.ConstantLR(_o, 0.1, 3), _s.ExponentialLR(_o, 0.9)])
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedules(schedule):
+    module = "swa_utils" if schedule.startswith("SWALR") else "lr_scheduler"
     agree(
-        "x = tg.ones(1, requires_grad=True); w = tg.ones(1, requires_grad=True); _s = tg.optim.lr_scheduler\n"
+        f"x = tg.ones(1, requires_grad=True); w = tg.ones(1, requires_grad=True); _s = tg.optim.{module}\n"
         "_o = tg.optim.SGD([{'params': [x]}, {'params': [w], 'lr': 0.3}], lr=0.8, momentum=0.9)\n"
         f"_k = _s.{schedule}; rates = [[g['lr'] for g in _o.param_groups]]; last = [_k.get_last_lr()]; momentum = []\n"
         "for _i in range(15):\n    _o.step(); _k.step(); rates.append([g['lr'] for g in _o.param_groups])\n"
@@ -185,6 +245,13 @@ REFUSED = [
     ("tg.optim.Adam([p], eps=-1)", "Invalid epsilon value: -1"),
     ("tg.optim.Adam([p], weight_decay=-1)", "Invalid weight_decay value: -1"),
     ("tg.optim.Adam([p]).load_state_dict({'state': {}, 'param_groups': []})", "a different number of parameter groups"),
+    ("tg.optim.Adafactor([p], beta2_decay=1)", "beta2_decay should be <= 0 but is: 1"),
+    ("tg.optim.Adafactor([p], d=0.5)", "Clipping threshold d should be >= 1 but is: 0.5"),
+    ("tg.optim.Muon([p])", "Muon only supports 2D parameters whereas we found a parameter with size"),
+    ("tg.optim.Muon([p], adjust_lr_fn='mine')", "Adjust learning rate function mine is not supported"),
+    ("o = tg.optim.SparseAdam([p]); p.sum().backward(); o.step()", "SparseAdam does not support dense gradients"),
+    ("tg.optim.swa_utils.get_ema_avg_fn(2)", "Invalid decay value 2 provided."),
+    ("tg.optim.swa_utils.SWALR(tg.optim.SGD([p], lr=1), 1, anneal_strategy='sin')", "anneal_strategy must be one of"),
     ("tg.optim.lr_scheduler.StepLR(3, 1)", "int is not an Optimizer"),
     ("tg.optim.lr_scheduler.StepLR(tg.optim.SGD([p], lr=1), 1, last_epoch=3)", "param 'initial_lr' is not specified"),
     ("tg.optim.lr_scheduler.OneCycleLR(tg.optim.SGD([p], lr=1), 1.0)", "You must define either total_steps OR"),

@@ -80,3 +80,10 @@ y.backward(retain_graph=True)
 g = tg.autograd.grad((x * 2).sum() + (x * 3).sum(), x)
 leaf = x.is_leaf
 """)
+
+
+def test_writes_to_data_are_its_own_affair():
+    agree("""
+x = tg.ones(3); y = x.data; y.add_(1); y[0].mul_(2); v = x._version, y._version; x.mul_(2); w = x._version, y._version
+x.detach().add_(1); x.data[1] = 7.0; u = x._version
+""")

@@ -112,6 +112,19 @@ def test_vmap(program):
     agree(program, text=False)
 
 
+def test_functional_call_sets_attributes_that_are_no_parameters_while_it_runs():
+    agree(
+        """
+class _Scaled(tg.nn.Module):
+    def __init__(self): super().__init__(); self.w = tg.nn.Parameter(tg.ones(2)); self.plain = tg.ones(2)
+    def forward(self, x): return x * self.w * self.plain * getattr(self, "more", 1.0)
+_m = tg.nn.Sequential(_Scaled()); _given = {"0.plain": tg.ones(2) * 3, "0.more": tg.ones(2) * 5}
+y = tg.func.functional_call(_m, _given, tg.ones(2)); z = _m(tg.ones(2)); has = hasattr(_m[0], "more")
+""",
+        text=False,
+    )
+
+
 REFUSED = [
     ("tg.func.vmap(lambda: 3)()", "got no inputs"),
     (
@@ -137,6 +150,17 @@ REFUSED = [
     ("tg.func.vmap(lambda x: x, out_dims=None)(tg.ones(2))", "can not return a BatchedTensor when out_dim is None"),
     ("tg.func.vmap(lambda x: x, chunk_size=0)(tg.ones(2))", "chunk_size should be None or greater than 0"),
     ("tg.func.vmap(lambda x: x, out_dims=3)(tg.ones(2))", "Dimension out of range"),
+    ("tg.func.vmap(lambda x: setattr(x, 'data', x * 2))(tg.ones(2))", "mutating directly with `.data` under vmap"),
+    ("tg.func.functional_call(tg.nn.Linear(2, 1), 3, tg.ones(2))", "Expected parameter_and_buffer_dicts to be a dict"),
+    (
+        "tg.func.functional_call(tg.nn.Linear(2, 1), {'some': tg.ones(1)}, tg.ones(2), strict=True)",
+        "Error(s) in reparametrizing for Linear:\n\tUnexpected key(s): 'some'.\n\tMissing key(s): 'bias', 'weight'.",
+    ),
+    ("tg.func.functional_call(tg.nn.Linear(2, 1), {'a.b': tg.ones(1)}, tg.ones(2))", "Linear has no attribute `a`"),
+    (
+        "tg.func.functional_call(tg.nn.Linear(2, 1), [{'bias': tg.ones(1)}] * 2, tg.ones(2))",
+        "['bias'] appeared in multiple dictionaries; behavior of functional call is ambiguous",
+    ),
 ]
 
 

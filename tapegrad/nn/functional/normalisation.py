@@ -9,11 +9,12 @@ import numpy as np
 
 from tapegrad.arguments import Sizes
 from tapegrad.autograd.modes import no_grad
+from tapegrad.creation import full
 from tapegrad.functions.reductions import norm
-from tapegrad.functions.shaping import contiguous, dimension
+from tapegrad.functions.shaping import contiguous, dimension, stack
 from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
-from tapegrad.ops import reduction
+from tapegrad.ops.normalisation import normalized
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor
 
@@ -28,13 +29,21 @@ def _moments(x: Tensor, dims: Any) -> tuple[Tensor, Tensor, Tensor]:
     return centre, deviation, mean(deviation * deviation, dims, True)
 
 
-def _standardized(x: Tensor, eps: float) -> Tensor:
-    """The last dimension less its mean, over the root of its variance and eps: a kernel, for rows that are in cache."""
-    n = x.shape[-1]
-    bits = np.float64(eps).view(np.int64).item()
-    x = contiguous(x)
-    params = (math.prod(x.shape[:-1]), n, 1, bits)
-    return record_array(reduction._standardized, x.shape, x.dtype, x, params=params)
+_LAYERS, _GROUPS, _INSTANCES = range(3)  # the name of a row's node
+
+
+def _normalized(
+    x: Tensor, sizes: tuple[int, int, int, int], weight: Tensor | None, bias: Tensor | None, eps: float, name: int
+) -> Tensor:
+    """Units less their mean, over their deviation, times weight, plus bias.
+
+    `sizes` are the numbers of units, of channels in one, of elements in a channel, and of units that differ in weights.
+    """
+    n, bits = sizes[1] * sizes[3], np.float64(eps).view(np.int64).item()
+    given = [
+        full((n,), value, dtype=x.dtype) if t is None else t.reshape(n) for t, value in ((weight, 1.0), (bias, 0.0))
+    ]
+    return record_array(normalized, x.shape, x.dtype, contiguous(x), stack(given), params=(*sizes, bits, name))
 
 
 def _per_channel(x: Tensor, ndim: int) -> Tensor:
@@ -108,9 +117,9 @@ def batch_norm(
         scale = rsqrt(_per_channel(running_var, input.ndim) + eps)
         return _scaled(input - _per_channel(running_mean, input.ndim), scale, weight, bias)
     centre, deviation, variance = _moments(input, (0, *range(2, input.ndim)))
-    if running_mean is not None:
+    if running_mean is not None and input.numel():
         _updated(running_mean, centre, momentum)
-    if running_var is not None:
+    if running_var is not None and input.numel():
         count = input.numel() // n
         _updated(running_var, variance * (count / (count - 1)), momentum)
     return _scaled(deviation, rsqrt(variance + eps), weight, bias)
@@ -142,10 +151,11 @@ def instance_norm(
     if not use_input_stats:
         result: Tensor = batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
         return result
-    weight, bias = (None if x is None else _per_channel(x, 3) for x in (weight, bias))
-    rows = input.reshape(*input.shape[:2], math.prod(input.shape[2:]))
+    plane = math.prod(input.shape[2:])
     if running_mean is None and running_var is None:
-        return _shifted(_standardized(rows, eps), weight, bias).reshape(input.shape)
+        return _normalized(input, (input.shape[0] * n, 1, plane, n), weight, bias, eps, _INSTANCES)
+    weight, bias = (None if x is None else _per_channel(x, 3) for x in (weight, bias))
+    rows = input.reshape(*input.shape[:2], plane)
     centre, deviation, variance = _moments(rows, -1)
     if running_mean is not None:
         _updated(running_mean, mean(centre, 0), momentum)
@@ -195,10 +205,8 @@ def layer_norm(
     """
     dims = _check_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     floating("LayerNormKernelImpl", input)
-    if len(dims) == 1:
-        return _shifted(_standardized(input, eps), weight, bias)
-    rows = input.reshape(*input.shape[: dims[0]], math.prod(normalized_shape))
-    return _shifted(_standardized(rows, eps).reshape(input.shape), weight, bias)
+    sizes = math.prod(input.shape[: dims[0]]), math.prod(normalized_shape), 1, 1
+    return _normalized(input, sizes, weight, bias, eps, _LAYERS)
 
 
 @public
@@ -243,9 +251,8 @@ def group_norm(
                 f"shape {list(x.shape)} and input of shape {list(input.shape)}: {at(input)}"
             )
     floating("GroupNormKernelImpl", input)
-    groups = input.reshape(n, num_groups, (channels // num_groups) * math.prod(input.shape[2:]))
-    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
-    return _shifted(_standardized(groups, eps).reshape(input.shape), weight, bias)
+    sizes = n * num_groups, channels // num_groups, math.prod(input.shape[2:]), num_groups
+    return _normalized(input, sizes, weight, bias, eps, _GROUPS)
 
 
 @public

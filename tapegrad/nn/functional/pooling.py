@@ -405,6 +405,8 @@ def _fractional_max_pool(d: int, said: str) -> Any:
         if _random_samples is None:
             drawn: Any = creation.rand(images, channels, d)._array()
         else:
+            if input.ndim == d + 1:  # of samples for a batch PyTorch takes the first for an image that is in none
+                _random_samples = _random_samples[:1]
             if _random_samples.shape != (images, channels, d):
                 raise RuntimeError(
                     f"{name}: expected _random_samples of shape {[images, channels, d]}, got "

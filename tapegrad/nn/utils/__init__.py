@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapegrad import creation
 from tapegrad.functions.shaping import functions as shaping
-from tapegrad.nn.utils import rnn
+from tapegrad.nn.module import Module
+from tapegrad.nn.parameter import Parameter
+from tapegrad.nn.utils import parametrizations, parametrize, rnn
+from tapegrad.nn.utils.norms import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
 
@@ -96,7 +100,67 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
         in_grad_mode(current_tape(), False, g.clamp_, -float(clip_value), float(clip_value))
 
 
+def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> Module:
+    """Make a module whose first values don't matter; they are drawn all the same."""
+    return module_cls(*args, **kwargs)
+
+
+def fuse_conv_bn_weights(
+    conv_w: Tensor, conv_b: Tensor | None, bn_rm: Tensor, bn_rv: Tensor, bn_eps: float, bn_w: Tensor | None,
+    bn_b: Tensor | None, transpose: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The weight and bias of a convolution that gives what one and a batch normalisation behind it give together."""
+    scale = (bn_rv + bn_eps).rsqrt()
+    scale = scale if bn_w is None else scale * bn_w
+    shape = [1] * conv_w.ndim
+    shape[1 if transpose else 0] = -1
+    bias = (-bn_rm if conv_b is None else conv_b - bn_rm) * scale
+    bias = bias if bn_b is None else bias + bn_b
+    weight = (conv_w * scale.reshape(shape)).to(conv_w.dtype)
+    return Parameter(weight, conv_w.requires_grad), Parameter(bias, conv_w.requires_grad)
+
+
+def fuse_linear_bn_weights(
+    linear_w: Tensor, linear_b: Tensor | None, bn_rm: Tensor, bn_rv: Tensor, bn_eps: float, bn_w: Tensor, bn_b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The weight and bias of a linear layer that gives what one and a batch normalisation behind it give together."""
+    return fuse_conv_bn_weights(linear_w, linear_b, bn_rm, bn_rv, bn_eps, bn_w, bn_b)
+
+
+def _fused(layer: Any, bn: Any, transpose: bool) -> Any:
+    if layer.training or bn.training:
+        raise AssertionError("Fusion only for eval!")
+    if bn.running_mean is None or bn.running_var is None:
+        raise AssertionError("Fusion needs the running mean and variance of the batch normalisation")
+    fused = copy.deepcopy(layer)
+    fused.weight, fused.bias = fuse_conv_bn_weights(
+        fused.weight, fused.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transpose
+    )
+    return fused
+
+
+def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
+    """A convolution that gives what one and a batch normalisation behind it give together, in `eval` mode.
+
+    >>> import tapegrad as tg
+    >>> conv, norm = tg.nn.Conv1d(2, 3, 2).eval(), tg.nn.BatchNorm1d(3).eval()
+    >>> x = tg.ones(1, 2, 4)
+    >>> tg.allclose(tg.nn.utils.fuse_conv_bn_eval(conv, norm)(x), norm(conv(x)), atol=1e-6)
+    True
+    """
+    return _fused(conv, bn, transpose)
+
+
+def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
+    """A linear layer that gives what one and a batch normalisation behind it give together, in `eval` mode."""
+    if bn.num_features not in (linear.out_features, 1):
+        raise AssertionError("To fuse, linear.out_features == bn.num_features or bn.num_features == 1")
+    return _fused(linear, bn, False)
+
+
 __all__ = [
-    "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm", "parameters_to_vector", "rnn",
-    "vector_to_parameters",
+    "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "fuse_conv_bn_eval", "fuse_conv_bn_weights",
+    "fuse_linear_bn_eval", "fuse_linear_bn_weights", "get_total_norm", "parameters_to_vector", "parametrizations",
+    "parametrize", "remove_spectral_norm", "remove_weight_norm", "rnn", "skip_init", "spectral_norm",
+    "vector_to_parameters", "weight_norm",
 ]  # fmt: skip

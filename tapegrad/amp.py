@@ -1,0 +1,139 @@
+"""What scripts that train in mixed precision name: here nothing is computed in less precision than it has.
+
+There are float32 and float64, and no shorter ones: `autocast` and `GradScaler` warn, unless they are disabled, and
+change nothing, as PyTorch's do where the device can't.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+
+class autocast:  # noqa: N801 (a context manager, as in PyTorch)
+    """Compute in less precision, within a `with` statement or a decorated function: none is lost, and it warns.
+
+    Parameters
+    ----------
+    device_type : str
+        "cpu", "cuda" ...
+    dtype : optional
+        The shorter dtype.
+    enabled : bool
+        With False there is nothing to warn of.
+    cache_enabled : bool, optional
+        Of PyTorch's copies of weights.
+
+    >>> import tapegrad as tg
+    >>> with tg.autocast("cpu", enabled=False):
+    ...     (tg.ones(1) * 2).dtype
+    tapegrad.float64
+    """
+
+    def __init__(
+        self, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: bool | None = None
+    ) -> None:
+        if not isinstance(device_type, str):
+            raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
+        del dtype, cache_enabled
+        self.device = device_type
+        if enabled:
+            warnings.warn(
+                f"In {device_type.upper()} autocast, but the target dtype is not supported. Disabling autocast: there "
+                "are float32 and float64 alone, and all is computed in the precision that it has",
+                stacklevel=2,
+            )
+
+    def __enter__(self) -> autocast:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was changed."""
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, within the statement."""
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **facts: Any) -> Any:
+            with self:
+                return function(*args, **facts)
+
+        return wrapped
+
+
+class GradScaler:
+    """Scale losses so that gradients of float16 don't vanish: there is no float16, and it scales by 1.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" ...
+    init_scale, growth_factor, backoff_factor, growth_interval
+        How PyTorch's scale goes on.
+    enabled : bool
+        With False there is nothing to warn of.
+
+    >>> import tapegrad as tg
+    >>> w = tg.ones(1, requires_grad=True)
+    >>> scaler, optimizer = tg.amp.GradScaler("cpu", enabled=False), tg.optim.SGD([w], lr=0.5)
+    >>> scaler.scale((w * w).sum()).backward()
+    >>> scaler.step(optimizer)
+    >>> scaler.update()
+    >>> w
+    tensor([0.], requires_grad=True)
+    """
+
+    def __init__(
+        self, device: str = "cuda", init_scale: float = 2.0**16, growth_factor: float = 2.0,
+        backoff_factor: float = 0.5, growth_interval: int = 2000, enabled: bool = True,
+    ) -> None:  # fmt: skip
+        del init_scale, growth_factor, backoff_factor, growth_interval
+        if enabled:
+            warnings.warn(
+                f"GradScaler is enabled, but gradients of float16 are not available on {device}. Disabling: there are "
+                "float32 and float64 alone, whose gradients need no scale",
+                stacklevel=2,
+            )
+
+    def scale(self, outputs: Any) -> Any:
+        """What it is given."""
+        return list(outputs) if isinstance(outputs, Iterable) and not hasattr(outputs, "shape") else outputs
+
+    def unscale_(self, optimizer: Any) -> None:
+        """Nothing: gradients have no scale."""
+
+    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Have the optimiser take a step."""
+        return optimizer.step(*args, **kwargs)
+
+    def update(self, new_scale: Any = None) -> None:
+        """Nothing."""
+
+    def is_enabled(self) -> bool:
+        """False."""
+        return False
+
+    def get_scale(self) -> float:
+        """1."""
+        return 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+def is_autocast_available(device_type: str) -> bool:
+    """False."""
+    del device_type
+    return False
+
+
+__all__ = ["GradScaler", "autocast", "is_autocast_available"]

@@ -1,0 +1,100 @@
+"""What scripts name in passing: where elements are, storages, mixed precision, profiles, functions of the namespace."""
+
+import pytest
+
+import tapegrad as tg
+
+from .oracle import agree, programs, refuse_alike
+
+PROGRAMS = programs("""
+x = tg.ones(4); y = x[1:].data_ptr() - x.data_ptr(); same = x.view(2, 2).data_ptr() == x.detach().data_ptr()
+other = x.clone().data_ptr() == x.data_ptr()
+
+x = tg.ones(4, dtype=tg.float64); _s = x[2:].untyped_storage(); n = _s.nbytes(), len(_s), _s.data_ptr() == x.data_ptr()
+m = x.storage().size() if tg.__name__ != "torch" else x.storage().size(), x.untyped_storage().size()
+
+x = tg.ones(2); y = tg.arange(3.0); _z = x.set_(y); same = _z is x; y.add_(1); x.mul_(2)
+
+x = tg.ones(2); _y = tg.arange(12.0); x.set_(_y, 2, (2, 3), (1, 2)); _y.mul_(2)
+
+x = tg.ones(2, requires_grad=True)
+with tg.no_grad(): x.set_(tg.arange(3.0))
+(x * x).sum().backward()
+
+x = tg.ones(2).set_(); n = x.numel()
+
+x = tg.arange(4.0).reshape(2, 2).T; _y = x.apply_(lambda v: v * 3)
+z = tg.ones(2).map_(tg.arange(2.0), lambda a, b: a - b)
+
+x = tg.ones(2, dtype=tg.float64); f = x.get_device(), x.is_signed(), x.is_conj(), x.is_neg(), x.is_pinned()
+g = x.is_cpu, x.itemsize, x.is_quantized, x.is_mps, x.is_meta, x.is_nested, tg.ones(2, dtype=tg.bool).is_signed()
+h = x.narrow_copy(0, 1, 1), x.is_set_to(x.view(2)), x.is_set_to(x.clone()), x.is_shared()
+
+x = tg.tensor(reals(2, 3)); _w, _b = tg.tensor(positives(3)), tg.tensor(reals(3))
+y = tg.layer_norm(x, (3,), _w, _b), tg.group_norm(x, 3, _w, _b), tg.dropout(x, 0.5, False)
+v = tg.alpha_dropout(x, 0.5, False), x.dense_dim()
+z = tg.batch_norm(x, _w, _b, None, None, True, 0.1, 1e-5, False), tg.embedding(x, tg.tensor([1, 1]))
+u = tg.instance_norm(x[None], None, None, None, None, True, 0.1, 1e-5, False)
+
+_r = np.random.default_rng(0); _t = lambda *s: tg.tensor(_r.normal(size=s)); x, _h, _c = _t(2, 3), _t(2, 4), _t(2, 4)
+y = tg.lstm_cell(x, (_h, _c), _t(16, 3), _t(16, 4), _t(16), _t(16))
+w = tg.gru_cell(x, _h, _t(12, 3), _t(12, 4), _t(12), _t(12))
+z = tg.rnn_tanh_cell(x, _h, _t(4, 3), _t(4, 4)), tg.rnn_relu_cell(x, _h, _t(4, 3), _t(4, 4))
+
+_x = tg.tensor(reals(1, 1, 3, 4)); _t = tg.tensor(reals(1, 2, 3)); g = tg.affine_grid_generator(_t, (1, 1, 2, 3), False)
+y = [tg.grid_sampler(_x, g, m, p, True) for m in (0, 1) for p in (0, 1)]
+
+x = tg.ones(3); y = [tg.celu_(x.clone() - 2), tg.selu_(x.clone()), tg.threshold_(x.clone(), 2.0, 5.0)]
+
+with tg.autocast("cpu", enabled=False): x = tg.ones(2) @ tg.ones(2)
+w = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([w], lr=0.1); _s = tg.amp.GradScaler("cpu", enabled=False)
+_s.scale((w * w).sum()).backward(); _s.unscale_(_o); _s.step(_o); _s.update()
+f = _s.is_enabled(), _s.get_scale(), _s.state_dict()
+""")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_names(program):
+    agree(program, text=False, tolerance=1e-9)
+
+
+REFUSED = [
+    ("tg.ones(2).set_(tg.ones(2, dtype=tg.int64))", "Could not set tensor of type"),
+    ("tg.ones(2, requires_grad=True).set_(tg.ones(2))", "a leaf Variable that requires grad is being used in an in-pl"),
+    ("tg.ones(2, requires_grad=True).apply_(lambda v: v)", "Can't call apply_() on Variable that requires grad."),
+    ("tg.autocast(3)", "Expected `device_type` of type `str`"),
+]
+
+
+@pytest.mark.parametrize(("program", "phrase"), REFUSED)
+def test_refusals(program, phrase):
+    refuse_alike(program, phrase)
+
+
+def test_less_precision_warns_and_changes_nothing():
+    with pytest.warns(UserWarning, match="Disabling autocast"), tg.autocast("cpu"):
+        assert (tg.ones(2, dtype=tg.float64) * 2).dtype is tg.float64
+    with pytest.warns(UserWarning, match="Disabling"):
+        assert not tg.amp.GradScaler("cpu").is_enabled()
+
+
+def test_profiles_count_what_is_swept_and_what_is_labelled():
+    x = tg.rand(1000, requires_grad=True)
+    with tg.profiler.profile(activities=[tg.profiler.ProfilerActivity.CPU], record_shapes=True) as taken:
+        for _ in range(3):
+            with tg.autograd.profiler.record_function("a step"):
+                tg.sum(tg.exp(x)).backward()
+    rows = {row.key: row for row in taken.key_averages()}
+    assert rows["exp"].count == rows["sum"].count == rows["a step"].count == 3
+    assert rows["a step"].cpu_time_total >= rows["exp"].cpu_time_total + rows["sum"].cpu_time_total > 0
+    assert taken.total_average().cpu_time_total <= taken.self_cpu_time_total
+    table = taken.key_averages().table(sort_by="cpu_time_total", row_limit=2)
+    assert table.count("\n") == 6
+    assert "a step" in table
+    with pytest.raises(AttributeError, match="can be sorted by"):
+        taken.table(sort_by="memory")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'something'"):
+        tg.profiler.profile(something=1)
+    with tg.profiler.profile(enabled=False) as none:
+        tg.ones(3).sum().item()
+    assert list(none.key_averages()) == []
