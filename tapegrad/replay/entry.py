@@ -370,6 +370,7 @@ def _linked() -> Any:
         facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
     for place, fact in facts.items():
         context[place] = fact
+    keep((code, context))
     return code.get_function_address("call_compiled"), context
 
 
@@ -380,7 +381,7 @@ def install(owner: type) -> None:
             _installed.append(owner)
             function, context = linked
             python = vars(owner)["__call__"]
-            keep((python, context))
+            keep(python)
             context[C.python] = id(python)
             of_functions: Any = vars(types.FunctionType)
             setattr(owner, "__call__", slot_wrapper(of_functions["__call__"], function, owner))  # noqa: B010
