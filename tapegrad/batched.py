@@ -81,6 +81,7 @@ class _Nowhere:
 
     thread = 0
     grad_enabled = property(lambda _: current_tape().grad_enabled)
+    of_arrays = property(lambda _: current_tape().of_arrays)
 
 
 class Batched(Tensor):

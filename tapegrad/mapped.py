@@ -129,6 +129,8 @@ def _together(
     ]
     args, facts = trees.unflatten(structure, given)
     levels().append(level)
+    tape = current_tape()
+    tape.of_arrays += of_arrays
     try:
         found = func(*args, **facts)
     except NeedsSamplesError:
@@ -137,6 +139,7 @@ def _together(
     else:
         return _unwrapped(found, level, out_dims, name, of_arrays)
     finally:
+        tape.of_arrays -= of_arrays
         levels().pop()
     if state is not None:
         creation.set_rng_state(state)

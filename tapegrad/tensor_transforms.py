@@ -20,9 +20,7 @@ Products of the Jacobian with tangents are recorded likewise, forward through th
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -44,15 +42,6 @@ from tapegrad.kinds import GRADIENTS, TANGENTS
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
-
-
-class _Inside(threading.local):
-    """How many functions of arrays a thread is in, given Tensors in the place of these."""
-
-    of_arrays = 0
-
-
-_inside = _Inside()
 
 
 class Level:
@@ -80,13 +69,13 @@ class Level:
         self.slots += [bottom(t)._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
-        _inside.of_arrays += not self.gives_tensors
+        self.tape.of_arrays += not self.gives_tensors
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _inside.of_arrays -= not self.gives_tensors
+        self.tape.of_arrays -= not self.gives_tensors
         for slot in self._own_slots():
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
@@ -619,35 +608,3 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     else:
         made = shaping.reshape(shaping.stack(parts, dim), shape)
     return made
-
-
-# --- methods of one name ----------------------------------------------------------------------------------------------
-
-
-def _warns_inside(name: str, says: str, is_told: Callable[..., bool]) -> Callable[..., Any]:
-    """A method of Tensors, which arrays have too, with another meaning: in a function of arrays it warns."""
-    method = getattr(Tensor, name)
-
-    @functools.wraps(method)
-    def warning(self: Tensor, *args: Any, **facts: Any) -> Any:
-        if _inside.of_arrays and not is_told(*args, **facts):
-            warnings.warn(
-                f"{name}() in a function of arrays that is differentiated: there it is given Tensors, whose {name}() "
-                f"{says}",
-                UserWarning,
-                stacklevel=depth_of_user(),
-            )
-        return method(self, *args, **facts)
-
-    return warning
-
-
-def _says_divisor(*args: Any, **facts: Any) -> bool:
-    return len(args) > 1 or "correction" in facts or "unbiased" in facts
-
-
-for _name in ("var", "std"):
-    _says = f"divides by n - 1, as PyTorch's, and that of arrays by n: say np.{_name}(x), or give the correction"
-    setattr(Tensor, _name, _warns_inside(_name, _says, _says_divisor))
-_says = "repeats the whole, as PyTorch's, and that of arrays each element: say np.repeat or np.tile"
-setattr(Tensor, "repeat", _warns_inside("repeat", _says, lambda *_: False))  # noqa: B010

@@ -262,3 +262,18 @@ def test_sums_of_few_and_of_many_positions_are_the_same(n_positions: int):
     summed = np.zeros(64)
     np.add.at(summed, at, values.astype(np.float64))
     np.testing.assert_allclose(grad.numpy(), summed, rtol=1e-6, atol=1e-7)
+
+
+def test_indices_and_classes_are_those_of_the_call():
+    """What is given may be written to, or be gone, before the row is swept."""
+    x, places = tg.tensor([[1.0, 2.0, 4.0], [3.0, 5.0, 0.0]], requires_grad=True), np.array([1, 1])
+    weight, classes = tg.tensor([1.0, 2.0, 3.0]), tg.tensor([2, 0])
+    y = x[places]
+    loss = tg.nn.functional.cross_entropy(x, classes, weight)
+    expected = tg.nn.functional.cross_entropy(x.detach(), tg.tensor([2, 0]), weight).item()
+    places[:] = 0
+    classes.fill_(1)
+    del classes
+    assert y.tolist() == [[3.0, 5.0, 0.0]] * 2
+    assert loss.item() == pytest.approx(expected, rel=1e-15)
+    assert tg.autograd.grad(y.sum(), x)[0].tolist() == [[0.0] * 3, [2.0] * 3]

@@ -13,7 +13,7 @@ import numpy as np
 from tapegrad import vectormath
 from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, plus, smaller
-from tapegrad.ops import domains
+from tapegrad.ops import domains, indexing
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import (
     CONVERTED,
@@ -25,12 +25,14 @@ from tapegrad.ops.declare import (
     TRUTH,
     along_axes,
     along_one,
+    array_op,
     over,
     over_given,
     over_in_dtype,
     over_one,
     over_one_in_dtype,
     reduction,
+    times_first,
 )
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isnan, where
@@ -779,3 +781,56 @@ def log_softmax(p, tile, x, y):
                 row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
                 for i in range(m):
                     result[i] = row[i] - x.dtype.type(peaks[i]) - x.dtype.type(totals[i])
+
+
+# --- the cross entropy of logits and classes --------------------------------------------------------------------------
+
+
+def _log_of_total(run, largest):
+    return vectormath.log(_total_of_exp(run, largest))
+
+
+def _cross_entropy_vjp(p, lo, hi, begun, x, at, y, y_bar, x_bar):
+    """x_bar += y_bar (softmax(x), less one for the class, where that is expm1(-y))"""
+    n = p[1]
+    for o in range(lo, hi):
+        run, bar, g, place = _run(x, p, o), _run(x_bar, p, o), y_bar[o], np.uint64(at[o] % n)
+        before = bar[place] if begun == 1 else x.dtype.type(0)
+        if g == 0:
+            if begun == 0:
+                bar[:] = 0
+            continue
+        shift, rest = run[place], y[o]
+        if rest == np.inf:  # the class has no chance, which leaves nothing of the others in y
+            shift = _extreme(run, larger)
+            rest = x.dtype.type(_log_of_total(run, shift))
+        if begun == 1:
+            for k in range(n):
+                bar[k] += g * vectormath.exp(run[k] - shift - rest)
+        else:
+            for k in range(n):
+                bar[k] = g * vectormath.exp(run[k] - shift - rest)
+        bar[place] = before + g * vectormath.expm1(-y[o])
+
+
+def _cross_entropy_rule(a, b, g, p):
+    weights = _times(softmax(a, (p[0], p[1], 1)).reshape(p[0], p[1]), g.reshape(p[0], 1))
+    return (weights - indexing.scatter_add(g, b, shape=(p[0], p[1]))).reshape(a.shape)
+
+
+@array_op(
+    2,
+    vjps=(_cross_entropy_vjp, None),
+    partials=(_cross_entropy_rule, None),
+    saves=(1 | 2 | 8, 0),
+    signature=lambda code: (code, INDEX, code),
+    parts=times_first,
+    grad_name="NllLossBackward0",
+)
+def _cross_entropy(p, lo, hi, x, at, y):
+    """log(sum(exp(x))) less x at one place of each run, its flat position; without overflow."""
+    n = p[1]
+    for o in range(lo, hi):
+        run = _run(x, p, o)
+        largest = _extreme(run, larger)
+        y[o] = np.float64(largest) - np.float64(run[np.uint64(at[o] % n)]) + _log_of_total(run, largest)

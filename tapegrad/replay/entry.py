@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,6 +81,8 @@ class Entered:
             self.words[place] = fact
         self.held += [tape.lock, levels, finish]
         self.thread = tape.h  # 0 at `H.thread` once the thread has ended
+        words = self.words
+        self.held.append(weakref.ref(tape, lambda _: words.__setitem__(P.n_arguments, -1)))
 
     def news(self) -> tuple[int, int]:
         """How many replays and misses there were since this was asked last; the program is as old as the last."""

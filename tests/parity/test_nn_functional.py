@@ -55,6 +55,29 @@ def test_prelu_has_weights_of_channels():
     agree(lambda tg, F, x, w: F.prelu(x, w), reals(2, 3, 4), reals(3))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_rows(reduction, dtype):
+    """With classes that have no chance, those that are ignored, weights, one row and one class."""
+    logits = 3 * reals(7, 5)
+    logits[0, 0], logits[1] = -np.inf, 100 * logits[1]
+    for x in (logits, logits[2], logits[:, 4:], reals(1, 1030)):
+        labels = np.zeros(x.shape[:-1], np.int64) if x.shape[-1] == 1 else classes(x.shape[-1], *x.shape[:-1])
+        if labels.ndim:
+            labels[0] = 0
+        some = labels.copy()
+        some[...] = np.where(np.arange(labels.size).reshape(labels.shape) == 2, -100, labels)
+        for given in (labels, some):
+            for weight in (None, np.abs(reals(x.shape[-1], seed=3))):
+                agree(
+                    lambda tg, F, x, given=given, weight=weight: F.cross_entropy(
+                        x, tg.tensor(given), None if weight is None else tg.tensor(weight, dtype=x.dtype),
+                        reduction=reduction,
+                    ),
+                    x, dtype=dtype,
+                )  # fmt: skip
+
+
 EDGES = np.array([-3.0, -1.0, 0.0, 0.5, -0.5, 1.0, 3.0, 6.0, 700.0, -700.0, 1e300, -1e300])
 
 

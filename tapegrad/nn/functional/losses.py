@@ -30,7 +30,8 @@ from tapegrad.nn.functional.common import (
 )
 from tapegrad.nn.functional.linear import linear
 from tapegrad.ops import indexing
-from tapegrad.recording import broadcast_shapes
+from tapegrad.ops.reduction import _cross_entropy
+from tapegrad.recording import broadcast_shapes, record_array
 from tapegrad.tensor import Tensor, from_array
 
 exp, log, log1p, softplus, minimum = (elementwise[n] for n in ("exp", "log", "log1p", "softplus", "minimum"))
@@ -144,6 +145,28 @@ def _nll_of_samples(
     return loss.sum() / (kept.to(loss.dtype) if factors is None else where(kept, factors, 0.0)).sum()
 
 
+def _of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+    """The cross entropy of classes with rows of logits, which are gone through once each way."""
+    n, classes = logits.shape[-1], target._array().reshape(-1)
+    kept = classes != ignore_index
+    _check_in_range(classes[kept], n, logits, target)
+    every, rows = bool(kept.all()), len(classes)
+    classes = np.where(kept, classes, 0)  # a copy: the elements are the target's
+    at = from_array(np.arange(rows) * n + classes)
+    loss = record_array(_cross_entropy, target.shape, logits.dtype, contiguous(logits), at, params=(rows, n))
+    factors = None if weight is None else _taken(weight, classes).reshape(target.shape)
+    if factors is not None:
+        loss = loss * factors
+    if every and factors is None:
+        return reduced(loss, reduction)
+    counted = from_array(kept.reshape(target.shape))
+    loss = loss if every else where(counted, loss, 0.0)
+    if reduction != "mean":
+        return reduced(loss, reduction)
+    total = counted.to(loss.dtype) if factors is None else factors if every else where(counted, factors, 0.0)
+    return loss.sum() / total.sum()
+
+
 @public
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
@@ -210,6 +233,13 @@ def cross_entropy(
     dim = 0 if input.ndim == 1 else 1
     if input.shape != target.shape or not input.ndim:
         _check_classes(input, target, weight)
+        if (
+            input.ndim <= 2
+            and input.dtype.is_floating_point
+            and not label_smoothing
+            and target.__class__ is not Batched
+        ):
+            return _of_rows(input, target, weight, ignore_index, reduction)
         log_p = reductions["log_softmax"](input, dim)
         return _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
     if not target.dtype.is_floating_point:
