@@ -73,12 +73,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tapegrad import locks, trees
-from tapegrad.mapped import functional_call, is_jitted, stack_module_state, vmap
+from tapegrad.mapped import functional_call, is_jitted, replace_all_batch_norm_modules_, stack_module_state, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
     "functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+    "replace_all_batch_norm_modules_",
     "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
