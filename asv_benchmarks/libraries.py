@@ -43,6 +43,8 @@ class Library:
         theta, constants = work.arrays()
         fixed = [self.constant(m, array) for array in constants]
         differentiated = self.written(m, lambda vector: work.loss(m, vector, *fixed))
+        if work.compiled and hasattr(m, "compile"):  # JAX's is
+            differentiated = m.compile(differentiated)
         vectors = itertools.cycle([theta, theta.copy()])
         return lambda: list(differentiated(next(vectors)))
 

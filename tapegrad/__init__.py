@@ -106,7 +106,7 @@ newaxis = None
 for _name in _functions.__all__:
     globals().update(getattr(_functions, _name).functions)
 
-from tapegrad import numpy_protocol as _numpy_protocol  # the functions are all there now
+from tapegrad import array_methods as _array_methods  # the functions are all there now
 
 _MODULES = ("autograd", "func", "jitted", "linalg", "special")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]

@@ -92,8 +92,8 @@ def view(
     below = getattr(base, "_recipe", None)
     if below is not None and (detached or not below.detached) and base._origin._kind.contiguous:
         recipe = recipe._replace(
-            strides=made._kind.strides, offset=below.offset + offset, adjoint=made._kind.strides,
-            start=below.offset + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
+            strides=made._kind.strides, offset=below.start + offset, adjoint=made._kind.strides,
+            start=below.start + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
         )  # fmt: skip
         base = base._origin
     made._origin, made._recipe = base, recipe
@@ -148,8 +148,10 @@ def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
     """The row of a view."""
     op, shape, strides, offset, adjoint, start = recipe[:6]
     if base._kind.strides != recipe.of:  # a write has left the base's elements in order, as they were not before
-        base = base if base._kind.contiguous else in_grad_mode(base._tape, True, base.clone)
-        strides, offset = adjoint, start
+        over = (adjoint, start) if base._kind.contiguous else _over(base._kind, shape, adjoint, start)
+        if over is None:
+            base, over = in_grad_mode(base._tape, True, base.clone), (adjoint, start)
+        strides, offset = over
     of = base._kind
     requires_grad = 0 if recipe.detached else flowing(recorded, of.requires_grad)
     kind = kind_of(of.dtype, shape, strides, requires_grad)
@@ -158,6 +160,40 @@ def _made(recipe: Recipe, base: Tensor, recorded: bool) -> Tensor:
     if of.contiguous and (kind.contiguous or kind.strides == strides):
         return record_layout(op, base, kind, offset)
     return record_layout(op, base, kind, 0, numbers((offset, start, *adjoint)))
+
+
+def _over(kind: Kind, shape: tuple[int, ...], steps: tuple[int, ...], start: int) -> tuple[tuple[int, ...], int] | None:
+    """Strides and offset over a base as it lies, of a view that has these steps over one in order.
+
+    Each step is so many elements along each dimension of the base. Where such sums go beyond a dimension, as in rows
+    that were flattened, there are no strides for it: None.
+    """
+    itemsize, strides = kind.itemsize, kind.strides
+
+    def along(step: int) -> list[int]:
+        """The coordinates of what is so many bytes from the first element."""
+        left, found = step // itemsize, list[int]()
+        for length in reversed(kind.shape):
+            left, place = divmod(left, length)
+            found.insert(0, place)
+        return found if not left and step % itemsize == 0 else [*kind.shape]
+
+    def offset(places: list[int]) -> int:
+        return sum(place * stride for place, stride in zip(places, strides, strict=True))
+
+    if 0 in kind.shape:
+        return None
+    first, moves = (
+        along(start),
+        [along(step) if n > 1 else [0] * kind.ndim for n, step in zip(shape, steps, strict=True)],
+    )
+    last = [
+        place + sum((n - 1) * move[d] for n, move in zip(shape, moves, strict=True) if n)
+        for d, place in enumerate(first)
+    ]
+    if any(place >= length for place, length in zip(last, kind.shape, strict=True)):
+        return None
+    return tuple(map(offset, moves)), offset(first)
 
 
 class _Views:
@@ -597,14 +633,26 @@ def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, A
 
 
 def _fitting(t: Tensor, value: Tensor) -> Tensor:
-    """In order, where `t` is; a leaf where `t` is one."""
+    """In order, where `t` is, or in its order of dimensions where views go by that; a leaf where `t` is one."""
     tape, kind = value._tape, t._kind
     if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
+    elif value._kind.strides != kind.strides and t._views is not None and t._views.living():
+        order = sorted(range(kind.ndim), key=lambda d: -kind.strides[d])
+        if tuple(kind.strides[d] for d in order) == contiguous_strides(
+            tuple(kind.shape[d] for d in order), kind.itemsize
+        ):
+            value = in_grad_mode(tape, value._kind.requires_grad, _in_order, value, order)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
         value._set_kind(requires_grad=True, leaf=True)
     return value
+
+
+def _in_order(value: Tensor, order: list[int]) -> Tensor:
+    """A copy whose memory is gone through in this order of dimensions, the last the fastest."""
+    made: Tensor = value.permute(order).clone().permute([order.index(d) for d in range(len(order))])
+    return made
 
 
 def reform(t: Tensor, value: Tensor, name: str) -> Tensor:

@@ -81,6 +81,7 @@ class _Nowhere:
 
     thread = 0
     grad_enabled = property(lambda _: current_tape().grad_enabled)
+    of_arrays = property(lambda _: current_tape().of_arrays)
 
 
 class Batched(Tensor):
@@ -215,6 +216,25 @@ def _batched_at(t: Any, running: list[Level]) -> Any:
     return wrap(_batched_at(samples_of(t, level).clone(), outer), level)
 
 
+def wrap_as(model: Tensor, t: Tensor) -> Tensor:
+    """The batched tensor of one with all samples, at the levels of another."""
+    return wrap(wrap_as(model.physical, t), model.level) if model.__class__ is Batched else t
+
+
+@contextlib.contextmanager
+def again_in(t: Tensor) -> Iterator[list[Level]]:
+    """Be in the levels that a tensor is batched at, and no others: they may have ended."""
+    chain, before = list[Level](), _levels.running
+    while t.__class__ is Batched:
+        chain.insert(0, t.level)
+        t = t.physical
+    _levels.running = chain
+    try:
+        yield chain
+    finally:
+        _levels.running = before
+
+
 def as_batched_as(model: Any, t: Tensor) -> Tensor:
     """What is made after a model: of a batched one there is one for each sample, which can be written to."""
     if model.__class__ is not Batched:
@@ -270,6 +290,7 @@ def draw() -> None:
 
 
 __all__ = [
-    "Batched", "Level", "NeedsSamplesError", "as_batched_as", "batch_of", "bottom", "draw", "elements", "entered",
-    "innermost", "is_at", "kind_of_sample", "levels", "of_each_sample", "once_a_sample", "rules", "samples_of", "wrap",
+    "Batched", "Level", "NeedsSamplesError", "again_in", "as_batched_as", "batch_of", "bottom", "draw", "elements",
+    "entered", "innermost", "is_at", "kind_of_sample", "levels", "of_each_sample", "once_a_sample", "rules",
+    "samples_of", "wrap", "wrap_as",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import kernels, kinds, locks, ops, threads
+from tapegrad import interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
 from tapegrad.core import guards, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
@@ -317,6 +317,8 @@ def run(
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
+    if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
+        entry = functools.partial(_call_whole, entry)
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()
@@ -353,6 +355,11 @@ def run(
         if tape.watch is not None:
             tape.watch.fail("catches an error that depends on elements", False)
         raise _failure(tape)
+
+
+def _call_whole(entry: Callable[..., int], *arguments: int) -> int:
+    with interrupts.later():
+        return entry(*arguments)
 
 
 def settle(tape: Tape) -> None:

@@ -341,9 +341,9 @@ class Tape:
     __slots__ = (
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "disabled",
         "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts",
-        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "patience", "places",
-        "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots", "spare",
-        "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top", "watch",
+        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "of_arrays", "patience",
+        "places", "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
+        "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -353,6 +353,7 @@ class Tape:
         self.enabled: Any = True  # what it is where gradients are recorded, and where they are not
         self.disabled: Any = False
         self.watch: Any = None  # what notes all that is recorded and looked at: see `replay/`
+        self.of_arrays = 0  # functions of arrays that are going on, where Tensors stand for these
         self.checks_nan = False
         self.duals: Any = None  # the level of forward mode, of `autograd/forward_ad.py`
         self.top = 0  # slots from here on were never used

@@ -412,6 +412,11 @@ _MUCH, _MUCH_RECORDED = engine._RECLAIM_BYTES, engine._FEW_ROWS
 
 def constant(value: Any, dtype: DType) -> Tensor:
     """A 0-d tensor of a Python number; an int that is too long for the dtype wraps, as results of arithmetic do."""
+    watch = current_tape().watch
+    return _constant(value, dtype) if watch is None else watch.constant(_constant, value, dtype)
+
+
+def _constant(value: Any, dtype: DType) -> Tensor:
     if dtype.category == 1:
         half = 1 << (8 * dtype.itemsize - 1)
         value = (int(value) + half) % (2 * half) - half
@@ -464,11 +469,17 @@ def slot_in(tape: Tape, t: Tensor) -> int:
 # --- words for errors -------------------------------------------------------------------------------------------------
 
 
+LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}  # to which tensors would be numbers
+_BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools", "numpy", "scipy"}
+
+
 def depth_of_user() -> int:
-    """How many frames above the caller's the innermost call from outside the package stands, counted from 1."""
+    """How many frames above the caller's the innermost call from outside the package stands, counted from 1.
+
+    Modules that call what they were given, such as decorated functions, are between it and the user.
+    """
     frame, depth = sys._getframe(1), 1
-    package = __name__.rpartition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame, depth = frame.f_back, depth + 1
     return depth
 

@@ -20,9 +20,7 @@ Products of the Jacobian with tangents are recorded likewise, forward through th
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -33,25 +31,17 @@ import numpy as np
 from tapegrad import autograd, creation, engine, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
+from tapegrad.autograd.hooks import going
 from tapegrad.autograd.recorded import Lender
 from tapegrad.batched import Batched, bottom, innermost, levels, of_each_sample, samples_of, wrap
 from tapegrad.batched import Level as Batch
-from tapegrad.conversion import leaf_of
+from tapegrad.conversion import as_operand, leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export, given_up
 from tapegrad.kinds import GRADIENTS, TANGENTS
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
-
-
-class _Inside(threading.local):
-    """How many functions of arrays a thread is in, given Tensors in the place of these."""
-
-    of_arrays = 0
-
-
-_inside = _Inside()
 
 
 class Level:
@@ -79,13 +69,13 @@ class Level:
         self.slots += [bottom(t)._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
-        _inside.of_arrays += not self.gives_tensors
+        self.tape.of_arrays += not self.gives_tensors
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _inside.of_arrays -= not self.gives_tensors
+        self.tape.of_arrays -= not self.gives_tensors
         for slot in self._own_slots():
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
@@ -135,6 +125,7 @@ class Level:
         watch = self.tape.watch
         if watch is not None:
             watch.inside += 1
+        outer, going.within = going.within, self
         try:
             if self.tape.grad_enabled:
                 result = self.func(*self.args)
@@ -142,6 +133,7 @@ class Level:
                 with autograd.enable_grad():
                     result = self.func(*self.args)
         finally:
+            going.within = outer
             if watch is not None:
                 watch.inside -= 1
         if not has_aux:
@@ -162,11 +154,14 @@ class Level:
         if not live:
             return [creation.zeros_like(x) for x in self.inputs]
         dependents, adjoints = zip(*live, strict=True)
-        return list(
-            autograd.grad(
+        outer, going.sweeping = going.sweeping, self
+        try:
+            found = autograd.grad(
                 dependents, self.inputs, adjoints, retain_graph=retain, create_graph=recorded, materialize_grads=True
             )
-        )
+        finally:
+            going.sweeping = outer
+        return list(found)
 
     def swept(self, output: Tensor) -> list[Any] | None:
         """The gradients of a function of arrays, in the form of these; its value is computed in the same sweep.
@@ -342,6 +337,8 @@ class Level:
         """A tensor that was returned; of a number or an array, which was not recorded, one whose derivatives are 0."""
         if isinstance(leaf, Tensor):
             return leaf
+        if isinstance(leaf, np.ndarray) and leaf.dtype == object:
+            return as_operand(leaf, True)
         if self.gives_tensors or not is_number(leaf):
             return None
         warnings.warn(
@@ -613,35 +610,3 @@ def _stacked(parts: list[Tensor], dim: int, shape: tuple[int, ...], like: Tensor
     else:
         made = shaping.reshape(shaping.stack(parts, dim), shape)
     return made
-
-
-# --- methods of one name ----------------------------------------------------------------------------------------------
-
-
-def _warns_inside(name: str, says: str, is_told: Callable[..., bool]) -> Callable[..., Any]:
-    """A method of Tensors, which arrays have too, with another meaning: in a function of arrays it warns."""
-    method = getattr(Tensor, name)
-
-    @functools.wraps(method)
-    def warning(self: Tensor, *args: Any, **facts: Any) -> Any:
-        if _inside.of_arrays and not is_told(*args, **facts):
-            warnings.warn(
-                f"{name}() in a function of arrays that is differentiated: there it is given Tensors, whose {name}() "
-                f"{says}",
-                UserWarning,
-                stacklevel=depth_of_user(),
-            )
-        return method(self, *args, **facts)
-
-    return warning
-
-
-def _says_divisor(*args: Any, **facts: Any) -> bool:
-    return len(args) > 1 or "correction" in facts or "unbiased" in facts
-
-
-for _name in ("var", "std"):
-    _says = f"divides by n - 1, as PyTorch's, and that of arrays by n: say np.{_name}(x), or give the correction"
-    setattr(Tensor, _name, _warns_inside(_name, _says, _says_divisor))
-_says = "repeats the whole, as PyTorch's, and that of arrays each element: say np.repeat or np.tile"
-setattr(Tensor, "repeat", _warns_inside("repeat", _says, lambda *_: False))  # noqa: B010

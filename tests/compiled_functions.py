@@ -1,9 +1,13 @@
 """How compiled functions are compared with the plain ones."""
 
 import numpy as np
+import pytest
 
 import tapegrad as tg
 from tapegrad import trees
+from tapegrad.debug import MEMORY
+
+needs_programs = pytest.mark.skipif(MEMORY, reason="memory is guarded: functions are called as they are")
 
 
 def bits(tree):

@@ -5,13 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_functions import agrees, bits
+from compiled_functions import agrees, bits, needs_programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapegrad as tg
 
 F = tg.func
+pytestmark = needs_programs
 
 
 # --- random programs --------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_functions import agrees, bits
+from compiled_functions import agrees, bits, needs_programs
 
 import tapegrad as tg
 
 F = tg.func
+pytestmark = needs_programs
 
 
 def test_what_a_function_does_beside_is_done_once():

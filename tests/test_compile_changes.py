@@ -6,12 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_functions import agrees, bits
+from compiled_functions import agrees, bits, needs_programs
 
 import tapegrad as tg
 from tapegrad import trees
 
 F = tg.func
+pytestmark = needs_programs
+FILE = __file__.rpartition("/")[2]
 
 
 # --- what can't be replayed -------------------------------------------------------------------------------------------
@@ -181,6 +183,86 @@ def test_what_is_not_followed_is_called_as_it_is():
         for i in range(3):
             held[0] = i
             agrees(hosts, compiled, tg.tensor([1.0, 2.0]))
+
+
+def test_a_whole_program_or_an_error():
+    w, held = tg.tensor([1.0, 2.0], requires_grad=True), [0.0]
+
+    def of_numpy(x):
+        held.append(1.0)
+        return tg.tensor(np.linalg.norm(x))
+
+    def sees(x):
+        return x * float(x[0])
+
+    for function, why in (
+        (lambda x: w * x, "requires grad"),
+        (lambda x: x * np.random.rand(), "draws random numbers"),  # noqa: NPY002
+        (lambda x: F.vjp(tg.sin, x), "returns an object"),
+        (of_numpy, "does with an array what is not known"),
+    ):
+        compiled = tg.compile(function, fullgraph=True)
+        x = np.ones(2) if function is of_numpy else tg.ones(2)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=f"has no program .fullgraph=True.: .*{why}.*{FILE}"):
+                compiled(x)
+    compiled = tg.compile(fullgraph=True)(sees)
+    for i in range(16):
+        assert compiled(tg.tensor([float(i)])).item() == float(i * i)
+    with pytest.raises(RuntimeError, match=f"is other at each call, at .*{FILE}"):
+        [compiled(tg.tensor([float(i)])) for i in range(16, 18)]
+    compiled = tg.compile(lambda x: (x * x).sum() if x[0] > 0 else x.sum(), fullgraph=True)
+    assert [compiled(tg.tensor([t, 1.0])).item() for t in (1.0, -1.0, 2.0, -3.0)] == [2.0, 0.0, 5.0, -2.0]
+
+
+def test_transforms_inside_are_replayed_with_tensors():
+    both = F.value_and_grad(lambda x: (x**3).sum())
+
+    def function(x):
+        value, gradient = both(x)
+        return value * 2.0, x - gradient * 0.1
+
+    compiled, random = tg.compile(function), np.random.default_rng(0)
+    for _ in range(4):
+        agrees(function, compiled, tg.tensor(random.normal(size=3)))
+    assert compiled.stats()["replays"] == 3
+    compiled = tg.compile(function)
+    with pytest.warns(UserWarning, match="is other at each call, at .*of Tensors it gives Tensors"):
+        [agrees(function, compiled, random.normal(size=3)) for _ in range(20)]
+
+
+def test_warnings_point_to_the_users_line():
+    @tg.compile
+    @tg.no_grad()
+    def draws(x):
+        return x * np.random.rand()  # noqa: NPY002
+
+    with pytest.warns(UserWarning, match=FILE) as told:
+        draws(tg.ones(2))
+    assert told[0].filename == __file__
+
+
+def test_numbers_are_inputs_of_most_operations():
+    nn, x = tg.nn.functional, tg.tensor(np.random.default_rng(0).normal(size=7))
+    cases = [
+        lambda x, t: tg.where(x > 0, x, t) + tg.where(x > 0, t, x),
+        lambda x, t: x.clamp(-abs(t), abs(t)) + x.clamp(min=t),
+        lambda x, t: tg.lerp(x, x * 2.0, t) + x.masked_fill(x > 0, t),
+        lambda x, t: x % t + x // t + t % (x.abs() + 1.0) + tg.fmod(x, t),
+        lambda x, t: tg.atan2(x, t) + tg.copysign(x, t) + tg.xlogy(x.abs(), abs(t)),
+        lambda x, t: nn.huber_loss(x, x * 0.5, delta=abs(t) + 0.1) + nn.leaky_relu(x, t).sum() + nn.elu(x, t).sum(),
+    ]
+    for function in cases:
+        for of in (function, F.grad(lambda x, t, f=function: f(x, t).sum())):
+            compiled = tg.compile(of)
+            for t in (0.7, 1.0, -2.0, 3.0, 0.5, 0.0, 1.0, -0.0, float("inf"), 1 / 3):
+                agrees(of, compiled, x, t)
+            assert compiled.stats()["recordings"] <= 4
+    power = F.value_and_grad(lambda x, t: (x.abs() ** t + abs(t) ** x).sum())
+    compiled = tg.compile(power)
+    for t in (0.7, 2.0, 1.3, 3.0, 0.5, -1.0, 2.0, 1.0, 0.0, 7.5):
+        agrees(power, compiled, x, t)
+    assert compiled.stats()["replays"] >= 4
 
 
 def test_pullbacks_are_returned_by_the_plain_function():

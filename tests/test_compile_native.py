@@ -9,6 +9,9 @@ import warnings
 import numpy as np
 import pytest
 from compiled_functions import agrees, bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_compile import inputs, program
 
 import tapegrad as tg
 from tapegrad.replay import entry
@@ -85,6 +88,19 @@ def test_answers_are_those_of_the_function(name):
     assert stats["plain"] == 0
 
 
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.integers(1, 8), st.booleans(), st.booleans())
+def test_random_programs_are_the_plain_function(seed, n_steps, is_double, differentiates):
+    of, random = program(seed, n_steps), np.random.default_rng(seed)
+    function = F.grad(lambda x, y: of(x, y, 0.7, 1)[0], (0, 1)) if differentiates else lambda x, y: of(x, y, 0.7, 1)
+    compiled, known = tg.compile(function), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(16):
+            known.append([tg.tensor(x) for x in inputs(random, (3,), np.float64 if is_double else np.float32)[:2]])
+            agrees(function, compiled, *known[i if i % 2 else random.integers(0, i + 1)])
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_given_is_looked_at():
     function = F.value_and_grad(lambda x: (x * x.flip(0) * 2.5).sum())
@@ -93,13 +109,13 @@ def test_what_is_given_is_looked_at():
     readonly, swapped = x.copy(), x.astype(">f8")
     readonly.flags.writeable = False
     unaligned = np.zeros(33, np.uint8)[1:].view(np.float64)
-    for given in (
+    for other in (
         x[:3], x.reshape(2, 2), np.repeat(x, 2)[::2], x[::-1], x.astype(np.float32), readonly, x.astype(int), swapped,
         unaligned, x.view(np.recarray), list(x), tg.tensor(x), tg.tensor(x, requires_grad=True), np.float64(1.0), 1.0,
         np.zeros(0), None, "x", np.ma.array(x),
     ):  # fmt: skip
         for _ in range(3):
-            agrees(function, compiled, given)
+            agrees(function, compiled, other)
         agrees(function, compiled, x)
     assert is_native(compiled, x)
     assert not is_native(compiled, x=x)

@@ -5,12 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_functions import bits
+from compiled_functions import bits, needs_programs
 
 import tapegrad as tg
 from tapegrad import optim
 
 schedules = optim.lr_scheduler
+pytestmark = needs_programs
 
 METHODS = {
     "SGD": lambda p: optim.SGD(p, lr=0.01),
@@ -25,6 +26,7 @@ METHODS = {
     "NAdam": optim.NAdam,
     "RAdam": optim.RAdam,
     "ASGD": lambda p: optim.ASGD(p, t0=3),
+    "Adafactor": optim.Adafactor,
     "groups": lambda p: optim.Adam([{"params": p[:1], "lr": 0.1}, {"params": p[1:], "betas": (0.5, 0.9)}], lr=0.01),
 }
 

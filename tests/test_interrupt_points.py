@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine, kinds, recorder, tape
+from tapegrad import engine, interrupts, kinds, recorder, tape
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
 
@@ -47,6 +47,15 @@ def handler(code: CodeType, offset: int) -> int:
     return table[at][2] if at >= 0 and offset < table[at][1] else -1
 
 
+def waits(frame: FrameType | None) -> bool:
+    """Whether Ctrl-C waits there: what compiled code calls back, and what lets it wait."""
+    while frame is not None:
+        if frame.f_code.co_name == "_told" or frame.f_code.co_filename == interrupts.__file__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Points:
     """The delivery points that are passed inside tapegrad; at number `last` KeyboardInterrupt is raised."""
 
@@ -70,7 +79,7 @@ class Points:
             code = frame.f_code
             if frame.f_back is not None and code.co_name != "__init__":
                 self.called.add(frame.f_back)
-            if not code.co_filename.startswith(PACKAGE) or code.co_name == "__del__":
+            if not code.co_filename.startswith(PACKAGE) or code.co_name == "__del__" or waits(frame):
                 return None
             frame.f_trace_opcodes = True
             return self.trace
@@ -148,6 +157,8 @@ class Program:
 
     `n` is another number each time, so that kinds are new.
     """
+
+    every = 1  # of how many points one is tried
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -334,9 +345,48 @@ class Reclaiming(Program):
         engine.reclaim(tg.current_tape())
 
 
+class Stepping(Program):
+    """A compiled step of training: the first is recorded, of which only some of its many points are tried."""
+
+    n_before, every = 0, 12
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.w = w = tg.tensor(self.a, requires_grad=True)
+        optimiser = tg.optim.SGD([w], lr=0.5)
+
+        def step(x: Any) -> Any:
+            optimiser.zero_grad()
+            loss = (w * x).sum()
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        self.step, self.given = tg.compile(step), tg.ones(n)
+        for _ in range(self.n_before):
+            self.step(self.given)
+
+    def act(self) -> None:
+        self.step(self.given)
+
+    def check(self) -> None:
+        assert sys.getprofile() is None
+        n_steps = round((self.a[0] - self.w[0].item()) / 0.5)
+        assert n_steps in (self.n_before, self.n_before + 1)
+        for k in range(n_steps, n_steps + 3):
+            assert self.step(self.given).item() == pytest.approx(self.a.sum() - 0.5 * k * self.n, abs=1e-6)
+            np.testing.assert_allclose(self.w.tolist(), self.a - 0.5 * (k + 1))
+        assert self.step.stats()["replays"] >= 2
+        super().check()
+
+
+class Replaying(Stepping):
+    n_before, every = 2, 4
+
+
 PROGRAMS: list[type[Program]] = [
     Recording, Growing, Exporting, ExportingDetached, Sweeping, Adopting, Accumulating, Writing, Differentiating,
-    Printing, Reclaiming,
+    Printing, Reclaiming, Stepping, Replaying,
 ]  # fmt: skip
 
 
@@ -355,7 +405,7 @@ def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
     first = {point: k for k, point in reversed([*enumerate(points.passed)])}
     last = {point: k for k, point in enumerate(points.passed)}
     assert len(first) > 8
-    for k in sorted({*first.values(), *list(last.values())[::5]}):
+    for k in sorted({*first.values(), *list(last.values())[::5]})[:: kind.every]:
         monkeypatch.setattr(tape._threads, "tape", tape.Tape())
         n = next(lengths)
         program, of = kind(n), tg.current_tape()

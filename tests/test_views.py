@@ -472,3 +472,54 @@ def test_files_keep_what_is_shared():
     file.seek(0)
     _, transposed = tg.load(file)
     assert transposed.tolist() == a.t().tolist()
+
+
+STEPS = [
+    (lambda x: x[..., ::2], 1), (lambda x: x[0], 2), (lambda x: x[1:], 1), (lambda x: x.T, 1), (lambda x: x[:, 1], 2),
+    (lambda x: x[None], 1), (lambda x: x[..., 1:], 1), (lambda x: x[:, None], 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["F", "C", "gaps"])
+def test_views_of_views_of_arrays_of_any_layout_see_writes(layout):
+    """Of NumPy's memory, in Fortran's order or with gaps: written to through some view, all show it, NumPy too."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=[(4, 3), (3, 4, 4)][seed % 2])
+
+        def made(values=values):
+            if layout == "gaps":
+                return np.repeat(values, 2, 0)[::2]
+            return np.array(values, order=layout)
+
+        tensors, arrays = [tg.from_numpy(made())], [made()]
+        for _ in range(rng.integers(2, 6)):
+            i, k = rng.integers(len(tensors)), rng.integers(len(STEPS) + 1)
+            if k == len(STEPS):  # a view where memory allows, as rows of a transposed array in Fortran's order
+                if not np.shares_memory(arrays[i].reshape(-1), arrays[0]) or not tensors[i].is_contiguous():
+                    continue
+                views = tensors[i].reshape(-1), arrays[i].reshape(-1)
+            elif arrays[i].ndim < STEPS[k][1] or min(arrays[i].shape) < 2 or (k == 3 and arrays[i].ndim != 2):
+                continue
+            else:
+                views = STEPS[k][0](tensors[i]), STEPS[k][0](arrays[i])
+            if 0 in views[1].shape:
+                continue
+            tensors.append(views[0])
+            arrays.append(views[1])
+            j = rng.integers(len(tensors))
+            if rng.random() < 0.6:
+                with tg.no_grad():
+                    tensors[j].mul_(2.0)
+                arrays[j][...] *= 2.0
+            elif rng.random() < 0.3:
+                tensors[j].numpy()
+        for j in rng.permutation(len(tensors)):
+            found = tensors[j].numpy() if rng.random() < 0.5 else np.array(tensors[j].tolist())
+            np.testing.assert_array_equal(found, arrays[j], err_msg=f"seed {seed}, view {j}")
+        shared = [t.numpy() for t in tensors]
+        shared[0][...] += 1.0
+        arrays[0][...] += 1.0
+        for t, found, expected in zip(tensors, shared, arrays, strict=True):
+            np.testing.assert_array_equal(found, expected, err_msg=f"seed {seed}")
+            assert t.tolist() == expected.tolist()

@@ -44,3 +44,41 @@ class Steps:
 
     def time_replay(self):
         self.step(self.w, self.x)
+
+
+class Optimisers:
+    """A step of an optimiser for a small network."""
+
+    params = ("SGD", "Adam")
+    param_names = ("method",)
+
+    def setup(self, method):
+        tg.manual_seed(0)
+        self.net = tg.nn.Sequential(tg.nn.Linear(8, 16), tg.nn.Tanh(), tg.nn.Linear(16, 1))
+        self.optimiser = getattr(tg.optim, method)(self.net.parameters(), lr=0.01)
+        self.x = tg.ones(32, 8)
+        self.compiled = tg.compile(self.step)
+        for _ in range(3):
+            self.compiled(self.x)
+
+    def step(self, x):
+        self.optimiser.zero_grad()
+        (self.net(x) ** 2).mean().backward()
+        self.optimiser.step()
+
+    def time_replay(self, _method):
+        self.compiled(self.x)
+
+
+class Branches:
+    """A guard that misses at every other call, and is healed."""
+
+    def setup(self):
+        self.compiled = tg.compile(tg.func.value_and_grad(lambda x: (x**2).sum() if x[0] > 0 else x.exp().sum()))
+        self.inputs = np.array([1.0, 2.0]), np.array([-1.0, 2.0])
+        for _ in range(3):
+            self.time_both()
+
+    def time_both(self):
+        for x in self.inputs:
+            self.compiled(x)

@@ -25,7 +25,7 @@ from tapegrad.autograd.modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )  # fmt: skip
-from tapegrad.batched import innermost, rules
+from tapegrad.batched import bottom, innermost, rules
 from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
@@ -487,6 +487,7 @@ def retain_grad(self: Tensor) -> None:
     """Let this computed tensor have a `grad` too."""
     if not self.requires_grad:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    self = bottom(self)
     if not self._kind.is_leaf:
         import weakref
 
@@ -498,6 +499,7 @@ def retain_grad(self: Tensor) -> None:
 
 def _retains_grad(self: Tensor) -> bool:
     """Whether `retain_grad` was called."""
+    self = bottom(self)
     return aliasing.graph_slot(self) in self._tape.retained
 
 

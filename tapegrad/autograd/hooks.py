@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from tapegrad import batched
 from tapegrad.aliasing import graph_slot
+from tapegrad.batched import Batched
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, describe, location
 
@@ -190,12 +192,45 @@ def add(hooks: OrderedDict[int, Hook], hook: Hook) -> RemovableHandle:
 
 
 class _Going(threading.local):
-    """The slots whose gradients the sweep of this thread is about to give; a set for each sweep."""
+    """What is going on in this thread."""
 
-    reached: set[int] | None = None
+    reached: set[int] | None = None  # the slots whose gradients the sweep is about to give; a set for each sweep
+    within: Any = None  # the transform whose function is being called, the innermost
+    sweeping: Any = None  # the transform that sweeps
 
 
 going = _Going()
+
+
+def _of_transform(hook: Hook) -> Hook:
+    """A hook that sweeps of the transform call in which it was registered, and no others.
+
+    Those of outer calls go through the same rows, but for the gradients of what the inner one found.
+    """
+    transform = going.within
+    if transform is None:
+        return hook
+
+    @functools.wraps(hook, updated=())
+    def of_transform(gradient: Tensor) -> Any:
+        swept_by_user = going.sweeping is None and going.within is transform
+        return hook(gradient) if swept_by_user or going.sweeping is transform else None
+
+    return of_transform
+
+
+def _of_samples(t: Tensor, hook: Hook) -> Hook:
+    """A hook of the gradient for one sample, as one for all of them."""
+    if t.__class__ is not Batched:
+        return hook
+
+    @functools.wraps(hook, updated=())
+    def of_samples(gradient: Tensor) -> Any:
+        with batched.again_in(t) as running:
+            given = hook(batched.wrap_as(t, gradient))
+            return batched.bottom(batched.of_each_sample(given, running)) if isinstance(given, Tensor) else given
+
+    return of_samples
 
 
 # --- methods of Tensor ------------------------------------------------------------------------------------------------
@@ -230,7 +265,9 @@ def register_hook(self: Tensor, hook: Callable[..., Any]) -> RemovableHandle:
     """
     if not self.requires_grad:
         raise RuntimeError(f"cannot register a hook on a tensor that doesn't require gradient: {describe(self)}")
-    return add(of_tensor(self).tensor, hook)
+    if not callable(hook):
+        raise TypeError(f"a hook must be callable, not {type(hook).__name__}")
+    return add(of_tensor(batched.bottom(self)).tensor, _of_samples(self, _of_transform(hook)))
 
 
 def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[..., Any]) -> RemovableHandle:

@@ -11,6 +11,8 @@ An image of a region is what of the tables `run_chunk` and `settle` read, one ta
 
     words before the tables | registers | code | setup | constants | ahead | walks
 
+Behind the tables that replays have for their own stands the address of the image that was loaded last.
+
 The text is copied and its addresses are made true once for each thread; then it is only read.
 """
 
@@ -40,7 +42,7 @@ from tapegrad.core.walks import put, scatter
 from tapegrad.core.workers import share
 from tapegrad.kernels import SETTLE, Context
 from tapegrad.memory import address_of_part, call6, call8, i8, part, u1
-from tapegrad.tape import Header
+from tapegrad.tape import TABLES, Header
 
 GUARD, END = 20, 21
 STEP = 12  # words
@@ -126,16 +128,18 @@ def run_other_step(tape: Header, at):
 
 @part
 def run_region(tape: Header, image):
-    """Load the tables of a region, and sweep it."""
-    program = tape.program
-    copy(tape.program_at, image, 8 * HEAD)
-    at = image + 8 * HEAD
-    at = _load(program.registers_at, at, program.n_registers * REGISTER)
-    at = _load(program.code_at, at, program.n_code * CODE)
-    at = _load(program.setup_at, at, program.n_setup * CODE)
-    at = _load(program.constants_at, at, program.n_constants)
-    at = _load(program.ahead_at, at, program.n_ahead)
-    _load(program.walks_at, at, program.walk_words)
+    """Load the tables of a region, unless they are there from the last replay, and sweep it."""
+    program, loaded = tape.program, i8(tape.program_at + 8 * TABLES, 1)
+    if loaded[0] != image:
+        copy(tape.program_at, image, 8 * HEAD)
+        at = image + 8 * HEAD
+        at = _load(program.registers_at, at, program.n_registers * REGISTER)
+        at = _load(program.code_at, at, program.n_code * CODE)
+        at = _load(program.setup_at, at, program.n_setup * CODE)
+        at = _load(program.constants_at, at, program.n_constants)
+        at = _load(program.ahead_at, at, program.n_ahead)
+        _load(program.walks_at, at, program.walk_words)
+        loaded[0] = image
     if not hold_partials(tape, program.shared_bytes + program.partial_bytes * program.n_chunks):
         return NO_MEMORY
     if program.n_chunks == 1:

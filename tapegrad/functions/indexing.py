@@ -7,6 +7,7 @@ out by NumPy when the row is recorded, so that an index out of range is an error
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, overload
 
@@ -22,8 +23,8 @@ from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
-from tapegrad.tape import PARAMS
-from tapegrad.tensor import Tensor, constant, describe, from_array, location
+from tapegrad.tape import PARAMS, current_tape
+from tapegrad.tensor import Tensor, constant, depth_of_user, describe, from_array, location
 
 functions = public = Surface(EXACT)
 
@@ -41,7 +42,7 @@ def _normal_item(item: Any) -> Any:
         bounds = [_normal_bound(v) for v in (item.start, item.stop, item.step)]
         if bounds[2] == 0:
             raise ValueError("slice step cannot be zero")
-        if bounds[2] is not None and bounds[2] < 0:
+        if bounds[2] is not None and bounds[2] < 0 and not current_tape().of_arrays:
             raise ValueError("step must be greater than zero")
         return slice(*bounds)
     if isinstance(item, (bool, np.bool_)):
@@ -75,6 +76,24 @@ def _normal_bound(bound: Any) -> int | None:
         return None if bound is None else operator.index(bound)
     except TypeError:
         raise TypeError("slice indices must be integers or None or have an __index__ method") from None
+
+
+def _turned(self: Tensor, index: tuple[Any, ...]) -> tuple[list[int], tuple[Any, ...]]:
+    """The dimensions along which a slice goes down, as those of arrays may, and the index of what is flipped there."""
+    if not any(isinstance(item, slice) and (item.step or 1) < 0 for item in index):
+        return [], index
+    dims, items, d = list[int](), list[Any](), 0
+    for item in _expanded(index, self._kind.shape):
+        if isinstance(item, slice) and (item.step or 1) < 0:
+            n = self._kind.shape[d]
+            start, stop, step = item.indices(n)
+            length = len(range(start, stop, step))
+            items.append(slice(n - 1 - start, n - 1 - start - length * step, -step) if length else slice(0, 0))
+            dims.append(d)
+        else:
+            items.append(item)
+        d += 0 if item is None else item.ndim if isinstance(item, np.ndarray) and item.dtype == bool else 1
+    return dims, tuple(items)
 
 
 def _is_advanced(index: tuple[Any, ...]) -> bool:
@@ -115,6 +134,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         made = aliasing.view_again(again, self)
         return aliasing.view(op, self, *layout_of) if made is None else made
     normal = normalised(index)
+    if current_tape().of_arrays:
+        dims, normal = _turned(self, normal)
+        if dims:
+            return getitem(self.flip(dims), normal)
     if not _is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
@@ -145,6 +168,10 @@ def _of_samples(self: Tensor, index: Any) -> Tensor:
     if _has_samples(index):
         return batched.rules["getitem"](self, index)
     normal = normalised(index)
+    if current_tape().of_arrays:
+        dims, normal = _turned(self, normal)
+        if dims:
+            return _of_samples(self.flip(dims), normal)
     if _is_advanced(normal):
         positions, shape = _positions(self._kind.shape, normal)
         return _record_take(self, from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape)
@@ -158,6 +185,8 @@ def _set_of_samples(self: Tensor, index: Any, value: Any) -> None:
         batched.rules["setitem"](self, index, value)
         return
     normal = normalised(index)
+    if current_tape().of_arrays and _is_set_turned(self, normal, value):
+        return
     if not isinstance(value, Tensor):
         value = (
             as_operand(value, False)
@@ -218,10 +247,12 @@ def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarr
     """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory.
 
     Ints, slices and None come first, arrays after them: to NumPy an int beside an array is an array too, to PyTorch it
-    is not.
+    is not. In functions of arrays it is.
     """
     items = _expanded(index, shape)
     _check_arrays(items, shape)
+    if current_tape().of_arrays and _is_apart(items):
+        return _coordinates(shape, [tuple(items)])
     if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].shape == shape and index[0].dtype == bool:
         chosen = np.flatnonzero(index[0])
         return chosen, chosen.shape
@@ -234,14 +265,40 @@ def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarr
         else:
             first.append(item)
             second += [] if isinstance(item, int) else [slice(None)]
-    positions: Any = np.broadcast_to(np.int64(0), shape)[tuple(first)][tuple(second)]
+    return _coordinates(shape, [tuple(first), tuple(second)])
+
+
+def _coordinates(shape: tuple[int, ...], indices: list[tuple[Any, ...]]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Flat positions of what NumPy's indices name, one after the other."""
+
+    def named(array: Any) -> Any:
+        for index in indices:
+            array = array[index]
+        return array
+
+    positions: Any = named(np.broadcast_to(np.int64(0), shape))
     stride = 1
     for d in range(len(shape) - 1, -1, -1):
         ladder = np.arange(shape[d]).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        positions = positions + np.broadcast_to(ladder, shape)[tuple(first)][tuple(second)] * stride
+        positions = positions + named(np.broadcast_to(ladder, shape)) * stride
         stride *= shape[d]
     positions = np.asarray(positions)
     return positions, positions.shape
+
+
+def _is_apart(items: list[Any]) -> bool:
+    """Whether ints part arrays, or are apart from them: NumPy puts the dimensions of arrays first then. It is told."""
+    of_arrays = [k for k, item in enumerate(items) if isinstance(item, np.ndarray)]
+    of_all = [k for k, item in enumerate(items) if isinstance(item, (np.ndarray, int))]
+    if len(of_arrays) == len(of_all) or of_all[-1] - of_all[0] + 1 == len(of_all):
+        return False
+    warnings.warn(
+        "an index with ints apart from arrays, in a function of arrays that is differentiated: the arrays' dimensions "
+        "come first, as NumPy's; those of tensors come in the place of the arrays",
+        UserWarning,
+        stacklevel=depth_of_user(),
+    )
+    return True
 
 
 def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
@@ -343,6 +400,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         if aliasing.stands_alone(self) and _written_again(self, key, value):
             return
     normal = normalised(index)
+    if current_tape().of_arrays and _is_set_turned(self, normal, value):
+        return
     # An index out of range is the first fault.
     if _is_advanced(normal):
         _expanded(normal, self._kind.shape)
@@ -365,6 +424,16 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         _note_write(key, given, result)
     aliasing.assign(self, result)
+
+
+def _is_set_turned(self: Tensor, index: tuple[Any, ...], value: Any) -> bool:
+    """Assign where slices go down; False where none does."""
+    dims, index = _turned(self, index)
+    if dims:
+        turned = self.flip(dims)
+        setitem(turned, index, value)
+        self.copy_(turned.flip(dims))
+    return bool(dims)
 
 
 # Rows that assigned one element, or what has the shape of the elements assigned to: by the kind of the tensor and the

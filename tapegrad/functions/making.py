@@ -51,8 +51,14 @@ def return_type(name: str, *fields: str) -> Any:
         parts = [f"{field}={value!r}" for field, value in zip(fields, self, strict=True)]
         return f"tapegrad.return_types.{name}(\n" + ",\n".join(parts) + ")"
 
+    def lacks(self: Any, attribute: str) -> Any:
+        raise AttributeError(
+            f"'{name}' object has no attribute '{attribute}': it holds {', '.join(fields)}; np.{name}() gives the "
+            f"{fields[0]} alone"
+        )
+
     result: Any = namedtuple(name, fields)  # type: ignore[misc]
-    result.__module__, result.__repr__ = "tapegrad.return_types", shown
+    result.__module__, result.__repr__, result.__getattr__ = "tapegrad.return_types", shown, lacks
     return result
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tapegrad import dtypes
-from tapegrad.optim.methods import mean, number, step_of
+from tapegrad.optim.methods import mean, number, sqrt, step_of
 from tapegrad.optim.optimizer import Group, Optimizer, State
 from tapegrad.tensor import Tensor
 
@@ -75,7 +75,7 @@ class Adafactor(Optimizer):
         t, lr, (eps1, eps2) = step_of(state), number(group["lr"]), group["eps"]
         eps1 = dtypes.finfo(p.dtype).eps if eps1 is None else eps1
         weight, of_all = t ** group["beta2_decay"], 1 / math.sqrt(p.numel())
-        rate = (p.norm() * of_all).clamp(min=eps2) * min(lr, 1 / math.sqrt(t))
+        rate = (p.norm() * of_all).clamp(min=eps2) * min(lr, 1 / sqrt(t))
         square = g * g
         if g.ndim > 1:
             rows = mean(state, "row_var", square.mean(-1, keepdim=True), weight)

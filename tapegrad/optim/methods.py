@@ -26,9 +26,9 @@ def number(value: Any) -> float:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _sqrt(number: float) -> float:
+def sqrt(x: float) -> float:
     """Its root; it may stand for what it is at each call of a compiled function."""
-    return applied(math.sqrt, number)
+    return applied(math.sqrt, x)
 
 
 def step_of(state: State) -> int:
@@ -184,7 +184,7 @@ class Adam(_Method):
         if group["amsgrad"]:
             largest = state.get("max_exp_avg_sq")
             v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
-        return p - m / (v.sqrt() / _sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+        return p - m / (v.sqrt() / sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
 
 
 class AdamW(Adam):
@@ -395,7 +395,7 @@ class RAdam(_Method):
         if length <= 5:
             return p - m * lr
         r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        return p - m * (_sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * _sqrt(r))
+        return p - m * (sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * sqrt(r))
 
 
 class ASGD(_Method):

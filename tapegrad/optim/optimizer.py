@@ -189,7 +189,8 @@ class Optimizer(Keeper):
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
         for t, new, end, state in changes:
             if watch is not None:
-                if state.keys() != self.state.get(t, _NOTHING).keys():
+                before = self.state.get(t, _NOTHING)
+                if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in before.items()}:
                     watch.fail("has an optimiser take its first step", False)
                 state = {
                     name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
@@ -316,9 +317,9 @@ def _each(option: Any) -> Any:
 
 
 def _fitting(name: str, value: Any, t: Tensor) -> Any:
-    """A value of a loaded state, in the dtype of its parameter."""
+    """A value of a loaded state: counters are numbers, others have the dtype of its parameter."""
     if name in _COUNTERS and isinstance(value, Tensor):
-        return int(value) if name == "step" else value.item()
+        return int(value.item()) if name == "step" else value.item()
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
     return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()

@@ -60,9 +60,11 @@ class Sources:
         for (of, _, put), state in zip(self.generators, others, strict=True):
             put(of, state)
 
-    @contextlib.contextmanager
-    def watched(self, watch: Any) -> Iterator[None]:
-        """Tell the watch of what can't be done again."""
+    def watched(self, watch: Any, function: Callable[[], Any]) -> Any:
+        """Call a function, and tell the watch of what can't be done again.
+
+        The profiler is set within `try`: Ctrl-C may come right after that.
+        """
 
         def look(frame: types.FrameType, event: str, called: Any) -> None:
             if event == "c_call" and (
@@ -71,9 +73,9 @@ class Sources:
             ) and _is_asker(frame):  # fmt: skip
                 watch.fail(f"asks {called.__name__}(), whose answer is another at each call")
 
-        sys.setprofile(look)
         try:
-            yield
+            sys.setprofile(look)
+            made = function()
         finally:
             sys.setprofile(None)
         if watch.failure is None and (now := self._now()) != self.states:
@@ -89,6 +91,7 @@ class Sources:
                 watch.tape.watch = watch
             if not is_all:
                 watch.fail("draws random numbers")
+        return made
 
 
 def _is_asker(frame: types.FrameType) -> bool:

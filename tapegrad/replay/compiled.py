@@ -85,22 +85,23 @@ class _Kin:
 class _Family:
     """The programs for arguments of the same structure, kinds and static values."""
 
-    __slots__ = ("is_plain", "kept", "kin", "roots", "used")
+    __slots__ = ("kept", "kin", "roots", "used", "why")
 
     def __init__(self, kin: _Kin) -> None:
         # By places of numbers that Python code looks at, and by their values.
         self.roots: dict[tuple[int, ...], dict[Any, list[_Root]]] = {}
-        self.kin, self.is_plain, self.used = kin, False, 0
+        self.kin, self.used = kin, 0
+        self.why = ""  # there is no program
         self.kept: Any = None  # static arguments that are known by identity
 
 
 class Compiled(entry.Fronted):
     """What `compile` makes of a function: see there."""
 
-    def __init__(self, function: Callable[..., Any], capacity: int) -> None:
+    def __init__(self, function: Callable[..., Any], capacity: int, must_be_program: bool = False) -> None:
         super().__init__()
         functools.update_wrapper(self, function)
-        self._function, self._capacity = function, capacity
+        self._function, self._capacity, self._must_be_program = function, capacity, must_be_program
         self._is_transform = getattr(function, "is_transform", False)
         self._families: dict[Any, _Family] = {}
         self._kin: dict[Any, _Kin] = {}
@@ -151,7 +152,9 @@ class Compiled(entry.Fronted):
         if key is None:
             return self._plainly(args, kwargs)
         family = self._families.get(key) or self._new_family(tape, key, leaves, structure)
-        if family.is_plain:
+        if family.why:
+            if self._must_be_program:
+                self._tell(family.why)
             return self._plainly(args, kwargs)
         line = ""
         for places, at in family.roots.items():
@@ -281,17 +284,21 @@ class Compiled(entry.Fronted):
         self, watch: Watch, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
     ) -> Any:
         """What the function returns, and a program, unless there can be none."""
-        with sources.watched(watch):
-            output = self._function(*args, **kwargs)
+        output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
         return output, None if watch.failure is not None else Program(watch, given, output)
 
     def _give_up(self, family: _Family, why: str) -> None:
-        family.is_plain = True
+        family.why = why
         self._tell(why)
 
     def _tell(self, why: str) -> None:
+        if self._must_be_program:
+            raise RuntimeError(
+                f"{self!r} has no program (fullgraph=True): {why}. Change that, or leave out fullgraph: then it is "
+                "called as it is"
+            )
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -400,7 +407,10 @@ def compile(
     function : callable
         A function of Tensors, NumPy arrays and numbers, and of tuples, lists and dictionaries of them; or what a
         transform has made of one. Without it, a decorator is returned.
-    fullgraph, dynamic, backend, mode, options : optional
+    fullgraph : bool
+        Raise RuntimeError where the function would be called as it is, since there is no program for it. What the call
+        that was recorded has done stays done.
+    dynamic, backend, mode, options : optional
         PyTorch's choices between compilers. There is one here, and they change nothing.
     disable : bool
         Return the function as it is.
@@ -411,6 +421,13 @@ def compile(
     -------
     Compiled
         A callable with the arguments of `function`; its `stats()` tell of recordings, replays, misses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `function` is not callable; if `capacity` is not positive.
+    RuntimeError
+        By a call, with `fullgraph`.
 
     Notes
     -----
@@ -450,10 +467,10 @@ def compile(
     (1, 2)
     """
     if function is None:
-        return functools.partial(compile, disable=disable, capacity=capacity)
-    del fullgraph, dynamic, backend, mode, options
+        return functools.partial(compile, fullgraph=fullgraph, disable=disable, capacity=capacity)
+    del dynamic, backend, mode, options
     if not callable(function):
         raise TypeError(f"compile(): argument 'function' must be callable, not {type(function).__name__}")
     if capacity < 1:
         raise ValueError(f"compile(): 'capacity' must be a positive int, not {capacity!r}")
-    return function if disable else Compiled(function, capacity)
+    return function if disable else Compiled(function, capacity, fullgraph)

@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,6 +81,8 @@ class Entered:
             self.words[place] = fact
         self.held += [tape.lock, levels, finish]
         self.thread = tape.h  # 0 at `H.thread` once the thread has ended
+        words = self.words
+        self.held.append(weakref.ref(tape, lambda _: words.__setitem__(P.n_arguments, -1)))
 
     def news(self) -> tuple[int, int]:
         """How many replays and misses there were since this was asked last; the program is as old as the last."""
@@ -367,6 +370,7 @@ def _linked() -> Any:
         facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
     for place, fact in facts.items():
         context[place] = fact
+    keep((code, context))
     return code.get_function_address("call_compiled"), context
 
 
@@ -377,7 +381,7 @@ def install(owner: type) -> None:
             _installed.append(owner)
             function, context = linked
             python = vars(owner)["__call__"]
-            keep((python, context))
+            keep(python)
             context[C.python] = id(python)
             of_functions: Any = vars(types.FunctionType)
             setattr(owner, "__call__", slot_wrapper(of_functions["__call__"], function, owner))  # noqa: B010

@@ -61,8 +61,9 @@ class Memory:
         self.filled = -1  # bytes of rows that the last reclaiming has left
         self.is_entered = False  # whether native code knows of it, or was found not to serve
         if tape not in _tables:
-            _tables[tape] = np.zeros(TABLES, np.int64)
+            _tables[tape] = np.zeros(TABLES + 1, np.int64)
         self.tables = _tables[tape]
+        self.tables[TABLES] = 0  # no image is loaded: addresses are used again
         self.tables_at = address_of(self.tables)
         self.arena = np.empty(program.size + 64, np.uint8)
         self.at = at = -(-address_of(self.arena) // 64) * 64

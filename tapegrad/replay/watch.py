@@ -39,8 +39,12 @@ _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pie
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
+_SHOWN = " (a transform of arrays gives arrays and numbers, which Python sees; of Tensors it gives Tensors)"
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
-_OF_ANY_NUMBER = {"add", "sub", "mul", "div", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"}
+_OF_ANY_NUMBER = {
+    "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "pow",
+    "remainder", "fmod", "floor_divide", "atan2", "hypot", "copysign", "xlogy", "logaddexp", "where", "_lerp", "clamp",
+}  # fmt: skip
 
 
 def is_float(number: Any) -> bool:
@@ -335,12 +339,20 @@ class Watch:
         numbers = [x for x in operands if type(x) is Number]
         if not numbers:
             return record(op, *operands)
-        others = [x for x in operands if type(x) is not Number]
-        if len(operands) == 2 and len(others) == 1 and op.name in _OF_ANY_NUMBER and not numbers[0].watch.is_over:
-            other = others[0]
-            if isinstance(other, Tensor) and other.dtype.is_floating_point and is_float(numbers[0].value):
-                return record(op, *(self._of_number(x, other.dtype) if type(x) is Number else x for x in operands))
+        of_values = operands[1:] if op.name == "where" else operands
+        dtypes = {x.dtype for x in of_values if isinstance(x, Tensor)}
+        if (
+            op.name in _OF_ANY_NUMBER and len(dtypes) == 1 and (dtype := dtypes.pop()).is_floating_point
+            and all(is_float(x.value) and not x.watch.is_over for x in numbers)
+        ):  # fmt: skip
+            return record(op, *(self._of_number(x, dtype) if type(x) is Number else x for x in operands))
         return record(op, *(x.asked() if type(x) is Number else x for x in operands))
+
+    def constant(self, make: Callable[..., Tensor], value: Any, dtype: DType) -> Tensor:
+        """A 0-d tensor of a number."""
+        if type(value) is Number and is_float(value.value) and dtype.is_floating_point and not value.watch.is_over:
+            return self._of_number(value, dtype)
+        return make(value.asked() if type(value) is Number else value, dtype)
 
     def _of_number(self, number: Any, dtype: DType) -> Tensor:
         """A tensor that stands for a number."""
@@ -554,9 +566,10 @@ class Watch:
         try:
             if not outermost:
                 engine.evaluate(self.tape, t._slot)
-                self.is_showing = False
+                self.is_showing, n = False, len(self.seen)
                 self.learns(t)
                 self.is_showing = True
+                self.seen[n:] = [seen._replace(line=seen.line + _SHOWN) for seen in self.seen[n:]]
             made = make()
         finally:
             self.is_showing = before
@@ -588,6 +601,8 @@ class Watch:
         for slot, (_, t, kind, gradient) in self.captured.items():
             is_known = t._slot == slot or id(t) in self.changed
             is_known = is_known and (getattr(t, "_grad", None) is gradient or id(t) in self.gradients)
+            if t._kind.exported and not kind.exported:
+                self.fail("shares memory with NumPy")
             if not (is_known and are_alike(t._kind, kind)):
                 self.fail("changes a tensor that was there before")
         if any(keeper.choices(True) != choices for keeper, choices in self.keepers.values()):

@@ -16,6 +16,7 @@ from typing import Any
 from tapegrad import creation, trees
 from tapegrad.autograd import grad, walk
 from tapegrad.autograd.function import Function, held
+from tapegrad.batched import levels
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, lend
@@ -159,6 +160,8 @@ def checkpoint(
 ) -> Any:
     """What `function(*args, **kwargs)` gives, of which nothing else is kept: for gradients it is called again.
 
+    Within `vmap` all is kept.
+
     Parameters
     ----------
     function : callable
@@ -184,7 +187,7 @@ def checkpoint(
     """
     del use_reentrant, determinism_check, debug
     contexts = context_fn() if context_fn is not None else (contextlib.nullcontext(), contextlib.nullcontext())
-    if not current_tape().grad_enabled:
+    if levels() or not current_tape().grad_enabled:
         with contexts[0]:
             return function(*args, **kwargs)
     call = _Call(function, args, kwargs, preserve_rng_state, contexts)
