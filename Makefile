@@ -17,7 +17,8 @@ export PIP_NO_INPUT := 1
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
 	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small \
-	test-small-quick bench-quick bench bench-compare bench-html compare compare-jitted clean
+	test-small-quick bench-quick bench bench-compare bench-html compare compare-jitted \
+	compare-distributed clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -108,6 +109,9 @@ compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS auto
 
 compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise
 	$(BIN)/python asv_benchmarks/compare_jitted.py --write README.md
+
+compare-distributed: .venv/bench.stamp .venv/distributed.stamp # sums over partitions in two processes: writes their page's table
+	$(BIN)/python asv_benchmarks/compare_distributed.py --write docs/pages/how-to/clusters.md
 
 clean: # remove what make has made
 	rm -rf .venv build dist docs/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -69,6 +69,7 @@ _LATER = {
     "custom_vjp": "autograd.custom",
     "distributed": "",
     "distributions": "",
+    "fft": "",
     "load": "serialization",
     "masked": "",
     "nn": "",

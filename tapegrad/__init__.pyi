@@ -12,6 +12,7 @@ from tapegrad import amp as amp
 from tapegrad import autograd as autograd
 from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
+from tapegrad import fft as fft
 from tapegrad import func as func
 from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg

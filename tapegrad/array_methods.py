@@ -109,7 +109,7 @@ class Flat:
         self._of.copy_(elements.reshape(self._of.shape))
 
 
-Tensor.flat = property(Flat, doc="The elements one after the other, to go through, and to index.")  # type: ignore[attr-defined]
+setattr(Tensor, "flat", property(Flat, doc="The elements one after the other, to go through, and to index."))  # noqa: B010
 for _method in (_argpartition, _astype, _choose, _compress, _conjugate, _copy, _fill, _partition, _tobytes):
     _method.__name__ = _method.__name__[1:]
     _method.__qualname__ = f"Tensor.{_method.__name__}"

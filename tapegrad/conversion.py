@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, kinds
+from tapegrad import dtypes, engine, kinds, pages
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, depth_of_user, from_array, owning
+from tapegrad.tensor import LIBRARIES, Tensor, depth_of_user, from_array, location, owning
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -93,6 +95,9 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "tocoo") and hasattr(value, "toarray")
 
 
+joiners: list[Callable[[np.ndarray], Tensor]] = []  # what makes a tensor of an array of tensors: `functions/joining.py`
+
+
 def as_operand(data: Any, is_kept: bool) -> Tensor:
     """What stands for a tensor: an array beside tensors, with the elements that it has now; a number.
 
@@ -101,6 +106,8 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
+    if isinstance(data, np.ndarray) and data.dtype == object and any(isinstance(x, Tensor) for x in data.flat):
+        return joiners[0](data)
     return leaf_of(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else sharing_with(data)
 
 
@@ -237,11 +244,32 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
 
 
 def warn_of_lost_gradient(t: Tensor) -> None:
-    """A number has no graph: PyTorch's warning, at the user's line."""
+    """A number has no graph: PyTorch's warning, at the user's line.
+
+    Raises
+    ------
+    RuntimeError
+        Where a library makes numbers of an array of tensors, in a function of arrays.
+    """
     if t.requires_grad and t._tape.grad_enabled:
+        if t._tape.of_arrays and (asker := _library()):
+            raise RuntimeError(
+                f"Can't call numpy() on Tensor that requires grad. {asker} makes numbers of an array of tensors, at "
+                f"{location()}, which would lose their derivatives: make a Tensor of it (np.stack joins them), which "
+                "NumPy's functions that record take, or an operation of a function with "
+                f"tapegrad.autograd.host_function{pages.NUMPY}"
+            )
         warnings.warn(
             "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
             "tensor.detach() first, or tapegrad's functions in the place of those of math.",
             UserWarning,
             stacklevel=depth_of_user(),
         )
+
+
+def _library() -> str:
+    """The library whose Python code asks; nothing where the user's does."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and (name := frame.f_globals.get("__name__", "").partition(".")[0]) == "tapegrad":
+        frame = frame.f_back
+    return f"{name}'s {frame.f_code.co_name}" if frame is not None and name in LIBRARIES else ""

@@ -11,6 +11,16 @@ from typing import Any
 import numpy as np
 
 
+def _element_type(dtype: np.dtype[Any]) -> Any:
+    """NumPy's type of an element, which makes no number of a tensor."""
+    plain: Any = dtype.type
+
+    def new(_: Any, value: Any = 0) -> Any:
+        return value if hasattr(value, "_tape") else plain(value)
+
+    return type(plain.__name__, (plain,), {"__new__": new, "__module__": "numpy"})
+
+
 class DType:
     """The type of a tensor's elements, such as `tapegrad.float64`.
 
@@ -28,7 +38,7 @@ class DType:
         What PyTorch's errors call it: "Double" and "double".
     """
 
-    __slots__ = ("c_type", "code", "is_floating_point", "itemsize", "name", "numpy", "scalar_type")
+    __slots__ = ("_type", "c_type", "code", "is_floating_point", "itemsize", "name", "numpy", "scalar_type")
 
     def __init__(self, code: int, name: str, c_type: str) -> None:
         self.code = code
@@ -38,6 +48,7 @@ class DType:
         self.numpy = np.dtype(name)
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = self.numpy.kind == "f"
+        self._type = _element_type(self.numpy) if self.is_floating_point else self.numpy.type
 
     def __repr__(self) -> str:
         return f"tapegrad.{self.name}"
@@ -51,6 +62,11 @@ class DType:
         return self.numpy
 
     __numpy_dtype__ = dtype
+
+    @property
+    def type(self) -> Any:
+        """NumPy's type of one element. Called with a tensor, as `np.mean` of an array of these does, it gives this."""
+        return self._type
 
     @property
     def is_signed(self) -> bool:

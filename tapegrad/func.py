@@ -58,8 +58,8 @@ tensor([ 6., 12.])
 All other arguments are passed on: ints, strings, functions, arrays of ints, typed lists.
 
 Limits of jitted functions: they return a number, an array, or a (named) tuple of such; the lists and dictionaries they
-are given must be of what Numba takes (see `tapegrad.jitted.containers`); complex numbers and float32 are not
-differentiated, nor Fourier transforms; a function is compiled anew for each transform and each combination of argument
+are given must be of what Numba takes (see `tapegrad.jitted.containers`); Jacobians are not by complex
+numbers; a function is compiled anew for each transform and each combination of argument
 types. What can't be differentiated is an error, `tapegrad.jitted.NotDifferentiableError`, when it is compiled.
 """
 
@@ -73,12 +73,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tapegrad import locks, trees
-from tapegrad.mapped import functional_call, is_jitted, stack_module_state, vmap
+from tapegrad.mapped import functional_call, is_jitted, replace_all_batch_norm_modules_, stack_module_state, vmap
 from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
     "functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+    "replace_all_batch_norm_modules_",
     "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, contiguous_strides, kind_of
 from tapegrad.recording import Imported, is_imported, local
-from tapegrad.tensor import Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
+from tapegrad.tensor import LIBRARIES, Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -152,6 +152,8 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         return left
     if self.requires_grad:
         asker, where = _asker()
+        if _is_of_objects(self, dtype, caller, asker):
+            return _of_objects(self)
         raise RuntimeError(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
             f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
@@ -162,7 +164,38 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
-_LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}
+_MOST_OBJECTS = 1 << 14  # elements, each a tensor of its own
+
+
+def _is_of_objects(t: Tensor, dtype: Any, caller: Any, asker: str) -> bool:
+    """Whether an array may have tensors for its elements: one that the user makes in a function of arrays.
+
+    A library, to which they would be numbers, is refused them; NumPy's sums and products add and multiply them. So is
+    an array that is assigned to (`array[0] = t`): it may be one of numbers.
+    """
+    if not tapes.current_tape().of_arrays or (dtype is not None and np.dtype(dtype).kind != "O"):
+        return False
+    from opcode import opname  # seldom needed
+
+    return bool(
+        t._kind.numel <= _MOST_OBJECTS and type(t) is Tensor
+        and (caller.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES or asker in _ADDS)
+        and opname[caller.f_code.co_code[caller.f_lasti]].startswith(("CALL", "PRECALL"))
+    )  # fmt: skip
+
+
+_ADDS = {"numpy.fromnumeric.sum", "numpy.fromnumeric.prod"}
+
+
+def _of_objects(t: Tensor) -> np.ndarray:
+    """An array whose elements are the tensor's, each a tensor."""
+    array = np.empty(t._kind.shape, object)
+    if array.ndim:
+        for place in np.ndindex(array.shape):
+            array[place] = t[place]
+    else:
+        array[()] = t
+    return array
 
 
 def _asker() -> tuple[str, str]:
@@ -170,7 +203,7 @@ def _asker() -> tuple[str, str]:
     frame: Any = sys._getframe(2)
     asker, stand_ins = "NumPy", "tapegrad.replay.standins"
     while frame.f_back is not None and (
-        (name := frame.f_globals.get("__name__", "")) == stand_ins or name.partition(".")[0] in _LIBRARIES
+        (name := frame.f_globals.get("__name__", "")) == stand_ins or name.partition(".")[0] in LIBRARIES
     ):
         if name != stand_ins and "wrap" not in frame.f_code.co_name:
             asker = ".".join(part for part in name.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"

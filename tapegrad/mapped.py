@@ -391,4 +391,22 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[s
     )
 
 
-__all__ = ["functional_call", "stack_module_state", "vmap"]
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """Have all batch normalisations in a module take each batch's own mean and variance, in place; returns it.
+
+    Under `vmap` running ones can't be written to, since samples share them.
+
+    >>> import tapegrad as tg
+    >>> tg.func.replace_all_batch_norm_modules_(tg.nn.Sequential(tg.nn.BatchNorm1d(2)))[0].running_mean is None
+    True
+    """
+    from tapegrad.nn.layers import BatchNorm  # layers take a while to import
+
+    for module in root.modules():
+        if isinstance(module, BatchNorm):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
+
+
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state", "vmap"]

@@ -272,14 +272,17 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     return contractions.tensordot(a, b, (left, right))
 
 
-def cross(a: Any, b: Any, axis: Any = -1) -> Tensor:
-    """The cross product of vectors of length 3."""
-    a, b = (moveaxis(t, axis, -1) for t in of_one_dtype(a, b))
+def cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, axis: Any = None) -> Tensor:
+    """The cross product of vectors of length 3; `axis` is where they are in all of them."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = of_one_dtype(a, b)
+    a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         raise ValueError("incompatible dimensions for cross product (dimension must be 3)")
     made = _at(a, [1, 2, 0], a.ndim - 1) * _at(b, [2, 0, 1], b.ndim - 1)
     made = made - _at(a, [2, 0, 1], a.ndim - 1) * _at(b, [1, 2, 0], b.ndim - 1)
-    return moveaxis(made, -1, axis)
+    return moveaxis(made, -1, axisc)
 
 
 def trapezoid(y: Tensor, x: Any = None, dx: Any = 1.0, axis: Any = -1) -> Tensor:
@@ -509,7 +512,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.outer: lambda x1, x2: products.outer(*of_one_dtype(x1, x2)),
     np.linalg.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
     np.linalg.tensordot: lambda x1, x2, axes=2: tensordot(x1, x2, axes),
-    np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis),
+    np.linalg.cross: lambda x1, x2, axis=-1: cross(x1, x2, axis=axis),
     np.linalg.vector_norm: vector_norm,
 }
 FUNCTIONS |= {

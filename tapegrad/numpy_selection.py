@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from tapegrad import creation, dtypes, trees
+from tapegrad import creation, dtypes, fft, trees
 from tapegrad.conversion import as_operand
 from tapegrad.functions import elementwise, products, shaping
 from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, of_values, roll, split, take
@@ -444,6 +444,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.diagflat: lambda v, k=0: v.reshape(-1).diag(k),
     np.fft.fftshift: shifted(1),
     np.fft.ifftshift: shifted(-1),
+    np.fft.irfft: lambda a, n=None, axis=-1, norm=None: fft.irfft(floating(a), n, -1 if axis is None else axis, norm),
+    np.fft.hfft: lambda a, n=None, axis=-1, norm=None: fft.hfft(floating(a), n, -1 if axis is None else axis, norm),
 }
 UFUNCS: dict[Any, Callable[..., Any]] = {
     np.conjugate: lambda x: x.clone(),

@@ -35,7 +35,7 @@ from tapegrad.autograd.hooks import going
 from tapegrad.autograd.recorded import Lender
 from tapegrad.batched import Batched, bottom, innermost, levels, of_each_sample, samples_of, wrap
 from tapegrad.batched import Level as Batch
-from tapegrad.conversion import leaf_of
+from tapegrad.conversion import as_operand, leaf_of
 from tapegrad.functions import shaping
 from tapegrad.interop import export, given_up
 from tapegrad.kinds import GRADIENTS, TANGENTS
@@ -337,6 +337,8 @@ class Level:
         """A tensor that was returned; of a number or an array, which was not recorded, one whose derivatives are 0."""
         if isinstance(leaf, Tensor):
             return leaf
+        if isinstance(leaf, np.ndarray) and leaf.dtype == object:
+            return as_operand(leaf, True)
         if self.gives_tensors or not is_number(leaf):
             return None
         warnings.warn(

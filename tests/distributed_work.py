@@ -41,6 +41,13 @@ def failing(p, x, y):
     return loss(p, x, y)
 
 
+def most_growth():
+    """By how much one of joblib's processes may grow."""
+    from joblib.externals.loky import process_executor
+
+    return process_executor._MAX_MEMORY_LEAK_SIZE
+
+
 PARAMETERS = {"w": np.array([0.5, -1.0, 0.25]), "b": 0.1}
 TANGENTS = {"w": np.array([1.0, 2.0, -1.0]), "b": 0.5}
 

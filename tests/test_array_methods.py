@@ -4,6 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.interpolate
+import scipy.linalg
+import scipy.optimize
 
 import tapegrad as tg
 
@@ -61,6 +64,7 @@ PROGRAMS = {
     "size": lambda x: (x**2).sum() / x.size,
     "nonzero": lambda x: (x[(x > 2).nonzero()] ** 2).sum(),
     "max(axis)": lambda x: (x.max(axis=0) * W[0]).sum() - x.min(axis=1, keepdims=True).sum(),
+    "cross(axisc)": lambda x: (np.cross(x, x[::-1], axisc=0) * W.T).sum(),
     "[::-1]": lambda x: (x[::-1] * W).sum(),
     "[::-1, ::-2]": lambda x: (x[::-1, ::-2] * W[:, :2]).sum(),
     "[1:0:-1, 2:0:-1]": lambda x: (x[1:0:-1, 2:0:-1] * W[:1, :2]).sum(),
@@ -142,3 +146,81 @@ def test_tensors_keep_to_pytorch():
         x.astype(complex)
     with pytest.raises(TypeError, match="Cannot cast"):
         x.astype(int, casting="safe")
+
+
+# --- arrays of tensors ------------------------------------------------------------------------------------------------
+
+X = np.array([0.5, 1.5, 2.5])
+OF_TENSORS = {
+    "array": lambda x: np.array([x[0] * 2.0, x[1] ** 2]).sum(),
+    "rotation": lambda x: (np.array([[np.cos(x[0]), -np.sin(x[0])], [np.sin(x[0]), np.cos(x[0])]]) @ x[1:]).prod(),
+    "with numbers": lambda x: (np.array([[x[0], 1.0], [0.0, x[1]]]) @ x[:2]).sum(),
+    "dot": lambda x: np.dot(np.array([x[0], x[1]]), np.array([x[1], x[2]])),
+    "rows": lambda x: (np.array([x, x**2]) * W).sum(),
+    "asarray": lambda x: (np.asarray(x) ** 2).sum() + np.exp(np.asarray(x))[1],
+    "solve": lambda x: np.linalg.solve(np.array([[x[0], 1.0], [0.0, x[1]]]), x[:2]).sum(),
+    "concatenate": lambda x: (np.concatenate([np.array([x[0] * x[1]]), x]) * np.arange(4.0)).sum(),
+    "where": lambda x: np.where(np.array([x[0], x[1]]) > 1.0, np.array([x[0], x[1]]), 0.0).sum(),
+    "mean, std": lambda x: np.mean(np.array([x[0], x[1] ** 2, x[2]])) + np.array([x[0], x[1] ** 2, x[2]]).std(),
+    "norm": lambda x: np.linalg.norm(np.array([x[0], x[1], x[2]])),
+    "sort": lambda x: (np.sort(np.array([x[2], x[1], x[0]])) * X).sum(),
+    "sum, prod": lambda x: np.sum([x[0], x[1] * x[2]]) + np.prod([x[0], x[1]]),
+    "einsum": lambda x: np.einsum("i,i", np.array([x[0], x[1]]), x[:2]),
+    "0-d": lambda x: np.array(x[0]) * x[1],
+}
+REFUSED = {
+    "assigned to numbers": lambda x: assigned_to_numbers(x),
+    "floats": lambda x: np.asarray(x, dtype=float).sum(),
+    "means of lists": lambda x: np.mean([x[0], x[1]]),
+    "solved by SciPy": lambda x: scipy.linalg.solve(np.array([[x[0], 1.0], [0.0, x[1]]]), X[:2]).sum(),
+    "exponential by SciPy": lambda x: scipy.linalg.expm(np.array([[x[0], 1.0], [0.0, x[1]]])).sum(),
+    "interpolated": lambda x: scipy.interpolate.CubicSpline(X, np.array([x[0], x[1], x[2]]))(1.0),
+}
+
+
+def assigned_to_numbers(x):
+    numbers = np.zeros(3)
+    numbers[:] = x
+    return numbers.sum()
+
+
+@pytest.mark.parametrize("name", OF_TENSORS)
+def test_arrays_of_tensors_keep_derivatives(name):
+    function = OF_TENSORS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, gradient = tg.func.value_and_grad(function)(X)
+        along = tg.func.jvp(function, (X,), (X,))[1]
+        hessian = tg.func.hessian(function)(X)
+    assert value == pytest.approx(function(X), rel=1e-14)
+    assert along == pytest.approx(gradient @ X, rel=1e-12)
+    slopes = [tg.func.grad(function)(X + d) - tg.func.grad(function)(X - d) for d in 1e-6 * np.eye(3)]
+    assert hessian == pytest.approx(np.array(slopes) / 2e-6, rel=1e-6, abs=1e-6)
+    h = 1e-6
+    assert gradient == pytest.approx(
+        [(function(X + d) - function(X - d)) / (2 * h) for d in h * np.eye(3)], rel=1e-6, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_arrays_of_tensors_are_no_numbers(name):
+    with pytest.raises((RuntimeError, ValueError, TypeError)):
+        tg.func.grad(REFUSED[name])(X)
+
+
+def test_systems_of_equations_as_they_are_written():
+    def system(t, y, rate):
+        return np.array([y[1], rate * (1.0 - y[0] ** 2) * y[1] - y[0]])
+
+    found = tg.func.jacobian(system, 1)(0.0, np.array([0.5, -1.0]), 3.0)
+    assert found.tolist() == [[0.0, 1.0], [2.0, 2.25]]
+    solved = scipy.optimize.root(
+        lambda x: np.array([x[0] + 0.5 * (x[0] - x[1]) ** 3 - 1.0, 0.5 * (x[1] - x[0]) ** 3 + x[1]]), [0.0, 0.0],
+        jac=tg.func.jacobian(
+            lambda x: np.array([x[0] + 0.5 * (x[0] - x[1]) ** 3 - 1.0, 0.5 * (x[1] - x[0]) ** 3 + x[1]])
+        ),
+    )  # fmt: skip
+    assert solved.success
+    assert solved.x == pytest.approx([0.8411639, 0.1588361], rel=1e-6)
+    with pytest.raises(RuntimeError, match=r"Can't call numpy\(\) on Tensor that requires grad"):
+        np.array([tg.ones((), requires_grad=True), 1.0])  # outside of a function of arrays it is PyTorch's refusal

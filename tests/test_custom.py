@@ -1,5 +1,7 @@
 """Rules of the user's in JAX's manner; checkpoints; anomaly detection."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -95,12 +97,11 @@ def test_checkpoints_draw_the_same_random_numbers_again(dtype):
 def test_checkpoints_keep_no_values_of_what_they_computed():
     x = tg.ones(1 << 16, requires_grad=True)
     tape = tg.current_tape()
-    before = str(tape).count("= exp(")  # of other tests
     y = checkpoint_sequential([tg.sin, tg.exp, tg.tanh, tg.cos], 2, x)
     total = y.sum()
     assert np.isfinite(total.item())
     assert "tanh" in str(tape)  # after the checkpoint
-    assert str(tape).count("= exp(") <= before
+    assert not re.search(r"\[65536\] += exp\(", str(tape))  # of this size: other tests may have left rows
     total.backward()
     z = x.detach().numpy()
     slope = -np.sin(np.tanh(np.exp(np.sin(z)))) / np.cosh(np.exp(np.sin(z))) ** 2 * np.exp(np.sin(z)) * np.cos(z)

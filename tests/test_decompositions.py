@@ -668,3 +668,11 @@ def test_tensors_as_maps():
         np.linalg.tensorsolve(a.transpose(2, 0, 1), b, axes=(0,)),
         factor=1000,
     )
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (4, 2), (2, 3, 5)])
+@pytest.mark.parametrize("full", [False, True])
+def test_signs_of_singular_vectors_are_those_of_numpy(shape, full):
+    a = np.random.default_rng(0).normal(size=shape)
+    for want, found in zip(np.linalg.svd(a, full), tg.linalg.svd(tg.tensor(a), full), strict=True):
+        np.testing.assert_allclose(found.numpy(), want, rtol=1e-12, atol=1e-14)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -189,8 +190,11 @@ def test_processes_give_the_same_bits_and_one_that_ends_is_replaced(here, tmp_pa
 def test_joblib_gives_the_same_bits_and_starts_lost_processes_anew(here, tmp_path):
     joblib = pytest.importorskip("joblib")
     mortal = functools.partial(work.loss_of_a_mortal, tmp_path)
-    assert answers(PartitionedSum(mortal, DATA, joblib.Parallel(n_jobs=2))) == here
-    assert (tmp_path / "ended").exists()
+    with joblib.Parallel(n_jobs=2) as workers:
+        assert answers(PartitionedSum(mortal, DATA, workers)) == here
+        assert (tmp_path / "ended").exists()
+        # What a process keeps is no leak: joblib would end it.
+        assert workers(joblib.delayed(work.most_growth)() for _ in range(2)) == [math.inf] * 2
 
 
 @pytest.fixture(scope="module")

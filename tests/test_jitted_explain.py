@@ -130,6 +130,10 @@ def test_errors_leave_nothing_behind(found):
     with pytest.raises(tg.jitted.NotDifferentiableError):
         tg.jitted.explain(njit(lambda x: np.fft.fft(x)))(X)
     assert tape.header()[tape.PLACE] == 0
+    with pytest.raises(RuntimeError, match="Got argnum=2, but only 2 positional inputs"):
+        tg.jitted.explain(several, argnums=2)(X, 3.0)
+    with pytest.raises(TypeError, match="are differentiated, but argument 0 is"):
+        tg.jitted.explain(several)("X", 3.0)
 
 
 def test_gradients_are_what_they_were(found):

@@ -11,6 +11,7 @@ import scipy.special
 
 import tapegrad as tg
 from tapegrad.ops import bessel
+from tests import special_table
 
 SPECIAL: Any = tg.special
 
@@ -379,3 +380,11 @@ def test_gauss_function_and_its_derivatives():
     assert tg.special.hyp2f1(1.0, 1.0, tg.tensor([[2.0], [3.0]]), t).shape == (2, 40)
     with pytest.raises(NotImplementedError, match="the derivative for 'hyp2f1: b' is not implemented"):
         tg.special.hyp2f1(1.0, t, 2.0, 0.5)
+
+
+@pytest.mark.parametrize("name", special_table.FUNCTIONS)
+def test_values_are_within_roundings_of_their_arguments(name: str):
+    row = special_table.measured(name, 16)
+    assert row["points"] > 8
+    assert row["over condition"] < 2e-13
+    assert row["not finite"] == 0

@@ -1,12 +1,14 @@
-"""Sums over partitions in two processes: how much of twice one process's speed is there, and what a round costs."""
+"""Sums over partitions in two processes: how much of the machine's best is there, and what a round costs."""
 
 import functools
 import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from .common import QUICK
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 ROWS, COLUMNS, PARTITIONS = (10_000 if QUICK else 10_000_000), 10, 8
-ROUNDS = 1 if QUICK else 10
+WARM_UP, ROUNDS = (1, 1) if QUICK else (8, 10)
 
 
 def partition(k):
@@ -32,32 +34,55 @@ def nothing():
     return np.zeros((1, COLUMNS)), np.ones(1)
 
 
+DATA = [functools.partial(partition, k) for k in range(PARTITIONS)]
+NO_WORK = [nothing] * PARTITIONS
+
+
 def loss(w, x, y):
     """The likelihood of the signs y."""
     return tg.sum(tg.nn.functional.softplus(-y * (x @ w)))
 
 
 def executor(n):
-    """So many processes, which begin anew."""
+    """So many processes, which begin anew, with a thread each."""
     if _ROOT not in sys.path:  # asv imports this package in a way of its own, which new processes don't know
         sys.path.append(_ROOT)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # they begin with it
     return ProcessPoolExecutor(n, multiprocessing.get_context("spawn"))
 
 
-def seconds_a_round(n, partitions):
-    """The least time of a value and gradient, in so many processes of one thread each."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes begin with it
+def least(one_round: Callable[[Any], Any]) -> float:
+    """The least seconds of some rounds: a process may be given any partition, so that after some each has them all."""
+    times = []
+    for k in range(WARM_UP + ROUNDS):
+        start = time.perf_counter()
+        one_round(np.full(COLUMNS, 0.1 + 0.01 * k))
+        times.append(time.perf_counter() - start)
+    return min(times[WARM_UP:])
+
+
+def seconds_a_round(workers, partitions):
+    """The time of a value and gradient."""
+    return least(PartitionedSum(loss, partitions, workers).value_and_grad)
+
+
+def in_processes(n, partitions):
+    """That in so many processes of one thread each."""
     with executor(n) as workers:
-        total = PartitionedSum(loss, partitions, workers)
-        # A process may be given any partition: after some rounds each has loaded all.
-        for _ in range(1 if QUICK else 8):
-            total.value_and_grad(np.zeros(COLUMNS))
-        times = []
-        for _ in range(ROUNDS):
-            start = time.perf_counter()
-            total.value_and_grad(np.full(COLUMNS, 0.1))
-            times.append(time.perf_counter() - start)
-    return min(times)
+        return seconds_a_round(workers, partitions)
+
+
+def bare_seconds(share):
+    """The time of a share of the partitions, one after another, in this process: no sum, no messages."""
+    tg.set_num_threads(1)
+    data, slope = [load() for load in share], tg.func.value_and_grad(loss)
+    return least(lambda w: [slope(w, x, y) for x, y in data])
+
+
+def machines_best(n):
+    """What the rows take if each of so many processes does its share by itself, all at the same time."""
+    with executor(n) as workers:
+        return max(workers.map(bare_seconds, [DATA[k::n] for k in range(n)]))
 
 
 class Distributed:
@@ -65,13 +90,16 @@ class Distributed:
 
     timeout = 900
 
-    def track_efficiency_of_two_processes(self):
-        """The time in one process, by twice that in two: the rows come from memory, which the processes share."""
-        data = [functools.partial(partition, k) for k in range(PARTITIONS)]
-        return seconds_a_round(1, data) / (2.0 * seconds_a_round(2, data))
+    def track_part_of_the_machines_best(self):
+        """Two processes that compute alone, by a sum in two: what the sum, and its messages, leave."""
+        return machines_best(2) / in_processes(2, DATA)
+
+    def track_speed_up_by_two_processes(self):
+        """The time in one process, by that in two: the rows come from memory, which the processes share."""
+        return in_processes(1, DATA) / in_processes(2, DATA)
 
     def track_overhead_of_a_round(self):
         """Seconds of a round of 8 partitions in two processes, without work."""
-        return seconds_a_round(2, [nothing] * PARTITIONS)
+        return in_processes(2, NO_WORK)
 
     track_overhead_of_a_round.unit = "s"

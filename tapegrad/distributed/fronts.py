@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -144,6 +145,11 @@ class Joblib(Here):
 
 def _marked(mark: str, function: bytes, order: Order, partition: Any, place: Place) -> tuple[str, int, np.ndarray]:
     """What is computed, with what it is for: after a process was lost, joblib may give what was asked before."""
+    from joblib.externals.loky import process_executor
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = (
+        math.inf
+    )  # else a process that keeps its partitions is taken to leak: it ends
     return mark, place.number, parts.computed_there(function, order, partition, place)
 
 

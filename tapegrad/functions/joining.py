@@ -10,7 +10,8 @@ import numpy as np
 
 from tapegrad import aliasing
 from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, sizes
-from tapegrad.dtypes import INT64
+from tapegrad.conversion import NUMBERS, as_operand, joiners
+from tapegrad.dtypes import FLOAT64, INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.matrices import diag_embed
@@ -18,7 +19,7 @@ from tapegrad.functions.shaping import _axis, _of_copy, _sequence, cat, expand, 
 from tapegrad.ops import layout
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import cast, promoted
-from tapegrad.tensor import Size, Tensor, describe, from_array, location
+from tapegrad.tensor import Size, Tensor, constant, describe, from_array, location
 
 functions = public = Surface(EXACT)
 
@@ -27,6 +28,17 @@ def function(made: Any) -> Any:
     """Take in a function that is no method."""
     functions[made.__name__] = taken = checked(made, out=EXACT)
     return taken
+
+
+def _of_tensors(array: np.ndarray) -> Tensor:
+    """The tensor whose elements are those of an array, each a tensor or a number."""
+    parts = [as_operand(x, True) if not isinstance(x, NUMBERS) else constant(x, FLOAT64) for x in array.flat]
+    dtype = promoted([t for t, x in zip(parts, array.flat, strict=True) if isinstance(x, Tensor)])
+    joined: Tensor = stack([cast(t, dtype) for t in parts])
+    return reshape(joined, array.shape)
+
+
+joiners.append(_of_tensors)
 
 
 def _list(name: str, tensors: tuple[Any, ...], where_empty: str = "") -> list[Tensor]:

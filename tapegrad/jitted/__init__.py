@@ -7,25 +7,32 @@ nothing.
 What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators, functions
 that are chosen at run time, those made by `vectorize` and `guvectorize`; tuples, lists, sets, dictionaries, Numba's
 typed ones, instances of a `jitclass` or a `structref`, made inside or given; slicing, views, masks and in-place writes;
-`math`, NumPy's creation functions, ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`,
-`slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum, `svd`, `qr`, `pinv`, `lstsq` and
-`cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`); functions of `special`. Rounding,
-comparisons and conversion to int have the derivative zero.
+complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions, ufuncs, reductions, rearrangements,
+`dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum,
+`svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`);
+functions of `special`. Rounding, comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- complex numbers and float32, and so Fourier transforms; reductions of several axes, or along an axis that isn't known
-  when compiling;
+- reductions of several axes, or along an axis that isn't known when compiling; of complex numbers all but
+  arithmetic, elementary functions, sums, products, means, `norm`, `dot`, `@`, `solve` and `inv`, and those as the state
+  of a checkpointed loop or the arguments of a rule of the user's; of float32 likewise, but for `solve` and `inv`;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values;
 - fields of records that are given a value with derivatives, or are differentiated by;
-- an element of an array of ints, or of float32, that is given a value with derivatives;
+- an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
 Values are those of the plain call, to the last bit unless `fastmath` leaves them open, and so is what it raises: a
 division by zero is an error under the function's own error model, also where a `try` waits for it. Names mean what they
 mean to the plain function's compiled code. A function is run once as far as anyone can see: where forward mode runs it
 several times, random numbers are drawn again, and what a run writes to is put back before the next.
+
+What is float32 in the plain function is computed in single precision; its derivatives are computed in double precision,
+and given as float32 by an argument that is.
+
+The gradient by a complex number is that by its real part plus i times that by its imaginary part, which is PyTorch's
+convention; cotangents are taken in the same way. Jacobians and Hessians are by real numbers only.
 
 Arguments that share memory (the same array twice, a view beside its base) are one memory, if the function writes to it:
 the gradient by each is that by the elements that it has there, through whichever argument they are read. If the

@@ -35,7 +35,8 @@ class Active(types.Hashable):
 
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
         """A plain number may become active: this is what unifies `0.0` with an active value."""
-        return Conversion.safe if isinstance(other, PASSIVE) else None
+        is_narrow = isinstance(other, Narrow) and other.part == self
+        return Conversion.safe if is_narrow or isinstance(other, PASSIVE) else None
 
 
 class Taped(Active):
@@ -49,12 +50,46 @@ class Dual(Active):
 PASSIVE = (types.Float, types.Integer, types.Boolean)
 
 
+class Complex(types.Hashable):
+    """A complex number of two active scalars, its real and its imaginary part, which are neighbours in memory."""
+
+    def __init__(self, part: Active) -> None:
+        self.part = part
+        super().__init__(name=f"Complex({part})")
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """A plain number, or a real one, may become it."""
+        is_number = other == self.part or other == types.complex128 or isinstance(other, PASSIVE)
+        return Conversion.safe if is_number else None
+
+
 class Tangents(types.Type):
     """So many float64: an LLVM array, since a vector's alignment is not that of an array's elements."""
 
     def __init__(self, n: int) -> None:
         self.n = n
         super().__init__(name=f"Tangents({n})")
+
+
+class Narrow(types.Hashable):
+    """A number of single precision: an active scalar whose value is a float32."""
+
+    def __init__(self, part: Active) -> None:
+        self.part = part
+        super().__init__(name=f"Narrow({part})")
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """Some numbers may become it as they are, others by rounding: where they are stored into arrays."""
+        if other in (types.float32, types.boolean):
+            return Conversion.safe
+        return Conversion.unsafe if other == self.part or isinstance(other, PASSIVE) else None
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """With wider numbers, double precision."""
+        is_wide = other == self.part or (
+            isinstance(other, PASSIVE) and self.can_convert_from(None, other) != Conversion.safe
+        )
+        return self.part if is_wide else None
 
 
 @register_model(Tangents)
@@ -76,8 +111,22 @@ class _DualModel(models.StructModel):
         super().__init__(manager, kind, [("value", types.float64), ("tangent", Tangents(kind.n_tangents))])
 
 
+@register_model(Complex)
+class _ComplexModel(models.StructModel):
+    def __init__(self, manager: Any, kind: Complex) -> None:
+        super().__init__(manager, kind, [("real", kind.part), ("imag", kind.part)])
+
+
+@register_model(Narrow)
+class _NarrowModel(models.StructModel):
+    def __init__(self, manager: Any, kind: Narrow) -> None:
+        super().__init__(manager, kind, [("number", kind.part)])
+
+
 @typeof_impl.register(Active)
-def _typeof(value: Active, context: Any) -> Any:
+@typeof_impl.register(Narrow)
+@typeof_impl.register(Complex)
+def _typeof(value: Any, context: Any) -> Any:
     return types.TypeRef(value)
 
 
@@ -86,14 +135,29 @@ def is_active_array(kind: Any) -> bool:
     return isinstance(kind, types.Array) and isinstance(kind.dtype, Active)
 
 
+def is_complex_array(kind: Any) -> bool:
+    """Whether a type is that of an array of complex numbers with derivatives."""
+    return isinstance(kind, types.Array) and isinstance(kind.dtype, Complex)
+
+
 def is_instance(kind: Any) -> bool:
     """Whether a type is that of instances of a user's class."""
     return isinstance(kind, (types.ClassInstanceType, types.StructRef))
 
 
+def is_narrow_array(kind: Any) -> bool:
+    """Whether a type is that of an array of single precision with derivatives."""
+    return isinstance(kind, types.Array) and isinstance(kind.dtype, Narrow)
+
+
+def holds_narrow(kind: Any) -> bool:
+    """Whether a number of single precision with derivatives is in there."""
+    return "Narrow(" in str(kind)
+
+
 def holds_active(kind: Any) -> bool:
     """Whether an active scalar is in there: in an array, a container, an optional, an iterator, an instance."""
-    if isinstance(kind, Active):
+    if isinstance(kind, (Active, Complex, Narrow)):
         return True
     if isinstance(kind, types.ClassInstanceType):
         return getattr(kind.class_type, "is_active", False)
@@ -116,6 +180,62 @@ def holds_active(kind: Any) -> bool:
 def _passive_to_active(context: Any, builder: Any, given: Any, wanted: Active, value: Any) -> Any:
     number = context.cast(builder, value, given, types.float64)
     return builder.insert_value(ir.Constant(context.get_value_type(wanted), None), number, 0)
+
+
+@lower_cast(Active, Complex)
+@lower_cast(types.Float, Complex)
+@lower_cast(types.Integer, Complex)
+@lower_cast(types.Boolean, Complex)
+@lower_cast(types.IntegerLiteral, Complex)
+@lower_cast(types.BooleanLiteral, Complex)
+def _real_to_complex(context: Any, builder: Any, given: Any, wanted: Complex, value: Any) -> Any:
+    real = context.cast(builder, value, given, wanted.part)
+    return builder.insert_value(ir.Constant(context.get_value_type(wanted), None), real, 0)
+
+
+@lower_cast(types.Complex, Complex)
+def _passive_to_complex(context: Any, builder: Any, given: Any, wanted: Complex, value: Any) -> Any:
+    number = ir.Constant(context.get_value_type(wanted), None)
+    for k in range(2):
+        part = context.cast(builder, builder.extract_value(value, k), types.float64, wanted.part)
+        number = builder.insert_value(number, part, k)
+    return number
+
+
+@lower_cast(Narrow, Active)
+def _widened(context: Any, builder: Any, given: Narrow, wanted: Active, value: Any) -> Any:
+    return builder.extract_value(value, 0)
+
+
+@lower_cast(Active, Narrow)
+@lower_cast(types.Float, Narrow)
+@lower_cast(types.Integer, Narrow)
+@lower_cast(types.Boolean, Narrow)
+@lower_cast(types.IntegerLiteral, Narrow)
+@lower_cast(types.BooleanLiteral, Narrow)
+def _narrowed(context: Any, builder: Any, given: Any, wanted: Narrow, value: Any) -> Any:
+    """Its value is rounded, once; its derivatives are what they were."""
+    if isinstance(given, Active):
+        number, exact = value, builder.extract_value(value, 0)
+        rounded = builder.fptrunc(exact, ir.FloatType())
+    else:
+        rounded = context.cast(builder, value, given, types.float32)
+        number = ir.Constant(context.get_value_type(wanted.part), None)
+    number = builder.insert_value(number, builder.fpext(rounded, DOUBLE), 0)
+    return builder.insert_value(ir.Constant(context.get_value_type(wanted), ir.Undefined), number, 0)
+
+
+@lower_constant(Narrow)
+def _narrow_constant(context: Any, builder: Any, kind: Narrow, value: Any) -> Any:
+    return _narrowed(context, builder, types.float64, kind, context.get_constant(types.float64, float(value)))
+
+
+@lower_constant(Complex)
+def _complex_constant(context: Any, builder: Any, kind: Complex, value: Any) -> Any:
+    number = ir.Constant(context.get_value_type(kind), None)
+    for k, part in enumerate((complex(value).real, complex(value).imag)):
+        number = builder.insert_value(number, _constant(context, builder, kind.part, part), k)
+    return number
 
 
 @lower_constant(Active)

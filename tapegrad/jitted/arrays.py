@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
+from numba.core.registry import cpu_target
+from numba.core.typing import npydecl
 from numba.extending import overload
 
-from tapegrad.jitted.active import PASSIVE, Active, is_active_array
+from tapegrad.jitted import rewriting
+from tapegrad.jitted.active import PASSIVE, Active, Complex, Narrow, is_active_array, is_complex_array, is_narrow_array
 from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
+from tapegrad.jitted.complex_numbers import ARRAYS_OF_COMPLEX, is_scalar
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import strip
 from tapegrad.jitted.names import PIECEWISE, RULES, clamped
 from tapegrad.jitted.signatures import IN_PLACE
+from tapegrad.jitted.single_precision import widened
 
 # --- creation: an array of floats may be given active elements later, so it is made active at once --------------------
 
@@ -33,24 +38,44 @@ def _is_float(dtype: Any) -> bool:
         return True
     if isinstance(dtype, types.Function):
         return dtype.typing_key is float
-    named = getattr(dtype, "dtype", None) or getattr(dtype, "instance_type", None)
-    return named == types.float64 or isinstance(named, Active)
+    return _named(dtype) == types.float64 or isinstance(_named(dtype), Active)
 
 
-@replaces(np.zeros, np.empty, needs_kind=True)
+def _named(dtype: Any) -> Any:
+    """The type that a dtype argument names; None where it is a function."""
+    return getattr(dtype, "dtype", None) or getattr(dtype, "instance_type", None)
+
+
+def _is_complex(dtype: Any) -> bool:
+    """Whether a dtype argument asks for complex128."""
+    is_function = isinstance(dtype, types.Function) and dtype.typing_key is complex
+    return is_function or _named(dtype) == types.complex128 or isinstance(_named(dtype), Complex)
+
+
+def _is_single(dtype: Any) -> bool:
+    """Whether a dtype argument asks for float32."""
+    return _named(dtype) == types.float32 or isinstance(_named(dtype), Narrow)
+
+
+def _element(kind: Active, dtype: Any) -> Any:
+    """The type of the elements of a new array that may be given derivatives; None of other arrays."""
+    if _is_single(dtype):
+        return Narrow(kind)
+    return kind if _is_float(dtype) else Complex(kind) if _is_complex(dtype) else None
+
+
+@replaces(np.zeros, np.empty, needs_kind=True, is_single=True)
 def zeros(kind, shape, dtype=None):
     """Zeros; for `empty` too, since what is not initialised would be taken for a row of the tape."""
-    if _is_float(dtype):
-        return lambda shape: zeros_of(kind, shape)
-    return None
+    element = _element(kind, dtype)
+    return None if element is None else lambda shape: zeros_of(element, shape)
 
 
-@replaces(np.ones, needs_kind=True)
+@replaces(np.ones, needs_kind=True, is_single=True)
 def ones(kind, shape, dtype=None):
     """Ones."""
-    if _is_float(dtype):
-        return lambda shape: _filled(zeros_of(kind, shape), 1.0)
-    return None
+    element = _element(kind, dtype)
+    return None if element is None else lambda shape: _filled(zeros_of(element, shape), 1.0)
 
 
 @inside
@@ -61,53 +86,62 @@ def _filled(array, value):
     return array
 
 
-@replaces(np.full, needs_kind=True)
+@replaces(np.full, needs_kind=True, is_single=True)
 def full(kind, shape, fill_value, dtype=None):
     """An array of one value; of that value's type where no dtype is given."""
-    if (dtype is None and isinstance(fill_value, (types.Float, Active))) or (dtype is not None and _is_float(dtype)):
-        return lambda shape, fill_value: _filled(zeros_of(kind, shape), fill_value)
-    return None
+    element = _element_like(kind, fill_value, dtype)
+    return None if element is None else lambda shape, fill_value: _filled(zeros_of(element, shape), fill_value)
 
 
-def _is_like_float(a: Any, dtype: Any) -> bool:
+def _element_like(kind: Active, a: Any, dtype: Any) -> Any:
+    """Likewise, where no dtype is given of the type of a number, or of an array's elements."""
+    if dtype is not None:
+        return _element(kind, dtype)
     own = a.dtype if isinstance(a, types.Array) else a
-    return _is_float(dtype) and (dtype is not None or isinstance(own, (types.Float, Active)))
+    if isinstance(own, Complex) or own == types.complex128:
+        return Complex(kind)
+    if isinstance(own, Narrow) or own == types.float32:
+        return Narrow(kind)
+    return kind if isinstance(own, (types.Float, Active)) else None
 
 
-@replaces(np.zeros_like, np.empty_like, needs_kind=True)
+@replaces(np.zeros_like, np.empty_like, needs_kind=True, is_single=True)
 def zeros_like(kind, a, dtype=None):
     """Zeros of another array's shape."""
-    return (lambda a: zeros_of(kind, np.shape(a))) if _is_like_float(a, dtype) else None
+    element = _element_like(kind, a, dtype)
+    return None if element is None else lambda a: zeros_of(element, np.shape(a))
 
 
-@replaces(np.ones_like, needs_kind=True)
+@replaces(np.ones_like, needs_kind=True, is_single=True)
 def ones_like(kind, a, dtype=None):
     """Ones of another array's shape."""
-    return (lambda a: _filled(zeros_of(kind, np.shape(a)), 1.0)) if _is_like_float(a, dtype) else None
+    element = _element_like(kind, a, dtype)
+    return None if element is None else lambda a: _filled(zeros_of(element, np.shape(a)), 1.0)
 
 
-@replaces(np.full_like, needs_kind=True)
+@replaces(np.full_like, needs_kind=True, is_single=True)
 def full_like(kind, a, fill_value, dtype=None):
     """One value, in another array's shape."""
-    return (
-        (lambda a, fill_value: _filled(zeros_of(kind, np.shape(a)), fill_value)) if _is_like_float(a, dtype) else None
-    )
+    element = _element_like(kind, a, dtype)
+    return None if element is None else lambda a, fill_value: _filled(zeros_of(element, np.shape(a)), fill_value)
 
 
-@replaces(np.eye, needs_kind=True)
+@replaces(np.eye, needs_kind=True, is_single=True)
 def eye(kind, N, M=None, k=0, dtype=None):
     """The unit matrix, or a diagonal beside it."""
-    if not _is_float(dtype):
+    element = _element(kind, dtype)
+    if element is None:
         return None
     if M is None:
-        return lambda N, k: _diagonal_of_ones(zeros_of(kind, (N, N)), k)
-    return lambda N, M, k: _diagonal_of_ones(zeros_of(kind, (N, M)), k)
+        return lambda N, k: _diagonal_of_ones(zeros_of(element, (N, N)), k)
+    return lambda N, M, k: _diagonal_of_ones(zeros_of(element, (N, M)), k)
 
 
-@replaces(np.identity, needs_kind=True)
+@replaces(np.identity, needs_kind=True, is_single=True)
 def identity(kind, n, dtype=None):
     """The unit matrix."""
-    return (lambda n: _diagonal_of_ones(zeros_of(kind, (n, n)), 0)) if _is_float(dtype) else None
+    element = _element(kind, dtype)
+    return None if element is None else lambda n: _diagonal_of_ones(zeros_of(element, (n, n)), 0)
 
 
 @inside
@@ -134,42 +168,69 @@ def _linspace(start, stop, num):
     return result
 
 
-@replaces(np.array)
+@replaces(np.array, is_single=True)
 def array(object, dtype=None):
     """An array of nested lists or tuples, or of another array."""
-    if not _is_float(dtype):
-        return None
-    if is_active_array(object):
-        return lambda object: object.copy()
-    return _made_of(object)
+    if isinstance(object, types.Array):
+        return (lambda object: object.copy()) if _is_alike(object, dtype) else _converted(object, dtype)
+    return _made_of(object, dtype)
 
 
-@replaces(np.asarray)
+@replaces(np.asarray, is_single=True)
 def asarray(a, dtype=None):
     """An array as it is; of a number, or of nested lists or tuples, a new one."""
-    if not _is_float(dtype):
-        return None
+    if isinstance(a, types.Array):
+        return (lambda a: a) if _is_alike(a, dtype) else _converted(a, dtype)
+    return _made_of(a, dtype)
+
+
+def _is_alike(a: Any, dtype: Any) -> bool:
+    """Whether an array with derivatives is of a dtype already."""
     if is_active_array(a):
-        return lambda a: a
-    return _made_of(a)
+        return _is_float(dtype)
+    asked = _is_complex if is_complex_array(a) else _is_single if is_narrow_array(a) else None
+    return asked is not None and (dtype is None or asked(dtype))
 
 
-def _made_of(kind: Any) -> Any:
+def _converted(a: Any, dtype: Any) -> Any:
+    """The code that makes elements of another type of them; None where there is none."""
+    if is_active_array(a) and _is_complex(dtype):
+        return loop(each(np.positive, (a.ndim,), dtype="np.complex128"), a)
+    if is_active_array(a) and _is_single(dtype):
+        return loop(each(np.positive, (a.ndim,), dtype="np.float32"), a)
+    return loop(each(widened, (a.ndim,)), a) if is_narrow_array(a) and dtype is not None and _is_float(dtype) else None
+
+
+def _made_of(kind: Any, dtype: Any) -> Any:
     """The code that makes an array of a number, or of nested lists or tuples; None of anything else."""
-    if isinstance(kind, Active):
-        return loop(_of_number, kind)
-    return loop(_array_of(kind), kind) if isinstance(kind, (types.Sequence, types.BaseTuple)) else None
+    if dtype is None:
+        made = dtype_of(*_numbers(kind))
+    elif _is_complex(dtype) or _is_single(dtype):
+        made = "np.complex128" if _is_complex(dtype) else "np.float32"
+    elif _is_float(dtype):
+        made = "np.float64"
+    else:
+        return None
+    if isinstance(kind, (Active, Complex, Narrow)):
+        return loop(_of_number(made), kind)
+    return loop(_array_of(kind, made), kind) if isinstance(kind, (types.Sequence, types.BaseTuple)) else None
 
 
-@njit
-def _of_number(a):
-    result = np.empty(())
-    result[()] = a
-    return result
+def _numbers(kind: Any) -> list[Any]:
+    """The types of the numbers in nested lists or tuples."""
+    if isinstance(kind, types.BaseTuple):
+        return [number for item in kind for number in _numbers(item)]
+    return _numbers(kind.dtype) if isinstance(kind, types.Sequence) else [kind]
 
 
 @functools.cache
-def _array_of(kind: Any) -> Any:
+def _of_number(dtype: str) -> Any:
+    text = f"def of_number(a):\n result = np.empty((), {dtype})\n result[()] = a\n return result"
+    return njit(define(text, "of_number", {"np": np}))
+
+
+@functools.cache
+def _array_of(kind: Any, dtype: str) -> Any:
     """Loops over nested lists, and the items of nested tuples one by one."""
     shape, lines, depth = [], [], 0
     first, inner = "x", kind
@@ -190,22 +251,20 @@ def _array_of(kind: Any) -> Any:
 
     fill(kind, "x", [], " ")
     scope = {"np": np}
-    return njit(
-        define(
-            "\n".join(["def filled(x):", f" out = np.empty(({', '.join(shape)},))", *lines, " return out"]),
-            "filled",
-            scope,
-        )
-    )
+    made = f" out = np.empty(({', '.join(shape)},), {dtype})"
+    return njit(define("\n".join(["def filled(x):", made, *lines, " return out"]), "filled", scope))
 
 
-@replaces(None, method="astype")
+@replaces(None, method="astype", is_single=True)
 def astype(a, dtype):
-    """A copy as float64, or the plain integers or bools of the values."""
-    if not is_active_array(a):
+    """A copy of a dtype, or the plain integers or bools of the values."""
+    if not _has_derivatives(a):
         return None
-    if _is_float(dtype):
+    if _is_alike(a, dtype):
         return lambda a: a.copy()
+    found = _converted(a, dtype)
+    if found is not None or is_complex_array(a):
+        return found
     if getattr(dtype, "dtype", getattr(dtype, "instance_type", None)) in (types.int64, types.int32, types.boolean):
         return lambda a, dtype: values(a).astype(dtype)
     return None
@@ -218,9 +277,17 @@ def values(a):
 
 @overload(values, OPTIONS)
 def _values(a):
-    if not is_active_array(a):
-        return lambda a: a
-    return lambda a: strip(a)
+    return (lambda a: strip(a)) if isinstance(a, types.Array) and _has_derivatives(a) else (lambda a: a)
+
+
+def contiguous_values(a):
+    """The plain values of an array, as BLAS takes them."""
+    raise NotImplementedError
+
+
+@overload(contiguous_values, OPTIONS)
+def _values_in_order(a):
+    return (lambda a: np.ascontiguousarray(values(a))) if a.layout == "A" else (lambda a: values(a))
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
@@ -233,10 +300,13 @@ _BOOLEAN = {
 
 
 @functools.cache
-def each(function: Any, dims: tuple[int, ...], in_place: bool = False, into_last: bool = False) -> Any:
+def each(
+    function: Any, dims: tuple[int, ...], in_place: bool = False, into_last: bool = False, dtype: str = "np.float64"
+) -> Any:
     """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated.
 
-    Results go into a new array, in place of the first operand, or into the last argument, which is no operand then.
+    Results go into a new array of a dtype, in place of the first operand, or into the last argument, which is then no
+    operand.
     """
     names = [f"x{i}" for i in range(len(dims))]
     arrays = [name for name, ndim in zip(names, dims, strict=True) if ndim >= 0]
@@ -253,9 +323,9 @@ def each(function: Any, dims: tuple[int, ...], in_place: bool = False, into_last
     else:
         lines.append(f" shape = np.broadcast_shapes({', '.join(name + '.shape' for name in arrays)})")
         lines += [f" b{name} = np.broadcast_to({name}, shape)" for name in arrays]
-    dtype = ", np.bool_" if function in _BOOLEAN else ""
+    dtype = "np.bool_" if function in _BOOLEAN else dtype
     if not into_last:
-        lines.append(" out = x0" if in_place else f" out = np.empty(shape{dtype})")
+        lines.append(" out = x0" if in_place else f" out = np.empty(shape, {dtype})")
     spread = "b" if into_last or (len(arrays) > 1 and not in_place) else ""
     items = ", ".join(f"{spread}{name}[at]" if name in arrays else name for name in names)
     lines += [" for at in np.ndindex(shape):", f"  out[at] = function({items})"]
@@ -268,9 +338,9 @@ def dims_of_operands(*kinds: Any) -> tuple[int, ...] | None:
     """The dimensions of operands, -1 for a scalar; None where one is neither."""
     dims = []
     for kind in kinds:
-        if isinstance(kind, types.Array) and isinstance(kind.dtype, (Active, *PASSIVE)):
+        if isinstance(kind, types.Array) and (is_scalar(kind.dtype) or isinstance(kind.dtype, Narrow)):
             dims.append(kind.ndim)
-        elif isinstance(kind, (Active, *PASSIVE)):
+        elif is_scalar(kind) or isinstance(kind, Narrow):
             dims.append(-1)
         else:
             return None
@@ -284,16 +354,60 @@ _UFUNCS = {operator.truediv: np.true_divide, operator.pow: np.power, operator.mo
 
 def _chosen(function: Any, *kinds: Any, in_place: bool = False) -> Any:
     function, dims = _UFUNCS.get(function, function), dims_of_operands(*kinds)
-    if dims is None or not any(isinstance(k, Active) or is_active_array(k) for k in kinds):
+    if dims is None or not any(map(_has_derivatives, kinds)):
         return None
-    if in_place and not is_active_array(kinds[0]):
+    if in_place and not (isinstance(kinds[0], types.Array) and _has_derivatives(kinds[0])):
         return None
-    return loop(each(function, dims, in_place), *kinds)
+    if any(isinstance(_of_elements(k), Narrow) for k in kinds):  # of numbers, operators don't convert as of arrays
+        function = _OF_SINGLES.get(function, function)
+    dtype = _result_dtype(function, kinds)
+    return None if dtype is None else loop(each(function, dims, in_place, dtype=dtype), *kinds)
+
+
+_OF_SINGLES = {
+    sign: getattr(np, name)
+    for rules in (npydecl.NumpyRulesArrayOperator, npydecl.NumpyRulesUnaryArrayOperator)
+    for sign, name in rules._op_map.items()
+}
+
+
+def _result_dtype(function: Any, kinds: tuple[Any, ...]) -> str | None:
+    """The dtype of a function of elements; None where Numba's of arrays isn't that of numbers."""
+    found = dtype_of(*kinds)
+    if found == "np.complex128":
+        return found if function in ARRAYS_OF_COMPLEX else "np.float64"
+    if not any(isinstance(_of_elements(k), Narrow) for k in kinds):
+        return "np.float64"
+    of_arrays, of_numbers = (
+        cpu_target.typing_context.resolve_function_type(function, tuple(map(rewriting.plain, given)), {})
+        for given in (kinds, [*map(_of_elements, kinds)])
+    )
+    if None in (of_arrays, of_numbers) or _of_elements(of_arrays.return_type) != of_numbers.return_type:
+        return None
+    return "np.float32" if of_numbers.return_type == types.float32 else "np.float64"
+
+
+def _of_elements(kind: Any) -> Any:
+    return kind.dtype if isinstance(kind, types.Array) else kind
+
+
+def _has_derivatives(kind: Any) -> bool:
+    """Whether a number, or an array of them, has derivatives."""
+    return isinstance(_of_elements(kind), (Active, Complex, Narrow))
+
+
+def dtype_of(*kinds: Any) -> str:
+    """The dtype of an array in which several arrays, or numbers, are joined."""
+    elements = [*map(_of_elements, kinds)]
+    if any(isinstance(k, (Complex, types.Complex)) for k in elements):
+        return "np.complex128"
+    return "np.float32" if all(isinstance(k, Narrow) or k == types.float32 for k in elements) else "np.float64"
 
 
 def _into(function: Any, *kinds: Any) -> Any:
     """The loop that writes into the last argument."""
-    dims = dims_of_operands(*kinds) if is_active_array(kinds[-1]) else None
+    into = kinds[-1]
+    dims = dims_of_operands(*kinds) if isinstance(into, types.Array) and _has_derivatives(into) else None
     return None if dims is None else loop(each(function, dims, into_last=True), *kinds)
 
 
@@ -342,11 +456,11 @@ for _function, _stub in IN_PLACE.items():
     _declare_binary(_stub, getattr(operator, _function.__name__[1:]))
 
 
-@replaces(np.where)
+@replaces(np.where, is_single=True)
 def where(condition, x=None, y=None):
     """Elements of one or the other."""
     dims = None if x is None else dims_of_operands(condition, x, y)
-    return None if dims is None else loop(each(_select, dims), x, y)
+    return None if dims is None else loop(each(_select, dims, dtype=dtype_of(x, y)), x, y)
 
 
 @njit
@@ -385,10 +499,12 @@ def _at_most(a, a_max):
     return clamped(a, -np.inf, a_max)
 
 
-@replaces(None, method="conjugate")
+@replaces(None, method="conjugate", is_single=True)
 def conjugate(a):
     """A copy, where there is nothing to conjugate."""
-    return loop(each(np.conjugate, (a.ndim,)), a) if is_active_array(a) else None
+    if isinstance(a, Complex):
+        return lambda a: np.conjugate(a)
+    return loop(each(np.conjugate, (a.ndim,), dtype=dtype_of(a)), a) if _has_derivatives(a) else None
 
 
 @replaces(None, method="clip")
@@ -456,4 +572,4 @@ def _divmod(x, y):
     return x // y, x % y
 
 
-ALLOWED.update({values, strip, _filled, active_in})
+ALLOWED.update({values, contiguous_values, strip, _filled, active_in})

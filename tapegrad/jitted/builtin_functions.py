@@ -11,7 +11,7 @@ from numba.core.typing.templates import AbstractTemplate, infer, signature
 from numba.extending import intrinsic, lower_builtin, overload, overload_method
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active
+from tapegrad.jitted.active import Active, Complex
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.lifting import value_of
@@ -40,26 +40,28 @@ ALLOWED.update((str, repr))
 
 @overload(isinstance, OPTIONS)
 def _isinstance(var, typs):
-    """An active scalar is the float that it stands for."""
-    if not isinstance(var, Active):
+    """An active number is the float, or the complex one, that it stands for."""
+    if not isinstance(var, (Active, Complex)):
         return None
     asked = list(typs) if isinstance(typs, types.BaseTuple) else [typs]
-    is_float = any(getattr(kind, "typing_key", None) is float for kind in asked)
-    return (lambda var, typs: True) if is_float else (lambda var, typs: False)
+    own = float if isinstance(var, Active) else complex
+    is_own = any(getattr(kind, "typing_key", None) is own for kind in asked)
+    return (lambda var, typs: True) if is_own else (lambda var, typs: False)
 
 
 # --- tuples of active scalars and floats, which are of one type in the plain function ---------------------------------
 
 
-def _item(kind: Any) -> Active | None:
-    """The type of all items of a tuple of active scalars and floats."""
+def _item(kind: Any) -> Any:
+    """The type of all items of a tuple of active scalars and floats, or of complex numbers; None of other tuples."""
     if not isinstance(kind, types.BaseTuple) or isinstance(kind, types.BaseNamedTuple):
         return None
-    found = {k for k in kind.types if isinstance(k, Active)}
-    if len(found) != 1 or not all(isinstance(k, (Active, types.Float)) for k in kind.types):
+    found = {k for k in kind.types if isinstance(k, (Active, Complex))}
+    if len(found) != 1:
         return None
-    active: Active = found.pop()
-    return active
+    item = found.pop()
+    alike = (Active, types.Float) if isinstance(item, Active) else (Complex, types.Complex)
+    return item if all(isinstance(k, alike) for k in kind.types) else None
 
 
 def as_sequence(x):

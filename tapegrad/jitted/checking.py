@@ -20,7 +20,7 @@ from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import empty_inferred
 from numba.stencils.stencil import StencilFunc
 
-from tapegrad.jitted.active import Active, holds_active, is_active_array
+from tapegrad.jitted.active import Active, Complex, Narrow, holds_active
 from tapegrad.jitted.choices import Choice
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
 from tapegrad.jitted.inner import OPTIONS
@@ -63,7 +63,8 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
             elif isinstance(value, ir.Expr) and value.op == "getattr":
                 owner = typemap[value.value.name]
                 is_method = isinstance(typemap[statement.target.name], types.BoundFunction)
-                if is_active_array(owner) and value.attr not in ARRAY_ATTRIBUTES and not is_method:
+                is_array = isinstance(owner, types.Array) and isinstance(owner.dtype, (Active, Complex, Narrow))
+                if is_array and value.attr not in ARRAY_ATTRIBUTES and not is_method:
                     raise NotDifferentiableError(
                         f"the attribute `{value.attr}` of an array that carries derivatives", where_is(statement.loc),
                         "it tells of the memory of plain numbers: compute it from shape and size",
@@ -112,18 +113,20 @@ def _check_call(kind: Any, loc: Any) -> None:
 
 @functools.cache
 def promote_to(kind: Active) -> Any:
-    """A function for jitted code: a float as an active scalar, all else as it is."""
+    """A function for jitted code: a float, or a complex number, as an active one, all else as it is."""
 
     @intrinsic
     def convert(typingctx: Any, x: Any) -> Any:
-        return kind(x), lambda context, builder, sig, args: context.cast(builder, args[0], sig.args[0], kind)
+        made = Complex(kind) if isinstance(x, types.Complex) else Narrow(kind) if x == types.float32 else kind
+        return made(x), lambda context, builder, sig, args: context.cast(builder, args[0], sig.args[0], made)
 
     def promote(x):
         raise NotImplementedError
 
     @overload(promote, OPTIONS)
     def _promote(x):
-        return (lambda x: convert(x)) if isinstance(x, types.Float) else (lambda x: x)
+        is_number = isinstance(x, types.Float) or x == types.complex128
+        return (lambda x: convert(x)) if is_number else (lambda x: x)
 
     make_known(promote)
     return promote

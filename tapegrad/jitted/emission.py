@@ -136,6 +136,18 @@ class _Arithmetic:
     __array_ufunc__ = None  # NumPy's numbers leave operators to these
 
 
+class Compound(_Arithmetic):
+    """A number that is made of others: `complex_numbers.py`."""
+
+    def applied(self, op: Op, operands: Sequence[Any]) -> Any:
+        """An operation of operands, of which this is one."""
+        raise NotImplementedError
+
+    def chosen(self, condition: Condition, a: Any, b: Any) -> Any:
+        """One of two, of which this is one."""
+        raise NotImplementedError
+
+
 class Condition:
     """A bool in a register: what a comparison of numbers gives."""
 
@@ -286,6 +298,9 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`; both are computed."""
     if not isinstance(condition, Condition):  # of numbers that are known
         return a if condition else b
+    for x in (a, b):
+        if isinstance(x, Compound):
+            return x.chosen(condition, a, b)
     numbers = [x for x in (a, b) if isinstance(x, (Single, Jet))]
     if not numbers:
         return Choice(condition, a, b)
@@ -402,6 +417,9 @@ def staged(op: Op) -> Callable[..., Any]:
     def emit(*operands: Any) -> Any:
         if all(isinstance(x, (int, float)) for x in operands):
             return float(op.function(*map(float, operands)))
+        for x in operands:
+            if isinstance(x, Compound):
+                return x.applied(op, operands)
         return chain(rule(), *operands)
 
     @functools.cache

@@ -1,7 +1,7 @@
 """What `tapegrad.func` asks of a jitted function: its drivers, made by need, called, and their errors explained.
 
 Arguments and results are trees (see `tapegrad.trees`). Inputs are the leaves of the arguments that are differentiated:
-floats and float64 arrays. Outputs are the leaves of the result: numbers and arrays. A flat gradient holds the numbers
+floats and arrays of them. Outputs are the leaves of the result: numbers and arrays. A flat gradient holds the numbers
 of all inputs from left to right.
 """
 
@@ -139,8 +139,8 @@ class Engine:
         for leaf in trees.leaves(argument):
             if not _is_number(leaf):
                 raise TypeError(
-                    "floats, float64 arrays, and tuples, lists and dictionaries of them are differentiated, but "
-                    f"argument {place} is {' with '.join(_described(argument, leaf))}"
+                    "floats, arrays of float64, float32 or complex128, and tuples, lists and dictionaries of them are "
+                    f"differentiated, but argument {place} is {' with '.join(_described(argument, leaf))}"
                 )
 
     @staticmethod
@@ -181,10 +181,11 @@ class Engine:
         if not places:
             raise TypeError("none of the primals is a float, a float64 array or a tuple of them")
         recording = Recording(self, Form("record", len(args), tuple(places), has_aux), args)
-        inputs = _inputs(args, places)
+        inputs, values = _inputs(args, places), recording.values
+        outputs = trees.leaves(values[0] if has_aux else values)
 
         def pull(cotangents: Sequence[Any]) -> list[Any]:
-            return pieces(recording.pull(flat(cotangents)), inputs)
+            return pieces(recording.pull(flat(cotangents, outputs)), inputs)
 
         return recording.values, pull
 
@@ -193,7 +194,8 @@ class Engine:
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
         """What the function returns, and a tangent for each output, None for those that have none."""
-        values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
+        along = flat(tangents, _inputs(args, places))
+        values, found = self.run(Form("jvp", len(args), tuple(places), has_aux, 1), *args, along)
         return values, pieces(found, trees.leaves(values[0] if has_aux else values))
 
     def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
@@ -206,7 +208,7 @@ class Engine:
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, list[list[Any] | None]]:
         """What the function returns, and for each output a Jacobian by each input; None where it has none."""
-        inputs, form = _inputs(args, places), Form("jacrev", len(args), tuple(places), has_aux)
+        inputs, form = _of_reals("a Jacobian", args, places), Form("jacrev", len(args), tuple(places), has_aux)
         n = sum(map(size, inputs))
         if repeats.is_seen(self.prints, self._others(args, places)):
             forward = mode == "forward" and n <= _MOST_TANGENTS  # in one run, as in reverse mode
@@ -222,13 +224,14 @@ class Engine:
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool = False
     ) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
-        value, _, product = self.run(Form("hvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents))
-        return value, pieces(product, _inputs(args, places))
+        inputs = _inputs(args, places)
+        value, _, product = self.run(Form("hvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents, inputs))
+        return value, pieces(product, inputs)
 
     @_sharing
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
-        inputs = _inputs(args, places)
+        inputs = _of_reals("a Hessian", args, places)
         n = sum(map(size, inputs))
         n_tangents = min(_n_tangents(max(n, 1)), 4)
         seen = repeats.is_seen(self.prints, self._others(args, places)) if n > n_tangents else None
@@ -370,14 +373,22 @@ def _by_position(function: Any) -> Any:
 # --- leaves, and the numbers in them ----------------------------------------------------------------------------------
 
 
+_REAL = np.dtype(np.float64), np.dtype(np.float32)
+_DTYPES = *_REAL, np.dtype(np.complex128)
+
+
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and leaf.dtype == np.float64)
+    return isinstance(leaf, (float, np.float32, complex)) or (isinstance(leaf, np.ndarray) and leaf.dtype in _DTYPES)
+
+
+def _is_complex(leaf: Any) -> bool:
+    return isinstance(leaf, complex) or (isinstance(leaf, np.ndarray) and leaf.dtype == np.complex128)
 
 
 def _can_be_owned(argument: Any) -> bool:
     """Whether a function that writes to an argument, which isn't differentiated, can be given a copy."""
     return isinstance(argument, (*classes.CONTAINERS, *classes.INSTANCES)) or (
-        isinstance(argument, np.ndarray) and argument.dtype == np.float64
+        isinstance(argument, np.ndarray) and argument.dtype in _DTYPES
     )
 
 
@@ -396,21 +407,36 @@ def _inputs(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
     return [leaf for place in places for leaf in trees.leaves(args[place])]
 
 
+def _of_reals(name: str, args: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    """The inputs of what is a matrix by real numbers only: by a complex one there are two derivatives."""
+    inputs = _inputs(args, places)
+    if any(map(_is_complex, inputs)):
+        raise TypeError(f"{name} is by real numbers, but an argument is complex: take grad, vjp or jvp, or its parts")
+    return inputs
+
+
 def _n_tangents(n: int) -> int:
     """How many tangents to carry at once: few widths, since each is compiled for itself."""
     return next(width for width in (1, 2, 4, _MOST_TANGENTS) if width >= min(n, _MOST_TANGENTS))
 
 
 def size(leaf: Any) -> int:
-    """How many numbers with derivatives a leaf has."""
+    """How many numbers with derivatives a leaf has: two for each that is complex."""
+    if _is_complex(leaf):
+        return 2 * int(np.size(leaf))
     if isinstance(leaf, np.ndarray):
-        return leaf.size if leaf.dtype == np.float64 else 0
-    return 1 if isinstance(leaf, float) else 0
+        return leaf.size if leaf.dtype in _REAL else 0
+    return 1 if isinstance(leaf, (float, np.float32)) else 0
 
 
-def flat(leaves: Sequence[Any]) -> np.ndarray:
-    """The numbers of leaves, in a vector."""
-    parts = [np.ascontiguousarray(leaf, np.float64).reshape(-1) for leaf in leaves]
+def flat(leaves: Sequence[Any], like: Sequence[Any] | None = None) -> np.ndarray:
+    """The numbers of leaves, each as real or complex as its like, in a vector."""
+    parts = []
+    for leaf, other in zip(leaves, leaves if like is None else like, strict=True):
+        if np.iscomplexobj(leaf) and not _is_complex(other):
+            raise TypeError("a tangent, or cotangent, of what is real is complex: give its real part")
+        dtype = np.complex128 if _is_complex(other) else np.float64
+        parts.append(np.ascontiguousarray(leaf, dtype).reshape(-1).view(np.float64))
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -424,8 +450,12 @@ def pieces(vector: np.ndarray, leaves: Sequence[Any]) -> list[Any]:
         n = size(leaf)
         part = vector[..., at : at + n]
         at += n
-        if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64:
-            found.append(part.reshape(*vector.shape[:-1], *leaf.shape))
+        if _is_complex(leaf):
+            part = np.ascontiguousarray(part).view(np.complex128)
+            shaped = part.reshape(vector.shape[:-1] + np.shape(leaf))
+            found.append(complex(shaped) if shaped.ndim == 0 and not isinstance(leaf, np.ndarray) else shaped)
+        elif isinstance(leaf, np.ndarray) and leaf.dtype in _REAL:
+            found.append(part.reshape(*vector.shape[:-1], *leaf.shape).astype(leaf.dtype, copy=False))
         elif n:
             found.append(float(part[0]) if vector.ndim == 1 else part[..., 0])
         else:
@@ -441,7 +471,9 @@ def blocks(matrix: np.ndarray, outputs: Sequence[Any], inputs: Sequence[Any]) ->
         n = size(y)
         rows = matrix[at : at + n]
         at += n
-        if isinstance(y, np.ndarray) and y.dtype == np.float64:
+        if _is_complex(y):
+            rows = rows[::2] + 1j * rows[1::2]
+        if isinstance(y, np.ndarray) and y.dtype in _DTYPES:
             found.append([block.reshape(*y.shape, *block.shape[1:]) for block in pieces(rows, inputs)])
         else:
             found.append(pieces(rows[0], inputs) if n else None)

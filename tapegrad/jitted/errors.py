@@ -189,6 +189,8 @@ def _repair(call: str) -> str:
 def _readable(text: str) -> str:
     text = re.sub(r"type\(\w*Dispatcher\(<function ([^ $]+)[^>]* at 0x\w+>\)\)", r"\1", text)
     text = re.sub(r"(Taped|Dual)\(\d+\)", "float64 with derivatives", text)
+    text = text.replace("Complex(float64 with derivatives)", "complex128 with derivatives")
+    text = text.replace("Narrow(float64 with derivatives)", "float32 with derivatives")
     return re.sub(r"Literal\[\w+\]\(([^)]*)\)", r"\1", text)
 
 

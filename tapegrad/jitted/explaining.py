@@ -106,8 +106,8 @@ def explain(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
 
     Raises
     ------
-    NotDifferentiableError
-        As the gradient would.
+    NotDifferentiableError, TypeError, RuntimeError
+        As the gradient does: for what can't be differentiated, arguments that aren't, and places that there are not.
 
     >>> import numpy as np
     >>> import tapegrad as tg
@@ -136,6 +136,10 @@ def explain(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     def explained(*args: Any, **kwargs: Any) -> Explanation:
         engine = engine_of(function)
         given = engine.bind(args, kwargs)
+        for place in places:
+            if not -len(given) <= place < len(given):
+                raise RuntimeError(f"Got argnum={place}, but only {len(given)} positional inputs")
+            engine.check(given[place], place)
         form = Form("record", len(given), tuple(p % len(given) for p in places), is_marked=True)
         with _lock:
             _record(lambda: Recording(engine, form, given))

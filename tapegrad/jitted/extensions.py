@@ -17,7 +17,7 @@ from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
-from tapegrad.jitted.active import Active, Dual, is_active_array
+from tapegrad.jitted.active import Active, Complex, Dual, Narrow, is_active_array
 from tapegrad.jitted.emission import Emitter, Jet, Rule
 from tapegrad.jitted.errors import refuse_without_compiler
 from tapegrad.jitted.inner import OPTIONS, define
@@ -101,6 +101,8 @@ def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...
     listed = ", ".join(names)
     active = [k if isinstance(k, Active) else k.dtype for k in kinds if isinstance(k, Active) or is_active_array(k)]
     scope: dict[str, Any] = {"function": function, "rule": rule, "plain": plain, "combine": combine, "tupled": tupled}
+    if any(isinstance(getattr(k, "dtype", k), (Complex, Narrow)) for k in kinds):
+        raise errors.TypingError("complex numbers, or float32, with derivatives as arguments of a custom rule")
     if not active:
         return _code(f"def code({listed}):\n return function({listed})", scope)
     values = ", ".join(f"plain({name})" for name in names)

@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
-from tapegrad.jitted.active import Active, holds_active
+from tapegrad.jitted.active import Active, Complex, Narrow, holds_active, holds_narrow
 from tapegrad.jitted.inner import OPTIONS, define, inside
 
 FALLBACK: list[Callable[..., Any]] = []  # what has code for functions whose replacement has none: `overloads.py`
@@ -26,42 +26,50 @@ BY_NAME = {"kind"}  # Numba takes it so alone
 class Replacement:
     """What stands for a function of NumPy's in differentiated code."""
 
-    def __init__(self, choose: Callable[..., Any], original: Any, method: str | None, has_kind: bool = False) -> None:
+    def __init__(
+        self, choose: Callable[..., Any], original: Any, method: str | None, has_kind: bool = False,
+        is_single: bool = False,
+    ) -> None:  # fmt: skip
         self.choose, self.original, self.method, self.has_kind = choose, original, method, has_kind
+        self.is_single = is_single
         self.of = functools.cache(self._of)
 
     def _of(self, kind: Active) -> Any:
         """The function for jitted code; the same for all active types, unless it makes arrays of nothing."""
-        return _stub(self.choose, self.original, self.method, kind if self.has_kind else None)
+        return _stub(self.choose, self.original, self.method, kind if self.has_kind else None, self.is_single)
 
 
-def replaces(*functions: Any, method: str | None = None, needs_kind: bool = False) -> Callable[[Any], Any]:
+def replaces(
+    *functions: Any, method: str | None = None, needs_kind: bool = False, is_single: bool = False
+) -> Callable[[Any], Any]:
     """Declare what replaces functions of NumPy's, and a method of arrays.
 
     The decorated function is called with the types of the arguments (after the active type, if it needs it) and returns
-    the code to take, or None where there is none.
+    the code to take, or None where there is none. It is asked about arrays of single precision if it says that it
+    knows these.
     """
 
     def declare(choose: Callable[..., Any]) -> Callable[..., Any]:
         for function in filter(None, functions):
-            made = Replacement(choose, function, None, needs_kind)
+            made = Replacement(choose, function, None, needs_kind, is_single)
             rewriting.FUNCTIONS[function] = made
         if method is not None:
-            rewriting.METHODS[method] = Replacement(choose, None, method, needs_kind)
+            rewriting.METHODS[method] = Replacement(choose, None, method, needs_kind, is_single)
         return choose
 
     return declare
 
 
 @functools.cache
-def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: Active | None) -> Any:
+def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: Active | None, is_single: bool) -> Any:
     parameters = list(inspect.signature(choose).parameters.values())[0 if kind is None else 1 :]
     declared = ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
 
     def chosen(given: dict[str, Any]) -> Any:
         kinds = {p.name: _plain(given[p.name], p.default) for p in parameters}
         is_ours = kind is not None or any(holds_active(k) for k in kinds.values())
-        code = (choose(**kinds) if kind is None else choose(kind, **kinds)) if is_ours else None
+        is_known = is_ours and (is_single or not any(map(holds_narrow, kinds.values())))
+        code = (choose(**kinds) if kind is None else choose(kind, **kinds)) if is_known else None
         if code is not None:
             return _with_parameters(code, declared)
         if is_ours and any(holds_active(k) for k in kinds.values()):
@@ -122,6 +130,8 @@ def active_in(*kinds: Any) -> Active:
     for kind in kinds:
         if isinstance(kind, Active):
             return kind
+        if isinstance(kind, (Complex, Narrow)):
+            return kind.part
         for name in ("dtype", "types"):
             part = getattr(kind, name, None)
             parts = part if isinstance(part, (tuple, list)) else (part,)

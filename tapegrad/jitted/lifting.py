@@ -18,11 +18,26 @@ from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import DOUBLE, PASSIVE, WORD, Active, Taped, holds_active, is_active_array, is_instance
+from tapegrad.jitted.active import (
+    DOUBLE,
+    PASSIVE,
+    WORD,
+    Active,
+    Complex,
+    Narrow,
+    Taped,
+    holds_active,
+    is_active_array,
+    is_complex_array,
+    is_instance,
+    is_narrow_array,
+)
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
+from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
 from tapegrad.jitted.emission import Emitter, Jet, Single
 from tapegrad.jitted.errors import WrongResultError
-from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.single_precision import narrow_value, narrowed, widened
 
 # --- a scalar at a time -----------------------------------------------------------------------------------------------
 
@@ -61,12 +76,16 @@ def make_along(typingctx, kind, value, row, tangent):
 @intrinsic
 def value_of(typingctx, x):
     """The value of an active scalar."""
+    if not isinstance(x, Active):
+        return None
     return types.float64(x), lambda context, builder, sig, args: builder.extract_value(args[0], 0)
 
 
 @intrinsic
 def with_value(typingctx, x, value):
     """An active scalar with another value, and its own derivatives."""
+    if isinstance(x, (Complex, Narrow)):
+        return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.insert_value(args[0], args[1], 0) if isinstance(sig.args[0], Active) else args[1]
@@ -77,6 +96,8 @@ def with_value(typingctx, x, value):
 @intrinsic
 def row_of(typingctx, x):
     """The row of an active scalar; 0 for a plain number."""
+    if isinstance(x, (Complex, Narrow)):
+        return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = sig.args[0]
@@ -88,6 +109,8 @@ def row_of(typingctx, x):
 @intrinsic
 def tangent_of(typingctx, x, k):
     """A tangent of an active scalar; 0 for a plain number."""
+    if isinstance(x, (Complex, Narrow)):
+        return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind, _ = sig.args
@@ -122,12 +145,21 @@ def count(x):
 
 @overload(count, OPTIONS)
 def _count(x):
-    if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active)):
+    if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active, Narrow)):
         return lambda x: x.size
+    if isinstance(x, types.Array) and _is_complex(x.dtype):
+        return lambda x: 2 * x.size
+    if _is_complex(x):
+        return lambda x: 2
     if isinstance(x, types.BaseTuple):
         lines = ["def over(x):", " n = 0", *(f" n += count(x[{i}])" for i in range(len(x))), " return n"]
         return _made(lines, {"count": count})
-    return (lambda x: 1) if isinstance(x, (types.Float, Active)) else (lambda x: 0)
+    return (lambda x: 1) if isinstance(x, (types.Float, Active, Narrow)) else (lambda x: 0)
+
+
+def _is_complex(kind: Any) -> bool:
+    """Whether a type is that of a complex number, which is two numbers that are differentiated by."""
+    return isinstance(kind, Complex) or kind == types.complex128
 
 
 def _made(lines: list[str], scope: dict[str, Any]) -> Callable[..., Any]:
@@ -158,6 +190,18 @@ def lift(kind, x, row, start, along):
 def _lift(kind, x, row, start, along):
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
+    if isinstance(x, types.Array) and (_is_complex(x.dtype) or x.dtype == types.float32):
+        element = Complex(kind.instance_type) if _is_complex(x.dtype) else Narrow(kind.instance_type)
+        return _lift_each(element, x)
+    if x == types.float32:
+        return lambda kind, x, row, start, along: narrowed(lift(kind, np.float64(x), row, start, along))
+    if _is_complex(x):
+        each = "make_along(kind, {0}, row + {1}, along[start + {1}])"
+        if not isinstance(along, types.Array):
+            each = "make(kind, {0}, row + {1}, {1} - start)"
+        made = f"complex({each.format('x.real', 0)}, {each.format('x.imag', 1)})"
+        scope = {"make": make, "make_along": make_along}
+        return _made(["def over(kind, x, row, start, along):", f" return {made}"], scope)
     if isinstance(x, types.Array) and x.layout == "F":
         return _lift_in_fortrans_order(along)
     if isinstance(x, types.Array):
@@ -184,6 +228,28 @@ def _lift(kind, x, row, start, along):
     if isinstance(along, types.Array):
         return lambda kind, x, row, start, along: make_along(kind, float(x), row, along[start])
     return lambda kind, x, row, start, along: make(kind, float(x), row, -start)
+
+
+def _lift_each(element: Complex | Narrow, x: Any) -> Callable[..., Any]:
+    """Element by element: each is one number, or two."""
+    made_like = like_in_fortrans_order if x.layout == "F" else array_like
+    each = 2 if isinstance(element, Complex) else 1
+
+    def lift_array(kind, x, row, start, along):
+        result = made_like(element, x)
+        i = 0
+        for at in np.ndindex(x.shape):
+            result[at] = lift(kind, x[at], row + i, moved(start, i, along), along)
+            i += each
+        return result
+
+    return lift_array
+
+
+@inside
+def like_in_fortrans_order(kind, x):
+    """An array of another type, of the shape and the order of `x`."""
+    return array_like(kind, x.T).T
 
 
 def _lift_in_fortrans_order(along: Any) -> Callable[..., Any]:
@@ -263,9 +329,12 @@ def own(kind, x):
 def _own(kind, x):
     if is_instance(x):
         return None  # see `classes.py`
-    if isinstance(x, types.Array) and x.dtype == types.float64:
+    if isinstance(x, types.Array) and x.dtype in (types.float64, types.float32, types.complex128):
         if x.layout == "F":
             return lambda kind, x: own(kind, x.T).T
+        if x.dtype != types.float64:
+            of = Complex if x.dtype == types.complex128 else Narrow
+            return _own_array_of(of(kind.instance_type), flat_of(x))
         elements = flat_of(x)
 
         def own_array(kind, x):
@@ -276,9 +345,9 @@ def _own(kind, x):
             return result
 
         return own_array
-    if isinstance(x, types.List) and isinstance(x.dtype, types.Float):
+    if isinstance(x, types.List) and x.dtype == types.float64:
         return lambda kind, x: [make(kind, float(item), 0, -1) for item in x]
-    if isinstance(x, types.ListType) and isinstance(x.dtype, types.Float):
+    if isinstance(x, types.ListType) and x.dtype == types.float64:
 
         def own_list(kind, x):
             result = List.empty_list(kind)
@@ -287,7 +356,7 @@ def _own(kind, x):
             return result
 
         return own_list
-    if isinstance(x, types.DictType) and isinstance(x.value_type, types.Float):
+    if isinstance(x, types.DictType) and x.value_type == types.float64:
         keys = x.key_type
 
         def own_dictionary(kind, x):
@@ -298,6 +367,17 @@ def _own(kind, x):
 
         return own_dictionary
     return lambda kind, x: keep(kind, x)
+
+
+def _own_array_of(element: Complex | Narrow, elements: Any) -> Callable[..., Any]:
+    def own_array(kind, x):
+        result = array_like(element, x)
+        flat, values = flat_view(result), elements(x)
+        for i in range(x.size):
+            flat[i] = values[i]
+        return result
+
+    return own_array
 
 
 def give_back(x, lifted):
@@ -316,6 +396,13 @@ def _give_back(x, lifted):
                 x[at] = value_of(lifted[at])
 
         return write
+    if isinstance(x, types.Array) and (is_complex_array(lifted) or is_narrow_array(lifted)) and x.mutable:
+
+        def write_each(x, lifted):
+            for at in np.ndindex(x.shape):
+                x[at] = strip(lifted[at])
+
+        return write_each
     if isinstance(x, (types.List, types.ListType)) and isinstance(lifted.dtype, Active):
 
         def write_list(x, lifted):
@@ -344,14 +431,18 @@ def scalar(x):
 def _scalar(x):
     if isinstance(x, (Active, *PASSIVE)):
         return lambda x: x
+    if isinstance(x, Narrow):
+        return lambda x: widened(x)
     if isinstance(x, types.Array) and x.ndim == 0:
-        return lambda x: x[()]
+        return lambda x: scalar(x[()])
     if isinstance(x, types.BaseTuple):
         raise WrongResultError("a tuple")
     raise WrongResultError(_called(x))
 
 
 def _called(x: Any) -> str:
+    if _is_complex(x):
+        return "a complex number"
     return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
 
 
@@ -367,16 +458,21 @@ def strip(x):
 def _strip(x):
     if isinstance(x, Active):
         return lambda x: value_of(x)
-    if is_active_array(x):
+    if isinstance(x, Complex):
+        return lambda x: complex_value(x)
+    if isinstance(x, Narrow):
+        return lambda x: narrow_value(x)
+    if isinstance(x, types.Array) and isinstance(x.dtype, (Active, Complex, Narrow)):
         if x.layout == "F":
             return lambda x: strip(x.T).T
+        element = rewriting.plain(x.dtype)
 
         def strip_array(x):
-            result = array_like(types.float64, x)
+            result = array_like(element, x)
             flat = flat_view(result)
             i = 0
-            for element in x.flat:
-                flat[i] = value_of(element)
+            for item in x.flat:
+                flat[i] = strip(item)
                 i += 1
             return result
 
@@ -424,6 +520,20 @@ def _rows(x, out, at):
             return at
 
         return of_array
+    if isinstance(x, types.Array) and (_is_complex(x.dtype) or isinstance(x.dtype, Narrow)):
+
+        def of_each(x, out, at):
+            for element in x.flat:
+                at = rows(element, out, at)
+            return at
+
+        return of_each
+    if isinstance(x, Narrow):
+        return lambda x, out, at: rows(widened(x), out, at)
+    if isinstance(x, Complex):
+        return lambda x, out, at: rows(imaginary_part(x), out, rows(real_part(x), out, at))
+    if _is_complex(x):
+        return lambda x, out, at: rows(x.imag, out, rows(x.real, out, at))
     if isinstance(x, types.BaseTuple):
         return _chained(x, "rows({}, out, at)", {"rows": rows}, "out, at")
     if isinstance(x, (Active, types.Float)):
@@ -453,6 +563,20 @@ def _tangents(x, out, at, k):
             return at
 
         return of_array
+    if isinstance(x, types.Array) and (_is_complex(x.dtype) or isinstance(x.dtype, Narrow)):
+
+        def of_each(x, out, at, k):
+            for element in x.flat:
+                at = tangents(element, out, at, k)
+            return at
+
+        return of_each
+    if isinstance(x, Narrow):
+        return lambda x, out, at, k: tangents(widened(x), out, at, k)
+    if isinstance(x, Complex):
+        return lambda x, out, at, k: tangents(imaginary_part(x), out, tangents(real_part(x), out, at, k), k)
+    if _is_complex(x):
+        return lambda x, out, at, k: tangents(x.imag, out, tangents(x.real, out, at, k), k)
     if isinstance(x, types.BaseTuple):
         return _chained(x, "tangents({}, out, at, k)", {"tangents": tangents}, "out, at, k")
     if isinstance(x, (Active, types.Float)):
@@ -472,15 +596,28 @@ def shaped(x, flat, at):
 
 @overload(shaped, OPTIONS)
 def _shaped(x, flat, at):
+    if isinstance(x, types.Array) and _is_complex(x.dtype):
+
+        def shape_complex_array(x, flat, at):
+            result = array_like(types.complex128, x)
+            elements = flat_view(result)
+            for i in range(x.size):
+                elements[i] = complex(flat[at + 2 * i], flat[at + 2 * i + 1])
+            return result
+
+        return shape_complex_array
+    if _is_complex(x):
+        return lambda x, flat, at: complex(flat[at], flat[at + 1])
     if isinstance(x, types.Array):
 
         def shape_array(x, flat, at):
-            result = array_like(types.float64, x)
+            result = array_like(dtype, x)
             elements = flat_view(result)
             for i in range(x.size):
                 elements[i] = flat[at + i]
             return result
 
+        dtype = x.dtype
         return shape_array
     if isinstance(x, types.BaseTuple):
         lines = ["def over(x, flat, at):"]

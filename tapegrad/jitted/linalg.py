@@ -8,6 +8,7 @@ values are replaced by those of BLAS and LAPACK, so that every transform has the
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,8 +16,9 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted import array_rows as rows
-from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array
-from tapegrad.jitted.arrays import values
+from tapegrad.jitted import complex_arrays, rewriting
+from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array, is_narrow_array
+from tapegrad.jitted.arrays import contiguous_values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
@@ -29,16 +31,6 @@ def dims_of(*kinds):
     if not all(isinstance(k, types.Array) and isinstance(k.dtype, (Active, *PASSIVE)) for k in kinds):
         return None
     return tuple(k.ndim for k in kinds) if any(map(is_active_array, kinds)) else None
-
-
-def contiguous_values(a):
-    """The plain values of an array, as BLAS takes them."""
-    raise NotImplementedError
-
-
-@overload(contiguous_values, OPTIONS)
-def _values_in_order(a):
-    return (lambda a: np.ascontiguousarray(values(a))) if a.layout == "A" else (lambda a: values(a))
 
 
 def revalued(result, plain):
@@ -65,7 +57,28 @@ def _product(a, b):
         return {(2, 1): _block_matrix_vector, (1, 2): _block_vector_matrix, (2, 2): _block_product}[dims]
     known = {(1, 1): _dot, (2, 1): _matrix_vector, (1, 2): _vector_matrix, (2, 2): _matrix_matrix}
     kernel = known.get(dims or ())
-    return None if kernel is None else loop(kernel, a, b)
+    return _in_single_precision(a, b) or complex_arrays.product(a, b) if kernel is None else loop(kernel, a, b)
+
+
+def _in_single_precision(a: Any, b: Any) -> Any:
+    """The product of arrays of single precision: its derivatives are those of the wider one."""
+    if not all(isinstance(k, types.Array) and rewriting.plain(k.dtype) == types.float32 for k in (a, b)):
+        return None
+    if not (is_narrow_array(a) or is_narrow_array(b)) or max(a.ndim, b.ndim) > 2 or min(a.ndim, b.ndim) == 0:
+        return None
+    return loop(_narrow_dot if a.ndim == b.ndim == 1 else _narrow_product, a, b)
+
+
+@njit
+def _narrow_dot(a, b):
+    plain = np.dot(contiguous_values(a), contiguous_values(b))
+    return np.float32(with_value(np.dot(a.astype(np.float64), b.astype(np.float64)), plain))
+
+
+@njit
+def _narrow_product(a, b):
+    plain = np.dot(contiguous_values(a), contiguous_values(b))
+    return revalued(np.dot(a.astype(np.float64), b.astype(np.float64)), plain).astype(np.float32)
 
 
 def dot(a, b):
@@ -76,7 +89,7 @@ def dot(a, b):
 @replaces(np.vdot)
 def vdot(a, b):
     """The product of vectors."""
-    return _product(a, b) if dims_of(a, b) == (1, 1) else None
+    return _product(a, b) if dims_of(a, b) == (1, 1) else complex_arrays.dot_with_conjugate(a, b)
 
 
 @overload(operator.matmul)
@@ -219,7 +232,7 @@ def _trace(a):
 @replaces(np.linalg.norm)
 def norm(x, ord=None):
     """The Euclidean norm of all elements; of a vector also those of order 1 and infinity."""
-    return loop(_norm, x) if ord is None and isinstance(x, types.Array) else None
+    return loop(_norm, x) if ord is None and dims_of(x) is not None else complex_arrays.norm(x, ord)
 
 
 @njit
@@ -289,7 +302,7 @@ def solve(a, b):
     """The solution of a linear system."""
     dims = dims_of(a, b)
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
-        return None
+        return complex_arrays.solve(a, b)
     if active_in(a, b) == Taped(0):
         return _block_solve
     return loop(_solve_vector if dims[1] == 1 else _solve_matrix, a, b)
@@ -316,7 +329,7 @@ def _solve_matrix(a, b):
 def inv(a):
     """The inverse of a matrix."""
     if dims_of(a) != (2,):
-        return None
+        return complex_arrays.inv(a)
     return _block_inv if a.dtype == Taped(0) else loop(_inv, a)
 
 
@@ -480,4 +493,4 @@ def _block_cholesky(a):
     return rows.unary(rows.cholesky(), (1, n, 0, n * n + BLOCK * BLOCK, 0, 0, 0, 0), a, y, y)
 
 
-ALLOWED.update({contiguous_values, laid_out, revalued, with_value})
+ALLOWED.update({laid_out, revalued, with_value})

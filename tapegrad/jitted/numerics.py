@@ -6,6 +6,7 @@ Real and imaginary parts, steps, limits of dtypes, joined arrays: with them that
 
 from __future__ import annotations
 
+import cmath
 import functools
 import math
 from typing import Any
@@ -17,9 +18,10 @@ from numba.extending import overload, overload_attribute
 from numba.np import arraymath, linalg
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, is_active_array
-from tapegrad.jitted.arrays import dims_of_operands, each, values
+from tapegrad.jitted.active import Active, Complex, is_active_array, is_complex_array
+from tapegrad.jitted.arrays import dims_of_operands, dtype_of, each, values
 from tapegrad.jitted.checking import ALLOWED
+from tapegrad.jitted.complex_numbers import imaginary_part, real_part
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.library import constant, loop, replaces
 from tapegrad.jitted.lifting import strip, value_of, with_value
@@ -43,25 +45,33 @@ def _is_active(x: Any) -> bool:
     return isinstance(x, Active) or is_active_array(x)
 
 
+def _is_complex(x: Any) -> bool:
+    return isinstance(x, Complex) or is_complex_array(x)
+
+
 @replaces(np.real)
 def real(val):
-    """A number, or an array, as it is."""
-    return lambda val: val
+    """A real number, or an array, as it is; the part of a complex one."""
+    return (lambda val: real_part(val)) if _is_complex(val) else (lambda val: val)
 
 
 @replaces(np.imag)
 def imag(val):
-    """Zeros."""
+    """Zeros; the part of a complex number or array."""
+    if _is_complex(val):
+        return lambda val: imaginary_part(val)
     return (lambda val: 0.0) if isinstance(val, Active) else (lambda val: np.zeros(val.shape))
 
 
 class _Part:
     """The real or the imaginary part of what has an attribute of that name."""
 
-    def __init__(self, name: str, of_array: Any) -> None:
+    def __init__(self, name: str, of_array: Any, of_complex: Any) -> None:
         part = define(f"def {name}(x):\n raise NotImplementedError", name, {})
         attribute = define(f"def over(x):\n return x.{name}", "over", {})
-        overload(part, OPTIONS)(lambda x: of_array if is_active_array(x) else attribute)
+        overload(part, OPTIONS)(
+            lambda x: of_array if is_active_array(x) else of_complex if is_complex_array(x) else attribute
+        )
         ALLOWED.add(part)
         self.part = part
 
@@ -70,8 +80,8 @@ class _Part:
         return self.part
 
 
-rewriting.ATTRIBUTES["real"] = _Part("real", lambda x: x)
-rewriting.ATTRIBUTES["imag"] = _Part("imag", lambda x: np.zeros(x.shape))
+rewriting.ATTRIBUTES["real"] = _Part("real", lambda x: x, lambda x: real_part(x))
+rewriting.ATTRIBUTES["imag"] = _Part("imag", lambda x: np.zeros(x.shape), lambda x: imaginary_part(x))
 
 
 def _declare_of_values(function: Any) -> None:
@@ -84,8 +94,22 @@ def _declare_of_values(function: Any) -> None:
         return (lambda x: function(values(x))) if is_active_array(x) else None
 
 
-for _function in (np.iscomplex, np.isreal, np.spacing, np.angle, arraymath._np_round_float):
+for _function in (np.iscomplex, np.isreal, np.spacing, arraymath._np_round_float):
     _declare_of_values(_function)
+
+
+@replaces(np.angle)
+def angle(z, deg=False):
+    """The angle of complex numbers; of real ones it is constant."""
+    if constant(deg):
+        return None
+    if isinstance(z, Complex):
+        return lambda z: cmath.phase(z)
+    if is_complex_array(z):
+        return loop(each(cmath.phase, (z.ndim,)), z)
+    if isinstance(z, Active):
+        return lambda z: np.angle(value_of(z))
+    return (lambda z: np.angle(values(z))) if is_active_array(z) else None
 
 
 @overload(np.finfo, OPTIONS)
@@ -141,7 +165,7 @@ ALLOWED.add(_into)
 
 
 def _declare_with_out(function: Any, product: Any, method: str | None = None) -> None:
-    @replaces(function, method=method)
+    @replaces(function, method=method, is_single=True)
     def with_out(a, b, out=None):
         code = product(a, b)
         if code is None or out is None:
@@ -182,29 +206,29 @@ def _singular_values(a):
 # --- arrays that are joined, sorted, summed ---------------------------------------------------------------------------
 
 
-@replaces(np.stack)
+@replaces(np.stack, is_single=True)
 def stack(arrays, axis=0):
     """Arrays beside each other along a new axis."""
     ndim = _joined(arrays)
     if ndim is None or axis is None:
         return None
     try:
-        return loop(stacking(len(arrays), ndim, constant(axis) % (ndim + 1)), arrays)
+        return loop(stacking(len(arrays), ndim, dtype_of(*arrays), constant(axis) % (ndim + 1)), arrays)
     except TypeError:
         return None
 
 
-@replaces(np.dstack)
+@replaces(np.dstack, is_single=True)
 def dstack(tup):
     """Arrays beside each other along the third axis."""
     ndim = _joined(tup)
-    return None if ndim not in (1, 2) else loop(_deep(len(tup), ndim), tup)
+    return None if ndim not in (1, 2) else loop(_deep(len(tup), ndim, dtype_of(*tup)), tup)
 
 
 @functools.cache
-def _deep(n: int, ndim: int) -> Any:
+def _deep(n: int, ndim: int, dtype: str) -> Any:
     shape = "(1, tup[0].size, n)" if ndim == 1 else "(tup[0].shape[0], tup[0].shape[1], n)"
-    lines = ["def deep(tup):", f" n = {n}", f" out = np.empty({shape})"]
+    lines = ["def deep(tup):", f" n = {n}", f" out = np.empty({shape}, {dtype})"]
     lines += [f" out[{'0, :' if ndim == 1 else ':, :'}, {k}] = tup[{k}]" for k in range(n)]
     return njit(define("\n".join([*lines, " return out"]), "deep", {"np": np}))
 
@@ -265,7 +289,7 @@ def cumprod(a, axis=None, dtype=None):
 
 
 def _running(a: Any, axis: Any, dtype: Any, sign: str) -> Any:
-    if not is_active_array(a) or dtype is not None:
+    if not (is_active_array(a) or is_complex_array(a)) or dtype is not None:
         return None
     if axis is None:
         return loop(_running_line(sign), a)

@@ -35,8 +35,9 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.active import Active, Taped, holds_active, is_active_array
+from tapegrad.jitted.active import Active, Complex, Taped, holds_active, is_active_array, is_complex_array
 from tapegrad.jitted.allocation import array_like, flat_view
+from tapegrad.jitted.complex_numbers import imaginary_part, real_part
 from tapegrad.jitted.drivers import give_up, known_rows, protected
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import OPTIONS, define, inside
@@ -218,20 +219,24 @@ def _numbered(x, row, step):
         maker = "made" if isinstance(x, (types.NamedTuple, types.NamedUniTuple)) else ""
         scope["made"] = getattr(x, "instance_class", None)
         return define("\n".join([*lines, f" return {maker}({items})"]), "over", scope)
-    if is_active_array(x):
-        active = x.dtype
+    if is_active_array(x) or is_complex_array(x):
+        active, each = x.dtype, 2 if is_complex_array(x) else 1
 
         def number_array(x, row, step):
             result = array_like(active, x)
             flat = flat_view(result)
             i = 0
             for element in x.flat:
-                flat[i] = with_row(element, row + step * i)
-                i += 1
+                flat[i] = numbered(element, row + step * i, step)
+                i += each
             return result
 
         return number_array
-    return (lambda x, row, step: with_row(x, row)) if isinstance(x, Active) else (lambda x, row, step: x)
+    if isinstance(x, Active):
+        return lambda x, row, step: with_row(x, row)
+    if isinstance(x, Complex):
+        return lambda x, row, step: complex(with_row(real_part(x), row), with_row(imaginary_part(x), row + step))
+    return None if holds_active(x) else lambda x, row, step: x
 
 
 def fixed(x):

@@ -12,8 +12,9 @@ import numpy as np
 from numba import njit
 from numba.core import types
 
-from tapegrad.jitted.active import PASSIVE, Active, is_active_array
-from tapegrad.jitted.arrays import values
+from tapegrad.jitted.active import Narrow, is_active_array
+from tapegrad.jitted.arrays import dtype_of, values
+from tapegrad.jitted.complex_numbers import is_scalar
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.library import constant, loop, replaces
 from tapegrad.jitted.lifting import with_value
@@ -89,16 +90,16 @@ def _diff(a):
 
 
 def _joined(arrays: Any) -> int | None:
-    """The number of dimensions of arrays in a tuple, if they are float arrays and one is active."""
+    """The number of dimensions of arrays in a tuple, if they are of numbers and all have as many."""
     if not isinstance(arrays, types.BaseTuple) or not all(
-        isinstance(a, types.Array) and isinstance(a.dtype, (Active, *PASSIVE)) for a in arrays
+        isinstance(a, types.Array) and (is_scalar(a.dtype) or isinstance(a.dtype, Narrow)) for a in arrays
     ):
         return None
     dims = {a.ndim for a in arrays}
     return dims.pop() if len(dims) == 1 else None
 
 
-@replaces(np.concatenate)
+@replaces(np.concatenate, is_single=True)
 def concatenate(arrays, axis=0):
     """Arrays one after the other along an axis."""
     ndim = _joined(arrays)
@@ -108,14 +109,14 @@ def concatenate(arrays, axis=0):
         at = constant(axis) % ndim
     except TypeError:
         return None
-    return loop(_concatenation(len(arrays), ndim, at), arrays)
+    return loop(_concatenation(len(arrays), ndim, at, dtype_of(*arrays)), arrays)
 
 
 @functools.cache
-def _concatenation(n: int, ndim: int, axis: int) -> Any:
+def _concatenation(n: int, ndim: int, axis: int, dtype: str) -> Any:
     lines = ["def joined(arrays):", f" n = {' + '.join(f'arrays[{k}].shape[{axis}]' for k in range(n))}"]
     shape = "".join("n, " if i == axis else f"arrays[0].shape[{i}], " for i in range(ndim))
-    lines += [f" out = np.empty(({shape}))", " at = 0"]
+    lines += [f" out = np.empty(({shape}), {dtype})", " at = 0"]
     for k in range(n):
         window = ", ".join(f"at : at + arrays[{k}].shape[{axis}]" if i == axis else ":" for i in range(ndim))
         lines += [f" out[{window}] = arrays[{k}]", f" at += arrays[{k}].shape[{axis}]"]
@@ -124,38 +125,38 @@ def _concatenation(n: int, ndim: int, axis: int) -> Any:
 
 
 @functools.cache
-def stacking(n: int, ndim: int, axis: int = 0) -> Any:
+def stacking(n: int, ndim: int, dtype: str, axis: int = 0) -> Any:
     """A loop that puts arrays beside each other along a new axis."""
     lengths = [f"arrays[0].shape[{i}]" for i in range(ndim)]
     shape = ", ".join([*lengths[:axis], str(n), *lengths[axis:]])
-    lines = ["def stacked(arrays):", f" out = np.empty(({shape}{',' * (ndim == 0)}))"]
+    lines = ["def stacked(arrays):", f" out = np.empty(({shape}{',' * (ndim == 0)}), {dtype})"]
     lines += [f" out[{', '.join([':'] * axis + [str(k)])}] = arrays[{k}]" for k in range(n)]
     scope = {"np": np}
     return njit(define("\n".join([*lines, " return out"]), "stacked", scope))
 
 
-@replaces(np.vstack)
+@replaces(np.vstack, is_single=True)
 def vstack(tup):
     """Rows on top of each other."""
     ndim = _joined(tup)
     if ndim == 1:
-        return loop(stacking(len(tup), 1), tup)
-    return loop(_concatenation(len(tup), ndim, 0), tup) if ndim else None
+        return loop(stacking(len(tup), 1, dtype_of(*tup)), tup)
+    return loop(_concatenation(len(tup), ndim, 0, dtype_of(*tup)), tup) if ndim else None
 
 
-@replaces(np.hstack)
+@replaces(np.hstack, is_single=True)
 def hstack(tup):
     """Arrays beside each other."""
     ndim = _joined(tup)
-    return loop(_concatenation(len(tup), ndim, 0 if ndim == 1 else 1), tup) if ndim else None
+    return loop(_concatenation(len(tup), ndim, int(ndim > 1), dtype_of(*tup)), tup) if ndim else None
 
 
-@replaces(np.column_stack)
+@replaces(np.column_stack, is_single=True)
 def column_stack(tup):
     """Vectors as columns."""
     if _joined(tup) != 1:
         return None
-    rows = loop(stacking(len(tup), 1), tup)
+    rows = loop(stacking(len(tup), 1, dtype_of(*tup)), tup)
     return lambda tup: rows(tup).T.copy()
 
 

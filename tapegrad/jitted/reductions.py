@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 from numba.core import types
 
-from tapegrad.jitted.active import PASSIVE, Active, is_active_array
-from tapegrad.jitted.arrays import values
+from tapegrad.jitted.active import PASSIVE, Active, is_active_array, is_complex_array, is_narrow_array
+from tapegrad.jitted.arrays import dtype_of, values
 from tapegrad.jitted.inner import define
 from tapegrad.jitted.library import BY_NAME, constant, loop, replaces
 from tapegrad.jitted.lifting import with_value
@@ -24,7 +24,10 @@ def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
     """The loop over all elements; or along an axis, which is known when compiling."""
     if isinstance(a, Active) and axis is None:
         return loop(_of_number(of_all), a)
-    if not is_active_array(a):
+    is_narrow = is_narrow_array(a) and of_all in _NARROW
+    of_all = _NARROW[of_all] if is_narrow else of_all
+    is_complex = is_complex_array(a) and of_all in _OF_COMPLEX
+    if not (is_active_array(a) or is_complex or is_narrow):
         return None
     if axis is None:
         reduce = loop(of_all, a)
@@ -36,7 +39,7 @@ def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
     if a.ndim == 1:
         reduce = loop(of_all, a)
         return lambda a: reduce(a)
-    return loop(_along(of_all, a.ndim, at), a)
+    return loop(_along(of_all, a.ndim, at, dtype_of(a)), a)
 
 
 @functools.cache
@@ -46,13 +49,13 @@ def _of_number(of_all: Any) -> Any:
 
 
 @functools.cache
-def _along(of_all: Any, ndim: int, axis: int) -> Any:
+def _along(of_all: Any, ndim: int, axis: int, dtype: str) -> Any:
     """A loop that reduces each line along an axis."""
     shape = "".join(f"a.shape[{i}], " for i in range(ndim) if i != axis)
     names = [f"i{i}" for i in range(ndim)]
     outer = [name for i, name in enumerate(names) if i != axis]
     line = ", ".join(":" if i == axis else name for i, name in enumerate(names))
-    lines = ["def along(a):", f" out = np.empty(({shape}))"]
+    lines = ["def along(a):", f" out = np.empty(({shape}), {dtype})"]
     for depth, name in enumerate(outer):
         lines.append(" " * (depth + 1) + f"for {name} in range(a.shape[{name[1:]}]):")
     lines.append(" " * (len(outer) + 1) + f"out[{', '.join(outer)}] = of_all(a[{line}])")
@@ -139,8 +142,48 @@ def _median(a):
     return with_value(0.5 * (flat[order[n // 2 - 1]] + flat[order[n // 2]]), plain)
 
 
+_OF_COMPLEX = _sum, _mean, _prod  # those that are of complex numbers what they are of real ones
+
+
+# --- of single precision, in which Numba adds up too ------------------------------------------------------------------
+
+
+@njit
+def _narrow_sum(a):
+    total = np.float32(0.0)
+    for x in a.flat:
+        total = total + x
+    return total
+
+
+@njit
+def _narrow_mean(a):
+    return np.float32(np.divide(_narrow_sum(a), a.size))
+
+
+@njit
+def _narrow_prod(a):
+    product = np.float32(1.0)
+    for x in a.flat:
+        product = product * x
+    return product
+
+
+@njit
+def _narrow_max(a):
+    return np.float32(_max(a))
+
+
+@njit
+def _narrow_min(a):
+    return np.float32(_min(a))
+
+
+_NARROW = {_sum: _narrow_sum, _mean: _narrow_mean, _prod: _narrow_prod, _max: _narrow_max, _min: _narrow_min}
+
+
 def _declare_reduction(of_all: Any, *functions: Any, method: str | None) -> None:
-    @replaces(*functions, method=method)
+    @replaces(*functions, method=method, is_single=True)
     def reduction(a, axis=None):
         return _reduction(a, axis, of_all)
 
@@ -174,7 +217,7 @@ def _declare_of_values(function: Any, method: str | None, parameters: str) -> No
         return (choose_all if given else choose_short)(**kinds)
 
     choose.__signature__ = inspect.signature(choose_all)
-    replaces(function, method=method)(choose)
+    replaces(function, method=method, is_single=True)(choose)
 
 
 for _function, _method, _parameters in (

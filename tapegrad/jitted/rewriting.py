@@ -36,7 +36,7 @@ from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking, choices
-from tapegrad.jitted.active import Active, holds_active
+from tapegrad.jitted.active import Active, Complex, Narrow, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.lowering import StatementLower
@@ -46,7 +46,7 @@ from tapegrad.jitted.signatures import IN_PLACE
 MAX_INLINED = 200  # instructions of bytecode
 
 # What NumPy's functions become, and methods of arrays: filled by `arrays.py` and those beside it.
-FUNCTIONS: dict[Any, Any] = {np.float64: float, np.double: float}
+FUNCTIONS: dict[Any, Any] = {np.complex128: complex}
 METHODS: dict[str, Any] = {}
 ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
@@ -96,7 +96,8 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         kept = ("fastmath", "error_model", "boundscheck", "_nrt", "forceinline")
         options = {name: value for name, value in original.targetoptions.items() if name in kept}
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        known = {name: kind if given == types.float64 else given for name, given in original.locals.items()}
+        ours = {types.float64: kind, types.float32: Narrow(kind), types.complex128: Complex(kind)}
+        known = {name: ours.get(given, given) for name, given in original.locals.items()}
         super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind, is_marked))
         self.original, self.kind, self.is_marked = original, kind, is_marked
         self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
@@ -184,6 +185,10 @@ def plain(kind: Any) -> Any:
     """The type that an active one stands for."""
     if isinstance(kind, Active):
         return types.float64
+    if isinstance(kind, Complex):
+        return types.complex128
+    if isinstance(kind, Narrow):
+        return types.float32
     if isinstance(kind, ActiveFunction):
         return kind.dispatcher.original._type
     if isinstance(kind, (types.Array, types.List)):

@@ -330,7 +330,7 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
         return None
     flat = trees.leaves(list(args))
     groups = groups_of(flat)
-    groups = [group for group in groups if any(flat[k].dtype == np.float64 for k in group)]
+    groups = [group for group in groups if any(flat[k].dtype in (np.float64, np.float32, np.complex128) for k in group)]
     if not groups:
         return None
     met = {k for group in groups for k in group}

@@ -15,7 +15,7 @@ from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array
+from tapegrad.jitted.active import PASSIVE, Active, Complex, Narrow, Taped
 from tapegrad.jitted.emission import Emitter, Rule
 from tapegrad.jitted.names import PIECEWISE, POWERS, RULES, Whole, whole_power
 from tapegrad.jitted.statements import Leaf, Node, record
@@ -141,10 +141,10 @@ def _declare_in_place(function: Any, copying: Any) -> Any:
         key = in_place
 
         def generic(self, args: Any, kws: Any) -> Any:
-            kind = common(args)
-            if kind is not None:
+            is_of_scalars = all(isinstance(a, (Active, Complex, Narrow, types.Complex, *PASSIVE)) for a in args)
+            if is_of_scalars and any(isinstance(a, (Active, Complex, Narrow)) for a in args):
                 return self.context.resolve_function_type(copying, args, {})
-            if any(is_active_array(a) for a in args):
+            if any(isinstance(a, types.Array) and isinstance(a.dtype, (Active, Complex, Narrow)) for a in args):
                 return None
             return self.context.resolve_function_type(function, args, {})
 

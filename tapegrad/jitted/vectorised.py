@@ -75,8 +75,7 @@ def _elementwise(function: Any, *kinds: Any) -> Any:
 
 
 def _plain_element(kind: Any) -> Any:
-    kind = kind.dtype if isinstance(kind, types.Array) else kind
-    return types.float64 if isinstance(kind, Active) else types.unliteral(kind)
+    return types.unliteral(rewriting.plain(kind.dtype if isinstance(kind, types.Array) else kind))
 
 
 def _declared(function: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...] | None:

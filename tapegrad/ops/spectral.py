@@ -268,7 +268,8 @@ def gesdd_room(m: int, n: int) -> int:
 def svd_room(m: int, n: int, full: bool) -> int:
     """How many elements its kernels work in."""
     r = min(m, n)
-    return max(m * n + gesdd_room(m, n) + 8 * r, svd_vjp_room(m, n, full))
+    k, q = (m, n) if full else (r, r)
+    return max(m * n + m * k + q * n + gesdd_room(m, n) + 8 * r, svd_vjp_room(m, n, full))
 
 
 def svd_vjp_room(m: int, n: int, full: bool) -> int:
@@ -422,11 +423,16 @@ def _svd_rule(y, g, p, s):
     parts=times_first,
 )
 def svd(p, lapack, work, memory, status, a, y):
-    """Singular values, descending, and their vectors. `p`: (n_batch, m, n, full, elements of memory)."""
+    """Singular values, descending, and their vectors. `p`: (n_batch, m, n, full, elements of memory).
+
+    LAPACK is given columns, as NumPy and PyTorch give it: so the signs of vectors are theirs.
+    """
     n_batch, m, n, full = p[0], p[1], p[2], p[3]
     r = min(m, n)
     k, q = (m, n) if full else (r, r)
     copy, at_s, at_v = memory[: m * n], n_batch * m * k, n_batch * (m * k + r)
+    columns, rows = memory[m * n : m * (n + k)], memory[m * (n + k) : m * (n + k) + q * n]
+    left = memory[m * (n + k) + q * n :]
     for batch in range(n_batch):
         of = a[batch * m * n : (batch + 1) * m * n]
         u, vh = y[batch * m * k : (batch + 1) * m * k], y[at_v + batch * q * n : at_v + (batch + 1) * q * n]
@@ -436,13 +442,21 @@ def svd(p, lapack, work, memory, status, a, y):
         if r == 0:
             identity(u, k if full else 0)
             identity(vh, q if full else 0)
-        for i in range(m * n):
-            copy[i] = of[i]
+            continue
+        for i in range(m):
+            for j in range(n):
+                copy[j * m + i] = of[i * n + j]
         s = y[at_s + batch * r : at_s + (batch + 1) * r]
-        info = gesdd(lapack, work, ALL if full else SOME, m, n, k, copy, u, s, vh, memory[m * n :])
+        info = gesdd(lapack, work, ALL if full else SOME, n, m, q, copy, rows, s, columns, left)
         if info:
             status[0], status[1] = 1 + batch, info
             return
+        for i in range(m):
+            for j in range(k):
+                u[i * k + j] = columns[j * m + i]
+        for i in range(q):
+            for j in range(n):
+                vh[i * n + j] = rows[j * q + i]
 
 
 # --- pseudoinverses ---------------------------------------------------------------------------------------------------

@@ -292,6 +292,29 @@ def default_collate(batch: Sequence[Any]) -> Any:
     )
 
 
+def default_convert(data: Any) -> Any:
+    """Arrays and numbers of NumPy's as tensors, in trees too; the rest as it is.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> tg.utils.data.default_convert([np.ones(2), "a"])
+    [tensor([1., 1.]), 'a']
+    """
+    if isinstance(data, (np.ndarray, np.generic)):
+        return data if data.dtype.kind not in "biuf" else creation.tensor(data)
+    if isinstance(data, Mapping):
+        return {name: default_convert(part) for name, part in data.items()}
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*map(default_convert, data))
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
+        return list(map(default_convert, data))
+    return data
+
+
+def get_worker_info() -> None:
+    """None: batches are made in the main process, without workers."""
+
+
 class DataLoader:
     """Batches of a data set.
 
@@ -389,5 +412,5 @@ class DataLoader:
 __all__ = [
     "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "RandomSampler",
     "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
-    "WeightedRandomSampler", "default_collate", "random_split",
+    "WeightedRandomSampler", "default_collate", "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip

@@ -229,3 +229,15 @@ REFUSED = [
 @pytest.mark.parametrize(("program", "phrase"), REFUSED)
 def test_refusals(program, phrase):
     refuse_alike(WRITTEN + program, phrase)
+
+
+def test_batch_normalisations_without_running_statistics():
+    agree(
+        """
+_m = tg.nn.Sequential(tg.nn.BatchNorm1d(2), tg.nn.Sequential(tg.nn.BatchNorm2d(3)))
+_m = tg.func.replace_all_batch_norm_modules_(_m).double()
+state = list(_m.state_dict()); y = _m.eval()[0](tg.tensor(reals(3, 2))); text = repr(_m)
+_d = tg.utils.data; c = _d.default_convert({"a": np.ones(2), "b": [1, "x", np.int64(3)]}); w = _d.get_worker_info()
+""",
+        text=False,
+    )

@@ -204,6 +204,24 @@ def test_refusals_of_sequences(program, phrase):
     refuse_alike(RECURRENT + program, phrase)
 
 
+ADAPTIVE = """
+_m = tg.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 12], div_value=2.0, head_bias=True, dtype=tg.float64)
+_r = np.random.default_rng(0)
+for _p in _m.parameters(): _p.data = tg.tensor(_r.normal(size=tuple(_p.shape)))
+x = tg.tensor(reals(6, 8), requires_grad=True); _t = tg.tensor([0, 4, 5, 11, 12, 19])
+y, loss = _m(x, _t); loss.backward()
+g = [_p.grad for _p in _m.parameters()]; p, n = _m.log_prob(x.detach()), _m.predict(x.detach()); text = repr(_m)
+one = tuple(_m(x[0].detach(), tg.tensor(7)))
+"""
+
+
+def test_adaptive_softmax():
+    agree(ADAPTIVE, text=False, tolerance=1e-9)
+    refuse_alike(ADAPTIVE + "_m(x, tg.tensor([0] * 5 + [20]))", "Target values should be in [0, 19], but values in")
+    refuse_alike(ADAPTIVE + "_m(x, tg.tensor([0] * 5))", "Input and target should have the same size in the batch")
+    refuse_alike("tg.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 5])", "cutoffs should be a sequence of unique, positive")
+
+
 LAZY = """
 LazyLinear(3) | 5 4
 LazyLinear(3, bias=False) | 4
