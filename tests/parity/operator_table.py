@@ -60,16 +60,16 @@ LEFT_OUT = {
     "kernels written in C++ by the user": "jiterator*",
     "internal names": (
         "_* ops.* torch.* *_copy hash_tensor max_pool2d_with_indices_backward native_* resolve_conj resolve_neg "
-        "unsafe_* segment_reduce"
+        "unsafe_* segment_reduce slice"
     ),
     "memory that nobody wrote": "empty empty_like new_empty empty_strided empty_permuted new_empty_strided",
 }
-# Values are random, and only shapes and dtypes are compared.
+# Values are random, and only shapes and dtypes are compared; so it is where samples have a `dropout_p`.
 RANDOM = (
     "bernoulli cauchy exponential geometric log_normal normal uniform randn rand_like randn_like randint randint_like "
     "multinomial nn.functional.dropout nn.functional.dropout2d nn.functional.dropout3d nn.functional.alpha_dropout "
     "nn.functional.feature_alpha_dropout nn.functional.rrelu nn.functional.fractional_max_pool2d "
-    "nn.functional.fractional_max_pool3d svd_lowrank pca_lowrank"
+    "nn.functional.fractional_max_pool3d nn.functional.multi_head_attention_forward svd_lowrank pca_lowrank"
 ).split()
 # Vectors are determined up to signs: what is compared is what the table differentiates.
 UP_TO_SIGNS = "linalg.eigh linalg.svd svd".split()
@@ -301,6 +301,7 @@ class Sample:
         self.function = counterpart(op.op, op.name)
         process = sample.output_process_fn_grad
         self.process, self.processed = process, counterpart(process) if "testing" in process.__module__ else process
+        self.random = op.name in RANDOM or bool(sample.kwargs.get("dropout_p"))
 
     def determined(self, theirs: Any, ours: Any) -> tuple[Any, Any]:
         """Results, or what is determined of them."""
@@ -417,10 +418,9 @@ def in_place(s: Sample) -> str | None:
     except (RuntimeError, TypeError, ValueError):
         return None
     ours = run(s.ours, _walk(tg.Tensor, name))
-    random = s.op.name in RANDOM
-    if wrong := differ(theirs, ours, values=not random, what="in place"):
+    if wrong := differ(theirs, ours, values=not s.random, what="in place"):
         return wrong
-    return None if random else next((w for _, w in gradients(s, theirs, ours, 1) if w), None)
+    return None if s.random else next((w for _, w in gradients(s, theirs, ours, 1) if w), None)
 
 
 def strided(op: Any, sample: Any) -> str | None:
@@ -430,19 +430,17 @@ def strided(op: Any, sample: Any) -> str | None:
 def whole(s: Sample) -> str | None:
     """Value and order 1."""
     theirs, ours = s.run_theirs(), s.run_ours()
-    random = s.op.name in RANDOM
-    if wrong := differ(*s.determined(theirs, ours), values=not random):
+    if wrong := differ(*s.determined(theirs, ours), values=not s.random):
         return wrong
-    return None if random else next((wrong for _, wrong in gradients(s, theirs, ours, 1) if wrong), None)
+    return None if s.random else next((wrong for _, wrong in gradients(s, theirs, ours, 1) if wrong), None)
 
 
 def checked(op: Any, sample: Any, checks: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
     """What a sample comes to: a check and what is wrong with it."""
     s = Sample(op, sample)
     theirs, ours = s.run_theirs(), s.run_ours()
-    random = op.name in RANDOM
-    yield "value", differ(*s.determined(theirs, ours), values=not random)
-    if random:
+    yield "value", differ(*s.determined(theirs, ours), values=not s.random)
+    if s.random:
         return
     if op.supports_autograd:
         yield from gradients(s, theirs, ours, 2 if "order 2" in checks else 1)
