@@ -17,8 +17,9 @@ import tapegrad
 WRITTEN = Path(__file__).with_name("build") / "reference"
 # What a module has in public and does not list among the library's own names.
 BELOW = """
-    autograd.forward_ad autograd.functional autograd.graph nn.functional nn.init nn.utils nn.utils.rnn
-    optim.lr_scheduler signal.windows utils.checkpoint utils.data
+    autograd.forward_ad autograd.functional autograd.graph nn.functional nn.init nn.utils
+    nn.utils.parametrizations nn.utils.parametrize nn.utils.rnn optim.lr_scheduler optim.swa_utils signal.windows
+    utils.checkpoint utils.data
 """.split()  # fmt: skip
 WRITTEN.mkdir(parents=True, exist_ok=True)  # mkdocstrings asks before it is filled
 _NO_PAGE = {"signal", "utils"}  # nothing but modules

@@ -61,6 +61,7 @@ _NAMESPACE = """
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {
+    "GradScaler": "amp",
     "amp": "",
     "autocast": "amp",
     "compile": "replay",

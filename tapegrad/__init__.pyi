@@ -26,6 +26,7 @@ from tapegrad import special as special
 from tapegrad import utils as utils
 from tapegrad import viz as viz
 from tapegrad import xp as xp
+from tapegrad.amp import GradScaler as GradScaler
 from tapegrad.amp import autocast as autocast
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode

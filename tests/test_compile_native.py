@@ -146,6 +146,52 @@ def test_numbers_that_are_looked_at():
     assert native_calls(compiled)
 
 
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, float("nan"), float("inf"), 1e300, 1e-310)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6))
+def test_what_python_computes_with_numbers(seed):
+    random = np.random.default_rng(seed)
+    steps = random.integers(0, 1 << 30, (random.integers(1, 8), 3)).tolist()
+
+    def function(x, t, s):
+        known = [t, s, 0.5, 2, -3]
+        for one, other, kind in steps:
+            p, q, kind = known[one % len(known)], known[other % len(known)], kind % 10
+            if kind < 6:  # a division by zero raises, whether its result is used or not
+                made = p / q if kind == 5 else (p + q, p - q, p * q, -p, abs(p))[kind]
+                known.append(made)
+            elif kind == 6:
+                x = x * p if p < q else x - q
+            elif kind == 7:
+                x = x + p if p >= q else x * 0.5
+            elif kind == 8:
+                x = x - p if p else tg.where(x > q, x, q)
+            else:
+                x = x * q if p != q else x / (1.0 + abs(q))
+        return (x * known[-1]).sum()
+
+    of = F.grad(function) if seed % 2 else function
+    compiled = tg.compile(of)
+    for _ in range(16):
+        t, s = (float(random.choice(SPECIAL) if random.integers(3) == 0 else random.normal()) for _ in range(2))
+        x = random.normal(size=3).astype(np.float64 if seed % 3 else np.float32)
+        agrees(of, compiled, x if seed % 2 else tg.tensor(x), t, s)
+
+
+def test_numbers_and_branches_are_native():
+    def function(t, x):
+        return (tg.sin(2.0 * t - 1) * x if t > 0.5 else x * x / (1 + abs(t))).sum()
+
+    compiled = known(F.value_and_grad(function, 1), 0.7, np.ones(2))
+    for i in range(8):
+        agrees(F.value_and_grad(function, 1), compiled, i / 8, np.ones(2) * i)
+    assert compiled.stats()["recordings"] == 2
+    assert is_native(compiled, 0.3, np.ones(2))
+    assert is_native(compiled, 0.9, np.ones(2))
+
+
 def test_tensors_that_are_the_same_or_are_not():
     compiled = known(lambda a, b: (a - b).sum(), *(one := tg.tensor([1.0, 2.0]),) * 2)
     other = tg.tensor([3.0, 5.0])

@@ -20,6 +20,8 @@ from tapegrad.tape import STORED, Header
 
 # What is looked at: see `CallCheck`; and what is copied.
 ARRAY, TENSOR, FLOAT, NUMBER, STATIC, SINGLE = range(6)
+# What Python computes with numbers of the caller's: floats at addresses, see `CallNumber`.
+GIVEN, SUM, DIFFERENCE, PRODUCT, QUOTIENT, NEGATIVE, SIZE, LESS, AT_MOST, EQUAL = range(10)
 # What is made.
 DOUBLE_NUMBER, SINGLE_NUMBER, NEW_ARRAY = range(3)
 
@@ -81,6 +83,16 @@ class CallCheck(Record):
     like = word()  # of tensors: the place of the first argument that is the same object
 
 
+class CallNumber(Record):
+    """A number that is computed of one or two others; or that they compare as is `expected`."""
+
+    what = word()
+    a = word()  # addresses; of the argument GIVEN, its place
+    b = word()
+    target = word()
+    expected = word()
+
+
 class CallCopy(Record):
     """Elements to be copied in."""
 
@@ -114,10 +126,12 @@ class CallPlan(Record):
     group = word()  # the same for programs that go apart at guards
     n_arguments = word()
     n_checks = word()
+    n_numbers = word()
     n_copies = word()
     n_guards = word()
     n_made = word()
     checks = array("CallCheck", "n_checks")
+    numbers = array("CallNumber", "n_numbers")
     copies = array("CallCopy", "n_copies")
     guards = array(np.int64, "n_guards")  # the addresses of the steps
     made = array("CallResult", "n_made")
@@ -266,6 +280,42 @@ def fits(plan, thread, n, items, context):
                     fit = False
         elif check.what == STATIC:
             fit = o == check.fact
+        if not fit:
+            break
+    if fit:
+        fit = _are_such_numbers(plan, items, context)
+    return fit
+
+
+def _are_such_numbers(plan, items, context):
+    """Compute with the caller's numbers as Python would; False where they compare otherwise, or Python would raise."""
+    fit = True
+    for i in range(plan.n_numbers):
+        number = plan.numbers[i]
+        what, a, b = number.what, number.a, number.b
+        if what == GIVEN:
+            i8(number.target, 1)[0] = word_at(word_at(items + 8 * a) + context.float_offset)
+        elif what == SUM:
+            f8(number.target, 1)[0] = f8(a, 1)[0] + f8(b, 1)[0]
+        elif what == DIFFERENCE:
+            f8(number.target, 1)[0] = f8(a, 1)[0] - f8(b, 1)[0]
+        elif what == PRODUCT:
+            f8(number.target, 1)[0] = f8(a, 1)[0] * f8(b, 1)[0]
+        elif what == QUOTIENT:
+            if word_at(b) << 1 == 0:
+                fit = False
+            else:
+                f8(number.target, 1)[0] = f8(a, 1)[0] / f8(b, 1)[0]
+        elif what == NEGATIVE:
+            i8(number.target, 1)[0] = word_at(a) ^ (-(1 << 63))
+        elif what == SIZE:
+            i8(number.target, 1)[0] = word_at(a) & ((1 << 63) - 1)
+        elif what == LESS:
+            fit = (f8(a, 1)[0] < f8(b, 1)[0]) == (number.expected != 0)
+        elif what == AT_MOST:
+            fit = (f8(a, 1)[0] <= f8(b, 1)[0]) == (number.expected != 0)
+        else:
+            fit = (f8(a, 1)[0] == f8(b, 1)[0]) == (number.expected != 0)
         if not fit:
             break
     return fit

@@ -1,10 +1,10 @@
 """All modules, by their names."""
 
-from tapegrad.nn import adaptive, attention, containers, criteria, declared, layers, lazy, recurrent
+from tapegrad.nn import attention, containers, criteria, declared, layers, lazy, recurrent
 from tapegrad.nn.module import Module
 from tapegrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
-_MODULES = (adaptive, attention, containers, criteria, layers, lazy, recurrent)
+_MODULES = (attention, containers, criteria, layers, lazy, recurrent)
 globals().update({name: getattr(module, name) for module in _MODULES for name in module.__all__} | declared.layers)
 
 __all__ = [  # noqa: PLE0604 - names, all of them

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -160,3 +163,23 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     for column in range(tensor.shape[1]):
         values[rng.permutation(tensor.shape[0])[:n], column] = 0.0
     return _written(tensor, values)
+
+
+def _older(new: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function by the name that it had before it said that it writes in place."""
+    name = new.__name__.rstrip("_")
+
+    @functools.wraps(new)
+    def older(*args: Any, **facts: Any) -> Tensor:
+        warnings.warn(f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning, stacklevel=2)
+        return new(*args, **facts)
+
+    older.__name__ = older.__qualname__ = name
+    older.__doc__ = f"`{name}_`, by an older name."
+    return older
+
+
+uniform, normal, constant = _older(uniform_), _older(normal_), _older(constant_)
+eye, dirac, orthogonal, sparse = _older(eye_), _older(dirac_), _older(orthogonal_), _older(sparse_)
+xavier_uniform, xavier_normal = _older(xavier_uniform_), _older(xavier_normal_)
+kaiming_uniform, kaiming_normal = _older(kaiming_uniform_), _older(kaiming_normal_)

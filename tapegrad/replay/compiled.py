@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -182,9 +183,11 @@ class Compiled(entry.Fronted):
         with self._lock:
             program.memories.of_thread.is_entered = True
             if program.nodes and entry.is_plannable(program, args, kwargs, leaves, tape):
-                entry.install(Compiled)
-                self._hear()
-                self._put_before(entry.among(self._entered, entry.Entered(program, family, tape, leaves)))
+                with contextlib.suppress(entry.UnplannedError):
+                    entered = entry.Entered(program, family, tape, leaves)
+                    entry.install(Compiled)
+                    self._hear()
+                    self._put_before(entry.among(self._entered, entered))
 
     def _put_before(self, entered: list[entry.Entered]) -> None:
         """What native code knows of."""

@@ -23,12 +23,13 @@ import numpy as np
 
 from tapegrad import batched, dtypes, locks
 from tapegrad.core import calling
-from tapegrad.core.calling import CallCheck, CallCopy, CallPlan, CallResult, Front, call_program
+from tapegrad.core.calling import CallCheck, CallCopy, CallNumber, CallPlan, CallResult, Front, call_program
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
 from tapegrad.recorder import UnknownLayoutError, keep, slot_wrapper, words_at
+from tapegrad.replay.standins import Again, Number, reflected
 from tapegrad.tape import H, Tape
 from tapegrad.tensor import Tensor, handle, owning
 
@@ -40,6 +41,7 @@ _FUNCTIONS = {
 }  # fmt: skip
 _NEW_ARRAY = 93  # where NumPy's table of functions has PyArray_New
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
+_MOST_NUMBERS = 256
 MOST_BYTES = 1 << 17  # of the values and adjoints of a program that is short
 _MOST_PLANS = 64
 clock = np.zeros(1, np.int64).data  # calls so far
@@ -54,6 +56,84 @@ class Fronted:
         self._front = 0
 
 
+class UnplannedError(Exception):
+    """Native code can't do it."""
+
+
+_OPERATORS = {
+    operator.add: calling.SUM, operator.sub: calling.DIFFERENCE, operator.mul: calling.PRODUCT,
+    operator.truediv: calling.QUOTIENT, operator.neg: calling.NEGATIVE, operator.abs: calling.SIZE,
+}  # fmt: skip
+# What compares numbers: what is done, whether operands are exchanged, and the answer then.
+_COMPARISONS: dict[Any, tuple[int, bool, bool]] = {
+    operator.lt: (calling.LESS, False, True), operator.gt: (calling.LESS, True, True),
+    operator.le: (calling.AT_MOST, False, True), operator.ge: (calling.AT_MOST, True, True),
+    operator.eq: (calling.EQUAL, False, True), operator.ne: (calling.EQUAL, False, False),
+}  # fmt: skip
+
+
+class _Numbers:
+    """What Python computes with the caller's numbers, for native code."""
+
+    def __init__(self, leaves: Sequence[Any], most: int) -> None:
+        self.leaves = leaves
+        self.rows: list[list[Any]] = []
+        self.values = np.zeros(most)
+        self.known: dict[int, int] = {}  # by what makes a number, its address
+        self.n = 0
+
+    def _place(self) -> int:
+        if self.n == len(self.values):
+            raise UnplannedError
+        self.n += 1
+        return address_of(self.values) + 8 * (self.n - 1)
+
+    def of(self, x: Any) -> int:
+        """The address of a number, or of what stands for one."""
+        if type(x) is Number:
+            return self.made_by(x.make)
+        if type(x) not in (int, float) or (type(x) is int and abs(x) > 1 << 53):
+            raise UnplannedError
+        place = self._place()
+        self.values[self.n - 1] = x
+        return place
+
+    def made_by(self, make: Any) -> int:
+        """The address of the number that this makes of arguments."""
+        if id(make) not in self.known:
+            if not isinstance(make, Again):
+                if type(self.leaves[getattr(make, "place", 0)]) is not float or not hasattr(make, "place"):
+                    raise UnplannedError
+                what, given = calling.GIVEN, [make.place]
+            else:
+                given = [self.of(x) for x in make.given]
+                function = make.function
+                if function in reflected:
+                    function, given = reflected[function], given[::-1]
+                if function not in _OPERATORS or make.facts:
+                    raise UnplannedError
+                what = _OPERATORS[function]
+            a, b = (*given, 0)[:2]
+            self.known[id(make)] = target = self._place()
+            self.rows.append(_row(CallNumber, what=what, a=a, b=b, target=target))
+        return self.known[id(make)]
+
+    def compare(self, make: Any, answer: Any) -> None:
+        """Numbers have to compare as they did."""
+        if not isinstance(make, Again):
+            raise UnplannedError
+        function, given = make.function, list(make.given)
+        if function is bool:
+            function, given = operator.ne, [*given, 0.0]
+        if function not in _COMPARISONS:
+            raise UnplannedError
+        what, is_exchanged, holds = _COMPARISONS[function]
+        a, b = (self.of(x) for x in given)
+        if is_exchanged:
+            a, b = b, a
+        self.rows.append(_row(CallNumber, what=what, a=a, b=b, expected=int(answer is holds)))
+
+
 class Entered:
     """A plan, and all that it has addresses of."""
 
@@ -62,7 +142,16 @@ class Entered:
     def __init__(self, program: Any, family: Any, tape: Tape, leaves: Sequence[Any]) -> None:
         memory, group = program.memories.of_thread, id(program.nodes[0])
         self.program, self.family, self.held, self.known = program, family, [tape.header, memory], (0, 0)
-        tables = _checks(program, leaves), _copies(program, memory, leaves), _made(program, memory)
+        numbers = _Numbers(leaves, _MOST_NUMBERS)
+        for make, answer in program.conditions:
+            numbers.compare(make, answer)
+        tables = [
+            _checks(program, leaves),
+            _copies(program, memory, numbers),
+            _made(program, memory),
+            numbers.rows,
+        ]
+        self.held.append(numbers.values)
         self.n_results = 0 if program.structure is None else len(program.results)
         steps = [memory.text_at + 8 * step for step in program.guards]
         levels, finish = batched.levels(), _finisher(program)
@@ -73,9 +162,8 @@ class Entered:
             P.n_arguments: len(leaves), P.text: memory.text_at, P.tables: memory.tables_at, P.finish: _id(finish),
             P.n_guards: len(steps), P.guards: self._kept(steps),
         }  # fmt: skip
-        for (n, at), table in zip(
-            ((P.n_checks, P.checks), (P.n_copies, P.copies), (P.n_made, P.made)), tables, strict=True
-        ):
+        places = (P.n_checks, P.checks), (P.n_copies, P.copies), (P.n_made, P.made), (P.n_numbers, P.numbers)
+        for (n, at), table in zip(places, tables, strict=True):
             facts[n], facts[at] = len(table), self._kept([self._word(x) for row in table for x in row])
         for place, fact in facts.items():
             self.words[place] = fact
@@ -165,16 +253,20 @@ def _facts_of_array(array: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _copies(program: Any, memory: Any, leaves: Sequence[Any]) -> list[list[Any]]:
+def _copies(program: Any, memory: Any, numbers: _Numbers) -> list[list[Any]]:
     """What is copied in."""
     rows = []
     for offset, kind, source in program.copied:
-        place = source.make.place if type(source) is not np.ndarray else -1
-        x = leaves[place] if place >= 0 else source
-        where = {"place": place} if place >= 0 else {"object": _Object(source)}
-        single = kind.dtype.numpy == np.float32
-        what = calling.ARRAY if type(x) is np.ndarray else calling.SINGLE if single else calling.FLOAT
-        rows.append(_row(CallCopy, what=what, target=memory.at + offset, nbytes=kind.numel * kind.itemsize, **where))
+        facts: dict[str, Any] = {"target": memory.at + offset, "nbytes": kind.numel * kind.itemsize}
+        place = getattr(source.make, "place", -1) if type(source) is not np.ndarray else -1
+        if type(source) is Number:  # it stands where it would in a float
+            what = calling.SINGLE if kind.dtype.numpy == np.float32 else calling.FLOAT
+            facts |= {"what": what, "object": numbers.made_by(source.make) - _float_offset()}
+        elif place >= 0:
+            facts |= {"what": calling.ARRAY, "place": place}
+        else:
+            facts |= {"what": calling.ARRAY, "object": _Object(source)}
+        rows.append(_row(CallCopy, **facts))
     for address, nbytes, t, _ in memory.captured:
         where = {"object": _Object(t)} if isinstance(t, Tensor) else {"place": t}
         rows.append(_row(CallCopy, what=calling.TENSOR, target=address, nbytes=nbytes, **where))
@@ -215,7 +307,7 @@ def _tensor_of(array: np.ndarray) -> Tensor:
 def is_plannable(program: Any, args: Any, kwargs: Any, leaves: Sequence[Any], tape: Tape) -> bool:
     """Whether native code can do what has just been done."""
     return bool(
-        program.is_simple and not (program.swept or program.conditions)
+        program.is_simple and not program.swept
         and not program.is_shared_out and program.size <= MOST_BYTES
         and not kwargs and len(args) == len(leaves) and all(map(operator.is_, args, leaves))
         and all(_is_copyable(kind, source, leaves) for _, kind, source in program.copied)
@@ -226,13 +318,13 @@ def is_plannable(program: Any, args: Any, kwargs: Any, leaves: Sequence[Any], ta
 
 
 def _is_copyable(kind: Any, source: Any, leaves: Sequence[Any]) -> bool:
-    """Whether it is as many bytes, one behind the other; or a float."""
+    """Whether it is as many bytes, one behind the other; or a number, of which more is asked later."""
+    if type(source) is Number:
+        return bool(kind.shape == () and kind.dtype.is_floating_point)
     if type(source) is not np.ndarray:
         if not hasattr(source.make, "place"):
             return False
         source = leaves[source.make.place]
-    if type(source) is float:
-        return bool(kind.shape == () and kind.dtype.is_floating_point)
     return bool(
         type(source) is np.ndarray and source.flags.c_contiguous and kind.contiguous
         and source.dtype == kind.dtype.numpy and source.shape == kind.shape
@@ -318,6 +410,12 @@ def _only(words: list[int], word: int) -> int:
     if words.count(word) != 1:
         raise UnknownLayoutError
     return 8 * words.index(word)
+
+
+def _float_offset() -> int:
+    linked = _linked()
+    assert linked is not None
+    return linked[1][C.float_offset]  # type: ignore[no-any-return]
 
 
 def _new_array() -> int:

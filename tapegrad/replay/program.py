@@ -26,6 +26,7 @@ from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratc
 from tapegrad.tensor import Size, Tensor, copied, owning
 
 _tables: weakref.WeakKeyDictionary[Tape, np.ndarray] = weakref.WeakKeyDictionary()
+_LARGE = 3e38
 _PLAIN = (type(None), bool, int, float, str, np.generic, Size, DType)
 
 
@@ -315,7 +316,11 @@ class Program:
         for view, number in zip(memory.composed, numbers, strict=False):
             if number.__class__ is int and not is_float(number):
                 return PLAIN
-            view[...] = number
+            if number.__class__ is float and view.itemsize == 4 and not -_LARGE < number < _LARGE:
+                with np.errstate(over="ignore"):  # it is infinite in single precision
+                    view[...] = number
+            else:
+                view[...] = number
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]

@@ -60,7 +60,7 @@ class StandIn:
         if not isinstance(made, np.ndarray):
             self.asked()
             return made
-        return StandIn(self.watch, made, _Again(function, given, facts))
+        return StandIn(self.watch, made, Again(function, given, facts))
 
     def asked(self) -> np.ndarray:
         """The array, for someone who may do with it what can't be seen."""
@@ -124,7 +124,7 @@ class Number:
 
     def by(self, function: Callable[[Any], float]) -> Any:
         """What a function that only computes makes of it."""
-        return Number(self.watch, function(self.value), _Again(function, (self,), {}), self.place)
+        return Number(self.watch, function(self.value), Again(function, (self,), {}), self.place)
 
     def __getattr__(self, name: str) -> Any:
         if not hasattr(self.value, name):
@@ -140,7 +140,7 @@ class Number:
     def told(self, function: Callable[..., Any], *given: Any) -> Any:
         """What a function of it and of other numbers answers: a program is for numbers for which that is the same."""
         answer = function(*(x.value if type(x) is Number else x for x in given))
-        self.watch.conditions.append((_Again(function, given, {}), answer))
+        self.watch.conditions.append((Again(function, given, {}), answer))
         return answer
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -170,7 +170,7 @@ def _asked(x: Any) -> Any:
     return x.asked() if type(x) in (StandIn, Number) else x
 
 
-class _Again:
+class Again:
     """How to call a function again. What is left of an earlier recording is what it is."""
 
     __slots__ = ("facts", "function", "given")
@@ -180,6 +180,7 @@ class _Again:
         self.given = tuple(x.value if type(x) in (StandIn, Number) and x.watch.is_over else x for x in given)
 
     def __call__(self, leaves: Any, draws: Any) -> Any:
+        """What it answers, of these arguments and draws."""
         given = [x.make(leaves, draws) if type(x) in (StandIn, Number) else x for x in self.given]
         return self.function(*given, **self.facts)
 
@@ -196,7 +197,7 @@ def composed(makes: Sequence[Make]) -> Make:
         return name
 
     def needs(make: Make) -> list[Make]:
-        given = make.given if type(make) is _Again else ()
+        given = make.given if type(make) is Again else ()
         return [x.make for x in given if type(x) in (StandIn, Number) and id(x.make) not in known]
 
     waiting = [*reversed(makes)]
@@ -207,7 +208,7 @@ def composed(makes: Sequence[Make]) -> Make:
         if first := needs(make):
             waiting += [make, *first]
             continue
-        if type(make) is _Again:
+        if type(make) is Again:
             given = [known[id(x.make)] if type(x) in (StandIn, Number) else constant(x) for x in make.given]
             facts = [f"**{constant(make.facts)}"] if make.facts else []
             text = f"{constant(make.function)}({', '.join(given + facts)})"
@@ -243,7 +244,14 @@ def _of_number(function: Callable[..., Any]) -> Any:
         for x in given:
             if type(x) is Number:
                 places = None if places is None or x.place is None else places | x.place
-        return Number(self.watch, made, _Again(function, given, {}), places)
+        number = Number(self.watch, made, Again(function, given, {}), places)
+        if places is not None:  # what raises does so whether the number is used or not
+            meant, divisor = (reflected[function], given[0]) if function in reflected else (function, given[-1])
+            if meant is operator.truediv and type(divisor) is Number:
+                self.told(bool, divisor)
+            elif meant in _MAY_RAISE:
+                self.told(type, number)
+        return number
 
     return method
 
@@ -268,6 +276,8 @@ def _that_asks(function: Callable[..., Any]) -> Any:
     return method
 
 
+_MAY_RAISE = {operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift}
+reflected: dict[Any, Any] = {}  # operators with their operands exchanged: which they are
 for _name in (
     "add",
     "sub",
@@ -287,6 +297,8 @@ for _name in (
 
     def _reflected(a: Any, b: Any, function: Any = _function) -> Any:
         return function(b, a)
+
+    reflected[_reflected] = _function
 
     for _prefix, _made in ("", _function), ("r", _reflected):
         setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))

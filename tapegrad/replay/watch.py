@@ -24,7 +24,7 @@ from tapegrad.core import observed
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
 from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import DType, get_default_dtype
 from tapegrad.kernels import Context
 from tapegrad.kinds import Kind, array_at
 from tapegrad.memory import words_of
@@ -339,6 +339,8 @@ class Watch:
         numbers = [x for x in operands if type(x) is Number]
         if not numbers:
             return record(op, *operands)
+        if len(operands) == 1 and type(numbers[0].value) is float and not numbers[0].watch.is_over:
+            return record(op, self._of_number(numbers[0], get_default_dtype()))
         of_values = operands[1:] if op.name == "where" else operands
         dtypes = {x.dtype for x in of_values if isinstance(x, Tensor)}
         if (

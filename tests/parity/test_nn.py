@@ -224,6 +224,8 @@ s = tg.nn.utils.rnn.pad_sequence([tg.ones(2), tg.ones(3), tg.ones(1)], batch_fir
 
 g = [tg.nn.init.calculate_gain(n) for n in ("relu", "tanh", "linear", "leaky_relu", "selu")]
 
+e = tg.nn.init.constant(tg.empty(2, 3), 2.0), tg.nn.init.eye(tg.empty(2, 2)), tg.nn.init.dirac(tg.empty(2, 2, 3))
+
 e = tg.nn.init.eye_(tg.empty(2, 3)); d = tg.nn.init.dirac_(tg.empty(2, 2, 3)); z = tg.nn.init.zeros_(tg.empty(2))
 """.strip().split("\n\n")
 
