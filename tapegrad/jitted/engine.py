@@ -471,10 +471,18 @@ def blocks(matrix: np.ndarray, outputs: Sequence[Any], inputs: Sequence[Any]) ->
         n = size(y)
         rows = matrix[at : at + n]
         at += n
-        if _is_complex(y):
-            rows = rows[::2] + 1j * rows[1::2]
-        if isinstance(y, np.ndarray) and y.dtype in _DTYPES:
-            found.append([block.reshape(*y.shape, *block.shape[1:]) for block in pieces(rows, inputs)])
+        if not _is_number(y):
+            found.append(None)
+        elif _is_complex(y):
+            parts = _block(y, rows[::2], inputs), _block(y, rows[1::2], inputs)
+            found.append([real + 1j * imag for real, imag in zip(*parts, strict=True)])
         else:
-            found.append(pieces(rows[0], inputs) if n else None)
+            found.append(_block(y, rows, inputs))
     return found
+
+
+def _block(y: Any, rows: np.ndarray, inputs: Sequence[Any]) -> list[Any]:
+    """The rows of one output, by inputs."""
+    if isinstance(y, np.ndarray):
+        return [block.reshape(y.shape + block.shape[1:]) for block in pieces(rows, inputs)]
+    return pieces(rows[0], inputs)
