@@ -108,10 +108,9 @@ def nested(x, rate, n):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 50])
 def test_numbers_to_the_bit(n):
-    expected, by_expected = value_and_grad(number, argnums=(0, 1))(0.2, 0.3, n)
-    value, found = value_and_grad(checkpointed_number, argnums=(0, 1))(0.2, 0.3, n)
-    assert value == expected == checkpointed_number(0.2, 0.3, n)
-    np.testing.assert_allclose(found, by_expected, rtol=1e-13)  # a plain loop's adjoints are added in another order
+    expected = value_and_grad(number, argnums=(0, 1))(0.2, 0.3, n)
+    assert value_and_grad(checkpointed_number, argnums=(0, 1))(0.2, 0.3, n) == expected
+    assert checkpointed_number(0.2, 0.3, n) == expected[0]
 
 
 @pytest.mark.parametrize("n", [0, 1, 6, 23])
@@ -195,10 +194,8 @@ def test_second_derivatives():
 
 def test_loops_in_loops():
     n = 12
-    wanted, by_wanted = value_and_grad(number, argnums=(0, 1))(0.2, 0.03, n * n)
-    value, found = value_and_grad(nested, argnums=(0, 1))(0.2, 0.03, n)
-    assert value == wanted
-    np.testing.assert_allclose(found, by_wanted, rtol=1e-13)
+    wanted = value_and_grad(number, argnums=(0, 1))(0.2, 0.03, n * n)
+    assert value_and_grad(nested, argnums=(0, 1))(0.2, 0.03, n) == wanted
     np.testing.assert_allclose(
         hessian(nested, argnums=(0, 1))(0.2, 0.03, n), hessian(number, argnums=(0, 1))(0.2, 0.03, n * n), rtol=1e-12
     )

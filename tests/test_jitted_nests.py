@@ -9,6 +9,7 @@ from numba import njit
 from tapegrad import func, jitted
 
 
+@jitted.compile_loops
 @njit
 def products(x, w, p):
     """Sums of products in three ways; a triangle; what is read before the innermost loop."""
@@ -33,6 +34,7 @@ def products(x, w, p):
     return total
 
 
+@jitted.compile_loops
 @njit
 def recurrences(x, w, p):
     """Numbers that are carried from turn to turn, integers among them; elements that are overwritten."""
@@ -51,6 +53,7 @@ def recurrences(x, w, p):
     return np.sum(y * y) + s * t + at
 
 
+@jitted.compile_loops
 @njit
 def branches(x, w, p):
     """Branches with and without loops in them; the least and the largest."""
@@ -94,6 +97,7 @@ def test_values_and_gradients(function):
         np.testing.assert_allclose(by_w, of_w, rtol=1e-12)
 
 
+@jitted.compile_loops
 @njit
 def steps(x, y):
     """Writes to one array what it reads of another."""
@@ -101,6 +105,7 @@ def steps(x, y):
         y[i] = 0.3 * x[i - 1] * y[i - 1] + 0.5 * y[i]
 
 
+@jitted.compile_loops
 @njit
 def shared(x, how):
     """Arrays that are one, that overlap, and that don't; all but a few turns, a few, and none."""
@@ -137,6 +142,7 @@ def _plainly(x, how):
     return np.sum(a * a) + np.sum(b)
 
 
+@jitted.compile_loops
 @njit
 def dividing(x, y):
     total = 0.0
@@ -145,6 +151,7 @@ def dividing(x, y):
     return total
 
 
+@jitted.compile_loops
 @njit
 def caught(x, y, z):
     """What was written before an error is there behind it."""
@@ -156,12 +163,14 @@ def caught(x, y, z):
     return np.sum(kept * x)
 
 
+@jitted.compile_loops
 @njit
 def filled(x, y, out):
     for i in range(x.size):
         out[i] = y[i] / x[i]
 
 
+@jitted.compile_loops
 @njit(boundscheck=True)
 def beyond(x, n):
     total = 0.0
@@ -186,6 +195,7 @@ def test_errors_are_the_plain_functions():
     np.testing.assert_allclose(gradient, np.where(np.arange(60) < 40, 1.0, 0.0), rtol=1e-15)
 
 
+@jitted.compile_loops
 @njit
 def infinite(x, w):
     """What isn't taken leaves no nan, nor does an adjoint that is 0."""
@@ -212,6 +222,7 @@ def test_sweeps_may_be_repeated():
     np.testing.assert_array_equal(pull(1.0)[0], first[0])
 
 
+@jitted.compile_loops
 @njit
 def in_order(x, w):
     return recurrences(x, w, np.arange(x.shape[0]))
@@ -227,6 +238,7 @@ def test_second_order():
     np.testing.assert_allclose(product[0], differences, rtol=1e-4, atol=1e-3)
 
 
+@jitted.compile_loops
 @njit
 def total(x):
     s = 0.0

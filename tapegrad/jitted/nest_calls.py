@@ -1,4 +1,4 @@
-"""Calls of nests in a user's function: before the loop, which stays behind it.
+"""Calls of nests in a user's function that asks for it: before the loop, which stays behind it.
 
       entry:     ran, outputs = run_nest(nest, inputs)
                  branch ran, taken, header
@@ -13,12 +13,14 @@ each other the outermost is taken.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from numba import njit
 from numba.core import cgutils, ir, types
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed, lower_constant
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, register_model, typeof_impl
 
 from tapegrad.jitted import checking, rewriting
@@ -165,3 +167,41 @@ def _insert(func_ir: Any, nest: Nest) -> None:
         blocks[label].append(ir.Jump(one.exit, loc))
     branch = test.body[-1]
     test.body[-1] = ir.Branch(branch.cond, branch.truebr, left, branch.loc)
+
+
+def compile_loops(function: Callable[..., Any]) -> Any:
+    """Mark a jitted function whose loops have reverse loops of their own when it is differentiated.
+
+    Parameters
+    ----------
+    function : jitted function, or one that can be
+
+    Returns
+    -------
+    jitted function
+        The same. Where it is differentiated in reverse mode, a nest of loops over ranges, of numbers and elements of
+        arrays, with branches, is one row of the tape: what the loops computed is computed again in a loop that goes
+        backward, and only what can't be is kept. Gradients of products, substitutions, recurrences and distances in
+        loops take some 2 to 7 times the function's own time, where a row a statement takes 4 to 60.
+
+    It costs time once: seconds for a function of several nests, until its code is on disk. Values are to the bit those
+    of the plain function; derivatives are added up in another order. Nests with few turns, loops with `while` or
+    `break`, and arrays that overlap are left to the tape's rows; so are forward mode, second derivatives and functions
+    with `fastmath`.
+
+    >>> import numpy as np
+    >>> import tapegrad as tg
+    >>> @tg.jitted.compile_loops
+    ... def energy(x):
+    ...     total = 0.0
+    ...     for i in range(x.shape[0]):
+    ...         for j in range(i):
+    ...             total += 1.0 / (1.0 + (x[i] - x[j]) ** 2)
+    ...     return total
+    >>> tg.func.grad(energy)(np.array([0.0, 1.0, 3.0])).round(3)
+    array([ 0.56, -0.34, -0.22])
+    """
+    jitted = function if isinstance(function, CPUDispatcher) else njit(function)
+    rewriting.LOOPING.add(jitted.py_func)
+    rewriting.active.cache_clear()
+    return jitted
