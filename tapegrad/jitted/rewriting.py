@@ -52,7 +52,7 @@ ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
-LOOPING: set[Any] = set()  # the plain functions in which that is done
+LOOPING: set[Any] = set()  # the code of functions in which that is done
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -289,7 +289,7 @@ class Nests(FunctionPass):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """Find them."""
-        if state.locals or state.func_id.func not in LOOPING:
+        if state.locals or state.func_id.code not in LOOPING:
             return False
         found = False
         for insert in NESTS:
@@ -313,7 +313,7 @@ class Inline(FunctionPass):  # type: ignore[misc]
         worker = InlineWorker(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
                               validator=callee_ir_validator)  # fmt: skip
         waiting, found, budget = list(state.func_ir.blocks.values()), False, 40
-        repeated = _repeated(state.func_ir) if state.func_id.func in LOOPING else set()
+        repeated = _repeated(state.func_ir) if state.func_id.code in LOOPING else set()
         while waiting and budget:
             block = waiting.pop()
             for i, statement in enumerate(block.body):
