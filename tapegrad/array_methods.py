@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from tapegrad import dtypes, numpy_protocol
-from tapegrad.tensor import Tensor, depth_of_user
+from tapegrad.tensor import Tensor, depth_of_user, is_users
 
 np: Any = numpy
 assert numpy_protocol.OF_SCIPY  # its functions, and NumPy's, take Tensors
@@ -125,7 +125,7 @@ def _of_arrays(name: str, is_meant: Callable[..., bool], function: Callable[...,
 
     @functools.wraps(method)
     def either(self: Tensor, *args: Any, **facts: Any) -> Any:
-        if self._tape.of_arrays and is_meant(self, *args, **facts):
+        if self._tape.of_arrays and is_meant(self, *args, **facts) and is_users():
             return function(self, *args, **facts)
         return method(self, *args, **facts)
 
@@ -173,7 +173,7 @@ def _warns(name: str, says: str, is_told: Callable[..., bool]) -> None:
 
     @functools.wraps(method)
     def warning(self: Tensor, *args: Any, **facts: Any) -> Any:
-        if self._tape.of_arrays and not is_told(self, *args, **facts):
+        if self._tape.of_arrays and not is_told(self, *args, **facts) and is_users():
             warnings.warn(
                 f"{name}() in a function of arrays that is differentiated: there it is given Tensors, whose {name}() "
                 f"{says}",

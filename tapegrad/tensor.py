@@ -484,6 +484,17 @@ def depth_of_user() -> int:
     return depth
 
 
+_WAYS_IN = {f"{__name__.rpartition('.')[0]}.{name}" for name in ("array_methods", "functions.indexing", "recorder")}
+
+
+def is_users() -> bool:
+    """Whether a method that may mean what those of arrays mean is called by other code than the package's own."""
+    frame: Any = sys._getframe(1)
+    while (name := frame.f_globals.get("__name__", "")) in _WAYS_IN:
+        frame = frame.f_back
+    return bool(name.partition(".")[0] != "tapegrad")
+
+
 def location() -> str:
     """The user's line: where the innermost call from outside the package stands."""
     frame = sys._getframe(depth_of_user() - 1)

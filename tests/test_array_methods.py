@@ -128,6 +128,23 @@ def test_what_tensors_and_arrays_mean_differently_warns():
         tg.func.grad(lambda x: x.max(0).sum())(x)
 
 
+def test_the_packages_own_code_keeps_to_pytorch():
+    attention = tg.nn.MultiheadAttention(4, 2, batch_first=True, dtype=tg.float64).requires_grad_(False)
+    rare = tg.nn.AdaptiveLogSoftmaxWithLoss(4, 6, [2, 4], div_value=1.0, dtype=tg.float64).requires_grad_(False)
+
+    def loss(x):
+        x = tg.nn.functional.softmax(x + 0.0, dim=-1)
+        found, _ = attention(x[None], x[None], x[None])
+        return found.sum() + rare(x, tg.tensor([0, 3, 5])).loss + tg.quantile(x, 0.3)
+
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradient = tg.func.grad(loss)(x)
+    of_tensor = tg.func.grad(loss)(tg.tensor(x))
+    np.testing.assert_allclose(gradient, of_tensor.numpy(), rtol=1e-14)
+
+
 def test_tensors_keep_to_pytorch():
     x = tg.arange(6.0).reshape(2, 3)
     assert x[None][0, :, [1, 0]].shape == (2, 2)

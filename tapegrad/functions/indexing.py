@@ -24,7 +24,7 @@ from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Tensor, constant, depth_of_user, describe, from_array, location
+from tapegrad.tensor import Tensor, constant, depth_of_user, describe, from_array, is_users, location
 
 functions = public = Surface(EXACT)
 
@@ -290,7 +290,8 @@ def _is_apart(items: list[Any]) -> bool:
     """Whether ints part arrays, or are apart from them: NumPy puts the dimensions of arrays first then. It is told."""
     of_arrays = [k for k, item in enumerate(items) if isinstance(item, np.ndarray)]
     of_all = [k for k, item in enumerate(items) if isinstance(item, (np.ndarray, int))]
-    if len(of_arrays) == len(of_all) or of_all[-1] - of_all[0] + 1 == len(of_all):
+    is_together = len(of_arrays) == len(of_all) or of_all[-1] - of_all[0] + 1 == len(of_all)
+    if is_together or not is_users():
         return False
     warnings.warn(
         "an index with ints apart from arrays, in a function of arrays that is differentiated: the arrays' dimensions "
