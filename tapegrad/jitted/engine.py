@@ -30,6 +30,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     containers,
     decompositions,  # noqa: F401
     linalg,  # noqa: F401
+    nest_calls,  # noqa: F401
     numerics,  # noqa: F401
     order_statistics,  # noqa: F401
     overloads,  # noqa: F401

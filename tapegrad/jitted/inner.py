@@ -13,10 +13,10 @@ import weakref
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba import njit
+from numba import config, njit
 from numba.core import compiler
 from numba.core.bytecode import FunctionIdentity
-from numba.core.codegen import JITCodeLibrary, RuntimeLinker
+from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_flags
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
@@ -36,9 +36,16 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def _optimize_final_module(self) -> None:
         _call_directly(self._final_module)
-        passes, builder = self._codegen._module_pass_manager(
-            loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
-        )
+        options = llvm.create_pipeline_tuning_options(1)
+        options.loop_vectorization = options.slp_vectorization = False
+        options.loop_unrolling = False  # loops that are unrolled by now are made of gathers, when they become vectors
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
+        passes = builder.getModulePassManager()
+        passes.add_loop_rotate_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_jump_threading_pass()
+        if config.LLVM_REFPRUNE_PASS:
+            passes.add_refprune_pass(_parse_refprune_flags())
         passes.run(self._final_module, builder)
 
     def _finalize_final_module(self) -> None:

@@ -9,8 +9,8 @@ whole statement reads. The number of the row is the number of its adjoint.
 
 A row of n arguments is therefore 1 + 12 n bytes. Arguments follow each other; a row's own are found by walking back
 from the end, which is the order of the reverse sweep. A LONG row ends in an argument more, whose index holds the number
-of the others. A BLOCK row is a whole matrix operation: see `block_rows.py`. Row 0 is nobody's: its adjoint receives
-what passive arguments would, and nobody reads it.
+of the others. A BLOCK row is a whole matrix operation, or a nest of loops: see `block_rows.py`, `nest_rows.py`. Row 0
+is nobody's: its adjoint receives what passive arguments would, and nobody reads it.
 
 Rows of an array expression, whose arguments are in arithmetic progressions, are a LINE: indices are stored once for all
 of them, and partials that don't change not at all. `lines.py` finds them.

@@ -36,7 +36,7 @@ from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking, choices
-from tapegrad.jitted.active import Active, Complex, Narrow, holds_active
+from tapegrad.jitted.active import Active, Complex, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import InnerLowering, replace_lowering
 from tapegrad.jitted.lowering import StatementLower
@@ -51,6 +51,8 @@ METHODS: dict[str, Any] = {}
 ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
+NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
+LOOPING: set[Any] = set()  # the code of functions in which that is done
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -227,6 +229,8 @@ def pipeline(kind: Active, is_marked: bool = False) -> Any:
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
             passes.add_pass_after(_rewriting_pass(kind, is_marked), InlineInlinables)
+            if isinstance(kind, Taped) and not kind.n_tangents and not is_marked:
+                passes.add_pass_after(Nests, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
             replace_lowering(passes, MarkingLowering if is_marked else Lowering)
@@ -275,6 +279,27 @@ class Check(AnalysisPass):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
+class Nests(FunctionPass):  # type: ignore[misc]
+    """Put calls of nests of loops before these, in functions that ask for it."""
+
+    _name = "tapegrad_nests"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Find them."""
+        if state.locals or state.func_id.code not in LOOPING:
+            return False
+        found = False
+        for insert in NESTS:
+            found |= insert(state.func_ir, state.flags)
+        if found:
+            postproc.PostProcessor(state.func_ir).run()
+        return found
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
 class Inline(FunctionPass):  # type: ignore[misc]
     """Put small jitted functions in the place of their calls."""
 
@@ -288,6 +313,7 @@ class Inline(FunctionPass):  # type: ignore[misc]
         worker = InlineWorker(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
                               validator=callee_ir_validator)  # fmt: skip
         waiting, found, budget = list(state.func_ir.blocks.values()), False, 40
+        repeated = _repeated(state.func_ir) if state.func_id.code in LOOPING else set()
         while waiting and budget:
             block = waiting.pop()
             for i, statement in enumerate(block.body):
@@ -295,7 +321,7 @@ class Inline(FunctionPass):  # type: ignore[misc]
                 if (
                     callee is not None
                     and callee.py_func is not state.func_id.func
-                    and _is_small(callee, statement)
+                    and _is_small(callee, statement, id(block) in repeated)
                     and _is_alike(callee, state.flags)
                 ):
                     blocks = worker.inline_function(state.func_ir, block, i, callee.py_func)[3]
@@ -320,8 +346,14 @@ def _called(func_ir: Any, statement: Any) -> Any:
     return value
 
 
-def _is_small(callee: Any, statement: Any) -> bool:
-    """Whether it is straight code, or nearly so, and called plainly."""
+def _repeated(func_ir: Any) -> set[int]:
+    """The blocks that are in loops."""
+    cfg = compute_cfg_from_blocks(func_ir.blocks)
+    return {id(func_ir.blocks[label]) for loop in cfg.loops().values() for label in loop.body}
+
+
+def _is_small(callee: Any, statement: Any, is_repeated: bool) -> bool:
+    """Whether it is straight code, or nearly so, and called plainly; in a loop it may have loops over ranges."""
     code, call = callee.py_func.__code__, statement.value
     if call.kws or call.vararg is not None or len(call.args) != code.co_argcount or code.co_flags & 0x2C:
         return False  # varargs, keywords, a generator
@@ -329,10 +361,9 @@ def _is_small(callee: Any, statement: Any) -> bool:
     names = {i.opname for i in instructions}
     if len(instructions) > MAX_INLINED or names & {"MAKE_FUNCTION", "SETUP_FINALLY", "PUSH_EXC_INFO", "RAISE_VARARGS"}:
         return False
-    return (
-        not any("BACKWARD" in name or name == "FOR_ITER" for name in names)
-        and callee.py_func.__name__ not in code.co_names
-    )
+    has_loops = any("BACKWARD" in name or name == "FOR_ITER" for name in names)
+    has_ranges = "FOR_ITER" in names and "range" in code.co_names and len(instructions) <= MAX_INLINED // 2
+    return (not has_loops or (is_repeated and has_ranges)) and callee.py_func.__name__ not in code.co_names
 
 
 def _is_alike(callee: Any, flags: Any) -> bool:

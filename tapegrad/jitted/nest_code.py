@@ -1,0 +1,519 @@
+"""The code of a nest: what runs it and keeps what its reverse needs, and the reverse, as texts of jitted functions.
+
+The forward function takes the values of its arrays into the tape, and runs the nest on these. What it keeps besides,
+one number after the other, are *slots*: an element of an array that the nest writes to, where the value is needed
+again (a partial derivative, or an index, is made of it), and a scalar that comes from before, where a piece of straight
+code or a loop needs it. All else is computed again by the reverse function, which goes through the nest backwards,
+piece by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down.
+Of `min` and `max` a slot may tell which operand was taken, in place of both.
+
+Within a piece names have versions, one for each assignment, as in single static assignment; a version's adjoint is
+`b_` and its name. Adjoints of arrays are arrays of the same shape.
+
+      read only     | those of its rows, if these follow each other; else memory that is added to these at the end
+      written to    | the adjoints of the rows that it gets: a store takes one away and leaves 0
+
+A store of what was loaded from there, plus something, takes nothing away (`Put.adds`). Of an array that is only read,
+an element that is the same for a whole innermost loop is read before it, and its adjoint summed beside
+(`Get.is_outside`). An innermost loop that only adds is not reversed, so that it may become a vector.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tapegrad.jitted.names import POWERS
+from tapegrad.jitted.nest_types import Names
+from tapegrad.jitted.nests import (
+    OP_OF,
+    Compute,
+    Const,
+    Extent,
+    If,
+    Load,
+    Loop,
+    Operand,
+    Store,
+    read_by,
+    statements,
+    target_of,
+)
+from tapegrad.ops.declare import parameters
+
+_SIGNS = {
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
+    operator.mod: "%", operator.pow: "**", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
+    operator.eq: "==", operator.ne: "!=",
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Op:
+    """y = function(*xs)."""
+
+    y: str
+    function: Any
+    xs: list[Operand]
+    slot: int | None = None  # of which operand was taken, in place of what that is made of
+
+
+@dataclass(eq=False)
+class Get:
+    """y = array[index]."""
+
+    y: str
+    array: str
+    index: list[Operand]
+    slot: int | None = None
+    is_outside: bool = False
+    is_absorbed: bool = False  # by a store that adds
+
+
+@dataclass(eq=False)
+class Put:
+    """array[index] = x."""
+
+    array: str
+    index: list[Operand]
+    x: Operand
+    adds: bool = False
+
+
+@dataclass(eq=False)
+class Fork:
+    """A branch; of names that it assigns, (version behind, one of each side)."""
+
+    condition: Operand
+    then: list[Any]
+    other: list[Any]
+    merged: list[tuple[str, str, str]]
+
+
+@dataclass(eq=False)
+class Piece:
+    """Straight code, and its branches."""
+
+    statements: list[Any]
+    nodes: list[Any] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)  # of versions
+    final: dict[str, str] = field(default_factory=dict)  # the last version of a name
+    exposed: dict[str, str] = field(default_factory=dict)  # the version that a name has from before
+    barred: set[str] = field(default_factory=set)  # versions that adjoints may reach
+    needed: set[str] = field(default_factory=set)  # whose values the reverse needs
+    slots: dict[str, int] = field(default_factory=dict)  # of versions from before
+    n: int = 0  # slots
+
+
+@dataclass(eq=False)
+class Turn:
+    """A branch with loops in it: a slot says which way was taken."""
+
+    source: If
+    then: list[Any]
+    other: list[Any]
+
+
+@dataclass(eq=False)
+class Pass:
+    """A loop; `kept` are scalars that its pieces need and it doesn't change, `outside` what is read before it."""
+
+    loop: Loop
+    body: list[Any]
+    kept: list[str] = field(default_factory=list)
+    outside: list[Get] = field(default_factory=list)
+    in_any_order: bool = False  # whether the reverse may take its turns in any order
+
+    @property
+    def is_innermost(self) -> bool:
+        """Whether there is no loop within."""
+        return all(isinstance(item, Piece) for item in self.body)
+
+
+class Analysis:
+    """The parts of a nest, and what each of them keeps."""
+
+    def __init__(self, names: Names) -> None:
+        self.names, self.n_versions = names, 0
+        self.sources: dict[int, Any] = {}  # by statement
+        self.loads: dict[int, Load] = {}  # the other way
+        self.top = self._pass(names.loop)
+        self.shared: set[str] = set()  # names that a piece has from before, or that are read behind
+        self.known = self._find_known()
+        self.pieces = list(_pieces([self.top]))
+        for piece in self.pieces:
+            self._build(piece)
+            self.shared |= set(piece.exposed)
+
+    def finish(self, outputs: Any) -> None:
+        """Find what is needed, when it is known what is read behind."""
+        self.shared |= set(outputs)
+        for piece in self.pieces:
+            self._absorb(piece)
+            self._need(piece)
+        self._lift([self.top])
+        self._keep([self.top], [])
+        for piece in self.pieces:
+            for node in _nodes_of(piece.nodes, (Get, Op)):
+                if node.slot is not None:
+                    node.slot, piece.n = piece.n, piece.n + 1
+
+    # --- parts
+
+    def _pass(self, loop: Loop) -> Pass:
+        return Pass(loop, self._parts(loop.body))
+
+    def _parts(self, body: list[Any]) -> list[Any]:
+        parts: list[Any] = []
+        for item in body:
+            if isinstance(item, Loop):
+                parts.append(self._pass(item))
+            elif isinstance(item, If) and any(isinstance(s, Loop) for s in statements([item])):
+                parts.append(Turn(item, self._parts(item.then), self._parts(item.other)))
+            else:
+                if not parts or not isinstance(parts[-1], Piece):
+                    parts.append(Piece([]))
+                parts[-1].statements.append(item)
+        return parts
+
+    # --- versions
+
+    def _version(self, piece: Piece, name: str) -> str:
+        self.n_versions += 1
+        version = f"{name}_{self.n_versions}"
+        piece.kinds[version] = self.names.of[name]
+        return version
+
+    def _build(self, piece: Piece) -> None:
+        present: dict[str, str] = {}
+        piece.nodes = self._nodes(piece, piece.statements, present, statements_behind=[])
+        piece.final = present
+
+    def _read(self, piece: Piece, operand: Operand, present: dict[str, str]) -> Operand:
+        if isinstance(operand, Const) or self.names.is_pure(operand):
+            return operand
+        if operand in present:
+            return present[operand]
+        version = operand if self.names.is_fixed(operand) else f"{operand}_0"
+        piece.kinds[version], piece.exposed[operand] = self.names.of[operand], version
+        return version
+
+    def _nodes(self, piece: Piece, body: list[Any], present: dict[str, str], statements_behind: list[Any]) -> list[Any]:
+        nodes: list[Any] = []
+        for k, item in enumerate(body):
+            if isinstance(item, Store):
+                index = [self._read(piece, i, present) for i in item.index]
+                nodes.append(Put(item.array, index, self._read(piece, item.value, present)))
+            elif isinstance(item, If):
+                condition = self._read(piece, item.condition, present)
+                ways, sides = [dict(present), dict(present)], []
+                for way, side in zip(ways, (item.then, item.other), strict=True):
+                    sides.append(self._nodes(piece, side, way, [*statements_behind, *body[k + 1 :]]))
+                merged = []
+                for name in sorted({n for way in ways for n, v in way.items() if present.get(n) != v}):
+                    if self._is_read_beyond(name, item):
+                        a, b = (str(self._read(piece, name, way)) for way in ways)
+                        merged.append((self._version(piece, name), a, b))
+                        present[name] = merged[-1][0]
+                nodes.append(Fork(condition, sides[0], sides[1], merged))
+            elif not self.names.is_pure(item.target) or isinstance(item, Loop):
+                nodes.append(self._assigned(piece, item, present))
+        return nodes
+
+    def _assigned(self, piece: Piece, item: Any, present: dict[str, str]) -> Any:
+        if isinstance(item, Compute):
+            xs = [self._read(piece, o, present) for o in item.operands]
+            y = present[item.target] = self._version(piece, item.target)
+            made = self.sources[id(item)] = Op(y, item.function, xs)
+            return made
+        if isinstance(item, Extent):
+            y = present[item.target] = self._version(piece, item.target)
+            return Op(y, item, [])
+        index = [self._read(piece, i, present) for i in item.index]
+        y = present[item.target] = self._version(piece, item.target)
+        found = self.sources[id(item)] = Get(y, item.array, index)
+        self.loads[id(found)] = item
+        return found
+
+    def _is_read_beyond(self, name: str, branch: If) -> bool:
+        """Whether a name is met outside a branch."""
+        inside = {id(s) for s in statements([branch])}
+        return name in self.names.given or any(name in read_by(s) for s in self.names.all if id(s) not in inside)
+
+    # --- what is needed
+
+    def _absorb(self, piece: Piece) -> None:
+        """Find the stores that add."""
+        uses: dict[str, int] = {}
+        for version in _operands(piece.nodes):
+            uses[version] = uses.get(version, 0) + 1
+        for version in piece.final.values():
+            uses[version] = uses.get(version, 0) + 1
+
+        def walk(nodes: list[Any]) -> None:
+            made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
+            for k, put in enumerate(nodes):
+                if isinstance(put, Fork):
+                    walk(put.then)
+                    walk(put.other)
+                if not isinstance(put, Put) or not isinstance(put.x, str):
+                    continue
+                waiting = [put.x]
+                while waiting:
+                    version = waiting.pop()
+                    at, node = made.get(version, (0, None))
+                    if uses.get(version) != 1 + (version in piece.final.values()) or self._is_shared(piece, version):
+                        continue
+                    if isinstance(node, Op) and node.function is operator.add:
+                        waiting += [x for x in node.xs if isinstance(x, str)]
+                    elif isinstance(node, Op) and node.function in (operator.sub, None) and isinstance(node.xs[0], str):
+                        waiting.append(node.xs[0])
+                    elif isinstance(node, Get) and (node.array, node.index) == (put.array, put.index):
+                        between = nodes[at + 1 : k]
+                        if not any(
+                            isinstance(n, Fork) or (isinstance(n, Put) and n.array == put.array) for n in between
+                        ):
+                            put.adds = node.is_absorbed = True
+                            break
+
+        walk(piece.nodes)
+
+    def _is_shared(self, piece: Piece, version: str) -> bool:
+        return any(v == version and name in self.shared for name, v in piece.final.items())
+
+    def _need(self, piece: Piece) -> None:
+        kinds, barred, needed = piece.kinds, piece.barred, piece.needed
+
+        def is_active(x: Operand) -> bool:
+            return isinstance(x, str) and kinds.get(x) == "a"
+
+        def need(*operands: Operand) -> None:
+            needed.update(x for x in operands if isinstance(x, str) and x in kinds)
+
+        for name, version in piece.final.items():
+            if name in self.shared and is_active(version):
+                barred.add(version)
+
+        def walk(nodes: list[Any]) -> bool:
+            """Whether there are adjoints in there."""
+            found = False
+            for node in reversed(nodes):
+                if isinstance(node, Put):
+                    found = True
+                    barred.update({x for x in [node.x] if is_active(x)})
+                    need(*node.index)
+                elif isinstance(node, Get):
+                    if node.y in barred and self.names.elements[node.array] == "a":
+                        found = True
+                        need(*node.index)
+                    if node.y in needed:
+                        if node.array in self.names.written:
+                            node.slot = 0  # numbered later
+                        else:
+                            need(*node.index)
+                elif isinstance(node, Op):
+                    if node.y in barred:
+                        found = True
+                        if node.function in (min, max) and sum(self._n_slots(piece, x) for x in node.xs) > 1:
+                            node.slot = 0  # numbered later
+                        for i, x in enumerate(node.xs):
+                            if is_active(x):
+                                barred.add(str(x))
+                                need(*([] if node.slot == 0 else _for_partial(node, i)))
+                    if node.y in needed:
+                        need(*node.xs)
+                else:
+                    is_met = False
+                    for y, a, b in node.merged:
+                        if y in barred:
+                            is_met = True
+                            barred.update(x for x in (a, b) if is_active(x))
+                        if y in needed:
+                            is_met = True
+                            need(a, b)
+                    both = [walk(node.then), walk(node.other)]
+                    if is_met or any(both):
+                        found = True
+                        need(node.condition)
+            return found
+
+        walk(piece.nodes)
+
+    def _n_slots(self, piece: Piece, x: Operand) -> int:
+        """How many slots a value would take."""
+        made = {node.y: node for node in piece.nodes if isinstance(node, (Op, Get))}
+        waiting, n = [x], 0
+        while waiting:
+            node = made.get(waiting.pop())
+            if isinstance(node, Get):
+                n += node.array in self.names.written
+            elif node is not None:
+                waiting += node.xs
+        return n
+
+    def _lift(self, parts: list[Any]) -> None:
+        """Find what is read before innermost loops."""
+        for part in parts:
+            if isinstance(part, Turn):
+                self._lift(part.then)
+                self._lift(part.other)
+            elif isinstance(part, Pass):
+                self._lift(part.body)
+                if part.is_innermost:
+                    part.in_any_order = all(map(self._only_adds, part.body))
+                    changing = {name for s in statements([part.loop]) if (name := target_of(s)) is not None}
+                    for piece in part.body:
+                        by_version = {id(node): node for node in piece.nodes if isinstance(node, Get)}
+                        for s in piece.statements:
+                            node = self.sources.get(id(s)) if isinstance(s, Load) else None
+                            if node is None or id(node) not in by_version or node.array in self.names.written:
+                                continue
+                            is_same = all(self.names.is_pure(i) and i not in changing for i in s.index)
+                            n_made = sum(target_of(t) == s.target for t in self.names.all)
+                            if is_same and n_made == 1 and self.is_within(s.index):
+                                node.is_outside = True
+                                part.outside.append(node)
+
+    def _only_adds(self, piece: Piece) -> bool:
+        """Whether a piece only adds to adjoints, and to none that it reads."""
+        puts = list(_nodes_of(piece.nodes, Put))
+        stored = {put.array for put in puts}
+        if not all(put.adds for put in puts):
+            return False
+        if any(node.array in stored and not node.is_absorbed for node in _nodes_of(piece.nodes, Get)):
+            return False
+        made = {node.y: node for node in piece.nodes if isinstance(node, Op)}
+        uses = list(_operands(piece.nodes))
+        for name, version in piece.final.items():
+            if name not in self.shared or version not in piece.barred:
+                continue
+            before, waiting = piece.exposed.get(name), [version]
+            while waiting:
+                at = waiting.pop()
+                if uses.count(at) != (at != version):
+                    return False
+                if at == before:
+                    break
+                node = made.get(at)
+                if node is None or node.function not in (None, operator.add, operator.sub):
+                    return False
+                waiting = [x for x in node.xs[: 2 if node.function is operator.add else 1] if x in (before, *made)]
+                waiting = [before] if before in waiting else waiting[:1]
+            else:
+                return False
+        return True
+
+    def is_within(self, index: Any) -> bool:
+        """Whether it is known beforehand where an index may lead: see `Text`."""
+        return all(isinstance(i, Const) or i in self.known for i in index)
+
+    def _find_known(self) -> set[str]:
+        """Pure integers with bounds that can be computed before the nest runs."""
+        names, unknown = self.names, set[str]()
+        while True:
+            known = {name for name, kind in names.of.items() if kind == "i" and names.is_fixed(name)}
+            before = len(unknown)
+            for item in names.all:
+                target = target_of(item)
+                if target is None or target not in names.pure or target in unknown:
+                    continue
+                operands = _bounding(item)
+                if operands is not None and all(isinstance(o, Const) or o in known for o in operands):
+                    known.add(target)
+                else:
+                    unknown.add(target)  # a variable of several loops is known if it is in all of them
+            if len(unknown) == before:
+                return known
+
+    def _keep(self, parts: list[Any], around: list[Pass]) -> None:
+        """Let scalars from before be kept where they come into a loop that doesn't change them, or into a piece."""
+        for part in parts:
+            if isinstance(part, Pass):
+                self._keep(part.body, [*around, part])
+            elif isinstance(part, Turn):
+                self._keep(part.then, around)
+                self._keep(part.other, around)
+            else:
+                for name, version in part.exposed.items():
+                    if version not in part.needed or self.names.is_fixed(name):
+                        continue
+                    home = next((p for p in around if name not in _changed(p)), None)
+                    if home is None:
+                        part.slots[name] = part.n
+                        part.n += 1
+                    elif name not in home.kept:
+                        home.kept.append(name)
+
+
+def _bounding(item: Any) -> list[Any] | None:
+    """The operands whose bounds give those of what a statement assigns; None where nothing gives them."""
+    if isinstance(item, Loop):
+        return list(item.bounds[:2])
+    if isinstance(item, Extent):
+        return []
+    if not isinstance(item, Compute):
+        return None
+    is_plain = item.function in (None, operator.add, operator.sub, operator.mul, operator.neg, operator.pos)
+    is_divided = item.function in (operator.floordiv, operator.mod) and isinstance(item.operands[1], Const)
+    return list(item.operands) if is_plain or (is_divided and item.operands[1].value > 0) else None
+
+
+def _changed(part: Pass) -> set[str]:
+    return {name for s in statements([part.loop]) if (name := target_of(s)) is not None}
+
+
+def _pieces(parts: list[Any]) -> Any:
+    for part in parts:
+        if isinstance(part, Piece):
+            yield part
+        elif isinstance(part, Pass):
+            yield from _pieces(part.body)
+        else:
+            yield from _pieces(part.then)
+            yield from _pieces(part.other)
+
+
+def _nodes_of(nodes: list[Any], kind: Any) -> Any:
+    for node in nodes:
+        if isinstance(node, kind):
+            yield node
+        if isinstance(node, Fork):
+            yield from _nodes_of(node.then, kind)
+            yield from _nodes_of(node.other, kind)
+
+
+def _operands(nodes: list[Any]) -> Any:
+    """The versions that are read, each as often as it is."""
+    for node in nodes:
+        if isinstance(node, Op):
+            yield from (x for x in node.xs if isinstance(x, str))
+        elif isinstance(node, Get):
+            yield from (x for x in node.index if isinstance(x, str))
+        elif isinstance(node, Put):
+            yield from (x for x in [*node.index, node.x] if isinstance(x, str))
+        else:
+            if isinstance(node.condition, str):
+                yield node.condition
+            for _, a, b in node.merged:
+                yield from (a, b)
+            yield from _operands(node.then)
+            yield from _operands(node.other)
+
+
+def exponent_of(node: Op) -> int | None:
+    """The exponent of an integer power."""
+    if node.function in POWERS and isinstance(node.xs[1], Const) and isinstance(node.xs[1].value, int):
+        return node.xs[1].value
+    return None
+
+
+def _for_partial(node: Op, i: int) -> list[Operand]:
+    """What the partial derivative by an operand is made of."""
+    if node.function in (None, operator.add, operator.sub, operator.neg, operator.pos, float):
+        return []
+    if exponent_of(node) == 2:
+        return [node.xs[0]]
+    partial = OP_OF[node.function].partials[i]
+    places = {"x": 0, "a": 0, "b": 1, "c": 2}
+    return [node.y if name == "y" else node.xs[places[name]] for name in (parameters(partial) if partial else ())]

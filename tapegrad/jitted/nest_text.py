@@ -1,0 +1,706 @@
+"""The texts of a nest's two functions: see `nest_code.py` for what they do, `nest_rows.py` for what they are made of.
+
+Before anything is done the forward function looks whether the nest can be taken as a whole, and leaves it to the plain
+loop if not: where an array that is written to may share memory with another, where an index may lead out of an array,
+where there is little to do for much to keep. Bounds of indices are found by interval arithmetic over the ranges of
+loops; an index of which nothing is known is looked at when it is met. Nothing of the user's is changed before the nest
+has been run.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted import nest_rows
+from tapegrad.jitted.access import (
+    get_index,
+    get_number,
+    get_word,
+    open_tape,
+    put_index,
+    put_number,
+    put_word,
+)
+from tapegrad.jitted.allocation import vector_of
+from tapegrad.jitted.block_rows import address_of, begin_block, end_block
+from tapegrad.jitted.lifting import make, row_of, value_of
+from tapegrad.jitted.nest_code import (
+    _SIGNS,
+    Analysis,
+    Fork,
+    Get,
+    Op,
+    Pass,
+    Piece,
+    Put,
+    Turn,
+    _nodes_of,
+    exponent_of,
+)
+from tapegrad.jitted.nest_types import Names
+from tapegrad.jitted.nests import Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
+
+MIN_ITERATIONS = 32  # of innermost loops: fewer are left to the plain loop
+MAX_ELEMENTS = 4  # for each iteration: so many may be kept
+
+_SCOPE = {
+    "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
+    "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
+    "get_index": get_index, "put_index": put_index, "address_of": address_of, "begin_block": begin_block,
+    "end_block": end_block, "make": make, "row_of": row_of, "value_of": value_of, "vector_of": vector_of,
+    "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
+    **{name: getattr(nest_rows, name) for name in (
+        "view", "plus", "plus_product", "chosen", "get", "put", "add", "take", "get_any", "put_any", "add_any",
+        "take_any", "overlap", "are_zero", "add_to_rows", "address_in", "keep_alive",
+    )},
+}  # fmt: skip
+
+
+class Text:
+    """The texts."""
+
+    def __init__(self, found: Found, names: Names) -> None:
+        self.found, self.names = found, names
+        self.code = Analysis(names)
+        self.code.finish(found.outputs)
+        self.lines: list[str] = []
+        self.scope: dict[str, Any] = dict(_SCOPE)
+        self.short: dict[str, str] = {}
+        self.functions: dict[Any, str] = {}
+        self.arrays = [name for name in found.inputs if name in names.arrays]
+        self.scalars = [name for name in found.inputs if name not in names.arrays]
+        self.least = self._least()
+        self.active = [name for name in self.arrays if names.elements[name] == "a"]
+        self.out = [name for name in found.outputs if names.of[name] == "a"]
+        self.forward = self._forward()
+        self.reverse = self._reverse()
+
+    # --- words
+
+    def put(self, indent: int, *lines: str) -> None:
+        """Append lines."""
+        self.lines += [" " * indent + line for line in lines]
+
+    def t(self, operand: Operand) -> str:
+        """A name, or a number, in the text."""
+        if isinstance(operand, Const):
+            value = operand.value
+            if isinstance(value, float) and not isinstance(value, bool):
+                value = float(value)
+                if not np.isfinite(value):
+                    return "np.nan" if value != value else "np.inf" if value > 0 else "(-np.inf)"
+            text = repr(value)
+            return f"({text})" if text.startswith("-") else text
+        return self.short.setdefault(operand, f"x{len(self.short)}")
+
+    def a(self, name: str, prefix: str = "v") -> str:
+        """An array: as it is given (a), its values (v), its adjoints (b)."""
+        return f"{prefix}{self.arrays.index(name)}"
+
+    def b(self, version: str) -> str:
+        """The adjoint of a version."""
+        return f"b_{self.t(version)}"
+
+    def function(self, function: Any) -> str:
+        """The name of a function."""
+        if function not in self.functions:
+            self.functions[function] = f"f{len(self.functions)}"
+            self.scope[self.functions[function]] = function
+        return self.functions[function]
+
+    def index(self, index: Sequence[Operand]) -> str:
+        """An index, as a tuple."""
+        return f"({''.join(self.t(i) + ', ' for i in index)})"
+
+    def element(self, word: str, item: Any) -> str:
+        """The intrinsic for an element: for any index, or for one that is known not to be negative."""
+        is_plain = all(
+            i.value >= 0 if isinstance(i, Const) else i in self.code.known and self.least.get(i, -1) >= 0
+            for i in item.index
+        )
+        return word if is_plain else f"{word}_any"
+
+    def _least(self) -> dict[str, int]:
+        """Bounds below that are known now."""
+        least: dict[str, int] = {}
+        loops: dict[str, list[int | None]] = {}
+
+        def of(o: Operand) -> int | None:
+            return o.value if isinstance(o, Const) else least.get(o)
+
+        for item in self.names.all:
+            if isinstance(item, Loop):
+                first = of(item.bounds[0])
+                last = of(item.bounds[1])
+                low = first if item.bounds[2] > 0 else None if last is None else last + 1
+                loops.setdefault(item.variable, []).append(low)
+                if None not in loops[item.variable]:
+                    least[item.variable] = min(x for x in loops[item.variable] if x is not None)
+                else:
+                    least.pop(item.variable, None)
+            elif isinstance(item, Extent) and item.target in self.names.pure:
+                least[item.target] = 0
+            elif isinstance(item, Compute) and item.target in self.names.pure:
+                xs = [of(o) for o in item.operands]
+                if item.function is None and xs[0] is not None:
+                    least[item.target] = xs[0]
+                elif item.function is operator.add and None not in xs:
+                    least[item.target] = xs[0] + xs[1]  # type: ignore[operator]
+                elif item.function is operator.sub and xs[0] is not None and isinstance(item.operands[1], Const):
+                    least[item.target] = xs[0] - item.operands[1].value
+                elif item.function is operator.mul and None not in xs and min(xs) >= 0:  # type: ignore[type-var]
+                    least[item.target] = xs[0] * xs[1]  # type: ignore[operator]
+        return {name: low for name, low in least.items() if None not in loops.get(name, [0])}
+
+    def computed(self, function: Any, xs: Sequence[str]) -> str:
+        """A function of operands."""
+        if function is None:
+            return xs[0]
+        if function in _SIGNS:
+            return f"({xs[0]} {_SIGNS[function]} {xs[1]})"
+        if function in (operator.neg, operator.pos):
+            return f"({'-' if function is operator.neg else '+'}{xs[0]})"
+        if function in (bool, operator.truth, operator.not_):
+            return f"({'not' if function is operator.not_ else ''} ({xs[0]} != 0))"
+        return f"{self.function(function)}({', '.join(xs)})"
+
+    # --- integers
+
+    def pure(self, indent: int, body: list[Any], prefix: str) -> None:
+        """Compute the pure integers of a body."""
+        for item in body:
+            if isinstance(item, (Compute, Load, Extent)) and item.target in self.names.pure:
+                if isinstance(item, Load) and prefix == "a":
+                    self.check(indent, item)
+                self.put(indent, f"{self.t(item.target)} = {self.value(item, prefix)}")
+
+    def value(self, item: Any, prefix: str) -> str:
+        """What a statement gives."""
+        if isinstance(item, Compute):
+            return self.computed(item.function, [self.t(o) for o in item.operands])
+        if isinstance(item, Extent):
+            array = self.a(item.array, prefix)
+            return f"{array}.size" if item.axis is None else f"{array}.shape[{item.axis}]"
+        return f"{self.element('get', item)}({self.a(item.array, prefix)}, {self.index(item.index)})"
+
+    def intervals(self) -> None:
+        """Bounds of indices, before the nest is run."""
+        done: set[str] = set()
+
+        def ends(o: Operand) -> tuple[str, str]:
+            if isinstance(o, Const) or self.names.is_fixed(o):
+                return self.t(o), self.t(o)
+            return f"lo_{self.t(o)}", f"hi_{self.t(o)}"
+
+        for item in self.names.all:
+            target = item.variable if isinstance(item, Loop) else getattr(item, "target", None)
+            if target not in self.code.known or self.names.is_fixed(target):
+                continue
+            if isinstance(item, Loop):
+                (start, _), (_, stop) = ends(item.bounds[0]), ends(item.bounds[1])
+                low, high = start, f"{stop} - 1"
+                if item.bounds[2] < 0:
+                    (_, start), (stop, _) = ends(item.bounds[0]), ends(item.bounds[1])
+                    low, high = f"{stop} + 1", start
+            elif isinstance(item, Extent):
+                low = high = self.value(item, "a")
+            else:
+                xs = [ends(o) for o in item.operands]
+                if item.function in (None, operator.pos):
+                    low, high = xs[0]
+                elif item.function is operator.neg:
+                    low, high = f"-({xs[0][1]})", f"-({xs[0][0]})"
+                elif item.function is operator.add:
+                    low, high = f"{xs[0][0]} + {xs[1][0]}", f"{xs[0][1]} + {xs[1][1]}"
+                elif item.function is operator.sub:
+                    low, high = f"{xs[0][0]} - {xs[1][1]}", f"{xs[0][1]} - {xs[1][0]}"
+                elif item.function is operator.mul:
+                    products = ", ".join(f"{p} * {q}" for p in xs[0] for q in xs[1])
+                    low, high = f"min({products})", f"max({products})"
+                elif item.function is operator.floordiv:
+                    low, high = f"{xs[0][0]} // {xs[1][0]}", f"{xs[0][1]} // {xs[1][0]}"
+                else:
+                    low, high = "0", f"{xs[1][0]} - 1"
+            for word, text in (("lo", low), ("hi", high)):
+                before = f"{word}_{self.t(target)}"
+                if target in done:  # a variable of several loops
+                    text = f"{'min' if word == 'lo' else 'max'}({before}, {text})"
+                self.put(1, f"{before} = {text}")
+            done.add(target)
+        tests = []
+        for item in self.names.all:
+            if isinstance(item, (Load, Store)):
+                for axis, i in enumerate(item.index):
+                    if isinstance(i, Const) or i in self.code.known:
+                        low, high = ends(i)
+                        n = f"{self.a(item.array, 'a')}.shape[{axis}]"
+                        tests += [f"{low} < -{n}", f"{high} >= {n}"]
+        if tests:  # in one branch: Numba takes its time for each
+            bad = " | ".join(f"({test})" for test in dict.fromkeys(tests))
+            self.put(1, f"if {bad}:", f" return {self.stays}")
+
+    def check(self, indent: int, item: Any) -> None:
+        """Look at an index of which nothing is known."""
+        for axis, i in enumerate(item.index):
+            if not isinstance(i, Const) and i not in self.code.known:
+                n = f"{self.a(item.array, 'a')}.shape[{axis}]"
+                self.put(indent, f"if {self.t(i)} < -{n} or {self.t(i)} >= {n}:", f" return {self.stays}")
+
+    def range(self, loop: Loop) -> str:
+        """The range of a loop."""
+        start, stop, step = loop.bounds
+        first = "" if start == Const(0) and step == 1 else f"{self.t(start)}, "
+        return f"range({first}{self.t(stop)}{'' if step == 1 else f', {step}'})"
+
+    def count(self, indent: int, parts: list[Any]) -> None:
+        """Count slots (q) and iterations (w)."""
+        for part in parts:
+            if isinstance(part, Piece):
+                if part.n:
+                    self.put(indent, f"q += {part.n}")
+            elif isinstance(part, Turn):
+                self.put(indent, "q += 1")
+                self.pure(indent, part.source.then, "a")
+                self.count(indent, part.then)
+                self.pure(indent, part.source.other, "a")
+                self.count(indent, part.other)
+            elif part.is_innermost:
+                n = sum(piece.n for piece in part.body)
+                self.put(indent, f"n = len({self.range(part.loop)})", "w += n", f"q += {n} * n + {len(part.kept)}")
+            else:
+                if part.kept:
+                    self.put(indent, f"q += {len(part.kept)}")
+                self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
+                self.pure(indent + 1, part.loop.body, "a")
+                self.count(indent + 1, part.body)
+                self.put(indent + 1, "pass")
+
+    # --- forward
+
+    def _forward(self) -> str:
+        names, code = self.names, self.code
+        given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
+                 for name in self.scalars]  # fmt: skip
+        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in self.found.outputs)})"
+        arguments = ", ".join([*(self.a(name, "a") for name in self.arrays), *given])
+        self.put(0, f"def forward({arguments}):")
+        for name in self.scalars:
+            if names.given[name] == "a":
+                self.put(1, f"{self.t(name)} = value_of(g_{self.t(name)})")
+            elif name in self.found.outputs:
+                self.put(1, f"g_{self.t(name)} = {self.t(name)}")
+        written = names.written
+        for name in written:
+            for other in self.active:
+                if other != name and not (other in written and self.active.index(other) < self.active.index(name)):
+                    pair = f"{self.a(name, 'a')}, {self.a(other, 'a')}"
+                    self.put(1, f"if overlap({pair}):", f" return {self.stays}")
+        self.intervals()
+        self.put(1, "q, w = 0, 0")
+        self.count(1, [code.top])
+        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in self.arrays) or "0"
+        self.put(1, f"elements = {sizes}")
+        self.put(1, f"if w < {MIN_ITERATIONS} or elements > {MAX_ELEMENTS} * w:", f" return {self.stays}")
+        n_params = self.parameters()
+        n_out = " + ".join([*(f"{self.a(name, 'a')}.size" for name in written), str(len(self.out))])
+        self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + q + {n_params}, {n_out}")
+        self.put(1, "at = begin_block(header, n_kept, n_out)", "any_row = 0")
+        self.put(1, "index, partial = get_word(header, INDEX) + 4 * at, get_word(header, PARTIAL) + 8 * at")
+        for name in self.arrays:
+            a, v, r, ndim = self.a(name, "a"), self.a(name), self.a(name, "r"), names.arrays[name].ndim
+            kind = "i8" if names.elements[name] == "i" else "f8"
+            self.put(1, f"{v} = view({kind}, partial, {a}.shape)")
+            if name in self.active:
+                self.scope[f"taking_in_{ndim}"] = nest_rows.taking_in(ndim)
+                self.put(1, f"{r} = taking_in_{ndim}({a}, {v}, index)", f"any_row |= {r}")
+            else:
+                self.scope[f"copying_{ndim}"] = nest_rows.copying(ndim)
+                self.put(1, f"copying_{ndim}({a}, {v})")
+            self.put(1, f"index += 4 * {a}.size", f"partial += 8 * {a}.size")
+        for name in self.scalars:
+            if names.given[name] == "a":
+                self.put(1, f"any_row |= row_of(g_{self.t(name)})")
+        self.put(1, "m, k = partial, 0")
+        self.run(1, [code.top])
+        self.put(1, "partial += 8 * q", "index += 4 * q")
+        self.put(1, "first, step = 0, 0", "if any_row != 0:")
+        self.keep_parameters(2)
+        self.put(2, "first, step = end_block(header, n_kept, n_out, address_of(reverse)), 1")
+        for name in written:
+            ndim, a = names.arrays[name].ndim, self.a(name, "a")
+            self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
+            self.put(1, f"giving_back_{ndim}({a}, {self.a(name)}, first, step)", f"first += step * {a}.size")
+        results = []
+        for name in self.found.outputs:
+            if name in self.out:
+                results.append(f"make(KIND, {self.t(name)}, first + step * {self.out.index(name)}, 0)")
+            else:
+                results.append(f"float({self.t(name)})" if names.of[name] == "f" else self.t(name))
+        self.put(1, f"return (True, {''.join(r + ', ' for r in results)})")
+        return self._taken()
+
+    def _as_given(self, name: str) -> str:
+        kind, given, x = self.names.of[name], self.names.given[name], f"g_{self.t(name)}"
+        if kind == given:
+            return x
+        return f"make(KIND, float({x}), 0, 0)" if kind == "a" else f"float({x})"
+
+    def _taken(self) -> str:
+        text, self.lines = "\n".join(self.lines), []
+        return text
+
+    def run(self, indent: int, parts: list[Any]) -> None:
+        """The nest, and its slots."""
+        for part in parts:
+            if isinstance(part, Piece):
+                self.slots(indent, [(p, name) for name, p in part.slots.items()])
+                if not part.statements:
+                    self.put(indent, "pass")
+                self.steps(indent, part.statements)
+                if part.n:
+                    self.put(indent, f"k += {part.n}")
+            elif isinstance(part, Turn):
+                for way, word in ((part.then, f"if {self.t(part.source.condition)}:"), (part.other, "else:")):
+                    self.put(indent, word, " pass")
+                    self.run(indent + 1, way)
+                    self.put(indent + 1, f"put_number(m, k, {float(way is part.then)})")  # behind, as scalars are
+                self.put(indent, "k += 1")
+            else:
+                for node in part.outside:
+                    item = self.code.loads[id(node)]
+                    self.put(indent, f"{self.t(item.target)} = {self.value(item, 'v')}")
+                self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
+                self.put(indent + 1, "pass")
+                self.run(indent + 1, part.body)
+                self.slots(indent, list(enumerate(part.kept)))  # behind it: where the reverse comes first
+                if part.kept:
+                    self.put(indent, f"k += {len(part.kept)}")
+
+    def slots(self, indent: int, slots: list[tuple[int, str]]) -> None:
+        """Keep scalars from before."""
+        for p, name in slots:
+            self.put(indent, self.keep(name, p, self.t(name)))
+
+    def keep(self, name: str, p: int, value: str) -> str:
+        """Keep a value in a slot."""
+        return f"put_{'word' if self.names.of[name] in 'ib' else 'number'}(m, k + {p}, {value})"
+
+    def steps(self, indent: int, body: list[Any]) -> None:
+        """Straight code, with its branches."""
+        for item in body:
+            if isinstance(item, If):
+                self.put(indent, f"if {self.t(item.condition)}:", " pass")
+                self.steps(indent + 1, item.then)
+                self.put(indent, "else:", " pass")
+                self.steps(indent + 1, item.other)
+            elif isinstance(item, Store):
+                self.check(indent, item)
+                word, array = self.element("put", item), self.a(item.array)
+                self.put(indent, f"{word}({array}, {self.index(item.index)}, {self.t(item.value)})")
+            else:
+                node = self.code.sources.get(id(item))
+                if isinstance(node, Get) and node.is_outside:
+                    continue
+                if isinstance(item, Load):
+                    self.check(indent, item)
+                before = f"{self.t(item.target)}"
+                if isinstance(node, Op) and node.slot is not None:
+                    xs = ", ".join(map(self.t, item.operands))
+                    self.put(
+                        indent,
+                        f"put_number(m, k + {node.slot}, {self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0))",
+                    )
+                self.put(indent, f"{before} = {self.value(item, 'v')}")
+                if isinstance(node, Get) and node.slot is not None:
+                    self.put(indent, self.keep(item.target, node.slot, before))
+
+    # --- parameters: each has an argument, a row and a word
+
+    def parameters(self) -> int:
+        """How many there are."""
+        return 1 + sum(1 + self.names.arrays[name].ndim for name in self.arrays) + len(self.scalars)
+
+    def keep_parameters(self, indent: int) -> None:
+        """Write them."""
+        at = 0
+
+        def keep(word: str, value: str, row: str = "") -> None:
+            nonlocal at
+            if row:
+                self.put(indent, f"put_index(index, {at}, {row})")
+            self.put(indent, f"put_{word}(partial, {at}, {value})")
+            at += 1
+
+        keep("word", "k")
+        for name in self.arrays:
+            keep("word", self.a(name, "r") if name in self.active else "0")
+            for axis in range(self.names.arrays[name].ndim):
+                keep("word", f"{self.a(name, 'a')}.shape[{axis}]")
+        for name in self.scalars:
+            kind, x = self.names.given[name], self.t(name)
+            if kind == "a":
+                keep("number", f"value_of(g_{x})", f"row_of(g_{x})")
+            else:
+                keep("word" if kind in "ib" else "number", f"g_{x}" if name in self.found.outputs else x)
+
+    def load_parameters(self) -> None:
+        """Read them, in the reverse."""
+        at = 0
+
+        def load(word: str, name: str) -> None:
+            nonlocal at
+            self.put(1, f"{name} = get_{word}(params, {at})")
+            at += 1
+
+        load("word", "k")
+        for name in self.arrays:
+            load("word", self.a(name, "r"))
+            for axis in range(self.names.arrays[name].ndim):
+                load("word", f"{self.a(name, 'n')}_{axis}")
+        for name in self.scalars:
+            kind, x = self.names.given[name], self.t(name)
+            if kind == "a":
+                self.put(1, f"r_{x} = get_index(rows, {at})")
+            load("word" if kind in "ib" else "number", x)
+            if kind == "b":
+                self.put(1, f"{x} = {x} != 0")
+
+    # --- reverse
+
+    def _reverse(self) -> str:
+        names, code, written = self.names, self.code, self.names.written
+        n_params = self.parameters()
+        self.put(0, "def reverse(header, last, trailer):")
+        self.put(
+            1, "index, partial, bars = get_word(header, INDEX), get_word(header, PARTIAL), get_word(header, ADJOINT)"
+        )
+        self.put(1, f"n_kept, at = get_index(index, trailer), trailer - {n_params}", "begin = trailer - n_kept")
+        self.put(1, "rows, params = index + 4 * at, partial + 8 * at")
+        self.load_parameters()
+        shapes = {}
+        for name in self.arrays:
+            lengths = [f"{self.a(name, 'n')}_{axis}" for axis in range(names.arrays[name].ndim)]
+            shapes[name] = f"({''.join(n + ', ' for n in lengths)})"
+            self.put(1, f"{self.a(name, 's')} = {' * '.join(lengths) or '1'}")
+        n_out = " + ".join([*(self.a(name, "s") for name in written), str(len(self.out))])
+        self.put(1, f"n_out = {n_out}", "first = last - n_out + 1", "if are_zero(bars, first, n_out):", " return begin")
+        self.put(1, "index += 4 * begin", "partial += 8 * begin")
+        for name in self.arrays:
+            v, b, s, r = (self.a(name, p) for p in "vbsr")
+            kind = "i8" if names.elements[name] == "i" else "f8"
+            self.put(1, f"{v} = view({kind}, partial, {shapes[name]})", f"{self.a(name, 'i')} = index")
+            self.put(1, f"index += 4 * {s}", f"partial += 8 * {s}")
+            if name in written:
+                self.put(1, f"p{b} = bars + 8 * first", f"first += {s}")
+            elif name in self.active:
+                self.put(1, f"m{b} = vector_of(0 if {r} > 0 else {s})", f"m{b}[:] = 0.0")
+                self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else address_in(m{b})")
+            if name in self.active:
+                self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
+        self.put(1, "m = partial")
+        shared = code.shared | {name for name in self.scalars if names.given[name] == "a"}
+        for name in sorted(shared):
+            if names.of[name] == "a":
+                place = f"get_number(bars, first + {self.out.index(name)})" if name in self.out else "0.0"
+                self.put(1, f"{self.b(name)} = {place}")
+        self.back(1, [code.top], [])
+        for name in self.active:
+            b, s, r, i = (self.a(name, p) for p in "bsri")
+            self.put(1, f"add_to_rows(bars, {r if name in written else f'min({r}, 0)'}, {i}, p{b}, {s})")
+        for name in self.scalars:
+            if names.given[name] == "a":
+                x = self.t(name)
+                self.put(1, f"if r_{x} != 0:", f" put_number(bars, r_{x}, get_number(bars, r_{x}) + {self.b(name)})")
+        for name in self.active:
+            if name not in written:
+                self.put(1, f"keep_alive(m{self.a(name, 'b')})")
+        self.put(1, "return begin")
+        return self._taken()
+
+    def back(self, indent: int, parts: list[Any], body: list[Any], is_innermost: bool = False) -> None:
+        """Go through parts backwards; `body` are the statements whose pure integers they need."""
+        self.pure(indent, body, "v")
+        self.put(indent, "pass")
+        for part in reversed(parts):
+            if isinstance(part, Piece):
+                if part.n and not is_innermost:
+                    self.put(indent, f"k -= {part.n}")
+                self.piece(indent, part)
+            elif isinstance(part, Turn):
+                self.put(indent, "k -= 1", "if get_number(m, k) != 0.0:")
+                self.back(indent + 1, part.then, part.source.then)
+                self.put(indent, "else:")
+                self.back(indent + 1, part.other, part.source.other)
+            else:
+                self.loop(indent, part)
+
+    def loop(self, indent: int, part: Pass) -> None:
+        """A loop, backwards; or forwards, where it makes no difference."""
+        names, (start, _, step) = self.names, part.loop.bounds
+        for node in part.outside:
+            self.put(indent, f"{self.t(node.y)} = {self.got(node)}")
+            if names.elements[node.array] == "a":
+                self.put(indent, f"{self.b(node.y)} = 0.0")
+        if part.kept:
+            self.put(indent, f"k -= {len(part.kept)}")
+        for p, name in enumerate(part.kept):
+            self.put(indent, f"{self.t(name + '_0')} = {self.slot(name, f'k + {p}')}")
+        variable, n = self.t(part.loop.variable), sum(piece.n for piece in part.body) if part.is_innermost else 0
+        size = f"n_{variable}"
+        if n or abs(step) != 1 or not part.in_any_order:
+            self.put(indent, f"{size} = len({self.range(part.loop)})")
+        if part.in_any_order:
+            if n:
+                self.put(indent, f"k -= {n} * {size}")
+            self.put(indent, f"for {variable} in {self.range(part.loop)}:")
+            self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+            if n:
+                self.put(indent + 1, f"k += {n}")
+                self.put(indent, f"k -= {n} * {size}")
+        else:
+            self.put(indent, f"for c_{variable} in range({size}):")
+            last = f"{self.t(start)} + ({size} - 1 - c_{variable})"
+            self.put(indent + 1, f"{variable} = {last}" + ("" if step == 1 else f" * {step}"))
+            if part.is_innermost and n:
+                self.put(indent + 1, f"k -= {n}")
+            self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+        for node in part.outside:
+            if names.elements[node.array] == "a":
+                self.put(
+                    indent,
+                    f"{self.element('add', node)}({self.a(node.array, 'b')}, {self.index(node.index)}, "
+                    f"{self.b(node.y)})",
+                )
+
+    def slot(self, name: str, at: str) -> str:
+        """What a slot keeps."""
+        kind = self.names.of[name]
+        found = f"get_{'word' if kind in 'ib' else 'number'}(m, {at})"
+        return f"({found} != 0)" if kind == "b" else found
+
+    def got(self, node: Get) -> str:
+        """An element of an array that is only read."""
+        return f"{self.element('get', node)}({self.a(node.array)}, {self.index(node.index)})"
+
+    def piece(self, indent: int, piece: Piece) -> None:
+        """Straight code, backwards."""
+        for name, p in piece.slots.items():
+            self.put(indent, f"{self.t(piece.exposed[name])} = {self.slot(name, f'k + {p}')}")
+        outside = {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
+        changed = set(piece.final)
+        self.bar_names = {
+            version: self.b(name) for name, version in piece.exposed.items() if name not in changed
+        }  # of what is from before, and isn't changed
+        zeros = sorted(v for v in piece.barred if v not in outside and v not in self.bar_names)
+        for version in zeros:
+            self.put(indent, f"{self.b(version)} = 0.0")
+        shared = [name for name in piece.final if name in self.code.shared and self.names.of[name] == "a"]
+        for name in shared:
+            if piece.final[name] in piece.barred:
+                self.put(indent, f"{self.b(piece.final[name])} = {self.b(name)}")
+        self.again(indent, piece, piece.nodes)
+        self.adjoints(indent, piece, piece.nodes)
+        for name in shared:
+            version = piece.exposed.get(name)
+            self.put(indent, f"{self.b(name)} = {self.b(version) if version in piece.barred else '0.0'}")
+
+    def bar(self, version: str) -> str:
+        """The adjoint of a version, which may be that of a name."""
+        return self.bar_names.get(version) or self.b(version)
+
+    def again(self, indent: int, piece: Piece, nodes: list[Any]) -> None:
+        """Values that are needed."""
+        for node in nodes:
+            if isinstance(node, Op) and node.y in piece.needed:
+                if isinstance(node.function, Extent):
+                    value = self.value(node.function, "v")
+                else:
+                    value = self.computed(node.function, [self.t(x) for x in node.xs])
+                self.put(indent, f"{self.t(node.y)} = {value}")
+            elif isinstance(node, Get) and node.y in piece.needed and not node.is_outside:
+                value = self.got(node)
+                if node.slot is not None:
+                    value = f"get_number(m, k + {node.slot})"
+                self.put(indent, f"{self.t(node.y)} = {value}")
+            elif isinstance(node, Fork) and node.condition in piece.needed:
+                self.put(indent, f"if {self.t(node.condition)}:", " pass")
+                self.again(indent + 1, piece, node.then)
+                for y, a, _ in node.merged:
+                    if y in piece.needed:
+                        self.put(indent + 1, f"{self.t(y)} = {self.t(a)}")
+                self.put(indent, "else:", " pass")
+                self.again(indent + 1, piece, node.other)
+                for y, _, b in node.merged:
+                    if y in piece.needed:
+                        self.put(indent + 1, f"{self.t(y)} = {self.t(b)}")
+
+    def adjoints(self, indent: int, piece: Piece, nodes: list[Any]) -> None:
+        """Take the adjoints of results to those of operands."""
+        for node in reversed(nodes):
+            if isinstance(node, Put):
+                word = self.element("get" if node.adds else "take", node)
+                taken = f"{word}({self.a(node.array, 'b')}, {self.index(node.index)})"
+                if node.x in piece.barred:
+                    x = self.bar(node.x)
+                    self.put(indent, f"{x} = plus({x}, {taken})")
+                else:
+                    self.put(indent, taken)
+            elif isinstance(node, Get):
+                is_active = self.names.elements[node.array] == "a"
+                if node.y in piece.barred and is_active and not node.is_outside and not node.is_absorbed:
+                    array, index = self.a(node.array, "b"), self.index(node.index)
+                    self.put(indent, f"{self.element('add', node)}({array}, {index}, {self.bar(node.y)})")
+            elif isinstance(node, Op):
+                if node.y in piece.barred:
+                    self.adjoint(indent, piece, node)
+            elif node.condition in piece.needed:
+                for side, nodes_of_side in ((1, node.then), (2, node.other)):
+                    self.put(indent, f"if {self.t(node.condition)}:" if side == 1 else "else:", " pass")
+                    for merged in node.merged:
+                        y, x = merged[0], merged[side]
+                        if y in piece.barred and x in piece.barred:
+                            self.put(indent + 1, f"{self.bar(x)} = plus({self.bar(x)}, {self.bar(y)})")
+                    self.adjoints(indent + 1, piece, nodes_of_side)
+
+    def adjoint(self, indent: int, piece: Piece, node: Op) -> None:
+        """Add to the adjoints of an operation's operands."""
+        y_bar, function = self.bar(node.y), node.function
+        exponent = exponent_of(node)
+        if node.slot is not None:
+            self.put(indent, f"p_{y_bar} = get_number(m, k + {node.slot})")
+        for i, x in enumerate(node.xs):
+            if x not in piece.barred:
+                continue
+            x_bar = self.bar(str(x))
+            if node.slot is not None:
+                term = f"plus({x_bar}, chosen({'1.0 - ' if i else ''}p_{y_bar}, {y_bar}))"
+            elif function in (None, float, operator.add, operator.pos) or (function is operator.sub and i == 0):
+                term = f"plus({x_bar}, {y_bar})"
+            elif function in (operator.sub, operator.neg):
+                term = f"plus({x_bar}, -{y_bar})"
+            elif function is operator.mul:
+                term = f"plus_product({x_bar}, {self.t(node.xs[1 - i])}, {y_bar})"
+            elif exponent == 2:
+                term = f"plus_product({x_bar}, 2.0 * {self.t(node.xs[0])}, {y_bar})"
+            else:
+                word = self.weighing(function, i, exponent)
+                operands = node.xs[: 1 if exponent is not None else None]
+                values = [self.t(o) if not isinstance(o, str) or self.is_there(piece, o) else "0.0" for o in operands]
+                y = self.t(node.y) if node.y in piece.needed else "0.0"
+                term = f"plus({x_bar}, {word}({y_bar}, {', '.join(values)}, {y}))"
+            self.put(indent, f"{x_bar} = {term}")
+
+    def weighing(self, function: Any, i: int, exponent: int | None) -> str:
+        """The name of the intrinsic for an adjoint times a partial derivative."""
+        word = f"w{i}_{self.function(function)}" + ("" if exponent is None else f"_{len(self.scope)}")
+        self.scope[word] = nest_rows.weighing(function, i, exponent)
+        return word
+
+    def is_there(self, piece: Piece, version: str) -> bool:
+        """Whether the reverse has a value."""
+        return version not in piece.kinds or version in piece.needed or piece.exposed.get(version) == version

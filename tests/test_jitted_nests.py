@@ -1,0 +1,273 @@
+"""Loops of jitted functions as rows of their own: values are the plain function's, gradients those of forward mode."""
+
+import itertools
+import math
+import types
+
+import numpy as np
+import pytest
+from numba import njit
+
+from tapegrad import func, jitted
+
+
+@jitted.compile_loops
+@njit
+def products(x, w, p):
+    """Sums of products in three ways; a triangle; what is read before the innermost loop."""
+    n = x.shape[0]
+    c, y = np.zeros((n, n)), np.empty(n)
+    for i in range(n):
+        for k in range(n):
+            for j in range(n):
+                c[i, j] += x[i, k] * w * x[k, j]
+    for i in range(n):
+        s = x[i, 0]
+        for j in range(i):
+            s -= x[i, j] * y[j]
+        y[i] = s / (x[i, i] + w)
+    total = 0.0
+    for i in range(n - 1, -1, -2):
+        square = 0.0
+        for j in range(x.shape[1]):
+            d = c[i, j] - y[j]
+            square += d * d / (1.0 + x[p[j], i] ** 2)
+        total += math.sqrt(square)
+    return total
+
+
+@jitted.compile_loops
+@njit
+def recurrences(x, w, p):
+    """Numbers that are carried from turn to turn, integers among them; elements that are overwritten."""
+    n = x.shape[0]
+    y, s, t, at = x[0].copy(), 0.3, 1.0, 0
+    for k in range(2 * n):
+        t = math.sin(s) * w
+        for i in range(1, n - 1):
+            h = s * t
+            y[i] = 0.5 * y[i - 1] * y[i + 1] + h
+            s = math.cos(s * y[i]) + x[k % n, p[i]]
+        at = (at + 3) % n
+        y[at] = y[at] / (2.0 + t * y[0] ** 3)
+        t *= s
+        y[0] += t - 0.1 * s
+    return np.sum(y * y) + s * t + at
+
+
+@jitted.compile_loops
+@njit
+def branches(x, w, p):
+    """Branches with and without loops in them; the least and the largest."""
+    n = x.shape[0]
+    d, best, total = x.copy(), np.inf, 0.0
+    for k in range(n):
+        for i in range(n):
+            for j in range(n):
+                d[i, j] = min(d[i, j], d[i, k] + d[k, j] * w)
+        if k % 3 == 1:
+            r = total * 0.1
+            for j in range(n - 1, k, -1):
+                total += d[k, j] * r + w
+        elif d[k, 0] > 0.9:
+            total -= d[k, 0]
+        for j in range(n):
+            value = d[j, k]
+            if value > w:
+                value = math.exp(-value) * total
+                d[j, k] = value
+            elif j > 3:
+                value *= value
+            best = min(best, max(value, 0.01 * j * w))
+            total += best * value
+    return total + np.sum(d)
+
+
+@pytest.mark.parametrize("function", [products, recurrences, branches])
+def test_values_and_gradients(function):
+    rng = np.random.default_rng(3)
+    p = rng.permutation(9)
+    for x in (
+        rng.uniform(0.2, 1.5, (9, 9)),
+        rng.uniform(0.2, 1.5, (9, 9)).T,
+        rng.uniform(0.2, 1.5, (18, 18))[::2, ::-2],
+    ):
+        value, (by_x, by_w) = func.value_and_grad(function, argnums=(0, 1))(x, 0.7, p)
+        assert value == function(x, 0.7, p)
+        of_x, of_w = func.jacfwd(function, argnums=(0, 1))(x, 0.7, p)
+        np.testing.assert_allclose(by_x, of_x, rtol=1e-13, atol=1e-13 * np.abs(of_x).max())
+        np.testing.assert_allclose(by_w, of_w, rtol=1e-12)
+
+
+@jitted.compile_loops
+@njit
+def steps(x, y):
+    """Writes to one array what it reads of another."""
+    for i in range(1, x.size):
+        y[i] = 0.3 * x[i - 1] * y[i - 1] + 0.5 * y[i]
+
+
+@jitted.compile_loops
+@njit
+def shared(x, how):
+    """Arrays that are one, that overlap, and that don't; all but a few turns, a few, and none."""
+    a, b = x.copy(), x[::-1].copy()
+    if how == 0:
+        steps(a, a)
+    elif how == 1:
+        steps(a[:-1], a[1:])
+    elif how == 2:
+        steps(a[1:], a[:-1])
+    elif how == 3:
+        steps(a, b)
+    elif how == 4:
+        steps(a[:5], b[:5])
+    else:
+        steps(a[:0], b[:0])
+    return np.sum(a * a) + np.sum(b)
+
+
+@pytest.mark.parametrize("how", range(6))
+def test_shared_memory_and_few_turns(how):
+    x = np.random.default_rng(4).uniform(0.2, 1.5, 60)
+    value, gradient = func.value_and_grad(shared)(x, how)
+    assert value == shared(x, how)
+    z = np.tile(x.astype(complex), (60, 1)) + 1e-30j * np.eye(60)
+    y = np.array([_plainly(row, how) for row in z])
+    np.testing.assert_allclose(gradient, y.imag / 1e-30, rtol=1e-13)
+
+
+def _plainly(x, how):
+    a, b = x.copy(), x[::-1].copy()
+    first, second = [(a, a), (a[:-1], a[1:]), (a[1:], a[:-1]), (a, b), (a[:5], b[:5]), (a[:0], b[:0])][how]
+    steps.py_func(first, second)
+    return np.sum(a * a) + np.sum(b)
+
+
+@jitted.compile_loops
+@njit
+def dividing(x, y):
+    total = 0.0
+    for i in range(x.size):
+        total += y[i] / x[i]
+    return total
+
+
+@jitted.compile_loops
+@njit
+def caught(x, y, z):
+    """What was written before an error is there behind it."""
+    kept = z.copy()
+    try:
+        filled(x, y, kept)
+    except Exception:
+        kept[0] += 1.0
+    return np.sum(kept * x)
+
+
+@jitted.compile_loops
+@njit
+def filled(x, y, out):
+    for i in range(x.size):
+        out[i] = y[i] / x[i]
+
+
+@jitted.compile_loops
+@njit(boundscheck=True)
+def beyond(x, n):
+    total = 0.0
+    for i in range(n):
+        total += x[i] * x[i]
+    return total
+
+
+def test_errors_are_the_plain_functions():
+    x, y = np.arange(60.0), np.linspace(1.0, 2.0, 60)
+    for function, args, error in ((dividing, (x, y), ZeroDivisionError), (beyond, (x, 61), IndexError)):
+        with pytest.raises(error) as plain:
+            function(*args)
+        with pytest.raises(error) as differentiated:
+            func.grad(function)(*args)
+        assert str(plain.value) == str(differentiated.value)
+    assert func.value_and_grad(beyond)(x, 60)[0] == beyond(x, 60)
+    x = np.linspace(1.0, 2.0, 60)
+    x[40] = 0.0
+    value, gradient = func.value_and_grad(caught, argnums=1)(x, y, np.zeros(60))
+    assert value == caught(x, y, np.zeros(60))
+    np.testing.assert_allclose(gradient, np.where(np.arange(60) < 40, 1.0, 0.0), rtol=1e-15)
+
+
+@jitted.compile_loops
+@njit
+def infinite(x, w):
+    """What isn't taken leaves no nan, nor does an adjoint that is 0."""
+    total = 0.0
+    for i in range(x.size):
+        root = math.sqrt(x[i])
+        total += min(root, w) + 0.0 * root
+    return total
+
+
+def test_what_is_not_taken_leaves_no_nan():
+    x = np.arange(40.0)
+    _, (by_x, by_w) = func.value_and_grad(infinite, argnums=(0, 1))(x, -1.0)
+    np.testing.assert_array_equal(by_x, np.zeros(40))
+    assert by_w == 40.0
+
+
+def test_sweeps_may_be_repeated():
+    rng = np.random.default_rng(5)
+    x, p = rng.uniform(0.2, 1.5, (9, 9)), rng.permutation(9)
+    _, pull = func.vjp(branches, x, 0.7, p)
+    first, second = pull(1.0), pull(2.0)
+    np.testing.assert_allclose(2.0 * first[0], second[0], rtol=1e-13)
+    np.testing.assert_array_equal(pull(1.0)[0], first[0])
+
+
+@jitted.compile_loops
+@njit
+def in_order(x, w):
+    return recurrences(x, w, np.arange(x.shape[0]))
+
+
+def test_second_order():
+    """Rows with tangents are of the plain loop."""
+    rng = np.random.default_rng(6)
+    x, v = rng.uniform(0.2, 1.5, (5, 5)), rng.normal(size=(5, 5))
+    gradient, h = func.grad(in_order), 1e-7
+    differences = (gradient(x + h * v, 0.7) - gradient(x - h * v, 0.7)) / (2 * h)
+    _, product = func.hvp(in_order, (x, 0.7), (v, 0.0))
+    np.testing.assert_allclose(product[0], differences, rtol=1e-4, atol=1e-3)
+
+
+def squares(a, b):
+    total = 0.0
+    for i in range(a.shape[0]):
+        for j in range(b.shape[1]):
+            c = 0.0
+            for k in range(b.shape[0]):
+                c += a[i, k] * b[k, j]
+            total += c * c
+    return total
+
+
+def test_what_is_computed_again_is_not_kept():
+    a, b = np.random.default_rng(7).normal(size=(2, 40, 40))
+    wanted, kept = [2.0 * a @ b @ b.T, 2.0 * a.T @ a @ b], []
+    for mark in (njit, jitted.compile_loops):
+        jitted.free()
+        found = func.grad(mark(_copied(squares)), argnums=(0, 1))(a, b)
+        for one, by in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, by, rtol=1e-12)
+        kept.append(jitted.nbytes())
+    jitted.free()
+    assert kept[1] < kept[0] / 5
+
+
+def _copied(function):
+    """The same code, as another function: one that isn't marked stays so."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    return types.FunctionType(code, function.__globals__)
+
+
+_numbers = itertools.count()
