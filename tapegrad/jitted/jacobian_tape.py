@@ -428,7 +428,8 @@ def nbytes() -> int:
     """The bytes of memory that this thread's tapes hold.
 
     >>> import tapegrad as tg
-    >>> tg.func.grad(lambda x: x * x)(3.0)
+    >>> from numba import njit
+    >>> tg.func.grad(njit(lambda x: x * x))(3.0)
     6.0
     >>> tg.jitted.nbytes() > 0
     True
