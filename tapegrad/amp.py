@@ -6,14 +6,14 @@ change nothing, as PyTorch's do where the device can't.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 
-class autocast:  # noqa: N801 (a context manager, as in PyTorch)
+class autocast(contextlib.ContextDecorator):  # noqa: N801 (a context manager, as in PyTorch)
     """Compute in less precision, within a `with` statement or a decorated function: none is lost, and it warns.
 
     Parameters
@@ -54,16 +54,6 @@ class autocast:  # noqa: N801 (a context manager, as in PyTorch)
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing was changed."""
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, within the statement."""
-
-        @functools.wraps(function)
-        def wrapped(*args: Any, **facts: Any) -> Any:
-            with self:
-                return function(*args, **facts)
-
-        return wrapped
 
 
 class GradScaler:

@@ -141,10 +141,6 @@ def _reshaped(self: Tensor, *shape: Any, order: Any = "C", copy: Any = None) -> 
     return made.clone() if copy else made
 
 
-def _nonzero(self: Tensor) -> Any:
-    return np.nonzero(self)
-
-
 _of_arrays("transpose", lambda _, *axes, **facts: len(axes) != 2 and not facts, _transposed)
 _of_arrays("reshape", lambda *_, **facts: "order" in facts or "copy" in facts, _reshaped)
 _of_arrays("flatten", lambda _, *given, **facts: "order" in facts or isinstance((*given, 0)[0], str), np.ravel)
@@ -153,7 +149,7 @@ _of_arrays("round", lambda _, *given, **__: bool(given), np.round)
 _of_arrays("trace", lambda _, *given, **facts: bool(given or facts), np.trace)
 _of_arrays("dot", lambda x, y, *_, **__: x.ndim != 1 or np.ndim(y) != 1, np.dot)
 _of_arrays("take", lambda _, i, *given, **facts: bool(given or facts) or not isinstance(i, Tensor), np.take)
-_of_arrays("nonzero", lambda _, **facts: not facts, _nonzero)
+_of_arrays("nonzero", lambda _, **facts: not facts, np.nonzero)
 _of_arrays("view", lambda _, *given, **facts: not (given or facts), lambda x: x.view_as(x))
 for _name in ("max", "min"):
     _of_arrays(_name, lambda *_, **facts: "axis" in facts, getattr(np, _name))

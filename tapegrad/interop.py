@@ -190,11 +190,8 @@ _ADDS = {"numpy.fromnumeric.sum", "numpy.fromnumeric.prod"}
 def _of_objects(t: Tensor) -> np.ndarray:
     """An array whose elements are the tensor's, each a tensor."""
     array = np.empty(t._kind.shape, object)
-    if array.ndim:
-        for place in np.ndindex(array.shape):
-            array[place] = t[place]
-    else:
-        array[()] = t
+    for place in np.ndindex(array.shape):
+        array[place] = t[place]
     return array
 
 

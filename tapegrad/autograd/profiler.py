@@ -6,10 +6,10 @@ the time of recording.
 
 from __future__ import annotations
 
+import contextlib
 import enum
-import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -181,7 +181,7 @@ class profile:  # noqa: N801 (a context manager, as in PyTorch)
 _running: list[profile] = []
 
 
-class record_function:  # noqa: N801 (a context manager, as in PyTorch)
+class record_function(contextlib.ContextDecorator):  # noqa: N801 (a context manager, as in PyTorch)
     """Have a profile show, by a label, what a `with` statement or a decorated function took.
 
     >>> import tapegrad as tg
@@ -208,16 +208,6 @@ class record_function:  # noqa: N801 (a context manager, as in PyTorch)
             row = taken._labels.setdefault(self.name, Average(self.name, ""))
             row.count += 1
             row.cpu_time_total += 1e6 * seconds
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with the label."""
-
-        @functools.wraps(function)
-        def wrapped(*args: Any, **facts: Any) -> Any:
-            with self:
-                return function(*args, **facts)
-
-        return wrapped
 
 
 __all__ = ["ProfilerActivity", "profile", "record_function"]

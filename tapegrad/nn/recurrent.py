@@ -21,6 +21,13 @@ _stack: Any = shaping["stack"]
 State = tuple[Tensor, ...]
 
 
+def _draw(module: Module, hidden_size: int) -> None:
+    """Draw all parameters anew: uniform, within `1 / sqrt(hidden_size)`."""
+    bound = 1 / math.sqrt(hidden_size) if hidden_size else 0.0
+    for t in module.parameters():
+        init.uniform_(t, -bound, bound)
+
+
 def _gates(x: Tensor, h: Tensor, w: Tensor, u: Tensor, b: Any, c: Any) -> tuple[Tensor, Tensor]:
     """What a cell makes of its input, and of its state, before they are joined."""
     return F.linear(x, w, b), F.linear(h, u, c)
@@ -149,9 +156,7 @@ class RNNBase(Module):
 
     def reset_parameters(self) -> None:
         """Draw values anew: uniform, within `1 / sqrt(hidden_size)`."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for t in self.parameters():
-            init.uniform_(t, -bound, bound)
+        _draw(self, self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Nothing: for programs that say so."""
@@ -347,9 +352,7 @@ class RNNCellBase(Module):
 
     def reset_parameters(self) -> None:
         """Draw values anew: uniform, within `1 / sqrt(hidden_size)`."""
-        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
-        for t in self.parameters():
-            init.uniform_(t, -bound, bound)
+        _draw(self, self.hidden_size)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The state after one step, of [batch, features] or [features]."""
