@@ -202,6 +202,8 @@ def compile_loops(function: Callable[..., Any]) -> Any:
     array([ 0.56, -0.34, -0.22])
     """
     jitted = function if isinstance(function, CPUDispatcher) else njit(function)
+    if not isinstance(jitted, CPUDispatcher):
+        return jitted  # as njit does under NUMBA_DISABLE_JIT: the plain function
     rewriting.LOOPING.add(jitted.py_func.__code__)
     rewriting.active.cache_clear()
     return jitted

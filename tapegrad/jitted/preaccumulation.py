@@ -81,6 +81,8 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
     (6.0, 0.75)
     """
     jitted = function if isinstance(function, CPUDispatcher) else njit(function)
+    if not isinstance(jitted, CPUDispatcher):
+        return jitted  # as njit does under NUMBA_DISABLE_JIT: the plain function
     rewriting.SPECIAL[jitted] = _preaccumulated
     rewriting.active.cache_clear()
     return jitted
