@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import interrupts, kernels, kinds, locks, ops, threads
+from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
 from tapegrad.core import guards, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
@@ -226,11 +226,15 @@ def _connect(tape: Tape) -> None:
 
 def _let_go(tape: Tape) -> None:
     """Release the values of a tape that nobody holds any more: its thread has ended, its tensors are gone."""
-    slots, give_back = tape.slots[: tape.top], _entry("give_back")
-    for address in slots["primal"][slots["flags"] & tapes.OWNED != 0].tolist():
-        give_back(tape.header_address, address)
-    if tape.h[H.partials]:
-        give_back(tape.header_address, tape.h[H.partials])
+    slots, give_back, header, partials = tape.slots[: tape.top], _entry("give_back"), tape.header_address, H.partials
+    flags, addresses = slots["flags"], slots["primal"].tolist()
+    for slot in np.flatnonzero(flags & tapes.OWNED).tolist():
+        address = addresses[slot]
+        flags[slot] &= ~tapes.OWNED  # right before: it may be interrupted, and be called again
+        give_back(header, address)
+    if address := tape.h[partials]:
+        tape.h[partials] = 0
+        give_back(header, address)
     _entry("free_kept")(tape.header_address)
     if MEMORY:
         check_memory(tape)
@@ -479,24 +483,42 @@ class Lent:
     It is so once `address` is set, by the only store that then is left to be done.
     """
 
-    __slots__ = ("address", "raw", "release", "tape")
+    __slots__ = ("address", "raw", "release", "tape", "tried")
 
     def __init__(self, tape: Tape, address: int) -> None:
+        _shield()
         _entry("give_back")
         self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+        self.tried: list[bool] = []  # whether the tape's lock could be had
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
+        address = getattr(self, "address", 0)
+        if not address or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
-        tape = self.tape()
-        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
-            self.release(self.raw)
+        tape, tried = self.tape(), self.tried
+        # What is done is noted before Ctrl-C can come: see `finalizers.py`.
+        if not (MEMORY or tape is None or tape.thread != ident() or tape.sweeping or tried):
+            tried.extend(map(tape.lock.acquire, (False,)))
+        if tape is None or tried != [True]:
+            release, raw = self.release, self.raw
+            self.address = 0
+            release(raw)
             return
         try:
-            _entries["give_back"](tape.header_address, self.address)
+            give_back, header = _entries["give_back"], tape.header_address
+            self.address = 0
+            give_back(header, address)
         finally:
-            tape.lock.release()
+            unlock = tape.lock.release
+            tried[0] = False
+            unlock()
+
+
+@functools.cache
+def _shield() -> None:
+    """Have what ends the lives of those who hold memory done whole."""
+    finalizers.shield(Lent, Tape)
 
 
 def copied(array: np.ndarray) -> np.ndarray:
