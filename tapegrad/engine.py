@@ -45,8 +45,8 @@ _FEW_SLOTS = 256  # freed at once, up to which they are looked for one by one
 _ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
     H.allocate, H.lapack, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
 )  # fmt: skip
-_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
-    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
+_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT, _N_PLANNED = (
+    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget, H.n_planned
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW, _SWITCH = ROW.itemsize, H.switch_values
@@ -340,6 +340,8 @@ def run(
                 break
         if take is not None:
             take()
+            if not retain and h[_N_PLANNED] > _RECLAIM_ROWS:
+                tape.swept = seeds[0][0]
     except BaseException as error:
         if take is not None and h[_PHASE] == rows.IDLE and isinstance(error, KeyboardInterrupt):
             take()  # the sweep is done, and can't be done again
@@ -609,8 +611,10 @@ def reclaim_if_due(tape: Tape) -> None:
     if h[_FILLED] <= _FEW_ROWS and h[_ALLOCATED] <= _RECLAIM_BYTES:
         return
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
-    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
-        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
+    if (
+        (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors)
+        or (h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows)
+        or (tape.swept and not tape.live[tape.swept])  # though its graph survived, it has died now
     ):
         reclaim(tape)
     elif SMALL:
@@ -639,6 +643,8 @@ def reclaim(tape: Tape) -> None:
         return
     _prepare(tape)
     _hand_out(tape)
+    if not tape.live[tape.swept]:
+        tape.swept = 0
     entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
     while True:
         functions = len(tape.nodes)
@@ -692,12 +698,17 @@ def _give_up_room(tape: Tape) -> None:
     tape.spare += 1
     if tape.spare < tape.patience:
         return
-    tape.spare, tape.patience = 0, 8 * tape.patience
     if tape.capacity > _SPARE_ROOM:
         tape.resize_rows(_SPARE_ROOM // 4)
     tape.forget_top()
     if tape.top < _SPARE_ROOM // 4 < tape.slot_capacity:
         tape.resize_slots(_SPARE_ROOM // 4)
+    is_done = tape.slot_capacity <= _SPARE_ROOM  # else one of the last slots is still in use, and soon may not be
+    tape.spare, tape.patience = 0, 8 * tape.patience if is_done else tape.patience + 1
+    if address := native.function_address("malloc_trim"):
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_size_t)(address)(
+            0
+        )  # values were small: the C library keeps such memory
 
 
 @alone
