@@ -379,7 +379,7 @@ def replay(tape: Tape, text: int, tables: int) -> int:
     h = tape.h
     if tape.sweeping:
         _check_free(tape)
-    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _prepare(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     entry = _entries.get("replay") or _entry("replay")
