@@ -12,7 +12,7 @@ import ast
 import functools
 import hashlib
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,8 @@ _OPERATORS = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.USub: operator.neg, ast.UAdd: operator.pos,
     ast.Not: operator.not_,
 }  # fmt: skip
+# Adjoints are added in any order, as vectors do; products and sums of them may be rounded once.
+ADDS, MULTIPLIES = ("reassoc", "nsz", "contract"), ("nsz", "contract")
 _MOST_SQUARED = 64  # exponents beyond are left to Numba's code
 
 
@@ -60,6 +62,7 @@ class Text:
     def __init__(self, text: str, scope: dict[str, Any]) -> None:
         self.tree: Any = ast.parse(text).body[0]
         self.text, self.scope = text, scope
+        self.nodes = list(_statements(self.tree.body))
         self.parameters = [a.arg for a in self.tree.args.args]
 
     def symbol(self, kinds: Sequence[Any]) -> str:
@@ -93,7 +96,7 @@ class Function:
         waiting = True
         while waiting:
             waiting = False
-            for node in ast.walk(self.text.tree):
+            for node in self.text.nodes:
                 for target, kind in self._assigned(node):
                     before = self.of.get(target)
                     if kind is not None and kind != before:
@@ -164,16 +167,13 @@ class Function:
     def _Attribute(self, node: Any) -> Value | None:  # noqa: N802
         if isinstance(node.value, ast.Name) and node.value.id == "np":
             return self.constant(getattr(np, node.attr))
-        found = self.value(node.value)
-        if found is None:
+        name = node.value.id
+        if name not in self.of:
             return None
-
-        def array() -> Any:
-            return arrayobj.make_array(found.kind)(self.context, self.builder, found.write())
-
         if node.attr == "shape":
-            return Value(types.UniTuple(types.intp, found.kind.ndim), lambda: array().shape)
-        return Value(types.intp, lambda: array().nitems)
+            kind = types.UniTuple(types.intp, self.of[name].ndim)
+            return Value(kind, lambda: self.context.make_tuple(self.builder, kind, self.arrays[name][1]))
+        return Value(types.intp, lambda: functools.reduce(self.builder.mul, self.arrays[name][1]))
 
     def _Subscript(self, node: Any) -> Value | None:  # noqa: N802
         found, at = self.value(node.value), node.slice.value
@@ -211,8 +211,62 @@ class Function:
         if node.func.id == "len":
             bounds = self.values(node.args[0].args)
             return bounds and Value(types.int64, lambda: self.length(bounds))
+        if node.func.id.removesuffix("_any") in ("get", "put", "add", "take"):
+            return self.element(node.func.id, node)
         function, given = self.text.scope.get(node.func.id, getattr(_BUILTINS, node.func.id, None)), node.args
         return self.operation(function, [self.value(a) for a in given])
+
+    def element(self, word: str, node: Any) -> Value | None:
+        """An element of an array: get it, put one there, add to it, take it away."""
+        name = node.args[0].id
+        kind, index, rest = self.of.get(name), self.values(node.args[1].elts), self.values(node.args[2:])
+        if kind is None or index is None or rest is None:
+            return None
+        context, wraps, word = self.context, word.endswith("_any"), word.removesuffix("_any")
+
+        def get() -> Any:
+            return arrayobj.load_item(context, self.builder, kind, self.pointer(name, index, wraps))
+
+        def put() -> Any:
+            at, value = self.pointer(name, index, wraps), self.cast(rest[0], kind.dtype)
+            return arrayobj.store_item(context, self.builder, kind, value, at)
+
+        def add() -> Any:
+            at = self.pointer(name, index, wraps)
+            total = self.builder.fadd(self.builder.load(at), self.cast(rest[0], kind.dtype), flags=ADDS)
+            self.builder.store(total, at)
+
+        def take() -> Any:
+            at = self.pointer(name, index, wraps)
+            found = self.builder.load(at)
+            self.builder.store(found.type(0.0), at)
+            return found
+
+        return Value(kind.dtype if word in ("get", "take") else types.none, locals()[word])
+
+    def pointer(self, name: str, index: Sequence[Value], wraps: bool) -> Any:
+        """Where an element is; an index may be negative where it `wraps`."""
+        builder, (data, shape, strides, is_counted) = self.builder, self.arrays[name]
+        places = self.casts(index, [types.int64] * len(index))
+        if wraps:
+            signs = [builder.icmp_signed("<", at, WORD(0)) for at in places]
+            ends = [builder.add(at, n) for at, n in zip(places, shape, strict=True)]
+            places = [builder.select(*found) for found in zip(signs, ends, places, strict=True)]
+        steps = [at if step is None else builder.mul(at, step) for at, step in zip(places, strides, strict=True)]
+        offset = functools.reduce(builder.add, steps)
+        return builder.gep(data, [offset]) if is_counted else cgutils.pointer_add(builder, data, offset)
+
+    def unpack(self, name: str, value: Any) -> None:
+        """Have the parts of an array, which its name means from now on."""
+        kind = self.of[name]
+        array = arrayobj.make_array(kind)(self.context, self.builder, value)
+        shape, strides = (cgutils.unpack_tuple(self.builder, part) for part in (array.shape, array.strides))
+        if kind.layout in "CF":  # steps in elements: None is 1
+            lengths, strides = shape if kind.layout == "F" else shape[::-1], [None]
+            for n in lengths[:-1]:
+                strides.append(n if strides[-1] is None else self.builder.mul(strides[-1], n))
+            strides = strides if kind.layout == "F" else strides[::-1]
+        self.arrays[name] = array.data, shape, strides, kind.layout in "CF"
 
     def operation(self, function: Any, given: Sequence[Value | None]) -> Value | None:
         """A function of operands."""
@@ -300,8 +354,9 @@ class Function:
             name: cgutils.alloca_once(builder, context.get_value_type(kind), zfill=True)
             for name, kind in self.of.items()
         }
+        self.arrays: dict[str, Any] = {}
         for name, value in zip(self.text.parameters, given, strict=True):
-            builder.store(value, self.places[name])
+            self.put(name, value)
         builder.branch(builder.append_basic_block("body"))
         builder.position_at_end(self.function.blocks[-1])
         self.body(self.text.tree.body)
@@ -317,20 +372,22 @@ class Function:
         assert found is not None
         return found
 
-    def assign(self, name: str, value: Value) -> None:
+    def put(self, name: str, value: Any) -> None:
         """Give a name its value."""
-        self.builder.store(self.cast(value, self.of[name]), self.places[name])
+        self.builder.store(value, self.places[name])
+        if isinstance(self.of[name], types.Array):
+            self.unpack(name, value)
 
     def _write_Assign(self, node: Any) -> None:  # noqa: N802
         pairs = [(name, self.known(value)) for name, value in _pairs(node)]
         found = [(name, self.cast(value, self.of[name])) for name, value in pairs]
         for name, value in found:
-            self.builder.store(value, self.places[name])
+            self.put(name, value)
 
     def _write_AugAssign(self, node: Any) -> None:  # noqa: N802
         found = self.operation(_OPERATORS[type(node.op)], [self.known(node.target), self.known(node.value)])
         assert found is not None
-        self.assign(node.target.id, found)
+        self.put(node.target.id, self.cast(found, self.of[node.target.id]))
 
     def _write_Expr(self, node: Any) -> None:  # noqa: N802
         self.known(node.value).write()
@@ -398,6 +455,13 @@ class _BUILTINS:
     """Functions that texts name without saying what they are."""
 
     min, max, float = min, max, float
+
+
+def _statements(body: Sequence[Any]) -> Iterator[Any]:
+    """All statements, from the first to the last."""
+    for node in body:
+        yield node
+        yield from _statements([*getattr(node, "body", ()), *getattr(node, "orelse", ())])
 
 
 def _pairs(node: Any) -> list[tuple[str, Any]]:

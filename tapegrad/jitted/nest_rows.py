@@ -24,21 +24,19 @@ from tapegrad.jitted.emission import Emitter, on, weighed
 from tapegrad.jitted.inner import define
 from tapegrad.jitted.lifting import make, row_of, value_of
 from tapegrad.jitted.names import RULES, whole_power
-from tapegrad.jitted.nest_lowering import Text
+from tapegrad.jitted.nest_lowering import ADDS, MULTIPLIES, Text
 
 KIND = Taped(0)
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
-# Adjoints are added in any order, as vectors do; products and sums of them may be rounded once.
-_ADDS, _MULTIPLIES = ("reassoc", "nsz", "contract"), ("nsz", "contract")
 
 
 @intrinsic
 def plus(typingctx, a, b):
     """The sum of adjoints."""
     sig = types.float64(types.float64, types.float64)
-    return sig, lambda context, builder, sig, args: builder.fadd(*args, flags=_ADDS)
+    return sig, lambda context, builder, sig, args: builder.fadd(*args, flags=ADDS)
 
 
 @intrinsic
@@ -46,7 +44,7 @@ def plus_product(typingctx, a, b, c):
     """An adjoint, and a partial derivative times another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.fadd(args[0], builder.fmul(args[1], args[2], flags=_MULTIPLIES), flags=_ADDS)
+        return builder.fadd(args[0], builder.fmul(args[1], args[2], flags=MULTIPLIES), flags=ADDS)
 
     return types.float64(types.float64, types.float64, types.float64), codegen
 
@@ -103,62 +101,6 @@ def view(typingctx, kind, address, shape):
     return made(kind, address, shape), codegen
 
 
-def _element(context: Any, builder: Any, kind: Any, args: Any, wraps: bool) -> Any:
-    made = arrayobj.make_array(kind)(context, builder, args[0])
-    return cgutils.get_item_pointer(
-        context, builder, kind, made, cgutils.unpack_tuple(builder, args[1]), wraparound=wraps, boundscheck=False
-    )
-
-
-def _elements(wraps: bool) -> tuple[Any, Any, Any, Any]:
-    """Intrinsics for elements: get, put, add to an adjoint, take an adjoint away; whether an index may be negative.
-
-    Indices are within bounds.
-    """
-
-    @intrinsic
-    def get(typingctx: Any, a: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            return arrayobj.load_item(context, builder, sig.args[0], pointer)
-
-        return a.dtype(a, index), codegen
-
-    @intrinsic
-    def put(typingctx: Any, a: Any, index: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            arrayobj.store_item(context, builder, sig.args[0], args[2], pointer)
-            return context.get_dummy_value()
-
-        return types.void(a, index, a.dtype), codegen
-
-    @intrinsic
-    def add(typingctx: Any, a: Any, index: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            builder.store(builder.fadd(builder.load(pointer), args[2], flags=_ADDS), pointer)
-            return context.get_dummy_value()
-
-        return types.void(a, index, a.dtype), codegen
-
-    @intrinsic
-    def take(typingctx: Any, a: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            found = builder.load(pointer)
-            builder.store(ir.Constant(found.type, 0.0), pointer)
-            return found
-
-        return a.dtype(a, index), codegen
-
-    return get, put, add, take
-
-
-get, put, add, take = _elements(False)
-get_any, put_any, add_any, take_any = _elements(True)
-
-
 @intrinsic
 def overlap(typingctx, a, b):
     """Whether arrays may share memory."""
@@ -177,7 +119,7 @@ def overlap(typingctx, a, b):
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 _SCOPE = {
-    "get": get, "put": put, "value_of": value_of, "row_of": row_of, "make": make, "KIND": KIND, "get_word": get_word,
+    "value_of": value_of, "row_of": row_of, "make": make, "KIND": KIND, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "get_index": get_index,
     "put_index": put_index, "put_byte": put_byte, "ROWS": tape.ROWS, "ARGUMENTS": tape.ARGUMENTS,
     "LENGTH": tape.LENGTH, "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL, "BLOCK": tape.BLOCK,
@@ -185,13 +127,13 @@ _SCOPE = {
 
 
 def _nested(ndim: int, head: str, body: str, tail: str) -> Text:
-    """A function of loops over all elements, whose index is `at`."""
+    """A function of loops over all elements, whose index is {at}."""
     lines = head.splitlines()
     for k in range(ndim):
         lines.append(" " * (k + 1) + f"for i{k} in range(a.shape[{k}]):")
     indent = " " * (ndim + 1)
-    lines.append(f"{indent}at = ({''.join(f'i{k}, ' for k in range(ndim))})")
-    lines += [indent + line for line in body.splitlines()]
+    at = f"({''.join(f'i{k}, ' for k in range(ndim))})"
+    lines += [indent + line.format(at=at) for line in body.splitlines()]
     return Text("\n".join([*lines, tail]), _SCOPE)
 
 
@@ -206,7 +148,7 @@ def taking_in(ndim: int) -> Text:
         ndim,
         f"def take_in(a, v, index):\n if a.size == 0:\n  return 0\n first = row_of(get(a, ({zeros})))\n"
         " differs, any_row, e = 0, 0, 0",
-        "x = get(a, at)\nput(v, at, value_of(x))\nrow = row_of(x)\nput_index(index, e, row)\n"
+        "x = get(a, {at})\nput(v, {at}, value_of(x))\nrow = row_of(x)\nput_index(index, e, row)\n"
         "differs |= row ^ (first + e)\nany_row |= row\ne += 1",
         " return 0 if any_row == 0 else (first if differs == 0 else -1)",
     )
@@ -215,13 +157,13 @@ def taking_in(ndim: int) -> Text:
 @functools.cache
 def copying(ndim: int) -> Text:
     """A function that copies plain elements."""
-    return _nested(ndim, "def copy(a, v):", "put(v, at, get(a, at))", " return 0")
+    return _nested(ndim, "def copy(a, v):", "put(v, {at}, get(a, {at}))", " return 0")
 
 
 @functools.cache
 def giving_back(ndim: int) -> Text:
     """A function that gives active elements their new values, and rows from one on; row 0 where there is no step."""
-    body = "put(a, at, make(KIND, get(v, at), first + step * e, 0))\ne += 1"
+    body = "put(a, {at}, make(KIND, get(v, {at}), first + step * e, 0))\ne += 1"
     return _nested(ndim, "def give_back(a, v, first, step):\n e = 0", body, " return 0")
 
 

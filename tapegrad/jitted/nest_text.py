@@ -53,8 +53,7 @@ _SCOPE = {
     "get_index": get_index, "put_index": put_index, "reserve": reserve, "make": make, "row_of": row_of, "value_of": value_of,
     "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
-        "view", "plus", "plus_product", "chosen", "get", "put", "add", "take", "get_any", "put_any", "add_any",
-        "take_any", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch", "release",
+        "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch", "release",
     )},
 }  # fmt: skip
 
