@@ -13,7 +13,8 @@ nothing can come between until the arguments have been used and the results are 
 
 import numpy as np
 
-from tapegrad.core.replaying import MISSED, copy, differ, replay
+from tapegrad.core.registers import copy
+from tapegrad.core.replaying import MISSED, differ, replay
 from tapegrad.core.rows import OK
 from tapegrad.memory import Record, array, at, call1, f4, f8, i4, i8, part0, part1, part2, part3, part9, word
 from tapegrad.tape import STORED, Header

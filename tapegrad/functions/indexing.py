@@ -154,12 +154,18 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             elif way is not None and position >= 0:
                 aliasing.learn_element(way, self)
         return made
-    if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
-        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
-    else:
-        positions, shape = _positions(self._kind.shape, normal)
-    at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    at, shape = _places(self, normal)
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+
+
+def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Flat positions of elements, or of runs of them, that an index with arrays names, and the shape of these."""
+    shape = a._kind.shape
+    if shape and len(index) == 1 and index[0].dtype != bool:
+        positions, shape = _checked(index[0], shape[0], 0), index[0].shape + shape[1:]
+    else:
+        positions, shape = _positions(shape, index)
+    return from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape
 
 
 def _has_samples(index: Any) -> bool:
@@ -553,9 +559,9 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
 
 def placed(a: Tensor, index: tuple[Any, ...], value: Tensor) -> tuple[Tensor, Tensor]:
     """The values for an index, and their flat positions."""
-    positions, shape = _positions(a._kind.shape, index)
+    at, shape = _places(a, index)
     value = cast(_fitted(value, shape, a, True), a.dtype)
-    return contiguous(value).reshape(-1), from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    return contiguous(value).reshape(-1), at
 
 
 def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
@@ -563,23 +569,7 @@ def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
 
     Positions are those of elements, or of runs of as many values as fall to each.
     """
-    if a._kind.requires_grad or value._kind.requires_grad:
-        places = at._array() if at.__class__ is not Batched else np.zeros(0, np.int64)
-        if len(places) > 1 and not (places[1:] > places[:-1]).all():
-            run = value._kind.numel // len(places)
-            order = _ascending(places, a._kind.numel // max(run, 1))
-            value, at = getitem(value.reshape(len(places), run), order).reshape(-1), from_array(places[order])
     return _record_put(a, value, at, a._kind.shape)
-
-
-def _ascending(places: np.ndarray, n: int) -> np.ndarray:
-    """An order in which positions below `n` ascend, each there once: the last of those that are equal."""
-    if 16 * len(places) < n:
-        order = np.argsort(places, kind="stable")
-        return order[np.append(places[order][1:] != places[order][:-1], True)]
-    last, there = np.empty(n, np.int64), np.zeros(n, np.bool_)
-    last[places], there[places] = np.arange(len(places)), True
-    return last[there]
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
@@ -783,7 +773,12 @@ def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Ten
     return record_array(indexing.put, tuple(shape), a.dtype, contiguous(a), contiguous(v), at)
 
 
+def _record_take_put(a: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing._take_put, tuple(shape), a.dtype, contiguous(a), at)
+
+
 indexing.take.record = _record_take
 indexing.scatter_add.record = _record_scatter_add
 indexing.put.record = _record_put
+indexing._take_put.record = _record_take_put
 indexing.plus_at.record = _record_plus

@@ -317,8 +317,8 @@ class Watch:
         words[_C["work"]] = self._address(words[_C["work"]])
         return self.text.hold(words)
 
-    def _alone(self, kernel: int, room: int, itemsize: int, *_: int) -> None:
-        self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
+    def _alone(self, kernel: int, itemsize: int, *_: int) -> None:
+        self.text.step(observed.ALONE, kernel, itemsize, 0, 0, 0, 0, 0, self._context())
 
     def _in_pieces(self, *numbers: int) -> None:
         self.is_shared_out, tables = True, self.tape.tables
