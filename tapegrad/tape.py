@@ -339,11 +339,12 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "disabled",
-        "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts",
-        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "of_arrays", "patience",
-        "places", "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
-        "spare", "survivors", "sweep_seconds", "sweeping", "swept", "tables", "thread", "top", "watch",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "constants",
+        "disabled", "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks",
+        "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "of_arrays",
+        "patience", "places", "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words",
+        "slots", "spare", "survivors", "sweep_seconds", "sweeping", "swept", "tables", "thread", "top",
+        "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -367,6 +368,7 @@ class Tape:
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
+        self.constants: dict[Any, Any] = {}  # what makes 0-d tensors of numbers, by dtype
         self.survivors = 0  # rows that the last reclaiming kept
         self.swept = 0  # what the last large graph was made for that a reverse sweep has let go of
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
