@@ -193,6 +193,13 @@ def _prepare(tape: Tape) -> None:
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
+def ready(tape: Tape) -> None:
+    """Make a tape's header true, for programs that are run without Python."""
+    with tape.lock:
+        _prepare(tape)
+    _part("replay")
+
+
 @functools.cache
 def _caches() -> dict[str, int]:
     """The bytes of the caches for data, by their level; what is usual where it can't be found out."""

@@ -171,6 +171,104 @@ class Compiled(entry.Fronted):
 
         saved.save(self, f)
 
+    def jitted(self, *args: Any) -> Any:
+        """The function for code that Numba has jitted: it replays there, with no Python in between.
+
+        Parameters
+        ----------
+        *args : arrays, Tensors, floats, or other objects
+            An example. Programs for such arguments are those that are there; if there is none, it is recorded.
+
+        Returns
+        -------
+        numba dispatcher
+            Called with the arrays (in the place of Tensors too) and floats of the example's shapes and dtypes, then
+            with an array for each result that is an array or a Tensor, which is written there. It returns the results
+            that are numbers: none, one, or a tuple. All else is as in the example, and left out.
+
+        Raises
+        ------
+        ValueError
+            If there is no program that runs without Python: it changes tensors, calls functions of NumPy's with
+            arguments, takes ints that change, or returns what is not computed. In jitted code: for other shapes.
+        RuntimeError
+            In jitted code, where no program that was recorded before is for what is seen there.
+
+        Notes
+        -----
+        Tensors and arrays that the function reads without being given them have the elements that they have now.
+        Threads are served at once, as many as there are processors. Numba can't cache what calls it.
+
+        Examples
+        --------
+        >>> import numba
+        >>> import numpy as np
+        >>> import tapegrad as tg
+        >>> f = tg.compile(tg.func.value_and_grad(lambda x: tg.sum(tg.cosh(x))))
+        >>> of = f.jitted(np.ones(2))
+        >>> @numba.njit
+        ... def descended(x):
+        ...     slope = np.empty(2)
+        ...     for _ in range(100):
+        ...         value = of(x, slope)
+        ...         x = x - 0.5 * slope
+        ...     return value, x
+        >>> descended(np.array([1.0, -2.0]))[0]
+        2.0
+        """
+        from tapegrad.replay import serving  # it stands above
+
+        return serving.jitted(self, args)
+
+    def cfunc(self, *args: Any) -> Any:
+        """The function as one of C's, for `scipy.LowLevelCallable(f.cfunc(...).ctypes)`.
+
+        Parameters
+        ----------
+        *args : floats, or one array
+            An example, as for `jitted`. The function returns one number.
+
+        Returns
+        -------
+        numba CFunc
+            Of one float `double f(double)`, of several `double f(int, double *)`, for `scipy.integrate.quad` and
+            `nquad`; of an array `int f(double *, intptr_t, double *, void *)`, for `scipy.ndimage.generic_filter`.
+            Where there is no program, nan, or failure (0).
+
+        Raises
+        ------
+        ValueError
+            As by `jitted`; and for functions of other forms.
+
+        Examples
+        --------
+        >>> import scipy
+        >>> import tapegrad as tg
+        >>> f = tg.compile(tg.func.grad(lambda x: tg.exp(-x * x)))
+        >>> value, error = scipy.integrate.quad(scipy.LowLevelCallable(f.cfunc(0.5).ctypes), 0.0, 1.0)
+        >>> round(value, 12)
+        -0.632120558829
+        """
+        from tapegrad.replay import serving  # it stands above
+
+        return serving.cfunc(self, args)
+
+    def programs_for(self, args: Any) -> tuple[str, list[tuple[Program, Any]]]:
+        """The programs for arguments like these, one of which is recorded where there is none; where none is, why.
+
+        With each program are the places of numbers that it is for, and their bits.
+        """
+        self(*args)
+        tape, leaves = current_tape(), args
+        structure: Any = len(args)
+        if not _LEAVES.issuperset([leaf.__class__ for leaf in args]):
+            leaves, structure = trees.flatten((args, {}))
+        key = _key(tape, leaves, structure, self._inputs)
+        family = None if key is None else self._families.get(key)
+        if family is None:
+            return "none can be recorded for them", []
+        return family.why, [(program, at) for program, of, at in self._programs if of is family]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
         tape = current_tape()
