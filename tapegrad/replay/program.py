@@ -155,6 +155,7 @@ class Program:
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
+        self.placed, self.itemsizes = watch.placed, watch.itemsizes
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -175,6 +176,7 @@ class Program:
         self.is_shared_out = watch.is_shared_out
         self.path = [seen.bits for seen in watch.seen]
         self.memories = threading.local()
+        self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []

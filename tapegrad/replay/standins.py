@@ -170,6 +170,19 @@ def _asked(x: Any) -> Any:
     return x.asked() if type(x) in (StandIn, Number) else x
 
 
+class Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        """The argument."""
+        return leaves[self.place]
+
+
 class Again:
     """How to call a function again. What is left of an earlier recording is what it is."""
 
