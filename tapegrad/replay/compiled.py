@@ -15,6 +15,7 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from tapegrad import dtypes, trees
+from tapegrad.autograd.hooks import going
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
@@ -230,7 +231,7 @@ class Compiled(entry.Fronted):
         else:
             leaves, structure = trees.flatten((args, kwargs))
         key = _key(tape, leaves, structure, self._inputs)
-        if key is None:
+        if key is None or (going.within is not None and any(map(_has_graph, leaves))):
             return self._plainly(args, kwargs)
         family = self._families.get(key) or self._new_family(tape, key, leaves, structure)
         if family.why:
@@ -431,6 +432,11 @@ class Compiled(entry.Fronted):
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
+def _has_graph(leaf: Any) -> bool:
+    """Whether it is a Tensor that requires grad: within a transform, what is computed of it does too."""
+    return isinstance(leaf, Tensor) and bool(leaf._kind.requires_grad)
+
+
 def _tick() -> int:
     """The number of this call: native code counts on."""
     entry.clock[0] += 1
@@ -515,6 +521,9 @@ def compile(
     Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call. So are the
     parameters and states of optimisers that take a step, but for `LBFGS` and optimisers of the user's; learning rates
     are read at each call, other options are guarded, and a schedule's step is taken by Python after the program.
+
+    Within a transform (`func.grad`, `vmap`, ...) that differentiates by its arguments, a compiled function is called as
+    it is: compile what the transform makes.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
     tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or
