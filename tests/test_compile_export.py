@@ -135,6 +135,8 @@ def test_other_arguments_have_no_program():
             again(other)
     with pytest.raises(RuntimeError, match="the Python function is not there"):
         F.grad(again)(tg.ones(2, 3))
+    rows = np.random.default_rng(0).normal(size=(40, 2, 3))
+    assert bits(again.map(rows)) == bits(f.map(rows))
     x = np.arange(6.0).reshape(3, 2).T  # in another order
     assert bits(again(x)) == bits(f(x.copy()))
 
