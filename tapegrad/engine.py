@@ -23,8 +23,9 @@ import numpy as np
 
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
-from tapegrad.core import guards, replaying, rows, sweeps
+from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
+from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native, switch
@@ -98,7 +99,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert {reclaiming.reclaim, replaying.replay} <= parts.keys()
+assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
 
 
 def _part(name: str) -> int:
@@ -191,6 +192,13 @@ def _prepare(tape: Tape) -> None:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
+
+
+def ready(tape: Tape) -> None:
+    """Make a tape's header true, for programs that are run without Python."""
+    with tape.lock:
+        _prepare(tape)
+    _part("replay")
 
 
 @functools.cache
@@ -385,6 +393,22 @@ def replay(tape: Tape, text: int, tables: int) -> int:
     entry = _entries.get("replay") or _entry("replay")
     with tape.lock:
         return entry(tape.header_address, text, tables)
+
+
+def run_batch(tape: Tape, batch: int, cost: int) -> None:
+    """Run a program in lanes: see `core/in_lanes.py`."""
+    h = tape.h
+    if tape.sweeping:
+        _check_free(tape)
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+        _prepare(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    if h[_MISSING_WORKERS] and cost > WORTH_WAKING:
+        threads.start(_entry("work"))
+        h[_CREW], h[_MISSING_WORKERS] = threads.state
+    entry = _entries.get("run_batch") or _entry("run_batch")
+    with tape.lock:
+        entry(tape.header_address, batch, cost)
 
 
 def _abandon(tape: Tape) -> None:

@@ -592,6 +592,13 @@ locks.others.append(lambda: [_threads.tape.lock])  # another thread may be readi
 locks.in_child.append(_after_fork)
 
 
+def apart() -> Tape:
+    """A tape that is no thread's: nothing is recorded there, and `is_only` doesn't count it."""
+    tape = Tape()
+    _tapes.discard(tape)
+    return tape
+
+
 def is_only(tape: Tape) -> bool:
     """Whether no thread has another tape."""
     return len(_tapes) == 1 and tape in _tapes

@@ -263,3 +263,26 @@ def test_hooks_are_called():
                     assert has_replayed is not (adds or function in (adds_one, applies))
                     if handle is not None:
                         handle.remove()
+
+
+def test_within_transforms_it_is_called_as_it_is_without_a_word():
+    def plain(x):
+        return (x**3).sum() * 2.0
+
+    x = tg.tensor([1.0, 2.0, 3.0])
+    for through in (
+        lambda f: F.value_and_grad(f)(x),
+        lambda f: F.hessian(f)(x),
+        lambda f: F.jvp(f, (x,), (x,)),
+        lambda f: F.vmap(F.grad(f))(tg.stack([x, x])),
+    ):
+        compiled = tg.compile(plain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert bits(through(compiled)) == bits(through(plain))
+        assert compiled.stats()["recordings"] == 0
+    inner = tg.compile(lambda y: y.exp())  # what does not depend on what is differentiated by is replayed
+    y = tg.tensor([0.5])
+    for _ in range(3):
+        F.grad(lambda t: (t * inner(y)).sum())(x)
+    assert inner.stats()["replays"] == 2

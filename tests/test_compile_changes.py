@@ -10,6 +10,7 @@ from compiled_functions import agrees, bits, needs_programs
 
 import tapegrad as tg
 from tapegrad import trees
+from tapegrad.kernels import cache
 
 F = tg.func
 pytestmark = needs_programs
@@ -450,3 +451,18 @@ def test_numbers_are_told_from_constants_of_every_kind():
             x = random.normal(size=(3, 4)).astype(np.float64 if is_double else np.float32)
             y = random.normal(size=(3, 4)).astype(np.float32 if is_double else np.float64)
             agrees(plain, compiled, x, y, t)
+
+
+def test_kernels_may_be_compiled_while_a_function_is_recorded():
+    """They are written to the cache under another name first, which is drawn."""
+
+    def function(x):
+        cache.write("of-a-test.o", {}, b"")
+        return x * 2.0
+
+    compiled = tg.compile(function)
+    for _ in range(2):
+        assert compiled(tg.ones(2)).tolist() == [2.0, 2.0]
+    assert compiled.stats()["replays"] == 1
+    if cache.folder() is not None:
+        (cache.folder() / "of-a-test.o").unlink(missing_ok=True)

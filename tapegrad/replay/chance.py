@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import callers, creation
-from tapegrad.replay.standins import Keeper
+from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tensor import Tensor
 
 _CLOCKS = {
@@ -179,6 +179,8 @@ def _behind(x: Any) -> list[Any]:
         return [x.func, *x.args, *x.keywords.values()]
     if isinstance(x, (list, tuple, set)):
         return [*x]
+    if isinstance(x, Options):
+        return [x.keeper]
     if isinstance(x, dict):
         return [*x.values()]
     if isinstance(x, (type, types.ModuleType)):

@@ -21,10 +21,10 @@ import numpy as np
 from tapegrad import dtypes, engine, kernels, trees
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, kind_of, numbers
-from tapegrad.replay.compiled import Compiled, _Argument, _Family, _key, _Kin
+from tapegrad.replay.compiled import Compiled, _Family, _key, _Kin
 from tapegrad.replay.program import PLAIN, Given, Miss, Program, Same
 from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES, checksum, layout
-from tapegrad.replay.standins import Again, Number, StandIn, bits_of
+from tapegrad.replay.standins import Again, Argument, Number, StandIn, bits_of
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result, Seen, extent
@@ -245,7 +245,7 @@ class _Reader:
         self._enter(text, checker, used, params)
         makes = self.makes(facts["makes"], leaves)
         expected = np.array(text, np.int64).tobytes()
-        seen = [Seen("a line of the function", at, n, expected[of : of + n]) for at, of, n in checker.guards]
+        seen = [Seen("a line of the function", at, n, expected[of : of + n], 0) for at, of, n in checker.guards]
         copied = []
         for offset, kind, (form, node) in facts["copied"]:
             of = self.kind(kind)
@@ -318,7 +318,7 @@ class _Reader:
         for node in nodes:
             ((form, of),) = node.items()
             if form == "argument":
-                made.append(_Argument(_place(leaves, of)))
+                made.append(Argument(_place(leaves, of)))
                 continue
             name, given, facts = of
             if form != "call" or name not in BY_NAME:
@@ -452,6 +452,9 @@ class Loaded(Compiled):
             f"{self!r} has no program for this call, and the Python function is not there: {why}. Call the function "
             "with such arguments before it is saved"
         )
+
+    def program_for(self, *_: Any) -> None:
+        """None, so that `map` replays row by row: what it needs for lanes is not in files."""
 
     def _new_family(self, *_: Any) -> _Family:
         return _Family(_Kin())

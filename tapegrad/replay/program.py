@@ -155,6 +155,7 @@ class Program:
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
+        self.placed, self.itemsizes = watch.placed, watch.itemsizes
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -179,6 +180,7 @@ class Program:
         program = cls.__new__(cls)
         program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
         program.finds, program.stored, program.actions, program.draws = [], [], [], []
+        program.placed, program.itemsizes = [], {}
         vars(program).update(facts)
         program.build = _builder(program.structure)
         program._settle()
@@ -190,6 +192,7 @@ class Program:
         self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.path = [seen.bits for seen in self.seen]
         self.memories = threading.local()
+        self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []

@@ -30,9 +30,9 @@ from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, numbers_at
 from tapegrad.kinds import objects as kinds_by_index
 from tapegrad.ops.declare import OPS, Reduction
-from tapegrad.replay.compiled import Compiled, _Argument
+from tapegrad.replay.compiled import Compiled
 from tapegrad.replay.program import Given, Program, Same
-from tapegrad.replay.standins import _METHODS, Again, Number, StandIn, bits_of, reflected
+from tapegrad.replay.standins import _METHODS, Again, Argument, Number, StandIn, bits_of, reflected
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result
 from tapegrad.tensor import Size, Tensor
@@ -267,7 +267,7 @@ class _Makes:
     def node(self, make: Any) -> int:
         """The number of a call; of an argument likewise."""
         if id(make) not in self.known:
-            if isinstance(make, _Argument):
+            if isinstance(make, Argument):
                 node: Any = {"argument": make.place}
             elif isinstance(make, Again):
                 node = self.call(make)

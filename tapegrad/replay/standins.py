@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
 
 _pack = struct.Struct("=d").pack
@@ -166,6 +167,19 @@ def _value(x: Any) -> Any:
 
 def _asked(x: Any) -> Any:
     return x.asked() if type(x) in (StandIn, Number) else x
+
+
+class Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        """The argument."""
+        return leaves[self.place]
 
 
 class Again:
@@ -332,6 +346,60 @@ class Keeper:
     def rates(self) -> list[Any]:
         """Those of its numbers that schedules change."""
         raise NotImplementedError
+
+    def found(self, watch: Any, options: Options, name: str) -> Any:
+        """What a function that is recorded is given of its options."""
+        raise NotImplementedError
+
+
+class Options(dict[str, Any]):
+    """Options of a keeper: a function that is recorded finds in them what a program can find there too."""
+
+    __slots__ = ("keeper",)
+
+    def __init__(self, keeper: Keeper, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self.keeper = keeper
+
+    def plain(self) -> dict[str, Any]:
+        """A copy, of which no watch is told."""
+        return {**self}
+
+    def __getitem__(self, name: str) -> Any:
+        watch = current_tape().watch
+        if watch is None or watch.is_acting:
+            return super().__getitem__(name)
+        return self.keeper.found(watch, self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        watch = current_tape().watch
+        if watch is not None and not watch.is_acting:
+            watch.fail("changes the choices of an optimiser")
+        super().__setitem__(name, value.value if type(value) is Number else value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of dictionaries."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def values(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().values()
+
+    def items(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().items()
+
+    def _told(self) -> None:
+        if (watch := current_tape().watch) is not None:
+            watch.fail("looks at all options of an optimiser")
+
+    def __reduce__(self) -> Any:
+        return Options, (self.keeper, self.plain())
 
 
 class Draws:

@@ -59,10 +59,10 @@ class UnfaithfulError(Exception):
 class Region:
     """A range of memory, and its place in the arena, once it has one."""
 
-    __slots__ = ("content", "nbytes", "offset", "source")
+    __slots__ = ("content", "itemsize", "nbytes", "offset", "source")
 
     def __init__(self, nbytes: int) -> None:
-        self.nbytes, self.offset = nbytes, -1
+        self.nbytes, self.offset, self.itemsize = nbytes, -1, 0
         self.content: Any = None  # bytes that are there from the beginning
         self.source: Any = None  # or what they are copied from at each call
 
@@ -74,6 +74,7 @@ class Seen(NamedTuple):
     offset: int
     nbytes: int
     bits: bytes
+    itemsize: int
 
 
 class Result(NamedTuple):
@@ -98,6 +99,8 @@ class Watch:
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
         self.contents: list[tuple[int, bytes]] = []
+        self.placed: list[tuple[int, int]] = []  # ranges of the arena: offsets, bytes
+        self.itemsizes: dict[int, int] = {}  # of the elements of leaves, by offset
         self.copied: list[tuple[Region, Kind, Any]] = []
         self.captured: dict[int, tuple[Region, Tensor, Kind, Any]] = {}  # by slot
         self.seen: list[Seen] = []
@@ -170,6 +173,9 @@ class Watch:
         """The offset of a range in the arena."""
         if region.offset < 0:
             region.offset = self.size
+            self.placed.append((region.offset, region.nbytes))
+            if region.itemsize:
+                self.itemsizes[region.offset] = region.itemsize
             self.size += -(-region.nbytes // _ALIGNMENT) * _ALIGNMENT
             if region.content is not None:
                 self.contents.append((region.offset, region.content))
@@ -410,7 +416,7 @@ class Watch:
                 self.fail("reads tensors that share their elements")
         else:
             region = self._know(address, nbytes)
-            region.source = t
+            region.source, region.itemsize = t, kind.itemsize
         self._placed(region)
         self.captured[t._slot] = region, t, kind, getattr(t, "_grad", None)
 
@@ -421,7 +427,8 @@ class Watch:
         if not nbytes:
             self._know_nothing(address)
         elif array is not None:
-            self._know(address, nbytes).content = ctypes.string_at(address, nbytes)
+            region = self._know(address, nbytes)
+            region.content, region.itemsize = ctypes.string_at(address, nbytes), t._kind.itemsize
 
     def copies(self, make: Callable[..., Tensor], data: Any, *facts: Any) -> Tensor:
         """A leaf is made of data."""
@@ -557,7 +564,7 @@ class Watch:
         padded = bits + bytes(-nbytes % 8)
         expected = self.text.hold(np.frombuffer(padded, np.int64).tolist())
         self.text.step(GUARD, place, expected, nbytes, len(self.seen))
-        self.seen.append(Seen(location(), place.offset, nbytes, bits))
+        self.seen.append(Seen(location(), place.offset, nbytes, bits, kind.itemsize))
 
     def shows(self, t: Tensor, make: Callable[[], Any]) -> Any:
         """What a transform makes of a tensor for its caller: if that is the caller of the program, no guard."""
