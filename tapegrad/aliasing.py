@@ -89,8 +89,14 @@ def view(
     recipe = Recipe(op, shape, strides, offset, adjoint, start, base._kind.strides, detached, recorded)
     made = _made(recipe, base, recorded)
     # Where its base's base lies in order, it is a view of that: however deep views are nested, a write goes one step.
+    # A base that is a root may have its elements in an order of its own.
     below = getattr(base, "_recipe", None)
-    if below is not None and (detached or not below.detached) and base._origin._kind.contiguous:
+    if (
+        below is not None
+        and (detached or not below.detached)
+        and base._origin._kind.contiguous
+        and base._kind.strides == below.adjoint
+    ):
         recipe = recipe._replace(
             strides=made._kind.strides, offset=below.start + offset, adjoint=made._kind.strides,
             start=below.start + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
@@ -197,13 +203,17 @@ def _over(kind: Kind, shape: tuple[int, ...], steps: tuple[int, ...], start: int
 
 
 class _Views:
-    """The views of a base, weakly, by their identity: those that show its elements, and those that are outdated."""
+    """The views of a base, weakly, by their identity: those that show its elements, and those that are outdated.
 
-    __slots__ = ("current", "outdated")
+    Of these, the `passages` have views of their own: roots among them may be current.
+    """
+
+    __slots__ = ("current", "outdated", "passages")
 
     def __init__(self) -> None:
         self.current: dict[int, weakref.ref[Tensor]] = {}
         self.outdated: dict[int, weakref.ref[Tensor]] = {}
+        self.passages: dict[int, weakref.ref[Tensor]] = {}
 
     def note(self, made: Tensor) -> None:
         """Know a view, as the last; now and then, forget those that are gone, whose identities are used again."""
@@ -211,6 +221,7 @@ class _Views:
         current.pop(identity, None)
         if self.outdated:
             self.outdated.pop(identity, None)
+            self.passages.pop(identity, None)
             self._forget(self.outdated)
         if len(current) > 8:
             self._forget(current)
@@ -228,8 +239,15 @@ class _Views:
         return iter((*self.current.values(), *self.outdated.values()))
 
     def living(self) -> list[Tensor]:
-        """Those that show its elements."""
-        return [view for view in (known() for known in self.current.values()) if view is not None]
+        """Those that show its elements; in the place of those that are outdated, the roots behind them."""
+        found = [view for view in (known() for known in self.current.values()) if view is not None]
+        for identity, known in [*self.passages.items()]:
+            view = known()
+            behind = [] if view is None else _views_of(view)
+            if not behind:
+                self.passages.pop(identity, None)  # what is made of it from now on finds it current again
+            found += behind
+        return found
 
 
 def _noted(t: Tensor) -> _Views | None:
@@ -343,7 +361,9 @@ def _renewed(t: Tensor) -> Tensor:
 def _outdate(t: Tensor) -> None:
     """Let a view be made again before it is used; one that retains its gradient is made again at once."""
     tape, slot, kind, views = t._tape, t._slot, t._kind, t._origin._views
-    views.outdated[id(t)] = views.current.pop(id(t))
+    views.outdated[id(t)] = reference = views.current.pop(id(t))
+    if t._views is not None:
+        views.passages[id(t)] = reference
     _class.__set__(t, _Outdated)
     _slot.__set__(t, 0)
     handle(tape, slot, kind)  # which ends with it
@@ -633,11 +653,11 @@ def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, A
 
 
 def _fitting(t: Tensor, value: Tensor) -> Tensor:
-    """In order, where `t` is, or in its order of dimensions where views go by that; a leaf where `t` is one."""
+    """In order, where `t` is, or in its order of dimensions; a leaf where `t` is one."""
     tape, kind = value._tape, t._kind
     if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
-    elif value._kind.strides != kind.strides and t._views is not None and t._views.living():
+    elif value._kind.strides != kind.strides and value._kind.shape == kind.shape:
         order = sorted(range(kind.ndim), key=lambda d: -kind.strides[d])
         if tuple(kind.strides[d] for d in order) == contiguous_strides(
             tuple(kind.shape[d] for d in order), kind.itemsize

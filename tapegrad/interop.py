@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, engine, kinds, pages
+from tapegrad import aliasing, callers, engine, kinds, pages
 from tapegrad import tape as tapes
 from tapegrad.conversion import sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
@@ -19,7 +19,7 @@ from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, contiguous_strides, kind_of
 from tapegrad.recording import Imported, is_imported, local
-from tapegrad.tensor import LIBRARIES, Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
+from tapegrad.tensor import Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -151,7 +151,7 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         left[()] = self
         return left
     if self.requires_grad:
-        asker, where = _asker()
+        asker, where = callers.asker()
         if _is_of_objects(self, dtype, caller, asker):
             return _of_objects(self)
         raise RuntimeError(
@@ -175,12 +175,9 @@ def _is_of_objects(t: Tensor, dtype: Any, caller: Any, asker: str) -> bool:
     """
     if not tapes.current_tape().of_arrays or (dtype is not None and np.dtype(dtype).kind != "O"):
         return False
-    from opcode import opname  # seldom needed
-
     return bool(
         t._kind.numel <= _MOST_OBJECTS and type(t) is Tensor
-        and (caller.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES or asker in _ADDS)
-        and opname[caller.f_code.co_code[caller.f_lasti]].startswith(("CALL", "PRECALL"))
+        and (callers.root(caller) not in callers.LIBRARIES or asker in _ADDS) and callers.calls(caller)
     )  # fmt: skip
 
 
@@ -193,19 +190,6 @@ def _of_objects(t: Tensor) -> np.ndarray:
     for place in np.ndindex(array.shape):
         array[place] = t[place]
     return array
-
-
-def _asker() -> tuple[str, str]:
-    """The library's function that asks for an array, and the line from which it was called."""
-    frame: Any = sys._getframe(2)
-    asker, stand_ins = "NumPy", "tapegrad.replay.standins"
-    while frame.f_back is not None and (
-        (name := frame.f_globals.get("__name__", "")) == stand_ins or name.partition(".")[0] in LIBRARIES
-    ):
-        if name != stand_ins and "wrap" not in frame.f_code.co_name:
-            asker = ".".join(part for part in name.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
-        frame = frame.f_back
-    return asker, f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 # --- to other array libraries ----------------------------------------------------------------------------------------

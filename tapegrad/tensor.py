@@ -469,7 +469,6 @@ def slot_in(tape: Tape, t: Tensor) -> int:
 # --- words for errors -------------------------------------------------------------------------------------------------
 
 
-LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}  # to which tensors would be numbers
 _BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools", "numpy", "scipy"}
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import autograd, creation, engine, trees
+from tapegrad import autograd, creation, engine, pages, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
 from tapegrad.autograd.hooks import going
@@ -132,6 +132,10 @@ class Level:
             else:
                 with autograd.enable_grad():
                     result = self.func(*self.args)
+        except ValueError as error:  # what NumPy makes of it where an array is written to
+            if (lost := error.__cause__) is not None and str(lost).endswith(pages.NUMPY):
+                raise lost.with_traceback(error.__traceback__) from None
+            raise
         finally:
             going.within = outer
             if watch is not None:

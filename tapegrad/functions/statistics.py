@@ -141,13 +141,13 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Number | Non
 
 
 def slope(y: Tensor, at: int, spacing: Any, edge_order: int) -> Tensor:
-    """Central differences along a dimension, one-sided at its ends; `spacing` is a number, or the points, a vector."""
+    """Central differences along a dimension, one-sided at its ends; `spacing` is a distance, or a vector of points."""
     n = y._kind.shape[at]
 
     def part(first: int, length: int) -> Tensor:
         return narrow(y, at, first, length)
 
-    if isinstance(spacing, Tensor):
+    if isinstance(spacing, Tensor) and spacing.ndim:
         steps = reshape(diff(spacing), tuple(-1 if d == at else 1 for d in range(y.ndim)))
         before, after = narrow(steps, at, 0, n - 2), narrow(steps, at, 1, n - 2)
         left, right = part(1, n - 2) - part(0, n - 2), part(2, n - 2) - part(1, n - 2)
@@ -219,13 +219,12 @@ def gradient(
                 f"gradient expected each element of spacing to have one dimension, of length {n}: {describe(space)}"
             )
     x = input if input.dtype.is_floating_point else cast(input, get_default_dtype())
-    spaces = [s.item() if isinstance(s, Tensor) and not s.ndim else s for s in given]
-    for space in spaces:
+    for space in given:
         if not isinstance(space, (Tensor, int, float, np.number)):
             raise TypeError(
                 f"gradient(): argument 'spacing' must be numbers or Tensors, but has {type(space).__name__}"
             )
-    return tuple(slope(x, at, space, edge_order) for at, space in zip(dims, spaces, strict=True))
+    return tuple(slope(x, at, space, edge_order) for at, space in zip(dims, given, strict=True))
 
 
 # --- moments ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ typed ones, instances of a `jitclass` or a `structref`, made inside or given; sl
 complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions, ufuncs, reductions, rearrangements,
 `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum,
 `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`);
-functions of `special`. Rounding, comparisons and conversion to int have the derivative zero.
+functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to Numba. Rounding, comparisons and
+conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
@@ -107,6 +108,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Numba is imported when one of these is first used."""
+    if name == "special":
+        return importlib.import_module("tapegrad.jitted.special")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

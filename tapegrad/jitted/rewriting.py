@@ -28,7 +28,7 @@ from numba.core.imputils import lower_constant
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
 from numba.core.typeconv import Conversion
-from numba.core.typed_passes import NopythonTypeInference
+from numba.core.typed_passes import NativeLowering, NopythonRewrites, NopythonTypeInference
 from numba.core.typing import signature
 from numba.core.typing.templates import make_concrete_template
 from numba.core.untyped_passes import InlineInlinables
@@ -38,7 +38,8 @@ from numba.typed import Dict, List
 from tapegrad.jitted import bindings, checking, choices
 from tapegrad.jitted.active import Active, Complex, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
-from tapegrad.jitted.inner import InnerLowering, replace_lowering
+from tapegrad.jitted.expressions import Rewrites
+from tapegrad.jitted.inner import InnerLowering, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.signatures import IN_PLACE
@@ -233,7 +234,8 @@ def pipeline(kind: Active, is_marked: bool = False) -> Any:
                 passes.add_pass_after(Nests, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
-            replace_lowering(passes, MarkingLowering if is_marked else Lowering)
+            replace_pass(passes, NopythonRewrites, Rewrites)
+            replace_pass(passes, NativeLowering, MarkingLowering if is_marked else Lowering)
             return [passes]
 
     return Pipeline

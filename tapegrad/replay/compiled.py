@@ -136,6 +136,41 @@ class Compiled(entry.Fronted):
             sizes = [program.nbytes for program, _, _ in self._programs]
             return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
 
+    def save(self, f: Any) -> None:
+        """Write all programs that are kept to a file, which `tapegrad.load` makes a function of, without Python code.
+
+        Tensors and arrays that the function reads without being given them are written as they are now, and stay so. A
+        call of the loaded function for which no program holds is an error.
+
+        Parameters
+        ----------
+        f : str, Path or binary file
+            Where to: an `.npz`, of which nothing is unpickled.
+
+        Raises
+        ------
+        ValueError
+            If there is no program yet; or if one changes tensors, draws random numbers, or depends on objects that a
+            file can't have.
+
+        Examples
+        --------
+        >>> import io
+        >>> import numpy as np
+        >>> import tapegrad as tg
+        >>> slope = tg.compile(tg.func.grad(lambda x: tg.sum(tg.sin(x))))
+        >>> slope(np.zeros(2))
+        array([1., 1.])
+        >>> file = io.BytesIO()
+        >>> slope.save(file)
+        >>> _ = file.seek(0)
+        >>> tg.load(file)(np.array([0.0, np.pi]))
+        array([ 1., -1.])
+        """
+        from tapegrad.replay import saved  # it stands above
+
+        saved.save(self, f)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
         tape = current_tape()
@@ -278,7 +313,8 @@ class Compiled(entry.Fronted):
             self._counts["recordings"] += 1
             self._seconds += time.perf_counter() - started
         if program is not None and watch.failure is None:
-            self._keep(program, family, watch, leaves)
+            places = tuple(sorted(watch.numbers))
+            self._keep(program, family, places, tuple([bits_of(leaves[place]) for place in places]))
         elif watch.failure is not None and watch.fails_always:
             self._give_up(family, f"it {watch.failure}")
         return handed.original(output)
@@ -308,10 +344,9 @@ class Compiled(entry.Fronted):
                 f"{self!r} is called as it is, without a program: {why}", UserWarning, stacklevel=depth_of_user()
             )
 
-    def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
+    def _keep(self, program: Program, family: _Family, places: tuple[int, ...], at: tuple[Any, ...]) -> None:
+        """Keep a program for numbers that have these bits at these places."""
         with self._lock:
-            places = tuple(sorted(watch.numbers))
-            at = tuple([bits_of(leaves[place]) for place in places])
             if places not in family.roots:  # others may be looking at it meanwhile
                 family.roots = {**family.roots, places: {}}
             roots = family.roots[places].setdefault(at, [])

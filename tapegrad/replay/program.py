@@ -168,12 +168,27 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
-        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.seen, self.numbers = watch.seen, watch.numbers
         self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
         self.is_shared_out = watch.is_shared_out
-        self.path = [seen.bits for seen in watch.seen]
+        self._settle()
+
+    @classmethod
+    def of(cls, **facts: Any) -> Program:
+        """A program of which all is known; it changes no tensors."""
+        program = cls.__new__(cls)
+        program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
+        program.finds, program.stored, program.actions, program.draws = [], [], [], []
+        vars(program).update(facts)
+        program.build = _builder(program.structure)
+        program._settle()
+        return program
+
+    def _settle(self) -> None:
+        """Enter what follows from what is known."""
+        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
+        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
+        self.path = [seen.bits for seen in self.seen]
         self.memories = threading.local()
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0

@@ -52,7 +52,7 @@ class StandIn:
     @property
     def T(self) -> Any:  # noqa: N802
         """As of arrays."""
-        return self._by(operator.attrgetter("T"), self)
+        return self._by(np.ndarray.transpose, self)
 
     def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
         """What a function that only computes makes of it; a number is not stood for."""
@@ -73,9 +73,7 @@ class StandIn:
     def __getitem__(self, given: Any) -> Any:
         if any(isinstance(part, Tensor) for part in (given if isinstance(given, tuple) else (given,))):
             return self.asked()[given]
-        if type(given) is StandIn:
-            return self._by(operator.getitem, self, given)
-        return self._by(lambda array: array[given], self)
+        return self._by(operator.getitem, self, given)
 
     def __iter__(self) -> Any:
         return iter([self[i] for i in range(len(self.value))])
@@ -353,8 +351,19 @@ class Draws:
             if not isinstance(drawn, np.ndarray) or any(type(x) is StandIn for x in (*given, *facts.values())):
                 watch.fail("draws single random numbers")
                 return drawn
-            k = len(watch.draws)
             watch.draws.append((self._again, name, given, facts))
-            return StandIn(watch, drawn, lambda _, draws: draws[k])
+            return StandIn(watch, drawn, _Drawn(len(watch.draws) - 1))
 
         return draw
+
+
+class _Drawn:
+    """Makes of draws that with a number."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, _: Any, draws: Any) -> Any:
+        return draws[self.number]
