@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np import arrayobj
