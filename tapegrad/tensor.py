@@ -320,12 +320,16 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     return t
 
 
-def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
-    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
+def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
+    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`.
+
+    They have the tape's low slots, or those given: gradients that go soon need none.
+    """
     h, reached = tape.h, tape.reached
-    if h[_N_FREE] + len(tape.low) < len(reached):
+    low = tape.low if low is None else low
+    if h[_N_FREE] + len(low) < len(reached):
         engine.make_room(tape, 0, len(reached))
-    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
+    words, ints, free = tape.slot_words, tape.slot_ints, tape.free.memory
     for slot in reached:
         if slot in found:
             continue
