@@ -189,8 +189,6 @@ def _at_positions(
     else:
         places = places + creation.arange(level.size).reshape(-1, 1) * step
     given[place] = places.reshape(-1)
-    if op is indexing.put:
-        return wrap(at_index.put_at(given[0], given[1].reshape(-1), given[2]), level)
     return wrap(record_array(op, (level.size, *shape), dtype, *given, params=params, flags=flags), level)
 
 

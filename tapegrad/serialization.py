@@ -19,6 +19,7 @@ from tapegrad import aliasing, dtypes
 from tapegrad.devices import check_device
 from tapegrad.interop import shown_of
 from tapegrad.kinds import contiguous_strides
+from tapegrad.replay import loaded
 from tapegrad.tensor import Tensor, from_array
 
 _FORMAT = "tapegrad 1"
@@ -100,12 +101,14 @@ def _written(o: Any, arrays: dict[int, tuple[int, Any]], tensors: dict[int, int]
 
 
 def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: Any) -> Any:
-    """Read what `save` wrote; `map_location` must be the CPU.
+    """Read what `save` wrote, or what a compiled function's `save` did; `map_location` must be the CPU.
 
     Raises
     ------
     RuntimeError
         For a file that `save` did not write.
+    ValueError
+        For a file of a compiled function that is damaged, or that another version of tapegrad wrote.
     """
     del weights_only  # there is nothing else
     if facts:
@@ -114,6 +117,8 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
         check_device(map_location)
     try:
         with zipfile.ZipFile(f) as archive:
+            if loaded.is_program(archive):
+                return loaded.load(archive, str(getattr(f, "name", "the file" if hasattr(f, "read") else f)))
             known = json.loads(archive.read("tree.json"))
 
             def array(number: int) -> np.ndarray:
@@ -122,7 +127,7 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
                 return read
 
             return _read(known[_FORMAT], array, {}, {})
-    except FileNotFoundError:
+    except (FileNotFoundError, loaded.InvalidError):
         raise
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise RuntimeError(

@@ -1,8 +1,12 @@
 """Replays of compiled functions: what a call costs from Python, and what a recording does."""
 
+import functools
+
 import numpy as np
 
 import tapegrad as tg
+
+from .works import WRITTEN
 
 
 def rosenbrock(x):
@@ -82,3 +86,19 @@ class Branches:
     def time_both(self):
         for x in self.inputs:
             self.compiled(x)
+
+
+class Maps:
+    """A function of numbers for each of many, with all gradients."""
+
+    params = tuple(title for title, work in WRITTEN.items() if work.mapped)
+    param_names = ("work",)
+
+    def setup(self, work):
+        self.columns = WRITTEN[work].arrays()[0][:, :20_000]
+        loss = functools.partial(WRITTEN[work].loss, tg)
+        self.compiled = tg.compile(tg.func.value_and_grad(loss, tuple(range(len(self.columns)))))
+        self.compiled.map(*self.columns)
+
+    def time_map(self, _work):
+        self.compiled.map(*self.columns)

@@ -10,7 +10,8 @@ typed ones, instances of a `jitclass` or a `structref`, made inside or given; sl
 complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions, ufuncs, reductions, rearrangements,
 `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum,
 `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`);
-functions of `special`. Rounding, comparisons and conversion to int have the derivative zero.
+functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to Numba. Rounding, comparisons and
+conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
@@ -55,8 +56,14 @@ harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept
 has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`; the loops of one that is marked by
-`compile_loops` have reverse loops of their own, which are quicker, and take longer to compile.
+few numbers, that of its derivatives if it is marked by `preaccumulate`.
+
+A nest of loops over ranges, of numbers and elements of arrays, with branches, is one row of the tape where it takes
+some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and only
+what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ in
+the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
+loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, and functions with `fastmath`
+or types of `locals`.
 
 Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
 (`containers.py`), and Tensors, whose tape then has a row for each call (`operations.py`).
@@ -77,7 +84,6 @@ if TYPE_CHECKING:
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
-    from tapegrad.jitted.nest_calls import compile_loops as compile_loops
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
@@ -86,7 +92,6 @@ __all__ = [
     "Explanation",
     "NotDifferentiableError",
     "checkpoint_loop",
-    "compile_loops",
     "custom_rule",
     "explain",
     "free",
@@ -98,7 +103,6 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
-    "compile_loops": "nest_calls",
     "custom_rule": "extensions", "explain": "explaining",
     "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
@@ -107,6 +111,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Numba is imported when one of these is first used."""
+    if name == "special":
+        return importlib.import_module("tapegrad.jitted.special")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
