@@ -320,12 +320,16 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     return t
 
 
-def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
-    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
+def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
+    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`.
+
+    They have the tape's low slots, or those given: gradients that go soon need none.
+    """
     h, reached = tape.h, tape.reached
-    if h[_N_FREE] + len(tape.low) < len(reached):
+    low = tape.low if low is None else low
+    if h[_N_FREE] + len(low) < len(reached):
         engine.make_room(tape, 0, len(reached))
-    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
+    words, ints, free = tape.slot_words, tape.slot_ints, tape.free.memory
     for slot in reached:
         if slot in found:
             continue
@@ -421,6 +425,30 @@ def _constant(value: Any, dtype: DType) -> Tensor:
         half = 1 << (8 * dtype.itemsize - 1)
         value = (int(value) + half) % (2 * half) - half
     return from_array(np.array(value, dtype.numpy))
+
+
+class Constants:
+    """0-d tensors of a dtype whose numbers lie beside one another in a small array: they are made in little time.
+
+    For operands of rows, that no one else is given: an array ends with the last of them.
+    """
+
+    _LENGTH = 64
+
+    def __init__(self, dtype: DType) -> None:
+        self._dtype, self._kind = dtype, kind_of(dtype, ())
+        self._next = self._LENGTH
+
+    def of(self, tape: Tape, value: float) -> Tensor:
+        """One of a number."""
+        at = self._next
+        if at == self._LENGTH:
+            self._array = np.zeros(self._LENGTH, self._dtype.numpy)
+            self._address, at = address_of(self._array), 0
+            self._memory: Any = self._array.data
+        self._memory[at] = value
+        self._next = at + 1
+        return stored(tape, self._kind, self._address + at * self._kind.itemsize, self._array)
 
 
 # --- memory and slots ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import cProfile
 import os
 import random as random_of_python
+import tempfile
 import time
 import uuid
 import warnings
@@ -12,6 +13,7 @@ import pytest
 from compiled_functions import agrees, bits, needs_programs
 
 import tapegrad as tg
+from tapegrad.kernels import cache
 
 F = tg.func
 pytestmark = needs_programs
@@ -124,6 +126,21 @@ def test_chance_and_time_are_not_constants(function):
     with pytest.warns(UserWarning, match="is called as it is"):
         found = {compiled(tg.tensor(1.0)).item() for _ in range(6)}
     assert len(found) == 6
+
+
+def test_names_of_files_are_no_answers():
+    """Kernels that are compiled while a function is recorded are kept in files, which are named at random at first."""
+
+    def function(x):
+        cache.write("a-kernel-of-tests", {"needs": []}, b"")
+        with tempfile.TemporaryFile():
+            return x.exp()
+
+    try:
+        assert tg.compile(function, fullgraph=True)(tg.tensor(0.0)).item() == 1.0
+        assert (cache.folder() / "a-kernel-of-tests").exists()
+    finally:
+        (cache.folder() / "a-kernel-of-tests").unlink(missing_ok=True)
 
 
 def test_generators_that_are_given_or_held():

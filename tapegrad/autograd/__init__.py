@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
@@ -99,6 +100,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: Flag | None = None,
     create_graph: Flag = False,
+    only_inputs: Flag = True,
     allow_unused: Flag | None = None,
     is_grads_batched: Flag = False,
     materialize_grads: Flag = False,
@@ -107,8 +109,8 @@ def grad(
 
     Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
     `allow_unused`, or zeros with `materialize_grads`. Tensors on the way that asked for it with `retain_grad()` get
-    theirs. With `is_grads_batched`, each of `grad_outputs` has one dimension more, the first, over which the graph is
-    swept again and again, and so have the gradients.
+    theirs. `only_inputs` is True, as in PyTorch. With `is_grads_batched`, each of `grad_outputs` has one dimension
+    more, the first, over which the graph is swept again and again, and so have the gradients.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -117,6 +119,13 @@ def grad(
     >>> first.item(), second.item()
     (27.0, 18.0)
     """
+    if not only_inputs:
+        warnings.warn(
+            "only_inputs argument is deprecated and is ignored now (defaults to True): to accumulate the gradients of "
+            "other leaves, use autograd.backward",
+            FutureWarning,
+            stacklevel=3,
+        )
     results, wanted = _sequence(outputs, "outputs"), _sequence(inputs, "inputs")
     grads = _seeds(grad_outputs, "grad_outputs", len(results))
     if is_grads_batched and any(g is not None for g in grads):
@@ -185,7 +194,7 @@ def _batched(
         found.append(
             grad(
                 results, wanted, [None if g is None else g[k] for g in grads],
-                retain_graph if is_last else True, create_graph, allow_unused, False, materialize_grads,
+                retain_graph if is_last else True, create_graph, True, allow_unused, False, materialize_grads,
             )
         )  # fmt: skip
     if not n:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -127,6 +128,18 @@ class LambdaLR(LRScheduler):
         if len(self.lr_lambdas) != n:
             raise ValueError(f"Expected {n} lr_lambdas, but got {len(self.lr_lambdas)}")
         super().__init__(optimizer, last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the optimiser: of functions None, of other callables their attributes."""
+        shown = [None if isinstance(f, types.FunctionType) else {**vars(f)} for f in self.lr_lambdas]
+        return super().state_dict() | {"lr_lambdas": shown}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "lr_lambdas"})
+        for f, known in zip(self.lr_lambdas, state_dict.get("lr_lambdas", ()), strict=False):
+            if known is not None:
+                vars(f).update(known)
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""

@@ -72,6 +72,12 @@ class Optimizer(Keeper):
         for group in groups:
             self.add_param_group(dict(group))
 
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """A `step` of a subclass's own has hooks around it too."""
+        super().__init_subclass__(**facts)
+        if "step" in vars(cls):
+            cls.step = _with_hooks(vars(cls)["step"])
+
     # --- groups -------------------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: Group) -> None:
@@ -145,14 +151,12 @@ class Optimizer(Keeper):
         closure : callable, optional
             It computes the loss and its gradients, and returns the loss, which is returned.
         """
-        for hook in list(self._before.values()):
-            hook(self, (), {"closure": closure})
+        if (self._before or self._after) and not self._is_stepping:
+            return _stepped(Optimizer.step, self, (closure,) if closure is not None else (), {})
         tape, loss = current_tape(), None
         if closure is not None:
             loss = in_grad_mode(tape, True, closure)
         in_grad_mode(tape, False, self._step, tape)
-        for hook in list(self._after.values()):
-            hook(self, (), {"closure": closure})
         return loss
 
     def _step(self, tape: Tape) -> None:
@@ -254,12 +258,14 @@ class Optimizer(Keeper):
         kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
         return bool(self._before or self._after), groups, kept
 
+    _is_stepping = False  # with hooks around it
+
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
         raise NotImplementedError
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Have `hook(optimizer, args, kwargs)` called before each step."""
+        """Have `hook(optimizer, args, kwargs)` called before each step; it gives None, or others of these two."""
         return add(self._before, hook)
 
     def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
@@ -316,6 +322,35 @@ class Optimizer(Keeper):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _stepped(step: Callable[..., Any], self: Optimizer, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """Take a step, with hooks around it. As PyTorch's, they are given the optimiser twice: it is the first of args."""
+    args = (self, *args)
+    for hook in list(self._before.values()):
+        given = hook(self, args, facts)
+        if given is not None:
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {given}.")
+            args, facts = given
+    self._is_stepping = True
+    try:
+        result = step(*args, **facts)
+    finally:
+        del self._is_stepping
+    for hook in list(self._after.values()):
+        hook(self, args, facts)
+    return result
+
+
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def taken(self: Any, *args: Any, **facts: Any) -> Any:
+        if self._is_stepping or not (self._before or self._after):
+            return step(self, *args, **facts)
+        return _stepped(step, self, args, facts)
+
+    return taken
 
 
 def _shown(name: str, value: Any) -> Any:

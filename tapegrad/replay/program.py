@@ -20,7 +20,7 @@ from tapegrad.core import rows
 from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
-from tapegrad.replay.standins import Number, StandIn, composed
+from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
 from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, owning
@@ -446,6 +446,8 @@ def _results(
     for leaf in found:
         if type(leaf) in (StandIn, Number):
             results.append(Given(leaf))
+        elif is_shown(leaf):
+            results.append(_of_shown(watch, leaf))
         elif id(leaf) in places:
             results.append(Given(places[id(leaf)]))
         elif id(leaf) in number_of:
@@ -467,6 +469,14 @@ def _results(
         else:
             watch.fail(f"returns an object ({type(leaf).__name__})")
     return results
+
+
+def _of_shown(watch: Watch, leaf: Any) -> Any:
+    made = leaf.value
+    result = watch.result(leaf.t, made)
+    if result is None:
+        return Same(None)
+    return result._replace(like=made.dtype if isinstance(made, np.ndarray) else type(made))
 
 
 def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:

@@ -30,6 +30,17 @@ _METHODS = {
 }  # fmt: skip
 
 
+class Shown:
+    """What stands for what a transform has made: see `shown.py`."""
+
+    __slots__ = ()
+
+
+def is_shown(x: Any) -> bool:
+    """Whether it stands for what a transform has made."""
+    return issubclass(type(x), Shown)
+
+
 class StandIn:
     """Stands for an array, `value`."""
 
@@ -93,7 +104,7 @@ class StandIn:
         self.asked()[place] = value
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
         if facts or method != "__call__" or ufunc.nout != 1:
             self.asked()
@@ -146,7 +157,7 @@ class Number:
         return np.array(self.asked(), dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
 
@@ -162,11 +173,11 @@ def applied(function: Callable[[Any], float], x: Any) -> Any:
 
 
 def _value(x: Any) -> Any:
-    return x.value if type(x) is StandIn else x.asked() if type(x) is Number else x
+    return x.value if type(x) is StandIn else _asked(x)
 
 
 def _asked(x: Any) -> Any:
-    return x.asked() if type(x) in (StandIn, Number) else x
+    return x.asked() if type(x) in (StandIn, Number) or is_shown(x) else x
 
 
 class Argument:
@@ -235,7 +246,7 @@ def composed(makes: Sequence[Make]) -> Make:
 
 def _of_array(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, Tensor) for other in others):
+        if any(isinstance(other, Tensor) or is_shown(other) for other in others):
             return NotImplemented  # it knows what to do
         return self._by(function, self, *others)
 
@@ -244,7 +255,7 @@ def _of_array(function: Callable[..., Any]) -> Any:
 
 def _of_number(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, (Tensor, np.ndarray)) for other in others):
+        if any(isinstance(other, (Tensor, np.ndarray)) or is_shown(other) for other in others):
             return NotImplemented
         given = (self, *others)
         if not all(type(x) in (Number, int, float) for x in given):
@@ -270,7 +281,7 @@ def _of_number(function: Callable[..., Any]) -> Any:
 
 def _that_compares(function: Callable[..., Any]) -> Any:
     def method(self: Any, other: Any) -> Any:
-        if isinstance(other, (Tensor, np.ndarray)):
+        if isinstance(other, (Tensor, np.ndarray)) or is_shown(other):
             return NotImplemented
         if type(other) not in (Number, int, float):
             return function(self.asked(), other)

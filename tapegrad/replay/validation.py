@@ -396,7 +396,8 @@ class Checker:
         kernel = self.kernel(at + 1, (Array, {0, 1, 2, 3}))
         facts, size = op_table[kernel.op.opcode], self.size_at(at + 2)
         params, y, k_bar = self._context(at + 8, kernel)
-        if size != ITEMSIZE[kernel.op.signature(kernel.code)[-1]]:
+        codes = kernel.op.signature(kernel.code)
+        if size != ITEMSIZE[codes[-1]]:
             self.refuse(f"has elements of {size} bytes of {kernel.op.name!r}")
         self._room(self.text[at + 8] // 8, kernel, params)
         adds = int(facts["adding"]) >> kernel.cell & 1 and size == 4
@@ -453,13 +454,14 @@ class Checker:
         return params, y, k_bar
 
     def _room(self, context: int, kernel: Kernel, params: list[int]) -> int:
-        """The elements that a kernel has to work in."""
+        """The elements that an array kernel has to work in."""
         facts, n = op_table[kernel.op.opcode], 0
         if int(facts["working"]) >> kernel.cell & 1:
-            room = int(facts["room"]) - 1
-            if room != ROOM_OF_A and room >= len(params):
+            place = int(facts["room"]) - 1
+            given = [self.text[context + _C["n_a"]]] if place == ROOM_OF_A else params[place : place + 1]
+            if not given or not 0 <= given[0] <= _MOST:
                 self.refuse(f"gives {kernel.op.name!r} no room to work in")
-            n = self.text[context + _C["n_a"]] if room == ROOM_OF_A else params[room]
+            (n,) = given
         if self.number(context + _C["n_memory"], "elements to work in") != n:
             self.refuse(f"gives {kernel.op.name!r} other room to work in than it has")
         return n
@@ -488,8 +490,8 @@ class Checker:
         if n:
             self.needed.add((_sum(), code))
         self.number(at + 7, "elements")
-        n_memory = self._room(context, kernel, params)
-        if self.number(pieces + _S["room_bytes"], "bytes to work in") != n_memory * ITEMSIZE[codes[-1]]:
+        room_bytes = self.number(pieces + _S["room_bytes"], "bytes to work in")
+        if room_bytes != self._room(context, kernel, params) * ITEMSIZE[codes[-1]]:
             self.refuse(f"gives {op.name!r} other room to work in than it has")
         self.is_shared_out = True
         units_at = pieces + _S["unit_bytes"]
