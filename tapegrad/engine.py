@@ -701,7 +701,8 @@ def take_back(tape: Tape, since: tuple[int, int, int, int]) -> None:
     """
     generation, filled, height, allocated = since
     h = tape.h
-    if tape.generation != generation or tape.sweeping or h[_PHASE] != rows.IDLE or h[_N_FREED] or not h[_ALLOCATE]:
+    is_seen = tape.watch is not None or tape.duals is not None or tape.sweeping  # others know slots by their numbers
+    if tape.generation != generation or is_seen or h[_PHASE] != rows.IDLE or h[_N_FREED] or not h[_ALLOCATE]:
         return
     entry = _entries.get("take_back") or _entry("take_back")
     if not entry(tape.header_address, filled // _A_ROW, height, 0):

@@ -334,6 +334,7 @@ def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
         if slot in found:
             continue
         t, kind = _new(Tensor), kind_objects[ints[_INTS * slot + _KIND]].gradient
+        index = kind.index
         # From here on nothing can come between (see `tape.py`).
         t._tape, t._kind = tape, kind
         if low:
@@ -343,12 +344,10 @@ def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
             height = h[_N_FREE] - 1
             t._slot = made = free[height]
             h[_N_FREE] = height
-        words[_WORDS * made + _PRIMAL] = words[_WORDS * slot + _ADJOINT]
-        words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
-        ints[_INTS * made + _KIND] = kind.index
-        ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
-        ints[_INTS * made + _FLAGS] = _OWNED
+        address = words[_WORDS * slot + _ADJOINT]
+        words[_WORDS * slot + _ADJOINT] = 0
         found[slot] = t
+        _pack_slot(words, _SLOT_BYTES * made, index, -1, address, 0, -1, _OWNED)
         if tape.watch is not None:
             tape.watch.own.add(made)
 

@@ -26,12 +26,12 @@ from tapegrad.autograd.modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )  # fmt: skip
-from tapegrad.batched import bottom, innermost, rules
+from tapegrad.batched import bottom, innermost, levels, rules
 from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, location, slot_in
 
 
 @checked
@@ -71,9 +71,12 @@ def backward(
     outputs = _sequence(tensors, "tensors")
     grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
     chosen = None if inputs is None else _sequence(inputs, "inputs")
-    if (level := innermost([*outputs, *(chosen or ()), *grads])) is not None:
-        rules["backward"](level, outputs, grads, retain_graph, create_graph, chosen)
-        return
+    if levels():
+        raise RuntimeError(
+            "backward() called inside a functorch transform. This is not supported, please use functorch.grad or "
+            "functorch.vjp instead or call backward() outside of functorch transforms: under vmap, func.grad gives "
+            f"each sample's gradient; at {location()}"
+        )
     if chosen is not None and not chosen:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
@@ -402,6 +405,8 @@ _accumulating = locks.lock()  # leaves may be shared by threads
 
 def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bool) -> None:
     """Accumulate what was found, or go on with it where Ctrl-C came."""
+    if found.accumulated == len(found):
+        return
     tape = current_tape()
     leaves, retained = tape.leaves, tape.retained
     receiving: list[tuple[int, Tensor, Tensor]] = []
@@ -423,6 +428,19 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
             for hook in list(of_leaf.accumulated.values()):
                 hook(owner)
             of_leaf.of_operands((), (gradient,))
+
+
+def _give_first(tape: Tape, found: _Found) -> None:
+    """Let gradients be those of leaves that have none yet, if that is all there is to do: most often it is."""
+    leaves, owners = tape.leaves, []
+    with _accumulating:
+        for slot in found:
+            owner = leaves[slot]() if slot in leaves else None
+            if owner is None or getattr(owner, "_grad", None) is not None:
+                return
+            owners.append(owner)
+        for owner, gradient in zip(owners, found.values(), strict=True):
+            owner._grad, found.accumulated = gradient, found.accumulated + 1
 
 
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
@@ -464,6 +482,7 @@ def _backward(
         gradient is None and inputs is None and create_graph is False
         and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad is True
         and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained or tape.checks_nan)
+        and not levels()
     ):  # fmt: skip
         _from_one(tape, self._slot)
     else:
@@ -483,6 +502,8 @@ def _from_one(tape: Tape, slot: int) -> None:
                 in_grad_mode(tape, False, _through_hooks, tape, found)
             finally:
                 hooks.going.reached = None
+        elif not tape.former and tape.watch is None:
+            _give_first(tape, found)
         _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
         raise RuntimeError(function.FREED) from None

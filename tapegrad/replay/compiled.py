@@ -231,8 +231,8 @@ class Compiled(entry.Fronted):
         Raises
         ------
         ValueError
-            If there is no program yet; or if one changes tensors, draws random numbers, or depends on objects that a
-            file can't have.
+            If there is no program yet; or if one changes tensors, draws random numbers of a generator that it is given,
+            or depends on objects that a file can't have.
 
         Examples
         --------

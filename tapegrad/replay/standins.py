@@ -431,12 +431,12 @@ class Draws:
                 watch.fail("draws single random numbers")
                 return drawn
             watch.draws.append((self._again, name, given, facts))
-            return StandIn(watch, drawn, _Drawn(len(watch.draws) - 1))
+            return StandIn(watch, drawn, Drawn(len(watch.draws) - 1))
 
         return draw
 
 
-class _Drawn:
+class Drawn:
     """Makes of draws that with a number."""
 
     __slots__ = ("number",)
@@ -445,4 +445,5 @@ class _Drawn:
         self.number = number
 
     def __call__(self, _: Any, draws: Any) -> Any:
+        """The draw."""
         return draws[self.number]
