@@ -257,3 +257,51 @@ def test_it_says_what_is_wrong():
         tg.compile(lambda x: x * 2 if x[0] > 1 else x[:1] * 2).map(tg.tensor([[0.0, 1.0], [2.0, 1.0]]))
     with pytest.raises(TypeError, match="can't be stacked"):
         tg.compile(lambda x: "text").map(tg.ones(3, 2))
+
+
+OF_ELEMENTS = {
+    "indices": lambda m, n: m[0] * (np.sqrt(0.5) * n[0] + n[1] ** 2 - n[2] / n[-1]) * -n[0],
+    "ufuncs": lambda m, n: m[0] * np.exp(n[0]) * np.maximum(n[1], n[2]) + m[1] / n[1],
+    "a branch": lambda m, n: m[0] * n[0] if n[0] > n[1] else m[1] * n[2] + (2.0 if n[0] else 3.0),
+    "iteration": lambda m, n: sum((m[1] + i) * v * v for i, v in enumerate(n)),
+    "their own": lambda m, n: n[0] * 2.0 + min(n[1], n[2]),
+    "sums": lambda m, n: m[0] * n.sum() * n[1:].mean() + n.max() * m[1],
+}
+
+
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_elements_of_arrays_are_inputs(name: str):
+    """What an array of float64 is indexed for is looked up again at each call, in lanes too."""
+    function = OF_ELEMENTS[name] if name == "their own" else F.value_and_grad(OF_ELEMENTS[name])
+    random, compiled = np.random.default_rng(4), tg.compile(function)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.filterwarnings("error", ".*is called as it is")
+        for i in range(24):
+            m, n = random.normal(size=2), random.normal(size=3)
+            n[i % 3] = (n[0], 0.0, np.nan)[i % 4 % 3]
+            assert_same(compiled(m, n), function(m, n))
+    assert compiled.stats()["recordings"] <= 6
+    agrees(function, m, random.normal(size=(40, 3)), in_axes=(None, 0), compiled=compiled)
+
+
+def assert_same(found, wanted):
+    for a, b in zip(trees.leaves(found), trees.leaves(wanted), strict=True):
+        assert type(a) is type(b)
+        assert one_nan(np.asarray(a)).tobytes() == one_nan(np.asarray(b)).tobytes()
+
+
+def test_rows_that_branch_go_on_side_by_side():
+    """Most rows leave the program that was recorded first, at one guard or another."""
+
+    def lost_below(market, noise):
+        price = market[0]
+        for k in range(6):
+            price = price * np.exp(market[1] * noise[k])
+            if price < 0.8:
+                return 0.0 * price
+        return np.maximum(price - 1.0, 0.0)
+
+    noise = np.random.default_rng(5).normal(size=(600, 6))
+    compiled = agrees(F.value_and_grad(lost_below), np.array([1.0, 0.2]), noise, in_axes=(None, 0))
+    assert compiled.stats()["programs"] <= 7
+    assert compiled.stats()["misses"] < 2 * len(noise)  # or rows were called one by one
