@@ -110,9 +110,15 @@ class Rows:
             if not hasattr(make, "place"):
                 raise _Apart
             return self.columns.get(make.place, self.leaves[make.place])
+        if make.function is operator.getitem and type(make.given[0]) is StandIn and _is_basic(make.given[1]):
+            array, index = self.numbers(make.given[0].make), make.given[1]
+            index = index if isinstance(index, tuple) else (index,)
+            return array[(slice(None), *index)] if self.varies(make) else array[index]
         if make.facts or reflected.get(make.function, make.function) not in _ALIKE:
             raise _Apart
-        given = [self.numbers(x.make) if type(x) is Number else x for x in make.given]
+        given = [self.numbers(x.make) if type(x) in (StandIn, Number) else x for x in make.given]
+        if sum(type(x) is StandIn for x in make.given) or any(np.ndim(x) > 1 for x in given):
+            raise _Apart  # arrays of rows, whose dimensions are not the last ones
         if any(x.__class__ is int and abs(x) > 1 << 53 for x in given):
             raise _Apart
         with np.errstate(all="ignore"):
@@ -133,6 +139,11 @@ class Rows:
             except _Apart:
                 holds &= np.array([_is_so(make, answer, self.row(row)[0]) for row in here.tolist()], np.bool_)
         return holds
+
+
+def _is_basic(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(type(part) in (int, slice, type(None)) for part in parts)
 
 
 def _is_so(make: Any, answer: Any, leaves: Sequence[Any]) -> bool:

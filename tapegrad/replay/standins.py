@@ -67,8 +67,11 @@ class StandIn:
         return self._by(np.ndarray.transpose, self)
 
     def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
-        """What a function that only computes makes of it; a number is not stood for."""
-        made = function(*map(_value, given), **facts)
+        """What a function that only computes makes of it: an array, or an element of float64."""
+        of = _number_or_value if function in _OPERATORS else _value
+        made = function(*map(of, given), **facts)
+        if type(made) is np.float64:
+            return Number(self.watch, made, Again(function, given, facts), None)
         if not isinstance(made, np.ndarray):
             self.asked()
             return made
@@ -113,7 +116,10 @@ class StandIn:
 
 
 class Number:
-    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
+    """Stands for a number, `value`: a Python number, or an element that NumPy gives.
+
+    It is an argument; or it is found elsewhere, and then has no places.
+    """
 
     __slots__ = ("make", "place", "value", "watch")
 
@@ -174,6 +180,10 @@ def applied(function: Callable[[Any], float], x: Any) -> Any:
 
 def _value(x: Any) -> Any:
     return x.value if type(x) is StandIn else _asked(x)
+
+
+def _number_or_value(x: Any) -> Any:
+    return x.value if type(x) is Number else _value(x)
 
 
 def _asked(x: Any) -> Any:
@@ -261,7 +271,7 @@ def _of_number(function: Callable[..., Any]) -> Any:
         if not all(type(x) in (Number, int, float) for x in given):
             return function(*map(_asked, given))
         made = function(*(x.value if type(x) is Number else x for x in given))
-        if type(made) not in (int, float):
+        if type(made) not in (int, float, np.float64):
             return function(*map(_asked, given))
         places: frozenset[int] | None = frozenset()
         for x in given:
@@ -300,6 +310,7 @@ def _that_asks(function: Callable[..., Any]) -> Any:
 
 
 _MAY_RAISE = {operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift}
+_OPERATORS: set[Any] = set()  # whose results have shapes that no number decides
 reflected: dict[Any, Any] = {}  # operators with their operands exchanged: which they are
 for _name in (
     "add",
@@ -322,6 +333,7 @@ for _name in (
         return function(b, a)
 
     reflected[_reflected] = _function
+    _OPERATORS |= {_function, _reflected}
 
     for _prefix, _made in ("", _function), ("r", _reflected):
         setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))
