@@ -196,6 +196,21 @@ def test_what_is_the_same_for_all_rows_is_read_at_each_call():
     agrees(function, x, y, -0.25, in_axes=(0, None, None), compiled=compiled)
 
 
+def test_a_path_of_elements_of_an_array():
+    def asian(price, strike, rate, volatility, z):
+        x, total = tg.log(price), 0.0
+        for i in range(len(z)):
+            x = x + (rate - 0.5 * volatility * volatility) / 12 + volatility * (z[i] * 12**-0.5)
+            total = total + tg.exp(x)
+        return tg.maximum(total / len(z) - strike, 0.0) * tg.exp(-rate)
+
+    z = np.random.default_rng(0).normal(size=(60, 12))
+    given = 100.0, 98.0, 0.03, 0.2, z
+    compiled = agrees(F.value_and_grad(asian, (0, 1, 2, 3)), *given, in_axes=(None, None, None, None, 0))
+    assert compiled.stats()["recordings"] == 1
+    assert in_lanes(compiled)
+
+
 def test_numbers_of_python_are_guarded_by_row():
     def function(x, t):
         scale = t * 2.0 if t > 0.5 else 1.0 / (t - 0.25)

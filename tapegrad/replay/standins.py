@@ -68,7 +68,8 @@ class StandIn:
 
     def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
         """What a function that only computes makes of it; of numbers, those of float64 are stood for."""
-        made = function(*map(_value, given), **facts)
+        of = _elements if function in _OPERATORS or isinstance(function, np.ufunc) else _value
+        made = function(*map(of, given), **facts)
         if isinstance(made, np.ndarray):
             return StandIn(self.watch, made, Again(function, given, facts))
         if type(made) is np.float64:
@@ -118,7 +119,10 @@ _NUMBERS: set[type] = {int, float, np.float64}
 
 
 class Number:
-    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
+    """Stands for a number, `value`: a Python number, or an element that NumPy gives.
+
+    It is an argument; or it is found elsewhere, and then has no places.
+    """
 
     __slots__ = ("make", "place", "value", "watch")
 
@@ -167,7 +171,7 @@ class Number:
         if any(type(x) is StandIn for x in inputs):
             return NotImplemented  # it knows what to do
         if method == "__call__" and not facts and ufunc.nout == 1 and all(type(x) in _NUMBERS for x in inputs):
-            made = ufunc(*map(_value, inputs))
+            made = ufunc(*map(_elements, inputs))
             if type(made) is np.float64:
                 return Number(self.watch, made, Again(ufunc, inputs, {}), _places(inputs))
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
@@ -195,8 +199,12 @@ def _places(given: Sequence[Any]) -> frozenset[int] | None:
     return places
 
 
-def _value(x: Any) -> Any:
+def _elements(x: Any) -> Any:
     return x.value if type(x) in (StandIn, Number) else _asked(x)
+
+
+def _value(x: Any) -> Any:
+    return x.value if type(x) is StandIn else _asked(x)
 
 
 def _asked(x: Any) -> Any:
@@ -320,6 +328,7 @@ def _that_asks(function: Callable[..., Any]) -> Any:
 
 
 _MAY_RAISE = {operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift}
+_OPERATORS: set[Any] = set()  # whose results have shapes that no number decides
 reflected: dict[Any, Any] = {}  # operators with their operands exchanged: which they are
 for _name in (
     "add",
@@ -342,6 +351,7 @@ for _name in (
         return function(b, a)
 
     reflected[_reflected] = _function
+    _OPERATORS |= {_function, _reflected}
 
     for _prefix, _made in ("", _function), ("r", _reflected):
         setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))
