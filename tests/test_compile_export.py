@@ -263,7 +263,7 @@ def test_other_versions_are_refused():
     f = tg.compile(rosenbrock)
     f(np.ones(3))
     whole = members(written(f))
-    for name in "format", "layout":
+    for name in "format", "package":
         facts = json.loads(whole["program.json"])
         facts[name] = "another"
         with pytest.raises(ValueError, match="version of tapegrad"):
@@ -300,7 +300,7 @@ def test_programs_that_nobody_has_saved_stay_within_their_memory(name):
             array[i] = random.choice(VALUES) if random.random() < 0.5 else array[i] + random.integers(-9, 10)
             changed[member] = of_array(array if random.random() < 0.9 else array[:i])
         else:
-            places = [place for place in places_in(facts) if place[0] != "layout"]
+            places = [place for place in places_in(facts) if place[0] != "package"]
             *path, last = places[random.integers(len(places))]
             at = facts
             for key in path:

@@ -2,7 +2,8 @@
 
 A file is a zip archive: `program.json`, a NumPy file for each array, and `checksum`, the SHA-256 of the others. It has
 all programs of a function, and which arguments each is for. Operations are there by their names, arguments by their
-places, and what a program reads of the function's own tensors by its elements. Nothing is unpickled.
+places, and what a program reads of the function's own tensors by its elements. Nothing is unpickled. What the words of
+a program mean is known to the version of tapegrad that wrote them, whose digest stands beside.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tapegrad import creation, dtypes, kernels
-from tapegrad.core.replaying import replay
 from tapegrad.dtypes import DType
 from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, numbers_at
@@ -61,11 +61,6 @@ BY_NAME = _functions()
 _NAMES = {id(function): name for name, function in reversed(BY_NAME.items())}
 
 
-def layout() -> str:
-    """What the words of a program mean: the digest of the code that runs it."""
-    return digests.of(replay)
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +88,7 @@ class _Writer:
             families[id(family)]["programs"].append(self.program(program, places, at))
         return {
             "format": FORMAT,
-            "layout": layout(),
+            "package": digests.package(),
             "name": getattr(compiled, "__qualname__", "function"),
             "ints": [[self.structure(s), place] for s, place in sorted(compiled._inputs, key=repr)],
             "families": list(families.values()),
@@ -172,7 +167,7 @@ class _Writer:
             _refuse("changes tensors or their gradients: what it computes has to be returned")
         if any(again is not creation._random for again, *_ in program.draws):
             _refuse("draws random numbers of a generator that it was given")
-        kernels_used: list[list[Any]] = []
+        kernels_used: list[tuple[str, str, str, int]] = []
         known: dict[int, int] = {}
         params: list[tuple[int, ...]] = []
 
@@ -180,7 +175,7 @@ class _Writer:
             found = _kernel_at(address, families)
             if address not in known:
                 known[address] = len(kernels_used)
-                kernels_used.append([*found.names, found.digest])
+                kernels_used.append(found.names)
             return found
 
         def parameters(index: int) -> tuple[int, ...]:
