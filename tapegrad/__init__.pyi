@@ -14,6 +14,7 @@ from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
 from tapegrad import fft as fft
 from tapegrad import func as func
+from tapegrad import jit as jit
 from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg
 from tapegrad import masked as masked
@@ -23,6 +24,7 @@ from tapegrad import optimize as optimize
 from tapegrad import random as random
 from tapegrad import signal as signal
 from tapegrad import special as special
+from tapegrad import testing as testing
 from tapegrad import utils as utils
 from tapegrad import viz as viz
 from tapegrad import xp as xp
@@ -62,6 +64,7 @@ from tapegrad.devices import set_default_device as set_default_device
 from tapegrad.devices import set_float32_matmul_precision as set_float32_matmul_precision
 from tapegrad.devices import strided as strided
 from tapegrad.devices import use_deterministic_algorithms as use_deterministic_algorithms
+from tapegrad.devices import version as version
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import can_cast as can_cast
 from tapegrad.dtypes import finfo as finfo

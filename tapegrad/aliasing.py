@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 import weakref
 from _thread import get_ident
 from collections import deque
@@ -27,7 +28,7 @@ import numpy as np
 
 from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
-from tapegrad.batched import Batched, bottom
+from tapegrad.batched import Batched, bottom, levels
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
@@ -143,6 +144,37 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     except MISSED:
         return None
     made._origin, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
+    views = base._views
+    if views is None:
+        views = base._views = _Views()
+    views.note(made)
+    return made
+
+
+# By the kind of a base, that of a view of one of its elements, and the first word of its row.
+_elements: dict[Kind, tuple[Kind, int]] = {}
+
+
+def learn_element(way: Again, base: Tensor) -> None:
+    """Know from a view that was recorded of one element how to record those of others."""
+    if base._kind.contiguous and way.bits == way.recipe.start:
+        _elements[base._kind] = way.kind, way.word
+
+
+def element(base: Tensor, position: int) -> Tensor | None:
+    """The view of one element, at a position; None where that is not all there is to do."""
+    tape, of = base._tape, base._kind
+    known = _elements.get(of)
+    if known is None or tape.thread != get_ident() or getattr(base, "_origin", None) is not None:
+        return None
+    offset = position * of.itemsize
+    try:
+        made = quickly(tape, known[0], pack_bits, known[1], offset, base._slot)
+    except MISSED:
+        return None
+    recorded = tape.grad_enabled
+    made._origin = base
+    made._recipe = Recipe(layout.select, (), (), offset, (), offset, of.strides, False, recorded)
     views = base._views
     if views is None:
         views = base._views = _Views()
@@ -527,8 +559,10 @@ def shows_alone(t: Tensor) -> bool:
 
 def assign_shown(t: Tensor, value: Tensor) -> Tensor:
     """`assign`, where `t` shows the elements of another alone."""
-    base = t._origin
-    result = written(base, value, *t._recipe.window)
+    base, (shape, strides, start) = t._origin, t._recipe.window
+    result = None if shape else written_again(base, value, start // base._kind.itemsize)
+    if result is None:
+        result = written(base, value, shape, strides, start)
     _outdate(t)
     assign_alone(base, result)
     return t
@@ -596,10 +630,39 @@ def written(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[
     return record_written(base, value, window)
 
 
+# Kinds of what is written to, by those of one element that is written, where the result is of the first: kernels are
+# there, and nothing is to be checked but places.
+_alike: dict[Kind, set[Kind]] = {}
+_WRITE, _HALF = indexing.write.opcode | tapes.PARAMS << 16, 0xFFFFFFFF
+
+
+def written_again(base: Tensor, value: Tensor, start: int) -> Tensor | None:
+    """A copy of `base` with one element written, so many from the first; None where that is not all there is to do.
+
+    Of a base that stands alone.
+    """
+    tape, kind = base._tape, base._kind
+    known = _alike.get(value._kind)
+    if known is None or kind not in known or value._tape is not tape or tape.watch is not None:
+        return None
+    try:
+        return quickly(tape, kind, pack_bits, _WRITE, value._slot & _HALF | numbers((start, 0)) << 32, base._slot)
+    except MISSED:
+        return None
+
+
 def record_written(base: Tensor, value: Tensor, window: tuple[int, ...]) -> Tensor:
     """Record it, by the parameters of the row."""
     base, value = (t if t._kind.contiguous else t.clone() for t in (base, value))
-    return record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
+    result = record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
+    kind, of = base._kind, value._kind
+    if (
+        result._kind is kind
+        and of.shape == ()
+        and not (MEMORY or of.exported or of.requires_grad & ~kind.requires_grad)
+    ):
+        _alike.setdefault(of, set()).add(kind)
+    return result
 
 
 indexing.write.record = record_written
@@ -860,6 +923,13 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """
     if not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+    if levels() and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] != "tapegrad":
+        raise RuntimeError(
+            "You are attempting to call Tensor.requires_grad_() (or perhaps using torch.autograd.functional.* APIs) "
+            "inside of a function being transformed by a functorch transform. This is unsupported, please attempt to "
+            "use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, hessian) or call requires_grad_() outside "
+            f"of a function being transformed instead: under vmap, at {location()}"
+        )
     kind = self._kind
     if requires_grad == self.requires_grad:
         return self

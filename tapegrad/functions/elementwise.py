@@ -214,8 +214,8 @@ def pow(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     if out is not None:
         return write("pow", out, CAST, (input, exponent), lambda: pow(input, exponent))
     if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
-        if exponent == 2 and input._kind.dtype.is_floating_point:
-            return _plain_square(input)
+        if exponent in _BY_PRODUCTS and input._kind.dtype.is_floating_point:
+            return _BY_PRODUCTS[exponent].record(input)
         if exponent < 0 and not isinstance(exponent, float) and not input._kind.dtype.is_floating_point:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
     return _plain_pow(input, exponent)
@@ -240,12 +240,15 @@ def float_power(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     return _pow_rule(base, power)
 
 
-_SQUARE = arithmetic.square.opcode
+# Powers that are products.
+_BY_PRODUCTS: dict[Any, Any] = {2: arithmetic.square, 3: arithmetic._cube}
+_QUICK = {exponent: op.opcode for exponent, op in _BY_PRODUCTS.items()}
 
 
 def _operator_pow(self: Tensor, exponent: Any) -> Any:
-    if exponent.__class__ is int and exponent == 2 and self.__class__ is Tensor and self._kind.dtype.is_floating_point:
-        return quick[_SQUARE](self)  # as `pow` does, three calls sooner: 0.13 us for 0.30
+    opcode = _QUICK.get(exponent) if exponent.__class__ is int and self.__class__ is Tensor else None
+    if opcode is not None and self._kind.dtype.is_floating_point:
+        return quick[opcode](self)  # as `pow` does, three calls sooner: 0.13 us for 0.30
     if isinstance(exponent, (int, float, np.integer)):
         return pow(self, exponent)
     return _operators["pow"][0](self, exponent)

@@ -24,7 +24,7 @@ from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Tensor, constant, depth_of_user, describe, from_array, is_users, location
+from tapegrad.tensor import Constants, Tensor, constant, depth_of_user, describe, from_array, is_users, location
 
 functions = public = Surface(EXACT)
 
@@ -126,6 +126,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     IndexError
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
+    if (position := _element(self, index)) >= 0 and (element := aliasing.element(self, position)) is not None:
+        return element
     key = _key(self, index)
     if self.__class__ is Batched or (key is None and _has_samples(index)):
         return _of_samples(self, index)
@@ -149,6 +151,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             _seen[key] = (way, op, shape, strides, offset, adjoint, start)
             if way is not None and index.__class__ is not tuple:
                 recorder.learn_view(key, way)
+            elif way is not None and position >= 0:
+                aliasing.learn_element(way, self)
         return made
     at, shape = _places(self, normal)
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
@@ -396,6 +400,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
+    if (position := _element(self, index)) >= 0 and _set_element(self, position, value):
+        return
     key = _key(self, index)
     if self.__class__ is Batched or value.__class__ is Batched or (key is None and _has_samples(index)):
         _set_of_samples(self, index, value)
@@ -403,6 +409,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         if _is_shown_by(self, key, value):  # as after `self[index] += 1`
             aliasing.check_in_place(self, "item assignment", "a view of a leaf")
+            aliasing.count_write(aliasing.counter_of(self))
             return
         if aliasing.stands_alone(self) and _written_again(self, key, value):
             return
@@ -431,6 +438,49 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         _note_write(key, given, result)
     aliasing.assign(self, result)
+
+
+def _element(self: Tensor, index: Any) -> int:
+    """The position, in their order, of the one element that a tuple of ints names; -1 of all other indices."""
+    shape = self._kind.shape
+    if index.__class__ is not tuple or len(index) != len(shape) or self.__class__ is not Tensor:
+        return -1
+    position = 0
+    for i, n in zip(index, shape):  # noqa: B905 (they are as long)
+        if i.__class__ is not int or not -n <= i < n:
+            return -1
+        position = position * n + (i if i >= 0 else i + n)
+    return position
+
+
+def _set_element(self: Tensor, position: int, value: Any) -> bool:
+    """Assign an element of a tensor that stands alone, as was done before; False where that is not all there is to do.
+
+    After `self[index] += 1` it is done already: `self[index]` shows what is assigned.
+    """
+    if not aliasing.stands_alone(self):
+        return False
+    if value.__class__ is float:
+        tape, dtype = self._tape, self._kind.dtype
+        if not dtype.is_floating_point or dtypes.in_range(value, dtype) != value:
+            return False
+        made = tape.constants.get(dtype)
+        if made is None:
+            made = tape.constants[dtype] = Constants(dtype)
+        value = made.of(tape, value)
+    elif value.__class__ is not Tensor:
+        return False
+    elif getattr(value, "_origin", None) is self:
+        recipe = value._recipe
+        if recipe.window != ((), (), position * self._kind.itemsize) or recipe.detached:
+            return False
+        aliasing.count_write(self)
+        return True
+    result = aliasing.written_again(self, value, position)
+    if result is None:
+        return False
+    aliasing.assign_alone(self, result)
+    return True
 
 
 def _is_set_turned(self: Tensor, index: tuple[Any, ...], value: Any) -> bool:
