@@ -15,9 +15,10 @@ conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- reductions of several axes, or along an axis that isn't known when compiling; of complex numbers all but
-  arithmetic, elementary functions, sums, products, means, `norm`, `dot`, `@`, `solve` and `inv`, and those as the state
-  of a checkpointed loop or the arguments of a rule of the user's; of float32 likewise, but for `solve` and `inv`;
+- sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
+  products, means, variances, `norm`, `dot`, `@`, `solve` and `inv`; of float32 `eigh`, `eig` and `svd`; both as the
+  state of a checkpointed loop or the arguments of a rule of the user's;
+- derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values;
 - fields of records that are given a value with derivatives, or are differentiated by;
