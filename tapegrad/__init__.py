@@ -36,7 +36,7 @@ from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
     are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
     get_default_device, get_float32_matmul_precision, layout, memory_format, mps, preserve_format, set_default_device,
-    set_float32_matmul_precision, strided, use_deterministic_algorithms,
+    set_float32_matmul_precision, strided, use_deterministic_algorithms, version,
 )  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
@@ -71,6 +71,7 @@ _LATER = {
     "distributed": "",
     "distributions": "",
     "fft": "",
+    "jit": "",
     "load": "serialization",
     "masked": "",
     "nn": "",
@@ -80,6 +81,7 @@ _LATER = {
     "random": "",
     "save": "serialization",
     "signal": "",
+    "testing": "",
     "utils": "",
     "viz": "",
     "vmap": "mapped",
@@ -109,7 +111,7 @@ for _name in _functions.__all__:
 
 from tapegrad import array_methods as _array_methods  # the functions are all there now
 
-_MODULES = ("autograd", "func", "jitted", "linalg", "special")
+_MODULES = ("autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them
 

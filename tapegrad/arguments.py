@@ -25,7 +25,7 @@ from tapegrad.batched import NeedsSamplesError
 from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, location
 
 # What an annotation may name, beside Tensor, int, float, bool and DType.
 Dims = int | tuple[int, ...] | list[int]
@@ -81,10 +81,10 @@ def integer(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A real number of Python's; NumPy's are taken too, and 0-d tensors."""
+    """A real number of Python's; NumPy's are taken too, and 0-d tensors that don't require grad."""
     if value.__class__ is not float:
         if isinstance(value, Tensor):
-            return value.item() if not value.ndim else _REFUSED
+            return value.item() if not (value.ndim or value.requires_grad) else _REFUSED
         if isinstance(value, (complex, np.complexfloating)) and not isinstance(value, (int, float)):
             raise RuntimeError(f"value cannot be converted to type double without overflow: {value} is complex")
         if isinstance(value, (np.number, np.bool_)):
@@ -357,8 +357,14 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     except TypeError as error:
         raise TypeError(f"{name}(): {where}: {error}") from None
     if taken is _REFUSED:
-        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{repair(value)}")
+        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{_repair(value, word)}")
     return taken
+
+
+def _repair(value: Any, word: str) -> str:
+    if isinstance(value, Tensor) and not value.ndim and value.requires_grad and word != "tuple of ints":
+        return f", at {location()}: the derivative of one that requires grad would be lost; value.detach() is taken"
+    return repair(value)
 
 
 def method(function: Any) -> Any:

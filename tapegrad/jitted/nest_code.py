@@ -405,7 +405,7 @@ class Analysis:
         return True
 
     def is_within(self, index: Any) -> bool:
-        """Whether it is known beforehand where an index may lead: see `Text`."""
+        """Whether it is known beforehand where an index may lead: see `Texts`."""
         return all(isinstance(i, Const) or i in self.known for i in index)
 
     def _find_known(self) -> set[str]:

@@ -12,31 +12,29 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from tapegrad.jitted.access import get_index, get_number, put_index, put_number
-from tapegrad.jitted.active import Taped
+from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted.access import get_index, get_number, get_word, put_byte, put_index, put_number, put_word
+from tapegrad.jitted.active import DOUBLE, WORD, Taped
 from tapegrad.jitted.emission import Emitter, on, weighed
-from tapegrad.jitted.inner import define, inside
+from tapegrad.jitted.inner import define
 from tapegrad.jitted.lifting import make, row_of, value_of
 from tapegrad.jitted.names import RULES, whole_power
+from tapegrad.jitted.nest_lowering import ADDS, MULTIPLIES, Text
 
 KIND = Taped(0)
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-
-# Adjoints are added in any order, as vectors do; products and sums of them may be rounded once.
-_ADDS, _MULTIPLIES = ("reassoc", "nsz", "contract"), ("nsz", "contract")
 
 
 @intrinsic
 def plus(typingctx, a, b):
     """The sum of adjoints."""
     sig = types.float64(types.float64, types.float64)
-    return sig, lambda context, builder, sig, args: builder.fadd(*args, flags=_ADDS)
+    return sig, lambda context, builder, sig, args: builder.fadd(*args, flags=ADDS)
 
 
 @intrinsic
@@ -44,15 +42,20 @@ def plus_product(typingctx, a, b, c):
     """An adjoint, and a partial derivative times another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.fadd(args[0], builder.fmul(args[1], args[2], flags=_MULTIPLIES), flags=_ADDS)
+        return builder.fadd(args[0], builder.fmul(args[1], args[2], flags=MULTIPLIES), flags=ADDS)
 
     return types.float64(types.float64, types.float64, types.float64), codegen
 
 
-@inside
-def chosen(p, bar):
-    """A partial derivative of what chooses, times an adjoint."""
-    return p * bar if p != 0.0 else 0.0
+@intrinsic
+def chosen(typingctx, p, bar):
+    """A partial derivative of what chooses, times an adjoint: 0 where it is 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = DOUBLE(0.0)
+        return builder.select(builder.fcmp_ordered("==", args[0], zero), zero, builder.fmul(*args))
+
+    return types.float64(types.float64, types.float64), codegen
 
 
 @functools.cache
@@ -96,62 +99,6 @@ def view(typingctx, kind, address, shape):
     return made(kind, address, shape), codegen
 
 
-def _element(context: Any, builder: Any, kind: Any, args: Any, wraps: bool) -> Any:
-    made = arrayobj.make_array(kind)(context, builder, args[0])
-    return cgutils.get_item_pointer(
-        context, builder, kind, made, cgutils.unpack_tuple(builder, args[1]), wraparound=wraps, boundscheck=False
-    )
-
-
-def _elements(wraps: bool) -> tuple[Any, Any, Any, Any]:
-    """Intrinsics for elements: get, put, add to an adjoint, take an adjoint away; whether an index may be negative.
-
-    Indices are within bounds.
-    """
-
-    @intrinsic
-    def get(typingctx: Any, a: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            return arrayobj.load_item(context, builder, sig.args[0], pointer)
-
-        return a.dtype(a, index), codegen
-
-    @intrinsic
-    def put(typingctx: Any, a: Any, index: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            arrayobj.store_item(context, builder, sig.args[0], args[2], pointer)
-            return context.get_dummy_value()
-
-        return types.void(a, index, a.dtype), codegen
-
-    @intrinsic
-    def add(typingctx: Any, a: Any, index: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            builder.store(builder.fadd(builder.load(pointer), args[2], flags=_ADDS), pointer)
-            return context.get_dummy_value()
-
-        return types.void(a, index, a.dtype), codegen
-
-    @intrinsic
-    def take(typingctx: Any, a: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = _element(context, builder, sig.args[0], args, wraps)
-            found = builder.load(pointer)
-            builder.store(ir.Constant(found.type, 0.0), pointer)
-            return found
-
-        return a.dtype(a, index), codegen
-
-    return get, put, add, take
-
-
-get, put, add, take = _elements(False)
-get_any, put_any, add_any, take_any = _elements(True)
-
-
 @intrinsic
 def overlap(typingctx, a, b):
     """Whether arrays may share memory."""
@@ -169,100 +116,119 @@ def overlap(typingctx, a, b):
 
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
+_SCOPE = {
+    "value_of": value_of, "row_of": row_of, "make": make, "KIND": KIND, "get_word": get_word,
+    "put_word": put_word, "get_number": get_number, "put_number": put_number, "get_index": get_index,
+    "put_index": put_index, "put_byte": put_byte, "ROWS": tape.ROWS, "ARGUMENTS": tape.ARGUMENTS,
+    "LENGTH": tape.LENGTH, "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL, "BLOCK": tape.BLOCK,
+}  # fmt: skip
 
-def _nested(ndim: int, head: str, body: str, tail: str, scope: dict[str, Any]) -> Any:
-    """A function of loops over all elements, whose index is `at`."""
+
+def _nested(ndim: int, head: str, body: str, tail: str) -> Text:
+    """A function of loops over all elements, whose index is {at}."""
     lines = head.splitlines()
     for k in range(ndim):
         lines.append(" " * (k + 1) + f"for i{k} in range(a.shape[{k}]):")
     indent = " " * (ndim + 1)
-    lines.append(f"{indent}at = ({''.join(f'i{k}, ' for k in range(ndim))})")
-    lines += [indent + line for line in body.splitlines()]
-    lines += tail.splitlines()
-    return inside(define("\n".join(lines), "over", scope))
-
-
-_SCOPE = {"get": get, "put": put, "value_of": value_of, "row_of": row_of, "make": make, "KIND": KIND,
-          "put_index": put_index}  # fmt: skip
+    at = f"({''.join(f'i{k}, ' for k in range(ndim))})"
+    lines += [indent + line.format(at=at) for line in body.splitlines()]
+    return Text("\n".join([*lines, tail]), _SCOPE)
 
 
 @functools.cache
-def taking_in(ndim: int) -> Any:
+def taking_in(ndim: int) -> Text:
     """A function that copies the values of active elements; returns how their rows are.
 
     That is the first row, where they follow each other; 0 where none has one; -1 else, and they are put down.
     """
-    find = _nested(
-        ndim,
-        "def over(a, v, first):\n differs, any_row, e = 0, 0, 0",
-        "x = get(a, at)\nput(v, at, value_of(x))\nrow = row_of(x)\n"
-        "differs |= row ^ (first + e)\nany_row |= row\ne += 1",
-        " return differs, any_row",
-        _SCOPE,
-    )
-    note = _nested(ndim, "def over(a, index):\n e = 0", "put_index(index, e, row_of(get(a, at)))\ne += 1", "", _SCOPE)
     zeros = "0, " * ndim
-    return inside(
-        define(
-            f"def take_in(a, v, index):\n"
-            f" if a.size == 0:\n  return 0\n"
-            f" first = row_of(get(a, ({zeros})))\n"
-            f" differs, any_row = find(a, v, first)\n"
-            f" if any_row == 0:\n  return 0\n"
-            f" if differs == 0:\n  return first\n"
-            f" note(a, index)\n return -1",
-            "take_in",
-            {"row_of": row_of, "get": get, "find": find, "note": note},
-        )
+    return _nested(
+        ndim,
+        f"def take_in(a, v, index):\n if a.size == 0:\n  return 0\n first = row_of(get(a, ({zeros})))\n"
+        " differs, any_row, e = 0, 0, 0",
+        "x = get(a, {at})\nput(v, {at}, value_of(x))\nrow = row_of(x)\nput_index(index, e, row)\n"
+        "differs |= row ^ (first + e)\nany_row |= row\ne += 1",
+        " return 0 if any_row == 0 else (first if differs == 0 else -1)",
     )
 
 
 @functools.cache
-def copying(ndim: int) -> Any:
+def copying(ndim: int) -> Text:
     """A function that copies plain elements."""
-    return _nested(ndim, "def over(a, v):", "put(v, at, get(a, at))", "", _SCOPE)
+    return _nested(ndim, "def copy(a, v):", "put(v, {at}, get(a, {at}))", " return 0")
 
 
 @functools.cache
-def giving_back(ndim: int) -> Any:
+def giving_back(ndim: int) -> Text:
     """A function that gives active elements their new values, and rows from one on; row 0 where there is no step."""
-    body = "put(a, at, make(KIND, get(v, at), first + step * e, 0))\ne += 1"
-    return _nested(ndim, "def over(a, v, first, step):\n e = 0", body, "", _SCOPE)
+    body = "put(a, {at}, make(KIND, get(v, {at}), first + step * e, 0))\ne += 1"
+    return _nested(ndim, "def give_back(a, v, first, step):\n e = 0", body, " return 0")
 
 
-@inside
-def are_zero(bars, first, n):
-    """Whether the adjoints of all results are 0."""
+# Whether the adjoints of all results are 0.
+are_zero = Text(
+    """def are_zero(bars, first, n):
     differs = 0
     for k in range(first, first + n):
         differs |= get_number(bars, k) != 0.0
     return differs == 0
+""",
+    _SCOPE,
+)
 
-
-@inside
-def add_to_rows(bars, rows, index, found, n):
-    """Add the adjoints of elements, at the address `found`, to those of their rows."""
+# Add the adjoints of elements, at the address `found`, to those of their rows.
+add_to_rows = Text(
+    """def add_to_rows(bars, rows, index, found, n):
     if rows > 0:
         for e in range(n):
             put_number(bars, rows + e, get_number(bars, rows + e) + get_number(found, e))
-    elif rows < 0:
+    if rows < 0:
         for e in range(n):
             row = get_index(index, e)
             if row != 0:
                 put_number(bars, row, get_number(bars, row) + get_number(found, e))
+    return 0
+""",
+    _SCOPE,
+)
+
+# Append the rows of a block (`block_rows.py`); returns the first one's number.
+end_rows = Text(
+    """def end_rows(header, n_kept, n_out, address):
+    trailer = get_word(header, ARGUMENTS) + n_kept
+    put_index(get_word(header, INDEX), trailer, n_kept)
+    put_word(get_word(header, PARTIAL), trailer, address)
+    put_word(header, ARGUMENTS, trailer + 1)
+    first = get_word(header, ROWS)
+    for k in range(first, first + n_out):
+        put_byte(get_word(header, LENGTH), k, 0)
+    put_byte(get_word(header, LENGTH), first + n_out - 1, BLOCK)
+    put_word(header, ROWS, first + n_out)
+    return first
+""",
+    _SCOPE,
+)
 
 
 @intrinsic
-def address_in(typingctx, vector):
-    """Where a vector's memory is; it lives on as long as it is used."""
+def scratch(typingctx, n):
+    """The address of memory for `n` floats, which are 0."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(arrayobj.make_array(sig.args[0])(context, builder, args[0]).data, ir.IntType(64))
+        n_bytes = builder.mul(builder.add(args[0], WORD(1)), WORD(8))
+        memory = context.nrt.allocate(builder, n_bytes)
+        cgutils.memset(builder, memory, n_bytes, 0)
+        return builder.ptrtoint(memory, WORD)
 
-    return types.int64(vector), codegen
+    return types.int64(n), codegen
 
 
 @intrinsic
-def keep_alive(typingctx, vector):
-    """Nothing: a vector is used here."""
-    return types.void(vector), lambda context, builder, sig, args: context.get_dummy_value()
+def release(typingctx, address):
+    """Give such memory back."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        context.nrt.free(builder, builder.inttoptr(args[0], cgutils.voidptr_t))
+        return context.get_dummy_value()
+
+    return types.void(address), codegen

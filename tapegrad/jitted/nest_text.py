@@ -25,9 +25,8 @@ from tapegrad.jitted.access import (
     put_index,
     put_number,
     put_word,
+    reserve,
 )
-from tapegrad.jitted.allocation import vector_of
-from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.lifting import make, row_of, value_of
 from tapegrad.jitted.nest_code import (
     _SIGNS,
@@ -51,17 +50,17 @@ MAX_ELEMENTS = 4  # for each iteration: so many may be kept
 _SCOPE = {
     "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
     "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
-    "get_index": get_index, "put_index": put_index, "address_of": address_of, "begin_block": begin_block,
-    "end_block": end_block, "make": make, "row_of": row_of, "value_of": value_of, "vector_of": vector_of,
-    "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
+    "get_index": get_index, "put_index": put_index, "reserve": reserve, "make": make, "row_of": row_of,
+    "value_of": value_of,
+    "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
-        "view", "plus", "plus_product", "chosen", "get", "put", "add", "take", "get_any", "put_any", "add_any",
-        "take_any", "overlap", "are_zero", "add_to_rows", "address_in", "keep_alive",
+        "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
+        "release",
     )},
 }  # fmt: skip
 
 
-class Text:
+class Texts:
     """The texts."""
 
     def __init__(self, found: Found, names: Names) -> None:
@@ -309,7 +308,9 @@ class Text:
         n_params = self.parameters()
         n_out = " + ".join([*(f"{self.a(name, 'a')}.size" for name in written), str(len(self.out))])
         self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + q + {n_params}, {n_out}")
-        self.put(1, "at = begin_block(header, n_kept, n_out)", "any_row = 0")
+        self.put(1, "if n_out == 0:", f" return {self.stays}")
+        self.put(1, "if reserve(header, n_out, n_kept + 1, 1) == 0:", f" return {self.stays}")
+        self.put(1, "at, any_row = get_word(header, ARGUMENTS), 0")
         self.put(1, "index, partial = get_word(header, INDEX) + 4 * at, get_word(header, PARTIAL) + 8 * at")
         for name in self.arrays:
             a, v, r, ndim = self.a(name, "a"), self.a(name), self.a(name, "r"), names.arrays[name].ndim
@@ -330,7 +331,7 @@ class Text:
         self.put(1, "partial += 8 * q", "index += 4 * q")
         self.put(1, "first, step = 0, 0", "if any_row != 0:")
         self.keep_parameters(2)
-        self.put(2, "first, step = end_block(header, n_kept, n_out, address_of(reverse)), 1")
+        self.put(2, "first, step = end_rows(header, n_kept, n_out, address_of_reverse()), 1")
         for name in written:
             ndim, a = names.arrays[name].ndim, self.a(name, "a")
             self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
@@ -490,6 +491,10 @@ class Text:
         n_out = " + ".join([*(self.a(name, "s") for name in written), str(len(self.out))])
         self.put(1, f"n_out = {n_out}", "first = last - n_out + 1", "if are_zero(bars, first, n_out):", " return begin")
         self.put(1, "index += 4 * begin", "partial += 8 * begin")
+        apart = [name for name in self.active if name not in written]
+        if apart:
+            sizes = " + ".join(f"(0 if {self.a(name, 'r')} > 0 else {self.a(name, 's')})" for name in apart)
+            self.put(1, f"heap = scratch({sizes})", "free = heap")
         for name in self.arrays:
             v, b, s, r = (self.a(name, p) for p in "vbsr")
             kind = "i8" if names.elements[name] == "i" else "f8"
@@ -498,8 +503,7 @@ class Text:
             if name in written:
                 self.put(1, f"p{b} = bars + 8 * first", f"first += {s}")
             elif name in self.active:
-                self.put(1, f"m{b} = vector_of(0 if {r} > 0 else {s})", f"m{b}[:] = 0.0")
-                self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else address_in(m{b})")
+                self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else free", f"free += 0 if {r} > 0 else 8 * {s}")
             if name in self.active:
                 self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
         self.put(1, "m = partial")
@@ -516,9 +520,8 @@ class Text:
             if names.given[name] == "a":
                 x = self.t(name)
                 self.put(1, f"if r_{x} != 0:", f" put_number(bars, r_{x}, get_number(bars, r_{x}) + {self.b(name)})")
-        for name in self.active:
-            if name not in written:
-                self.put(1, f"keep_alive(m{self.a(name, 'b')})")
+        if apart:
+            self.put(1, "release(heap)")
         self.put(1, "return begin")
         return self._taken()
 

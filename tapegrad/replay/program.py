@@ -20,7 +20,7 @@ from tapegrad.core import rows
 from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
-from tapegrad.replay.standins import Number, StandIn, composed
+from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
 from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, owning
@@ -155,6 +155,7 @@ class Program:
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
+        self.placed, self.itemsizes = watch.placed, watch.itemsizes
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -168,13 +169,30 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
-        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.seen, self.numbers = watch.seen, watch.numbers
         self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
         self.is_shared_out = watch.is_shared_out
-        self.path = [seen.bits for seen in watch.seen]
+        self._settle()
+
+    @classmethod
+    def of(cls, **facts: Any) -> Program:
+        """A program of which all is known; it changes no tensors."""
+        program = cls.__new__(cls)
+        program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
+        program.finds, program.stored, program.actions, program.draws = [], [], [], []
+        program.placed, program.itemsizes = [], {}
+        vars(program).update(facts)
+        program.build = _builder(program.structure)
+        program._settle()
+        return program
+
+    def _settle(self) -> None:
+        """Enter what follows from what is known."""
+        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
+        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
+        self.path = [seen.bits for seen in self.seen]
         self.memories = threading.local()
+        self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []
@@ -428,6 +446,8 @@ def _results(
     for leaf in found:
         if type(leaf) in (StandIn, Number):
             results.append(Given(leaf))
+        elif is_shown(leaf):
+            results.append(_of_shown(watch, leaf))
         elif id(leaf) in places:
             results.append(Given(places[id(leaf)]))
         elif id(leaf) in number_of:
@@ -449,6 +469,14 @@ def _results(
         else:
             watch.fail(f"returns an object ({type(leaf).__name__})")
     return results
+
+
+def _of_shown(watch: Watch, leaf: Any) -> Any:
+    made = leaf.value
+    result = watch.result(leaf.t, made)
+    if result is None:
+        return Same(None)
+    return result._replace(like=made.dtype if isinstance(made, np.ndarray) else type(made))
 
 
 def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:
