@@ -16,8 +16,8 @@ conversion to int have the derivative zero.
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `norm`, `dot`, `@`, `solve` and `inv`; of float32 `eigh`, `eig` and `svd`; both as the
-  state of a checkpointed loop or the arguments of a rule of the user's;
+  products, means, variances, `sort`, `norm`, `dot`, `@`, `solve`, `inv`, `det` and `slogdet`; of float32 `eigh`, `eig`
+  and `svd`; both as the state of a checkpointed loop or the arguments of a rule of the user's;
 - derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;

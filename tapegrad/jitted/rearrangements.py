@@ -24,7 +24,7 @@ from tapegrad.jitted.reductions import is_sequence
 @njit
 def _sort(a):
     order = np.argsort(values(a))
-    result = np.empty(a.size)
+    result = np.empty_like(a)
     for i in range(a.size):
         result[i] = a[order[i]]
     return result
