@@ -15,11 +15,12 @@ conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- reductions of several axes, or along an axis that isn't known when compiling; of complex numbers all but
-  arithmetic, elementary functions, sums, products, means, `norm`, `dot`, `@`, `solve` and `inv`, and those as the state
-  of a checkpointed loop or the arguments of a rule of the user's; of float32 likewise, but for `solve` and `inv`;
+- sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
+  products, means, variances, `sort`, `norm`, `dot`, `@`, `solve`, `inv`, `det` and `slogdet`; of float32 `eigh`, `eig`
+  and `svd`; both as the state of a checkpointed loop or the arguments of a rule of the user's;
+- derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
-  `objmode` that are given values;
+  `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
 - fields of records that are given a value with derivatives, or are differentiated by;
 - an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).

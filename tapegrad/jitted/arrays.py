@@ -24,7 +24,7 @@ from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import ARRAYS_OF_COMPLEX, is_scalar
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import strip
+from tapegrad.jitted.lifting import lent, strip
 from tapegrad.jitted.names import PIECEWISE, RULES, clamped
 from tapegrad.jitted.signatures import IN_PLACE
 from tapegrad.jitted.single_precision import widened
@@ -560,4 +560,4 @@ def _divmod(x, y):
     return x // y, x % y
 
 
-ALLOWED.update({values, contiguous_values, strip, _filled, active_in})
+ALLOWED.update({values, contiguous_values, strip, lent, _filled, active_in})

@@ -23,8 +23,8 @@ from numba.core.registry import CPUDispatcher, cpu_target
 from numba.extending import overload
 
 from tapegrad.jitted import checking, library, rewriting
-from tapegrad.jitted.active import Active, holds_active
-from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.active import Active, holds_active, holds_narrow
+from tapegrad.jitted.inner import OPTIONS, define, inside
 
 _OURS, _SPECIAL = "tapegrad.", "tapegrad.jitted.special"
 _RANDOM = "numpy.random", "random"  # what a draw is, of parameters with derivatives, isn't decided here
@@ -63,11 +63,24 @@ class _Overloaded:
         if not any(map(holds_active, kinds.values())):
             code = self.function
         else:
+            code = self._in_single_precision(kind, kinds) if any(map(holds_narrow, kinds.values())) else None
+            if code is not None:
+                return code
             code = own_code(self.function, kinds)
             if code is None:
                 return None
             code = rewriting.active(code, kind)
         return calling(code, self.parameters, list(kinds))
+
+    def _in_single_precision(self, kind: Active, kinds: dict[str, Any]) -> Any:
+        given = list(kinds)
+
+        def in_double(wide: dict[str, Any]) -> Any:
+            code = own_code(self.function, wide)
+            return None if code is None else inside(calling(rewriting.active(code, kind), self.parameters, given))
+
+        plainly = inside(calling(self.function, self.parameters, given))
+        return library.WIDELY[0](in_double, self.parameters, kinds, self.function, plainly)
 
 
 def calling(code: Any, parameters: str, given: list[str]) -> Any:
