@@ -209,7 +209,12 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
 def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
-    return _edge(self, graph_slot(self))[0] if self.requires_grad and not kind.is_leaf else None
+    if not self.requires_grad or kind.is_leaf:
+        return None
+    node, _ = _edge(self, graph_slot(self))
+    if (name := getattr(self, "_called", None)) is not None and not self._version and isinstance(node, Node):
+        node.__class__ = _class_of(name)
+    return node
 
 
 def _output_nr(self: Tensor) -> int:
