@@ -1,6 +1,6 @@
 """Gradients of small jitted kernels as multiples of the kernels' own time: measure, and print a table.
 
-    python asv_benchmarks/measure_kernels.py [--only WORDS] [--loops]
+    python asv_benchmarks/measure_kernels.py [--only WORDS]
 
 The kernels are in `benchmarks/jitted_kernels.py`, with goals. Times are of the processor, on one thread, the least of
 some rounds: they tell how a change of tapegrad does, on any machine. Other libraries are in `compare_jitted.py`.
@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import jitted_kernels
 from benchmarks.jitted_kernels import kernels
 from compare import duration
-from numba.core.dispatcher import Dispatcher
 
 from tapegrad import func, jitted
 
@@ -25,12 +23,7 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORDS", help="only the kernels with these words in their titles")
-    parser.add_argument("--loops", action="store_true", help="mark all of them by jitted.compile_loops")
-    given = parser.parse_args()
-    words = given.only
-    for function in vars(jitted_kernels).values() if given.loops else ():
-        if isinstance(function, Dispatcher):
-            jitted.compile_loops(function)
+    words = parser.parse_args().only
     print("| kernel | itself | its gradient | goal | tape |\n|---|---:|---:|---:|---:|")
     for title, (function, args, goal) in kernels().items():
         if words in title:

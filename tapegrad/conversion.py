@@ -36,7 +36,7 @@ def _leaf_of(data: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
         if kind is float or (kind is list and data and all(v.__class__ is float for v in data)):
             return from_array(np.array(data, dtypes.get_default_dtype().numpy), requires_grad)
     if isinstance(data, Tensor):
-        warn_of_lost_gradient(data, "To copy construct from a tensor, it is recommended to use source.detach().clone()")
+        refuse_lost_gradient(data)
         array = data._array()
     else:
         array = _as_array(data, dtype)[0]
@@ -247,26 +247,31 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
     return next((fault for item in data if (fault := _fault(item, depth + 1, wanted))), None)
 
 
-_TO_NUMBER = (
-    "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
-    "tensor.detach() first, or tapegrad's functions in the place of those of math."
-)
-
-
-def warn_of_lost_gradient(t: Tensor, text: str = _TO_NUMBER) -> None:
-    """What is made of a tensor, such as a number, has no graph: PyTorch's warning, at the user's line.
+def refuse_lost_gradient(t: Tensor) -> bool:
+    """Whether what is made of a tensor, such as a number, loses its graph.
 
     Raises
     ------
     RuntimeError
-        In a function of arrays, unless the user's own text asks for a number, as `float(x)` does.
+        Where it does so in a function of arrays, unless the user's own text asks for a number, as `float(x)` does.
     """
     if not (t.requires_grad and t._tape.grad_enabled):
-        return
+        return False
     frame = callers.outside() if t._tape.of_arrays else None
     if frame is not None and (callers.root(frame) in callers.LIBRARIES or not callers.wants_number(frame)):
         raise _lost(t, frame)
-    warnings.warn(text, UserWarning, stacklevel=depth_of_user())
+    return True
+
+
+def warn_of_lost_gradient(t: Tensor) -> None:
+    """A number has no graph: PyTorch's warning, at the user's line; or the error of `refuse_lost_gradient`."""
+    if refuse_lost_gradient(t):
+        warnings.warn(
+            "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
+            "tensor.detach() first, or tapegrad's functions in the place of those of math.",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )
 
 
 def _lost(t: Tensor, frame: FrameType) -> RuntimeError:

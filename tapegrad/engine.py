@@ -23,8 +23,9 @@ import numpy as np
 
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
-from tapegrad.core import guards, replaying, rows, sweeps
+from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
+from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native, switch
@@ -98,7 +99,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert {reclaiming.reclaim, replaying.replay} <= parts.keys()
+assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
 
 
 def _part(name: str) -> int:
@@ -191,6 +192,13 @@ def _prepare(tape: Tape) -> None:
         _publish(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
+
+
+def ready(tape: Tape) -> None:
+    """Make a tape's header true, for programs that are run without Python."""
+    with tape.lock:
+        _prepare(tape)
+    _part("replay")
 
 
 @functools.cache
@@ -297,11 +305,6 @@ def run(
     them owners, while the tape still counts as being swept, and to go on with that should Ctrl-C come. With `prune`
     only what leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
-    if tape.sweeping is tapes.LOST:
-        raise RuntimeError(
-            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
-            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
-        )
     if tape.sweeping:
         _check_free(tape)
     _prepare(tape)
@@ -353,6 +356,8 @@ def run(
         tape.sweep_seconds += time.perf_counter() - started
     if MEMORY and h[H.fault]:
         raise _damage(tape)
+    if status == rows.OK:
+        return
     if status == rows.SWEPT_TWICE:
         raise SweptTwiceError
     if status == rows.NO_MEMORY:
@@ -387,6 +392,22 @@ def replay(tape: Tape, text: int, tables: int) -> int:
         return entry(tape.header_address, text, tables)
 
 
+def run_batch(tape: Tape, batch: int, cost: int) -> None:
+    """Run a program in lanes: see `core/in_lanes.py`."""
+    h = tape.h
+    if tape.sweeping:
+        _check_free(tape)
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+        _prepare(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    if h[_MISSING_WORKERS] and cost > WORTH_WAKING:
+        threads.start(_entry("work"))
+        h[_CREW], h[_MISSING_WORKERS] = threads.state
+    entry = _entries.get("run_batch") or _entry("run_batch")
+    with tape.lock:
+        entry(tape.header_address, batch, cost)
+
+
 def _abandon(tape: Tape) -> None:
     """End a sweep before its time: what it had begun is let go, and nothing has changed."""
     if tape.h[_PHASE] != rows.IDLE:
@@ -396,6 +417,11 @@ def _abandon(tape: Tape) -> None:
 
 def _check_free(tape: Tape) -> None:
     """Raise where the tape is being swept; if the sweep was left by Ctrl-C on its way out, end it."""
+    if tape.sweeping is tapes.LOST:
+        raise RuntimeError(
+            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
+            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
+        )
     frames = list(sys._current_frames().values())
     while frames:
         frame = frames.pop()
@@ -641,6 +667,7 @@ def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
     if tape.sweeping:
         return
+    tape.generation += 1
     _prepare(tape)
     _hand_out(tape)
     if not tape.live[tape.swept]:
@@ -659,19 +686,55 @@ def reclaim(tape: Tape) -> None:
         check_memory(tape)
 
 
-def _hand_out(tape: Tape) -> None:
-    """Forget what was known of the slots that a reclaiming has freed, and give them out again."""
+def mark(tape: Tape) -> tuple[int, int, int, int]:
+    """How far the tape is, for `take_back`."""
     h = tape.h
-    n_freed = h[_N_FREED]
-    if not n_freed:
+    return tape.generation, h[_FILLED], h[_N_FREE], h[_ALLOCATED]
+
+
+@alone
+def take_back(tape: Tape, since: tuple[int, int, int, int]) -> None:
+    """Drop what was recorded since a mark, where nobody holds any of it: its rows, slots and memory are used again.
+
+    It takes as long as there are such rows and slots. Where the tape was reclaimed between, or something is held, it is
+    left to the next reclaiming.
+    """
+    generation, filled, height, allocated = since
+    h = tape.h
+    is_seen = tape.watch is not None or tape.duals is not None or tape.sweeping  # others know slots by their numbers
+    if tape.generation != generation or is_seen or h[_PHASE] != rows.IDLE or h[_N_FREED] or not h[_ALLOCATE]:
         return
-    tables = [
+    entry = _entries.get("take_back") or _entry("take_back")
+    if not entry(tape.header_address, filled // _A_ROW, height, 0):
+        return
+    taken: Any = None
+    for table in _tables(tape):
+        if taken is None:
+            taken = {*tape.free.memory[h[_N_FREE] : height]}
+        for slot in [slot for slot in table if slot in taken] if len(table) < len(taken) else taken:
+            table.pop(slot, None)
+    entry(tape.header_address, filled // _A_ROW, height, 1)
+    h[_ALLOCATED] = allocated
+
+
+def _tables(tape: Tape) -> list[dict[int, Any]]:
+    """What is known of slots beside the tape's own arrays."""
+    return [
         table
         for table in (
             tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
         )
         if table
     ]  # fmt: skip
+
+
+def _hand_out(tape: Tape) -> None:
+    """Forget what was known of the slots that a reclaiming has freed, and give them out again."""
+    h = tape.h
+    n_freed = h[_N_FREED]
+    if not n_freed:
+        return
+    tables = _tables(tape)
     freed = tape.freed[:n_freed]
     numbers = freed.tolist() if n_freed < _FEW_SLOTS else None
     for owned in tables:

@@ -339,12 +339,12 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "constants",
-        "disabled", "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks",
-        "hosts", "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "of_arrays",
-        "patience", "places", "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words",
-        "slots", "spare", "survivors", "sweep_seconds", "sweeping", "swept", "tables", "thread", "top",
-        "watch",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan",
+        "constants", "disabled", "duals", "enabled", "former", "free", "generation", "grad_enabled", "h",
+        "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live",
+        "lock", "low", "nodes", "of_arrays", "patience", "places", "profiler", "retained", "rows", "scratch",
+        "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
+        "swept", "tables", "thread", "top", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -371,6 +371,7 @@ class Tape:
         self.constants: dict[Any, Any] = {}  # what makes 0-d tensors of numbers, by dtype
         self.survivors = 0  # rows that the last reclaiming kept
         self.swept = 0  # what the last large graph was made for that a reverse sweep has let go of
+        self.generation = 0  # how often rows moved, or slots were put on the list of free ones
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
@@ -433,6 +434,7 @@ class Tape:
         views["slots"] = slots = np.zeros(capacity, SLOT)
         memory, reached, used = slots.view(np.uint8).data, views["reached"].data, slice(0, self.top)
         words, ints, (places, addresses) = memory.cast("q"), memory.cast("i"), _places_of(views)
+        self.generation += 1
         self.free.resize(capacity)
         self._move_live(live)
         slots[used] = self.slots[used]
@@ -487,6 +489,7 @@ class Tape:
         if start == stop:
             return False
         self.slots["flags"][start:stop] = FREE
+        self.generation += 1
         self.free.extend(np.arange(stop - 1, start - 1, -1))
         self.top = stop
         return True
@@ -590,6 +593,13 @@ def _after_fork() -> None:
 
 locks.others.append(lambda: [_threads.tape.lock])  # another thread may be reading from it
 locks.in_child.append(_after_fork)
+
+
+def apart() -> Tape:
+    """A tape that is no thread's: nothing is recorded there, and `is_only` doesn't count it."""
+    tape = Tape()
+    _tapes.discard(tape)
+    return tape
 
 
 def is_only(tape: Tape) -> bool:

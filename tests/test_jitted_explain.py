@@ -15,9 +15,10 @@ from tapegrad.jitted.engine import Recording, engine_of
 @tg.jitted.preaccumulate
 @njit
 def root(a):
-    x = 1.0
-    for _ in range(60):
+    x, k = 1.0, 60
+    while k > 0:
         x = 0.5 * (x + a / x)
+        k -= 1
     return x
 
 
@@ -103,6 +104,22 @@ def test_a_sum_is_one_row_of_its_line():
 
     lines = tg.jitted.explain(energy)(X).lines
     assert [(line.rows, line.operations) for line in lines] == [(10, 0), (0, 9), (1, 18), (1, 1)]
+
+
+def test_a_nest_of_loops_is_one_row_of_its_line():
+    @njit
+    def energy(x):
+        s = 0.0
+        for i in range(x.size):
+            for j in range(i):
+                s += 1.0 / (1.0 + (x[i] - x[j]) ** 2)
+        return 2.0 * s
+
+    arguments, nest, rest = tg.jitted.explain(energy)(X).lines
+    assert (arguments.rows, rest.rows, rest.operations) == (10, 1, 1)
+    assert nest.text == "for i in range(x.size):"
+    assert (nest.rows, nest.operations) == (1, 0)
+    assert 12 * 10 < nest.nbytes < 12 * 20  # the elements, and a few words
 
 
 def test_arguments_are_chosen_as_for_gradients():

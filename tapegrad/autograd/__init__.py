@@ -405,6 +405,8 @@ _accumulating = locks.lock()  # leaves may be shared by threads
 
 def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bool) -> None:
     """Accumulate what was found, or go on with it where Ctrl-C came."""
+    if found.accumulated == len(found):
+        return
     tape = current_tape()
     leaves, retained = tape.leaves, tape.retained
     receiving: list[tuple[int, Tensor, Tensor]] = []
@@ -426,6 +428,19 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
             for hook in list(of_leaf.accumulated.values()):
                 hook(owner)
             of_leaf.of_operands((), (gradient,))
+
+
+def _give_first(tape: Tape, found: _Found) -> None:
+    """Let gradients be those of leaves that have none yet, if that is all there is to do: most often it is."""
+    leaves, owners = tape.leaves, []
+    with _accumulating:
+        for slot in found:
+            owner = leaves[slot]() if slot in leaves else None
+            if owner is None or getattr(owner, "_grad", None) is not None:
+                return
+            owners.append(owner)
+        for owner, gradient in zip(owners, found.values(), strict=True):
+            owner._grad, found.accumulated = gradient, found.accumulated + 1
 
 
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
@@ -487,6 +502,8 @@ def _from_one(tape: Tape, slot: int) -> None:
                 in_grad_mode(tape, False, _through_hooks, tape, found)
             finally:
                 hooks.going.reached = None
+        elif not tape.former and tape.watch is None:
+            _give_first(tape, found)
         _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
         raise RuntimeError(function.FREED) from None

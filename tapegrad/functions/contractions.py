@@ -573,7 +573,14 @@ def _chained(factors: list[Tensor], parted: dict[tuple[int, int], int], i: int, 
 @checked
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices in the order that takes fewest multiplications."""
-    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+    if len(matrices) > 1:
+        return multi_dot(matrices)
+    (only,) = arguments.tensors("chain_matmul", matrices)
+    if only.ndim != 2:
+        raise RuntimeError(
+            f"Tensor dimension is {only.ndim}, expected 2 instead. chain_matmul({describe(only)}), at {location()}"
+        )
+    return only
 
 
 functions |= {"chain_matmul": chain_matmul}

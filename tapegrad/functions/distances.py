@@ -8,7 +8,7 @@ from tapegrad import aliasing
 from tapegrad.arguments import Number, Surface, checked, node
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import dimension
-from tapegrad.recording import broadcast_shapes
+from tapegrad.recording import broadcast_shapes, cast, promoted
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
@@ -111,6 +111,11 @@ def cdist(
             f"{describe(x1, x2)}, at {location()}"
         )
     _check_rows("cdist", p, ("X1", x1), ("X2", x2))
+    if x1.dtype is not x2.dtype:
+        raise RuntimeError(
+            f"expected scalar type {x1.dtype.scalar_type} but found {x2.dtype.scalar_type}: cdist({describe(x1, x2)}), "
+            f"at {location()}"
+        )
     distances: Tensor = reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
     return distances
 
@@ -150,12 +155,13 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     if not eps >= 0:
         raise RuntimeError(f"eps must be non-negative, got: {eps}: cosine_similarity(), at {location()}")
     shape = broadcast_shapes("cosine_similarity", [x1, x2])
-    for x in (x1, x2):
-        if not x.dtype.is_floating_point:
-            raise RuntimeError(
-                f"expected common dtype to be floating point, yet common dtype is {x.dtype.scalar_type}: "
-                f"{describe(x1, x2)}, at {location()}"
-            )
+    dtype = promoted([x1, x2])
+    if not dtype.is_floating_point:
+        raise RuntimeError(
+            f"expected common dtype to be floating point, yet common dtype is {dtype.scalar_type}: "
+            f"{describe(x1, x2)}, at {location()}"
+        )
+    x1, x2 = cast(x1, dtype), cast(x2, dtype)
     d = dimension(dim, len(shape))
     units = []
     for x in (x1.expand(*shape), x2.expand(*shape)):

@@ -43,7 +43,8 @@ def _check(self: Tensor, op: Elementwise, others: tuple[Any, ...], name: str) ->
             f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on "
             f"{describe(self)}, at {location()}"
         )
-    _check_dtype(self, result_dtype, name)
+    if op.result != BOOLEAN:
+        _check_dtype(self, result_dtype, name)
     if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
         _fitting.add(key)
 

@@ -458,7 +458,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
             [4.]])
     """
     name = "take_along_dim"
-    if indices.dtype is not INT64:
+    if indices.dtype is not INT64 and (dim is not None or indices.dtype is not INT32):
         raise RuntimeError(
             f"{name}(): dtype of indices should be Long but got {indices.dtype.scalar_type}: at {location()}"
         )

@@ -195,6 +195,11 @@ def gradient(
     >>> tg.gradient(tg.tensor([1.0, 4.0, 9.0, 16.0]))
     (tensor([3., 4., 6., 7.]),)
     """
+    if input.dtype is BOOL:
+        raise RuntimeError(
+            f"Subtraction, the `-` operator, with two bool tensors is not supported: gradient({describe(input)}), at "
+            f"{location()}"
+        )
     dims = tuple(range(input.ndim)) if dim is None else distinct(dim, input.ndim)
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient only supports edge_order=1 and edge_order=2, not {edge_order}")
@@ -362,7 +367,7 @@ def counted(places: Tensor, n: int, weights: Tensor | None, dtype: DType) -> Ten
     """How many of the places are 0, 1, ... n - 1, or the sums of their weights; others do not count."""
     at = contiguous(cast(places, INT64)).reshape(-1)
     if weights is None:
-        return cast(record_array(indexing.counts, (n,), INT64, at), dtype)
+        return cast(record_array(indexing.counts, (n,), INT64, at, params=(1, n)), dtype)
     at = _where((at >= 0) & (at < n), at, n)
     summed = indexing.scatter_add(cast(weights, dtype).reshape(-1), at, shape=(n + 1,))
     return cast(narrow(summed, 0, 0, n), dtype)
@@ -378,7 +383,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    if input.dtype.category > 1:
+    if input.dtype.category != 1:
         raise NotImplementedError(
             f"\"bincount_cpu\" not implemented for '{input.dtype.scalar_type}': bincount only supports 1-d "
             f"non-negative integral inputs: {describe(input)}, at {location()}"
@@ -482,7 +487,7 @@ def _density(hist: Tensor, edges: list[Tensor]) -> Tensor:
 
 @public
 def histogram(
-    input: Tensor, bins: int | Tensor, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+    input: Tensor, bins: int | Tensor = 100, *, range: Any = None, weight: Tensor | None = None, density: bool = False
 ) -> Histogram:
     """How many elements are in each bin, or the sums of their weights, and the edges of the bins.
 

@@ -56,8 +56,14 @@ harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept
 has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`; the loops of one that is marked by
-`compile_loops` have reverse loops of their own, which are quicker, and take longer to compile.
+few numbers, that of its derivatives if it is marked by `preaccumulate`.
+
+A nest of loops over ranges, of numbers and elements of arrays, with branches, is one row of the tape where it takes
+some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and only
+what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ in
+the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
+loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, and functions with `fastmath`
+or types of `locals`.
 
 Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
 (`containers.py`), and Tensors, whose tape then has a row for each call (`operations.py`).
@@ -78,7 +84,6 @@ if TYPE_CHECKING:
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
-    from tapegrad.jitted.nest_calls import compile_loops as compile_loops
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
@@ -87,7 +92,6 @@ __all__ = [
     "Explanation",
     "NotDifferentiableError",
     "checkpoint_loop",
-    "compile_loops",
     "custom_rule",
     "explain",
     "free",
@@ -99,7 +103,6 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
-    "compile_loops": "nest_calls",
     "custom_rule": "extensions", "explain": "explaining",
     "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",

@@ -169,7 +169,7 @@ class _Users(Serialiser):
         self._may_call(dispatcher)
         declared = () if dispatcher._can_compile else tuple(map(str, dispatcher.signatures))
         special = getattr(rewriting.SPECIAL.get(dispatcher), "__name__", None)
-        yield tagged("jitted", repr((declared, special, dispatcher.py_func.__code__ in rewriting.LOOPING)).encode())
+        yield tagged("jitted", repr((declared, special)).encode())
         yield from self.value(dispatcher._compiler.pipeline_class)
         yield from self.value(dict(dispatcher.targetoptions))
         yield from self.value({n: kind for n, kind in dispatcher.locals.items() if "." not in n})  # Numba adds versions

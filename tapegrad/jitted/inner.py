@@ -36,17 +36,7 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def _optimize_final_module(self) -> None:
         _call_directly(self._final_module)
-        options = llvm.create_pipeline_tuning_options(1)
-        options.loop_vectorization = options.slp_vectorization = False
-        options.loop_unrolling = False  # loops that are unrolled by now are made of gathers, when they become vectors
-        builder = llvm.create_pass_builder(self._codegen._tm, options)
-        passes = builder.getModulePassManager()
-        passes.add_loop_rotate_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_jump_threading_pass()
-        if config.LLVM_REFPRUNE_PASS:
-            passes.add_refprune_pass(_parse_refprune_flags())
-        passes.run(self._final_module, builder)
+        _optimize(self._final_module, self._codegen, 1, vectorizes=False)
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -60,6 +50,22 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     def codegen(self) -> Any:
         """The code generator, as far as it needs no machine code."""
         return _WithoutEnvironments(self._codegen)
+
+
+def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool) -> None:
+    """Run LLVM's passes."""
+    options = llvm.create_pipeline_tuning_options(level)
+    options.loop_vectorization, options.slp_vectorization = vectorizes, False
+    options.loop_unrolling = False  # loops that are unrolled by now are made of gathers, when they become vectors
+    builder = llvm.create_pass_builder(codegen._tm, options)
+    passes = builder.getModulePassManager()
+    if not vectorizes:
+        passes.add_loop_rotate_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_jump_threading_pass()
+    if config.LLVM_REFPRUNE_PASS:
+        passes.add_refprune_pass(_parse_refprune_flags())
+    passes.run(module, builder)
 
 
 class _WithoutEnvironments:
@@ -98,7 +104,10 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
             for name in missing:
                 _name_address(module, name, _libraries[name]._final_module.get_function(name))
                 module.link_in(_libraries[name]._get_module_for_linking(), preserve=True)
-        super()._optimize_final_module()
+        cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
+        cheap.run(module, how)
+        # Rows are calls and stores, and no quicker in loops that are unrolled, which take long to compile.
+        _optimize(module, self._codegen, 2, vectorizes=True)
 
 
 # --- functions that call themselves, or each other --------------------------------------------------------------------

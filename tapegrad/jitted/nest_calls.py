@@ -1,4 +1,4 @@
-"""Calls of nests in a user's function that asks for it: before the loop, which stays behind it.
+"""Calls of nests in a user's function: before the loop, which stays behind it.
 
       entry:     ran, outputs = run_nest(nest, inputs)
                  branch ran, taken, header
@@ -13,16 +13,14 @@ each other the outermost is taken.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir as llvm
-from numba import njit
 from numba.core import cgutils, ir, types
 from numba.core.callconv import create_error_model
 from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed, lower_constant
-from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, register_model, typeof_impl
 
 from tapegrad.jitted import checking, rewriting
@@ -131,7 +129,6 @@ def _lowered(context: Any, builder: Any, text: Texts, kinds: Sequence[Any], retu
     forward = Function(context, module, Text(text.forward, scope), kinds, returns, f"{name}.forward")
     for function in (forward.function, reverse.function, called):
         function.linkage = "internal"
-        function.attributes.add("noinline")
     return forward
 
 
@@ -151,7 +148,7 @@ rewriting.NESTS.append(insert)
 def _insert(func_ir: Any, nest: Nest) -> None:
     one, blocks = nest.found, func_ir.blocks
     entry, test = blocks[one.entry], blocks[one.test]
-    scope, loc = entry.scope, entry.body[-1].loc
+    scope, loc = entry.scope, blocks[one.header].loc  # the line of the loop, to which the row belongs
     taken, left = max(blocks) + 1, max(blocks) + 2
 
     def variable(value: Any, body: list[Any]) -> Any:
@@ -176,43 +173,3 @@ def _insert(func_ir: Any, nest: Nest) -> None:
         blocks[label].append(ir.Jump(one.exit, loc))
     branch = test.body[-1]
     test.body[-1] = ir.Branch(branch.cond, branch.truebr, left, branch.loc)
-
-
-def compile_loops(function: Callable[..., Any]) -> Any:
-    """Mark a jitted function whose loops have reverse loops of their own when it is differentiated.
-
-    Parameters
-    ----------
-    function : jitted function, or one that can be
-
-    Returns
-    -------
-    jitted function
-        The same. Where it is differentiated in reverse mode, a nest of loops over ranges, of numbers and elements of
-        arrays, with branches, is one row of the tape: what the loops computed is computed again in a loop that goes
-        backward, and only what can't be is kept. Gradients of products, substitutions, recurrences and distances in
-        loops take some 2 to 7 times the function's own time, where a row a statement takes 4 to 60.
-
-    It costs time once: seconds for a function of several nests, until its code is on disk. Values are to the bit those
-    of the plain function; derivatives are added up in another order. Nests with few turns, loops with `while` or
-    `break`, and arrays that overlap are left to the tape's rows; so are forward mode, second derivatives and functions
-    with `fastmath`.
-
-    >>> import numpy as np
-    >>> import tapegrad as tg
-    >>> @tg.jitted.compile_loops
-    ... def energy(x):
-    ...     total = 0.0
-    ...     for i in range(x.shape[0]):
-    ...         for j in range(i):
-    ...             total += 1.0 / (1.0 + (x[i] - x[j]) ** 2)
-    ...     return total
-    >>> tg.func.grad(energy)(np.array([0.0, 1.0, 3.0])).round(3)
-    array([ 0.56, -0.34, -0.22])
-    """
-    jitted = function if isinstance(function, CPUDispatcher) else njit(function)
-    if not isinstance(jitted, CPUDispatcher):
-        return jitted  # as njit does under NUMBA_DISABLE_JIT: the plain function
-    rewriting.LOOPING.add(jitted.py_func.__code__)
-    rewriting.active.cache_clear()
-    return jitted

@@ -18,9 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.errors import LiteralTypingError, TypingError
-from numba.core.typing import signature
-from numba.extending import is_jitted
+from numba.core.errors import LiteralTypingError
 from numba.np import arrayobj
 
 from tapegrad.jitted.active import WORD
@@ -177,7 +175,7 @@ class Function:
 
     def _Subscript(self, node: Any) -> Value | None:  # noqa: N802
         found, at = self.value(node.value), node.slice.value
-        return found and Value(types.intp, lambda: self.builder.extract_value(found.write(), at))
+        return None if found is None else Value(types.intp, lambda: self.builder.extract_value(found.write(), at))
 
     def _IfExp(self, node: Any) -> Value | None:  # noqa: N802
         parts = self.values([node.test, node.body, node.orelse])
@@ -210,7 +208,7 @@ class Function:
     def _Call(self, node: Any) -> Value | None:  # noqa: N802
         if node.func.id == "len":
             bounds = self.values(node.args[0].args)
-            return bounds and Value(types.int64, lambda: self.length(bounds))
+            return None if bounds is None else Value(types.int64, lambda: self.length(bounds))
         if node.func.id.removesuffix("_any") in ("get", "put", "add", "take"):
             return self.element(node.func.id, node)
         function, given = self.text.scope.get(node.func.id, getattr(_BUILTINS, node.func.id, None)), node.args
@@ -347,6 +345,7 @@ class Function:
         made = conv.get_function_type(self.returns, self.arguments)
         self.function = ir.Function(self.module, made, self.name)
         self.function.linkage = "linkonce_odr"
+        self.function.attributes.add("noinline")  # there is less to optimise
         conv.decorate_function(self.function, self.text.parameters, self.arguments)
         self.builder = builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         given = context.get_arg_packer(self.arguments).from_arguments(builder, conv.get_arguments(self.function))

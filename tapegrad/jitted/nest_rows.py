@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np import arrayobj
@@ -29,7 +28,6 @@ from tapegrad.jitted.nest_lowering import ADDS, MULTIPLIES, Text
 KIND = Taped(0)
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-
 
 
 @intrinsic

@@ -50,10 +50,12 @@ MAX_ELEMENTS = 4  # for each iteration: so many may be kept
 _SCOPE = {
     "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
     "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
-    "get_index": get_index, "put_index": put_index, "reserve": reserve, "make": make, "row_of": row_of, "value_of": value_of,
+    "get_index": get_index, "put_index": put_index, "reserve": reserve, "make": make, "row_of": row_of,
+    "value_of": value_of,
     "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
-        "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch", "release",
+        "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
+        "release",
     )},
 }  # fmt: skip
 

@@ -53,7 +53,6 @@ ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
-LOOPING: set[Any] = set()  # the code of functions in which that is done
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -230,7 +229,7 @@ def pipeline(kind: Active, is_marked: bool = False) -> Any:
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
             passes.add_pass_after(_rewriting_pass(kind, is_marked), InlineInlinables)
-            if isinstance(kind, Taped) and not kind.n_tangents and not is_marked:
+            if isinstance(kind, Taped) and not kind.n_tangents:
                 passes.add_pass_after(Nests, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
@@ -282,7 +281,7 @@ class Check(AnalysisPass):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class Nests(FunctionPass):  # type: ignore[misc]
-    """Put calls of nests of loops before these, in functions that ask for it."""
+    """Put calls of nests of loops before these."""
 
     _name = "tapegrad_nests"
 
@@ -291,7 +290,7 @@ class Nests(FunctionPass):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         """Find them."""
-        if state.locals or state.func_id.code not in LOOPING:
+        if state.locals:
             return False
         found = False
         for insert in NESTS:
@@ -315,7 +314,7 @@ class Inline(FunctionPass):  # type: ignore[misc]
         worker = InlineWorker(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
                               validator=callee_ir_validator)  # fmt: skip
         waiting, found, budget = list(state.func_ir.blocks.values()), False, 40
-        repeated = _repeated(state.func_ir) if state.func_id.code in LOOPING else set()
+        repeated = _repeated(state.func_ir)
         while waiting and budget:
             block = waiting.pop()
             for i, statement in enumerate(block.body):

@@ -145,7 +145,7 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
                 return super().resolve_function_type(func, args, kws)
             if all(isinstance(a, types.Integer) for a in args):
                 args = (types.int64,) * len(args)
-            key = name, args
+            key = func, args
             if key not in self.known:
                 self.known[key] = super().resolve_function_type(func, args, kws)
             return self.known[key]

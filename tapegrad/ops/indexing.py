@@ -8,7 +8,7 @@ that an index out of range is an error at the line that has it.
 import numpy as np
 
 from tapegrad.memory import larger, smaller, u1
-from tapegrad.ops.declare import ROOM_OF_A, UNITS_OF_B, array_op
+from tapegrad.ops.declare import ROOM_OF_A, UNITS_OF_B, array_op, times_first
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
 
@@ -282,14 +282,17 @@ def put(p, begun, x, v, at, y):
             target[j] = source[j]
 
 
-@array_op(1, signature=lambda code: (_POSITIONS, _POSITIONS))
+@array_op(1, signature=lambda code: (_POSITIONS, _POSITIONS), parts=times_first)
 def counts(p, at, y):
-    """How often each position is there; others than those of the result do not count."""
+    """How often each of p[1] positions is there, in each of p[0] parts; others do not count."""
+    n, m = np.uint64(p[1]), len(at) // max(p[0], 1)
     y[:] = 0
-    for i in range(len(at)):
-        k = np.uint64(at[i])
-        if k < np.uint64(len(y)):
-            y[k] += 1
+    for o in range(p[0]):
+        of_part = y[o * p[1] : (o + 1) * p[1]]
+        for i in range(o * m, (o + 1) * m):
+            k = np.uint64(at[i])
+            if k < n:
+                of_part[k] += 1
 
 
 # What else is reduced at positions has its rules in `functions/scattering.py`: they are compositions.

@@ -391,10 +391,10 @@ def _places_along(run, places, reaches, passes):
     best, place = run[0], 0
     for begin in range(0, len(run), _AT_ONCE):
         few, found = run[begin : begin + _AT_ONCE], places[begin : begin + _AT_ONCE]
-        taken = 0
+        n_taken = 0
         for k in range(len(few)):
-            taken |= np.int64(reaches(few[k], best) or few[k] != few[k])
-        if taken != 0:
+            n_taken += 1 if reaches(few[k], best) or few[k] != few[k] else 0
+        if n_taken:
             for k in range(len(few)):
                 v = few[k]
                 if v != v or not (best != best or passes(best, v)):

@@ -32,6 +32,14 @@ def _followed(step: Callable[..., None]) -> Any:
     return taken
 
 
+def _told(rates: list[float]) -> list[float]:
+    """What a schedule has set, which a program could not find."""
+    watch = current_tape().watch
+    if watch is not None and not watch.is_acting:
+        watch.fail("asks a schedule for rates, which are those of its optimiser's groups")
+    return rates
+
+
 class LRScheduler:
     """What schedules share; a subclass has `get_lr`, the rates of all groups at `last_epoch`.
 
@@ -67,7 +75,7 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     @_followed
     def step(self, epoch: int | None = None) -> None:
@@ -540,7 +548,7 @@ class ChainedScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
         """Those of all."""
@@ -592,7 +600,7 @@ class SequentialLR:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
         """That of all."""

@@ -18,7 +18,7 @@ from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.creation import tensor
 from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
-from tapegrad.replay.standins import Keeper
+from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, depth_of_user
 
@@ -124,7 +124,7 @@ class Optimizer(Keeper):
         for name, value in self.defaults.items():
             param_group.setdefault(name, value)
         self.check(param_group)
-        self.param_groups.append(param_group)
+        self.param_groups.append(Options(self, param_group))
 
     def check(self, options: Group) -> None:
         """Raise where options are out of range: the defaults, which have no "params", and those of each group."""
@@ -168,10 +168,10 @@ class Optimizer(Keeper):
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
         for i, group in enumerate(self.param_groups):
+            group = {**group}
             is_maximized = group.get("maximize")
             if watch is not None:
-                rate = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
-                group = {**group, "lr": rate}
+                group["lr"] = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
             for t in group["params"]:
                 g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
@@ -213,7 +213,8 @@ class Optimizer(Keeper):
         watch = tape.watch
         if watch is None:
             return False
-        options = [option for group in self.param_groups for value in group.values() for option in _each(value)]
+        groups = [{**group} for group in self.param_groups]
+        options = [option for group in groups for value in group.values() for option in _each(value)]
         if self._before or self._after:
             watch.fail("has an optimiser with hooks take a step")
         elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
@@ -222,7 +223,18 @@ class Optimizer(Keeper):
 
     def rates(self) -> list[Any]:
         """The learning rates."""
-        return [group["lr"] for group in self.param_groups]
+        return [{**group}["lr"] for group in self.param_groups]
+
+    def found(self, watch: Any, options: Options, name: str) -> Any:
+        """What a function that is recorded is given of a group: its rate is found at each call, others are guarded."""
+        group = options.plain()
+        if name == "params" or not watch.asks(self) or name != "lr":
+            return group[name]
+        i = next((i for i, known in enumerate(self.param_groups) if known is options), None)
+        if i is None:
+            watch.fail("reads the rate of a group that its optimiser does not have")
+            return group[name]
+        return watch.finds((id(self), i), functools.partial(self._rate, i), group[name])
 
     def _rate(self, i: int) -> Any:
         return self.param_groups[i]["lr"]
@@ -240,7 +252,7 @@ class Optimizer(Keeper):
                 [*map(id, group["params"])], group["lr"] if with_numbers else type(group["lr"]),
                 {name: value for name, value in group.items() if name not in ("params", "lr")},
             )
-            for group in self.param_groups
+            for group in map(dict, self.param_groups)
         ]  # fmt: skip
         states = [(t, state) for t, state in self.state.items() if state]
         kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
@@ -298,10 +310,11 @@ class Optimizer(Keeper):
             self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
+        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, state=defaultdict(dict, state["state"]), _before=OrderedDict(), _after=OrderedDict())
+        self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

@@ -101,7 +101,7 @@ class _Numbers:
         """The address of the number that this makes of arguments."""
         if id(make) not in self.known:
             if not isinstance(make, Again):
-                if type(self.leaves[getattr(make, "place", 0)]) is not float or not hasattr(make, "place"):
+                if not hasattr(make, "place") or type(self.leaves[make.place]) is not float:
                     raise UnplannedError
                 what, given = calling.GIVEN, [make.place]
             else:

@@ -23,16 +23,16 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tapegrad import dtypes, kernels
+from tapegrad import creation, dtypes, kernels
 from tapegrad.core.replaying import replay
 from tapegrad.dtypes import DType
 from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, numbers_at
 from tapegrad.kinds import objects as kinds_by_index
 from tapegrad.ops.declare import OPS, Reduction
-from tapegrad.replay.compiled import Compiled, _Argument
+from tapegrad.replay.compiled import Compiled
 from tapegrad.replay.program import Given, Program, Same
-from tapegrad.replay.standins import _METHODS, Again, Number, StandIn, bits_of, reflected
+from tapegrad.replay.standins import _METHODS, Again, Argument, Drawn, Number, StandIn, bits_of, reflected
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result
 from tapegrad.tensor import Size, Tensor
@@ -170,8 +170,8 @@ class _Writer:
         """A program, and the numbers that it is for."""
         if program.has_effects or program.finds:
             _refuse("changes tensors or their gradients: what it computes has to be returned")
-        if program.draws:
-            _refuse("draws random numbers")
+        if any(again is not creation._random for again, *_ in program.draws):
+            _refuse("draws random numbers of a generator that it was given")
         kernels_used: list[list[Any]] = []
         known: dict[int, int] = {}
         params: list[tuple[int, ...]] = []
@@ -220,6 +220,10 @@ class _Writer:
             "structure": self.structure(program.structure),
             "conditions": [[makes.of_condition(make), self.static(answer)] for make, answer in program.conditions],
             "numbers": sorted(program.numbers),
+            "draws": [
+                [name, self.static(list(given)), self.static([[k, v] for k, v in facts.items()])]
+                for _, name, given, facts in program.draws
+            ],
             "at": self.static([list(places), list(at)]),
         }
         return facts | {"makes": makes.nodes}
@@ -267,8 +271,10 @@ class _Makes:
     def node(self, make: Any) -> int:
         """The number of a call; of an argument likewise."""
         if id(make) not in self.known:
-            if isinstance(make, _Argument):
+            if isinstance(make, Argument):
                 node: Any = {"argument": make.place}
+            elif isinstance(make, Drawn):
+                node = {"draw": make.number}
             elif isinstance(make, Again):
                 node = self.call(make)
             else:

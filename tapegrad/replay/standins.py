@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
 
 _pack = struct.Struct("=d").pack
@@ -27,6 +28,17 @@ _METHODS = {
     "mean", "min", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "take",
     "transpose", "var",
 }  # fmt: skip
+
+
+class Shown:
+    """What stands for what a transform has made: see `shown.py`."""
+
+    __slots__ = ()
+
+
+def is_shown(x: Any) -> bool:
+    """Whether it stands for what a transform has made."""
+    return issubclass(type(x), Shown)
 
 
 class StandIn:
@@ -92,7 +104,7 @@ class StandIn:
         self.asked()[place] = value
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
         if facts or method != "__call__" or ufunc.nout != 1:
             self.asked()
@@ -145,7 +157,7 @@ class Number:
         return np.array(self.asked(), dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
 
@@ -161,11 +173,24 @@ def applied(function: Callable[[Any], float], x: Any) -> Any:
 
 
 def _value(x: Any) -> Any:
-    return x.value if type(x) is StandIn else x.asked() if type(x) is Number else x
+    return x.value if type(x) is StandIn else _asked(x)
 
 
 def _asked(x: Any) -> Any:
-    return x.asked() if type(x) in (StandIn, Number) else x
+    return x.asked() if type(x) in (StandIn, Number) or is_shown(x) else x
+
+
+class Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        """The argument."""
+        return leaves[self.place]
 
 
 class Again:
@@ -221,7 +246,7 @@ def composed(makes: Sequence[Make]) -> Make:
 
 def _of_array(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, Tensor) for other in others):
+        if any(isinstance(other, Tensor) or is_shown(other) for other in others):
             return NotImplemented  # it knows what to do
         return self._by(function, self, *others)
 
@@ -230,7 +255,7 @@ def _of_array(function: Callable[..., Any]) -> Any:
 
 def _of_number(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, (Tensor, np.ndarray)) for other in others):
+        if any(isinstance(other, (Tensor, np.ndarray)) or is_shown(other) for other in others):
             return NotImplemented
         given = (self, *others)
         if not all(type(x) in (Number, int, float) for x in given):
@@ -256,7 +281,7 @@ def _of_number(function: Callable[..., Any]) -> Any:
 
 def _that_compares(function: Callable[..., Any]) -> Any:
     def method(self: Any, other: Any) -> Any:
-        if isinstance(other, (Tensor, np.ndarray)):
+        if isinstance(other, (Tensor, np.ndarray)) or is_shown(other):
             return NotImplemented
         if type(other) not in (Number, int, float):
             return function(self.asked(), other)
@@ -333,6 +358,60 @@ class Keeper:
         """Those of its numbers that schedules change."""
         raise NotImplementedError
 
+    def found(self, watch: Any, options: Options, name: str) -> Any:
+        """What a function that is recorded is given of its options."""
+        raise NotImplementedError
+
+
+class Options(dict[str, Any]):
+    """Options of a keeper: a function that is recorded finds in them what a program can find there too."""
+
+    __slots__ = ("keeper",)
+
+    def __init__(self, keeper: Keeper, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self.keeper = keeper
+
+    def plain(self) -> dict[str, Any]:
+        """A copy, of which no watch is told."""
+        return {**self}
+
+    def __getitem__(self, name: str) -> Any:
+        watch = current_tape().watch
+        if watch is None or watch.is_acting:
+            return super().__getitem__(name)
+        return self.keeper.found(watch, self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        watch = current_tape().watch
+        if watch is not None and not watch.is_acting:
+            watch.fail("changes the choices of an optimiser")
+        super().__setitem__(name, value.value if type(value) is Number else value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of dictionaries."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def values(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().values()
+
+    def items(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().items()
+
+    def _told(self) -> None:
+        if (watch := current_tape().watch) is not None:
+            watch.fail("looks at all options of an optimiser")
+
+    def __reduce__(self) -> Any:
+        return Options, (self.keeper, self.plain())
+
 
 class Draws:
     """Stands for a generator of random numbers: what is drawn is drawn again before a program is run."""
@@ -352,12 +431,12 @@ class Draws:
                 watch.fail("draws single random numbers")
                 return drawn
             watch.draws.append((self._again, name, given, facts))
-            return StandIn(watch, drawn, _Drawn(len(watch.draws) - 1))
+            return StandIn(watch, drawn, Drawn(len(watch.draws) - 1))
 
         return draw
 
 
-class _Drawn:
+class Drawn:
     """Makes of draws that with a number."""
 
     __slots__ = ("number",)
@@ -366,4 +445,5 @@ class _Drawn:
         self.number = number
 
     def __call__(self, _: Any, draws: Any) -> Any:
+        """The draw."""
         return draws[self.number]

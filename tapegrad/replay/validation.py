@@ -50,7 +50,7 @@ from tapegrad.dtypes import DTYPES, FLOAT32, FLOAT64
 from tapegrad.kernels import CELLS, Context, digests, loops, require
 from tapegrad.kernels import table as kernel_table
 from tapegrad.memory import words_of
-from tapegrad.ops.declare import OPS, UNITS_OF_B, Array, Axes, Elementwise, Op, Reduction, parameters
+from tapegrad.ops.declare import OPS, ROOM_OF_A, UNITS_OF_B, Array, Axes, Elementwise, Op, Reduction, parameters
 from tapegrad.ops.declare import table as op_table
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES
@@ -394,17 +394,12 @@ class Checker:
 
     def _alone(self, at: int) -> None:
         kernel = self.kernel(at + 1, (Array, {0, 1, 2, 3}))
-        facts, size = op_table[kernel.op.opcode], self.size_at(at + 3)
-        room = int(facts["room"]) - 1 if int(facts["working"]) >> kernel.cell & 1 else -1
-        if self.number(at + 2, "the parameter", -1) != room:
-            self.refuse(f"has another room for {kernel.op.name!r}")
+        facts, size = op_table[kernel.op.opcode], self.size_at(at + 2)
         params, y, k_bar = self._context(at + 8, kernel)
         codes = kernel.op.signature(kernel.code)
         if size != ITEMSIZE[codes[-1]]:
             self.refuse(f"has elements of {size} bytes of {kernel.op.name!r}")
-        if room >= 0 and not (room < len(params) and 0 <= params[room] <= _MOST):
-            self.refuse(f"gives {kernel.op.name!r} no room to work in")
-        self.ignored(self.text[at + 8] // 8 + _C["n_memory"])
+        self._room(self.text[at + 8] // 8, kernel, params)
         adds = int(facts["adding"]) >> kernel.cell & 1 and size == 4
         n_sums = self.text[at + 8] // 8 + _C["n_sums"]
         if self.number(n_sums, "sums") != ((k_bar if kernel.cell else y) if adds else 0):
@@ -458,6 +453,19 @@ class Checker:
             self.refuse(f"has {op.name!r} go along axes of {params[:3]}, of {self.text[at + _C['n_a']]} elements")
         return params, y, k_bar
 
+    def _room(self, context: int, kernel: Kernel, params: list[int]) -> int:
+        """The elements that an array kernel has to work in."""
+        facts, n = op_table[kernel.op.opcode], 0
+        if int(facts["working"]) >> kernel.cell & 1:
+            place = int(facts["room"]) - 1
+            given = [self.text[context + _C["n_a"]]] if place == ROOM_OF_A else params[place : place + 1]
+            if not given or not 0 <= given[0] <= _MOST:
+                self.refuse(f"gives {kernel.op.name!r} no room to work in")
+            (n,) = given
+        if self.number(context + _C["n_memory"], "elements to work in") != n:
+            self.refuse(f"gives {kernel.op.name!r} other room to work in than it has")
+        return n
+
     def _in_pieces(self, at: int) -> None:
         kernel = self.kernel(at + 1, (Array, {0, 1, 2, 3}))
         op, facts = kernel.op, op_table[kernel.op.opcode]
@@ -482,13 +490,8 @@ class Checker:
         if n:
             self.needed.add((_sum(), code))
         self.number(at + 7, "elements")
-        room = int(facts["room"]) - 1 if int(facts["working"]) >> kernel.cell & 1 else -1
-        n_memory = self.number(context + _C["n_memory"], "elements to work in")
         room_bytes = self.number(pieces + _S["room_bytes"], "bytes to work in")
-        if (
-            room >= len(params) or n_memory != (params[room] if room >= 0 else 0)
-            or room_bytes != n_memory * ITEMSIZE[codes[-1]]
-        ):  # fmt: skip
+        if room_bytes != self._room(context, kernel, params) * ITEMSIZE[codes[-1]]:
             self.refuse(f"gives {op.name!r} other room to work in than it has")
         self.is_shared_out = True
         units_at = pieces + _S["unit_bytes"]

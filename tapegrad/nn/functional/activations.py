@@ -9,7 +9,7 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.arguments import Number, node
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions.shaping import dimension, narrow
 from tapegrad.nn.functional.common import at, elementwise, finished, floating, public, reductions, where
 from tapegrad.tensor import Tensor
@@ -36,6 +36,8 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 @node("ThresholdBackward0")
 def threshold(input: Tensor, threshold: Number, value: Number, inplace: bool = False) -> Tensor:
     """`input` where it is above the threshold, else `value`."""
+    if input.dtype is BOOL:
+        raise NotImplementedError(f"\"threshold_cpu\" not implemented for 'Bool': {at(input)}")
     return finished("threshold_", input, lambda x: where(x <= threshold, value, x).to(x.dtype), inplace)
 
 

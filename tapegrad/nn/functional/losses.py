@@ -31,7 +31,7 @@ from tapegrad.nn.functional.common import (
 from tapegrad.nn.functional.linear import linear
 from tapegrad.ops import indexing
 from tapegrad.ops.reduction import _cross_entropy
-from tapegrad.recording import broadcast_shapes, record_array
+from tapegrad.recording import broadcast_shapes, cast, promoted, record_array
 from tapegrad.tensor import Tensor, from_array
 
 exp, log, log1p, softplus, minimum = (elementwise[n] for n in ("exp", "log", "log1p", "softplus", "minimum"))
@@ -406,6 +406,7 @@ def multilabel_soft_margin_loss(
         raise ValueError(f"{reduction} is not valid")
     if not input.ndim:
         raise IndexError(f"Dimension out of range: input has no dimensions, multilabel_soft_margin_loss, {at(input)}")
+    floating("log_sigmoid_cpu", input)
     loss = target * softplus(-input) + (1 - target) * softplus(input)
     if weight is not None:
         loss = loss * weight
@@ -484,6 +485,7 @@ def binary_cross_entropy_with_logits(
         raise ValueError(
             f"Target size ({target.shape}) must be the same as input size ({input.shape}): {at(input, target)}"
         )
+    floating("log_sigmoid_cpu", input)
     positive = target if pos_weight is None else pos_weight * target
     loss = positive * softplus(-input) + (1 - target) * softplus(input)
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -506,6 +508,8 @@ def kl_div(
         )
     reduction = legacy(size_average, reduce, reduction)
     check_reduction("sum" if reduction == "batchmean" else reduction)
+    if not (input.dtype.is_floating_point and target.dtype.is_floating_point):
+        raise RuntimeError(f"kl_div: Integral inputs not supported. {at(input, target)}")
     if log_target:
         loss = exp(target) * (target - input)
     else:
@@ -573,13 +577,21 @@ def _of_differences(
 ) -> Tensor:  # fmt: skip
     warn_of_sizes(name, input, target)
     shape = broadcast_shapes(name, [input, target])
-    if input.dtype is not target.dtype:  # one of no dimensions counts for the dtype too
+    own = input.dtype
+    if own is not target.dtype:  # one of no dimensions counts for the dtype too
         input, target = input.expand(*shape), target.expand(*shape)
+        if name != "l1_loss":  # which has a difference's errors
+            dtype = promoted([input, target])
+            input, target = cast(input, dtype), cast(target, dtype)
     if weight is not None and weight.shape != input.shape:
         raise ValueError(f"Weights and input must have the same size: {at(input, target, weight)}")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction: expected one of 'none', 'mean', 'sum'")
+    if name != "l1_loss":
+        floating(name.replace("_loss", "_cpu"), input)
     loss = make(input - target)
+    if name == "huber_loss" and own.is_floating_point:
+        loss = cast(loss, own)
     if weight is None:
         return reduced(loss, reduction)
     loss = loss * weight
@@ -654,7 +666,8 @@ def soft_margin_loss(
 ) -> Tensor:  # fmt: skip
     """log(1 + exp(-target input)) for targets of 1 and -1, without overflow."""
     reduction = chosen(size_average, reduce, reduction)
-    return reduced(softplus(-target * input), reduction)
+    loss = softplus(-input * target)
+    return reduced(cast(loss, input.dtype) if input.dtype.is_floating_point else loss, reduction)
 
 
 @public
