@@ -27,11 +27,18 @@ from tapegrad.creation import (
     set_rng_state, tensor, zeros,
     zeros_like,
 )  # fmt: skip
+from tapegrad.dtypes import BFLOAT16 as bfloat16
 from tapegrad.dtypes import BOOL as bool
+from tapegrad.dtypes import COMPLEX64 as complex64
+from tapegrad.dtypes import COMPLEX128 as complex128
+from tapegrad.dtypes import FLOAT16 as float16
 from tapegrad.dtypes import FLOAT32 as float32
 from tapegrad.dtypes import FLOAT64 as float64
+from tapegrad.dtypes import INT8 as int8
+from tapegrad.dtypes import INT16 as int16
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
+from tapegrad.dtypes import UINT8 as uint8
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
     are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
@@ -102,6 +109,7 @@ def __getattr__(name: str) -> object:
 
 
 double, float, long, int = float64, float32, int64, int32
+half, short = float16, int16
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
 

@@ -91,20 +91,29 @@ from tapegrad.threads import set_num_threads as set_num_threads
 
 __version__: str
 
+bfloat16: dtype
 bool: dtype
+complex128: dtype
+complex64: dtype
 double: dtype
 e: _float
 float: dtype
+float16: dtype
 float32: dtype
 float64: dtype
+half: dtype
 inf: _float
 int: dtype
+int16: dtype
 int32: dtype
 int64: dtype
+int8: dtype
 long: dtype
 nan: _float
 newaxis: None
 pi: _float
+short: dtype
+uint8: dtype
 
 def abs(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def abs_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...

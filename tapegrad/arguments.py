@@ -220,6 +220,16 @@ def checked(
     return accepting  # type: ignore[no-any-return]
 
 
+def node(name: str) -> Callable[[Any], Any]:
+    """What PyTorch calls the node of a function's results, which here are computed by several rows."""
+
+    def mark(function: Any) -> Any:
+        function.node = name
+        return function
+
+    return mark
+
+
 def with_out(signature: inspect.Signature) -> inspect.Signature:
     """A signature with `out=`."""
     parameter = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
@@ -301,11 +311,17 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
     by_position = [word for word in passed if "=" not in word]
     named = [f"{word.partition('=')[0]!r}: {word.partition('=')[0]}" for word in passed if "=" in word]
     given_again = f"({''.join(f'{word}, ' for word in by_position)}), {{{', '.join(named)}}}"
+    returned = f"return _function({', '.join(passed)})"
+    if (node := getattr(function, "node", None)) is not None:  # but for what was written in place
+        returned = f"""_made = _function({", ".join(passed)})
+            if _made.__class__ is Tensor and _made is not {names[0]}:
+                _made._called = {node!r}
+            return _made"""
     text = f"""
 def {function.__name__}({", ".join(header)}):
     if {" and ".join(tests) or "True"}:
         try:
-            return _function({", ".join(passed)})
+            {returned}
         except _NeedsSamples as _asked:
             return _by_samples(_asked, _function, {given_again})
 {otherwise}    return {mended}

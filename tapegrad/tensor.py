@@ -99,8 +99,8 @@ class Tensor(Methods):
 
     # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
     __slots__ = (
-        "__weakref__", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_origin", "_recipe", "_seen", "_slot",
-        "_tape", "_views", "_writes",
+        "__weakref__", "_called", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_origin", "_recipe",
+        "_seen", "_slot", "_tape", "_views", "_writes",
     )  # fmt: skip
 
     _tape: Tape
@@ -108,6 +108,7 @@ class Tensor(Methods):
     _kind: Kind
     _grad: Any
     _hooks: Any
+    _called: str  # what PyTorch calls the node of it, where several rows compute what one of its nodes does
     _note: str  # what `nn` knows of it
     _origin: Any  # what it shares the elements of: see `aliasing.py`
     _recipe: Any

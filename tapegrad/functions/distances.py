@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import aliasing
-from tapegrad.arguments import Number, Surface, checked
+from tapegrad.arguments import Number, Surface, checked, node
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import dimension
 from tapegrad.recording import broadcast_shapes, cast, promoted
@@ -15,6 +15,7 @@ functions = public = Surface()
 
 
 @public
+@node("DistBackward0")
 def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
     """The p-norm of input - other.
 
@@ -32,6 +33,7 @@ def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
 
 
 @public
+@node("RenormBackward0")
 def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     """`input` with its slices along a dimension shortened to a p-norm of `maxnorm` where it is larger.
 
@@ -81,6 +83,7 @@ def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:
 
 
 @checked
+@node("CdistBackward0")
 def cdist(
     x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"
 ) -> Tensor:
@@ -118,6 +121,7 @@ def cdist(
 
 
 @checked
+@node("PdistBackward0")
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norms of the differences between the rows of a matrix, each pair once: n (n - 1) / 2 numbers.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from tapegrad import dtypes, recorder
-from tapegrad.arguments import CAST, Number, Surface, checked, method, taking_out
+from tapegrad.arguments import CAST, Number, Surface, checked, method, node, taking_out
 from tapegrad.conversion import NUMBERS, as_operand, is_array, leaf_of, repair
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
 from tapegrad.ops import arithmetic, exponential, logic, special
@@ -382,6 +382,7 @@ def _factor(name: str, value: Any, dtype: DType) -> Any:
 
 
 @public
+@node("AddcmulBackward0")
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """`input + value * tensor1 * tensor2`, elementwise.
 
@@ -395,6 +396,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
 
 
 @public
+@node("AddcdivBackward0")
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """`input + value * tensor1 / tensor2`, elementwise.
 
@@ -468,6 +470,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
 
 
 @public
+@node("NanToNumBackward0")
 def nan_to_num(
     input: Tensor, nan: Number | None = None, posinf: Number | None = None, neginf: Number | None = None
 ) -> Tensor:
@@ -486,6 +489,7 @@ def nan_to_num(
 
 
 @public
+@node("LdexpBackward0")
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """`input * 2 ** other`, elementwise, in two steps: no power is beyond what the dtype holds unless the result is.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import aliasing, batched, dtypes, recorder
-from tapegrad.arguments import EXACT, Surface, number
+from tapegrad.arguments import EXACT, Surface, node, number
 from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
@@ -590,6 +590,7 @@ def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) ->
 
 
 @public
+@node("IndexSelectBackward0")
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices along a dimension that a vector of indices names.
 
@@ -634,6 +635,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 @public
+@node("GatherBackward0")
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Elements whose index along a dimension is given for each place of `index`.
 
@@ -706,6 +708,7 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
 
 
 @public
+@node("MaskedSelectBackward0")
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where a bool tensor is True, in one dimension."""
     if mask.dtype is not BOOL:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
-from tapegrad.arguments import Number, checked
+from tapegrad.arguments import Number, checked, node
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
@@ -153,6 +153,7 @@ def copy_(self: Tensor, src: Number | Tensor, non_blocking: bool = False) -> Ten
 
 
 @checked
+@node("MaskedFillBackward0")
 def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
     """`value`, in the dtype of `input`, where `mask` is True, else `input`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing
-from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, sizes
+from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, node, sizes
 from tapegrad.conversion import NUMBERS, as_operand, joiners
 from tapegrad.dtypes import FLOAT64, INT64
 from tapegrad.functions import shaping
@@ -398,6 +398,7 @@ def flipud(input: Tensor) -> Tensor:
 
 
 @public
+@node("Rot90Backward0")
 def rot90(input: Tensor, k: int = 1, dims: Sizes = (0, 1)) -> Tensor:
     """Turned by `k` right angles, from the first of two dimensions towards the second.
 
@@ -423,6 +424,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sizes = (0, 1)) -> Tensor:
 
 
 @public
+@node("RollBackward0")
 def roll(input: Tensor, shifts: Dims, dims: Dims | None = None) -> Tensor:
     """The elements moved on along some dimensions, those at the end to the beginning; or all, in their order.
 

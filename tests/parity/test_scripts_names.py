@@ -143,6 +143,19 @@ class _S(tg.autograd.Function):
     @tg.amp.custom_bwd(device_type="cpu")
     def backward(ctx, g): return g * 3
 h = _S.apply(_x), tg.autograd.grad(_S.apply(_x).sum(), _x)
+
+_g = tg.autograd.graph; x = tg.ones(2, requires_grad=True); _g.increment_version([x.detach(), x * 1]); n = x._version
+with _g.allow_mutation_on_saved_tensors(): _y = x.clone(); _z = _y.sin(); _y.mul_(3); _z.sum().backward()
+with _g.disable_saved_tensors_hooks("none here"):
+    try:
+        with _g.saved_tensors_hooks(abs, abs): pass
+    except RuntimeError as e: s = str(e)
+with _g.saved_tensors_hooks(lambda t: t, lambda t: t): z = (x * x).sum()
+_a = _of("nn.attention"); b = _a.SDPBackend.MATH.name
+with _a.sdpa_kernel([_a.SDPBackend.MATH]): y = tg.nn.functional.scaled_dot_product_attention(*[tg.ones(1, 2, 3)] * 3)
+
+d = {"float32": tg.float32, "bfloat16": tg.bfloat16, "float16": tg.float16}["float32"]; e = tg.ones(1).dtype == tg.half
+f = tg.float16 if tg.cuda.is_available() else tg.float32; g = tg.ones(1, dtype=tg.int64).dtype in (tg.uint8, tg.int16)
 """)  # fmt: skip
 
 
@@ -234,3 +247,11 @@ def test_jit_leaves_functions_as_they_are():
     assert not jit.isinstance([1, "a"], list[int])
     with pytest.raises(RuntimeError, match="eval mode"):
         jit.freeze(tg.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["float16", "half", "bfloat16", "uint8", "int8", "short", "complex64"])
+def test_dtypes_that_are_only_named_are_refused(name):
+    named = getattr(tg, name)
+    for make in (lambda: tg.ones(2, dtype=named), lambda: tg.ones(2).to(named), lambda: tg.nn.Linear(2, 2).to(named)):
+        with pytest.raises(TypeError, match=r"dtype must be one of tapegrad\.bool.*int"):
+            make()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Number
+from tapegrad.arguments import Number, node
 from tapegrad.batched import Batched, elements
 from tapegrad.dtypes import INT64
 from tapegrad.functions.distances import pairwise_distance
@@ -168,6 +168,7 @@ def _of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index
 
 
 @public
+@node("NllLossBackward0")
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -239,9 +240,13 @@ def cross_entropy(
             and not label_smoothing
             and target.__class__ is not Batched
         ):
-            return _of_rows(input, target, weight, ignore_index, reduction)
-        log_p = reductions["log_softmax"](input, dim)
-        return _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
+            made = _of_rows(input, target, weight, ignore_index, reduction)
+        else:
+            log_p = reductions["log_softmax"](input, dim)
+            made = _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
+        if not label_smoothing and made.__class__ is Tensor:
+            made._called = "NllLossBackward0" if input.ndim <= 2 else "NllLoss2DBackward0"
+        return made
     if not target.dtype.is_floating_point:
         raise RuntimeError(
             f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_type}: "
@@ -311,6 +316,7 @@ def _rows_and_targets(name: str, input: Tensor, target: Tensor) -> tuple[Tensor,
 
 
 @public
+@node("MultiMarginLossBackward0")
 def multi_margin_loss(
     input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None,
     size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
@@ -353,6 +359,7 @@ def multi_margin_loss(
 
 
 @public
+@node("MultilabelMarginLossBackward0")
 def multilabel_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -415,6 +422,7 @@ def _check_units(name: str, x: Tensor) -> None:
 
 
 @public
+@node("BinaryCrossEntropyBackward0")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
@@ -459,6 +467,7 @@ def _check_same(name: str, input: Tensor, target: Tensor) -> None:
 
 
 @public
+@node("BinaryCrossEntropyWithLogitsBackward0")
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean", pos_weight: Tensor | None = None,
@@ -590,6 +599,7 @@ def _of_differences(
 
 
 @public
+@node("MseLossBackward0")
 def mse_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", weight: Tensor | None = None,
@@ -615,6 +625,7 @@ def l1_loss(
 
 
 @public
+@node("SmoothL1LossBackward0")
 def smooth_l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", beta: float = 1.0,
@@ -632,6 +643,7 @@ def smooth_l1_loss(
 
 
 @public
+@node("HuberLossBackward0")
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -647,6 +659,7 @@ def huber_loss(
 
 
 @public
+@node("SoftMarginLossBackward0")
 def soft_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
