@@ -78,7 +78,23 @@ def branches(x, w, p):
     return total + np.sum(d)
 
 
-@pytest.mark.parametrize("function", [products, recurrences, branches])
+@njit
+def overwritten(x, w, p):
+    """An array that is read more often than it is written to, again and again; one that is written to in a branch."""
+    n = x.shape[0]
+    y, z = x[0].copy(), x[1].copy()
+    for _ in range(3):
+        for i in range(n):
+            s = 0.1 * w
+            for j in range(n):
+                s += x[i, j] * y[j] * z[p[j]] + 0.1 * y[p[j]]
+            if s > 0.5:
+                z[i] = s * y[i]
+            y[i] = math.tanh(s)
+    return np.sum(y) + np.sum(z)
+
+
+@pytest.mark.parametrize("function", [products, recurrences, branches, overwritten])
 def test_values_and_gradients(function):
     rng = np.random.default_rng(3)
     p = rng.permutation(9)
