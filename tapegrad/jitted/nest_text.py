@@ -469,9 +469,9 @@ class Texts:
         """Read them, in the reverse."""
         at = 0
 
-        def load(word: str, name: str) -> None:
+        def load(word: str, name: str, test: str = "") -> None:
             nonlocal at
-            self.put(1, f"{name} = get_{word}(params, {at})")
+            self.put(1, f"{name} = get_{word}(params, {at}){test}")
             at += 1
 
         load("word", "k")
@@ -483,9 +483,7 @@ class Texts:
             kind, x = self.names.given[name], self.t(name)
             if kind == "a":
                 self.put(1, f"r_{x} = get_index(rows, {at})")
-            load("word" if kind in "ib" else "number", x)
-            if kind == "b":
-                self.put(1, f"{x} = {x} != 0")
+            load("word" if kind in "ib" else "number", x, " != 0" if kind == "b" else "")
 
     # --- reverse
 

@@ -428,8 +428,8 @@ class _Reader:
             is_known = function in KNOWN
         except TypeError:  # unhashable
             is_known = False
-        if not is_known:
-            raise Declined
+        if not is_known or len(operands) != (len(RULES[function].partials) if function in RULES else len(args)):
+            raise Declined  # `max` of three, say
         if function in POWERS and not (isinstance(operands[1], Const) or function in RULES):
             raise Declined
         return Compute(target, function, operands)
