@@ -78,7 +78,23 @@ def branches(x, w, p):
     return total + np.sum(d)
 
 
-@pytest.mark.parametrize("function", [products, recurrences, branches])
+@njit
+def overwritten(x, w, p):
+    """An array that is read more often than it is written to, again and again; one that is written to in a branch."""
+    n = x.shape[0]
+    y, z = x[0].copy(), x[1].copy()
+    for _ in range(3):
+        for i in range(n):
+            s = 0.1 * w
+            for j in range(n):
+                s += x[i, j] * y[j] * z[p[j]] + 0.1 * y[p[j]]
+            if s > 0.5:
+                z[i] = s * y[i]
+            y[i] = math.tanh(s)
+    return np.sum(y) + np.sum(z)
+
+
+@pytest.mark.parametrize("function", [products, recurrences, branches, overwritten])
 def test_values_and_gradients(function):
     rng = np.random.default_rng(3)
     p = rng.permutation(9)
@@ -92,6 +108,43 @@ def test_values_and_gradients(function):
         of_x, of_w = func.jacfwd(function, argnums=(0, 1))(x, 0.7, p)
         np.testing.assert_allclose(by_x, of_x, rtol=1e-13, atol=1e-13 * np.abs(of_x).max())
         np.testing.assert_allclose(by_w, of_w, rtol=1e-12)
+
+
+@njit
+def of_several_kinds(x, w, p):
+    """Powers, integers beside floats, truth values that are carried, an integer that becomes a float."""
+    n = x.shape[0]
+    total, count, seen = n, 0, False
+    for i in range(n):
+        for j in range(n - 1, -1, -1):
+            a = x[i, j]
+            k = (i * 7 + j) // 3 % 5 - 2
+            total += a**3 - a**-2 * w + (a + 1.0) ** 5 + abs(a - 0.7) + math.pow(a, 2.0) + a**1.5
+            total += k * a / (i + 1) + min(k, 1) + max(a, w)
+            count += p[j] % 3
+            seen = seen or a > 1.2
+            if seen and not k > 0:
+                total -= a * float(count)
+    return total + count
+
+
+@njit
+def of_three(x, w):
+    """What isn't read as a nest."""
+    total = 0.0
+    for i in range(x.size):
+        total += max(x[i], 0.3, w)
+    return total
+
+
+def test_numbers_of_several_kinds():
+    rng = np.random.default_rng(8)
+    x, p = rng.uniform(0.2, 1.5, (9, 9)), rng.permutation(9)
+    for function, args in ((of_several_kinds, (x, 0.7, p)), (of_three, (x[0], 0.7))):
+        value, found = func.value_and_grad(function, argnums=(0, 1))(*args)
+        assert value == function(*args)
+        for one, by in zip(found, func.jacfwd(function, argnums=(0, 1))(*args), strict=True):
+            np.testing.assert_allclose(one, by, rtol=1e-12, atol=1e-12)
 
 
 @njit

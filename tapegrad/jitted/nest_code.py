@@ -1,11 +1,13 @@
 """The code of a nest: what runs it and keeps what its reverse needs, and the reverse, as texts of jitted functions.
 
-The forward function takes the values of its arrays into the tape, and runs the nest on these. What it keeps besides,
-one number after the other, are *slots*: an element of an array that the nest writes to, where the value is needed
-again (a partial derivative, or an index, is made of it), and a scalar that comes from before, where a piece of straight
-code or a loop needs it. All else is computed again by the reverse function, which goes through the nest backwards,
-piece by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down.
-Of `min` and `max` a slot may tell which operand was taken, in place of both.
+The forward function takes the values of its arrays into the tape, but for those that it only reads and whose values the
+reverse doesn't need, and runs the nest on these. What it keeps besides, one number after the other, are *slots*: an
+element of an array that the nest writes to, where the value is needed again (a partial derivative, or an index, is made
+of it), and a scalar that comes from before, where a piece of straight code or a loop needs it. Where an array has fewer
+stores than such elements, what a store overwrites is kept instead, and the reverse restores the array, store by store
+(`Analysis.restored`). All else is computed again by the reverse function, which goes through the nest backwards, piece
+by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down. Of `min`
+and `max` a slot may tell which operand was taken, in place of both.
 
 Within a piece names have versions, one for each assignment, as in single static assignment; a version's adjoint is
 `b_` and its name. Adjoints of arrays are arrays of the same shape.
@@ -42,6 +44,7 @@ from tapegrad.jitted.nests import (
 )
 from tapegrad.ops.declare import parameters
 
+_TURNS = 8  # that a loop is thought to have
 _SIGNS = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
@@ -79,6 +82,7 @@ class Put:
     index: list[Operand]
     x: Operand
     adds: bool = False
+    slot: int | None = None  # of what was there before, in an array that is restored
 
 
 @dataclass(eq=False)
@@ -141,7 +145,7 @@ class Analysis:
         self.top = self._pass(names.loop)
         self.shared: set[str] = set()  # names that a piece has from before, or that are read behind
         self.known = self._find_known()
-        self.pieces = list(_pieces([self.top]))
+        self.pieces = [piece for _, piece in _with_depth([self.top], 0)]
         for piece in self.pieces:
             self._build(piece)
             self.shared |= set(piece.exposed)
@@ -152,10 +156,14 @@ class Analysis:
         for piece in self.pieces:
             self._absorb(piece)
             self._need(piece)
+        self.restored = [name for name in self.names.written if self._is_restored(name)]
+        for node in (node for piece in self.pieces for node in _nodes_of(piece.nodes, (Get, Put))):
+            if node.array in self.restored:
+                node.slot = 0 if isinstance(node, Put) else None
         self._lift([self.top])
         self._keep([self.top], [])
         for piece in self.pieces:
-            for node in _nodes_of(piece.nodes, (Get, Op)):
+            for node in _nodes_of(piece.nodes, (Get, Op, Put)):
                 if node.slot is not None:
                     node.slot, piece.n = piece.n, piece.n + 1
 
@@ -204,7 +212,8 @@ class Analysis:
         for k, item in enumerate(body):
             if isinstance(item, Store):
                 index = [self._read(piece, i, present) for i in item.index]
-                nodes.append(Put(item.array, index, self._read(piece, item.value, present)))
+                put = self.sources[id(item)] = Put(item.array, index, self._read(piece, item.value, present))
+                nodes.append(put)
             elif isinstance(item, If):
                 condition = self._read(piece, item.condition, present)
                 ways, sides = [dict(present), dict(present)], []
@@ -352,6 +361,35 @@ class Analysis:
                 waiting += node.xs
         return n
 
+    def _is_restored(self, name: str) -> bool:
+        """Whether the reverse restores an array, and reads what it needs of it there.
+
+        What is restored with a piece is what was before it: nothing that is needed may be read behind a store.
+        """
+        kept = overwritten = 0
+        for depth, piece in _with_depth([self.top], 0):
+            puts = [node for node in piece.nodes if isinstance(node, Put) and node.array == name]
+            if len(puts) < sum(put.array == name for put in _nodes_of(piece.nodes, Put)):
+                return False  # one is in a branch
+            stored_at = piece.nodes.index(puts[0]) if puts else len(piece.nodes)
+            gets = [n for n in _nodes_of(piece.nodes, Get) if n.array == name and n.slot is not None]
+            if any(n.array == name and n.slot is not None for n in _nodes_of(piece.nodes[stored_at:], Get)):
+                return False
+            if not all(isinstance(i, Const) or self.names.is_pure(i) for node in (*gets, *puts) for i in node.index):
+                return False
+            kept += len(gets) * _TURNS**depth
+            overwritten += len(puts) * _TURNS**depth
+        return overwritten < kept
+
+    def is_kept(self, name: str) -> bool:
+        """Whether the reverse needs values of an array."""
+        if name in self.names.written:
+            return True
+        if any(isinstance(s, Load) and s.array == name and s.target in self.names.pure for s in self.names.all):
+            return True
+        gets = ((piece, node) for piece in self.pieces for node in _nodes_of(piece.nodes, Get))
+        return any(node.array == name and node.y in piece.needed for piece, node in gets)
+
     def _lift(self, parts: list[Any]) -> None:
         """Find what is read before innermost loops."""
         for part in parts:
@@ -379,7 +417,7 @@ class Analysis:
         """Whether a piece only adds to adjoints, and to none that it reads."""
         puts = list(_nodes_of(piece.nodes, Put))
         stored = {put.array for put in puts}
-        if not all(put.adds for put in puts):
+        if not all(put.adds and put.slot is None for put in puts):
             return False
         if any(node.array in stored and not node.is_absorbed for node in _nodes_of(piece.nodes, Get)):
             return False
@@ -463,15 +501,15 @@ def _changed(part: Pass) -> set[str]:
     return {name for s in statements([part.loop]) if (name := target_of(s)) is not None}
 
 
-def _pieces(parts: list[Any]) -> Any:
+def _with_depth(parts: list[Any], depth: int) -> Any:
+    """All pieces, and how many loops are around each."""
     for part in parts:
         if isinstance(part, Piece):
-            yield part
+            yield depth, part
         elif isinstance(part, Pass):
-            yield from _pieces(part.body)
+            yield from _with_depth(part.body, depth + 1)
         else:
-            yield from _pieces(part.then)
-            yield from _pieces(part.other)
+            yield from _with_depth([*part.then, *part.other], depth)
 
 
 def _nodes_of(nodes: list[Any], kind: Any) -> Any:

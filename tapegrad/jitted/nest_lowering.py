@@ -354,8 +354,8 @@ class Function:
             for name, kind in self.of.items()
         }
         self.arrays: dict[str, Any] = {}
-        for name, value in zip(self.text.parameters, given, strict=True):
-            self.put(name, value)
+        for name, kind, value in zip(self.text.parameters, self.arguments, given, strict=True):
+            self.put(name, context.cast(builder, value, kind, self.of[name]))
         builder.branch(builder.append_basic_block("body"))
         builder.position_at_end(self.function.blocks[-1])
         self.body(self.text.tree.body)

@@ -136,26 +136,30 @@ def _nested(ndim: int, head: str, body: str, tail: str) -> Text:
 
 
 @functools.cache
-def taking_in(ndim: int) -> Text:
-    """A function that copies the values of active elements; returns how their rows are.
-
-    That is the first row, where they follow each other; 0 where none has one; -1 else, and they are put down.
-    """
+def finding_rows(ndim: int) -> Text:
+    """A function that tells how rows are: the first, if they follow each other; 0 if there is none; -1 else."""
     zeros = "0, " * ndim
     return _nested(
         ndim,
-        f"def take_in(a, v, index):\n if a.size == 0:\n  return 0\n first = row_of(get(a, ({zeros})))\n"
+        f"def find_rows(a):\n if a.size == 0:\n  return 0\n first = row_of(get(a, ({zeros})))\n"
         " differs, any_row, e = 0, 0, 0",
-        "x = get(a, {at})\nput(v, {at}, value_of(x))\nrow = row_of(x)\nput_index(index, e, row)\n"
-        "differs |= row ^ (first + e)\nany_row |= row\ne += 1",
+        "row = row_of(get(a, {at}))\ndiffers |= row ^ (first + e)\nany_row |= row\ne += 1",
         " return 0 if any_row == 0 else (first if differs == 0 else -1)",
     )
 
 
 @functools.cache
-def copying(ndim: int) -> Text:
-    """A function that copies plain elements."""
-    return _nested(ndim, "def copy(a, v):", "put(v, {at}, get(a, {at}))", " return 0")
+def noting_rows(ndim: int) -> Text:
+    """A function that puts the rows of elements down."""
+    head, body = "def note_rows(a, index):\n e = 0", "put_index(index, e, row_of(get(a, {at})))\ne += 1"
+    return _nested(ndim, head, body, " return 0")
+
+
+@functools.cache
+def copying(ndim: int, is_active: bool) -> Text:
+    """A function that copies elements, or the values of active ones."""
+    value = "value_of(get(a, {at}))" if is_active else "get(a, {at})"
+    return _nested(ndim, "def copy(a, v):", f"put(v, {{at}}, {value})", " return 0")
 
 
 @functools.cache
@@ -164,6 +168,16 @@ def giving_back(ndim: int) -> Text:
     body = "put(a, {at}, make(KIND, get(v, {at}), first + step * e, 0))\ne += 1"
     return _nested(ndim, "def give_back(a, v, first, step):\n e = 0", body, " return 0")
 
+
+# Copy numbers from one address to another.
+copying_numbers = Text(
+    """def copy_numbers(given, found, n):
+    for e in range(n):
+        put_number(found, e, get_number(given, e))
+    return 0
+""",
+    _SCOPE,
+)
 
 # Whether the adjoints of all results are 0.
 are_zero = Text(

@@ -42,10 +42,9 @@ from tapegrad.jitted.nest_code import (
     exponent_of,
 )
 from tapegrad.jitted.nest_types import Names
-from tapegrad.jitted.nests import Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
+from tapegrad.jitted.nests import MIN_ITERATIONS, Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
 
-MIN_ITERATIONS = 32  # of innermost loops: fewer are left to the plain loop
-MAX_ELEMENTS = 4  # for each iteration: so many may be kept
+MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
 
 _SCOPE = {
     "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
@@ -55,7 +54,7 @@ _SCOPE = {
     "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
-        "release",
+        "release", "copying_numbers",
     )},
 }  # fmt: skip
 
@@ -75,6 +74,7 @@ class Texts:
         self.scalars = [name for name in found.inputs if name not in names.arrays]
         self.least = self._least()
         self.active = [name for name in self.arrays if names.elements[name] == "a"]
+        self.kept = [name for name in self.arrays if self.code.is_kept(name)]
         self.out = [name for name in found.outputs if names.of[name] == "a"]
         self.forward = self._forward()
         self.reverse = self._reverse()
@@ -185,7 +185,13 @@ class Texts:
         if isinstance(item, Extent):
             array = self.a(item.array, prefix)
             return f"{array}.size" if item.axis is None else f"{array}.shape[{item.axis}]"
-        return f"{self.element('get', item)}({self.a(item.array, prefix)}, {self.index(item.index)})"
+        found = f"{self.element('get', item)}({self.a(item.array, prefix)}, {self.index(item.index)})"
+        return f"value_of({found})" if prefix == "a" and item.array in self.active else found
+
+    def forward_value(self, item: Any) -> str:
+        """The same, in the forward function, which reads arrays as they are given, if they aren't kept."""
+        is_given = isinstance(item, (Load, Extent)) and item.array not in self.kept
+        return self.value(item, "a" if is_given else "v")
 
     def intervals(self) -> None:
         """Bounds of indices, before the nest is run."""
@@ -303,8 +309,15 @@ class Texts:
         self.put(1, "q, w = 0, 0")
         self.count(1, [code.top])
         sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in self.arrays) or "0"
-        self.put(1, f"elements = {sizes}")
-        self.put(1, f"if w < {MIN_ITERATIONS} or elements > {MAX_ELEMENTS} * w:", f" return {self.stays}")
+        self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {MAX_ELEMENTS} * w:", f" return {self.stays}")
+        for name in self.arrays:
+            a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
+            if name in self.active:
+                self.scope[f"finding_rows_{ndim}"] = nest_rows.finding_rows(ndim)
+                self.put(1, f"{r} = finding_rows_{ndim}({a})")
+            is_noted = f"{a}.size if {r} < 0 else 0" if name in self.active else "0"
+            self.put(1, f"{e} = {f'{a}.size' if name in self.kept else is_noted}")
+        self.put(1, f"elements = {' + '.join(self.a(name, 'e') for name in self.arrays) or '0'}")
         n_params = self.parameters()
         n_out = " + ".join([*(f"{self.a(name, 'a')}.size" for name in written), str(len(self.out))])
         self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + q + {n_params}, {n_out}")
@@ -313,16 +326,16 @@ class Texts:
         self.put(1, "at, any_row = get_word(header, ARGUMENTS), 0")
         self.put(1, "index, partial = get_word(header, INDEX) + 4 * at, get_word(header, PARTIAL) + 8 * at")
         for name in self.arrays:
-            a, v, r, ndim = self.a(name, "a"), self.a(name), self.a(name, "r"), names.arrays[name].ndim
-            kind = "i8" if names.elements[name] == "i" else "f8"
-            self.put(1, f"{v} = view({kind}, partial, {a}.shape)")
+            a, v, e, r, ndim = (*(self.a(name, p) for p in "aver"), names.arrays[name].ndim)
             if name in self.active:
-                self.scope[f"taking_in_{ndim}"] = nest_rows.taking_in(ndim)
-                self.put(1, f"{r} = taking_in_{ndim}({a}, {v}, index)", f"any_row |= {r}")
-            else:
-                self.scope[f"copying_{ndim}"] = nest_rows.copying(ndim)
-                self.put(1, f"copying_{ndim}({a}, {v})")
-            self.put(1, f"index += 4 * {a}.size", f"partial += 8 * {a}.size")
+                self.scope[f"noting_rows_{ndim}"] = nest_rows.noting_rows(ndim)
+                self.put(1, f"any_row |= {r}", f"if {r} < 0:", f" noting_rows_{ndim}({a}, index)")
+            if name in self.kept:
+                word = f"copying_{'values' if name in self.active else 'numbers'}_{ndim}"
+                self.scope[word] = nest_rows.copying(ndim, name in self.active)
+                kind = "i8" if names.elements[name] == "i" else "f8"
+                self.put(1, f"{v} = view({kind}, partial, {a}.shape)", f"{word}({a}, {v})")
+            self.put(1, f"index += 4 * {e}", f"partial += 8 * {e}")
         for name in self.scalars:
             if names.given[name] == "a":
                 self.put(1, f"any_row |= row_of(g_{self.t(name)})")
@@ -374,7 +387,7 @@ class Texts:
             else:
                 for node in part.outside:
                     item = self.code.loads[id(node)]
-                    self.put(indent, f"{self.t(item.target)} = {self.value(item, 'v')}")
+                    self.put(indent, f"{self.t(item.target)} = {self.forward_value(item)}")
                 self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
                 self.put(indent + 1, "pass")
                 self.run(indent + 1, part.body)
@@ -401,7 +414,10 @@ class Texts:
                 self.steps(indent + 1, item.other)
             elif isinstance(item, Store):
                 self.check(indent, item)
-                word, array = self.element("put", item), self.a(item.array)
+                word, array, store = self.element("put", item), self.a(item.array), self.code.sources[id(item)]
+                if store.slot is not None:
+                    before = f"{self.element('get', item)}({array}, {self.index(item.index)})"
+                    self.put(indent, f"put_number(m, k + {store.slot}, {before})")
                 self.put(indent, f"{word}({array}, {self.index(item.index)}, {self.t(item.value)})")
             else:
                 node = self.code.sources.get(id(item))
@@ -416,7 +432,7 @@ class Texts:
                         indent,
                         f"put_number(m, k + {node.slot}, {self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0))",
                     )
-                self.put(indent, f"{before} = {self.value(item, 'v')}")
+                self.put(indent, f"{before} = {self.forward_value(item)}")
                 if isinstance(node, Get) and node.slot is not None:
                     self.put(indent, self.keep(item.target, node.slot, before))
 
@@ -453,9 +469,9 @@ class Texts:
         """Read them, in the reverse."""
         at = 0
 
-        def load(word: str, name: str) -> None:
+        def load(word: str, name: str, test: str = "") -> None:
             nonlocal at
-            self.put(1, f"{name} = get_{word}(params, {at})")
+            self.put(1, f"{name} = get_{word}(params, {at}){test}")
             at += 1
 
         load("word", "k")
@@ -467,9 +483,7 @@ class Texts:
             kind, x = self.names.given[name], self.t(name)
             if kind == "a":
                 self.put(1, f"r_{x} = get_index(rows, {at})")
-            load("word" if kind in "ib" else "number", x)
-            if kind == "b":
-                self.put(1, f"{x} = {x} != 0")
+            load("word" if kind in "ib" else "number", x, " != 0" if kind == "b" else "")
 
     # --- reverse
 
@@ -492,14 +506,22 @@ class Texts:
         self.put(1, f"n_out = {n_out}", "first = last - n_out + 1", "if are_zero(bars, first, n_out):", " return begin")
         self.put(1, "index += 4 * begin", "partial += 8 * begin")
         apart = [name for name in self.active if name not in written]
-        if apart:
-            sizes = " + ".join(f"(0 if {self.a(name, 'r')} > 0 else {self.a(name, 's')})" for name in apart)
-            self.put(1, f"heap = scratch({sizes})", "free = heap")
+        sizes = [f"(0 if {self.a(name, 'r')} > 0 else {self.a(name, 's')})" for name in apart]
+        sizes += [self.a(name, "s") for name in code.restored]
+        if sizes:
+            self.put(1, f"heap = scratch({' + '.join(sizes)})", "free = heap")
         for name in self.arrays:
             v, b, s, r = (self.a(name, p) for p in "vbsr")
             kind = "i8" if names.elements[name] == "i" else "f8"
-            self.put(1, f"{v} = view({kind}, partial, {shapes[name]})", f"{self.a(name, 'i')} = index")
-            self.put(1, f"index += 4 * {s}", f"partial += 8 * {s}")
+            place = "free" if name in code.restored else "partial"
+            if name in code.restored:
+                self.put(1, f"copying_numbers(partial, free, {s})")
+            self.put(1, f"{v} = view({kind}, {place}, {shapes[name]})", f"{self.a(name, 'i')} = index")
+            if name in code.restored:
+                self.put(1, f"free += 8 * {s}")
+            is_noted = f"({s} if {r} < 0 else 0)" if name in self.active else "0"
+            n = s if name in self.kept else is_noted
+            self.put(1, f"index += 4 * {n}", f"partial += 8 * {n}")
             if name in written:
                 self.put(1, f"p{b} = bars + 8 * first", f"first += {s}")
             elif name in self.active:
@@ -520,7 +542,7 @@ class Texts:
             if names.given[name] == "a":
                 x = self.t(name)
                 self.put(1, f"if r_{x} != 0:", f" put_number(bars, r_{x}, get_number(bars, r_{x}) + {self.b(name)})")
-        if apart:
+        if sizes:
             self.put(1, "release(heap)")
         self.put(1, "return begin")
         return self._taken()
@@ -546,7 +568,8 @@ class Texts:
         """A loop, backwards; or forwards, where it makes no difference."""
         names, (start, _, step) = self.names, part.loop.bounds
         for node in part.outside:
-            self.put(indent, f"{self.t(node.y)} = {self.got(node)}")
+            if any(node.y in piece.needed for piece in part.body):
+                self.put(indent, f"{self.t(node.y)} = {self.got(node)}")
             if names.elements[node.array] == "a":
                 self.put(indent, f"{self.b(node.y)} = 0.0")
         if part.kept:
@@ -606,6 +629,10 @@ class Texts:
         for name in shared:
             if piece.final[name] in piece.barred:
                 self.put(indent, f"{self.b(piece.final[name])} = {self.b(name)}")
+        for node in reversed(piece.nodes):
+            if isinstance(node, Put) and node.slot is not None:
+                array, index = self.a(node.array), self.index(node.index)
+                self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
         self.again(indent, piece, piece.nodes)
         self.adjoints(indent, piece, piece.nodes)
         for name in shared:

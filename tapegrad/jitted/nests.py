@@ -16,7 +16,7 @@ for all that the call leaves to it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +26,7 @@ from numba.core import analysis, ir, ir_utils
 from tapegrad.jitted.names import NAMES, OPERATIONS, PIECEWISE, POWERS, RULES
 
 MAX_STATEMENTS = 400
+MIN_ITERATIONS = 32  # of innermost loops: nests of fewer are left to the plain loop
 
 
 class Const(NamedTuple):
@@ -167,6 +168,9 @@ def find(func_ir: Any, resolve: Any) -> list[Found]:
             nest, leads_to = reader.nest(header)
         except Declined:
             continue
+        turns = _turns([nest])
+        if turns is not None and turns < MIN_ITERATIONS:
+            continue
         outside = live[leads_to]
         while _prune(nest.body, outside, {n for item in statements([nest]) for n in read_by(item)}):
             pass
@@ -205,6 +209,27 @@ def _prune(body: list[Any], outside: set[str], met: set[str]) -> bool:
     for part in (part for item in body for part in _parts(item)):
         found |= _prune(part, outside, met)
     return found
+
+
+def _turns(body: list[Any]) -> int | None:
+    """How many turns the innermost loops of a body have, at most; None where it isn't known beforehand."""
+    total = 0
+    for item in body:
+        inner = _sum(_turns(part) for part in _parts(item))
+        if isinstance(item, Loop):
+            ends = [bound.value for bound in item.bounds[:2] if isinstance(bound, Const)]
+            if inner is None or len(ends) < 2 or not all(isinstance(end, int) for end in ends):
+                return None
+            inner = len(range(*ends, item.bounds[2])) * (inner or 1)
+        if inner is None:
+            return None
+        total += inner
+    return total
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    found = list(numbers)
+    return None if None in found else sum(n for n in found if n is not None)
 
 
 def _parts(item: Any) -> list[list[Any]]:
@@ -403,8 +428,8 @@ class _Reader:
             is_known = function in KNOWN
         except TypeError:  # unhashable
             is_known = False
-        if not is_known:
-            raise Declined
+        if not is_known or len(operands) != (len(RULES[function].partials) if function in RULES else len(args)):
+            raise Declined  # `max` of three, say
         if function in POWERS and not (isinstance(operands[1], Const) or function in RULES):
             raise Declined
         return Compute(target, function, operands)
