@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 import weakref
 from _thread import get_ident
 from collections import deque
@@ -27,7 +28,7 @@ import numpy as np
 
 from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
-from tapegrad.batched import Batched, bottom
+from tapegrad.batched import Batched, bottom, levels
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
@@ -921,6 +922,13 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """
     if not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+    if levels() and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] != "tapegrad":
+        raise RuntimeError(
+            "You are attempting to call Tensor.requires_grad_() (or perhaps using torch.autograd.functional.* APIs) "
+            "inside of a function being transformed by a functorch transform. This is unsupported, please attempt to "
+            "use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, hessian) or call requires_grad_() outside "
+            f"of a function being transformed instead: under vmap, at {location()}"
+        )
     kind = self._kind
     if requires_grad == self.requires_grad:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -23,6 +24,12 @@ from tapegrad.replay import loaded
 from tapegrad.tensor import Tensor, from_array
 
 _FORMAT = "tapegrad 1"
+
+
+class _UnreadableError(RuntimeError, ValueError):
+    """A file is none that was saved: RuntimeError, as in PyTorch, and ValueError, as of files of compiled functions."""
+
+
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -106,7 +113,7 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
     Raises
     ------
     RuntimeError
-        For a file that `save` did not write.
+        For a file that `save` did not write (it is a ValueError too).
     ValueError
         For a file of a compiled function that is damaged, or that another version of tapegrad wrote.
     """
@@ -129,8 +136,8 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
             return _read(known[_FORMAT], array, {}, {})
     except (FileNotFoundError, loaded.InvalidError):
         raise
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise RuntimeError(
+    except (KeyError, ValueError, TypeError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+        raise _UnreadableError(
             f"load(): {getattr(f, 'name', f)} was not written by tapegrad.save (files of other libraries are not "
             f"read): {error}"
         ) from error

@@ -496,7 +496,7 @@ class TensorEngine:
     def gradient_by_one(self, args: Sequence[Any], place: int, has_aux: bool) -> tuple[Any, Any]:
         """What the function returns, and the gradient by one argument; what was recorded is dropped if it can be."""
         tape = current_tape()
-        if args[place].nbytes < LARGE:  # what is small is left to the next reclaiming
+        if tape.watch is not None or args[place].nbytes < LARGE:  # what is small is left to the next reclaiming
             value, (found,) = self.value_and_grad(args, (place,), has_aux)
             return value, found
         since = engine.mark(tape)

@@ -465,3 +465,21 @@ def test_kernels_may_be_compiled_while_a_function_is_recorded():
     assert compiled.stats()["replays"] == 1
     if cache.folder() is not None:
         (cache.folder() / "of-a-test.o").unlink(missing_ok=True)
+
+
+def test_elements_that_numpy_gives_are_inputs():
+    def function(x, y, t):
+        a = x[0] * 2.0 + y[1] * t
+        b = 1.0 / a
+        if a > 0.3:
+            a = a + 1
+        x_of = tg.tensor(x) * a + b
+        return x_of, a * b, x * x[1], x[1:] * b - y[0], sum(x), (tg.tensor(y) * x.sum()).sum(), x * t
+
+    compiled, random = tg.compile(function), np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        for i in range(16):
+            x, y = random.normal(size=(2, 3))
+            x[0] = (x[0], np.nan, -0.0, 0.0)[i % 4]
+            agrees(function, compiled, x, y, 0.0 if i == 7 else float(random.normal()))
+    assert compiled.stats()["recordings"] <= 3

@@ -1,7 +1,9 @@
 """Replays of compiled functions: what a call costs from Python, and what a recording does."""
 
 import functools
+import io
 
+import numba
 import numpy as np
 
 import tapegrad as tg
@@ -29,6 +31,39 @@ class Replays:
 
     def time_recording(self, _n):
         tg.compile(tg.func.value_and_grad(rosenbrock))(self.x)
+
+
+class Elsewhere:
+    """The same in jitted code, a thousand times; and from a file."""
+
+    params = (2, 100)
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.compiled, self.x = tg.compile(tg.func.value_and_grad(rosenbrock)), np.linspace(0.0, 1.0, n)
+        replayed, self.slope = self.compiled.jitted(self.x), np.empty(n)
+
+        @numba.njit
+        def repeated(x, slope):
+            total = 0.0
+            for _ in range(1000):
+                total += replayed(x, slope)
+            return total
+
+        self.repeated = repeated
+        self.repeated(self.x, self.slope)
+        file = io.BytesIO()
+        self.compiled.save(file)
+        self.content = file.getvalue()
+
+    def time_a_thousand_in_jitted_code(self, _n):
+        self.repeated(self.x, self.slope)
+
+    def time_save(self, _n):
+        self.compiled.save(io.BytesIO())
+
+    def time_load(self, _n):
+        tg.load(io.BytesIO(self.content))
 
 
 class Steps:

@@ -26,12 +26,12 @@ from tapegrad.autograd.modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )  # fmt: skip
-from tapegrad.batched import bottom, innermost, rules
+from tapegrad.batched import bottom, innermost, levels, rules
 from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, location, slot_in
 
 
 @checked
@@ -71,9 +71,12 @@ def backward(
     outputs = _sequence(tensors, "tensors")
     grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
     chosen = None if inputs is None else _sequence(inputs, "inputs")
-    if (level := innermost([*outputs, *(chosen or ()), *grads])) is not None:
-        rules["backward"](level, outputs, grads, retain_graph, create_graph, chosen)
-        return
+    if levels():
+        raise RuntimeError(
+            "backward() called inside a functorch transform. This is not supported, please use functorch.grad or "
+            "functorch.vjp instead or call backward() outside of functorch transforms: under vmap, func.grad gives "
+            f"each sample's gradient; at {location()}"
+        )
     if chosen is not None and not chosen:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
@@ -479,6 +482,7 @@ def _backward(
         gradient is None and inputs is None and create_graph is False
         and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad is True
         and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained or tape.checks_nan)
+        and not levels()
     ):  # fmt: skip
         _from_one(tape, self._slot)
     else:

@@ -214,8 +214,10 @@ def pow(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     if out is not None:
         return write("pow", out, CAST, (input, exponent), lambda: pow(input, exponent))
     if isinstance(exponent, (int, float, np.integer)) and isinstance(input, Tensor):
-        if exponent in _BY_PRODUCTS and input._kind.dtype.is_floating_point:
-            return _BY_PRODUCTS[exponent].record(input)
+        if input._kind.dtype.is_floating_point:
+            for whole, op in _BY_PRODUCTS.items():
+                if exponent == whole:  # not by a look-up: that asks a number that `compile` stands for for its bits
+                    return op.record(input)
         if exponent < 0 and not isinstance(exponent, float) and not input._kind.dtype.is_floating_point:
             raise RuntimeError("Integers to negative integer powers are not allowed.")
     return _plain_pow(input, exponent)
@@ -246,7 +248,7 @@ _QUICK = {exponent: op.opcode for exponent, op in _BY_PRODUCTS.items()}
 
 
 def _operator_pow(self: Tensor, exponent: Any) -> Any:
-    opcode = _QUICK.get(exponent) if exponent.__class__ is int and self.__class__ is Tensor else None
+    opcode = _QUICK.get(exponent) if type(exponent) is int and self.__class__ is Tensor else None
     if opcode is not None and self._kind.dtype.is_floating_point:
         return quick[opcode](self)  # as `pow` does, three calls sooner: 0.13 us for 0.30
     if isinstance(exponent, (int, float, np.integer)):

@@ -34,15 +34,20 @@ _FEW = 8  # rows that are called one by one
 _MOST_FOUND = 64  # bytes that guards look at
 _A_CALL = 1 << 28  # lanes times steps between two looks at signals
 _CHUNKS_A_THREAD = 4
-# What gives the same for arrays as for their elements, of Python's.
+# What gives the same for arrays as for their elements: arithmetic that is exact but for its rounding.
 _ALIKE = {
     operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos, operator.abs, operator.lt,
-    operator.le, operator.gt, operator.ge, operator.eq, operator.ne, bool,
+    operator.le, operator.gt, operator.ge, operator.eq, operator.ne, bool, np.add, np.subtract, np.multiply, np.divide,
+    np.negative, np.absolute, np.sqrt,
 }  # fmt: skip
 
 
 class _Apart(Exception):  # noqa: N818 - it is no error
     """It has to be computed row by row."""
+
+
+class _OtherProgram(Exception):  # noqa: N818 - it is no error
+    """A program is not for the row that goes ahead: it was taken for what one guard found."""
 
 
 class Rows:
@@ -110,13 +115,24 @@ class Rows:
             if not hasattr(make, "place"):
                 raise _Apart
             return self.columns.get(make.place, self.leaves[make.place])
+        if make.function is operator.getitem and self.varies(make):
+            array, index = make.given
+            return self.numbers(array.make)[(slice(None), *_basic(index))]
         if make.facts or reflected.get(make.function, make.function) not in _ALIKE:
             raise _Apart
-        given = [self.numbers(x.make) if type(x) is Number else x for x in make.given]
+        n_dims = max(np.ndim(x.value if type(x) in (StandIn, Number) else x) for x in make.given)
+        given = [self._aligned(x, n_dims) if type(x) in (StandIn, Number) else x for x in make.given]
         if any(x.__class__ is int and abs(x) > 1 << 53 for x in given):
             raise _Apart
         with np.errstate(all="ignore"):
             return given[0] != 0 if make.function is bool else make.function(*given)
+
+    def _aligned(self, x: Any, n_dims: int) -> Any:
+        """The numbers that stand for one in each row, or the arrays, as rows of arrays of so many dimensions."""
+        made = self.numbers(x.make)
+        if not self.varies(x.make):
+            return made
+        return made.reshape(self.n, *(1,) * (n_dims - np.ndim(x.value)), *made.shape[1:])
 
     def holding(self, program: Any, leader: int, here: np.ndarray) -> np.ndarray:
         """For which rows Python code would see the same of numbers as for another, which a program is for."""
@@ -133,6 +149,14 @@ class Rows:
             except _Apart:
                 holds &= np.array([_is_so(make, answer, self.row(row)[0]) for row in here.tolist()], np.bool_)
         return holds
+
+
+def _basic(index: Any) -> tuple[Any, ...]:
+    """An index of ints and slices."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(part.__class__ in (int, slice) or part is Ellipsis or part is None for part in parts):
+        raise _Apart
+    return parts
 
 
 def _is_so(make: Any, answer: Any, leaves: Sequence[Any]) -> bool:
@@ -242,9 +266,12 @@ def map_rows(compiled: Any, rows: Rows, results: Results) -> None:
         if not len(here):
             continue
         try:
-            missed = _run(compiled, program, rows, here, results)
+            missed = _run(compiled, program, rows, leader, here, results)
         except NotLoweredError:
             missed = {(-1, b""): here}
+        except _OtherProgram:
+            waiting.append((here, None, 0))
+            continue
         for (guard, bits), alike in missed.items():
             if guard < 0:  # a kernel can't compute its value: the call says why
                 for row in alike.tolist():
@@ -312,19 +339,21 @@ def _plan_of(program: Any, rows: Rows) -> _Plan:
 
 
 def _run(
-    compiled: Any, program: Any, rows: Rows, here: np.ndarray, results: Results
+    compiled: Any, program: Any, rows: Rows, leader: int, here: np.ndarray, results: Results
 ) -> dict[tuple[int, bytes], np.ndarray]:
     """Run a program for rows: those in which a guard did not hold, by its number and the bits that were found."""
-    plan, tape, first = _plan_of(program, rows), current_tape(), int(here[0])
-    answer = program.run(tape, rows.row(first)[0])  # what is the same for all rows is in its memory then
-    if answer is PLAIN or answer.__class__ is Miss:
+    plan, tape = _plan_of(program, rows), current_tape()
+    answer = program.run(tape, rows.row(leader)[0])  # what is the same for all rows is in its memory then
+    if answer is PLAIN:
         raise NotLoweredError
+    if answer.__class__ is Miss:
+        raise _OtherProgram
     columns = [_column(rows, here, *of) for of in plan.inputs]
     leaves, structure = trees.flatten(answer)
     results.begin(structure, len(leaves))
     computed: list[tuple[int, np.ndarray]] = []
     for k, (of, is_computed, leaf) in enumerate(zip(program.results, plan.is_computed, leaves, strict=True)):
-        if is_computed:
+        if is_computed and plan.inputs:
             whole, kind = results.place_of(k, leaf), of.kind
             is_alike = whole.dtype == kind.dtype.numpy and kind.contiguous
             n = extent(kind) // kind.itemsize
@@ -333,6 +362,9 @@ def _run(
             results.place_of(k, leaf)[here] = _column(rows, here, 0, None, _maker(of))[here]
         else:
             results.put(k, leaf, here)
+    if not plan.inputs:  # all rows are as this one
+        compiled.count(len(here), 0)
+        return {}
     missed, found = _sweep(tape, program, plan, here, columns, [array for _, array in computed])
     for k, array in computed:
         whole = results.place_of(k, leaves[k])

@@ -170,8 +170,8 @@ class Compiled(entry.Fronted):
 
         Notes
         -----
-        What is computed element by element, summed, or reduced along rows is done in lanes. Programs that compute with
-        whole arrays (matrix products, sorts) or change tensors are replayed row by row.
+        Programs that change tensors, that take more than 64 kB for a row, or that were loaded, are replayed row by row.
+        Of Tensors that require grad, each row is a call of the plain function.
 
         Examples
         --------
@@ -231,8 +231,8 @@ class Compiled(entry.Fronted):
         Raises
         ------
         ValueError
-            If there is no program yet; or if one changes tensors, draws random numbers, or depends on objects that a
-            file can't have.
+            If there is no program yet; or if one changes tensors, draws random numbers of a generator that it is given,
+            or depends on objects that a file can't have.
 
         Examples
         --------

@@ -18,23 +18,25 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tapegrad import dtypes, engine, kernels, trees
+from tapegrad import creation, dtypes, engine, kernels, trees
 from tapegrad.dtypes import DType
+from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, address_of, kind_of, numbers
 from tapegrad.replay.compiled import Compiled, _Family, _key, _Kin
 from tapegrad.replay.program import PLAIN, Given, Miss, Program, Same
-from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES, checksum, layout
-from tapegrad.replay.standins import Again, Argument, Number, StandIn, bits_of
+from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES, checksum
+from tapegrad.replay.standins import Again, Argument, Drawn, Number, StandIn, bits_of
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result, Seen, extent
-from tapegrad.tape import current_tape
+from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor, from_array
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 _MOST_BYTES = 1 << 44  # of an arena
 _MOST_PROGRAMS = 1 << 40
+_NO_DRAWS = {"bit_generator", "spawn", "shuffle", "bytes"}  # what else generators have
 
 
 def is_program(archive: zipfile.ZipFile) -> bool:
@@ -84,7 +86,7 @@ class _Reader:
         facts = self.facts
         if facts["format"] != FORMAT:
             raise InvalidError(f"its format is {facts['format']!r}, and this version of tapegrad reads {FORMAT!r}")
-        if facts["layout"] != layout():
+        if facts["package"] != digests.package():
             raise InvalidError("another version of tapegrad has written it: save the function again with this one")
         made = Loaded(_text(facts["name"]))
         made._capacity = _MOST_PROGRAMS
@@ -223,10 +225,7 @@ class _Reader:
         bases = dict(zip(places.tolist(), base.tolist(), strict=True))
         if not {*bases.values()} <= {ARENA, TEXT, TABLES, SCRATCH}:
             raise InvalidError("an address has a base that there is not")
-        used = [by_name(*names) for *names, _ in facts["kernels"]]
-        for k, (*_, digest) in zip(used, facts["kernels"], strict=True):
-            if k.digest != digest:
-                raise InvalidError(f"another version of tapegrad has written it: {k.op.name!r} is not what it was")
+        used = [by_name(*names) for names in facts["kernels"]]
         params = [tuple([_word(p) for p in of]) for of in facts["params"]]
 
         def kernel(word: int, _: Any) -> Kernel:
@@ -243,7 +242,8 @@ class _Reader:
         checker.check()
         spans = _Spans(checker, size)
         self._enter(text, checker, used, params)
-        makes = self.makes(facts["makes"], leaves)
+        draws = [self.draw(*of) for of in facts["draws"]]
+        makes = self.makes(facts["makes"], leaves, len(draws))
         expected = np.array(text, np.int64).tobytes()
         seen = [Seen("a line of the function", at, n, expected[of : of + n], 0) for at, of, n in checker.guards]
         copied = []
@@ -274,7 +274,8 @@ class _Reader:
             contents=contents, copied=copied, captured=captured,
             swept=[_place(leaves, place) for place in facts["swept"]], results=results, structure=structure,
             conditions=[(_condition(_item(makes, node)), self.static(answer)) for node, answer in facts["conditions"]],
-            seen=seen, numbers=given_numbers, guards=checker.guard_steps, is_shared_out=checker.is_shared_out,
+            draws=draws, seen=seen, numbers=given_numbers, guards=checker.guard_steps,
+            is_shared_out=checker.is_shared_out,
         )  # fmt: skip
         return program, tuple(places_at), tuple(at)
 
@@ -312,13 +313,22 @@ class _Reader:
             raise InvalidError(f"there are {len(content)} bytes of constants, of {at}")
         return found
 
-    def makes(self, nodes: Any, leaves: Sequence[Any]) -> list[Any]:
-        """What is made of arguments."""
+    def draw(self, name: Any, given: Any, facts: Any) -> Any:
+        """How random numbers are drawn."""
+        if not callable(getattr(np.random.Generator, _text(name), None)) or name in _NO_DRAWS or name[0] == "_":
+            raise InvalidError(f"{name!r} draws no random numbers")
+        return creation._random, name, tuple(self.static(given)), {_text(k): v for k, v in self.static(facts)}
+
+    def makes(self, nodes: Any, leaves: Sequence[Any], n_draws: int) -> list[Any]:
+        """What is made of arguments, and of draws."""
         made: list[Any] = []
         for node in nodes:
             ((form, of),) = node.items()
             if form == "argument":
                 made.append(Argument(_place(leaves, of)))
+                continue
+            if form == "draw":
+                made.append(Drawn(_place(range(n_draws), of)))
                 continue
             name, given, facts = of
             if form != "call" or name not in BY_NAME:
@@ -463,27 +473,26 @@ class Loaded(Compiled):
         self._lack("a tensor among the arguments has hooks, belongs to another thread, or is not as it was")
 
     def _record(self, *call: Any) -> Any:
+        """What another family's program answers; or that of arrays and Tensors in another order."""
         *_, leaves, structure, line = call
         tape = current_tape()
-        # An int that was an input later may have been another one when it was recorded.
-        family = self._families.get(_key(tape, leaves, structure, set()))
-        for places, at in family.roots.items() if family is not None and self._inputs else ():
-            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
-                program = root.program if not root.conditions or root.fits(leaves) else None
-                while program is not None:
-                    found: Any = program.run(tape, leaves)
-                    if found is PLAIN:
-                        break
-                    if found.__class__ is not Miss:
-                        return found
-                    node = program.nodes[found.guard].after.get(found.bits)
-                    program = None if node is None else node.program
+        for key in self._other_keys(tape, leaves, structure):
+            family = self._families.get(key)
+            for places, at in family.roots.items() if family is not None else ():
+                for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
+                    program = root.program if not root.conditions or root.fits(leaves) else None
+                    while program is not None:
+                        found: Any = program.run(tape, leaves)
+                        if found is PLAIN:
+                            break
+                        if found.__class__ is not Miss:
+                            return found
+                        line = line or program.seen[found.guard].line
+                        node = program.nodes[found.guard].after.get(found.bits)
+                        program = None if node is None else node.program
         if line:
             self._lack("Python code would see other values than in any call that was recorded")
-        ordered = [
-            np.array(leaf, order="C") if leaf.__class__ is np.ndarray and not _is_ordered(leaf) else leaf
-            for leaf in leaves
-        ]
+        ordered = [_ordered(leaf) for leaf in leaves]
         if all(map(operator.is_, ordered, leaves)):
             self._lack("there was none with arguments of these structures, shapes, dtypes, modes and static values")
         if structure.__class__ is int:
@@ -491,9 +500,25 @@ class Loaded(Compiled):
         args, kwargs = trees.unflatten(structure, ordered)
         return self(*args, **kwargs)
 
+    def _other_keys(self, tape: Tape, leaves: Any, structure: Any) -> list[Any]:
+        """Of families whose programs answer the same.
 
-def _is_ordered(array: np.ndarray) -> bool:
-    return bool(array.flags.c_contiguous and array.flags.aligned and array.flags.writeable)
+        No result requires grad: so they are for both modes. An int that has become an input may have been another one
+        when a program was recorded.
+        """
+        keys = [_key(tape, leaves, structure, inputs) for inputs in (self._inputs, set())]
+        known = [key for key in keys if key is not None]
+        return [*known[1:], *[(key[0], not key[1], *key[2:]) for key in known]]
+
+
+def _ordered(leaf: Any) -> Any:
+    """An array, or a Tensor, with its elements in order."""
+    if leaf.__class__ is np.ndarray:
+        is_ordered = leaf.flags.c_contiguous and leaf.flags.aligned and leaf.flags.writeable
+        return leaf if is_ordered else np.array(leaf, order="C")
+    if leaf.__class__ is Tensor and not leaf.requires_grad:
+        return leaf.contiguous()
+    return leaf
 
 
 __all__ = ["InvalidError", "Loaded", "is_program", "load"]

@@ -378,11 +378,9 @@ class Lowered:
 
     # --- whole arrays -------------------------------------------------------------------------------------------------
 
-    def _alone(
-        self, kernel: int, room: int, itemsize: int, _a: int, _b: int, _c: int, _d: int, at: Any, *_: Any
-    ) -> None:
-        context = self._words(at[1] // 8, CONTEXT)
-        self._whole(kernel, context, context[_C["n_memory"]] * itemsize if room >= 0 else 0)
+    def _alone(self, kernel: int, itemsize: int, *words: Any) -> None:
+        context = self._words(words[5][1] // 8, CONTEXT)
+        self._whole(kernel, context, context[_C["n_memory"]] * itemsize)
 
     def _in_pieces(
         self, kernel: int, units: int, outer: int, of_adjoint: int, apart_count: int, apart_code: int, elements: int,

@@ -191,6 +191,11 @@ class Program:
         makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
         self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.path = [seen.bits for seen in self.seen]
+        self.has_effects = bool(self.changed or self.given_gradients or self.stored or self.actions)
+        read, given = [t for _, _, t, _ in self.captured], [t for t, _ in self.given_gradients]
+        # Where these are no arguments, they are apart at each call.
+        are_apart = all(len({*map(id, of)}) == len(of) and int not in map(type, of) for of in (read, given))
+        self.touched = [*{id(t): t for t in (*read, *given)}.values()] if are_apart else None
         self.memories = threading.local()
         self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
@@ -235,22 +240,20 @@ class Program:
             self.new.append(result._replace(like=Tensor))
         return New(self.number_of.get(id(t), 0), place)
 
-    @property
-    def has_effects(self) -> bool:
-        """Whether it changes tensors."""
-        return bool(self.changed or self.given_gradients or self.stored or self.actions)
-
     def _has_hooks(self, leaves: Sequence[Any]) -> bool:
         """Whether gradients meet hooks on their way."""
         return any(getattr(leaves[t] if t.__class__ is int else t, "_hooks", None) for t in self.swept)
 
     def _may_change(self, tape: Tape, leaves: Sequence[Any]) -> bool:
         """Whether tensors are as much apart as they were, and this thread's."""
-        read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
-        given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
-        if len({*map(id, read)}) != len(read) or len({*map(id, given)}) != len(given):
-            return False
-        for t in (*read, *given):
+        touched = self.touched
+        if touched is None:
+            read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
+            given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
+            if len({*map(id, read)}) != len(read) or len({*map(id, given)}) != len(given):
+                return False
+            touched = [*read, *given]
+        for t in touched:
             if t._tape is not tape:
                 return False
         for t, _ in self.changed:
@@ -342,13 +345,15 @@ class Program:
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
-            if not are_alike(t._kind, kind):
+            if t._kind is not kind and not are_alike(t._kind, kind):
                 return PLAIN
             if t._tape is tape:
-                ctypes.memmove(address, engine.evaluate(tape, t._slot), nbytes)
+                slot = t._slot
+                is_stored = tape.slot_ints[_INTS * slot + _FLAGS] & STORED
+                there = tape.slot_words[_WORDS * slot + _PRIMAL] if is_stored else engine.evaluate(tape, slot)
+                ctypes.memmove(address, there, nbytes)
             else:
-                there = copied(t)[0]
-                array_at(address, kind, memory.arena)[...] = there
+                array_at(address, kind, memory.arena)[...] = copied(t)[0]
         if self.has_effects and not self._may_change(tape, leaves):
             return PLAIN
         status = engine.replay(tape, memory.text_at, memory.tables_at)

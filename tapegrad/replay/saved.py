@@ -2,7 +2,8 @@
 
 A file is a zip archive: `program.json`, a NumPy file for each array, and `checksum`, the SHA-256 of the others. It has
 all programs of a function, and which arguments each is for. Operations are there by their names, arguments by their
-places, and what a program reads of the function's own tensors by its elements. Nothing is unpickled.
+places, and what a program reads of the function's own tensors by its elements. Nothing is unpickled. What the words of
+a program mean is known to the version of tapegrad that wrote them, whose digest stands beside.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tapegrad import dtypes, kernels
-from tapegrad.core.replaying import replay
+from tapegrad import creation, dtypes, kernels
 from tapegrad.dtypes import DType
 from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, numbers_at
@@ -32,7 +32,7 @@ from tapegrad.kinds import objects as kinds_by_index
 from tapegrad.ops.declare import OPS, Reduction
 from tapegrad.replay.compiled import Compiled
 from tapegrad.replay.program import Given, Program, Same
-from tapegrad.replay.standins import _METHODS, Again, Argument, Number, StandIn, bits_of, reflected
+from tapegrad.replay.standins import _METHODS, Again, Argument, Drawn, Number, StandIn, bits_of, reflected
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result
 from tapegrad.tensor import Size, Tensor
@@ -59,11 +59,6 @@ def _functions() -> dict[str, Callable[..., Any]]:
 
 BY_NAME = _functions()
 _NAMES = {id(function): name for name, function in reversed(BY_NAME.items())}
-
-
-def layout() -> str:
-    """What the words of a program mean: the digest of the code that runs it."""
-    return digests.of(replay)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -93,7 +88,7 @@ class _Writer:
             families[id(family)]["programs"].append(self.program(program, places, at))
         return {
             "format": FORMAT,
-            "layout": layout(),
+            "package": digests.package(),
             "name": getattr(compiled, "__qualname__", "function"),
             "ints": [[self.structure(s), place] for s, place in sorted(compiled._inputs, key=repr)],
             "families": list(families.values()),
@@ -170,9 +165,9 @@ class _Writer:
         """A program, and the numbers that it is for."""
         if program.has_effects or program.finds:
             _refuse("changes tensors or their gradients: what it computes has to be returned")
-        if program.draws:
-            _refuse("draws random numbers")
-        kernels_used: list[list[Any]] = []
+        if any(again is not creation._random for again, *_ in program.draws):
+            _refuse("draws random numbers of a generator that it was given")
+        kernels_used: list[tuple[str, str, str, int]] = []
         known: dict[int, int] = {}
         params: list[tuple[int, ...]] = []
 
@@ -180,7 +175,7 @@ class _Writer:
             found = _kernel_at(address, families)
             if address not in known:
                 known[address] = len(kernels_used)
-                kernels_used.append([*found.names, found.digest])
+                kernels_used.append(found.names)
             return found
 
         def parameters(index: int) -> tuple[int, ...]:
@@ -220,6 +215,10 @@ class _Writer:
             "structure": self.structure(program.structure),
             "conditions": [[makes.of_condition(make), self.static(answer)] for make, answer in program.conditions],
             "numbers": sorted(program.numbers),
+            "draws": [
+                [name, self.static(list(given)), self.static([[k, v] for k, v in facts.items()])]
+                for _, name, given, facts in program.draws
+            ],
             "at": self.static([list(places), list(at)]),
         }
         return facts | {"makes": makes.nodes}
@@ -269,6 +268,8 @@ class _Makes:
         if id(make) not in self.known:
             if isinstance(make, Argument):
                 node: Any = {"argument": make.place}
+            elif isinstance(make, Drawn):
+                node = {"draw": make.number}
             elif isinstance(make, Again):
                 node = self.call(make)
             else:

@@ -131,6 +131,8 @@ class ShownArray(_Seen):
     dtype = property(lambda self: self.value.dtype)
     ndim = property(lambda self: self.value.ndim)
     size = property(lambda self: self.value.size)
+    nbytes = property(lambda self: self.value.nbytes)
+    itemsize = property(lambda self: self.value.itemsize)
     T = property(lambda self: self._laid_out(lambda x: x.T if x.ndim == 2 else x.reshape(x.shape)))
 
     def _laid_out(self, layout: Callable[[Any], Any]) -> Any:

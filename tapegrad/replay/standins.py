@@ -67,12 +67,15 @@ class StandIn:
         return self._by(np.ndarray.transpose, self)
 
     def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
-        """What a function that only computes makes of it; a number is not stood for."""
-        made = function(*map(_value, given), **facts)
-        if not isinstance(made, np.ndarray):
-            self.asked()
-            return made
-        return StandIn(self.watch, made, Again(function, given, facts))
+        """What a function that only computes makes of it; of numbers, those of float64 are stood for."""
+        of = _elements if function in _OPERATORS or isinstance(function, np.ufunc) else _value
+        made = function(*map(of, given), **facts)
+        if isinstance(made, np.ndarray):
+            return StandIn(self.watch, made, Again(function, given, facts))
+        if type(made) is np.float64:
+            return Number(self.watch, made, Again(function, given, facts), None)
+        self.asked()
+        return made
 
     def asked(self) -> np.ndarray:
         """The array, for someone who may do with it what can't be seen."""
@@ -112,8 +115,14 @@ class StandIn:
         return self._by(ufunc, *inputs)
 
 
+_NUMBERS: set[type] = {int, float, np.float64}
+
+
 class Number:
-    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
+    """Stands for a number, `value`: a Python number, or an element that NumPy gives.
+
+    It is an argument; or it is found elsewhere, and then has no places.
+    """
 
     __slots__ = ("make", "place", "value", "watch")
 
@@ -159,7 +168,16 @@ class Number:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
         if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
+        if any(type(x) is StandIn for x in inputs):
+            return NotImplemented  # it knows what to do
+        if method == "__call__" and not facts and ufunc.nout == 1 and all(type(x) in _NUMBERS for x in inputs):
+            made = ufunc(*map(_elements, inputs))
+            if type(made) is np.float64:
+                return Number(self.watch, made, Again(ufunc, inputs, {}), _places(inputs))
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
+
+
+_NUMBERS.add(Number)
 
 
 def bits_of(number: Any) -> Any:
@@ -170,6 +188,19 @@ def bits_of(number: Any) -> Any:
 def applied(function: Callable[[Any], float], x: Any) -> Any:
     """What a function that only computes makes of a number, or of what stands for one."""
     return x.by(function) if type(x) is Number else function(x)
+
+
+def _places(given: Sequence[Any]) -> frozenset[int] | None:
+    """The places of all that numbers are made of."""
+    places: frozenset[int] | None = frozenset()
+    for x in given:
+        if type(x) is Number:
+            places = None if places is None or x.place is None else places | x.place
+    return places
+
+
+def _elements(x: Any) -> Any:
+    return x.value if type(x) in (StandIn, Number) else _asked(x)
 
 
 def _value(x: Any) -> Any:
@@ -258,15 +289,12 @@ def _of_number(function: Callable[..., Any]) -> Any:
         if any(isinstance(other, (Tensor, np.ndarray)) or is_shown(other) for other in others):
             return NotImplemented
         given = (self, *others)
-        if not all(type(x) in (Number, int, float) for x in given):
+        if not all(type(x) in _NUMBERS for x in given):
             return function(*map(_asked, given))
         made = function(*(x.value if type(x) is Number else x for x in given))
-        if type(made) not in (int, float):
+        if type(made) not in _NUMBERS:
             return function(*map(_asked, given))
-        places: frozenset[int] | None = frozenset()
-        for x in given:
-            if type(x) is Number:
-                places = None if places is None or x.place is None else places | x.place
+        places = _places(given)
         number = Number(self.watch, made, Again(function, given, {}), places)
         if places is not None:  # what raises does so whether the number is used or not
             meant, divisor = (reflected[function], given[0]) if function in reflected else (function, given[-1])
@@ -283,7 +311,7 @@ def _that_compares(function: Callable[..., Any]) -> Any:
     def method(self: Any, other: Any) -> Any:
         if isinstance(other, (Tensor, np.ndarray)) or is_shown(other):
             return NotImplemented
-        if type(other) not in (Number, int, float):
+        if type(other) not in _NUMBERS:
             return function(self.asked(), other)
         return self.told(function, self, other)
 
@@ -300,6 +328,7 @@ def _that_asks(function: Callable[..., Any]) -> Any:
 
 
 _MAY_RAISE = {operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift}
+_OPERATORS: set[Any] = set()  # whose results have shapes that no number decides
 reflected: dict[Any, Any] = {}  # operators with their operands exchanged: which they are
 for _name in (
     "add",
@@ -322,6 +351,7 @@ for _name in (
         return function(b, a)
 
     reflected[_reflected] = _function
+    _OPERATORS |= {_function, _reflected}
 
     for _prefix, _made in ("", _function), ("r", _reflected):
         setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))
@@ -431,12 +461,12 @@ class Draws:
                 watch.fail("draws single random numbers")
                 return drawn
             watch.draws.append((self._again, name, given, facts))
-            return StandIn(watch, drawn, _Drawn(len(watch.draws) - 1))
+            return StandIn(watch, drawn, Drawn(len(watch.draws) - 1))
 
         return draw
 
 
-class _Drawn:
+class Drawn:
     """Makes of draws that with a number."""
 
     __slots__ = ("number",)
@@ -445,4 +475,5 @@ class _Drawn:
         self.number = number
 
     def __call__(self, _: Any, draws: Any) -> Any:
+        """The draw."""
         return draws[self.number]

@@ -12,7 +12,7 @@ touch, but not what its parameters mean: that they are those that were saved, th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from tapegrad.core import observed
 from tapegrad.core.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES
@@ -47,7 +47,7 @@ from tapegrad.core.tables import (
     Register,
 )  # fmt: skip
 from tapegrad.dtypes import DTYPES, FLOAT32, FLOAT64
-from tapegrad.kernels import CELLS, Context, digests, loops, require
+from tapegrad.kernels import CELLS, Context, loops, require
 from tapegrad.kernels import table as kernel_table
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, ROOM_OF_A, UNITS_OF_B, Array, Axes, Elementwise, Op, Reduction, parameters
@@ -86,21 +86,12 @@ class Kernel(NamedTuple):
         return family, self.op.name, DTYPES[self.code].name, self.cell
 
     @property
-    def function(self) -> Callable[..., Any] | None:
-        """What it is made of, if it is one of an array operation."""
-        if not isinstance(self.op, Array):
-            return None
-        return self.op.function if self.cell == 0 else self.op.vjps[self.cell - 1]
-
-    @property
     def takes(self) -> set[str]:
-        """What that has for parameters."""
-        return {*parameters(self.function)} if self.function is not None else set()
-
-    @property
-    def digest(self) -> str:
-        """The digest of that, by which parameters mean the same."""
-        return "" if self.function is None else digests.of(self.function)
+        """Of an array operation, what the kernel's function has for parameters."""
+        if not isinstance(self.op, Array):
+            return set()
+        function = self.op.function if self.cell == 0 else self.op.vjps[self.cell - 1]
+        return {*parameters(function)}  # type: ignore[arg-type]
 
     @property
     def address(self) -> int:
