@@ -722,9 +722,8 @@ def _fitting(t: Tensor, value: Tensor) -> Tensor:
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
     elif value._kind.strides != kind.strides and value._kind.shape == kind.shape:
         order = sorted(range(kind.ndim), key=lambda d: -kind.strides[d])
-        if tuple(kind.strides[d] for d in order) == contiguous_strides(
-            tuple(kind.shape[d] for d in order), kind.itemsize
-        ):
+        steps = contiguous_strides(tuple(kind.shape[d] for d in order), kind.itemsize)
+        if all(kind.strides[d] == step or kind.shape[d] == 1 for d, step in zip(order, steps, strict=True)):
             value = in_grad_mode(tape, value._kind.requires_grad, _in_order, value, order)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)

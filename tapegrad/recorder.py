@@ -559,8 +559,9 @@ def _method(op: Op, function: int) -> Any:
 
 
 def _recorded() -> list[Elementwise]:
-    """The operations that are recorded here: those with one operand or two."""
-    return [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith(("to_", "_"))]
+    """The operations that are recorded here: those with one operand or two that programs are made of."""
+    many = [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith("to_")]
+    return [op for op in many if op.is_public or op.switched]
 
 
 def _ask_python(opcode: int, a: Any, *b: Any) -> Any:

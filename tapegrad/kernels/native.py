@@ -605,5 +605,6 @@ def _resolve(symbol: str) -> None:
 def callable_at(address: int, n_arguments: int) -> Callable[..., int]:
     """A Python callable for a linked function that returns an int64. It lets go of the GIL."""
     if not JIT:
-        return np.errstate(all="ignore")(_functions[address - 1])  # compiled arithmetic doesn't warn either
+        function = np.errstate(all="ignore")(_functions[address - 1])  # compiled arithmetic doesn't warn either
+        return lambda *arguments: int(function(*arguments))
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * n_arguments)(address)

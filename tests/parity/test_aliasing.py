@@ -244,6 +244,11 @@ s = tg.tensor(x.stride()); f = x.is_contiguous()
 
 x = tg.from_numpy(np.asfortranarray(reals(3, 4))); x[0] = 1.0; x.mul_(2); s = tg.tensor(x.stride())
 c = x.contiguous(); c.add_(1)
+
+x = tg.from_numpy(np.asfortranarray(reals(2, 3, 1, 2))).requires_grad_()
+with tg.no_grad():
+    x[:, 0] -= 1.0
+y = x.reshape(-1); y[0] += 1.0; y.sum().backward(); s = x.is_contiguous()
 """)
 
 SHARED = programs("""
