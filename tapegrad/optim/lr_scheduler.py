@@ -433,7 +433,7 @@ class OneCycleLR(LRScheduler):
             raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
-        self.total_steps, self.anneal, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
+        self.total_steps, self._anneal_func_type, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
         n, peak = len(optimizer.param_groups), float(pct_start * total_steps) - 1
         # (where a phase ends, the rates and the momentum that it goes from and to)
         if three_phase:
@@ -472,7 +472,7 @@ class OneCycleLR(LRScheduler):
         return [self._between(of[first], of[last], part) for of in self.levels]
 
     def _between(self, start: float, end: float, part: float) -> float:
-        if self.anneal == "linear":
+        if self._anneal_func_type == "linear":
             return (end - start) * part + start
         return end + (start - end) / 2.0 * (math.cos(math.pi * part) + 1)
 
