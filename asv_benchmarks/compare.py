@@ -84,8 +84,8 @@ def header(libraries: list[str], rounds: int, table: str) -> list[str]:
         f"{FIRST_LINES[table]}; medians of {rounds} alternating rounds (in brackets: as multiples of tapegrad's);",
         f"float64, default threads, {os.cpu_count()} processors ({platform.machine()}), "
         f"Python {platform.python_version()}, {versions}.",
-        'JAX runs what `jax.jit` has compiled before, rows "compiled" what `tg.compile` has; all else is recorded '
-        "each time.",
+        'JAX runs what `jax.jit` has compiled before, rows "compiled" and "mapped" what `tg.compile` has; all else is '
+        "recorded each time.",
         "",
         "| work | " + " | ".join(LIBRARIES[name].title for name in libraries) + " |",
         "|---|" + "---:|" * len(libraries),

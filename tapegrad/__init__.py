@@ -27,16 +27,23 @@ from tapegrad.creation import (
     set_rng_state, tensor, zeros,
     zeros_like,
 )  # fmt: skip
+from tapegrad.dtypes import BFLOAT16 as bfloat16
 from tapegrad.dtypes import BOOL as bool
+from tapegrad.dtypes import COMPLEX64 as complex64
+from tapegrad.dtypes import COMPLEX128 as complex128
+from tapegrad.dtypes import FLOAT16 as float16
 from tapegrad.dtypes import FLOAT32 as float32
 from tapegrad.dtypes import FLOAT64 as float64
+from tapegrad.dtypes import INT8 as int8
+from tapegrad.dtypes import INT16 as int16
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
+from tapegrad.dtypes import UINT8 as uint8
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
     are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
     get_default_device, get_float32_matmul_precision, layout, memory_format, mps, preserve_format, set_default_device,
-    set_float32_matmul_precision, strided, use_deterministic_algorithms,
+    set_float32_matmul_precision, strided, use_deterministic_algorithms, version,
 )  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
@@ -71,6 +78,7 @@ _LATER = {
     "distributed": "",
     "distributions": "",
     "fft": "",
+    "jit": "",
     "load": "serialization",
     "masked": "",
     "nn": "",
@@ -80,6 +88,7 @@ _LATER = {
     "random": "",
     "save": "serialization",
     "signal": "",
+    "testing": "",
     "utils": "",
     "viz": "",
     "vmap": "mapped",
@@ -100,6 +109,7 @@ def __getattr__(name: str) -> object:
 
 
 double, float, long, int = float64, float32, int64, int32
+half, short = float16, int16
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
 
@@ -109,7 +119,7 @@ for _name in _functions.__all__:
 
 from tapegrad import array_methods as _array_methods  # the functions are all there now
 
-_MODULES = ("autograd", "func", "jitted", "linalg", "special")
+_MODULES = ("autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them
 

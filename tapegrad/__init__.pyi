@@ -14,6 +14,7 @@ from tapegrad import distributed as distributed
 from tapegrad import distributions as distributions
 from tapegrad import fft as fft
 from tapegrad import func as func
+from tapegrad import jit as jit
 from tapegrad import jitted as jitted
 from tapegrad import linalg as linalg
 from tapegrad import masked as masked
@@ -23,6 +24,7 @@ from tapegrad import optimize as optimize
 from tapegrad import random as random
 from tapegrad import signal as signal
 from tapegrad import special as special
+from tapegrad import testing as testing
 from tapegrad import utils as utils
 from tapegrad import viz as viz
 from tapegrad import xp as xp
@@ -62,6 +64,7 @@ from tapegrad.devices import set_default_device as set_default_device
 from tapegrad.devices import set_float32_matmul_precision as set_float32_matmul_precision
 from tapegrad.devices import strided as strided
 from tapegrad.devices import use_deterministic_algorithms as use_deterministic_algorithms
+from tapegrad.devices import version as version
 from tapegrad.dtypes import DType as dtype
 from tapegrad.dtypes import can_cast as can_cast
 from tapegrad.dtypes import finfo as finfo
@@ -88,20 +91,29 @@ from tapegrad.threads import set_num_threads as set_num_threads
 
 __version__: str
 
+bfloat16: dtype
 bool: dtype
+complex128: dtype
+complex64: dtype
 double: dtype
 e: _float
 float: dtype
+float16: dtype
 float32: dtype
 float64: dtype
+half: dtype
 inf: _float
 int: dtype
+int16: dtype
 int32: dtype
 int64: dtype
+int8: dtype
 long: dtype
 nan: _float
 newaxis: None
 pi: _float
+short: dtype
+uint8: dtype
 
 def abs(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def abs_(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -633,7 +645,7 @@ def histc(
 ) -> Tensor: ...
 def histogram(
     input: Operand,
-    bins: _int | Tensor,
+    bins: _int | Tensor = 100,
     *,
     range: Any = None,
     weight: Tensor | None = None,
@@ -1275,7 +1287,7 @@ def sum(
     input: Operand, dim: Dim = None, keepdim: _bool = False, *, dtype: DTypeLike = None, out: Tensor | None = None
 ) -> Tensor: ...
 def svd(input: Operand, some: _bool = True, compute_uv: _bool = True, *, out: Tensor | None = None) -> Tensor: ...
-def svd_lowrank(A: Operand, q: _int = 6, niter: _int = 2, M: Tensor | None = None) -> Tensor: ...
+def svd_lowrank(A: Operand, q: _int | None = None, niter: _int = 2, M: Tensor | None = None) -> Tensor: ...
 def swapaxes(input: Operand, axis0: _int, axis1: _int, *, out: Tensor | None = None) -> Tensor: ...
 def swapdims(input: Operand, dim0: _int, dim1: _int) -> Tensor: ...
 def t(input: Operand) -> Tensor: ...

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 import weakref
 from _thread import get_ident
 from collections import deque
@@ -27,7 +28,7 @@ import numpy as np
 
 from tapegrad import batched, engine, kinds, pages, recording
 from tapegrad import tape as tapes
-from tapegrad.batched import Batched, bottom
+from tapegrad.batched import Batched, bottom, levels
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, contiguous_strides, flowing, kind_of, numbers
 from tapegrad.ops import arithmetic, indexing, layout
@@ -89,8 +90,14 @@ def view(
     recipe = Recipe(op, shape, strides, offset, adjoint, start, base._kind.strides, detached, recorded)
     made = _made(recipe, base, recorded)
     # Where its base's base lies in order, it is a view of that: however deep views are nested, a write goes one step.
+    # A base that is a root may have its elements in an order of its own.
     below = getattr(base, "_recipe", None)
-    if below is not None and (detached or not below.detached) and base._origin._kind.contiguous:
+    if (
+        below is not None
+        and (detached or not below.detached)
+        and base._origin._kind.contiguous
+        and base._kind.strides == below.adjoint
+    ):
         recipe = recipe._replace(
             strides=made._kind.strides, offset=below.start + offset, adjoint=made._kind.strides,
             start=below.start + offset, of=base._origin._kind.strides, recorded=recorded and below.recorded,
@@ -137,6 +144,37 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     except MISSED:
         return None
     made._origin, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked
+    views = base._views
+    if views is None:
+        views = base._views = _Views()
+    views.note(made)
+    return made
+
+
+# By the kind of a base, that of a view of one of its elements, and the first word of its row.
+_elements: dict[Kind, tuple[Kind, int]] = {}
+
+
+def learn_element(way: Again, base: Tensor) -> None:
+    """Know from a view that was recorded of one element how to record those of others."""
+    if base._kind.contiguous and way.bits == way.recipe.start:
+        _elements[base._kind] = way.kind, way.word
+
+
+def element(base: Tensor, position: int) -> Tensor | None:
+    """The view of one element, at a position; None where that is not all there is to do."""
+    tape, of = base._tape, base._kind
+    known = _elements.get(of)
+    if known is None or tape.thread != get_ident() or getattr(base, "_origin", None) is not None:
+        return None
+    offset = position * of.itemsize
+    try:
+        made = quickly(tape, known[0], pack_bits, known[1], offset, base._slot)
+    except MISSED:
+        return None
+    recorded = tape.grad_enabled
+    made._origin = base
+    made._recipe = Recipe(layout.select, (), (), offset, (), offset, of.strides, False, recorded)
     views = base._views
     if views is None:
         views = base._views = _Views()
@@ -197,13 +235,17 @@ def _over(kind: Kind, shape: tuple[int, ...], steps: tuple[int, ...], start: int
 
 
 class _Views:
-    """The views of a base, weakly, by their identity: those that show its elements, and those that are outdated."""
+    """The views of a base, weakly, by their identity: those that show its elements, and those that are outdated.
 
-    __slots__ = ("current", "outdated")
+    Of these, the `passages` have views of their own: roots among them may be current.
+    """
+
+    __slots__ = ("current", "outdated", "passages")
 
     def __init__(self) -> None:
         self.current: dict[int, weakref.ref[Tensor]] = {}
         self.outdated: dict[int, weakref.ref[Tensor]] = {}
+        self.passages: dict[int, weakref.ref[Tensor]] = {}
 
     def note(self, made: Tensor) -> None:
         """Know a view, as the last; now and then, forget those that are gone, whose identities are used again."""
@@ -211,6 +253,7 @@ class _Views:
         current.pop(identity, None)
         if self.outdated:
             self.outdated.pop(identity, None)
+            self.passages.pop(identity, None)
             self._forget(self.outdated)
         if len(current) > 8:
             self._forget(current)
@@ -228,8 +271,15 @@ class _Views:
         return iter((*self.current.values(), *self.outdated.values()))
 
     def living(self) -> list[Tensor]:
-        """Those that show its elements."""
-        return [view for view in (known() for known in self.current.values()) if view is not None]
+        """Those that show its elements; in the place of those that are outdated, the roots behind them."""
+        found = [view for view in (known() for known in self.current.values()) if view is not None]
+        for identity, known in [*self.passages.items()]:
+            view = known()
+            behind = [] if view is None else _views_of(view)
+            if not behind:
+                self.passages.pop(identity, None)  # what is made of it from now on finds it current again
+            found += behind
+        return found
 
 
 def _noted(t: Tensor) -> _Views | None:
@@ -343,7 +393,9 @@ def _renewed(t: Tensor) -> Tensor:
 def _outdate(t: Tensor) -> None:
     """Let a view be made again before it is used; one that retains its gradient is made again at once."""
     tape, slot, kind, views = t._tape, t._slot, t._kind, t._origin._views
-    views.outdated[id(t)] = views.current.pop(id(t))
+    views.outdated[id(t)] = reference = views.current.pop(id(t))
+    if t._views is not None:
+        views.passages[id(t)] = reference
     _class.__set__(t, _Outdated)
     _slot.__set__(t, 0)
     handle(tape, slot, kind)  # which ends with it
@@ -507,8 +559,10 @@ def shows_alone(t: Tensor) -> bool:
 
 def assign_shown(t: Tensor, value: Tensor) -> Tensor:
     """`assign`, where `t` shows the elements of another alone."""
-    base = t._origin
-    result = written(base, value, *t._recipe.window)
+    base, (shape, strides, start) = t._origin, t._recipe.window
+    result = None if shape else written_again(base, value, start // base._kind.itemsize)
+    if result is None:
+        result = written(base, value, shape, strides, start)
     _outdate(t)
     assign_alone(base, result)
     return t
@@ -576,10 +630,39 @@ def written(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[
     return record_written(base, value, window)
 
 
+# Kinds of what is written to, by those of one element that is written, where the result is of the first: kernels are
+# there, and nothing is to be checked but places.
+_alike: dict[Kind, set[Kind]] = {}
+_WRITE, _HALF = indexing.write.opcode | tapes.PARAMS << 16, 0xFFFFFFFF
+
+
+def written_again(base: Tensor, value: Tensor, start: int) -> Tensor | None:
+    """A copy of `base` with one element written, so many from the first; None where that is not all there is to do.
+
+    Of a base that stands alone.
+    """
+    tape, kind = base._tape, base._kind
+    known = _alike.get(value._kind)
+    if known is None or kind not in known or value._tape is not tape or tape.watch is not None:
+        return None
+    try:
+        return quickly(tape, kind, pack_bits, _WRITE, value._slot & _HALF | numbers((start, 0)) << 32, base._slot)
+    except MISSED:
+        return None
+
+
 def record_written(base: Tensor, value: Tensor, window: tuple[int, ...]) -> Tensor:
     """Record it, by the parameters of the row."""
     base, value = (t if t._kind.contiguous else t.clone() for t in (base, value))
-    return record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
+    result = record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
+    kind, of = base._kind, value._kind
+    if (
+        result._kind is kind
+        and of.shape == ()
+        and not (MEMORY or of.exported or of.requires_grad & ~kind.requires_grad)
+    ):
+        _alike.setdefault(of, set()).add(kind)
+    return result
 
 
 indexing.write.record = record_written
@@ -633,15 +716,14 @@ def _hold(top: Tensor, changed: list[Change], stores: Sequence[tuple[Any, str, A
 
 
 def _fitting(t: Tensor, value: Tensor) -> Tensor:
-    """In order, where `t` is, or in its order of dimensions where views go by that; a leaf where `t` is one."""
+    """In order, where `t` is, or in its order of dimensions; a leaf where `t` is one."""
     tape, kind = value._tape, t._kind
     if kind.contiguous and not value._kind.contiguous:  # written through a transposed view
         value = in_grad_mode(tape, value._kind.requires_grad, value.clone)
-    elif value._kind.strides != kind.strides and t._views is not None and t._views.living():
+    elif value._kind.strides != kind.strides and value._kind.shape == kind.shape:
         order = sorted(range(kind.ndim), key=lambda d: -kind.strides[d])
-        if tuple(kind.strides[d] for d in order) == contiguous_strides(
-            tuple(kind.shape[d] for d in order), kind.itemsize
-        ):
+        steps = contiguous_strides(tuple(kind.shape[d] for d in order), kind.itemsize)
+        if all(kind.strides[d] == step or kind.shape[d] == 1 for d, step in zip(order, steps, strict=True)):
             value = in_grad_mode(tape, value._kind.requires_grad, _in_order, value, order)
     if kind.requires_grad and kind.is_leaf and not value._kind.requires_grad:
         engine.evaluate(tape, value._slot)
@@ -840,6 +922,13 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """
     if not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad_(): argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
+    if levels() and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] != "tapegrad":
+        raise RuntimeError(
+            "You are attempting to call Tensor.requires_grad_() (or perhaps using torch.autograd.functional.* APIs) "
+            "inside of a function being transformed by a functorch transform. This is unsupported, please attempt to "
+            "use the functorch transforms (e.g. grad, vjp, jacrev, jacfwd, hessian) or call requires_grad_() outside "
+            f"of a function being transformed instead: under vmap, at {location()}"
+        )
     kind = self._kind
     if requires_grad == self.requires_grad:
         return self

@@ -25,7 +25,7 @@ from tapegrad.batched import NeedsSamplesError
 from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, location
 
 # What an annotation may name, beside Tensor, int, float, bool and DType.
 Dims = int | tuple[int, ...] | list[int]
@@ -81,10 +81,10 @@ def integer(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A real number of Python's; NumPy's are taken too, and 0-d tensors."""
+    """A real number of Python's; NumPy's are taken too, and 0-d tensors that don't require grad."""
     if value.__class__ is not float:
         if isinstance(value, Tensor):
-            return value.item() if not value.ndim else _REFUSED
+            return value.item() if not (value.ndim or value.requires_grad) else _REFUSED
         if isinstance(value, (complex, np.complexfloating)) and not isinstance(value, (int, float)):
             raise RuntimeError(f"value cannot be converted to type double without overflow: {value} is complex")
         if isinstance(value, (np.number, np.bool_)):
@@ -220,6 +220,16 @@ def checked(
     return accepting  # type: ignore[no-any-return]
 
 
+def node(name: str) -> Callable[[Any], Any]:
+    """What PyTorch calls the node of a function's results, which here are computed by several rows."""
+
+    def mark(function: Any) -> Any:
+        function.node = name
+        return function
+
+    return mark
+
+
 def with_out(signature: inspect.Signature) -> inspect.Signature:
     """A signature with `out=`."""
     parameter = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
@@ -301,11 +311,17 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
     by_position = [word for word in passed if "=" not in word]
     named = [f"{word.partition('=')[0]!r}: {word.partition('=')[0]}" for word in passed if "=" in word]
     given_again = f"({''.join(f'{word}, ' for word in by_position)}), {{{', '.join(named)}}}"
+    returned = f"return _function({', '.join(passed)})"
+    if (node := getattr(function, "node", None)) is not None:  # but for what was written in place
+        returned = f"""_made = _function({", ".join(passed)})
+            if _made.__class__ is Tensor and _made is not {names[0]}:
+                _made._called = {node!r}
+            return _made"""
     text = f"""
 def {function.__name__}({", ".join(header)}):
     if {" and ".join(tests) or "True"}:
         try:
-            return _function({", ".join(passed)})
+            {returned}
         except _NeedsSamples as _asked:
             return _by_samples(_asked, _function, {given_again})
 {otherwise}    return {mended}
@@ -357,8 +373,14 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     except TypeError as error:
         raise TypeError(f"{name}(): {where}: {error}") from None
     if taken is _REFUSED:
-        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{repair(value)}")
+        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{_repair(value, word)}")
     return taken
+
+
+def _repair(value: Any, word: str) -> str:
+    if isinstance(value, Tensor) and not value.ndim and value.requires_grad and word != "tuple of ints":
+        return f", at {location()}: the derivative of one that requires grad would be lost; value.detach() is taken"
+    return repair(value)
 
 
 def method(function: Any) -> Any:

@@ -194,3 +194,6 @@ _warns("sort", "gives what is sorted, as PyTorch's, and that of arrays sorts in 
        lambda *_, **__: False)  # fmt: skip
 _warns("transpose", "exchanges two dimensions, as PyTorch's, and that of arrays permutes them: say np.transpose",
        lambda _, *axes, **__: len(axes) != 2 or [*axes] != sorted(axes))  # fmt: skip
+for _name in ("item", "tolist"):
+    _warns(_name, "gives numbers, which have no derivatives: leave it out, or say x.detach() where values are meant",
+           lambda x: not (x.requires_grad and x._tape.grad_enabled))  # fmt: skip

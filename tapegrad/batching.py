@@ -189,8 +189,6 @@ def _at_positions(
     else:
         places = places + creation.arange(level.size).reshape(-1, 1) * step
     given[place] = places.reshape(-1)
-    if op is indexing.put:
-        return wrap(at_index.put_at(given[0], given[1].reshape(-1), given[2]), level)
     return wrap(record_array(op, (level.size, *shape), dtype, *given, params=params, flags=flags), level)
 
 
@@ -414,9 +412,18 @@ def _by_rows(level: Level, record: Callable[..., Tensor], operands: Sequence[Ten
     return _stacked(level, [record(*these) for these in _each(level, operands)])
 
 
+_OF_DYNAMIC_SHAPE = ("nonzero", "unique", "unique_consecutive", "where")  # of one argument
+
+
 def by_samples(error: NeedsSamplesError, function: Callable[..., Any], args: Any, facts: dict[str, Any]) -> Any:
     """What a function gives, called once a sample: where it asks for what only one sample has."""
     level = error.level
+    if (name := getattr(function, "__name__", "")) in _OF_DYNAMIC_SHAPE:
+        raise NeedsSamplesError(
+            "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over "
+            f"aten::{name}: how many elements there are differs between samples, at {location()}",
+            level,
+        )
     leaves, structure = trees.flatten([list(args), facts])
     has_samples = [is_at(t, level) for t in leaves]
     draws = level.randomness != "error" and not level.is_sampling
@@ -540,14 +547,3 @@ def grad(
     if not rows:
         return tuple(creation.zeros_like(x) for x in inputs)
     return tuple(None if column[0] is None else _stacked(level, column) for column in zip(*rows, strict=True))
-
-
-@_rule("backward")
-def backward(
-    level: Level, outputs: Sequence[Any], seeds: Sequence[Any], retain_graph: bool | None,
-    create_graph: bool, inputs: Sequence[Any] | None,
-) -> None:  # fmt: skip
-    """Accumulate the gradients of all samples: in what they share, their sum."""
-    ys, full = _seeds(level, outputs, seeds)
-    chosen = None if inputs is None else [x.physical if is_at(x, level) else x for x in inputs]
-    autograd.backward(ys, full, retain_graph, create_graph, chosen)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from tapegrad import dtypes, engine, kinds, pages
+from tapegrad import callers, dtypes, engine, kinds, pages
 from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import LIBRARIES, Tensor, depth_of_user, from_array, location, owning
+from tapegrad.tensor import Tensor, depth_of_user, describe, from_array, location, owning
 
 # What the five dtypes can hold without loss.
 _CONVERTED = {
@@ -35,7 +35,11 @@ def _leaf_of(data: Any, dtype: DType | None, requires_grad: bool) -> Tensor:
             return owning(engine.copied(data), own, requires_grad)
         if kind is float or (kind is list and data and all(v.__class__ is float for v in data)):
             return from_array(np.array(data, dtypes.get_default_dtype().numpy), requires_grad)
-    array = data._array() if isinstance(data, Tensor) else _as_array(data, dtype)[0]
+    if isinstance(data, Tensor):
+        refuse_lost_gradient(data)
+        array = data._array()
+    else:
+        array = _as_array(data, dtype)[0]
     _check_range(data, array, dtype)
     array = np.array(array, (dtype or dtypes.as_dtype(array.dtype)).numpy, order="C")
     check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
@@ -243,22 +247,25 @@ def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
     return next((fault for item in data if (fault := _fault(item, depth + 1, wanted))), None)
 
 
-def warn_of_lost_gradient(t: Tensor) -> None:
-    """A number has no graph: PyTorch's warning, at the user's line.
+def refuse_lost_gradient(t: Tensor) -> bool:
+    """Whether what is made of a tensor, such as a number, loses its graph.
 
     Raises
     ------
     RuntimeError
-        Where a library makes numbers of an array of tensors, in a function of arrays.
+        Where it does so in a function of arrays, unless the user's own text asks for a number, as `float(x)` does.
     """
-    if t.requires_grad and t._tape.grad_enabled:
-        if t._tape.of_arrays and (asker := _library()):
-            raise RuntimeError(
-                f"Can't call numpy() on Tensor that requires grad. {asker} makes numbers of an array of tensors, at "
-                f"{location()}, which would lose their derivatives: make a Tensor of it (np.stack joins them), which "
-                "NumPy's functions that record take, or an operation of a function with "
-                f"tapegrad.autograd.host_function{pages.NUMPY}"
-            )
+    if not (t.requires_grad and t._tape.grad_enabled):
+        return False
+    frame = callers.outside() if t._tape.of_arrays else None
+    if frame is not None and (callers.root(frame) in callers.LIBRARIES or not callers.wants_number(frame)):
+        raise _lost(t, frame)
+    return True
+
+
+def warn_of_lost_gradient(t: Tensor) -> None:
+    """A number has no graph: PyTorch's warning, at the user's line; or the error of `refuse_lost_gradient`."""
+    if refuse_lost_gradient(t):
         warnings.warn(
             "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using "
             "tensor.detach() first, or tapegrad's functions in the place of those of math.",
@@ -267,9 +274,22 @@ def warn_of_lost_gradient(t: Tensor) -> None:
         )
 
 
-def _library() -> str:
-    """The library whose Python code asks; nothing where the user's does."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and (name := frame.f_globals.get("__name__", "").partition(".")[0]) == "tapegrad":
-        frame = frame.f_back
-    return f"{name}'s {frame.f_code.co_name}" if frame is not None and name in LIBRARIES else ""
+def _lost(t: Tensor, frame: FrameType) -> RuntimeError:
+    """What is wrong where code makes a number of a tensor unasked."""
+    if (library := callers.root(frame)) in callers.LIBRARIES:
+        return RuntimeError(
+            f"Can't call numpy() on Tensor that requires grad. {library}'s {frame.f_code.co_name} makes numbers of an "
+            f"array of tensors, at {location()}, which would lose their derivatives: make a Tensor of it (np.stack "
+            "joins them), which NumPy's functions that record take, or an operation of a function with "
+            f"tapegrad.autograd.host_function{pages.NUMPY}"
+        )
+    if callers.does(frame).startswith("STORE"):
+        what = "what is written to an array is a number"
+        instead = "write to a tensor (out = tapegrad.zeros(n), then out[i] = ...), or join a list by np.stack"
+    else:
+        what = f"{callers.name_called(frame) or 'what is called'} makes numbers of tensors"
+        instead = "NumPy's functions and tapegrad's take tensors, and np.stack joins them"
+    return RuntimeError(
+        f"{what}: the derivative of {describe(t)} would be lost, at {location()}. In a function that is "
+        f"differentiated {instead}; where only the value is meant, give x.detach(){pages.NUMPY}"
+    )

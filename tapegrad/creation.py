@@ -13,7 +13,7 @@ import numpy as np
 from tapegrad import dtypes, engine, locks, outputs
 from tapegrad.arguments import EXACT, Number, checked, sizes, with_out
 from tapegrad.batched import as_batched_as, draw, levels
-from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with
+from tapegrad.conversion import check_can_require_grad, leaf_of, sharing_with, warn_of_lost_gradient
 from tapegrad.devices import check_device, check_placed, has_channels_last, preserve_format
 from tapegrad.dtypes import BY_NUMPY, INT64, DType
 from tapegrad.tape import current_tape
@@ -470,6 +470,8 @@ def _ends(name: str, start: Any, end: Any) -> tuple[Any, Any]:
             raise RuntimeError(
                 f"{name} only supports 0-dimensional start and end tensors, but got one with {value.ndim} dimension(s)"
             )
+        if isinstance(value, Tensor):
+            warn_of_lost_gradient(value)
     return tuple(v.item() if isinstance(v, Tensor) else v for v in (start, end))
 
 

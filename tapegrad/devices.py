@@ -8,6 +8,8 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from tapegrad import namesakes
+
 
 class device(str):
     """Where tensors are: `device("cpu")`. Others can be named, and nothing can be put there.
@@ -141,21 +143,38 @@ def _none(*args: Any, **facts: Any) -> int:
     return 0
 
 
-cuda = types.SimpleNamespace(
+def _no_device(*args: Any, **facts: Any) -> Any:
+    """What there is no answer to where there is no device."""
+    raise RuntimeError("tapegrad computes on the CPU: there is no CUDA device")
+
+
+cuda = namesakes.module(
+    "tapegrad.cuda", __doc__="What programs ask of CUDA devices, of which there are none.",
     is_available=_no, is_initialized=_no, is_bf16_supported=_no, device_count=_none, memory_allocated=_none,
-    max_memory_allocated=_none, memory_reserved=_none, synchronize=_nothing, empty_cache=_nothing,
-    manual_seed=_nothing, manual_seed_all=_nothing, reset_peak_memory_stats=_nothing,
+    max_memory_allocated=_none, memory_reserved=_none, max_memory_reserved=_none, synchronize=_nothing,
+    empty_cache=_nothing, manual_seed=_nothing, manual_seed_all=_nothing, seed=_nothing, seed_all=_nothing,
+    reset_peak_memory_stats=_nothing, current_device=_no_device, get_device_name=_no_device,
+    get_device_properties=_no_device, get_device_capability=_no_device, set_device=_no_device,
 )  # fmt: skip
-mps = types.SimpleNamespace(
-    is_available=_no, device_count=_none, synchronize=_nothing, empty_cache=_nothing, manual_seed=_nothing
-)
-backends = types.SimpleNamespace(
-    cudnn=types.SimpleNamespace(
-        enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=_no, version=_nothing
+namesakes.add_namesakes("tapegrad.cuda", "amp", "tapegrad.amp.cuda")
+mps = namesakes.module(
+    "tapegrad.mps", __doc__="What programs ask of Apple's devices, of which there are none.",
+    is_available=_no, device_count=_none, synchronize=_nothing, empty_cache=_nothing, manual_seed=_nothing,
+)  # fmt: skip
+_backend = "tapegrad.backends."
+backends = namesakes.module(
+    "tapegrad.backends", __doc__="Libraries that other devices compute with, and what is set of them.",
+    cudnn=namesakes.module(
+        _backend + "cudnn", enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=_no,
+        version=_nothing,
     ),
-    mps=types.SimpleNamespace(is_available=_no, is_built=_no),
-    cuda=types.SimpleNamespace(is_built=_no, matmul=types.SimpleNamespace(allow_tf32=False)),
-)
+    mps=namesakes.module(_backend + "mps", is_available=_no, is_built=_no),
+    cuda=namesakes.module(_backend + "cuda", is_built=_no, matmul=types.SimpleNamespace(allow_tf32=False)),
+    mkl=namesakes.module(_backend + "mkl", is_available=_no),
+    openmp=namesakes.module(_backend + "openmp", is_available=_no),
+    mkldnn=namesakes.module(_backend + "mkldnn", is_available=_no, enabled=False),
+)  # fmt: skip
+version = namesakes.module("tapegrad.version", cuda=None, hip=None, xpu=None, debug=False)
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

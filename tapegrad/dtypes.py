@@ -90,6 +90,27 @@ BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
         {"bool": "bool", "int32": "int", "int64": "long int", "float32": "float", "float64": "double"}.items()
     )
 )
+
+
+class NamedDType(str):
+    """A dtype that there are no tensors of: scripts may name it, and where it is asked for it is refused.
+
+    >>> import tapegrad as tg
+    >>> tg.bfloat16 if tg.cuda.is_available() else tg.float32
+    tapegrad.float32
+    >>> tg.ones(2).dtype == tg.float16
+    False
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"tapegrad.{self}"
+
+
+FLOAT16, BFLOAT16, UINT8 = NamedDType("float16"), NamedDType("bfloat16"), NamedDType("uint8")
+INT8, INT16 = NamedDType("int8"), NamedDType("int16")
+COMPLEX64, COMPLEX128 = NamedDType("complex64"), NamedDType("complex128")
 BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}  # in native byte order
 
 _default = FLOAT64

@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tapegrad import interrupts, kernels, kinds, locks, ops, threads
+from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
-from tapegrad.core import guards, replaying, rows, sweeps
+from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
+from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native, switch
@@ -45,8 +46,8 @@ _FEW_SLOTS = 256  # freed at once, up to which they are looked for one by one
 _ALLOCATE, _LAPACK, _N_KINDS, _N_POOL, _CREW, _MISSING_WORKERS, _END, _TOP, _FILLED = (
     H.allocate, H.lapack, H.n_kinds, H.n_pool, H.crew, H.missing_workers, H.end, H.top, H.filled
 )  # fmt: skip
-_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT = (
-    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget
+_STAMPS, _N_TARGETS, _N_SEEDS, _N_INPUTS, _PRUNE, _RETAIN_GRAPH, _PHASE, _BUDGET_LEFT, _N_PLANNED = (
+    H.stamps, H.n_targets, H.n_seeds, H.n_inputs, H.prune, H.retain_graph, H.phase, H.budget, H.n_planned
 )  # fmt: skip
 _ALLOCATED, _ALLOCATED_BEFORE, _N_FREE, _N_FREED = H.allocated, H.allocated_before, H.n_free, H.n_freed
 _A_ROW, _SWITCH = ROW.itemsize, H.switch_values
@@ -98,7 +99,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert {reclaiming.reclaim, replaying.replay} <= parts.keys()
+assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
 
 
 def _part(name: str) -> int:
@@ -193,6 +194,13 @@ def _prepare(tape: Tape) -> None:
     h[_END], h[_TOP] = h[_FILLED] // _A_ROW, tape.top
 
 
+def ready(tape: Tape) -> None:
+    """Make a tape's header true, for programs that are run without Python."""
+    with tape.lock:
+        _prepare(tape)
+    _part("replay")
+
+
 @functools.cache
 def _caches() -> dict[str, int]:
     """The bytes of the caches for data, by their level; what is usual where it can't be found out."""
@@ -226,11 +234,15 @@ def _connect(tape: Tape) -> None:
 
 def _let_go(tape: Tape) -> None:
     """Release the values of a tape that nobody holds any more: its thread has ended, its tensors are gone."""
-    slots, give_back = tape.slots[: tape.top], _entry("give_back")
-    for address in slots["primal"][slots["flags"] & tapes.OWNED != 0].tolist():
-        give_back(tape.header_address, address)
-    if tape.h[H.partials]:
-        give_back(tape.header_address, tape.h[H.partials])
+    slots, give_back, header, partials = tape.slots[: tape.top], _entry("give_back"), tape.header_address, H.partials
+    flags, addresses = slots["flags"], slots["primal"].tolist()
+    for slot in np.flatnonzero(flags & tapes.OWNED).tolist():
+        address = addresses[slot]
+        flags[slot] &= ~tapes.OWNED  # right before: it may be interrupted, and be called again
+        give_back(header, address)
+    if address := tape.h[partials]:
+        tape.h[partials] = 0
+        give_back(header, address)
     _entry("free_kept")(tape.header_address)
     if MEMORY:
         check_memory(tape)
@@ -293,11 +305,6 @@ def run(
     them owners, while the tape still counts as being swept, and to go on with that should Ctrl-C come. With `prune`
     only what leads to `inputs` is swept. Without `retain`, rows whose rules had kept values let them go.
     """
-    if tape.sweeping is tapes.LOST:
-        raise RuntimeError(
-            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
-            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
-        )
     if tape.sweeping:
         _check_free(tape)
     _prepare(tape)
@@ -336,6 +343,8 @@ def run(
                 break
         if take is not None:
             take()
+            if not retain and h[_N_PLANNED] > _RECLAIM_ROWS:
+                tape.swept = seeds[0][0]
     except BaseException as error:
         if take is not None and h[_PHASE] == rows.IDLE and isinstance(error, KeyboardInterrupt):
             take()  # the sweep is done, and can't be done again
@@ -347,6 +356,8 @@ def run(
         tape.sweep_seconds += time.perf_counter() - started
     if MEMORY and h[H.fault]:
         raise _damage(tape)
+    if status == rows.OK:
+        return
     if status == rows.SWEPT_TWICE:
         raise SweptTwiceError
     if status == rows.NO_MEMORY:
@@ -373,12 +384,28 @@ def replay(tape: Tape, text: int, tables: int) -> int:
     h = tape.h
     if tape.sweeping:
         _check_free(tape)
-    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _prepare(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     entry = _entries.get("replay") or _entry("replay")
     with tape.lock:
         return entry(tape.header_address, text, tables)
+
+
+def run_batch(tape: Tape, batch: int, cost: int) -> None:
+    """Run a program in lanes: see `core/in_lanes.py`."""
+    h = tape.h
+    if tape.sweeping:
+        _check_free(tape)
+    if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used:
+        _prepare(tape)
+    h[_CREW], h[_MISSING_WORKERS] = threads.state
+    if h[_MISSING_WORKERS] and cost > WORTH_WAKING:
+        threads.start(_entry("work"))
+        h[_CREW], h[_MISSING_WORKERS] = threads.state
+    entry = _entries.get("run_batch") or _entry("run_batch")
+    with tape.lock:
+        entry(tape.header_address, batch, cost)
 
 
 def _abandon(tape: Tape) -> None:
@@ -390,6 +417,11 @@ def _abandon(tape: Tape) -> None:
 
 def _check_free(tape: Tape) -> None:
     """Raise where the tape is being swept; if the sweep was left by Ctrl-C on its way out, end it."""
+    if tape.sweeping is tapes.LOST:
+        raise RuntimeError(
+            "a tensor of another thread's tape was not evaluated when this process was forked, and that thread, which "
+            "was sweeping its tape, is not in the child: look at it before the fork, for example with .item()"
+        )
     frames = list(sys._current_frames().values())
     while frames:
         frame = frames.pop()
@@ -479,24 +511,42 @@ class Lent:
     It is so once `address` is set, by the only store that then is left to be done.
     """
 
-    __slots__ = ("address", "raw", "release", "tape")
+    __slots__ = ("address", "raw", "release", "tape", "tried")
 
     def __init__(self, tape: Tape, address: int) -> None:
+        _shield()
         _entry("give_back")
         self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
+        self.tried: list[bool] = []  # whether the tape's lock could be had
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing, ident: Any = get_ident) -> None:
-        if not getattr(self, "address", 0) or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
+        address = getattr(self, "address", 0)
+        if not address or is_finalizing():  # by then modules may be empty; Ctrl-C may come early
             return
-        tape = self.tape()
-        if MEMORY or tape is None or tape.thread != ident() or tape.sweeping or not tape.lock.acquire(blocking=False):
-            self.release(self.raw)
+        tape, tried = self.tape(), self.tried
+        # What is done is noted before Ctrl-C can come: see `finalizers.py`.
+        if not (MEMORY or tape is None or tape.thread != ident() or tape.sweeping or tried):
+            tried.extend(map(tape.lock.acquire, (False,)))
+        if tape is None or tried != [True]:
+            release, raw = self.release, self.raw
+            self.address = 0
+            release(raw)
             return
         try:
-            _entries["give_back"](tape.header_address, self.address)
+            give_back, header = _entries["give_back"], tape.header_address
+            self.address = 0
+            give_back(header, address)
         finally:
-            tape.lock.release()
+            unlock = tape.lock.release
+            tried[0] = False
+            unlock()
+
+
+@functools.cache
+def _shield() -> None:
+    """Have what ends the lives of those who hold memory done whole."""
+    finalizers.shield(Lent, Tape)
 
 
 def copied(array: np.ndarray) -> np.ndarray:
@@ -587,8 +637,10 @@ def reclaim_if_due(tape: Tape) -> None:
     if h[_FILLED] <= _FEW_ROWS and h[_ALLOCATED] <= _RECLAIM_BYTES:
         return
     rows, survivors = h[_FILLED] // _A_ROW, tape.survivors
-    if (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors) or (
-        h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows
+    if (
+        (rows - survivors > _RECLAIM_ROWS and rows > 2 * survivors)
+        or (h[_ALLOCATED] > _RECLAIM_BYTES and h[_ALLOCATED] > 256 * rows)
+        or (tape.swept and not tape.live[tape.swept])  # though its graph survived, it has died now
     ):
         reclaim(tape)
     elif SMALL:
@@ -615,8 +667,11 @@ def reclaim(tape: Tape) -> None:
     """Drop rows, values and slots that nothing can reach any more; not while they are being swept."""
     if tape.sweeping:
         return
+    tape.generation += 1
     _prepare(tape)
     _hand_out(tape)
+    if not tape.live[tape.swept]:
+        tape.swept = 0
     entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
     while True:
         functions = len(tape.nodes)
@@ -631,19 +686,55 @@ def reclaim(tape: Tape) -> None:
         check_memory(tape)
 
 
-def _hand_out(tape: Tape) -> None:
-    """Forget what was known of the slots that a reclaiming has freed, and give them out again."""
+def mark(tape: Tape) -> tuple[int, int, int, int]:
+    """How far the tape is, for `take_back`."""
     h = tape.h
-    n_freed = h[_N_FREED]
-    if not n_freed:
+    return tape.generation, h[_FILLED], h[_N_FREE], h[_ALLOCATED]
+
+
+@alone
+def take_back(tape: Tape, since: tuple[int, int, int, int]) -> None:
+    """Drop what was recorded since a mark, where nobody holds any of it: its rows, slots and memory are used again.
+
+    It takes as long as there are such rows and slots. Where the tape was reclaimed between, or something is held, it is
+    left to the next reclaiming.
+    """
+    generation, filled, height, allocated = since
+    h = tape.h
+    is_seen = tape.watch is not None or tape.duals is not None or tape.sweeping  # others know slots by their numbers
+    if tape.generation != generation or is_seen or h[_PHASE] != rows.IDLE or h[_N_FREED] or not h[_ALLOCATE]:
         return
-    tables = [
+    entry = _entries.get("take_back") or _entry("take_back")
+    if not entry(tape.header_address, filled // _A_ROW, height, 0):
+        return
+    taken: Any = None
+    for table in _tables(tape):
+        if taken is None:
+            taken = {*tape.free.memory[h[_N_FREE] : height]}
+        for slot in [slot for slot in table if slot in taken] if len(table) < len(taken) else taken:
+            table.pop(slot, None)
+    entry(tape.header_address, filled // _A_ROW, height, 1)
+    h[_ALLOCATED] = allocated
+
+
+def _tables(tape: Tape) -> list[dict[int, Any]]:
+    """What is known of slots beside the tape's own arrays."""
+    return [
         table
         for table in (
             tape.arrays, tape.leaves, tape.former, tape.retained, tape.hosts, tape.places, tape.hooks, tape.nodes
         )
         if table
     ]  # fmt: skip
+
+
+def _hand_out(tape: Tape) -> None:
+    """Forget what was known of the slots that a reclaiming has freed, and give them out again."""
+    h = tape.h
+    n_freed = h[_N_FREED]
+    if not n_freed:
+        return
+    tables = _tables(tape)
     freed = tape.freed[:n_freed]
     numbers = freed.tolist() if n_freed < _FEW_SLOTS else None
     for owned in tables:
@@ -670,12 +761,17 @@ def _give_up_room(tape: Tape) -> None:
     tape.spare += 1
     if tape.spare < tape.patience:
         return
-    tape.spare, tape.patience = 0, 8 * tape.patience
     if tape.capacity > _SPARE_ROOM:
         tape.resize_rows(_SPARE_ROOM // 4)
     tape.forget_top()
     if tape.top < _SPARE_ROOM // 4 < tape.slot_capacity:
         tape.resize_slots(_SPARE_ROOM // 4)
+    is_done = tape.slot_capacity <= _SPARE_ROOM  # else one of the last slots is still in use, and soon may not be
+    tape.spare, tape.patience = 0, 8 * tape.patience if is_done else tape.patience + 1
+    if address := native.function_address("malloc_trim"):
+        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_size_t)(address)(
+            0
+        )  # values were small: the C library keeps such memory
 
 
 @alone

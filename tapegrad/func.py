@@ -285,8 +285,7 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
                     return known
             elif args[place].__class__ is np.ndarray:
                 plain.check(args[place], place)
-                value, (found,) = plain.value_and_grad(args, (place,), has_aux)
-                return value, found
+                return plain.gradient_by_one(args, place, has_aux)
         call = _Call(func, args, kwargs, argnums)
         value, found = call.engine.value_and_grad(call.args, call.places, has_aux)
         return value, call.formed(found)

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, engine, kinds, pages
+from tapegrad import aliasing, callers, engine, kinds, pages
 from tapegrad import tape as tapes
-from tapegrad.conversion import sharing_with, warn_of_lost_gradient
+from tapegrad.conversion import joiners, sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
 from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
 from tapegrad.kinds import address_of, array_at, contiguous_strides, kind_of
 from tapegrad.recording import Imported, is_imported, local
-from tapegrad.tensor import LIBRARIES, Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
+from tapegrad.tensor import Tensor, describe, exchange, from_array, location, over_memory, owner_of, stored
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
@@ -151,7 +151,9 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         left[()] = self
         return left
     if self.requires_grad:
-        asker, where = _asker()
+        if (dtype is None or np.dtype(dtype).kind == "O") and has_elements(self) and _calls_by_elements(caller):
+            return of_elements(self)
+        asker, where = callers.asker()
         if _is_of_objects(self, dtype, caller, asker):
             return _of_objects(self)
         raise RuntimeError(
@@ -175,12 +177,9 @@ def _is_of_objects(t: Tensor, dtype: Any, caller: Any, asker: str) -> bool:
     """
     if not tapes.current_tape().of_arrays or (dtype is not None and np.dtype(dtype).kind != "O"):
         return False
-    from opcode import opname  # seldom needed
-
     return bool(
         t._kind.numel <= _MOST_OBJECTS and type(t) is Tensor
-        and (caller.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES or asker in _ADDS)
-        and opname[caller.f_code.co_code[caller.f_lasti]].startswith(("CALL", "PRECALL"))
+        and (callers.root(caller) not in callers.LIBRARIES or asker in _ADDS) and callers.calls(caller)
     )  # fmt: skip
 
 
@@ -195,17 +194,78 @@ def _of_objects(t: Tensor) -> np.ndarray:
     return array
 
 
-def _asker() -> tuple[str, str]:
-    """The library's function that asks for an array, and the line from which it was called."""
-    frame: Any = sys._getframe(2)
-    asker, stand_ins = "NumPy", "tapegrad.replay.standins"
-    while frame.f_back is not None and (
-        (name := frame.f_globals.get("__name__", "")) == stand_ins or name.partition(".")[0] in LIBRARIES
-    ):
-        if name != stand_ins and "wrap" not in frame.f_code.co_name:
-            asker = ".".join(part for part in name.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
-        frame = frame.f_back
-    return asker, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+# --- what NumPy does element by element -------------------------------------------------------------------------------
+
+
+class TensorElements(np.ndarray):
+    """A tensor's elements, each a tensor, where NumPy asks for an array that it calls a function with, or joins.
+
+    NumPy's functions are called with the tensor that they make up, so that they are recorded: what `np.r_` joins is a
+    tensor. Only a function that `np.vectorize` or `np.frompyfunc` made is called with each element.
+    """
+
+    def __array_function__(self, function: Any, types: Any, args: Any, facts: Any) -> Any:
+        if function is np.result_type:
+            return np.dtype(object)
+        if function is np.broadcast_to:  # before functions of vectors are called
+            return _with_tensors(function(args[0].view(np.ndarray), *args[1:], **facts))
+        return function(*map(_whole, args), **{name: _whole(value) for name, value in facts.items()})
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: Any, *inputs: Any, **kwargs: Any) -> Any:
+        if not calls_python(ufunc):
+            return getattr(ufunc, method)(*map(_whole, inputs), **kwargs)
+        inputs = tuple(x.view(np.ndarray) if isinstance(x, TensorElements) else x for x in inputs)
+        return _with_tensors(getattr(ufunc, method)(*inputs, **kwargs))
+
+
+def calls_python(function: np.ufunc) -> bool:
+    """Whether a function is one of Python's, which is called with each element."""
+    return all({*types} <= {*"O->"} for types in function.types)
+
+
+def has_elements(value: Any) -> bool:
+    """Whether a value is a tensor with a derivative, of few elements."""
+    return type(value) is Tensor and value.requires_grad and value._kind.numel <= _MOST_OBJECTS
+
+
+def of_elements(t: Tensor) -> TensorElements:
+    """The elements of a tensor."""
+    return _of_objects(t).view(TensorElements)
+
+
+def _with_tensors(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(map(_with_tensors, result))
+    is_tracked = isinstance(result, np.ndarray) and any(isinstance(x, Tensor) for x in result.flat)
+    return result.view(TensorElements) if is_tracked else result
+
+
+def _whole(value: Any) -> Any:
+    """The tensor that elements make up, in sequences too; arrays beside them as numbers."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_whole, value))
+    if not isinstance(value, np.ndarray) or value.dtype != object:
+        return value.view(np.ndarray) if isinstance(value, TensorElements) else value
+    if any(isinstance(x, Tensor) for x in value.flat):
+        return joiners[0](value.view(np.ndarray))
+    return np.array(value.tolist())
+
+
+_BY_ELEMENTS = {
+    method.__code__
+    for made, names in (
+        (np.vectorize, ("_get_ufunc_and_otypes", "_vectorize_call", "_vectorize_call_with_signature")),
+        (type(np.r_), ("__getitem__",)),
+    )
+    for name in names
+    if (method := getattr(made, name, None)) is not None
+}
+
+
+def _calls_by_elements(frame: Any) -> bool:
+    """Whether a frame is that of a function of `np.vectorize`, or of `np.r_` and its kin."""
+    is_inner = frame.f_code.co_name in ("<listcomp>", "<genexpr>")  # up to Python 3.11, and in any
+    return (frame.f_back if is_inner else frame).f_code in _BY_ELEMENTS
 
 
 # --- to other array libraries ----------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ checking and deriving them is one look-up in a dictionary. Compiled code sees a 
 `space` is the shape's number; `dims` is where, in the pool of numbers, the shape and the strides stand. The pool holds
 the parameters of rows too, each list once, its length before it.
 
-Invariant: `objects[i]` is the kind whose record is `table.array[i]`; neither is ever changed or taken away.
+Invariant: `objects[i]` is the kind whose record is `table.array[i]`; neither is ever changed or taken away. To let
+go of kinds that nothing uses, rows and programs would have to count them: each row would pay for what few need.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from tapegrad import (
     dtypes,
+    interop,
     numpy_factorizations,
     numpy_functions,
     numpy_methods,
@@ -468,6 +469,9 @@ def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **
         call = _call_method(method)
     else:
         call = None
+    if call is None and interop.calls_python(ufunc) and any(map(interop.has_elements, inputs)):
+        inputs = tuple(interop.of_elements(t) if interop.has_elements(t) else t for t in inputs)
+        return getattr(ufunc, method)(*inputs, **facts)
     return _apply(ufunc, inputs, facts, getattr(ufunc, method), call)
 
 

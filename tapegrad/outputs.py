@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from tapegrad import aliasing
 from tapegrad.arguments import EXACT, writers
 from tapegrad.dtypes import DType
@@ -41,6 +43,8 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
         )
     for t in outs:
         in_grad_mode(tape, False, aliasing.check_in_place, t, f"{name}(out=...)")
+    if name in _APART:
+        _check_apart(name, outs, _tensors(given))
     computed = compute()
     results = computed if isinstance(computed, tuple) else (computed,)
     if len(results) != len(outs) or isinstance(computed, tuple) is not isinstance(out, (tuple, list)):
@@ -53,6 +57,23 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
     for t, result in zip(outs, results, strict=True):
         in_grad_mode(tape, False, _written, name, t, result)
     return out if len(outs) == 1 else type(computed)(*outs) if hasattr(computed, "_fields") else outs
+
+
+# What reads anywhere in its operands: its result is never written to their memory.
+_APART = {"cat", "concat", "concatenate", "gather", "index_select", "kthvalue", "masked_select", "take"}
+
+
+def _check_apart(name: str, outs: Iterable[Tensor], given: Iterable[Tensor]) -> None:
+    known = [t for t in given if t._kind.contiguous and t.numel()]
+    for t in outs:
+        if not (t._kind.contiguous and t.numel()):
+            continue
+        if any(np.may_share_memory(t.detach()._array(), x.detach()._array()) for x in known):
+            raise RuntimeError(
+                "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                f"memory location. Please clone() the tensor before performing the operation. {name}(out={describe(t)}"
+                f"), at {location()}"
+            )
 
 
 def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:

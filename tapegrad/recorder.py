@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad import locks
+from tapegrad.cpython import UnknownLayoutError, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
@@ -498,15 +499,6 @@ class ViewLookUp:
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-class UnknownLayoutError(Exception):
-    """CPython's objects are not laid out as is known of them."""
-
-
-def words_at(o: object) -> list[int]:
-    """An object's memory."""
-    return list((ctypes.c_int64 * (type(o).__basicsize__ // 8)).from_address(id(o)))
-
-
 def _offsets() -> dict[int, int]:
     """Where objects have what native code reads: each is looked for in an object that has it in one place only."""
     tape, slot, kind, address, enabled, number = Tape(), 1 << 20, Kind(), 1 << 21, object(), 1.2345e-67
@@ -542,22 +534,6 @@ def _offsets() -> dict[int, int]:
 _object, _address = ctypes.py_object, ctypes.c_void_p
 
 
-def slot_wrapper(of: Any, function: int, owner: type = Tensor) -> Any:
-    """What `of`, a slot wrapper of one of Python's types, is there, for `owner` and the C function at an address.
-
-    Such an attribute makes the function the type's own: no look-up of a method comes before it is called.
-    """
-    words = words_at(of)
-    position = words.index(id(of.__objclass__))  # then come its name, its qualified name, its slot, and the function
-    if len(words) != position + 5 or words[position + 1] != id(of.__name__):
-        raise UnknownLayoutError
-    slot = words[position + 3]
-    if ctypes.string_at(ctypes.c_void_p.from_address(slot).value or 0) != of.__name__.encode():
-        raise UnknownLayoutError
-    make = ctypes.PYFUNCTYPE(_object, _object, _address, _address)(("PyDescr_NewWrapper", ctypes.pythonapi))
-    return make(owner, slot, function)
-
-
 class _Method(ctypes.Structure):
     """PyMethodDef."""
 
@@ -579,17 +555,13 @@ def _method(op: Op, function: int) -> Any:
     return make(Tensor, ctypes.addressof(definition))
 
 
-def keep(o: object) -> None:
-    """Never let go of it: handles may die after all modules have."""
-    ctypes.pythonapi.Py_IncRef(_object(o))
-
-
 # --- putting it in its place ------------------------------------------------------------------------------------------
 
 
 def _recorded() -> list[Elementwise]:
-    """The operations that are recorded here: those with one operand or two."""
-    return [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith(("to_", "_"))]
+    """The operations that are recorded here: those with one operand or two that programs are made of."""
+    many = [op for op in OPS if isinstance(op, Elementwise) and op.arity < 3 and not op.name.startswith("to_")]
+    return [op for op in many if op.is_public or op.switched]
 
 
 def _ask_python(opcode: int, a: Any, *b: Any) -> Any:
@@ -643,11 +615,15 @@ class _Native:
             elif op.name in _OPERATORS:
                 for prefix in ("", "r")[: op.arity]:
                     name = f"__{prefix}{_OPERATORS[op.name]}__"
-                    self.attributes[name] = slot_wrapper(getattr(int, name), function)
+                    self.attributes[name] = slot_wrapper(Tensor, getattr(int, name), function)
         of_generators: Any = vars(types.GeneratorType)
-        self.attributes["__del__"] = slot_wrapper(of_generators["__del__"], code.get_function_address("finalise"))
+        self.attributes["__del__"] = slot_wrapper(
+            Tensor, of_generators["__del__"], code.get_function_address("finalise")
+        )
         of_mappings: Any = vars(types.MappingProxyType)
-        self.attributes["__getitem__"] = slot_wrapper(of_mappings["__getitem__"], code.get_function_address("view"))
+        self.attributes["__getitem__"] = slot_wrapper(
+            Tensor, of_mappings["__getitem__"], code.get_function_address("view")
+        )
         keep((self, code, _ask_python, _ask_python_for_view))
 
     def works(self) -> bool:
@@ -702,9 +678,7 @@ class _Native:
 @functools.cache
 def _linked() -> _Native | None:
     """The native code, or None where it can't be shown to work."""
-    is_usual = sys.implementation.name == "cpython" and struct.calcsize("P") == 8 and sys.byteorder == "little"
-    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    if not native.JIT or native.CHECKED or MEMORY or not is_usual or not has_lock:
+    if not native.JIT or native.CHECKED or MEMORY or not is_usual():
         return None
     try:
         return _Native()

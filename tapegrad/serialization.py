@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -19,9 +20,16 @@ from tapegrad import aliasing, dtypes
 from tapegrad.devices import check_device
 from tapegrad.interop import shown_of
 from tapegrad.kinds import contiguous_strides
+from tapegrad.replay import loaded
 from tapegrad.tensor import Tensor, from_array
 
 _FORMAT = "tapegrad 1"
+
+
+class _UnreadableError(RuntimeError, ValueError):
+    """A file is none that was saved: RuntimeError, as in PyTorch, and ValueError, as of files of compiled functions."""
+
+
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -100,12 +108,14 @@ def _written(o: Any, arrays: dict[int, tuple[int, Any]], tensors: dict[int, int]
 
 
 def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: Any) -> Any:
-    """Read what `save` wrote; `map_location` must be the CPU.
+    """Read what `save` wrote, or what a compiled function's `save` did; `map_location` must be the CPU.
 
     Raises
     ------
     RuntimeError
-        For a file that `save` did not write.
+        For a file that `save` did not write (it is a ValueError too).
+    ValueError
+        For a file of a compiled function that is damaged, or that another version of tapegrad wrote.
     """
     del weights_only  # there is nothing else
     if facts:
@@ -114,6 +124,8 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
         check_device(map_location)
     try:
         with zipfile.ZipFile(f) as archive:
+            if loaded.is_program(archive):
+                return loaded.load(archive, str(getattr(f, "name", "the file" if hasattr(f, "read") else f)))
             known = json.loads(archive.read("tree.json"))
 
             def array(number: int) -> np.ndarray:
@@ -122,10 +134,10 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
                 return read
 
             return _read(known[_FORMAT], array, {}, {})
-    except FileNotFoundError:
+    except (FileNotFoundError, loaded.InvalidError):
         raise
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise RuntimeError(
+    except (KeyError, ValueError, TypeError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+        raise _UnreadableError(
             f"load(): {getattr(f, 'name', f)} was not written by tapegrad.save (files of other libraries are not "
             f"read): {error}"
         ) from error

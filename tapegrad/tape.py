@@ -339,11 +339,12 @@ class Tape:
     """
 
     __slots__ = (
-        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan", "disabled",
-        "duals", "enabled", "former", "free", "grad_enabled", "h", "header", "header_address", "hooks", "hosts",
-        "imported", "latest", "leaves", "let_go", "lists", "live", "lock", "low", "nodes", "of_arrays", "patience",
-        "places", "profiler", "retained", "rows", "scratch", "slot_capacity", "slot_ints", "slot_words", "slots",
-        "spare", "survivors", "sweep_seconds", "sweeping", "tables", "thread", "top", "watch",
+        "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan",
+        "constants", "disabled", "duals", "enabled", "former", "free", "generation", "grad_enabled", "h",
+        "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live",
+        "lock", "low", "nodes", "of_arrays", "patience", "places", "profiler", "retained", "rows", "scratch",
+        "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
+        "swept", "tables", "thread", "top", "watch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -367,7 +368,10 @@ class Tape:
         self.places: dict[int, str] = {}  # where rows were recorded whose operation may fail by its values
         self.let_go: Any = None  # releases the values that the tape owns: entered by engine.py
         self.imported: dict[int, Any] = {}  # of tensors of other tapes, by id: weak reference, tape, slot, kind, leaf
+        self.constants: dict[Any, Any] = {}  # what makes 0-d tensors of numbers, by dtype
         self.survivors = 0  # rows that the last reclaiming kept
+        self.swept = 0  # what the last large graph was made for that a reverse sweep has let go of
+        self.generation = 0  # how often rows moved, or slots were put on the list of free ones
         self.spare, self.patience = 0, 1  # reclaimings in a row that found little in use; how many give up room
         self.sweep_seconds = 0.0
         self.sweeping: Any = None  # the frame that sweeps
@@ -430,6 +434,7 @@ class Tape:
         views["slots"] = slots = np.zeros(capacity, SLOT)
         memory, reached, used = slots.view(np.uint8).data, views["reached"].data, slice(0, self.top)
         words, ints, (places, addresses) = memory.cast("q"), memory.cast("i"), _places_of(views)
+        self.generation += 1
         self.free.resize(capacity)
         self._move_live(live)
         slots[used] = self.slots[used]
@@ -484,17 +489,18 @@ class Tape:
         if start == stop:
             return False
         self.slots["flags"][start:stop] = FREE
+        self.generation += 1
         self.free.extend(np.arange(stop - 1, start - 1, -1))
         self.top = stop
         return True
 
     def forget_top(self) -> None:
-        """Count the free slots behind the last that is in use among those that were never used."""
+        """Count the free slots behind the last in use among those that were never used; the lowest come first."""
         known = self.free.array[: len(self.free)]
         in_use = np.ones(self.top, np.bool_)
         in_use[known] = False
         top = int(np.flatnonzero(in_use)[-1]) + 1  # slot 0 is never free
-        kept = known[known < top]
+        kept = np.sort(known[known < top])[::-1]
         height = len(kept)
         self.free.array[:height] = kept
         self.h[_N_FREE], self.top = height, top
@@ -587,6 +593,13 @@ def _after_fork() -> None:
 
 locks.others.append(lambda: [_threads.tape.lock])  # another thread may be reading from it
 locks.in_child.append(_after_fork)
+
+
+def apart() -> Tape:
+    """A tape that is no thread's: nothing is recorded there, and `is_only` doesn't count it."""
+    tape = Tape()
+    _tapes.discard(tape)
+    return tape
 
 
 def is_only(tape: Tape) -> bool:

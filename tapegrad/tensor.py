@@ -99,8 +99,8 @@ class Tensor(Methods):
 
     # Those but `_tape`, `_slot` and `_kind` are set only where they are needed: handles are made by the million.
     __slots__ = (
-        "__weakref__", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_origin", "_recipe", "_seen", "_slot",
-        "_tape", "_views", "_writes",
+        "__weakref__", "_called", "_fresh", "_grad", "_hooks", "_kind", "_known", "_note", "_origin", "_recipe",
+        "_seen", "_slot", "_tape", "_views", "_writes",
     )  # fmt: skip
 
     _tape: Tape
@@ -108,6 +108,7 @@ class Tensor(Methods):
     _kind: Kind
     _grad: Any
     _hooks: Any
+    _called: str  # what PyTorch calls the node of it, where several rows compute what one of its nodes does
     _note: str  # what `nn` knows of it
     _origin: Any  # what it shares the elements of: see `aliasing.py`
     _recipe: Any
@@ -320,16 +321,21 @@ def stored(tape: Tape, kind: Kind, address: int, array: Any, is_leaf: bool = Fal
     return t
 
 
-def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
-    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`."""
+def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
+    """Give owners to the adjoints that a reverse sweep left in slots: tensors, entered in `found`.
+
+    They have the tape's low slots, or those given: gradients that go soon need none.
+    """
     h, reached = tape.h, tape.reached
-    if h[_N_FREE] + len(tape.low) < len(reached):
+    low = tape.low if low is None else low
+    if h[_N_FREE] + len(low) < len(reached):
         engine.make_room(tape, 0, len(reached))
-    words, ints, free, low = tape.slot_words, tape.slot_ints, tape.free.memory, tape.low
+    words, ints, free = tape.slot_words, tape.slot_ints, tape.free.memory
     for slot in reached:
         if slot in found:
             continue
         t, kind = _new(Tensor), kind_objects[ints[_INTS * slot + _KIND]].gradient
+        index = kind.index
         # From here on nothing can come between (see `tape.py`).
         t._tape, t._kind = tape, kind
         if low:
@@ -339,12 +345,10 @@ def adopt(tape: Tape, found: dict[int, Tensor]) -> None:
             height = h[_N_FREE] - 1
             t._slot = made = free[height]
             h[_N_FREE] = height
-        words[_WORDS * made + _PRIMAL] = words[_WORDS * slot + _ADJOINT]
-        words[_WORDS * slot + _ADJOINT] = words[_WORDS * made + _ADJOINT] = 0
-        ints[_INTS * made + _KIND] = kind.index
-        ints[_INTS * made + _ROW] = ints[_INTS * made + _BASE] = -1
-        ints[_INTS * made + _FLAGS] = _OWNED
+        address = words[_WORDS * slot + _ADJOINT]
+        words[_WORDS * slot + _ADJOINT] = 0
         found[slot] = t
+        _pack_slot(words, _SLOT_BYTES * made, index, -1, address, 0, -1, _OWNED)
         if tape.watch is not None:
             tape.watch.own.add(made)
 
@@ -423,6 +427,30 @@ def _constant(value: Any, dtype: DType) -> Tensor:
     return from_array(np.array(value, dtype.numpy))
 
 
+class Constants:
+    """0-d tensors of a dtype whose numbers lie beside one another in a small array: they are made in little time.
+
+    For operands of rows, that no one else is given: an array ends with the last of them.
+    """
+
+    _LENGTH = 64
+
+    def __init__(self, dtype: DType) -> None:
+        self._dtype, self._kind = dtype, kind_of(dtype, ())
+        self._next = self._LENGTH
+
+    def of(self, tape: Tape, value: float) -> Tensor:
+        """One of a number."""
+        at = self._next
+        if at == self._LENGTH:
+            self._array = np.zeros(self._LENGTH, self._dtype.numpy)
+            self._address, at = address_of(self._array), 0
+            self._memory: Any = self._array.data
+        self._memory[at] = value
+        self._next = at + 1
+        return stored(tape, self._kind, self._address + at * self._kind.itemsize, self._array)
+
+
 # --- memory and slots ------------------------------------------------------------------------------------------------
 
 
@@ -469,7 +497,6 @@ def slot_in(tape: Tape, t: Tensor) -> int:
 # --- words for errors -------------------------------------------------------------------------------------------------
 
 
-LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}  # to which tensors would be numbers
 _BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools", "numpy", "scipy"}
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import autograd, creation, engine, trees
+from tapegrad import autograd, creation, engine, pages, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
 from tapegrad.autograd.hooks import going
@@ -36,22 +36,29 @@ from tapegrad.autograd.recorded import Lender
 from tapegrad.batched import Batched, bottom, innermost, levels, of_each_sample, samples_of, wrap
 from tapegrad.batched import Level as Batch
 from tapegrad.conversion import as_operand, leaf_of
+from tapegrad.dtypes import BY_NUMPY
 from tapegrad.functions import shaping
 from tapegrad.interop import export, given_up
-from tapegrad.kinds import GRADIENTS, TANGENTS
+from tapegrad.kinds import GRADIENTS, LARGE, TANGENTS, array_at
 from tapegrad.recording import cast, local, steady
 from tapegrad.tape import current_tape, in_grad_mode
-from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array
+from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array, owning
+
+_WORDS, _ADJOINT = 4, 2  # of a slot
 
 
 class Level:
     """A function applied to inputs of its own."""
 
+    __slots__ = (
+        "args", "batches", "behind", "func", "given", "gives_tensors", "inputs", "is_recording", "own", "slots", "tape",
+    )  # fmt: skip
+
     def __init__(self, func: Callable[..., Any], args: Sequence[Any], places: Sequence[int]) -> None:
-        self.tape = current_tape()
-        self.batches = list(levels())  # of `vmap`, in which this level is
+        self.tape = tape = current_tape()
+        self.batches = levels()[:]  # of `vmap`, in which this level is
         # For the caller: inside it always is.
-        self.is_recording = bool(self.tape.grad_enabled) or self.tape.duals is not None
+        self.is_recording = bool(tape.grad_enabled) or tape.duals is not None
         self.own: dict[int, Tensor] = {}  # leaves that nobody else knows, by their slots
         self.behind: dict[int, int] = {}  # the slots of inputs behind which the caller's graph goes on, and their bits
         self.func = func
@@ -60,6 +67,12 @@ class Level:
         self.inputs: list[Tensor] = []
         self.slots: list[int] = []  # of the inputs, as they are at first
         self.gives_tensors = False
+        if len(places) == 1 and not self.batches and (x := args[places[0]]).__class__ is np.ndarray:  # most often
+            leaf = as_floats(x, requires_grad=True)
+            slot, self.args[places[0]] = leaf._slot, leaf
+            self.own[slot] = leaf
+            self.given, self.inputs, self.slots = [x], [leaf], [slot]
+            return
         for place in places:
             leaves, structure = trees.flatten(args[place])
             inputs = [self._input(x) for x in leaves]
@@ -110,7 +123,9 @@ class Level:
     def _own_slots(self) -> set[int]:
         """All slots of its leaves, as `_slots_of` has those of one: this is asked for in each call."""
         leaves = [bottom(t) for t in self.own.values()] if self.batches else self.own.values()
-        slots = {*self.own, *[t._slot for t in leaves]}
+        slots = {*self.own}
+        for t in leaves:
+            slots.add(t._slot)
         if self.tape.former:
             own = {id(t) for t in leaves}
             slots.update(slot for slot, leaf in self.tape.former.items() if id(leaf()) in own)
@@ -132,6 +147,10 @@ class Level:
             else:
                 with autograd.enable_grad():
                     result = self.func(*self.args)
+        except ValueError as error:  # what NumPy makes of it where an array is written to
+            if (lost := error.__cause__) is not None and str(lost).endswith(pages.NUMPY):
+                raise lost.with_traceback(error.__traceback__) from None
+            raise
         finally:
             going.within = outer
             if watch is not None:
@@ -180,23 +199,35 @@ class Level:
         if tape.duals is not None:
             return None
         others = self.is_recording and len(tape.leaves) > len(self.own)
-        found: dict[int, Tensor] = {}
+        found: dict[int, Any] = {}
+        x, t = self.given[0], self.inputs[0]
+        is_copied = len(self.inputs) == 1 and x.__class__ is np.ndarray and x.dtype is t._kind.dtype.numpy
+
+        def take() -> None:
+            """Tensors, to which adjoints go; of one array that is small a copy: who sweeps next drops what is left."""
+            slot, kind = t._slot, t._kind
+            if is_copied and not kind.is_large and tape.watch is None:
+                if address := tape.slot_words[_WORDS * slot + _ADJOINT]:
+                    found[slot] = array_at(address, kind.gradient, None).copy()
+            else:
+                adopt(tape, found, ())
+
         engine.reclaim_before(tape)
         try:
             with tape.lock:
-                engine.run(tape, (), ((output._slot, -1),), (), False, others, lambda: adopt(tape, found))
+                engine.run(tape, (), ((output._slot, -1),), (), False, others, take)
         except engine.SweptTwiceError:
             return None
-        if others and any(slot in tape.leaves for slot in found.keys() - self._own_slots()):
+        if others and any(slot in tape.leaves for slot in {*tape.reached} - self._own_slots()):
             return None
-        gradients = []
+        gradients: list[Any] = []
         for x, t in zip(self.given, self.inputs, strict=True):
             gradient = found.pop(t._slot, None)
-            is_array = x.__class__ is np.ndarray and x.dtype.char != "e" and tape.watch is None
-            if is_array and gradient is not None and gradient._kind.is_large:
-                gradients.append(given_up(gradient))
-            else:
-                gradients.append(in_form_of(x, creation.zeros_like(t) if gradient is None else gradient))
+            if gradient.__class__ is not np.ndarray:
+                gradient = creation.zeros_like(t) if gradient is None else gradient
+                is_lent = x.__class__ is np.ndarray and gradient._kind.is_large and x.dtype.char != "e"
+                gradient = given_up(gradient) if is_lent and tape.watch is None else in_form_of(x, gradient)
+            gradients.append(gradient)
         return gradients
 
     def pull(self, outputs: Sequence[Tensor], seeds: Sequence[Tensor | None], retain: bool = True) -> list[Tensor]:
@@ -376,8 +407,8 @@ def as_floats(x: Any, requires_grad: bool = False) -> Tensor:
 
 
 def _as_floats(x: Any, requires_grad: bool) -> Tensor:
-    if x.__class__ is np.ndarray and x.dtype.kind == "f":  # most often
-        return leaf_of(x, None, requires_grad)
+    if x.__class__ is np.ndarray and (dtype := BY_NUMPY.get(x.dtype)) is not None and dtype.is_floating_point:
+        return owning(engine.copied(x), dtype, requires_grad)  # most often
     return leaf_of(x if _dtype_kind(x) == "f" else np.asarray(x, np.float64), requires_grad=requires_grad)
 
 
@@ -461,6 +492,17 @@ class TensorEngine:
             shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
             found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
             return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))
+
+    def gradient_by_one(self, args: Sequence[Any], place: int, has_aux: bool) -> tuple[Any, Any]:
+        """What the function returns, and the gradient by one argument; what was recorded is dropped if it can be."""
+        tape = current_tape()
+        if tape.watch is not None or args[place].nbytes < LARGE:  # what is small is left to the next reclaiming
+            value, (found,) = self.value_and_grad(args, (place,), has_aux)
+            return value, found
+        since = engine.mark(tape)
+        value, (found,) = self.value_and_grad(args, (place,), has_aux)
+        engine.take_back(tape, since)
+        return value, found
 
     def vjp(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool

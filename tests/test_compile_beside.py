@@ -3,6 +3,7 @@
 import cProfile
 import os
 import random as random_of_python
+import tempfile
 import time
 import uuid
 import warnings
@@ -12,6 +13,7 @@ import pytest
 from compiled_functions import agrees, bits, needs_programs
 
 import tapegrad as tg
+from tapegrad.kernels import cache
 
 F = tg.func
 pytestmark = needs_programs
@@ -39,8 +41,8 @@ def test_what_a_function_does_beside_is_done_once():
     x = np.array([1.0, 2.0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # What takes no stand-in is called again, once.
-        for n_calls, function in (3, raises), (4, needs), (3, looks):
+        # What takes no stand-in is called again, once; an element that is looked at is guarded.
+        for n_calls, function in (3, raises), (4, needs), (1, looks):
             compiled, calls[:] = tg.compile(function), []
             for _ in range(3):
                 if function is raises:
@@ -124,6 +126,21 @@ def test_chance_and_time_are_not_constants(function):
     with pytest.warns(UserWarning, match="is called as it is"):
         found = {compiled(tg.tensor(1.0)).item() for _ in range(6)}
     assert len(found) == 6
+
+
+def test_names_of_files_are_no_answers():
+    """Kernels that are compiled while a function is recorded are kept in files, which are named at random at first."""
+
+    def function(x):
+        cache.write("a-kernel-of-tests", {"needs": []}, b"")
+        with tempfile.TemporaryFile():
+            return x.exp()
+
+    try:
+        assert tg.compile(function, fullgraph=True)(tg.tensor(0.0)).item() == 1.0
+        assert (cache.folder() / "a-kernel-of-tests").exists()
+    finally:
+        (cache.folder() / "a-kernel-of-tests").unlink(missing_ok=True)
 
 
 def test_generators_that_are_given_or_held():
@@ -246,3 +263,26 @@ def test_hooks_are_called():
                     assert has_replayed is not (adds or function in (adds_one, applies))
                     if handle is not None:
                         handle.remove()
+
+
+def test_within_transforms_it_is_called_as_it_is_without_a_word():
+    def plain(x):
+        return (x**3).sum() * 2.0
+
+    x = tg.tensor([1.0, 2.0, 3.0])
+    for through in (
+        lambda f: F.value_and_grad(f)(x),
+        lambda f: F.hessian(f)(x),
+        lambda f: F.jvp(f, (x,), (x,)),
+        lambda f: F.vmap(F.grad(f))(tg.stack([x, x])),
+    ):
+        compiled = tg.compile(plain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert bits(through(compiled)) == bits(through(plain))
+        assert compiled.stats()["recordings"] == 0
+    inner = tg.compile(lambda y: y.exp())  # what does not depend on what is differentiated by is replayed
+    y = tg.tensor([0.5])
+    for _ in range(3):
+        F.grad(lambda t: (t * inner(y)).sum())(x)
+    assert inner.stats()["replays"] == 2

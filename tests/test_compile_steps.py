@@ -375,3 +375,46 @@ def test_parameters_that_another_thread_has_read():
         has_gone.acquire()
     thread.join()
     assert seen == want
+
+
+def test_expressions_of_rates_are_computed_at_each_call():
+    def run(compiles):
+        w = tg.tensor([1.0, -2.0], requires_grad=True)
+        optimiser = tg.optim.SGD([w], lr=0.1, weight_decay=0.1)
+        schedule, group = tg.optim.lr_scheduler.StepLR(optimiser, 2, gamma=0.5), optimiser.param_groups[0]
+
+        def step(x):
+            optimiser.zero_grad()
+            loss = ((w - x) ** 2).sum() * group["lr"]
+            loss.backward()
+            optimiser.step()
+            return (
+                loss.detach() / (1.0 + optimiser.param_groups[0].get("lr")),
+                group["lr"],
+                group["weight_decay"] * w.detach(),
+            )
+
+        function = tg.compile(step) if compiles else step
+        found = []
+        for k in range(9):
+            loss, rate, decay = function(tg.tensor([0.5 * k, 1.0]))
+            found.append((loss.item(), rate, decay.tolist(), w.tolist()))
+            schedule.step()
+            if k == 5:
+                group["weight_decay"] = 0.3
+        return found, function
+
+    found, compiled = run(True)
+    assert found == run(False)[0]
+    assert compiled.stats()["replays"] >= 6
+
+
+def test_what_a_schedule_tells_is_no_constant():
+    optimiser = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=0.1)
+    schedule = tg.optim.lr_scheduler.ExponentialLR(optimiser, 0.5)
+    for reads in (lambda x: x * schedule.get_last_lr()[0], lambda x: x * [*optimiser.param_groups[0].values()][1]):
+        compiled = tg.compile(reads)
+        with pytest.warns(UserWarning, match="schedule|all options"):
+            assert compiled(tg.ones(1)).item() == reads(tg.ones(1)).item()
+        schedule.step()
+        assert compiled(tg.ones(1)).item() == reads(tg.ones(1)).item()

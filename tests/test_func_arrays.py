@@ -207,7 +207,7 @@ def test_integers_and_floats_differentiated_together():
 
 def test_a_result_that_was_not_recorded_warns():
     with pytest.warns(UserWarning, match=r"a number \(float\) that is not the result of recorded operations"):
-        assert grad(lambda x: (x**2).sum().item())(X).tolist() == [0.0, 0.0, 0.0]
+        assert grad(lambda x: (x**2).sum().detach().item())(X).tolist() == [0.0, 0.0, 0.0]
     with pytest.warns(UserWarning, match="its derivatives are zero"):
         assert value_and_grad(lambda x: 1e10 if x[0] > 0 else (x**2).sum())(X)[0] == 1e10
     with pytest.warns(UserWarning, match=r"an array \(ndarray\)"):
@@ -324,3 +324,49 @@ def test_stiff_equations(method):
     )
     expected = integrate.solve_ivp(van_der_pol, (0, 5), [2, 0], method=method, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(found.y[:, -1], expected.y[:, -1], rtol=1e-5)
+
+
+# --- what is left behind ----------------------------------------------------------------------------------------------
+
+
+def test_what_large_arrays_leave_is_dropped_at_once_and_what_is_held_stays():
+    x, w, held = np.linspace(0.0, 1.0, 20_000), tg.tensor(3.0, requires_grad=True), []
+    total, tape = tg.zeros(3), tg.current_tape()
+
+    def plain(x):
+        return (x * x).sum() + x[0]
+
+    def holding(x):
+        held.append(x[:3] * 2)
+        total.add_(x[:3].detach())
+        return (x * x).sum()
+
+    def failing(x):
+        raise ValueError("on purpose", (x * 2).sum() > 0)
+
+    value_and_grad(plain)(x)
+    rows, free = len(tape), len(tape.free)
+    for _ in range(5):
+        value, gradient = value_and_grad(plain)(x)
+        assert value == pytest.approx((x * x).sum())
+        np.testing.assert_allclose(gradient, 2 * x + (np.arange(20_000) == 0))
+    assert (len(tape), len(tape.free)) == (rows, free)
+    for k in range(3):
+        np.testing.assert_allclose(value_and_grad(holding)(x)[1], 2 * x)
+        with pytest.raises(ValueError, match="on purpose"):
+            value_and_grad(failing)(x)
+        value_and_grad(plain)(x + k)
+        np.testing.assert_allclose(total.numpy(), (k + 1) * x[:3])
+    for t in held:
+        np.testing.assert_allclose(t.detach().numpy(), 2 * x[:3])
+    gradient = grad(lambda x: (x * w).sum())(x)  # recorded: w is another's
+    gradient.sum().backward()
+    assert w.grad.item() == 20_000.0
+    assert grad(lambda x: (x * 0.0).detach().sum() + x[0] * grad(lambda u: (u**2).sum())(x)[1])(x)[0] == 2 * x[1]
+
+
+def test_cubes_are_products_with_all_their_derivatives():
+    for cube in (lambda x: x**3, lambda x: x**3.0, lambda x: np.power(x, 3), lambda x: tg.pow(x, 3)):
+        assert grad(cube)(-1.5) == 6.75
+        assert grad(grad(cube))(-1.5) == -9.0
+        assert grad(grad(grad(grad(cube))))(0.0) == 0.0

@@ -8,6 +8,7 @@ where last.
 
 import dis
 import itertools
+import signal
 import sys
 from bisect import bisect
 from functools import cache
@@ -22,6 +23,7 @@ import tapegrad as tg
 from tapegrad import engine, interrupts, kinds, recorder, tape
 from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES
+from tapegrad.kernels import native
 
 PACKAGE = str(Path(tg.__file__).parent)
 pytestmark = pytest.mark.skipif(MEMORY, reason="thousands of sweeps, each of which looks at all guards")
@@ -59,8 +61,8 @@ def waits(frame: FrameType | None) -> bool:
 class Points:
     """The delivery points that are passed inside tapegrad; at number `last` KeyboardInterrupt is raised."""
 
-    def __init__(self, last: int = -1) -> None:
-        self.last = last
+    def __init__(self, last: int = -1, beyond: tuple[str, ...] = ("__del__",)) -> None:
+        self.last, self.beyond = last, beyond
         self.passed: list[tuple[CodeType, int]] = []
         self.before: dict[FrameType, int] = {}  # of each frame, the instruction that came before
         self.called: set[FrameType] = set()  # frames whose last call was of a Python function
@@ -79,7 +81,7 @@ class Points:
             code = frame.f_code
             if frame.f_back is not None and code.co_name != "__init__":
                 self.called.add(frame.f_back)
-            if not code.co_filename.startswith(PACKAGE) or code.co_name == "__del__" or waits(frame):
+            if not code.co_filename.startswith(PACKAGE) or code.co_name in self.beyond or waits(frame):
                 return None
             frame.f_trace_opcodes = True
             return self.trace
@@ -421,3 +423,40 @@ def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
         except BaseException as error:
             error.add_note(f"interrupted at point {k}, {where}")
             raise
+
+
+@pytest.mark.skipif(not native.JIT, reason="there is no compiler")
+def test_at_every_point_of_a_finaliser(monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C reaches the program, and memory goes back: an array's to the tape, a tape's to the system."""
+    monkeypatch.setattr(tape._threads, "tape", tape.Tape())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        of = tg.current_tape()
+        x = tg.ones(100_000)
+
+        def let_go_of_an_array() -> None:
+            array = engine.copied(ones)
+            with points:
+                del array
+
+        def let_go_of_a_tape() -> None:
+            made = tape.Tape()
+            engine._connect(made)
+            with points:
+                del made
+
+        ones, kept = x.numpy(), []
+        for let_go, least in (let_go_of_an_array, 6), (let_go_of_a_tape, 3):
+            points = Points(beyond=())
+            let_go()
+            n = len(points.passed)
+            assert n >= least
+            for k in range(n):
+                points = Points(k, beyond=())
+                with pytest.raises(KeyboardInterrupt):
+                    let_go()
+                assert not of.lock._is_owned()  # type: ignore[attr-defined]
+                kept.append(of.h[tape.H.kept])
+        assert len(set(kept)) == 1  # what went back was taken again, each time
+    finally:
+        signal.signal(signal.SIGINT, before)

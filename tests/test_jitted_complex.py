@@ -217,3 +217,31 @@ def test_what_is_refused():
             tg.func.grad(njit(f))(z)
     with pytest.raises(TypeError, match="complex64"):
         tg.func.grad(njit(lambda z: abs(z[0])))(z.astype(np.complex64))
+
+
+def test_determinants_and_variance():
+    @njit
+    def f(x):
+        z = x[:9].reshape(3, 3) + 1j * x[9:].reshape(3, 3)
+        sign, logarithm = np.linalg.slogdet(z)
+        return np.linalg.det(z).real, sign.imag, logarithm, np.std(z) ** 2
+
+    def parts(slope):  # by the imaginary part it is i times that by the real one
+        return np.concatenate([slope.ravel(), 1j * slope.ravel()])
+
+    x = np.random.default_rng(5).standard_normal(18)
+    z = x[:9].reshape(3, 3) + 1j * x[9:].reshape(3, 3)
+    values, pull = tg.func.vjp(f, x)
+    assert values == f(x)
+    of_log, sign, away = parts(np.linalg.inv(z).T), np.linalg.slogdet(z)[0], (z - z.mean()) / 4.5
+    wanted = (
+        (np.linalg.det(z) * of_log).real, (1j * of_log.imag * sign).imag, of_log.real,
+        np.concatenate([away.real.ravel(), away.imag.ravel()]),
+    )  # fmt: skip
+    for unit, slope in zip(np.eye(4), wanted, strict=True):
+        np.testing.assert_allclose(pull(tuple(unit))[0], slope, rtol=1e-12, atol=1e-12)
+    z[2] = 0.0  # the determinant's slope is that by cofactors, of which the last row's aren't 0
+    cofactors = np.zeros((3, 3), complex)
+    cofactors[2] = np.cross(z[0], z[1])
+    _, pull = tg.func.vjp(f, np.concatenate([z.real.ravel(), z.imag.ravel()]))
+    np.testing.assert_allclose(pull((1.0, 0.0, 0.0, 0.0))[0], parts(cofactors).real, atol=1e-15)

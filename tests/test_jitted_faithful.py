@@ -234,6 +234,26 @@ def test_an_objmode_block_is_refused():
         tg.func.grad(by_objmode)(1.3)
 
 
+@njit
+def told_by_objmode(x, way):
+    y = x * x
+    with objmode(n="int64"):
+        print(y, y[0])
+        n = int(y.sum())
+        if way:
+            y[0] = 7.0
+    return n * y.sum()
+
+
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+def test_an_objmode_block_that_gives_no_floats_is_given_numbers(capsys):
+    x = np.array([1.0, 2.0])
+    value, gradient = tg.func.value_and_grad(told_by_objmode)(x, False)
+    assert (value, gradient.tolist(), capsys.readouterr().out) == (25.0, [10.0, 20.0], "[1. 4.] 1.0\n")
+    with pytest.raises(ValueError, match="read-only"):  # what is written there can't be known
+        tg.func.grad(told_by_objmode)(x, True)
+
+
 # --- arguments that share memory --------------------------------------------------------------------------------------
 
 

@@ -16,13 +16,15 @@ ARRAYS = [
     "(x * 2 + 1) / 3 - x**2", "np.exp(x) * np.tanh(y * 1.5) * w", "np.where(x > 1, x, y) * np.where(x > 1, x, w)",
     "w.astype(np.float32) * x.astype(np.float64)", "np.full(4, x[0])",
     "np.array([x[0], x[1]]) * 1.1", "np.concatenate((x, y)) * x[0]",
-    "x[::2] * y[::-2]", "np.maximum(x, y) + x * np.int32(3) + x * True",
+    "x[::2] * y[::-2]", "np.maximum(x, y) + x * np.int32(3) + x * True", "np.maximum(x, y[0]) * np.cumsum(x)",
+    "np.sort(y) * x", "np.linalg.matrix_power(np.linalg.inv(np.outer(x, y)[:2, :2] + x[3] * np.eye(2)), 2)[0]",
 ]  # fmt: skip
 NUMBERS = [
     "x[0] * 2 + x[1] * 0.3", "x[0] ** 2 - x[1] ** -2 + x[2] ** 0.5", "math.sin(x[0]) * np.exp(x[1])", "max(x[0], x[1])",
     "np.float64(x[0]) * x[1]", "np.float32(w[0] * 0.1) * x[1]", "x.sum() + x.mean() * x.prod()", "x.max() - x.min()",
     "np.dot(x, y)", "x.reshape(2, 2).sum(axis=0)[1]", "math.floor(x[0] * 5) * x[1]", "x[0] if x[0] > x[1] else x[2]",
-    "sum(x) + np.argmax(x) * x[0]", "float(x[0]) * x[1] // 0.3 * x[1]",
+    "sum(x) + np.argmax(x) * x[0]", "float(x[0]) * x[1] // 0.3 * x[1]", "np.var(x) * np.std(y) + np.median(x)",
+    "np.linalg.norm(x - y)",
 ]  # fmt: skip
 
 
@@ -123,4 +125,4 @@ def test_what_is_written_and_shared():
     with pytest.raises(ValueError, match="share memory as float32"):
         tg.func.grad(njit(f))(x, x)
     with pytest.raises(tg.jitted.NotDifferentiableError, match="float32 with derivatives"):
-        tg.func.grad(njit(lambda x: np.linalg.inv(x)[0, 0]))(np.eye(2, dtype=np.float32))
+        tg.func.grad(njit(lambda x: np.linalg.eigh(x)[0][0]))(np.eye(2, dtype=np.float32))

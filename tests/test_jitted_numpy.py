@@ -16,7 +16,8 @@ OF_ONE = [
     "np.extract(x > 0, x)", "np.logspace(x[0], x[1], 5)", "np.ldexp(x, 2)", "np.select([x > 1, x > 0], [x * 2, x * 3])",
     "np.unwrap(x * 5)", "np.dot(s, s, np.empty((3, 3)))", "np.linalg.norm(x, 3)", "np.append(m, m, 1)",
     "np.stack((x, x), axis=-1)", "x.take(np.array([0, 3]))", "np.diff(m, 2)", "np.arange(x[1], x[2], 0.5)",
-    "np.random.permutation(x)", "np.divmod(x, 2.0)[1]", "np.dstack((m, m))",
+    "np.random.permutation(x)", "np.divmod(x, 2.0)[1]", "np.dstack((m, m))", "np.hypot(x, x[0])",
+    "np.sum(m, (0, 1))", "np.sum(np.dstack((m, m)).T, (0, 2))", "np.linalg.matrix_power(s, -3)",
 ]  # fmt: skip
 ANALYTIC = {
     "np.corrcoef(m)": "(c := m - m.mean(1, keepdims=True)) @ c.T / np.sqrt(np.outer(d := (c * c).sum(1), d))",
@@ -28,6 +29,7 @@ ANALYTIC = {
     "np.dot(s, s, np.empty((3, 3)))": "s @ s",
     "np.linalg.norm(x, 3)": "np.sum((x * np.sign(x.real)) ** 3) ** (1 / 3)",
     "np.arange(x[1], x[2], 0.5)": "x[1] + 0.5 * np.arange(6)",
+    "np.hypot(x, x[0])": "np.sqrt(x * x + x[0] * x[0])",
     "np.divmod(x, 2.0)[1]": "x - 2 * np.floor(x.real / 2)",
 }
 
@@ -102,6 +104,8 @@ def test_what_numba_says_in_its_own_code_is_said_of_the_users_line():
     f = njit(lambda x: np.interp(x, x, x[:1]).sum())
     with pytest.raises(ValueError, match="same size"):
         tg.func.grad(f)(X)
+    with pytest.raises(np.exceptions.AxisError, match="axis 2 is out of bounds"):
+        tg.func.grad(njit(lambda x: np.sum(x.reshape(2, 3), axis=2)[0] + x[0]))(X)
     with pytest.raises(tg.jitted.NotDifferentiableError) as caught:
         tg.func.grad(njit(lambda x: np.random.gamma(x[0])))(X)
     assert caught.value.where.startswith(__file__)

@@ -515,3 +515,48 @@ def test_auxiliary_values_and_errors_of_a_call_again():
         assert gradient(4.0) == (0.25, 4.0)
         with pytest.raises(ValueError, match="negative"):
             gradient(-1.0)
+
+
+@njit
+def wave(x, p):
+    total = 0.0
+    for i in range(x.size):
+        total += np.exp(p * x[i]) * x[i] * x[i - 1] ** 2
+    return total
+
+
+def test_gradients_inside_what_is_differentiated():
+    """A step of descent, by its start, by a parameter of the function, and by its length."""
+    slope = tg.jitted.value_and_grad(wave)
+
+    def moved(slope):
+        def f(x, p, rate):
+            y = 2.0 * x
+            value, down = slope(y, p)
+            y = y - rate * down
+            return np.sum(y * y) + value * p
+
+        return f
+
+    given = np.array([0.3, 0.5, -0.4]), 0.8, 0.5
+    jitted = njit(moved(slope))
+    value, found = tg.func.value_and_grad(jitted, argnums=(0, 1, 2))(*given)
+    assert value == jitted(*given)
+
+    def by_formula(y, p):
+        last = np.roll(y, 1)
+        terms = np.exp(p * y) * y * last**2
+        rest = np.exp(p * np.roll(y, -1)) * np.roll(y, -1) * 2 * y
+        return terms.sum(), np.exp(p * y) * (1 + p * y) * last**2 + rest
+
+    h = 1e-30j
+    for k, gradient in enumerate(found):
+        for unit in np.eye(3) if k == 0 else [1.0]:
+            other = [x + h * unit if j == k else x for j, x in enumerate(given)]
+            wanted = moved(by_formula)(*other).imag / 1e-30
+            assert np.sum(gradient * unit) == pytest.approx(wanted, rel=1e-13)
+    along = np.array([1.0, 2.0, 3.0]), 1.0, -1.0
+    tangent = tg.func.jvp(jitted, given, along)[1]
+    assert tangent == pytest.approx(found[0] @ along[0] + found[1] - found[2], rel=1e-13)
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="second order"):
+        tg.func.hessian(jitted)(*given)

@@ -11,8 +11,24 @@ B = RNG.normal(size=(2, 3))
 X = RNG.normal(size=4)
 C = RNG.normal(size=(2, 3, 4))
 
+
+def by_cases(a, b):
+    """A function of numbers."""
+    return a * b if a.real < b else a - b
+
+
 # What is called, and the operand that is differentiated by.
 CALLS = {
+    "vectorize": (lambda x: np.vectorize(by_cases)(x, 0.2).sum(), X),
+    "vectorize, by names, beside an array": (lambda x: np.vectorize(by_cases)(b=X[1], a=x) @ X, X),
+    "vectorize two results": (lambda x: sum(y.sum() for y in np.vectorize(lambda v: (v, v * v))(x)), X),
+    "vectorize with a signature": (lambda b: np.vectorize(lambda r, v: r @ v, signature="(n),(n)->()")(b, A[0]) * 1, B),
+    "vectorize without some": (lambda x: np.exp(np.vectorize(lambda v, p: v * p[0], excluded=[1])(x, [2.0])), X),
+    "frompyfunc": (lambda x: sum(np.frompyfunc(by_cases, 2, 1)(x, 0.2)), X),
+    "frompyfunc outer": (lambda x: np.frompyfunc(by_cases, 2, 1).outer(x, X[:2]).sum(), X),
+    "r_": (lambda x: np.r_[0.5, x, 1:3, x**2], X),
+    "r_ of matrices": (lambda b: np.r_["1", b, np.ones((2, 1))], B),
+    "c_": (lambda x: np.c_[np.ones(4), x, X] @ A, X),
     "linalg.det": (np.linalg.det, A),
     "linalg.inv": (np.linalg.inv, A),
     "linalg.solve": (lambda a: np.linalg.solve(a, np.arange(3.0)), A),

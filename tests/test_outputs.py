@@ -105,3 +105,23 @@ def test_what_is_refused_changes_nothing():
     with pytest.raises(RuntimeError, match="size"):
         tg.matmul(x, tg.ones(2), out=out)
     assert out.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, at: tg.take(x, at, out=x[:2]),
+        lambda x, at: tg.gather(x, 0, at, out=x[1:3]),
+        lambda x, at: tg.gather(at, 0, at, out=at),
+        lambda x, at: tg.cat((x, x), out=x),
+        lambda x, at: tg.index_select(x, 0, at, out=x[:2]),
+        lambda x, at: tg.masked_select(x, x > 1, out=x),
+    ],
+)
+def test_what_reads_anywhere_is_not_written_where_it_reads(call):
+    x, at = tg.arange(4.0), tg.tensor([3, 0])
+    with pytest.raises(RuntimeError, match="refer to a single memory location"):
+        call(x, at)
+    assert x.tolist() == [0.0, 1.0, 2.0, 3.0]
+    apart = tg.arange(4.0)
+    assert tg.take(apart[:2], tg.tensor([1, 0]), out=apart[2:]).tolist() == [1.0, 0.0]

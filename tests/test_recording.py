@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tapegrad as tg
-from tapegrad import engine, recorder, tape
+from tapegrad import cpython, engine, recorder, tape
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.tensor import Tensor
@@ -478,8 +478,9 @@ def test_without_the_compiler_python_records():
 
 @needs_native
 def test_what_is_not_as_known_is_left_alone(monkeypatch):
-    monkeypatch.setattr(recorder, "words_at", lambda o: [0] * 8)
-    with pytest.raises(recorder.UnknownLayoutError):
+    for module in recorder, cpython:
+        monkeypatch.setattr(module, "words_at", lambda o: [0] * 8)
+    with pytest.raises(cpython.UnknownLayoutError):
         recorder._offsets()
     with pytest.raises(ValueError, match="not in list"):
-        recorder.slot_wrapper(int.__mul__, 0)
+        cpython.slot_wrapper(tg.Tensor, int.__mul__, 0)

@@ -50,7 +50,7 @@ def test_the_stubs_are_written_by_the_command():
 def test_the_stub_names_what_the_package_has():
     late = tg._LATER.keys()
     there = {name for name, value in vars(tg).items() if name[0] != "_" and not isinstance(value, types.ModuleType)}
-    modules = {"autograd", "func", "jitted", "linalg", "special"}
+    modules = {"autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version"}
     assert names_in(FUNCTIONS) - {"__version__"} == there | modules | late
     assert all(hasattr(tg, name) for name in late)
 

@@ -541,6 +541,23 @@ def test_a_long_chain_gives_its_room_back():
     assert (x * 3.0).item() == 3.0
 
 
+@pytest.mark.roomy
+def test_small_steps_after_a_long_chain_give_its_room_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tape._threads, "tape", tape.Tape())
+    of = tg.current_tape()
+    x = tg.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(engine._SPARE_ROOM + 1):
+        y = y * 1.0
+    y.backward()
+    y = x
+    for _ in range(15_000):
+        x.grad = None
+        (x * 3.0).sum().backward()
+    assert max(of.capacity, of.slot_capacity) < engine._SPARE_ROOM
+    assert x.grad.item() == 3.0
+
+
 @pytest.mark.parametrize("left", range(14))
 def test_a_recorded_reverse_sweep_may_end_with_the_last_free_slot(left: int):
     """Wherever the free list runs out, the tensors that the user holds stay alive."""

@@ -119,7 +119,7 @@ def test_operations_without_a_rule_are_few():
     products = {"mm", "mv", "dot", "bmm"}
     joined = {"cat", "stack"}  # by the rule of what is joined
     assert none - products - joined <= {
-        "trace", "largest_at", "smallest_at", "product_at", "_largest_at", "_smallest_at", "_product_at",
+        "counts", "trace", "largest_at", "smallest_at", "product_at", "_largest_at", "_smallest_at", "_product_at",
         "largest_in_windows", "_searchsorted", "lu_exchanged", "integers_of", "permutation_matrix", "ldl_factor",
         "ldl_solve", "pinv", "lu_solve", "_lu_solve", "_of_lu",
     }  # fmt: skip

@@ -1,8 +1,14 @@
 """Replays of compiled functions: what a call costs from Python, and what a recording does."""
 
+import functools
+import io
+
+import numba
 import numpy as np
 
 import tapegrad as tg
+
+from .works import WRITTEN
 
 
 def rosenbrock(x):
@@ -25,6 +31,39 @@ class Replays:
 
     def time_recording(self, _n):
         tg.compile(tg.func.value_and_grad(rosenbrock))(self.x)
+
+
+class Elsewhere:
+    """The same in jitted code, a thousand times; and from a file."""
+
+    params = (2, 100)
+    param_names = ("n",)
+
+    def setup(self, n):
+        self.compiled, self.x = tg.compile(tg.func.value_and_grad(rosenbrock)), np.linspace(0.0, 1.0, n)
+        replayed, self.slope = self.compiled.jitted(self.x), np.empty(n)
+
+        @numba.njit
+        def repeated(x, slope):
+            total = 0.0
+            for _ in range(1000):
+                total += replayed(x, slope)
+            return total
+
+        self.repeated = repeated
+        self.repeated(self.x, self.slope)
+        file = io.BytesIO()
+        self.compiled.save(file)
+        self.content = file.getvalue()
+
+    def time_a_thousand_in_jitted_code(self, _n):
+        self.repeated(self.x, self.slope)
+
+    def time_save(self, _n):
+        self.compiled.save(io.BytesIO())
+
+    def time_load(self, _n):
+        tg.load(io.BytesIO(self.content))
 
 
 class Steps:
@@ -82,3 +121,19 @@ class Branches:
     def time_both(self):
         for x in self.inputs:
             self.compiled(x)
+
+
+class Maps:
+    """A function of numbers for each of many, with all gradients."""
+
+    params = tuple(title for title, work in WRITTEN.items() if work.mapped)
+    param_names = ("work",)
+
+    def setup(self, work):
+        self.columns = WRITTEN[work].arrays()[0][:, :20_000]
+        loss = functools.partial(WRITTEN[work].loss, tg)
+        self.compiled = tg.compile(tg.func.value_and_grad(loss, tuple(range(len(self.columns)))))
+        self.compiled.map(*self.columns)
+
+    def time_map(self, _work):
+        self.compiled.map(*self.columns)

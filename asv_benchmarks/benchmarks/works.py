@@ -61,8 +61,8 @@ class Written:
     """`loss(m, theta, *constants)`, differentiated by one vector or array that is new in each call.
 
     With `rate`, `loss(m, *parameters, *constants)`, the parameters those of `theta`, each a scalar of its own that is
-    updated in place: a step of training. What is `compiled` is recorded once, and replayed. `goal` is in seconds; for
-    `needs` and `without` see `Work`.
+    updated in place: a step of training. What is `compiled` is recorded once, and replayed; what is `mapped`, a
+    function of numbers, is done for each column of `theta`. `goal` is in seconds; for `needs` and `without` see `Work`.
     """
 
     loss: Callable[..., Any]
@@ -71,6 +71,7 @@ class Written:
     goal: float = 0.0
     rate: float = 0.0
     compiled: bool = False
+    mapped: bool = False
     needs: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     per: int = 1
@@ -123,6 +124,40 @@ def small_chain(m, x):
     for _ in range(50):
         x = x * 1.01 + 0.1
     return m.sum(x)
+
+
+def long_program(m, *x):
+    """A thousand operations on numbers, each on others at random."""
+    known, rng = list(x), np.random.default_rng(1)
+    del m
+    for what, p, q in rng.integers(0, 1 << 30, (500, 3)).tolist():
+        a, b = known[-1 - p % min(len(known), 40)], known[-1 - q % min(len(known), 40)]
+        steps = (
+            lambda a, b: (a + b) * 0.5,
+            lambda a, b: (a - b) * 0.5,
+            lambda a, b: a * b * 0.9,
+            lambda a, _: (a + 0.3) * 0.7,
+            lambda a, _: 0.5 - a * 0.5,
+        )
+        known.append(steps[what % 5](a, b))
+    return sum(known[-20:])
+
+
+def black_scholes(m, price, strike, time, rate, volatility):
+    """The price of a call."""
+    spread = volatility * m.sqrt(time)
+    d = (m.log(price / strike) + (rate + volatility * volatility * 0.5) * time) / spread
+
+    def normal_cdf(x):
+        return 0.5 * m.erfc(x * -(0.5**0.5))
+
+    return price * normal_cdf(d) - strike * m.exp(-rate * time) * normal_cdf(d - spread)
+
+
+def options(rng):
+    """So many of each of its arguments."""
+    low, high = np.array([[80.0, 80.0, 0.1, 0.0, 0.1], [120.0, 120.0, 2.0, 0.05, 0.5]])[:, :, None]
+    return rng.uniform(low, high, (5, 1_000_000))
 
 
 def recording(m, x):
@@ -301,6 +336,14 @@ WRITTEN = {
         without=("jax", "autograd"),
         goal=30e-6,
     ),
+}
+# A function of numbers, for each of many, with all gradients.
+WRITTEN |= {
+    f"{title}, mapped": Written(loss, theta, goal=goal, mapped=True, without=("torch", "autograd"))
+    for title, loss, theta, goal in (
+        ("1,000 ops on 10 numbers, 10^5 times", long_program, normal(10, 100_000, scale=0.3), 60e-3),
+        ("Black-Scholes and five Greeks, 10^6 options", black_scholes, options, 0.1),
+    )
 }
 # What records once runs these; the others have no part in it.
 WRITTEN |= {

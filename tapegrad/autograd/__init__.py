@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +26,12 @@ from tapegrad.autograd.modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )  # fmt: skip
-from tapegrad.batched import bottom, innermost, rules
+from tapegrad.batched import bottom, innermost, levels, rules
 from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, location, slot_in
 
 
 @checked
@@ -70,9 +71,12 @@ def backward(
     outputs = _sequence(tensors, "tensors")
     grads = _seeds(grad_tensors, "grad_tensors", len(outputs))
     chosen = None if inputs is None else _sequence(inputs, "inputs")
-    if (level := innermost([*outputs, *(chosen or ()), *grads])) is not None:
-        rules["backward"](level, outputs, grads, retain_graph, create_graph, chosen)
-        return
+    if levels():
+        raise RuntimeError(
+            "backward() called inside a functorch transform. This is not supported, please use functorch.grad or "
+            "functorch.vjp instead or call backward() outside of functorch transforms: under vmap, func.grad gives "
+            f"each sample's gradient; at {location()}"
+        )
     if chosen is not None and not chosen:
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     for i, t in enumerate(chosen or ()):
@@ -99,6 +103,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: Flag | None = None,
     create_graph: Flag = False,
+    only_inputs: Flag = True,
     allow_unused: Flag | None = None,
     is_grads_batched: Flag = False,
     materialize_grads: Flag = False,
@@ -107,8 +112,8 @@ def grad(
 
     Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
     `allow_unused`, or zeros with `materialize_grads`. Tensors on the way that asked for it with `retain_grad()` get
-    theirs. With `is_grads_batched`, each of `grad_outputs` has one dimension more, the first, over which the graph is
-    swept again and again, and so have the gradients.
+    theirs. `only_inputs` is True, as in PyTorch. With `is_grads_batched`, each of `grad_outputs` has one dimension
+    more, the first, over which the graph is swept again and again, and so have the gradients.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)
@@ -117,6 +122,13 @@ def grad(
     >>> first.item(), second.item()
     (27.0, 18.0)
     """
+    if not only_inputs:
+        warnings.warn(
+            "only_inputs argument is deprecated and is ignored now (defaults to True): to accumulate the gradients of "
+            "other leaves, use autograd.backward",
+            FutureWarning,
+            stacklevel=3,
+        )
     results, wanted = _sequence(outputs, "outputs"), _sequence(inputs, "inputs")
     grads = _seeds(grad_outputs, "grad_outputs", len(results))
     if is_grads_batched and any(g is not None for g in grads):
@@ -185,7 +197,7 @@ def _batched(
         found.append(
             grad(
                 results, wanted, [None if g is None else g[k] for g in grads],
-                retain_graph if is_last else True, create_graph, allow_unused, False, materialize_grads,
+                retain_graph if is_last else True, create_graph, True, allow_unused, False, materialize_grads,
             )
         )  # fmt: skip
     if not n:
@@ -393,6 +405,8 @@ _accumulating = locks.lock()  # leaves may be shared by threads
 
 def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bool) -> None:
     """Accumulate what was found, or go on with it where Ctrl-C came."""
+    if found.accumulated == len(found):
+        return
     tape = current_tape()
     leaves, retained = tape.leaves, tape.retained
     receiving: list[tuple[int, Tensor, Tensor]] = []
@@ -414,6 +428,19 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
             for hook in list(of_leaf.accumulated.values()):
                 hook(owner)
             of_leaf.of_operands((), (gradient,))
+
+
+def _give_first(tape: Tape, found: _Found) -> None:
+    """Let gradients be those of leaves that have none yet, if that is all there is to do: most often it is."""
+    leaves, owners = tape.leaves, []
+    with _accumulating:
+        for slot in found:
+            owner = leaves[slot]() if slot in leaves else None
+            if owner is None or getattr(owner, "_grad", None) is not None:
+                return
+            owners.append(owner)
+        for owner, gradient in zip(owners, found.values(), strict=True):
+            owner._grad, found.accumulated = gradient, found.accumulated + 1
 
 
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
@@ -455,6 +482,7 @@ def _backward(
         gradient is None and inputs is None and create_graph is False
         and (retain_graph is None or retain_graph is False) and kind.numel == 1 and kind.requires_grad is True
         and tape.thread == get_ident() and not (tape.hooks or tape.nodes or tape.retained or tape.checks_nan)
+        and not levels()
     ):  # fmt: skip
         _from_one(tape, self._slot)
     else:
@@ -474,6 +502,8 @@ def _from_one(tape: Tape, slot: int) -> None:
                 in_grad_mode(tape, False, _through_hooks, tape, found)
             finally:
                 hooks.going.reached = None
+        elif not tape.former and tape.watch is None:
+            _give_first(tape, found)
         _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
         raise RuntimeError(function.FREED) from None

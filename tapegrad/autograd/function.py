@@ -43,6 +43,7 @@ class _Packing(threading.local):
 
     def __init__(self) -> None:
         self.stack: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+        self.refusals: list[str] = []  # what is said where there may be none
 
 
 _packing = _Packing()
@@ -65,6 +66,8 @@ class saved_tensors_hooks:  # noqa: N801
         self.hooks = pack_hook, unpack_hook
 
     def __enter__(self) -> None:
+        if _packing.refusals:
+            raise RuntimeError(_packing.refusals[-1])
         _packing.stack.append(self.hooks)
 
     def __exit__(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tapegrad.aliasing import graph_slot
+from tapegrad.aliasing import count_write, counter_of, graph_slot
 from tapegrad.autograd import hooks
-from tapegrad.autograd.function import saved_tensors_hooks
+from tapegrad.autograd.function import _packing, saved_tensors_hooks
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
 from tapegrad.kinds import GRADIENTS, numbers_at
 from tapegrad.kinds import objects as kind_objects
@@ -209,7 +209,12 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
 def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
     """The node of the operation that made this tensor; None for leaves."""
     kind = self._kind
-    return _edge(self, graph_slot(self))[0] if self.requires_grad and not kind.is_leaf else None
+    if not self.requires_grad or kind.is_leaf:
+        return None
+    node, _ = _edge(self, graph_slot(self))
+    if (name := getattr(self, "_called", None)) is not None and not self._version and isinstance(node, Node):
+        node.__class__ = _class_of(name)
+    return node
 
 
 def _output_nr(self: Tensor) -> int:
@@ -224,9 +229,51 @@ def save_on_cpu(pin_memory: bool = False, device_type: str = "cuda") -> Iterator
     yield
 
 
+@contextlib.contextmanager
+def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
+    """Within a `with` statement, refuse `saved_tensors_hooks` by a RuntimeError with this message."""
+    _packing.refusals.append(error_message)
+    try:
+        yield
+    finally:
+        _packing.refusals.pop()
+
+
+@contextlib.contextmanager
+def allow_mutation_on_saved_tensors() -> Iterator[None]:
+    """Let what gradients need be written to in place: it always may be, since a written tensor is another value.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(1, requires_grad=True)
+    >>> with tg.autograd.graph.allow_mutation_on_saved_tensors():
+    ...     y = x.clone()
+    ...     z = y.sin()
+    ...     _ = y.mul_(3)
+    >>> z.backward()
+    >>> x.grad
+    tensor([0.5403])
+    """
+    yield
+
+
+def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
+    """Count a write to the elements of a tensor, or of several, in their `_version`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(2)
+    >>> tg.autograd.graph.increment_version(x)
+    >>> x._version
+    1
+    """
+    for t in (tensor,) if isinstance(tensor, Tensor) else tensor:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"increment_version expect each element of the iterable to be a tensor, not {type(t)}")
+        count_write(counter_of(t))
+
+
 Tensor.grad_fn = property(grad_fn, doc=grad_fn.__doc__)
 Tensor.output_nr = property(_output_nr, doc=_output_nr.__doc__)
 __all__ = [
-    "AccumulateGrad", "GradientEdge", "Node", "get_gradient_edge", "register_multi_grad_hook", "save_on_cpu",
-    "saved_tensors_hooks",
+    "AccumulateGrad", "GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks",
+    "get_gradient_edge", "increment_version", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks",
 ]  # fmt: skip

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import tapegrad
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import DType, NamedDType
 from tapegrad.tensor import Tensor
 
+DTYPES = DType, NamedDType  # those there are tensors of, and those that are only named
 PACKAGE = Path(tapegrad.__file__).parent
 WIDTH = 120
 
@@ -191,7 +192,7 @@ def _names() -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             for name in node.names:
                 shown = name.asname or name.name
-                if shown[0] != "_" and not isinstance(getattr(tapegrad, shown), DType) and not _is_made(shown):
+                if shown[0] != "_" and not isinstance(getattr(tapegrad, shown), DTYPES) and not _is_made(shown):
                     yield f"from {node.module} import {name.name} as {shown}"
     for name, module in vars(tapegrad)["_LATER"].items():
         if not _is_made(name):
@@ -211,8 +212,8 @@ def functions() -> str:
     imports, values, definitions = sorted(_names()), list[str](), list[str]()
     for name in sorted(vars(tapegrad)["__all__"]):
         value = getattr(tapegrad, name)
-        if isinstance(value, (DType, float)):
-            values.append(f"{name}: {'dtype' if isinstance(value, DType) else '_float'}")
+        if isinstance(value, (*DTYPES, float)):
+            values.append(f"{name}: {'_float' if isinstance(value, float) else 'dtype'}")
         elif value is None:
             values.append(f"{name}: None")
         elif _is_made(name):

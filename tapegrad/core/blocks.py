@@ -333,7 +333,7 @@ def _run_along(tape, code, row, n_rows, scratch):
 
 # --- array rows -------------------------------------------------------------------------------------------------------
 
-_PIECE_WORK = 20_000  # elements that are worth a piece
+PIECE_WORK = 20_000  # elements that are worth a piece
 _PIECES_A_THREAD = 4  # at most, where each has memory to work in
 
 
@@ -344,7 +344,7 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
     Sums of floats are float64, of integers in one piece.
     """
     context, pieces = tape.program.context, tape.program.pieces
-    n_pieces = max(1, min(elements // _PIECE_WORK, MOST_CHUNKS, units))
+    n_pieces = max(1, min(elements // PIECE_WORK, MOST_CHUNKS, units))
     apart_bytes = (apart_count * 8 + 63) // 64 * 64 + GAP if apart_count and apart_code >= 3 else 0
     if apart_count and apart_bytes == 0:
         n_pieces = 1

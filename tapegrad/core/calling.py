@@ -13,7 +13,8 @@ nothing can come between until the arguments have been used and the results are 
 
 import numpy as np
 
-from tapegrad.core.replaying import MISSED, copy, differ, replay
+from tapegrad.core.registers import copy
+from tapegrad.core.replaying import MISSED, differ, replay
 from tapegrad.core.rows import OK
 from tapegrad.memory import Record, array, at, call1, f4, f8, i4, i8, part0, part1, part2, part3, part9, word
 from tapegrad.tape import STORED, Header
@@ -21,7 +22,7 @@ from tapegrad.tape import STORED, Header
 # What is looked at: see `CallCheck`; and what is copied.
 ARRAY, TENSOR, FLOAT, NUMBER, STATIC, SINGLE = range(6)
 # What Python computes with numbers of the caller's: floats at addresses, see `CallNumber`.
-GIVEN, SUM, DIFFERENCE, PRODUCT, QUOTIENT, NEGATIVE, SIZE, LESS, AT_MOST, EQUAL = range(10)
+GIVEN, SUM, DIFFERENCE, PRODUCT, QUOTIENT, NEGATIVE, SIZE, LESS, AT_MOST, EQUAL, SAME_BITS = range(11)
 # What is made.
 DOUBLE_NUMBER, SINGLE_NUMBER, NEW_ARRAY = range(3)
 
@@ -292,32 +293,41 @@ def _are_such_numbers(plan, items, context):
     fit = True
     for i in range(plan.n_numbers):
         number = plan.numbers[i]
-        what, a, b = number.what, number.a, number.b
-        if what == GIVEN:
-            i8(number.target, 1)[0] = word_at(word_at(items + 8 * a) + context.float_offset)
-        elif what == SUM:
-            f8(number.target, 1)[0] = f8(a, 1)[0] + f8(b, 1)[0]
-        elif what == DIFFERENCE:
-            f8(number.target, 1)[0] = f8(a, 1)[0] - f8(b, 1)[0]
-        elif what == PRODUCT:
-            f8(number.target, 1)[0] = f8(a, 1)[0] * f8(b, 1)[0]
-        elif what == QUOTIENT:
-            if word_at(b) << 1 == 0:
-                fit = False
-            else:
-                f8(number.target, 1)[0] = f8(a, 1)[0] / f8(b, 1)[0]
-        elif what == NEGATIVE:
-            i8(number.target, 1)[0] = word_at(a) ^ (-(1 << 63))
-        elif what == SIZE:
-            i8(number.target, 1)[0] = word_at(a) & ((1 << 63) - 1)
-        elif what == LESS:
-            fit = (f8(a, 1)[0] < f8(b, 1)[0]) == (number.expected != 0)
-        elif what == AT_MOST:
-            fit = (f8(a, 1)[0] <= f8(b, 1)[0]) == (number.expected != 0)
+        if number.what == GIVEN:
+            i8(number.target, 1)[0] = word_at(word_at(items + 8 * number.a) + context.float_offset)
         else:
-            fit = (f8(a, 1)[0] == f8(b, 1)[0]) == (number.expected != 0)
+            fit = computes(number)
         if not fit:
             break
+    return fit
+
+
+def computes(number):
+    """Compute a number of one or two others; False where they compare otherwise, or Python would raise."""
+    what, a, b, fit = number.what, number.a, number.b, True
+    if what == SUM:
+        f8(number.target, 1)[0] = f8(a, 1)[0] + f8(b, 1)[0]
+    elif what == DIFFERENCE:
+        f8(number.target, 1)[0] = f8(a, 1)[0] - f8(b, 1)[0]
+    elif what == PRODUCT:
+        f8(number.target, 1)[0] = f8(a, 1)[0] * f8(b, 1)[0]
+    elif what == QUOTIENT:
+        if word_at(b) << 1 == 0:
+            fit = False
+        else:
+            f8(number.target, 1)[0] = f8(a, 1)[0] / f8(b, 1)[0]
+    elif what == NEGATIVE:
+        i8(number.target, 1)[0] = word_at(a) ^ (-(1 << 63))
+    elif what == SIZE:
+        i8(number.target, 1)[0] = word_at(a) & ((1 << 63) - 1)
+    elif what == LESS:
+        fit = (f8(a, 1)[0] < f8(b, 1)[0]) == (number.expected != 0)
+    elif what == AT_MOST:
+        fit = (f8(a, 1)[0] <= f8(b, 1)[0]) == (number.expected != 0)
+    elif what == EQUAL:
+        fit = (f8(a, 1)[0] == f8(b, 1)[0]) == (number.expected != 0)
+    else:
+        fit = word_at(a) == word_at(b)
     return fit
 
 

@@ -50,6 +50,32 @@ def reclaim(tape: Header):
 
 
 @part
+def take_back(tape: Header, first, height, is_final):
+    """Drop the rows from `first` on, and the slots taken since there were `height` free ones; 0 where one is held.
+
+    The slots are still on the stack of free ones, behind its end. They go back, and what they own, when it is final.
+    """
+    recording, slots, live = tape.recording, tape.slots, tape.live
+    if not is_final:
+        for k in range(recording.n_free, height):
+            if live[recording.free[k]]:
+                return 0
+        return 1
+    tape.end = recording.filled // ROW_BYTES
+    forget_reached(tape)
+    sync(tape)
+    for k in range(recording.n_free, height):
+        slot = slots[recording.free[k]]
+        if slot.flags & OWNED:
+            give_back(tape, slot.primal)
+        slot.primal, slot.flags, slot.base, live[recording.free[k]] = 0, FREE, -1, 1
+    tape.end = tape.synced = first
+    tape.settled = min(tape.settled, first)
+    recording.filled, recording.n_free = first * ROW_BYTES, height  # here, so that Ctrl-C can't come between
+    return 1
+
+
+@part
 def has_pending(tape: Header):
     """Whether some value that somebody holds is not in memory: a row makes it."""
     sync(tape)

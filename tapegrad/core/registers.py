@@ -325,6 +325,16 @@ def fill(address, n, bits, itemsize):
             u1(address, n)[i] = bits
 
 
+def copy(target, source, nbytes):
+    """Copy bytes."""
+    words = nbytes // 8
+    to, of = i8(target, words), i8(source, words)
+    for i in range(words):
+        to[i] = of[i]
+    for i in range(8 * words, nbytes):
+        u1(target, nbytes)[i] = u1(source, nbytes)[i]
+
+
 def _bind_along(tape, row, y):
     """The instruction of an array row that works along the rows of the region."""
     program, space = tape.program, tape.kinds[tape.slots[row.a].kind]

@@ -33,7 +33,7 @@ from tapegrad.core.observed import (
     SETTLED,
 )  # fmt: skip
 from tapegrad.core.programs import drop_large_partials, hold_partials
-from tapegrad.core.registers import fill
+from tapegrad.core.registers import copy, fill
 from tapegrad.core.rows import FAILED, NO_MEMORY, OK
 from tapegrad.core.scalars import add_element
 from tapegrad.core.sweeps import add_given, add_ones, run_alone
@@ -105,7 +105,7 @@ def run_other_step(tape: Header, at):
     if what == ALONE or what == IN_PIECES:
         copy(tape.program.context_at, step[8], 8 * CONTEXT)
         if what == ALONE:
-            status = run_alone(tape, step[1], step[2], step[3])
+            status = run_alone(tape, step[1], step[2])
         else:
             copy(tape.program.pieces_at, step[9], 8 * PIECES)
             status = run_pieces(tape, step[1], step[2], step[3], step[4], step[5], step[6], step[7])
@@ -157,16 +157,6 @@ def _load(target, source, words):
     for i in range(words):
         to[i] = of[i]
     return source + 8 * words
-
-
-def copy(target, source, nbytes):
-    """Copy bytes."""
-    words = nbytes // 8
-    to, of = i8(target, words), i8(source, words)
-    for i in range(words):
-        to[i] = of[i]
-    for i in range(8 * words, nbytes):
-        u1(target, nbytes)[i] = u1(source, nbytes)[i]
 
 
 def differ(p, q, nbytes):

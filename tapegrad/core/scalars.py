@@ -414,7 +414,7 @@ def _finish(tape, succeeded):
         plan.marks[tape.rows[plan.planned[i]].out] = 0
     for i in range(plan.n_evaluated):
         plan.marks[tape.rows[plan.region_of_row[i]].out] = 0
-    plan.n_planned, tape.progress.phase = 0, IDLE
+    tape.progress.phase = IDLE
 
 
 def _settle(tape, o, succeeded):

@@ -10,6 +10,7 @@ from tapegrad.core.blocks import run_pieces, show_views, sweep_region
 from tapegrad.core.guards import BEHIND_WORK, GUARD, check_behind, fill_pattern
 from tapegrad.core.observed import (
     ALONE,
+    COPIED,
     FILLED,
     GIVEN,
     IN_PIECES,
@@ -20,7 +21,7 @@ from tapegrad.core.observed import (
     tell,
 )  # fmt: skip
 from tapegrad.core.readers import count_down, is_last_reader
-from tapegrad.core.registers import fill, hold_value, kernels_of, sum_kernels
+from tapegrad.core.registers import copy, fill, hold_value, kernels_of, sum_kernels
 from tapegrad.core.rows import (
     ADJOINT,
     AT_HOST,
@@ -48,7 +49,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels import SETTLE
 from tapegrad.kinds import CONTIGUOUS
 from tapegrad.memory import call1, call6, f4, f8, part
-from tapegrad.ops.declare import HOST, LAYOUT, UNITS_OF_B
+from tapegrad.ops.declare import HOST, LAYOUT, ROOM_OF_A, UNITS_OF_B
 from tapegrad.tape import FIRST, LAST, LENT, OWNED, PARAMS, PIECE, STORED, Header
 
 # What `run` has done; REVERSE tells Python which way a host row is swept. Nothing is begun: IDLE.
@@ -176,6 +177,10 @@ def seed(tape: Header):
         slot, given = request.lists[request.n_targets + 2 * i], request.lists[request.n_targets + 2 * i + 1]
         if tape.plan.marks[slot] & ADJOINT == 0:
             continue  # it leads to nothing that is wanted
+        if given >= 0 and tape.slots[slot].adjoint == 0 and tape.kinds[tape.slots[given].kind].flags & CONTIGUOUS:
+            if not _copy_value(tape, tape.slots[slot], tape.slots[given]):
+                return NO_MEMORY
+            continue
         if not hold_adjoint(tape, tape.slots[slot]):
             return NO_MEMORY
         if given < 0:
@@ -190,6 +195,16 @@ def _add_ones(tape, slot):
     code, n = tape.kinds[slot.kind].dtype, tape.kinds[slot.kind].numel
     tell(tape, ONES, slot.adjoint, n, code)
     add_ones(slot.adjoint, n, code)
+
+
+def _copy_value(tape, slot, given):
+    """Begin an adjoint with the value of another slot, contiguous; False where there is no memory."""
+    size = nbytes(tape.kinds[slot.kind])
+    slot.adjoint = obtain(tape, size, 0)
+    if slot.adjoint:
+        tell(tape, COPIED, slot.adjoint, given.primal, size)
+        copy(slot.adjoint, given.primal, size)
+    return slot.adjoint != 0
 
 
 def _add_value(tape, slot, given):
@@ -289,13 +304,15 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
     """Run an array kernel (0: the value; 1 + k: the adjoint of operand k), shared out where it can be."""
     op, context, pieces = tape.ops[row.opcode], tape.program.context, tape.program.pieces
     code, code_of_a = tape.kinds[row.kind].dtype, tape.kinds[tape.slots[row.a].kind].dtype
-    room = op.room - 1 if op.working >> which & 1 else -1
+    context.n_memory = 0
+    if op.working >> which & 1:
+        context.n_memory = context.n_a if op.room - 1 == ROOM_OF_A else context.params[op.room - 1]
     if op.shared >> which & 1 == 0:
         context.n_sums = 0
         if op.adding >> which & 1 and ITEMSIZE[code] == 4:
             context.n_sums = context.n_y if which == 0 else context.n_k_bar
-        tell(tape, ALONE, kernel, room, ITEMSIZE[code])
-        return run_alone(tape, kernel, room, ITEMSIZE[code])
+        tell(tape, ALONE, kernel, ITEMSIZE[code])
+        return run_alone(tape, kernel, ITEMSIZE[code])
     elements = context.n_y
     for k in range(3):
         elements = max(elements, context.lengths[k])
@@ -306,7 +323,6 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
         of_a, of_y = context.n_a // units * ITEMSIZE[code_of_a], context.n_y // units * ITEMSIZE[code]
         pieces.unit_bytes[0], pieces.unit_bytes[1], pieces.unit_bytes[2], pieces.unit_bytes[3] = of_a, 0, 0, of_y
         pieces.y_bar_bytes, pieces.k_bar_bytes = of_y, of_a
-    context.n_memory = context.params[room] if room >= 0 else 0
     pieces.room_bytes = context.n_memory * ITEMSIZE[code]
     of_adjoint = 1 if which else 0
     tell(tape, IN_PIECES, kernel, units, outer, of_adjoint, apart_count, apart_code, elements)
@@ -314,12 +330,11 @@ def _run_array(tape, row, kernel, which, apart_count, apart_code):
 
 
 @part
-def run_alone(tape: Header, kernel, room, itemsize):
-    """Run an array kernel on this thread, with memory to work in: its elements are parameter `room`, -1 for none."""
+def run_alone(tape: Header, kernel, itemsize):
+    """Run an array kernel on this thread, with memory to work in."""
     program, context = tape.program, tape.program.context
     context.failed_batch = context.memory = context.sums = 0
-    if room >= 0:
-        context.n_memory = context.params[room]
+    if context.n_memory:
         context.memory = obtain(tape, context.n_memory * itemsize, 0)
         if context.memory == 0:
             return NO_MEMORY

@@ -177,8 +177,13 @@ def put(walk: Walk, source, target, start, n, itemsize):
                     f8(offset + i * stride, 1)[0] += of[i]
         else:
             of4 = f4(source + done * 4, length)
-            for i in range(length):
-                f4(offset + i * stride, 1)[0] += of4[i]
+            if stride == 4:
+                to4 = f4(offset, length)
+                for i in range(length):
+                    to4[i] += of4[i]
+            else:
+                for i in range(length):
+                    f4(offset + i * stride, 1)[0] += of4[i]
         done, run, within = done + length, run + 1, 0
     return OK
 

@@ -10,9 +10,8 @@ torch's are clamped: of probabilities 0 and 1 logarithms are -inf and 0.
 tensor(4.)
 """
 
-from types import SimpleNamespace as _Namespace
-
-from tapegrad.distributions import constraints, gamma, transforms
+from tapegrad import namesakes as _namesakes
+from tapegrad.distributions import constraints, transforms
 from tapegrad.distributions.composed import Independent, MixtureSameFamily, TransformedDistribution
 from tapegrad.distributions.continuous import (
     Beta,
@@ -43,8 +42,6 @@ from tapegrad.distributions.discrete import (
     RelaxedBernoulli,
     RelaxedOneHotCategorical,
 )  # fmt: skip
-from tapegrad.distributions.discrete import ExpRelaxedCategorical as _ExpRelaxedCategorical
-from tapegrad.distributions.discrete import LogitRelaxedBernoulli as _LogitRelaxedBernoulli
 from tapegrad.distributions.distribution import Distribution, ExponentialFamily
 from tapegrad.distributions.divergence import kl_divergence, register_kl
 from tapegrad.distributions.multivariate import LKJCholesky, LowRankMultivariateNormal, MultivariateNormal, Wishart
@@ -83,14 +80,23 @@ from tapegrad.distributions.transforms import (
     identity_transform,
 )  # fmt: skip
 
-relaxed_bernoulli = _Namespace(LogitRelaxedBernoulli=_LogitRelaxedBernoulli, RelaxedBernoulli=RelaxedBernoulli)
-relaxed_categorical = _Namespace(
-    ExpRelaxedCategorical=_ExpRelaxedCategorical, RelaxedOneHotCategorical=RelaxedOneHotCategorical
-)
-
 __all__ = [
     name for name in globals() if name[0] != "_" and name not in (
-        "composed", "continuous", "discrete", "distribution", "divergence", "gamma", "multivariate", "registry",
-        "special",
+        "composed", "continuous", "discrete", "distribution", "divergence", "multivariate", "registry", "special",
+        "variates",
     )
 ]  # fmt: skip
+
+# PyTorch has a module for each; those that are here apart have what is not named above too.
+for _names, _of in {
+    "bernoulli beta binomial categorical cauchy chi2 continuous_bernoulli dirichlet exponential fishersnedecor gamma "
+    "generalized_pareto geometric gumbel half_cauchy half_normal independent inverse_gamma kumaraswamy laplace "
+    "lkj_cholesky log_normal logistic_normal lowrank_multivariate_normal mixture_same_family multinomial "
+    "multivariate_normal negative_binomial normal one_hot_categorical pareto poisson studentT transformed_distribution "
+    "uniform von_mises weibull wishart": "tapegrad.distributions",
+    "relaxed_bernoulli relaxed_categorical": "tapegrad.distributions.discrete",
+    "exp_family": "tapegrad.distributions.distribution",
+    "constraint_registry": "tapegrad.distributions.registry",
+    "kl": "tapegrad.distributions.divergence",
+}.items():
+    _namesakes.add_namesakes(__name__, _names, _of)

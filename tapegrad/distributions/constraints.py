@@ -21,6 +21,7 @@ class Constraint:
 
     is_discrete: Any = False
     event_dim: Any = 0
+    takes_arrays = False  # `check` is of comparisons alone, which NumPy has too
 
     def check(self, value: Any) -> Tensor:
         """Whether each value is in the set: a bool tensor, without the dimensions of a value."""
@@ -116,7 +117,7 @@ class MixtureSameFamilyConstraint(Constraint):
 
 
 class _Boolean(Constraint):
-    is_discrete = True
+    is_discrete, takes_arrays = True, True
 
     def check(self, value: Any) -> Tensor:
         return (value == 0) | (value == 1)
@@ -131,6 +132,8 @@ class _OneHot(Constraint):
 
 class _Bounded(Constraint):
     """What is between bounds: numbers or tensors."""
+
+    takes_arrays = True
 
     def __init__(self, lower_bound: Any, upper_bound: Any) -> None:
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
@@ -156,6 +159,8 @@ class _IntegerInterval(_Bounded):
 
 
 class _Above(Constraint):
+    takes_arrays = True
+
     def __init__(self, lower_bound: Any) -> None:
         self.lower_bound = lower_bound
 
@@ -180,6 +185,8 @@ class _IntegerGreaterThan(_Above):
 
 
 class _LessThan(Constraint):
+    takes_arrays = True
+
     def __init__(self, upper_bound: Any) -> None:
         self.upper_bound = upper_bound
 
@@ -189,6 +196,8 @@ class _LessThan(Constraint):
 
 
 class _Real(Constraint):
+    takes_arrays = True
+
     def check(self, value: Any) -> Tensor:
         result: Tensor = value == value  # all but nan
         return result

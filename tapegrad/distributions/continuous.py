@@ -22,8 +22,8 @@ from tapegrad.distributions.distribution import (
     tiny,
     unit,
 )
-from tapegrad.distributions.gamma import log_standard_gamma
 from tapegrad.distributions.special import bessel_ratio, lbeta, log_i0e, log_of_one_and_square, times
+from tapegrad.distributions.variates import log_standard_gamma
 from tapegrad.tensor import Tensor, from_array
 
 real, positive, nonnegative = constraints.real, constraints.positive, constraints.nonnegative

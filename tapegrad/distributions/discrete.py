@@ -25,9 +25,9 @@ from tapegrad.distributions.distribution import (
     tiny,
     uniform,
 )
-from tapegrad.distributions.gamma import log_standard_gamma
 from tapegrad.distributions.special import langevin, langevin_slope, lbeta, log_sinhc, softplus, times
 from tapegrad.distributions.transforms import ExpTransform, SigmoidTransform
+from tapegrad.distributions.variates import log_standard_gamma
 from tapegrad.tensor import Tensor, from_array
 
 _LIMIT = 9.0e18  # Poisson's rates beyond are refused by the generator: integers end there

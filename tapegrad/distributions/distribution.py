@@ -385,7 +385,7 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 def _all(constraint: Any, value: Tensor) -> bool:
     """Whether all values satisfy a constraint."""
     with tg.no_grad():
-        if constraint.event_dim == 0:  # of elements: NumPy says it sooner
+        if constraint.takes_arrays:  # NumPy says it sooner
             return bool(np.all(constraint.check(value._array())))
         return bool(constraint.check(value.detach()).all())
 

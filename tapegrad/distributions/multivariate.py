@@ -18,7 +18,7 @@ from tapegrad.distributions.distribution import (
     normal,
     numbers,
 )
-from tapegrad.distributions.gamma import log_standard_gamma
+from tapegrad.distributions.variates import log_standard_gamma
 from tapegrad.tensor import Tensor
 
 _MATRICES = ("covariance_matrix", "precision_matrix", "scale_tril")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import arguments
-from tapegrad.arguments import EXACT, Number, Surface, checked, method
+from tapegrad.arguments import EXACT, Number, Surface, checked, method, node
 from tapegrad.creation import arange, eye
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions import shaping as views_of
@@ -406,6 +406,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 
 @public
+@node("VdotBackward0")
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors."""
     return dot(input, other)
@@ -434,6 +435,7 @@ def _crossed(name: str, a: Tensor, b: Tensor, dim: int) -> Tensor:
 
 
 @public
+@node("LinalgCrossBackward0")
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The vector products along a dimension of length 3; the first that has it, where none is given.
 
@@ -571,7 +573,14 @@ def _chained(factors: list[Tensor], parted: dict[tuple[int, int], int], i: int, 
 @checked
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices in the order that takes fewest multiplications."""
-    return matrices[0] if len(matrices) == 1 else multi_dot(matrices)
+    if len(matrices) > 1:
+        return multi_dot(matrices)
+    (only,) = arguments.tensors("chain_matmul", matrices)
+    if only.ndim != 2:
+        raise RuntimeError(
+            f"Tensor dimension is {only.ndim}, expected 2 instead. chain_matmul({describe(only)}), at {location()}"
+        )
+    return only
 
 
 functions |= {"chain_matmul": chain_matmul}
@@ -599,6 +608,7 @@ def _added(name: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> 
 
 
 @public
+@node("AddmmBackward0")
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """`beta * input + alpha * (mat1 @ mat2)`, of matrices; `input` is broadcast.
 
@@ -618,12 +628,14 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha:
 
 
 @public
+@node("AddmvBackward0")
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """`beta * input + alpha * (mat @ vec)`; `input` is broadcast."""
     return _added("addmv", input, mv(mat, vec), beta, alpha)
 
 
 @public
+@node("AddrBackward0")
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """`beta * input + alpha * outer(vec1, vec2)`; `input` is broadcast."""
     for name, vector in (("vec1", vec1), ("vec2", vec2)):
@@ -636,12 +648,14 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
 
 
 @public
+@node("BaddbmmBackward0")
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """`beta * input + alpha * bmm(batch1, batch2)`; `input` is broadcast."""
     return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
 @public
+@node("AddbmmBackward0")
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """`beta * input + alpha * bmm(batch1, batch2).sum(0)`, as one product of matrices; `input` is broadcast."""
     for name, batch in (("batch1", batch1), ("batch2", batch2)):

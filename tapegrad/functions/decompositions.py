@@ -694,13 +694,14 @@ def _basis(a: Tensor, q: int, niter: int, centre: Any) -> Tensor:
 
 
 @checked
-def svd_lowrank(A: Tensor, q: int = 6, niter: int = 2, M: Tensor | None = None) -> Any:
-    """The q largest singular values of A, or of A - M, and their vectors: (U, S, V), from random projections.
+def svd_lowrank(A: Tensor, q: int | None = None, niter: int = 2, M: Tensor | None = None) -> Any:
+    """The q (6) largest singular values of A, or of A - M, and their vectors: (U, S, V), from random projections.
 
     `niter` times they are refined. `tapegrad.manual_seed` decides what is drawn.
     """
     a = _rectangles("svd_lowrank", A)
     m, n = a._kind.shape[-2:]
+    q = min(6, m, n) if q is None else q
     if not 0 <= q <= min(m, n):
         raise ValueError(f"q(={q}) must be non-negative integer and not greater than min(m, n)={min(m, n)}")
     if niter < 0:

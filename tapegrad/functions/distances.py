@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from tapegrad import aliasing
-from tapegrad.arguments import Number, Surface, checked
+from tapegrad.arguments import Number, Surface, checked, node
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import dimension
-from tapegrad.recording import broadcast_shapes
+from tapegrad.recording import broadcast_shapes, cast, promoted
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
 
 
 @public
+@node("DistBackward0")
 def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
     """The p-norm of input - other.
 
@@ -32,6 +33,7 @@ def dist(input: Tensor, other: Tensor, p: Number = 2) -> Tensor:
 
 
 @public
+@node("RenormBackward0")
 def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     """`input` with its slices along a dimension shortened to a p-norm of `maxnorm` where it is larger.
 
@@ -81,6 +83,7 @@ def _check_rows(name: str, p: float, *given: tuple[str, Tensor]) -> None:
 
 
 @checked
+@node("CdistBackward0")
 def cdist(
     x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"
 ) -> Tensor:
@@ -108,11 +111,17 @@ def cdist(
             f"{describe(x1, x2)}, at {location()}"
         )
     _check_rows("cdist", p, ("X1", x1), ("X2", x2))
+    if x1.dtype is not x2.dtype:
+        raise RuntimeError(
+            f"expected scalar type {x1.dtype.scalar_type} but found {x2.dtype.scalar_type}: cdist({describe(x1, x2)}), "
+            f"at {location()}"
+        )
     distances: Tensor = reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
     return distances
 
 
 @checked
+@node("PdistBackward0")
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norms of the differences between the rows of a matrix, each pair once: n (n - 1) / 2 numbers.
 
@@ -146,12 +155,13 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     if not eps >= 0:
         raise RuntimeError(f"eps must be non-negative, got: {eps}: cosine_similarity(), at {location()}")
     shape = broadcast_shapes("cosine_similarity", [x1, x2])
-    for x in (x1, x2):
-        if not x.dtype.is_floating_point:
-            raise RuntimeError(
-                f"expected common dtype to be floating point, yet common dtype is {x.dtype.scalar_type}: "
-                f"{describe(x1, x2)}, at {location()}"
-            )
+    dtype = promoted([x1, x2])
+    if not dtype.is_floating_point:
+        raise RuntimeError(
+            f"expected common dtype to be floating point, yet common dtype is {dtype.scalar_type}: "
+            f"{describe(x1, x2)}, at {location()}"
+        )
+    x1, x2 = cast(x1, dtype), cast(x2, dtype)
     d = dimension(dim, len(shape))
     units = []
     for x in (x1.expand(*shape), x2.expand(*shape)):

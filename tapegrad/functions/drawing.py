@@ -12,7 +12,7 @@ from tapegrad.devices import check_placed, preserve_format
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.inplace import _check_floating, _instead
-from tapegrad.recording import broadcast_shapes
+from tapegrad.recording import broadcast_shapes, cast
 from tapegrad.tensor import Tensor, describe, from_array, location
 
 functions = public = Surface(EXACT)
@@ -54,7 +54,7 @@ def normal(
     check_placed(device, layout, pin_memory)
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if isinstance(std, Tensor):
-        if not std.dtype.is_floating_point:
+        if not std.dtype.is_floating_point and not isinstance(mean, Tensor):
             raise RuntimeError(f"normal expects standard deviation to be floating point: {describe(std)}")
         if (std._array() < 0).any():
             raise RuntimeError(f"normal expects all elements of std >= 0.0: {describe(std)}, at {location()}")
@@ -67,6 +67,7 @@ def normal(
         if not dtype.is_floating_point:
             raise NotImplementedError(f"\"normal\" not implemented for '{dtype.scalar_type}': {describe(*given)}")
         drawn = creation.randn(shape, generator=generator, dtype=dtype) * _detached(std) + _detached(mean)
+        drawn = cast(drawn, dtype)
         return _drawn_beside(drawn, mean, std)
     if size is None:
         raise TypeError("normal() received an invalid combination of arguments: of two numbers it takes a size")

@@ -11,6 +11,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
+from tapegrad.conversion import refuse_lost_gradient
 from tapegrad.devices import check_device, check_placed
 from tapegrad.dtypes import DType
 from tapegrad.functions.joining import as_strided
@@ -112,6 +113,7 @@ def asarray(
         made = obj if dtype is None else cast(obj, dtype)
         made = made.clone() if copy and made is obj else made
         if not requires_grad:
+            refuse_lost_gradient(made)
             return made.detach() if made.requires_grad else made
         return made if made.requires_grad else made.detach().requires_grad_()
     made = creation.tensor(obj, dtype=dtype) if copy or not shares else creation.as_tensor(obj, dtype)

@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from tapegrad import aliasing, batched, dtypes, recorder
-from tapegrad.arguments import EXACT, Surface, number
+from tapegrad.arguments import EXACT, Surface, node, number
 from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT64
@@ -24,7 +24,7 @@ from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Tensor, constant, depth_of_user, describe, from_array, is_users, location
+from tapegrad.tensor import Constants, Tensor, constant, depth_of_user, describe, from_array, is_users, location
 
 functions = public = Surface(EXACT)
 
@@ -126,6 +126,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     IndexError
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
+    if (position := _element(self, index)) >= 0 and (element := aliasing.element(self, position)) is not None:
+        return element
     key = _key(self, index)
     if self.__class__ is Batched or (key is None and _has_samples(index)):
         return _of_samples(self, index)
@@ -149,13 +151,21 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             _seen[key] = (way, op, shape, strides, offset, adjoint, start)
             if way is not None and index.__class__ is not tuple:
                 recorder.learn_view(key, way)
+            elif way is not None and position >= 0:
+                aliasing.learn_element(way, self)
         return made
-    if self.ndim and len(normal) == 1 and normal[0].dtype != bool:  # of elements, or of runs of them
-        positions, shape = _checked(normal[0], self._kind.shape[0], 0), normal[0].shape + self._kind.shape[1:]
-    else:
-        positions, shape = _positions(self._kind.shape, normal)
-    at = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    at, shape = _places(self, normal)
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+
+
+def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Flat positions of elements, or of runs of them, that an index with arrays names, and the shape of these."""
+    shape = a._kind.shape
+    if shape and len(index) == 1 and index[0].dtype != bool:
+        positions, shape = _checked(index[0], shape[0], 0), index[0].shape + shape[1:]
+    else:
+        positions, shape = _positions(shape, index)
+    return from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape
 
 
 def _has_samples(index: Any) -> bool:
@@ -390,6 +400,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
+    if (position := _element(self, index)) >= 0 and _set_element(self, position, value):
+        return
     key = _key(self, index)
     if self.__class__ is Batched or value.__class__ is Batched or (key is None and _has_samples(index)):
         _set_of_samples(self, index, value)
@@ -397,6 +409,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         if _is_shown_by(self, key, value):  # as after `self[index] += 1`
             aliasing.check_in_place(self, "item assignment", "a view of a leaf")
+            aliasing.count_write(aliasing.counter_of(self))
             return
         if aliasing.stands_alone(self) and _written_again(self, key, value):
             return
@@ -425,6 +438,49 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         _note_write(key, given, result)
     aliasing.assign(self, result)
+
+
+def _element(self: Tensor, index: Any) -> int:
+    """The position, in their order, of the one element that a tuple of ints names; -1 of all other indices."""
+    shape = self._kind.shape
+    if index.__class__ is not tuple or len(index) != len(shape) or self.__class__ is not Tensor:
+        return -1
+    position = 0
+    for i, n in zip(index, shape):  # noqa: B905 (they are as long)
+        if i.__class__ is not int or not -n <= i < n:
+            return -1
+        position = position * n + (i if i >= 0 else i + n)
+    return position
+
+
+def _set_element(self: Tensor, position: int, value: Any) -> bool:
+    """Assign an element of a tensor that stands alone, as was done before; False where that is not all there is to do.
+
+    After `self[index] += 1` it is done already: `self[index]` shows what is assigned.
+    """
+    if not aliasing.stands_alone(self):
+        return False
+    if value.__class__ is float:
+        tape, dtype = self._tape, self._kind.dtype
+        if not dtype.is_floating_point or dtypes.in_range(value, dtype) != value:
+            return False
+        made = tape.constants.get(dtype)
+        if made is None:
+            made = tape.constants[dtype] = Constants(dtype)
+        value = made.of(tape, value)
+    elif value.__class__ is not Tensor:
+        return False
+    elif getattr(value, "_origin", None) is self:
+        recipe = value._recipe
+        if recipe.window != ((), (), position * self._kind.itemsize) or recipe.detached:
+            return False
+        aliasing.count_write(self)
+        return True
+    result = aliasing.written_again(self, value, position)
+    if result is None:
+        return False
+    aliasing.assign_alone(self, result)
+    return True
 
 
 def _is_set_turned(self: Tensor, index: tuple[Any, ...], value: Any) -> bool:
@@ -503,9 +559,9 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
 
 def placed(a: Tensor, index: tuple[Any, ...], value: Tensor) -> tuple[Tensor, Tensor]:
     """The values for an index, and their flat positions."""
-    positions, shape = _positions(a._kind.shape, index)
+    at, shape = _places(a, index)
     value = cast(_fitted(value, shape, a, True), a.dtype)
-    return contiguous(value).reshape(-1), from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    return contiguous(value).reshape(-1), at
 
 
 def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
@@ -513,23 +569,7 @@ def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
 
     Positions are those of elements, or of runs of as many values as fall to each.
     """
-    if a._kind.requires_grad or value._kind.requires_grad:
-        places = at._array() if at.__class__ is not Batched else np.zeros(0, np.int64)
-        if len(places) > 1 and not (places[1:] > places[:-1]).all():
-            run = value._kind.numel // len(places)
-            order = _ascending(places, a._kind.numel // max(run, 1))
-            value, at = getitem(value.reshape(len(places), run), order).reshape(-1), from_array(places[order])
     return _record_put(a, value, at, a._kind.shape)
-
-
-def _ascending(places: np.ndarray, n: int) -> np.ndarray:
-    """An order in which positions below `n` ascend, each there once: the last of those that are equal."""
-    if 16 * len(places) < n:
-        order = np.argsort(places, kind="stable")
-        return order[np.append(places[order][1:] != places[order][:-1], True)]
-    last, there = np.empty(n, np.int64), np.zeros(n, np.bool_)
-    last[places], there[places] = np.arange(len(places)), True
-    return last[there]
 
 
 def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) -> Tensor:
@@ -550,6 +590,7 @@ def _fitted(value: Tensor, shape: tuple[int, ...], a: Tensor, advanced: bool) ->
 
 
 @public
+@node("IndexSelectBackward0")
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices along a dimension that a vector of indices names.
 
@@ -594,6 +635,7 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 
 @public
+@node("GatherBackward0")
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Elements whose index along a dimension is given for each place of `index`.
 
@@ -666,6 +708,7 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
 
 
 @public
+@node("MaskedSelectBackward0")
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where a bool tensor is True, in one dimension."""
     if mask.dtype is not BOOL:
@@ -733,7 +776,12 @@ def _record_put(a: Tensor, v: Tensor, at: Tensor, shape: tuple[int, ...]) -> Ten
     return record_array(indexing.put, tuple(shape), a.dtype, contiguous(a), contiguous(v), at)
 
 
+def _record_take_put(a: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing._take_put, tuple(shape), a.dtype, contiguous(a), at)
+
+
 indexing.take.record = _record_take
 indexing.scatter_add.record = _record_scatter_add
 indexing.put.record = _record_put
+indexing._take_put.record = _record_take_put
 indexing.plus_at.record = _record_plus

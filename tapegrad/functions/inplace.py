@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing, creation, dtypes
-from tapegrad.arguments import Number, checked
+from tapegrad.arguments import Number, checked, node
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
 from tapegrad.dtypes import BOOL, FLOAT64, DType
@@ -43,7 +43,8 @@ def _check(self: Tensor, op: Elementwise, others: tuple[Any, ...], name: str) ->
             f"output with shape {list(shape)} doesn't match the broadcast shape {list(result_shape)}: {name} on "
             f"{describe(self)}, at {location()}"
         )
-    _check_dtype(self, result_dtype, name)
+    if op.result != BOOLEAN:
+        _check_dtype(self, result_dtype, name)
     if all(isinstance(o, (Tensor, bool, int, float)) for o in others):
         _fitting.add(key)
 
@@ -63,9 +64,10 @@ def _operator(python: str, op: Elementwise) -> Any:
     def in_place(self: Tensor, other: Any) -> Any:
         key = opcode, self._kind, other._kind if other.__class__ is Tensor else other.__class__
         if key in _alike:
-            if aliasing.stands_alone(self):
-                return aliasing.assign_alone(self, quick[opcode](self, other))
-            if aliasing.shows_alone(self):
+            if getattr(self, "_origin", None) is None:
+                if aliasing.stands_alone(self):
+                    return aliasing.assign_alone(self, quick[opcode](self, other))
+            elif aliasing.shows_alone(self):
                 return aliasing.assign_shown(self, quick[opcode](self, other))
         _check(self, op, (other,), name)
         result = plain(self, other)
@@ -151,6 +153,7 @@ def copy_(self: Tensor, src: Number | Tensor, non_blocking: bool = False) -> Ten
 
 
 @checked
+@node("MaskedFillBackward0")
 def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
     """`value`, in the dtype of `input`, where `mask` is True, else `input`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing
-from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, sizes
+from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, node, sizes
 from tapegrad.conversion import NUMBERS, as_operand, joiners
 from tapegrad.dtypes import FLOAT64, INT64
 from tapegrad.functions import shaping
@@ -150,9 +150,9 @@ def block_diag(*tensors: Any) -> Tensor:
             raise RuntimeError(
                 f"block_diag: Input tensors must have 2 or fewer dimensions. Input {i} has {piece.ndim} dimensions"
             )
-    pieces = [_at_least(2, t) for t in pieces] or [from_array(np.zeros((1, 0)))]
+    pieces = pieces or [from_array(np.zeros((1, 0)))]
     dtype = promoted(pieces)
-    pieces = [cast(t, dtype) for t in pieces]
+    pieces = [_at_least(2, cast(t, dtype)) for t in pieces]
     n, before, rows = sum(t._kind.shape[1] for t in pieces), 0, []
     for t in pieces:
         height, width = t._kind.shape
@@ -296,8 +296,10 @@ def repeat_interleave(
     tensor([1, 1, 2, 2])
     """
     if repeats is None:
+        if input.ndim != 1:
+            raise RuntimeError(f"repeat_interleave only accept 1D vector as repeat: {describe(input)}, at {location()}")
         times = _times(input)
-        return from_array(np.repeat(np.arange(len(times)), times))
+        return from_array(np.repeat(np.arange(len(times), dtype=input.dtype.numpy), times))
     x = reshape(input, (input._kind.numel,)) if dim is None else input
     at = dimension(0 if dim is None else dim, x.ndim)
     x = x if x.ndim else reshape(x, (1,))
@@ -396,6 +398,7 @@ def flipud(input: Tensor) -> Tensor:
 
 
 @public
+@node("Rot90Backward0")
 def rot90(input: Tensor, k: int = 1, dims: Sizes = (0, 1)) -> Tensor:
     """Turned by `k` right angles, from the first of two dimensions towards the second.
 
@@ -421,6 +424,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sizes = (0, 1)) -> Tensor:
 
 
 @public
+@node("RollBackward0")
 def roll(input: Tensor, shifts: Dims, dims: Dims | None = None) -> Tensor:
     """The elements moved on along some dimensions, those at the end to the beginning; or all, in their order.
 

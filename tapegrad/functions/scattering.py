@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import aliasing, arguments, dtypes
-from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked
+from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked, node
 from tapegrad.batched import elements
 from tapegrad.creation import full
 from tapegrad.devices import check_placed
@@ -191,6 +191,7 @@ def scatter(
 
 
 @public
+@node("ScatterAddBackward0")
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`input` with all values of `src` added where `index` says along a dimension, in their order.
 
@@ -274,6 +275,7 @@ def _of_slices(
 
 
 @public
+@node("IndexAddBackward0")
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
     """`input` with slices of `alpha * source` added to those that a vector of indices names.
 
@@ -305,6 +307,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 
 @public
+@node("IndexFillBackward0")
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Number | Tensor) -> Tensor:
     """`input` with one value in all slices that a vector of indices names; negative indices count from the end.
 
@@ -383,6 +386,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
 
 
 @public
+@node("TakeBackward0")
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements by their numbers in a contiguous tensor; negative ones count from the end.
 
@@ -416,6 +420,7 @@ def _flat_positions(input: Tensor, index: Tensor) -> Tensor:
 
 
 @public
+@node("PutBackward0")
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """`input` with elements of `source` at their numbers in a contiguous tensor; or with these added.
 
@@ -453,7 +458,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
             [4.]])
     """
     name = "take_along_dim"
-    if indices.dtype is not INT64:
+    if indices.dtype is not INT64 and (dim is not None or indices.dtype is not INT32):
         raise RuntimeError(
             f"{name}(): dtype of indices should be Long but got {indices.dtype.scalar_type}: at {location()}"
         )

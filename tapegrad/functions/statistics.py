@@ -10,6 +10,7 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.arguments import EXACT, Dims, Number, Surface, checked, integer
+from tapegrad.batched import elements
 from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT64, DType, get_default_dtype
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import return_type
@@ -17,7 +18,7 @@ from tapegrad.functions.shaping import cat, contiguous, narrow, reshape
 from tapegrad.functions.sorting import searchsorted
 from tapegrad.ops import indexing
 from tapegrad.ops.layout import dimension, distinct
-from tapegrad.recording import cast
+from tapegrad.recording import cast, record_array
 from tapegrad.tensor import Tensor, describe, location
 
 if TYPE_CHECKING:
@@ -140,13 +141,13 @@ def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Number | Non
 
 
 def slope(y: Tensor, at: int, spacing: Any, edge_order: int) -> Tensor:
-    """Central differences along a dimension, one-sided at its ends; `spacing` is a number, or the points, a vector."""
+    """Central differences along a dimension, one-sided at its ends; `spacing` is a distance, or a vector of points."""
     n = y._kind.shape[at]
 
     def part(first: int, length: int) -> Tensor:
         return narrow(y, at, first, length)
 
-    if isinstance(spacing, Tensor):
+    if isinstance(spacing, Tensor) and spacing.ndim:
         steps = reshape(diff(spacing), tuple(-1 if d == at else 1 for d in range(y.ndim)))
         before, after = narrow(steps, at, 0, n - 2), narrow(steps, at, 1, n - 2)
         left, right = part(1, n - 2) - part(0, n - 2), part(2, n - 2) - part(1, n - 2)
@@ -194,6 +195,11 @@ def gradient(
     >>> tg.gradient(tg.tensor([1.0, 4.0, 9.0, 16.0]))
     (tensor([3., 4., 6., 7.]),)
     """
+    if input.dtype is BOOL:
+        raise RuntimeError(
+            f"Subtraction, the `-` operator, with two bool tensors is not supported: gradient({describe(input)}), at "
+            f"{location()}"
+        )
     dims = tuple(range(input.ndim)) if dim is None else distinct(dim, input.ndim)
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient only supports edge_order=1 and edge_order=2, not {edge_order}")
@@ -213,13 +219,12 @@ def gradient(
                 f"gradient expected each element of spacing to have one dimension, of length {n}: {describe(space)}"
             )
     x = input if input.dtype.is_floating_point else cast(input, get_default_dtype())
-    spaces = [s.item() if isinstance(s, Tensor) and not s.ndim else s for s in given]
-    for space in spaces:
+    for space in given:
         if not isinstance(space, (Tensor, int, float, np.number)):
             raise TypeError(
                 f"gradient(): argument 'spacing' must be numbers or Tensors, but has {type(space).__name__}"
             )
-    return tuple(slope(x, at, space, edge_order) for at, space in zip(dims, spaces, strict=True))
+    return tuple(slope(x, at, space, edge_order) for at, space in zip(dims, given, strict=True))
 
 
 # --- moments ----------------------------------------------------------------------------------------------------------
@@ -361,9 +366,10 @@ def corrcoef(input: Tensor) -> Tensor:
 def counted(places: Tensor, n: int, weights: Tensor | None, dtype: DType) -> Tensor:
     """How many of the places are 0, 1, ... n - 1, or the sums of their weights; others do not count."""
     at = contiguous(cast(places, INT64)).reshape(-1)
+    if weights is None:
+        return cast(record_array(indexing.counts, (n,), INT64, at, params=(1, n)), dtype)
     at = _where((at >= 0) & (at < n), at, n)
-    values = creation.ones(at._kind.numel, dtype=FLOAT64) if weights is None else cast(weights, dtype).reshape(-1)
-    summed = indexing.scatter_add(values, at, shape=(n + 1,))
+    summed = indexing.scatter_add(cast(weights, dtype).reshape(-1), at, shape=(n + 1,))
     return cast(narrow(summed, 0, 0, n), dtype)
 
 
@@ -377,20 +383,25 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     """
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    if input.dtype.category > 1:
+    if input.dtype.category != 1:
         raise NotImplementedError(
             f"\"bincount_cpu\" not implemented for '{input.dtype.scalar_type}': bincount only supports 1-d "
             f"non-negative integral inputs: {describe(input)}, at {location()}"
         )
-    if input.ndim != 1 or (input._kind.numel and int(input.min()) < 0):
+    places = elements(cast(input, INT64))
+    largest = int(places.view(np.uint64).max()) if places.size else -1  # unsigned, negative numbers are large ones
+    if input.ndim != 1 or largest >= 1 << 63:
         raise RuntimeError(
             f"bincount only supports 1-d non-negative integral inputs: {describe(input)}, at {location()}"
         )
     if weights is not None and weights._kind.shape != input._kind.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
-    n = max(int(input.max()) + 1 if input._kind.numel else 0, minlength)
-    dtype = INT64 if weights is None else FLOAT32 if weights.dtype is FLOAT32 else FLOAT64
-    return counted(input, n, weights, dtype)
+    n = max(largest + 1, minlength)
+    if weights is None:
+        return counted(input, n, None, INT64)
+    weights = cast(weights, FLOAT32 if weights.dtype is FLOAT32 else FLOAT64)
+    summed: Tensor = indexing.scatter_add(weights, cast(input, INT64), shape=(n,))
+    return summed
 
 
 def _range(name: str, x: Tensor, low: float, high: float, apart: float) -> tuple[float, float]:
@@ -456,6 +467,17 @@ def places_in(edges: Tensor, x: Tensor) -> Tensor:
     return _where(x == narrow(edges, 0, n, 1), n - 1, _where(x == x, at, -1))
 
 
+def _places_among(edges: Tensor, x: Tensor) -> Tensor:
+    """The same for bins of one length: a quotient says where, and the edges beside it whether it was rounded."""
+    n = edges._kind.shape[0] - 1
+    low, high = edges[0].item(), edges[n].item()
+    is_inside = (x >= low) & (x <= high)
+    at = cast(_where(is_inside, (x - low) * (n / (high - low)), 0).floor(), INT64).clamp(0, n - 1)
+    begin, end = (indexing.take(edges, at + k, shape=x._kind.shape) for k in (0, 1))
+    at = at - cast(x < begin, INT64) + cast((x >= end) & (at < n - 1), INT64)
+    return _where(is_inside, at, -1)
+
+
 def _density(hist: Tensor, edges: list[Tensor]) -> Tensor:
     made = hist / hist.sum()
     for d, edge in enumerate(edges):
@@ -465,7 +487,7 @@ def _density(hist: Tensor, edges: list[Tensor]) -> Tensor:
 
 @public
 def histogram(
-    input: Tensor, bins: int | Tensor, *, range: Any = None, weight: Tensor | None = None, density: bool = False
+    input: Tensor, bins: int | Tensor = 100, *, range: Any = None, weight: Tensor | None = None, density: bool = False
 ) -> Histogram:
     """How many elements are in each bin, or the sums of their weights, and the edges of the bins.
 
@@ -493,7 +515,8 @@ def histogram(
         )
     x = input.detach().reshape(-1)
     edges = _edges("histogram", x, bins, range)
-    hist = counted(places_in(edges, x), edges._kind.shape[0] - 1, weight, x.dtype)
+    at = places_in(edges, x) if isinstance(bins, Tensor) else _places_among(edges, x)
+    hist = counted(at, edges._kind.shape[0] - 1, weight, x.dtype)
     return _Histogram(_density(hist, [edges]) if density else hist, edges)
 
 

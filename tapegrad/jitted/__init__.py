@@ -10,15 +10,17 @@ typed ones, instances of a `jitclass` or a `structref`, made inside or given; sl
 complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions, ufuncs, reductions, rearrangements,
 `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum,
 `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`);
-functions of `special`. Rounding, comparisons and conversion to int have the derivative zero.
+functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to Numba. Rounding, comparisons and
+conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
-- reductions of several axes, or along an axis that isn't known when compiling; of complex numbers all but
-  arithmetic, elementary functions, sums, products, means, `norm`, `dot`, `@`, `solve` and `inv`, and those as the state
-  of a checkpointed loop or the arguments of a rule of the user's; of float32 likewise, but for `solve` and `inv`;
+- sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
+  products, means, variances, `sort`, `norm`, `dot`, `@`, `solve`, `inv`, `det` and `slogdet`; of float32 `eigh`, `eig`
+  and `svd`; both as the state of a checkpointed loop or the arguments of a rule of the user's;
+- derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
-  `objmode` that are given values;
+  `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
 - fields of records that are given a value with derivatives, or are differentiated by;
 - an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
@@ -110,6 +112,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Numba is imported when one of these is first used."""
+    if name == "special":
+        return importlib.import_module("tapegrad.jitted.special")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

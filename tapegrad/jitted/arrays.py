@@ -24,7 +24,7 @@ from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import ARRAYS_OF_COMPLEX, is_scalar
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, loop, replaces
-from tapegrad.jitted.lifting import strip
+from tapegrad.jitted.lifting import lent, strip
 from tapegrad.jitted.names import PIECEWISE, RULES, clamped
 from tapegrad.jitted.signatures import IN_PLACE
 from tapegrad.jitted.single_precision import widened
@@ -411,34 +411,22 @@ def _into(function: Any, *kinds: Any) -> Any:
     return None if dims is None else loop(each(function, dims, into_last=True), *kinds)
 
 
-def _declare_unary(function: Any) -> None:
-    @overload(function, OPTIONS)
-    def _unary(x):
-        found = _chosen(function, x)
-        return None if found is None else lambda x: found(x)
-
-    if not isinstance(function, np.ufunc):
-        return
-
-    @overload(function, OPTIONS)
-    def _unary_into(x, out):
-        found = _into(function, x, out)
-        return None if found is None else lambda x, out: found(x, out)
+def declare(function: Any, arity: int, stands_for: Any = None, has_out: bool = False) -> None:
+    """A scalar function of arrays too; `stands_for` is what one does in the place of its first operand."""
+    names = ", ".join("abc"[:arity])
+    choose = functools.partial(_chosen, stands_for or function, in_place=stands_for is not None)
+    _declare_code(function, names, choose)
+    if has_out:
+        _declare_code(function, f"{names}, out", functools.partial(_into, function))
 
 
-def _declare_binary(function: Any, stands_for: Any = None) -> None:
-    @overload(function, OPTIONS)
-    def _binary(a, b):
-        found = _chosen(stands_for or function, a, b, in_place=stands_for is not None)
-        return None if found is None else lambda a, b: found(a, b)
-
-    if not isinstance(function, np.ufunc):
-        return
-
-    @overload(function, OPTIONS)
-    def _binary_into(a, b, out):
-        found = _into(function, a, b, out)
-        return None if found is None else lambda a, b, out: found(a, b, out)
+def _declare_code(function: Any, names: str, choose: Any) -> None:
+    text = f"""
+def typed({names}):
+ found = choose({names})
+ return None if found is None else lambda {names}: found({names})
+"""
+    overload(function, OPTIONS)(define(text, "typed", {"choose": choose}))
 
 
 _ONE_OPERAND = {np.floor, np.ceil, np.trunc, np.rint, np.sign, np.isnan, np.isinf, np.isfinite, np.signbit,
@@ -451,9 +439,9 @@ def _is_elementwise(function: Any) -> bool:
 
 for _function in filter(_is_elementwise, [*RULES, *PIECEWISE]):
     _arity = len(RULES[_function].partials) if _function in RULES else 1 if _function in _ONE_OPERAND else 2
-    (_declare_unary if _arity == 1 else _declare_binary)(_function)
+    declare(_function, _arity, has_out=isinstance(_function, np.ufunc))
 for _function, _stub in IN_PLACE.items():
-    _declare_binary(_stub, getattr(operator, _function.__name__[1:]))
+    declare(_stub, 2, getattr(operator, _function.__name__[1:]))
 
 
 @replaces(np.where, is_single=True)
@@ -572,4 +560,4 @@ def _divmod(x, y):
     return x // y, x % y
 
 
-ALLOWED.update({values, contiguous_values, strip, _filled, active_in})
+ALLOWED.update({values, contiguous_values, strip, lent, _filled, active_in})

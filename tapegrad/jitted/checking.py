@@ -135,5 +135,10 @@ def promote_to(kind: Active) -> Any:
 def make_known(stub: Any) -> None:
     """Allow a function of ours, and have Numba look for its types, even while it compiles what calls it."""
     ALLOWED.add(stub)
+    refresh()
+
+
+def refresh() -> None:
+    """Have Numba look for what was made known to it since it last did."""
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()

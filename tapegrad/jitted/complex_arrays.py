@@ -57,6 +57,16 @@ def inv(a: Any) -> Any:
     return loop(_inv, a) if dims_of(a) == (2,) else None
 
 
+def det(a: Any) -> Any:
+    """The determinant of a matrix."""
+    return loop(_det, a) if dims_of(a) == (2,) else None
+
+
+def slogdet(a: Any) -> Any:
+    """The determinant over its absolute value, and the logarithm of that."""
+    return loop(_slogdet, a) if dims_of(a) == (2,) else None
+
+
 @njit
 def _joined(real, imag, plain):
     """An array of parts, with other values, and its own derivatives."""
@@ -125,6 +135,78 @@ def _inv(a):
     n = a.shape[0]
     x = np.linalg.inv(_as_real(a))
     return laid_out(_joined(x[:n, :n], x[n:, :n], plain), plain)
+
+
+@njit
+def _expanded(a):
+    """The determinant by cofactors, which are differentiated where it is 0 too: Bird's algorithm, as in `linalg.py`."""
+    n = a.shape[0]
+    f, m = a.copy(), np.zeros_like(a)
+    zero = m[0, 0]
+    for _ in range(n - 1):
+        m[:] = zero
+        trace = zero
+        for i in range(n - 1, -1, -1):
+            m[i, i] = -trace
+            trace = trace + f[i, i]
+            for j in range(i + 1, n):
+                m[i, j] = f[i, j]
+        for i in range(n):
+            for j in range(n):
+                total = zero
+                for k in range(i, n):
+                    total = total + m[i, k] * a[k, j]
+                f[i, j] = total
+    return f[0, 0] if n % 2 == 1 else -f[0, 0]
+
+
+@njit
+def _factors(a):
+    """The diagonal of an upper triangle to which rows are brought, and the sign of their order."""
+    n, sign, u = a.shape[0], 1.0, a.copy()
+    for k in range(n):
+        pivot = k
+        for i in range(k + 1, n):
+            if abs(u[i, k]) > abs(u[pivot, k]):
+                pivot = i
+        if pivot != k:
+            sign = -sign
+            for j in range(k, n):
+                t = u[k, j]
+                u[k, j] = u[pivot, j]
+                u[pivot, j] = t
+        for i in range(k + 1, n):
+            f = u[i, k] / u[k, k]
+            for j in range(k + 1, n):
+                u[i, j] = u[i, j] - f * u[k, j]
+    return np.diag(u), sign
+
+
+@njit
+def _det(a):
+    plain = np.linalg.det(contiguous_values(a))
+    if plain == 0.0:
+        return with_complex_value(_expanded(a), plain)
+    diagonal, sign = _factors(a)
+    product = complex(sign, 0.0) * diagonal[0] if a.size else diagonal.sum()
+    for i in range(1, a.shape[0]):
+        product = product * diagonal[i]
+    return with_complex_value(product, plain)
+
+
+@njit
+def _slogdet(a):
+    sign, plain = np.linalg.slogdet(contiguous_values(a))
+    if sign == 0.0:
+        whole = _expanded(a)
+        return with_complex_value(whole, sign), with_value(np.log(abs(whole)), plain)
+    diagonal, own = _factors(a)
+    total, phase = 0.0, diagonal.sum() * 0.0 + own
+    for i in range(a.shape[0]):
+        size = abs(diagonal[i])
+        total += np.log(size)
+        phase = phase * (diagonal[i] / size)
+    return with_complex_value(phase, sign), with_value(total, plain)
 
 
 ALLOWED.add(with_complex_value)

@@ -424,7 +424,7 @@ def staged(op: Op) -> Callable[..., Any]:
 
     @functools.cache
     def rule() -> Rule:  # operations name each other, in circles
-        return rule_of(op, VALUES.get(op) or numba_function(scalar(op)))
+        return rule_of(op, VALUES.get(op) or numba_function(scalar(op, by_address=True)))
 
     return emit
 

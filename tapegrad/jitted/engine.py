@@ -29,6 +29,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     classes,
     containers,
     decompositions,  # noqa: F401
+    double_precision,  # noqa: F401
     linalg,  # noqa: F401
     nest_calls,  # noqa: F401
     numerics,  # noqa: F401

@@ -177,21 +177,21 @@ class OuterPipeline(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> Any:
         """As Numba asks for them."""
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        replace_lowering(passes, OuterLowering)
+        replace_pass(passes, NativeLowering, OuterLowering)
         return [passes]
 
 
-def replace_lowering(passes: Any, lowering: Any) -> None:
-    """Put another lowering in the place of Numba's."""
-    at = [known[0] for known in passes.passes].index(NativeLowering)
-    passes.passes[at] = (lowering, "lowering")
+def replace_pass(passes: Any, known: Any, other: Any) -> None:
+    """Put another pass in the place of one of Numba's."""
+    at = [entry[0] for entry in passes.passes].index(known)
+    passes.passes[at] = other, passes.passes[at][1]
     passes.finalize()
 
 
 class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> Any:
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        replace_lowering(passes, _PlainLowering)
+        replace_pass(passes, NativeLowering, _PlainLowering)
         return [passes]
 
 

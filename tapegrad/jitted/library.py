@@ -20,6 +20,7 @@ from tapegrad.jitted.active import Active, Complex, Narrow, holds_active, holds_
 from tapegrad.jitted.inner import OPTIONS, define, inside
 
 FALLBACK: list[Callable[..., Any]] = []  # what has code for functions whose replacement has none: `overloads.py`
+WIDELY: list[Callable[..., Any]] = []  # what has code for single precision: `double_precision.py`
 BY_NAME = {"kind"}  # Numba takes it so alone
 
 
@@ -72,9 +73,22 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
         code = (choose(**kinds) if kind is None else choose(kind, **kinds)) if is_known else None
         if code is not None:
             return _with_parameters(code, declared)
-        if is_ours and any(holds_active(k) for k in kinds.values()):
-            return None if original is None else FALLBACK[0](original, declared, given, kinds)
-        return _original(parameters, declared, kinds, original, method)
+        if not is_ours or not any(holds_active(k) for k in kinds.values()):
+            return _original(parameters, declared, kinds, original, method)
+        if kind is None and any(map(holds_narrow, kinds.values())):
+            plainly = inside(_original(parameters, declared, kinds, original, method))
+            code = WIDELY[0](in_double, declared, kinds, original, plainly)
+        if code is None and original is not None:
+            code = FALLBACK[0](original, declared, given, kinds)
+        return code
+
+    def in_double(kinds: dict[str, Any]) -> Any:
+        code = choose(**kinds)
+        if code is not None:
+            return inside(_with_parameters(code, declared))
+        given = {name: k for name, k in kinds.items() if isinstance(k, types.Type)}
+        code = None if original is None else FALLBACK[0](original, declared, given, kinds)
+        return None if code is None else inside(code)
 
     scope: dict[str, Any] = {"chosen": chosen}
     stub = define(f"def stub({declared}):\n raise NotImplementedError", "stub", {})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
@@ -489,6 +490,31 @@ def _strip(x):
     if holds_active(x):
         raise WrongResultError(_called(x))
     return lambda x: x
+
+
+@intrinsic
+def frozen(typingctx, array):
+    """An array that can't be written to."""
+    made = types.Array(array.dtype, array.ndim, array.layout, readonly=True, aligned=array.aligned)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, made, args[0])
+
+    return made(array), codegen
+
+
+def lent(x):
+    """The plain values of what Python's own code reads, which can't be written to where they are copies."""
+    raise NotImplementedError
+
+
+@overload(lent, OPTIONS)
+def _lent(x):
+    if isinstance(x, types.Array) and isinstance(x.dtype, (Active, Complex, Narrow)):
+        return lambda x: frozen(strip(x))
+    if isinstance(x, types.BaseTuple) and not isinstance(x, types.BaseNamedTuple):
+        return each_item(x, "lent({})", {"lent": lent}, "x")
+    return (lambda x: strip(x)) if isinstance(x, (Active, Complex, Narrow)) else (lambda x: x)
 
 
 def _is_active(kind: Any) -> bool:

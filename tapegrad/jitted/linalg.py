@@ -343,7 +343,7 @@ def _inv(a):
 def det(a):
     """The determinant of a matrix; of one that is singular, its derivative is by cofactors."""
     if dims_of(a) != (2,):
-        return None
+        return complex_arrays.det(a)
     return _block_det if a.dtype == Taped(0) else loop(_det, a)
 
 
@@ -385,7 +385,7 @@ def _det_without_division(a):
 def slogdet(a):
     """The sign and the logarithm of a determinant."""
     if dims_of(a) != (2,):
-        return None
+        return complex_arrays.slogdet(a)
     return _block_slogdet if a.dtype == Taped(0) else loop(_slogdet, a)
 
 

@@ -207,7 +207,7 @@ _WRITTEN: dict[Any, Callable[..., Any]] = {
     clamped: lambda x, low, high: where(high < (raised := where(low > x, low, x)), high, raised),
     math.pow: _power,
     # In partials; Numba's rounds the quotient first. Asked for late: the kernels' functions take a while to import.
-    np.floor_divide: lambda a, b: numba_function(scalar(OPERATIONS["floor_divide"]))(a, b),
+    np.floor_divide: lambda a, b: numba_function(scalar(OPERATIONS["floor_divide"], by_address=True))(a, b),
 }
 
 RULES: dict[Any, Rule] = {}

@@ -15,7 +15,7 @@ from tapegrad.batched import once_a_sample
 from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.jitted import engine, repeats, sharing
+from tapegrad.jitted import engine, nested, repeats, rewriting, sharing
 from tapegrad.jitted.drivers import Form, driver
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, from_array
@@ -50,7 +50,9 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
         raise ValueError(f"argnums are from 0 to {n - 1}, not {argnums}")
     if list(numbers) != sorted(numbers):
         raise ValueError("argnums are in the order of the arguments here")
-    return driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
+    found = driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
+    rewriting.SPECIAL[found] = nested.again
+    return found
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:

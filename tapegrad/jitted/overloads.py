@@ -9,7 +9,9 @@ as any other. Functions made by `register_jitable` are code that stands for itse
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import sys
 import types as pytypes
 from typing import Any
 
@@ -21,15 +23,15 @@ from numba.core.registry import CPUDispatcher, cpu_target
 from numba.extending import overload
 
 from tapegrad.jitted import checking, library, rewriting
-from tapegrad.jitted.active import Active, holds_active
-from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.active import Active, holds_active, holds_narrow
+from tapegrad.jitted.inner import OPTIONS, define, inside
 
-_OURS = "tapegrad."
+_OURS, _SPECIAL = "tapegrad.", "tapegrad.jitted.special"
 _RANDOM = "numpy.random", "random"  # what a draw is, of parameters with derivatives, isn't decided here
 _MOVING = "shuffle", "permutation", "choice"  # these draw places
 
 
-class _Jitable:
+class Jitable:
     """A function that is compiled wherever it is named."""
 
     def __init__(self, function: Any) -> None:
@@ -61,11 +63,24 @@ class _Overloaded:
         if not any(map(holds_active, kinds.values())):
             code = self.function
         else:
+            code = self._in_single_precision(kind, kinds) if any(map(holds_narrow, kinds.values())) else None
+            if code is not None:
+                return code
             code = own_code(self.function, kinds)
             if code is None:
                 return None
             code = rewriting.active(code, kind)
         return calling(code, self.parameters, list(kinds))
+
+    def _in_single_precision(self, kind: Active, kinds: dict[str, Any]) -> Any:
+        given = list(kinds)
+
+        def in_double(wide: dict[str, Any]) -> Any:
+            code = own_code(self.function, wide)
+            return None if code is None else inside(calling(rewriting.active(code, kind), self.parameters, given))
+
+        plainly = inside(calling(self.function, self.parameters, given))
+        return library.WIDELY[0](in_double, self.parameters, kinds, self.function, plainly)
 
 
 def calling(code: Any, parameters: str, given: list[str]) -> Any:
@@ -116,10 +131,10 @@ def _is_ours(template: Any) -> bool:
 
 
 @functools.cache
-def replacement(function: Any) -> _Jitable | _Overloaded | None:
+def replacement(function: Any) -> Jitable | _Overloaded | None:
     """What stands for a function that has overloads of others, or for a C callback; None for any other."""
     if isinstance(function, CFunc):
-        return _Jitable(njit(function._sig)(function._pyfunc))
+        return Jitable(njit(function._sig)(function._pyfunc))
     if not callable(function) or isinstance(function, (type, np.ufunc, CPUDispatcher)) or function in checking.ALLOWED:
         return None
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
@@ -131,7 +146,7 @@ def replacement(function: Any) -> _Jitable | _Overloaded | None:
     if not templates:
         return None
     if isinstance(function, pytypes.FunctionType) and templates[0]._overload_func.__name__ == "ov_wrap":
-        return _Jitable(_jitted(function, templates[0]))
+        return Jitable(_jitted(function, templates[0]))
     parameters = _parameters(templates[0]._overload_func)
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.KEYWORD_ONLY) for p in parameters):
         return None
@@ -158,5 +173,17 @@ def fallback(function: Any, declared: str, given: dict[str, Any], kinds: dict[st
     return calling(rewriting.active(code, library.active_in(*kinds.values())), declared, list(known))
 
 
+def _special(function: Any) -> Any:
+    """What stands for a special function, if it is known as soon as `special.py` is imported."""
+    module = str(getattr(function, "__module__", None))
+    is_scipys = isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is not function
+    if _SPECIAL in sys.modules or not (is_scipys or module.startswith(("tapegrad.special", "scipy.special"))):
+        return None
+    importlib.import_module(_SPECIAL)
+    checking.refresh()
+    return rewriting.FUNCTIONS.get(function)
+
+
 library.FALLBACK.append(fallback)
+rewriting.REPLACED.append(_special)
 rewriting.REPLACED.append(replacement)

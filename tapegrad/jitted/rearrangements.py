@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numba.core import types
 
-from tapegrad.jitted.active import Narrow, is_active_array
+from tapegrad.jitted.active import Narrow, is_active_array, is_narrow_array
 from tapegrad.jitted.arrays import dtype_of, values
 from tapegrad.jitted.complex_numbers import is_scalar
 from tapegrad.jitted.inner import define, inside
@@ -24,23 +24,23 @@ from tapegrad.jitted.reductions import is_sequence
 @njit
 def _sort(a):
     order = np.argsort(values(a))
-    result = np.empty(a.size)
+    result = np.empty_like(a)
     for i in range(a.size):
         result[i] = a[order[i]]
     return result
 
 
-@replaces(None, method="sort")
+@replaces(None, method="sort", is_single=True)
 def sort_in_place(a, key=None, reverse=False):
     """Sort a vector, or a list, in place."""
     if isinstance(a, (types.List, types.ListType)):
         return loop(_sort_list, a) if key is None else (lambda a, key, reverse: a.sort(key=key, reverse=reverse))
-    return loop(_sort_in_place, a) if is_active_array(a) and a.ndim == 1 else None
+    return loop(_sort_in_place, a) if (is_active_array(a) or is_narrow_array(a)) and a.ndim == 1 else None
 
 
 @njit
 def _sort_in_place(a):
-    a[:] = _sort(a)
+    a[:] = np.sort(a)
 
 
 @njit

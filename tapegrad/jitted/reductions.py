@@ -21,25 +21,31 @@ from tapegrad.jitted.lifting import with_value
 
 
 def _reduction(a: Any, axis: Any, of_all: Any) -> Any:
-    """The loop over all elements; or along an axis, which is known when compiling."""
+    """The loop over all elements; or along axes, which are known when compiling."""
     if isinstance(a, Active) and axis is None:
         return loop(_of_number(of_all), a)
-    is_narrow = is_narrow_array(a) and of_all in _NARROW
-    of_all = _NARROW[of_all] if is_narrow else of_all
-    is_complex = is_complex_array(a) and of_all in _OF_COMPLEX
-    if not (is_active_array(a) or is_complex or is_narrow):
+    if is_narrow_array(a):
+        of_all = _NARROW.get(of_all)
+    elif is_complex_array(a):
+        of_all = _OF_COMPLEX.get(of_all)
+    elif not is_active_array(a):
+        of_all = None
+    if of_all is None:
         return None
-    if axis is None:
-        reduce = loop(of_all, a)
-        return (lambda a: reduce(a.T)) if a.layout == "F" else (lambda a: reduce(a))
-    try:
-        at = constant(axis) % a.ndim
-    except TypeError:
-        return None
-    if a.ndim == 1:
-        reduce = loop(of_all, a)
-        return lambda a: reduce(a)
-    return loop(_along(of_all, a.ndim, at, dtype_of(a)), a)
+    if axis is not None:
+        try:
+            axes = tuple(map(constant, axis)) if isinstance(axis, types.BaseTuple) else (constant(axis),)
+        except TypeError:
+            return None
+        known = frozenset(k % a.ndim for k in axes if -a.ndim <= k < a.ndim)
+        if len(known) < len(axes):  # an error of Numba's
+            return (lambda a, axis: np.sum(values(a), axis)) if of_all in (_sum, _narrow_sum) else None
+        if not axes:
+            return lambda a: a.copy()
+        if len(axes) < a.ndim:
+            return loop(_along(of_all, a.ndim, known, dtype_of(a), a.layout == "F"), a)
+    reduce = loop(of_all, a)
+    return (lambda a: reduce(a.T)) if a.layout == "F" else (lambda a: reduce(a))
 
 
 @functools.cache
@@ -49,16 +55,17 @@ def _of_number(of_all: Any) -> Any:
 
 
 @functools.cache
-def _along(of_all: Any, ndim: int, axis: int, dtype: str) -> Any:
-    """A loop that reduces each line along an axis."""
-    shape = "".join(f"a.shape[{i}], " for i in range(ndim) if i != axis)
+def _along(of_all: Any, ndim: int, axes: frozenset[int], dtype: str, is_transposed: bool) -> Any:
+    """A loop that reduces what lies along axes, in the order of memory."""
+    shape = "".join(f"a.shape[{i}], " for i in range(ndim) if i not in axes)
     names = [f"i{i}" for i in range(ndim)]
-    outer = [name for i, name in enumerate(names) if i != axis]
-    line = ", ".join(":" if i == axis else name for i, name in enumerate(names))
+    outer = [name for i, name in enumerate(names) if i not in axes]
+    part = ", ".join(":" if i in axes else name for i, name in enumerate(names))
     lines = ["def along(a):", f" out = np.empty(({shape}), {dtype})"]
     for depth, name in enumerate(outer):
         lines.append(" " * (depth + 1) + f"for {name} in range(a.shape[{name[1:]}]):")
-    lines.append(" " * (len(outer) + 1) + f"out[{', '.join(outer)}] = of_all(a[{line}])")
+    order = ".T" if is_transposed and len(axes) > 1 else ""
+    lines.append(" " * (len(outer) + 1) + f"out[{', '.join(outer)}] = of_all(a[{part}]{order})")
     scope = {"np": np, "of_all": of_all}
     return njit(define("\n".join([*lines, " return out"]), "along", scope))
 
@@ -142,7 +149,26 @@ def _median(a):
     return with_value(0.5 * (flat[order[n // 2 - 1]] + flat[order[n // 2]]), plain)
 
 
-_OF_COMPLEX = _sum, _mean, _prod  # those that are of complex numbers what they are of real ones
+# --- of complex numbers -----------------------------------------------------------------------------------------------
+
+
+@njit
+def _complex_var(a):
+    mean = _mean(a)
+    squares = 0.0
+    for x in a.flat:
+        away = x - mean
+        squares += away.real * away.real + away.imag * away.imag
+    return squares / a.size
+
+
+@njit
+def _complex_std(a):
+    variance = _complex_var(a)
+    return 0.0 if variance == 0.0 else variance**0.5
+
+
+_OF_COMPLEX = {_sum: _sum, _mean: _mean, _prod: _prod, _var: _complex_var, _std: _complex_std}
 
 
 # --- of single precision, in which Numba adds up too ------------------------------------------------------------------

@@ -24,11 +24,12 @@ from numba.core import compiler, ir, ir_utils, postproc, sigutils, types
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import AnalysisPass, FunctionPass, register_pass
 from numba.core.datamodel import models
+from numba.core.dispatcher import ObjModeLiftedWith
 from numba.core.imputils import lower_constant
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.registry import CPUDispatcher
 from numba.core.typeconv import Conversion
-from numba.core.typed_passes import NopythonTypeInference
+from numba.core.typed_passes import NativeLowering, NopythonRewrites, NopythonTypeInference
 from numba.core.typing import signature
 from numba.core.typing.templates import make_concrete_template
 from numba.core.untyped_passes import InlineInlinables
@@ -38,7 +39,8 @@ from numba.typed import Dict, List
 from tapegrad.jitted import bindings, checking, choices
 from tapegrad.jitted.active import Active, Complex, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
-from tapegrad.jitted.inner import InnerLowering, replace_lowering
+from tapegrad.jitted.expressions import Rewrites
+from tapegrad.jitted.inner import InnerLowering, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.signatures import IN_PLACE
@@ -232,7 +234,8 @@ def pipeline(kind: Active, is_marked: bool = False) -> Any:
                 passes.add_pass_after(Nests, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             passes.add_pass_after(Check, NopythonTypeInference)
-            replace_lowering(passes, MarkingLowering if is_marked else Lowering)
+            replace_pass(passes, NopythonRewrites, Rewrites)
+            replace_pass(passes, NativeLowering, MarkingLowering if is_marked else Lowering)
             return [passes]
 
     return Pipeline
@@ -393,6 +396,14 @@ def resolve(func_ir: Any, variable: Any) -> Any:
     return None
 
 
+def _tells_nothing(called: Any) -> bool:
+    """Whether it is an `objmode` block from which no number with a derivative comes back."""
+    if not isinstance(called, ObjModeLiftedWith):
+        return False
+    constant = (types.Integer, types.Boolean, types.UnicodeType, types.NoneType)
+    return all(isinstance(kind, constant) for kind in called.output_types)
+
+
 @functools.cache
 def _rewriting_pass(kind: Active, is_marked: bool) -> Any:
     @register_pass(mutates_CFG=False, analysis_only=False)
@@ -412,12 +423,15 @@ def _rewriting_pass(kind: Active, is_marked: bool) -> Any:
 class _Rewriter:
     def __init__(self, func_ir: Any, kind: Active, is_marked: bool) -> None:
         self.func_ir, self.kind, self.is_marked, self.n = func_ir, kind, is_marked, 0
+        self.telling_nothing = set[str]()  # variables that are `objmode` blocks, which are called next
 
     def run(self) -> None:
         for block in self.func_ir.blocks.values():
             body: list[Any] = []
             for statement in block.body:
                 if isinstance(statement, ir.Assign):
+                    if isinstance(statement.value, ir.Const) and _tells_nothing(statement.value.value):
+                        self.telling_nothing.add(statement.target.name)
                     self.assignment(statement, body)
                 elif isinstance(statement, (ir.SetItem, ir.StaticSetItem)) and self.is_dictionary(statement.target):
                     statement.value = self.promoted(statement.value, statement, body)
@@ -483,6 +497,8 @@ class _Rewriter:
                     call = ir.Expr.call(value.func, (first, argument), (), value.loc)
                     first = self.variable(call, statement, before)
                 statement.value = ir.Expr.call(value.func, (first, value.args[-1]), (), value.loc)
+            elif value.func.name in self.telling_nothing:
+                value.args = [self.lent(a, statement, before) for a in value.args]
             elif _is_hashable(function) and function in ITERATING:
                 value.args = [
                     self.of(ITERATING[function], a, statement, before) if self.is_tuple(a) else a for a in value.args
@@ -540,6 +556,12 @@ class _Rewriter:
         from tapegrad.jitted.lifting import strip
 
         return self.of(strip, item, statement, before)
+
+    def lent(self, item: Any, statement: Any, before: list[Any]) -> Any:
+        """What an `objmode` block is given: values."""
+        from tapegrad.jitted.lifting import lent
+
+        return self.of(lent, item, statement, before)
 
     def of(self, function: Any, item: Any, statement: Any, before: list[Any]) -> Any:
         """A function of ours, of a variable."""

@@ -68,7 +68,9 @@ def power_node(context: Any, builder: Any, base: Node | Leaf, kind: Any, exponen
     return Node(whole_power(exponent), [base])
 
 
-def _declare(function: Any, rule: Rule) -> None:
+def declare(function: Any, rule: Rule) -> None:
+    """A function of scalars that has a rule."""
+
     class Template(AbstractTemplate):
         key = function
 
@@ -85,7 +87,7 @@ def _declare(function: Any, rule: Rule) -> None:
                 kinds[1] = args[1]
             return signature(kind, *kinds)
 
-    infer_global(function)(Template)
+    infer_global(function, types.Function(Template))
     lower = _lower_rule(rule)
     if len(rule.partials) == 1:
         lower_builtin(function, Active)(lower)
@@ -121,7 +123,7 @@ def _declare_piecewise(function: Any) -> None:
         values = [context.cast(builder, v, k, p) for v, k, p in zip(values, kinds, plain.args, strict=True)]
         return context.get_function(found, plain)(builder, values)
 
-    infer_global(function)(Template)
+    infer_global(function, types.Function(Template))
     for kinds in ((Active,), (Active, Active), (Active, types.Any), (types.Any, Active)):
         lower_builtin(function, *kinds)(lower)
 
@@ -163,6 +165,6 @@ IN_PLACE = {
     for name in _OPERATORS
 }
 for _function, _rule in RULES.items():
-    _declare(_function, _rule)
+    declare(_function, _rule)
 for _function in PIECEWISE:
     _declare_piecewise(_function)

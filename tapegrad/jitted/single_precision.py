@@ -55,7 +55,8 @@ def _rounded(builder: Any, number: Any) -> Any:
     return builder.fptrunc((number.value if isinstance(number, Jet) else number).value, FLOAT)
 
 
-def _declare(function: Any) -> None:
+def declare(function: Any) -> None:
+    """A function of `RULES`, of numbers of single precision."""
     arity = len(RULES[function].partials)
 
     class Template(AbstractTemplate):
@@ -104,7 +105,7 @@ def _declare(function: Any) -> None:
         node = Node(Rule(value, whole_power(whole).partials), [base])
         return _made(context, builder, sig.return_type, node)
 
-    infer_global(function)(Template)
+    infer_global(function, types.Function(Template))
     for kinds in itertools.product((Narrow, PLAIN), repeat=arity):
         if Narrow in kinds:
             lower_builtin(function, *kinds)(lower)
@@ -149,13 +150,13 @@ def _declare_piecewise(function: Any) -> None:
             values.append(context.cast(builder, given, _plain(kind), wanted))
         return code(builder, values)
 
-    infer_global(function)(Template)
+    infer_global(function, types.Function(Template))
     for kinds in ((Narrow,), (Narrow, Narrow), (Narrow, types.Any), (types.Any, Narrow)):
         lower_builtin(function, *kinds)(lower)
 
 
 for _function in RULES:
-    _declare(_function)
+    declare(_function)
 for _function in PIECEWISE:
     _declare_piecewise(_function)
 

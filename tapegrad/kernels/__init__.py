@@ -112,10 +112,10 @@ def require(op: Op, code: int, reverse: bool) -> None:
     _ready.add(key)
 
 
-def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+def scalar(function: Callable[..., Any], by_address: bool = False) -> Callable[..., Any]:
     """An operation, a function or a rule for compiled code: operations that it names become functions of an element."""
     known = function.function if isinstance(function, Op) else function
-    return native.inlined(known, lambda value: value.function if isinstance(value, Op) else None)
+    return native.inlined(known, lambda value: value.function if isinstance(value, Op) else None, by_address)
 
 
 def _name(op: Op, code: int, part: str) -> str:

@@ -26,7 +26,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -290,7 +289,7 @@ def write(name: str, header: dict[str, Any], code: bytes) -> None:
         return
     encoded = json.dumps(header).encode()
     body = struct.pack("<I", len(encoded)) + encoded + code
-    temporary, at = f".{secrets.token_hex(8)}", place.descriptor
+    temporary, at = f".{os.urandom(8).hex()}", place.descriptor
     source, destination = (place.path / temporary, place.path / name) if at is None else (temporary, name)
     with contextlib.suppress(OSError):  # a full disk, or a folder that is only read: what is in memory is good
         descriptor = _open(place, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE)

@@ -257,14 +257,17 @@ def define(source: str, name: str, scope: dict[str, Any]) -> Callable[..., Any]:
 _rebound: dict[Any, Callable[..., Any]] = {}
 
 
-def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
+def inlined(
+    function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lambda value: None, by_address: bool = False
+) -> Callable[..., Any]:
     """`function` for compiled code: the primitives get their meaning, and tapegrad's functions that it calls likewise.
 
-    `scalar_of` maps other objects it names (operations) to functions; None where it doesn't know.
+    `scalar_of` maps other objects it names (operations) to functions; None where it doesn't know. SciPy's functions are
+    symbols of our linker's, or called by their addresses, as code must that may be linked without it: users'.
     """
-    made = _rebound.get(function)
+    made = _rebound.get((function, by_address))
     if made is None:
-        rebound = rebind(function, scalar_of)
+        rebound = rebind(function, scalar_of, by_address)
         if JIT:
             from numba import njit
 
@@ -272,11 +275,13 @@ def inlined(function: Callable[..., Any], scalar_of: Callable[[Any], Any] = lamb
                 rebound = part_compiler()[0](rebound)
             else:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
-        made = _rebound[function] = rebound
+        made = _rebound[function, by_address] = rebound
     return made
 
 
-def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) -> Callable[..., Any]:
+def rebind(
+    function: Any, scalar_of: Callable[[Any], Any] = lambda value: None, by_address: bool = False
+) -> Callable[..., Any]:
     """A function's code with other globals: see `inlined`."""
     code, names = expanded(function) if is_core(function) else (function.__code__, function.__globals__)
     names = {**names, **primitives()}
@@ -289,7 +294,7 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
             names[name] = _external(value)
             continue
         if isinstance(value, foreign.Foreign):
-            names[name] = _foreign(value) if JIT else value
+            names[name] = _foreign(value, by_address) if JIT else value
             continue
         scalar = scalar_of(value)
         if (
@@ -300,7 +305,7 @@ def rebind(function: Any, scalar_of: Callable[[Any], Any] = lambda value: None) 
         ):
             scalar = value
         if scalar is not None:
-            names[name] = inlined(scalar, scalar_of)
+            names[name] = inlined(scalar, scalar_of, by_address)
     rebound = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     rebound.__annotations__ = function.__annotations__
     return rebound if JIT else _given_addresses(rebound)
@@ -331,28 +336,37 @@ def _external(part: Any) -> Any:
 
 
 @functools.cache
-def _foreign(function: foreign.Foreign) -> Any:
-    """A function of SciPy's for compiled code that calls it, in the width of its operands.
-
-    Numba links what it compiles at once.
-    """
+def _foreign(function: foreign.Foreign, by_address: bool) -> Any:
+    """A function of SciPy's for compiled code that calls it, in the width of its operands."""
+    from llvmlite import ir
     from numba import types
-    from numba.extending import overload
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
-    _resolve(function.symbol)
-    double = types.float64
-    external = types.ExternalFunction(function.symbol, double(*[double] * function.arity, types.int32))
+    if not by_address:
+        _resolve(function.symbol)  # Numba links what it compiles at once
+    double, word = ir.DoubleType(), ir.IntType(32)
+    kind = ir.FunctionType(double, [double] * function.arity + [word])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if by_address:  # Numba keeps no code on disk that has one in it
+            address = context.add_dynamic_addr(builder, foreign.address(function.symbol), function.symbol)
+            code = builder.bitcast(address, kind.as_pointer())
+        else:
+            code = cgutils.get_or_insert_function(builder.module, kind, function.symbol)
+        given = zip(args, signature.args, strict=True)
+        wide = [context.cast(builder, value, narrow, types.float64) for value, narrow in given]
+        result = builder.call(code, [*wide, word(0)])
+        return context.cast(builder, result, types.float64, signature.return_type)
+
+    def choose(*operands: Any) -> Any:
+        number = types.float32 if all(operand == types.float32 for operand in operands) else types.float64
+        return number(*[number] * len(operands)), codegen
+
     names = ", ".join("abcd"[: function.arity])
-    text = f"""
-def called({names}): ...
-def of_double({names}): return external({names}, nothing)
-def of_single({names}): return single(external({names}, nothing))
-def typed({names}): return of_single if all(kind == float32 for kind in ({names},)) else of_double
-"""
-    scope = {"external": external, "nothing": np.int32(0), "single": np.float32, "float32": types.float32}
-    exec(text, scope)
-    overload(scope["called"], jit_options={"nogil": True, "error_model": "numpy"})(scope["typed"])
-    return scope["called"]
+    scope = {"choose": choose}
+    exec(f"def called(typingctx, {names}):\n return choose({names})", scope)
+    return intrinsic(scope["called"])
 
 
 @functools.cache
@@ -591,5 +605,6 @@ def _resolve(symbol: str) -> None:
 def callable_at(address: int, n_arguments: int) -> Callable[..., int]:
     """A Python callable for a linked function that returns an int64. It lets go of the GIL."""
     if not JIT:
-        return np.errstate(all="ignore")(_functions[address - 1])  # compiled arithmetic doesn't warn either
+        function = np.errstate(all="ignore")(_functions[address - 1])  # compiled arithmetic doesn't warn either
+        return lambda *arguments: int(function(*arguments))
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * n_arguments)(address)

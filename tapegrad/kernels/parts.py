@@ -10,7 +10,6 @@ import ast
 import copy
 import functools
 import inspect
-import operator
 import textwrap
 from collections.abc import Callable
 from types import CodeType, FunctionType
@@ -87,7 +86,7 @@ def expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
             new = {n: v for n, v in value.__globals__.items() if n not in names}
             names |= new
             waiting += new.values()
-    tree = ast.Module([_Inliner(names).visit(copy.deepcopy(_definition(function)))], [])
+    tree = ast.Module([_Inliner(names).visit(_definition.__wrapped__(function))], [])
     ast.fix_missing_locations(tree)
     module = compile(tree, function.__code__.co_filename, "exec")
     return next(c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__), names
@@ -130,13 +129,11 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
             passes.finalize()
             return [passes]
 
-    of_integers = {getattr(operator, name) for name in (
-        "add", "sub", "mul", "floordiv", "mod", "lshift", "rshift", "and_", "or_", "xor", "iadd", "isub", "imul",
-        "ifloordiv", "iand", "ior", "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert",
-    )}  # fmt: skip
-
     class Typing(Context):  # type: ignore[misc]
-        """Looks once for what an operator is among integers, all of them int64: elsewhere Numba tries a dozen ways."""
+        """Looks once for what an operator or a builtin function is among types: Numba tries a dozen ways at each call.
+
+        Every integer is an int64.
+        """
 
         def __init__(self) -> None:
             super().__init__()
@@ -144,12 +141,13 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
 
         def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
             name = getattr(func, "typing_key", func)
-            is_operator = getattr(name, "__module__", None) == "_operator" and name in of_integers
-            if not is_operator or not all(isinstance(a, types.Integer) for a in args):
+            if kws or getattr(name, "__module__", None) not in ("_operator", "builtins"):
                 return super().resolve_function_type(func, args, kws)
-            key = name, len(args)
+            if all(isinstance(a, types.Integer) for a in args):
+                args = (types.int64,) * len(args)
+            key = func, args
             if key not in self.known:
-                self.known[key] = super().resolve_function_type(func, (types.int64,) * len(args), kws)
+                self.known[key] = super().resolve_function_type(func, args, kws)
             return self.known[key]
 
     target, typing = registry.cpu_target, Typing()

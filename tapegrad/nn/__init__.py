@@ -5,6 +5,7 @@ Layers are declarations over these functions, and have no kernels of their own.
 
 from typing import Any
 
+from tapegrad import namesakes as _namesakes
 from tapegrad.nn import functional
 
 
@@ -12,8 +13,8 @@ def __getattr__(name: str) -> Any:
     """Modules are imported when the first of them is asked for."""
     import importlib
 
-    if name in ("init", "utils", "module", "modules", "parameter"):
-        found: Any = importlib.import_module(f"tapegrad.nn.{'catalogue' if name == 'modules' else name}")
+    if name in ("attention", "init", "utils", "module", "parallel", "parameter"):
+        found: Any = importlib.import_module(f"tapegrad.nn.{name}")
     else:
         catalogue = importlib.import_module("tapegrad.nn.catalogue")
         if name not in catalogue.__all__:
@@ -31,3 +32,14 @@ def __dir__() -> list[str]:
 
 
 __all__ = ["functional"]
+
+# PyTorch has a module for each.
+_namesakes.add_namesakes(__name__, "modules", "tapegrad.nn.catalogue")
+_namesakes.add_namesakes(
+    f"{__name__}.modules",
+    "activation adaptive batchnorm channelshuffle container conv distance dropout flatten fold instancenorm lazy "
+    "linear loss normalization padding pixelshuffle pooling rnn sparse transformer upsampling",
+    "tapegrad.nn.catalogue",
+)
+_namesakes.add_namesakes(f"{__name__}.modules", "module", "tapegrad.nn.module")
+_namesakes.add_namesakes(f"{__name__}.modules", "utils", "tapegrad.nn.tuples")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tapegrad import creation
@@ -267,6 +269,33 @@ class Transformer(Module):
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """-inf above the diagonal: what comes later is not looked at."""
         return creation.full((sz, sz), float("-inf"), device=device, dtype=dtype).triu(1)
+
+
+class SDPBackend(enum.Enum):
+    """Ways in which PyTorch computes attention, by its names and numbers: here there is one."""
+
+    ERROR = -1
+    MATH = 0
+    FLASH_ATTENTION = 1
+    EFFICIENT_ATTENTION = 2
+    CUDNN_ATTENTION = 3
+    OVERRIDEABLE = 4
+
+
+@contextlib.contextmanager
+def sdpa_kernel(backends: SDPBackend | Sequence[SDPBackend], set_priority: bool = False) -> Iterator[None]:
+    """Have attention computed in some ways, within a `with` statement: results agree, and here there is one way.
+
+    Raises
+    ------
+    AssertionError
+        Where something is no `SDPBackend`.
+    """
+    del set_priority
+    for backend in [backends] if isinstance(backends, SDPBackend) else backends:
+        if not isinstance(backend, SDPBackend):
+            raise AssertionError("Backend must be an instance of SDPBackend or a list of SDPBackend instances")
+    yield
 
 
 __all__ = [

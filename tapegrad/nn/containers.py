@@ -260,5 +260,35 @@ class ParameterDict(Module):
         """(name, parameter) of all."""
         return self._parameters.items()
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The one of a name, or `default`."""
+        return self._parameters.get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The one of a name; `default` is put there where there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        """Take one out; returns it."""
+        return self._parameters.pop(key)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last one out; returns it with its name."""
+        return self._parameters.popitem()
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._parameters.clear()
+
+    def copy(self) -> ParameterDict:
+        """Another with the same parameters."""
+        return ParameterDict(self)
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Another with one value under each of these names."""
+        return ParameterDict((key, default) for key in keys)
+
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]

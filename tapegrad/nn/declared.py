@@ -48,16 +48,21 @@ class Declared(Module):
         return self.shown.format(**vars(self))
 
 
+def signature_of(options: str) -> inspect.Signature:
+    """That of a function with such an argument list."""
+    return inspect.signature(eval(f"lambda {options}: None", {}))  # noqa: S307 (an argument list of ours)
+
+
 def declare(
     name: str, function: Callable[..., Any], options: str = "", shown: str = "", base: type = Declared, **facts: Any
 ) -> type:
     """The class of a function."""
-    given = eval(f"lambda {options}: None", {})  # noqa: S307 (an argument list of ours)
+    given = signature_of(options)
     document = (function.__doc__ or "").strip().partition("\n")[0]
     attributes = {
-        "function": staticmethod(function), "options": inspect.signature(given), "shown": shown,
+        "function": staticmethod(function), "options": given, "shown": shown,
         "__doc__": f"{document} See `nn.functional.{function.__name__}`.", "__module__": "tapegrad.nn",
-        "__signature__": inspect.signature(given), **facts,
+        "__signature__": given, **facts,
     }  # fmt: skip
     return type(name, (base,), attributes)
 
@@ -307,9 +312,13 @@ _declare("PairwiseDistance", F.pairwise_distance, "p=2.0, eps=1e-6, keepdim=Fals
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-class _Loss(Declared):
+_OLD = "size_average=None, reduce=None"
+
+
+class Loss(Declared):
     """What PyTorch's older options, `size_average` and `reduce`, say of `reduction` is settled at once."""
 
+    options = signature_of(f"{_OLD}, reduction='mean'")
     also = ("size_average", "reduce")
     reduction: str
     size_average: bool | None
@@ -321,7 +330,12 @@ class _Loss(Declared):
         del self.size_average, self.reduce
 
 
-_OLD = "size_average=None, reduce=None"
+class WeightedLoss(Loss):
+    """A loss of classes that have weights."""
+
+    options = signature_of(f"weight=None, {_OLD}, reduction='mean'")
+
+
 for _name, _function, _options in (
     ("MSELoss", F.mse_loss, f"{_OLD}, reduction='mean'"),
     ("L1Loss", F.l1_loss, f"{_OLD}, reduction='mean'"),
@@ -344,7 +358,7 @@ for _name, _function, _options in (
     ("MultiMarginLoss", F.multi_margin_loss, f"p=1, margin=1.0, weight=None, {_OLD}, reduction='mean'"),
     ("TripletMarginLoss", F.triplet_margin_loss, f"margin=1.0, p=2.0, eps=1e-6, swap=False, {_OLD}, reduction='mean'"),
 ):  # fmt: skip
-    layers[_name] = declare(_name, _function, _options, base=_Loss)
+    layers[_name] = declare(_name, _function, _options, base=WeightedLoss if _options[:6] == "weight" else Loss)
 _declare("HuberLoss", F.huber_loss, "reduction='mean', delta=1.0")
 _declare("GaussianNLLLoss", F.gaussian_nll_loss, "*, full=False, eps=1e-6, reduction='mean'")
 _declare("TripletMarginWithDistanceLoss", F.triplet_margin_with_distance_loss,
@@ -352,4 +366,4 @@ _declare("TripletMarginWithDistanceLoss", F.triplet_margin_with_distance_loss,
 _declare("CTCLoss", F.ctc_loss, "blank=0, reduction='mean', zero_infinity=False")
 
 globals().update(layers)
-__all__ = ["Declared", "declare", "layers"]
+__all__ = ["Declared", "Loss", "WeightedLoss", "declare", "layers"]

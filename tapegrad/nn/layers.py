@@ -227,7 +227,9 @@ class Conv3d(Convolution):
     dimensions = 3
 
 
-class _Transposed(Convolution):
+class Transposed(Convolution):
+    """What transposed convolutions share."""
+
     transposed = True
 
     def __init__(
@@ -241,17 +243,17 @@ class _Transposed(Convolution):
         )  # fmt: skip
 
 
-class ConvTranspose1d(_Transposed):
+class ConvTranspose1d(Transposed):
     """Transposed convolution over one dimension: see `nn.functional.conv_transpose1d`."""
 
 
-class ConvTranspose2d(_Transposed):
+class ConvTranspose2d(Transposed):
     """Transposed convolution over two dimensions: see `nn.functional.conv_transpose2d`."""
 
     dimensions = 2
 
 
-class ConvTranspose3d(_Transposed):
+class ConvTranspose3d(Transposed):
     """Transposed convolution over three dimensions: see `nn.functional.conv_transpose3d`."""
 
     dimensions = 3
@@ -343,6 +345,47 @@ class BatchNorm3d(BatchNorm):
     """Batch normalisation of [batch, channels, depth, height, width]: see `nn.functional.batch_norm`."""
 
     dimensions, said = (5,), "5D"
+
+
+class SyncBatchNorm(BatchNorm):
+    """Batch normalisation over the batches of all processes, of which there is one: that of its own batch.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.SyncBatchNorm.convert_sync_batchnorm(tg.nn.Sequential(tg.nn.BatchNorm2d(3)))
+    Sequential(
+      (0): SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
+    )
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, process_group: Any = None, device: Any = None, dtype: Any = None, *,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
+
+    def _check(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+        if input.shape[1] == 0:
+            raise ValueError("SyncBatchNorm number of input channels should be non-zero")
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Any, process_group: Any = None) -> Any:
+        """A module with one of these, with its parameters and buffers, in the place of each batch normalisation."""
+        made = module
+        if isinstance(module, BatchNorm):
+            made = cls(
+                module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats,
+                process_group, bias=module.bias is not None,
+            )  # fmt: skip
+            made._parameters.update(module._parameters)
+            made._buffers.update(module._buffers)
+            made.training = module.training
+        for name, child in module.named_children():
+            made.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return made
 
 
 class InstanceNorm(RunningNorm):
@@ -578,5 +621,5 @@ class PReLU(Module):
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
     "ConvTranspose2d", "ConvTranspose3d", "Embedding", "EmbeddingBag", "GroupNorm", "Identity", "InstanceNorm1d",
-    "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "Linear", "PReLU", "RMSNorm",
+    "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "Linear", "PReLU", "RMSNorm", "SyncBatchNorm",
 ]  # fmt: skip

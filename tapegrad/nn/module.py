@@ -35,7 +35,17 @@ class IncompatibleKeys(_Keys):
     __str__ = __repr__
 
 
+_EXTRA = "_extra_state"
 _DICTIONARIES = ("_parameters", "_buffers", "_modules")
+# Hooks by their numbers, under PyTorch's names, since programs look for them there; and the numbers of those that want
+# more than others.
+_HOOKS = (
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks",
+    "_state_dict_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+_CHOICES = ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
+# Hooks of all modules, by their numbers: of which of the first four kinds they are, and what they call.
+_everywhere: OrderedDict[int, tuple[str, Any]] = OrderedDict()
 
 
 class Module:
@@ -67,8 +77,10 @@ class Module:
         for name in _DICTIONARIES:
             of[name] = OrderedDict()
         of["_passing"] = set()  # names of buffers that are no part of the state
-        for name in ("_before", "_after", "_before_backward", "_after_backward", "_loading"):
+        for name in _HOOKS:
             of[name] = OrderedDict()
+        for name in _CHOICES:
+            of[name] = set()
 
     def forward(self, *args: Any, **facts: Any) -> Any:
         """What the module computes."""
@@ -76,13 +88,20 @@ class Module:
 
     def __call__(self, *args: Any, **facts: Any) -> Any:
         """Compute, with the hooks around it."""
-        if not (self._before or self._after or self._before_backward or self._after_backward):
+        if not (
+            self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
+            or _everywhere
+        ):  # fmt: skip
             return self.forward(*args, **facts)
         return self._hooked(args, facts)
 
+    def _hooks(self, kind: str) -> list[tuple[int, Any]]:
+        """Those of all modules first, then its own."""
+        return [(i, hook) for i, (of, hook) in _everywhere.items() if of == kind] + list(vars(self)[kind].items())
+
     def _hooked(self, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
-        for hook, with_kwargs in list(self._before.values()):
-            if with_kwargs:
+        for i, hook in self._hooks("_forward_pre_hooks"):
+            if i in self._forward_pre_hooks_with_kwargs:
                 given = hook(self, args, facts)
                 if given is not None:
                     args, facts = given
@@ -91,21 +110,34 @@ class Module:
                 if given is not None:
                     args = given if isinstance(given, tuple) else (given,)
         seen: list[Any] = []  # the gradients of the result, once they are there
-        if self._before_backward or self._after_backward:
+        goes_back = bool(self._hooks("_backward_pre_hooks") or self._hooks("_backward_hooks"))
+        if goes_back:
             args = _watched(args, lambda gs: self._ran_back(gs, seen))
-        result = self.forward(*args, **facts)
-        for hook, with_kwargs in list(self._after.values()):
-            given = hook(self, args, facts, result) if with_kwargs else hook(self, args, result)
-            if given is not None:
-                result = given
-        if self._before_backward or self._after_backward:
+        waiting, result = dict(self._hooks("_forward_hooks")), None
+        try:
+            result = self.forward(*args, **facts)
+            while waiting:
+                i, hook = next(iter(waiting.items()))
+                del waiting[i]
+                result = self._after_forward(i, hook, args, facts, result)
+        except Exception:
+            for i, hook in waiting.items():
+                if i in self._forward_hooks_always_called:
+                    self._after_forward(i, hook, args, facts, result)
+            raise
+        if goes_back:
             is_tuple = isinstance(result, tuple)
             made = _watched(result if is_tuple else (result,), lambda gs: self._runs_back(gs, seen))
             result = made if is_tuple else made[0]
         return result
 
+    def _after_forward(self, i: int, hook: Any, args: tuple[Any, ...], facts: dict[str, Any], result: Any) -> Any:
+        has_facts = i in self._forward_hooks_with_kwargs
+        given = hook(self, args, facts, result) if has_facts else hook(self, args, result)
+        return result if given is None else given
+
     def _runs_back(self, y_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
-        for hook in list(self._before_backward.values()):
+        for _, hook in self._hooks("_backward_pre_hooks"):
             given = hook(self, y_bars)
             if given is not None:
                 y_bars = given if isinstance(given, tuple) else (given,)
@@ -113,7 +145,7 @@ class Module:
         return y_bars
 
     def _ran_back(self, x_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
-        for hook in list(self._after_backward.values()):
+        for _, hook in self._hooks("_backward_hooks"):
             given = hook(self, x_bars, seen[0] if seen else ())
             if given is not None:
                 x_bars = given if isinstance(given, tuple) else (given,)
@@ -244,6 +276,24 @@ class Module:
                 raise AttributeError(f"`{name}` is not an nn.Module")
         return module
 
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module at a path; with `strict`, in the place of one that is there.
+
+        Raises
+        ------
+        AttributeError, ValueError
+            Where there is nobody to hold it; where the path is empty.
+        """
+        if not target:
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module: {type(module).__name__}")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict and not isinstance(getattr(parent, name, None), Module):
+            raise AttributeError(f"{type(parent).__name__} has no attribute `{name}`")
+        setattr(parent, name, module)
+
     def get_parameter(self, target: str) -> Tensor:
         """The parameter at a path."""
         path, _, name = target.rpartition(".")
@@ -327,14 +377,33 @@ class Module:
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Parameters and buffers by their paths: detached, sharing the elements."""
         found = OrderedDict() if destination is None else destination
+        for hook in list(self._state_dict_pre_hooks.values()):
+            hook(self, prefix, keep_vars)
         for known in ("_parameters", "_buffers"):
             for name, t in vars(self)[known].items():
                 if t is not None and name not in self._passing:
                     found[prefix + name] = t if keep_vars else t.detach()
+        if self._has_extra_state():
+            found[prefix + _EXTRA] = self.get_extra_state()
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        for hook in list(self._state_dict_hooks.values()):
+            if hook(self, found, prefix, {}) is not None:
+                raise RuntimeError("state_dict post-hook must return None: it changes the dictionary that it is given")
         return found
+
+    def get_extra_state(self) -> Any:
+        """What else belongs to the state: a subclass that has it overrides this, and `set_extra_state`."""
+        raise RuntimeError("Reached a code path in Module.get_extra_state() that should never be called.")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what `get_extra_state` gave."""
+        del state
+        raise RuntimeError("Reached a code path in Module.set_extra_state() that should never be called.")
+
+    def _has_extra_state(self) -> bool:
+        return type(self).get_extra_state is not Module.get_extra_state
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -348,6 +417,13 @@ class Module:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+        state_dict = OrderedDict(state_dict)
+        missing, unexpected, errors = list[str](), list[str](), list[str]()
+        prefixes = {(f"{path}." if path else ""): m for path, m in self.named_modules(remove_duplicate=False)}
+        for prefix, module in prefixes.items():
+            for hook in list(module._load_state_dict_pre_hooks.values()):
+                hook(module, state_dict, prefix, {}, strict, missing, unexpected, errors)
+        extra = {prefix + _EXTRA: module for prefix, module in prefixes.items() if module._has_extra_state()}
         places = {
             f"{path}{'.' if path else ''}{name}": (module, known, name)
             for path, module in self.named_modules(remove_duplicate=False)
@@ -355,9 +431,10 @@ class Module:
             for name, t in vars(module)[known].items()
             if t is not None and name not in module._passing
         }
-        missing = [path for path in places if path not in state_dict]
-        unexpected = [path for path in state_dict if path not in places]
-        errors = []
+        for prefix, module in prefixes.items():
+            own = [prefix + name for name in (*module._parameters, *module._buffers, _EXTRA)]
+            missing += [path for path in own if (path in places or path in extra) and path not in state_dict]
+        unexpected += [path for path in state_dict if path not in places and path not in extra]
         if strict and unexpected:
             errors.append(f"Unexpected key(s) in state_dict: {_listed(unexpected)}. ")
         if strict and missing:
@@ -390,7 +467,14 @@ class Module:
                 vars(module)[known][name] = Parameter(made, held.requires_grad) if known == "_parameters" else made
             else:
                 in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
-        return IncompatibleKeys(missing, unexpected)
+        for path, module in extra.items():
+            if path in state_dict:
+                module.set_extra_state(state_dict[path])
+        keys = IncompatibleKeys(missing, unexpected)
+        for module in reversed(prefixes.values()):
+            for hook in list(module._load_state_dict_post_hooks.values()):
+                hook(module, keys)
+        return keys
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -409,19 +493,22 @@ class Module:
 
     def _convert(self, convert: Callable[[Tensor], Tensor]) -> Any:
         for module in self.modules():
-            for t in (*module._parameters.values(), *module._buffers.values()):
-                if isinstance(t, UninitializedBuffer):
-                    t.dtype = convert(creation.empty(0, dtype=t.dtype)).dtype
-            for t in module._parameters.values():
-                if isinstance(t, Tensor):
-                    gradient, t.grad = t.grad, None
-                    t.data = convert(t.data)
-                    if gradient is not None:
-                        t.grad = convert(gradient)
-            for name, t in module._buffers.items():
-                if isinstance(t, Tensor):
-                    module._buffers[name] = convert(t)
+            module._convert_own(convert)
         return self
+
+    def _convert_own(self, convert: Callable[[Tensor], Tensor]) -> None:
+        for t in (*self._parameters.values(), *self._buffers.values()):
+            if isinstance(t, UninitializedBuffer):
+                t.dtype = convert(creation.empty(0, dtype=t.dtype)).dtype
+        for t in self._parameters.values():
+            if isinstance(t, Tensor):
+                gradient, t.grad = t.grad, None
+                t.data = convert(t.data)
+                if gradient is not None:
+                    t.grad = convert(gradient)
+        for name, t in self._buffers.items():
+            if isinstance(t, Tensor):
+                self._buffers[name] = convert(t)
 
     def to(self, *args: Any, **facts: Any) -> Any:
         """Convert floating-point parameters and buffers to a dtype; the device must be the CPU. Returns itself."""
@@ -453,6 +540,28 @@ class Module:
         """Itself: it is there."""
         return self
 
+    def cuda(self, device: Any = None) -> Any:
+        """Refused, as all devices but the CPU."""
+        return self.to("cuda" if device is None else device)
+
+    def half(self) -> Any:
+        """Refused: there are float32 and float64."""
+        raise RuntimeError("half(): tapegrad has float32 and float64, and no shorter dtypes: leave the module as it is")
+
+    def bfloat16(self) -> Any:
+        """Refused: there are float32 and float64."""
+        raise RuntimeError("bfloat16(): tapegrad has float32 and float64: leave the module as it is")
+
+    def share_memory(self) -> Any:
+        """Itself: threads share memory, and processes of `distributed` have copies."""
+        return self
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Any:
+        """New parameters and buffers of the same kinds, whose elements nobody has set. Returns itself."""
+        for module in self.modules() if recurse else (self,):
+            module._convert_own(lambda t: creation.empty_like(t, device=device))
+        return self
+
     def train(self, mode: bool = True) -> Any:
         """Say whether it is being trained: dropout and batch normalisation differ. Returns itself."""
         if not isinstance(mode, bool):
@@ -482,22 +591,56 @@ class Module:
         self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
         """Have `hook(module, args)` called before `forward`; it gives None, or other arguments."""
-        return _added(self._before, (hook, with_kwargs), prepend)
+        handle = _added(self._forward_pre_hooks, hook, prepend)
+        if with_kwargs:
+            self._forward_pre_hooks_with_kwargs.add(handle.id)
+        return handle
 
     def register_forward_hook(
         self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> RemovableHandle:
-        """Have `hook(module, args, output)` called after `forward`; it gives None, or another output."""
-        del always_call
-        return _added(self._after, (hook, with_kwargs), prepend)
+        """Have `hook(module, args, output)` called after `forward`; it gives None, or another output.
+
+        With `always_call`, also where `forward`, or a hook before it, raises.
+        """
+        handle = _added(self._forward_hooks, hook, prepend)
+        for is_so, numbers in (
+            (with_kwargs, self._forward_hooks_with_kwargs), (always_call, self._forward_hooks_always_called),
+        ):  # fmt: skip
+            if is_so:
+                numbers.add(handle.id)
+        return handle
 
     def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
         """Have `hook(module, grad_input, grad_output)` called when gradients by the arguments are there."""
-        return _added(self._after_backward, hook, prepend)
+        return _added(self._backward_hooks, hook, prepend)
+
+    def register_backward_hook(self, hook: Any) -> RemovableHandle:
+        """`register_full_backward_hook`, under its former name."""
+        return self.register_full_backward_hook(hook)
 
     def register_full_backward_pre_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
         """Have `hook(module, grad_output)` called before; it gives None, or other gradients."""
-        return _added(self._before_backward, hook, prepend)
+        return _added(self._backward_pre_hooks, hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
+        """Have `hook(module, prefix, keep_vars)` called before its part of a state is made."""
+        return _added(self._state_dict_pre_hooks, hook, False)
+
+    def register_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
+        """Have `hook(module, state_dict, prefix, metadata)` called after: it may change the dictionary."""
+        return _added(self._state_dict_hooks, hook, False)
+
+    def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
+        """Have `hook(module, state_dict, prefix, metadata, strict, missing, unexpected, errors)` called before a load.
+
+        It may change the dictionary, a copy of the one that is loaded, and append to the lists.
+        """
+        return _added(self._load_state_dict_pre_hooks, hook, False)
+
+    def register_load_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
+        """Have `hook(module, incompatible_keys)` called after a load: it may change the lists of these."""
+        return _added(self._load_state_dict_post_hooks, hook, False)
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -527,10 +670,7 @@ def broken(name: str, lines: list[str]) -> str:
 
 
 def _added(hooks: OrderedDict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
-    if not callable(hook[0] if isinstance(hook, tuple) else hook):
-        raise TypeError("a hook must be callable")
-    handle = add(hooks, lambda: None)
-    hooks[handle.id] = hook
+    handle = add(hooks, hook)
     if prepend:
         hooks.move_to_end(handle.id, last=False)
     return handle
@@ -558,4 +698,32 @@ def _watched(values: tuple[Any, ...], see: Any) -> tuple[Any, ...]:
     return tuple(next(passed) if isinstance(v, Tensor) else v for v in values)
 
 
-__all__ = ["IncompatibleKeys", "Module"]
+def _register_everywhere(kind: str, name: str, said: str) -> Callable[..., RemovableHandle]:
+    def register(hook: Any) -> RemovableHandle:
+        known: Any = _everywhere
+        handle = add(known, hook)
+        _everywhere[handle.id] = kind, hook
+        return handle
+
+    register.__name__ = register.__qualname__ = name
+    register.__doc__ = f"Have `hook({said})` called of all modules, before those of their own."
+    return register
+
+
+register_module_forward_pre_hook = _register_everywhere(
+    "_forward_pre_hooks", "register_module_forward_pre_hook", "module, args"
+)
+register_module_forward_hook = _register_everywhere(
+    "_forward_hooks", "register_module_forward_hook", "module, args, output"
+)
+register_module_full_backward_pre_hook = _register_everywhere(
+    "_backward_pre_hooks", "register_module_full_backward_pre_hook", "module, grad_output"
+)
+register_module_full_backward_hook = _register_everywhere(
+    "_backward_hooks", "register_module_full_backward_hook", "module, grad_input, grad_output"
+)
+
+__all__ = [
+    "IncompatibleKeys", "Module", "register_module_forward_hook", "register_module_forward_pre_hook",
+    "register_module_full_backward_hook", "register_module_full_backward_pre_hook",
+]  # fmt: skip

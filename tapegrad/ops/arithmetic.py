@@ -222,6 +222,19 @@ def square(x):
     return x * x
 
 
+@elementwise(
+    switched=True,
+    partials=lambda x: 3.0 * square(x),
+    reference=lambda x: x * x * x,
+    exact=lambda mp, x: x * x * x,
+    domain=(domains.reals,),
+    grad_name="PowBackward0",
+)
+def _cube(x):
+    """`x ** 3`, as PyTorch computes it: a power takes ten times as long."""
+    return x * x * x
+
+
 @elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def floor(x):
     """The largest integer not above `x`, elementwise."""

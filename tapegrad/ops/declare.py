@@ -61,7 +61,7 @@ OP = np.dtype(
         ("units", "i4"),  # the place of the number of its units among its parameters, or UNITS_OF_B
         ("shared", "i4"),  # which kernels are shared out to threads
         ("summed", "i4"),  # which fill sums over units
-        ("room", "i4"),  # the place (and 1) of the number of elements to work in; 0 for none
+        ("room", "i4"),  # the place (and 1) of the number of elements to work in, or ROOM_OF_A; 0 for none
         ("working", "i4"),  # which need these
         ("beginning", "i4"),  # bits: the operands whose adjoints it can begin
         ("adding", "i4"),  # which add to places that repeat
@@ -75,7 +75,7 @@ class OpRecord(Record, dtype=OP):
     """What compiled code knows of an operation."""
 
 
-UNITS_OF_B = 100
+UNITS_OF_B = ROOM_OF_A = 100
 INDEX = 2  # the dtype code of int64, which places are
 PART, TILE = 512, 2048
 
@@ -250,12 +250,13 @@ class Array(Op):
 
     Before the arrays a kernel may ask for more, in this order or less of it: `gemm`, the address of BLAS's product, or
     `lapack`, that of a table of routines, and `work`, 128 bytes for their arguments; `memory`, an array of p[room]
-    elements to work in, which each part of shared work has for itself; `begun`, 1 where the adjoint was added to, and 0
-    where its memory holds anything and is to be overwritten; `sums`, for one that adds to places that repeat: zeros of
-    float64, as many as it fills elements (none where these are float64); `tile`, TILE float64 for one that is shared
-    out to work in; `status`, two int64: a forward kernel that can't compute its value enters 1 + the number of the
-    matrix in its batch, and where in the matrix it failed, and stops. The sweep then stops too, and says `failure`, a
-    text with the places {batch} and {index}; or of two texts the second where it entered less than 0.
+    elements (or as many as a has: ROOM_OF_A) to work in, which each part of shared work has for itself; `begun`, 1
+    where the adjoint was added to, and 0 where its memory holds anything and is to be overwritten; `sums`, for one that
+    adds to places that repeat: zeros of float64, as many as it fills elements (none where these are float64); `tile`,
+    TILE float64 for one that is shared out to work in; `status`, two int64: a forward kernel that can't compute its
+    value enters 1 + the number of the matrix in its batch, and where in the matrix it failed, and stops. The sweep then
+    stops too, and says `failure`, a text with the places {batch} and {index}; or of two texts the second where it
+    entered less than 0.
 
     A forward kernel that takes `begun` writes some elements of its first operand: 1 says that the result has the memory
     of that, whose value nobody reads any more, and 0 that it is to be copied. In reverse, `begun` of the first operand

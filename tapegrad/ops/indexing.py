@@ -7,8 +7,8 @@ that an index out of range is an error at the line that has it.
 
 import numpy as np
 
-from tapegrad.memory import larger, smaller
-from tapegrad.ops.declare import UNITS_OF_B, array_op
+from tapegrad.memory import larger, smaller, u1
+from tapegrad.ops.declare import ROOM_OF_A, UNITS_OF_B, array_op, times_first
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
 
@@ -134,13 +134,13 @@ def _plus_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
             x_bar[i] += y_bar[i]
 
 
-def _put_value_vjp(p, x, v, at, y, y_bar, v_bar):
+def _plus_value_vjp(p, x, v, at, y, y_bar, v_bar):
     _add_gathered(y_bar, at, v_bar, 0, len(at))
 
 
 @array_op(
     3,
-    vjps=(_plus_base_vjp, _put_value_vjp, None),
+    vjps=(_plus_base_vjp, _plus_value_vjp, None),
     partials=(lambda g: g, lambda c, g, s: take(g, c, shape=s[1]), None),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="ScatterAddBackward0",
@@ -154,7 +154,39 @@ def plus_at(p, begun, sums, x, v, at, y):
     _add_at(y, sums, at, v)
 
 
-def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
+# Of positions that are equal the last has its value put, and the gradient. Those that were met are marked by bytes.
+
+
+def _each_once(at):
+    """Whether positions ascend."""
+    i = 1
+    while i < len(at) and at[i] > at[i - 1]:
+        i += 1
+    return i >= len(at)
+
+
+def _marks(memory, n, at):
+    """A byte for each of the elements of which runs of n have positions: 0 at those that are to be met."""
+    count = len(memory) // max(n, 1)
+    marks = u1(memory.ctypes.data, count)
+    if 16 * len(at) > count:
+        for k in range(count):
+            marks[k] = 0
+    else:
+        for i in range(len(at)):
+            marks[at[i]] = 0
+    return marks
+
+
+def _is_last(marks, at, i):
+    """Whether no position behind the i-th, all of which were asked about, is the same."""
+    k = np.uint64(at[i])
+    is_last = marks[k] == 0
+    marks[k] = 1
+    return is_last
+
+
+def _put_base_vjp(p, memory, begun, x, v, at, y, y_bar, x_bar):
     n = _run(v, at)
     if begun != 1:
         if begun == 0:
@@ -162,13 +194,63 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
         for i in range(len(at)):
             x_bar[at[i] * n : at[i] * n + n] = 0
         return
-    next_put = 0
-    for i in range(len(x) // n if n else 0):
-        if next_put < len(at) and at[next_put] == i:
-            next_put += 1
-        else:
+    count = len(x) // n if n else 0
+    marks = u1(memory.ctypes.data, count)
+    for k in range(count):
+        marks[k] = 0
+    for i in range(len(at)):
+        marks[at[i]] = 1
+    for i in range(count):
+        if marks[i] == 0:
             for j in range(i * n, i * n + n):
                 x_bar[j] += y_bar[j]
+
+
+def _put_value_vjp(p, memory, x, v, at, y, y_bar, v_bar):
+    if _each_once(at):
+        _add_gathered(y_bar, at, v_bar, 0, len(at))
+        return
+    n = _run(v, at)
+    marks = _marks(memory, n, at)
+    if n == 1:
+        for i in range(len(at) - 1, -1, -1):
+            bar = y_bar[np.uint64(at[i])]
+            v_bar[i] += bar if _is_last(marks, at, i) else 0
+        return
+    for i in range(len(at) - 1, -1, -1):
+        if _is_last(marks, at, i):
+            v_run, run = v_bar[i * n : i * n + n], y_bar[at[i] * n : at[i] * n + n]
+            for j in range(n):
+                v_run[j] += run[j]
+
+
+def _take_put_vjp(p, memory, x, at, y, y_bar, x_bar):
+    n = _run(y, at)
+    marks = _marks(memory, n, at)
+    for i in range(len(at) - 1, -1, -1):
+        if _is_last(marks, at, i):
+            x_run, run = x_bar[at[i] * n : at[i] * n + n], y_bar[i * n : i * n + n]
+            for j in range(n):
+                x_run[j] += run[j]
+
+
+@array_op(
+    2,
+    vjps=(_take_put_vjp, None),
+    partials=(lambda b, g, s: put(g.new_zeros(s[0]), g, b, shape=s[0]), None),
+    signature=lambda code: (code, _POSITIONS, code),
+    room=ROOM_OF_A,
+    positions=(1, 0),
+    linear=True,
+)
+def _take_put(p, memory, x, at, y):
+    """y[i] = x[at[i]] where the i-th has its value put, else 0: the adjoint of `put`."""
+    n = _run(y, at)
+    marks = _marks(memory, n, at)
+    for i in range(len(at) - 1, -1, -1):
+        is_last = _is_last(marks, at, i)
+        for j in range(n):
+            y[i * n + j] = x[at[i] * n + j] if is_last else 0
 
 
 @array_op(
@@ -176,19 +258,17 @@ def _put_base_vjp(p, begun, x, v, at, y, y_bar, x_bar):
     vjps=(_put_base_vjp, _put_value_vjp, None),
     partials=(
         lambda c, g, s: put(g, g.new_zeros(s[1]), c, shape=s[0]),
-        lambda c, g, s: take(g, c, shape=s[1]),
+        lambda c, g, s: _take_put(g, c, shape=s[1]),
         None,
     ),
     signature=lambda code: (code, code, _POSITIONS, code),
     grad_name="IndexPutBackward0",
+    room=ROOM_OF_A,
     positions=(2, 0),
     linear=True,
 )
 def put(p, begun, x, v, at, y):
-    """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment.
-
-    Where an operand requires grad, positions ascend, each once; else the last of equal ones has its value.
-    """
+    """A copy of `x` with `v[i]` at position `at[i]`: the functional form of item assignment."""
     if begun == 0:
         y[:] = x
     n = _run(v, at)
@@ -200,6 +280,19 @@ def put(p, begun, x, v, at, y):
         source, target = v[i * n : i * n + n], y[at[i] * n : at[i] * n + n]
         for j in range(n):
             target[j] = source[j]
+
+
+@array_op(1, signature=lambda code: (_POSITIONS, _POSITIONS), parts=times_first)
+def counts(p, at, y):
+    """How often each of p[1] positions is there, in each of p[0] parts; others do not count."""
+    n, m = np.uint64(p[1]), len(at) // max(p[0], 1)
+    y[:] = 0
+    for o in range(p[0]):
+        of_part = y[o * p[1] : (o + 1) * p[1]]
+        for i in range(o * m, (o + 1) * m):
+            k = np.uint64(at[i])
+            if k < n:
+                of_part[k] += 1
 
 
 # What else is reduced at positions has its rules in `functions/scattering.py`: they are compositions.

@@ -115,14 +115,17 @@ def _x_vjp(p, lo, hi, begun, x, w, y, y_bar, x_bar):
                 v = _times(g[k], weights[k]) - shift - _times(run[k] - mean - rest, factor)
                 bar[k] += _times(scale, v)
         else:
-            if begun == 0:
-                bar[:] = 0
             for i in range(p[1]):
                 plane, along = run[i * inner : (i + 1) * inner], g[i * inner : (i + 1) * inner]
                 weight, part = weights[i], bar[i * inner : (i + 1) * inner]
-                for k in range(inner):
-                    v = _times(along[k], weight) - shift - _times(plane[k] - mean - rest, factor)
-                    part[k] += _times(scale, v)
+                if begun == 0:
+                    for k in range(inner):
+                        v = _times(along[k], weight) - shift - _times(plane[k] - mean - rest, factor)
+                        part[k] = _times(scale, v)
+                else:
+                    for k in range(inner):
+                        v = _times(along[k], weight) - shift - _times(plane[k] - mean - rest, factor)
+                        part[k] += _times(scale, v)
 
 
 def _w_vjp(p, lo, hi, x, w, y, y_bar, w_bar):

@@ -383,17 +383,52 @@ def _one_by_one(few, largest, total):
 # --- places of the largest and the smallest so far --------------------------------------------------------------------
 
 
-def _places_so_far(p, x, y, beats):
+_AT_ONCE = 64
+
+
+def _places_along(run, places, reaches, passes):
+    """Those of an axis that is a run of memory: of many elements of which none is taken, at once."""
+    best, place = run[0], 0
+    for begin in range(0, len(run), _AT_ONCE):
+        few, found = run[begin : begin + _AT_ONCE], places[begin : begin + _AT_ONCE]
+        n_taken = 0
+        for k in range(len(few)):
+            n_taken += 1 if reaches(few[k], best) or few[k] != few[k] else 0
+        if n_taken:
+            for k in range(len(few)):
+                v = few[k]
+                if v != v or not (best != best or passes(best, v)):
+                    best, place = v, begin + k
+                found[k] = place
+        else:
+            for k in range(len(few)):
+                found[k] = place
+
+
+def _places_so_far(p, tile, x, y, reaches, passes):
     n, inner = p[1], p[2]
-    for o in range(p[0]):
+    for o in range(p[0] if n else 0):
         if inner == 1:
-            run, places, place = _run(x, p, o), _run(y, p, o), 0
-            best = x.dtype.type(0)
+            _places_along(_run(x, p, o), _run(y, p, o), reaches, passes)
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            bests = tile[:m]
             for k in range(n):
-                v = run[k]
-                if k == 0 or v != v or not (best != best or beats(best, v)):
-                    best, place = v, k
-                places[k] = place
+                row, places = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
+                before = _row(y, p, o, max(k - 1, 0), first, m)
+                for i in range(m):
+                    v = np.float64(row[i])
+                    taken = k == 0 or reaches(v, bests[i]) or v != v
+                    bests[i] = v if taken else bests[i]
+                    places[i] = k if taken else before[i]
+
+
+def _places_in_integers(p, x, y, reaches, passes):
+    n, inner = p[1], p[2]
+    for o in range(p[0] if n else 0):
+        if inner == 1:
+            _places_along(_run(x, p, o), _run(y, p, o), reaches, passes)
             continue
         for k in range(n):
             row, places, before = (
@@ -403,17 +438,32 @@ def _places_so_far(p, x, y, beats):
             )
             for i in range(inner):
                 place = before[i] if k > 0 else 0
-                best, v = x[(o * n + place) * inner + i], row[i]
-                places[i] = k if v != v or not (best != best or beats(best, v)) else place
+                places[i] = k if reaches(row[i], x[(o * n + place) * inner + i]) else place
 
 
-@along_axes(signature=lambda code: (code, INDEX), same_shape=True)
-def _place_of_largest(p, x, y):
+def _at_least(v, best):
+    return v >= best
+
+
+def _at_most(v, best):
+    return v <= best
+
+
+@along_axes(
+    signature=lambda code: (code, INDEX),
+    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_least, _above),
+    same_shape=True,
+)
+def _place_of_largest(p, tile, x, y):
     """The place of the largest so far: the last of those that are equal, or of the nans."""
-    _places_so_far(p, x, y, _above)
+    _places_so_far(p, tile, x, y, _at_least, _above)
 
 
-@along_axes(signature=lambda code: (code, INDEX), same_shape=True)
-def _place_of_smallest(p, x, y):
+@along_axes(
+    signature=lambda code: (code, INDEX),
+    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_most, _below),
+    same_shape=True,
+)
+def _place_of_smallest(p, tile, x, y):
     """The place of the smallest so far: the last of those that are equal, or of the nans."""
-    _places_so_far(p, x, y, _below)
+    _places_so_far(p, tile, x, y, _at_most, _below)

@@ -357,8 +357,17 @@ def _pick_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
     outer, n, inner, m = p[1], p[2], p[3], p[4]
     a_unit = outer * m * inner // max(p[0], 1)
     if a_unit == 1:
-        for e in range(lo, hi):
-            x_bar[(e // (m * inner) * n + at[e]) * inner + e % inner] += y_bar[e]
+        e = lo
+        while e < hi:
+            stop, offset = _stretch(e, hi, n, inner, m)
+            if inner == 1:
+                run = x_bar[offset : offset + n]
+                for i in range(e, stop):
+                    run[np.uint64(at[i])] += y_bar[i]
+            else:
+                for i in range(stop - e):
+                    x_bar[np.uint64(at[e + i] * inner + offset + i)] += y_bar[e + i]
+            e = stop
         return
     for o in range(lo, hi):
         for i in range(inner):
@@ -393,12 +402,23 @@ def pick(p, lo, hi, x, at, y):
     # p: units (all elements; or outer, where places repeat), outer, n, inner, m, whose node it is
     outer, n, inner, m = p[1], p[2], p[3], p[4]
     a_unit = outer * m * inner // max(p[0], 1)
-    if inner == 1 and outer == 1:
-        for e in range(lo * a_unit, hi * a_unit):
-            y[e] = x[at[e]]
-        return
-    for e in range(lo * a_unit, hi * a_unit):
-        y[e] = x[(e // (m * inner) * n + at[e]) * inner + e % inner]
+    e, end = lo * a_unit, hi * a_unit
+    while e < end:
+        stop, offset = _stretch(e, end, n, inner, m)
+        if inner == 1:
+            run = x[offset : offset + n]
+            for i in range(e, stop):
+                y[i] = run[np.uint64(at[i])]
+        else:
+            for i in range(stop - e):
+                y[e + i] = x[np.uint64(at[e + i] * inner + offset + i)]
+        e = stop
+
+
+def _stretch(e, end, n, inner, m):
+    """Up to where element e + i is that of x[offset + at[e + i] * inner + i], without the last i if inner is 1."""
+    o, within = e // (m * inner), e % inner
+    return min(end, (o + 1) * m if inner == 1 else e + inner - within), o * n * inner + within
 
 
 @array_op(

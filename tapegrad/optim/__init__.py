@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tapegrad import namesakes as _namesakes
 from tapegrad.optim import lr_scheduler
 from tapegrad.optim.lbfgs import LBFGS
 from tapegrad.optim.matrices import Adafactor, Muon
@@ -35,3 +36,7 @@ __all__ = [
     "ASGD", "LBFGS", "SGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "Optimizer",
     "RAdam", "RMSprop", "Rprop", "SparseAdam", "lr_scheduler", "swa_utils",
 ]  # fmt: skip
+
+_namesakes.add_namesakes(
+    __name__, "adadelta adafactor adagrad adam adamax adamw asgd nadam radam rmsprop rprop sgd sparse_adam", __name__
+)  # a module each, in PyTorch

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -29,6 +30,14 @@ def _followed(step: Callable[..., None]) -> Any:
         watch.acts(functools.partial(step, self, *args, **kwargs))
 
     return taken
+
+
+def _told(rates: list[float]) -> list[float]:
+    """What a schedule has set, which a program could not find."""
+    watch = current_tape().watch
+    if watch is not None and not watch.is_acting:
+        watch.fail("asks a schedule for rates, which are those of its optimiser's groups")
+    return rates
 
 
 class LRScheduler:
@@ -66,7 +75,7 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     @_followed
     def step(self, epoch: int | None = None) -> None:
@@ -119,6 +128,18 @@ class LambdaLR(LRScheduler):
         if len(self.lr_lambdas) != n:
             raise ValueError(f"Expected {n} lr_lambdas, but got {len(self.lr_lambdas)}")
         super().__init__(optimizer, last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the optimiser: of functions None, of other callables their attributes."""
+        shown = [None if isinstance(f, types.FunctionType) else {**vars(f)} for f in self.lr_lambdas]
+        return super().state_dict() | {"lr_lambdas": shown}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "lr_lambdas"})
+        for f, known in zip(self.lr_lambdas, state_dict.get("lr_lambdas", ()), strict=False):
+            if known is not None:
+                vars(f).update(known)
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
@@ -527,7 +548,7 @@ class ChainedScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
         """Those of all."""
@@ -579,7 +600,7 @@ class SequentialLR:
 
     def get_last_lr(self) -> list[float]:
         """The rates that were set last."""
-        return self._last_lr
+        return _told(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
         """That of all."""

@@ -18,7 +18,7 @@ from tapegrad.autograd.hooks import RemovableHandle, add
 from tapegrad.creation import tensor
 from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
-from tapegrad.replay.standins import Keeper
+from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, depth_of_user
 
@@ -72,6 +72,12 @@ class Optimizer(Keeper):
         for group in groups:
             self.add_param_group(dict(group))
 
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """A `step` of a subclass's own has hooks around it too."""
+        super().__init_subclass__(**facts)
+        if "step" in vars(cls):
+            cls.step = _with_hooks(vars(cls)["step"])
+
     # --- groups -------------------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: Group) -> None:
@@ -118,7 +124,7 @@ class Optimizer(Keeper):
         for name, value in self.defaults.items():
             param_group.setdefault(name, value)
         self.check(param_group)
-        self.param_groups.append(param_group)
+        self.param_groups.append(Options(self, param_group))
 
     def check(self, options: Group) -> None:
         """Raise where options are out of range: the defaults, which have no "params", and those of each group."""
@@ -145,14 +151,12 @@ class Optimizer(Keeper):
         closure : callable, optional
             It computes the loss and its gradients, and returns the loss, which is returned.
         """
-        for hook in list(self._before.values()):
-            hook(self, (), {"closure": closure})
+        if (self._before or self._after) and not self._is_stepping:
+            return _stepped(Optimizer.step, self, (closure,) if closure is not None else (), {})
         tape, loss = current_tape(), None
         if closure is not None:
             loss = in_grad_mode(tape, True, closure)
         in_grad_mode(tape, False, self._step, tape)
-        for hook in list(self._after.values()):
-            hook(self, (), {"closure": closure})
         return loss
 
     def _step(self, tape: Tape) -> None:
@@ -164,10 +168,10 @@ class Optimizer(Keeper):
         h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
         for i, group in enumerate(self.param_groups):
+            group = {**group}
             is_maximized = group.get("maximize")
             if watch is not None:
-                rate = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
-                group = {**group, "lr": rate}
+                group["lr"] = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
             for t in group["params"]:
                 g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
@@ -209,7 +213,8 @@ class Optimizer(Keeper):
         watch = tape.watch
         if watch is None:
             return False
-        options = [option for group in self.param_groups for value in group.values() for option in _each(value)]
+        groups = [{**group} for group in self.param_groups]
+        options = [option for group in groups for value in group.values() for option in _each(value)]
         if self._before or self._after:
             watch.fail("has an optimiser with hooks take a step")
         elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
@@ -218,7 +223,18 @@ class Optimizer(Keeper):
 
     def rates(self) -> list[Any]:
         """The learning rates."""
-        return [group["lr"] for group in self.param_groups]
+        return [{**group}["lr"] for group in self.param_groups]
+
+    def found(self, watch: Any, options: Options, name: str) -> Any:
+        """What a function that is recorded is given of a group: its rate is found at each call, others are guarded."""
+        group = options.plain()
+        if name == "params" or not watch.asks(self) or name != "lr":
+            return group[name]
+        i = next((i for i, known in enumerate(self.param_groups) if known is options), None)
+        if i is None:
+            watch.fail("reads the rate of a group that its optimiser does not have")
+            return group[name]
+        return watch.finds((id(self), i), functools.partial(self._rate, i), group[name])
 
     def _rate(self, i: int) -> Any:
         return self.param_groups[i]["lr"]
@@ -236,18 +252,20 @@ class Optimizer(Keeper):
                 [*map(id, group["params"])], group["lr"] if with_numbers else type(group["lr"]),
                 {name: value for name, value in group.items() if name not in ("params", "lr")},
             )
-            for group in self.param_groups
+            for group in map(dict, self.param_groups)
         ]  # fmt: skip
         states = [(t, state) for t, state in self.state.items() if state]
         kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
         return bool(self._before or self._after), groups, kept
+
+    _is_stepping = False  # with hooks around it
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
         raise NotImplementedError
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Have `hook(optimizer, args, kwargs)` called before each step."""
+        """Have `hook(optimizer, args, kwargs)` called before each step; it gives None, or others of these two."""
         return add(self._before, hook)
 
     def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
@@ -292,10 +310,11 @@ class Optimizer(Keeper):
             self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
+        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, state=defaultdict(dict, state["state"]), _before=OrderedDict(), _after=OrderedDict())
+        self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -303,6 +322,35 @@ class Optimizer(Keeper):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _stepped(step: Callable[..., Any], self: Optimizer, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """Take a step, with hooks around it. As PyTorch's, they are given the optimiser twice: it is the first of args."""
+    args = (self, *args)
+    for hook in list(self._before.values()):
+        given = hook(self, args, facts)
+        if given is not None:
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {given}.")
+            args, facts = given
+    self._is_stepping = True
+    try:
+        result = step(*args, **facts)
+    finally:
+        del self._is_stepping
+    for hook in list(self._after.values()):
+        hook(self, args, facts)
+    return result
+
+
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def taken(self: Any, *args: Any, **facts: Any) -> Any:
+        if self._is_stepping or not (self._before or self._after):
+            return step(self, *args, **facts)
+        return _stepped(step, self, args, facts)
+
+    return taken
 
 
 def _shown(name: str, value: Any) -> Any:

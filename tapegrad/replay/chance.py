@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import creation
-from tapegrad.replay.standins import Keeper
+from tapegrad import callers, creation
+from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tensor import Tensor
 
 _CLOCKS = {
@@ -33,6 +33,7 @@ _DRAWS = {"random", "getrandbits"}
 # Libraries look at clocks for logs and the like; those of these modules are what the user's code asks for.
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 _OF_CHANCE = {"random", "secrets", "uuid"}
+_NAMES_FILES = {"llvmlite", "numba", "tapegrad", "tempfile"}  # at random, when they compile
 _NO_MORE = 2000  # objects that are looked at
 _PLAIN = (int, float, complex, str, bytes, type(None), np.ndarray, np.generic, Tensor, types.BuiltinFunctionType)
 
@@ -94,10 +95,14 @@ class Sources:
         return made
 
 
-def _is_asker(frame: types.FrameType) -> bool:
+def _is_asker(frame: types.FrameType | None) -> bool:
     """Whether the function's answer may depend on what a frame asks for."""
-    name = frame.f_globals.get("__name__", "").partition(".")[0]
-    return name in _OF_CHANCE or (name != "tapegrad" and not frame.f_code.co_filename.startswith(_LIBRARIES))
+    is_of_chance = False
+    while frame is not None and (name := callers.root(frame)) in _OF_CHANCE:
+        is_of_chance, frame = True, frame.f_back
+    if frame is None or name in _NAMES_FILES:
+        return False
+    return is_of_chance or not frame.f_code.co_filename.startswith(_LIBRARIES)
 
 
 def _comparable(state: Any) -> Any:
@@ -174,6 +179,8 @@ def _behind(x: Any) -> list[Any]:
         return [x.func, *x.args, *x.keywords.values()]
     if isinstance(x, (list, tuple, set)):
         return [*x]
+    if isinstance(x, Options):
+        return [x.keeper]
     if isinstance(x, dict):
         return [*x.values()]
     if isinstance(x, (type, types.ModuleType)):

@@ -15,14 +15,16 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from tapegrad import dtypes, trees
+from tapegrad.autograd.hooks import going
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.replay import entry
+from tapegrad.replay.batches import Results, Rows, map_rows
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
 from tapegrad.replay.program import PLAIN, Miss, Program
-from tapegrad.replay.standins import Number, StandIn, bits_of
+from tapegrad.replay.standins import Argument, Number, StandIn, bits_of
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, depth_of_user
@@ -136,6 +138,218 @@ class Compiled(entry.Fronted):
             sizes = [program.nbytes for program, _, _ in self._programs]
             return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
 
+    def map(self, *args: Any, in_axes: Any = 0, **kwargs: Any) -> Any:
+        """What the function returns for each row of its arguments, stacked: side by side, in lanes, on all threads.
+
+        Each row has the bits that a call gives. A program is run for many rows at once; where a row would see something
+        else, it goes to the program that was recorded for that, or is called.
+
+        Parameters
+        ----------
+        *args, **kwargs : arrays or Tensors, or tuples, lists and dictionaries of them
+            The function is given their rows, along the first dimension, in which all are of one length. A row of an
+            array of float64 with one dimension is a float; of others, it is an array with one dimension less, and so
+            of Tensors. Numbers and other objects are the same for all rows.
+        in_axes : int, None, or a tuple of these
+            0, or None for what is the same for all rows: for all arguments by position, or one for each.
+
+        Returns
+        -------
+        arrays or Tensors, or a tuple, a list or a dictionary of them
+            Results of rows, along a new first dimension; numbers become arrays.
+
+        Raises
+        ------
+        ValueError
+            If arguments have no leading axis, or axes of different lengths; if there are no rows; if `in_axes` is
+            neither; if results of rows differ in structure or in shape.
+        TypeError
+            If results can't be stacked.
+        RuntimeError
+            If the function draws random numbers.
+
+        Notes
+        -----
+        Programs that change tensors, that take more than 64 kB for a row, or that were loaded, are replayed row by row.
+        Of Tensors that require grad, each row is a call of the plain function.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import tapegrad as tg
+        >>> @tg.compile
+        ... @tg.func.value_and_grad
+        ... def f(x):
+        ...     return x.exp() if x > 0 else x**2
+        >>> f.map(np.array([-1.0, 0.0, 1.0]))
+        (array([1.        , 0.        , 2.71828183]), array([-2.        ,  0.        ,  2.71828183]))
+        """
+        rows = Rows(args, kwargs, in_axes)
+        results = Results(rows.n)
+        map_rows(self, rows, results)
+        return results.tree()
+
+    def program_for(self, leaves: Any, args: Any, kwargs: Any) -> Program | None:
+        """The program that a call with these arguments runs, if there is one."""
+        tape = current_tape()
+        if not kwargs and len(args) == len(leaves) and _LEAVES.issuperset([leaf.__class__ for leaf in args]):
+            structure: Any = len(args)
+        else:
+            structure = trees.flatten((args, kwargs))[1]
+        key = _key(tape, leaves, structure, self._inputs)
+        family = None if key is None else self._families.get(key)
+        for places, at in family.roots.items() if family is not None else ():
+            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
+                program = root.program if not root.conditions or root.fits(leaves) else None
+                while program is not None:
+                    if program.draws:
+                        raise RuntimeError(f"map(): {self!r} draws random numbers, which would be the same in no order")
+                    found = PLAIN if program.has_effects else program.run(tape, leaves)
+                    if found.__class__ is not Miss:
+                        return None if found is PLAIN else program
+                    node = program.nodes[found.guard].after.get(found.bits)
+                    program = None if node is None else node.program
+        return None
+
+    def count(self, replays: int, misses: int) -> None:
+        """Note what a batch has come to."""
+        with self._lock:
+            self._counts["replays"] += replays
+            self._counts["misses"] += misses
+
+    def save(self, f: Any) -> None:
+        """Write all programs that are kept to a file, which `tapegrad.load` makes a function of, without Python code.
+
+        Tensors and arrays that the function reads without being given them are written as they are now, and stay so. A
+        call of the loaded function for which no program holds is an error.
+
+        Parameters
+        ----------
+        f : str, Path or binary file
+            Where to: an `.npz`, of which nothing is unpickled.
+
+        Raises
+        ------
+        ValueError
+            If there is no program yet; or if one changes tensors, draws random numbers of a generator that it is given,
+            or depends on objects that a file can't have.
+
+        Examples
+        --------
+        >>> import io
+        >>> import numpy as np
+        >>> import tapegrad as tg
+        >>> slope = tg.compile(tg.func.grad(lambda x: tg.sum(tg.sin(x))))
+        >>> slope(np.zeros(2))
+        array([1., 1.])
+        >>> file = io.BytesIO()
+        >>> slope.save(file)
+        >>> _ = file.seek(0)
+        >>> tg.load(file)(np.array([0.0, np.pi]))
+        array([ 1., -1.])
+        """
+        from tapegrad.replay import saved  # it stands above
+
+        saved.save(self, f)
+
+    def jitted(self, *args: Any) -> Any:
+        """The function for code that Numba has jitted: it replays there, with no Python in between.
+
+        Parameters
+        ----------
+        *args : arrays, Tensors, floats, or other objects
+            An example. Programs for such arguments are those that are there; if there is none, it is recorded.
+
+        Returns
+        -------
+        numba dispatcher
+            Called with the arrays (in the place of Tensors too) and floats of the example's shapes and dtypes, then
+            with an array for each result that is an array or a Tensor, which is written there. It returns the results
+            that are numbers: none, one, or a tuple. All else is as in the example, and left out.
+
+        Raises
+        ------
+        ValueError
+            If there is no program that runs without Python: it changes tensors, calls functions of NumPy's with
+            arguments, takes ints that change, or returns what is not computed. In jitted code: for other shapes.
+        RuntimeError
+            In jitted code, where no program that was recorded before is for what is seen there.
+
+        Notes
+        -----
+        Tensors and arrays that the function reads without being given them have the elements that they have now.
+        Threads are served at once, as many as there are processors. Numba can't cache what calls it.
+
+        Examples
+        --------
+        >>> import numba
+        >>> import numpy as np
+        >>> import tapegrad as tg
+        >>> f = tg.compile(tg.func.value_and_grad(lambda x: tg.sum(tg.cosh(x))))
+        >>> of = f.jitted(np.ones(2))
+        >>> @numba.njit
+        ... def descended(x):
+        ...     slope = np.empty(2)
+        ...     for _ in range(100):
+        ...         value = of(x, slope)
+        ...         x = x - 0.5 * slope
+        ...     return value, x
+        >>> descended(np.array([1.0, -2.0]))[0]
+        2.0
+        """
+        from tapegrad.replay import serving  # it stands above
+
+        return serving.jitted(self, args)
+
+    def cfunc(self, *args: Any) -> Any:
+        """The function as one of C's, for `scipy.LowLevelCallable(f.cfunc(...).ctypes)`.
+
+        Parameters
+        ----------
+        *args : floats, or one array
+            An example, as for `jitted`. The function returns one number.
+
+        Returns
+        -------
+        numba CFunc
+            Of one float `double f(double)`, of several `double f(int, double *)`, for `scipy.integrate.quad` and
+            `nquad`; of an array `int f(double *, intptr_t, double *, void *)`, for `scipy.ndimage.generic_filter`.
+            Where there is no program, nan, or failure (0).
+
+        Raises
+        ------
+        ValueError
+            As by `jitted`; and for functions of other forms.
+
+        Examples
+        --------
+        >>> import scipy
+        >>> import tapegrad as tg
+        >>> f = tg.compile(tg.func.grad(lambda x: tg.exp(-x * x)))
+        >>> value, error = scipy.integrate.quad(scipy.LowLevelCallable(f.cfunc(0.5).ctypes), 0.0, 1.0)
+        >>> round(value, 12)
+        -0.632120558829
+        """
+        from tapegrad.replay import serving  # it stands above
+
+        return serving.cfunc(self, args)
+
+    def programs_for(self, args: Any) -> tuple[str, list[tuple[Program, Any]]]:
+        """The programs for arguments like these, one of which is recorded where there is none; where none is, why.
+
+        With each program are the places of numbers that it is for, and their bits.
+        """
+        self(*args)
+        tape, leaves = current_tape(), args
+        structure: Any = len(args)
+        if not _LEAVES.issuperset([leaf.__class__ for leaf in args]):
+            leaves, structure = trees.flatten((args, {}))
+        key = _key(tape, leaves, structure, self._inputs)
+        family = None if key is None else self._families.get(key)
+        if family is None:
+            return "none can be recorded for them", []
+        return family.why, [(program, at) for program, of, at in self._programs if of is family]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
         tape = current_tape()
@@ -150,7 +364,7 @@ class Compiled(entry.Fronted):
         else:
             leaves, structure = trees.flatten((args, kwargs))
         key = _key(tape, leaves, structure, self._inputs)
-        if key is None:
+        if key is None or (going.within is not None and any(map(_has_graph, leaves))):
             return self._plainly(args, kwargs)
         family = self._families.get(key) or self._new_family(tape, key, leaves, structure)
         if family.why:
@@ -252,8 +466,8 @@ class Compiled(entry.Fronted):
         watch = Watch(tape, 0 if self._is_transform else 1)
         watch.keepers = {id(keeper): (keeper, keeper.choices(True)) for keeper in sources.keepers}
         given = [
-            StandIn(watch, leaf, _Argument(place)) if leaf.__class__ is np.ndarray
-            else Number(watch, leaf, _Argument(place), frozenset([place]))
+            StandIn(watch, leaf, Argument(place)) if leaf.__class__ is np.ndarray
+            else Number(watch, leaf, Argument(place), frozenset([place]))
             if leaf.__class__ is float or (leaf.__class__ is int and (structure, place) in self._inputs)
             else leaf
             for place, leaf in enumerate(leaves)
@@ -278,7 +492,8 @@ class Compiled(entry.Fronted):
             self._counts["recordings"] += 1
             self._seconds += time.perf_counter() - started
         if program is not None and watch.failure is None:
-            self._keep(program, family, watch, leaves)
+            places = tuple(sorted(watch.numbers))
+            self._keep(program, family, places, tuple([bits_of(leaves[place]) for place in places]))
         elif watch.failure is not None and watch.fails_always:
             self._give_up(family, f"it {watch.failure}")
         return handed.original(output)
@@ -308,10 +523,9 @@ class Compiled(entry.Fronted):
                 f"{self!r} is called as it is, without a program: {why}", UserWarning, stacklevel=depth_of_user()
             )
 
-    def _keep(self, program: Program, family: _Family, watch: Watch, leaves: list[Any]) -> None:
+    def _keep(self, program: Program, family: _Family, places: tuple[int, ...], at: tuple[Any, ...]) -> None:
+        """Keep a program for numbers that have these bits at these places."""
         with self._lock:
-            places = tuple(sorted(watch.numbers))
-            at = tuple([bits_of(leaves[place]) for place in places])
             if places not in family.roots:  # others may be looking at it meanwhile
                 family.roots = {**family.roots, places: {}}
             roots = family.roots[places].setdefault(at, [])
@@ -351,16 +565,9 @@ class Compiled(entry.Fronted):
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
-class _Argument:
-    """Makes of arguments the one at a place."""
-
-    __slots__ = ("place",)
-
-    def __init__(self, place: int) -> None:
-        self.place = place
-
-    def __call__(self, leaves: Any, _: Any) -> Any:
-        return leaves[self.place]
+def _has_graph(leaf: Any) -> bool:
+    """Whether it is a Tensor that requires grad: within a transform, what is computed of it does too."""
+    return isinstance(leaf, Tensor) and bool(leaf._kind.requires_grad)
 
 
 def _tick() -> int:
@@ -447,6 +654,9 @@ def compile(
     Tensors that it changes in place, and gradients that it accumulates or sets, are changed at each call. So are the
     parameters and states of optimisers that take a step, but for `LBFGS` and optimisers of the user's; learning rates
     are read at each call, other options are guarded, and a schedule's step is taken by Python after the program.
+
+    Within a transform (`func.grad`, `vmap`, ...) that differentiates by its arguments, a compiled function is called as
+    it is: compile what the transform makes.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
     tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or

@@ -12,7 +12,6 @@ import functools
 import importlib
 import operator
 import struct
-import sys
 import threading
 import types
 import weakref
@@ -24,11 +23,11 @@ import numpy as np
 from tapegrad import batched, dtypes, locks
 from tapegrad.core import calling
 from tapegrad.core.calling import CallCheck, CallCopy, CallNumber, CallPlan, CallResult, Front, call_program
+from tapegrad.cpython import UnknownLayoutError, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
-from tapegrad.recorder import UnknownLayoutError, keep, slot_wrapper, words_at
 from tapegrad.replay.standins import Again, Number, reflected
 from tapegrad.tape import H, Tape
 from tapegrad.tensor import Tensor, handle, owning
@@ -102,7 +101,7 @@ class _Numbers:
         """The address of the number that this makes of arguments."""
         if id(make) not in self.known:
             if not isinstance(make, Again):
-                if type(self.leaves[getattr(make, "place", 0)]) is not float or not hasattr(make, "place"):
+                if not hasattr(make, "place") or type(self.leaves[make.place]) is not float:
                     raise UnplannedError
                 what, given = calling.GIVEN, [make.place]
             else:
@@ -447,9 +446,7 @@ _installed: list[type] = []
 @functools.cache
 def _linked() -> Any:
     """The function for `Compiled.__call__`, and its context; None where it can't be shown to work."""
-    is_usual = sys.implementation.name == "cpython" and struct.calcsize("P") == 8 and sys.byteorder == "little"
-    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    if not native.JIT or native.CHECKED or MEMORY or not is_usual or not has_lock:
+    if not native.JIT or native.CHECKED or MEMORY or not is_usual():
         return None
     try:
         facts = {**_offsets(), C.new_array: _new_array()}
@@ -482,4 +479,4 @@ def install(owner: type) -> None:
             keep(python)
             context[C.python] = id(python)
             of_functions: Any = vars(types.FunctionType)
-            setattr(owner, "__call__", slot_wrapper(of_functions["__call__"], function, owner))  # noqa: B010
+            setattr(owner, "__call__", slot_wrapper(owner, of_functions["__call__"], function))  # noqa: B010

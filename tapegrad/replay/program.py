@@ -20,7 +20,7 @@ from tapegrad.core import rows
 from tapegrad.core.replaying import GUARD, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
-from tapegrad.replay.standins import Number, StandIn, composed
+from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
 from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, owning
@@ -155,6 +155,7 @@ class Program:
         watch.finish()
         self.text, self.places, self.bases = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
+        self.placed, self.itemsizes = watch.placed, watch.itemsizes
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -168,13 +169,35 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
-        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.seen, self.numbers = watch.seen, watch.numbers
         self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
         self.is_shared_out = watch.is_shared_out
-        self.path = [seen.bits for seen in watch.seen]
+        self._settle()
+
+    @classmethod
+    def of(cls, **facts: Any) -> Program:
+        """A program of which all is known; it changes no tensors."""
+        program = cls.__new__(cls)
+        program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
+        program.finds, program.stored, program.actions, program.draws = [], [], [], []
+        program.placed, program.itemsizes = [], {}
+        vars(program).update(facts)
+        program.build = _builder(program.structure)
+        program._settle()
+        return program
+
+    def _settle(self) -> None:
+        """Enter what follows from what is known."""
+        makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
+        self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
+        self.path = [seen.bits for seen in self.seen]
+        self.has_effects = bool(self.changed or self.given_gradients or self.stored or self.actions)
+        read, given = [t for _, _, t, _ in self.captured], [t for t, _ in self.given_gradients]
+        # Where these are no arguments, they are apart at each call.
+        are_apart = all(len({*map(id, of)}) == len(of) and int not in map(type, of) for of in (read, given))
+        self.touched = [*{id(t): t for t in (*read, *given)}.values()] if are_apart else None
         self.memories = threading.local()
+        self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []
@@ -217,22 +240,20 @@ class Program:
             self.new.append(result._replace(like=Tensor))
         return New(self.number_of.get(id(t), 0), place)
 
-    @property
-    def has_effects(self) -> bool:
-        """Whether it changes tensors."""
-        return bool(self.changed or self.given_gradients or self.stored or self.actions)
-
     def _has_hooks(self, leaves: Sequence[Any]) -> bool:
         """Whether gradients meet hooks on their way."""
         return any(getattr(leaves[t] if t.__class__ is int else t, "_hooks", None) for t in self.swept)
 
     def _may_change(self, tape: Tape, leaves: Sequence[Any]) -> bool:
         """Whether tensors are as much apart as they were, and this thread's."""
-        read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
-        given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
-        if len({*map(id, read)}) != len(read) or len({*map(id, given)}) != len(given):
-            return False
-        for t in (*read, *given):
+        touched = self.touched
+        if touched is None:
+            read = [leaves[t] if t.__class__ is int else t for _, _, t, _ in self.captured]
+            given = [leaves[t] if t.__class__ is int else t for t, _ in self.given_gradients]
+            if len({*map(id, read)}) != len(read) or len({*map(id, given)}) != len(given):
+                return False
+            touched = [*read, *given]
+        for t in touched:
             if t._tape is not tape:
                 return False
         for t, _ in self.changed:
@@ -324,13 +345,15 @@ class Program:
         for address, nbytes, t, kind in memory.captured:
             if t.__class__ is int:
                 t = leaves[t]
-            if not are_alike(t._kind, kind):
+            if t._kind is not kind and not are_alike(t._kind, kind):
                 return PLAIN
             if t._tape is tape:
-                ctypes.memmove(address, engine.evaluate(tape, t._slot), nbytes)
+                slot = t._slot
+                is_stored = tape.slot_ints[_INTS * slot + _FLAGS] & STORED
+                there = tape.slot_words[_WORDS * slot + _PRIMAL] if is_stored else engine.evaluate(tape, slot)
+                ctypes.memmove(address, there, nbytes)
             else:
-                there = copied(t)[0]
-                array_at(address, kind, memory.arena)[...] = there
+                array_at(address, kind, memory.arena)[...] = copied(t)[0]
         if self.has_effects and not self._may_change(tape, leaves):
             return PLAIN
         status = engine.replay(tape, memory.text_at, memory.tables_at)
@@ -428,6 +451,8 @@ def _results(
     for leaf in found:
         if type(leaf) in (StandIn, Number):
             results.append(Given(leaf))
+        elif is_shown(leaf):
+            results.append(_of_shown(watch, leaf))
         elif id(leaf) in places:
             results.append(Given(places[id(leaf)]))
         elif id(leaf) in number_of:
@@ -449,6 +474,14 @@ def _results(
         else:
             watch.fail(f"returns an object ({type(leaf).__name__})")
     return results
+
+
+def _of_shown(watch: Watch, leaf: Any) -> Any:
+    made = leaf.value
+    result = watch.result(leaf.t, made)
+    if result is None:
+        return Same(None)
+    return result._replace(like=made.dtype if isinstance(made, np.ndarray) else type(made))
 
 
 def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:

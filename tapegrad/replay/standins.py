@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor
 
 _pack = struct.Struct("=d").pack
@@ -27,6 +28,17 @@ _METHODS = {
     "mean", "min", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "take",
     "transpose", "var",
 }  # fmt: skip
+
+
+class Shown:
+    """What stands for what a transform has made: see `shown.py`."""
+
+    __slots__ = ()
+
+
+def is_shown(x: Any) -> bool:
+    """Whether it stands for what a transform has made."""
+    return issubclass(type(x), Shown)
 
 
 class StandIn:
@@ -52,15 +64,18 @@ class StandIn:
     @property
     def T(self) -> Any:  # noqa: N802
         """As of arrays."""
-        return self._by(operator.attrgetter("T"), self)
+        return self._by(np.ndarray.transpose, self)
 
     def _by(self, function: Callable[..., Any], *given: Any, **facts: Any) -> Any:
-        """What a function that only computes makes of it; a number is not stood for."""
-        made = function(*map(_value, given), **facts)
-        if not isinstance(made, np.ndarray):
-            self.asked()
-            return made
-        return StandIn(self.watch, made, Again(function, given, facts))
+        """What a function that only computes makes of it; of numbers, those of float64 are stood for."""
+        of = _elements if function in _OPERATORS or isinstance(function, np.ufunc) else _value
+        made = function(*map(of, given), **facts)
+        if isinstance(made, np.ndarray):
+            return StandIn(self.watch, made, Again(function, given, facts))
+        if type(made) is np.float64:
+            return Number(self.watch, made, Again(function, given, facts), None)
+        self.asked()
+        return made
 
     def asked(self) -> np.ndarray:
         """The array, for someone who may do with it what can't be seen."""
@@ -73,9 +88,7 @@ class StandIn:
     def __getitem__(self, given: Any) -> Any:
         if any(isinstance(part, Tensor) for part in (given if isinstance(given, tuple) else (given,))):
             return self.asked()[given]
-        if type(given) is StandIn:
-            return self._by(operator.getitem, self, given)
-        return self._by(lambda array: array[given], self)
+        return self._by(operator.getitem, self, given)
 
     def __iter__(self) -> Any:
         return iter([self[i] for i in range(len(self.value))])
@@ -94,7 +107,7 @@ class StandIn:
         self.asked()[place] = value
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
         if facts or method != "__call__" or ufunc.nout != 1:
             self.asked()
@@ -102,8 +115,14 @@ class StandIn:
         return self._by(ufunc, *inputs)
 
 
+_NUMBERS: set[type] = {int, float, np.float64}
+
+
 class Number:
-    """Stands for a Python number, `value`: an argument, or one that is found elsewhere, and then has no places."""
+    """Stands for a number, `value`: a Python number, or an element that NumPy gives.
+
+    It is an argument; or it is found elsewhere, and then has no places.
+    """
 
     __slots__ = ("make", "place", "value", "watch")
 
@@ -147,9 +166,18 @@ class Number:
         return np.array(self.asked(), dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **facts: Any) -> Any:
-        if any(isinstance(x, Tensor) for x in inputs):
+        if any(isinstance(x, Tensor) or is_shown(x) for x in inputs):
             return NotImplemented
+        if any(type(x) is StandIn for x in inputs):
+            return NotImplemented  # it knows what to do
+        if method == "__call__" and not facts and ufunc.nout == 1 and all(type(x) in _NUMBERS for x in inputs):
+            made = ufunc(*map(_elements, inputs))
+            if type(made) is np.float64:
+                return Number(self.watch, made, Again(ufunc, inputs, {}), _places(inputs))
         return getattr(ufunc, method)(*map(_asked, inputs), **facts)
+
+
+_NUMBERS.add(Number)
 
 
 def bits_of(number: Any) -> Any:
@@ -162,12 +190,38 @@ def applied(function: Callable[[Any], float], x: Any) -> Any:
     return x.by(function) if type(x) is Number else function(x)
 
 
+def _places(given: Sequence[Any]) -> frozenset[int] | None:
+    """The places of all that numbers are made of."""
+    places: frozenset[int] | None = frozenset()
+    for x in given:
+        if type(x) is Number:
+            places = None if places is None or x.place is None else places | x.place
+    return places
+
+
+def _elements(x: Any) -> Any:
+    return x.value if type(x) in (StandIn, Number) else _asked(x)
+
+
 def _value(x: Any) -> Any:
-    return x.value if type(x) is StandIn else x.asked() if type(x) is Number else x
+    return x.value if type(x) is StandIn else _asked(x)
 
 
 def _asked(x: Any) -> Any:
-    return x.asked() if type(x) in (StandIn, Number) else x
+    return x.asked() if type(x) in (StandIn, Number) or is_shown(x) else x
+
+
+class Argument:
+    """Makes of arguments the one at a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, leaves: Any, _: Any) -> Any:
+        """The argument."""
+        return leaves[self.place]
 
 
 class Again:
@@ -223,7 +277,7 @@ def composed(makes: Sequence[Make]) -> Make:
 
 def _of_array(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, Tensor) for other in others):
+        if any(isinstance(other, Tensor) or is_shown(other) for other in others):
             return NotImplemented  # it knows what to do
         return self._by(function, self, *others)
 
@@ -232,18 +286,15 @@ def _of_array(function: Callable[..., Any]) -> Any:
 
 def _of_number(function: Callable[..., Any]) -> Any:
     def method(self: Any, *others: Any) -> Any:
-        if any(isinstance(other, (Tensor, np.ndarray)) for other in others):
+        if any(isinstance(other, (Tensor, np.ndarray)) or is_shown(other) for other in others):
             return NotImplemented
         given = (self, *others)
-        if not all(type(x) in (Number, int, float) for x in given):
+        if not all(type(x) in _NUMBERS for x in given):
             return function(*map(_asked, given))
         made = function(*(x.value if type(x) is Number else x for x in given))
-        if type(made) not in (int, float):
+        if type(made) not in _NUMBERS:
             return function(*map(_asked, given))
-        places: frozenset[int] | None = frozenset()
-        for x in given:
-            if type(x) is Number:
-                places = None if places is None or x.place is None else places | x.place
+        places = _places(given)
         number = Number(self.watch, made, Again(function, given, {}), places)
         if places is not None:  # what raises does so whether the number is used or not
             meant, divisor = (reflected[function], given[0]) if function in reflected else (function, given[-1])
@@ -258,9 +309,9 @@ def _of_number(function: Callable[..., Any]) -> Any:
 
 def _that_compares(function: Callable[..., Any]) -> Any:
     def method(self: Any, other: Any) -> Any:
-        if isinstance(other, (Tensor, np.ndarray)):
+        if isinstance(other, (Tensor, np.ndarray)) or is_shown(other):
             return NotImplemented
-        if type(other) not in (Number, int, float):
+        if type(other) not in _NUMBERS:
             return function(self.asked(), other)
         return self.told(function, self, other)
 
@@ -277,6 +328,7 @@ def _that_asks(function: Callable[..., Any]) -> Any:
 
 
 _MAY_RAISE = {operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift}
+_OPERATORS: set[Any] = set()  # whose results have shapes that no number decides
 reflected: dict[Any, Any] = {}  # operators with their operands exchanged: which they are
 for _name in (
     "add",
@@ -299,6 +351,7 @@ for _name in (
         return function(b, a)
 
     reflected[_reflected] = _function
+    _OPERATORS |= {_function, _reflected}
 
     for _prefix, _made in ("", _function), ("r", _reflected):
         setattr(StandIn, f"__{_prefix}{_name}__", _of_array(_made))
@@ -335,6 +388,60 @@ class Keeper:
         """Those of its numbers that schedules change."""
         raise NotImplementedError
 
+    def found(self, watch: Any, options: Options, name: str) -> Any:
+        """What a function that is recorded is given of its options."""
+        raise NotImplementedError
+
+
+class Options(dict[str, Any]):
+    """Options of a keeper: a function that is recorded finds in them what a program can find there too."""
+
+    __slots__ = ("keeper",)
+
+    def __init__(self, keeper: Keeper, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self.keeper = keeper
+
+    def plain(self) -> dict[str, Any]:
+        """A copy, of which no watch is told."""
+        return {**self}
+
+    def __getitem__(self, name: str) -> Any:
+        watch = current_tape().watch
+        if watch is None or watch.is_acting:
+            return super().__getitem__(name)
+        return self.keeper.found(watch, self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        watch = current_tape().watch
+        if watch is not None and not watch.is_acting:
+            watch.fail("changes the choices of an optimiser")
+        super().__setitem__(name, value.value if type(value) is Number else value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of dictionaries."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def values(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().values()
+
+    def items(self) -> Any:
+        """As of dictionaries."""
+        self._told()
+        return super().items()
+
+    def _told(self) -> None:
+        if (watch := current_tape().watch) is not None:
+            watch.fail("looks at all options of an optimiser")
+
+    def __reduce__(self) -> Any:
+        return Options, (self.keeper, self.plain())
+
 
 class Draws:
     """Stands for a generator of random numbers: what is drawn is drawn again before a program is run."""
@@ -353,8 +460,20 @@ class Draws:
             if not isinstance(drawn, np.ndarray) or any(type(x) is StandIn for x in (*given, *facts.values())):
                 watch.fail("draws single random numbers")
                 return drawn
-            k = len(watch.draws)
             watch.draws.append((self._again, name, given, facts))
-            return StandIn(watch, drawn, lambda _, draws: draws[k])
+            return StandIn(watch, drawn, Drawn(len(watch.draws) - 1))
 
         return draw
+
+
+class Drawn:
+    """Makes of draws that with a number."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, _: Any, draws: Any) -> Any:
+        """The draw."""
+        return draws[self.number]

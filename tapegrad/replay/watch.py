@@ -24,11 +24,12 @@ from tapegrad.core import observed
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
 from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
-from tapegrad.dtypes import DType, get_default_dtype
+from tapegrad.dtypes import FLOAT64, DType, get_default_dtype
 from tapegrad.kernels import Context
 from tapegrad.kinds import Kind, array_at
 from tapegrad.memory import words_of
-from tapegrad.replay.standins import Draws, Keeper, Number, StandIn
+from tapegrad.replay.shown import ShownNumber, shown
+from tapegrad.replay.standins import Draws, Keeper, Number, StandIn, is_shown
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
 from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
@@ -39,7 +40,7 @@ _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pie
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
-_SHOWN = " (a transform of arrays gives arrays and numbers, which Python sees; of Tensors it gives Tensors)"
+_NUMBERS = Number, ShownNumber
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
 _OF_ANY_NUMBER = {
     "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "pow",
@@ -59,10 +60,10 @@ class UnfaithfulError(Exception):
 class Region:
     """A range of memory, and its place in the arena, once it has one."""
 
-    __slots__ = ("content", "nbytes", "offset", "source")
+    __slots__ = ("content", "itemsize", "nbytes", "offset", "source")
 
     def __init__(self, nbytes: int) -> None:
-        self.nbytes, self.offset = nbytes, -1
+        self.nbytes, self.offset, self.itemsize = nbytes, -1, 0
         self.content: Any = None  # bytes that are there from the beginning
         self.source: Any = None  # or what they are copied from at each call
 
@@ -74,6 +75,7 @@ class Seen(NamedTuple):
     offset: int
     nbytes: int
     bits: bytes
+    itemsize: int
 
 
 class Result(NamedTuple):
@@ -98,6 +100,8 @@ class Watch:
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
         self.contents: list[tuple[int, bytes]] = []
+        self.placed: list[tuple[int, int]] = []  # ranges of the arena: offsets, bytes
+        self.itemsizes: dict[int, int] = {}  # of the elements of leaves, by offset
         self.copied: list[tuple[Region, Kind, Any]] = []
         self.captured: dict[int, tuple[Region, Tensor, Kind, Any]] = {}  # by slot
         self.seen: list[Seen] = []
@@ -170,6 +174,9 @@ class Watch:
         """The offset of a range in the arena."""
         if region.offset < 0:
             region.offset = self.size
+            self.placed.append((region.offset, region.nbytes))
+            if region.itemsize:
+                self.itemsizes[region.offset] = region.itemsize
             self.size += -(-region.nbytes // _ALIGNMENT) * _ALIGNMENT
             if region.content is not None:
                 self.contents.append((region.offset, region.content))
@@ -317,8 +324,8 @@ class Watch:
         words[_C["work"]] = self._address(words[_C["work"]])
         return self.text.hold(words)
 
-    def _alone(self, kernel: int, room: int, itemsize: int, *_: int) -> None:
-        self.text.step(observed.ALONE, kernel, room, itemsize, 0, 0, 0, 0, self._context())
+    def _alone(self, kernel: int, itemsize: int, *_: int) -> None:
+        self.text.step(observed.ALONE, kernel, itemsize, 0, 0, 0, 0, 0, self._context())
 
     def _in_pieces(self, *numbers: int) -> None:
         self.is_shared_out, tables = True, self.tape.tables
@@ -336,7 +343,7 @@ class Watch:
 
     def elementwise(self, record: Callable[..., Any], op: Any, operands: tuple[Any, ...]) -> Any:
         """Record an operation; a number of the caller's becomes a tensor, whose element is copied at each call."""
-        numbers = [x for x in operands if type(x) is Number]
+        numbers = [x for x in operands if type(x) in _NUMBERS]
         if not numbers:
             return record(op, *operands)
         if len(operands) == 1 and type(numbers[0].value) is float and not numbers[0].watch.is_over:
@@ -346,18 +353,23 @@ class Watch:
         if (
             op.name in _OF_ANY_NUMBER and len(dtypes) == 1 and (dtype := dtypes.pop()).is_floating_point
             and all(is_float(x.value) and not x.watch.is_over for x in numbers)
+            and (dtype is FLOAT64 or not any(isinstance(x.value, np.generic) for x in numbers))
         ):  # fmt: skip
-            return record(op, *(self._of_number(x, dtype) if type(x) is Number else x for x in operands))
-        return record(op, *(x.asked() if type(x) is Number else x for x in operands))
+            return record(op, *(self._of_number(x, dtype) if type(x) in _NUMBERS else x for x in operands))
+        return record(op, *(x.asked() if type(x) in _NUMBERS else x for x in operands))
 
     def constant(self, make: Callable[..., Tensor], value: Any, dtype: DType) -> Tensor:
         """A 0-d tensor of a number."""
-        if type(value) is Number and is_float(value.value) and dtype.is_floating_point and not value.watch.is_over:
+        if type(value) not in _NUMBERS:
+            return make(value, dtype)
+        if is_float(value.value) and dtype.is_floating_point and not value.watch.is_over:
             return self._of_number(value, dtype)
-        return make(value.asked() if type(value) is Number else value, dtype)
+        return make(value.asked(), dtype)
 
     def _of_number(self, number: Any, dtype: DType) -> Tensor:
         """A tensor that stands for a number."""
+        if type(number) is ShownNumber:
+            return number.t if number.t.dtype is dtype else number.t.to(dtype)
         known = self.of_numbers.get((id(number), dtype))
         if known is None:
             with np.errstate(over="ignore"):
@@ -410,7 +422,7 @@ class Watch:
                 self.fail("reads tensors that share their elements")
         else:
             region = self._know(address, nbytes)
-            region.source = t
+            region.source, region.itemsize = t, kind.itemsize
         self._placed(region)
         self.captured[t._slot] = region, t, kind, getattr(t, "_grad", None)
 
@@ -421,12 +433,17 @@ class Watch:
         if not nbytes:
             self._know_nothing(address)
         elif array is not None:
-            self._know(address, nbytes).content = ctypes.string_at(address, nbytes)
+            region = self._know(address, nbytes)
+            region.content, region.itemsize = ctypes.string_at(address, nbytes), t._kind.itemsize
 
     def copies(self, make: Callable[..., Tensor], data: Any, *facts: Any) -> Tensor:
         """A leaf is made of data."""
         is_standin = type(data) in (StandIn, Number) and data.watch is self
-        given = data.value if type(data) in (StandIn, Number) else data
+        given = data.value if type(data) in (StandIn, Number) or is_shown(data) else data
+        if is_shown(data) and data.watch is self:
+            made: Tensor = make(given, *facts)
+            self._goes_on(made, data)
+            return made
         if self.is_copying or not (is_standin or (isinstance(given, np.ndarray) and make.__name__ != "_from_array")):
             return make(given, *facts)
         self.is_copying = True
@@ -436,6 +453,31 @@ class Watch:
             self.is_copying = False
         self._comes_from(t, data if is_standin else given)
         return t
+
+    def _goes_on(self, t: Tensor, data: Any) -> None:
+        """The elements of a leaf are those of a tensor that was computed before."""
+        of, kind = data.t, t._kind
+        if of.dtype is not kind.dtype:
+            of = of.to(kind.dtype)
+        self._copy(of.contiguous(), t)
+
+    def _copy(self, of: Tensor, t: Tensor) -> None:
+        """Copy the elements of a tensor to a leaf, which has the same; this is a step."""
+        address, kind = engine.evaluate(self.tape, of._slot), t._kind
+        if self.failure is not None or not kind.numel:
+            return
+        to = self.tape.slot_words[4 * t._slot + 1]
+        region, nbytes = self.ranges.get(to), kind.numel * kind.itemsize
+        if region is None or not kind.contiguous or ctypes.string_at(address, nbytes) != ctypes.string_at(to, nbytes):
+            self.fail("goes on with what a transform has made otherwise than is known to be exact")
+            return
+        region.content = None
+        try:
+            source = self._address(address)
+        except UnfaithfulError as error:
+            self.fail(str(error))
+            return
+        self.text.step(observed.COPIED, Address(ARENA, self._placed(region)), source, nbytes)
 
     def steady(self, t: Tensor) -> Tensor:
         """A leaf with the elements that a tensor has now that NumPy can write to."""
@@ -557,7 +599,7 @@ class Watch:
         padded = bits + bytes(-nbytes % 8)
         expected = self.text.hold(np.frombuffer(padded, np.int64).tolist())
         self.text.step(GUARD, place, expected, nbytes, len(self.seen))
-        self.seen.append(Seen(location(), place.offset, nbytes, bits))
+        self.seen.append(Seen(location(), place.offset, nbytes, bits, kind.itemsize))
 
     def shows(self, t: Tensor, make: Callable[[], Any]) -> Any:
         """What a transform makes of a tensor for its caller: if that is the caller of the program, no guard."""
@@ -568,14 +610,15 @@ class Watch:
         try:
             if not outermost:
                 engine.evaluate(self.tape, t._slot)
-                self.is_showing, n = False, len(self.seen)
-                self.learns(t)
-                self.is_showing = True
-                self.seen[n:] = [seen._replace(line=seen.line + _SHOWN) for seen in self.seen[n:]]
             made = make()
         finally:
             self.is_showing = before
-        if outermost and (result := self.result(t, made)) is not None:
+        if not outermost:
+            stand_in = shown(self, made, t) if self.failure is None else None
+            if stand_in is None:
+                self.learns(t)
+            return made if stand_in is None else stand_in
+        if (result := self.result(t, made)) is not None:
             self.shown[id(made)] = made, result
         return made
 

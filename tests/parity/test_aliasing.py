@@ -213,6 +213,44 @@ a = tg.tensor([np.float32(1), np.float32(2)]); b = tg.as_tensor([tg.tensor([1.0]
 a = tg.inner(tg.tensor(reals(2, 3, 4)), tg.tensor(reals(5, 4))); b = tg.inner(tg.tensor(2.0), tg.tensor(reals(2, 2)))
 """)
 
+# Roots whose elements lie in another order than those that they share, and bases that don't lie in order.
+ORDERED = programs("""
+x = tg.tensor(reals(3, 4), requires_grad=True); w = tg.ones(2, 3, requires_grad=True); v = x.mT; d = v.detach()
+d[::2] = v[::2] * 1
+with tg.no_grad():
+    x[tg.tensor([2, 1])] = -1.25
+e = d.detach(); f = d[1:].detach(); (d * d).sum().backward()
+
+x = tg.tensor(reals(3, 4), requires_grad=True); w = tg.ones(3, requires_grad=True); d = x.mT.detach(); d[0] = w
+e = d.mT.detach(); e[0] = 2.0; f = e[1:]
+with tg.no_grad():
+    x[1:, 2] = 5.0
+(d * d).sum().backward()
+
+x = tg.from_numpy(reals(4, 3).T).requires_grad_(); v = x.mT; d = v.detach(); d[::2] = v[::2] * 1
+with tg.no_grad():
+    x[1] = -1.25
+e = d.detach(); u = v + 0; (d * d).sum().backward()
+
+x = tg.from_numpy(reals(3, 4).T.copy("F")).requires_grad_(); v = x.mT[1:]; d = v.detach(); d[0] = v[1] * 2
+with tg.no_grad():
+    x[1] = -1.25
+with tg.no_grad():
+    x[2] = 3.0
+e = d.detach(); u = v + 0; (d * d).sum().backward()
+
+x = tg.from_numpy(np.asfortranarray(reals(3, 4))); x -= 1.0; c = x.contiguous(); c[:1] = c[1:2]; x.add_(1.0)
+s = tg.tensor(x.stride()); f = x.is_contiguous()
+
+x = tg.from_numpy(np.asfortranarray(reals(3, 4))); x[0] = 1.0; x.mul_(2); s = tg.tensor(x.stride())
+c = x.contiguous(); c.add_(1)
+
+x = tg.from_numpy(np.asfortranarray(reals(2, 3, 1, 2))).requires_grad_()
+with tg.no_grad():
+    x[:, 0] -= 1.0
+y = x.reshape(-1); y[0] += 1.0; y.sum().backward(); s = x.is_contiguous()
+""")
+
 SHARED = programs("""
 a = tg.zeros(3); d = a.detach(); x = tg.ones(3, requires_grad=True); arr = d.numpy(); a.add_(x); arr[0] = 7
 
@@ -240,7 +278,7 @@ x = tg.ones(3, requires_grad=True); y = x * 1; y.data = tg.zeros(3); arr = y.det
 """)
 
 
-@pytest.mark.parametrize("program", GRAPHS + REPLACED + ACCUMULATED + FORMER + WALKED + NESTED + SHARED)
+@pytest.mark.parametrize("program", GRAPHS + REPLACED + ACCUMULATED + FORMER + WALKED + NESTED + ORDERED + SHARED)
 def test_programs(program: str):
     agree(program, text=False)
 

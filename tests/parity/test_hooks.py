@@ -186,3 +186,23 @@ REFUSED = [
 @pytest.mark.parametrize(("program", "phrase"), REFUSED)
 def test_refusals(program, phrase):
     refuse_alike(program, phrase)
+
+
+# What several rows compute that is one node of PyTorch's: printed, it has that name.
+NAMED = programs("""
+_F = tg.nn.functional; _x = tg.tensor(reals(3, 4), requires_grad=True); _w, _b = tg.tensor(reals(2, 4)), tg.zeros(2)
+_c = tg.tensor([0, 3, 1]); _l = _F.linear(_x, _w, _b.double()); n = [_l.grad_fn.name(), type(_l.grad_fn).__name__]
+f = [_F.mse_loss(_x, _x * 2), _F.cross_entropy(_x, _c), _F.nll_loss(_x, _c), _F.huber_loss(_x, _x * 2), _F.gelu(_x)]
+g = [_F.binary_cross_entropy_with_logits(_x, _x.detach().sigmoid()), _F.smooth_l1_loss(_x, _x * 2), _F.elu(_x)]
+h = [_F.silu(_x), _F.softplus(_x), _F.leaky_relu(_x), _F.embedding(_c, _x.T), tg.cdist(_x, _x * 2), _F.relu6(_x)]
+i = [tg.addmm(_x[:, :2], _x, _w.T), _x.gather(1, _c[:, None]), _x.masked_fill(_x > 0, 0.0), _x.index_select(1, _c)]
+
+_F = tg.nn.functional; _x = tg.tensor(reals(3, 4), requires_grad=True); y = _F.gelu(_x); y += 1; z = _F.gelu(_x).mul_(2)
+u = _F.elu(_x * 1, inplace=True).mul_(2); v = _F.silu(_x); v[0] = 1; w = _F.silu(_x).detach(); a = _F.silu(_x).T
+with tg.no_grad(): b = _F.silu(_x)
+""")
+
+
+@pytest.mark.parametrize("program", NAMED)
+def test_nodes_of_compositions(program: str):
+    agree(program)

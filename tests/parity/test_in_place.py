@@ -4,7 +4,7 @@ import pytest
 
 import tapegrad
 
-from .oracle import agree, agree_or_refuse_alike, differences, programs, report, run, torch
+from .oracle import agree, agree_or_refuse_alike, differences, programs, refuse_alike, report, run, torch
 
 IN_PLACE = [
     "x = tg.ones(3); x += 1; x -= 0.5; x *= 4; x /= 3; x **= 2; x //= 1; x %= 3",
@@ -264,3 +264,75 @@ def test_dtypes_that_are_not_there_are_refused_by_name(name: str):
 def test_a_dtype_that_is_not_there_is_no_device():
     with pytest.raises(TypeError, match="dtype must be one of"):
         tapegrad.ones(2).to("float16")
+
+
+# Elements that are written in loops: what was done before is done again in few steps, and all else by the general way.
+ELEMENTS = programs("""
+x = tg.zeros(3, 4, dtype=tg.float64)
+for i in range(3):
+    for j in range(4): x[i, j] = i - 0.5 * j; x[i, -1 - j] += 1.5; x[-3, 0] *= 2
+n = x._version
+
+w = tg.tensor(reals(3, 4), requires_grad=True); x = w * 1; _s = w.sum()
+for k in range(6): x[k % 3, k % 4] += _s; x[0, k % 4] = _s * k; x[k % 3, 1] += x[2, k % 4]; x[1, 1] = 2.5; x[2, 0] -= 1
+(x * weights(x)).sum().backward()
+
+x, _w = tg.zeros(2, 2, dtype=tg.float64), tg.ones((), dtype=tg.float64, requires_grad=True)
+with tg.no_grad():
+    for k in range(3): x[0, 1] = _w; x[1, 1] += _w
+a = x.requires_grad; x[0, 1] = _w * 3; b = x.requires_grad; x.sum().backward(); g = _w.grad
+with tg.no_grad():
+    _y = (x * _w).clone()
+    for k in range(3): _y[0, 0] = _w; _y[0, 0] += 1
+y = _y
+
+x = tg.zeros(2, 3, dtype=tg.float64); x[0, 0] = 1.0; x[0, 0] += 1; _v = x[1]; _e = x[1, 2]; x[1, 2] = 5.0; x[1, 2] += 1
+v, e = _v, _e; x[0, 1] = x[1, 2]; x[0, 2] = x[0, 1] * 2; _e += 1; x[1, 0] = _e; z = x[0, 1]; z += 3
+
+x = tg.zeros(2, 3, dtype=tg.float64); _e = x[1, 1]; _e += 2; x[0, 0] = _e; x[1, 1] = _e; x[0, 1] = x[0, 0]
+n = x._version
+
+x = tg.zeros(3, dtype=tg.float64); x[(1,)] = 2.0; x[(1,)] += 2.0; y = tg.zeros((), dtype=tg.float64)
+y[()] = 3.0; y[()] += 1
+u = tg.zeros(2, 1, dtype=tg.float64); u[True, 1] = 1.0
+
+x = tg.zeros(2, 2, dtype=tg.int64); y = tg.zeros(2, 2, dtype=tg.float32); b = tg.zeros(2, 2, dtype=tg.bool)
+for k in range(3): x[0, 1] = 2.7; x[1, 1] += 3; y[0, 1] = 0.1; y[1, 0] += 0.1; y[1, 1] = float("nan"); b[0, 1] = 2.0
+x[0, 0] = tg.tensor(2.7); y[0, 0] = tg.tensor(0.1, dtype=tg.float64); x[1, 0] = True; y[1, 0] = 3
+
+x = tg.tensor(reals(3, 4)).T; y = tg.zeros(2, 1).expand(2, 2).clone(); _a = np.zeros((2, 2)); z = tg.from_numpy(_a)
+for k in range(3): x[1, 2] = 0.5; x[k, 0] += 1; y[0, 1] = 1.0; z[0, 1] = 2.0; z[1, k % 2] += 1
+_a[0, 0] = 7.0; m = _a.sum()
+
+x = tg.zeros(2, 2, dtype=tg.float64); x[0, 1] = 1.0; x[0, 1] += 1; _y = x.clone(); _d = x.detach(); x[0, 1] += 1
+x[0, 0] = 2.0; y, d = _y, _d
+
+_w = tg.ones(2, 2, dtype=tg.float64, requires_grad=True); _l = []; x = _w * 2; x.register_hook(_l.append); x[0, 1] = 3.0
+x[0, 1] += 1; x.sum().backward(); l = _l; g = _w.grad
+""")  # fmt: skip
+
+
+@pytest.mark.parametrize("program", ELEMENTS)
+def test_elements_written_in_loops(program):
+    agree(program, text=False)
+
+
+@pytest.mark.parametrize(
+    ("write", "phrase"),
+    [
+        ("x[2, 0] = 1.0", "index 2 is out of bounds for dimension 0 with size 2"),
+        ("x[0, -4] += 1.0", "index -4 is out of bounds for dimension 1 with size 3"),
+        ("x[0, 0, 0] = 1.0", "too many indices for tensor of dimension 2"),
+        ("w[0, 1] = 1.0", "a view of a leaf Variable that requires grad is being used in an in-place operation."),
+        ("w[0, 1] += 1.0", "a view of a leaf Variable that requires grad is being used in an in-place operation."),
+        ("f[0, 1] = 1e300", "value cannot be converted to type float without overflow"),
+        ("x[0, 1] = tg.ones(2)", "expand(torch.FloatTensor{[2]}, size=[]): the number of sizes provided (0) must be "),
+    ],
+)
+def test_elements_refused(write, phrase):
+    before = "x, f = tg.zeros(2, 3), tg.zeros(2, 3, dtype=tg.float32); w = tg.zeros(2, 3, requires_grad=True)\n"
+    again = "for k in range(2): x[0, 1] = 1.0; x[1, 1] += 1; f[0, 0] = 1.0\n"
+    if "expand" in phrase:
+        agree_or_refuse_alike(before + again + write)
+    else:
+        refuse_alike(before + again + write, phrase)

@@ -55,6 +55,45 @@ def test_assignment_keeps_the_dtype(x: str, y: str):
     agree(f"x = {x}; x[0] = {y if y in SCALARS else y + '.sum()'}")
 
 
+@pytest.mark.parametrize("name", ["eq", "logical_and"])
+@pytest.mark.parametrize(("x", "y"), pairs(VECTORS, VECTORS))
+def test_comparisons_in_place_keep_the_dtype(x: str, y: str, name: str):
+    agree_or_refuse_alike(f"x = {x}; x.{name}_({y}); x")
+
+
+OF_ONE = [
+    "tg.histogram({x}).hist", "tg.repeat_interleave({x})", "+{x}", "tg.bincount({x})", "tg.gradient({x})",
+    "tg.mvlgamma({x} + 1, 1)", "tg.nn.functional.threshold({x}, 0.5, 1.0)", "tg.chain_matmul({x})",
+]  # fmt: skip
+OF_TWO = [
+    "tg.block_diag({x}, {y}[0])", "tg.clamp_min({x}, {y})", "tg.clamp_max({x}, {y})", "tg.ldexp({x}, {y})",
+    "tg.cosine_similarity({x}, {y}, dim=0).dtype", "tg.take_along_dim({x}, {y} * 0)", "tg.normal({x} * 0, {y}).dtype",
+    "tg.cdist({x}.reshape(2, 1), {y}.reshape(2, 1))",
+    *(f"tg.nn.functional.{name}({{x}}, {{y}})" for name in (
+        "mse_loss", "smooth_l1_loss", "l1_loss", "kl_div", "multilabel_soft_margin_loss"
+    )),
+]  # fmt: skip
+KINDS = [VECTORS[DTYPES.index(dtype)] for dtype in ("bool", "int64", "float32", "float64")]
+
+
+@pytest.mark.parametrize("call", OF_ONE)
+@pytest.mark.parametrize("x", VECTORS)
+def test_dtypes_that_are_refused(x: str, call: str):
+    agree_or_refuse_alike(call.format(x=x))
+
+
+@pytest.mark.parametrize("call", OF_TWO)
+@pytest.mark.parametrize(("x", "y"), pairs(KINDS, KINDS))
+def test_dtypes_of_results(x: str, y: str, call: str):
+    agree_or_refuse_alike(call.format(x=x, y=y))
+
+
+@pytest.mark.parametrize("name", ["huber_loss", "soft_margin_loss"])
+@pytest.mark.parametrize(("x", "y"), pairs(KINDS[2:], KINDS))
+def test_losses_have_the_dtype_of_their_input(x: str, y: str, name: str):
+    agree_or_refuse_alike(f"tg.nn.functional.{name}({x}, {y})")
+
+
 @pytest.mark.parametrize(("x", "y"), pairs(VECTORS, VECTORS))
 def test_cat_and_stack(x: str, y: str):
     agree(f"tg.cat([{x}, {y}])")

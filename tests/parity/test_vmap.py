@@ -125,6 +125,8 @@ y = tg.func.functional_call(_m, _given, tg.ones(2)); z = _m(tg.ones(2)); has = h
     )
 
 
+_BACKWARD = "backward() called inside a functorch transform. This is not supported, please use functorch.grad or"
+_DYNAMIC = "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over aten::"
 REFUSED = [
     ("tg.func.vmap(lambda: 3)()", "got no inputs"),
     (
@@ -149,6 +151,28 @@ REFUSED = [
     ),
     ("tg.func.vmap(lambda x: x, out_dims=None)(tg.ones(2))", "can not return a BatchedTensor when out_dim is None"),
     ("tg.func.vmap(lambda x: x, chunk_size=0)(tg.ones(2))", "chunk_size should be None or greater than 0"),
+    ("tg.func.vmap(lambda x: ((x * 2).sum().backward(), x)[1])(tg.ones(2, 3, requires_grad=True))", _BACKWARD),
+    (
+        "w = tg.ones(2, requires_grad=True); tg.func.vmap(lambda x: (w.sum().backward(), x)[1])(tg.ones(2, 3))",
+        _BACKWARD,
+    ),
+    (
+        "w = tg.ones(2, requires_grad=True); tg.func.vmap(tg.func.grad(lambda x: (w.sum().backward(), x.sum())[1]))"
+        "(tg.ones(2, 3))",
+        _BACKWARD,
+    ),
+    (
+        "tg.func.vmap(lambda x: x.requires_grad_())(tg.ones(2))",
+        "You are attempting to call Tensor.requires_grad_() (or",
+    ),
+    (
+        "tg.func.vmap(lambda x: x * tg.ones(2).requires_grad_())(tg.ones(2))",
+        "You are attempting to call Tensor.require",
+    ),
+    ("tg.func.vmap(lambda x: x.nonzero())(tg.ones(2, 3))", _DYNAMIC + "nonzero"),
+    ("tg.func.vmap(lambda x: tg.where(x)[0])(tg.ones(2, 3))", _DYNAMIC + "where"),
+    ("tg.func.vmap(lambda x: tg.unique_consecutive(x))(tg.ones(2, 3))", _DYNAMIC + "unique_consecutive"),
+    ("tg.func.vmap(lambda x: tg.unique(x))(tg.ones(2, 3))", _DYNAMIC),
     ("tg.func.vmap(lambda x: x, out_dims=3)(tg.ones(2))", "Dimension out of range"),
     ("tg.func.vmap(lambda x: setattr(x, 'data', x * 2))(tg.ones(2))", "mutating directly with `.data` under vmap"),
     ("tg.func.functional_call(tg.nn.Linear(2, 1), 3, tg.ones(2))", "Expected parameter_and_buffer_dicts to be a dict"),

@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.arguments import Number
-from tapegrad.dtypes import DType
+from tapegrad.arguments import Number, node
+from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions.shaping import dimension, narrow
 from tapegrad.nn.functional.common import at, elementwise, finished, floating, public, reductions, where
 from tapegrad.tensor import Tensor
@@ -33,8 +33,11 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("ThresholdBackward0")
 def threshold(input: Tensor, threshold: Number, value: Number, inplace: bool = False) -> Tensor:
     """`input` where it is above the threshold, else `value`."""
+    if input.dtype is BOOL:
+        raise NotImplementedError(f"\"threshold_cpu\" not implemented for 'Bool': {at(input)}")
     return finished("threshold_", input, lambda x: where(x <= threshold, value, x).to(x.dtype), inplace)
 
 
@@ -47,6 +50,7 @@ def _limited(x: Tensor, low: float, high: float) -> Tensor:
 
 
 @public
+@node("HardtanhBackward0")
 def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0, inplace: bool = False) -> Tensor:
     """`input` limited to [min_val, max_val]; the slope at these is 0.
 
@@ -63,6 +67,7 @@ def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0, inpla
 
 
 @public
+@node("HardtanhBackward0")
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """`input` limited to [0, 6]; the slope at these is 0."""
     if input.dtype.name == "bool":
@@ -71,6 +76,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("EluBackward0")
 def elu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
     """`input` where it is positive, else alpha (exp(input) - 1).
 
@@ -83,6 +89,7 @@ def elu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("EluBackward0")
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """`elu` with the factors with which layers normalise themselves."""
     floating("elu_cpu", input)
@@ -91,6 +98,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("CeluBackward0")
 def celu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
     """`input` where it is positive, else alpha (exp(input / alpha) - 1)."""
     if alpha == 0:
@@ -100,6 +108,7 @@ def celu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("LeakyReluBackward0")
 def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Tensor:
     """`input` where it is positive, else negative_slope input."""
     floating("leaky_relu_cpu", input)
@@ -107,6 +116,7 @@ def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = Fal
 
 
 @public
+@node("PreluKernelBackward0")
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """`input` where it is positive, else weight input: one weight, or one for each channel (dimension 1).
 
@@ -140,6 +150,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @public
+@node("RreluWithNoiseBackward0")
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
@@ -152,6 +163,7 @@ def rrelu(
 
 
 @public
+@node("GluBackward0")
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half along a dimension times the sigmoid of the second.
 
@@ -172,6 +184,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 @public
+@node("GeluBackward0")
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     """`input` times the probability that a normal number is below it; with "tanh" by an approximate formula.
 
@@ -191,6 +204,7 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 
 
 @public
+@node("LogSigmoidBackward0")
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(input)), without overflow."""
     floating("log_sigmoid_cpu", input)
@@ -199,6 +213,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 @public
+@node("HardshrinkBackward0")
 def hardshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
     """`input`, but 0 where it is in [-lambd, lambd]."""
     floating("hardshrink_cpu", input)
@@ -207,6 +222,7 @@ def hardshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
 
 
 @public
+@node("SoftshrinkBackward0")
 def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
     """`input` moved by `lambd` towards 0, and not beyond."""
     if lambd < 0:
@@ -235,6 +251,7 @@ def softsign(input: Tensor) -> Tensor:
 
 
 @public
+@node("SoftplusBackward0")
 def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:
     """log(1 + exp(beta input)) / beta; `input` itself where beta input is above the threshold."""
     floating("softplus_cpu", input)
@@ -309,6 +326,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 
 @public
+@node("HardsigmoidBackward0")
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """Input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
     floating("hardsigmoid", input)
@@ -318,6 +336,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("SiluBackward0")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """Input sigmoid(input), also called swish.
 
@@ -330,6 +349,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("MishBackward0")
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """Input tanh(softplus(input))."""
     floating("mish_cpu", input)
@@ -337,6 +357,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @public
+@node("HardswishBackward0")
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """Input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
     floating("hardswish_cpu", input)

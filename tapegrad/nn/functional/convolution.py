@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tapegrad.arguments import node
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions.shaping import contiguous
 from tapegrad.nn.functional.common import at, public
@@ -195,6 +196,7 @@ def _transposed(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
@@ -209,6 +211,7 @@ def conv1d(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
@@ -244,6 +247,7 @@ def conv2d(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
@@ -253,6 +257,7 @@ def conv3d(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv_transpose1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -262,6 +267,7 @@ def conv_transpose1d(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -280,6 +286,7 @@ def conv_transpose2d(
 
 
 @public
+@node("ConvolutionBackward0")
 def conv_transpose3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,

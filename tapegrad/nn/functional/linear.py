@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.arguments import node
 from tapegrad.autograd.modes import no_grad
 from tapegrad.batched import Batched, NeedsSamplesError, elements
 from tapegrad.creation import arange
@@ -53,7 +54,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         result = mm(rows, weight.mT)
         if input.ndim > 2:
             result = result.reshape(*input.shape[:-1], weight.shape[0])
-    return result if bias is None else result + bias
+    if bias is None:
+        return result
+    result = result + bias
+    if result.__class__ is Tensor:
+        result._called = "AddmmBackward0" if input.ndim == 2 else "ViewBackward0"
+    return result
 
 
 @public
@@ -152,6 +158,7 @@ def _padded(rows: Tensor, is_padding: np.ndarray) -> Tensor:
 
 
 @public
+@node("EmbeddingBackward0")
 def embedding(
     input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Number
+from tapegrad.arguments import Number, node
 from tapegrad.batched import Batched, elements
 from tapegrad.dtypes import INT64
 from tapegrad.functions.distances import pairwise_distance
@@ -31,7 +31,7 @@ from tapegrad.nn.functional.common import (
 from tapegrad.nn.functional.linear import linear
 from tapegrad.ops import indexing
 from tapegrad.ops.reduction import _cross_entropy
-from tapegrad.recording import broadcast_shapes, record_array
+from tapegrad.recording import broadcast_shapes, cast, promoted, record_array
 from tapegrad.tensor import Tensor, from_array
 
 exp, log, log1p, softplus, minimum = (elementwise[n] for n in ("exp", "log", "log1p", "softplus", "minimum"))
@@ -168,6 +168,7 @@ def _of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index
 
 
 @public
+@node("NllLossBackward0")
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -239,9 +240,13 @@ def cross_entropy(
             and not label_smoothing
             and target.__class__ is not Batched
         ):
-            return _of_rows(input, target, weight, ignore_index, reduction)
-        log_p = reductions["log_softmax"](input, dim)
-        return _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
+            made = _of_rows(input, target, weight, ignore_index, reduction)
+        else:
+            log_p = reductions["log_softmax"](input, dim)
+            made = _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
+        if not label_smoothing and made.__class__ is Tensor:
+            made._called = "NllLossBackward0" if input.ndim <= 2 else "NllLoss2DBackward0"
+        return made
     if not target.dtype.is_floating_point:
         raise RuntimeError(
             f"Expected floating point type for target with class probabilities, got {target.dtype.scalar_type}: "
@@ -311,6 +316,7 @@ def _rows_and_targets(name: str, input: Tensor, target: Tensor) -> tuple[Tensor,
 
 
 @public
+@node("MultiMarginLossBackward0")
 def multi_margin_loss(
     input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None,
     size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
@@ -353,6 +359,7 @@ def multi_margin_loss(
 
 
 @public
+@node("MultilabelMarginLossBackward0")
 def multilabel_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -399,6 +406,7 @@ def multilabel_soft_margin_loss(
         raise ValueError(f"{reduction} is not valid")
     if not input.ndim:
         raise IndexError(f"Dimension out of range: input has no dimensions, multilabel_soft_margin_loss, {at(input)}")
+    floating("log_sigmoid_cpu", input)
     loss = target * softplus(-input) + (1 - target) * softplus(input)
     if weight is not None:
         loss = loss * weight
@@ -414,6 +422,7 @@ def _check_units(name: str, x: Tensor) -> None:
 
 
 @public
+@node("BinaryCrossEntropyBackward0")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
@@ -458,6 +467,7 @@ def _check_same(name: str, input: Tensor, target: Tensor) -> None:
 
 
 @public
+@node("BinaryCrossEntropyWithLogitsBackward0")
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean", pos_weight: Tensor | None = None,
@@ -475,6 +485,7 @@ def binary_cross_entropy_with_logits(
         raise ValueError(
             f"Target size ({target.shape}) must be the same as input size ({input.shape}): {at(input, target)}"
         )
+    floating("log_sigmoid_cpu", input)
     positive = target if pos_weight is None else pos_weight * target
     loss = positive * softplus(-input) + (1 - target) * softplus(input)
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -497,6 +508,8 @@ def kl_div(
         )
     reduction = legacy(size_average, reduce, reduction)
     check_reduction("sum" if reduction == "batchmean" else reduction)
+    if not (input.dtype.is_floating_point and target.dtype.is_floating_point):
+        raise RuntimeError(f"kl_div: Integral inputs not supported. {at(input, target)}")
     if log_target:
         loss = exp(target) * (target - input)
     else:
@@ -564,13 +577,21 @@ def _of_differences(
 ) -> Tensor:  # fmt: skip
     warn_of_sizes(name, input, target)
     shape = broadcast_shapes(name, [input, target])
-    if input.dtype is not target.dtype:  # one of no dimensions counts for the dtype too
+    own = input.dtype
+    if own is not target.dtype:  # one of no dimensions counts for the dtype too
         input, target = input.expand(*shape), target.expand(*shape)
+        if name != "l1_loss":  # which has a difference's errors
+            dtype = promoted([input, target])
+            input, target = cast(input, dtype), cast(target, dtype)
     if weight is not None and weight.shape != input.shape:
         raise ValueError(f"Weights and input must have the same size: {at(input, target, weight)}")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction: expected one of 'none', 'mean', 'sum'")
+    if name != "l1_loss":
+        floating(name.replace("_loss", "_cpu"), input)
     loss = make(input - target)
+    if name == "huber_loss" and own.is_floating_point:
+        loss = cast(loss, own)
     if weight is None:
         return reduced(loss, reduction)
     loss = loss * weight
@@ -578,6 +599,7 @@ def _of_differences(
 
 
 @public
+@node("MseLossBackward0")
 def mse_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", weight: Tensor | None = None,
@@ -603,6 +625,7 @@ def l1_loss(
 
 
 @public
+@node("SmoothL1LossBackward0")
 def smooth_l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", beta: float = 1.0,
@@ -620,6 +643,7 @@ def smooth_l1_loss(
 
 
 @public
+@node("HuberLossBackward0")
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -635,13 +659,15 @@ def huber_loss(
 
 
 @public
+@node("SoftMarginLossBackward0")
 def soft_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
     """log(1 + exp(-target input)) for targets of 1 and -1, without overflow."""
     reduction = chosen(size_average, reduce, reduction)
-    return reduced(softplus(-target * input), reduction)
+    loss = softplus(-input * target)
+    return reduced(cast(loss, input.dtype) if input.dtype.is_floating_point else loss, reduction)
 
 
 @public

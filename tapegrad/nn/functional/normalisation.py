@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Sizes
+from tapegrad.arguments import Sizes, node
 from tapegrad.autograd.modes import no_grad
 from tapegrad.creation import full
 from tapegrad.functions.reductions import norm
@@ -73,6 +73,7 @@ def _updated(running: Tensor, now: Tensor, momentum: float) -> None:
 
 
 @public
+@node("NativeBatchNormBackward0")
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.arguments import integer
+from tapegrad.arguments import integer, node
 from tapegrad.dtypes import INT64
 from tapegrad.functions import indexing as item_assignment
 from tapegrad.functions.shaping import contiguous
@@ -141,6 +141,7 @@ def avg_pool1d(
 
 
 @public
+@node("AvgPool2DBackward0")
 def avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -162,6 +163,7 @@ def avg_pool2d(
 
 
 @public
+@node("AvgPool3DBackward0")
 def avg_pool3d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -218,6 +220,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
 
 
 @public
+@node("AdaptiveAvgPool2DBackward0")
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """The averages of as many windows as the result is to have elements, of about one size.
 
@@ -324,7 +327,7 @@ def _max_pool(d: int, said: str) -> Any:
 
     max_pool.__name__ = max_pool.__qualname__ = f"max_pool{d}d"
     max_pool.__doc__ = said
-    return public(max_pool)
+    return public(node(f"MaxPool{d}DWithIndicesBackward0")(max_pool) if d > 1 else max_pool)
 
 
 max_pool1d = _max_pool(1, "`max_pool2d` over one dimension.")

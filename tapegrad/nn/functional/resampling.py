@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Sizes, integer
+from tapegrad.arguments import Sizes, integer, node
 from tapegrad.dtypes import INT64
 from tapegrad.functions.products import matmul
 from tapegrad.functions.shaping import contiguous
@@ -387,6 +387,7 @@ def _align(align_corners: bool | None) -> bool:
 
 
 @public
+@node("GridSampler2DBackward0")
 def grid_sample(
     input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
     align_corners: bool | None = None,
@@ -446,6 +447,7 @@ grid_sampler_2d, grid_sampler_3d = _grid_sampler(2), _grid_sampler(3)
 
 
 @public
+@node("AffineGridGeneratorBackward0")
 def affine_grid(theta: Tensor, size: Sizes, align_corners: bool | None = None) -> Tensor:
     """The places that affine maps take those of an image to: for `grid_sample`.
 
@@ -481,6 +483,7 @@ def affine_grid(theta: Tensor, size: Sizes, align_corners: bool | None = None) -
 
 
 @public
+@node("PixelShuffleBackward0")
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """[.., C r r, H, W] as [.., C, H r, W r], with r = upscale_factor: channels become pixels.
 
@@ -509,6 +512,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
 
 @public
+@node("PixelUnshuffleBackward0")
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """[.., C, H r, W r] as [.., C r r, H, W]: the inverse of `pixel_shuffle`."""
     r = downscale_factor

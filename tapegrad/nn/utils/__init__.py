@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tapegrad import creation
+from tapegrad import creation, namesakes
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.nn.module import Module
 from tapegrad.nn.parameter import Parameter
-from tapegrad.nn.utils import parametrizations, parametrize, rnn
+from tapegrad.nn.utils import parametrizations, parametrize, prune, rnn
 from tapegrad.nn.utils.norms import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor
@@ -161,6 +161,9 @@ def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
 __all__ = [
     "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "fuse_conv_bn_eval", "fuse_conv_bn_weights",
     "fuse_linear_bn_eval", "fuse_linear_bn_weights", "get_total_norm", "parameters_to_vector", "parametrizations",
-    "parametrize", "remove_spectral_norm", "remove_weight_norm", "rnn", "skip_init", "spectral_norm",
+    "parametrize", "prune", "remove_spectral_norm", "remove_weight_norm", "rnn", "skip_init", "spectral_norm",
     "vector_to_parameters", "weight_norm",
 ]  # fmt: skip
+
+namesakes.add_namesakes(__name__, "clip_grad convert_parameters fusion", __name__)  # a module each, in PyTorch
+namesakes.add_namesakes(__name__, "stateless", "tapegrad.func")

@@ -93,7 +93,7 @@ class _Hook:
 
     def learned(self, module: Any) -> Any:
         """The parameter that the weight is, before the hook has others in its place."""
-        for hook, _ in module._before.values():
+        for hook in module._forward_pre_hooks.values():
             if type(hook) is type(self) and hook.name == self.name:
                 raise RuntimeError(f"Cannot register two {self.what} hooks on the same parameter {self.name}")
         if module._parameters.get(self.name) is None:
@@ -188,10 +188,10 @@ def spectral_norm(
 
 
 def _removed(module: Any, kind: type[_Hook], name: str) -> Any:
-    for key, (hook, _) in list(module._before.items()):
+    for key, hook in list(module._forward_pre_hooks.items()):
         if isinstance(hook, kind) and hook.name == name:
             value = in_grad_mode(current_tape(), False, hook.weight, module).detach()
-            del module._before[key]
+            del module._forward_pre_hooks[key]
             for suffix in ("", *hook.parts):
                 delattr(module, name + suffix)
             module.register_parameter(name, Parameter(value))

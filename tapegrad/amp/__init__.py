@@ -126,4 +126,24 @@ def is_autocast_available(device_type: str) -> bool:
     return False
 
 
-__all__ = ["GradScaler", "autocast", "is_autocast_available"]
+def custom_fwd(fwd: Any = None, *, device_type: str, cast_inputs: Any = None) -> Any:
+    """Decorate the `forward` of a `Function` that is called under `autocast`: nothing changes.
+
+    Raises
+    ------
+    RuntimeError
+        Where operands are to be cast.
+    """
+    del device_type
+    if cast_inputs is not None:
+        raise RuntimeError(f"custom_fwd: operands keep their dtypes: cast_inputs must be None, but got {cast_inputs}")
+    return (lambda forward: forward) if fwd is None else fwd
+
+
+def custom_bwd(bwd: Any = None, *, device_type: str) -> Any:
+    """Decorate the `backward` of a `Function` that is called under `autocast`: nothing changes."""
+    del device_type
+    return (lambda backward: backward) if bwd is None else bwd
+
+
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]

@@ -1,0 +1,99 @@
+"""Special functions in jitted code: all that operations are, by SciPy's names and by `tapegrad.special`'s.
+
+Values are SciPy's, or the operation's on tensors; derivatives are the operation's, which other tests hold to mpmath.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+import scipy.special
+from numba import njit
+
+import tapegrad as tg
+from tapegrad.jitted import special
+
+pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+# A name for each operation, SciPy's if it has one, and those of what is made of operations.
+NAMES = list({special.OPERATIONS.get(name, name): name for name in reversed(special.__all__)}.values())
+OF_SCIPY = {name for name in NAMES if isinstance(getattr(scipy.special, name, None), np.ufunc)}
+ON_TENSORS = {  # what is no function of tensors
+    "betaln": lambda a, b: tg.lgamma(a) + tg.lgamma(b) - tg.lgamma(a + b),
+    "cbrt": lambda x: x ** (1 / 3),
+    "gamma": lambda x: tg.exp(tg.lgamma(x)),
+}
+
+
+def arguments(name):
+    """By the names of parameters: n is the integer order, or degree."""
+    drawn = dict(zip(inspect.signature(getattr(special, name).py_func).parameters, (0.37, 0.64, 0.41), strict=False))
+    if name == "zeta":
+        drawn["a"] = 2.3
+    return {parameter: 2 if parameter == "n" else x for parameter, x in drawn.items()}
+
+
+def on_tensors(name, given):
+    """Value, and derivatives by what is no integer."""
+    function = ON_TENSORS.get(name) or getattr(tg.special, name, None) or getattr(scipy.special, name)
+    tensors = [tg.tensor(float(x), dtype=tg.float64, requires_grad=p != "n") for p, x in given.items()]
+    if name == "polygamma":
+        tensors[0] = 2
+    value = function(*tensors)
+    return value.item(), [g.item() for g in tg.autograd.grad(value, [t for t, p in zip(tensors, given) if p != "n"])]
+
+
+def test_all():
+    """In one jitted function, of the numbers x of all of them."""
+    given, calls, x, at = {name: arguments(name) for name in NAMES}, [], [], {}
+    for name in NAMES:
+        texts, first = [], len(x)
+        for parameter, number in given[name].items():
+            texts.append("2" if parameter == "n" else f"x[{len(x)}]")
+            x += [] if parameter == "n" else [number]
+        owner = "scipy.special" if name in OF_SCIPY else "tg.special" if hasattr(tg.special, name) else "special"
+        calls.append(f"{owner}.{name}({', '.join(texts)})")
+        at[name] = range(first, len(x))
+    f, x = defined(f"return {', '.join(calls)}"), np.array(x)
+    wanted = {name: on_tensors(name, given[name]) for name in NAMES}
+    for j in range(3):  # by the operand j of each
+        along = np.zeros(len(x))
+        along[[at[name][j] for name in NAMES if j < len(at[name])]] = 1.0
+        values, tangents = tg.func.jvp(f, (x,), (along,))
+        for name, value, tangent in zip(NAMES, values, tangents, strict=True):
+            known = getattr(scipy.special, name)(*given[name].values()) if name in OF_SCIPY else wanted[name][0]
+            slope = wanted[name][1][j] if j < len(at[name]) else 0.0
+            assert value == pytest.approx(known, rel=3e-14), name
+            assert tangent == pytest.approx(slope, rel=1e-13, nan_ok=True), (name, j)
+
+
+def defined(text):
+    scope = {"scipy": scipy, "tg": tg, "special": special}
+    exec(f"def f(x):\n {text}", scope)
+    return njit(scope["f"])
+
+
+def test_arrays():
+    """Values are the plain call's; derivatives those on tensors, of the same dtype."""
+    f = defined("return scipy.special.xlogy(x, tg.special.i0(x[0]))[1]")
+
+    def on_tensors(t):
+        return tg.xlogy(t, tg.i0(t[0]))[1]
+
+    x = np.array([0.7, 1.9, 2.6])
+    value, gradient = tg.func.value_and_grad(f)(x)
+    assert value == f(x) == pytest.approx(on_tensors(tg.tensor(x)).item(), rel=1e-14)
+    assert gradient == pytest.approx(tg.func.grad(on_tensors)(x), rel=1e-13)
+    single = x.astype(np.float32)
+    value, gradient = tg.func.value_and_grad(f)(single)
+    assert value == f(single)
+    assert gradient.dtype == np.float32
+    assert gradient == pytest.approx(tg.func.grad(f)(single.astype(float)), rel=1e-5)
+
+
+def test_second_derivatives():
+    assert tg.func.hessian(special.j1)(0.7) == pytest.approx(scipy.special.jvp(1, 0.7, 2), rel=1e-14)
+
+
+def test_what_is_no_operation_is_refused():
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="voigt_profile"):
+        tg.func.grad(defined("return scipy.special.voigt_profile(x, 1.0, 1.0)"))(0.5)
