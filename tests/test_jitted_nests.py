@@ -137,10 +137,24 @@ def of_three(x, w):
     return total
 
 
+@njit
+def of_many_functions(x, w):
+    total = 0.0
+    for i in range(x.size):
+        a = x[i]
+        total += math.sin(a) + math.cos(a) * math.exp(a) - math.log(a) + math.sqrt(a) * math.tanh(a) + np.arctan(a)
+        total += np.exp2(a) * w + math.erf(a) + np.sinh(a) + math.atan2(a, w) + np.maximum(a, w) * np.cbrt(a)
+    return total
+
+
 def test_numbers_of_several_kinds():
     rng = np.random.default_rng(8)
     x, p = rng.uniform(0.2, 1.5, (9, 9)), rng.permutation(9)
-    for function, args in ((of_several_kinds, (x, 0.7, p)), (of_three, (x[0], 0.7))):
+    for function, args in (
+        (of_several_kinds, (x, 0.7, p)),
+        (of_three, (x[0], 0.7)),
+        (of_many_functions, (x.ravel(), 0.7)),
+    ):
         value, found = func.value_and_grad(function, argnums=(0, 1))(*args)
         assert value == function(*args)
         for one, by in zip(found, func.jacfwd(function, argnums=(0, 1))(*args), strict=True):

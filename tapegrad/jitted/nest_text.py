@@ -108,7 +108,7 @@ class Texts:
     def function(self, function: Any) -> str:
         """The name of a function."""
         if function not in self.functions:
-            self.functions[function] = f"f{len(self.functions)}"
+            self.functions[function] = f"fn_{len(self.functions)}"
             self.scope[self.functions[function]] = function
         return self.functions[function]
 
