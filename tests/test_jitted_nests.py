@@ -1,12 +1,14 @@
 """Loops of jitted functions as rows of their own: values are the plain function's, gradients those of forward mode."""
 
 import math
+import types
 
 import numpy as np
 import pytest
 from numba import njit
 
 from tapegrad import func, jitted
+from tapegrad.jitted import disk, nest_calls, nest_lowering
 
 
 @njit
@@ -315,3 +317,31 @@ def test_what_is_computed_again_is_not_kept():
     kept = jitted.nbytes()
     jitted.free()
     assert kept < 2 * 12 * 40**3 / 5  # the products' partial derivatives, one by one
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_loop_whose_text_does_not_compile_is_left_to_rows(at, monkeypatch):
+    made = []
+
+    def failing(*given):
+        made.append(given)
+        function = nest_lowering.Function(*given)
+        if len(made) == at:
+            raise NotImplementedError("something is amiss")
+        return function
+
+    def squares(x):
+        total = 0.0
+        for i in range(x.shape[0]):
+            for j in range(i):
+                total += math.cos(x[i] * x[j])
+        return total * total
+
+    x = np.linspace(0.1, 1.0, 40)
+    value, expected = func.value_and_grad(njit(squares))(x)
+    monkeypatch.setattr(nest_calls, "Function", failing)
+    monkeypatch.setattr(disk.DriverCache, "_name", lambda self, args: None)  # the code is not kept
+    with pytest.warns(RuntimeWarning, match="row by row"):
+        again, gradient = func.value_and_grad(njit(types.FunctionType(squares.__code__, dict(globals()))))(x)
+    assert again == value
+    np.testing.assert_allclose(gradient, expected, rtol=1e-13)

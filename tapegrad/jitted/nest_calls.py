@@ -13,6 +13,7 @@ each other the outermost is taken.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,8 @@ from tapegrad.jitted.nests import Declined, Found, find
 class Nest:
     """A nest in a function that is being compiled."""
 
-    def __init__(self, found: Found, flags: Any) -> None:
-        self.found, self.flags = found, flags
+    def __init__(self, found: Found, flags: Any, loc: Any) -> None:
+        self.found, self.flags, self.loc = found, flags, loc
         self.is_taken = False
         self.around: list[Nest] = []
 
@@ -96,17 +97,31 @@ def run_nest(typingctx, nest, inputs):
             kept = [context.cast(builder, by_name[n], kinds[n], o) for n, o in zip(found.outputs, outs, strict=True)]
             made = context.make_tuple(builder, result, [context.get_constant(types.boolean, False), *kept])
             return impl_ret_borrowed(context, builder, result, made)
-        nest.nest.is_taken = True
-        text = Texts(found, names)
         by_name = dict(zip(found.inputs, zip(values, given, strict=True), strict=True))
-        ordered = [by_name[name] for name in (*text.arrays, *text.scalars)]
-        forward = _lowered(context, builder, text, [kind for _, kind in ordered], result)
-        status, returned = forward.call(builder, [value for value, _ in ordered])
-        # Where it raises, the loop does so again, and leaves what it wrote by then.
-        by_loop = builder.insert_value(returned, context.get_constant(types.boolean, False), 0)
+        by_loop = llvm.Constant(context.get_value_type(result), None)  # of which the first says that it wasn't done
         for i, name in enumerate(found.outputs, 1):
             value, kind = by_name[name]
             by_loop = builder.insert_value(by_loop, context.cast(builder, value, kind, outs[i - 1]), i)
+        known = {*builder.module.globals}
+        try:
+            text = Texts(found, names)
+            ordered = [by_name[name] for name in (*text.arrays, *text.scalars)]
+            forward = _lowered(context, builder, text, [kind for _, kind in ordered], result)
+        except Exception as error:  # noqa: BLE001 (whatever is amiss with its text, the loop is right)
+            for name in {*builder.module.globals} - known:
+                if ".nest" in name:  # what they have declared stays
+                    del builder.module.globals[name]
+            warnings.warn_explicit(
+                "this loop is differentiated row by row, since its own reverse loop could not be compiled: slower, and "
+                f"a fault of tapegrad's, which please report ({error!r})",
+                RuntimeWarning,
+                nest.nest.loc.filename,
+                nest.nest.loc.line,
+            )
+            return by_loop
+        nest.nest.is_taken = True
+        status, returned = forward.call(builder, [value for value, _ in ordered])
+        # Where it raises, the loop does so again, and leaves what it wrote by then.
         return builder.select(status.is_error, by_loop, returned)
 
     return result(nest, inputs), codegen
@@ -135,7 +150,7 @@ def _lowered(context: Any, builder: Any, text: Texts, kinds: Sequence[Any], retu
 def insert(func_ir: Any, flags: Any) -> bool:
     """Put the calls of a function's nests before their loops."""
     found = find(func_ir, rewriting.resolve)
-    nests = {one.header: Nest(one, flags) for one in found}
+    nests = {one.header: Nest(one, flags, func_ir.blocks[one.header].loc) for one in found}
     for one in found:
         nests[one.header].around = [nests[other] for other in one.around if other in nests]
         _insert(func_ir, nests[one.header])
@@ -148,7 +163,7 @@ rewriting.NESTS.append(insert)
 def _insert(func_ir: Any, nest: Nest) -> None:
     one, blocks = nest.found, func_ir.blocks
     entry, test = blocks[one.entry], blocks[one.test]
-    scope, loc = entry.scope, blocks[one.header].loc  # the line of the loop, to which the row belongs
+    scope, loc = entry.scope, nest.loc  # the line of the loop, to which the row belongs
     taken, left = max(blocks) + 1, max(blocks) + 2
 
     def variable(value: Any, body: list[Any]) -> Any:
