@@ -212,7 +212,7 @@ def test_what_is_refused():
             transform(njit(lambda z: abs(z)))(1j)
     with pytest.raises(TypeError, match="cotangent, of what is real is complex"):
         tg.func.vjp(njit(lambda z: abs(z)), 1j)[1](1j)
-    for f in (lambda z: np.sort(z)[0].real, lambda z: np.max(z).real, lambda z: np.linalg.det(np.outer(z, z)).real):
+    for f in (lambda z: np.median(z).real, lambda z: np.max(z).real):
         with pytest.raises(tg.jitted.NotDifferentiableError, match="complex128 with derivatives"):
             tg.func.grad(njit(f))(z)
     with pytest.raises(TypeError, match="complex64"):
