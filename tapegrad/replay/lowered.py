@@ -117,9 +117,8 @@ class Lowered:
         self.bases = dict(zip(program.places.tolist(), program.bases.tolist(), strict=True))
         self.size: int = -(-program.size // 64) * 64
         self.starts: list[int] = [start for start, _ in program.placed]
-        self.ranges: list[tuple[int, int]] = list(
-            program.placed
-        )  # and, behind the arena, places of registers, and what is brought to lanes
+        # Of the program; and behind its arena places of registers, and what is brought to lanes.
+        self.ranges: list[tuple[int, int]] = [*program.placed]
         self.end = self.size
         self.own = {start for start, _, _ in inputs}
         self.uniform = self._uniform()
