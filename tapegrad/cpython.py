@@ -25,6 +25,11 @@ def is_usual() -> bool:
     return is_known and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
+def function_address(name: str) -> int:
+    """The address of a function of the C API."""
+    return ctypes.cast(getattr(ctypes.pythonapi, name), _address).value or 0
+
+
 def slot_wrapper(owner: type, of: Any, function: int) -> Any:
     """For a type and the C function at an address, what `of`, a slot wrapper of one of Python's types, is there.
 

@@ -14,7 +14,7 @@ import ctypes
 import types
 from typing import Any
 
-from tapegrad.cpython import UnknownLayoutError, is_usual, keep, slot_wrapper
+from tapegrad.cpython import UnknownLayoutError, function_address, is_usual, keep, slot_wrapper
 from tapegrad.kernels import native
 
 # Words that the C functions read: functions of the C API, the exception, then what is called for each class.
@@ -81,7 +81,7 @@ def shield(*owners: type) -> None:
             slot_wrapper(owner, of_generators["__del__"], code.get_function_address(f"finalize_{k}"))
             for k, owner in enumerate(owners)
         ]
-        addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in _API]
+        addresses = [*map(function_address, _API)]
     except (AttributeError, UnknownLayoutError):
         return
     address = native.callable_at(code.get_function_address("finalizers"), 0)()

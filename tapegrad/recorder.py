@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad import locks
-from tapegrad.cpython import UnknownLayoutError, is_usual, keep, slot_wrapper, words_at
+from tapegrad.cpython import UnknownLayoutError, function_address, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
@@ -601,7 +601,7 @@ class _Native:
             C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
-            facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), _address).value or 0
+            facts[place] = function_address(name)
         for place, fact in facts.items():
             self.context[place] = fact
         self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)

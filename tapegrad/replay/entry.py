@@ -23,7 +23,7 @@ import numpy as np
 from tapegrad import batched, dtypes, locks
 from tapegrad.core import calling
 from tapegrad.core.calling import CallCheck, CallCopy, CallNumber, CallPlan, CallResult, Front, call_program
-from tapegrad.cpython import UnknownLayoutError, is_usual, keep, slot_wrapper, words_at
+from tapegrad.cpython import UnknownLayoutError, function_address, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
@@ -462,7 +462,7 @@ def _linked() -> Any:
         C.default_dtype: address_of(dtypes.default_code), C.clock: address_of(np.asarray(clock)),
     }  # fmt: skip
     for place, name in _FUNCTIONS.items():
-        facts[place] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        facts[place] = function_address(name)
     for place, fact in facts.items():
         context[place] = fact
     keep((code, context))

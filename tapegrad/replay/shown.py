@@ -16,7 +16,7 @@ import numpy as np
 
 from tapegrad import engine
 from tapegrad.creation import tensor
-from tapegrad.replay.standins import Number, Shown, StandIn, reflected
+from tapegrad.replay.standins import ForArray, Number, Shown, StandIn, reflected
 from tapegrad.tape import in_grad_mode
 from tapegrad.tensor import Tensor, from_array
 
@@ -118,21 +118,11 @@ class _Seen(Shown):
         return getattr(self.asked(), name)
 
 
-class ShownArray(_Seen):
+class ShownArray(_Seen, ForArray):
     """Stands for an array."""
 
     __slots__ = ()
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return np.ndarray
-
-    shape = property(lambda self: self.value.shape)
-    dtype = property(lambda self: self.value.dtype)
-    ndim = property(lambda self: self.value.ndim)
-    size = property(lambda self: self.value.size)
-    nbytes = property(lambda self: self.value.nbytes)
-    itemsize = property(lambda self: self.value.itemsize)
     T = property(lambda self: self._laid_out(lambda x: x.T if x.ndim == 2 else x.reshape(x.shape)))
 
     def _laid_out(self, layout: Callable[[Any], Any]) -> Any:

@@ -41,13 +41,11 @@ def is_shown(x: Any) -> bool:
     return issubclass(type(x), Shown)
 
 
-class StandIn:
-    """Stands for an array, `value`."""
+class ForArray:
+    """What stands for an array, `value`, is one to whoever asks."""
 
-    __slots__ = ("make", "value", "watch")
-
-    def __init__(self, watch: Any, value: np.ndarray, make: Make) -> None:
-        self.watch, self.value, self.make = watch, value, make
+    __slots__ = ()
+    value: np.ndarray
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -60,6 +58,15 @@ class StandIn:
     size = property(lambda self: self.value.size)
     nbytes = property(lambda self: self.value.nbytes)
     itemsize = property(lambda self: self.value.itemsize)
+
+
+class StandIn(ForArray):
+    """Stands for an array, `value`."""
+
+    __slots__ = ("make", "value", "watch")
+
+    def __init__(self, watch: Any, value: np.ndarray, make: Make) -> None:
+        self.watch, self.value, self.make = watch, value, make
 
     @property
     def T(self) -> Any:  # noqa: N802
