@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,21 @@ class _Family:
         self.kin, self.used = kin, 0
         self.why = ""  # there is no program
         self.kept: Any = None  # static arguments that are known by identity
+
+    def attempts(
+        self, tape: Tape, leaves: Any, run: Callable[[Program, Tape, Any], Any] = Program.run
+    ) -> Iterator[tuple[Program, Any]]:
+        """Programs that may be for a call, with what each answers; after a miss, that for what was seen."""
+        for places, at in self.roots.items():
+            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
+                program = root.program if not root.conditions or root.fits(leaves) else None
+                while program is not None:
+                    found = run(program, tape, leaves)
+                    yield program, found
+                    if found.__class__ is not Miss:
+                        break
+                    node = program.nodes[found.guard].after.get(found.bits)
+                    program = None if node is None else node.program
 
 
 class Compiled(entry.Fronted):
@@ -198,18 +213,15 @@ class Compiled(entry.Fronted):
             structure = trees.flatten((args, kwargs))[1]
         key = _key(tape, leaves, structure, self._inputs)
         family = None if key is None else self._families.get(key)
-        for places, at in family.roots.items() if family is not None else ():
-            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
-                program = root.program if not root.conditions or root.fits(leaves) else None
-                while program is not None:
-                    if program.draws:
-                        raise RuntimeError(f"map(): {self!r} draws random numbers, which would be the same in no order")
-                    found = PLAIN if program.has_effects else program.run(tape, leaves)
-                    if found.__class__ is not Miss:
-                        return None if found is PLAIN else program
-                    node = program.nodes[found.guard].after.get(found.bits)
-                    program = None if node is None else node.program
+        for program, found in family.attempts(tape, leaves, self._run_for_rows) if family is not None else ():
+            if found.__class__ is not Miss:
+                return None if found is PLAIN else program
         return None
+
+    def _run_for_rows(self, program: Program, tape: Tape, leaves: Any) -> Any:
+        if program.draws:
+            raise RuntimeError(f"map(): {self!r} draws random numbers, which would be the same in no order")
+        return PLAIN if program.has_effects else program.run(tape, leaves)
 
     def count(self, replays: int, misses: int) -> None:
         """Note what a batch has come to."""
@@ -372,24 +384,18 @@ class Compiled(entry.Fronted):
                 self._tell(family.why)
             return self._plainly(args, kwargs)
         line = ""
-        for places, at in family.roots.items():
-            for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
-                program = root.program if not root.conditions or root.fits(leaves) else None
-                while program is not None:
-                    found = program.run(tape, leaves)
-                    if found is PLAIN:
-                        return self._plainly(args, kwargs)
-                    if found.__class__ is not Miss:
-                        family.used = program.used = _tick()
-                        family.kin.in_vain = 0
-                        self._counts["replays"] += 1
-                        if not program.memories.of_thread.is_entered:
-                            self._enter(program, family, args, kwargs, leaves, tape)
-                        return found
-                    self._counts["misses"] += 1
-                    line = program.seen[found.guard].line
-                    node = program.nodes[found.guard].after.get(found.bits)
-                    program = None if node is None else node.program
+        for program, found in family.attempts(tape, leaves):
+            if found is PLAIN:
+                return self._plainly(args, kwargs)
+            if found.__class__ is not Miss:
+                family.used = program.used = _tick()
+                family.kin.in_vain = 0
+                self._counts["replays"] += 1
+                if not program.memories.of_thread.is_entered:
+                    self._enter(program, family, args, kwargs, leaves, tape)
+                return found
+            self._counts["misses"] += 1
+            line = program.seen[found.guard].line
         return self._record(tape, family, args, kwargs, leaves, structure, line)
 
     def _enter(self, program: Program, family: _Family, args: Any, kwargs: Any, leaves: Any, tape: Tape) -> None:

@@ -25,7 +25,7 @@ from tapegrad.kinds import Kind, address_of, kind_of, numbers
 from tapegrad.replay.compiled import Compiled, _Family, _key, _Kin
 from tapegrad.replay.program import PLAIN, Given, Miss, Program, Same
 from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES, checksum
-from tapegrad.replay.standins import Again, Argument, Drawn, Number, StandIn, bits_of
+from tapegrad.replay.standins import Again, Argument, Drawn, Number, StandIn
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result, Seen, extent
@@ -478,18 +478,11 @@ class Loaded(Compiled):
         tape = current_tape()
         for key in self._other_keys(tape, leaves, structure):
             family = self._families.get(key)
-            for places, at in family.roots.items() if family is not None else ():
-                for root in at.get(tuple([bits_of(leaves[place]) for place in places]), ()):
-                    program = root.program if not root.conditions or root.fits(leaves) else None
-                    while program is not None:
-                        found: Any = program.run(tape, leaves)
-                        if found is PLAIN:
-                            break
-                        if found.__class__ is not Miss:
-                            return found
-                        line = line or program.seen[found.guard].line
-                        node = program.nodes[found.guard].after.get(found.bits)
-                        program = None if node is None else node.program
+            for program, found in family.attempts(tape, leaves) if family is not None else ():
+                if found.__class__ is Miss:
+                    line = line or program.seen[found.guard].line
+                elif found is not PLAIN:
+                    return found
         if line:
             self._lack("Python code would see other values than in any call that was recorded")
         ordered = [_ordered(leaf) for leaf in leaves]
