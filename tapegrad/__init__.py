@@ -22,7 +22,8 @@ from tapegrad.autograd import (
     set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
-    BoolTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, arange, as_tensor, empty,
+    BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, ShortTensor,
+    arange, as_tensor, empty,
     empty_like, eye, from_numpy, full, full_like, get_rng_state, initial_seed, is_tensor, linspace, manual_seed,
     ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, seed, set_default_tensor_type,
     set_rng_state, tensor, zeros,
@@ -40,6 +41,9 @@ from tapegrad.dtypes import INT16 as int16
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import UINT8 as uint8
+from tapegrad.dtypes import UINT16 as uint16
+from tapegrad.dtypes import UINT32 as uint32
+from tapegrad.dtypes import UINT64 as uint64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
     are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,

@@ -233,9 +233,7 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
     if len(given) > 2 or not all(isinstance(v, (int, np.integer)) for v in given):
         raise TypeError(f"random_() received an invalid combination of arguments: {given}")
     if not given:
-        most = {"float64": 1 << 53, "float32": 1 << 24, "bool": 1, "int32": (1 << 31) - 1}.get(
-            self.dtype.name, (1 << 63) - 1
-        )
+        most = {"float64": 1 << 53, "float32": 1 << 24}.get(self.dtype.name) or int(dtypes.limits(self.dtype)[1])
         low, high = 0, most + 1
     else:
         low, high = (0, given[0]) if len(given) == 1 else given
