@@ -54,8 +54,13 @@ class Facts(Record):
     known_offset = word()
     writes_offset = word()
     contiguous_offset = word()  # of a kind
+    is_leaf_offset = word()
+    passive_offset = word()
+    index_offset = word()
     retained_offset = word()  # of a tape
     arrays_offset = word()
+    leaves_offset = word()
+    former_offset = word()
     referent_offset = word()  # of a weak reference
     start_offset = word()  # of a slice
     stop_offset = word()
@@ -104,6 +109,7 @@ class Facts(Record):
     item_of_tuple = word()
     item_of_list = word()
     dict_size = word()
+    item_of_dict = word()
     set_item_of_dict = word()
 
 
@@ -729,9 +735,14 @@ def _replace(a, b, opcode, context):
     if entry.opcode == 0 or at(kind + context.contiguous_offset) != context.true:
         return 0
     recorded = enabled == context.true
-    if (not recorded and enabled != context.false) or (entry.kind if recorded else entry.passive) != kind:
+    if not recorded and enabled != context.false:
         return 0
-    kind_index = entry.index if recorded else entry.passive_index
+    result, kind_index = (entry.kind, entry.index) if recorded else (entry.passive, entry.passive_index)
+    is_leaf = at(kind + context.is_leaf_offset) == context.true
+    if is_leaf and not recorded and base == 0 and result == at(kind + context.passive_offset):  # it stays one
+        kind_index = part1(context.as_integer, at(kind + context.index_offset))
+    elif result != kind:
+        return 0
     header = _header(context, tape)
     recording = header.recording
     if recording.thread != part0(context.thread) or part1(context.dict_size, at(tape + context.retained_offset)) != 0:
@@ -743,8 +754,20 @@ def _replace(a, b, opcode, context):
         return 0
     if not _operate(context, header, end, opcode, flags, recording.free[height], a, entry, number, b, kind_index):
         return 0
+    leaf, was, leaves = 0, at(a + context.slot_offset), at(tape + context.leaves_offset)
+    if is_leaf:
+        leaf = part2(context.item_of_dict, leaves, was)
+        if leaf == 0:
+            return 0
     slot_object = part1(context.from_integer, recording.free[height])
-    if slot_object == 0 or not _count(context, a):
+    if slot_object == 0:
+        return -1
+    if is_leaf and (
+        part3(context.set_item_of_dict, at(tape + context.former_offset), was, leaf) != 0
+        or part3(context.set_item_of_dict, leaves, slot_object, leaf) != 0
+    ):
+        return -1
+    if not _count(context, a):
         return -1
     recording.filled, recording.n_free = end + _ROW_BYTES, height
     _hold(context, header, a, slot_object, kind)

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import struct
 import sys
 import threading
@@ -81,7 +80,7 @@ _FUNCTIONS = {
     C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
     C.append: "PyList_Append", C.reference: "PyWeakref_NewRef", C.tuple_size: "PyTuple_Size",
     C.item_of_tuple: "PyTuple_GetItem", C.item_of_list: "PyList_GetItem", C.dict_size: "PyDict_Size",
-    C.set_item_of_dict: "PyDict_SetItem",
+    C.item_of_dict: "PyDict_GetItem", C.set_item_of_dict: "PyDict_SetItem",
 }  # fmt: skip
 _ENTRY, _VIEW_ENTRY, _ELEMENT_ENTRY = (record.nbytes // 8 for record in (Entry, ViewEntry, ElementEntry))
 _MOST_VIEWS = 8192  # that are known here; of each an object is kept
@@ -244,7 +243,8 @@ def _offsets() -> dict[int, int]:
     tape.header_address, tape.grad_enabled = address, enabled
     t._origin, t._recipe, t._fresh, t._known = base, recipe, fresh, known = _Mark(), object(), object(), object()
     t._writes = writes = object()  # type: ignore[assignment]
-    kind.contiguous = is_contiguous = object()  # type: ignore[assignment]
+    kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
+    kind.passive, kind.index = passive, index = Kind(), 1 << 22
     reference = weakref.ref(base)
     bounds = object(), object(), object()
     window = slice(*bounds)
@@ -259,7 +259,10 @@ def _offsets() -> dict[int, int]:
         C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
         C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
         C.writes_offset: (of_tensor, id(writes)), C.contiguous_offset: (of_kind, id(is_contiguous)),
-        C.retained_offset: (of_tape, id(tape.retained)), C.arrays_offset: (of_tape, id(tape.arrays)),
+        C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
+        C.index_offset: (of_kind, id(index)), C.leaves_offset: (of_tape, id(tape.leaves)),
+        C.former_offset: (of_tape, id(tape.former)), C.retained_offset: (of_tape, id(tape.retained)),
+        C.arrays_offset: (of_tape, id(tape.arrays)),
         C.referent_offset: (of_reference, id(base)),
         **{
             place: (of_slice, id(bound))
@@ -329,10 +332,7 @@ def _ask_python_to_set(a: Any, index: Any, *value: Any) -> None:
 
 def _ask_python_in_place(opcode: int, a: Any, b: Any) -> Any:
     """Likewise, of operators in place."""
-    name = _OPERATORS[OPS[opcode].name]
-    result = _replaced[f"__i{name}__"](a, b)
-    # (CPython takes the answer of this slot for that of a sequence, too, which can't be NotImplemented.)
-    return getattr(operator, f"__{name}__")(a, b) if result is NotImplemented else result
+    return _replaced[f"__i{_OPERATORS[OPS[opcode].name]}__"](a, b)
 
 
 class _Way(NamedTuple):

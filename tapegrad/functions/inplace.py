@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def _operator(python: str, op: Elementwise) -> Any:
         _check(self, op, (other,), name)
         result = plain(self, other)
         if result is NotImplemented:
-            return result
+            # CPython takes what native code answers in this place for a sequence's answer too: it has to be one.
+            return getattr(operator, f"__{python}__")(self, other)
         kind = result._kind
         known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
         if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
