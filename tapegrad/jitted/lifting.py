@@ -32,6 +32,7 @@ from tapegrad.jitted.active import (
     is_complex_array,
     is_instance,
     is_narrow_array,
+    is_record_array,
 )
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
@@ -146,6 +147,8 @@ def count(x):
 
 @overload(count, OPTIONS)
 def _count(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active, Narrow)):
         return lambda x: x.size
     if isinstance(x, types.Array) and _is_complex(x.dtype):
@@ -189,6 +192,8 @@ def lift(kind, x, row, start, along):
 
 @overload(lift, OPTIONS)
 def _lift(kind, x, row, start, along):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
     if isinstance(x, types.Array) and (_is_complex(x.dtype) or x.dtype == types.float32):
@@ -311,8 +316,8 @@ def keep(kind, x):
 
 @overload(keep, OPTIONS)
 def _keep(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Dispatcher):
         other = rewriting.active(x.dispatcher, kind.instance_type)
         return lambda kind, x: other
@@ -328,8 +333,8 @@ def own(kind, x):
 
 @overload(own, OPTIONS)
 def _own(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and x.dtype in (types.float64, types.float32, types.complex128):
         if x.layout == "F":
             return lambda kind, x: own(kind, x.T).T
@@ -388,8 +393,8 @@ def give_back(x, lifted):
 
 @overload(give_back, OPTIONS)
 def _give_back(x, lifted):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
 
         def write(x, lifted):
@@ -444,6 +449,8 @@ def _scalar(x):
 def _called(x: Any) -> str:
     if _is_complex(x):
         return "a complex number"
+    if isinstance(x, types.Record):
+        return "a record"
     return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
 
 
@@ -457,6 +464,8 @@ def strip(x):
 
 @overload(strip, OPTIONS)
 def _strip(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, Active):
         return lambda x: value_of(x)
     if isinstance(x, Complex):
@@ -536,6 +545,8 @@ def rows(x, out, at):
 
 @overload(rows, OPTIONS)
 def _rows(x, out, at):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -579,6 +590,8 @@ def tangents(x, out, at, k):
 
 @overload(tangents, OPTIONS)
 def _tangents(x, out, at, k):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -622,6 +635,8 @@ def shaped(x, flat, at):
 
 @overload(shaped, OPTIONS)
 def _shaped(x, flat, at):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and _is_complex(x.dtype):
 
         def shape_complex_array(x, flat, at):
