@@ -102,7 +102,7 @@ assert "run" in _functions
 assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
 
 
-def _part(name: str) -> int:
+def part_address(name: str) -> int:
     """The address of a compiled part of the sweeps."""
     address = _parts.get(name)
     if address is None:
@@ -110,14 +110,16 @@ def _part(name: str) -> int:
     return address
 
 
-native.linkers.update({symbol: functools.partial(_part, function.__name__) for function, symbol in parts.items()})
+native.linkers.update(
+    {symbol: functools.partial(part_address, function.__name__) for function, symbol in parts.items()}
+)
 
 
 def _entry(name: str) -> Callable[..., int]:
     """A compiled part of the sweeps, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
-        entry = _entries[name] = native.callable_at(_part(name), _functions[name].__code__.co_argcount)
+        entry = _entries[name] = native.callable_at(part_address(name), _functions[name].__code__.co_argcount)
     return entry
 
 
@@ -140,7 +142,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
     `progress` is given a list of steps and iterates over it, once for the sweeps and once for the operations.
     """
     for name in progress(list(_functions)):
-        _part(name)
+        part_address(name)
     kernels.warmup(progress)
 
 
@@ -198,7 +200,7 @@ def ready(tape: Tape) -> None:
     """Make a tape's header true, for programs that are run without Python."""
     with tape.lock:
         _prepare(tape)
-    _part("replay")
+    part_address("replay")
 
 
 @functools.cache

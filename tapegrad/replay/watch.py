@@ -173,11 +173,12 @@ class Watch:
     def _placed(self, region: Region) -> int:
         """The offset of a range in the arena."""
         if region.offset < 0:
-            region.offset = self.size
+            alignment = _ALIGNMENT if region.nbytes > 8 else 8
+            region.offset = -(-self.size // alignment) * alignment
             self.placed.append((region.offset, region.nbytes))
             if region.itemsize:
                 self.itemsizes[region.offset] = region.itemsize
-            self.size += -(-region.nbytes // _ALIGNMENT) * _ALIGNMENT
+            self.size = region.offset + -(-region.nbytes // alignment) * alignment
             if region.content is not None:
                 self.contents.append((region.offset, region.content))
         return region.offset
