@@ -23,7 +23,7 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
 from tapegrad.ops.declare import OPS, Elementwise
 from tapegrad.replay import machine
-from tapegrad.replay.machine import lowering, memory, stencils, x86_64
+from tapegrad.replay.machine import aarch64, lowering, memory, stencils, x86_64
 from tapegrad.replay.machine.lowering import _Form, _written
 
 F = tg.func
@@ -39,16 +39,18 @@ def hot(monkeypatch):
     monkeypatch.setattr(machine, "HOT", 0)
 
 
+def written(isa, forms, operands, numbers=None):
+    """The bytes of rows."""
+    n, distinct = len(forms), list(dict.fromkeys(forms))
+    return _written(
+        isa, distinct, np.array([distinct.index(f) for f in forms], np.int64),
+        np.array(operands, np.int64).reshape(n, 6) << 1, np.zeros(n, np.int64) if numbers is None else numbers,
+    )  # fmt: skip
+
+
 def run(forms, operands, arena, numbers=None, header=0, text=0):
     """Run rows over an arena; what the code returns."""
-    n = len(forms)
-    distinct = list(dict.fromkeys(forms))
-    code = memory.Code(
-        _written(
-            machine.isa(), distinct, np.array([distinct.index(f) for f in forms], np.int64),
-            np.array(operands, np.int64).reshape(n, 6) << 1, np.zeros(n, np.int64) if numbers is None else numbers,
-        )
-    )  # fmt: skip
+    code = memory.Code(written(machine.isa(), forms, operands, numbers))
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(code.address)
     return function(address_of(arena), address_of(arena), header, text)
 
@@ -66,44 +68,53 @@ FOLLOWED = [
 ]
 
 
-@needs_code
 @pytest.mark.parametrize("is_double", [True, False])
-def test_stencils_have_the_bits_of_kernels(is_double):
-    """Every kernel that is followed, of all lanes, over all pairs of edges; results stay in registers for the next."""
+@pytest.mark.parametrize("where", ["here", "aarch64"])
+def test_stencils_have_the_bits_of_kernels(where, is_double):
+    """Every kernel that is followed, of all lanes, over pairs of edges; results stay in registers for the next."""
+    if where == "here" and machine.isa() is None:
+        pytest.skip("there is no machine code here")
+    isa, execute = (machine.isa(), run) if where == "here" else (aarch64, emulated)
     dtype = np.dtype(np.float64 if is_double else np.float32)
     size, random = dtype.itemsize, np.random.default_rng(0)
     with np.errstate(over="ignore"):
         edges = np.concatenate([EDGES, random.normal(size=7)]).astype(dtype)
     pairs = np.array(np.meshgrid(edges, edges)).reshape(2, -1)
+    if where == "aarch64":
+        pairs = random.permuted(pairs, axis=1)[:, :90]
     n_pairs = pairs.shape[1]
     rest = [random.permutation(np.resize(edges, n_pairs)) for _ in range(4)]
+    forms, operands, given, want, of = [], [], [], [], []
     for op, code, k, mode in FOLLOWED:
-        if (code == 4) is not is_double:
-            continue
         kernels.require(op, code, k >= 0)
         kernel = int(kernels.table[(op.opcode * len(DTYPES) + code) * kernels.CELLS + 1 + k])
         known = stencils.kernel_at(kernel)
-        if known is None:
+        if (code == 4) is not is_double or known is None:
             continue
-        given = np.array([*pairs, *rest])  # a, b, c, y, g, k
-        want = given.copy()
-        at = [address_of(want) + i * n_pairs * size for i in range(6)]
+        begin = len(given) * 6 * n_pairs * size
+        given.append(np.array([*pairs, *rest]))  # a, b, c, y, g, k
+        want.append(given[-1].copy())
+        at = [address_of(want[-1]) + i * n_pairs * size for i in range(6)]
         if k < 0:
             ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(kernel)(n_pairs, 0, *at[:4])
         else:
             ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernel)(n_pairs, mode, *at)
-        found, forms, operands, done = given.copy(), [], [], 0
-        result = stencils.K if known.is_partial else stencils.Y
+        result, done = stencils.K if known.is_partial else stencils.Y, 0
         reads = stencils.reads(known, mode) | 1 << result
+        of.append((op.name, k, mode, result))
         while done < n_pairs:
-            lanes = next(w for w in random.permutation(machine.isa().widths(size)) if w <= n_pairs - done or w == 1)
-            forms.append(_Form(known, mode, int(lanes)))
-            operands.append([(i * n_pairs + done) * size if reads >> i & 1 else -1 for i in range(6)])
+            lanes = int(next(w for w in random.permutation(isa.widths(size)) if w <= n_pairs - done or w == 1))
+            forms.append(_Form(known, mode, lanes))
+            operands.append([begin + (i * n_pairs + done) * size if reads >> i & 1 else -1 for i in range(6)])
             done += lanes
-        assert run(forms, operands, found) == 0
-        assert is_same(found[result], want[result]), (op.name, k, mode, lanes)
-        found[result] = want[result]
-        assert found.tobytes() == want.tobytes(), (op.name, k, mode)  # and nothing else was written
+    found = np.array(given)
+    assert execute(forms, operands, found) == 0
+    for name, got, expected in zip(of, found, want, strict=True):
+        result = name[-1]
+        assert is_same(got[result], expected[result]), name
+        got[result] = expected[result]
+        assert got.tobytes() == expected.tobytes(), name  # and nothing else was written
+    assert len(of) > 100
 
 
 def is_same(found, want):
@@ -229,6 +240,115 @@ def test_words_and_calls_run():
     before = arena.copy()
     assert run(calls, [[-1] * 6, [-1] * 6, [0, -1, -1, -1, -1, 80]], arena) == 5
     assert (arena == before).all()
+
+
+# --- aarch64, in an emulator ------------------------------------------------------------------------------------------
+
+
+def lines_of_aarch64(form, method, *given):
+    stencil = aarch64.Stencil(*form)
+    getattr(stencil, method)(*given)
+    code = np.frombuffer(bytes(stencil.code), np.uint8).copy()
+    for place in stencil.patches:
+        values = {aarch64.ADDRESS: -0x70000 << 1 | 1, aarch64.EXIT: len(code) + 4}.get(place.form, 0x12345)
+        aarch64.patch(code, np.array([place.at]), place.form, np.array([values]))
+    return disassembled(code.tobytes(), "aarch64")
+
+
+@pytest.mark.parametrize("form", [(1, 8), (2, 8), (1, 4), (4, 4)])
+def test_instructions_of_aarch64(form):
+    letter, dots = {1: "d", 2: "v", 4: "s"}[form[0] if form[1] == 8 else form[1] if form[0] == 1 else 2], ""
+    if form[0] > 1:
+        letter, dots = "v", ".2d" if form[1] == 8 else ".4s"
+    loaded = "q" if form[0] > 1 else letter
+    offset = ["mov w9, #0", "movk w9, #0xfff9, lsl #16"]
+    for r, s, t in (0, 1, 2), (22, 7, 8), (8, 22, 3):
+        numbers = [i if i < 8 else i + 8 for i in (r, s, t)]
+        x, y, z = (f"{letter}{i}{dots}" for i in numbers)
+        b, c, d = (f"v{i}.16b" for i in numbers)
+        for operation in "add", "sub", "mul", "div":
+            assert lines_of_aarch64(form, "binary", operation, r, s, t) == [f"f{operation} {x}, {y}, {z}"]
+        assert lines_of_aarch64(form, "sqrt", r, s) == [f"fsqrt {x}, {y}"]
+        assert lines_of_aarch64(form, "move", r, s) == [f"mov {b}, {c}"]
+        for operation, known in ("and", "and"), ("or", "orr"), ("xor", "eor"):
+            assert lines_of_aarch64(form, "logic", operation, r, s, t) == [f"{known} {b}, {c}, {d}"]
+        equal = f"fcmeq {x}, {y}, {z}"
+        assert lines_of_aarch64(form, "compare", "eq", r, s, t) == [equal]
+        assert lines_of_aarch64(form, "compare", "ne", r, s, t) == [equal, f"mvn {b}, {b}"]
+        assert lines_of_aarch64(form, "compare", "lt", r, s, t) == [f"fcmgt {x}, {z}, {y}"]
+        assert lines_of_aarch64(form, "compare", "le", r, s, t) == [f"fcmge {x}, {z}, {y}"]
+        chosen = ["mov v31.16b, v4.16b", f"bsl v31.16b, {c}, {d}", f"mov {b}, v31.16b"]
+        assert lines_of_aarch64(form, "choose", r, 4, s, t) == chosen
+        to = f"{loaded}{numbers[0]}"
+        assert lines_of_aarch64(form, "load", r, 0) == [*offset, f"ldr {to}, [x20, w9, sxtw]"]
+        assert lines_of_aarch64(form, "store", r, 0) == [*offset, f"str {to}, [x20, w9, sxtw]"]
+        single = [*offset, "add x9, x20, w9, sxtw", f"ld1r {{{x}}}, [x9]"]
+        assert lines_of_aarch64(form, "load", r, 0, True)[2:] == (
+            single[2:] if form[0] > 1 else [f"ldr {to}, [x20, w9, sxtw]"]
+        )
+        put = f"{'dup' if form[0] > 1 else 'fmov'} {x}, {'x9' if form[1] == 8 else 'w9'}"
+        assert lines_of_aarch64(form, "bits", r, 0x3FF0 << 16)[-1] == put
+        assert lines_of_aarch64(form, "bits", r, 0) == [f"movi v{numbers[0]}.2d, #0000000000000000"]
+
+
+def test_words_of_aarch64():
+    offset = ["mov w9, #0", "movk w9, #0xfff9, lsl #16"]
+    for size, load, w in (8, "ldr x", "str x"), (4, "ldr w", "str w"), (1, "ldrb w", "strb w"):
+        at = "10, [x20, w9, sxtw]"
+        assert lines_of_aarch64((1, 8), "copy", 0, 1, size) == [*offset, load + at, *offset, w + at]
+        assert lines_of_aarch64((1, 8), "guard", 0, 1, size) == [
+            "mov w0, #0x2345", "movk w0, #1, lsl #16", *offset, load + at, *offset, load + at.replace("10", "11"),
+            "cmp x10, x11", "b.eq #0x2c", "b #0x30",
+        ]  # fmt: skip
+    given = [aarch64.TAPE, aarch64.Offset(0), aarch64.Address(0), -2]
+    assert lines_of_aarch64((1, 8), "call", 0x1234, given, True) == [
+        "mov x0, x21", "mov w9, #0x2345", "movk w9, #1, lsl #16", "add x1, x22, w9, sxtw",
+        *offset, "add x2, x20, w9, sxtw",
+        "mov x3, #0xfffe", *(f"movk x3, #0xffff, lsl #{i}" for i in (16, 32, 48)),
+        "mov x16, #0x1234", *(f"movk x16, #0, lsl #{i}" for i in (16, 32, 48)), "blr x16", "cbz x0, #0x48", "b #0x4c",
+    ]  # fmt: skip
+    assert disassembled(aarch64.PROLOGUE + aarch64.SUCCESS + aarch64.EPILOGUE, "aarch64") == [
+        "stp x29, x30, [sp, #-0x30]!", "stp x19, x20, [sp, #0x10]", "stp x21, x22, [sp, #0x20]",
+        "mov x19, x0", "mov x20, x1", "mov x21, x2", "mov x22, x3", "mov x0, #0",
+        "ldp x19, x20, [sp, #0x10]", "ldp x21, x22, [sp, #0x20]", "ldp x29, x30, [sp], #0x30", "ret",
+    ]  # fmt: skip
+
+
+def emulated(forms, operands, arena, numbers=None):
+    """Run rows over an arena, as an aarch64 would; what the code returns."""
+    unicorn = pytest.importorskip("unicorn")
+    from unicorn import arm64_const
+
+    machine = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+    code = written(aarch64, forms, operands, numbers)
+    code_at, arena_at, stack, back = 0x10000000, 0x20000000, 0x40000000, 0x50000000
+    for at, nbytes in (code_at, len(code)), (arena_at, arena.nbytes), (stack, 4096), (back, 4096):
+        machine.mem_map(at, -(-nbytes // 4096) * 4096)
+    machine.mem_write(code_at, code)
+    machine.mem_write(arena_at, arena.tobytes())
+    given = {
+        arm64_const.UC_ARM64_REG_X0: arena_at, arm64_const.UC_ARM64_REG_X1: arena_at,
+        arm64_const.UC_ARM64_REG_SP: stack + 4096, arm64_const.UC_ARM64_REG_LR: back,
+        arm64_const.UC_ARM64_REG_CPACR_EL1: 3 << 20,
+    }  # fmt: skip
+    for register, value in given.items():
+        machine.reg_write(register, value)
+    machine.emu_start(code_at, back)
+    arena.view(np.uint8).reshape(-1)[:] = np.frombuffer(machine.mem_read(arena_at, arena.nbytes), np.uint8)
+    assert machine.reg_read(arm64_const.UC_ARM64_REG_SP) == stack + 4096
+    return machine.reg_read(arm64_const.UC_ARM64_REG_X0)
+
+
+def test_words_run_on_aarch64():
+    arena = np.arange(16, dtype=np.int64)
+    arena[3] = -1
+    copies = [_Form(word=("copy", size)) for size in (8, 4, 1)]
+    assert emulated(copies, [[24, -1, -1, -1, -1, to] for to in (0, 8, 16)], arena) == 0
+    assert arena[:3].tolist() == [-1, 0xFFFFFFFF, 0xFF]
+    guards, held = [_Form(word=("guard", 8))] * 3, [[24, 0, -1, -1, -1, -1]] * 3
+    numbers = np.array([100, 101, 70000])
+    assert emulated(guards, held, arena, numbers) == 0
+    assert emulated(guards, [*held[:2], [24, 8, -1, -1, -1, -1]], arena, numbers) == 70000
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from tapegrad.kernels import SETTLE, TO_EACH, TO_ONE, native
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
 from tapegrad.memory import words_of
-from tapegrad.replay.machine import memory, stencils
+from tapegrad.replay.machine import aarch64, memory, stencils, x86_64
 from tapegrad.replay.machine.patches import EXIT, NUMBER, TAPE, Address, Offset
 from tapegrad.replay.machine.stencils import A, B, C, G, K, Y
 from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
@@ -90,7 +90,9 @@ def isa() -> Any:
         return None
     try:
         if platform.machine() in ("x86_64", "AMD64"):
-            from tapegrad.replay.machine import x86_64 as known
+            known: Any = x86_64
+        elif platform.machine() == "aarch64":
+            known = aarch64
         else:
             return None
         return known if known.is_possible() else None
