@@ -20,6 +20,10 @@ result's kind, with gradients and without, and what sort of number the row holds
 Views by an int or a slice are recorded here too: a second look-up has, by the base's kind and the bounds, what their
 rows hold. The base is given weak references to them, in a list that `aliasing.py` reads.
 
+So are operators in place, of a tensor that shares its elements with nobody: it is given the slot of the result, as
+`aliasing.assign_alone` has it. A look-up of their own, with entries as above, has the kinds that it may then be of;
+0 stands for a tensor that may not be written to in that mode.
+
 Invariants
 - Native code does what it has no doubt about. All else (an unknown pair, a subclass, another thread's tape, a number
   that is too large, no room) it leaves to the Python function whose place it has taken: there is one set of rules.
@@ -70,6 +74,11 @@ class Facts(Record):
     base_offset = word()
     recipe_offset = word()
     fresh_offset = word()
+    known_offset = word()
+    writes_offset = word()
+    retained_offset = word()
+    leaves_offset = word()
+    former_offset = word()
     start_offset = word()  # of a slice
     stop_offset = word()
     step_offset = word()
@@ -77,10 +86,13 @@ class Facts(Record):
     mask = word()
     view_entries = word()  # and that of views
     view_mask = word()
+    write_entries = word()  # and that of operators in place
+    write_mask = word()
     integer = word()  # Python's types, and None
     slice = word()
     none = word()
-    get_item = word()  # the Python function, called with what is left to it
+    get_item = word()  # the Python functions, called with what is left to them
+    write = word()
     new_list = word()
     list_size = word()
     append = word()
@@ -96,6 +108,9 @@ class Facts(Record):
     new_tuple = word()
     set_item = word()
     call = word()
+    dict_size = word()
+    dict_get = word()
+    dict_set = word()
 
 
 class Entry(Record):
@@ -134,7 +149,8 @@ _FUNCTIONS = {
     C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
     C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
     C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
-    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef",
+    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef", C.dict_size: "PyDict_Size",
+    C.dict_get: "PyDict_GetItem", C.dict_set: "PyDict_SetItem",
 }  # fmt: skip
 _ENTRY, _VIEW_ENTRY = Entry.nbytes // 8, ViewEntry.nbytes // 8
 _MOST_VIEWS = 8192  # that are known here; of each an object is kept
@@ -142,6 +158,7 @@ _NOTED = 64  # views that native code makes of a base before Python forgets thos
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
 _NO_BOUND, _IS_INT = -(1 << 62), -(1 << 62) + 1
 _FLOAT, _INTEGER = 1, 2  # kinds of number
+_LEAF = 4  # in the entry of an operator in place: where gradients are not recorded, what is written to is a leaf
 _NUMBERS: dict[type, int] = {float: _FLOAT, np.float64: _FLOAT, int: _INTEGER, bool: _INTEGER}
 _MIX_OPCODE, _MIX_A, _MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
 _OPERATORS = {
@@ -164,11 +181,58 @@ def record_operation(a, b, opcode, context: Facts):
     made = part2(context.new_object, context.tensor, 0)
     if made == 0:
         return 0
-    done = _write(a, b, opcode, context, made)
+    done, tape, kind, slot_object, _ = _write(a, b, opcode, context, context.entries, context.mask)
     if done > 0:
+        call1(context.inc_ref, tape)
+        call1(context.inc_ref, kind)
+        i8(made + context.tape_offset, 1)[0] = tape
+        i8(made + context.slot_offset, 1)[0] = slot_object
+        i8(made + context.kind_offset, 1)[0] = kind
         return made
     call1(context.dec_ref, made)
-    return 0 if done < 0 else _leave_to_python(a, b, opcode, context)
+    return 0 if done < 0 else _leave_to_python(context.python, a, b, opcode, context)
+
+
+def record_in_place(a, b, opcode, context: Facts):
+    """The first of two objects, with the result as its own: a new reference, or 0 and an exception.
+
+    No object is made that the garbage collector knows.
+    """
+    slot_at, kind_at, writes_at = a + context.slot_offset, a + context.kind_offset, a + context.writes_offset
+    views = at(a + context.known_offset)
+    if (
+        at(a + context.type_offset) != context.tensor or at(a + context.base_offset) or at(writes_at) == 0
+        or at(a + context.fresh_offset) or (views and views != context.none)
+    ):  # fmt: skip
+        return _leave_to_python(context.write, a, b, opcode, context)
+    tape, was = at(a + context.tape_offset), at(slot_at)
+    if tape == 0 or was == 0 or part1(context.dict_size, at(tape + context.retained_offset)):
+        return _leave_to_python(context.write, a, b, opcode, context)
+    writes = part1(context.from_integer, part1(context.as_integer, at(writes_at)) + 1)
+    if writes == 0:
+        return 0
+    leaf = part2(context.dict_get, at(tape + context.leaves_offset), was)
+    done, tape, kind, slot_object, is_leaf = _write(
+        a, b, opcode, context, context.write_entries, context.write_mask, leaf != 0
+    )
+    if done > 0 and is_leaf:
+        former, leaves = at(tape + context.former_offset), at(tape + context.leaves_offset)
+        if part3(context.dict_set, former, was, leaf) or part3(context.dict_set, leaves, slot_object, leaf):
+            done = -1
+            _let_go(context, tape, slot_object)
+            call1(context.dec_ref, slot_object)
+    if done <= 0:
+        call1(context.dec_ref, writes)
+        return 0 if done < 0 else _leave_to_python(context.write, a, b, opcode, context)
+    call1(context.inc_ref, kind)
+    call1(context.inc_ref, a)
+    of, written = at(kind_at), at(writes_at)
+    i8(kind_at, 1)[0], i8(slot_at, 1)[0], i8(writes_at, 1)[0] = kind, slot_object, writes
+    _let_go(context, tape, was)
+    call1(context.dec_ref, of)
+    call1(context.dec_ref, was)
+    call1(context.dec_ref, written)
+    return a
 
 
 def _header(context, tape):
@@ -176,8 +240,19 @@ def _header(context, tape):
     return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
 
-def _write(a, b, opcode, context, made):
-    """Write the row, and make `made` the handle of its result. 1: done, 0: left to Python, -1: no memory."""
+def _let_go(context, tape, slot_object):
+    """One holder less of a slot."""
+    header = _header(context, tape)
+    slot = part1(context.as_integer, slot_object)
+    if 0 <= slot < header.recording.n_slots:
+        header.live[slot] -= 1
+
+
+def _write(a, b, opcode, context, entries, mask, has_leaf=False):
+    """Write the row: whether that is done (1; 0: left to Python, -1: no memory), the tape, the result's kind and slot.
+
+    The slot comes as an object, a new reference. At last, whether a leaf is written to: only where `has_leaf`.
+    """
     tensor, kind_at, tape_at, slot_at = context.tensor, context.kind_offset, context.tape_offset, context.slot_offset
     first, number, flags = a, 0, 0
     key_a, key_b = at(a + context.type_offset), 0
@@ -190,42 +265,45 @@ def _write(a, b, opcode, context, made):
         if key_b == tensor:
             key_b = at(b + kind_at)
         elif number != 0:
-            return 0
+            return 0, 0, 0, 0, False
         else:
             number, flags = b, IMM_B
     if first == 0:
-        return 0
+        return 0, 0, 0, 0, False
     tape = at(first + tape_at)
     if tape == 0 or (number == 0 and b != 0 and at(b + tape_at) != tape):
-        return 0
+        return 0, 0, 0, 0, False
     header = _header(context, tape)
     recording = header.recording
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
-        return 0
+        return 0, 0, 0, 0, False
 
-    i = (((opcode + 1) * _MIX_OPCODE + key_a * _MIX_A + key_b * _MIX_B) >> 32) & context.mask
-    entry = Entry(context.entries + 64 * i)
+    i = (((opcode + 1) * _MIX_OPCODE + key_a * _MIX_A + key_b * _MIX_B) >> 32) & mask
+    entry = Entry(entries + 64 * i)
     while entry.opcode != opcode + 1 or entry.a != key_a or entry.b != key_b:
         if entry.opcode == 0:
-            return 0
-        i = (i + 1) & context.mask
-        entry = Entry(context.entries + 64 * i)
-    enabled = at(tape + context.grad_enabled_offset)
+            return 0, 0, 0, 0, False
+        i = (i + 1) & mask
+        entry = Entry(entries + 64 * i)
+    enabled, is_leaf = at(tape + context.grad_enabled_offset), False
     if enabled == context.true:
         kind, index = entry.kind, entry.index
     elif enabled == context.false:
-        kind, index = entry.passive, entry.passive_index
+        kind, index, is_leaf = entry.passive, entry.passive_index, entry.number >= _LEAF
     else:
-        return 0
+        return 0, 0, 0, 0, False
+    if kind == 0 or (is_leaf and not has_leaf):
+        return 0, 0, 0, 0, False
 
     row = Row(header.rows_at + end)
-    if entry.number == _FLOAT:
+    of = entry.number & 3
+    if of == _FLOAT:
         row.bits = at(number + context.float_offset)
-    elif entry.number == _INTEGER:
+    elif of == _INTEGER:
         value = part2(context.as_checked_integer, number, context.overflow_at)
         if i4(context.overflow_at, 1)[0] != 0:
-            return 0
+            return 0, 0, 0, 0, False
         row.immediate = value
     elif b != 0:
         row.bits = part1(context.as_integer, at(b + slot_at))
@@ -234,16 +312,11 @@ def _write(a, b, opcode, context, made):
     slot = recording.free[height]
     slot_object = part1(context.from_integer, slot)
     if slot_object == 0:
-        return -1
+        return -1, 0, 0, 0, False
     row.opcode, row.flags, row.out = opcode, flags, slot
     row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
     recording.filled, recording.n_free = end + 24, height
-    call1(context.inc_ref, tape)
-    call1(context.inc_ref, kind)
-    i8(made + tape_at, 1)[0] = tape
-    i8(made + slot_at, 1)[0] = slot_object
-    i8(made + kind_at, 1)[0] = kind
-    return 1
+    return 1, tape, kind, slot_object, is_leaf
 
 
 def record_view(a, index, context: Facts):
@@ -369,8 +442,8 @@ def _write_view(a, index, context, made):
     return 1
 
 
-def _leave_to_python(a, b, opcode, context):
-    """What the Python function answers."""
+def _leave_to_python(function, a, b, opcode, context):
+    """What a Python function answers."""
     code, arguments = part1(context.from_integer, opcode), part1(context.new_tuple, 2 if b == 0 else 3)
     if code == 0 or arguments == 0:
         return 0
@@ -380,7 +453,7 @@ def _leave_to_python(a, b, opcode, context):
     if b != 0:
         call1(context.inc_ref, b)
         part3(context.set_item, arguments, 2, b)
-    result = part3(context.call, context.python, arguments, 0)
+    result = part3(context.call, function, arguments, 0)
     call1(context.dec_ref, arguments)
     return result
 
@@ -389,22 +462,20 @@ def finalise_handle(t, context: Facts):
     """One holder less of its slot, as `Tensor.__del__` has it; a handle not yet given a slot has none."""
     tape, slot_object = at(t + context.tape_offset), at(t + context.slot_offset)
     if tape != 0 and slot_object != 0:
-        header = _header(context, tape)
-        slot = part1(context.as_integer, slot_object)
-        if 0 <= slot < header.recording.n_slots:
-            header.live[slot] -= 1
+        _let_go(context, tape, slot_object)
     return 0
 
 
 def _stubs() -> str:
     """LLVM assembly: for each operation a C function that adds its opcode and the context to the arguments."""
     context = "i64 ptrtoint (ptr @context to i64)"
-    record, view, finalise = (
-        f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, record_view, finalise_handle)
+    record, write, view, finalise = (
+        f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, record_in_place, record_view, finalise_handle)
     )
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
+        f"declare i64 {write}(i64, i64, i64, i64)",
         f"declare i64 {view}(i64, i64, i64)",
         f"declare i64 {finalise}(i64, i64)",
         f"define i64 @recorder() {{ ret {context} }}",
@@ -417,6 +488,11 @@ def _stubs() -> str:
             f"define i64 @record_{op.opcode}(i64 %a, i64 %b) {{\n"
             f" %r = tail call i64 {record}(i64 %a, i64 {b}, i64 {op.opcode}, {context})\n ret i64 %r }}"
         )
+        if op.name in _OPERATORS and op.arity == 2:
+            lines.append(
+                f"define i64 @write_{op.opcode}(i64 %a, i64 %b) {{\n"
+                f" %r = tail call i64 {write}(i64 %a, i64 %b, i64 {op.opcode}, {context})\n ret i64 %r }}"
+            )
     return "\n".join(lines)
 
 
@@ -426,25 +502,35 @@ def _stubs() -> str:
 class LookUp:
     """The memos of `recording.py` where native code finds them: open addressing, at most half full."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, entries: int = C.entries, mask: int = C.mask) -> None:
         self._context = context
+        self._places = entries, mask
         self._used = 0
         self._words = np.zeros(0, np.int64).data
         self._allocate(2 if SMALL else 1024)
 
     def _allocate(self, capacity: int) -> None:
         words = np.zeros(capacity * _ENTRY, np.int64)
-        memory, address, context, mask = words.data, address_of(words), self._context, capacity - 1
+        memory, mask = words.data, capacity - 1
         for start in range(0, len(self._words), _ENTRY):
             if self._words[start]:
                 self._put(memory, self._words[start : start + _ENTRY].tolist())
         # Should a search come between these two, it finds nothing in the new entries with the old mask: no harm done.
-        context[C.entries] = address
-        context[C.mask] = mask
+        for place, fact in zip(self._places, (address_of(words), mask), strict=True):
+            self._context[place] = fact
         self._words = memory
 
     def enter(self, op: Op, key: tuple[Any, ...], kind: Kind) -> None:
         """Enter the kind of an operation's result, for these kinds of tensors and types of numbers."""
+        self._enter(op, key, kind, kind.passive, 0)
+
+    def enter_written(self, op: Op, key: tuple[Any, ...], kind: Kind) -> None:
+        """Enter that of an operator in place: what the first may be then, where it may be written to."""
+        of = key[0]
+        passive = of if of.is_leaf else kind.passive if not of.requires_grad else None
+        self._enter(op, key, None if of.is_leaf else kind, passive, _LEAF if of.is_leaf else 0)
+
+    def _enter(self, op: Op, key: tuple[Any, ...], kind: Kind | None, passive: Kind | None, flags: int) -> None:
         numbers = [k for k in key if not isinstance(k, Kind)]
         if len(key) > 2 or any(k not in _NUMBERS for k in numbers):
             return
@@ -452,8 +538,9 @@ class LookUp:
         if 2 * self._used >= capacity:
             self._allocate(2 * capacity)
         a, b = (*map(id, key), 0)[:2]
-        number = _NUMBERS[numbers[0]] if numbers else 0
-        entry = [op.opcode + 1, a, b, id(kind), kind.index, id(kind.passive), kind.passive.index, number]
+        number = flags | (_NUMBERS[numbers[0]] if numbers else 0)
+        facts = (fact for k in (kind, passive) for fact in ((0, 0) if k is None else (id(k), k.index)))
+        entry = [op.opcode + 1, a, b, *facts, number]
         self._used += self._put(self._words, entry)
 
     @staticmethod
@@ -505,17 +592,20 @@ def _offsets() -> dict[int, int]:
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
     tape.header_address, tape.grad_enabled = address, enabled
     t._origin, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
+    t._known, t._writes = known, writes = object(), 1 << 22
     bounds = object(), object(), object()
     window = slice(*bounds)
     of_tensor, of_tape, of_float, of_slice = words_at(t), words_at(tape), words_at(number), words_at(window)
     tape.header_address, tape.grad_enabled = truth
-    del t._origin, t._recipe, t._fresh
+    del t._origin, t._recipe, t._fresh, t._known, t._writes
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
         C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
         C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
-        C.fresh_offset: (of_tensor, id(fresh)),
+        C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
+        C.writes_offset: (of_tensor, id(writes)), C.retained_offset: (of_tape, id(tape.retained)),
+        C.leaves_offset: (of_tape, id(tape.leaves)), C.former_offset: (of_tape, id(tape.former)),
         **{
             place: (of_slice, id(bound))
             for place, bound in zip((C.start_offset, C.stop_offset, C.step_offset), bounds, strict=True)
@@ -570,6 +660,11 @@ def _ask_python(opcode: int, a: Any, *b: Any) -> Any:
     return _python[opcode](a, *b) if isinstance(a, Tensor) else record_elementwise(op, a, *b)
 
 
+def _ask_python_to_write(opcode: int, a: Any, b: Any) -> Any:
+    """Likewise, of operators in place."""
+    return _replaced[f"__i{_OPERATORS[OPS[opcode].name]}__"](a, b)
+
+
 def _ask_python_for_view(a: Any, index: Any) -> Any:
     """Likewise, of views."""
     return _replaced["__getitem__"](a, index)
@@ -590,7 +685,8 @@ class _Native:
 
     def __init__(self) -> None:
         offsets = _offsets()
-        for function, n_arguments in (record_operation, 4), (record_view, 3), (finalise_handle, 2):
+        functions = (record_operation, 4), (record_in_place, 4), (record_view, 3), (finalise_handle, 2)
+        for function, n_arguments in functions:
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
         code = native.link_assembly("recorder", _stubs)
@@ -598,13 +694,14 @@ class _Native:
         self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
         facts = {
             C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), C.integer: id(int),
-            C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), **offsets,
+            C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view),
+            C.write: id(_ask_python_to_write), **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
             facts[place] = function_address(name)
         for place, fact in facts.items():
             self.context[place] = fact
-        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self._make_look_ups()
         self.methods: dict[int, Any] = {}
         self.attributes: dict[str, Any] = {}
         for op in _recorded():
@@ -616,6 +713,10 @@ class _Native:
                 for prefix in ("", "r")[: op.arity]:
                     name = f"__{prefix}{_OPERATORS[op.name]}__"
                     self.attributes[name] = slot_wrapper(Tensor, getattr(int, name), function)
+                if op.arity == 2:
+                    name = f"__i{_OPERATORS[op.name]}__"
+                    function = code.get_function_address(f"write_{op.opcode}")
+                    self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
             Tensor, of_generators["__del__"], code.get_function_address("finalise")
@@ -624,12 +725,17 @@ class _Native:
         self.attributes["__getitem__"] = slot_wrapper(
             Tensor, of_mappings["__getitem__"], code.get_function_address("view")
         )
-        keep((self, code, _ask_python, _ask_python_for_view))
+        keep((self, code, _ask_python, _ask_python_to_write, _ask_python_for_view))
+
+    def _make_look_ups(self) -> None:
+        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self.written = LookUp(self.context, C.write_entries, C.write_mask)
 
     def works(self) -> bool:
-        """Whether six rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
+        """Whether rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
         add, neg, tape, kind, passive = arithmetic.add, arithmetic.neg, Tape(), Kind(), Kind()
         kind.index, kind.passive, passive.index, passive.passive = 5, passive, 6, passive
+        passive.is_leaf = passive.requires_grad = False
         for op, key in (neg, (kind,)), (add, (kind, kind)), (add, (passive, float)), (add, (int, passive)):
             self.look_up.enter(op, key, kind)
         tape.resize_rows(8)
@@ -661,13 +767,21 @@ class _Native:
         kinds_agree &= w._kind is passive and w._origin is z and window._recipe is untracked
         kinds_agree &= [known() for known in z._fresh] == [w, window]
         slots += [w._slot, window._slot]
-        del w, window, x, y, z, u, v
+        self.written.enter_written(add, (passive, float), passive)
+        v._writes, was, number = 7, v, v._slot
+        v += -0.5
+        rows.append((add.opcode, IMM_B, v._slot, *half, number, 6))
+        kinds_agree &= v is was and v._writes == 8 and v._kind is passive and v._slot != number
+        slots.append(v._slot)
+        del was, w, window, x, y, z, u, v
         ended = not any(tape.live[slot] for slot in (of_x, *slots)) and sys.getrefcount(tape) == holders
         return tape.row_array().tolist() == rows and kinds_agree and ended
 
     def start(self) -> None:
         """Know what the memos know."""
-        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self._make_look_ups()
+        for (op, *key), kind in _written.items():
+            self.written.enter_written(op, (*key,), kind)
         for of, way in _ways.items():
             self.views.enter(*of, way)
         for op, memo in zip(OPS, memos, strict=True):
@@ -687,6 +801,7 @@ def _linked() -> _Native | None:
 
 
 _ways: dict[tuple[Kind, Any], Any] = {}  # how views are recorded again: native code has the addresses of what is in it
+_written: dict[tuple[Any, ...], Kind] = {}  # the results of operators in place, by these and their operands' kinds
 _python: list[Any] = []  # by opcode, the Python functions that native code stands for
 _replaced: dict[str, Any] = {}  # Tensor's attributes as they were, while native code is in their places
 _decided = threading.Event()  # whether it is to be installed is no longer open
@@ -736,6 +851,19 @@ def learn(op: Op, key: tuple[Any, ...], kind: Kind) -> None:
             made = _linked()
             assert made is not None
             made.look_up.enter(op, key, kind)
+
+
+def learn_written(op: Op, key: tuple[Any, ...]) -> None:
+    """Enter in the look-up of operators in place the kind of a result, which may take the first operand's place."""
+    kind, of = memos[op.opcode].get(key), key[0]
+    if kind is None or (op, *key) in _written or not of.contiguous or of.exported or op.name not in _OPERATORS:
+        return  # where operands are converted, several rows are recorded
+    with _lock:
+        _written[op, *key] = kind
+        if _replaced:
+            made = _linked()
+            assert made is not None
+            made.written.enter_written(op, key, kind)
 
 
 def learn_view(key: tuple[Kind, Any], way: Any) -> None:

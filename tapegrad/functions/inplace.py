@@ -18,6 +18,7 @@ from tapegrad.functions.shaping import cat
 from tapegrad.kinds import Kind
 from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import BOOLEAN, Elementwise
+from tapegrad.recorder import learn_written
 from tapegrad.recording import broadcast_shapes, cast, operand, quick, record_elementwise, working_dtype
 from tapegrad.tensor import Tensor, constant, describe, from_array, location
 
@@ -66,6 +67,7 @@ def _operator(python: str, op: Elementwise) -> Any:
         if key in _alike:
             if getattr(self, "_origin", None) is None:
                 if aliasing.stands_alone(self):
+                    learn_written(op, key[1:])
                     return aliasing.assign_alone(self, quick[opcode](self, other))
             elif aliasing.shows_alone(self):
                 return aliasing.assign_shown(self, quick[opcode](self, other))
