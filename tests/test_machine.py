@@ -64,7 +64,7 @@ FOLLOWED = [
     for code in (4, 3)
     for k in range(-1, op.arity)
     for mode in ((0, FRESH) if k >= 0 else (0,))
-    if {*op.signature(code)} == {code} and stencils.expression(op, k, DTYPES[code].itemsize) is not None
+    if stencils.expression(op, k, code) is not None
 ]
 
 
@@ -91,6 +91,8 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         known = stencils.kernel_at(kernel)
         if (code == 4) is not is_double or known is None:
             continue
+        *of_operands, of_y = op.signature(code)
+        sizes = [*[DTYPES[c].itemsize for c in of_operands], size, size, size][:3] + [DTYPES[of_y].itemsize, size, size]
         begin = len(given) * 6 * n_pairs * size
         given.append(np.array([*pairs, *rest]))  # a, b, c, y, g, k
         want.append(given[-1].copy())
@@ -100,19 +102,21 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         else:
             ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernel)(n_pairs, mode, *at)
         result, done = stencils.K if known.is_partial else stencils.Y, 0
-        reads = stencils.reads(known, mode) | 1 << result
-        of.append((op.name, k, mode, result))
+        reads, widths = stencils.reads(known, mode) | 1 << result, (1,) if known.is_of_truths else isa.widths(size)
+        of.append((op.name, k, mode, result, known.is_truth))
         while done < n_pairs:
-            lanes = int(next(w for w in random.permutation(isa.widths(size)) if w <= n_pairs - done or w == 1))
+            lanes = int(next(w for w in random.permutation(widths) if w <= n_pairs - done or w == 1))
             forms.append(_Form(known, mode, lanes))
-            operands.append([begin + (i * n_pairs + done) * size if reads >> i & 1 else -1 for i in range(6)])
+            at = [begin + i * n_pairs * size + done * sizes[i] if reads >> i & 1 else -1 for i in range(6)]
+            operands.append(at)
             done += lanes
     found = np.array(given)
     assert execute(forms, operands, found) == 0
     for name, got, expected in zip(of, found, want, strict=True):
-        result = name[-1]
-        assert is_same(got[result], expected[result]), name
-        got[result] = expected[result]
+        *_, result, is_truth = name
+        if not is_truth:
+            assert is_same(got[result], expected[result]), name
+            got[result] = expected[result]
         assert got.tobytes() == expected.tobytes(), name  # and nothing else was written
     assert len(of) > 100
 
@@ -175,6 +179,10 @@ def test_instructions_of_lanes(form):
         assert lines_of(form, "load", r, 0, True) == [
             f"{single} {x}, {'qword' if itemsize == 8 else 'dword'} ptr [rbx + 0x1230]"
         ]
+        truth = ["movzx eax, byte ptr [rbx + 0x1230]", "neg eax", "sbb rax, rax", f"vmovq xmm{r}, rax"]
+        assert lines_of(form, "load_truth", r, 0) == truth
+        truth = [f"vmovmsk{packed} eax, xmm{r}", "and eax, 1", "mov byte ptr [rbx + 0x1230], al"]
+        assert lines_of(form, "store_truth", r, 0) == truth
         assert lines_of(form, "bits", r, 0) == [f"vxor{packed} {x}, {x}, {x}"]
         bits = lines_of(form, "bits", r, 0x41424344)
         number = "rax" if itemsize == 8 else "eax"
@@ -286,6 +294,10 @@ def test_instructions_of_aarch64(form):
         assert lines_of_aarch64(form, "load", r, 0, True)[2:] == (
             single[2:] if form[0] > 1 else [f"ldr {to}, [x20, w9, sxtw]"]
         )
+        truth = [*offset, "ldrb w10, [x20, w9, sxtw]", "cmp x10, #0", "csetm x10, ne", f"fmov d{numbers[0]}, x10"]
+        assert lines_of_aarch64(form, "load_truth", r, 0) == truth
+        truth = [f"fmov x10, d{numbers[0]}", "and x10, x10, #1", *offset, "strb w10, [x20, w9, sxtw]"]
+        assert lines_of_aarch64(form, "store_truth", r, 0) == truth
         put = f"{'dup' if form[0] > 1 else 'fmov'} {x}, {'x9' if form[1] == 8 else 'w9'}"
         assert lines_of_aarch64(form, "bits", r, 0x3FF0 << 16)[-1] == put
         assert lines_of_aarch64(form, "bits", r, 0) == [f"movi v{numbers[0]}.2d, #0000000000000000"]

@@ -148,6 +148,19 @@ class Stencil:
         self._emit(_SELECT, _SPARE, _v(s), _v(t))
         self._emit(_LOGIC["or"], _v(r), _SPARE, _SPARE)
 
+    def load_truth(self, r: int, operand: int) -> None:
+        """All ones where a byte in memory is not 0, else zeros; of one lane."""
+        self._of_memory(_LOADS[1], 10, operand)
+        self._emit(0xF100001F, 0, 10)  # cmp x10, 0
+        self._emit(0xDA9F03E0, 10)  # csetm x10, ne
+        self._emit(_FLOATS["number"][0], _v(r), 10)
+
+    def store_truth(self, r: int, operand: int) -> None:
+        """1 to a byte in memory where the first lane is all ones, 0 where it is zeros."""
+        self._emit(0x9E660000, 10, _v(r))  # fmov x10, d
+        self._emit(0x92400000, 10, 10)  # and x10, x10, 1
+        self._of_memory(_STORES[1], 10, operand)
+
     # --- words --------------------------------------------------------------------------------------------------------
 
     def copy(self, target: int, source: int, itemsize: int) -> None:

@@ -301,7 +301,7 @@ class _Rows:
 
     def elements(self, kernel: int, n: int, mode: int, operands: dict[int, int]) -> None:
         """A kernel over elements."""
-        known = stencils.kernel_at(kernel) if n <= _MOST_LANES else None
+        known = _stencil_of(kernel, n)
         if known is None:
             self.call(kernel, n, mode, *(_At(operands[place]) for place in (A, B, C, Y, G, K) if place in operands))
         else:
@@ -460,7 +460,7 @@ class _Region:
         if what in (FORWARD, REVERSE):
             names = "abcy" if what == FORWARD else "abcygk"
             operands = {i: self._register(words[_I[name]], row) for i, name in enumerate(names)}
-            known = stencils.kernel_at(kernel) if n <= _MOST_LANES else None
+            known = _stencil_of(kernel, n)
             if known is None:
                 self._write()
                 self.to.elements(kernel, n, mode, operands)
@@ -579,6 +579,12 @@ def _are_apart(rows: Sequence[tuple[Any, int, int, dict[int, int]]], n: int) -> 
     return all(p[0] != q[0] or p[1] + p[2] <= q[1] for p, q in itertools.pairwise(known))
 
 
+def _stencil_of(kernel: int, n: int) -> Any:
+    """What a kernel computes, where a row of `n` lanes is written out."""
+    known = stencils.kernel_at(kernel) if n <= _MOST_LANES else None
+    return None if known is not None and n > 1 and known.is_of_truths else known
+
+
 @functools.cache
 def _part(name: str) -> int:
     """The address of a compiled part."""
@@ -622,26 +628,32 @@ def _written(target: Any, forms: list[_Form], form: np.ndarray, operands: np.nda
 
 
 def _kept(forms: list[_Form], form: np.ndarray, operands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which operands of a row are the result of the one before, as bits; and whether its adjoint is in a register."""
-    # Of each form: what it reads, where its result is, and what kind of lanes it has (0: none).
-    facts = np.zeros((len(forms), 4), np.int64)
+    """Which operands of a row are in register 0, as bits: a result from before; and whether its adjoint is in 1."""
+    # Of each form: what it reads, where its result is, what kind of lanes it has (0: none), and what it leaves.
+    facts = np.zeros((len(forms), 5), np.int64)
     for i, of in enumerate(forms):
+        leaves_both = of.word[:1] == ("guard",)
         if of.kernel is not None:
             result = K if of.kernel.is_partial else Y
             kind = of.lanes << 4 | of.kernel.itemsize
-            facts[i] = stencils.reads(of.kernel, of.mode) & ~of.singles, result, kind, of.kernel.is_partial
-    reads, result, kind, is_partial = facts[form].T
-    if len(form) == 0:
+            reads = stencils.reads(of.kernel, of.mode) & ~of.singles
+            leaves_both = of.kernel.is_truth
+            facts[i, :4] = reads, result, kind, of.kernel.is_partial
+        facts[i, 4] = leaves_both
+    n = len(form)
+    if n == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    reads, result, kind, is_partial, leaves_both = facts[form].T
     made = np.take_along_axis(operands, result[:, None], 1)[:, 0]
-    follows = np.zeros(len(form), bool)
-    follows[1:] = (kind[1:] == kind[:-1]) & (kind[1:] != 0)
-    made_before, adjoint_before = np.roll(made, 1), np.roll(operands[:, G], 1)
-    before = np.zeros(len(form), np.int64)
+    # The row that registers are from: that before, but for rows that leave them as they are.
+    source = np.maximum.accumulate(np.where(leaves_both == 1, 0, np.arange(n)))
+    source = np.concatenate([[0], source[:-1]])
+    follows = (kind == kind[source]) & (kind != 0) & (leaves_both[source] == 0) & (np.arange(n) > 0)
+    before = np.zeros(n, np.int64)
     for place in range(6):
-        before |= (follows & (reads >> place & 1 == 1) & (operands[:, place] == made_before)).astype(np.int64) << place
-    was_partial = np.roll(is_partial, 1)
-    has_adjoint = follows & (is_partial == 1) & (was_partial == 1) & (operands[:, G] == adjoint_before)
+        is_held = follows & (reads >> place & 1 == 1) & (operands[:, place] == made[source])
+        before |= is_held.astype(np.int64) << place
+    has_adjoint = follows & (is_partial == 1) & (is_partial[source] == 1) & (operands[:, G] == operands[source, G])
     has_adjoint &= (before >> G & 1) == 0
     return before, has_adjoint.astype(np.int64)
 

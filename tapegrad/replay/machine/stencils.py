@@ -1,7 +1,8 @@
 """Stencils of kernels: a value, or a partial times an adjoint, for so many lanes; made of what `traced.py` has read.
 
 A stencil leaves its result in register 0 as well as in memory, one of a partial the adjoint that it was given in
-register 1: where the next begins with these, it does not load them. Nothing else is kept from one to the next.
+register 1: where the next begins with these, it does not load them. What makes a truth, and a guard, leaves both as they
+are. Nothing else is kept from one to the next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad import kernels
-from tapegrad.dtypes import DTYPES, FLOAT32, FLOAT64
+from tapegrad.dtypes import DTYPES
 from tapegrad.kernels.loops import FRESH
 from tapegrad.ops.declare import OPS, Elementwise, parameters
 from tapegrad.replay.machine.traced import Expression, expression, value_of
@@ -24,12 +25,17 @@ _BINARY, _COMPARED = ("add", "sub", "mul", "div"), ("eq", "ne", "lt", "le")
 
 
 class Kernel(NamedTuple):
-    """What a kernel computes: an expression, the bytes of floats; of a partial, which reads nothing or something."""
+    """What a kernel computes: an expression, the bytes of floats; of a partial, which reads nothing or something.
+
+    What has to do with truths is for one lane.
+    """
 
     of: Expression
     itemsize: int
     is_partial: bool
     reads_nothing: bool
+    is_truth: bool = False
+    is_of_truths: bool = False
 
 
 COPIED = Kernel(("a",), 8, False, False)  # y = a
@@ -46,21 +52,20 @@ def kernel_at(address: int) -> Kernel | None:
         return None
     cell, which = divmod(int(found[0]), kernels.CELLS)
     op, code = OPS[cell // len(DTYPES)], cell % len(DTYPES)
-    if not isinstance(op, Elementwise) or DTYPES[code] not in (FLOAT64, FLOAT32) or {*op.signature(code)} != {code}:
-        return None
     itemsize, k = DTYPES[code].itemsize, which - 1
-    of = expression(op, k, itemsize)
+    of = expression(op, k, code) if isinstance(op, Elementwise) else None
     rule = op.partials[k] if k >= 0 else None
     reads_nothing = rule is not None and not parameters(rule)
     if of is None or (reads_nothing and of[0] != "number"):
         return None
-    return Kernel(of, itemsize, k >= 0, reads_nothing)
+    is_truth = k < 0 and op.signature(code)[-1] == 0
+    return Kernel(of, itemsize, k >= 0, reads_nothing, is_truth, 0 in op.signature(code))
 
 
 def leaves(of: Expression) -> set[str]:
     """What an expression reads."""
-    if len(of) == 1:
-        return {of[0]}
+    if len(of) == 1 or of[0] == "truth":
+        return {of[-1]}
     return set() if of[0] == "number" else set().union(*(leaves(x) for x in of[1:]))
 
 
@@ -101,7 +106,10 @@ class _Writer:
         if len(x) == 1:
             return self.leaf(x[0])
         name, *given = x
-        if name == "number":
+        if name == "truth":
+            r = self.new()
+            self.to.load_truth(r, OPERANDS.index(given[0]))
+        elif name == "number":
             number = value_of(x)
             bits = np.float64(number).view(np.uint64) if self.itemsize == 8 else np.float32(number).view(np.uint32)
             r = self.bits(int(bits))
@@ -151,6 +159,9 @@ def write(isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, before:
     to = isa.Stencil(lanes, itemsize)
     writer = _Writer(to, isa.N_REGISTERS, itemsize, singles if lanes > 1 else 0)
     writer.known |= {(name,): 0 for i, name in enumerate(OPERANDS) if before >> i & 1}
+    if kernel.is_truth:
+        to.store_truth(writer.of(kernel.of), Y)
+        return to
     if not kernel.is_partial:
         r = writer.of(kernel.of, 0)
         if r:

@@ -1,7 +1,7 @@
 """What a kernel computes, read from its declaration: the function of an operation, or a rule, over expressions.
 
-An expression is a tuple: ("a",) and the like are what a kernel is given, ("number", x), (name, *expressions) what is
-done. Only what has the same bits in machine code as in the kernel is followed: sums, products, quotients, square roots,
+An expression is a tuple: ("a",) and the like are what a kernel is given, ("truth", "a") where that is a bool, ("number",
+bits), and (name, *expressions) what is done. Only what has the same bits in machine code as in the kernel is followed: sums, products, quotients, square roots,
 signs, comparisons and what is chosen by them. Of all else `expression` is None: then the kernel is called. (Where two
 operands are nan, the result has the sign of one of them, and compilers may exchange these.)
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import vectormath
+from tapegrad.dtypes import DTYPES
 from tapegrad.ops.declare import Op, parameters
 
 Expression = tuple[Any, ...]
@@ -142,34 +143,46 @@ class _Functions:
 
 
 @functools.lru_cache(1024)
-def expression(op: Op, k: int, itemsize: int) -> Expression | None:
-    """What the kernel computes of an operation's value (k = -1), or of a partial; None where it is not followed."""
+def expression(op: Op, k: int, code: int) -> Expression | None:
+    """What the kernel for a dtype computes of an operation's value (k = -1), or of a partial; None if not followed.
+
+    It is one over floats of a dtype, some of which may be truths; so may a value be.
+    """
     function = op.function if k < 0 else op.partials[k]
-    if function is None:
+    *codes, of_y = op.signature(code)
+    itemsize = DTYPES[code].itemsize
+    if function is None or not {*codes, of_y} <= {code, 0} or code not in (3, 4) or (k >= 0 and codes[k] != code):
         return None
     names = ["abc"[i] for i in range(op.arity)] if k < 0 else [{"x": "a"}.get(n, n) for n in parameters(function)]
+    truths = {name for name, of in zip("abc", codes, strict=False) if of == 0}
     # Constants of a rule are in its dtype; in float32 others would make float64 of what they meet.
     numbers: tuple[type, ...] = (int, float) if itemsize == 8 else (float,) if k >= 0 else ()
     try:
-        found = _followed(_rebound(function, numbers), names, numbers, ())
+        found = _followed(_rebound(function, numbers), names, truths, numbers, ())
     except Exception:  # noqa: BLE001 - code of any kind, over what it was not written for
         return None
-    return found if _fits(found, itemsize) else None
+    is_truth = found[0] in ("truth", "eq", "ne", "lt", "le")
+    return found if _fits(found, itemsize) and is_truth is (k < 0 and of_y == 0) else None
 
 
 def _followed(
-    function: Callable[..., Any], names: list[str], numbers: tuple[type, ...], outcomes: tuple[bool, ...]
+    function: Callable[..., Any],
+    names: list[str],
+    truths: set[str],
+    numbers: tuple[type, ...],
+    outcomes: tuple[bool, ...],
 ) -> Expression:
     """What a function comes to after these outcomes of comparisons."""
     path = _Path(outcomes)
     try:
-        made = function(*(_Traced((name,), path, numbers) for name in names))
+        given = [_Truth(("truth", name), path) if name in truths else _Traced((name,), path, numbers) for name in names]
+        made = function(*given)
     except _AskedError as asked:
         if len(outcomes) == _MOST_CHOICES:
             raise _NotFollowedError from None
-        ways = [_followed(function, names, numbers, (*outcomes, outcome)) for outcome in (True, False)]
+        ways = [_followed(function, names, truths, numbers, (*outcomes, outcome)) for outcome in (True, False)]
         return "choose", asked.args[0], *ways
-    return made.of if type(made) is _Traced else number(made)
+    return made.of if type(made) in (_Traced, _Truth) else number(made)
 
 
 def _rebound(function: Callable[..., Any], numbers: tuple[type, ...], is_within: bool = False) -> Callable[..., Any]:
@@ -214,7 +227,7 @@ def _fits(of: Expression, itemsize: int) -> bool:
         nonlocal fits
         if of[0] == "number":
             fits &= itemsize == 8 or not is_chosen or float(np.float32(value_of(of))) == value_of(of)
-        elif len(of) > 1 and of not in steps:
+        elif len(of) > 1 and of[0] != "truth" and of not in steps:
             steps.add(of)
             for x in of[1:]:
                 look(x, of[0] in ("choose", "eq", "ne", "lt", "le"))

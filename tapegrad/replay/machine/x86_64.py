@@ -150,6 +150,20 @@ class Stencil:
         self._of_registers(1, 0x4B if self.itemsize == 8 else 0x4A, r, t, s, space=3)  # vblendvpd, ps
         self.code.append(mask << 4)
 
+    def load_truth(self, r: int, operand: int) -> None:
+        """All ones where a byte in memory is not 0, else zeros; of one lane."""
+        self.code += b"\x0f\xb6"  # movzx eax
+        self._displacement(0, operand)
+        self.code += b"\xf7\xd8\x48\x19\xc0"  # neg eax; sbb rax, rax
+        self._of_registers(1, 0x6E, r, 0, 0, long=0, wide=1)  # vmovq
+
+    def store_truth(self, r: int, operand: int) -> None:
+        """1 to a byte in memory where the first lane is all ones, 0 where it is zeros."""
+        self._of_registers(self._packed, 0x50, 0, 0, r, long=0)  # vmovmskpd, ps eax
+        self.code += b"\x83\xe0\x01"  # and eax, 1
+        self.code.append(0x88)  # mov
+        self._displacement(0, operand)
+
     # --- words --------------------------------------------------------------------------------------------------------
 
     def copy(self, target: int, source: int, itemsize: int) -> None:
