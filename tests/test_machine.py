@@ -92,7 +92,8 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         if (code == 4) is not is_double or known is None:
             continue
         *of_operands, of_y = op.signature(code)
-        sizes = [*[DTYPES[c].itemsize for c in of_operands], size, size, size][:3] + [DTYPES[of_y].itemsize, size, size]
+        sizes = [DTYPES[c].itemsize for c in (*of_operands, code, code)[:3]]
+        sizes += [DTYPES[of_y].itemsize, size, size]
         begin = len(given) * 6 * n_pairs * size
         given.append(np.array([*pairs, *rest]))  # a, b, c, y, g, k
         want.append(given[-1].copy())

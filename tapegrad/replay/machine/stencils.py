@@ -1,8 +1,8 @@
 """Stencils of kernels: a value, or a partial times an adjoint, for so many lanes; made of what `traced.py` has read.
 
 A stencil leaves its result in register 0 as well as in memory, one of a partial the adjoint that it was given in
-register 1: where the next begins with these, it does not load them. What makes a truth, and a guard, leaves both as they
-are. Nothing else is kept from one to the next.
+register 1: where the next begins with these, it does not load them. What makes a truth, and a guard, leaves both as
+they are. Nothing else is kept from one to the next.
 """
 
 from __future__ import annotations
