@@ -23,6 +23,7 @@ import numpy as np
 
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
+from tapegrad.callers import unseen
 from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.core.workers import WORTH_WAKING
@@ -309,7 +310,10 @@ def run(
     """
     if tape.sweeping:
         _check_free(tape)
-    _prepare(tape)
+    if tape.watch is None:
+        _prepare(tape)
+    else:
+        unseen(_prepare, tape)
     h = tape.h
     if h[_STAMPS] > _MOST_STAMPS:
         tape.forget_stamps()
@@ -327,7 +331,7 @@ def run(
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
-        entry = functools.partial(_call_whole, entry)
+        entry = functools.partial(unseen, _call_whole, entry)
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()

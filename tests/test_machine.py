@@ -103,7 +103,7 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         else:
             ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernel)(n_pairs, mode, *at)
         result, done = stencils.K if known.is_partial else stencils.Y, 0
-        reads, widths = stencils.reads(known, mode) | 1 << result, (1,) if known.is_of_truths else isa.widths(size)
+        reads, widths = stencils.reads(known, mode) | 1 << result, (1,) if known.truths else isa.widths(size)
         of.append((op.name, k, mode, result, known.is_truth))
         while done < n_pairs:
             lanes = int(next(w for w in random.permutation(widths) if w <= n_pairs - done or w == 1))
@@ -120,6 +120,24 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
             got[result] = expected[result]
         assert got.tobytes() == expected.tobytes(), name  # and nothing else was written
     assert len(of) > 100
+
+
+@needs_code
+def test_kernels_that_are_written_out():
+    """Each stencil is compared with its kernel before it is used; these pass, and one that differs does not."""
+    names = set()
+    for op, code, k, _ in FOLLOWED:
+        kernels.require(op, code, k >= 0)
+        kernel = int(kernels.table[(op.opcode * len(DTYPES) + code) * kernels.CELLS + 1 + k])
+        if lowering._followed(kernel) is not None:
+            names.add((op.name, code, k))
+    arithmetic = ("add", "sub", "mul", "div", "maximum", "minimum")
+    assert names >= {(name, code, k) for name in arithmetic for code in (4, 3) for k in (-1, 0, 1)}
+    assert names >= {
+        (name, code, k) for name in ("neg", "square", "sqrt", "abs", "relu") for code in (4, 3) for k in (-1, 0)
+    }
+    assert names >= {(name, code, 0) for name in ("exp", "log", "tanh", "sigmoid", "atan") for code in (4, 3)}
+    assert names >= {(name, code, -1) for name in ("lt", "ge", "eq", "where", "isnan") for code in (4, 3)}
 
 
 def is_same(found, want):

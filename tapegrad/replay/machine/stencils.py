@@ -35,7 +35,7 @@ class Kernel(NamedTuple):
     is_partial: bool
     reads_nothing: bool
     is_truth: bool = False
-    is_of_truths: bool = False
+    truths: tuple[int, ...] = ()  # the places of bools
 
 
 COPIED = Kernel(("a",), 8, False, False)  # y = a
@@ -59,7 +59,9 @@ def kernel_at(address: int) -> Kernel | None:
     if of is None or (reads_nothing and of[0] != "number"):
         return None
     is_truth = k < 0 and op.signature(code)[-1] == 0
-    return Kernel(of, itemsize, k >= 0, reads_nothing, is_truth, 0 in op.signature(code))
+    *codes, of_y = op.signature(code)
+    truths = tuple(place for place, c in enumerate((*codes, code, code)[:3]) if c == 0) + (Y,) * (of_y == 0)
+    return Kernel(of, itemsize, k >= 0, reads_nothing, is_truth, truths)
 
 
 def leaves(of: Expression) -> set[str]:
@@ -201,7 +203,8 @@ def _part(writer: _Writer, kernel: Kernel) -> int:
         return writer.of(("mul", ("g",), kernel.of))
     of, zero = writer.of(kernel.of), writer.bits(0)
     r, mask = writer.new(), writer.new()
-    to.binary("mul", r, 1, of)
+    # Where both are nan, the result has the sign of the first: compilers have what is in memory second.
+    to.binary("mul", r, *((of, 1) if len(kernel.of) == 1 else (1, of)))
     to.compare("ne", mask, of, zero)
     to.logic("and", r, r, mask)
     to.compare("ne", mask, 1, zero)

@@ -3,8 +3,7 @@
 An expression is a tuple: ("a",) and the like are what a kernel is given, ("truth", "a") where that is a bool,
 ("number", bits), and (name, *expressions) what is done. Only what has the same bits in machine code as in the kernel is
 followed: sums, products, quotients, square roots, signs, comparisons and what is chosen by them. Of all else
-`expression` is None: then the kernel is called. (Where two operands are nan, the result has the sign of one of them,
-and compilers may exchange these.)
+`expression` is None: then the kernel is called.
 """
 
 from __future__ import annotations
