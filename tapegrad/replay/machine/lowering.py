@@ -41,6 +41,7 @@ from tapegrad.core.tables import (
     Program,
     Register,
 )  # fmt: skip
+from tapegrad.dtypes import FLOAT64
 from tapegrad.kernels import SETTLE, TO_EACH, TO_ONE, native
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
@@ -60,6 +61,7 @@ _MOST_FORMS = 4000
 _NONE = -1  # no operand
 _COMPARED = 200  # lanes in which a stencil is compared with its kernel
 _EDGES = [0.0, -0.0, 1.0, -1.0, 0.75, -2.5, 1e-300, 1e300, np.inf, -np.inf, np.nan, -np.nan]
+_MOVES = {-observed.COPIED: stencils.COPIED, -observed.ADDED: stencils.ADDED}  # in the place of kernels
 _MAPS = {1: A, 2: B, 4: C, 8: Y}
 
 
@@ -121,7 +123,8 @@ class _Rows:
 
     def __init__(self, program: Any) -> None:
         self.program, self.text = program, program.text
-        self.places, self.bases = program.places, program.bases
+        order = np.argsort(program.places, kind="stable")
+        self.places, self.bases = program.places[order], program.bases[order]
         self.base_of = dict(zip(program.places.tolist(), program.bases.tolist(), strict=True))
         self.forms: dict[_Form, int] = {}
         self.known: dict[int, int] = {}  # constants, by their bits: where they are in the frame
@@ -235,13 +238,16 @@ class _Rows:
         """Forms, and for each row its form, operands and number, as arrays."""
         steps = self.text[: len(self.text) // STEP * STEP].reshape(-1, STEP)
         steps = steps[: int(np.argmax(steps[:, 0] == END))]
-        is_scalar = np.isin(steps[:, 0], (observed.CALLED6, observed.CALLED8)) & (steps[:, 2] == 1)
+        what = steps[:, 0]
+        is_scalar = np.isin(what, (observed.CALLED6, observed.CALLED8)) & (steps[:, 2] == 1)
+        is_scalar |= (what == observed.COPIED) & (steps[:, 3] == 8)
+        is_scalar |= (what == observed.ADDED) & (steps[:, 3] == FLOAT64.code)
         bounds = np.flatnonzero(np.diff(is_scalar, prepend=False, append=False)).tolist()
         at = 0
         for begin, end in [*zip(bounds[::2], bounds[1::2], strict=True), (len(steps), len(steps))]:
             for step in range(at, begin):
-                what, *words = self.words(step * STEP, STEP)
-                write = _STEPS.get(what, _Rows._other)
+                kind, *words = self.words(step * STEP, STEP)
+                write = _STEPS.get(kind, _Rows._other)
                 write(self, step * STEP, *words)
             if begin < end:
                 self._scalars(steps[begin:end], begin * STEP)
@@ -259,13 +265,20 @@ class _Rows:
         self.form, self.operands, self.number = [], [], []
 
     def _scalars(self, steps: np.ndarray, at: int) -> None:
-        """Calls of kernels for one element each: all at once, since programs may have 10^5."""
+        """Calls of kernels for one element each, copies and sums: all at once, since programs may have 10^5."""
         self._block()
-        bases = np.full(steps.size, -1, np.int8)
-        inside = (self.places >= at) & (self.places < at + steps.size)
-        bases[self.places[inside] - at] = self.bases[inside]
-        words, bases = steps[:, 4:10], bases.reshape(steps.shape)[:, 4:10]
-        is_partial = steps[:, 0] == observed.CALLED8
+        based = np.full(steps.size, -1, np.int8)
+        begin, end = np.searchsorted(self.places, (at, at + steps.size))
+        based[self.places[begin:end] - at] = self.bases[begin:end]
+        base_of = based.reshape(steps.shape)
+        words, kernel, mode = steps[:, 4:10].copy(), steps[:, 1].copy(), steps[:, 3].copy()
+        bases = base_of[:, 4:10].copy()
+        for what, (source, target) in (observed.COPIED, (A, Y)), (observed.ADDED, (G, K)):
+            rows = np.flatnonzero(steps[:, 0] == what)
+            words[rows], bases[rows], kernel[rows], mode[rows] = 0, -1, -what, 0
+            for place, word in (source, 2), (target, 1):
+                words[rows, place], bases[rows, place] = steps[rows, word], base_of[rows, word]
+        is_partial = np.isin(steps[:, 0], (observed.CALLED8, observed.ADDED))
         operands = np.where(bases == ARENA, words << 1, _NONE)
         in_text = bases == TEXT
         bits, which = np.unique(self.text[words[in_text] // 8], return_inverse=True)
@@ -274,13 +287,13 @@ class _Rows:
         is_odd = (bases == TABLES) | ((bases == SCRATCH) & (words != 0))
         if is_odd.any() or ((bases < 0) & (words != 0) & (is_partial[:, None] | (np.arange(6) < G))).any():
             raise NotLoweredError
-        addresses, kernel = np.unique(steps[:, 1], return_inverse=True)
+        addresses, kernel = np.unique(kernel, return_inverse=True)
         given = (operands != _NONE) @ (1 << np.arange(6))
-        keys, which = np.unique(kernel << 16 | steps[:, 3] << 8 | given << 1 | is_partial, return_inverse=True)
+        keys, which = np.unique(kernel << 16 | mode << 8 | given << 1 | is_partial, return_inverse=True)
         forms = np.zeros(len(keys), np.int64)
         for i, key in enumerate(keys.tolist()):
             address, mode, given = int(addresses[key >> 16]), key >> 8 & 255, key >> 1 & 63
-            known = _followed(address)
+            known = _MOVES.get(address) or _followed(address)
             if known is not None:
                 form = _Form(known, mode & FRESH)
                 unread = ~(stencils.reads(known, mode) | 1 << (K if known.is_partial else Y))
