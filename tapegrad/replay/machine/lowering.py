@@ -708,7 +708,7 @@ def _kept(forms: list[_Form], form: np.ndarray, operands: np.ndarray) -> tuple[n
     return before, has_adjoint.astype(np.int64)
 
 
-@functools.lru_cache(8192)
+@functools.lru_cache(2048)
 def _stencil(target: Any, form: _Form, before: int, has_adjoint: bool) -> Any:
     """The stencil of a form."""
     if form.kernel is not None:
