@@ -44,11 +44,14 @@ from tapegrad.autograd import set_grad_enabled as set_grad_enabled
 from tapegrad.autograd.custom import custom_jvp as custom_jvp
 from tapegrad.autograd.custom import custom_vjp as custom_vjp
 from tapegrad.creation import BoolTensor as BoolTensor
+from tapegrad.creation import ByteTensor as ByteTensor
+from tapegrad.creation import CharTensor as CharTensor
 from tapegrad.creation import DoubleTensor as DoubleTensor
 from tapegrad.creation import FloatTensor as FloatTensor
 from tapegrad.creation import Generator as Generator
 from tapegrad.creation import IntTensor as IntTensor
 from tapegrad.creation import LongTensor as LongTensor
+from tapegrad.creation import ShortTensor as ShortTensor
 from tapegrad.creation import manual_seed as manual_seed
 from tapegrad.devices import are_deterministic_algorithms_enabled as are_deterministic_algorithms_enabled
 from tapegrad.devices import backends as backends
@@ -116,6 +119,9 @@ nan: _float
 newaxis: None
 pi: _float
 short: dtype
+uint16: dtype
+uint32: dtype
+uint64: dtype
 uint8: dtype
 
 def abs(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
