@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapegrad import aliasing, engine
-from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.autograd.hooks import RemovableHandle, add, added
 from tapegrad.creation import tensor
 from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
@@ -25,6 +25,7 @@ from tapegrad.tensor import Tensor, depth_of_user
 _FILLED = H.filled
 
 _COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
+_HOOKS = ("_before", "_after", "_before_given", "_after_given", "_before_taken", "_after_taken")
 _NOTHING: dict[str, Any] = {}
 
 Group = dict[str, Any]
@@ -53,11 +54,13 @@ class Optimizer(Keeper):
                 "differentiable=True: a step that is recorded is written with operations on Tensors (x - lr * grad), "
                 "or with func.grad"
             )
+        if defaults.get("fused") and defaults.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._before: OrderedDict[int, Any] = OrderedDict()
-        self._after: OrderedDict[int, Any] = OrderedDict()
+        for name in _HOOKS:
+            setattr(self, name, OrderedDict())
         self.check(defaults)
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -259,6 +262,13 @@ class Optimizer(Keeper):
         return bool(self._before or self._after), groups, kept
 
     _is_stepping = False  # with hooks around it
+    # Hooks by their numbers: of steps, of states that are given and taken.
+    _before: OrderedDict[int, Any]
+    _after: OrderedDict[int, Any]
+    _before_given: OrderedDict[int, Any]
+    _after_given: OrderedDict[int, Any]
+    _before_taken: OrderedDict[int, Any]
+    _after_taken: OrderedDict[int, Any]
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -272,10 +282,28 @@ class Optimizer(Keeper):
         """Have `hook(optimizer, args, kwargs)` called after each step."""
         return add(self._after, hook)
 
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer)` called before a state is given."""
+        return added(self._before_given, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer, state_dict)` called with a state that is given; it gives None, or another."""
+        return added(self._after_given, hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer, state_dict)` called before a state is taken; it gives None, or another."""
+        return added(self._before_taken, hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer)` called once a state was taken."""
+        return added(self._after_taken, hook, prepend)
+
     # --- to be kept ---------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """State and options, with numbers in the place of parameters."""
+        for hook in list(self._before_given.values()):
+            hook(self)
         places = {id(t): i for i, t in enumerate(t for group in self.param_groups for t in group["params"])}
         groups = [
             {name: value for name, value in group.items() if name != "params"}
@@ -283,7 +311,14 @@ class Optimizer(Keeper):
             for group in self.param_groups
         ]
         states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
-        return {"state": states, "param_groups": groups}
+        return self._passed(self._after_given, {"state": states, "param_groups": groups})
+
+    def _passed(self, hooks: OrderedDict[int, Any], state_dict: dict[str, Any]) -> dict[str, Any]:
+        """What hooks make of a state."""
+        for hook in list(hooks.values()):
+            given = hook(self, state_dict)
+            state_dict = state_dict if given is None else given
+        return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave.
@@ -293,6 +328,7 @@ class Optimizer(Keeper):
         ValueError
             Where it is of other groups.
         """
+        state_dict = self._passed(self._before_taken, dict(state_dict))
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -308,12 +344,14 @@ class Optimizer(Keeper):
         for place, state in state_dict["state"].items():
             t = of_place[place]
             self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
+        for hook in list(self._after_taken.values()):
+            hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=OrderedDict(), _after=OrderedDict())
+        vars(self).update(state, state=defaultdict(dict, state["state"]), **{name: OrderedDict() for name in _HOOKS})
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:
