@@ -20,7 +20,7 @@ import sys
 import weakref
 from _thread import get_ident
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -749,6 +749,19 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     count_write(t)
     exchange_all([(t, value)])
     return t
+
+
+def reshow(t: Tensor, make: Callable[[Tensor], Tensor], name: str) -> Tensor:
+    """Let a view show its base as a view that is made of it does, and so have another shape; or `reform` it."""
+    if is_view(t) and not _views_of(t):
+        other = make(t)
+        if getattr(other, "_origin", None) is t._origin:
+            pass_on(t, other, False)
+            count_write(t)
+            exchange_all([(t, other)], [(t, "_recipe", other._recipe), (other, "_recipe", t._recipe)])
+            return t
+        del other
+    return reform(t, make(t).clone(), name)
 
 
 def pass_on(t: Tensor, value: Tensor, same_graph: bool) -> None:

@@ -288,10 +288,10 @@ def _reformed(name: str, function: Any) -> Any:
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         aliasing.check_in_place(self, f"{name}_")
-        return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
+        return aliasing.reshow(self, lambda t: function(t, *args, **facts), f"{name}_")
 
     in_place.__name__ = in_place.__qualname__ = f"{name}_"
-    in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
+    in_place.__doc__ = f"`{name}`, in place; of a view, or a tensor that shares its elements with no other."
     return in_place
 
 
@@ -348,6 +348,8 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     if self._kind.requires_grad:
         raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
     aliasing.check_in_place(self, "resize_")
+    if math.prod(shape) == self._kind.numel and self._kind.contiguous:
+        return aliasing.reshow(self, lambda t: t.view(shape), "resize_")
     return aliasing.reform(self, _resized(self, shape), "resize_")
 
 
