@@ -12,6 +12,7 @@ import importlib as _importlib
 import math as _math
 
 from tapegrad import autograd, func, jitted, linalg, special
+from tapegrad import absent as _absent
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
@@ -76,16 +77,19 @@ _LATER = {
     "amp": "",
     "autocast": "amp",
     "compile": "replay",
+    "compiler": "absent",
     "custom_jvp": "autograd.custom",
     "custom_rule": "jitted.extensions",
     "custom_vjp": "autograd.custom",
     "distributed": "",
     "distributions": "",
     "fft": "",
+    "is_autocast_enabled": "amp",
     "jit": "",
     "load": "serialization",
     "masked": "",
     "nn": "",
+    "onnx": "absent",
     "optim": "",
     "optimize": "",
     "profiler": "autograd",
@@ -123,6 +127,7 @@ for _name in _functions.__all__:
 
 from tapegrad import array_methods as _array_methods  # the functions are all there now
 
+_C, __config__ = _absent._C, _absent.__config__
 _MODULES = ("autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them

@@ -398,7 +398,7 @@ def working_dtype(op: Elementwise, operands: list[Any]) -> DType:
 
 
 memos: list[dict[Any, Kind]] = [{} for _ in OPS]
-learners: list[Callable[[Elementwise, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
+learners: list[Callable[[Op, tuple[Any, ...], Kind], None]] = []  # are told what enters the look-up
 
 
 def record_elementwise(op: Elementwise, *operands: Any) -> Any:

@@ -158,10 +158,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
                 _seen.clear()
             way = aliasing.again(made, self)
             _seen[key] = (way, op, shape, strides, offset, adjoint, start)
-            if way is not None and index.__class__ is not tuple:
+            if position >= 0:
+                aliasing.learn_element(self._kind)
+            elif way is not None and index.__class__ is not tuple:
                 recorder.learn_view(key, way)
-            elif way is not None and position >= 0:
-                aliasing.learn_element(way, self)
         return made
     at, shape = _places(self, normal)
     return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
@@ -450,8 +450,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 
 def _element(self: Tensor, index: Any) -> int:
-    """The position, in their order, of the one element that a tuple of ints names; -1 of all other indices."""
+    """The position, in their order, of the one element that ints name; -1 of all other indices."""
     shape = self._kind.shape
+    if index.__class__ is int:
+        index = (index,)
     if index.__class__ is not tuple or len(index) != len(shape) or self.__class__ is not Tensor:
         return -1
     position = 0

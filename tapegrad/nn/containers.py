@@ -154,7 +154,8 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Any = None) -> None:
         super().__init__()
-        self.update(modules or {})
+        if modules is not None:
+            self.update(modules)
 
     def update(self, modules: Any) -> None:
         """Put modules in, given as a dictionary or as pairs."""
@@ -274,7 +275,8 @@ class ParameterDict(Module):
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
-        self.update(parameters or {})
+        if parameters is not None:
+            self.update(parameters)
 
     def update(self, parameters: Any) -> None:
         """Put parameters in, given as a dictionary or as pairs."""
