@@ -223,6 +223,8 @@ class WeightedRandomSampler(Sampler):
     def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
         super().__init__()
         given = weights.tolist() if isinstance(weights, Tensor) else list(weights)
+        if num_samples.__class__ is not int or num_samples <= 0:
+            raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
         self.weights, self.num_samples = np.asarray(given, np.float64), num_samples
         self.replacement, self.generator = replacement, generator
 
@@ -350,6 +352,8 @@ class DataLoader:
     ) -> None:  # fmt: skip
         if num_workers < 0:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
+        if timeout < 0:
+            raise ValueError("timeout option should be non-negative")
         self.dataset, self.generator, self.drop_last, self.num_workers = dataset, generator, drop_last, num_workers
         self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
         del multiprocessing_context, prefetch_factor, persistent_workers, pin_memory_device, in_order
@@ -389,8 +393,13 @@ class DataLoader:
                 yield self.collate_fn(self.dataset[index])
             return
         rows = self._rows()
+        of_batch = getattr(self.dataset, "__getitems__", None)
         for batch in self.batch_sampler:
-            yield rows(batch) if rows else self.collate_fn([self.dataset[index] for index in batch])
+            if rows:
+                yield rows(batch)
+            else:
+                items = of_batch(batch) if of_batch else [self.dataset[index] for index in batch]
+                yield self.collate_fn(items)
 
     def _rows(self) -> Callable[[list[int]], Any] | None:
         """Batches of a TensorDataset are taken at once: row by row would give the same."""

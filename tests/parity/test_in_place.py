@@ -224,6 +224,11 @@ def test_a_saved_value_cannot_be_corrupted(in_place: str, out_of_place: str):
         "x = tg.tensor(reals(3, 2)); x.resize_(2, 2)",
         "x = tg.tensor(reals(3, 2)); x.resize_as_(tg.zeros(6)); x",
         "x = tg.tensor(reals(3, 2), requires_grad=True); x.t_()",
+        "x = tg.ones(2, 3); v = x[0]; x.t_(); x[0] = 5; v, x",
+        "x = tg.arange(6.0); v = x.view(2, 3); v.t_(); v[0] = 9; x[5] = -1; v.unsqueeze_(0); v.mul_(2); v.squeeze_()",
+        "x = tg.ones(4).reshape(2, 2); a = x.numpy(); x.t_(); x.unsqueeze_(1); x[0] = 7; tg.ones(6)[:4].resize_(2, 2)",
+        "a = tg.arange(6.0, requires_grad=True); b = (a * 2).view(2, 3); b.t_(); (b * weights(b)).sum().backward()",
+        "a = tg.ones(6, requires_grad=True); b = a * 2; c = b.view(2, 3).t_(); c.mul_(weights(c)); b.sum().backward()",
         "x = tg.tensor(reals(3, 2), requires_grad=True); x.resize_(2)",
     ],
 )
