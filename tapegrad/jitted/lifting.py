@@ -33,6 +33,7 @@ from tapegrad.jitted.active import (
     is_complex_array,
     is_instance,
     is_narrow_array,
+    is_record_array,
 )
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
@@ -147,6 +148,8 @@ def count(x):
 
 @overload(count, OPTIONS)
 def _count(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active, Narrow)):
         return lambda x: x.size
     if isinstance(x, types.Array) and _is_complex(x.dtype):
@@ -190,6 +193,8 @@ def lift(kind, x, row, start, along):
 
 @overload(lift, OPTIONS)
 def _lift(kind, x, row, start, along):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
     if isinstance(x, types.Array) and (_is_complex(x.dtype) or x.dtype == types.float32):
@@ -312,8 +317,8 @@ def keep(kind, x):
 
 @overload(keep, OPTIONS)
 def _keep(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Dispatcher):
         other = rewriting.active(x.dispatcher, kind.instance_type)
         return lambda kind, x: other
@@ -329,8 +334,8 @@ def own(kind, x):
 
 @overload(own, OPTIONS)
 def _own(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and x.dtype in (types.float64, types.float32, types.complex128):
         if x.layout == "F":
             return lambda kind, x: own(kind, x.T).T
@@ -389,8 +394,8 @@ def give_back(x, lifted):
 
 @overload(give_back, OPTIONS)
 def _give_back(x, lifted):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
 
         def write(x, lifted):
@@ -445,6 +450,8 @@ def _scalar(x):
 def _called(x: Any) -> str:
     if _is_complex(x):
         return "a complex number"
+    if isinstance(x, types.Record):
+        return "a record"
     return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
 
 
@@ -458,6 +465,8 @@ def strip(x):
 
 @overload(strip, OPTIONS)
 def _strip(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, Active):
         return lambda x: value_of(x)
     if isinstance(x, Complex):
@@ -537,6 +546,8 @@ def rows(x, out, at):
 
 @overload(rows, OPTIONS)
 def _rows(x, out, at):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -580,6 +591,8 @@ def tangents(x, out, at, k):
 
 @overload(tangents, OPTIONS)
 def _tangents(x, out, at, k):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -623,6 +636,8 @@ def shaped(x, bars, at, width):
 
 @overload(shaped, OPTIONS)
 def _shaped(x, bars, at, width):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and _is_complex(x.dtype):
 
         def shape_complex_array(x, bars, at, width):
