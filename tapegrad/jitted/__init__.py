@@ -50,6 +50,9 @@ each triangle, though its lower one alone is read.
 An instance that is an argument, or a list that is written to, is copied, with the arrays in it, and what was changed is
 written back; what is in two arguments is refused then.
 
+An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
+copied, with a row of the tape for each element (`independents.py`).
+
 Others: `prange` runs serially, since its iterations would need tapes of their own: sums are in the order of the loop,
 where Numba's parallel code adds up a part a thread; arguments that are written to are copied, and those that are
 differentiated keep their values; a tape has at most 2**31 rows. What is read beyond an array's end is nonsense, as in

@@ -75,6 +75,14 @@ class Complex(types.Hashable):
         return Conversion.safe if is_number else None
 
 
+class Independents(types.Type):
+    """An array of the user's, whose elements are independents with rows that follow each other: `independents.py`."""
+
+    def __init__(self, dtype: Active, array: types.Array) -> None:
+        self.dtype, self.array, self.ndim = dtype, array, array.ndim
+        super().__init__(name=f"Independents({dtype}, {array})")
+
+
 class Tangents(types.Type):
     """So many float64: an LLVM array, since a vector's alignment is not that of an array's elements."""
 
@@ -145,6 +153,12 @@ class _DualModel(models.StructModel):
 class _ComplexModel(models.StructModel):
     def __init__(self, manager: Any, kind: Complex) -> None:
         super().__init__(manager, kind, [("real", kind.part), ("imag", kind.part)])
+
+
+@register_model(Independents)
+class _IndependentsModel(models.StructModel):
+    def __init__(self, manager: Any, kind: Independents) -> None:
+        super().__init__(manager, kind, [("array", kind.array), ("row", types.int64)])
 
 
 @register_model(Narrow)

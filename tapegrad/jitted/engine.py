@@ -49,7 +49,8 @@ from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compil
 
 _MOST_TANGENTS = 8  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
-_SIMPLE = frozenset({float, int, bool, np.ndarray})
+_NUMBERS = frozenset({float, int, bool})
+_FLOAT64 = np.dtype(np.float64)
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -89,6 +90,7 @@ class Engine:
         is_plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
         self.n_by_position = len(self.signature.parameters) if is_plain else -1
         self.drivers: dict[Form, Any] = {}
+        self.by_one: dict[tuple[int, bool], Any] = {}  # drivers for gradients by one argument
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
         self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
@@ -163,16 +165,33 @@ class Engine:
 
         All arguments are numbers and arrays, which share no memory, and the driver has been made.
         """
-        if len(args) != self.n_by_position or self.owns or MEMORY:
-            return None
-        for a in args:
-            if a.__class__ not in _SIMPLE:
+        made = self.by_one.get((place, has_aux))
+        if made is None:
+            made = self.drivers.get(Form("value_and_grad", self.n_by_position, (place,), has_aux))
+            if made is None or MEMORY:
                 return None
-        if not _is_number(args[place]) or not sharing.are_apart(args):
+            self.by_one[place, has_aux] = made
+        if len(args) != self.n_by_position or self.owns:
             return None
-        made = self.drivers.get(_by_one(len(args), place, has_aux))
-        if made is None or not bindings.are_the_same(self.meanings):
+        x = args[place]
+        if x.__class__ is np.ndarray:
+            if x.dtype is not _FLOAT64 and not records.has_numbers(x.dtype):
+                return None
+        elif x.__class__ is not float:
             return None
+        n_arrays = 0
+        for a in args:
+            if a.__class__ is np.ndarray:
+                n_arrays += 1
+                if not a.flags.forc:
+                    return None
+            elif a.__class__ not in _NUMBERS:
+                return None
+        if n_arrays > 1 and not sharing.are_apart(args):
+            return None
+        for get, name, value in self.meanings:
+            if get(name) is not value:
+                return None
         try:
             value, (found,) = made(*args)
         except NotDifferentiableError:  # for arguments of these types
@@ -267,6 +286,7 @@ class Engine:
     def _forget(self) -> None:
         """Names have other meanings by now: what was compiled may not be what the plain function calls."""
         self.drivers.clear()
+        self.by_one.clear()
         self.variants.clear()
         self.owns.clear()
         if self.is_own:
@@ -340,11 +360,6 @@ class Recording:
             finally:
                 self.words[:] = header[:]
                 ctypes.memmove(header, before, len(before))
-
-
-@functools.cache
-def _by_one(n: int, place: int, has_aux: bool) -> Form:
-    return Form("value_and_grad", n, (place,), has_aux)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

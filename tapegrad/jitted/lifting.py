@@ -19,6 +19,7 @@ from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
 from tapegrad.jitted import rewriting
+from tapegrad.jitted.access import get_number
 from tapegrad.jitted.active import (
     DOUBLE,
     PASSIVE,
@@ -628,42 +629,44 @@ def _tangents(x, out, at, k):
     return lambda x, out, at, k: at
 
 
-def shaped(x, flat, at):
-    """A flat gradient, from `at` on, in the form of an argument."""
+def shaped(x, bars, at, width):
+    """The adjoints of rows from `at` on, in the form of an argument."""
     raise NotImplementedError
 
 
 @overload(shaped, OPTIONS)
-def _shaped(x, flat, at):
+def _shaped(x, bars, at, width):
     if is_record_array(x):
         return None  # see `records.py`
     if isinstance(x, types.Array) and _is_complex(x.dtype):
 
-        def shape_complex_array(x, flat, at):
+        def shape_complex_array(x, bars, at, width):
             result = array_like(types.complex128, x)
             elements = flat_view(result)
             for i in range(x.size):
-                elements[i] = complex(flat[at + 2 * i], flat[at + 2 * i + 1])
+                elements[i] = complex(
+                    get_number(bars, (at + 2 * i) * width), get_number(bars, (at + 2 * i + 1) * width)
+                )
             return result
 
         return shape_complex_array
     if _is_complex(x):
-        return lambda x, flat, at: complex(flat[at], flat[at + 1])
+        return lambda x, bars, at, width: complex(get_number(bars, at * width), get_number(bars, (at + 1) * width))
     if isinstance(x, types.Array):
 
-        def shape_array(x, flat, at):
+        def shape_array(x, bars, at, width):
             result = array_like(dtype, x)
             elements = flat_view(result)
             for i in range(x.size):
-                elements[i] = flat[at + i]
+                elements[i] = get_number(bars, (at + i) * width)
             return result
 
         dtype = x.dtype
         return shape_array
     if isinstance(x, types.BaseTuple):
-        lines = ["def over(x, flat, at):"]
+        lines = ["def over(x, bars, at, width):"]
         for i in range(len(x)):
-            lines += [f" y{i} = shaped(x[{i}], flat, at)", f" at += count(x[{i}])"]
+            lines += [f" y{i} = shaped(x[{i}], bars, at, width)", f" at += count(x[{i}])"]
         lines.append(f" return ({''.join(f'y{i}, ' for i in range(len(x)))})")
         return _made(lines, {"shaped": shaped, "count": count})
-    return lambda x, flat, at: flat[at]
+    return lambda x, bars, at, width: get_number(bars, at * width)

@@ -187,16 +187,16 @@ def _written(x: Any, name: str, function: Any, arguments: str) -> Any:
 
 
 @overload(shaped, OPTIONS)
-def _shaped(x, flat, at):
+def _shaped(x, bars, at, width):
     if not is_record_array(x):
         return None
 
     def each(given: str, made: str, field: Any) -> str:
         n = n_numbers(field)
-        return f"{_stored(made, field, f'shaped({given}, flat, i)')}; i += {n}" if n else ""
+        return f"{_stored(made, field, f'shaped({given}, bars, i, width)')}; i += {n}" if n else ""
 
     before, scope = "lifted, i = np.zeros(x.shape, dtype), at", {"shaped": shaped, "dtype": x.dtype.dtype}
-    return _each_field("x, flat, at", before, each, x.dtype, "lifted", scope)
+    return _each_field("x, bars, at, width", before, each, x.dtype, "lifted", scope)
 
 
 # --- from Python ------------------------------------------------------------------------------------------------------

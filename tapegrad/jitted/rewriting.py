@@ -37,7 +37,7 @@ from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking, choices
-from tapegrad.jitted.active import Active, ActiveRecord, Complex, Narrow, Taped, holds_active
+from tapegrad.jitted.active import Active, ActiveRecord, Complex, Independents, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.expressions import Rewrites
 from tapegrad.jitted.inner import InnerLowering, replace_pass
@@ -196,6 +196,8 @@ def plain(kind: Any) -> Any:
         return kind.original
     if isinstance(kind, ActiveFunction):
         return kind.dispatcher.original._type
+    if isinstance(kind, Independents):
+        return kind.array
     if isinstance(kind, (types.Array, types.List)):
         return kind.copy(dtype=plain(kind.dtype))
     if isinstance(kind, types.ListType):
