@@ -20,13 +20,13 @@ import sys
 import weakref
 from _thread import get_ident
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import batched, engine, kinds, pages, recording
+from tapegrad import batched, engine, kinds, pages, recorder, recording
 from tapegrad import tape as tapes
 from tapegrad.batched import Batched, bottom, levels
 from tapegrad.debug import MEMORY
@@ -151,20 +151,18 @@ def view_again(way: Again | None, base: Tensor) -> Tensor | None:
     return made
 
 
-# By the kind of a base, that of a view of one of its elements, and the first word of its row.
-_elements: dict[Kind, tuple[Kind, int]] = {}
-
-
-def learn_element(way: Again, base: Tensor) -> None:
-    """Know from a view that was recorded of one element how to record those of others."""
-    if base._kind.contiguous and way.bits == way.recipe.start:
-        _elements[base._kind] = way.kind, way.word
+def learn_element(of: Kind) -> None:
+    """Know how to record views of elements of tensors of a kind."""
+    if of not in recorder.elements and of.contiguous and not (MEMORY or of.exported):
+        if of.requires_grad:
+            need_sum(of.dtype)
+        recorder.learn_element(of, kind_of(of.dtype, (), None, of.requires_grad), layout.select.opcode)
 
 
 def element(base: Tensor, position: int) -> Tensor | None:
     """The view of one element, at a position; None where that is not all there is to do."""
     tape, of = base._tape, base._kind
-    known = _elements.get(of)
+    known = recorder.elements.get(of)
     if known is None or tape.thread != get_ident() or getattr(base, "_origin", None) is not None:
         return None
     offset = position * of.itemsize
@@ -270,6 +268,11 @@ class _Views:
         """All of them, as weak references."""
         return iter((*self.current.values(), *self.outdated.values()))
 
+    def is_only(self, *views: Tensor) -> bool:
+        """Whether all of them are gone but these."""
+        kept = {id(None), *map(id, views)}
+        return all(id(known()) in kept for known in self)
+
     def living(self) -> list[Tensor]:
         """Those that show its elements; in the place of those that are outdated, the roots behind them."""
         found = [view for view in (known() for known in self.current.values()) if view is not None]
@@ -368,6 +371,7 @@ class _Outdated(Tensor):
 
 
 _Outdated.__name__ = _Outdated.__qualname__ = "Tensor"
+recorder.classes_of_views[:] = _Outdated, Recipe
 
 
 def _renewed(t: Tensor) -> Tensor:
@@ -535,7 +539,10 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
     It shares elements with nobody, but for these views. Where gradients are recorded it is no leaf; elsewhere it keeps
     its graph if it is one, or has none.
     """
-    tape, kind = t._tape, t._kind
+    tape, kind, known = t._tape, t._kind, t._views
+    if known is not None and known.is_only():
+        del t._views  # native code asks no further where there is none
+        known = None
     return (
         t.__class__ is Tensor
         and tape.thread == get_ident()
@@ -544,7 +551,7 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_origin", None) is None
-        and ((known := t._views) is None or known.living() == [*views])
+        and ([] if known is None else known.living()) == [*views]
     )
 
 
@@ -565,6 +572,11 @@ def assign_shown(t: Tensor, value: Tensor) -> Tensor:
         result = written(base, value, shape, strides, start)
     _outdate(t)
     assign_alone(base, result)
+    if not shape:
+        _renewed(t)
+        if base._views.is_only(t):  # noted as native code notes views, it can go on from here
+            del base._views
+            base._fresh = [weakref.ref(t)]
     return t
 
 
@@ -630,9 +642,9 @@ def written(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[
     return record_written(base, value, window)
 
 
-# Kinds of what is written to, by those of one element that is written, where the result is of the first: kernels are
-# there, and nothing is to be checked but places.
-_alike: dict[Kind, set[Kind]] = {}
+# The kind of the result, by those of what is written to and of one element: kernels are there, and nothing is to be
+# checked but places.
+_of_writes = recording.memos[indexing.write.opcode]
 _WRITE, _HALF = indexing.write.opcode | tapes.PARAMS << 16, 0xFFFFFFFF
 
 
@@ -642,11 +654,11 @@ def written_again(base: Tensor, value: Tensor, start: int) -> Tensor | None:
     Of a base that stands alone.
     """
     tape, kind = base._tape, base._kind
-    known = _alike.get(value._kind)
-    if known is None or kind not in known or value._tape is not tape or tape.watch is not None:
+    result = _of_writes.get((kind, value._kind))
+    if result is None or value._tape is not tape or tape.watch is not None:
         return None
     try:
-        return quickly(tape, kind, pack_bits, _WRITE, value._slot & _HALF | numbers((start, 0)) << 32, base._slot)
+        return quickly(tape, result, pack_bits, _WRITE, value._slot & _HALF | kinds.place(start) << 32, base._slot)
     except MISSED:
         return None
 
@@ -655,13 +667,14 @@ def record_written(base: Tensor, value: Tensor, window: tuple[int, ...]) -> Tens
     """Record it, by the parameters of the row."""
     base, value = (t if t._kind.contiguous else t.clone() for t in (base, value))
     result = record_array(indexing.write, base._kind.shape, base.dtype, base, value, params=tuple(window))
-    kind, of = base._kind, value._kind
-    if (
-        result._kind is kind
-        and of.shape == ()
-        and not (MEMORY or of.exported or of.requires_grad & ~kind.requires_grad)
-    ):
-        _alike.setdefault(of, set()).add(kind)
+    key = base._kind, value._kind
+    is_element = not window[1] and value._kind.shape == ()
+    shows_all = base._tape.grad_enabled is True or not any(kind.requires_grad for kind in key)
+    if is_element and shows_all and key not in _of_writes and not (MEMORY or any(kind.exported for kind in key)):
+        _of_writes[key] = result._kind
+        learn_element(key[0])
+        for learn in recording.learners:
+            learn(indexing.write, key, result._kind)
     return result
 
 
@@ -737,9 +750,14 @@ def _in_order(value: Tensor, order: list[int]) -> Tensor:
     return made
 
 
+def shares(t: Tensor) -> bool:
+    """Whether others have its elements: views, what it is a view of, arrays."""
+    return bool(t._kind.exported or getattr(t, "_origin", None) is not None or len([*family(t)]) > 1)
+
+
 def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     """Let `t` hold a value of its own that has another shape. Others can't share its elements then: see `assign`."""
-    if t._kind.exported or getattr(t, "_origin", None) is not None or len([*family(t)]) > 1:
+    if shares(t):
         raise RuntimeError(
             f"{name}: the shape of {describe(t)} can't change in place, since others share its elements (views, "
             f"arrays), at {location()}: use the function without the underscore"
@@ -748,6 +766,29 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     pass_on(t, value, not value._tape.grad_enabled)
     count_write(t)
     exchange_all([(t, value)])
+    return t
+
+
+def relay(t: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Let `t` be what a function makes of it, a view of itself, whatever shares its elements."""
+    if function(t) is t:  # or it raises, before anything has changed
+        return t
+    take_over(t)
+    count_write(counter_of(t))
+    old, is_root = t._kind, getattr(t, "_origin", None) is None
+    other = _leave(t)
+    if is_root:  # all count with it from now on
+        other._writes = t._writes
+        del t._writes
+    made = function(other)
+    if old.is_leaf and not made._kind.requires_grad:
+        engine.evaluate(t._tape, made._slot)
+        made._set_kind(requires_grad=True, leaf=True)
+    base = t._origin = made._origin
+    t._recipe = made._recipe
+    pass_on(t, made, True)
+    exchange_all([(t, made)])
+    base._views.note(t)
     return t
 
 
@@ -1022,22 +1063,26 @@ def _shown_by(t: Tensor) -> tuple[int, Any]:
     return id(t._origin), recipe.window
 
 
-def _leave(t: Tensor) -> None:
-    """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle."""
+def _leave(t: Tensor) -> Tensor:
+    """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle.
+
+    That is returned.
+    """
     base, recipe, views = (getattr(t, name, None) for name in ("_origin", "_recipe", "_views"))
+    other = lend(t._tape, t._slot, t._kind)
     if base is not None:
         base._views.current.pop(id(t), None)
         del t._origin, t._recipe
     if views is not None:
-        other = lend(t._tape, t._slot, t._kind)
         other._views = views
         for known in views:
             if (member := known()) is not None:
                 member._origin = other
         del t._views
-        if base is not None:
-            other._origin, other._recipe = base, recipe
-            base._views.note(other)
+    if base is not None:
+        other._origin, other._recipe = base, recipe
+        base._views.note(other)
+    return other
 
 
 Tensor.data = property(data, _set_data, doc=data.__doc__)

@@ -252,6 +252,26 @@ def numbers(values: tuple[int, ...]) -> int:
     return index
 
 
+# By blocks of positions, the index of the first one's parameters; 0 where there are none yet. Native code reads it.
+PLACE_BITS = 10
+places = np.zeros(1 << 12, np.int32).data
+
+
+def place(position: int) -> int:
+    """The index in the pool of a row's parameters for one element at a position of a tensor: (position, 0)."""
+    block = position >> PLACE_BITS
+    if block >= len(places):
+        return numbers((position, 0))
+    if not places[block]:
+        with _lock:
+            if not places[block]:
+                n = 1 << PLACE_BITS
+                values = np.zeros((n, 3), np.int64)
+                values[:, 0], values[:, 1] = 2, np.arange(block * n, (block + 1) * n)
+                places[block] = pool.append(values.reshape(-1)) + 1
+    return places[block] + 3 * (position & ((1 << PLACE_BITS) - 1))
+
+
 def numbers_at(index: int) -> tuple[int, ...]:
     """The parameters at an index of the pool: their count stands before them."""
     return tuple(pool.array[index : index + pool.array[index - 1]].tolist())

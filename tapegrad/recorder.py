@@ -2,11 +2,11 @@
 
 In Python, recording a row and letting go of its handle takes 0.55 us, and of the 80 us that a chain of a hundred
 operations on three numbers takes, 54 went there; here it takes 0.08 us (`bench_recording`). No C compiler is needed:
-`record_operation` and `finalise_handle` are compiled by Numba, once a machine, and handle CPython's objects through its
-C API.
+The functions of `native_recording.py` are compiled by Numba, once a machine, and handle CPython's objects through its C
+API.
 
       object     a Tensor or a Tape: what its `__slots__` hold is read at offsets that are measured, never assumed
-      context    words of eight bytes: those offsets, the C functions, and where the look-up is
+      context    words of eight bytes: those offsets, the C functions, and where the look-up is (`Facts`)
       look-up    what `recording.py` has in its memos, found by hashing an entry's first three words
 
       0          8      16     24       32      40         48      56       64
@@ -18,7 +18,8 @@ C API.
 result's kind, with gradients and without, and what sort of number the row holds.
 
 Views by an int or a slice are recorded here too: a second look-up has, by the base's kind and the bounds, what their
-rows hold. The base is given weak references to them, in a list that `aliasing.py` reads.
+rows hold. The base is given weak references to them, in a list that `aliasing.py` reads. A third has, by a kind, how
+its elements are shown; these can be written to here.
 
 Invariants
 - Native code does what it has no doubt about. All else (an unknown pair, a subclass, another thread's tape, a number
@@ -36,114 +37,56 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import locks
+from tapegrad import kinds, locks
 from tapegrad.cpython import UnknownLayoutError, function_address, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY, SMALL
+from tapegrad.dtypes import FLOAT64
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
-from tapegrad.memory import Record, call1, i4, i8, index_of, part0, part1, part2, part3, word
-from tapegrad.ops import arithmetic
+from tapegrad.native_recording import (
+    FLOAT,
+    INTEGER,
+    IS_INT,
+    MIX_A,
+    MIX_B,
+    MIX_OPCODE,
+    NO_BOUND,
+    C,
+    ElementEntry,
+    Entry,
+    Facts,
+    ViewEntry,
+    finalise_handle,
+    record_operation,
+    record_view,
+    write_in_place,
+    write_item,
+)
+from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import IMM_A, IMM_B, Header, Row, Tape
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, Tape
 from tapegrad.tensor import Tensor, handle
 
-
-class Facts(Record):
-    """What native code needs to know: see above."""
-
-    tensor = word()  # objects; the last is called with what is left to Python
-    true = word()
-    false = word()
-    python = word()
-    type_offset = word()
-    float_offset = word()
-    tape_offset = word()
-    slot_offset = word()
-    kind_offset = word()
-    header_offset = word()
-    grad_enabled_offset = word()
-    base_offset = word()
-    recipe_offset = word()
-    fresh_offset = word()
-    start_offset = word()  # of a slice
-    stop_offset = word()
-    step_offset = word()
-    entries = word()  # the look-up's address, and its length less one
-    mask = word()
-    view_entries = word()  # and that of views
-    view_mask = word()
-    integer = word()  # Python's types, and None
-    slice = word()
-    none = word()
-    get_item = word()  # the Python function, called with what is left to it
-    new_list = word()
-    list_size = word()
-    append = word()
-    reference = word()
-    overflow = word()  # where the C API reports that an integer is too large
-    new_object = word()  # functions of the C API
-    inc_ref = word()
-    dec_ref = word()
-    as_integer = word()
-    as_checked_integer = word()
-    from_integer = word()
-    thread = word()
-    new_tuple = word()
-    set_item = word()
-    call = word()
-
-
-class Entry(Record):
-    """An entry of the look-up."""
-
-    opcode = word()  # and 1
-    a = word()
-    b = word()
-    kind = word()
-    index = word()
-    passive = word()
-    passive_index = word()
-    number = word()
-
-
-class ViewEntry(Record):
-    """An entry of the look-up of views."""
-
-    base = word()  # the address of a kind
-    start = word()
-    stop = word()
-    step = word()
-    kind = word()  # of the view, then as above
-    index = word()
-    passive = word()
-    passive_index = word()
-    recipe = word()  # objects: how it is made of its base, with gradients and without
-    untracked = word()
-    head = word()  # of the row: opcode and flags, and then `b` and `c`
-    bits = word()
-
-
-C = index_of(Facts)
 _FUNCTIONS = {
     C.new_object: "PyType_GenericAlloc", C.inc_ref: "Py_IncRef", C.dec_ref: "Py_DecRef",
     C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
     C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
     C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
-    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef",
+    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef", C.tuple_size: "PyTuple_Size",
+    C.item_of_tuple: "PyTuple_GetItem", C.item_of_list: "PyList_GetItem", C.dict_size: "PyDict_Size",
+    C.item_of_dict: "PyDict_GetItem", C.set_item_of_dict: "PyDict_SetItem",
 }  # fmt: skip
-_ENTRY, _VIEW_ENTRY = Entry.nbytes // 8, ViewEntry.nbytes // 8
+_ENTRY, _VIEW_ENTRY, _ELEMENT_ENTRY = (record.nbytes // 8 for record in (Entry, ViewEntry, ElementEntry))
 _MOST_VIEWS = 8192  # that are known here; of each an object is kept
-_NOTED = 64  # views that native code makes of a base before Python forgets those that are gone
-# In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
-_NO_BOUND, _IS_INT = -(1 << 62), -(1 << 62) + 1
-_FLOAT, _INTEGER = 1, 2  # kinds of number
-_NUMBERS: dict[type, int] = {float: _FLOAT, np.float64: _FLOAT, int: _INTEGER, bool: _INTEGER}
-_MIX_OPCODE, _MIX_A, _MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
+_MOST_KINDS = 2048  # of what elements are shown
+_ROOM = 512  # numbers to an array
+_NUMBERS: dict[type, int] = {float: FLOAT, np.float64: FLOAT, int: INTEGER, bool: INTEGER}
 _OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "floor_divide": "floordiv", "remainder": "mod",
     "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor", "neg": "neg", "abs": "abs",
@@ -151,264 +94,24 @@ _OPERATORS = {
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
-# --- native code: addresses are integers, and 0 is none ---------------------------------------------------------------
-
-
-def at(address):
-    """The word at an address."""
-    return i8(address, 1)[0]
-
-
-def record_operation(a, b, opcode, context: Facts):
-    """The result of an operation on two objects, or on one and 0: a new reference, or 0 and an exception."""
-    made = part2(context.new_object, context.tensor, 0)
-    if made == 0:
-        return 0
-    done = _write(a, b, opcode, context, made)
-    if done > 0:
-        return made
-    call1(context.dec_ref, made)
-    return 0 if done < 0 else _leave_to_python(a, b, opcode, context)
-
-
-def _header(context, tape):
-    """The header of a tape, an object."""
-    return Header(part1(context.as_integer, at(tape + context.header_offset)))
-
-
-def _write(a, b, opcode, context, made):
-    """Write the row, and make `made` the handle of its result. 1: done, 0: left to Python, -1: no memory."""
-    tensor, kind_at, tape_at, slot_at = context.tensor, context.kind_offset, context.tape_offset, context.slot_offset
-    first, number, flags = a, 0, 0
-    key_a, key_b = at(a + context.type_offset), 0
-    if key_a == tensor:
-        key_a = at(a + kind_at)
-    else:
-        first, number, flags = b, a, IMM_A
-    if b != 0:
-        key_b = at(b + context.type_offset)
-        if key_b == tensor:
-            key_b = at(b + kind_at)
-        elif number != 0:
-            return 0
-        else:
-            number, flags = b, IMM_B
-    if first == 0:
-        return 0
-    tape = at(first + tape_at)
-    if tape == 0 or (number == 0 and b != 0 and at(b + tape_at) != tape):
-        return 0
-    header = _header(context, tape)
-    recording = header.recording
-    end, height = recording.filled, recording.n_free - 1
-    if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
-        return 0
-
-    i = (((opcode + 1) * _MIX_OPCODE + key_a * _MIX_A + key_b * _MIX_B) >> 32) & context.mask
-    entry = Entry(context.entries + 64 * i)
-    while entry.opcode != opcode + 1 or entry.a != key_a or entry.b != key_b:
-        if entry.opcode == 0:
-            return 0
-        i = (i + 1) & context.mask
-        entry = Entry(context.entries + 64 * i)
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled == context.true:
-        kind, index = entry.kind, entry.index
-    elif enabled == context.false:
-        kind, index = entry.passive, entry.passive_index
-    else:
-        return 0
-
-    row = Row(header.rows_at + end)
-    if entry.number == _FLOAT:
-        row.bits = at(number + context.float_offset)
-    elif entry.number == _INTEGER:
-        value = part2(context.as_checked_integer, number, context.overflow_at)
-        if i4(context.overflow_at, 1)[0] != 0:
-            return 0
-        row.immediate = value
-    elif b != 0:
-        row.bits = part1(context.as_integer, at(b + slot_at))
-    else:
-        row.bits = 0
-    slot = recording.free[height]
-    slot_object = part1(context.from_integer, slot)
-    if slot_object == 0:
-        return -1
-    row.opcode, row.flags, row.out = opcode, flags, slot
-    row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
-    recording.filled, recording.n_free = end + 24, height
-    call1(context.inc_ref, tape)
-    call1(context.inc_ref, kind)
-    i8(made + tape_at, 1)[0] = tape
-    i8(made + slot_at, 1)[0] = slot_object
-    i8(made + kind_at, 1)[0] = kind
-    return 1
-
-
-def record_view(a, index, context: Facts):
-    """A view by an int or a slice, of two objects: a new reference, or 0 and an exception."""
-    made = part2(context.new_object, context.tensor, 0)
-    if made == 0:
-        return 0
-    done = _write_view(a, index, context, made)
-    if done > 0:
-        return made
-    call1(context.dec_ref, made)
-    if done < 0:
-        return 0
-    arguments = part1(context.new_tuple, 2)
-    if arguments == 0:
-        return 0
-    call1(context.inc_ref, a)
-    call1(context.inc_ref, index)
-    part3(context.set_item, arguments, 0, a)
-    part3(context.set_item, arguments, 1, index)
-    result = part3(context.call, context.get_item, arguments, 0)
-    call1(context.dec_ref, arguments)
-    return result
-
-
-def _bound(context, o):
-    """A bound of a slice, or an int, as a number; 0 in the context's `overflow` word where it is one."""
-    if o == context.none:
-        i4(context.overflow_at, 1)[0] = 0
-        return _NO_BOUND
-    if at(o + context.type_offset) != context.integer:
-        i4(context.overflow_at, 1)[0] = 1
-        return 0
-    return part2(context.as_checked_integer, o, context.overflow_at)
-
-
-def _write_view(a, index, context, made):
-    """Write the row, and make `made` the handle of its result. 1: done, 0: left to Python, -1: no memory."""
-    tape_at, slot_at, kind_at, fresh_at = (
-        context.tape_offset, context.slot_offset, context.kind_offset, a + context.fresh_offset
-    )  # fmt: skip
-    if at(a + context.type_offset) != context.tensor or at(a + context.base_offset) != 0:
-        return 0
-    of, tape, type_of_index = at(a + kind_at), at(a + tape_at), at(index + context.type_offset)
-    if tape == 0 or of == 0:
-        return 0
-    stop, step = _IS_INT, 0
-    if type_of_index == context.integer:
-        start = _bound(context, index)
-    elif type_of_index == context.slice:
-        start = _bound(context, at(index + context.start_offset))
-        if i4(context.overflow_at, 1)[0] == 0:
-            stop = _bound(context, at(index + context.stop_offset))
-        if i4(context.overflow_at, 1)[0] == 0:
-            step = _bound(context, at(index + context.step_offset))
-    else:
-        return 0
-    if i4(context.overflow_at, 1)[0] != 0:
-        return 0
-    i = ((of * _MIX_A + start * _MIX_B + stop * _MIX_OPCODE + step) >> 32) & context.view_mask
-    entry = ViewEntry(context.view_entries + 8 * _VIEW_ENTRY * i)
-    while entry.base != of or entry.start != start or entry.stop != stop or entry.step != step:
-        if entry.base == 0:
-            return 0
-        i = (i + 1) & context.view_mask
-        entry = ViewEntry(context.view_entries + 8 * _VIEW_ENTRY * i)
-    kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled != context.true:
-        if enabled != context.false:
-            return 0
-        kind, kind_index, recipe = entry.passive, entry.passive_index, entry.untracked
-
-    # What the garbage collector may be run by comes before all else is looked at: see above.
-    fresh = at(fresh_at)
-    if fresh == 0:
-        fresh = part1(context.new_list, 0)
-        if fresh == 0:
-            return -1
-        if at(fresh_at) != 0:
-            call1(context.dec_ref, fresh)
-            return 0
-        i8(fresh_at, 1)[0] = fresh
-    elif part1(context.list_size, fresh) >= _NOTED:
-        return 0
-    reference = part2(context.reference, made, 0)
-    if reference == 0:
-        return -1
-    call1(context.inc_ref, fresh)
-    failed = part2(context.append, fresh, reference)
-    call1(context.dec_ref, fresh)
-    call1(context.dec_ref, reference)
-    if failed != 0:
-        return -1
-    if (
-        at(fresh_at) != fresh or at(a + kind_at) != of or at(a + tape_at) != tape
-        or at(a + context.type_offset) != context.tensor
-    ):  # fmt: skip
-        return 0
-    header = _header(context, tape)
-    recording = header.recording
-    end, height = recording.filled, recording.n_free - 1
-    if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
-        return 0
-    slot = recording.free[height]
-    slot_object = part1(context.from_integer, slot)
-    if slot_object == 0:
-        return -1
-    row = Row(header.rows_at + end)
-    i4(header.rows_at + end, 1)[0] = head
-    row.out, row.bits, row.kind = slot, bits, kind_index
-    row.a = part1(context.as_integer, at(a + slot_at))
-    recording.filled, recording.n_free = end + 24, height
-    call1(context.inc_ref, tape)
-    call1(context.inc_ref, kind)
-    call1(context.inc_ref, a)
-    call1(context.inc_ref, recipe)
-    i8(made + tape_at, 1)[0] = tape
-    i8(made + slot_at, 1)[0] = slot_object
-    i8(made + kind_at, 1)[0] = kind
-    i8(made + context.base_offset, 1)[0] = a
-    i8(made + context.recipe_offset, 1)[0] = recipe
-    return 1
-
-
-def _leave_to_python(a, b, opcode, context):
-    """What the Python function answers."""
-    code, arguments = part1(context.from_integer, opcode), part1(context.new_tuple, 2 if b == 0 else 3)
-    if code == 0 or arguments == 0:
-        return 0
-    call1(context.inc_ref, a)
-    part3(context.set_item, arguments, 0, code)
-    part3(context.set_item, arguments, 1, a)
-    if b != 0:
-        call1(context.inc_ref, b)
-        part3(context.set_item, arguments, 2, b)
-    result = part3(context.call, context.python, arguments, 0)
-    call1(context.dec_ref, arguments)
-    return result
-
-
-def finalise_handle(t, context: Facts):
-    """One holder less of its slot, as `Tensor.__del__` has it; a handle not yet given a slot has none."""
-    tape, slot_object = at(t + context.tape_offset), at(t + context.slot_offset)
-    if tape != 0 and slot_object != 0:
-        header = _header(context, tape)
-        slot = part1(context.as_integer, slot_object)
-        if 0 <= slot < header.recording.n_slots:
-            header.live[slot] -= 1
-    return 0
-
-
 def _stubs() -> str:
     """LLVM assembly: for each operation a C function that adds its opcode and the context to the arguments."""
     context = "i64 ptrtoint (ptr @context to i64)"
-    record, view, finalise = (
-        f'@"{native.symbol(f.__name__, f)}"' for f in (record_operation, record_view, finalise_handle)
+    record, view, finalise, item, in_place = (
+        f'@"{native.symbol(f.__name__, f)}"'
+        for f in (record_operation, record_view, finalise_handle, write_item, write_in_place)
     )
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
         f"declare i64 {view}(i64, i64, i64)",
         f"declare i64 {finalise}(i64, i64)",
+        f"declare i64 {item}(i64, i64, i64, i64)",
+        f"declare i64 {in_place}(i64, i64, i64, i64)",
         f"define i64 @recorder() {{ ret {context} }}",
         f"define i64 @view(i64 %a, i64 %i) {{\n %r = tail call i64 {view}(i64 %a, i64 %i, {context})\n ret i64 %r }}",
+        f"define i32 @set_item(i64 %a, i64 %i, i64 %v) {{\n %r = call i64 {item}(i64 %a, i64 %i, i64 %v, {context})\n"
+        " %s = trunc i64 %r to i32\n ret i32 %s }",
         f"define void @finalise(i64 %t) {{ %done = call i64 {finalise}(i64 %t, {context})\n ret void }}",
     ]
     for op in _recorded():
@@ -417,6 +120,11 @@ def _stubs() -> str:
             f"define i64 @record_{op.opcode}(i64 %a, i64 %b) {{\n"
             f" %r = tail call i64 {record}(i64 %a, i64 {b}, i64 {op.opcode}, {context})\n ret i64 %r }}"
         )
+        if op.name in _OPERATORS and op.arity == 2:
+            lines.append(
+                f"define i64 @in_place_{op.opcode}(i64 %a, i64 %b) {{\n"
+                f" %r = tail call i64 {in_place}(i64 %a, i64 %b, i64 {op.opcode}, {context})\n ret i64 %r }}"
+            )
     return "\n".join(lines)
 
 
@@ -460,7 +168,7 @@ class LookUp:
     def _put(words: memoryview, entry: list[int]) -> bool:
         """Enter an entry; True if it is a new one."""
         mask = len(words) // _ENTRY - 1
-        i = (entry[0] * _MIX_OPCODE + entry[1] * _MIX_A + entry[2] * _MIX_B) >> 32 & mask
+        i = (entry[0] * MIX_OPCODE + entry[1] * MIX_A + entry[2] * MIX_B) >> 32 & mask
         while words[_ENTRY * i] and words[_ENTRY * i : _ENTRY * i + 3].tolist() != entry[:3]:
             i = (i + 1) & mask
         is_new = not words[_ENTRY * i]
@@ -478,7 +186,7 @@ class ViewLookUp:
 
     def enter(self, of: Kind, bounds: Any, way: Any) -> None:
         """Enter the way for an int, or the bounds of a slice, of tensors of a kind."""
-        numbers = (bounds, _IS_INT, 0) if isinstance(bounds, int) else [_NO_BOUND if n is None else n for n in bounds]
+        numbers = (bounds, IS_INT, 0) if isinstance(bounds, int) else [NO_BOUND if n is None else n for n in bounds]
         if any(abs(n) > 1 << 62 for n in numbers):
             return
         words, mask, passive = self._words, 2 * _MOST_VIEWS - 1, way.kind.passive
@@ -487,7 +195,7 @@ class ViewLookUp:
             id(way.untracked), way.word, way.bits,
         ]  # fmt: skip
         start, stop, step = numbers
-        i = (id(of) * _MIX_A + start * _MIX_B + stop * _MIX_OPCODE + step) >> 32 & mask
+        i = (id(of) * MIX_A + start * MIX_B + stop * MIX_OPCODE + step) >> 32 & mask
         while words[_VIEW_ENTRY * i]:
             if words[_VIEW_ENTRY * i : _VIEW_ENTRY * i + 4].tolist() == entry[:4]:
                 return
@@ -496,7 +204,36 @@ class ViewLookUp:
             words[_VIEW_ENTRY * i + k] = entry[k]
 
 
+class ElementLookUp:
+    """How elements of tensors of a kind are shown, where native code finds it."""
+
+    def __init__(self, context: Any) -> None:
+        self._words = np.zeros(2 * _MOST_KINDS * _ELEMENT_ENTRY, np.int64).data
+        context[C.element_entries], context[C.element_mask] = address_of(np.asarray(self._words)), 2 * _MOST_KINDS - 1
+
+    def enter(self, of: Kind, kind: Kind, head: int) -> None:
+        """Enter the kind of a view of an element of a contiguous tensor of a kind, and the first word of its row."""
+        dims = int(kinds.table.array[of.index]["dims"])
+        written = 0 if of.is_leaf or of.exported else 2 if of.requires_grad else 1
+        entry = [
+            id(of), of.ndim, kinds.pool.address + 8 * dims, id(of.strides), of.itemsize, of.dtype.code, id(kind),
+            kind.index, id(kind.passive), kind.passive.index, head, written,
+        ]  # fmt: skip
+        words, mask = self._words, 2 * _MOST_KINDS - 1
+        i = id(of) * MIX_A >> 32 & mask
+        while words[_ELEMENT_ENTRY * i]:
+            if words[_ELEMENT_ENTRY * i] == id(of):
+                return
+            i = (i + 1) & mask
+        for k in reversed(range(_ELEMENT_ENTRY)):  # what makes it found comes last
+            words[_ELEMENT_ENTRY * i + k] = entry[k]
+
+
 # --- what is measured -------------------------------------------------------------------------------------------------
+
+
+class _Mark:
+    """An object that is in one place only, and can be referred to weakly."""
 
 
 def _offsets() -> dict[int, int]:
@@ -504,18 +241,29 @@ def _offsets() -> dict[int, int]:
     tape, slot, kind, address, enabled, number = Tape(), 1 << 20, Kind(), 1 << 21, object(), 1.2345e-67
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
     tape.header_address, tape.grad_enabled = address, enabled
-    t._origin, t._recipe, t._fresh = base, recipe, fresh = object(), object(), object()
+    t._origin, t._recipe, t._fresh, t._known = base, recipe, fresh, known = _Mark(), object(), object(), object()
+    t._writes = writes = object()  # type: ignore[assignment]
+    kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
+    kind.passive, kind.index = passive, index = Kind(), 1 << 22
+    reference = weakref.ref(base)
     bounds = object(), object(), object()
     window = slice(*bounds)
     of_tensor, of_tape, of_float, of_slice = words_at(t), words_at(tape), words_at(number), words_at(window)
+    of_kind, of_reference = words_at(kind), words_at(reference)
     tape.header_address, tape.grad_enabled = truth
-    del t._origin, t._recipe, t._fresh
+    del t._origin, t._recipe, t._fresh, t._known, t._writes
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
         C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
         C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
-        C.fresh_offset: (of_tensor, id(fresh)),
+        C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
+        C.writes_offset: (of_tensor, id(writes)), C.contiguous_offset: (of_kind, id(is_contiguous)),
+        C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
+        C.index_offset: (of_kind, id(index)), C.leaves_offset: (of_tape, id(tape.leaves)),
+        C.former_offset: (of_tape, id(tape.former)), C.retained_offset: (of_tape, id(tape.retained)),
+        C.arrays_offset: (of_tape, id(tape.arrays)),
+        C.referent_offset: (of_reference, id(base)),
         **{
             place: (of_slice, id(bound))
             for place, bound in zip((C.start_offset, C.stop_offset, C.step_offset), bounds, strict=True)
@@ -575,6 +323,18 @@ def _ask_python_for_view(a: Any, index: Any) -> Any:
     return _replaced["__getitem__"](a, index)
 
 
+def _ask_python_to_set(a: Any, index: Any, *value: Any) -> None:
+    """Likewise, of items that are assigned; or deleted."""
+    if not value:
+        raise TypeError("Tensor does not support deleting items")
+    _replaced["__setitem__"](a, index, *value)
+
+
+def _ask_python_in_place(opcode: int, a: Any, b: Any) -> Any:
+    """Likewise, of operators in place."""
+    return _replaced[f"__i{_OPERATORS[OPS[opcode].name]}__"](a, b)
+
+
 class _Way(NamedTuple):
     """As `aliasing.Again`."""
 
@@ -590,7 +350,10 @@ class _Native:
 
     def __init__(self) -> None:
         offsets = _offsets()
-        for function, n_arguments in (record_operation, 4), (record_view, 3), (finalise_handle, 2):
+        self.more_numbers = self._more_numbers  # its address is known
+        for function, n_arguments in (
+            (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4)
+        ):  # fmt: skip
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
         code = native.link_assembly("recorder", _stubs)
@@ -598,13 +361,18 @@ class _Native:
         self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
         facts = {
             C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), C.integer: id(int),
-            C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), **offsets,
+            C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), C.tuple: id(tuple),
+            C.float: id(float), C.select: id(layout.select), C.empty: id(()), C.write: indexing.write.opcode,
+            C.set_item_in_python: id(_ask_python_to_set), C.in_place: id(_ask_python_in_place),
+            C.more_numbers: id(self.more_numbers), C.places: address_of(np.asarray(kinds.places)),
+            C.n_places: len(kinds.places), C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
+            **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
             facts[place] = function_address(name)
         for place, fact in facts.items():
             self.context[place] = fact
-        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self._look_up()
         self.methods: dict[int, Any] = {}
         self.attributes: dict[str, Any] = {}
         for op in _recorded():
@@ -616,6 +384,9 @@ class _Native:
                 for prefix in ("", "r")[: op.arity]:
                     name = f"__{prefix}{_OPERATORS[op.name]}__"
                     self.attributes[name] = slot_wrapper(Tensor, getattr(int, name), function)
+                if op.arity == 2:
+                    name, function = f"__i{_OPERATORS[op.name]}__", code.get_function_address(f"in_place_{op.opcode}")
+                    self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
             Tensor, of_generators["__del__"], code.get_function_address("finalise")
@@ -624,16 +395,31 @@ class _Native:
         self.attributes["__getitem__"] = slot_wrapper(
             Tensor, of_mappings["__getitem__"], code.get_function_address("view")
         )
-        keep((self, code, _ask_python, _ask_python_for_view))
+        self.attributes["__setitem__"] = slot_wrapper(
+            Tensor, vars(dict)["__setitem__"], code.get_function_address("set_item")
+        )
+        keep((self, code, _ask_python, _ask_python_for_view, _ask_python_to_set, _ask_python_in_place))
+
+    def _look_up(self) -> None:
+        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self.elements = ElementLookUp(self.context)
+
+    def _more_numbers(self) -> None:
+        """Have room for numbers: what has one keeps the array."""
+        self.array = array = np.zeros(_ROOM)
+        address = address_of(array)
+        context = self.context
+        context[C.numbers], context[C.next_number], context[C.last_number] = id(array), address, address + 8 * _ROOM
 
     def works(self) -> bool:
-        """Whether six rows and their handles are as they should be, on a tape and of kinds that nobody else has."""
-        add, neg, tape, kind, passive = arithmetic.add, arithmetic.neg, Tape(), Kind(), Kind()
+        """Whether some rows and their handles are as they should be, on a tape that nobody else has."""
+        add, neg, write, select = arithmetic.add, arithmetic.neg, indexing.write, layout.select
+        tape, kind, passive = Tape(), Kind(), Kind()
         kind.index, kind.passive, passive.index, passive.passive = 5, passive, 6, passive
         for op, key in (neg, (kind,)), (add, (kind, kind)), (add, (passive, float)), (add, (int, passive)):
             self.look_up.enter(op, key, kind)
-        tape.resize_rows(8)
-        tape.resize_slots(tape.top + 8)
+        tape.resize_rows(16)
+        tape.resize_slots(tape.top + 16)
         while tape.refill():
             pass
         holders = sys.getrefcount(tape)
@@ -661,15 +447,38 @@ class _Native:
         kinds_agree &= w._kind is passive and w._origin is z and window._recipe is untracked
         kinds_agree &= [known() for known in z._fresh] == [w, window]
         slots += [w._slot, window._slot]
-        del w, window, x, y, z, u, v
+        of, shown = kinds.kind_of(FLOAT64, (2, 4)), kinds.kind_of(FLOAT64, ())
+        self.elements.enter(of, shown, select.opcode)
+        self.look_up.enter(write, (of, shown), of)
+        self.look_up.enter(add, (shown, float), shown)
+        params = kinds.place(7), kinds.place(2)
+        m, start = handle(tape, tape.free.pop(), of), len(rows)
+        before = m._slot
+        m[1, -1] = 2.5
+        m[0, 2] += -0.5
+        made = tape.row_array()[start:]["out"].tolist()
+        number = tape.row_array()[start]["b"].item()
+        rows += [
+            (write.opcode, PARAMS, made[0], number, params[0], before, of.index),
+            (select.opcode, 0, made[1], 16, 0, made[0], shown.index),
+            (add.opcode, IMM_B, made[2], *half, made[1], shown.index),
+            (write.opcode, PARAMS, made[3], made[2], params[1], made[0], of.index),
+            (select.opcode, 0, made[4], 16, 0, made[3], shown.index),
+        ]
+        kinds_agree &= m._slot == made[3] and m._kind is of and m._writes == 3 and tape.arrays[number] is self.array
+        kinds_agree &= kinds.number_at(int(tape.slots[number]["primal"]), FLOAT64) == 2.5
+        slots += [before, number, *made]
+        del m, w, window, x, y, z, u, v
         ended = not any(tape.live[slot] for slot in (of_x, *slots)) and sys.getrefcount(tape) == holders
         return tape.row_array().tolist() == rows and kinds_agree and ended
 
     def start(self) -> None:
         """Know what the memos know."""
-        self.look_up, self.views = LookUp(self.context), ViewLookUp(self.context)
+        self._look_up()
         for of, way in _ways.items():
             self.views.enter(*of, way)
+        for base, (kind, head) in elements.items():
+            self.elements.enter(base, kind, head)
         for op, memo in zip(OPS, memos, strict=True):
             for key, kind in memo.items():
                 self.look_up.enter(op, key if op.arity > 1 else (key,), kind)
@@ -687,6 +496,8 @@ def _linked() -> _Native | None:
 
 
 _ways: dict[tuple[Kind, Any], Any] = {}  # how views are recorded again: native code has the addresses of what is in it
+elements: dict[Kind, tuple[Kind, int]] = {}  # likewise, of elements, by the base's kind: the view's, and its row's head
+classes_of_views: list[Any] = []  # filled by `aliasing.py`: that of views that are outdated, that of how one is made
 _python: list[Any] = []  # by opcode, the Python functions that native code stands for
 _replaced: dict[str, Any] = {}  # Tensor's attributes as they were, while native code is in their places
 _decided = threading.Event()  # whether it is to be installed is no longer open
@@ -748,3 +559,15 @@ def learn_view(key: tuple[Kind, Any], way: Any) -> None:
             made = _linked()
             assert made is not None
             made.views.enter(*key, way)
+
+
+def learn_element(of: Kind, kind: Kind, head: int) -> None:
+    """Enter in the look-up of elements how those of tensors of a kind are shown."""
+    with _lock:
+        if len(elements) >= _MOST_KINDS or of in elements:
+            return
+        elements[of] = kind, head
+        if _replaced:
+            made = _linked()
+            assert made is not None
+            made.elements.enter(of, kind, head)

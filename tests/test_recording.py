@@ -73,8 +73,11 @@ NUMBERS = [
 BINARY = [
     "x + y", "x - y", "x * y", "x / y", "x // y", "x % y", "x & y", "x | y", "x ^ y", "x ** y", "x == y", "x != y",
     "x < y", "x <= y", "x > y", "x >= y", "tg.maximum(x, y)", "tg.atan2(x, y)", "x.mul(y)", "tg.add(x, y, alpha=2)",
-    "tg.rsub(x, y)", "x.sub_(y)", "x.__imul__(y)", "tg.where(x > 0, x, y)",
+    "tg.rsub(x, y)", "x.sub_(y)", "tg.where(x > 0, x, y)",
 ]  # fmt: skip
+IN_PLACE = [
+    f"x.__i{name}__(y)" for name in ("add", "sub", "sub", "mul", "mul", "truediv", "floordiv", "mod", "and", "or")
+]
 UNARY = [
     "-x", "abs(x)", "+x", "~x", "x.exp()", "tg.tanh(x)", "x.square()", "x ** 2", "x.sin_()", "x.T", "x.sum()", "x[:1]",
     "x.reshape(-1)", "x.detach()", "x.clone()", "x.int()", "x.double()", "x.bool()",
@@ -92,7 +95,7 @@ def program(seed):
     story = []
     for _ in range(120):
         x, y = rng.choice(held), rng.choice(held + NUMBERS)
-        text = rng.choice(BINARY + UNARY)
+        text = rng.choice(BINARY + IN_PLACE + UNARY)
         if rng.random() < 0.3:
             x, y = y, x
         with tg.set_grad_enabled(rng.random() < 0.8):
@@ -102,12 +105,13 @@ def program(seed):
                 story.append((text, type(error), str(error)))
                 continue
         if isinstance(z, Tensor):
-            story.append((text, z._slot, z._kind.index))
+            story.append((text, z._slot, z._kind.index, z._version))
             held[rng.randrange(len(held))] = z
         else:
             story.append((text, type(z)))
     of = tg.current_tape()
-    return story, of.row_array().tolist(), list(of.live), [t.tolist() for t in held]
+    leaves = sorted(of.leaves), sorted(of.former)
+    return story, leaves, of.row_array().tolist(), list(of.live), [t.tolist() for t in held]
 
 
 @needs_native
@@ -115,7 +119,8 @@ def program(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_both_ways_record_the_same(seed, monkeypatch):
     recorder.uninstall()
-    program(seed)  # what isn't known yet is found out
+    for _ in range(2):
+        program(seed)  # what isn't known yet is found out
     told = []
     for install in (recorder.uninstall, recorder.install, recorder.uninstall, recorder.install):
         install()
@@ -195,14 +200,22 @@ def work(x, y):
     for _ in range(500):
         _ = x * y + 1.5 - 2 * x
         _ = -x.exp() / y
+        u = x + y
+        u += y
+        u *= 2.0
+        if not tg.is_grad_enabled():
+            x -= 0.1 * y
 
 
 def test_reference_counts_are_unchanged(way):
     of = tg.current_tape()
     x, y = tg.ones(3, requires_grad=True), tg.ones(3)
+    recorder.uninstall()  # what Python notes of kinds when it is asked first is there then
     work(x, y)
     with tg.no_grad():
         work(x, y)
+    if way == "native":
+        recorder.install()
     made = x * y
     tidy()
     watched = [of, x, y, x._kind, y._kind, made._kind, made._kind.passive, Tensor, float, int, of.header_address]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def _operator(python: str, op: Elementwise) -> Any:
         _check(self, op, (other,), name)
         result = plain(self, other)
         if result is NotImplemented:
-            return result
+            # CPython takes what native code answers in this place for a sequence's answer too: it has to be one.
+            return getattr(operator, f"__{python}__")(self, other)
         kind = result._kind
         known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
         if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
@@ -288,10 +290,12 @@ def _reformed(name: str, function: Any) -> Any:
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         aliasing.check_in_place(self, f"{name}_")
+        if aliasing.shares(self):
+            return aliasing.relay(self, lambda t: function(t, *args, **facts))
         return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
 
     in_place.__name__ = in_place.__qualname__ = f"{name}_"
-    in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
+    in_place.__doc__ = f"`{name}`, in place: what shares the elements keeps its form."
     return in_place
 
 
