@@ -44,11 +44,14 @@ from tapegrad.autograd import set_grad_enabled as set_grad_enabled
 from tapegrad.autograd.custom import custom_jvp as custom_jvp
 from tapegrad.autograd.custom import custom_vjp as custom_vjp
 from tapegrad.creation import BoolTensor as BoolTensor
+from tapegrad.creation import ByteTensor as ByteTensor
+from tapegrad.creation import CharTensor as CharTensor
 from tapegrad.creation import DoubleTensor as DoubleTensor
 from tapegrad.creation import FloatTensor as FloatTensor
 from tapegrad.creation import Generator as Generator
 from tapegrad.creation import IntTensor as IntTensor
 from tapegrad.creation import LongTensor as LongTensor
+from tapegrad.creation import ShortTensor as ShortTensor
 from tapegrad.creation import manual_seed as manual_seed
 from tapegrad.devices import are_deterministic_algorithms_enabled as are_deterministic_algorithms_enabled
 from tapegrad.devices import backends as backends
@@ -116,6 +119,9 @@ nan: _float
 newaxis: None
 pi: _float
 short: dtype
+uint16: dtype
+uint32: dtype
+uint64: dtype
 uint8: dtype
 
 def abs(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
@@ -1152,6 +1158,9 @@ def resize_as_(self: Operand, other: Operand) -> Tensor: ...
 def resolve_conj(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def resolve_neg(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def result_type(tensor1: Operand, tensor2: Operand) -> dtype: ...
+def rms(
+    input: Operand, dim: Dim = None, keepdim: _bool = False, *, dtype: DTypeLike = None, out: Tensor | None = None
+) -> Tensor: ...
 def rms_norm(
     input: Operand, normalized_shape: Sequence[_int], weight: Tensor | None = None, eps: _float | None = None
 ) -> Tensor: ...
@@ -1312,6 +1321,7 @@ def tensordot(a: Operand, b: Operand, dims: _int | Sequence[_int] = 2, *, out: T
 def threshold(input: Operand, threshold: _float, value: _float, inplace: _bool = False) -> Tensor: ...
 def threshold_(input: Operand, threshold: _float, value: _float) -> Tensor: ...
 def tile(input: Operand, dims: Sequence[_int]) -> Tensor: ...
+def toeplitz(input: Operand, *, out: Tensor | None = None) -> Tensor: ...
 def topk(
     input: Operand,
     k: _int,
