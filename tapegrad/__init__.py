@@ -12,6 +12,7 @@ import importlib as _importlib
 import math as _math
 
 from tapegrad import autograd, func, jitted, linalg, special
+from tapegrad import absent as _absent
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
@@ -21,7 +22,8 @@ from tapegrad.autograd import (
     set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
-    BoolTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, arange, as_tensor, empty,
+    BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, ShortTensor,
+    arange, as_tensor, empty,
     empty_like, eye, from_numpy, full, full_like, get_rng_state, initial_seed, is_tensor, linspace, manual_seed,
     ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, seed, set_default_tensor_type,
     set_rng_state, tensor, zeros,
@@ -39,6 +41,9 @@ from tapegrad.dtypes import INT16 as int16
 from tapegrad.dtypes import INT32 as int32
 from tapegrad.dtypes import INT64 as int64
 from tapegrad.dtypes import UINT8 as uint8
+from tapegrad.dtypes import UINT16 as uint16
+from tapegrad.dtypes import UINT32 as uint32
+from tapegrad.dtypes import UINT64 as uint64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
     are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
@@ -72,16 +77,19 @@ _LATER = {
     "amp": "",
     "autocast": "amp",
     "compile": "replay",
+    "compiler": "absent",
     "custom_jvp": "autograd.custom",
     "custom_rule": "jitted.extensions",
     "custom_vjp": "autograd.custom",
     "distributed": "",
     "distributions": "",
     "fft": "",
+    "is_autocast_enabled": "amp",
     "jit": "",
     "load": "serialization",
     "masked": "",
     "nn": "",
+    "onnx": "absent",
     "optim": "",
     "optimize": "",
     "profiler": "autograd",
@@ -119,6 +127,7 @@ for _name in _functions.__all__:
 
 from tapegrad import array_methods as _array_methods  # the functions are all there now
 
+_C, __config__ = _absent._C, _absent.__config__
 _MODULES = ("autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them

@@ -28,8 +28,11 @@ from tapegrad import testing as testing
 from tapegrad import utils as utils
 from tapegrad import viz as viz
 from tapegrad import xp as xp
+from tapegrad.absent import compiler as compiler
+from tapegrad.absent import onnx as onnx
 from tapegrad.amp import GradScaler as GradScaler
 from tapegrad.amp import autocast as autocast
+from tapegrad.amp import is_autocast_enabled as is_autocast_enabled
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode
 from tapegrad.autograd import is_anomaly_enabled as is_anomaly_enabled
@@ -1072,7 +1075,7 @@ def randint(
 ) -> Tensor: ...
 def randint_like(
     input: Operand,
-    low: _int,
+    low: _int = 0,
     high: _int | None = None,
     *,
     generator: Any = None,

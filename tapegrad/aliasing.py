@@ -20,7 +20,7 @@ import sys
 import weakref
 from _thread import get_ident
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -750,9 +750,14 @@ def _in_order(value: Tensor, order: list[int]) -> Tensor:
     return made
 
 
+def shares(t: Tensor) -> bool:
+    """Whether others have its elements: views, what it is a view of, arrays."""
+    return bool(t._kind.exported or getattr(t, "_origin", None) is not None or len([*family(t)]) > 1)
+
+
 def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     """Let `t` hold a value of its own that has another shape. Others can't share its elements then: see `assign`."""
-    if t._kind.exported or getattr(t, "_origin", None) is not None or len([*family(t)]) > 1:
+    if shares(t):
         raise RuntimeError(
             f"{name}: the shape of {describe(t)} can't change in place, since others share its elements (views, "
             f"arrays), at {location()}: use the function without the underscore"
@@ -761,6 +766,29 @@ def reform(t: Tensor, value: Tensor, name: str) -> Tensor:
     pass_on(t, value, not value._tape.grad_enabled)
     count_write(t)
     exchange_all([(t, value)])
+    return t
+
+
+def relay(t: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Let `t` be what a function makes of it, a view of itself, whatever shares its elements."""
+    if function(t) is t:  # or it raises, before anything has changed
+        return t
+    take_over(t)
+    count_write(counter_of(t))
+    old, is_root = t._kind, getattr(t, "_origin", None) is None
+    other = _leave(t)
+    if is_root:  # all count with it from now on
+        other._writes = t._writes
+        del t._writes
+    made = function(other)
+    if old.is_leaf and not made._kind.requires_grad:
+        engine.evaluate(t._tape, made._slot)
+        made._set_kind(requires_grad=True, leaf=True)
+    base = t._origin = made._origin
+    t._recipe = made._recipe
+    pass_on(t, made, True)
+    exchange_all([(t, made)])
+    base._views.note(t)
     return t
 
 
@@ -1035,22 +1063,26 @@ def _shown_by(t: Tensor) -> tuple[int, Any]:
     return id(t._origin), recipe.window
 
 
-def _leave(t: Tensor) -> None:
-    """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle."""
+def _leave(t: Tensor) -> Tensor:
+    """Take a tensor from those that it shares elements with: what is a view of it becomes one of another handle.
+
+    That is returned.
+    """
     base, recipe, views = (getattr(t, name, None) for name in ("_origin", "_recipe", "_views"))
+    other = lend(t._tape, t._slot, t._kind)
     if base is not None:
         base._views.current.pop(id(t), None)
         del t._origin, t._recipe
     if views is not None:
-        other = lend(t._tape, t._slot, t._kind)
         other._views = views
         for known in views:
             if (member := known()) is not None:
                 member._origin = other
         del t._views
-        if base is not None:
-            other._origin, other._recipe = base, recipe
-            base._views.note(other)
+    if base is not None:
+        other._origin, other._recipe = base, recipe
+        base._views.note(other)
+    return other
 
 
 Tensor.data = property(data, _set_data, doc=data.__doc__)

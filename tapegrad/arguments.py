@@ -184,7 +184,8 @@ _TESTS = {  # of classes whose values are not all right, and of None
     tuple: "{0}.__class__ is tuple and _are_short({0})",
     type(None): "{0} is None",
 }
-_ALIASES = {"axis": "dim", "keepdims": "keepdim"}  # NumPy's names, which PyTorch takes too
+# NumPy's names, which PyTorch takes too, and one of a method's of PyTorch's.
+_ALIASES = {"axis": "dim", "keepdims": "keepdim", "split_size": "split_size_or_sections"}
 _ABSENT: Any = object()
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from tapegrad import aliasing, autograd, creation, recording, trees
 from tapegrad.batched import Batched, Level, NeedsSamplesError, elements, innermost, is_at, rules, samples_of, wrap
-from tapegrad.dtypes import INT64
+from tapegrad.dtypes import INT32, INT64
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions import products, reductions, shaping
 from tapegrad.functions.elementwise import where
@@ -308,7 +308,7 @@ def _parted(index: Any, ndim: int) -> tuple[tuple[Any, ...], list[Tensor], list[
         for i in items
     ]
     for i in items:
-        if isinstance(i, Tensor) and i.dtype.category != 1:
+        if isinstance(i, Tensor) and i.dtype not in (INT64, INT32):
             raise NeedsSamplesError(
                 "vmap: We do not support batching operators that can support dynamic shape. Attempting to batch over "
                 "indexing with a boolean mask: as many elements as are True differ between samples. Choose between "

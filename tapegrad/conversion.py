@@ -14,10 +14,8 @@ from tapegrad.dtypes import BY_NUMPY, DType
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, depth_of_user, describe, from_array, location, owning
 
-# What the five dtypes can hold without loss.
-_CONVERTED = {
-    "float16": "float32", "int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "uint32": "int64",
-}  # fmt: skip
+# What other dtypes can hold without loss.
+_CONVERTED = {"float16": "float32", "uint16": "int32", "uint32": "int64"}
 
 
 def leaf_of(data: Any, dtype: DType | None = None, requires_grad: bool = False) -> Tensor:
@@ -116,7 +114,7 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
 
 
 def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:
-    """An array of one of the five dtypes, in native byte order, writable; and whether somebody else has its memory."""
+    """An array of one of the dtypes, in native byte order, writable; and whether somebody else has its memory."""
     if isinstance(data, np.ma.MaskedArray):
         raise TypeError(
             "can't convert a masked array: a tensor has no mask. Fill it (data.filled(value)) or drop what is masked "

@@ -88,7 +88,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory: a change in one is seen in the other, subclasses of ndarray included.
 
-    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), small and
+    Arrays that cannot be shared are converted: other byte orders, read-only ones, float16 (to float32), wider
     unsigned integers (to int32 or int64). What is recorded has the elements of then, and so has its gradient; of 64 kB
     and more it is computed at once, and gradients read the memory when they are computed.
 
@@ -653,8 +653,14 @@ def _randint(low: int, high: int, size: Any, dtype: DType | None, requires_grad:
     shape = _sequence("randint", size)
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    dtype = INT64 if dtype is None else dtype
+    if dtype.category == 1:
+        least, most = dtypes.limits(dtype)
+        for name, value in (("from", low), ("to - 1", high - 1)):
+            if not least <= value <= most:
+                raise RuntimeError(f"{name} is out of bounds for {dtype.c_type}: randint() from {low} to {high - 1}")
     drawn = random(generator).integers(low, high, shape)
-    return _leaf(drawn.astype((dtype or INT64).numpy), requires_grad)
+    return _leaf(drawn.astype(dtype.numpy), requires_grad)
 
 
 @_into
@@ -712,6 +718,9 @@ _TYPES = {
     "float32": "FloatTensor",
     "int64": "LongTensor",
     "int32": "IntTensor",
+    "int16": "ShortTensor",
+    "int8": "CharTensor",
+    "uint8": "ByteTensor",
     "bool": "BoolTensor",
 }
 
@@ -744,9 +753,9 @@ class _Typed(type):
         return empty(size_of(cls.__name__, args or (0,)), dtype=cls.dtype)
 
 
-FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor = (
+FloatTensor, DoubleTensor, LongTensor, IntTensor, ShortTensor, CharTensor, ByteTensor, BoolTensor = (
     _Typed(_TYPES[of.name], (), {"dtype": of, "__doc__": f"Tensors of {of.name}: empty, of a shape, or of data."})
-    for of in (dtypes.FLOAT32, dtypes.FLOAT64, INT64, dtypes.INT32, dtypes.BOOL)
+    for of in map(dtypes.as_dtype, ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"))
 )
 
 

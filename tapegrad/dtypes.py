@@ -1,11 +1,15 @@
-"""The five element types, and how they promote.
+"""The element types, and how they promote.
 
-A dtype's `code` is what the tape stores. Codes are ordered so that promotion between tensors of equal rank is `max`:
-bool < int32 < int64 < float32 < float64, as in PyTorch's lattice restricted to these five.
+A dtype's `code` is what the tape stores. Between tensors of equal rank they promote as in PyTorch's lattice:
+
+    bool < uint8, int8 < int16 < int32 < int64 < float32 < float64
+
+where uint8 and int8 meet in int16.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -34,20 +38,32 @@ class DType:
     is_floating_point : bool
     numpy : numpy.dtype
         The same type in NumPy.
+    is_signed : bool
+        Whether it has negative numbers.
+    category : int
+        0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank.
+    order : int
+        Its place in promotion, which uint8 and int8 share.
     scalar_type, c_type : str
         What PyTorch's errors call it: "Double" and "double".
     """
 
-    __slots__ = ("_type", "c_type", "code", "is_floating_point", "itemsize", "name", "numpy", "scalar_type")
+    __slots__ = (
+        "_type", "c_type", "category", "code", "is_floating_point", "is_signed", "itemsize", "name", "numpy", "order",
+        "scalar_type",
+    )  # fmt: skip
 
-    def __init__(self, code: int, name: str, c_type: str) -> None:
+    def __init__(self, code: int, name: str, order: int, scalar_type: str, c_type: str) -> None:
         self.code = code
         self.name = name
+        self.order = order
         self.c_type = c_type
-        self.scalar_type = c_type.partition(" ")[0].title()
+        self.scalar_type = scalar_type
         self.numpy = np.dtype(name)
         self.itemsize = self.numpy.itemsize
         self.is_floating_point = self.numpy.kind == "f"
+        self.is_signed = self.numpy.kind in "if"
+        self.category = "biuf".index(self.numpy.kind) + 1 >> 1
         self._type = _element_type(self.numpy) if self.is_floating_point else self.numpy.type
 
     def __repr__(self) -> str:
@@ -69,27 +85,28 @@ class DType:
         return self._type
 
     @property
-    def is_signed(self) -> bool:
-        """Whether it has negative numbers: all have but bool."""
-        return self.code != 0
-
-    @property
     def is_complex(self) -> bool:
         """Whether it has complex numbers: none has."""
         return False
 
-    @property
-    def category(self) -> int:
-        """0 for bool, 1 for integers, 2 for floating point: what a Python number can outrank."""
-        return (0, 1, 1, 2, 2)[self.code]
 
-
-BOOL, INT32, INT64, FLOAT32, FLOAT64 = DTYPES = tuple(
-    DType(code, name, c_type)
-    for code, (name, c_type) in enumerate(
-        {"bool": "bool", "int32": "int", "int64": "long int", "float32": "float", "float64": "double"}.items()
+# By their codes.
+BOOL, INT32, INT64, FLOAT32, FLOAT64, UINT8, INT8, INT16 = DTYPES = tuple(
+    DType(code, *facts)
+    for code, facts in enumerate(
+        (
+            ("bool", 0, "Bool", "bool"),
+            ("int32", 3, "Int", "int"),
+            ("int64", 4, "Long", "long int"),
+            ("float32", 5, "Float", "float"),
+            ("float64", 6, "Double", "double"),
+            ("uint8", 1, "Byte", "unsigned char"),
+            ("int8", 1, "Char", "signed char"),
+            ("int16", 2, "Short", "short"),
+        )
     )
 )
+INTEGERS = tuple(dtype.name for dtype in DTYPES if dtype.category == 1)
 
 
 class NamedDType(str):
@@ -108,8 +125,8 @@ class NamedDType(str):
         return f"tapegrad.{self}"
 
 
-FLOAT16, BFLOAT16, UINT8 = NamedDType("float16"), NamedDType("bfloat16"), NamedDType("uint8")
-INT8, INT16 = NamedDType("int8"), NamedDType("int16")
+FLOAT16, BFLOAT16 = NamedDType("float16"), NamedDType("bfloat16")
+UINT16, UINT32, UINT64 = NamedDType("uint16"), NamedDType("uint32"), NamedDType("uint64")
 COMPLEX64, COMPLEX128 = NamedDType("complex64"), NamedDType("complex128")
 BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}  # in native byte order
 
@@ -189,6 +206,8 @@ def in_range(value: Any, dtype: DType) -> Any:
     if dtype is BOOL:
         return bool(value)
     low, high = limits(dtype)
+    if dtype is UINT8:  # numbers below 0 count from its end
+        low = -high
     if dtype is FLOAT32:
         high = float(np.finfo(np.float32).max)
         fits = value != value or abs(value) <= high or abs(value) == float("inf")
@@ -198,10 +217,10 @@ def in_range(value: Any, dtype: DType) -> Any:
         raise RuntimeError(
             f"value cannot be converted to type {_C_NAMES[dtype.code]} without overflow: {value} does not fit {dtype}"
         )
-    return value if dtype.is_floating_point else int(value)
+    return value if dtype.is_floating_point else int(value) % 256 if dtype is UINT8 else int(value)
 
 
-_C_NAMES = ("bool", "int", "int64_t", "float", "double")
+_C_NAMES = ("bool", "int", "int64_t", "float", "double", "uint8_t", "int8_t", "int16_t")
 
 
 def dtype_of_number(value: Any) -> DType:
@@ -213,10 +232,17 @@ def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype to which both can be converted.
 
     >>> import tapegrad as tg
-    >>> tg.promote_types(tg.int64, tg.float32)
-    tapegrad.float32
+    >>> tg.promote_types(tg.int64, tg.float32), tg.promote_types(tg.uint8, tg.int8)
+    (tapegrad.float32, tapegrad.int16)
     """
-    return DTYPES[max(as_dtype(type1).code, as_dtype(type2).code)]
+    return join([as_dtype(type1), as_dtype(type2)])
+
+
+def join(group: Collection[DType]) -> DType:
+    """The smallest dtype to which all of these can be converted."""
+    highest = max(dtype.order for dtype in group)
+    best = {dtype for dtype in group if dtype.order == highest}
+    return best.pop() if len(best) == 1 else INT16
 
 
 def can_cast(from_: DType, to: DType) -> bool:
@@ -243,7 +269,7 @@ def result_type(operands: list[tuple[int, DType]]) -> DType:
         group = [dtype for r, dtype in operands if r == rank]
         if not group:
             continue
-        best = DTYPES[max(dtype.code for dtype in group)]
+        best = join(group)
         if result is None or best.category > result.category:
             result = best
     assert result is not None

@@ -23,6 +23,7 @@ import numpy as np
 
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
+from tapegrad.callers import unseen
 from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.core.workers import WORTH_WAKING
@@ -102,7 +103,7 @@ assert "run" in _functions
 assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
 
 
-def _part(name: str) -> int:
+def part_address(name: str) -> int:
     """The address of a compiled part of the sweeps."""
     address = _parts.get(name)
     if address is None:
@@ -110,14 +111,16 @@ def _part(name: str) -> int:
     return address
 
 
-native.linkers.update({symbol: functools.partial(_part, function.__name__) for function, symbol in parts.items()})
+native.linkers.update(
+    {symbol: functools.partial(part_address, function.__name__) for function, symbol in parts.items()}
+)
 
 
 def _entry(name: str) -> Callable[..., int]:
     """A compiled part of the sweeps, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
-        entry = _entries[name] = native.callable_at(_part(name), _functions[name].__code__.co_argcount)
+        entry = _entries[name] = native.callable_at(part_address(name), _functions[name].__code__.co_argcount)
     return entry
 
 
@@ -140,7 +143,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
     `progress` is given a list of steps and iterates over it, once for the sweeps and once for the operations.
     """
     for name in progress(list(_functions)):
-        _part(name)
+        part_address(name)
     kernels.warmup(progress)
 
 
@@ -198,7 +201,7 @@ def ready(tape: Tape) -> None:
     """Make a tape's header true, for programs that are run without Python."""
     with tape.lock:
         _prepare(tape)
-    _part("replay")
+    part_address("replay")
 
 
 @functools.cache
@@ -307,7 +310,10 @@ def run(
     """
     if tape.sweeping:
         _check_free(tape)
-    _prepare(tape)
+    if tape.watch is None:
+        _prepare(tape)
+    else:
+        unseen(_prepare, tape)
     h = tape.h
     if h[_STAMPS] > _MOST_STAMPS:
         tape.forget_stamps()
@@ -325,7 +331,7 @@ def run(
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
-        entry = functools.partial(_call_whole, entry)
+        entry = functools.partial(unseen, _call_whole, entry)
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()

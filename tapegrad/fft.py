@@ -12,7 +12,7 @@ tensor([1., 1., 1., 1.])
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -208,11 +208,20 @@ def _frequencies(values: np.ndarray, dtype: DType | None, device: Any, requires_
     return made.detach().requires_grad_(requires_grad)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _COMPLEX:
-        raise AttributeError(f"tapegrad.fft has no {name!r}: its result is complex, and tapegrad's numbers are real")
-    raise AttributeError(f"module 'tapegrad.fft' has no attribute {name!r}")
+def _refusing(name: str) -> Callable[..., Any]:
+    def refuse(*args: Any, **facts: Any) -> Any:
+        """Raise NotImplementedError: the result would be complex."""
+        raise NotImplementedError(
+            f"fft.{name}(): its result is complex, and tapegrad's numbers are real: at {location()}. In functions that "
+            "Numba has jitted, tg.func differentiates complex numbers too"
+        )
 
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
+
+
+for _name in _COMPLEX:
+    globals()[_name] = _refusing(_name)
 
 __all__ = [
     "fftfreq", "fftshift", "hfft", "hfft2", "hfftn", "ifftshift", "irfft", "irfft2", "irfftn", "rfftfreq"

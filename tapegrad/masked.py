@@ -18,7 +18,7 @@ from typing import Any
 
 from tapegrad import dtypes, functions
 from tapegrad.arguments import Dims, Flag, Number, checked
-from tapegrad.dtypes import BOOL, FLOAT32, INT32, INT64, DType
+from tapegrad.dtypes import BOOL, FLOAT32, INT64, DType
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import broadcast_to, dimension
 from tapegrad.tensor import Tensor, describe, location
@@ -60,7 +60,7 @@ def _filled(input: Tensor, mask: Tensor | None, value: float) -> Tensor:
 
 
 def _summed_dtype(input: Tensor, dtype: DType | None) -> DType:
-    return dtype or (INT64 if input.dtype in (BOOL, INT32) else input.dtype)
+    return dtype or (input.dtype if input.dtype.is_floating_point else INT64)
 
 
 def _over(x: Tensor, name: str, dims: tuple[int, ...], keepdim: bool, *more: Any) -> Tensor:

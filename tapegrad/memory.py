@@ -199,8 +199,8 @@ def _supplied_when_linked(*arguments: Any) -> Any:
     raise NotImplementedError("supplied by tapegrad.kernels.native")
 
 
-# (address, n) -> array of n elements of float64, float32, int64, int32, uint8, bool
-f8 = f4 = i8 = i4 = u1 = b1 = _supplied_when_linked
+# (address, n) -> array of n elements of float64, float32, int64, int32, int16, int8, uint16, uint8, bool
+f8 = f4 = i8 = i4 = i2 = i1 = u2 = u1 = b1 = _supplied_when_linked
 # the same of int64 and int32, as what has a length and can be sliced
 array_i8 = array_i4 = _supplied_when_linked
 # (address of a function, its arguments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import sys
+import warnings
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from tapegrad import batched, dtypes, engine, pages
 from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
-from tapegrad.dtypes import BOOL, DTYPES, INT64, DType
+from tapegrad.dtypes import BOOL, DTYPES, INT64, UINT8, DType
 from tapegrad.kinds import Kind, array_at, flowing, kind_of, numbers, seen
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
@@ -31,6 +32,7 @@ from tapegrad.tensor import (
     Tensor,
     constant,
     copied,
+    depth_of_user,
     describe,
     exchange,
     from_array,
@@ -424,6 +426,13 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
     tensors = [operand(o, is_kept) for o in operands]
     if any(t is None for t in tensors):
         return NotImplemented
+    if op.dtype_operand and _dtype_of(tensors[0]) is UINT8:
+        warnings.warn(
+            f"{op.name} received a uint8 condition tensor. Use a boolean condition instead",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )
+        tensors[0] = cast(tensors[0], BOOL)
     if op.dtype_operand and (not isinstance(tensors[0], Tensor) or tensors[0].dtype is not BOOL):
         raise RuntimeError(
             f"{op.name} expected condition to be a boolean tensor, but got a tensor with dtype {describe(tensors[0])}"
@@ -465,13 +474,13 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
 
 
 def _room_for(dtype: DType, operands: list[Any]) -> DType:
-    """The integer dtype in which these are compared: a Python number that int32 doesn't hold takes int64."""
-    longest = max((abs(o) for o in operands if not isinstance(o, Tensor)), default=0)
-    if longest <= dtypes.limits(dtype)[1]:
-        return dtype
-    if longest <= dtypes.limits(INT64)[1]:
-        return INT64
-    raise OverflowError(f"int too big to convert: {longest} does not fit 64 bits")
+    """The integer dtype in which these are compared: a Python number that fewer bits don't hold takes int64."""
+    given = [o for o in operands if not isinstance(o, Tensor)]
+    for wide in (dtype, INT64):
+        low, high = dtypes.limits(wide)
+        if all(low <= o <= high for o in given):
+            return wide
+    raise OverflowError(f"int too big to convert: {max(given, key=abs)} does not fit 64 bits")
 
 
 def _check_divisor(op: Elementwise, tensors: list[Any]) -> None:

@@ -26,6 +26,9 @@ from tapegrad.tensor import Tensor, from_array
 _FORMAT = "tapegrad 1"
 
 
+MAP_LOCATION = Any  # where `load` puts tensors, for annotations
+
+
 class _UnreadableError(RuntimeError, ValueError):
     """A file is none that was saved: RuntimeError, as in PyTorch, and ValueError, as of files of compiled functions."""
 

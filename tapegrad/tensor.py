@@ -363,7 +363,7 @@ def exchange(t: Tensor, u: Tensor) -> None:
 
 
 def from_array(array: np.ndarray, requires_grad: bool = False, exported: bool = False) -> Tensor:
-    """A leaf that borrows a NumPy array of one of the five dtypes, in native byte order."""
+    """A leaf that borrows a NumPy array of one of the dtypes, in native byte order."""
     tape = current_tape()
     if tape.watch is not None:
         return tape.watch.copies(_from_array, array, requires_grad, exported)  # type: ignore[no-any-return]
@@ -422,8 +422,7 @@ def constant(value: Any, dtype: DType) -> Tensor:
 
 def _constant(value: Any, dtype: DType) -> Tensor:
     if dtype.category == 1:
-        half = 1 << (8 * dtype.itemsize - 1)
-        value = (int(value) + half) % (2 * half) - half
+        value = np.uint64(int(value) % (1 << 64)).astype(dtype.numpy)
     return from_array(np.array(value, dtype.numpy))
 
 

@@ -11,6 +11,7 @@ from compiled_functions import agrees, bits, needs_programs
 import tapegrad as tg
 from tapegrad import trees
 from tapegrad.kernels import cache
+from tapegrad.replay import machine
 
 F = tg.func
 pytestmark = needs_programs
@@ -389,7 +390,7 @@ def test_captured_tensors_of_another_thread():
 def test_memory_is_constant_over_replays_and_programs():
     compiled = tg.compile(F.value_and_grad(lambda x: (x * x).sum()))
     x = np.ones(3)
-    for _ in range(100):
+    for _ in range(machine.HOT + 10):
         compiled(x)
     tape = tg.current_tape()
     gc.collect()

@@ -39,30 +39,55 @@ def over(cases):
     )
 
 
+def joined(arrays):
+    return np.concatenate([np.ravel(x) for x in arrays])
+
+
+def directions(args):
+    """Vectors that span all elements of the arguments, and none of them; with each, its parts.
+
+    Forward mode goes along one after the other: code for several at once is compiled for each number of them, and is
+    tried below, and in test_jitted.py.
+    """
+    n = sum(x.size for x in args)
+    for direction in (*np.eye(n), np.zeros(n)):
+        parts = np.split(direction, np.cumsum([x.size for x in args])[:-1])
+        yield direction, tuple(part.reshape(x.shape) for part, x in zip(parts, args, strict=True))
+
+
 @over(CASES)
 def test_first_derivatives(name, args):
     jitted, of_tensors = getattr(these, name), getattr(these, f"{name}_of")
     argnums = tuple(range(len(args)))
     tensors = tuple(tg.tensor(x) for x in args)
-    np.testing.assert_allclose(jitted.py_func(*args), of_tensors(tg, *tensors).numpy(), **EXACT)
-    wanted = tg.func.jacrev(lambda *xs: of_tensors(tg, *xs), argnums)(*tensors)
-    for transform in (tg.func.jacrev, tg.func.jacfwd):
-        for found, expected in zip(transform(jitted, argnums)(*args), wanted, strict=True):
-            np.testing.assert_allclose(found, expected.numpy(), **EXACT)
+    values = of_tensors(tg, *tensors).numpy()
+    np.testing.assert_allclose(jitted.py_func(*args), values, **EXACT)
+    wanted = [block.numpy() for block in tg.func.jacrev(lambda *xs: of_tensors(tg, *xs), argnums)(*tensors)]
+    for found, expected in zip(tg.func.jacrev(jitted, argnums)(*args), wanted, strict=True):
+        np.testing.assert_allclose(found, expected, **EXACT)
+    jacobian = np.hstack([block.reshape(values.size, -1) for block in wanted])
+    for direction, parts in directions(args):
+        value, slope = tg.func.jvp(jitted, args, parts)
+        np.testing.assert_allclose(value, values, **EXACT)
+        np.testing.assert_allclose(slope, jacobian @ direction, **EXACT)
 
 
 # Of a singular matrix's determinant tensors have none; see below.
 @over([case for case in CASES if case[1] not in these.SINGULAR])
 def test_second_derivatives(name, args):
     of_tensors = getattr(these, f"{name}_of")
-    n = len(getattr(these, name).py_func(*args))
-    tensors, argnums = tuple(tg.tensor(x) for x in args), tuple(range(1, 1 + len(args)))
+    n, m = len(getattr(these, name).py_func(*args)), sum(x.size for x in args)
+    tensors, argnums = tuple(tg.tensor(x) for x in args), tuple(range(len(args)))
     for k in range(n):
-        found = tg.func.hessian(WEIGHED[name], argnums)(np.eye(n)[k], *args)
-        wanted = tg.func.hessian(lambda *xs, k=k: of_tensors(tg, *xs)[k], tuple(range(len(args))))(*tensors)
-        for row, expected in zip(found, wanted, strict=True):
-            for block, other in zip(row, expected, strict=True):
-                np.testing.assert_allclose(block, other.numpy(), **EXACT)
+        rows = tg.func.hessian(lambda *xs, k=k: of_tensors(tg, *xs)[k], argnums)(*tensors)
+        sizes = [x.size for x in args]
+        hessian = np.block([
+            [b.numpy().reshape(size, other) for b, other in zip(row, sizes, strict=True)]
+            for row, size in zip(rows, sizes, strict=True)
+        ]).reshape(m, m)  # fmt: skip
+        for direction, parts in directions(args):
+            product = tg.func.hvp(WEIGHED[name], (np.eye(n)[k], *args), (None, *parts))[1]
+            np.testing.assert_allclose(joined(product[1:]), hessian @ direction, **EXACT)
 
 
 @pytest.mark.parametrize(("name", "n"), [("products", None), ("systems", 21)])
@@ -104,9 +129,11 @@ def test_determinants_of_singular_matrices():
     for a in (np.array([[0.0]]), np.array([[1.0, 2.0], [2.0, 4.0]]), np.zeros((2, 2)), np.zeros((3, 3)),
               np.array([[1.0, 2, 3], [4, 5, 6], [5, 7, 9]]), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 0.0, 0.0]),
               np.vstack([row[:3], row[0] + row[1]]), row):  # fmt: skip
-        for transform in (tg.func.jacrev, tg.func.jacfwd):
-            of_det = transform(these.products, (0, 1, 2))(*beside(a))[0][-2]
-            np.testing.assert_allclose(of_det, cofactors(a), atol=1e-12)
+        of_det = tg.func.jacrev(these.products, (0, 1, 2))(*beside(a))[0][-2]
+        np.testing.assert_allclose(of_det, cofactors(a), atol=1e-12)
+        for element, cofactor in zip(np.eye(a.size).reshape(-1, *a.shape), cofactors(a).flat, strict=True):
+            tangent = tg.func.jvp(these.products, beside(a), (element, None, None))[1]
+            np.testing.assert_allclose(tangent[-2], cofactor, atol=1e-12)
     a = np.array([[1.0, 2.0], [2.0, 4.0]])
     wanted = np.zeros((2, 2, 2, 2))
     wanted[0, 0, 1, 1] = wanted[1, 1, 0, 0] = 1.0

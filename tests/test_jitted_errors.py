@@ -91,10 +91,11 @@ def functions_called_by_their_addresses(x):
 RECORD = from_dtype(np.dtype([("a", np.float64), ("b", np.int64)]))
 
 
-@case("a float64 that is given float64 with derivatives", "r[0].a = x[0]")
-def a_record_that_is_written_to(x):
+@case("a place for int64 that is given float64 with derivatives", "r[0].b = x[0]")
+def an_integer_in_a_record(x):
     r = np.zeros(2, RECORD)
     r[0].a = x[0]
+    r[0].b = x[0]
     return r[0].a
 
 

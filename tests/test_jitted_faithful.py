@@ -181,6 +181,27 @@ def test_errors_are_those_of_the_plain_call():
     assert tg.func.grad(raising)(3.0, 1, 0) == -0.25  # the tape was given back
 
 
+@njit
+def misfits(a, v, way):
+    """Joins what fits, and what would be stretched, or would not be."""
+    if way < 4:
+        other = a[:, : way % 2 + 1] if way < 2 else a[: way % 2 + 1]
+        return np.concatenate((a, other))[-1, 0] if way < 2 else np.hstack((a, other))[0, -1]
+    w = v[: way % 3 + 1]
+    if way < 7:
+        return np.stack((v, w))[1, 0]
+    return np.vstack((v, w))[1, 0] if way < 10 else np.column_stack((v, w))[0, 1]
+
+
+def test_arrays_that_do_not_fit_are_not_joined():
+    a = np.arange(6.0).reshape(2, 3)
+    outcomes = [outcome(misfits, a, a[0], way) for way in range(13)]
+    assert [k for k, found in enumerate(outcomes) if found is not ValueError] == [3, 5, 8, 11]
+    for way, wanted in enumerate(outcomes):
+        found = outcome(tg.func.value_and_grad(misfits), a, a[0], way)
+        assert found is wanted or found[0] == wanted, way
+
+
 @njit(locals={"y": float64}, fastmath=True)
 def with_locals(x):
     y = 0

@@ -259,6 +259,22 @@ def into_arrays(x):
     return out.sum()
 
 
+@case("sums in while loops that are always entered")
+def always_entered(x):
+    i, total = 0, 0.0
+    while True:
+        total += x[i] * x[i]
+        i += 1
+        if i > 3:
+            break
+    twice = 0.0
+    while i > 0:
+        i -= 1
+        twice -= x[i] * total
+    twice = twice * 2
+    return twice * x[0]
+
+
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 

@@ -272,8 +272,67 @@ def test_normalisation_keeps_large_means():
     for dtype, mean, tolerance in (("float64", 1e9, 1e-12), ("float32", 1e4, 1e-5)):
         x = (noise + mean).astype(dtype)
         exact = standardized((x.astype(np.longdouble) - mean), 1e-5).astype(np.float64)
-        for function in (lambda t: F.layer_norm(t, (300,)), lambda t: F.instance_norm(t.unsqueeze(0))[0]):
+        for function in (
+            lambda t: F.layer_norm(t, (300,)),
+            lambda t: F.instance_norm(t.unsqueeze(0))[0],
+            lambda t: F.batch_norm(t.T, None, None, training=True).T,
+        ):
             np.testing.assert_allclose(function(tg.tensor(x)).numpy(), exact, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (300, 270), (3, 4, 1100)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_moments_of_channels_that_begin_unlike_they_go_on(shape, dtype):
+    """The mean of the first elements is far from that of all, or squares underflow: sums are taken anew."""
+    noise = np.random.default_rng(0).standard_normal(shape)
+    noise[0] += 1e4
+    for x in (noise, noise * 1e-18, np.zeros(shape)):
+        x = x.astype(dtype)
+        running = [tg.zeros(shape[1], dtype=dtype) for _ in range(2)]
+        F.batch_norm(tg.tensor(x), *running, training=True, momentum=1.0)
+        rows = np.moveaxis(x, 1, 0).reshape(shape[1], -1).astype(np.longdouble)
+        tolerance = 1e-13 if dtype == "float64" else 1e-6
+        for found, exact in zip(running, (rows.mean(1), rows.var(1, ddof=1)), strict=True):
+            np.testing.assert_allclose(found.numpy(), exact.astype(dtype), rtol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 7), (2, 2100)])
+def test_batch_normalisation_is_its_definition(shape):
+    n, (x, w, b) = shape[1], (reals(*shape), reals(shape[1], seed=1), reals(shape[1], seed=2))
+
+    def channels(t):
+        return t.reshape(-1, *(1,) * (len(shape) - 2))
+
+    def exact(x, w, b):
+        rows = standardized(np.moveaxis(x, 1, 0).reshape(n, -1)).reshape(n, shape[0], *shape[2:])
+        return np.moveaxis(rows, 0, 1) * channels(w) + channels(b)
+
+    if n < 100:
+        compare(lambda x, w, b: F.batch_norm(x, None, None, w, b, True), exact, x, w, b)
+    else:  # two points, whose gradient is next to nothing
+        np.testing.assert_allclose(
+            F.batch_norm(*map(tg.tensor, (x,)), None, None, training=True).numpy(),
+            exact(x, np.ones(n), np.zeros(n)),
+            rtol=1e-9,
+        )
+    of_mean, of_variance = (tg.tensor(reals(n, seed=k) ** 2 + 0.5) for k in (3, 4))
+    compare(
+        lambda x, w, b: F.batch_norm(x, of_mean.to(x.dtype), of_variance.to(x.dtype), w, b),
+        lambda x, w, b: (x - channels(of_mean.numpy())) / np.sqrt(channels(of_variance.numpy()) + 1e-5) * channels(w)
+        + channels(b),
+        x, w, b,
+    )  # fmt: skip
+
+
+def test_normalisation_takes_tensors_of_one_dtype():
+    x, w = tg.ones(4, 3, 3), tg.ones(3, dtype=tg.float32)
+    for call in (F.batch_norm, F.instance_norm):
+        with pytest.raises(RuntimeError, match="mixed dtype"):
+            call(x, None, None, w, None, True)
+    for call in (lambda: F.layer_norm(x, (3,), w), lambda: F.group_norm(x, 3, None, w)):
+        with pytest.raises(RuntimeError, match="mixed dtype"):
+            call()
+    assert F.rms_norm(x, (3,), w).dtype is tg.float64
 
 
 # --- extremes ---------------------------------------------------------------------------------------------------------

@@ -143,7 +143,8 @@ def test_signature(line):
 
 
 def test_nothing_else_is_public():
-    constants = {"e", "inf", "nan", "pi", "newaxis", "bool", "int32", "int64", "float32", "float64"}
+    constants = {"e", "inf", "nan", "pi", "newaxis", "bool", "float32", "float64"}
+    constants |= {"int8", "int16", "int32", "int64", "uint8"}
     others = {"linalg", "special", "__array_api_version__", "__array_namespace_info__"}
     names = {line.partition("(")[0] for line in SIGNED}
     assert set(dir(xp)) == constants | others | {name for name in names if "." not in name}
@@ -354,8 +355,11 @@ def test_descending_orders_are_stable():
 
 def test_dtypes():
     info = xp.__array_namespace_info__()
-    assert {*info.dtypes()} == {"bool", "int32", "int64", "float32", "float64"}
-    assert info.dtypes(kind=("bool", "signed integer")) == {"bool": xp.bool, "int32": xp.int32, "int64": xp.int64}
+    assert {*info.dtypes()} == {"bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"}
+    assert info.dtypes(kind=("bool", "unsigned integer")) == {"bool": xp.bool, "uint8": xp.uint8}
+    assert xp.result_type(xp.uint8, xp.int8) is xp.int16
+    assert xp.can_cast(xp.uint8, xp.int16)
+    assert not xp.can_cast(xp.uint8, xp.int8)
     assert info.dtypes(kind="complex floating") == {}
     assert info.default_dtypes() == {"real floating": xp.float64, "integral": xp.int64, "indexing": xp.int64}
     assert info.devices() == [info.default_device()] == ["cpu"]

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 
 import tapegrad as tg
+from tapegrad.replay import machine
 
 from .works import WRITTEN
 
@@ -31,6 +32,32 @@ class Replays:
 
     def time_recording(self, _n):
         tg.compile(tg.func.value_and_grad(rosenbrock))(self.x)
+
+
+class Machine:
+    """A program of scalars, as machine code; and what that takes to make."""
+
+    params = (100, 1000, 10_000)
+    param_names = ("rows",)
+
+    def setup(self, n):
+        def rows(x):
+            known = [x[i] for i in range(10)]
+            for i in range(n // 2):
+                a, b = known[-1 - i % 7], known[-1 - i % 5]
+                known.append(a * b + 0.1 if i % 3 else (a - b) * 0.7)
+            return sum(known[-20:])
+
+        self.compiled, self.x = tg.compile(tg.func.value_and_grad(rows)), np.linspace(0.2, 0.9, 10)
+        for _ in range(machine.HOT + 3):
+            self.compiled(self.x)
+        assert self.compiled.stats()["machine"]
+
+    def time_replay(self, _n):
+        self.compiled(self.x)
+
+    def time_making_code(self, _n):
+        machine.lower(self.compiled._programs[0][0])
 
 
 class Elsewhere:

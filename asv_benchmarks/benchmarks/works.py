@@ -243,6 +243,11 @@ def polynomial(m, a, b, c, d, x, y):
     return m.mean((a + b * x + c * x**2 + d * x**3 - y) ** 2)
 
 
+def long_program_of_vector(m, x):
+    """`long_program` of ten numbers in a vector."""
+    return long_program(m, *(x[i] for i in range(10)))
+
+
 # --- what they are given ----------------------------------------------------------------------------------------------
 
 
@@ -356,3 +361,6 @@ WRITTEN |= {
         ("a step of a polynomial on 2,000 points, 4 scalars", 20e-6, ("jax",)),
     )
 }
+WRITTEN["1,000 ops on 10 numbers, compiled"] = Written(
+    long_program_of_vector, normal(10, scale=0.3), goal=1.5e-6, compiled=True, without=("torch", "autograd")
+)

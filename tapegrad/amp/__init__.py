@@ -126,6 +126,17 @@ def is_autocast_available(device_type: str) -> bool:
     return False
 
 
+def is_autocast_enabled(device_type: str | None = None) -> bool:
+    """False.
+
+    >>> import tapegrad as tg
+    >>> tg.is_autocast_enabled()
+    False
+    """
+    del device_type
+    return False
+
+
 def custom_fwd(fwd: Any = None, *, device_type: str, cast_inputs: Any = None) -> Any:
     """Decorate the `forward` of a `Function` that is called under `autocast`: nothing changes.
 
@@ -146,4 +157,4 @@ def custom_bwd(bwd: Any = None, *, device_type: str) -> Any:
     return (lambda backward: backward) if bwd is None else bwd
 
 
-__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available", "is_autocast_enabled"]

@@ -43,7 +43,7 @@ from tapegrad.core.tables import (
     Instruction,
     Program,
 )  # fmt: skip
-from tapegrad.core.walks import copy1, copy4, copy8, gather, put, scatter
+from tapegrad.core.walks import copy1, copy2, copy4, copy8, gather, put, scatter
 from tapegrad.core.workers import WORTH_WAKING, Crew, share
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import JOIN, SETTLE, Context
@@ -289,6 +289,8 @@ def spread(program: Program, code: Instruction, row, n_rows, scratch):
         copy8(source, step, stride, target, n_rows, lanes)
     elif size == 4:
         copy4(source, step, stride, target, n_rows, lanes)
+    elif size == 2:
+        copy2(source, step, stride, target, n_rows, lanes)
     else:
         copy1(source, step, stride, target, n_rows, lanes)
     return OK

@@ -142,6 +142,7 @@ class CallPlan(Record):
     replays = word()
     misses = word()
     used = word()
+    warm = word()  # so many replays, and Python makes machine code of the program
 
 
 class Front(Record):
@@ -216,7 +217,7 @@ def run_plan(compiled, args, n_results, context):
     misses = 0
     while chosen >= 0 and misses <= front.n_plans:
         plan = CallPlan(front.plans[chosen])
-        if not copy_in(plan, items, context):
+        if plan.replays == plan.warm or not copy_in(plan, items, context):
             return PLAIN
         status = replay(plan.header, plan.text, plan.tables)
         if status == OK:

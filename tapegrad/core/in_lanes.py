@@ -21,7 +21,7 @@ guard does not hold goes on like the others, but is noted: what it computes is l
 import numpy as np
 
 from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES
-from tapegrad.core.registers import copy, fill
+from tapegrad.core.registers import copy, copy_element, fill
 from tapegrad.core.replaying import CONTEXT, END, GUARD, STEP
 from tapegrad.core.rows import OK
 from tapegrad.core.sweeps import add_ones
@@ -44,6 +44,7 @@ from tapegrad.memory import (
     i8,
     part,
     u1,
+    u2,
     word,
 )  # fmt: skip
 from tapegrad.ops.declare import TILE
@@ -133,7 +134,7 @@ def _bring_in(carried, rows, n, block, arena):
             for k in range(lane, lane + 8):
                 row = i8(rows, block)[min(k, n - 1)]
                 source, to = carried.address + row * carried.stride + e * size, target + (e * block + k) * size
-                _move(to, source, size)
+                copy_element(to, source, size)
 
 
 def _bring_out(carried, rows, n, block, arena):
@@ -142,17 +143,7 @@ def _bring_out(carried, rows, n, block, arena):
     for lane in range(n):
         target = carried.address + i8(rows, n)[lane] * carried.stride
         for e in range(carried.n):
-            _move(target + e * size, source + (e * block + lane) * size, size)
-
-
-def _move(target, source, size):
-    """Copy one element."""
-    if size == 8:
-        i8(target, 1)[0] = i8(source, 1)[0]
-    elif size == 4:
-        i4(target, 1)[0] = i4(source, 1)[0]
-    else:
-        u1(target, 1)[0] = u1(source, 1)[0]
+            copy_element(target + e * size, source + (e * block + lane) * size, size)
 
 
 @part
@@ -286,6 +277,8 @@ def _spread(target, source, n, size):
         fill(target, n, i8(source, 1)[0], 8)
     elif size == 4:
         fill(target, n, i4(source, 1)[0], 4)
+    elif size == 2:
+        fill(target, n, u2(source, 1)[0], 2)
     else:
         fill(target, n, u1(source, 1)[0], 1)
 
@@ -293,13 +286,13 @@ def _spread(target, source, n, size):
 def _bring_together(target, source, n, block, size):
     """Elements of a lane, one behind the other."""
     for e in range(n):
-        _move(target + e * size, source + e * block * size, size)
+        copy_element(target + e * size, source + e * block * size, size)
 
 
 def _bring_apart(source, target, n, block, size):
     """Elements of a lane, where the others have theirs."""
     for e in range(n):
-        _move(target + e * block * size, source + e * size, size)
+        copy_element(target + e * block * size, source + e * size, size)
 
 
 def _look(batch, at, expected, m, size, number, rows, n):

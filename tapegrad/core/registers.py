@@ -24,7 +24,7 @@ from tapegrad.core.tables import (
 from tapegrad.core.walks import broadcast_walk, enter_walk
 from tapegrad.debug import MEMORY
 from tapegrad.kinds import CONTIGUOUS
-from tapegrad.memory import f4, f8, i4, i8, part, u1
+from tapegrad.memory import f4, f8, i4, i8, part, u1, u2
 from tapegrad.ops.declare import ELEMENTWISE, LAYOUT, REDUCTION
 from tapegrad.tape import IMM_A, IMM_B, STORED, Header
 
@@ -223,6 +223,10 @@ def write_number(address, value, code):
         i8(address, 1)[0] = int(value)
     elif code == 1:
         i4(address, 1)[0] = int(value)
+    elif code == 7:
+        u2(address, 1)[0] = int(value) & 65535
+    elif code >= 5:
+        u1(address, 1)[0] = int(value) & 255
     else:
         u1(address, 1)[0] = value != 0
 
@@ -321,8 +325,22 @@ def fill(address, n, bits, itemsize):
             i8(address, n)[i] = bits
         elif itemsize == 4:
             i4(address, n)[i] = bits
+        elif itemsize == 2:
+            u2(address, n)[i] = bits
         else:
             u1(address, n)[i] = bits
+
+
+def copy_element(target, source, itemsize):
+    """Copy one element."""
+    if itemsize == 8:
+        i8(target, 1)[0] = i8(source, 1)[0]
+    elif itemsize == 4:
+        i4(target, 1)[0] = i4(source, 1)[0]
+    elif itemsize == 2:
+        u2(target, 1)[0] = u2(source, 1)[0]
+    else:
+        u1(target, 1)[0] = u1(source, 1)[0]
 
 
 def copy(target, source, nbytes):

@@ -4,8 +4,9 @@ A program is a text of int64: steps of twelve words, one after another, then wha
 array rows, images of regions, the bits that guards expect). A step is what was told (`observed.py`), and its numbers;
 or one of
 
-    GUARD   the bits at an address are those at another: address, address, bytes, a number
-    END     the last
+    GUARD    the bits at an address are those at another: address, address, bytes, a number
+    END      the last
+    MACHINE  all steps, as machine code: its address; of the arena, the frame, the tape, the text (replay/machine/)
 
 An image of a region is what of the tables `run_chunk` and `settle` read, one table behind another:
 
@@ -41,10 +42,10 @@ from tapegrad.core.tables import Instruction, Pieces, Program, Register
 from tapegrad.core.walks import put, scatter
 from tapegrad.core.workers import share
 from tapegrad.kernels import SETTLE, Context
-from tapegrad.memory import address_of_part, call6, call8, i8, part, u1
+from tapegrad.memory import address_of_part, call6, call8, i8, part, part5, u1
 from tapegrad.tape import TABLES, Header
 
-GUARD, END = 20, 21
+GUARD, END, MACHINE = 20, 21, 22
 STEP = 12  # words
 HEAD = Program.fields["registers"][0] // 8  # words of a program before its tables
 REGISTER, CODE = Register.nbytes // 8, Instruction.nbytes // 8
@@ -55,8 +56,9 @@ MISSED = 64  # added to the number of a guard
 @part
 def replay(tape: Header, text, tables):
     """Run a program. OK; NO_MEMORY, FAILED; or MISSED + the number of the guard that did not hold."""
-    before = _exchange(tape, tables)
-    status = run_steps(tape, text)
+    before, step = _exchange(tape, tables), i8(text, STEP)
+    is_machine = step[0] == MACHINE
+    status = part5(step[1], step[2], step[3], step[4], step[5], 0) if is_machine else run_steps(tape, text)
     _exchange(tape, before)
     drop_large_partials(tape)
     return status
@@ -82,10 +84,6 @@ def run_steps(tape: Header, text):
             call6(step[1], step[2], step[3], step[4], step[5], step[6], step[7])
         elif what == CALLED8:
             call8(step[1], step[2], step[3], step[4], step[5], step[6], step[7], step[8], step[9])
-        elif what == FILLED:
-            fill(step[1], step[2], step[3], step[4])
-        elif what == COPIED:
-            copy(step[1], step[2], step[3])
         elif what == GUARD:
             if differ(step[1], step[2], step[3]):
                 status = MISSED + step[4]
@@ -99,10 +97,14 @@ def run_steps(tape: Header, text):
 
 @part
 def run_other_step(tape: Header, at):
-    """Run a step that is not among the most frequent."""
+    """Run a step that is no call of a kernel."""
     step = i8(at, STEP)
     what, status = step[0], OK
-    if what == ALONE or what == IN_PIECES:
+    if what == FILLED:
+        fill(step[1], step[2], step[3], step[4])
+    elif what == COPIED:
+        copy(step[1], step[2], step[3])
+    elif what == ALONE or what == IN_PIECES:
         copy(tape.program.context_at, step[8], 8 * CONTEXT)
         if what == ALONE:
             status = run_alone(tape, step[1], step[2])

@@ -16,7 +16,7 @@ All of it is planned in one go, from the newest row down; what is to be done the
 
 from tapegrad.core.adjoints import hold_adjoint, show
 from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES, tell
-from tapegrad.core.registers import code_of, hold_value, kernels_of, write_number
+from tapegrad.core.registers import code_of, copy_element, hold_value, kernels_of, write_number
 from tapegrad.core.rows import (
     ADJOINT,
     IDLE,
@@ -38,22 +38,12 @@ from tapegrad.core.rows import (
 )  # fmt: skip
 from tapegrad.core.tables import ITEMSIZE
 from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import call6, call8, f4, f8, i4, i8, part, part5, part9, u1
+from tapegrad.memory import call6, call8, f4, f8, part, part5, part9
 from tapegrad.ops.declare import ELEMENTWISE, LAYOUT
 from tapegrad.tape import CONSUMED, IMM_A, IMM_B, OWNED, PARAMS, PIECE, STORED, Header
 
 _FLOAT64 = 4  # dtype code
 _ONE, _ONE_4 = 0x3FF0000000000000, 0x3F800000  # the bits of 1.0
-
-
-def copy_element(target, source, itemsize):
-    """Copy one element."""
-    if itemsize == 8:
-        i8(target, 1)[0] = i8(source, 1)[0]
-    elif itemsize == 4:
-        i4(target, 1)[0] = i4(source, 1)[0]
-    else:
-        u1(target, 1)[0] = u1(source, 1)[0]
 
 
 def _copy(tape, target, source, itemsize):

@@ -7,7 +7,7 @@ stride of 0 repeats an element: gathered, it is broadcast; scattered, it is summ
 from tapegrad.core.rows import OK
 from tapegrad.core.tables import Walk
 from tapegrad.kernels import SHORT, TO_EACH, TO_ONE
-from tapegrad.memory import call6, f4, f8, i4, i8, part, u1
+from tapegrad.memory import call6, f4, f8, i4, i8, part, u1, u2
 
 
 def new_walk(program):
@@ -80,6 +80,8 @@ def gather(walk: Walk, source, target, start, n, itemsize):
             copy8(offset, step, stride, to, m, length)
         elif itemsize == 4:
             copy4(offset, step, stride, to, m, length)
+        elif itemsize == 2:
+            copy2(offset, step, stride, to, m, length)
         else:
             copy1(offset, step, stride, to, m, length)
         done, run, within = done + length * m, run + m, 0
@@ -126,6 +128,14 @@ def copy4(source, step, stride, target, m, n):
         else:
             for i in range(n):
                 to[i] = i4(of + i * stride, 1)[0]
+
+
+def copy2(source, step, stride, target, m, n):
+    """The same for elements of 2 bytes."""
+    for run in range(m):
+        of, to = source + run * step, u2(target + run * n * 2, n)
+        for i in range(n):
+            to[i] = u2(of + i * stride, 1)[0]
 
 
 def copy1(source, step, stride, target, m, n):

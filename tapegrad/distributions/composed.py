@@ -37,11 +37,9 @@ class Independent(Distribution):
         cut = len(batch) - n
         super().__init__(batch[:cut], batch[cut:] + tuple(base_distribution.event_shape), validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def _expanded(self, batch_shape: tuple[int, ...]) -> dict[str, Any]:
         base = self.base_dist.expand((*batch_shape, *self.event_shape[: self.reinterpreted_batch_ndims]))
-        new = Independent(base, self.reinterpreted_batch_ndims, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return {"base_distribution": base, "reinterpreted_batch_ndims": self.reinterpreted_batch_ndims}
 
     has_rsample = property(lambda self: self.base_dist.has_rsample)
     has_enumerate_support = property(
@@ -128,14 +126,12 @@ class TransformedDistribution(Distribution):
         more = max(len(self.base_dist.event_shape) - transform.domain.event_dim, 0)
         return shape, transform.codomain.event_dim + more
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        if type(self) is not TransformedDistribution:
-            return super().expand(batch_shape, _instance)
+    def _expanded(self, batch_shape: tuple[int, ...]) -> dict[str, Any]:
+        if self._arguments:  # of a subclass, whose base follows from them
+            return super()._expanded(batch_shape)
         shape = ComposeTransform(self.transforms).inverse_shape((*batch_shape, *self.event_shape))
         base = self.base_dist.expand(shape[: len(shape) - len(self.base_dist.event_shape)])
-        new = TransformedDistribution(base, self.transforms, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return {"base_distribution": base, "transforms": self.transforms}
 
     has_rsample = property(lambda self: self.base_dist.has_rsample)
 
@@ -237,12 +233,12 @@ class MixtureSameFamily(Distribution):
         self._dim = -1 - len(component_distribution.event_shape)
         super().__init__(batch[:-1], component_distribution.event_shape, validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def _expanded(self, batch_shape: tuple[int, ...]) -> dict[str, Any]:
         components = self.component_distribution.expand((*batch_shape, self.component_distribution.batch_shape[-1]))
-        weights = self.mixture_distribution.expand(tuple(batch_shape))
-        new = MixtureSameFamily(weights, components, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return {
+            "mixture_distribution": self.mixture_distribution.expand(batch_shape),
+            "component_distribution": components,
+        }
 
     @property
     def mixture_distribution(self) -> Any:

@@ -194,20 +194,37 @@ class Distribution:
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The distribution with its batch broadcast to a shape; nothing is checked again."""
-        if _instance is not None or not type(self).__init__.__module__.startswith(__package__):
+        ours: Any = next(cls for cls in type(self).__mro__ if cls.__module__.startswith(__package__))
+        if ours is Distribution:
+            raise NotImplementedError(f"Subclass {type(self).__name__} must define an .expand() method.")
+        new = self._get_checked_instance(ours, _instance)
+        ours.__init__(new, **self._expanded(tuple(batch_shape)), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def _get_checked_instance(self, cls: type, _instance: Any = None) -> Any:
+        """What `expand` makes the new one of, which a subclass that has more to set gives: for `expand` of others.
+
+        Raises
+        ------
+        NotImplementedError
+            Where a subclass has an `__init__` of its own, and no `expand`.
+        """
+        if _instance is None and type(self).__init__ != cls.__init__:  # type: ignore[misc]
             raise NotImplementedError(
-                f"Subclass {type(self).__name__} that defines a custom __init__ method must also define a custom "
-                ".expand() method."
+                f"Subclass {type(self).__name__} of {cls.__name__} that defines a custom __init__ method must also "
+                "define a custom .expand() method."
             )
-        batch_shape = tuple(batch_shape)
+        return self.__new__(type(self)) if _instance is None else _instance
+
+    def _expanded(self, batch_shape: tuple[int, ...]) -> dict[str, Any]:
+        """The arguments of one with this batch."""
         arguments = dict(self._arguments)
         for name, dim in self._event_dims().items():
             t = arguments.get(name)
             if isinstance(t, Tensor):
                 arguments[name] = expanded(t, batch_shape + tuple(t.shape[t.ndim - dim :]))
-        new = type(self)(**arguments, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return arguments
 
     @property
     def batch_shape(self) -> Size:

@@ -233,11 +233,9 @@ class LogisticNormal(TransformedDistribution):
         shape, event_dim = self._shapes()
         Distribution.__init__(self, shape[: len(shape) - event_dim], shape[len(shape) - event_dim :], validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+    def _expanded(self, batch_shape: tuple[int, ...]) -> dict[str, Any]:
         shape = (*batch_shape, self.event_shape[0] - 1)
-        new = LogisticNormal(expanded(self.loc, shape), expanded(self.scale, shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return {"loc": expanded(self.loc, shape), "scale": expanded(self.scale, shape)}
 
     loc = property(lambda self: self.base_dist.base_dist.loc)
     scale = property(lambda self: self.base_dist.base_dist.scale)

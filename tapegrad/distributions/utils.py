@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad.distributions import operations as tg
-from tapegrad.distributions.distribution import lazy_property, operand
+from tapegrad.distributions.distribution import lazy_property, operand, sum_rightmost
 from tapegrad.tensor import Tensor
 
 
@@ -19,6 +19,15 @@ def broadcast_all(*values: Any) -> tuple[Tensor, ...]:
     (tensor([1., 1.]), tensor([0.5000, 0.5000]))
     """
     made: tuple[Tensor, ...] = tuple(tg.broadcast_tensors(*(operand(value) for value in values)))
+    return made
+
+
+_sum_rightmost = sum_rightmost  # under the name that transforms of others import
+
+
+def _standard_normal(shape: Any, dtype: Any, device: Any) -> Tensor:
+    """Numbers of the normal distribution, for `rsample` of others."""
+    made: Tensor = tg.randn(*shape, dtype=dtype, device=device)
     return made
 
 

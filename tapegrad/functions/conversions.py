@@ -83,7 +83,7 @@ def _is_contiguous(self: Tensor, *, memory_format: Any = contiguous_format) -> b
 
 _NAMES_OF_DTYPES = {
     *(dtype.name for dtype in dtypes.DTYPES),
-    "float16", "bfloat16", "int8", "int16", "uint8", "complex64", "complex128",
+    "float16", "bfloat16", "uint16", "uint32", "uint64", "complex64", "complex128",
 }  # fmt: skip
 
 
@@ -149,10 +149,9 @@ for _method in (to, _type_as, _contiguous, _is_contiguous, _clone):
     _method.__name__ = _method.__qualname__ = _method.__name__.removeprefix("_")
     setattr(Tensor, _method.__name__, _method)
 for _name, _dtype in {
-    "double": dtypes.FLOAT64, "float": dtypes.FLOAT32, "long": dtypes.INT64, "int": dtypes.INT32, "bool": dtypes.BOOL,
+    "double": dtypes.FLOAT64, "float": dtypes.FLOAT32, "long": dtypes.INT64, "int": dtypes.INT32,
+    "short": dtypes.INT16, "char": dtypes.INT8, "byte": dtypes.UINT8, "bool": dtypes.BOOL,
 }.items():  # fmt: skip
     setattr(Tensor, _name, _converter(_name, _dtype))
-for _name, _absent in {
-    "half": "float16", "bfloat16": "bfloat16", "short": "int16", "char": "int8", "byte": "uint8",
-}.items():  # fmt: skip
+for _name, _absent in {"half": "float16", "bfloat16": "bfloat16"}.items():
     setattr(Tensor, _name, _refused(_name, _absent))

@@ -159,12 +159,14 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 @checked
 def randint_like(
-    input: Tensor, low: int, high: int | None = None, *, generator: Any = None, dtype: DType | None = None,
+    input: Tensor, low: int = 0, high: int | None = None, *, generator: Any = None, dtype: DType | None = None,
     device: Any = None, layout: Any = None, pin_memory: bool = False, requires_grad: bool = False,
     memory_format: Any = preserve_format,
 ) -> Tensor:  # fmt: skip
     """`randint(low, high)` (or `randint_like(input, high)`) with the shape and dtype of `input`."""
     check_placed(device, layout, pin_memory)
+    if not low and high is None:
+        raise TypeError("randint_like() takes (input, high) or (input, low, high)")
     bounds = (0, low) if high is None else (low, high)
     drawn = creation.randint(*bounds, input.shape, generator=generator, dtype=dtype or input.dtype)
     return creation.ordered(drawn, memory_format, requires_grad)
@@ -231,9 +233,7 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
     if len(given) > 2 or not all(isinstance(v, (int, np.integer)) for v in given):
         raise TypeError(f"random_() received an invalid combination of arguments: {given}")
     if not given:
-        most = {"float64": 1 << 53, "float32": 1 << 24, "bool": 1, "int32": (1 << 31) - 1}.get(
-            self.dtype.name, (1 << 63) - 1
-        )
+        most = {"float64": 1 << 53, "float32": 1 << 24}.get(self.dtype.name) or int(dtypes.limits(self.dtype)[1])
         low, high = 0, most + 1
     else:
         low, high = (0, given[0]) if len(given) == 1 else given

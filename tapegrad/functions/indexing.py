@@ -17,7 +17,7 @@ from tapegrad import aliasing, batched, dtypes, recorder
 from tapegrad.arguments import EXACT, Surface, node, number
 from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
-from tapegrad.dtypes import BOOL, INT64
+from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
 from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
@@ -64,7 +64,16 @@ def _normal_item(item: Any) -> Any:
             f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
             f"{type(item).__name__})"
         )
-    if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+    if array.dtype == np.uint8 and (isinstance(item, Tensor) or not current_tape().of_arrays):
+        warnings.warn(
+            "indexing with dtype tapegrad.uint8 is now deprecated, please use a dtype tapegrad.bool instead: it is a "
+            "mask, not positions",
+            UserWarning,
+            stacklevel=depth_of_user(),
+        )
+        array = array.astype(bool)
+    is_short = isinstance(item, Tensor) and array.dtype.name in {"int8", "int16"}
+    if array.dtype == bool or (np.issubdtype(array.dtype, np.integer) and not is_short):
         return int(array) if array.ndim == 0 and array.dtype != bool else array
     raise IndexError(
         f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}"
@@ -607,7 +616,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
             f"index_select(): Index is supposed to be a vector, but got dim: {index.ndim}: {describe(input, index)}, "
             f"at {location()}"
         )
-    if index.dtype.category != 1:
+    if index.dtype not in (INT64, INT32):
         raise RuntimeError(f"index_select(): Expected dtype int32 or int64 for index, but got {index.dtype}")
     n = index._kind.numel
     if not input.ndim:
@@ -655,7 +664,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     what = f"{describe(input, index)}, at {location()}"
     if not index._kind.numel:
         return input.reshape(-1)[:0].reshape(index._kind.shape).clone()
-    if index.dtype.category != 1:
+    if index.dtype not in (INT64, INT32):
         raise RuntimeError(f"gather(): Expected dtype int32/int64 for index: {what}")
     if max(index.ndim, 1) != max(input.ndim, 1):
         raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: {what}")

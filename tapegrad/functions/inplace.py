@@ -290,10 +290,12 @@ def _reformed(name: str, function: Any) -> Any:
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         aliasing.check_in_place(self, f"{name}_")
+        if aliasing.shares(self):
+            return aliasing.relay(self, lambda t: function(t, *args, **facts))
         return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
 
     in_place.__name__ = in_place.__qualname__ = f"{name}_"
-    in_place.__doc__ = f"`{name}`, in place; of a tensor that shares its elements with no other."
+    in_place.__doc__ = f"`{name}`, in place: what shares the elements keeps its form."
     return in_place
 
 

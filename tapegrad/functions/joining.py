@@ -11,7 +11,7 @@ import numpy as np
 from tapegrad import aliasing
 from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, node, sizes
 from tapegrad.conversion import NUMBERS, as_operand, joiners
-from tapegrad.dtypes import FLOAT64, INT64
+from tapegrad.dtypes import FLOAT64, INT32, INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.matrices import diag_embed
@@ -329,7 +329,7 @@ def repeat_interleave(
 def _times(repeats: Tensor) -> np.ndarray:
     if repeats.ndim > 1:
         raise RuntimeError("repeats must be 0-dim or 1-dim tensor")
-    if repeats.dtype.category != 1:
+    if repeats.dtype not in (INT64, INT32):
         raise NotImplementedError(
             f"\"repeat_interleave_cpu\" not implemented for '{repeats.dtype.scalar_type}': repeats has to be Long or "
             f"Int tensor: {describe(repeats)}, at {location()}"

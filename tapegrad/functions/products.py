@@ -28,10 +28,9 @@ _VECTORS = "dot: expected both vectors to have same dtype, but found {0} and {1}
 def check_dtypes(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
     """Operands of a product are of one dtype, and not bools."""
     if a.dtype is not b.dtype:
-        names = {"float64": "double", "float32": "float", "int64": "long", "int32": "int", "bool": "bool"}
+        named = (x.dtype.c_type.removesuffix(" int") for x in (a, b))
         raise RuntimeError(
-            f"{differing.format(names[a.dtype.name], names[b.dtype.name])}. {name}({describe(a, b)}), recorded at "
-            f"{location()}: convert one with .to(...)"
+            f"{differing.format(*named)}. {name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
         )
     if a.dtype.name == "bool":
         raise RuntimeError(f"\"{name}\" not implemented for 'Bool': {name}({describe(a, b)}), at {location()}")

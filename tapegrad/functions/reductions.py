@@ -17,7 +17,7 @@ from tapegrad import batched, engine
 from tapegrad.arguments import CAST, Dims, Number, Surface, integer
 from tapegrad.batched import Batched
 from tapegrad.debug import MEMORY
-from tapegrad.dtypes import DTYPES, INT64, DType
+from tapegrad.dtypes import DTYPES, INT64, UINT8, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
@@ -152,6 +152,8 @@ def _make(op: OverDimensions, form: Any) -> None:
             return x.clone()
         is_variant = has_variant and dim is not None
         result = _record_reduction(op, x, dims, keepdim, is_variant)
+        if op.operand == TRUTH and input.dtype is UINT8:  # as before there were bools
+            return cast(result, UINT8)
         # By now NumPy may have let go of the input, whose kind then is another: the way is for the one that it had.
         if x is input and x.__class__ is not Batched and not key[0].exported and not MEMORY:
             kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
@@ -308,7 +310,7 @@ def norm(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {name}: {describe(x)}, "
             f"at {location()}"
         )
-    if dtype is not None and (not dtype.is_floating_point or dtype.code < x.dtype.code):
+    if dtype is not None and (not dtype.is_floating_point or dtype.order < x.dtype.order):
         raise RuntimeError(
             f"linalg.vector_norm: the dtype of the input ({x.dtype}) should be convertible without narrowing to "
             f"the specified dtype ({dtype}), which is of floating point"

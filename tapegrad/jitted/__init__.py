@@ -6,12 +6,12 @@ nothing.
 
 What is differentiated: loops, `while`, early return, recursion, closures, nested functions and generators, functions
 that are chosen at run time, those made by `vectorize` and `guvectorize`; tuples, lists, sets, dictionaries, Numba's
-typed ones, instances of a `jitclass` or a `structref`, made inside or given; slicing, views, masks and in-place writes;
-complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions, ufuncs, reductions, rearrangements,
-`dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`, `eig` and `eigvals` of real spectrum,
-`svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy as plain code (`overloads.py`);
-functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to Numba. Rounding, comparisons and
-conversion to int have the derivative zero.
+typed ones, instances of a `jitclass` or a `structref`, arrays of records, made inside or given; records; slicing,
+views, masks and in-place writes; complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions,
+ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`,
+`eig` and `eigvals` of real spectrum, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy
+as plain code (`overloads.py`); functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to
+Numba. Rounding, comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
@@ -21,7 +21,7 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
 - derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
-- fields of records that are given a value with derivatives, or are differentiated by;
+- a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
 - an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
@@ -49,6 +49,9 @@ each triangle, though its lower one alone is read.
 
 An instance that is an argument, or a list that is written to, is copied, with the arrays in it, and what was changed is
 written back; what is in two arguments is refused then.
+
+An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
+copied, with a row of the tape for each element (`independents.py`).
 
 Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
 order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most

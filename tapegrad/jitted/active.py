@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel import models
 from numba.core.imputils import lower_constant
+from numba.core.registry import cpu_target
 from numba.core.typeconv import Conversion
 from numba.extending import lower_cast, register_model, typeof_impl
 
@@ -32,6 +34,11 @@ class Active(types.Hashable):
     def __init__(self, n_tangents: int) -> None:
         self.n_tangents = n_tangents
         super().__init__(name=f"{type(self).__name__}({n_tangents})")
+
+    @property
+    def bitwidth(self) -> int:
+        """As Numba asks for it, of the elements of an array in a record."""
+        return 8 * size_of(self)
 
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
         """A plain number may become active: this is what unifies `0.0` with an active value."""
@@ -57,10 +64,23 @@ class Complex(types.Hashable):
         self.part = part
         super().__init__(name=f"Complex({part})")
 
+    @property
+    def bitwidth(self) -> int:
+        """As Numba asks for it."""
+        return 8 * size_of(self)
+
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
         """A plain number, or a real one, may become it."""
         is_number = other == self.part or other == types.complex128 or isinstance(other, PASSIVE)
         return Conversion.safe if is_number else None
+
+
+class Independents(types.Type):
+    """An array of the user's, whose elements are independents with rows that follow each other: `independents.py`."""
+
+    def __init__(self, dtype: Active, array: types.Array) -> None:
+        self.dtype, self.array, self.ndim = dtype, array, array.ndim
+        super().__init__(name=f"Independents({dtype}, {array})")
 
 
 class Tangents(types.Type):
@@ -71,12 +91,30 @@ class Tangents(types.Type):
         super().__init__(name=f"Tangents({n})")
 
 
+class ActiveRecord(types.Record):  # type: ignore[misc]
+    """A record whose fields are active scalars where another's are floats: `records.py`."""
+
+    def __init__(self, original: Any, fields: Any, size: int) -> None:
+        self.original = original
+        super().__init__(fields, size, True)
+
+    @property
+    def dtype(self) -> Any:
+        """Bytes, to NumPy."""
+        return np.dtype((np.void, self.size))
+
+
 class Narrow(types.Hashable):
     """A number of single precision: an active scalar whose value is a float32."""
 
     def __init__(self, part: Active) -> None:
         self.part = part
         super().__init__(name=f"Narrow({part})")
+
+    @property
+    def bitwidth(self) -> int:
+        """As Numba asks for it."""
+        return 8 * size_of(self)
 
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
         """Some numbers may become it as they are, others by rounding: where they are stored into arrays."""
@@ -117,13 +155,23 @@ class _ComplexModel(models.StructModel):
         super().__init__(manager, kind, [("real", kind.part), ("imag", kind.part)])
 
 
+@register_model(Independents)
+class _IndependentsModel(models.StructModel):
+    def __init__(self, manager: Any, kind: Independents) -> None:
+        super().__init__(manager, kind, [("array", kind.array), ("row", types.int64)])
+
+
 @register_model(Narrow)
 class _NarrowModel(models.StructModel):
     def __init__(self, manager: Any, kind: Narrow) -> None:
         super().__init__(manager, kind, [("number", kind.part)])
 
 
+register_model(ActiveRecord)(models.RecordModel)
+
+
 @typeof_impl.register(Active)
+@typeof_impl.register(ActiveRecord)
 @typeof_impl.register(Narrow)
 @typeof_impl.register(Complex)
 def _typeof(value: Any, context: Any) -> Any:
@@ -150,6 +198,18 @@ def is_narrow_array(kind: Any) -> bool:
     return isinstance(kind, types.Array) and isinstance(kind.dtype, Narrow)
 
 
+def is_record_array(kind: Any) -> bool:
+    """Whether a type is that of an array of records, with derivatives or without."""
+    return isinstance(kind, types.Array) and isinstance(kind.dtype, types.Record)
+
+
+def size_of(kind: Any) -> int:
+    """The bytes of a value in an array, or in a record."""
+    if isinstance(kind, types.NestedArray):
+        return int(kind.nitems) * size_of(kind.dtype)
+    return int(cpu_target.target_context.get_abi_sizeof(cpu_target.target_context.get_data_type(kind)))
+
+
 def holds_narrow(kind: Any) -> bool:
     """Whether a number of single precision with derivatives is in there."""
     return "Narrow(" in str(kind)
@@ -157,7 +217,7 @@ def holds_narrow(kind: Any) -> bool:
 
 def holds_active(kind: Any) -> bool:
     """Whether an active scalar is in there: in an array, a container, an optional, an iterator, an instance."""
-    if isinstance(kind, (Active, Complex, Narrow)):
+    if isinstance(kind, WITH_DERIVATIVES):
         return True
     if isinstance(kind, types.ClassInstanceType):
         return getattr(kind.class_type, "is_active", False)
@@ -170,6 +230,9 @@ def holds_active(kind: Any) -> bool:
         if any(isinstance(p, types.Type) and p is not kind and holds_active(p) for p in parts):
             return True
     return False
+
+
+WITH_DERIVATIVES = Active, Complex, Narrow, ActiveRecord
 
 
 @lower_cast(types.Float, Active)

@@ -18,7 +18,16 @@ from numba.core.typing import npydecl
 from numba.extending import overload
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import PASSIVE, Active, Complex, Narrow, is_active_array, is_complex_array, is_narrow_array
+from tapegrad.jitted.active import (
+    PASSIVE,
+    Active,
+    ActiveRecord,
+    Complex,
+    Narrow,
+    is_active_array,
+    is_complex_array,
+    is_narrow_array,
+)
 from tapegrad.jitted.allocation import flat_view, zeros_of
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import ARRAYS_OF_COMPLEX, is_scalar
@@ -26,6 +35,7 @@ from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import lent, strip
 from tapegrad.jitted.names import PIECEWISE, RULES, clamped
+from tapegrad.jitted.records import active_record
 from tapegrad.jitted.signatures import IN_PLACE
 from tapegrad.jitted.single_precision import widened
 
@@ -61,7 +71,15 @@ def _element(kind: Active, dtype: Any) -> Any:
     """The type of the elements of a new array that may be given derivatives; None of other arrays."""
     if _is_single(dtype):
         return Narrow(kind)
+    if isinstance(_named(dtype), types.Record):
+        return _of_records(kind, _named(dtype))
     return kind if _is_float(dtype) else Complex(kind) if _is_complex(dtype) else None
+
+
+def _of_records(kind: Active, record: Any) -> Any:
+    """The type of records that may be given derivatives; None of those without numbers."""
+    made = record if isinstance(record, ActiveRecord) else active_record(record, kind)
+    return made if isinstance(made, ActiveRecord) else None
 
 
 @replaces(np.zeros, np.empty, needs_kind=True, is_single=True)
@@ -102,6 +120,8 @@ def _element_like(kind: Active, a: Any, dtype: Any) -> Any:
         return Complex(kind)
     if isinstance(own, Narrow) or own == types.float32:
         return Narrow(kind)
+    if isinstance(own, types.Record):
+        return _of_records(kind, own)
     return kind if isinstance(own, (types.Float, Active)) else None
 
 

@@ -17,7 +17,7 @@ from numba.core import ir, types
 from numba.core.registry import CPUDispatcher
 from numba.parfors.parfor import Parfor
 
-from tapegrad.jitted.active import Active
+from tapegrad.jitted.active import Active, Independents
 
 _BOUND = (CPUDispatcher, bool, int, float, complex, str, tuple, np.ndarray)  # what may be bound anew
 
@@ -64,6 +64,7 @@ def rebound(function: Any, other: dict[str, Any]) -> Any:
 def _plain(kind: Any) -> Any:
     """A type without what lifting changes: activity, the layout of arrays, literal values."""
     kind = types.unliteral(kind)
+    kind = kind.array if isinstance(kind, Independents) else kind
     if isinstance(kind, Active):
         return types.float64
     if isinstance(kind, types.Array):

@@ -20,7 +20,14 @@ from numba.extending import intrinsic, overload
 from numba.np.unsafe.ndarray import empty_inferred
 from numba.stencils.stencil import StencilFunc
 
-from tapegrad.jitted.active import Active, Complex, Narrow, holds_active
+from tapegrad.jitted.active import (
+    WITH_DERIVATIVES,
+    Active,
+    Complex,
+    Narrow,
+    holds_active,
+    is_record_array,
+)
 from tapegrad.jitted.choices import Choice
 from tapegrad.jitted.errors import NotDifferentiableError, where_is
 from tapegrad.jitted.inner import OPTIONS
@@ -63,8 +70,9 @@ def check(func_ir: Any, typemap: dict[str, Any], calltypes: dict[Any, Any]) -> N
             elif isinstance(value, ir.Expr) and value.op == "getattr":
                 owner = typemap[value.value.name]
                 is_method = isinstance(typemap[statement.target.name], types.BoundFunction)
-                is_array = isinstance(owner, types.Array) and isinstance(owner.dtype, (Active, Complex, Narrow))
-                if is_array and value.attr not in ARRAY_ATTRIBUTES and not is_method:
+                is_array = isinstance(owner, types.Array) and isinstance(owner.dtype, WITH_DERIVATIVES)
+                is_field = is_record_array(owner) and value.attr in owner.dtype.fields
+                if is_array and value.attr not in ARRAY_ATTRIBUTES and not (is_method or is_field):
                     raise NotDifferentiableError(
                         f"the attribute `{value.attr}` of an array that carries derivatives", where_is(statement.loc),
                         "it tells of the memory of plain numbers: compute it from shape and size",

@@ -157,6 +157,8 @@ def text_of(structure: trees.Node | None, items: Iterator[str], scope: dict[str,
         label = f"typed_{len(scope)}"
         scope[label] = _maker(structure.kind, tuple(map(type, structure.keys)), len(parts))
         return f"{label}({', '.join([*map(repr, structure.keys), *parts])})"
+    if issubclass(structure.kind, np.void):
+        return f"{parts[0]}[0]"
     if structure.kind is tuple:
         return f"({''.join(f'{part}, ' for part in parts)})"
     label = f"{structure.kind.__name__}_{len(scope)}"  # two classes may have one name

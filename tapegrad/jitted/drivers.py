@@ -7,6 +7,7 @@ function raises.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ from tapegrad.jitted.active import WORD, Active, Dual, Taped
 from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.disk import DriverCache
 from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
+from tapegrad.jitted.independents import Reading, only_read, placing
 from tapegrad.jitted.inner import OuterPipeline, define, inside
 from tapegrad.jitted.lifting import (
     count,
@@ -176,7 +178,7 @@ _PUT_BACK = """        if first > 0:
 
 TEXTS = {
     # (values, gradient in the form of the arguments)
-    "value_and_grad": _RECORD + _SWEEP + _TAKE_GRADIENT + _GIVE_TAPE_BACK + "    return strip(result), ({shaped})",
+    "value_and_grad": _RECORD + _SWEEP + _GIVE_TAPE_BACK + "    return strip(result), ({shaped})",
     # (values, rows of the results, first independent, number of independents); the tape keeps what was recorded
     "record": _RECORD + """
     out = np.empty(count({output}), np.int64)
@@ -274,26 +276,35 @@ class Form(NamedTuple):
     is_marked: bool = False  # the function says which line it is at
 
     @property
+    def reads_in_place(self) -> bool:
+        """Whether what is differentiated is the same when the sweep reads it, and all that is swept are numbers."""
+        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked)
+
+    @property
     def kind(self) -> Active:
         """The type that stands in for float64."""
         return Dual(self.n_tangents) if self.text in ("jvp", "jacfwd") else Taped(self.n_tangents)
 
-    def source(self) -> str:
-        """The driver's text."""
+    def source(self, read: Mapping[int, Reading]) -> str:
+        """The driver's text; arguments that are only read may stay where they are."""
         is_along = self.text in ("jvp", "hvp")
         names = [f"a{i}" for i in range(self.n_arguments)]
         lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
         at = "0"
         for i in self.argnums:
             where = at if is_along else f"{start} - ({at})"
-            lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
+            if i in read:
+                indices = "".join(f"a{place}, " for place in read[i].by)
+                lifts.append(f"b{i} = place{i}(kind, a{i}, row + {at}, ({indices}))")
+            else:
+                lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
             at += f" + count(a{i})"
         passive = [i for i in range(self.n_arguments) if i not in self.argnums]
         written = passive if self.owns else []
         lifts += [f"b{i} = {'own' if self.owns else 'keep'}(kind, a{i})" for i in passive]
         shapes, at = "", "0"
         for i in self.argnums:
-            shapes += f"shaped(a{i}, gradient, {at}), "
+            shapes += f"shaped(a{i}, bars, row + {at}, width), "
             at += f" + count(a{i})"
         body = TEXTS[self.text].format(
             lift="; ".join(lifts),
@@ -334,12 +345,15 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
 def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()
+    read = only_read(original) if form.reads_in_place else {}
+    read = {i: how for i, how in read.items() if all(place < form.n_arguments for place in how.by)}
     scope = {
+        **{f"place{i}": placing(how.n_indices) for i, how in read.items()},
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind, form.is_marked), "kind": form.kind,
         "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
     }  # fmt: skip
-    return Driver(define(form.source(), "driver", scope), original, form)
+    return Driver(define(form.source(read), "driver", scope), original, form)
 
 
 def _called(function: Any, n: int) -> Any:

@@ -36,6 +36,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     order_statistics,  # noqa: F401
     overloads,  # noqa: F401
     rearrangements,  # noqa: F401
+    records,
     reductions,  # noqa: F401
     repeats,
     rewriting,
@@ -48,7 +49,8 @@ from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compil
 
 _MOST_TANGENTS = 8  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
-_SIMPLE = frozenset({float, int, bool, np.ndarray})
+_NUMBERS = frozenset({float, int, bool})
+_FLOAT64 = np.dtype(np.float64)
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -88,6 +90,7 @@ class Engine:
         is_plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
         self.n_by_position = len(self.signature.parameters) if is_plain else -1
         self.drivers: dict[Form, Any] = {}
+        self.by_one: dict[tuple[int, bool], Any] = {}  # drivers for gradients by one argument
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
         self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
@@ -140,9 +143,10 @@ class Engine:
         """Raise TypeError where an argument can't be differentiated."""
         for leaf in trees.leaves(argument):
             if not _is_number(leaf):
+                found = " with ".join(_described(argument, leaf))
                 raise TypeError(
-                    "floats, arrays of float64, float32 or complex128, and tuples, lists and dictionaries of them are "
-                    f"differentiated, but argument {place} is {' with '.join(_described(argument, leaf))}"
+                    "floats, arrays of float64, float32 or complex128, records that have such fields, and tuples, "
+                    f"lists and dictionaries of them are differentiated, but argument {place} is {found}"
                 )
 
     @staticmethod
@@ -161,16 +165,33 @@ class Engine:
 
         All arguments are numbers and arrays, which share no memory, and the driver has been made.
         """
-        if len(args) != self.n_by_position or self.owns or MEMORY:
-            return None
-        for a in args:
-            if a.__class__ not in _SIMPLE:
+        made = self.by_one.get((place, has_aux))
+        if made is None:
+            made = self.drivers.get(Form("value_and_grad", self.n_by_position, (place,), has_aux))
+            if made is None or MEMORY:
                 return None
-        if not _is_number(args[place]) or not sharing.are_apart(args):
+            self.by_one[place, has_aux] = made
+        if len(args) != self.n_by_position or self.owns:
             return None
-        made = self.drivers.get(_by_one(len(args), place, has_aux))
-        if made is None or not bindings.are_the_same(self.meanings):
+        x = args[place]
+        if x.__class__ is np.ndarray:
+            if x.dtype is not _FLOAT64 and x.dtype not in _DTYPES:
+                return None
+        elif x.__class__ is not float:
             return None
+        n_arrays = 0
+        for a in args:
+            if a.__class__ is np.ndarray:
+                n_arrays += 1
+                if not a.flags.forc:
+                    return None
+            elif a.__class__ not in _NUMBERS:
+                return None
+        if n_arrays > 1 and not sharing.are_apart(args):
+            return None
+        for get, name, value in self.meanings:
+            if get(name) is not value:
+                return None
         try:
             value, (found,) = made(*args)
         except NotDifferentiableError:  # for arguments of these types
@@ -265,6 +286,7 @@ class Engine:
     def _forget(self) -> None:
         """Names have other meanings by now: what was compiled may not be what the plain function calls."""
         self.drivers.clear()
+        self.by_one.clear()
         self.variants.clear()
         self.owns.clear()
         if self.is_own:
@@ -338,11 +360,6 @@ class Recording:
                 ctypes.memmove(header, before, len(before))
 
 
-@functools.cache
-def _by_one(n: int, place: int, has_aux: bool) -> Form:
-    return Form("value_and_grad", n, (place,), has_aux)
-
-
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
@@ -376,11 +393,12 @@ def _by_position(function: Any) -> Any:
 
 
 _REAL = np.dtype(np.float64), np.dtype(np.float32)
-_DTYPES = *_REAL, np.dtype(np.complex128)
 
 
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, (float, np.float32, complex)) or (isinstance(leaf, np.ndarray) and leaf.dtype in _DTYPES)
+    return isinstance(leaf, (float, np.float32, complex)) or (
+        isinstance(leaf, np.ndarray) and records.has_numbers(leaf.dtype)
+    )
 
 
 def _is_complex(leaf: Any) -> bool:
@@ -390,7 +408,7 @@ def _is_complex(leaf: Any) -> bool:
 def _can_be_owned(argument: Any) -> bool:
     """Whether a function that writes to an argument, which isn't differentiated, can be given a copy."""
     return isinstance(argument, (*classes.CONTAINERS, *classes.INSTANCES)) or (
-        isinstance(argument, np.ndarray) and argument.dtype in _DTYPES
+        isinstance(argument, np.ndarray) and records.has_numbers(argument.dtype)
     )
 
 
@@ -427,7 +445,7 @@ def size(leaf: Any) -> int:
     if _is_complex(leaf):
         return 2 * int(np.size(leaf))
     if isinstance(leaf, np.ndarray):
-        return leaf.size if leaf.dtype in _REAL else 0
+        return leaf.size * (1 if leaf.dtype in _REAL else records.width(leaf.dtype))
     return 1 if isinstance(leaf, (float, np.float32)) else 0
 
 
@@ -437,6 +455,9 @@ def flat(leaves: Sequence[Any], like: Sequence[Any] | None = None) -> np.ndarray
     for leaf, other in zip(leaves, leaves if like is None else like, strict=True):
         if np.iscomplexobj(leaf) and not _is_complex(other):
             raise TypeError("a tangent, or cotangent, of what is real is complex: give its real part")
+        if records.are(leaf) or records.are(other):
+            parts.append(records.flat(leaf, other))
+            continue
         dtype = np.complex128 if _is_complex(other) else np.float64
         parts.append(np.ascontiguousarray(leaf, dtype).reshape(-1).view(np.float64))
     return np.concatenate(parts) if parts else np.empty(0)
@@ -456,6 +477,8 @@ def pieces(vector: np.ndarray, leaves: Sequence[Any]) -> list[Any]:
             part = np.ascontiguousarray(part).view(np.complex128)
             shaped = part.reshape(vector.shape[:-1] + np.shape(leaf))
             found.append(complex(shaped) if shaped.ndim == 0 and not isinstance(leaf, np.ndarray) else shaped)
+        elif records.are(leaf):
+            found.append(records.from_flat(part, leaf) if n or leaf.size == 0 else None)
         elif isinstance(leaf, np.ndarray) and leaf.dtype in _REAL:
             found.append(part.reshape(*vector.shape[:-1], *leaf.shape).astype(leaf.dtype, copy=False))
         elif n:
@@ -475,6 +498,8 @@ def blocks(matrix: np.ndarray, outputs: Sequence[Any], inputs: Sequence[Any]) ->
         at += n
         if not _is_number(y):
             found.append(None)
+        elif records.are(y):
+            raise TypeError("Jacobians and Hessians are of numbers, not of records: take the fields by themselves")
         elif _is_complex(y):
             parts = _block(y, rows[::2], inputs), _block(y, rows[1::2], inputs)
             found.append([real + 1j * imag for real, imag in zip(*parts, strict=True)])

@@ -114,7 +114,7 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
     cast = re.search(r"Cannot cast (.*?) to (\S+): %", text)
     if cast:
         return NotDifferentiableError(
-            f"a {_readable(cast[2])} that is given {_readable(cast[1])}", where,
+            f"a place for {_readable(cast[2])} that is given {_readable(cast[1])}", where,
             "declared types, of the fields of a record or a jitclass say, hold plain numbers: use arrays or tuples",
         )  # fmt: skip
     given = re.search(r"mismatch of argument types: (.*) vs (.*)", text)
@@ -174,6 +174,8 @@ def _repair(call: str) -> str:
             "what is given to a step of a checkpointed loop, or to a function marked by preaccumulate, can't be "
             "written to: copy it, or make it part of the state"
         )
+    if call.startswith("setitem(array(Record("):
+        return 'write to the elements of a field: a["x"][:] = ...'
     if call.startswith("setitem(array("):
         dtype = _readable(call[len("setitem(array(") :].split(",", maxsplit=1)[0])
         if dtype == "float64 with derivatives":
@@ -189,6 +191,7 @@ def _repair(call: str) -> str:
 def _readable(text: str) -> str:
     text = re.sub(r"type\(\w*Dispatcher\(<function ([^ $]+)[^>]* at 0x\w+>\)\)", r"\1", text)
     text = re.sub(r"(Taped|Dual)\(\d+\)", "float64 with derivatives", text)
+    text = re.sub(r"Record\(.*?;\d+;(True|False)\)", "record", text)
     text = text.replace("Complex(float64 with derivatives)", "complex128 with derivatives")
     text = text.replace("Narrow(float64 with derivatives)", "float32 with derivatives")
     return re.sub(r"Literal\[\w+\]\(([^)]*)\)", r"\1", text)

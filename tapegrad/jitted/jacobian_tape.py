@@ -45,7 +45,7 @@ from tapegrad import locks
 from tapegrad.debug import MEMORY
 from tapegrad.jitted import guards
 from tapegrad.kernels import native
-from tapegrad.memory import allocate_zeroed, f8, i4, i8, part2, part3, release, u1
+from tapegrad.memory import allocate_zeroed, f8, i4, i8, larger, part, part2, part3, parts, release, smaller, u1
 
 LONG, BLOCK, LINE = 255, 254, 253
 MAX_LENGTH = 250
@@ -67,6 +67,7 @@ PLAIN, TANGENT = 0, 8 * WORDS  # where the two tapes of a thread begin: without 
 KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
 
 
+@part
 def open_tapes(shared):
     """A thread's first use: its two headers, empty."""
     s = i8(shared, 8)
@@ -79,6 +80,7 @@ def open_tapes(shared):
     return header
 
 
+@part
 def reserve(header, rows, arguments, width):
     """Room for so many rows and arguments more; 0 where memory is short, or rows cannot be numbered."""
     h = i8(header, WORDS)
@@ -90,7 +92,7 @@ def reserve(header, rows, arguments, width):
     need = h[ARGUMENTS] + arguments
     capacity = h[ARGUMENT_CAPACITY]
     if need > capacity:
-        capacity = max(need, capacity + capacity // 2, 4096)
+        capacity = larger(larger(need, capacity + capacity // 2), 4096)
         index = part2(h[REALLOC], h[INDEX], 4 * capacity)
         if index == 0:
             return 0
@@ -100,10 +102,10 @@ def reserve(header, rows, arguments, width):
             return 0
         h[PARTIAL] = partial
         h[ARGUMENT_CAPACITY] = capacity
-    need = max(h[ROWS], 1) + rows + h[ARGUMENT_CAPACITY] - h[ARGUMENTS]
+    need = larger(h[ROWS], 1) + rows + h[ARGUMENT_CAPACITY] - h[ARGUMENTS]
     if need > h[ROW_CAPACITY]:
         if need > MAX_ROWS:
-            need = max(h[ROWS], 1) + rows + arguments
+            need = larger(h[ROWS], 1) + rows + arguments
             if need > MAX_ROWS:
                 return 0
         length = part2(h[REALLOC], h[LENGTH], need)
@@ -117,6 +119,7 @@ def reserve(header, rows, arguments, width):
     return 1
 
 
+@part
 def take_rows(header, n, width):
     """Rows for `n` independents: the number of the first; -1 where memory is short."""
     if reserve(header, n, 0, width) == 0:
@@ -130,6 +133,7 @@ def take_rows(header, n, width):
     return first
 
 
+@part
 def dispose(header):
     """Free a tape's memory; it can be used again."""
     h = i8(header, WORDS)
@@ -141,6 +145,7 @@ def dispose(header):
     return 0
 
 
+@part
 def destroy(header):
     """The end of a thread: both its tapes, and the headers."""
     free = i8(header, WORDS)[FREE]
@@ -150,6 +155,7 @@ def destroy(header):
     return 0
 
 
+@part
 def zero_adjoints(header, first):
     """Adjoints of rows `first` and later (and of row 0) become 0; returns their address, 0 where memory is short."""
     h = i8(header, WORDS)
@@ -168,6 +174,7 @@ def zero_adjoints(header, first):
     return h[ADJOINT]
 
 
+@part
 def sweep(header, first):
     """The reverse sweep down to row `first`: `bar[index] += partial * y_bar` for each argument of each row.
 
@@ -257,6 +264,7 @@ def _sweep_line(header, first, c):
     return begin
 
 
+@part
 def begin_line(header, operands, n_operands, q):
     """How many rows a line may have from here on: `operands` are the next row's arguments, and their steps.
 
@@ -269,14 +277,15 @@ def begin_line(header, operands, n_operands, q):
         if r < 0 or r >= rows:
             return 0
         if step > 0:
-            n = min(n, (rows - 1 - r) // step + 1)
+            n = smaller(n, (rows - 1 - r) // step + 1)
         elif step < 0:
-            n = min(n, r // -step + 1)
+            n = smaller(n, r // -step + 1)
     if n < MIN_LINE or reserve(header, n, n * q + 2 * n_operands + 2, 1) == 0:
         return 0
     return n
 
 
+@part
 def end_line(header, operands, n_operands, q, n):
     """Append a line of `n` rows, whose partials are there.
 
@@ -301,6 +310,7 @@ def end_line(header, operands, n_operands, q, n):
     return 0
 
 
+@part
 def sweep_with_tangents(header, first):
     """Sweep in reverse with tangents: the derivative of each adjoint in `width - 1` directions goes with it.
 
@@ -341,39 +351,37 @@ def sweep_with_tangents(header, first):
 
 # --- Python's side ----------------------------------------------------------------------------------------------------
 
-_PARTS = {
-    open_tapes: 1,
-    reserve: 4,
-    take_rows: 3,
-    dispose: 1,
-    destroy: 1,
-    zero_adjoints: 2,
-    begin_line: 4,
-    end_line: 5,
-    sweep: 2,
-    sweep_with_tangents: 2,
-}
+_PARTS = [open_tapes, reserve, take_rows, dispose, destroy, zero_adjoints, begin_line, end_line, sweep,
+          sweep_with_tangents]  # fmt: skip
 _SHARED = (ctypes.c_int64 * 8)()
 _lock = locks.lock()
-_addresses: dict[str, int] = {}
+_get_specific: list[Any] = []
 
 
 def connect() -> None:
     """Make the tape known to the linker of compiled code: its parts, and what all threads share."""
     with _lock:
-        if _addresses:
+        if _get_specific:
             return
-        for part, n_arguments in _PARTS.items():
-            name = f"tapegrad_{part.__name__}"
-            address = native.link(name, n_arguments, functools.partial(native.rebind, part), (part,), returns=True)
-            llvm.add_symbol(name, address)
-            _addresses[part.__name__] = address
+        for function in _PARTS:
+            llvm.add_symbol(parts[function], _address_of(function))
         python = native.functions_of_python()
         usual = _address(ctypes.pythonapi.PyMem_RawRealloc), python["release"].address
         _SHARED[SHARED_REALLOC], _SHARED[SHARED_FREE] = guards.allocator() if MEMORY else usual
         _SHARED[CALLOC] = python["allocate_zeroed"].address
-        _make_key()
         llvm.add_symbol("tapegrad_shared", ctypes.addressof(_SHARED))
+        _make_key()
+
+
+@functools.cache
+def _address_of(function: Any) -> int:
+    """The address of a part."""
+    n_arguments = function.__code__.co_argcount
+    build = functools.partial(native.rebind, function)
+    return native.link(parts[function], n_arguments, build, (function,), returns=True)
+
+
+native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in _PARTS})
 
 
 def _address(function: Any) -> int:
@@ -384,12 +392,12 @@ def _make_key() -> None:
     """The key of what each thread finds its own tape by; its destructor runs at the thread's end, without Python."""
     if sys.platform == "win32":
         library = ctypes.WinDLL("kernel32")
-        _SHARED[KEY] = library.FlsAlloc(ctypes.c_void_p(_addresses["destroy"]))
+        _SHARED[KEY] = library.FlsAlloc(ctypes.c_void_p(_address_of(destroy)))
         get, put = library.FlsGetValue, library.FlsSetValue
     else:
         library = ctypes.CDLL(None)
         key = ctypes.c_uint64(0)
-        if library.pthread_key_create(ctypes.byref(key), ctypes.c_void_p(_addresses["destroy"])):
+        if library.pthread_key_create(ctypes.byref(key), ctypes.c_void_p(_address_of(destroy))):
             raise RuntimeError("no more thread-specific keys are to be had")
         _SHARED[KEY] = key.value
         get, put = library.pthread_getspecific, library.pthread_setspecific
@@ -398,12 +406,9 @@ def _make_key() -> None:
     _get_specific.append(ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint64)(_address(get)))
 
 
-_get_specific: list[Any] = []
-
-
 def header(at: int = PLAIN) -> Any:
     """The header of this thread's tape, as an array of ctypes."""
-    base = _get_specific[0](_SHARED[KEY]) or native.callable_at(_addresses["open_tapes"], 1)(ctypes.addressof(_SHARED))
+    base = _get_specific[0](_SHARED[KEY]) or native.callable_at(_address_of(open_tapes), 1)(ctypes.addressof(_SHARED))
     return (ctypes.c_int64 * WORDS).from_address(base + at)
 
 
@@ -421,7 +426,7 @@ def nbytes_of(h: Any) -> int:
 
 def dispose_words(words: np.ndarray) -> None:
     """Free the tape whose header is an array's memory."""
-    native.callable_at(_addresses["dispose"], 1)(words.ctypes.data)
+    native.callable_at(_address_of(dispose), 1)(words.ctypes.data)
 
 
 def nbytes() -> int:
@@ -454,4 +459,4 @@ def free() -> None:
     """Give the memory of this thread's tapes back. The next gradient takes new memory, by need."""
     for at in (PLAIN, TANGENT) if _get_specific else ():
         if header(at)[ROWS] <= 1:  # nobody is recording
-            native.callable_at(_addresses["dispose"], 1)(ctypes.addressof(header(at)))
+            native.callable_at(_address_of(dispose), 1)(ctypes.addressof(header(at)))

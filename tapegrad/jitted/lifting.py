@@ -19,6 +19,7 @@ from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
 from tapegrad.jitted import rewriting
+from tapegrad.jitted.access import get_number
 from tapegrad.jitted.active import (
     DOUBLE,
     PASSIVE,
@@ -32,6 +33,7 @@ from tapegrad.jitted.active import (
     is_complex_array,
     is_instance,
     is_narrow_array,
+    is_record_array,
 )
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
@@ -146,6 +148,8 @@ def count(x):
 
 @overload(count, OPTIONS)
 def _count(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and isinstance(x.dtype, (types.Float, Active, Narrow)):
         return lambda x: x.size
     if isinstance(x, types.Array) and _is_complex(x.dtype):
@@ -189,6 +193,8 @@ def lift(kind, x, row, start, along):
 
 @overload(lift, OPTIONS)
 def _lift(kind, x, row, start, along):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.BaseTuple):
         return _lift_tuple(x)
     if isinstance(x, types.Array) and (_is_complex(x.dtype) or x.dtype == types.float32):
@@ -311,8 +317,8 @@ def keep(kind, x):
 
 @overload(keep, OPTIONS)
 def _keep(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Dispatcher):
         other = rewriting.active(x.dispatcher, kind.instance_type)
         return lambda kind, x: other
@@ -328,8 +334,8 @@ def own(kind, x):
 
 @overload(own, OPTIONS)
 def _own(kind, x):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and x.dtype in (types.float64, types.float32, types.complex128):
         if x.layout == "F":
             return lambda kind, x: own(kind, x.T).T
@@ -388,8 +394,8 @@ def give_back(x, lifted):
 
 @overload(give_back, OPTIONS)
 def _give_back(x, lifted):
-    if is_instance(x):
-        return None  # see `classes.py`
+    if is_instance(x) or is_record_array(x):
+        return None  # see `classes.py`, `records.py`
     if isinstance(x, types.Array) and is_active_array(lifted) and x.mutable:
 
         def write(x, lifted):
@@ -444,6 +450,8 @@ def _scalar(x):
 def _called(x: Any) -> str:
     if _is_complex(x):
         return "a complex number"
+    if isinstance(x, types.Record):
+        return "a record"
     return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
 
 
@@ -457,6 +465,8 @@ def strip(x):
 
 @overload(strip, OPTIONS)
 def _strip(x):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, Active):
         return lambda x: value_of(x)
     if isinstance(x, Complex):
@@ -536,6 +546,8 @@ def rows(x, out, at):
 
 @overload(rows, OPTIONS)
 def _rows(x, out, at):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -579,6 +591,8 @@ def tangents(x, out, at, k):
 
 @overload(tangents, OPTIONS)
 def _tangents(x, out, at, k):
+    if is_record_array(x):
+        return None  # see `records.py`
     _refuse_containers(x)
     if is_active_array(x) or (isinstance(x, types.Array) and isinstance(x.dtype, types.Float)):
 
@@ -615,40 +629,44 @@ def _tangents(x, out, at, k):
     return lambda x, out, at, k: at
 
 
-def shaped(x, flat, at):
-    """A flat gradient, from `at` on, in the form of an argument."""
+def shaped(x, bars, at, width):
+    """The adjoints of rows from `at` on, in the form of an argument."""
     raise NotImplementedError
 
 
 @overload(shaped, OPTIONS)
-def _shaped(x, flat, at):
+def _shaped(x, bars, at, width):
+    if is_record_array(x):
+        return None  # see `records.py`
     if isinstance(x, types.Array) and _is_complex(x.dtype):
 
-        def shape_complex_array(x, flat, at):
+        def shape_complex_array(x, bars, at, width):
             result = array_like(types.complex128, x)
             elements = flat_view(result)
             for i in range(x.size):
-                elements[i] = complex(flat[at + 2 * i], flat[at + 2 * i + 1])
+                elements[i] = complex(
+                    get_number(bars, (at + 2 * i) * width), get_number(bars, (at + 2 * i + 1) * width)
+                )
             return result
 
         return shape_complex_array
     if _is_complex(x):
-        return lambda x, flat, at: complex(flat[at], flat[at + 1])
+        return lambda x, bars, at, width: complex(get_number(bars, at * width), get_number(bars, (at + 1) * width))
     if isinstance(x, types.Array):
 
-        def shape_array(x, flat, at):
+        def shape_array(x, bars, at, width):
             result = array_like(dtype, x)
             elements = flat_view(result)
             for i in range(x.size):
-                elements[i] = flat[at + i]
+                elements[i] = get_number(bars, (at + i) * width)
             return result
 
         dtype = x.dtype
         return shape_array
     if isinstance(x, types.BaseTuple):
-        lines = ["def over(x, flat, at):"]
+        lines = ["def over(x, bars, at, width):"]
         for i in range(len(x)):
-            lines += [f" y{i} = shaped(x[{i}], flat, at)", f" at += count(x[{i}])"]
+            lines += [f" y{i} = shaped(x[{i}], bars, at, width)", f" at += count(x[{i}])"]
         lines.append(f" return ({''.join(f'y{i}, ' for i in range(len(x)))})")
         return _made(lines, {"shaped": shaped, "count": count})
-    return lambda x, flat, at: flat[at]
+    return lambda x, bars, at, width: get_number(bars, at * width)

@@ -82,6 +82,7 @@ class StatementLower(Lower):
                 row = close(self.context, self.builder, kind, since, emitter.row_of(kind, value))
                 summed = emitter.pack(kind, emitter.unpack(kind, value), row)
                 self.builder.store(summed, self.getvar(found.total))
+                self.nodes.pop(found.total, None)  # what it was in the loop has another row
 
     def lower_inst(self, inst: Any) -> None:
         """Before a loop is entered, its sum begins."""

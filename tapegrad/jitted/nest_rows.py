@@ -100,6 +100,16 @@ def view(typingctx, kind, address, shape):
 
 
 @intrinsic
+def address_of(typingctx, a):
+    """Where the elements of an array begin."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(arrayobj.make_array(a)(context, builder, args[0]).data, WORD)
+
+    return types.int64(a), codegen
+
+
+@intrinsic
 def overlap(typingctx, a, b):
     """Whether arrays may share memory."""
 

@@ -54,7 +54,7 @@ _SCOPE = {
     "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
-        "release", "copying_numbers",
+        "release", "copying_numbers", "address_of",
     )},
 }  # fmt: skip
 
@@ -74,6 +74,8 @@ class Texts:
         self.scalars = [name for name in found.inputs if name not in names.arrays]
         self.least = self._least()
         self.active = [name for name in self.arrays if names.elements[name] == "a"]
+        self.in_place = [name for name in self.arrays if name in names.in_place]
+        self.lifted = [name for name in self.active if name not in names.in_place]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
         self.out = [name for name in found.outputs if names.of[name] == "a"]
         self.forward = self._forward()
@@ -186,7 +188,7 @@ class Texts:
             array = self.a(item.array, prefix)
             return f"{array}.size" if item.axis is None else f"{array}.shape[{item.axis}]"
         found = f"{self.element('get', item)}({self.a(item.array, prefix)}, {self.index(item.index)})"
-        return f"value_of({found})" if prefix == "a" and item.array in self.active else found
+        return f"value_of({found})" if prefix == "a" and item.array in self.lifted else found
 
     def forward_value(self, item: Any) -> str:
         """The same, in the forward function, which reads arrays as they are given, if they aren't kept."""
@@ -292,7 +294,8 @@ class Texts:
         given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
                  for name in self.scalars]  # fmt: skip
         self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in self.found.outputs)})"
-        arguments = ", ".join([*(self.a(name, "a") for name in self.arrays), *given])
+        rows = [self.a(name, "r") for name in self.in_place]
+        arguments = ", ".join([*(self.a(name, "a") for name in self.arrays), *rows, *given])
         self.put(0, f"def forward({arguments}):")
         for name in self.scalars:
             if names.given[name] == "a":
@@ -301,23 +304,24 @@ class Texts:
                 self.put(1, f"g_{self.t(name)} = {self.t(name)}")
         written = names.written
         for name in written:
-            for other in self.active:
-                if other != name and not (other in written and self.active.index(other) < self.active.index(name)):
+            for other in self.lifted:
+                if other != name and not (other in written and self.lifted.index(other) < self.lifted.index(name)):
                     pair = f"{self.a(name, 'a')}, {self.a(other, 'a')}"
                     self.put(1, f"if overlap({pair}):", f" return {self.stays}")
         self.intervals()
         self.put(1, "q, w = 0, 0")
         self.count(1, [code.top])
-        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in self.arrays) or "0"
+        others = [name for name in self.arrays if name not in self.in_place]
+        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
         self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {MAX_ELEMENTS} * w:", f" return {self.stays}")
-        for name in self.arrays:
+        for name in others:
             a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
             if name in self.active:
                 self.scope[f"finding_rows_{ndim}"] = nest_rows.finding_rows(ndim)
                 self.put(1, f"{r} = finding_rows_{ndim}({a})")
             is_noted = f"{a}.size if {r} < 0 else 0" if name in self.active else "0"
             self.put(1, f"{e} = {f'{a}.size' if name in self.kept else is_noted}")
-        self.put(1, f"elements = {' + '.join(self.a(name, 'e') for name in self.arrays) or '0'}")
+        self.put(1, f"elements = {' + '.join(self.a(name, 'e') for name in others) or '0'}")
         n_params = self.parameters()
         n_out = " + ".join([*(f"{self.a(name, 'a')}.size" for name in written), str(len(self.out))])
         self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + q + {n_params}, {n_out}")
@@ -325,7 +329,9 @@ class Texts:
         self.put(1, "if reserve(header, n_out, n_kept + 1, 1) == 0:", f" return {self.stays}")
         self.put(1, "at, any_row = get_word(header, ARGUMENTS), 0")
         self.put(1, "index, partial = get_word(header, INDEX) + 4 * at, get_word(header, PARTIAL) + 8 * at")
-        for name in self.arrays:
+        for name in self.in_place:
+            self.put(1, f"any_row |= {self.a(name, 'r')}", f"{self.a(name)} = {self.a(name, 'a')}")
+        for name in others:
             a, v, e, r, ndim = (*(self.a(name, p) for p in "aver"), names.arrays[name].ndim)
             if name in self.active:
                 self.scope[f"noting_rows_{ndim}"] = nest_rows.noting_rows(ndim)
@@ -440,7 +446,8 @@ class Texts:
 
     def parameters(self) -> int:
         """How many there are."""
-        return 1 + sum(1 + self.names.arrays[name].ndim for name in self.arrays) + len(self.scalars)
+        of_arrays = sum(1 + self.names.arrays[name].ndim for name in self.arrays)
+        return 1 + of_arrays + len(self.in_place) + len(self.scalars)
 
     def keep_parameters(self, indent: int) -> None:
         """Write them."""
@@ -458,6 +465,8 @@ class Texts:
             keep("word", self.a(name, "r") if name in self.active else "0")
             for axis in range(self.names.arrays[name].ndim):
                 keep("word", f"{self.a(name, 'a')}.shape[{axis}]")
+        for name in self.in_place:
+            keep("word", f"address_of({self.a(name, 'a')})")
         for name in self.scalars:
             kind, x = self.names.given[name], self.t(name)
             if kind == "a":
@@ -479,6 +488,8 @@ class Texts:
             load("word", self.a(name, "r"))
             for axis in range(self.names.arrays[name].ndim):
                 load("word", f"{self.a(name, 'n')}_{axis}")
+        for name in self.in_place:
+            load("word", self.a(name, "d"))
         for name in self.scalars:
             kind, x = self.names.given[name], self.t(name)
             if kind == "a":
@@ -505,7 +516,7 @@ class Texts:
         n_out = " + ".join([*(self.a(name, "s") for name in written), str(len(self.out))])
         self.put(1, f"n_out = {n_out}", "first = last - n_out + 1", "if are_zero(bars, first, n_out):", " return begin")
         self.put(1, "index += 4 * begin", "partial += 8 * begin")
-        apart = [name for name in self.active if name not in written]
+        apart = [name for name in self.lifted if name not in written]
         sizes = [f"(0 if {self.a(name, 'r')} > 0 else {self.a(name, 's')})" for name in apart]
         sizes += [self.a(name, "s") for name in code.restored]
         if sizes:
@@ -513,7 +524,7 @@ class Texts:
         for name in self.arrays:
             v, b, s, r = (self.a(name, p) for p in "vbsr")
             kind = "i8" if names.elements[name] == "i" else "f8"
-            place = "free" if name in code.restored else "partial"
+            place = "free" if name in code.restored else self.a(name, "d") if name in self.in_place else "partial"
             if name in code.restored:
                 self.put(1, f"copying_numbers(partial, free, {s})")
             self.put(1, f"{v} = view({kind}, {place}, {shapes[name]})", f"{self.a(name, 'i')} = index")
@@ -521,10 +532,13 @@ class Texts:
                 self.put(1, f"free += 8 * {s}")
             is_noted = f"({s} if {r} < 0 else 0)" if name in self.active else "0"
             n = s if name in self.kept else is_noted
-            self.put(1, f"index += 4 * {n}", f"partial += 8 * {n}")
+            if name in self.in_place:
+                self.put(1, f"p{b} = bars + 8 * {r}")
+            else:
+                self.put(1, f"index += 4 * {n}", f"partial += 8 * {n}")
             if name in written:
                 self.put(1, f"p{b} = bars + 8 * first", f"first += {s}")
-            elif name in self.active:
+            elif name in self.lifted:
                 self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else free", f"free += 0 if {r} > 0 else 8 * {s}")
             if name in self.active:
                 self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
@@ -535,7 +549,7 @@ class Texts:
                 place = f"get_number(bars, first + {self.out.index(name)})" if name in self.out else "0.0"
                 self.put(1, f"{self.b(name)} = {place}")
         self.back(1, [code.top], [])
-        for name in self.active:
+        for name in self.lifted:
             b, s, r, i = (self.a(name, p) for p in "bsri")
             self.put(1, f"add_to_rows(bars, {r if name in written else f'min({r}, 0)'}, {i}, p{b}, {s})")
         for name in self.scalars:

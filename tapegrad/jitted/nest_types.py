@@ -14,7 +14,7 @@ from typing import Any
 
 from numba.core import types
 
-from tapegrad.jitted.active import Taped
+from tapegrad.jitted.active import Independents, Taped
 from tapegrad.jitted.names import POWERS
 from tapegrad.jitted.nests import (
     COMPARISONS,
@@ -56,13 +56,15 @@ class Names:
         self.loop = found.loop
         self.all = list(statements([found.loop]))
         self.arrays: dict[str, Any] = {}
+        self.in_place = {name for name, kind in kinds.items() if isinstance(kind, Independents)}
         self.of: dict[str, str] = {}
         for name, kind in kinds.items():
-            if isinstance(kind, types.Array):
-                self.arrays[name] = kind
+            if isinstance(kind, (types.Array, Independents)):
+                self.arrays[name] = kind.array if name in self.in_place else kind
             else:
                 self.of[name] = _of_type(kind)
-        self.elements = {name: _of_element(kind) for name, kind in self.arrays.items()}
+        of_others = {name: _of_element(kind) for name, kind in self.arrays.items()}
+        self.elements = of_others | dict.fromkeys(self.in_place, "a")
         self.given = dict(self.of)
         self.assigned = {name for name in map(target_of, self.all) if name is not None}
         if self.assigned & set(self.arrays):

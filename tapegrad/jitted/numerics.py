@@ -26,7 +26,7 @@ from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.library import constant, loop, replaces
 from tapegrad.jitted.lifting import strip, value_of, with_value
 from tapegrad.jitted.linalg import dot, norm, outer
-from tapegrad.jitted.rearrangements import _joined, _sort, stacking
+from tapegrad.jitted.rearrangements import OTHER_SHAPE, _joined, _sort, copy_into, stacking
 
 # --- parts of numbers -------------------------------------------------------------------------------------------------
 
@@ -228,9 +228,12 @@ def dstack(tup):
 @functools.cache
 def _deep(n: int, ndim: int, dtype: str) -> Any:
     shape = "(1, tup[0].size, n)" if ndim == 1 else "(tup[0].shape[0], tup[0].shape[1], n)"
-    lines = ["def deep(tup):", f" n = {n}", f" out = np.empty({shape}, {dtype})"]
-    lines += [f" out[{'0, :' if ndim == 1 else ':, :'}, {k}] = tup[{k}]" for k in range(n)]
-    return njit(define("\n".join([*lines, " return out"]), "deep", {"np": np}))
+    lines = ["def deep(tup):"]
+    for k in range(1, n):
+        lines += [f" if tup[{k}].shape != tup[0].shape:", f'  raise ValueError("{OTHER_SHAPE}")']
+    lines += [f" n = {n}", f" out = np.empty({shape}, {dtype})"]
+    lines += [f" copy_into(out[{'0, :' if ndim == 1 else ':, :'}, {k}], tup[{k}])" for k in range(n)]
+    return njit(define("\n".join([*lines, " return out"]), "deep", {"np": np, "copy_into": copy_into}))
 
 
 @replaces(np.sort)

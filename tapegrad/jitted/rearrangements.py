@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import types
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import load_item, make_array, store_item
 
 from tapegrad.jitted.active import Narrow, is_active_array, is_narrow_array
 from tapegrad.jitted.arrays import dtype_of, values
+from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import is_scalar
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.library import constant, loop, replaces
@@ -112,16 +115,44 @@ def concatenate(arrays, axis=0):
     return loop(_concatenation(len(arrays), ndim, at, dtype_of(*arrays)), arrays)
 
 
+@intrinsic
+def copy_into(typingctx: Any, out: Any, a: Any) -> Any:
+    """The elements of an array, into one of the same shape.
+
+    An assignment to a slice does that too, but the text of its error, with both shapes, takes as long to compile as all
+    the rest of a function.
+    """
+
+    def copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        into, source = (make_array(kind)(context, builder, array) for kind, array in zip(sig.args, args, strict=True))
+        with cgutils.loop_nest(builder, cgutils.unpack_tuple(builder, source.shape), cgutils.intp_t) as indices:
+            at = cgutils.get_item_pointer(context, builder, a, source, indices)
+            element = context.cast(builder, load_item(context, builder, a, at), a.dtype, out.dtype)
+            store_item(context, builder, out, element, cgutils.get_item_pointer(context, builder, out, into, indices))
+        return context.get_dummy_value()
+
+    return types.void(out, a), copy
+
+
+ALLOWED.add(copy_into)
+OTHER_SHAPE = "np.stack(): all input arrays must have the same shape"  # as Numba says
+_SCOPE = {"np": np, "copy_into": copy_into}
+
+
 @functools.cache
 def _concatenation(n: int, ndim: int, axis: int, dtype: str) -> Any:
-    lines = ["def joined(arrays):", f" n = {' + '.join(f'arrays[{k}].shape[{axis}]' for k in range(n))}"]
+    lines = ["def joined(arrays):"]
+    for k in range(1, n):
+        for i in set(range(ndim)) - {axis}:
+            text = f"np.concatenate(): input sizes over dimension {i} do not match"
+            lines += [f" if arrays[{k}].shape[{i}] != arrays[0].shape[{i}]:", f'  raise ValueError("{text}")']
+    lines.append(f" n = {' + '.join(f'arrays[{k}].shape[{axis}]' for k in range(n))}")
     shape = "".join("n, " if i == axis else f"arrays[0].shape[{i}], " for i in range(ndim))
     lines += [f" out = np.empty(({shape}), {dtype})", " at = 0"]
     for k in range(n):
         window = ", ".join(f"at : at + arrays[{k}].shape[{axis}]" if i == axis else ":" for i in range(ndim))
-        lines += [f" out[{window}] = arrays[{k}]", f" at += arrays[{k}].shape[{axis}]"]
-    scope = {"np": np}
-    return njit(define("\n".join([*lines, " return out"]), "joined", scope))
+        lines += [f" copy_into(out[{window}], arrays[{k}])", f" at += arrays[{k}].shape[{axis}]"]
+    return njit(define("\n".join([*lines, " return out"]), "joined", _SCOPE))
 
 
 @functools.cache
@@ -129,10 +160,14 @@ def stacking(n: int, ndim: int, dtype: str, axis: int = 0) -> Any:
     """A loop that puts arrays beside each other along a new axis."""
     lengths = [f"arrays[0].shape[{i}]" for i in range(ndim)]
     shape = ", ".join([*lengths[:axis], str(n), *lengths[axis:]])
-    lines = ["def stacked(arrays):", f" out = np.empty(({shape}{',' * (ndim == 0)}), {dtype})"]
-    lines += [f" out[{', '.join([':'] * axis + [str(k)])}] = arrays[{k}]" for k in range(n)]
-    scope = {"np": np}
-    return njit(define("\n".join([*lines, " return out"]), "stacked", scope))
+    lines = ["def stacked(arrays):"]
+    for k in range(1, n):
+        lines += [f" if arrays[{k}].shape != arrays[0].shape:", f'  raise ValueError("{OTHER_SHAPE}")']
+    lines += [f" out = np.empty(({shape}{',' * (ndim == 0)}), {dtype})"]
+    for k in range(n):
+        place = ", ".join([":"] * axis + [str(k)])
+        lines.append(f" copy_into(out[{place}], arrays[{k}])" if ndim else f" out[{place}] = arrays[{k}]")
+    return njit(define("\n".join([*lines, " return out"]), "stacked", _SCOPE))
 
 
 @replaces(np.vstack, is_single=True)
@@ -173,15 +208,15 @@ def append(arr, values, axis=None):
 @njit
 def _append_array(arr, values):
     result = np.empty(arr.size + values.size)
-    result[: arr.size] = arr.ravel()
-    result[arr.size :] = values.ravel()
+    copy_into(result[: arr.size], arr.ravel())
+    copy_into(result[arr.size :], values.ravel())
     return result
 
 
 @njit
 def _append_scalar(arr, values):
     result = np.empty(arr.size + 1)
-    result[: arr.size] = arr.ravel()
+    copy_into(result[: arr.size], arr.ravel())
     result[arr.size] = values
     return result
 

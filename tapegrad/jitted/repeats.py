@@ -171,7 +171,7 @@ def is_seen(prints: bool, args: Sequence[Any]) -> str | None:
 
 def _is_put_back(leaf: Any) -> bool:
     if isinstance(leaf, np.ndarray):
-        return leaf.dtype.kind in "biufc"
+        return leaf.dtype.kind in "biufcV"
     if isinstance(leaf, (List, Dict)):
         held = [leaf._dtype] if isinstance(leaf, List) else list(leaf._numba_type_.keyvalue_type)
         return all(isinstance(kind, (types.Number, types.Boolean, types.UnicodeType)) for kind in held)

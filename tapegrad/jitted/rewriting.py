@@ -37,7 +37,7 @@ from numba.extending import register_model
 from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking, choices
-from tapegrad.jitted.active import Active, Complex, Narrow, Taped, holds_active
+from tapegrad.jitted.active import Active, ActiveRecord, Complex, Independents, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.expressions import Rewrites
 from tapegrad.jitted.inner import InnerLowering, replace_pass
@@ -192,8 +192,12 @@ def plain(kind: Any) -> Any:
         return types.complex128
     if isinstance(kind, Narrow):
         return types.float32
+    if isinstance(kind, ActiveRecord):
+        return kind.original
     if isinstance(kind, ActiveFunction):
         return kind.dispatcher.original._type
+    if isinstance(kind, Independents):
+        return kind.array
     if isinstance(kind, (types.Array, types.List)):
         return kind.copy(dtype=plain(kind.dtype))
     if isinstance(kind, types.ListType):

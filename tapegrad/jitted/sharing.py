@@ -31,7 +31,7 @@ from numba.extending import intrinsic, overload
 from numba.np import arrayobj
 
 from tapegrad import trees
-from tapegrad.jitted import checking, containers
+from tapegrad.jitted import checking, containers, records
 from tapegrad.jitted.inner import OPTIONS, define
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
         return None
     flat = trees.leaves(list(args))
     groups = groups_of(flat)
-    groups = [group for group in groups if any(flat[k].dtype in (np.float64, np.float32, np.complex128) for k in group)]
+    groups = [group for group in groups if any(records.has_numbers(flat[k].dtype) for k in group)]
     if not groups:
         return None
     met = {k for group in groups for k in group}
@@ -338,8 +338,7 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
         return None
     if any(flat[k].dtype != np.float64 for k in met):
         raise ValueError(
-            f"{engine.function.__name__} writes to arguments that share memory as {_dtypes(flat, met)}: give copies of "
-            "them"
+            f"{engine.function.__name__} may write to arguments that share memory as {_dtypes(flat, met)}: give copies"
         )
     return Shared(engine, args, places, groups)
 
@@ -365,7 +364,12 @@ def _dtypes(flat: Sequence[Any], met: set[int]) -> str:
 
 
 def _writes(engine: Engine, args: Sequence[Any], places: Sequence[int], met: set[int]) -> bool:
-    """Whether the function doesn't compile if the arrays that share memory can't be written to."""
+    """Whether the function doesn't compile if the arrays that share memory can't be written to.
+
+    Numba lets records of an array be written to always.
+    """
+    if any(leaf.dtype.fields for n, leaf in enumerate(trees.leaves(list(args))) if n in met):
+        return True
     numbers, frozen = itertools.count(), []
     for a in args:
         leaves, structure = trees.flatten(a)

@@ -21,7 +21,7 @@ from typing import Any
 
 FRESH = 16
 _BIT = {"a": 1, "b": 2, "c": 4, "y": 8}
-_TYPES = ("i8", "i32", "i64", "float", "double")  # of each dtype code, in memory
+_TYPES = ("i8", "i32", "i64", "float", "double", "i8", "i8", "i16")  # of each dtype code, in memory
 
 
 def single_modes(operands: str) -> tuple[int, ...]:

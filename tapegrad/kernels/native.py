@@ -22,14 +22,19 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from tapegrad import foreign, interrupts, locks, vectormath
+from tapegrad.dtypes import BOOL, DTYPES
 from tapegrad.kernels import cache, digests, records
 from tapegrad.kernels.parts import expanded, is_core, part_compiler
 from tapegrad.memory import is_record, parts, records_of
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
-_ARRAYS = {"f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "u1": np.uint8, "b1": np.bool_}
-CODES = ("array_b1", "array_i4", "array_i8", "array_f4", "array_f8")  # the array maker of each dtype code
+_ARRAYS = {
+    "f8": np.float64, "f4": np.float32, "i8": np.int64, "i4": np.int32, "i2": np.int16, "i1": np.int8,
+    "u2": np.uint16, "u1": np.uint8, "b1": np.bool_,
+}  # fmt: skip
+# The array maker of each dtype code.
+CODES = tuple(f"array_{next(short for short, of in _ARRAYS.items() if of == d.numpy.type)}" for d in DTYPES)
 
 linkers: dict[str, Callable[[], int]] = {}  # what links a part, by its symbol
 _linked: dict[str, int] = {}  # addresses of functions, by their entries
@@ -137,11 +142,12 @@ def _compiled_primitives() -> dict[str, Any]:
 
         return types.void(types.int64), codegen
 
-    def of_two(floating: Callable[..., Any], integral: Callable[..., Any], logical: Callable[..., Any]) -> Any:
+    def of_two(floating: Any, signed: Any, unsigned: Any, logical: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = signature.return_type
-            chosen = floating if isinstance(kind, types.Float) else logical if kind == types.boolean else integral
-            return chosen(builder, *args)
+            if isinstance(kind, types.Integer):
+                return (signed if kind.signed else unsigned)(builder, *args)
+            return (logical if kind == types.boolean else floating)(builder, *args)
 
         @intrinsic
         def join(typingctx: Any, a: Any, b: Any) -> Any:
@@ -167,9 +173,10 @@ def _compiled_primitives() -> dict[str, Any]:
     made |= {f"call{n}": caller(n) for n in (1, 3, 4, 5, 6, 8, 9, 11, 13, 14)}
     made |= {f"part{n}": caller(n, returns=True) for n in (0, 1, 2, 3, 5, 9)}
     either, both = (lambda b, p, q: b.or_(p, q)), (lambda b, p, q: b.and_(p, q))
-    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), lambda b, p, q: b.add(p, q), either)
-    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), either)
-    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), both)
+    added = lambda b, p, q: b.add(p, q)  # noqa: E731
+    made["plus"] = of_two(lambda b, p, q: b.fadd(p, q, flags=("reassoc",)), added, added, either)
+    made["larger"] = of_two(extreme("llvm.maximum"), extreme("llvm.smax"), extreme("llvm.umax"), either)
+    made["smaller"] = of_two(extreme("llvm.minimum"), extreme("llvm.smin"), extreme("llvm.umin"), both)
     made |= {"fetch_add": atomic("add"), "exchange": atomic("xchg"), "load": atomic("load")}
     made |= {"stream_line": stream_line, "fetch_line": fetch_line, "address_of_part": address_of_part}
     made["allocate"] = caller(1, returns=True)
@@ -503,7 +510,7 @@ def _compile_loops(
 ) -> tuple[dict[str, Any], bytes]:
     from numba import cfunc, types
 
-    kinds = (types.boolean, types.int32, types.int64, types.float32, types.float64)
+    kinds = [getattr(types, "boolean" if d is BOOL else d.name) for d in DTYPES]
     signature = kinds[result](*(kinds[code] for code in codes))
     compiled = cfunc(signature, nopython=True, error_model="numpy")(getattr(function, "py_func", function))
     scalar = compiled.native_name.removeprefix("cfunc.")

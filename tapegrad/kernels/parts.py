@@ -17,10 +17,12 @@ from typing import Any
 
 from tapegrad.memory import parts
 
+_CORE = "tapegrad.core.", "tapegrad.recorder", "tapegrad.jitted.jacobian_tape"
+
 
 def is_core(function: Any) -> bool:
-    """Whether a function is of the sweeps or of recording, which are compiled as parts."""
-    return str(function.__module__).startswith(("tapegrad.core.", "tapegrad.recorder"))
+    """Whether a function is of the sweeps, of recording, or of the scalar tape, which are compiled as parts."""
+    return str(function.__module__).startswith(_CORE)
 
 
 class _Inliner(ast.NodeTransformer):

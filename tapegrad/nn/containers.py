@@ -109,7 +109,8 @@ class ModuleList(_Numbered):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self._put(modules or ())
+        if modules is not None:
+            self._put(modules)
 
     def _items(self, items: list[Any]) -> list[Any]:
         return [[module for _, module in items]]
@@ -135,7 +136,8 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Any = None) -> None:
         super().__init__()
-        self.update(modules or {})
+        if modules is not None:
+            self.update(modules)
 
     def update(self, modules: Any) -> None:
         """Put modules in, given as a dictionary or as pairs."""
@@ -223,7 +225,8 @@ class ParameterDict(Module):
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
-        self.update(parameters or {})
+        if parameters is not None:
+            self.update(parameters)
 
     def update(self, parameters: Any) -> None:
         """Put parameters in, given as a dictionary or as pairs."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tapegrad import vectormath
+from tapegrad.dtypes import DTYPES, INTEGERS, DType
 from tapegrad.ops import domains
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.logic import where
@@ -382,7 +383,7 @@ def clamp(a, b, c):
     partials=(lambda c: 1.0 - c, lambda c: c, lambda a, b: b - a),
     exact=lambda mp, a, b, c: a + c * (b - a),
     domain=(domains.Domain(0.1, 4.0, edges=()), domains.Domain(0.1, 4.0, edges=()), domains.Domain(0.0, 1.0, edges=())),
-    refuses=("bool", "int32", "int64"),
+    refuses=("bool", *INTEGERS),
 )
 def _lerp(a, b, c):
     """`a + c (b - a)`, from the end that is nearer: exact at `c` = 0 and 1, elementwise."""
@@ -393,7 +394,7 @@ def _lerp(a, b, c):
     partials=lambda: 1.0,
     exact=lambda mp, x: mp.nan if mp.isinf(x) else x - mp.sign(x) * mp.floor(abs(x)),
     domain=(domains.steps,),
-    refuses=("bool", "int32", "int64"),
+    refuses=("bool", *INTEGERS),
 )
 def frac(x):
     """What is left of `x` without its integer part, with its sign, elementwise."""
@@ -403,7 +404,7 @@ def frac(x):
 @elementwise(
     partials=(lambda: 1.0, lambda: 0.0),
     reference=np.nextafter,
-    refuses=("bool", "int32", "int64"),
+    refuses=("bool", *INTEGERS),
     grad_name="NextafterBackward0",
 )
 def nextafter(a, b):
@@ -466,14 +467,25 @@ def _replaced(a, b):
     return b
 
 
-def _cast(code: int, name: str):
-    @elementwise(partials=lambda: 1.0, signature=lambda source: (source, code), grad_name="ToCopyBackward0")
-    def cast(x):
-        return x
-
-    cast.name = f"to_{name}"
-    cast.docstring = f"`x` as {name}."
-    return cast
+def _same(x):
+    return x
 
 
-CASTS = [_cast(code, name) for code, name in enumerate(("bool", "int32", "int64", "float32", "float64"))]
+def _many_bits(x):
+    """A float goes to few bits by way of many, the last of which are left."""
+    return np.int64(x)
+
+
+def _cast(dtype: DType):
+    made = elementwise(
+        partials=lambda: 1.0,
+        signature=lambda source: (source, dtype.code),
+        integer=_same,
+        grad_name="ToCopyBackward0",
+    )(_many_bits if dtype.category == 1 and dtype.itemsize < 4 else _same)
+    made.name = f"to_{dtype.name}"
+    made.docstring = f"`x` as {dtype.name}."
+    return made
+
+
+CASTS = [_cast(dtype) for dtype in DTYPES]

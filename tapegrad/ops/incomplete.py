@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from tapegrad import vectormath
+from tapegrad.dtypes import INTEGERS
 from tapegrad.foreign import Foreign
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import log
@@ -120,7 +121,7 @@ def _gammainc_by_shape(a, x, order):
     ),
     scipy="gammainc",
     result=FLOATING,
-    refuses=("int32", "int64", "bool"),
+    refuses=("bool", *INTEGERS),
 )
 def igamma(a, b):
     """The regularised lower incomplete gamma function P(a, b), elementwise; differentiable by both (8.2.4)."""
@@ -134,7 +135,7 @@ def igamma(a, b):
     ),
     scipy="gammaincc",
     result=FLOATING,
-    refuses=("int32", "int64", "bool"),
+    refuses=("bool", *INTEGERS),
 )
 def igammac(a, b):
     """The regularised upper incomplete gamma function Q(a, b) = 1 - P(a, b), elementwise."""

@@ -326,21 +326,23 @@ def _product_at(p, x, v, at, y):
     _merge_at(x, v, at, y, _times)
 
 
-def _place_vjp(p, x, y, y_bar, x_bar):
+def _place_vjp(p, lo, hi, x, y, y_bar, x_bar):
     chunk, pitch, offset = p[1], p[2], p[3]
-    for o in range(p[0]):
+    for o in range(lo, hi):
+        run, part = x_bar[o * chunk : (o + 1) * chunk], y_bar[o * pitch + offset : o * pitch + offset + chunk]
         for i in range(chunk):
-            x_bar[o * chunk + i] += y_bar[o * pitch + offset + i]
+            run[i] += part[i]
 
 
 def _declare_place(name, grad_name):
     """Fills a window of its result, a row a piece: `chunk` elements at `offset` in each of `outer` runs of `pitch`."""
 
-    def place(p, x, y):
+    def place(p, lo, hi, x, y):
         chunk, pitch, offset = p[1], p[2], p[3]
-        for o in range(p[0]):
+        for o in range(lo, hi):
+            part, run = y[o * pitch + offset : o * pitch + offset + chunk], x[o * chunk : (o + 1) * chunk]
             for i in range(chunk):
-                y[o * pitch + offset + i] = x[o * chunk + i]
+                part[i] = run[i]
 
     place.__name__ = name
     return array_op(

@@ -52,6 +52,9 @@ class LRScheduler:
     """
 
     _kept_apart: tuple[str, ...] = ("optimizer",)
+    # What schedules of others ask of theirs, under PyTorch's names.
+    _step_count = 0
+    _get_lr_called_within_step = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -80,8 +83,14 @@ class LRScheduler:
     @_followed
     def step(self, epoch: int | None = None) -> None:
         """Go on by one, or to an epoch, and set the rates."""
+        self._step_count += 1
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        self._set(self._closed() if epoch is not None and hasattr(self, "_closed") else self.get_lr())
+        self._get_lr_called_within_step = True
+        try:
+            rates = self._closed() if epoch is not None and hasattr(self, "_closed") else self.get_lr()
+        finally:
+            self._get_lr_called_within_step = False
+        self._set(rates)
 
     def _set(self, rates: Sequence[float]) -> None:
         for group, lr in zip(self._groups, rates, strict=True):

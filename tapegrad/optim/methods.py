@@ -239,6 +239,9 @@ class Adagrad(_Method):
             "differentiable": differentiable, "fused": fused,
         }  # fmt: skip
         super().__init__(params, defaults)
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p].update(step=0, sum=creation.full_like(p, initial_accumulator_value))
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""

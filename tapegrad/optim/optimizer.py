@@ -27,6 +27,9 @@ _FILLED = H.filled
 _COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
 _NOTHING: dict[str, Any] = {}
 
+required = object()  # the default of options that have none, in optimisers of others
+_MOMENTS = "before it is told", "after it was told", "before it is loaded", "after it was loaded"  # a state
+_Hooks = OrderedDict[int, Callable[..., Any]]
 Group = dict[str, Any]
 State = dict[str, Any]
 
@@ -56,8 +59,8 @@ class Optimizer(Keeper):
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._before: OrderedDict[int, Any] = OrderedDict()
-        self._after: OrderedDict[int, Any] = OrderedDict()
+        self._before, self._after = _Hooks(), _Hooks()
+        self._at_states = {moment: _Hooks() for moment in _MOMENTS}
         self.check(defaults)
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -259,6 +262,8 @@ class Optimizer(Keeper):
         return bool(self._before or self._after), groups, kept
 
     _is_stepping = False  # with hooks around it
+    _at_states = dict.fromkeys(_MOMENTS, _Hooks())
+    _before = _after = _Hooks()  # of one that was made without `__init__`, as some that stand around others are
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -274,8 +279,38 @@ class Optimizer(Keeper):
 
     # --- to be kept ---------------------------------------------------------------------------------------------------
 
+    def _register(self, moment: str, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
+        handle = add(self._at_states[moment], hook)
+        if prepend:
+            self._at_states[moment].move_to_end(handle.id, last=False)
+        return handle
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer)` called before `state_dict` looks."""
+        return self._register("before it is told", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer, state_dict)` called on what `state_dict` gives; it gives None, or another."""
+        return self._register("after it was told", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer, state_dict)` called before one is loaded; it gives None, or another."""
+        return self._register("before it is loaded", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Have `hook(optimizer)` called after one was loaded."""
+        return self._register("after it was loaded", hook, prepend)
+
+    def _hooked(self, moment: str, *state: Any) -> Any:
+        """The state, as hooks leave it."""
+        for hook in list(self._at_states[moment].values()):
+            given = hook(self, *state)
+            state = (given,) if state and given is not None else state
+        return state[0] if state else None
+
     def state_dict(self) -> dict[str, Any]:
         """State and options, with numbers in the place of parameters."""
+        self._hooked("before it is told")
         places = {id(t): i for i, t in enumerate(t for group in self.param_groups for t in group["params"])}
         groups = [
             {name: value for name, value in group.items() if name != "params"}
@@ -283,7 +318,8 @@ class Optimizer(Keeper):
             for group in self.param_groups
         ]
         states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
-        return {"state": states, "param_groups": groups}
+        found: dict[str, Any] = self._hooked("after it was told", {"state": states, "param_groups": groups})
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave.
@@ -293,6 +329,7 @@ class Optimizer(Keeper):
         ValueError
             Where it is of other groups.
         """
+        state_dict = self._hooked("before it is loaded", dict(state_dict))
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -308,12 +345,14 @@ class Optimizer(Keeper):
         for place, state in state_dict["state"].items():
             t = of_place[place]
             self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
+        self._hooked("after it was loaded")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=OrderedDict(), _after=OrderedDict())
+        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=_Hooks(), _after=_Hooks())
+        self._at_states = {moment: _Hooks() for moment in _MOMENTS}
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:

@@ -19,11 +19,11 @@ from tapegrad.autograd.hooks import going
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
-from tapegrad.replay import entry
+from tapegrad.replay import entry, machine
 from tapegrad.replay.batches import Results, Rows, map_rows
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
-from tapegrad.replay.program import PLAIN, Miss, Program
+from tapegrad.replay.program import PLAIN, Memory, Miss, Program
 from tapegrad.replay.standins import Argument, Number, StandIn, bits_of
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
@@ -146,12 +146,14 @@ class Compiled(entry.Fronted):
         dict
             `recordings`: calls that recorded; `replays`: that ran a program; `misses`: guards that did not hold;
             `plain`: calls of the plain function, since there was no faithful program; `seconds`: spent on recordings;
-            `programs` that are kept, and their `bytes`.
+            `programs` that are kept, how many of these run as `machine` code, and their `bytes`.
         """
         with self._lock:
             self._hear()
             sizes = [program.nbytes for program, _, _ in self._programs]
-            return {**self._counts, "seconds": self._seconds, "programs": len(sizes), "bytes": sum(sizes)}
+            n = sum(program.lowered is not None for program, _, _ in self._programs)
+            counts = {"programs": len(sizes), "machine": n, "bytes": sum(sizes)}
+            return {**self._counts, "seconds": self._seconds, **counts}
 
     def map(self, *args: Any, in_axes: Any = 0, **kwargs: Any) -> Any:
         """What the function returns for each row of its arguments, stacked: side by side, in lanes, on all threads.
@@ -391,8 +393,11 @@ class Compiled(entry.Fronted):
                 family.used = program.used = _tick()
                 family.kin.in_vain = 0
                 self._counts["replays"] += 1
-                if not program.memories.of_thread.is_entered:
+                memory = program.memories.of_thread
+                if not memory.is_entered:
                     self._enter(program, family, args, kwargs, leaves, tape)
+                if memory.calls >= 0:
+                    self._heat(program, memory)
                 return found
             self._counts["misses"] += 1
             line = program.seen[found.guard].line
@@ -408,6 +413,16 @@ class Compiled(entry.Fronted):
                     entry.install(Compiled)
                     self._hear()
                     self._put_before(entry.among(self._entered, entered))
+
+    def _heat(self, program: Program, memory: Memory) -> None:
+        """Have a program that was called often run as machine code from now on."""
+        plans = [e for e in self._entered if e.memory is memory]
+        memory.calls += 1
+        if memory.calls + sum(e.words[entry.P.replays] for e in plans) > machine.HOT:
+            memory.calls = -1
+            memory.speed_up(program)
+            for e in plans:
+                e.words[entry.P.warm], e.words[entry.P.text] = -1, memory.run_at
 
     def _put_before(self, entered: list[entry.Entered]) -> None:
         """What native code knows of."""

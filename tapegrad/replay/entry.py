@@ -28,6 +28,7 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
+from tapegrad.replay import machine
 from tapegrad.replay.standins import Again, Number, reflected
 from tapegrad.tape import H, Tape
 from tapegrad.tensor import Tensor, handle, owning
@@ -136,11 +137,12 @@ class _Numbers:
 class Entered:
     """A plan, and all that it has addresses of."""
 
-    __slots__ = ("family", "held", "known", "n_results", "program", "thread", "words")
+    __slots__ = ("family", "held", "known", "memory", "n_results", "program", "thread", "words")
 
     def __init__(self, program: Any, family: Any, tape: Tape, leaves: Sequence[Any]) -> None:
         memory, group = program.memories.of_thread, id(program.nodes[0])
         self.program, self.family, self.held, self.known = program, family, [tape.header, memory], (0, 0)
+        self.memory = memory
         numbers = _Numbers(leaves, _MOST_NUMBERS)
         for make, answer in program.conditions:
             numbers.compare(make, answer)
@@ -158,8 +160,8 @@ class Entered:
         facts = {
             P.header: tape.header_address, P.tape: id(tape), P.lock: id(tape.lock), P.levels: id(levels),
             P.grad_enabled: id(tape.grad_enabled), P.default_dtype: dtypes.get_default_dtype().code, P.group: group,
-            P.n_arguments: len(leaves), P.text: memory.text_at, P.tables: memory.tables_at, P.finish: _id(finish),
-            P.n_guards: len(steps), P.guards: self._kept(steps),
+            P.n_arguments: len(leaves), P.text: memory.run_at, P.tables: memory.tables_at, P.finish: _id(finish),
+            P.warm: -1 if memory.calls < 0 else machine.HOT, P.n_guards: len(steps), P.guards: self._kept(steps),
         }  # fmt: skip
         places = (P.n_checks, P.checks), (P.n_copies, P.copies), (P.n_made, P.made), (P.n_numbers, P.numbers)
         for (n, at), table in zip(places, tables, strict=True):

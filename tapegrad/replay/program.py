@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -14,18 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import aliasing, engine, trees
+from tapegrad import aliasing, engine, locks, trees
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import GUARD, MISSED, STEP
+from tapegrad.core.replaying import GUARD, MACHINE, MISSED, STEP
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
+from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
 from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
 from tapegrad.tape import STORED, TABLES, H, Tape, in_grad_mode, is_only, scratch_in
 from tapegrad.tensor import Size, Tensor, copied, owning
 
 _tables: weakref.WeakKeyDictionary[Tape, np.ndarray] = weakref.WeakKeyDictionary()
+_lock = locks.lock()  # of making machine code
 _LARGE = 3e38
 _PLAIN = (type(None), bool, int, float, str, np.generic, Size, DType)
 
@@ -53,13 +56,14 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "captured", "changed", "composed", "copied", "filled", "is_entered", "made", "new", "tables",
-        "tables_at", "tape", "text", "text_at",
+        "arena", "at", "calls", "captured", "changed", "composed", "copied", "filled", "frame", "is_entered", "lowered",
+        "made", "new", "run_at", "step", "tables", "tables_at", "tape", "text", "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
         self.tape = weakref.ref(tape)
         self.filled = -1  # bytes of rows that the last reclaiming has left
+        self.calls = 0  # that Python has made; -1 when machine code was asked for
         self.is_entered = False  # whether native code knows of it, or was found not to serve
         if tape not in _tables:
             _tables[tape] = np.zeros(TABLES + 1, np.int64)
@@ -69,7 +73,7 @@ class Memory:
         self.arena = np.empty(program.size + 64, np.uint8)
         self.at = at = -(-address_of(self.arena) // 64) * 64
         self.text = program.text.copy()
-        self.text_at = address_of(self.text)
+        self.text_at = self.run_at = address_of(self.text)
         bases = np.array([at, self.text_at, self.tables_at, scratch_in(tape.scratch)], np.int64)
         self.text[program.places] += bases[program.bases]
         for offset, content in program.contents:
@@ -81,6 +85,16 @@ class Memory:
         self.made = [_maker(self, of) for of in program.results]
         self.changed = [(t, _Elements(self, of)) for t, of in program.changed]
         self.new = [_Elements(self, of) for of in program.new]
+
+    def speed_up(self, program: Program) -> None:
+        """Have the program run as machine code from now on, where it can."""
+        tape = self.tape()
+        if (lowered := program.machine_code()) is not None and tape is not None:
+            self.lowered = lowered
+            self.frame, frame_at = frame_of(lowered)
+            step = [MACHINE, lowered.code.address, self.at, frame_at, tape.header_address, self.text_at]
+            self.step = np.array(step + [0] * (STEP - len(step)), np.int64)
+            self.run_at = address_of(self.step)
 
 
 class _Elements:
@@ -197,6 +211,8 @@ class Program:
         are_apart = all(len({*map(id, of)}) == len(of) and int not in map(type, of) for of in (read, given))
         self.touched = [*{id(t): t for t in (*read, *given)}.values()] if are_apart else None
         self.memories = threading.local()
+        self.lowered: Lowered | None = None
+        self.is_lowered = False  # whether it was tried
         self.plans: dict[Any, Any] = {}  # how it is run in lanes, see `batches.py`
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
@@ -306,10 +322,19 @@ class Program:
             action()
         return made
 
+    def machine_code(self) -> Lowered | None:
+        """Its machine code, made once; None where there is none."""
+        with _lock:
+            if not self.is_lowered:
+                self.is_lowered = True
+                with contextlib.suppress(NotLoweredError):
+                    self.lowered = lower(self)
+        return self.lowered
+
     @property
     def nbytes(self) -> int:
         """Bytes that it takes, its memory for one thread included."""
-        return 2 * self.text.nbytes + self.size
+        return 2 * self.text.nbytes + self.size + (self.lowered.code.nbytes if self.lowered is not None else 0)
 
     def run(self, tape: Tape, leaves: Sequence[Any]) -> Any:
         """What the function returns; a Miss; or PLAIN."""
@@ -318,6 +343,9 @@ class Program:
         memory = getattr(self.memories, "of_thread", None)
         if memory is None or memory.tape() is not tape:
             memory = self.memories.of_thread = Memory(self, tape)
+            if self.lowered is not None:
+                memory.calls = -1
+                memory.speed_up(self)
         if self.finds:
             leaves = [*leaves, *[find(leaves) for find in self.finds]]
         if not self.draws:
@@ -356,7 +384,7 @@ class Program:
                 array_at(address, kind, memory.arena)[...] = copied(t)[0]
         if self.has_effects and not self._may_change(tape, leaves):
             return PLAIN
-        status = engine.replay(tape, memory.text_at, memory.tables_at)
+        status = engine.replay(tape, memory.run_at, memory.tables_at)
         if status == rows.OK:
             if self.is_simple:
                 return self.build([make() for make in memory.made])

@@ -107,6 +107,7 @@ def _table(rows: Sequence[Sequence[int]]) -> int:
 def _plan(program: Program, tape: Tape, leaves: Sequence[Any], places: dict[int, int], at: Any) -> int:
     """The address of the plan of a program at a seat; `places` are those of arguments among what is given."""
     memory, numbers = Memory(program, tape), _OfCaller(leaves)
+    memory.speed_up(program)
     for make, answer in program.conditions:
         numbers.compare(make, answer)
     for place, bits in zip(*at, strict=True):
@@ -124,7 +125,7 @@ def _plan(program: Program, tape: Tape, leaves: Sequence[Any], places: dict[int,
     words = _row(
         ServedPlan, header=tape.header_address, group=id(program.nodes[0]), n_given=len(given), given=_table([given]),
         n_numbers=len(numbers.rows), numbers=_table(numbers.rows), n_copies=len(copies), copies=_table(copies),
-        n_guards=len(guards[0]), guards=_table(guards), n_made=len(made), made=_table(made), text=memory.text_at,
+        n_guards=len(guards[0]), guards=_table(guards), n_made=len(made), made=_table(made), text=memory.run_at,
         tables=memory.tables_at,
     )  # fmt: skip
     _kept.append((memory, numbers, program))

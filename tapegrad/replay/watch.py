@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapegrad import engine
+from tapegrad.callers import unseen
 from tapegrad.core import observed
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
@@ -41,6 +42,7 @@ _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_b
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _NUMBERS = Number, ShownNumber
+_OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
 _OF_ANY_NUMBER = {
     "add", "sub", "mul", "div", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "pow",
@@ -173,11 +175,12 @@ class Watch:
     def _placed(self, region: Region) -> int:
         """The offset of a range in the arena."""
         if region.offset < 0:
-            region.offset = self.size
+            alignment = _ALIGNMENT if region.nbytes > 8 else 8
+            region.offset = -(-self.size // alignment) * alignment
             self.placed.append((region.offset, region.nbytes))
             if region.itemsize:
                 self.itemsizes[region.offset] = region.itemsize
-            self.size += -(-region.nbytes // _ALIGNMENT) * _ALIGNMENT
+            self.size = region.offset + -(-region.nbytes // alignment) * alignment
             if region.content is not None:
                 self.contents.append((region.offset, region.content))
         return region.offset
@@ -342,6 +345,12 @@ class Watch:
                     self.meets(t)
 
     def elementwise(self, record: Callable[..., Any], op: Any, operands: tuple[Any, ...]) -> Any:
+        """Record an operation: unseen by the profiler (see `chance.py`) where it calls none of the user's code."""
+        if _OWN.issuperset([x.__class__ for x in operands]):
+            return unseen(self._elementwise, record, op, operands)
+        return self._elementwise(record, op, operands)
+
+    def _elementwise(self, record: Callable[..., Any], op: Any, operands: tuple[Any, ...]) -> Any:
         """Record an operation; a number of the caller's becomes a tensor, whose element is copied at each call."""
         numbers = [x for x in operands if type(x) in _NUMBERS]
         if not numbers:

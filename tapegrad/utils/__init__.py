@@ -10,7 +10,7 @@ __all__ = ["checkpoint", "data"]
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for."""
-    if name in __all__:
+    if name in (*__all__, "_pytree"):
         return importlib.import_module(f"tapegrad.utils.{name}")
     raise AttributeError(f"module 'tapegrad.utils' has no attribute {name!r}")
 

@@ -25,8 +25,8 @@ from tapegrad.xp.creation import (
     triu, zeros, zeros_like,
 )  # fmt: skip
 from tapegrad.xp.data_types import (
-    __array_namespace_info__, astype, bool, can_cast, finfo, float32, float64, iinfo, int32, int64, isdtype,
-    result_type,
+    __array_namespace_info__, astype, bool, can_cast, finfo, float32, float64, iinfo, int8, int16, int32, int64,
+    isdtype, result_type, uint8,
 )  # fmt: skip
 from tapegrad.xp.elementwise import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_invert, bitwise_left_shift,

@@ -9,8 +9,11 @@ from tapegrad.devices import check_device
 from tapegrad.dtypes import BOOL as bool  # noqa: N811 (the standard's names)
 from tapegrad.dtypes import FLOAT32 as float32  # noqa: N811
 from tapegrad.dtypes import FLOAT64 as float64  # noqa: N811
+from tapegrad.dtypes import INT8 as int8  # noqa: N811
+from tapegrad.dtypes import INT16 as int16  # noqa: N811
 from tapegrad.dtypes import INT32 as int32  # noqa: N811
 from tapegrad.dtypes import INT64 as int64  # noqa: N811
+from tapegrad.dtypes import UINT8 as uint8  # noqa: N811
 from tapegrad.dtypes import DTYPES, DType, as_dtype
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, location
@@ -18,12 +21,12 @@ from tapegrad.xp.operands import array
 
 _KINDS: dict[str, tuple[DType, ...]] = {
     "bool": (bool,),
-    "signed integer": (int32, int64),
-    "unsigned integer": (),
-    "integral": (int32, int64),
+    "signed integer": (int8, int16, int32, int64),
+    "unsigned integer": (uint8,),
+    "integral": (int8, int16, int32, int64, uint8),
     "real floating": (float32, float64),
     "complex floating": (),
-    "numeric": (int32, int64, float32, float64),
+    "numeric": (int8, int16, int32, int64, uint8, float32, float64),
 }
 
 
@@ -79,7 +82,7 @@ def can_cast(from_: Any, to: DType, /) -> Any:
     (True, False)
     """
     given, to = _dtype_of(from_), as_dtype(to)
-    return given.category == to.category and given.code <= to.code
+    return given.category == to.category and dtypes.join([given, to]) is to
 
 
 def result_type(*arrays_and_dtypes: Any) -> DType:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tapegrad import functions
 from tapegrad.conversion import as_operand, is_array, repair
-from tapegrad.dtypes import DTYPES, DType, as_dtype
+from tapegrad.dtypes import DType, as_dtype, join
 from tapegrad.recording import cast
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, location
@@ -49,7 +49,7 @@ def promoted(*operands: Any) -> list[Any]:
         raise TypeError(f"one of the operands must be an array, but they are {operands}, at {location()}")
     if len(found) == 1:
         return taken
-    dtype = DTYPES[max(one.code for one in found)]
+    dtype = join(found)
     return [cast(x, dtype) if isinstance(x, Tensor) else x for x in taken]
 
 

@@ -185,7 +185,7 @@ def facts(library: types.ModuleType, value: Any) -> Any:
         return value
     if hasattr(value, "next_functions"):
         return neutral(value.name())
-    if any(value is getattr(library, name) for name in DTYPES):
+    if isinstance(value, library.dtype):
         return dtype_name(value)
     return type(value).__name__
 

@@ -62,12 +62,12 @@ PADDING = {
     "constant negative": (lambda tg, F, x: F.pad(x, (-1, 2, 1, -2), value=7.0), reals(2, 3, 4)),
     "constant smaller": (lambda tg, F, x: F.pad(x, (-1, -2)), reals(2, 3, 4)),
     "nothing": (lambda tg, F, x: F.pad(x, (0, 0)), reals(2, 3, 4)),
-    "reflect": (lambda tg, F, x: F.pad(x, (2, 1), mode="reflect"), reals(2, 3, 4)),
+    "reflect": (lambda tg, F, x: F.pad(x, (2, 1), mode="reflect"), reals(2, 3, 12)),
     "reflect 2": (lambda tg, F, x: F.pad(x, (2, 1, 0, 2), mode="reflect"), reals(2, 3, 4)),
     "reflect 3": (lambda tg, F, x: F.pad(x, (1, 1, 1, 0, 2, 1), mode="reflect"), reals(2, 3, 4, 2)),
-    "replicate": (lambda tg, F, x: F.pad(x, (2, 5, 1, 1), mode="replicate"), reals(2, 3, 4, 2)),
+    "replicate": (lambda tg, F, x: F.pad(x, (2, 5, 1, 1), mode="replicate"), reals(2, 3, 4, 9)),
     "replicate smaller": (lambda tg, F, x: F.pad(x, (-1, 2), mode="replicate"), reals(2, 3, 4)),
-    "circular": (lambda tg, F, x: F.pad(x, (2, 1, 3, 0), mode="circular"), reals(2, 3, 4)),
+    "circular": (lambda tg, F, x: F.pad(x, (2, 1, 3, 0), mode="circular"), reals(2, 3, 12)),
     "circular smaller": (lambda tg, F, x: F.pad(x, (-1, 2, 2, -1), mode="circular"), reals(2, 3, 4)),
     "constant_pad_nd": (lambda tg, F, x: tg.constant_pad_nd(x, (1, 2, 3, 1), 2), reals(2, 3, 4)),
 }
@@ -140,6 +140,9 @@ def test_largest_elements_of_ties_and_nans():
     x = np.array([[[1.0, 1.0, np.nan, 2.0, np.nan, np.nan, -np.inf, -np.inf]]])
     agree(lambda tg, F, x: F.max_pool1d(x.detach(), 2, return_indices=True), x)
     agree(lambda tg, F, x: F.max_pool2d(x, 2, return_indices=True), np.zeros((1, 4, 4), int))
+    x = np.random.default_rng(7).choice([0.0, 1.0, np.nan, -np.inf], (2, 7, 11))  # windows that are cut off, too
+    agree(lambda tg, F, x: F.max_pool2d(x.detach(), 3, 2, 1, return_indices=True, ceil_mode=True), x)
+    agree(lambda tg, F, x: F.max_pool2d(x.detach(), 3, 2, 1, (2, 3), return_indices=True), x)
 
 
 RESAMPLING = {

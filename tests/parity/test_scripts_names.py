@@ -249,7 +249,7 @@ def test_jit_leaves_functions_as_they_are():
         jit.freeze(tg.nn.Linear(1, 1))
 
 
-@pytest.mark.parametrize("name", ["float16", "half", "bfloat16", "uint8", "int8", "short", "complex64"])
+@pytest.mark.parametrize("name", ["float16", "half", "bfloat16", "uint16", "complex64"])
 def test_dtypes_that_are_only_named_are_refused(name):
     named = getattr(tg, name)
     for make in (lambda: tg.ones(2, dtype=named), lambda: tg.ones(2).to(named), lambda: tg.nn.Linear(2, 2).to(named)):

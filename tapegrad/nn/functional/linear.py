@@ -11,7 +11,7 @@ from tapegrad.arguments import node
 from tapegrad.autograd.modes import no_grad
 from tapegrad.batched import Batched, NeedsSamplesError, elements
 from tapegrad.creation import arange
-from tapegrad.dtypes import BOOL, INT64
+from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.products import matmul, mm
 from tapegrad.functions.reductions import norm
@@ -119,7 +119,7 @@ windows.rows_added.record = _record_rows(windows.rows_added)
 
 def _numbers(name: str, input: Tensor, weight: Tensor) -> np.ndarray:
     """The numbers of rows, which are checked."""
-    if input.dtype.category != 1:
+    if input.dtype not in (INT64, INT32):
         raise RuntimeError(
             f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
             f"{input.dtype} instead ({name}: {at(input, weight)})"

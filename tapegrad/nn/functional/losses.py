@@ -11,7 +11,7 @@ import numpy as np
 
 from tapegrad.arguments import Number, node
 from tapegrad.batched import Batched, elements
-from tapegrad.dtypes import INT64
+from tapegrad.dtypes import INT64, UINT8
 from tapegrad.functions.distances import pairwise_distance
 from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.nn.functional.common import (
@@ -47,8 +47,8 @@ def _taken(x: Tensor, positions: np.ndarray) -> Tensor:
 # --- of classes -------------------------------------------------------------------------------------------------------
 
 
-def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    """Integers that fit to [C], [N, C] or [N, C, d1, ...]."""
+def _classes(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """The targets, integers that fit to [C], [N, C] or [N, C, d1, ...], in int64."""
     if not input.ndim:
         raise ValueError(f"Expected 1 or more dimensions (got {input.ndim}): {at(input, target)}")
     n_classes = input.shape[0] if input.ndim == 1 else input.shape[1]
@@ -71,7 +71,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
             if input.ndim == 2:
                 raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: {at(input, target)}")
             raise RuntimeError(f"Expected target size {list(wanted)}, got {list(target.shape)}: {at(input, target)}")
-    if target.dtype is not INT64:
+    if target.dtype not in (INT64, UINT8):
         raise RuntimeError(
             f"expected target dtype to be Long or Byte, but got {target.dtype.scalar_type}: the targets are class "
             f"indices: {at(input, target)}"
@@ -81,6 +81,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
             f"weight tensor should be defined either for all {n_classes} classes or no classes but got weight tensor "
             f"of shape: {list(weight.shape)}: {at(input, target)}"
         )
+    return cast(target, INT64)
 
 
 def _check_in_range(classes: np.ndarray, n_classes: int, *operands: Tensor) -> None:
@@ -196,7 +197,7 @@ def nll_loss(
     tensor(2.)
     """
     reduction = chosen(size_average, reduce, reduction)
-    _check_classes(input, target, weight)
+    target = _classes(input, target, weight)
     floating("nll_loss_out_frame", input)
     return _nll(input, target, weight, ignore_index, reduction)
 
@@ -233,7 +234,7 @@ def cross_entropy(
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     dim = 0 if input.ndim == 1 else 1
     if input.shape != target.shape or not input.ndim:
-        _check_classes(input, target, weight)
+        target = _classes(input, target, weight)
         if (
             input.ndim <= 2
             and input.dtype.is_floating_point

@@ -1,4 +1,4 @@
-"""Normalisation: compositions of means and what is around them, which a sweep takes together."""
+"""Normalisation: of runs of memory, and of channels by their moments."""
 
 from __future__ import annotations
 
@@ -10,54 +10,52 @@ import numpy as np
 from tapegrad.arguments import Sizes, node
 from tapegrad.autograd.modes import no_grad
 from tapegrad.creation import full
+from tapegrad.dtypes import FLOAT64
 from tapegrad.functions.reductions import norm
 from tapegrad.functions.shaping import contiguous, dimension, stack
 from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
-from tapegrad.ops.normalisation import normalized
-from tapegrad.recording import record_array
+from tapegrad.ops.normalisation import COLUMNS, moments, normalized, scaled
+from tapegrad.recording import cast, record_array
 from tapegrad.tensor import Tensor
 
 mean: Any = reductions["mean"]
 rsqrt = elementwise["rsqrt"]
 
 
-def _moments(x: Tensor, dims: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean, deviations from it, and the variance; reduced dimensions stay."""
-    centre = mean(x, dims, True)
-    deviation = x - centre
-    return centre, deviation, mean(deviation * deviation, dims, True)
+def _check_dtypes(name: str, x: Tensor, *given: Tensor | None) -> None:
+    others = [t for t in given if t is not None and t.dtype is not x.dtype]
+    if others:
+        what = "all inputs must share same datatype." if x.dtype is FLOAT64 else "expect parameter to have scalar type"
+        what += "" if x.dtype is FLOAT64 else f" of {x.dtype.scalar_type}:"
+        raise RuntimeError(f"mixed dtype (CPU): {what} {name}, {at(x, *others)}")
 
 
-_LAYERS, _GROUPS, _INSTANCES = range(3)  # the name of a row's node
+def _moments(x: Tensor, outer: int, channels: int, inner: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of [outer, channels, inner]: the means, what rounding took from them, and the variances, of channels."""
+    if not x.numel():
+        zero = full((channels,), 0.0, dtype=x.dtype)
+        return zero, zero, zero
+    in_unit = min(COLUMNS, channels) if inner == 1 else 1
+    sizes = -(-channels // in_unit), outer, channels, inner, in_unit
+    made = record_array(moments, (3, channels), x.dtype, contiguous(x), params=sizes)
+    return made[0], made[1], made[2]
 
 
-def _normalized(
-    x: Tensor, sizes: tuple[int, int, int, int], weight: Tensor | None, bias: Tensor | None, eps: float, name: int
+def _scaled(
+    x: Tensor, sizes: tuple[int, int, int], centre: Tensor, rest: Tensor | None, factor: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Units less their mean, over their deviation, times weight, plus bias.
-
-    `sizes` are the numbers of units, of channels in one, of elements in a channel, and of units that differ in weights.
-    """
-    n, bits = sizes[1] * sizes[3], np.float64(eps).view(np.int64).item()
-    given = [
-        full((n,), value, dtype=x.dtype) if t is None else t.reshape(n) for t, value in ((weight, 1.0), (bias, 0.0))
-    ]
-    return record_array(normalized, x.shape, x.dtype, contiguous(x), stack(given), params=(*sizes, bits, name))
+    """(x - centre - rest) factor + bias, each of channels of [outer, channels, inner]."""
+    shift = full(factor.shape, 0.0, dtype=x.dtype) if rest is None else -(rest * factor)
+    shift = shift if bias is None else shift + bias
+    if not x.numel():
+        return (x.reshape(sizes) * factor[:, None] + shift[:, None]).reshape(x.shape)
+    of_channels = stack([centre, factor, shift])
+    return record_array(scaled, x.shape, x.dtype, contiguous(x), of_channels, params=(sizes[0], *sizes))
 
 
-def _per_channel(x: Tensor, ndim: int) -> Tensor:
-    return x.reshape(-1, *(1,) * (ndim - 2))
-
-
-def _scaled(deviation: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Deviation scale weight + bias, the factors multiplied first."""
-    return _shifted(deviation * (scale if weight is None else scale * weight), None, bias)
-
-
-def _shifted(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    normal = normal if weight is None else normal * weight
-    return normal if bias is None else normal + bias
+def _over_deviation(variance: Tensor, eps: float, weight: Tensor | None) -> Tensor:
+    return rsqrt(variance + eps) if weight is None else weight * rsqrt(variance + eps)
 
 
 def _check_channels(n: int, **given: Tensor | None) -> None:
@@ -66,10 +64,11 @@ def _check_channels(n: int, **given: Tensor | None) -> None:
             raise RuntimeError(f"{name} should contain {n} elements not {x.numel()}")
 
 
-def _updated(running: Tensor, now: Tensor, momentum: float) -> None:
+def _updated(running: Tensor | None, now: Tensor, momentum: float) -> None:
     """A running mean, in place."""
-    with no_grad():
-        running.copy_((1 - momentum) * running + momentum * now.detach().reshape(running.shape))
+    if running is not None:
+        with no_grad():
+            running.copy_((1 - momentum) * running + momentum * now.detach().reshape(running.shape))
 
 
 @public
@@ -111,19 +110,20 @@ def batch_norm(
             raise RuntimeError(f"{name} must be defined in evaluation mode: {at(input)}")
     _check_channels(n, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     floating("batch_norm", input)
-    weight, bias = (None if x is None else _per_channel(x, input.ndim) for x in (weight, bias))
+    _check_dtypes("batch_norm", input, running_mean, running_var, weight, bias)
+    sizes = input.shape[0], n, math.prod(input.shape[2:])
+    weight, bias = (None if t is None else t.reshape(n) for t in (weight, bias))
     if not training:
         assert running_mean is not None
         assert running_var is not None
-        scale = rsqrt(_per_channel(running_var, input.ndim) + eps)
-        return _scaled(input - _per_channel(running_mean, input.ndim), scale, weight, bias)
-    centre, deviation, variance = _moments(input, (0, *range(2, input.ndim)))
-    if running_mean is not None and input.numel():
-        _updated(running_mean, centre, momentum)
-    if running_var is not None and input.numel():
+        factor = _over_deviation(running_var.reshape(n), eps, weight)
+        return _scaled(input, sizes, running_mean.reshape(n), None, factor, bias)
+    centre, rest, variance = _moments(input, *sizes)
+    if input.numel():
         count = input.numel() // n
+        _updated(running_mean, centre, momentum)
         _updated(running_var, variance * (count / (count - 1)), momentum)
-    return _scaled(deviation, rsqrt(variance + eps), weight, bias)
+    return _scaled(input, sizes, centre, rest, _over_deviation(variance, eps, weight), bias)
 
 
 def _check_several(shape: tuple[int, ...]) -> None:
@@ -132,6 +132,7 @@ def _check_several(shape: tuple[int, ...]) -> None:
 
 
 @public
+@node("NativeBatchNormBackward0")
 def instance_norm(
     input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
@@ -152,18 +153,15 @@ def instance_norm(
     if not use_input_stats:
         result: Tensor = batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
         return result
-    plane = math.prod(input.shape[2:])
-    if running_mean is None and running_var is None:
-        return _normalized(input, (input.shape[0] * n, 1, plane, n), weight, bias, eps, _INSTANCES)
-    weight, bias = (None if x is None else _per_channel(x, 3) for x in (weight, bias))
-    rows = input.reshape(*input.shape[:2], plane)
-    centre, deviation, variance = _moments(rows, -1)
-    if running_mean is not None:
-        _updated(running_mean, mean(centre, 0), momentum)
-    if running_var is not None:
-        count = rows.shape[2]
-        _updated(running_var, mean(variance, 0) * (count / (count - 1)), momentum)
-    return _shifted(deviation * rsqrt(variance + eps), weight, bias).reshape(input.shape)
+    _check_dtypes("instance_norm", input, running_mean, running_var, weight, bias)
+    images, plane = input.shape[0], math.prod(input.shape[2:])
+    sizes = 1, images * n, plane
+    centre, rest, variance = _moments(input, *sizes)
+    if input.numel():
+        _updated(running_mean, mean(centre.reshape(images, n), 0), momentum)
+        _updated(running_var, mean(variance.reshape(images, n), 0) * (plane / (plane - 1)), momentum)
+    weight, bias = (None if t is None else t.reshape(n).repeat(images) for t in (weight, bias))
+    return _scaled(input, sizes, centre, rest, _over_deviation(variance, eps, weight), bias)
 
 
 def _check_shape(name: str, x: Tensor, shape: Sizes, **given: Tensor | None) -> tuple[int, ...]:
@@ -206,8 +204,13 @@ def layer_norm(
     """
     dims = _check_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     floating("LayerNormKernelImpl", input)
-    sizes = math.prod(input.shape[: dims[0]]), math.prod(normalized_shape), 1, 1
-    return _normalized(input, sizes, weight, bias, eps, _LAYERS)
+    _check_dtypes("layer_norm", input, weight, bias)
+    n, bits = math.prod(normalized_shape), np.float64(eps).view(np.int64).item()
+    given = [
+        full((n,), value, dtype=input.dtype) if t is None else t.reshape(n) for t, value in ((weight, 1.0), (bias, 0.0))
+    ]
+    sizes = math.prod(input.shape[: dims[0]]), n, bits
+    return record_array(normalized, input.shape, input.dtype, contiguous(input), stack(given), params=sizes)
 
 
 @public
@@ -219,10 +222,12 @@ def rms_norm(input: Tensor, normalized_shape: Sizes, weight: Tensor | None = Non
     dims = _check_shape("rms_norm", input, normalized_shape, weight=weight)
     floating("rms_norm", input)
     least = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps
-    return _shifted(input * rsqrt(mean(input * input, dims, True) + least), weight, None)
+    normal: Tensor = input * rsqrt(mean(input * input, dims, True) + least)
+    return normal if weight is None else normal * cast(weight, input.dtype)
 
 
 @public
+@node("NativeGroupNormBackward0")
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -252,8 +257,12 @@ def group_norm(
                 f"shape {list(x.shape)} and input of shape {list(input.shape)}: {at(input)}"
             )
     floating("GroupNormKernelImpl", input)
-    sizes = n * num_groups, channels // num_groups, math.prod(input.shape[2:]), num_groups
-    return _normalized(input, sizes, weight, bias, eps, _GROUPS)
+    _check_dtypes("group_norm", input, weight, bias)
+    in_group, plane = channels // num_groups, math.prod(input.shape[2:])
+    moments_of_groups = _moments(input, 1, n * num_groups, in_group * plane)
+    centre, rest, variance = (t.repeat_interleave(in_group) for t in moments_of_groups)
+    weight, bias = (None if t is None else t.repeat(n) for t in (weight, bias))
+    return _scaled(input, (1, n * channels, plane), centre, rest, _over_deviation(variance, eps, weight), bias)
 
 
 @public

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import Sizes, integer, node
-from tapegrad.dtypes import INT64
+from tapegrad.dtypes import FLOAT32, INT64, UINT8
 from tapegrad.functions.products import matmul
 from tapegrad.functions.shaping import contiguous
 from tapegrad.nn.functional.common import at, elementwise, floating, public, where
 from tapegrad.nn.functional.mapping import Matrix, along, matrix_of_rows
 from tapegrad.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from tapegrad.ops import indexing
+from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, from_array
 
 # --- interpolation ----------------------------------------------------------------------------------------------------
@@ -200,6 +201,8 @@ def interpolate(
     if mode == "area":
         averaged: Tensor = _AVERAGED[input.ndim - 3](input, lengths)
         return averaged
+    if input.dtype is UINT8 and mode in _OF_DETAIL:  # images, whose elements are copied
+        return cast(interpolate(cast(input, FLOAT32), size, scale_factor, mode), UINT8)
     floating(f"upsample_{mode}", input)
     aligned = bool(align_corners)
     result = input

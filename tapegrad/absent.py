@@ -1,0 +1,49 @@
+"""Parts of PyTorch that are not here, and what programs ask of them in passing.
+
+>>> import tapegrad as tg
+>>> tg.compiler.is_compiling(), tg.onnx.is_in_onnx_export()
+(False, False)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tapegrad import namesakes
+
+
+def _no(*args: Any, **facts: Any) -> bool:
+    """False: it is not there."""
+    del args, facts
+    return False
+
+
+def _nothing(*args: Any, **facts: Any) -> None:
+    """What is asked of something that is not there."""
+
+
+def _as_it_is(fn: Any = None, *args: Any, **facts: Any) -> Any:
+    """A decorator, plain or with arguments, that leaves a function as it is."""
+    del args, facts
+    return fn if callable(fn) else _as_it_is
+
+
+def _configuration() -> str:
+    """The libraries that compute: for `python -m tapegrad doctor` to say."""
+    return "tapegrad: NumPy, SciPy and Numba, on the CPU\n"
+
+
+compiler = namesakes.module(
+    "tapegrad.compiler", __doc__="What programs ask of PyTorch's compiler.",
+    is_compiling=_no, is_dynamo_compiling=_no, is_exporting=_no, reset=_nothing, disable=_as_it_is,
+    allow_in_graph=_as_it_is, assume_constant_result=_as_it_is, cudagraph_mark_step_begin=_nothing,
+)  # fmt: skip
+onnx = namesakes.module("tapegrad.onnx", __doc__="What programs ask of the export to ONNX.", is_in_onnx_export=_no)
+_C = namesakes.module(
+    "tapegrad._C", __doc__="What programs ask of PyTorch's compiled part.",
+    _log_api_usage_once=_nothing, _get_tracing_state=_nothing,
+)  # fmt: skip
+__config__ = namesakes.module(
+    "tapegrad.__config__", __doc__="How the library was built.", show=_configuration, parallel_info=_configuration
+)
+namesakes.add_namesakes("tapegrad", "functional", "tapegrad")
