@@ -175,7 +175,7 @@ class Engine:
             return None
         x = args[place]
         if x.__class__ is np.ndarray:
-            if x.dtype is not _FLOAT64 and x.dtype not in _DTYPES:
+            if x.dtype is not _FLOAT64 and x.dtype not in records.DTYPES:
                 return None
         elif x.__class__ is not float:
             return None

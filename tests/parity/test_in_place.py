@@ -231,11 +231,11 @@ def test_shapes_in_place(program):
     agree_or_refuse_alike(program, text=False)
 
 
-def test_a_shape_that_others_see_stays():
+def test_a_size_that_others_see_stays():
     x = tapegrad.ones(2, 3)
     first = x[0]
     with pytest.raises(RuntimeError, match="others share its elements"):
-        x.t_()
+        x.resize_(3, 3)
     assert (x.shape, first.shape) == ((2, 3), (3,))
 
 
@@ -255,7 +255,7 @@ def test_fill_diagonal_refuses(shape: str):
     agree_or_refuse_alike(f"tg.zeros{shape}.fill_diagonal_(1.0)")
 
 
-@pytest.mark.parametrize("name", ["half", "bfloat16", "short", "char", "byte"])
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
 def test_dtypes_that_are_not_there_are_refused_by_name(name: str):
     with pytest.raises(TypeError, match=rf"{name}\(\): tapegrad has no \w+, but bool, int32"):
         getattr(tapegrad.ones(2), name)()
