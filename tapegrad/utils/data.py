@@ -237,6 +237,65 @@ class WeightedRandomSampler(Sampler):
         return self.num_samples
 
 
+class DistributedSampler(Sampler):
+    """The share of one of several processes in a set of samples: every so many, in an order that all have.
+
+    Shares are of one length: some samples come twice, or with `drop_last` some are left out.
+
+    Parameters
+    ----------
+    dataset : sized
+        What is shared out.
+    num_replicas, rank : int
+        How many processes there are, and which of them this is.
+    shuffle : bool
+        Whether the order is by chance: of `seed`, and of the epoch, which `set_epoch` says.
+    drop_last : bool
+        Whether what is more than equal shares is left out.
+
+    Raises
+    ------
+    ValueError
+        Where there is no process of this rank, or one is not given.
+
+    >>> import tapegrad as tg
+    >>> [list(tg.utils.data.DistributedSampler(range(5), 2, rank, shuffle=False)) for rank in (0, 1)]
+    [[0, 2, 4], [1, 3, 0]]
+    """
+
+    def __init__(
+        self, dataset: Any, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True,
+        seed: int = 0, drop_last: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if num_replicas is None or rank is None:
+            raise ValueError(
+                "Default process group has not been initialized, please make sure to call init_process_group: there "
+                "are no such groups here, so DistributedSampler is told num_replicas and rank"
+            )
+        if rank >= num_replicas or rank < 0:
+            raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
+        self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank
+        self.shuffle, self.seed, self.drop_last, self.epoch = shuffle, seed, drop_last, 0
+        n = len(dataset)
+        self.num_samples = n // num_replicas if drop_last else -(-n // num_replicas)
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.dataset)
+        order = list(range(n))
+        if self.shuffle:
+            order = np.random.default_rng(self.seed + self.epoch).permutation(n).tolist()
+        return itertools.islice(itertools.cycle(order), self.rank, self.total_size, self.num_replicas)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have another order, the same in all processes."""
+        self.epoch = epoch
+
+
 class BatchSampler(Sampler):
     """Lists of `batch_size` from another sampler."""
 
@@ -419,7 +478,8 @@ class DataLoader:
 
 
 __all__ = [
-    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "RandomSampler",
+    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler", "IterableDataset",
+    "RandomSampler",
     "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
     "WeightedRandomSampler", "default_collate", "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip
