@@ -43,6 +43,9 @@ else:
     Methods = object
 
 
+_shape = tuple.__new__
+
+
 class Size(tuple[int, ...]):
     """A shape.
 
@@ -76,6 +79,23 @@ class Size(tuple[int, ...]):
             if not -(1 << 63) <= lengths[-1] < 1 << 63:
                 raise ValueError(f"Overflow when unpacking long long: {n} does not fit 64 bits")
         return tuple.__new__(cls, lengths)
+
+    # Parts of shapes, and what they are joined to, are shapes.
+
+    def __getitem__(self, place: Any) -> Any:
+        found = tuple.__getitem__(self, place)
+        return _shape(Size, found) if found.__class__ is tuple else found
+
+    def __add__(self, other: Any) -> Any:
+        return Size((*self, *other)) if isinstance(other, tuple) else NotImplemented
+
+    def __radd__(self, other: Any) -> Any:
+        return Size((*other, *self)) if isinstance(other, tuple) else NotImplemented
+
+    def __mul__(self, n: Any) -> Any:
+        return _shape(Size, tuple.__mul__(self, n))
+
+    __rmul__ = __mul__
 
     def __repr__(self) -> str:
         return f"tapegrad.Size({list(self)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -43,9 +44,20 @@ _HOOKS = (
     "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks",
     "_state_dict_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
-_CHOICES = ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
+_CHOICES = (
+    "_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+    "_state_dict_hooks_that_replace",
+)  # fmt: skip
 # Hooks of all modules, by their numbers: of which of the first four kinds they are, and what they call.
 _everywhere: OrderedDict[int, tuple[str, Any]] = OrderedDict()
+
+
+class _Metadata(dict[str, Any]):
+    """What a state says of a module's part, its version; and what a load is to do once all has been looked at."""
+
+    def __init__(self, known: dict[str, Any], changes: list[Callable[[], Any]], assign: bool) -> None:
+        super().__init__(known)
+        self.changes, self.assign = changes, assign
 
 
 class Module:
@@ -77,7 +89,7 @@ class Module:
         of["training"] = True
         for name in _DICTIONARIES:
             of[name] = OrderedDict()
-        of["_passing"] = set()  # names of buffers that are no part of the state
+        of["_non_persistent_buffers_set"] = set()  # names of buffers that are no part of the state
         for name in _HOOKS:
             of[name] = OrderedDict()
         for name in _CHOICES:
@@ -226,7 +238,7 @@ class Module:
         for known in _DICTIONARIES:
             if name in of[known]:
                 del of[known][name]
-                self._passing.discard(name)
+                self._non_persistent_buffers_set.discard(name)
                 return
         object.__delattr__(self, name)
 
@@ -265,7 +277,7 @@ class Module:
                 f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
             )
         self._buffers[name] = tensor
-        (self._passing.discard if persistent else self._passing.add)(name)
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Make a module an attribute."""
@@ -355,11 +367,14 @@ class Module:
         """The modules that are attributes."""
         return (module for _, module in self.named_children())
 
-    def _named(self, of: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
+    def _named_members(
+        self, get_members_fn: Any, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Any]]:
+        """(path, member) of what a function gives, (name, member), of itself and all below."""
         seen = set()
         modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
-            for name, t in vars(module)[of].items():
+            for name, t in get_members_fn(module):
                 if t is None or (remove_duplicate and id(t) in seen):
                     continue
                 seen.add(id(t))
@@ -369,7 +384,7 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter) of all in it."""
-        return self._named("_parameters", prefix, recurse, remove_duplicate)
+        return self._named_members(lambda m: m._parameters.items(), prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
         """All parameters in it."""
@@ -379,7 +394,7 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """(path, buffer) of all in it."""
-        return self._named("_buffers", prefix, recurse, remove_duplicate)
+        return self._named_members(lambda m: m._buffers.items(), prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """All buffers in it."""
@@ -397,19 +412,33 @@ class Module:
         known_versions[prefix[:-1]] = metadata = {"version": self._version}
         for hook in list(self._state_dict_pre_hooks.values()):
             hook(self, prefix, keep_vars)
-        for known in ("_parameters", "_buffers"):
-            for name, t in vars(self)[known].items():
-                if t is not None and name not in self._passing:
-                    found[prefix + name] = t if keep_vars else t.detach()
-        if self._has_extra_state():
-            found[prefix + _EXTRA] = self.get_extra_state()
+        self._save_to_state_dict(found, prefix, keep_vars)
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
-        for hook in list(self._state_dict_hooks.values()):
-            if hook(self, found, prefix, metadata) is not None:
-                raise RuntimeError("state_dict post-hook must return None: it changes the dictionary that it is given")
+        for i, hook in list(self._state_dict_hooks.items()):
+            given = hook(self, found, prefix, metadata)
+            if given is not None:
+                if i not in self._state_dict_hooks_that_replace:
+                    raise RuntimeError("state_dict post-hook must return None: it changes the dictionary that it gets")
+                found = given
         return found
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Put its own part in a state: a subclass may put in another."""
+        for name, (_, t) in self._own_state().items():
+            destination[prefix + name] = t if keep_vars else t.detach()
+        if self._has_extra_state():
+            destination[prefix + _EXTRA] = self.get_extra_state()
+
+    def _own_state(self) -> dict[str, tuple[str, Any]]:
+        """Parameters and buffers that are part of its own state: in which dictionary each is, and the tensor."""
+        return {
+            name: (known, t)
+            for known in ("_parameters", "_buffers")
+            for name, t in vars(self)[known].items()
+            if t is not None and name not in self._non_persistent_buffers_set
+        }
 
     def get_extra_state(self) -> Any:
         """What else belongs to the state: a subclass that has it overrides this, and `set_extra_state`."""
@@ -439,59 +468,76 @@ class Module:
         versions = getattr(state_dict, "_metadata", {})
         state_dict = OrderedDict(state_dict)
         missing, unexpected, errors = list[str](), list[str](), list[str]()
-        prefixes = {(f"{path}." if path else ""): m for path, m in self.named_modules(remove_duplicate=False)}
-        for prefix, module in prefixes.items():
-            for hook in list(module._load_state_dict_pre_hooks.values()):
-                hook(module, state_dict, prefix, versions.get(prefix[:-1], {}), strict, missing, unexpected, errors)
-            module._take_older(state_dict, prefix, versions.get(prefix[:-1], {}).get("version"))
-        extra = {prefix + _EXTRA: module for prefix, module in prefixes.items() if module._has_extra_state()}
-        places = {
-            f"{path}{'.' if path else ''}{name}": (module, known, name)
-            for path, module in self.named_modules(remove_duplicate=False)
-            for known in ("_parameters", "_buffers")
-            for name, t in vars(module)[known].items()
-            if t is not None and name not in module._passing
-        }
-        for prefix, module in prefixes.items():
-            own = [prefix + name for name in (*module._parameters, *module._buffers, _EXTRA)]
-            missing += [path for path in own if (path in places or path in extra) and path not in state_dict]
-        unexpected += [path for path in state_dict if path not in places and path not in extra]
-        changes = []
-        for path, (module, known, name) in places.items():
-            if path not in state_dict:
-                continue
-            held, given = vars(module)[known][name], state_dict[path]
-            if isinstance(held, UninitializedBuffer):
-                if not isinstance(given, UninitializedBuffer):
-                    changes.append((module, known, name, None, given))
-                continue
-            if not isinstance(given, (Tensor, UninitializedBuffer)):
-                given = creation.tensor(np.asarray(given))
-            if given.shape != held.shape:
-                errors.append(
-                    f"size mismatch for {path}: copying a param with shape {given.shape} from checkpoint, the shape "
-                    f"in current model is {held.shape}."
-                )
-            changes.append((module, known, name, held, given))
+        changes: list[Callable[[], Any]] = []
+        hooks: list[tuple[Module, Any]] = []
+
+        def look(module: Module, state: Any, prefix: str) -> None:
+            metadata = _Metadata(versions.get(prefix[:-1], {}), changes, assign)
+            module._load_from_state_dict(state, prefix, metadata, strict, missing, unexpected, errors)
+            for name, child in module._modules.items():
+                if child is not None:
+                    below = f"{prefix}{name}."
+                    look(child, OrderedDict(item for item in state.items() if item[0].startswith(below)), below)
+            hooks.extend((module, hook) for hook in module._load_state_dict_post_hooks.values())
+
+        look(self, state_dict, "")
         keys = IncompatibleKeys(missing, unexpected)
-        hooks = [(m, h) for m in reversed(prefixes.values()) for h in m._load_state_dict_post_hooks.values()]
         if errors or not hooks:  # which may change the lists of keys, once all is loaded
             self._check_loaded(keys, strict, errors)
-        for module, known, name, held, given in changes:
-            if held is None:
-                held = vars(module)[known][name].materialize(given.shape)
-            if assign:
-                made = given.detach()
-                vars(module)[known][name] = Parameter(made, held.requires_grad) if known == "_parameters" else made
-            else:
-                in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
-        for path, module in extra.items():
-            if path in state_dict:
-                module.set_extra_state(state_dict[path])
+        for change in changes:
+            change()
         for module, hook in hooks:
             hook(module, keys)
         self._check_loaded(keys, strict, errors)
         return keys
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: _Metadata, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """Find its own part in a state, and note what is to change, what is missing, unexpected, and wrong.
+
+        A subclass may change the state before it calls this, or do all by itself.
+        """
+        for hook in list(self._load_state_dict_pre_hooks.values()):
+            hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        self._take_older(state_dict, prefix, local_metadata.get("version"))
+        own, has_extra = self._own_state(), self._has_extra_state()
+        missing_keys += [prefix + name for name in own if prefix + name not in state_dict]
+        if has_extra and prefix + _EXTRA not in state_dict:
+            missing_keys.append(prefix + _EXTRA)
+        for path in state_dict:
+            name, *below = path.removeprefix(prefix).split(".", 1) if path.startswith(prefix) else ("",)
+            is_known = name in self._modules if below else name in own or (has_extra and name == _EXTRA)
+            if name and not is_known:
+                unexpected_keys.append(path)
+        for name, (known, held) in own.items():
+            if prefix + name in state_dict:
+                given = state_dict[prefix + name]
+                if not isinstance(given, (Tensor, UninitializedBuffer)):
+                    given = creation.tensor(np.asarray(given))
+                if not isinstance(held, UninitializedBuffer) and given.shape != held.shape:
+                    error_msgs.append(
+                        f"size mismatch for {prefix + name}: copying a param with shape {given.shape} from checkpoint, "
+                        f"the shape in current model is {held.shape}."
+                    )
+                take = functools.partial(self._take, known, name, given, local_metadata.assign)
+                local_metadata.changes.append(take)
+        if has_extra and prefix + _EXTRA in state_dict:
+            local_metadata.changes.append(lambda: self.set_extra_state(state_dict[prefix + _EXTRA]))
+
+    def _take(self, known: str, name: str, given: Any, assign: bool) -> None:
+        """Let a parameter or buffer have the elements of a tensor, or be it."""
+        held = vars(self)[known][name]
+        if isinstance(held, UninitializedBuffer):
+            if isinstance(given, UninitializedBuffer):
+                return
+            held = held.materialize(given.shape)
+        if assign:
+            made = given.detach()
+            vars(self)[known][name] = Parameter(made, held.requires_grad) if known == "_parameters" else made
+        else:
+            in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
 
     def _check_loaded(self, keys: IncompatibleKeys, strict: bool, errors: list[str]) -> None:
         if strict and keys.missing_keys:
@@ -520,30 +566,29 @@ class Module:
         fn(self)
         return self
 
-    def _convert(self, convert: Callable[[Tensor], Tensor]) -> Any:
-        for module in self.modules():
-            module._convert_own(convert)
-        return self
-
-    def _convert_own(self, convert: Callable[[Tensor], Tensor]) -> None:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Convert all tensors: a subclass that holds others converts these too. Returns itself."""
+        for module in self.children() if recurse else ():
+            module._apply(fn)
         for t in (*self._parameters.values(), *self._buffers.values()):
             if isinstance(t, UninitializedBuffer):
-                t.dtype = convert(creation.empty(0, dtype=t.dtype)).dtype
+                t.dtype = fn(creation.empty(0, dtype=t.dtype)).dtype
         for t in self._parameters.values():
             if isinstance(t, Tensor):
                 gradient, t.grad = t.grad, None
-                t.data = convert(t.data)
+                t.data = fn(t.data)
                 if gradient is not None:
-                    t.grad = convert(gradient)
+                    t.grad = fn(gradient)
         for name, t in self._buffers.items():
             if isinstance(t, Tensor):
-                self._buffers[name] = convert(t)
+                self._buffers[name] = fn(t)
+        return self
 
     def to(self, *args: Any, **facts: Any) -> Any:
         """Convert floating-point parameters and buffers to a dtype; the device must be the CPU. Returns itself."""
         like = creation.empty(0).to(*args, **{k: v for k, v in facts.items() if k != "memory_format"})  # checks them
         if (order := facts.get("memory_format")) is not None:
-            self._convert(lambda t: t.to(memory_format=order) if t.ndim == 4 + (order is channels_last_3d) else t)
+            self._apply(lambda t: t.to(memory_format=order) if t.ndim == 4 + (order is channels_last_3d) else t)
         given = [a for a in (*args, facts.get("dtype")) if isinstance(a, (dtypes.DType, Tensor))]
         if not given:
             return self
@@ -551,11 +596,11 @@ class Module:
             raise TypeError(
                 f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={like.dtype}"
             )
-        return self._convert(lambda t: t.to(like.dtype) if t.is_floating_point() else t)
+        return self._apply(lambda t: t.to(like.dtype) if t.is_floating_point() else t)
 
     def type(self, dst_type: Any) -> Any:
         """Convert all parameters and buffers to a dtype."""
-        return self._convert(lambda t: t.to(dst_type))
+        return self._apply(lambda t: t.to(dst_type))
 
     def float(self) -> Any:
         """Convert to float32."""
@@ -587,9 +632,7 @@ class Module:
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Any:
         """New parameters and buffers of the same kinds, whose elements nobody has set. Returns itself."""
-        for module in self.modules() if recurse else (self,):
-            module._convert_own(lambda t: creation.empty_like(t, device=device))
-        return self
+        return self._apply(lambda t: creation.empty_like(t, device=device), recurse)
 
     def train(self, mode: bool = True) -> Any:
         """Say whether it is being trained: dropout and batch normalisation differ. Returns itself."""
@@ -659,6 +702,17 @@ class Module:
     def register_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, state_dict, prefix, metadata)` called after: it may change the dictionary."""
         return added(self._state_dict_hooks, hook, False)
+
+    def _register_state_dict_hook(self, hook: Any) -> RemovableHandle:
+        """Have `hook(module, state_dict, prefix, metadata)` called after: it gives None, or another dictionary."""
+        handle = added(self._state_dict_hooks, hook, False)
+        self._state_dict_hooks_that_replace.add(handle.id)
+        return handle
+
+    def _register_load_state_dict_pre_hook(self, hook: Any, with_module: bool = False) -> RemovableHandle:
+        """`register_load_state_dict_pre_hook`, of a hook that is given no module, unless `with_module`."""
+        given = hook if with_module else lambda _, *args: hook(*args)
+        return added(self._load_state_dict_pre_hooks, given, False)
 
     def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, state_dict, prefix, metadata, strict, missing, unexpected, errors)` called before a load.

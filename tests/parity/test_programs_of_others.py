@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 import warnings
 from typing import Any
@@ -119,6 +120,57 @@ def test_one_operation_for_each_of_a_list(text: str) -> None:
     with pytest.raises(RuntimeError, match="Tensor list must have same number of elements as"):
         tg._foreach_add([tg.ones(1)], [1.0, 2.0])
     assert not hasattr(tg, "_foreach_nothing")
+
+
+def _loaded(m: Any) -> list[Any]:
+    """Modules that take part in states under PyTorch's private names."""
+    told: list[Any] = []
+
+    class Renamed(m.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = m.nn.Parameter(m.zeros(2))
+            self.register_buffer("scratch", m.ones(1), persistent=False)
+            self.plain = m.ones(2)
+
+        def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+            if prefix + "old" in state_dict:
+                state_dict[prefix + "w"] = state_dict.pop(prefix + "old")
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+        def _apply(self, fn: Any, *args: Any) -> Any:
+            super()._apply(fn, *args)
+            self.plain = fn(self.plain)
+            return self
+
+    class Own(m.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = [0.0]
+
+        def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+            destination[prefix + "values"] = m.tensor(self.values)
+
+        def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+            self.values = state_dict[prefix + "values"].tolist()
+
+    def hook(state: Any, prefix: str, *args: Any) -> None:
+        told.append((prefix, sorted(state)))
+
+    net = m.nn.Sequential(Renamed(), Own())
+    net[0]._register_load_state_dict_pre_hook(hook)
+    net[1]._register_load_state_dict_pre_hook(hook)
+    net._register_state_dict_hook(lambda module, state, prefix, metadata: {**state, "more": 1})
+    told.append(sorted(net.state_dict()))
+    keys = net.load_state_dict({"0.old": m.ones(2), "1.values": m.tensor([4.0]), "other": 1, "0.x.y": 2}, strict=False)
+    told += [keys.missing_keys, sorted(keys.unexpected_keys), net[0].w.tolist(), net[1].values]
+    told.append([name for name, _ in net._named_members(lambda module: module._buffers.items())])
+    told += [sorted(net[0]._non_persistent_buffers_set), net.double()[0].plain.dtype == m.float64]
+    return told
+
+
+def test_states_of_modules_of_others() -> None:
+    assert _loaded(tg) == _loaded(torch)
 
 
 def _stated(m: Any) -> list[Any]:
@@ -239,6 +291,20 @@ def test_names_in_passing() -> None:
         tg.randint_like(tg.ones(4))
     with pytest.raises(NotImplementedError, match=r"fft.fft\(\): its result is complex"):
         tg.fft.fft(tg.ones(4))
+
+
+def test_parts_of_shapes_are_shapes() -> None:
+    def run(m: Any) -> Any:
+        s = m.ones(2, 3, 4).shape
+        made = [s[-2:], s + (1,), (1, 5) + s, s * 2, 2 * s, s[::2] + s]
+        assert all(type(part) is m.Size for part in made)
+        assert s[1] == 3
+        for wrong in (lambda: operator.add(s, [1]), lambda: operator.add([1], s), lambda: s * 1.5, lambda: s["a"]):
+            with pytest.raises(TypeError):
+                wrong()
+        return [(tuple(part), part.numel()) for part in made]
+
+    assert run(tg) == run(torch)
 
 
 def test_trees_under_their_private_names() -> None:
