@@ -1,6 +1,16 @@
-"""What pytest has collected lives to the end: garbage is looked for without it, as many tests ask for."""
+"""What pytest has collected lives to the end: garbage is looked for without it, as many tests ask for.
 
+On several processors, what compiles jitted functions is run in one process of two: what NumPy's functions become is
+compiled once in a process, and takes longer than most tests. It is begun first, since it takes longest.
+"""
+
+import collections
 import gc
+import zlib
+from pathlib import PurePath
+from typing import Any
+
+import pytest
 
 collect_ignore = ["tutorials"]  # programs that import PyTorch: test_tutorials.py runs them
 
@@ -8,3 +18,34 @@ collect_ignore = ["tutorials"]  # programs that import PyTorch: test_tutorials.p
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def is_jitted(nodeid: str) -> bool:
+    file = file_of(nodeid)
+    return PurePath(file).name.startswith(("test_jitted", "test_engines")) or file.startswith("tapegrad/jitted/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files go to processes in the order in which these have collected them."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = file_of(nodeid)
+            return f"jitted {zlib.crc32(file.encode()) % max(1, self.numnodes // 2)}" if is_jitted(nodeid) else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        sizes = collections.Counter(file_of(item.nodeid) for item in items)
+        items.sort(key=lambda item: (not is_jitted(item.nodeid), -sizes[file_of(item.nodeid)]))

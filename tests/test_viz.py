@@ -145,6 +145,10 @@ def test_profiles_of_scalars_of_loops_and_of_errors():
             tg.current_tape().profile().__enter__()
     assert profile.entries[0].what == "rows of one element, one by one"
     assert profile.entries[0].times >= 3
+    y = tg.sin(x)
+    with tg.current_tape().profile() as profile:
+        y.backward()
+    assert str(profile).startswith("1 sweep, ")
     with pytest.raises(tg.linalg.LinAlgError), tg.current_tape().profile():
         tg.linalg.cholesky(-tg.eye(3))
     assert tg.current_tape().profiler is None

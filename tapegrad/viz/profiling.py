@@ -143,11 +143,16 @@ class Profile:
         """The time of all sweeps, plans included."""
         return self.planning + sum(entry.seconds for entry in self._entries.values())
 
+    @property
+    def _counted(self) -> str:
+        return f"{self.sweeps} sweep{'s' if self.sweeps != 1 else ''}"
+
     def __str__(self) -> str:
         whole = self.seconds or 1.0
-        lines = [f"{self.sweeps} sweeps, {_time(self.seconds)}, of which plans took {_time(self.planning)}"]
+        lines = [f"{self._counted}, {_time(self.seconds)}, of which plans took {_time(self.planning)}"]
         for entry in self.entries:
-            lines.append(f"{_time(entry.seconds):>9} {entry.seconds / whole:>5.0%}  {entry.what}, {entry.times} times")
+            often = "once" if entry.times == 1 else f"{entry.times} times"
+            lines.append(f"{_time(entry.seconds):>9} {entry.seconds / whole:>5.0%}  {entry.what}, {often}")
             if len(entry.rows) > 1 or (entry.rows and entry.rows[0].where):
                 merged: dict[tuple[str, str], list[float]] = {}
                 for row, share in zip(entry.rows, entry.shares, strict=True):
@@ -158,7 +163,7 @@ class Profile:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.sweeps} sweeps, {_time(self.seconds)}>"
+        return f"<Profile of {self._counted}, {_time(self.seconds)}>"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
