@@ -19,6 +19,9 @@ WORKS: dict[str, Callable[..., Any]] = {
     "index_copy-rows": lambda w: w.x.reshape(ROWS, -1).index_copy(0, w.row, w.v.reshape(ROWS, -1)),
     "index_select-rows": lambda w: w.x.reshape(ROWS, -1).index_select(0, w.row),
     "index_select-columns": lambda w: w.x.reshape(ROWS, -1).index_select(1, w.row),
+    "gather-rows": lambda w: w.x.reshape(ROWS, -1).gather(1, w.along),
+    "scatter_add-rows": lambda w: w.x.reshape(ROWS, -1).scatter_add(1, w.along, w.v.reshape(ROWS, -1)),
+    "index_add-columns": lambda w: w.x.reshape(ROWS, -1).index_add(1, w.row, w.v.reshape(ROWS, -1)),
     "masked_scatter": lambda w: w.x.masked_scatter(w.x.detach() > 0, w.v),
 }
 
@@ -33,6 +36,7 @@ class Scatter:
         rng = np.random.default_rng(0)
         self.x, self.v = (tg.tensor(rng.normal(size=N), requires_grad=True) for _ in range(2))
         self.at, self.row = tg.tensor(rng.integers(0, N, N)), tg.tensor(rng.integers(0, ROWS, ROWS))
+        self.along = tg.tensor(rng.integers(0, N // ROWS, (ROWS, N // ROWS)))
         self.time_values(work)
         self.time_gradient(work)
 

@@ -13,6 +13,8 @@ each an operation, whose adjoints are the other two. Parameters `p` of all three
     (images, groups, c, o, n1, n2, n3, m1, m2, m3, k1, k2, k3, stride 1 to 3, padding, dilation, elements of columns)
 """
 
+import numpy as np
+
 from tapegrad.ops.declare import array_op, times_first
 from tapegrad.ops.linalg import gemm_into
 
@@ -67,7 +69,7 @@ def _lay_out(p, x, columns):
                                     inside[l] = middle[l]
                             else:
                                 for l in range(first, last):  # noqa: E741
-                                    run[l] = x[source + l * step]
+                                    run[l] = x[np.uint64(source + l * step)]
                             for l in range(last, m3):  # noqa: E741
                                 run[l] = 0
 
@@ -146,7 +148,7 @@ def _add_up(p, columns, x, is_own):
                                     middle[l] += inside[l]
                             else:
                                 for l in range(first, last):  # noqa: E741
-                                    x[target + l * step] += run[l]
+                                    x[np.uint64(target + l * step)] += run[l]
 
 
 def _sizes(p):
