@@ -108,10 +108,14 @@ _LATER = {
 
 def __getattr__(name: str) -> object:
     """Import what is imported late."""
+    found: object
+    if name.startswith("_foreach_"):
+        found = globals()[name] = _importlib.import_module("tapegrad.functions.each").named(name)
+        return found
     if name not in _LATER:
         raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
     module = _importlib.import_module(f"tapegrad.{_LATER[name] or name}")
-    found: object = getattr(module, name) if _LATER[name] else module
+    found = getattr(module, name) if _LATER[name] else module
     globals()[name] = found
     return found
 

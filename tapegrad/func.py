@@ -78,9 +78,8 @@ from tapegrad.tensor import Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
-    "replace_all_batch_norm_modules_",
-    "stack_module_state", "value_and_grad", "vjp", "vmap",
+    "functional_call", "functionalize", "grad", "grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev",
+    "jvp", "linearize", "replace_all_batch_norm_modules_", "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 
 Argnums = int | tuple[int, ...]
@@ -617,6 +616,38 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
         return trees.unflatten(trees.flatten(value)[1], hessians)
 
     return hessian_of
+
+
+def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Callable[..., Any]:
+    """`func`, as it is: what is recorded writes to nothing, whatever writes in place there are in it.
+
+    Raises
+    ------
+    RuntimeError
+        Where `remove` is neither "mutations" nor "mutations_and_views".
+
+    >>> import tapegrad as tg
+    >>> def f(x):
+    ...     y = x.clone()
+    ...     y[0] = 5.0
+    ...     return y.sum()
+    >>> tg.func.functionalize(f)(tg.ones(3))
+    tensor(7.)
+    """
+    if remove not in ("mutations", "mutations_and_views"):
+        raise RuntimeError(
+            f"functionalize(f, remove='mutations'): received invalid argument for remove={remove}. Valid options are:\n"
+            "     remove='mutations': all inplace and out= operators will be removed from the program, and replaced "
+            "with their out-of-place equivalents.\n"
+            "     remove='mutations_and_views': In addition to the above, all aliasing operators {view} will be "
+            "replaced with their non-aliasing counterparts, {view}_copy.\n"
+        )
+
+    @functools.wraps(func)
+    def functional(*args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    return functional
 
 
 def __dir__() -> list[str]:

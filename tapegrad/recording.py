@@ -406,7 +406,27 @@ def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     if any(o.__class__ is Batched for o in operands):
         return batched.rules["elementwise"](op, *operands)
     watch = current_tape().watch
-    return _record_elementwise(op, *operands) if watch is None else watch.elementwise(_record_elementwise, op, operands)
+    return _record_elementwise(op, *operands) if watch is None else watch.elementwise(_record_again, op, operands)
+
+
+def _record_again(op: Elementwise, *operands: Any) -> Any:
+    """Record what is like a row before without asking again what it comes to, but note its line."""
+    tape = current_tape()
+    key: Any = tuple([o._kind if o.__class__ is Tensor else o.__class__ for o in operands])
+    kind = memos[op.opcode].get(key if op.arity > 1 else key[0])
+    tensors = [o for o in operands if o.__class__ is Tensor]
+    if kind is None or op.failure is not None or any(t._tape is not tape for t in tensors):
+        return _record_elementwise(op, *operands)
+    shown = seen(tape.grad_enabled, kind)
+    if len(tensors) == op.arity:
+        given: Any = (*tensors, -1, -1)
+        return appended(tape, op, shown, *given[:3])
+    is_left = operands[0].__class__ is not Tensor
+    number = operands[0] if is_left else operands[1]
+    if number.__class__ is int and not -(1 << 63) <= number < 1 << 64:
+        return _record_elementwise(op, *operands)
+    b, c = _two_ints(_number(float(number)))
+    return appended(tape, op, shown, tensors[0], b, c, IMM_A if is_left else IMM_B)
 
 
 def _record_elementwise(op: Elementwise, *operands: Any) -> Any:

@@ -132,12 +132,6 @@ def map_(self: Tensor, other: Tensor, callable: Callable[[Any, Any], Any]) -> Te
     return _replaced(self, "map_", callable, other.detach().expand(self.shape))
 
 
-def narrow_copy(self: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """A copy of what `narrow` gives."""
-    made: Tensor = self.narrow(dim, start, length).clone()
-    return made
-
-
 def _fact(name: str, value: Any, document: str, is_method: bool = True) -> None:
     def get(self: Tensor) -> Any:
         return value(self)
@@ -162,6 +156,6 @@ _fact("itemsize", lambda t: t._kind.itemsize, "How many bytes an element has.", 
 for _name in ("is_quantized", "is_mps", "is_xpu", "is_meta", "is_nested", "is_mkldnn", "is_sparse_csr"):
     _fact(_name, lambda _: False, "False.", is_method=False)
 
-for _method in (apply_, data_ptr, is_set_to, map_, narrow_copy, set_, storage, untyped_storage):
+for _method in (apply_, data_ptr, is_set_to, map_, set_, storage, untyped_storage):
     setattr(Tensor, _method.__name__, _method)
 __all__ = ["Storage"]

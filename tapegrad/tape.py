@@ -137,6 +137,17 @@ class Plan(Record):
     switched = word()
 
 
+class Segments(Record):
+    """How a sweep's values keep to a limit: see `core/segments.py`."""
+
+    limit = word()  # bytes, or 0
+    n_segments = word()
+    cuts = array(np.int32, "end", 2)  # the region with which each begins, and the last ends
+    until = array(np.int32, "top")  # of each slot, the last segment that reads it
+    at_segment = word()  # that is being swept in reverse
+    first_step = word()
+
+
 class Progress(Record):
     """How far a sweep is, and what has stopped it."""
 
@@ -240,6 +251,7 @@ class Header(Record):
     observer = word()  # the address of a function that is told what a sweep does, or 0: see `core/observed.py`
     request = inside(Request)
     plan = inside(Plan)
+    segments = inside(Segments)
     progress = inside(Progress)
     binding = inside(Binding)
     storage = inside(Storage)
@@ -303,11 +315,23 @@ _FILLED, _ROW_BYTES, _N_FREE, _N_REACHED, _N_SLOTS, _SYNCED = (
 )  # fmt: skip
 # Arrays beside the rows and beside the slots, where plans are written.
 _ROW_VIEWS: dict[str, type[np.generic]] = dict.fromkeys(
-    ("planned", "region_of_row", "order", "begin", "spaces", "inner"), np.int32
+    ("planned", "region_of_row", "order", "begin", "spaces", "inner", "cuts"), np.int32
 )
 _SLOT_VIEWS: dict[str, type[np.generic]] = {
     **dict.fromkeys(
-        ("region", "readers", "stamp", "want", "taken", "register", "bar_stamp", "bar_register", "freed", "reached"),
+        (
+            "region",
+            "readers",
+            "until",
+            "stamp",
+            "want",
+            "taken",
+            "register",
+            "bar_stamp",
+            "bar_register",
+            "freed",
+            "reached",
+        ),
         np.int32,
     ),
     "marks": np.uint8,
@@ -324,6 +348,15 @@ def _places_of(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 LOST = "lost"  # `sweeping` in a forked child, where the thread that did is not there
 _tapes: weakref.WeakSet[Tape] = weakref.WeakSet()
+
+
+def checked_limit(limit: int | None) -> int | None:
+    """A number of bytes, or None; errors for all else."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise TypeError(f"memory_limit is a number of bytes, or None, not {type(limit).__name__}")
+    if limit is not None and not 0 < limit < 1 << 63:
+        raise ValueError(f"memory_limit is a positive number of bytes, or None, but got {limit}")
+    return limit
 
 
 class Tape:
@@ -474,6 +507,15 @@ class Tape:
         return views
 
     @property
+    def memory_limit(self) -> int | None:
+        """Bytes of values that sweeps keep to; None for no limit. Can be set: see `autograd.memory_limit`."""
+        return self.h[H.limit] or None
+
+    @memory_limit.setter
+    def memory_limit(self, limit: int | None) -> None:
+        self.h[H.limit] = checked_limit(limit) or 0
+
+    @property
     def freed(self) -> np.ndarray:
         """The slots that the last reclaiming freed."""
         return self._slot_views["freed"]
@@ -525,8 +567,8 @@ class Tape:
     @property
     def nbytes(self) -> int:
         """Bytes of the tape's own arrays in use: rows, slots and what schedules need, the values not included."""
-        a_row = ROW.itemsize + 6 * 4
-        a_slot = SLOT.itemsize + 10 * 4 + 2 * 8 + 2
+        a_row = ROW.itemsize + 7 * 4
+        a_slot = SLOT.itemsize + 11 * 4 + 2 * 8 + 2
         return self.end // ROW.itemsize * a_row + (self.top - len(self.free) - len(self.low)) * a_slot
 
     def __len__(self) -> int:

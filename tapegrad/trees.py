@@ -1,6 +1,7 @@
 """Trees: tuples, named tuples, lists and dictionaries, nested at will; whatever else stands in them is a leaf.
 
-Numba's typed lists and dictionaries are containers too, once jitted functions are differentiated (`declare`).
+Numba's typed lists and dictionaries are containers too, once jitted functions are differentiated (`declare`), and so is
+a record, of an array of one.
 
 A structure is what remains of a tree without its leaves. It is hashable, so that what is made for one is found again:
 

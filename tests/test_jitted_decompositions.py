@@ -107,3 +107,62 @@ def test_eigenvalues_that_are_equal():
         np.testing.assert_allclose(tangent, (expected * v).sum(), rtol=1e-12)
     # Of both, the adjoints of vectors and values don't tell how vectors of one value part.
     assert np.isnan(tg.func.grad(of_equal_values)(a, 2.0)[:2, :2]).any()
+
+
+COMPLEX = RNG.normal(size=(3, 2)) + 1j * RNG.normal(size=(3, 2))
+TWO, THREE = COMPLEX[:2], COMPLEX[:, 0].copy()
+
+
+def test_complex_hermitian_matrices():
+    """The square of a matrix by its eigenvectors, and the matrix and its determinant by its Cholesky factor."""
+    x = np.array([0.5 - 1.0j, 2.0 + 0.3j])
+
+    @njit
+    def f(h):
+        w, v = np.linalg.eigh(h)
+        factor = np.linalg.cholesky(h)
+        square = np.dot(v * (w * w), np.conj(v.T)) + np.dot(factor, np.conj(factor.T))
+        return np.vdot(x, np.dot(square, x)).real + 2.0 * np.log(np.diag(factor).real).sum()
+
+    h = np.dot(TWO, TWO.conj().T) + np.eye(2)
+    value, gradient = tg.func.value_and_grad(f)(h)
+    hx, outer = h @ x, np.outer(x, x.conj())
+    wanted = np.outer(hx, x.conj()) + np.outer(x, hx.conj()) + outer + np.linalg.inv(h)
+    assert value == f(h)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
+def test_complex_singular_vectors_and_orthonormal_columns():
+    """A A' A by singular vectors, and A by its factors."""
+
+    @njit
+    def f(a):
+        u, s, vh = np.linalg.svd(a, False)
+        q, r = np.linalg.qr(a)
+        cube = np.dot(u * (s * s * s), vh) + np.dot(q, r)
+        return np.vdot(x, np.dot(cube, y)).real + np.log(np.abs(np.diag(r))).sum()
+
+    x, y, a = THREE, np.array([1.0 + 1.0j, 0.5j]), COMPLEX
+    value, gradient = tg.func.value_and_grad(f)(a)
+    outer, adjoint = np.outer(x, y.conj()), a.conj().T
+    cubed = outer @ adjoint @ a + a @ outer.conj().T @ a + a @ adjoint @ outer
+    np.testing.assert_allclose(gradient, cubed + outer + np.linalg.pinv(a).conj().T, rtol=1e-12)
+    assert value == f(a)
+
+
+def test_factors_in_single_precision():
+    @njit
+    def f(a):
+        w, v = np.linalg.eigh(a)
+        u, s, vh = np.linalg.svd(a, False)
+        return np.dot(v * w * w, v.T)[0, 1] + np.dot(u * s * s * s, vh)[0, 1]
+
+    a = np.array([[2.0, 0.5], [0.5, -1.0]], np.float32)
+    value, gradient = tg.func.value_and_grad(f)(a)
+    assert type(value) is type(f(a))
+    assert value == f(a)
+    e = np.array([[0.0, 1.0], [0.0, 0.0]])
+    wide = a.astype(np.float64)
+    square = (e @ wide + wide @ e + e.T @ wide + wide @ e.T) / 2
+    np.testing.assert_allclose(gradient, square + e @ wide @ wide + wide @ e.T @ wide + wide @ wide @ e, rtol=1e-5)

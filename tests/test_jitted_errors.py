@@ -138,3 +138,14 @@ def test_parameters_that_are_not_given_by_position():
 def test_a_result_that_is_no_number():
     with pytest.raises(RuntimeError, match="returns an array"):
         tg.jitted.value_and_grad(njit(lambda x: 2.0 * x))(X)
+
+
+def test_what_stands_in_the_way_of_a_function_that_writes_to_an_argument():
+    @njit
+    def f(x, c):
+        c[0] = x * x
+        return c.view(np.int64)[0] * x
+
+    with pytest.raises(tg.jitted.NotDifferentiableError, match="`view`") as caught:
+        tg.func.grad(f)(2.0, np.ones(2))
+    assert "setitem" in caught.value.__cause__.construct

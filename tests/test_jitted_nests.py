@@ -319,6 +319,38 @@ def test_what_is_computed_again_is_not_kept():
     assert kept < 2 * 12 * 40**3 / 5  # the products' partial derivatives, one by one
 
 
+@njit
+def extremes(x):
+    """Elements that stay, or give way to what is smaller or larger; ties; an element that is chosen from itself."""
+    n = x.shape[0]
+    d, e, most = x.copy(), np.zeros(n), -1.0
+    for i in range(n):
+        for j in range(n):
+            e[j] = max(d[i, j] * x[j, i], e[j])
+            most = max(most, d[i, j])
+            d[j, i] = min(d[i, j], d[j, i])
+            d[i, j] = min(d[i, j], d[i, 0] + d[0, j])
+            if i > j:
+                e[i] = min(e[i], x[i, j] + 0.5)
+                e[i] = max(e[i], e[i])
+    total = most
+    for i in range(n):
+        for j in range(n):
+            total += d[i, j] * (1 + i + 2 * j)
+        total += e[i] ** 2
+    return total
+
+
+def test_what_was_chosen_is_kept_in_a_byte():
+    """Also among numbers that are often alike."""
+    rng = np.random.default_rng(5)
+    alike, differing = rng.integers(1, 4, (9, 9)).astype(float), rng.uniform(1, 9, (9, 9))
+    for x in (alike, differing):
+        value, found = func.value_and_grad(extremes)(x)
+        assert value == extremes(x)
+        np.testing.assert_allclose(found, func.jacfwd(extremes)(x), rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_loop_whose_text_does_not_compile_is_left_to_rows(at, monkeypatch):
     made = []

@@ -404,3 +404,15 @@ def test_hessian_vector_product_of_a_broadcast_product(dtype: Any):
         np.testing.assert_allclose(
             product.reshape(4).numpy(), expected.numpy(), rtol=0, atol=100 * np.finfo(dtype.numpy).eps
         )
+
+
+@pytest.mark.parametrize("dtype", [tg.float64, tg.float32])
+@pytest.mark.parametrize("dims", [(0,), (1,), (0, 1)])
+def test_reading_backwards_and_its_adjoint(dtype: Any, dims: Any):
+    rng = np.random.default_rng(0)
+    array, weights = rng.normal(size=(5, 37)), rng.normal(size=(5, 37))
+    x, w = tg.tensor(array, dtype=dtype, requires_grad=True), tg.tensor(weights, dtype=dtype)
+    y = x.flip(dims)
+    np.testing.assert_array_equal(y.detach().numpy(), np.flip(x.detach().numpy(), dims))
+    (slope,) = tg.autograd.grad((y * w).sum() + (x * w).sum(), x)
+    np.testing.assert_array_equal(slope.numpy(), np.flip(w.numpy(), dims) + w.numpy())

@@ -17,7 +17,7 @@ from test_compile import inputs, program
 from test_compile_native import CASES
 
 import tapegrad as tg
-from tapegrad import kernels
+from tapegrad import engine, kernels
 from tapegrad.dtypes import DTYPES
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
@@ -29,8 +29,7 @@ from tapegrad.replay.machine.lowering import _Form, _written
 F = tg.func
 needs_code = pytest.mark.skipif(machine.isa() is None, reason="there is no machine code here")
 pytestmark = needs_programs
-EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.25, 1e300, -1e300, 1e-300, 5e-324, -5e-324, 1e38, 1e-45,
-         np.inf, -np.inf, np.nan, -np.nan]  # fmt: skip
+EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e300, 1e-300, -5e-324, 1e38, 1e-45, np.inf, -np.inf, np.nan, -np.nan]
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
     dtype = np.dtype(np.float64 if is_double else np.float32)
     size, random = dtype.itemsize, np.random.default_rng(0)
     with np.errstate(over="ignore"):
-        edges = np.concatenate([EDGES, random.normal(size=7)]).astype(dtype)
+        edges = np.concatenate([EDGES, random.normal(size=2)]).astype(dtype)
     pairs = np.array(np.meshgrid(edges, edges)).reshape(2, -1)
     if where == "aarch64":
         pairs = random.permuted(pairs, axis=1)[:, :90]
@@ -382,6 +381,21 @@ def test_words_run_on_aarch64():
     assert emulated(guards, [*held[:2], [24, 8, -1, -1, -1, -1]], arena, numbers) == 70000
 
 
+def arenas_agree(compiled):
+    """Whether machine code leaves the whole arena of each program as the interpreter does, and answers the same."""
+    tape = tg.tensor(0.0)._tape
+    for of, _, _ in compiled._programs:
+        memory_of = getattr(of.memories, "of_thread", None)
+        if memory_of is None or of.lowered is None or of.draws:
+            continue
+        before = memory_of.arena.copy()
+        found = [engine.replay(tape, memory_of.run_at, memory_of.tables_at), memory_of.arena.copy()]
+        memory_of.arena[:] = before
+        want = [engine.replay(tape, memory_of.text_at, memory_of.tables_at), memory_of.arena.copy()]
+        assert found[0] == want[0]
+        assert found[1].tobytes() == want[1].tobytes()
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +425,7 @@ def test_random_programs_with_branches(seed, n_steps, shape, is_double, differen
             for _ in range(12):
                 x, y, t, n = inputs(random, shape or (1,), np.float64 if is_double else np.float32)
                 agrees(function, compiled, tg.tensor(x.reshape(shape)), tg.tensor(y.reshape(shape)), t, n)
+            arenas_agree(compiled)
     finally:
         machine.HOT = before
 
@@ -436,6 +451,7 @@ def test_scalars_branch(dtype, hot):
     stats = compiled.stats()
     assert stats["machine"] == stats["programs"] > 2
     assert stats["misses"] > 4
+    arenas_agree(compiled)
 
 
 def test_hot_programs_only():
@@ -495,7 +511,7 @@ def test_threads_share_code(hot):
     want = [bits(function(x)) for x in given]
 
     def work():
-        for k in range(36):
+        for k in range(24):
             x, of = given[k % 12], want[k % 12]
             if bits(compiled(x)) != of:
                 failures.append(k)

@@ -194,8 +194,38 @@ def test_rows_are_taken_and_their_gradients_added(dtype: Any):
     np.testing.assert_array_equal(rows.numpy(), expected)
 
 
-def test_an_index_that_numpy_writes_to_later_is_what_it_was():
-    index = np.array([0, 2])
+@pytest.mark.parametrize(("shape", "dim"), [((3, 4), 1), ((2, 3, 700), 1), ((2, 1500, 3), 1), ((2, 2500), 1)])
+@pytest.mark.parametrize("dtype", [tg.float64, tg.float32])
+def test_reading_and_adding_along_a_dimension(shape: Any, dim: int, dtype: Any):
+    """Each is the adjoint of the other, of one sample and of several, and sums of float32 are float64."""
+    rng, rtol = np.random.default_rng(3), 1e-12 if dtype is tg.float64 else 2e-6
+    own = (*shape[:dim], 9, *shape[dim + 1 :])
+    index, vector = rng.integers(0, shape[dim], own), rng.integers(0, shape[dim], 9)
+    x, v = (tg.tensor(rng.normal(size=n), dtype=dtype) for n in (shape, own))
+    wide = np.broadcast_to(vector.reshape(-1, *(1,) * (len(shape) - 1 - dim)), own)
+    of_elements = lambda x: x.gather(dim, tg.tensor(index)), lambda x, v: x.scatter_add(dim, tg.tensor(index), v)
+    of_slices = lambda x: x.index_select(dim, tg.tensor(vector)), lambda x, v: x.index_add(dim, tg.tensor(vector), v)
+    for (take, add), at in ((of_elements, index), (of_slices, wide)):
+        np.testing.assert_array_equal(take(x).numpy(), np.take_along_axis(x.numpy(), at, dim))
+        expected = x.numpy().astype(np.float64)
+        np.add.at(expected, places(dim, at), v.numpy().astype(np.float64))
+        added = add(x, v)
+        np.testing.assert_allclose(added.numpy(), expected, rtol=rtol, atol=rtol / 10)
+        np.testing.assert_array_equal(tg.func.vmap(take)(tg.stack([x, 2 * x]))[1].numpy(), 2 * take(x).numpy())
+        both = tg.func.vmap(add)(tg.stack([x, 2 * x]), tg.stack([v, 2 * v]))
+        np.testing.assert_allclose(both[1].numpy(), 2 * added.numpy(), rtol=rtol)
+        # <take' v, x> = <v, take x>, and of the sum of cubes the second derivative is that of its terms
+        adjoint = tg.func.vjp(take, x)[1](v)[0]
+        np.testing.assert_allclose(adjoint.numpy(), add(x * 0, v).numpy(), rtol=rtol, atol=rtol / 10)
+        np.testing.assert_array_equal(tg.func.vjp(lambda v, add=add: add(x, v), v)[1](x)[0].numpy(), take(x).numpy())
+        slope = tg.func.grad(lambda x, take=take: (take(x) ** 3).sum())
+        second = tg.func.vjp(slope, x)[1](x)[0]
+        np.testing.assert_allclose(second.numpy(), add(x * 0, 6 * take(x) ** 2).numpy(), rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_an_index_that_numpy_writes_to_later_is_what_it_was(dtype: Any):
+    index = np.array([0, 2], dtype)
     x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y = x.gather(0, tg.from_numpy(index)) + x.scatter_add(0, tg.from_numpy(index), tg.ones(2))[:2]
     index[:] = 1

@@ -202,6 +202,14 @@ class _Going(threading.local):
 going = _Going()
 
 
+def added(hooks: OrderedDict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
+    """Take a hook in, after the others or before them."""
+    handle = add(hooks, hook)
+    if prepend:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
 def _of_transform(hook: Hook) -> Hook:
     """A hook that sweeps of the transform call in which it was registered, and no others.
 

@@ -112,6 +112,6 @@ def recorded_tangent(y: Tensor, operands: list[Tensor], along: Mapping[int, Tens
 
 def _refuse(name: str) -> Any:
     raise RuntimeError(
-        f"the derivative of a host function's {name} is not known: write it with tapegrad's operations to "
-        "differentiate it twice"
+        f"the derivative of a host function's {name} is not known (of a jitted function, derivatives of the "
+        "third order): write it with tapegrad's operations to differentiate it once more"
     )

@@ -5,6 +5,7 @@ Each thread has its own mode.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
@@ -212,6 +213,52 @@ class set_grad_enabled(_Mode):
 
     def _again(self) -> _Mode:
         return set_grad_enabled(self._wanted)
+
+
+class memory_limit(contextlib.ContextDecorator):
+    """Have sweeps of this thread's tape keep the values they compute to so many bytes, where they can.
+
+    What would take more is let go as soon as it was read, but for what is handed on from one part of the graph to the
+    next, and computed again, once, when gradients are taken. These are the same, bit for bit. It is the limit at the
+    time of the sweep that counts, of `backward()` say; `current_tape().memory_limit` sets it for good.
+
+    It holds for values in between, not for leaves, adjoints, and what somebody holds. Functions of the host's are not
+    called again, so their values stay; random numbers are drawn when they are recorded, and stay. There is no limit for
+    sweeps that write to elements of tensors in place, for scalars, for gradients that are recorded (`create_graph`,
+    hooks on what was computed), and in compiled functions. Where a graph can't do with so little, it has as much as it
+    needs.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes; None for no limit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it is no int, or not positive.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(100, 100, requires_grad=True)
+    >>> y = x
+    >>> for _ in range(20):
+    ...     y = (y @ x / 100).tanh()
+    >>> with tg.autograd.memory_limit(500_000):  # it would be 3 MB
+    ...     y.sum().backward()
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = tapes.checked_limit(limit)
+        self._before: list[tuple[Tape, int | None]] = []
+
+    def __enter__(self) -> None:
+        tape = current_tape()
+        self._before.append((tape, tape.memory_limit))
+        tape.memory_limit = self._limit
+
+    def __exit__(self, *_: object) -> None:
+        tape, limit = self._before.pop()
+        tape.memory_limit = limit
 
 
 class detect_anomaly:

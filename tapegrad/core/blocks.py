@@ -347,7 +347,7 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
     """
     context, pieces = tape.program.context, tape.program.pieces
     n_pieces = max(1, min(elements // PIECE_WORK, MOST_CHUNKS, units))
-    apart_bytes = (apart_count * 8 + 63) // 64 * 64 + GAP if apart_count and apart_code >= 3 else 0
+    apart_bytes = (apart_count * 8 + 63) // 64 * 64 + GAP if apart_count and 3 <= apart_code <= 4 else 0
     if apart_count and apart_bytes == 0:
         n_pieces = 1
     if apart_bytes and apart_bytes * n_pieces > MOST_PARTIAL_BYTES:

@@ -7,6 +7,7 @@ Marks, a byte a slot, live from `schedule` to `finish`:
     PLANNED  a planned row makes it          WANTED   the caller takes the adjoint
     REACH    a path leads from it to a wanted slot
     INSIDE   rows of its own region may read it
+    MAY_GO   it goes with its segment: see `segments.py`
 """
 
 from tapegrad.core.guards import block_of
@@ -16,7 +17,7 @@ from tapegrad.kinds import LEAF, REQUIRES_GRAD
 from tapegrad.memory import i4, i8
 from tapegrad.tape import FIRST, IMM_A, IMM_B, LENT, PARTLY, PIECE, STORED
 
-VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE = 1, 2, 4, 8, 16, 32, 64
+VALUE, ADJOINT, STORE, PLANNED, WANTED, REACH, INSIDE, MAY_GO = 1, 2, 4, 8, 16, 32, 64, 128
 
 # What a part of a sweep answers.
 OK, MORE, NO_MEMORY, SWEPT_TWICE, AT_HOST, MORE_WORKERS, FAILED, DAMAGED = range(8)

@@ -48,6 +48,7 @@ from tapegrad.core.rows import (
 from tapegrad.core.adjoints import show
 from tapegrad.core.readers import count_readers
 from tapegrad.core.scalars import plan_scalars
+from tapegrad.core.segments import cut
 from tapegrad.core.storage import give_back
 from tapegrad.core.tables import MAX_INNER, MAX_WIDE
 from tapegrad.kinds import LEAF
@@ -231,7 +232,9 @@ def make_regions(tape: Header):
     plan.counted = -1
     if since < tape.end:
         count_readers(tape, since)
-    plan.fused = _fused_region(tape) if tape.request.n_seeds else -1
+    plan.fused = -1
+    if cut(tape) == 1 and tape.request.n_seeds:
+        plan.fused = _fused_region(tape)
     return OK
 
 

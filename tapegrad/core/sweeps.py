@@ -41,6 +41,7 @@ from tapegrad.core.rows import (
 )  # fmt: skip
 from tapegrad.core.scalars import sweep_scalars
 from tapegrad.core.schedule import NO_REGIONS, OF_MEMORY, finish, schedule
+from tapegrad.core.segments import ends_with, let_go, n_steps_in_segments
 from tapegrad.core.storage import check_blocks_let_go, check_guards, give_back, obtain
 from tapegrad.core.tables import ITEMSIZE, SWEEP_ADJOINTS, SWEEP_VALUES, WORK_BYTES, Walk
 from tapegrad.core.walks import enter_walk, gather, put, scatter
@@ -80,9 +81,12 @@ def run(tape: Header):
         if tape.request.paced:
             return MORE
     n, fused = tape.plan.n_regions, tape.plan.fused
+    in_segments = tape.segments.n_segments > 1
     n_steps = n if tape.request.n_seeds == 0 else 2 * n + (1 if fused < 0 else 0)
+    if in_segments:
+        n_steps = n_steps_in_segments(tape)
     while progress.at_step < n_steps and progress.phase != ABORT and status == OK:
-        status = MORE if progress.budget < 0 else step(tape, n, fused)
+        status = MORE if progress.budget < 0 else step_in_segments(tape, n) if in_segments else step(tape, n, fused)
         if MEMORY and not check_guards(tape, tape.guarded.at_row):
             status = DAMAGED
         if status == OK:
@@ -130,6 +134,30 @@ def step(tape, n, fused):
         return status
     s -= after + 1
     return forward(tape, fused + 1 + s) if s < after else reverse(tape, fused - 1 - (s - after))
+
+
+def step_in_segments(tape, n):
+    """One step where values keep to a limit: see `segments.py`."""
+    s, segments = tape.progress.at_step, tape.segments
+    if s < n:
+        status, done = forward(tape, s), ends_with(tape, s)
+        if status == OK and done >= 0 and (done < segments.n_segments - 1 or tape.request.n_seeds == 0):
+            let_go(tape, done)
+        return status
+    if s == n:
+        tape.progress.host_row = -1
+        return seed(tape)
+    at, first = segments.at_segment, segments.first_step
+    begin, end = segments.cuts[at], segments.cuts[at + 1]
+    again = end - begin if at < segments.n_segments - 1 else 0  # regions whose values are to be computed again
+    if s - first < again:
+        return forward(tape, begin + s - first)
+    region = end - 1 - (s - first - again)
+    status = reverse(tape, region)
+    if status == OK and region == begin:
+        let_go(tape, at)
+        segments.at_segment, segments.first_step = at - 1, s + 1
+    return status
 
 
 def forward(tape, region):

@@ -106,6 +106,10 @@ def copy8(source, step, stride, target, m, n):
             elements = i8(of, n)
             for i in range(n):
                 to[i] = elements[i]
+        elif stride == -8:
+            elements = i8(of - 8 * (n - 1), n)
+            for i in range(n):
+                to[i] = elements[n - 1 - i]
         else:
             for i in range(n):
                 to[i] = i8(of + i * stride, 1)[0]
@@ -121,10 +125,18 @@ def copy4(source, step, stride, target, m, n):
         return
     for run in range(m):
         of, to = source + run * step, i4(target + run * n * 4, n)
-        if stride == 4:
+        if stride == 0:
+            value = i4(of, 1)[0]
+            for i in range(n):
+                to[i] = value
+        elif stride == 4:
             elements = i4(of, n)
             for i in range(n):
                 to[i] = elements[i]
+        elif stride == -4:
+            elements = i4(of - 4 * (n - 1), n)
+            for i in range(n):
+                to[i] = elements[n - 1 - i]
         else:
             for i in range(n):
                 to[i] = i4(of + i * stride, 1)[0]
@@ -182,6 +194,10 @@ def put(walk: Walk, source, target, start, n, itemsize):
                 to = f8(offset, length)
                 for i in range(length):
                     to[i] += of[i]
+            elif stride == -8:
+                to = f8(offset - 8 * (length - 1), length)
+                for i in range(length):
+                    to[length - 1 - i] += of[i]
             else:
                 for i in range(length):
                     f8(offset + i * stride, 1)[0] += of[i]
@@ -191,6 +207,10 @@ def put(walk: Walk, source, target, start, n, itemsize):
                 to4 = f4(offset, length)
                 for i in range(length):
                     to4[i] += of4[i]
+            elif stride == -4:
+                to4 = f4(offset - 4 * (length - 1), length)
+                for i in range(length):
+                    to4[length - 1 - i] += of4[i]
             else:
                 for i in range(length):
                     f4(offset + i * stride, 1)[0] += of4[i]

@@ -52,6 +52,19 @@ def is_initialized() -> bool:
     return False
 
 
+def _no_group(*args: Any, **facts: Any) -> Any:
+    """Raise ValueError: what PyTorch's process groups do for each other."""
+    del args, facts
+    raise ValueError(
+        "Default process group has not been initialized: there are none here. Sums over partitions, in processes and "
+        "on many machines, are PartitionedSum's"
+    )
+
+
+all_gather = all_reduce = barrier = broadcast = destroy_process_group = get_rank = get_world_size = _no_group
+init_process_group = reduce = _no_group
+
+
 class PartitionedSum:
     """The sum of a function over partitions of data, and its derivatives by parameters.
 

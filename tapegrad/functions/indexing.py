@@ -6,6 +6,7 @@ out by NumPy when the row is recorded, so that an index out of range is an error
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Iterator
@@ -628,6 +629,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
     check_range("index_select", elements(index), input._kind.shape[at], at, IndexError)
     shape = (*input._kind.shape[:at], n, *input._kind.shape[at + 1 :])
+    if (p := along(input, index, at, True)) is not None:
+        return _record_take_along(input, positions(index, (n,), 0), p, shape)
     return _record_take(input, runs(index, input._kind.shape, at), shape)
 
 
@@ -676,13 +679,15 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"{list(shape)} apart from dimension {at}: {what}"
             )
     check_range("gather", elements(index), shape[at], at, RuntimeError)
+    if (p := along(input, index, at, False)) is not None:
+        return _record_take_along(input, positions(index.reshape(-1), (1,), 0), p, own)
     at_index = positions(index.reshape(own), shape, at)
     return _record_take(input.reshape(-1), at_index, index._kind.shape)
 
 
 def positions(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """Flat positions, in a contiguous tensor of a shape, of what an index along one dimension names for each place."""
-    index = index.clone() if index._kind.exported else cast(index, INT64)  # NumPy may write to it
+    index = cast(index.clone() if index._kind.exported else index, INT64)  # NumPy may write to it
     if len(shape) == 1:
         return contiguous(index).reshape(-1)
     strides = contiguous_strides(shape, 1)
@@ -705,6 +710,28 @@ def runs(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """The numbers of the runs, over the dimensions behind `dim`, that a vector of indices names for each in front."""
     own = (*shape[:dim], index._kind.numel)
     return positions(index.reshape(-1).expand(*own), shape[: dim + 1], dim)
+
+
+def along(t: Tensor, index: Tensor, dim: int, together: bool) -> tuple[int, ...] | None:
+    """The parameters of `take_along` and `add_along`, of elements that go together or by themselves.
+
+    None where flat positions do as well, or where that is what there is.
+    """
+    shape, own = t._kind.shape, index._kind.shape
+    outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
+    if (
+        index.__class__ is Batched
+        or outer < 2
+        or not t._kind.numel
+        or not index._kind.numel
+        or not indexing.fits_along(t._kind.itemsize, shape[dim])
+    ):
+        return None
+    if together:
+        return outer, shape[dim], index._kind.numel, inner, 1, 1
+    if own[:dim] + own[dim + 1 :] != shape[:dim] + shape[dim + 1 :]:
+        return None
+    return outer, shape[dim], own[dim], inner, outer, 0
 
 
 def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exception]) -> None:
@@ -775,6 +802,14 @@ def _record_take(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record_array(indexing.take, tuple(shape), g.dtype, contiguous(g), contiguous(at))
 
 
+def _record_take_along(x: Tensor, at: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.take_along, tuple(shape), x.dtype, contiguous(x), contiguous(at), params=p)
+
+
+def _record_add_along(v: Tensor, at: Tensor, p: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.add_along, tuple(shape), v.dtype, contiguous(v), contiguous(at), params=p)
+
+
 def _record_scatter_add(g: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record_array(indexing.scatter_add, tuple(shape), g.dtype, contiguous(g), contiguous(at))
 
@@ -792,6 +827,8 @@ def _record_take_put(a: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 indexing.take.record = _record_take
+indexing.take_along.record = _record_take_along
+indexing.add_along.record = _record_add_along
 indexing.scatter_add.record = _record_scatter_add
 indexing.put.record = _record_put
 indexing._take_put.record = _record_take_put

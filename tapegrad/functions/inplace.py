@@ -352,6 +352,8 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     if self._kind.requires_grad:
         raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
     aliasing.check_in_place(self, "resize_")
+    if math.prod(shape) == self._kind.numel and self._kind.contiguous and aliasing.shares(self):
+        return aliasing.relay(self, lambda t: t.view(shape))
     return aliasing.reform(self, _resized(self, shape), "resize_")
 
 

@@ -22,10 +22,11 @@ from tapegrad.dtypes import BOOL, INT32, INT64, DType
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions.elementwise import where
 from tapegrad.functions.shaping import contiguous
-from tapegrad.kinds import contiguous_strides
+from tapegrad.kinds import contiguous_strides, flowing
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.layout import dimension
 from tapegrad.recording import broadcast_shapes, cast, record_array, record_elementwise
+from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, describe, from_array, location
 
 functions = public = Surface(EXACT)
@@ -38,6 +39,12 @@ _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 def _added(base: Tensor, value: Tensor, at: Tensor) -> Tensor:
     """`base`, with the sum of the values for each position added there."""
     added: Tensor = indexing.plus_at(base, value, at)
+    return added
+
+
+def _added_along(base: Tensor, value: Tensor, index: Tensor, p: tuple[int, ...]) -> Tensor:
+    """`base`, with values added along an axis."""
+    added: Tensor = base + indexing.add_along(value, at_index.positions(index.reshape(-1), (1,), 0), p, base.shape)
     return added
 
 
@@ -57,7 +64,7 @@ def _reduced(base: Tensor, value: Tensor, at: Tensor, reduce: str, include: bool
         return _added(base, value, at)
     if reduce == "prod":
         product = record_array(indexing._product_at, base._kind.shape, base.dtype, *map(_plain, (base, value)), at)
-        if not (base._kind.requires_grad or value._kind.requires_grad):
+        if not _flows(base, value):
             return product
         tracked: Tensor = record_elementwise(arithmetic._overwritten, _multiplied(base, value, at), product)
         return tracked
@@ -66,6 +73,10 @@ def _reduced(base: Tensor, value: Tensor, at: Tensor, reduce: str, include: bool
         total = _added(base, value, at)
         return total / cast(n, base.dtype) if base.dtype.is_floating_point else cast(total // n, base.dtype)
     return _best(base, value, at, reduce, include)
+
+
+def _flows(base: Tensor, value: Tensor) -> int:
+    return flowing(current_tape().grad_enabled, base._kind.requires_grad | value._kind.requires_grad)
 
 
 def _plain(t: Tensor) -> Tensor:
@@ -83,7 +94,7 @@ def _best(base: Tensor, value: Tensor, at: Tensor, reduce: str, include: bool) -
             start, full((at._kind.numel,), least if reduce == "amax" else most, dtype=base.dtype), at
         )
     best = record_array(op, shape, base.dtype, _plain(start), _plain(value), at)
-    if not floating or not (base._kind.requires_grad or value._kind.requires_grad):
+    if not floating or not _flows(base, value):
         return best
     of_value: Tensor = indexing.take(best, at, shape=value._kind.shape)
     is_base, is_value = (_same(a, b) for a, b in ((start, best), (value.detach(), of_value)))
@@ -200,7 +211,11 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     tensor([7., 0., 6.])
     """
     found = _scattered("scatter_add", input, dim, index, src)
-    return input.clone() if found is None else _added(*found[:3])
+    if found is None:
+        return input.clone()
+    if (p := at_index.along(input, index, dimension(dim, input.ndim), False)) is not None:
+        return _added_along(input, found[1], index, p)
+    return _added(*found[:3])
 
 
 @public
@@ -285,7 +300,10 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
             [2., 2.]])
     """
     base, value, at = _of_slices("index_add", input, dim, index, source)
-    return _added(base, value if alpha == 1 else cast(value * alpha, value.dtype), at)
+    value = value if alpha == 1 else cast(value * alpha, value.dtype)
+    if (p := at_index.along(input, index, dimension(dim, input.ndim), True)) is not None:
+        return _added_along(input, value, index, p)
+    return _added(base, value, at)
 
 
 @public

@@ -9,15 +9,15 @@ that are chosen at run time, those made by `vectorize` and `guvectorize`; tuples
 typed ones, instances of a `jitclass` or a `structref`, arrays of records, made inside or given; records; slicing,
 views, masks and in-place writes; complex numbers and their arrays, with `cmath`; `math`, NumPy's creation functions,
 ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`,
-`eig` and `eigvals` of real spectrum, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`; what Numba has of NumPy
-as plain code (`overloads.py`); functions of `scipy.special` and `tapegrad.special`, which `special.py` makes known to
-Numba. Rounding, comparisons and conversion to int have the derivative zero.
+`eig` and `eigvals` of real spectrum or of complex matrices, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`;
+what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.special` and `tapegrad.special`, which
+`special.py` makes known to Numba. Rounding, comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `norm`, `dot`, `@`, `solve`, `inv`, `det` and `slogdet`; of float32 `eigh`, `eig`
-  and `svd`; both as the state of a checkpointed loop or the arguments of a rule of the user's;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg` (without `lstsq`); these and float32 as the state of
+  a checkpointed loop or the arguments of a rule of the user's;
 - derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
@@ -53,11 +53,12 @@ written back; what is in two arguments is refused then.
 An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
 copied, with a row of the tape for each element (`independents.py`).
 
-Others: `prange` runs serially, since its iterations would need tapes of their own whose sums don't depend on their
-order; arguments that are written to are copied, and those that are differentiated keep their values; a tape has at most
-2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape takes no
-harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the function reads
-has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
+Others: `prange` runs serially, since its iterations would need tapes of their own: sums are in the order of the loop,
+where Numba's parallel code adds up a part a thread; arguments that are written to are copied, and those that are
+differentiated keep their values; a tape has at most 2**31 rows. What is read beyond an array's end is nonsense, as in
+Numba, and so is its derivative, but the tape takes no harm from it; with `boundscheck=True` it is an IndexError.
+Compiled code is kept on disk if all that the function reads has a digest (`dependencies.py`): numbers, arrays, enums,
+other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.

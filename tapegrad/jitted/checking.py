@@ -35,7 +35,7 @@ from tapegrad.jitted.names import PIECEWISE, RULES
 
 # Functions that move values, or look at shapes: Numba's own code for them serves any element.
 STRUCTURAL = {
-    len, range, prange, enumerate, zip, map, filter, iter, next, tuple, list, set, hash, isinstance, type, print,
+    len, range, prange, enumerate, zip, map, filter, iter, next, tuple, list, set, dict, hash, isinstance, type, print,
     reversed, slice,
     operator.getitem, operator.setitem, operator.is_, operator.is_not, operator.contains, operator.add, operator.iadd,
     operator.mul, operator.imul, operator.eq, operator.ne, operator.matmul, operator.imatmul,

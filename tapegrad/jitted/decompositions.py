@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numba.core import types
+from numba.extending import overload
 
 from tapegrad.jitted import array_rows as rows
-from tapegrad.jitted.active import Taped
+from tapegrad.jitted import checking, complex_arrays
+from tapegrad.jitted.active import Complex, Taped, is_complex_array, is_narrow_array
 from tapegrad.jitted.allocation import vector_of
-from tapegrad.jitted.inner import inside
+from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import loop, replaces
 from tapegrad.jitted.lifting import laid_out, with_value
 from tapegrad.jitted.linalg import contiguous_values, dims_of, revalued
@@ -23,18 +25,29 @@ from tapegrad.ops import orthogonal, spectral
 
 _STEPS = 2
 _CLOSE = 8 * float(np.finfo(np.float64).eps)  # times the size: values that are not told apart, as in `ops/spectral.py`
+_CLOSE_SINGLE = 8 * float(np.finfo(np.float32).eps)
 
 
 def _of_one_matrix(a, block, refined):
-    """The code for a matrix of active scalars."""
-    if dims_of(a) != (2,):
+    """The code for a matrix of active scalars, or of complex numbers."""
+    if not _is_matrix(a):
         return None
     return block if a.dtype == Taped(0) else loop(refined, a)
 
 
-@replaces(np.linalg.eigh)
+def _is_matrix(a):
+    return (2,) in (dims_of(a), complex_arrays.dims_of(a))
+
+
+def _is_single(a):
+    return is_narrow_array(a) and a.ndim == 2
+
+
+@replaces(np.linalg.eigh, is_single=True)
 def eigh(a):
     """Eigenvalues and eigenvectors of a symmetric matrix."""
+    if _is_single(a):
+        return loop(_single_eigh, a)
     return _of_one_matrix(a, _block_eigh, _eigh)
 
 
@@ -44,22 +57,26 @@ def eigvalsh(a):
     return _of_one_matrix(a, _block_eigvalsh, _eigvalsh)
 
 
-@replaces(np.linalg.eig)
+@replaces(np.linalg.eig, is_single=True)
 def eig(a):
-    """Eigenvalues and eigenvectors of a matrix whose eigenvalues are real: Numba raises for others."""
-    return loop(_eig, a) if dims_of(a) == (2,) else None
+    """Eigenvalues and eigenvectors; of a real matrix they are real, Numba raises for others."""
+    if _is_single(a):
+        return loop(_single_eig, a)
+    return loop(_eig, a) if _is_matrix(a) else None
 
 
 @replaces(np.linalg.eigvals)
 def eigvals(a):
     """The eigenvalues alone."""
-    return loop(_eigvals, a) if dims_of(a) == (2,) else None
+    return loop(_eigvals, a) if _is_matrix(a) else None
 
 
-@replaces(np.linalg.svd)
+@replaces(np.linalg.svd, is_single=True)
 def svd(a, full_matrices=True):
     """Singular values and their vectors."""
-    if dims_of(a) != (2,):
+    if _is_single(a):
+        return loop(_single_svd if isinstance(full_matrices, types.Type) else _single_full_svd, a)
+    if not _is_matrix(a):
         return None
     block = a.dtype == Taped(0)
     if isinstance(full_matrices, types.Type):
@@ -76,7 +93,7 @@ def qr(a):
 @replaces(np.linalg.pinv)
 def pinv(a, rcond=1e-15):
     """The pseudoinverse."""
-    if dims_of(a) != (2,):
+    if not _is_matrix(a):
         return None
     block = a.dtype == Taped(0)
     if isinstance(rcond, types.Type):
@@ -99,7 +116,7 @@ def lstsq(a, b, rcond=-1.0):
 @replaces(np.linalg.cond)
 def cond(x, p=None):
     """The condition number: of singular values."""
-    return loop(_cond, x) if p is None and dims_of(x) == (2,) else None
+    return loop(_cond, x) if p is None and _is_matrix(x) else None
 
 
 @replaces(np.linalg.matrix_rank)
@@ -182,26 +199,77 @@ def _block_usual_pinv(a):
 
 
 # --- refined ----------------------------------------------------------------------------------------------------------
+# From factors of the values, of real matrices and of complex ones.
+
+
+def adjoint(x):
+    """The conjugate transpose."""
+    raise NotImplementedError
+
+
+@overload(adjoint, OPTIONS)
+def _adjoint(x):
+    return (lambda x: np.conj(x.T)) if is_complex_array(x) else (lambda x: x.T)
+
+
+def phase(t, s):
+    """What turns a singular vector, half of what an imaginary part of `t` asks for: 0 of real numbers."""
+    raise NotImplementedError
+
+
+@overload(phase, OPTIONS)
+def _phase(t, s):
+    return (lambda t, s: 0.25 * (t - np.conj(t)) / s) if isinstance(t, Complex) else (lambda t, s: 0.0)
+
+
+def turned(v, k):
+    """A vector turned so that its element `k` is real, as LAPACK has eigenvectors of complex matrices."""
+    raise NotImplementedError
+
+
+@overload(turned, OPTIONS)
+def _turned(v, k):
+    return (lambda v, k: v * (np.conj(v[k]) / np.abs(v[k]))) if is_complex_array(v) else (lambda v, k: v)
+
+
+@njit
+def _from_plain(like, plain):
+    """An array of plain numbers, to which derivatives can be given."""
+    made = np.zeros_like(like)
+    for at in np.ndindex(plain.shape):
+        made[at] = plain[at]
+    return made
 
 
 @njit
 def _eigh(a):
+    plain, plain_vectors = np.linalg.eigh(contiguous_values(a))
+    return _refined_eigh(a, plain, plain_vectors, _CLOSE)
+
+
+@njit
+def _single_eigh(a):
+    plain, plain_vectors = np.linalg.eigh(contiguous_values(a))
+    wide = plain.astype(np.float64), plain_vectors.astype(np.float64)
+    values, v = _refined_eigh(a.astype(np.float64), wide[0], wide[1], _CLOSE_SINGLE)
+    return values.astype(np.float32), laid_out(v.astype(np.float32), plain_vectors)
+
+
+@njit
+def _refined_eigh(a, plain, plain_vectors, closeness):
     """Ogita and Aishima, Iterative refinement for symmetric eigenvalue decomposition (2018)."""
-    lower = contiguous_values(a)
-    plain, plain_vectors = np.linalg.eigh(lower)
-    n = a.shape[0]
-    s, v, e, values = np.empty((n, n)), np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    lower, n = contiguous_values(a), a.shape[0]
+    s, v, e, values = np.zeros_like(a), _from_plain(a, plain_vectors), np.zeros_like(a), np.empty(n)
     for i in range(n):
         for j in range(i + 1):
-            s[i, j] = with_value(0.5 * (a[i, j] + a[j, i]), lower[i, j])
-            s[j, i] = s[i, j]
-        for j in range(n):
-            v[i, j] = plain_vectors[i, j]
-    close = _CLOSE * n * np.max(np.abs(plain)) if n else 0.0
+            s[i, j] = revalued(0.5 * (a[i, j] + np.conj(a[j, i])), lower[i, j])
+            s[j, i] = np.conj(s[i, j])
+        s[i, i] = np.real(s[i, i])
+    close = closeness * n * np.max(np.abs(plain)) if n else 0.0
     for _ in range(_STEPS):
-        b, g = np.dot(v.T, np.dot(s, v)), np.dot(v.T, v)
+        b, g = np.dot(adjoint(v), np.dot(s, v)), np.dot(adjoint(v), v)
         for i in range(n):
-            values[i] = b[i, i] / g[i, i]
+            values[i] = np.real(b[i, i]) / np.real(g[i, i])
         for i in range(n):
             for j in range(n):
                 r = (1.0 if i == j else 0.0) - g[i, j]
@@ -215,25 +283,39 @@ def _eigh(a):
 
 @njit
 def _eig(a):
-    """Newton's steps for all eigenvectors at once, each of length 1, as LAPACK has them."""
     plain, plain_vectors = np.linalg.eig(contiguous_values(a))
+    return _refined_eig(a, plain, plain_vectors, _CLOSE)
+
+
+@njit
+def _single_eig(a):
+    plain, plain_vectors = np.linalg.eig(contiguous_values(a))
+    wide = plain.astype(np.float64), plain_vectors.astype(np.float64)
+    values, v = _refined_eig(a.astype(np.float64), wide[0], wide[1], _CLOSE_SINGLE)
+    return values.astype(np.float32), laid_out(v.astype(np.float32), plain_vectors)
+
+
+@njit
+def _refined_eig(a, plain, plain_vectors, closeness):
+    """Newton's steps for all eigenvectors at once, each of length 1, as LAPACK has them."""
     n = a.shape[0]
-    v, e, values = np.empty((n, n)), np.empty((n, n)), np.empty(n)
-    for i in range(n):
-        for j in range(n):
-            v[i, j] = plain_vectors[i, j]
-    close = _CLOSE * n * np.max(np.abs(plain)) if n else 0.0
+    v, e = _from_plain(a, plain_vectors), np.zeros_like(a)
+    values = np.zeros_like(np.diag(e))
+    close = closeness * n * np.max(np.abs(plain)) if n else 0.0
     for _ in range(_STEPS):
         b = np.linalg.solve(v, np.dot(a, v))
         for i in range(n):
             values[i] = b[i, i]
         for i in range(n):
             for j in range(n):
-                is_told_apart = abs(plain[j] - plain[i]) > close
-                e[i, j] = b[i, j] / (values[j] - values[i]) if is_told_apart else 0.0
+                if abs(plain[j] - plain[i]) > close:
+                    e[i, j] = b[i, j] / (values[j] - values[i])
+                else:
+                    e[i, j] = 0.0
         v = v + np.dot(v, e)
         for j in range(n):
-            v[:, j] = v[:, j] / np.linalg.norm(v[:, j])
+            w = turned(v[:, j].copy(), np.argmax(np.abs(plain_vectors[:, j])))
+            v[:, j] = w / np.linalg.norm(w)
         v = revalued(v, plain_vectors)
     return revalued(values, plain), laid_out(v, plain_vectors)
 
@@ -250,36 +332,55 @@ def _eigvalsh(a):
 
 @njit
 def _svd(a, full_matrices):
-    """Ogita and Aishima, Iterative refinement of singular vectors (2020), by sums and differences of both updates."""
     plain_u, plain, plain_vh = np.linalg.svd(contiguous_values(a), full_matrices)
+    return _refined_svd(a, plain_u, plain, plain_vh, _CLOSE)
+
+
+@njit
+def _single_svd(a, full_matrices):
+    plain_u, plain, plain_vh = np.linalg.svd(contiguous_values(a), full_matrices)
+    wide = plain_u.astype(np.float64), plain.astype(np.float64), plain_vh.astype(np.float64)
+    u, s, vh = _refined_svd(a.astype(np.float64), wide[0], wide[1], wide[2], _CLOSE_SINGLE)
+    u, s, vh = u.astype(np.float32), s.astype(np.float32), vh.astype(np.float32)
+    return laid_out(u, plain_u), s, laid_out(vh, plain_vh)
+
+
+@njit
+def _single_full_svd(a):
+    return _single_svd(a, True)
+
+
+@njit
+def _refined_svd(a, plain_u, plain, plain_vh, closeness):
+    """Ogita and Aishima, Iterative refinement of singular vectors (2020), by sums and differences of both updates."""
     m, n = a.shape
     r = min(m, n)
-    u, v, s = np.empty((m, r)), np.empty((n, r)), np.empty(r)
-    e, f, p, q = np.empty((r, r)), np.empty((r, r)), np.empty((m, r)), np.empty((n, r))
-    for i in range(m):
-        for j in range(r):
-            u[i, j] = plain_u[i, j]
-    for i in range(n):
-        for j in range(r):
-            v[i, j] = plain_vh[j, i]
-    close = _CLOSE * max(m, n) * plain[0] if r else 0.0
+    u, v, s = _from_plain(a[:, :r], plain_u[:, :r]), _from_plain(a[:r].T, np.conj(plain_vh[:r].T)), np.empty(r)
+    e, f = np.zeros_like(a[:r, :r]), np.zeros_like(a[:r, :r])
+    p, q = np.zeros_like(u), np.zeros_like(v)
+    close = closeness * max(m, n) * plain[0] if r else 0.0
     for _ in range(_STEPS):
-        onto, back = np.dot(a, v), np.dot(a.T, u)
-        t, gu, gv = np.dot(u.T, onto), np.dot(u.T, u), np.dot(v.T, v)
+        onto, back = np.dot(a, v), np.dot(adjoint(a), u)
+        t, gu, gv = np.dot(adjoint(u), onto), np.dot(adjoint(u), u), np.dot(adjoint(v), v)
         for i in range(r):
-            s[i] = 2.0 * t[i, i] / (gu[i, i] + gv[i, i])
+            s[i] = 2.0 * np.real(t[i, i]) / (np.real(gu[i, i]) + np.real(gv[i, i]))
         for i in range(r):
             for j in range(r):
                 of_u, of_v = (1.0 if i == j else 0.0) - gu[i, j], (1.0 if i == j else 0.0) - gv[i, j]
-                alpha, beta = t[i, j] + s[j] * of_u, t[j, i] + s[j] * of_v
+                alpha, beta = t[i, j] + s[j] * of_u, np.conj(t[j, i]) + s[j] * of_v
                 both, apart = 0.5 * (of_u + of_v), 0.5 * (of_u - of_v)
                 if abs(plain[j] - plain[i]) > close:
                     both = (alpha + beta) / (s[j] - s[i])
                 if i != j and plain[j] + plain[i] > close:
                     apart = (alpha - beta) / (s[j] + s[i])
                 e[i, j], f[i, j] = 0.5 * (both + apart), 0.5 * (both - apart)
+            if plain[i] > close:
+                turn = phase(t[i, i], s[i])
+                e[i, i] += turn
+                f[i, i] -= turn
         # what leads out of the spaces of columns that are orthonormal to the first order: (u' u)^-1 is 2 - u' u
-        left, right = onto - np.dot(u, 2.0 * t - np.dot(gu, t)), back - np.dot(v, 2.0 * t.T - np.dot(gv, t.T))
+        left = onto - np.dot(u, 2.0 * t - np.dot(gu, t))
+        right = back - np.dot(v, 2.0 * adjoint(t) - np.dot(gv, adjoint(t)))
         for j in range(r):
             if plain[j] > close:
                 for i in range(m):
@@ -287,8 +388,8 @@ def _svd(a, full_matrices):
                 for i in range(n):
                     q[i, j] = right[i, j] / s[j]
         u = revalued(u + np.dot(u, e) + p, plain_u[:, :r])
-        v = revalued(v + np.dot(v, f) + q, plain_vh[:r].T)
-    left, right = _completed(u, plain_u), _completed(v, plain_vh.T).T
+        v = revalued(v + np.dot(v, f) + q, np.conj(plain_vh[:r].T))
+    left, right = _completed(u, plain_u), adjoint(_completed(v, np.conj(plain_vh.T)))
     return laid_out(left, plain_u), revalued(s, plain), laid_out(right, plain_vh)
 
 
@@ -301,19 +402,14 @@ def _full_svd(a):
 def _completed(u, plain):
     """Orthonormal columns, with those that stand beside them in plain ones: what is left of space."""
     m, r, k = plain.shape[0], u.shape[1], plain.shape[1]
-    rest, whole = np.empty((m, k - r)), np.empty((m, k))
-    for i in range(m):
-        for j in range(k - r):
-            rest[i, j] = plain[i, r + j]
+    whole = _from_plain(np.empty((m, k), u.dtype), plain)
+    rest = whole[:, r:].copy()
     for _ in range(_STEPS):
-        rest = rest - np.dot(u, np.dot(u.T, rest))
-        g = np.dot(rest.T, rest)
+        rest = rest - np.dot(u, np.dot(adjoint(u), rest))
+        g = np.dot(adjoint(rest), rest)
         rest = revalued(1.5 * rest - 0.5 * np.dot(rest, g), plain[:, r:])
-    for i in range(m):
-        for j in range(r):
-            whole[i, j] = u[i, j]
-        for j in range(k - r):
-            whole[i, r + j] = rest[i, j]
+    whole[:, :r] = u
+    whole[:, r:] = rest
     return whole
 
 
@@ -323,23 +419,19 @@ def _qr(a):
     plain_q, plain_r = np.linalg.qr(contiguous_values(a))
     m, n = a.shape
     k = min(m, n)
-    q, r, w = np.empty((m, k)), np.zeros((k, n)), np.empty(m)
+    q, r = np.zeros_like(a[:, :k]), np.zeros_like(a[:k])
     for j in range(n):
-        for i in range(m):
-            w[i] = a[i, j]
+        w = a[:, j].copy()
         for l in range(min(j, k)):  # noqa: E741 - an index
             total = 0.0
             for i in range(m):
-                total += q[i, l] * w[i]
+                total += np.conj(q[i, l]) * w[i]
             r[l, j] = total
             for i in range(m):
                 w[i] -= total * q[i, l]
         if j < k:
-            length = 0.0
-            for i in range(m):
-                length += w[i] * w[i]
-            length = np.sqrt(length)
-            r[j, j] = -length if plain_r[j, j] < 0.0 else length
+            length = np.linalg.norm(w)
+            r[j, j] = -length if np.real(plain_r[j, j]) < 0.0 else length
             for i in range(m):
                 q[i, j] = w[i] / r[j, j]
     return laid_out(revalued(q, plain_q), plain_q), laid_out(revalued(r, plain_r), plain_r)
@@ -352,17 +444,14 @@ def _pinv(a, rcond):
     plain = np.linalg.pinv(x, rcond)
     m, n = a.shape
     if m < n:
-        return laid_out(revalued(_pinv(a.T, rcond).T, plain), plain)
+        return laid_out(revalued(adjoint(_pinv(adjoint(a), rcond)), plain), plain)
     if np.max(np.abs(np.dot(plain, x) - np.eye(n))) > 1e-6 if n else False:
         raise np.linalg.LinAlgError("pinv is differentiated forward, or twice, where the rank is full")
-    square, start = np.dot(a.T, a), np.dot(plain, plain.T)
-    g = np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            g[i, j] = start[i, j]
+    square, start = np.dot(adjoint(a), a), np.dot(plain, np.conj(plain.T))
+    g = _from_plain(square, start)
     for _ in range(_STEPS):
         g = revalued(2.0 * g - np.dot(g, np.dot(square, g)), start)
-    return laid_out(revalued(np.dot(g, a.T), plain), plain)
+    return laid_out(revalued(np.dot(g, adjoint(a)), plain), plain)
 
 
 @njit
@@ -414,3 +503,6 @@ def _usual_lstsq_matrix(a, b):
 def _cond(x):
     s = np.linalg.svd(x, False)[1]
     return with_value(s[0] / s[s.shape[0] - 1], np.linalg.cond(contiguous_values(x)))
+
+
+checking.ALLOWED.update({adjoint, phase, turned})

@@ -23,8 +23,6 @@ from tapegrad.jitted.lifting import laid_out, strip, with_value
 from tapegrad.jitted.linalg import revalued
 from tapegrad.jitted.single_precision import narrowed, widened
 
-_AMBIGUOUS = np.linalg.eigh, np.linalg.eig, np.linalg.svd  # vectors' signs are LAPACK's choice, in each precision
-
 
 def widely(
     choose: Callable[[dict[str, Any]], Any], declared: str, kinds: dict[str, Any], original: Any, plainly: Any
@@ -34,7 +32,7 @@ def widely(
     `choose` gives the code for types, and `plainly` is the function for plain arguments, as code.
     """
     given = {name: kind for name, kind in kinds.items() if isinstance(kind, types.Type)}
-    if original in _AMBIGUOUS or _gives_nothing(plainly, given):
+    if _gives_nothing(plainly, given):
         return None
     code = choose({name: _wide_type(kind) for name, kind in kinds.items()})
     if code is None:

@@ -175,7 +175,7 @@ class Engine:
             return None
         x = args[place]
         if x.__class__ is np.ndarray:
-            if x.dtype is not _FLOAT64 and x.dtype not in _REAL:
+            if x.dtype is not _FLOAT64 and x.dtype not in records.DTYPES:
                 return None
         elif x.__class__ is not float:
             return None
@@ -305,21 +305,23 @@ class Engine:
         return known
 
     def _again(self, form: Form, args: Sequence[Any], error: NotDifferentiableError) -> Any:
-        """What didn't compile may do so with copies of the arrays that aren't differentiated, if it writes to one."""
-        if not form.owns and any(_can_be_owned(a) for i, a in enumerate(args) if i not in form.argnums):
-            classes.refuse_shared(self.function, args[: form.n_arguments])
-            owning = form._replace(owns=True)
-            made = self.drivers[owning] = driver(self.function, owning)
-            try:
-                result = made(*args)
-            except NotDifferentiableError as other:
-                del self.drivers[owning]
-                if any(isinstance(a, classes.INSTANCES) for a in args):
-                    raise other from None
-            else:
-                self.owns.add(form)
-                return result
-        raise error
+        """What didn't compile may do so with copies of the arrays that aren't differentiated, if it writes to one.
+
+        Where it doesn't, what stands in the way is what is said then; what was said first is the cause that is shown.
+        """
+        passive = [a for i, a in enumerate(args[: form.n_arguments]) if i not in form.argnums]
+        if form.owns or not any(map(_can_be_owned, passive)):
+            raise error
+        classes.refuse_shared(self.function, args[: form.n_arguments])
+        owning = form._replace(owns=True)
+        made = self.drivers[owning] = driver(self.function, owning)
+        try:
+            result = made(*args)
+        except NotDifferentiableError as other:
+            del self.drivers[owning]
+            raise other from (None if other.text == error.text else error)
+        self.owns.add(form)
+        return result
 
 
 class Recording:

@@ -17,9 +17,10 @@ from numba.extending import overload
 
 from tapegrad.jitted import array_rows as rows
 from tapegrad.jitted import complex_arrays, rewriting
-from tapegrad.jitted.active import PASSIVE, Active, Taped, is_active_array, is_narrow_array
+from tapegrad.jitted.active import PASSIVE, Active, Complex, Taped, is_active_array, is_complex_array, is_narrow_array
 from tapegrad.jitted.arrays import contiguous_values
 from tapegrad.jitted.checking import ALLOWED
+from tapegrad.jitted.complex_numbers import with_complex_value
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import active_in, loop, replaces
 from tapegrad.jitted.lifting import laid_out, with_value
@@ -34,18 +35,22 @@ def dims_of(*kinds):
 
 
 def revalued(result, plain):
-    """An active array with other values, and its own derivatives."""
+    """A number, or an array, with other values, and its own derivatives."""
     raise NotImplementedError
 
 
 @overload(revalued, OPTIONS)
 def _revalue(result, plain):
-    if not is_active_array(result):
+    if isinstance(result, Complex):
+        return lambda result, plain: with_complex_value(result, plain)
+    if isinstance(result, Active):
+        return lambda result, plain: with_value(result, plain)
+    if not is_active_array(result) and not is_complex_array(result):
         return lambda result, plain: plain
 
     def revalue(result, plain):
         for at in np.ndindex(result.shape):
-            result[at] = with_value(result[at], plain[at])
+            result[at] = revalued(result[at], plain[at])
         return result
 
     return revalue
@@ -404,7 +409,7 @@ def _slogdet(a):
 @replaces(np.linalg.cholesky)
 def cholesky(a):
     """The Cholesky factor, of the lower triangle; its gradient is that by a symmetric matrix, half in each triangle."""
-    if dims_of(a) != (2,):
+    if dims_of(a) != (2,) and complex_arrays.dims_of(a) != (2,):
         return None
     return _block_cholesky if a.dtype == Taped(0) else loop(_cholesky, a)
 
@@ -414,16 +419,16 @@ def _cholesky(a):
     lower = contiguous_values(a)
     plain = np.linalg.cholesky(lower)
     n = a.shape[0]
-    factor = np.zeros((n, n))
+    factor = np.zeros_like(a)
     for i in range(n):
         for j in range(i + 1):
-            total = with_value(0.5 * (a[i, j] + a[j, i]), lower[i, j])
+            total = revalued(0.5 * (a[i, j] + np.conj(a[j, i])), lower[i, j])
             for k in range(j):
-                total -= factor[i, k] * factor[j, k]
+                total -= factor[i, k] * np.conj(factor[j, k])
             if i != j:
                 factor[i, j] = total / factor[j, j]
-            elif total > 0.0:
-                factor[i, i] = np.sqrt(total)
+            elif np.real(total) > 0.0:
+                factor[i, i] = np.sqrt(np.real(total))
             else:
                 raise np.linalg.LinAlgError("Matrix is not positive definite.")
     return revalued(factor, plain)

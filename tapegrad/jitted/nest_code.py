@@ -7,7 +7,7 @@ of it), and a scalar that comes from before, where a piece of straight code or a
 stores than such elements, what a store overwrites is kept instead, and the reverse restores the array, store by store
 (`Analysis.restored`). All else is computed again by the reverse function, which goes through the nest backwards, piece
 by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down. Of `min`
-and `max` a slot may tell which operand was taken, in place of both.
+and `max` a byte may tell which operand was taken, in place of both: bytes are behind the slots, and counted likewise.
 
 Within a piece names have versions, one for each assignment, as in single static assignment; a version's adjoint is
 `b_` and its name. Adjoints of arrays are arrays of the same shape.
@@ -59,7 +59,8 @@ class Op:
     y: str
     function: Any
     xs: list[Operand]
-    slot: int | None = None  # of which operand was taken, in place of what that is made of
+    kept: int | None = None  # the operand that is an element, which stays as it is where it is chosen
+    choice: int | None = None  # the byte that tells which operand was taken, in place of what that is made of
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ class Get:
     index: list[Operand]
     slot: int | None = None
     is_outside: bool = False
-    is_absorbed: bool = False  # by a store that adds
+    is_absorbed: bool = False  # by a store that adds, or keeps
 
 
 @dataclass(eq=False)
@@ -83,6 +84,7 @@ class Put:
     x: Operand
     adds: bool = False
     slot: int | None = None  # of what was there before, in an array that is restored
+    keeps: Op | None = None  # what chooses between what was there before and something else
 
 
 @dataclass(eq=False)
@@ -108,6 +110,7 @@ class Piece:
     needed: set[str] = field(default_factory=set)  # whose values the reverse needs
     slots: dict[str, int] = field(default_factory=dict)  # of versions from before
     n: int = 0  # slots
+    n_choices: int = 0  # bytes
 
 
 @dataclass(eq=False)
@@ -156,6 +159,7 @@ class Analysis:
         for piece in self.pieces:
             self._absorb(piece)
             self._need(piece)
+            self._find_kept(piece)
         self.restored = [name for name in self.names.written if self._is_restored(name)]
         for node in (node for piece in self.pieces for node in _nodes_of(piece.nodes, (Get, Put))):
             if node.array in self.restored:
@@ -163,9 +167,13 @@ class Analysis:
         self._lift([self.top])
         self._keep([self.top], [])
         for piece in self.pieces:
-            for node in _nodes_of(piece.nodes, (Get, Op, Put)):
+            for node in _nodes_of(piece.nodes, (Get, Put)):
                 if node.slot is not None:
                     node.slot, piece.n = piece.n, piece.n + 1
+            for node in _nodes_of(piece.nodes, Op):
+                if node.choice is not None:
+                    node.choice, piece.n_choices = piece.n_choices, piece.n_choices + 1
+        self.has_choices = any(piece.n_choices for piece in self.pieces)
 
     # --- parts
 
@@ -254,11 +262,7 @@ class Analysis:
 
     def _absorb(self, piece: Piece) -> None:
         """Find the stores that add."""
-        uses: dict[str, int] = {}
-        for version in _operands(piece.nodes):
-            uses[version] = uses.get(version, 0) + 1
-        for version in piece.final.values():
-            uses[version] = uses.get(version, 0) + 1
+        once = self._used_once(piece)
 
         def walk(nodes: list[Any]) -> None:
             made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
@@ -272,21 +276,43 @@ class Analysis:
                 while waiting:
                     version = waiting.pop()
                     at, node = made.get(version, (0, None))
-                    if uses.get(version) != 1 + (version in piece.final.values()) or self._is_shared(piece, version):
+                    if version not in once:
                         continue
                     if isinstance(node, Op) and node.function is operator.add:
                         waiting += [x for x in node.xs if isinstance(x, str)]
                     elif isinstance(node, Op) and node.function in (operator.sub, None) and isinstance(node.xs[0], str):
                         waiting.append(node.xs[0])
-                    elif isinstance(node, Get) and (node.array, node.index) == (put.array, put.index):
-                        between = nodes[at + 1 : k]
-                        if not any(
-                            isinstance(n, Fork) or (isinstance(n, Put) and n.array == put.array) for n in between
-                        ):
-                            put.adds = node.is_absorbed = True
-                            break
+                    elif isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
+                        put.adds = node.is_absorbed = True
+                        break
 
         walk(piece.nodes)
+
+    def _find_kept(self, piece: Piece) -> None:
+        """Find the stores of the smaller, or the larger, of what was there and something else."""
+        once = self._used_once(piece)
+
+        def walk(nodes: list[Any]) -> None:
+            made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
+            for k, put in enumerate(nodes):
+                if isinstance(put, Fork):
+                    walk(put.then)
+                    walk(put.other)
+                chooses = made.get(put.x, (0, None))[1] if isinstance(put, Put) and put.x in once else None
+                if not isinstance(chooses, Op) or chooses.choice is None:
+                    continue
+                for i, x in enumerate(chooses.xs):
+                    at, node = made.get(x, (0, None)) if x in once else (0, None)
+                    if isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
+                        put.keeps, chooses.kept, node.is_absorbed = chooses, i, True
+                        break
+
+        walk(piece.nodes)
+
+    def _used_once(self, piece: Piece) -> set[str]:
+        """The versions that are read once, here, and by nobody else."""
+        reads, last = list(_operands(piece.nodes)), set(piece.final.values())
+        return {v for v in set(reads) if reads.count(v) == 1 and not (v in last and self._is_shared(piece, v))}
 
     def _is_shared(self, piece: Piece, version: str) -> bool:
         return any(v == version and name in self.shared for name, v in piece.final.items())
@@ -325,11 +351,11 @@ class Analysis:
                     if node.y in barred:
                         found = True
                         if node.function in (min, max) and sum(self._n_slots(piece, x) for x in node.xs) > 1:
-                            node.slot = 0  # numbered later
+                            node.choice = 0  # numbered later
                         for i, x in enumerate(node.xs):
                             if is_active(x):
                                 barred.add(str(x))
-                                need(*([] if node.slot == 0 else _for_partial(node, i)))
+                                need(*([] if node.choice == 0 else _for_partial(node, i)))
                     if node.y in needed:
                         need(*node.xs)
                 else:
@@ -495,6 +521,12 @@ def _bounding(item: Any) -> list[Any] | None:
     is_plain = item.function in (None, operator.add, operator.sub, operator.mul, operator.neg, operator.pos)
     is_divided = item.function in (operator.floordiv, operator.mod) and isinstance(item.operands[1], Const)
     return list(item.operands) if is_plain or (is_divided and item.operands[1].value > 0) else None
+
+
+def _is_still_there(get: Get, put: Put, between: list[Any]) -> bool:
+    """Whether a store is to the element that was read, and none is stored between them."""
+    is_one = (get.array, get.index) == (put.array, put.index)
+    return is_one and not any(isinstance(n, Fork) or (isinstance(n, Put) and n.array == put.array) for n in between)
 
 
 def _changed(part: Pass) -> set[str]:

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.access import get_index, get_number, get_word, put_byte, put_index, put_number, put_word
+from tapegrad.jitted.access import BYTE, get_index, get_number, get_word, put_byte, put_index, put_number, put_word
 from tapegrad.jitted.active import DOUBLE, WORD, Taped
 from tapegrad.jitted.emission import Emitter, on, weighed
 from tapegrad.jitted.inner import define
@@ -73,6 +73,29 @@ def weighing(function: Any, i: int, exponent: int | None) -> Any:
     scope = {"found": (types.float64(*[types.float64] * (n + 2)), codegen)}
     text = f"def weighed(typingctx, bar, {', '.join(names)}, y):\n return found"
     return intrinsic(define(text, "weighed", scope))
+
+
+@intrinsic
+def put_choice(typingctx, address, k, p):
+    """Keep a partial derivative of what chooses, which is 0, 1/2 or 1, in a byte."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.gep(builder.inttoptr(args[0], BYTE.as_pointer()), [args[1]])
+        builder.store(builder.fptoui(builder.fmul(args[2], DOUBLE(2.0)), BYTE), place)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float64), codegen
+
+
+@intrinsic
+def get_choice(typingctx, address, k):
+    """What was kept there."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.gep(builder.inttoptr(args[0], BYTE.as_pointer()), [args[1]])
+        return builder.fmul(builder.uitofp(builder.load(place), DOUBLE), DOUBLE(0.5))
+
+    return types.float64(types.int64, types.int64), codegen
 
 
 # --- elements ---------------------------------------------------------------------------------------------------------

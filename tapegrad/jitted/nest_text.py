@@ -55,6 +55,7 @@ _SCOPE = {
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
         "release", "copying_numbers", "address_of",
+        "put_choice", "get_choice",
     )},
 }  # fmt: skip
 
@@ -268,8 +269,8 @@ class Texts:
         """Count slots (q) and iterations (w)."""
         for part in parts:
             if isinstance(part, Piece):
-                if part.n:
-                    self.put(indent, f"q += {part.n}")
+                self.move(indent, "q", "+=", part.n)
+                self.move(indent, "bytes", "+=", part.n_choices)
             elif isinstance(part, Turn):
                 self.put(indent, "q += 1")
                 self.pure(indent, part.source.then, "a")
@@ -279,6 +280,7 @@ class Texts:
             elif part.is_innermost:
                 n = sum(piece.n for piece in part.body)
                 self.put(indent, f"n = len({self.range(part.loop)})", "w += n", f"q += {n} * n + {len(part.kept)}")
+                self.move(indent, "bytes", "+=", sum(piece.n_choices for piece in part.body), " * n")
             else:
                 if part.kept:
                     self.put(indent, f"q += {len(part.kept)}")
@@ -286,6 +288,11 @@ class Texts:
                 self.pure(indent + 1, part.loop.body, "a")
                 self.count(indent + 1, part.body)
                 self.put(indent + 1, "pass")
+
+    def move(self, indent: int, name: str, sign: str, n: int, times: str = "") -> None:
+        """Move on in slots, or in bytes, if there are any."""
+        if n:
+            self.put(indent, f"{name} {sign} {n}{times}")
 
     # --- forward
 
@@ -309,8 +316,9 @@ class Texts:
                     pair = f"{self.a(name, 'a')}, {self.a(other, 'a')}"
                     self.put(1, f"if overlap({pair}):", f" return {self.stays}")
         self.intervals()
-        self.put(1, "q, w = 0, 0")
+        self.put(1, "q, w, bytes = 0, 0, 0")
         self.count(1, [code.top])
+        self.put(1, "size = q + (bytes + 7) // 8")
         others = [name for name in self.arrays if name not in self.in_place]
         sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
         self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {MAX_ELEMENTS} * w:", f" return {self.stays}")
@@ -324,7 +332,7 @@ class Texts:
         self.put(1, f"elements = {' + '.join(self.a(name, 'e') for name in others) or '0'}")
         n_params = self.parameters()
         n_out = " + ".join([*(f"{self.a(name, 'a')}.size" for name in written), str(len(self.out))])
-        self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + q + {n_params}, {n_out}")
+        self.put(1, "header = open_tape(KIND)", f"n_kept, n_out = elements + size + {n_params}, {n_out}")
         self.put(1, "if n_out == 0:", f" return {self.stays}")
         self.put(1, "if reserve(header, n_out, n_kept + 1, 1) == 0:", f" return {self.stays}")
         self.put(1, "at, any_row = get_word(header, ARGUMENTS), 0")
@@ -345,9 +353,9 @@ class Texts:
         for name in self.scalars:
             if names.given[name] == "a":
                 self.put(1, f"any_row |= row_of(g_{self.t(name)})")
-        self.put(1, "m, k = partial, 0")
+        self.put(1, "m, k, choices, c = partial, 0, partial + 8 * q, 0")
         self.run(1, [code.top])
-        self.put(1, "partial += 8 * q", "index += 4 * q")
+        self.put(1, "partial += 8 * size", "index += 4 * size")
         self.put(1, "first, step = 0, 0", "if any_row != 0:")
         self.keep_parameters(2)
         self.put(2, "first, step = end_rows(header, n_kept, n_out, address_of_reverse()), 1")
@@ -382,8 +390,8 @@ class Texts:
                 if not part.statements:
                     self.put(indent, "pass")
                 self.steps(indent, part.statements)
-                if part.n:
-                    self.put(indent, f"k += {part.n}")
+                self.move(indent, "k", "+=", part.n)
+                self.move(indent, "c", "+=", part.n_choices)
             elif isinstance(part, Turn):
                 for way, word in ((part.then, f"if {self.t(part.source.condition)}:"), (part.other, "else:")):
                     self.put(indent, word, " pass")
@@ -432,12 +440,10 @@ class Texts:
                 if isinstance(item, Load):
                     self.check(indent, item)
                 before = f"{self.t(item.target)}"
-                if isinstance(node, Op) and node.slot is not None:
+                if isinstance(node, Op) and node.choice is not None:
                     xs = ", ".join(map(self.t, item.operands))
-                    self.put(
-                        indent,
-                        f"put_number(m, k + {node.slot}, {self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0))",
-                    )
+                    partial = f"{self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0)"
+                    self.put(indent, f"put_choice(choices, c + {node.choice}, {partial})")
                 self.put(indent, f"{before} = {self.forward_value(item)}")
                 if isinstance(node, Get) and node.slot is not None:
                     self.put(indent, self.keep(item.target, node.slot, before))
@@ -447,7 +453,7 @@ class Texts:
     def parameters(self) -> int:
         """How many there are."""
         of_arrays = sum(1 + self.names.arrays[name].ndim for name in self.arrays)
-        return 1 + of_arrays + len(self.in_place) + len(self.scalars)
+        return 1 + 2 * self.code.has_choices + of_arrays + len(self.in_place) + len(self.scalars)
 
     def keep_parameters(self, indent: int) -> None:
         """Write them."""
@@ -461,6 +467,9 @@ class Texts:
             at += 1
 
         keep("word", "k")
+        if self.code.has_choices:
+            keep("word", "q")
+            keep("word", "c")
         for name in self.arrays:
             keep("word", self.a(name, "r") if name in self.active else "0")
             for axis in range(self.names.arrays[name].ndim):
@@ -484,6 +493,9 @@ class Texts:
             at += 1
 
         load("word", "k")
+        if self.code.has_choices:
+            load("word", "q")
+            load("word", "c")
         for name in self.arrays:
             load("word", self.a(name, "r"))
             for axis in range(self.names.arrays[name].ndim):
@@ -542,7 +554,7 @@ class Texts:
                 self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else free", f"free += 0 if {r} > 0 else 8 * {s}")
             if name in self.active:
                 self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
-        self.put(1, "m = partial")
+        self.put(1, "m = partial", *(["choices = m + 8 * q"] if code.has_choices else []))
         shared = code.shared | {name for name in self.scalars if names.given[name] == "a"}
         for name in sorted(shared):
             if names.of[name] == "a":
@@ -567,8 +579,9 @@ class Texts:
         self.put(indent, "pass")
         for part in reversed(parts):
             if isinstance(part, Piece):
-                if part.n and not is_innermost:
-                    self.put(indent, f"k -= {part.n}")
+                if not is_innermost:
+                    self.move(indent, "k", "-=", part.n)
+                    self.move(indent, "c", "-=", part.n_choices)
                 self.piece(indent, part)
             elif isinstance(part, Turn):
                 self.put(indent, "k -= 1", "if get_number(m, k) != 0.0:")
@@ -590,24 +603,26 @@ class Texts:
             self.put(indent, f"k -= {len(part.kept)}")
         for p, name in enumerate(part.kept):
             self.put(indent, f"{self.t(name + '_0')} = {self.slot(name, f'k + {p}')}")
-        variable, n = self.t(part.loop.variable), sum(piece.n for piece in part.body) if part.is_innermost else 0
+        variable, pieces = self.t(part.loop.variable), part.body if part.is_innermost else []
+        n, n_choices = sum(piece.n for piece in pieces), sum(piece.n_choices for piece in pieces)
         size = f"n_{variable}"
-        if n or abs(step) != 1 or not part.in_any_order:
+        if n or n_choices or abs(step) != 1 or not part.in_any_order:
             self.put(indent, f"{size} = len({self.range(part.loop)})")
         if part.in_any_order:
-            if n:
-                self.put(indent, f"k -= {n} * {size}")
+            self.move(indent, "k", "-=", n, f" * {size}")
+            self.move(indent, "c", "-=", n_choices, f" * {size}")
             self.put(indent, f"for {variable} in {self.range(part.loop)}:")
             self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
-            if n:
-                self.put(indent + 1, f"k += {n}")
-                self.put(indent, f"k -= {n} * {size}")
+            self.move(indent + 1, "k", "+=", n)
+            self.move(indent + 1, "c", "+=", n_choices)
+            self.move(indent, "k", "-=", n, f" * {size}")
+            self.move(indent, "c", "-=", n_choices, f" * {size}")
         else:
             self.put(indent, f"for c_{variable} in range({size}):")
             last = f"{self.t(start)} + ({size} - 1 - c_{variable})"
             self.put(indent + 1, f"{variable} = {last}" + ("" if step == 1 else f" * {step}"))
-            if part.is_innermost and n:
-                self.put(indent + 1, f"k -= {n}")
+            self.move(indent + 1, "k", "-=", n)
+            self.move(indent + 1, "c", "-=", n_choices)
             self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
         for node in part.outside:
             if names.elements[node.array] == "a":
@@ -648,6 +663,7 @@ class Texts:
                 array, index = self.a(node.array), self.index(node.index)
                 self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
         self.again(indent, piece, piece.nodes)
+        self.rare: set[str] = set()  # versions whose adjoints are 0 where another operand was taken
         self.adjoints(indent, piece, piece.nodes)
         for name in shared:
             version = piece.exposed.get(name)
@@ -686,7 +702,9 @@ class Texts:
     def adjoints(self, indent: int, piece: Piece, nodes: list[Any]) -> None:
         """Take the adjoints of results to those of operands."""
         for node in reversed(nodes):
-            if isinstance(node, Put):
+            if isinstance(node, Put) and node.keeps is not None:
+                self.kept_element(indent, node, node.keeps)
+            elif isinstance(node, Put):
                 word = self.element("get" if node.adds else "take", node)
                 taken = f"{word}({self.a(node.array, 'b')}, {self.index(node.index)})"
                 if node.x in piece.barred:
@@ -698,7 +716,9 @@ class Texts:
                 is_active = self.names.elements[node.array] == "a"
                 if node.y in piece.barred and is_active and not node.is_outside and not node.is_absorbed:
                     array, index = self.a(node.array, "b"), self.index(node.index)
-                    self.put(indent, f"{self.element('add', node)}({array}, {index}, {self.bar(node.y)})")
+                    is_rare = node.y in self.rare and node.array in self.names.written  # no vector is made of it
+                    self.put(indent, *([f"if {self.bar(node.y)} != 0.0:"] if is_rare else []))
+                    self.put(indent + is_rare, f"{self.element('add', node)}({array}, {index}, {self.bar(node.y)})")
             elif isinstance(node, Op):
                 if node.y in piece.barred:
                     self.adjoint(indent, piece, node)
@@ -711,17 +731,27 @@ class Texts:
                             self.put(indent + 1, f"{self.bar(x)} = plus({self.bar(x)}, {self.bar(y)})")
                     self.adjoints(indent + 1, piece, nodes_of_side)
 
+    def kept_element(self, indent: int, node: Put, chooses: Op) -> None:
+        """Take the adjoint of an element, or as much of it as isn't that of what was there before."""
+        y_bar, array, index = self.bar(chooses.y), self.a(node.array, "b"), self.index(node.index)
+        kept = f"{'1.0 - ' if chooses.kept else ''}get_choice(choices, c + {chooses.choice})"
+        self.put(indent, f"kept = {kept}", "if kept < 1.0:")
+        self.put(indent + 1, f"{y_bar} = {self.element('take', node)}({array}, {index})")
+        self.put(indent + 1, f"{self.element('add', node)}({array}, {index}, chosen(kept, {y_bar}))")
+
     def adjoint(self, indent: int, piece: Piece, node: Op) -> None:
         """Add to the adjoints of an operation's operands."""
         y_bar, function = self.bar(node.y), node.function
         exponent = exponent_of(node)
-        if node.slot is not None:
-            self.put(indent, f"p_{y_bar} = get_number(m, k + {node.slot})")
+        if node.choice is not None:
+            self.put(indent, f"p_{y_bar} = get_choice(choices, c + {node.choice})")
         for i, x in enumerate(node.xs):
-            if x not in piece.barred:
+            if x not in piece.barred or node.kept == i:
                 continue
             x_bar = self.bar(str(x))
-            if node.slot is not None:
+            if node.choice is not None or node.y in self.rare:
+                self.rare.add(str(x))
+            if node.choice is not None:
                 term = f"plus({x_bar}, chosen({'1.0 - ' if i else ''}p_{y_bar}, {y_bar}))"
             elif function in (None, float, operator.add, operator.pos) or (function is operator.sub and i == 0):
                 term = f"plus({x_bar}, {y_bar})"

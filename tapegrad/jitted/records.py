@@ -29,7 +29,7 @@ from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import count, give_back, keep, lift, moved, own, rows, shaped, strip, tangents
 
 _FLOATS = types.float64, types.float32, types.complex128
-_DTYPES = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128)
+DTYPES = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128)
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def width(dtype: np.dtype[Any]) -> int:
 
 def has_numbers(dtype: np.dtype[Any]) -> bool:
     """Whether an array of a dtype has numbers that can have derivatives."""
-    return dtype in _DTYPES or width(dtype) > 0
+    return dtype in DTYPES or width(dtype) > 0
 
 
 @functools.cache
@@ -221,7 +221,7 @@ def _numbers_of(dtype: np.dtype[Any], path: tuple[str, ...] = ()) -> list[tuple[
         base, shape = fields[name][0].subdtype or (fields[name][0], ())
         if base.fields:
             found += _numbers_of(base, (*path, name))
-        elif base in _DTYPES:
+        elif base in DTYPES:
             found.append(((*path, name), base, int(np.prod(shape)) * (2 if base == np.complex128 else 1)))
     return found
 

@@ -547,7 +547,7 @@ class _Rewriter:
                 elif isinstance(definition, ir.Expr) and definition.op == "build_map":
                     is_found = True
                 elif isinstance(definition, ir.Expr) and definition.op == "call":
-                    is_found |= resolve(self.func_ir, definition.func) is Dict
+                    is_found |= resolve(self.func_ir, definition.func) in (Dict, dict)
         return is_found
 
     def is_tuple(self, variable: Any) -> bool:

@@ -259,6 +259,16 @@ class Transformer(Module):
         src_is_causal: bool | None = None, tgt_is_causal: bool | None = None, memory_is_causal: bool = False,
     ) -> Tensor:  # fmt: skip
         """See `Module`."""
+        at = 0 if self.batch_first else 1
+        if src.ndim == 3 and src.shape[at] != tgt.shape[at]:
+            raise RuntimeError(
+                f"the batch number of src and tgt must be equal, but they are {src.shape[at]} and {tgt.shape[at]}"
+            )
+        if {src.shape[-1], tgt.shape[-1]} != {self.d_model}:
+            raise RuntimeError(
+                f"the feature number of src and tgt must be equal to d_model, {self.d_model}, but they are "
+                f"{src.shape[-1]} and {tgt.shape[-1]}"
+            )
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
         return self.decoder(
             tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask, tgt_is_causal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tapegrad.nn.module import Module, broken
@@ -57,7 +57,7 @@ class _Numbered(Module):
 
     def extend(self, modules: Iterable[Module]) -> Any:
         """Add modules at the end; returns itself."""
-        for module in modules:
+        for module in _iterable(self, "extend", modules):
             self.append(module)
         return self
 
@@ -101,7 +101,26 @@ class Sequential(_Numbered):
         return input
 
     def __add__(self, other: Any) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise ValueError(f"add operator supports only objects of Sequential class, but {type(other)} is given.")
         return Sequential(*self, *other)
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.extend((self + other)[len(self) :])
+
+    def __mul__(self, n: Any) -> Any:
+        return Sequential(*self)._repeat(n)
+
+    __rmul__ = __mul__
+
+    def _repeat(self, n: Any) -> Any:
+        if not isinstance(n, int):
+            raise TypeError(f"unsupported operand type(s) for *: {type(self)} and {type(n)}")
+        if n <= 0:
+            raise ValueError(f"Non-positive multiplication factor {n} for {type(self)}")
+        return self.extend(list(self) * (n - 1))
+
+    __imul__ = _repeat
 
 
 class ModuleList(_Numbered):
@@ -109,8 +128,7 @@ class ModuleList(_Numbered):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        if modules is not None:
-            self._put(modules)
+        self.extend(() if modules is None else modules)
 
     def _items(self, items: list[Any]) -> list[Any]:
         return [[module for _, module in items]]
@@ -141,7 +159,7 @@ class ModuleDict(Module):
 
     def update(self, modules: Any) -> None:
         """Put modules in, given as a dictionary or as pairs."""
-        for name, module in modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules:
+        for name, module in _pairs(self, modules):
             self[name] = module
 
     def __getitem__(self, name: str) -> Any:
@@ -183,8 +201,37 @@ class ModuleDict(Module):
         return self._modules.items()
 
 
+def _iterable(of: Module, name: str, given: Any, what: str = "") -> Iterable[Any]:
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            f"{type(of).__name__}.{name} should be called with an iterable{what}, but got {type(given).__name__}"
+        )
+    return given
+
+
+def _pairs(of: Module, given: Any) -> Iterable[tuple[str, Any]]:
+    """(name, value) of a dictionary, a module like one, or pairs."""
+    if hasattr(given, "items"):
+        items: Iterable[tuple[str, Any]] = given.items()
+        return items
+    return _iterable(of, "update", given, " of key/value pairs")
+
+
 def _parameter(t: Any) -> Any:
     return Parameter(t) if isinstance(t, Tensor) and not isinstance(t, Parameter) else t
+
+
+def _listing(of: Any, type_of: Callable[[Any], Any]) -> str:
+    """A line for each parameter."""
+    lines = []
+    for name, t in of._parameters.items():
+        if isinstance(t, Tensor):
+            what = "Parameter" if isinstance(t, Parameter) else "Tensor"
+            text = f"{what} containing: [{type_of(t)} of size {'x'.join(map(str, t.shape))}]"
+        else:
+            text = f"Object of type: {type(t).__name__}"
+        lines.append(f"  ({name}): {text}")
+    return broken(of._get_name(), lines) if len(lines) > 1 else f"{of._get_name()}({''.join(lines)})"
 
 
 class ParameterList(Module):
@@ -202,7 +249,7 @@ class ParameterList(Module):
 
     def extend(self, values: Iterable[Any]) -> Any:
         """Add some at the end; returns itself."""
-        for value in values:
+        for value in _iterable(self, "extend", values):
             self.append(value)
         return self
 
@@ -219,6 +266,9 @@ class ParameterList(Module):
     def __iter__(self) -> Iterator[Any]:
         return iter(self._parameters.values())
 
+    def __repr__(self) -> str:
+        return _listing(self, lambda t: t.dtype)
+
 
 class ParameterDict(Module):
     """A dictionary of parameters; Tensors become Parameters."""
@@ -230,7 +280,7 @@ class ParameterDict(Module):
 
     def update(self, parameters: Any) -> None:
         """Put parameters in, given as a dictionary or as pairs."""
-        for name, t in parameters.items() if isinstance(parameters, (Mapping, ParameterDict)) else parameters:
+        for name, t in _pairs(self, parameters):
             self[name] = t
 
     def __getitem__(self, name: str) -> Any:
@@ -288,6 +338,9 @@ class ParameterDict(Module):
     def copy(self) -> ParameterDict:
         """Another with the same parameters."""
         return ParameterDict(self)
+
+    def __repr__(self) -> str:
+        return _listing(self, lambda t: t.type())
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         """Another with one value under each of these names."""

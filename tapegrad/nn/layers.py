@@ -137,6 +137,11 @@ class Convolution(Module):
         if self.transposed and padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         n = self.dimensions
+        if isinstance(padding, str):
+            if padding not in ("same", "valid"):
+                raise ValueError(f"Invalid padding string '{padding}', should be one of {{'valid', 'same'}}")
+            if padding == "same" and any(s != 1 for s in many(stride, n)):
+                raise ValueError("padding='same' is not supported for strided convolutions")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.dilation = many(kernel_size, n), many(stride, n), many(dilation, n)
         self.padding: Any = padding if isinstance(padding, str) else many(padding, n)
@@ -268,6 +273,8 @@ class RunningNorm(Module):
     dimensions: tuple[int, ...] = ()
     said = ""
 
+    _version = 2
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
         track_running_stats: bool = True, device: Any = None, dtype: Any = None, *, bias: bool = True,
@@ -301,6 +308,11 @@ class RunningNorm(Module):
     def _check(self, input: Tensor) -> None:
         if input.ndim not in self.dimensions:
             raise ValueError(f"expected {self.said} input (got {input.ndim}D input)")
+
+    def _take_older(self, state: Any, prefix: str, version: int | None) -> None:
+        """Version 1 did not count batches."""
+        if (version is None or version < 2) and self.num_batches_tracked is not None:
+            state.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
 
     def extra_repr(self) -> str:
         """See `Module`."""

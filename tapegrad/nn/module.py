@@ -10,7 +10,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes
 from tapegrad.autograd.function import Function
-from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.autograd.hooks import RemovableHandle, add, added
 from tapegrad.devices import channels_last_3d
 from tapegrad.nn.parameter import Parameter, UninitializedBuffer, is_buffer
 from tapegrad.tape import current_tape, in_grad_mode
@@ -30,7 +30,7 @@ class IncompatibleKeys(_Keys):
     def __repr__(self) -> str:
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
-        return super().__repr__()
+        return f"_{super().__repr__()}"
 
     __str__ = __repr__
 
@@ -70,6 +70,7 @@ class Module:
     """
 
     training: bool
+    _version = 1  # of its part of a state: see `state_dict`
 
     def __init__(self) -> None:
         of = vars(self)
@@ -110,9 +111,10 @@ class Module:
                 if given is not None:
                     args = given if isinstance(given, tuple) else (given,)
         seen: list[Any] = []  # the gradients of the result, once they are there
-        goes_back = bool(self._hooks("_backward_pre_hooks") or self._hooks("_backward_hooks"))
+        goes_back, n_given = bool(self._hooks("_backward_pre_hooks") or self._hooks("_backward_hooks")), 0
         if goes_back:
-            args = _watched(args, lambda gs: self._ran_back(gs, seen))
+            watched = _watched(args, lambda gs: self._ran_back(gs, seen))
+            n_given, args = len(args) if watched is args else 0, watched
         waiting, result = dict(self._hooks("_forward_hooks")), None
         try:
             result = self.forward(*args, **facts)
@@ -127,7 +129,7 @@ class Module:
             raise
         if goes_back:
             is_tuple = isinstance(result, tuple)
-            made = _watched(result if is_tuple else (result,), lambda gs: self._runs_back(gs, seen))
+            made = _watched(result if is_tuple else (result,), lambda gs: self._runs_back(gs, seen, n_given))
             result = made if is_tuple else made[0]
         return result
 
@@ -136,12 +138,20 @@ class Module:
         given = hook(self, args, facts, result) if has_facts else hook(self, args, result)
         return result if given is None else given
 
-    def _runs_back(self, y_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
+    def _runs_back(self, y_bars: tuple[Any, ...], seen: list[Any], n_given: int) -> tuple[Any, ...]:
+        """Gradients of the result are there; those of `n_given` arguments, none of which requires grad, won't be."""
         for _, hook in self._hooks("_backward_pre_hooks"):
             given = hook(self, y_bars)
             if given is not None:
                 y_bars = given if isinstance(given, tuple) else (given,)
         seen[:] = [y_bars]
+        if n_given:
+            given = self._ran_back((None,) * n_given, seen)
+            if any(g is not None for g in given):
+                raise RuntimeError(
+                    "Backward hook for Modules where no input requires gradient should always return None or None for "
+                    f"all gradients: {type(self).__name__}"
+                )
         return y_bars
 
     def _ran_back(self, x_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
@@ -183,7 +193,7 @@ class Module:
             if name in of["_parameters"]:
                 if value is not None:
                     raise TypeError(
-                        f"cannot assign '{type(value).__name__}' as parameter '{name}' (tapegrad.nn.Parameter or None "
+                        f"cannot assign '{_type_of(value)}' as parameter '{name}' (tapegrad.nn.Parameter or None "
                         "expected)"
                     )
                 of["_parameters"][name] = None
@@ -191,7 +201,7 @@ class Module:
             if name in of["_modules"]:
                 if value is not None:
                     raise TypeError(
-                        f"cannot assign '{type(value).__name__}' as child module '{name}' (tapegrad.nn.Module or None "
+                        f"cannot assign '{_type_of(value)}' as child module '{name}' (tapegrad.nn.Module or None "
                         "expected)"
                     )
                 of["_modules"][name] = None
@@ -240,7 +250,8 @@ class Module:
             param.placed(self, name)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
-                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
+                f"cannot assign '{_type_of(param)}' object to parameter '{name}' (tapegrad.nn.Parameter or None "
+                "required)"
             )
         self._parameters[name] = param
 
@@ -296,18 +307,20 @@ class Module:
 
     def get_parameter(self, target: str) -> Tensor:
         """The parameter at a path."""
-        path, _, name = target.rpartition(".")
-        found = self.get_submodule(path)._parameters.get(name)
-        if found is None:
-            raise AttributeError(f"there is no parameter at `{target}`")
-        return found
+        return self._get(target, "_parameters", "an nn.Parameter")
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a path."""
+        return self._get(target, "_buffers", "a buffer")
+
+    def _get(self, target: str, known: str, what: str) -> Tensor:
         path, _, name = target.rpartition(".")
-        found = self.get_submodule(path)._buffers.get(name)
+        module = self.get_submodule(path)
+        if not hasattr(module, name):
+            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+        found: Tensor | None = vars(module)[known].get(name)
         if found is None:
-            raise AttributeError(f"there is no buffer at `{target}`")
+            raise AttributeError(f"`{name}` is not {what}")
         return found
 
     # --- what is in it ------------------------------------------------------------------------------------------------
@@ -375,8 +388,13 @@ class Module:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-        """Parameters and buffers by their paths: detached, sharing the elements."""
+        """Parameters and buffers by their paths: detached, sharing the elements.
+
+        `_metadata` of the dictionary has the version of each module's part, by its path.
+        """
         found = OrderedDict() if destination is None else destination
+        known_versions = vars(found).setdefault("_metadata", OrderedDict()) if hasattr(found, "__dict__") else {}
+        known_versions[prefix[:-1]] = metadata = {"version": self._version}
         for hook in list(self._state_dict_pre_hooks.values()):
             hook(self, prefix, keep_vars)
         for known in ("_parameters", "_buffers"):
@@ -389,7 +407,7 @@ class Module:
             if module is not None:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         for hook in list(self._state_dict_hooks.values()):
-            if hook(self, found, prefix, {}) is not None:
+            if hook(self, found, prefix, metadata) is not None:
                 raise RuntimeError("state_dict post-hook must return None: it changes the dictionary that it is given")
         return found
 
@@ -413,16 +431,19 @@ class Module:
         Raises
         ------
         RuntimeError
-            Where shapes differ; with `strict`, where something is missing, or not known. Then nothing has changed.
+            Where shapes differ; with `strict`, where something is missing, or not known. Then nothing has changed,
+            unless there are hooks for what follows a load, which may forgive what is missing.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+        versions = getattr(state_dict, "_metadata", {})
         state_dict = OrderedDict(state_dict)
         missing, unexpected, errors = list[str](), list[str](), list[str]()
         prefixes = {(f"{path}." if path else ""): m for path, m in self.named_modules(remove_duplicate=False)}
         for prefix, module in prefixes.items():
             for hook in list(module._load_state_dict_pre_hooks.values()):
-                hook(module, state_dict, prefix, {}, strict, missing, unexpected, errors)
+                hook(module, state_dict, prefix, versions.get(prefix[:-1], {}), strict, missing, unexpected, errors)
+            module._take_older(state_dict, prefix, versions.get(prefix[:-1], {}).get("version"))
         extra = {prefix + _EXTRA: module for prefix, module in prefixes.items() if module._has_extra_state()}
         places = {
             f"{path}{'.' if path else ''}{name}": (module, known, name)
@@ -435,10 +456,6 @@ class Module:
             own = [prefix + name for name in (*module._parameters, *module._buffers, _EXTRA)]
             missing += [path for path in own if (path in places or path in extra) and path not in state_dict]
         unexpected += [path for path in state_dict if path not in places and path not in extra]
-        if strict and unexpected:
-            errors.append(f"Unexpected key(s) in state_dict: {_listed(unexpected)}. ")
-        if strict and missing:
-            errors.append(f"Missing key(s) in state_dict: {_listed(missing)}. ")
         changes = []
         for path, (module, known, name) in places.items():
             if path not in state_dict:
@@ -456,9 +473,10 @@ class Module:
                     f"in current model is {held.shape}."
                 )
             changes.append((module, known, name, held, given))
-        if errors:
-            listed = "\n\t".join(errors)
-            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")
+        keys = IncompatibleKeys(missing, unexpected)
+        hooks = [(m, h) for m in reversed(prefixes.values()) for h in m._load_state_dict_post_hooks.values()]
+        if errors or not hooks:  # which may change the lists of keys, once all is loaded
+            self._check_loaded(keys, strict, errors)
         for module, known, name, held, given in changes:
             if held is None:
                 held = vars(module)[known][name].materialize(given.shape)
@@ -470,11 +488,22 @@ class Module:
         for path, module in extra.items():
             if path in state_dict:
                 module.set_extra_state(state_dict[path])
-        keys = IncompatibleKeys(missing, unexpected)
-        for module in reversed(prefixes.values()):
-            for hook in list(module._load_state_dict_post_hooks.values()):
-                hook(module, keys)
+        for module, hook in hooks:
+            hook(module, keys)
+        self._check_loaded(keys, strict, errors)
         return keys
+
+    def _check_loaded(self, keys: IncompatibleKeys, strict: bool, errors: list[str]) -> None:
+        if strict and keys.missing_keys:
+            errors.insert(0, f"Missing key(s) in state_dict: {_listed(keys.missing_keys)}. ")
+        if strict and keys.unexpected_keys:
+            errors.insert(0, f"Unexpected key(s) in state_dict: {_listed(keys.unexpected_keys)}. ")
+        if errors:
+            listed = "\n\t".join(errors)
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")
+
+    def _take_older(self, state: Any, prefix: str, version: int | None) -> None:
+        """Put in a state, of this version or a dictionary that says none, what its module's part has not."""
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -591,7 +620,7 @@ class Module:
         self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
         """Have `hook(module, args)` called before `forward`; it gives None, or other arguments."""
-        handle = _added(self._forward_pre_hooks, hook, prepend)
+        handle = added(self._forward_pre_hooks, hook, prepend)
         if with_kwargs:
             self._forward_pre_hooks_with_kwargs.add(handle.id)
         return handle
@@ -603,7 +632,7 @@ class Module:
 
         With `always_call`, also where `forward`, or a hook before it, raises.
         """
-        handle = _added(self._forward_hooks, hook, prepend)
+        handle = added(self._forward_hooks, hook, prepend)
         for is_so, numbers in (
             (with_kwargs, self._forward_hooks_with_kwargs), (always_call, self._forward_hooks_always_called),
         ):  # fmt: skip
@@ -613,7 +642,7 @@ class Module:
 
     def register_full_backward_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
         """Have `hook(module, grad_input, grad_output)` called when gradients by the arguments are there."""
-        return _added(self._backward_hooks, hook, prepend)
+        return added(self._backward_hooks, hook, prepend)
 
     def register_backward_hook(self, hook: Any) -> RemovableHandle:
         """`register_full_backward_hook`, under its former name."""
@@ -621,26 +650,26 @@ class Module:
 
     def register_full_backward_pre_hook(self, hook: Any, prepend: bool = False) -> RemovableHandle:
         """Have `hook(module, grad_output)` called before; it gives None, or other gradients."""
-        return _added(self._backward_pre_hooks, hook, prepend)
+        return added(self._backward_pre_hooks, hook, prepend)
 
     def register_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, prefix, keep_vars)` called before its part of a state is made."""
-        return _added(self._state_dict_pre_hooks, hook, False)
+        return added(self._state_dict_pre_hooks, hook, False)
 
     def register_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, state_dict, prefix, metadata)` called after: it may change the dictionary."""
-        return _added(self._state_dict_hooks, hook, False)
+        return added(self._state_dict_hooks, hook, False)
 
     def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, state_dict, prefix, metadata, strict, missing, unexpected, errors)` called before a load.
 
         It may change the dictionary, a copy of the one that is loaded, and append to the lists.
         """
-        return _added(self._load_state_dict_pre_hooks, hook, False)
+        return added(self._load_state_dict_pre_hooks, hook, False)
 
     def register_load_state_dict_post_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, incompatible_keys)` called after a load: it may change the lists of these."""
-        return _added(self._load_state_dict_post_hooks, hook, False)
+        return added(self._load_state_dict_post_hooks, hook, False)
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -660,6 +689,11 @@ class Module:
         return broken(self._get_name(), [*extra.split("\n")] * bool(extra) + lines)
 
 
+def _type_of(value: Any) -> str:
+    """What errors call it: a tensor by PyTorch's name of its dtype."""
+    return str(Tensor.type(value)) if isinstance(value, Tensor) else type(value).__name__
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
@@ -669,15 +703,8 @@ def broken(name: str, lines: list[str]) -> str:
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _added(hooks: OrderedDict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
-    handle = add(hooks, hook)
-    if prepend:
-        hooks.move_to_end(handle.id, last=False)
-    return handle
-
-
 class _Watched(Function):
-    """Passes its arguments on, and lets hooks see their gradients together."""
+    """Passes its arguments on, and lets hooks see their gradients together: of what is no tensor, None."""
 
     @staticmethod
     def forward(ctx: Any, see: Any, *tensors: Tensor) -> Any:
@@ -691,10 +718,20 @@ class _Watched(Function):
 
 
 def _watched(values: tuple[Any, ...], see: Any) -> tuple[Any, ...]:
-    tensors = [v for v in values if isinstance(v, Tensor)]
-    if not any(t.requires_grad for t in tensors):
+    places = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
+    if not any(values[i].requires_grad for i in places):
         return values
-    passed = iter(_Watched.apply(see, *tensors))
+
+    def see_all(gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+        known = dict(zip(places, gradients, strict=True))
+        given = see(tuple(known.get(i) for i in range(len(values))))
+        if len(given) != len(values):
+            raise RuntimeError(
+                f"Backward hook returned an invalid number of gradients, got {len(given)}, but expected {len(values)}"
+            )
+        return tuple(given[i] for i in places)
+
+    passed = iter(_Watched.apply(see_all, *(values[i] for i in places)))
     return tuple(next(passed) if isinstance(v, Tensor) else v for v in values)
 
 

@@ -126,7 +126,7 @@ class RNNBase(Module):
                 else "proj_size should be a positive integer or zero to disable projections"
             )
         if proj_size and mode != "LSTM":
-            raise ValueError(f"proj_size argument is only supported for LSTM, not {mode.partition('_')[0]}")
+            raise ValueError(f"proj_size argument is only supported for LSTM, not RNN or GRU: {type(self).__name__}")
         self.mode, self.proj_size = mode, proj_size
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
@@ -187,7 +187,7 @@ class RNNBase(Module):
             final = final if places is None else [s.index_select(1, places) for s in final]
             return PackedSequence(_cat(made), sizes, order, places), self._given(final)
         if input.ndim not in (2, 3):
-            raise RuntimeError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.ndim}D instead")
+            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.ndim}D tensor instead")
         self._check(input)
         is_batch = input.ndim == 3
         x = input if is_batch else input.unsqueeze(1)
@@ -293,13 +293,13 @@ class RNN(RNNBase):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: Any = None,
-        dtype: Any = None,
+        dtype: Any = None, *, proj_size: int = 0,
     ) -> None:  # fmt: skip
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         super().__init__(
             f"RNN_{nonlinearity.upper()}", input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, 0, device, dtype,
+            bidirectional, proj_size, device, dtype,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
 
@@ -325,11 +325,13 @@ class GRU(RNNBase):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        dropout: float = 0.0, bidirectional: bool = False, device: Any = None, dtype: Any = None,
+        dropout: float = 0.0, bidirectional: bool = False, device: Any = None, dtype: Any = None, *,
+        proj_size: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(
-            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
-        )
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,
+            dtype,
+        )  # fmt: skip
 
 
 class RNNCellBase(Module):

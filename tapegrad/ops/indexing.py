@@ -8,7 +8,7 @@ that an index out of range is an error at the line that has it.
 import numpy as np
 
 from tapegrad.memory import larger, smaller, u1
-from tapegrad.ops.declare import ROOM_OF_A, UNITS_OF_B, array_op, times_first
+from tapegrad.ops.declare import ROOM_OF_A, TILE, UNITS_OF_B, array_op, times_first
 from tapegrad.ops.layout import as_strided
 from tapegrad.tape import VARIANT
 
@@ -152,6 +152,131 @@ def plus_at(p, begun, sums, x, v, at, y):
     if begun == 0:
         y[:] = x
     _add_at(y, sums, at, v)
+
+
+# Along the middle axis of [outer, n, inner] positions need not be flat: they are [period, m, inner], or where elements
+# beside each other go together [period, m], repeated for all of `outer`. Parameters: (outer, n, m, inner, period, 1
+# where they go together). Sums of float32 are float64, and have room in a tile: see `fits_along`.
+
+
+def fits_along(itemsize: int, n: int) -> bool:
+    """Whether sums along an axis have room; there are none of bools."""
+    return itemsize == 8 or (itemsize == 4 and n <= TILE)
+
+
+def _part_of(x, p, o, n):
+    """One of the outer parts, n elements long along the axis."""
+    return x[o * n * p[3] : (o + 1) * n * p[3]]
+
+
+def _places_of(at, p, o):
+    """The positions for one of the outer parts."""
+    size = p[2] if p[5] else p[2] * p[3]
+    return at[o % p[4] * size : (o % p[4] + 1) * size]
+
+
+def _take_part(p, x, at, y, adding):
+    """y[j, c] (+)= x[at[j, c], c]"""
+    m, inner = p[2], p[3]
+    if inner == 1:
+        for j in range(m):
+            value = x[np.uint64(at[j])]
+            y[j] = y[j] + value if adding else value
+        return
+    for j in range(m):
+        result = y[j * inner : (j + 1) * inner]
+        if p[5]:
+            run = x[at[j] * inner : (at[j] + 1) * inner]
+            for c in range(inner):
+                result[c] = result[c] + run[c] if adding else run[c]
+        else:
+            places = at[j * inner : (j + 1) * inner]
+            for c in range(inner):
+                value = x[np.uint64(places[c] * inner + c)]
+                result[c] = result[c] + value if adding else value
+
+
+def _add_part(p, target, at, v, first, width):
+    """target[at[j, c], c] += v[j, c], of so many columns from the first on, which are all that `target` has."""
+    m, inner = p[2], p[3]
+    if inner == 1:
+        for j in range(m):
+            target[np.uint64(at[j])] += v[j]
+        return
+    for j in range(m):
+        run = v[j * inner + first : j * inner + first + width]
+        if p[5]:
+            row = target[at[j] * width : (at[j] + 1) * width]
+            for c in range(width):
+                row[c] += run[c]
+        else:
+            places = at[j * inner + first : j * inner + first + width]
+            for c in range(width):
+                target[np.uint64(places[c] * width + c)] += run[c]
+
+
+def _add_along(p, o, tile, target, at, v):
+    """Of one of the outer parts; what float32 adds up is a tile of columns."""
+    n, inner = p[1], p[3]
+    if not (target.itemsize == 4 and target.dtype.type(0.5) > 0):
+        _add_part(p, target, at, v, 0, inner)
+        return
+    width = TILE // n
+    for first in range(0, inner, width):
+        count = min(width, inner - first)
+        sums = tile[: n * count]
+        sums[:] = 0
+        _add_part(p, sums, at, v, first, count)
+        rows = 1 if count == inner else n
+        length = len(sums) // rows
+        for k in range(rows):
+            row, of_row = target[k * inner + first : k * inner + first + length], sums[k * length : (k + 1) * length]
+            for c in range(length):
+                row[c] += of_row[c]
+
+
+def _take_along_vjp(p, lo, hi, tile, x, at, y, y_bar, x_bar):
+    for o in range(lo, hi):
+        _add_along(p, o, tile, _part_of(x_bar, p, o, p[1]), _places_of(at, p, o), _part_of(y_bar, p, o, p[2]))
+
+
+@array_op(
+    2,
+    vjps=(_take_along_vjp, None),
+    partials=(lambda b, g, p, s: add_along(g, b, p, s[0]), None),
+    signature=lambda code: (code, _POSITIONS, code),
+    parts=times_first,
+    for_all=(1,),
+    linear=True,
+    grad_name="GatherBackward0",
+)
+def take_along(p, lo, hi, x, at, y):
+    """y[o, j, c] = x[o, at[o, j, c], c]"""
+    for o in range(lo, hi):
+        _take_part(p, _part_of(x, p, o, p[1]), _places_of(at, p, o), _part_of(y, p, o, p[2]), 0)
+
+
+def _add_along_vjp(p, lo, hi, v, at, y, y_bar, v_bar):
+    for o in range(lo, hi):
+        _take_part(p, _part_of(y_bar, p, o, p[1]), _places_of(at, p, o), _part_of(v_bar, p, o, p[2]), 1)
+
+
+@array_op(
+    2,
+    vjps=(_add_along_vjp, None),
+    partials=(lambda b, g, p, s: take_along(g, b, p, s[0]), None),
+    signature=lambda code: (code, _POSITIONS, code),
+    parts=times_first,
+    for_all=(1,),
+    linear=True,
+    grad_name="ScatterAddBackward0",
+)
+def add_along(p, lo, hi, tile, v, at, y):
+    """Zeros, with `v[o, j, c]` added at `at[o, j, c]` along the middle axis."""
+    for o in range(lo, hi):
+        part = _part_of(y, p, o, p[1])
+        part[:] = 0
+        _add_along(p, o, tile, part, _places_of(at, p, o), _part_of(v, p, o, p[2]))
 
 
 # Of positions that are equal the last has its value put, and the gradient. Those that were met are marked by bytes.

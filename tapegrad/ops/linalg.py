@@ -92,9 +92,9 @@ def _integer_product(p, gemm, work, a, b, y):
         at_a, at_b = _batch_offset(p, batch, 0), _batch_offset(p, batch, 1)
         for i in range(m):
             for j in range(n):
-                total = 0
+                total = np.int64(0)  # whose last bits are right, whatever the integers
                 for l in range(k):  # noqa: E741 - the summed index of a matrix product
-                    total += a[at_a + i * p[4] + l * p[5]] * b[at_b + l * p[6] + j * p[7]]
+                    total += np.int64(a[at_a + i * p[4] + l * p[5]]) * np.int64(b[at_b + l * p[6] + j * p[7]])
                 y[(batch * m + i) * n + j] = total
 
 
@@ -199,8 +199,17 @@ def _mv_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
         b_bar[j] += _inner(a[j * column + lo : j * column + hi], g)
 
 
+def _mv_of_integers(p, lo, hi, a, b, y):
+    for i in range(lo, hi):
+        total = np.int64(0)
+        for j in range(p[3]):
+            total += np.int64(a[i * p[4] + j * p[5]]) * np.int64(b[j])
+        y[i] = total
+
+
 @array_op(
     2,
+    integer=_mv_of_integers,
     vjps=(_mv_a_vjp, _mv_b_vjp),
     partials=(lambda b, g: g.unsqueeze(1) * b, lambda a, g: a.T @ g),
     tangents=(lambda b, t: t @ b, lambda a, t: t @ a.T),
@@ -252,8 +261,16 @@ def _dot_b_vjp(p, lo, hi, a, b, y, y_bar, b_bar):
         bar[i] += g * other[i]
 
 
+def _dot_of_integers(p, lo, hi, a, b, y):
+    total = np.int64(0)
+    for i in range(lo, hi):
+        total += np.int64(a[i]) * np.int64(b[i])
+    y[0] += total
+
+
 @array_op(
     2,
+    integer=_dot_of_integers,
     vjps=(_dot_a_vjp, _dot_b_vjp),
     partials=(lambda b, g: g * b, lambda a, g: g * a),
     tangents=(lambda b, t: t @ b, lambda a, t: t @ a),

@@ -86,8 +86,9 @@ def _w_vjp(p, lo, hi, x, w, y, y_bar, w_bar):
         run, g = _unit(x, p, o), _unit(y_bar, p, o)
         mean, rest, scale = _statistics(p, run)
         for k in range(len(run)):
-            of_weights[k] += _times(g[k], (run[k] - mean - rest) * scale)
-            of_biases[k] += g[k]
+            of_weights[k] += np.float64(_times(g[k], (run[k] - mean - rest) * scale))
+        for k in range(len(run)):
+            of_biases[k] += np.float64(g[k])
 
 
 def _standard(x, p):
@@ -320,18 +321,13 @@ def _sums_of_run(run, g, centre):
     return total, product
 
 
-def _add_products(run, g, centres, of_factors, totals):
+def _add_products(run, g, centres, of_factors):
     for c in range(len(run)):
         of_factors[c] += np.float64(_times(g[c], run[c] - centres[c]))
-    for c in range(len(run)):
-        totals[c] += np.float64(g[c])
 
 
-def _add_products_of_rows(above, below, g, h, centres, of_factors, totals):
-    for c in range(len(above)):
-        centre = centres[c]
-        of_factors[c] += np.float64(_times(g[c], above[c] - centre) + _times(h[c], below[c] - centre))
-    for c in range(len(above)):
+def _add_two(g, h, totals):
+    for c in range(len(g)):
         totals[c] += np.float64(g[c] + h[c])
 
 
@@ -358,22 +354,22 @@ def _scaled_m_vjp(p, lo, hi, tile, x, m, y, y_bar, m_bar):
 
 
 def _add_columns(p, lo, hi, totals, first, x, m, y_bar, m_bar):
-    """Of channels that are columns, two rows at a time as long as these share their numbers."""
+    """Of channels that are columns, as long as rows share their numbers."""
     n, count, o = p[2], len(totals), lo
     while o < hi:
         at, last = o // p[1] * 3 * n + first, min((o // p[1] + 1) * p[1], hi)
         centres, of_factors = m[at : at + count], m_bar[at + n : at + n + count]
         totals[:] = 0
-        while o < last:
-            i, j = o * n + first, (o + 1) * n + first
-            if o + 1 < last:
-                _add_products_of_rows(
-                    x[i : i + count], x[j : j + count], y_bar[i : i + count], y_bar[j : j + count], centres,
-                    of_factors, totals
-                )  # fmt: skip
-            else:
-                _add_products(x[i : i + count], y_bar[i : i + count], centres, of_factors, totals)
-            o += 2
+        for k in range(o, last):
+            i = k * n + first
+            _add_products(x[i : i + count], y_bar[i : i + count], centres, of_factors)
+        for k in range(o, last - 1, 2):
+            i, j = k * n + first, (k + 1) * n + first
+            _add_two(y_bar[i : i + count], y_bar[j : j + count], totals)
+        if (last - o) % 2:
+            i = (last - 1) * n + first
+            for c in range(count):
+                totals[c] += np.float64(y_bar[i + c])
         o = last
         for c in range(count):
             m_bar[at + c] -= _times(totals[c], np.float64(m[at + n + c]))

@@ -104,6 +104,12 @@ def nansum(x):
 _SMALL, _LARGE, _UP, _DOWN = 2.0**-511, 2.0**486, 2.0**537, 2.0**-538
 
 
+def _squares_apart(x):
+    size, up, down = abs(x), x * _UP, x * _DOWN
+    small, large = size < _SMALL, size > _LARGE
+    return (0.0 if small or large else x * x), (up * up if small else 0.0), (down * down if large else 0.0)
+
+
 def _root_of_sums(middle, small, large, n):
     if large > 0:
         return np.sqrt(large + middle * _DOWN * _DOWN) / _DOWN
@@ -127,9 +133,30 @@ def _root_of_sums(middle, small, large, n):
 )
 def norm(x):
     """The Euclidean norm; its derivative at 0 is 0."""
-    size, up, down = abs(x), x * _UP, x * _DOWN
-    small, large = size < _SMALL, size > _LARGE
-    return (0.0 if small or large else x * x), (up * up if small else 0.0), (down * down if large else 0.0)
+    return _squares_apart(x)
+
+
+@reduction(
+    merge=lambda p, q: plus(p, q),
+    start=0,
+    parts=3,
+    plain=lambda x: x * x,
+    holds=lambda s, least: (least < s) & (s < np.inf),
+    finish=lambda middle, small, large, n: _root_of_sums(middle, small, large, n) / np.sqrt(n),
+    partials=lambda x, y, n: where(y == 0.0, 0.0, x / y / n),
+    form=over_in_dtype,
+    operand=REFUSED,
+    exact=lambda x, **facts: np.sqrt((x * x).mean(**facts)),
+    domain=(domains.reals,),
+)
+def rms(x):
+    """The root of the mean square, which neither overflows nor underflows; its derivative at 0 is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.rms(tg.tensor([3e200, 4e200]))
+    tensor(3.5355e+200)
+    """
+    return _squares_apart(x)
 
 
 @reduction(merge=lambda p, q: p or q, start=0, form=over, operand=TRUTH, reference=np.any)

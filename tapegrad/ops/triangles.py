@@ -1,4 +1,4 @@
-"""Parts of matrices: triangles, and the trace. They take contiguous arrays of any dtype."""
+"""Parts of matrices, triangles and the trace; and matrices of a vector. They take contiguous arrays of any dtype."""
 
 from __future__ import annotations
 
@@ -120,3 +120,61 @@ def trace(p, x, y):
     for i in range(p[0]):
         total += x[i * p[1]]
     y[0] = total
+
+
+# --- one vector a matrix ----------------------------------------------------------------------------------------------
+
+
+def _toeplitz_call(input: Tensor) -> Any:
+    if not input.ndim:
+        raise RuntimeError("toeplitz: input tensor must have at least 1 dimension")
+    n = input.shape[-1]
+    return (*input.shape, n), (input.numel() // n if n else 0, n)
+
+
+def _toeplitz_vjp(p, lo, hi, x, y, y_bar, x_bar):
+    n = p[1]
+    for o in range(lo, hi):
+        bar = x_bar[o * n : o * n + n]
+        for i in range(n):
+            row = y_bar[(o * n + i) * n : (o * n + i + 1) * n]
+            for j in range(n):
+                bar[abs(i - j)] += row[j]
+
+
+def _toeplitz_rule(g, p, s):
+    """The sums of diagonals: in rows of one element more, upper triangles are columns."""
+    n = p[1]
+    upper = g.reshape(p[0], n, n).triu() + g.reshape(p[0], n, n).tril(-1).mT
+    sheared = g.new_zeros(p[0], n * (n + 1))
+    sheared[:, : n * n] = upper.reshape(p[0], n * n)
+    return sheared.reshape(p[0], n, n + 1)[:, :, :n].sum(1).reshape(s[0])
+
+
+@array_op(
+    1,
+    call=_toeplitz_call,
+    exact=lambda x: x[..., abs(np.subtract.outer(*(np.arange(x.shape[-1]),) * 2))],
+    examples=(((), (5,)), ((), (2, 3, 4))),
+    vjps=(_toeplitz_vjp,),
+    partials=(_toeplitz_rule,),
+    parts=times_first,
+    linear=True,
+)
+def toeplitz(p, lo, hi, x, y):
+    """The symmetric matrix whose diagonals are constant, of its first column: y[i, j] = x[|i - j|].
+
+    >>> import tapegrad as tg
+    >>> tg.toeplitz(tg.tensor([1.0, 0.5, 0.2]))
+    tensor([[1.0000, 0.5000, 0.2000],
+            [0.5000, 1.0000, 0.5000],
+            [0.2000, 0.5000, 1.0000]])
+    """
+    # p: matrices, n
+    n = p[1]
+    for o in range(lo, hi):
+        column = x[o * n : o * n + n]
+        for i in range(n):
+            row = y[(o * n + i) * n : (o * n + i + 1) * n]
+            for j in range(n):
+                row[j] = column[abs(i - j)]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tapegrad import aliasing, engine
-from tapegrad.autograd.hooks import RemovableHandle, add
+from tapegrad.autograd.hooks import RemovableHandle, add, added
 from tapegrad.creation import tensor
 from tapegrad.dtypes import FLOAT64, get_default_dtype
 from tapegrad.recording import local
@@ -56,6 +56,8 @@ class Optimizer(Keeper):
                 "differentiable=True: a step that is recorded is written with operations on Tensors (x - lr * grad), "
                 "or with func.grad"
             )
+        if defaults.get("fused") and defaults.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -280,10 +282,7 @@ class Optimizer(Keeper):
     # --- to be kept ---------------------------------------------------------------------------------------------------
 
     def _register(self, moment: str, hook: Callable[..., Any], prepend: bool) -> RemovableHandle:
-        handle = add(self._at_states[moment], hook)
-        if prepend:
-            self._at_states[moment].move_to_end(handle.id, last=False)
-        return handle
+        return added(self._at_states[moment], hook, prepend)
 
     def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Have `hook(optimizer)` called before `state_dict` looks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import sys
 import threading
 import time
@@ -495,13 +496,17 @@ class Compiled(entry.Fronted):
         ]  # fmt: skip
         own = (tuple(given), {}) if structure.__class__ is int else trees.unflatten(structure, given)
         handed, failed = Handed((args, kwargs), own), None
+        is_collecting = gc.isenabled()
         try:
+            gc.disable()  # it would look at all that is noted, again and again, and find nothing
             output, program = watch.follow(lambda: self._recorded(watch, sources, handed, given, *own))
         except _OF_STANDINS as error:
             if watch.has_changed or handed.has_changed() or not any(type(x) in (StandIn, Number) for x in given):
                 raise
             failed = str(error)
         finally:
+            if is_collecting:
+                gc.enable()
             watch.end()
             handed.carry_over()
         if failed is not None:

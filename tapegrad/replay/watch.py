@@ -39,6 +39,7 @@ _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction
 _AT = {name: Program.fields[name][0] // 8 for name in ("registers", "code", "setup", "constants", "ahead", "walks")}
 _CONTEXT_AT, _PIECES_AT = Program.fields["context"][0] // 8, Program.fields["pieces"][0] // 8
 _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_bar")]
+_VALUES, _BARS, _ROWS, _ROW_BYTES, _SCRATCH = H.values, H.bars, H.rows, H.row_bytes, H.scratch
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _NUMBERS = Number, ShownNumber
@@ -196,12 +197,14 @@ class Watch:
             if address < start + max(region.nbytes, 1):
                 return Address(ARENA, self._placed(region) + address - start)
         h, tape = self.tape.h, self.tape
+        most = 8 * tape.slot_capacity
+        if 0 <= address - h[_VALUES] < most or 0 <= address - h[_BARS] < most:
+            cell = self.cells.get(address)
+            if cell is None:
+                cell = self.cells[address] = Region(8)
+            return Address(ARENA, cell.offset if cell.offset >= 0 else self._placed(cell))
         if 0 <= address - h[H.program] < tape.tables.nbytes:
             return Address(TABLES, address - h[H.program])
-        for base in (h[H.values], h[H.bars]):
-            if 0 <= address - base < 8 * tape.slot_capacity:
-                cell = self.cells.setdefault(address, Region(8))
-                return Address(ARENA, self._placed(cell))
         if 0 <= address - h[H.scratch] < SCRATCH_BYTES:
             return Address(SCRATCH, address - h[H.scratch])
         raise UnfaithfulError("reads memory of which nothing is known")
@@ -209,7 +212,7 @@ class Watch:
     def _operand(self, address: int) -> Any:
         """An operand of a scalar's kernel: an immediate is where its row is, or in scratch memory."""
         h = self.tape.h
-        if address and (0 <= address - h[H.rows] < h[H.row_bytes] or address == h[H.scratch]):
+        if address and (0 <= address - h[_ROWS] < h[_ROW_BYTES] or address == h[_SCRATCH]):
             return self.text.hold([ctypes.c_int64.from_address(address).value])
         return self._address(address)
 

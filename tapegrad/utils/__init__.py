@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from tapegrad import namesakes
+
 __all__ = ["checkpoint", "data"]
+
+namesakes.add_namesakes(__name__, "hooks", "tapegrad.autograd.hooks")
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for."""
-    if name in (*__all__, "_pytree"):
+    if name in (*__all__, "_foreach_utils", "_pytree"):
         return importlib.import_module(f"tapegrad.utils.{name}")
     raise AttributeError(f"module 'tapegrad.utils' has no attribute {name!r}")
 

@@ -223,6 +223,8 @@ class WeightedRandomSampler(Sampler):
     def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
         super().__init__()
         given = weights.tolist() if isinstance(weights, Tensor) else list(weights)
+        if num_samples.__class__ is not int or num_samples <= 0:
+            raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
         self.weights, self.num_samples = np.asarray(given, np.float64), num_samples
         self.replacement, self.generator = replacement, generator
 
@@ -233,6 +235,65 @@ class WeightedRandomSampler(Sampler):
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+class DistributedSampler(Sampler):
+    """The share of one of several processes in a set of samples: every so many, in an order that all have.
+
+    Shares are of one length: some samples come twice, or with `drop_last` some are left out.
+
+    Parameters
+    ----------
+    dataset : sized
+        What is shared out.
+    num_replicas, rank : int
+        How many processes there are, and which of them this is.
+    shuffle : bool
+        Whether the order is by chance: of `seed`, and of the epoch, which `set_epoch` says.
+    drop_last : bool
+        Whether what is more than equal shares is left out.
+
+    Raises
+    ------
+    ValueError
+        Where there is no process of this rank, or one is not given.
+
+    >>> import tapegrad as tg
+    >>> [list(tg.utils.data.DistributedSampler(range(5), 2, rank, shuffle=False)) for rank in (0, 1)]
+    [[0, 2, 4], [1, 3, 0]]
+    """
+
+    def __init__(
+        self, dataset: Any, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True,
+        seed: int = 0, drop_last: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if num_replicas is None or rank is None:
+            raise ValueError(
+                "Default process group has not been initialized, please make sure to call init_process_group: there "
+                "are no such groups here, so DistributedSampler is told num_replicas and rank"
+            )
+        if rank >= num_replicas or rank < 0:
+            raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
+        self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank
+        self.shuffle, self.seed, self.drop_last, self.epoch = shuffle, seed, drop_last, 0
+        n = len(dataset)
+        self.num_samples = n // num_replicas if drop_last else -(-n // num_replicas)
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.dataset)
+        order = list(range(n))
+        if self.shuffle:
+            order = np.random.default_rng(self.seed + self.epoch).permutation(n).tolist()
+        return itertools.islice(itertools.cycle(order), self.rank, self.total_size, self.num_replicas)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have another order, the same in all processes."""
+        self.epoch = epoch
 
 
 class BatchSampler(Sampler):
@@ -350,6 +411,8 @@ class DataLoader:
     ) -> None:  # fmt: skip
         if num_workers < 0:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
+        if timeout < 0:
+            raise ValueError("timeout option should be non-negative")
         self.dataset, self.generator, self.drop_last, self.num_workers = dataset, generator, drop_last, num_workers
         self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
         del multiprocessing_context, prefetch_factor, persistent_workers, pin_memory_device, in_order
@@ -389,8 +452,13 @@ class DataLoader:
                 yield self.collate_fn(self.dataset[index])
             return
         rows = self._rows()
+        of_batch = getattr(self.dataset, "__getitems__", None)
         for batch in self.batch_sampler:
-            yield rows(batch) if rows else self.collate_fn([self.dataset[index] for index in batch])
+            if rows:
+                yield rows(batch)
+            else:
+                items = of_batch(batch) if of_batch else [self.dataset[index] for index in batch]
+                yield self.collate_fn(items)
 
     def _rows(self) -> Callable[[list[int]], Any] | None:
         """Batches of a TensorDataset are taken at once: row by row would give the same."""
@@ -410,7 +478,8 @@ class DataLoader:
 
 
 __all__ = [
-    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "RandomSampler",
+    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler", "IterableDataset",
+    "RandomSampler",
     "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
     "WeightedRandomSampler", "default_collate", "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip

@@ -224,6 +224,11 @@ def test_a_saved_value_cannot_be_corrupted(in_place: str, out_of_place: str):
         "x = tg.tensor(reals(3, 2)); x.resize_(2, 2)",
         "x = tg.tensor(reals(3, 2)); x.resize_as_(tg.zeros(6)); x",
         "x = tg.tensor(reals(3, 2), requires_grad=True); x.t_()",
+        "x = tg.ones(2, 3); v = x[0]; x.t_(); x[0] = 5; v, x",
+        "x = tg.arange(6.0); v = x.view(2, 3); v.t_(); v[0] = 9; x[5] = -1; v.unsqueeze_(0); v.mul_(2); v.squeeze_()",
+        "x = tg.ones(4).reshape(2, 2); a = x.numpy(); x.t_(); x.unsqueeze_(1); x[0] = 7; tg.ones(6)[:4].resize_(2, 2)",
+        "a = tg.arange(6.0, requires_grad=True); b = (a * 2).view(2, 3); b.t_(); (b * weights(b)).sum().backward()",
+        "a = tg.ones(6, requires_grad=True); b = a * 2; c = b.view(2, 3).t_(); c.mul_(weights(c)); b.sum().backward()",
         "x = tg.tensor(reals(3, 2), requires_grad=True); x.resize_(2)",
     ],
 )
@@ -231,11 +236,11 @@ def test_shapes_in_place(program):
     agree_or_refuse_alike(program, text=False)
 
 
-def test_a_shape_that_others_see_stays():
+def test_a_size_that_others_see_stays():
     x = tapegrad.ones(2, 3)
     first = x[0]
     with pytest.raises(RuntimeError, match="others share its elements"):
-        x.t_()
+        x.resize_(3, 3)
     assert (x.shape, first.shape) == ((2, 3), (3,))
 
 
@@ -255,7 +260,7 @@ def test_fill_diagonal_refuses(shape: str):
     agree_or_refuse_alike(f"tg.zeros{shape}.fill_diagonal_(1.0)")
 
 
-@pytest.mark.parametrize("name", ["half", "bfloat16", "short", "char", "byte"])
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
 def test_dtypes_that_are_not_there_are_refused_by_name(name: str):
     with pytest.raises(TypeError, match=rf"{name}\(\): tapegrad has no \w+, but bool, int32"):
         getattr(tapegrad.ones(2), name)()

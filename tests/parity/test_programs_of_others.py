@@ -97,6 +97,30 @@ def test_optimisers_around_others_need_no_init() -> None:
     assert p.tolist() == [0.5, 0.5]
 
 
+EACH = [
+    "m._foreach_add_(a, b, alpha=2)", "m._foreach_add_(a, 3.0)", "m._foreach_sub(a, [1.0, 2.0])",
+    "m._foreach_mul_(a, b)",
+    "m._foreach_div(a, 2.0)", "m._foreach_lerp_(a, b, 0.25)", "m._foreach_addcmul_(a, b, b, 0.5)", "m._foreach_neg_(a)",
+    "m._foreach_addcdiv(a, b, b, [0.5, 2.0])", "m._foreach_sqrt(b)", "m._foreach_norm(a)", "m._foreach_norm(b, ord=1)",
+    "m._foreach_maximum_(a, 1.5)", "m._foreach_minimum(a, b)", "m._foreach_copy_(a, b)", "m._foreach_zero_(a)",
+    "m._foreach_pow(a, 2)", "m._foreach_pow(2.0, a)", "m._foreach_clamp_min_(a, 1.5)", "m._foreach_reciprocal_(b)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EACH)
+def test_one_operation_for_each_of_a_list(text: str) -> None:
+    def run(m: Any) -> Any:
+        a, b = ([m.arange(3.0) + k, m.arange(2.0).reshape(2, 1) + k] for k in (1, 2))
+        found = eval(text, {"m": m, "a": a, "b": b})
+        return [t.tolist() for t in (*a, *b, *found)]
+
+    for one, other in zip(run(tg), run(torch), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    with pytest.raises(RuntimeError, match="Tensor list must have same number of elements as"):
+        tg._foreach_add([tg.ones(1)], [1.0, 2.0])
+    assert not hasattr(tg, "_foreach_nothing")
+
+
 def _stated(m: Any) -> list[Any]:
     p = m.ones(2, requires_grad=True)
     told: list[Any] = []

@@ -143,6 +143,20 @@ def test_elements_of_any_layout(dtype: str):
     assert math.isclose(gradient.item(), a.sum(dtype=np.int64))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_products_keep_the_last_bits(dtype: str):
+    """Sums beyond the dtype, and beyond what float64 counts, wrap."""
+    info = np.iinfo(dtype)
+    a = np.random.default_rng(1).integers(info.min, info.max, 100_000, dtype)
+    m, v = a[:6000].reshape(4, 1500), a[6000:7500]
+    with np.errstate(over="ignore"):
+        assert (tg.tensor(a) @ tg.tensor(a)).item() == (a * a).sum(dtype=dtype)
+        for one, other in ((m, v), (np.asfortranarray(m), v), (m, m.T), (m.reshape(2, 2, 1500), m.T)):
+            expected = (one[..., None, :] * (other if other.ndim == 1 else other.T)).sum(-1, dtype=dtype)
+            made = (tg.tensor(one) @ tg.tensor(other)).numpy()
+            np.testing.assert_array_equal(made, expected.reshape(made.shape))
+
+
 def test_images():
     """Pixels to floats and a gradient, as scripts do it."""
     agree(

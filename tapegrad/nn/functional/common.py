@@ -6,12 +6,16 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tapegrad import aliasing
 from tapegrad.arguments import checked
 from tapegrad.functions.elementwise import functions as _elementwise
 from tapegrad.functions.reductions import functions as _reductions
+from tapegrad.functions.shaping import contiguous
+from tapegrad.ops import indexing
 from tapegrad.recording import cast
-from tapegrad.tensor import Tensor, describe, location
+from tapegrad.tensor import Tensor, describe, from_array, location
 
 public = checked
 elementwise, reductions = _elementwise, _reductions
@@ -21,6 +25,13 @@ where: Callable[..., Any] = elementwise["where"]
 def at(*operands: Any) -> str:
     """Operands in an error message, and the user's line."""
     return f"{describe(*operands)}, at {location()}"
+
+
+def taken(x: Tensor, positions: np.ndarray) -> Tensor:
+    """The elements at flat positions, in their shape."""
+    where_ = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
+    found: Tensor = indexing.take(contiguous(x), where_, shape=positions.shape)
+    return found
 
 
 def floating(name: str, *operands: Tensor | None) -> None:

@@ -21,7 +21,7 @@ from tapegrad.nn.functional.dropout import dropout
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
 from tapegrad.ops import windows
 from tapegrad.recording import record_array
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.tensor import Tensor, from_array, location
 
 # --- linear maps ------------------------------------------------------------------------------------------------------
 
@@ -552,8 +552,11 @@ def multi_head_attention_forward(
             None if m is None else cat([m, m.new_zeros((*m.shape[:-1], n_added))], -1) for m in (added, of_keys)
         )
     if of_keys is not None:
-        if of_keys.shape != (n, n_sources):
-            raise AssertionError(f"expected key_padding_mask of shape {(n, n_sources)}, got {of_keys.shape}")
+        for i, length in enumerate((n, n_sources)):
+            if of_keys.shape[i] != length:
+                raise AssertionError(
+                    f"Expected key_padding_mask.shape[{i}] to be {length}, but got {of_keys.shape[i]}: at {location()}"
+                )
         of_all = of_keys.reshape(n, 1, 1, n_sources).expand(n, n_heads, 1, n_sources)
         of_all = of_all.reshape(n * n_heads, 1, n_sources)
         added = of_all if added is None else added + of_all

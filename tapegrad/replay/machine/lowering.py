@@ -12,6 +12,7 @@ regions.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import functools
 import itertools
@@ -57,7 +58,7 @@ HOT = 200  # calls after which a program is worth making code of: that takes as 
 _MOST_LANES = 16  # of a row that is written out; beyond, a call costs little beside
 _MOST_OF_REGION = 512  # lanes of a region that is written as instructions
 _MOST_BYTES = 1 << 30  # of an arena, and of machine code
-_MOST_FORMS = 4000
+_MOST_FORMS = 1000
 _NONE = -1  # no operand
 _COMPARED = 200  # lanes in which a stencil is compared with its kernel
 _EDGES = [0.0, -0.0, 1.0, -1.0, 0.75, -2.5, 1e-300, 1e300, np.inf, -np.inf, np.nan, -np.nan]
@@ -125,7 +126,7 @@ class _Rows:
         self.program, self.text = program, program.text
         order = np.argsort(program.places, kind="stable")
         self.places, self.bases = program.places[order], program.bases[order]
-        self.base_of = dict(zip(program.places.tolist(), program.bases.tolist(), strict=True))
+        self.place_list: list[int] = self.places.tolist()
         self.forms: dict[_Form, int] = {}
         self.known: dict[int, int] = {}  # constants, by their bits: where they are in the frame
         self.form: list[int] = []
@@ -141,14 +142,15 @@ class _Rows:
         """The operand of a constant: they lie before the frame, the first last."""
         return self.known.setdefault(bits, -8 * (1 + len(self.known))) << 1 | 1
 
-    def at(self, place: int) -> Any:
-        """The word at a place in the text: a number, or (base, offset)."""
-        word = int(self.text[place])
-        return (self.base_of[place], word) if place in self.base_of else word
-
     def words(self, place: int, n: int) -> list[Any]:
-        """Words of the text."""
-        return [self.at(place + i) for i in range(n)]
+        """Words of the text: numbers, or (base, offset)."""
+        found: list[Any] = self.text[place : place + n].tolist()
+        known = self.place_list
+        i = bisect.bisect_left(known, place)
+        while i < len(known) and known[i] < place + n:
+            found[known[i] - place] = int(self.bases[i]), found[known[i] - place]
+            i += 1
+        return found
 
     def operand(self, word: Any) -> int:
         """The operand for an address."""
