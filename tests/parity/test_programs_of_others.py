@@ -296,7 +296,7 @@ def test_names_in_passing() -> None:
 def test_parts_of_shapes_are_shapes() -> None:
     def run(m: Any) -> Any:
         s = m.ones(2, 3, 4).shape
-        made = [s[-2:], s + (1,), (1, 5) + s, s * 2, 2 * s, s[::2] + s]
+        made = [s[-2:], s + (1,), (1, 5) + s, s * 2, 2 * s, s[::2] + s]  # noqa: RUF005 (shapes, not tuples)
         assert all(type(part) is m.Size for part in made)
         assert s[1] == 3
         for wrong in (lambda: operator.add(s, [1]), lambda: operator.add([1], s), lambda: s * 1.5, lambda: s["a"]):
