@@ -17,7 +17,16 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, Union, get_args, get_origin
 
-from tapegrad.nn.module import Module as ScriptModule
+from tapegrad.nn.module import Module
+
+
+class ScriptModule(Module):
+    """A module: those that others derive from this are modules as all are, and `script` leaves modules as they are."""
+
+    @property
+    def original_name(self) -> str:
+        """The name of the class."""
+        return type(self).__name__
 
 
 def script(obj: Any, optimize: Any = None, example_inputs: Any = None) -> Any:

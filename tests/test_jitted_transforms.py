@@ -191,7 +191,6 @@ REFUSED = {
     "bytes": (lambda x: x.nbytes * x[0, 0], "nbytes"),
     "bits": (lambda x: x.view(np.int64)[0, 0] * x[0, 0], "view"),
     "complex": (lambda x: np.median(x[0] * 1j).real, "complex128 with derivatives"),
-    "float32": (lambda x: np.linalg.eigh(x.astype(np.float32))[0][0], "float32 with derivatives"),
     "random": (lambda x: np.random.normal(x[0, 0], 1.0), "normal"),
 }
 

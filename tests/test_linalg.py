@@ -80,6 +80,11 @@ CASES: dict[str, Case] = (
         }.items()
     }
     | {
+        "toeplitz": (
+            tg.toeplitz,
+            lambda a: a[..., abs(np.subtract.outer(*[np.arange(a.shape[-1])] * 2))],
+            ((2, 4),),
+        ),
         "solve-vector": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4,))),
         "solve-matrix": (tg.linalg.solve, np.linalg.solve, ((4, 4), (4, 3))),
         "solve-vectors": (tg.linalg.solve, lambda a, b: np.linalg.solve(a, b[..., None])[..., 0], ((3, 2, 2), (3, 2))),

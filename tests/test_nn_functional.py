@@ -217,6 +217,7 @@ def test_every_operation_with_a_derivative_is_tested():
     table = tg.tensor(reals(3, 2), requires_grad=True)
     y = F.conv2d(x, w).sum() ** 2 + (F.unfold(x, 2) ** 2).sum() + (F.avg_pool2d(x, 2) ** 2).sum()
     y = y + (F.embedding(tg.tensor([1, 1]), table) ** 2).sum() + (F.layer_norm(x, (4,)) ** 3).sum()
+    y = y + (F.batch_norm(x, None, None, training=True) ** 3).sum()
     first = tg.autograd.grad(y, [x, w, table], create_graph=True)
     again = tg.autograd.grad(sum((g * g).sum() for g in first), [x, w, table], create_graph=True)
     recorded = set(tg.current_tape().row_array()["opcode"].tolist())

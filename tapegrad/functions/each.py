@@ -6,7 +6,6 @@ recorded one after the other, and swept in one region.
 >>> import tapegrad as tg
 >>> a = [tg.ones(2), tg.zeros(1)]
 >>> tg._foreach_add_(a, [tg.ones(2), 2.0], alpha=3)
->>> a
 [tensor([4., 4.]), tensor([6.])]
 """
 

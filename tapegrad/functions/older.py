@@ -56,5 +56,7 @@ def _methods(order: tuple[str, ...]) -> tuple[str, ...]:
 
 _now = elementwise.functions | contractions.functions
 functions: dict[str, Any] = {name: _taking(name, _now[name], is_method=False) for name in _ORDERS}
+functions["subtract"] = functions["sub"]
 for _name in (*_ORDERS, *(f"{_name}_" for _name in _ORDERS)):
     setattr(Tensor, _name, _taking(_name, getattr(Tensor, _name), is_method=True))
+Tensor.subtract, Tensor.subtract_ = Tensor.sub, Tensor.sub_

@@ -29,8 +29,8 @@ def _unknown(a):
     result=FLOATING,
 )
 def _gauss(a, b, c):
-    """Gauss' function 2F1(a, b; b + 1/2; c), of which slopes of elliptic integrals are made."""
-    return _scipy_hyp2f1(a, b, b + 0.5, c)
+    """Gauss' function 2F1(a, b; b + 1/2; c), of which slopes of elliptic integrals are made, for c of at most 1."""
+    return _scipy_hyp2f1(a, b, b + 0.5, c) if c <= 1.0 else math.nan
 
 
 @elementwise(partials=lambda a: 9.0 * math.pi / 64.0 * _gauss(2.5, 2.5, a), result=FLOATING)
