@@ -155,7 +155,7 @@ def _toeplitz_rule(g, p, s):
     1,
     call=_toeplitz_call,
     exact=lambda x: x[..., abs(np.subtract.outer(*(np.arange(x.shape[-1]),) * 2))],
-    examples=(((), (5,)), ((), (2, 3, 4))),
+    examples=(((), (2, 3, 4)), ((), (5,))),
     vjps=(_toeplitz_vjp,),
     partials=(_toeplitz_rule,),
     parts=times_first,
