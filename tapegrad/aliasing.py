@@ -539,7 +539,10 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
     It shares elements with nobody, but for these views. Where gradients are recorded it is no leaf; elsewhere it keeps
     its graph if it is one, or has none.
     """
-    tape, kind, known = t._tape, t._kind, t._views
+    tape, kind = t._tape, t._kind
+    # Most have no views: to see that is quicker than to look for them.
+    is_known = getattr(t, "_known", None) is not None or getattr(t, "_fresh", None) is not None
+    known = t._views if is_known else None
     if known is not None and known.is_only():
         del t._views  # native code asks no further where there is none
         known = None
@@ -551,7 +554,7 @@ def stands_alone(t: Tensor, *views: Tensor) -> bool:
         and (not kind.is_leaf if tape.grad_enabled else kind.is_leaf or not kind.requires_grad)
         and not tape.retained
         and getattr(t, "_origin", None) is None
-        and ([] if known is None else known.living()) == [*views]
+        and (not views if known is None else known.living() == [*views])
     )
 
 

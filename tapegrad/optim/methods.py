@@ -113,7 +113,9 @@ class SGD(_Method):
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """See `Optimizer`."""
-        lr, momentum = number(group["lr"]), group["momentum"]
+        lr, momentum = group["lr"], group["momentum"]
+        if lr.__class__ is not float:
+            lr = number(lr)
         if group["weight_decay"]:
             g = g + p * number(group["weight_decay"])
         if momentum:

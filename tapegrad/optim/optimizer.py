@@ -170,7 +170,7 @@ class Optimizer(Keeper):
         Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
         """
         watch = tape.watch if self._is_followed(tape) else None
-        h, update, changes = tape.h, self.update, list[tuple[Tensor, Tensor, int, State]]()
+        h, update, states, changes = tape.h, self.update, self.state, list[tuple[Tensor, Tensor, int, State]]()
         has_large = False
         for i, group in enumerate(self.param_groups):
             group = {**group}
@@ -182,7 +182,7 @@ class Optimizer(Keeper):
                 if g is None:
                     continue
                 p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
-                state = {**self.state.get(t, _NOTHING)}
+                state = {**known} if states and (known := states.get(t)) else {}
                 if watch is not None:
                     state = {
                         name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
