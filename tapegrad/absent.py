@@ -10,16 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapegrad import namesakes
-
-
-def _no(*args: Any, **facts: Any) -> bool:
-    """False: it is not there."""
-    del args, facts
-    return False
-
-
-def _nothing(*args: Any, **facts: Any) -> None:
-    """What is asked of something that is not there."""
+from tapegrad.namesakes import no, nothing
 
 
 def _as_it_is(fn: Any = None, *args: Any, **facts: Any) -> Any:
@@ -35,13 +26,13 @@ def _configuration() -> str:
 
 compiler = namesakes.module(
     "tapegrad.compiler", __doc__="What programs ask of PyTorch's compiler.",
-    is_compiling=_no, is_dynamo_compiling=_no, is_exporting=_no, reset=_nothing, disable=_as_it_is,
-    allow_in_graph=_as_it_is, assume_constant_result=_as_it_is, cudagraph_mark_step_begin=_nothing,
+    is_compiling=no, is_dynamo_compiling=no, is_exporting=no, reset=nothing, disable=_as_it_is,
+    allow_in_graph=_as_it_is, assume_constant_result=_as_it_is, cudagraph_mark_step_begin=nothing,
 )  # fmt: skip
-onnx = namesakes.module("tapegrad.onnx", __doc__="What programs ask of the export to ONNX.", is_in_onnx_export=_no)
+onnx = namesakes.module("tapegrad.onnx", __doc__="What programs ask of the export to ONNX.", is_in_onnx_export=no)
 _C = namesakes.module(
     "tapegrad._C", __doc__="What programs ask of PyTorch's compiled part.",
-    _log_api_usage_once=_nothing, _get_tracing_state=_nothing,
+    _log_api_usage_once=nothing, _get_tracing_state=nothing,
 )  # fmt: skip
 __config__ = namesakes.module(
     "tapegrad.__config__", __doc__="How the library was built.", show=_configuration, parallel_info=_configuration

@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 from tapegrad import namesakes
+from tapegrad.namesakes import no, nothing
 
 
 class device(str):
@@ -129,15 +130,6 @@ def get_default_device() -> device:
     return CPU
 
 
-def _nothing(*args: Any, **facts: Any) -> None:
-    """What is asked of a device that is not there."""
-
-
-def _no(*args: Any, **facts: Any) -> bool:
-    """Whether a device is there."""
-    return False
-
-
 def _none(*args: Any, **facts: Any) -> int:
     """How many there are."""
     return 0
@@ -150,29 +142,29 @@ def _no_device(*args: Any, **facts: Any) -> Any:
 
 cuda = namesakes.module(
     "tapegrad.cuda", __doc__="What programs ask of CUDA devices, of which there are none.",
-    is_available=_no, is_initialized=_no, is_bf16_supported=_no, device_count=_none, memory_allocated=_none,
-    max_memory_allocated=_none, memory_reserved=_none, max_memory_reserved=_none, synchronize=_nothing,
-    empty_cache=_nothing, manual_seed=_nothing, manual_seed_all=_nothing, seed=_nothing, seed_all=_nothing,
-    reset_peak_memory_stats=_nothing, current_device=_no_device, get_device_name=_no_device,
+    is_available=no, is_initialized=no, is_bf16_supported=no, device_count=_none, memory_allocated=_none,
+    max_memory_allocated=_none, memory_reserved=_none, max_memory_reserved=_none, synchronize=nothing,
+    empty_cache=nothing, manual_seed=nothing, manual_seed_all=nothing, seed=nothing, seed_all=nothing,
+    reset_peak_memory_stats=nothing, current_device=_no_device, get_device_name=_no_device,
     get_device_properties=_no_device, get_device_capability=_no_device, set_device=_no_device,
 )  # fmt: skip
 namesakes.add_namesakes("tapegrad.cuda", "amp", "tapegrad.amp.cuda")
 mps = namesakes.module(
     "tapegrad.mps", __doc__="What programs ask of Apple's devices, of which there are none.",
-    is_available=_no, device_count=_none, synchronize=_nothing, empty_cache=_nothing, manual_seed=_nothing,
+    is_available=no, device_count=_none, synchronize=nothing, empty_cache=nothing, manual_seed=nothing,
 )  # fmt: skip
 _backend = "tapegrad.backends."
 backends = namesakes.module(
     "tapegrad.backends", __doc__="Libraries that other devices compute with, and what is set of them.",
     cudnn=namesakes.module(
-        _backend + "cudnn", enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=_no,
-        version=_nothing,
+        _backend + "cudnn", enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=no,
+        version=nothing,
     ),
-    mps=namesakes.module(_backend + "mps", is_available=_no, is_built=_no),
-    cuda=namesakes.module(_backend + "cuda", is_built=_no, matmul=types.SimpleNamespace(allow_tf32=False)),
-    mkl=namesakes.module(_backend + "mkl", is_available=_no),
-    openmp=namesakes.module(_backend + "openmp", is_available=_no),
-    mkldnn=namesakes.module(_backend + "mkldnn", is_available=_no, enabled=False),
+    mps=namesakes.module(_backend + "mps", is_available=no, is_built=no),
+    cuda=namesakes.module(_backend + "cuda", is_built=no, matmul=types.SimpleNamespace(allow_tf32=False)),
+    mkl=namesakes.module(_backend + "mkl", is_available=no),
+    openmp=namesakes.module(_backend + "openmp", is_available=no),
+    mkldnn=namesakes.module(_backend + "mkldnn", is_available=no, enabled=False),
 )  # fmt: skip
 version = namesakes.module("tapegrad.version", cuda=None, hip=None, xpu=None, debug=False)
 

@@ -39,3 +39,16 @@ def module(name: str, **contents: Any) -> types.ModuleType:
     made = sys.modules[name] = types.ModuleType(name)
     vars(made).update(contents)
     return made
+
+
+# What programs ask of something that is not there is answered by these.
+
+
+def no(*args: Any, **facts: Any) -> bool:
+    """False: it is not there."""
+    del args, facts
+    return False
+
+
+def nothing(*args: Any, **facts: Any) -> None:
+    """Do nothing."""

@@ -280,18 +280,7 @@ def record_view(a, index, context: Facts):
     if done > 0:
         return made
     call1(context.dec_ref, made)
-    if done < 0:
-        return 0
-    arguments = part1(context.new_tuple, 2)
-    if arguments == 0:
-        return 0
-    call1(context.inc_ref, a)
-    call1(context.inc_ref, index)
-    part3(context.set_item, arguments, 0, a)
-    part3(context.set_item, arguments, 1, index)
-    result = part3(context.call, context.get_item, arguments, 0)
-    call1(context.dec_ref, arguments)
-    return result
+    return 0 if done < 0 else _call(context, context.get_item, a, index, 0)
 
 
 def _bound(context, o):
@@ -435,16 +424,27 @@ def _write_element(a, position, context, element, tape, made):
 
 
 def _ask(a, b, opcode, context, function):
-    """What a Python function answers."""
-    code, arguments = part1(context.from_integer, opcode), part1(context.new_tuple, 2 if b == 0 else 3)
-    if code == 0 or arguments == 0:
+    """What a Python function of operations answers: it is told which."""
+    code = part1(context.from_integer, opcode)
+    if code == 0:
+        return 0
+    result = _call(context, function, code, a, b)
+    call1(context.dec_ref, code)
+    return result
+
+
+def _call(context, function, a, b, c):
+    """What a Python function answers to three objects, or to two and 0: a new reference, or 0 and an exception."""
+    arguments = part1(context.new_tuple, 2 if c == 0 else 3)
+    if arguments == 0:
         return 0
     call1(context.inc_ref, a)
-    part3(context.set_item, arguments, 0, code)
-    part3(context.set_item, arguments, 1, a)
-    if b != 0:
-        call1(context.inc_ref, b)
-        part3(context.set_item, arguments, 2, b)
+    call1(context.inc_ref, b)
+    part3(context.set_item, arguments, 0, a)
+    part3(context.set_item, arguments, 1, b)
+    if c != 0:
+        call1(context.inc_ref, c)
+        part3(context.set_item, arguments, 2, c)
     result = part3(context.call, function, arguments, 0)
     call1(context.dec_ref, arguments)
     return result
@@ -564,18 +564,7 @@ def write_item(a, index, value, context: Facts):
         done = _assign(a, index, value, context)
         if done != 0:
             return 0 if done > 0 else -1
-    arguments = part1(context.new_tuple, 2 if value == 0 else 3)
-    if arguments == 0:
-        return -1
-    call1(context.inc_ref, a)
-    call1(context.inc_ref, index)
-    part3(context.set_item, arguments, 0, a)
-    part3(context.set_item, arguments, 1, index)
-    if value != 0:
-        call1(context.inc_ref, value)
-        part3(context.set_item, arguments, 2, value)
-    result = part3(context.call, context.set_item_in_python, arguments, 0)
-    call1(context.dec_ref, arguments)
+    result = _call(context, context.set_item_in_python, a, index, value)
     if result == 0:
         return -1
     call1(context.dec_ref, result)

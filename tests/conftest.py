@@ -20,6 +20,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(params=["native", "python"])
+def way(request: pytest.FixtureRequest) -> Any:
+    """Each of the two ways to record."""
+    from tapegrad import recorder
+
+    if request.param == "python":
+        recorder.uninstall()
+    elif not recorder.install():
+        pytest.skip("there is no native code without the JIT")
+    return request.param
+
+
 def file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
 

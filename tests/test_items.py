@@ -22,16 +22,6 @@ def fresh(monkeypatch):
     recorder.install()
 
 
-@pytest.fixture(params=["native", "python"])
-def way(request):
-    """Each of the two ways to record."""
-    if request.param == "python":
-        recorder.uninstall()
-    elif not recorder.install():
-        pytest.skip("there is no native code without the JIT")
-    return request.param
-
-
 def asked_of_python(monkeypatch, name):
     """A list that grows by each call that native code leaves to Python."""
     asked, function = [], recorder._replaced[name]

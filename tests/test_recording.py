@@ -38,16 +38,6 @@ def native_again():
     recorder.install()
 
 
-@pytest.fixture(params=["native", "python"])
-def way(request):
-    """Each of the two ways to record."""
-    if request.param == "python":
-        recorder.uninstall()
-    elif not recorder.install():
-        pytest.skip("there is no native code without the JIT")
-    return request.param
-
-
 def is_native():
     return not isinstance(vars(Tensor)["__mul__"], type(lambda: None))
 

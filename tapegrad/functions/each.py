@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tapegrad.functions.decompositions import vector_norm
+from tapegrad.functions.older import ORDERS
 from tapegrad.tensor import Tensor
 
 _PREFIX = "_foreach_"
-_FACTORS = {"add": "alpha", "sub": "alpha", "addcdiv": "value", "addcmul": "value"}  # that are given by position too
-_TENSORS = {"add": 2, "sub": 2, "addcdiv": 3, "addcmul": 3}  # and what comes before these
+# Factors that are given by position too, after so many others: those whose older order has one.
+_FACTORS = {name: ("".join(order), order.count("")) for name, (order, *more) in ORDERS.items() if not more}
 _BOUNDS = {"maximum": "clamp_min", "minimum": "clamp_max"}  # by a number
 
 
@@ -37,8 +38,9 @@ def named(name: str) -> Callable[..., Any]:
         raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
 
     def over(self: Any, *args: Any, **facts: Any) -> Any:
-        if plain in _FACTORS and len(args) >= _TENSORS[plain]:
-            *args, facts[_FACTORS[plain]] = args
+        factor, n_others = _FACTORS.get(plain, ("", 0))
+        if factor and len(args) >= n_others:
+            *args, facts[factor] = args
         if not isinstance(self, Sequence):  # a number to these powers
             return [self**t for t in args[0]]
         for given in (*args, *facts.values()):

@@ -19,7 +19,7 @@ from tapegrad.tensor import Tensor, depth_of_user
 
 # By function: the orders that are given up. Factors have the names that they have now, operands none.
 _PRODUCTS = ("beta", "", "alpha", "", ""), ("beta", "", "", "")
-_ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
+ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("add", "sub"), (("", "alpha", ""),)),
     **dict.fromkeys(("addcdiv", "addcmul"), (("", "value", "", ""),)),
     **dict.fromkeys(("addbmm", "addmm", "addmv", "addr", "baddbmm"), _PRODUCTS),
@@ -28,7 +28,7 @@ _ORDERS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 def _taking(name: str, function: Callable[..., Any], is_method: bool) -> Callable[..., Any]:
     """The function, that takes them too. Of a method the tensor comes first, and so does it in its older orders."""
-    forms = {len(order): _methods(order) if is_method else order for order in _ORDERS[name.rstrip("_")]}
+    forms = {len(order): _methods(order) if is_method else order for order in ORDERS[name.rstrip("_")]}
     shortest = min(forms)
 
     @functools.wraps(function)
@@ -55,8 +55,11 @@ def _methods(order: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _now = elementwise.functions | contractions.functions
-functions: dict[str, Any] = {name: _taking(name, _now[name], is_method=False) for name in _ORDERS}
-functions["subtract"] = functions["sub"]
-for _name in (*_ORDERS, *(f"{_name}_" for _name in _ORDERS)):
+functions: dict[str, Any] = {name: _taking(name, _now[name], is_method=False) for name in ORDERS}
+for _name in (*ORDERS, *(f"{_name}_" for _name in ORDERS)):
     setattr(Tensor, _name, _taking(_name, getattr(Tensor, _name), is_method=True))
-Tensor.subtract, Tensor.subtract_ = Tensor.sub, Tensor.sub_
+for _op in elementwise.OPERATIONS:
+    for _alias in _op.aliases if _op.name in functions else ():
+        functions[_alias] = functions[_op.name]
+        for _end in ("", "_"):
+            setattr(Tensor, _alias + _end, getattr(Tensor, _op.name + _end))

@@ -263,51 +263,33 @@ class Analysis:
     def _absorb(self, piece: Piece) -> None:
         """Find the stores that add."""
         once = self._used_once(piece)
-
-        def walk(nodes: list[Any]) -> None:
-            made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
-            for k, put in enumerate(nodes):
-                if isinstance(put, Fork):
-                    walk(put.then)
-                    walk(put.other)
-                if not isinstance(put, Put) or not isinstance(put.x, str):
+        for put, k, nodes, made in _stores(piece.nodes):
+            waiting = [put.x] if isinstance(put.x, str) else []
+            while waiting:
+                version = waiting.pop()
+                at, node = made.get(version, (0, None))
+                if version not in once:
                     continue
-                waiting = [put.x]
-                while waiting:
-                    version = waiting.pop()
-                    at, node = made.get(version, (0, None))
-                    if version not in once:
-                        continue
-                    if isinstance(node, Op) and node.function is operator.add:
-                        waiting += [x for x in node.xs if isinstance(x, str)]
-                    elif isinstance(node, Op) and node.function in (operator.sub, None) and isinstance(node.xs[0], str):
-                        waiting.append(node.xs[0])
-                    elif isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
-                        put.adds = node.is_absorbed = True
-                        break
-
-        walk(piece.nodes)
+                if isinstance(node, Op) and node.function is operator.add:
+                    waiting += [x for x in node.xs if isinstance(x, str)]
+                elif isinstance(node, Op) and node.function in (operator.sub, None) and isinstance(node.xs[0], str):
+                    waiting.append(node.xs[0])
+                elif isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
+                    put.adds = node.is_absorbed = True
+                    break
 
     def _find_kept(self, piece: Piece) -> None:
         """Find the stores of the smaller, or the larger, of what was there and something else."""
         once = self._used_once(piece)
-
-        def walk(nodes: list[Any]) -> None:
-            made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
-            for k, put in enumerate(nodes):
-                if isinstance(put, Fork):
-                    walk(put.then)
-                    walk(put.other)
-                chooses = made.get(put.x, (0, None))[1] if isinstance(put, Put) and put.x in once else None
-                if not isinstance(chooses, Op) or chooses.choice is None:
-                    continue
-                for i, x in enumerate(chooses.xs):
-                    at, node = made.get(x, (0, None)) if x in once else (0, None)
-                    if isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
-                        put.keeps, chooses.kept, node.is_absorbed = chooses, i, True
-                        break
-
-        walk(piece.nodes)
+        for put, k, nodes, made in _stores(piece.nodes):
+            chooses = made.get(put.x, (0, None))[1] if put.x in once else None
+            if not isinstance(chooses, Op) or chooses.choice is None:
+                continue
+            for i, x in enumerate(chooses.xs):
+                at, node = made.get(x, (0, None)) if x in once else (0, None)
+                if isinstance(node, Get) and _is_still_there(node, put, nodes[at + 1 : k]):
+                    put.keeps, chooses.kept, node.is_absorbed = chooses, i, True
+                    break
 
     def _used_once(self, piece: Piece) -> set[str]:
         """The versions that are read once, here, and by nobody else."""
@@ -551,6 +533,17 @@ def _nodes_of(nodes: list[Any], kind: Any) -> Any:
         if isinstance(node, Fork):
             yield from _nodes_of(node.then, kind)
             yield from _nodes_of(node.other, kind)
+
+
+def _stores(nodes: list[Any]) -> Any:
+    """The stores: each with its place in its list, that list, and what is made there, by version, with its place."""
+    made = {node.y: (k, node) for k, node in enumerate(nodes) if isinstance(node, (Op, Get))}
+    for k, node in enumerate(nodes):
+        if isinstance(node, Put):
+            yield node, k, nodes, made
+        elif isinstance(node, Fork):
+            yield from _stores(node.then)
+            yield from _stores(node.other)
 
 
 def _operands(nodes: list[Any]) -> Any:

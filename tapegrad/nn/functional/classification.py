@@ -294,6 +294,12 @@ def linear_cross_entropy(
 
 def _rows_and_targets(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, np.ndarray]:
     """`input` as [N, C], and what targets there are."""
+    valid = (input.ndim == 2 and input.shape[1] != 0) or (input.ndim < 2 and input.numel() != 0)
+    if not valid:
+        raise RuntimeError(
+            f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}: "
+            f"{at(input, target)}"
+        )
     if target.dtype is not INT64:
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.scalar_type}: {name}, {at(target)}")
     rows = input.reshape(1, -1) if input.ndim < 2 else input
@@ -315,12 +321,6 @@ def multi_margin_loss(
         raise ValueError(f"only p == 1 and p == 2 supported, not {p}")
     if weight is not None and weight.ndim != 1:
         raise ValueError(f"weight must be one-dimensional: {at(input, target, weight)}")
-    valid = (input.ndim == 2 and input.shape[1] != 0) or (input.ndim < 2 and input.numel() != 0)
-    if not valid:
-        raise RuntimeError(
-            f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}: "
-            f"{at(input, target)}"
-        )
     rows, classes = _rows_and_targets("multi_margin_loss", input, target)
     if target.ndim > 1 or target.numel() != rows.shape[0]:
         raise RuntimeError(
@@ -354,12 +354,6 @@ def multilabel_margin_loss(
     `input` and `target` are [N, C] or [C]: max(0, 1 - input[t] + input[i]) over C, for all targets t and others i.
     """
     reduction = chosen(size_average, reduce, reduction)
-    valid = (input.ndim == 2 and input.shape[1] != 0) or (input.ndim < 2 and input.numel() != 0)
-    if not valid:
-        raise RuntimeError(
-            f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}: "
-            f"{at(input, target)}"
-        )
     rows, classes = _rows_and_targets("multilabel_margin_loss", input, target)
     if target.shape != input.shape and not (input.ndim < 2 and target.ndim < 2 and target.numel() == input.numel()):
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
