@@ -22,17 +22,20 @@ import numpy as np
 from tapegrad import engine
 from tapegrad.callers import unseen
 from tapegrad.core import observed
+from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, Notes
+from tapegrad.core.observed import NOTE
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
 from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
+from tapegrad.debug import SMALL
 from tapegrad.dtypes import FLOAT64, DType, get_default_dtype
 from tapegrad.kernels import Context
-from tapegrad.kinds import Kind, array_at
-from tapegrad.memory import words_of
+from tapegrad.kinds import Kind, address_of, array_at
+from tapegrad.memory import index_of, words_of
 from tapegrad.replay.shown import ShownNumber, shown
 from tapegrad.replay.standins import Draws, Keeper, Number, StandIn, is_shown
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
-from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
+from tapegrad.replay.text import Address, Text
+from tapegrad.tape import MET, SCRATCH_BYTES, TRACED, UNMET, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
@@ -42,6 +45,8 @@ _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_b
 _VALUES, _BARS, _ROWS, _ROW_BYTES, _SCRATCH = H.values, H.bars, H.rows, H.row_bytes, H.scratch
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
+_ROOM = 2 if SMALL else 4096  # notes that are read at once
+N = index_of(Notes)
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
@@ -94,7 +99,7 @@ class Watch:
 
     def __init__(self, tape: Tape, inside: int) -> None:
         self.tape, self.inside = tape, inside  # how many functions of the user's it is in
-        self.own: set[int] = set()  # slots that are new
+        self.before = np.zeros(0, np.uint8)  # of slots, whether they are new: see `follow`
         self.failure: str | None = None
         self.fails_always = True
         self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
@@ -103,7 +108,7 @@ class Watch:
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
         self.contents: list[tuple[int, bytes]] = []
-        self.placed: list[tuple[int, int]] = []  # ranges of the arena: offsets, bytes
+        self.placed: list[tuple[int, int]] = []  # ranges of the arena that are no cells: offsets, bytes
         self.itemsizes: dict[int, int] = {}  # of the elements of leaves, by offset
         self.copied: list[tuple[Region, Kind, Any]] = []
         self.captured: dict[int, tuple[Region, Tensor, Kind, Any]] = {}  # by slot
@@ -112,7 +117,8 @@ class Watch:
         self.is_showing = self.is_copying = False
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
-        self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
+        self.notes = np.zeros((_ROOM, NOTE), np.int64)  # what is done with scalars, see `core/observed.py`
+        self.cells = np.zeros((2, 0), np.int64)  # where values and adjoints of slots are in the arena, or -1
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
@@ -133,16 +139,20 @@ class Watch:
 
     def follow(self, function: Callable[[], Any]) -> Any:
         """Call a function, and note what it does."""
-        tape, h, at, is_recording = self.tape, self.tape.h, H.observer, self.tape.grad_enabled
+        tape, h, at, n_before, is_recording = self.tape, self.tape.h, H.observer, H.n_before, self.tape.grad_enabled
         engine.settle(tape)
         enabled, disabled = tape.enabled, tape.disabled
+        self.before = before = np.full(tape.top, UNMET, np.uint8)
+        before[tape.free.array[: len(tape.free)]] = before[tape.low] = 0
+        n_slots, h[H.before] = len(before), address_of(before)
+        h[H.notes], h[H.room_for_notes], h[H.n_notes] = address_of(self.notes), _ROOM, 0
         try:
             tape.enabled, tape.disabled = TRACED, UNTRACED
             tape.grad_enabled = TRACED if is_recording else UNTRACED
-            h[at], tape.watch = self.address, self
+            h[at], h[n_before], tape.watch = self.address, n_slots, self
             return function()
         finally:  # by stores, with no call among them: Ctrl-C does not come between
-            h[at], tape.watch = 0, None
+            h[at], h[n_before], tape.watch = 0, 0, None
             tape.enabled, tape.disabled, tape.grad_enabled = enabled, disabled, is_recording
 
     def fail(self, what: str, always: bool = True) -> None:
@@ -197,33 +207,77 @@ class Watch:
             if address < start + max(region.nbytes, 1):
                 return Address(ARENA, self._placed(region) + address - start)
         h, tape = self.tape.h, self.tape
-        most = 8 * tape.slot_capacity
-        if 0 <= address - h[_VALUES] < most or 0 <= address - h[_BARS] < most:
-            cell = self.cells.get(address)
-            if cell is None:
-                cell = self.cells[address] = Region(8)
-            return Address(ARENA, cell.offset if cell.offset >= 0 else self._placed(cell))
+        for cells, start in zip(self._cells(), (h[_VALUES], h[_BARS]), strict=True):
+            slot = (address - start) // 8
+            if 0 <= slot < tape.slot_capacity:
+                if cells[slot] < 0:
+                    cells[slot], self.size = self.size, self.size + 8
+                return Address(ARENA, int(cells[slot]))
         if 0 <= address - h[H.program] < tape.tables.nbytes:
             return Address(TABLES, address - h[H.program])
         if 0 <= address - h[H.scratch] < SCRATCH_BYTES:
             return Address(SCRATCH, address - h[H.scratch])
         raise UnfaithfulError("reads memory of which nothing is known")
 
-    def _operand(self, address: int) -> Any:
-        """An operand of a scalar's kernel: an immediate is where its row is, or in scratch memory."""
-        h = self.tape.h
-        if address and (0 <= address - h[_ROWS] < h[_ROW_BYTES] or address == h[_SCRATCH]):
-            return self.text.hold([ctypes.c_int64.from_address(address).value])
-        return self._address(address)
+    def all_placed(self) -> np.ndarray:
+        """The ranges of the arena: rows of their offsets, and bytes."""
+        cells = self.cells[self.cells >= 0]
+        ranges = np.full((len(self.placed) + len(cells), 2), 8, np.int64)
+        ranges[: len(self.placed)] = np.array(self.placed, np.int64).reshape(-1, 2)
+        ranges[len(self.placed) :, 0] = cells
+        return ranges
+
+    def _cells(self) -> np.ndarray:
+        """The cells of all slots that there are."""
+        if self.cells.shape[1] < self.tape.slot_capacity:
+            cells = np.full((2, self.tape.slot_capacity), -1, np.int64)
+            cells[:, : self.cells.shape[1]] = self.cells
+            self.cells = cells
+        return self.cells
 
     # --- what sweeps do -----------------------------------------------------------------------------------------------
 
     def _told(self, what: int, *numbers: int) -> None:
-        if self.failure is not None:
-            return
+        self.reads_notes()
+        if self.failure is None and what != observed.FULL:
+            self._writes(_WRITERS[what], *numbers)
+
+    def reads_notes(self) -> None:
+        """Read what was noted since the last time."""
+        n, self.tape.h[H.n_notes] = self.tape.h[H.n_notes], 0
+        if n and self.failure is None:
+            self._writes(Watch._noted, n)
+
+    def _noted(self, n: int) -> None:
+        steps, bases = np.empty((n, STEP), np.int64), np.empty((n, STEP), np.uint8)
+        held, h, (values, bars) = np.empty(n, np.int64), self.tape.h, self._cells()
+        facts = {
+            N.notes: address_of(self.notes), N.n_notes: n, N.steps: address_of(steps), N.bases: address_of(bases),
+            N.held: address_of(held), N.begin: self.text.n_held, N.values: h[_VALUES], N.bars: h[_BARS],
+            N.n_slots: self.tape.slot_capacity, N.value_cells: address_of(values), N.bar_cells: address_of(bars),
+            N.rows: h[_ROWS], N.row_bytes: h[_ROW_BYTES], N.scratch: h[_SCRATCH],
+        }  # fmt: skip
+        words = np.zeros(Notes.nbytes // 8, np.int64)
+        words[[*facts]] = [*facts.values()]
+        is_more = True
+        while is_more:
+            words[N.size], n_steps, n_held = self.size, words[N.n_steps], words[N.n_held]
+            is_more = engine.read_notes(address_of(words)) == 1
+            self.size = int(words[N.size])
+            self.text.extend(
+                steps[n_steps : words[N.n_steps]], bases[n_steps : words[N.n_steps]], held[n_held : words[N.n_held]]
+            )
+            if is_more:
+                what, *numbers, _ = self.notes[words[N.n_read]].tolist()
+                if what in (observed.CALLED6, observed.CALLED8):
+                    raise UnfaithfulError("reads memory of which nothing is known")
+                _WRITERS[what](self, *numbers)
+                words[N.n_read] += 1
+
+    def _writes(self, write: Callable[..., None], *numbers: int) -> None:
         try:
             if get_ident() == self.tape.thread:
-                _WRITERS[what](self, *numbers)
+                write(self, *numbers)
             else:
                 self.fail("is looked into by another thread", False)
         except UnfaithfulError as error:
@@ -270,12 +324,6 @@ class Watch:
 
     def _settled(self, kernel: int, n: int, source: int, target: int, *_: int) -> None:
         self.text.step(observed.SETTLED, kernel, n, self._address(source), self._address(target))
-
-    def _called6(self, kernel: int, n: int, mode: int, a: int, b: int, c: int, y: int, *_: int) -> None:
-        self.text.step(observed.CALLED6, kernel, n, mode, *map(self._operand, (a, b, c, y)))
-
-    def _called8(self, kernel: int, n: int, mode: int, *given: int) -> None:
-        self.text.step(observed.CALLED8, kernel, n, mode, *map(self._operand, given[:6]))
 
     def _bound(self, *_: int) -> None:
         tables, h = self.tape.tables, self.tape.h
@@ -340,6 +388,18 @@ class Watch:
 
     # --- what is recorded ---------------------------------------------------------------------------------------------
 
+    def makes(self, slot: int) -> None:
+        """A slot is new."""
+        if slot < len(self.before):
+            self.before[slot] = 0
+
+    def is_own(self, t: Tensor) -> bool:
+        """Whether a tensor is new."""
+        return t._slot >= len(self.before) or not self.before[t._slot]
+
+    def _is_unmet(self, slot: int) -> bool:
+        return slot < len(self.before) and self.before[slot] == UNMET
+
     def records(self, rows: Any) -> None:
         """Rows are about to be recorded: their operands may have been there before."""
         for *operands, _ in rows:
@@ -400,8 +460,7 @@ class Watch:
 
     def meets(self, t: Tensor) -> None:
         """A tensor is read: if it was there before, its elements are copied at each call."""
-        slot = t._slot
-        if slot in self.own or slot in self.captured or self.failure is not None:
+        if not self._is_unmet(t._slot) or self.failure is not None:
             return
         kind = t._kind
         if t._tape is not self.tape:
@@ -412,6 +471,7 @@ class Watch:
             self.fail("reads a leaf that has hooks", False)
         else:
             self._capture(t)
+            self.before[t._slot] = MET
 
     def _capture(self, t: Tensor) -> None:
         kind = t._kind
@@ -440,7 +500,7 @@ class Watch:
 
     def holds(self, t: Tensor, address: int, array: Any) -> None:
         """A leaf is new, with the elements of an array."""
-        self.own.add(t._slot)
+        self.makes(t._slot)
         nbytes = extent(t._kind)
         if not nbytes:
             self._know_nothing(address)
@@ -494,7 +554,7 @@ class Watch:
     def steady(self, t: Tensor) -> Tensor:
         """A leaf with the elements that a tensor has now that NumPy can write to."""
         self.meets(t)
-        if t._slot in self.own or t._kind.requires_grad:
+        if self.is_own(t) or t._kind.requires_grad:
             self.fail("shares memory with NumPy")
         made = from_array(array_at(self.tape.slot_words[4 * t._slot + 1], t._kind, None).copy())
         if self.failure is None and t._kind.numel:
@@ -529,7 +589,7 @@ class Watch:
             self.changed[id(t)] = t
 
     def _was_there(self, t: Tensor) -> bool:
-        return t._slot not in self.own or id(t) in self.changed
+        return not self.is_own(t) or id(t) in self.changed
 
     # --- what is kept from call to call -------------------------------------------------------------------------------
 
@@ -670,8 +730,8 @@ class Watch:
         """It is over; what it has seen is let go."""
         self.is_over = True
         for table in (
-            self.captured, self.own, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
-            self.stored, self.kept, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
+            self.captured, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
+            self.stored, self.kept, self.ranges, self.starts, self.copied, self.keepers, self.asked,
         ):  # fmt: skip
             table.clear()
         self.text = Text()
@@ -695,7 +755,7 @@ def extent(kind: Kind) -> int:
 _WRITERS: dict[int, Callable[..., None]] = {
     observed.HAD: Watch._had, observed.FILLED: Watch._filled, observed.COPIED: Watch._copied,
     observed.ONES: Watch._ones, observed.GIVEN: Watch._given, observed.PUT_BACK: Watch._put_back,
-    observed.MERGED: Watch._merged, observed.CALLED6: Watch._called6, observed.CALLED8: Watch._called8,
-    observed.BOUND: Watch._bound, observed.ALONE: Watch._alone, observed.IN_PIECES: Watch._in_pieces,
+    observed.MERGED: Watch._merged, observed.BOUND: Watch._bound, observed.ALONE: Watch._alone,
+    observed.IN_PIECES: Watch._in_pieces,
     observed.ADDED: Watch._added, observed.SETTLED: Watch._settled,
 }  # fmt: skip
