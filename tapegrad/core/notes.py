@@ -34,6 +34,8 @@ class Notes(Record):
     value_cells = array(np.int64, "n_slots")  # offsets in the arena, or -1
     bar_cells = array(np.int64, "n_slots")
     size = word()  # of the arena
+    ranges = word()  # other memory that has its place in the arena, by addresses: these, bytes, and offsets
+    n_ranges = word()
     rows = word()
     row_bytes = word()
     scratch = word()
@@ -57,6 +59,8 @@ def read_notes(notes: Notes):
         for k in range(first, last):
             if note[k] != 0:
                 offset = _cell(notes, note[k])
+                if offset < 0:
+                    offset = _placed(notes, note[k])
                 step[k], bases[k] = offset, ARENA
                 if offset < 0:
                     if what != CALLED6 and what != CALLED8:
@@ -102,6 +106,21 @@ def _cell(notes, address):
         else:
             notes.value_cells[slot] = offset
     return offset
+
+
+def _placed(notes, address):
+    """The offset of other memory; -1 where it has none."""
+    low, high = 0, notes.n_ranges
+    while low < high:
+        middle = (low + high) // 2
+        if i8(notes.ranges + 24 * middle, 3)[0] <= address:
+            low = middle + 1
+        else:
+            high = middle
+    known = i8(notes.ranges + 24 * (low - 1), 3)
+    if low == 0 or address >= known[0] + known[1]:
+        return -1
+    return known[2] + address - known[0]
 
 
 def _is_immediate(notes, address):

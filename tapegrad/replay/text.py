@@ -42,12 +42,18 @@ class Text:
         self._held += words
         return Address(TEXT, 8 * at)
 
+    def hold_all(self, words: np.ndarray, bases: np.ndarray) -> Address:
+        """Have words behind the steps of which is known what each is an offset from; their address."""
+        self._close()
+        self._blocks_held.append((words, bases))
+        at, self.n_held = self.n_held, self.n_held + len(words)
+        return Address(TEXT, 8 * at)
+
     def extend(self, steps: np.ndarray, bases: np.ndarray, held: np.ndarray) -> None:
         """Append steps, and numbers behind all steps."""
         self._close()
         self._blocks.append((steps.ravel(), bases.ravel()))
-        self._blocks_held.append((held, np.full(len(held), NOWHERE, np.uint8)))
-        self.n_held += len(held)
+        self.hold_all(held, np.full(len(held), NOWHERE, np.uint8))
 
     def _close(self) -> None:
         """Make blocks of what was written word by word."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import numpy as np
 from tapegrad import engine
 from tapegrad.callers import unseen
 from tapegrad.core import observed
-from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, Notes
+from tapegrad.core.notes import ARENA, NOWHERE, SCRATCH, STEP, TABLES, Notes
 from tapegrad.core.observed import NOTE
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
@@ -47,6 +48,7 @@ _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _ROOM = 2 if SMALL else 4096  # notes that are read at once
 N = index_of(Notes)
+_spare: weakref.WeakKeyDictionary[Tape, Any] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
@@ -117,8 +119,11 @@ class Watch:
         self.is_showing = self.is_copying = False
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
-        self.notes = np.zeros((_ROOM, NOTE), np.int64)  # what is done with scalars, see `core/observed.py`
-        self.cells = np.zeros((2, 0), np.int64)  # where values and adjoints of slots are in the arena, or -1
+        # What is done with scalars, see `core/observed.py`; where values and adjoints of slots are in the arena, or -1.
+        self.notes, self.cells = _spare.pop(tape, None) or (
+            np.empty((_ROOM, NOTE), np.int64),
+            np.zeros((2, 0), np.int64),
+        )
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
@@ -209,7 +214,7 @@ class Watch:
         h, tape = self.tape.h, self.tape
         for cells, start in zip(self._cells(), (h[_VALUES], h[_BARS]), strict=True):
             slot = (address - start) // 8
-            if 0 <= slot < tape.slot_capacity:
+            if 0 <= slot < tape.top:
                 if cells[slot] < 0:
                     cells[slot], self.size = self.size, self.size + 8
                 return Address(ARENA, int(cells[slot]))
@@ -229,8 +234,8 @@ class Watch:
 
     def _cells(self) -> np.ndarray:
         """The cells of all slots that there are."""
-        if self.cells.shape[1] < self.tape.slot_capacity:
-            cells = np.full((2, self.tape.slot_capacity), -1, np.int64)
+        if self.cells.shape[1] < self.tape.top:
+            cells = np.full((2, self.tape.top), -1, np.int64)
             cells[:, : self.cells.shape[1]] = self.cells
             self.cells = cells
         return self.cells
@@ -251,11 +256,17 @@ class Watch:
     def _noted(self, n: int) -> None:
         steps, bases = np.empty((n, STEP), np.int64), np.empty((n, STEP), np.uint8)
         held, h, (values, bars) = np.empty(n, np.int64), self.tape.h, self._cells()
+        regions = self.ranges if len(self.ranges) <= n else {}  # to go through them may not take longer
+        ranges = np.array([(at, r.nbytes, r.offset) for at, r in regions.items() if r.offset >= 0], np.int64).reshape(
+            -1, 3
+        )
+        ranges = ranges[np.argsort(ranges[:, 0])]
         facts = {
             N.notes: address_of(self.notes), N.n_notes: n, N.steps: address_of(steps), N.bases: address_of(bases),
             N.held: address_of(held), N.begin: self.text.n_held, N.values: h[_VALUES], N.bars: h[_BARS],
-            N.n_slots: self.tape.slot_capacity, N.value_cells: address_of(values), N.bar_cells: address_of(bars),
+            N.n_slots: self.tape.top, N.value_cells: address_of(values), N.bar_cells: address_of(bars),
             N.rows: h[_ROWS], N.row_bytes: h[_ROW_BYTES], N.scratch: h[_SCRATCH],
+            N.ranges: address_of(ranges), N.n_ranges: len(ranges),
         }  # fmt: skip
         words = np.zeros(Notes.nbytes // 8, np.int64)
         words[[*facts]] = [*facts.values()]
@@ -326,45 +337,54 @@ class Watch:
         self.text.step(observed.SETTLED, kernel, n, self._address(source), self._address(target))
 
     def _bound(self, *_: int) -> None:
-        tables, h = self.tape.tables, self.tape.h
-        n_registers, n_code, n_setup, n_constants, n_ahead, n_walks = (
-            int(tables[_P[name]])
-            for name in ("n_registers", "n_code", "n_setup", "n_constants", "n_ahead", "walk_words")
+        tables = self.tape.tables
+        n_registers, n_code = int(tables[_P["n_registers"]]), int(tables[_P["n_code"]])
+        counts = {
+            "registers": n_registers * REGISTER, "code": n_code * CODE, "setup": tables[_P["n_setup"]] * CODE,
+            "constants": tables[_P["n_constants"]], "ahead": tables[_P["n_ahead"]], "walks": tables[_P["walk_words"]],
+        }  # fmt: skip
+        image = np.concatenate([tables[:HEAD], *(tables[_AT[name] : _AT[name] + n] for name, n in counts.items())])
+        registers = HEAD + REGISTER * np.arange(n_registers)
+        code = HEAD + REGISTER * n_registers + CODE * np.arange(n_code)
+        what = image[code + _I["what"]]
+        is_walk, is_scatter = np.isin(what, (GATHER, SCATTER, PUT)), what == SCATTER
+        has_states = is_scatter & (image[code + _I["state"]] != image[code + _I["mode"]])  # which are no results
+        places = np.concatenate(
+            [
+                registers[image[registers + _R["scratch"]] == 0] + _R["base"],
+                code[is_walk] + _I["walk"],
+                code[is_scatter] + _I["target"],
+                code[(is_walk & ~has_states) | (what == STREAM)] + _I["address"],
+            ]
         )
-        registers = tables[_AT["registers"] : _AT["registers"] + n_registers * REGISTER].tolist()
-        for at in range(0, len(registers), REGISTER):
-            if not registers[at + _R["scratch"]]:
-                registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
-        code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
-        shared: Region | None = None
-        self.is_shared_out |= tables[_P["n_chunks"]] > 1
-        for at in range(0, len(code), CODE):
-            what = code[at + _I["what"]]
-            if what == STREAM:
-                code[at + _I["address"]] = self._address(code[at + _I["address"]])
-            if what not in (GATHER, SCATTER, PUT):
-                continue
-            code[at + _I["walk"]] = self._address(code[at + _I["walk"]])
-            address, state = code[at + _I["address"]], code[at + _I["state"]]
-            if what == SCATTER:
-                code[at + _I["target"]] = self._address(code[at + _I["target"]])
-            if what == SCATTER and state != code[at + _I["mode"]]:  # states that are no results
-                shared = shared or Region(int(tables[_P["shared_bytes"]]))
-                unit = min(state, 8)
-                code[at + _I["address"]] = states = Address(ARENA, self._placed(shared) + address - h[H.partials])
-                count, start = code[at + _I["count"]] * (state // unit), code[at + _I["start"]]
-                self.text.step(observed.FILLED, states, count, start, unit)
-            else:
-                code[at + _I["address"]] = self._address(address)
-        image = [
-            *tables[:HEAD].tolist(), *registers, *code,
-            *tables[_AT["setup"] : _AT["setup"] + n_setup * CODE].tolist(),
-            *tables[_AT["constants"] : _AT["constants"] + n_constants].tolist(),
-            *tables[_AT["ahead"] : _AT["ahead"] + n_ahead].tolist(),
-            *tables[_AT["walks"] : _AT["walks"] + n_walks].tolist(),
-        ]  # fmt: skip
-        held = self.text.hold(image)
-        self.text.step(observed.BOUND, held)
+        bases = np.full(len(image), NOWHERE, np.uint8)
+        image[places], bases[places] = self._addresses(image[places])
+        if has_states.any():
+            self._states(image, bases, code[has_states].tolist())
+        self.is_shared_out |= bool(tables[_P["n_chunks"]] > 1)
+        self.text.step(observed.BOUND, self.text.hold_all(image, bases))
+
+    def _addresses(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Addresses, or zeros, as what they are in a program: offsets, and what these are from."""
+        offsets, bases = np.zeros(len(numbers), np.int64), np.full(len(numbers), NOWHERE, np.uint8)
+        within = numbers - self.tape.h[H.program]
+        is_in_tables = (within >= 0) & (within < self.tape.tables.nbytes)
+        offsets[is_in_tables], bases[is_in_tables] = within[is_in_tables], TABLES
+        others = ~is_in_tables & (numbers != 0)
+        known, which = np.unique(numbers[others], return_inverse=True)
+        found = np.array([self._address(number)[::-1] for number in known.tolist()], np.int64).reshape(-1, 2)
+        offsets[others], bases[others] = found[which].T
+        return offsets, bases
+
+    def _states(self, image: np.ndarray, bases: np.ndarray, code: list[int]) -> None:
+        """Have states in the arena that instructions merge lanes into, and have them begin there."""
+        shared = self._placed(Region(int(self.tape.tables[_P["shared_bytes"]]))) - self.tape.h[H.partials]
+        for at in code:
+            address, state, n, start = (int(image[at + _I[name]]) for name in ("address", "state", "count", "start"))
+            unit = min(state, 8)
+            image[at + _I["address"]], bases[at + _I["address"]] = shared + address, ARENA
+            states = Address(ARENA, shared + address)
+            self.text.step(observed.FILLED, states, n * (state // unit), start, unit)
 
     def _context(self) -> Address:
         """The context of an array row, with parameters of its own."""
@@ -735,6 +755,8 @@ class Watch:
         ):  # fmt: skip
             table.clear()
         self.text = Text()
+        self.cells[self.cells >= 0] = -1
+        _spare[self.tape] = self.notes, self.cells
 
 
 def are_alike(kind: Kind, other: Kind) -> bool:
