@@ -331,7 +331,7 @@ def run(
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
-        entry = functools.partial(unseen, _call_whole, entry)
+        entry = functools.partial(unseen, _call_whole, tape.watch, entry)
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()
@@ -362,8 +362,6 @@ def run(
     finally:
         tape.sweeping = None
         tape.sweep_seconds += time.perf_counter() - started
-    if tape.watch is not None:
-        unseen(tape.watch.reads_notes)
     if MEMORY and h[H.fault]:
         raise _damage(tape)
     if status == rows.OK:
@@ -378,9 +376,11 @@ def run(
         raise _failure(tape)
 
 
-def _call_whole(entry: Callable[..., int], *arguments: int) -> int:
+def _call_whole(watch: Any, entry: Callable[..., int], *arguments: int) -> int:
     with interrupts.later():
-        return entry(*arguments)
+        status = entry(*arguments)
+        watch.reads_notes()
+        return status
 
 
 def settle(tape: Tape) -> None:

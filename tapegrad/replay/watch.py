@@ -48,7 +48,7 @@ _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _ROOM = 2 if SMALL else 4096  # notes that are read at once
 N = index_of(Notes)
-_spare: weakref.WeakKeyDictionary[Tape, Any] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
+_spare: weakref.WeakKeyDictionary[Tape, tuple[np.ndarray, np.ndarray]] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
@@ -61,6 +61,11 @@ _OF_ANY_NUMBER = {
 def is_float(number: Any) -> bool:
     """Whether a number is a float, or an int that is exactly one."""
     return number.__class__ is not int or -(1 << 53) <= number <= 1 << 53
+
+
+def _new_notes() -> tuple[np.ndarray, np.ndarray]:
+    """Memory for notes, and cells of no slots."""
+    return np.empty((_ROOM, NOTE), np.int64), np.zeros((2, 0), np.int64)
 
 
 class UnfaithfulError(Exception):
@@ -120,10 +125,7 @@ class Watch:
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
         # What is done with scalars, see `core/observed.py`; where values and adjoints of slots are in the arena, or -1.
-        self.notes, self.cells = _spare.pop(tape, None) or (
-            np.empty((_ROOM, NOTE), np.int64),
-            np.zeros((2, 0), np.int64),
-        )
+        self.notes, self.cells = _spare.pop(tape, None) or _new_notes()
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
