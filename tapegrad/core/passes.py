@@ -1,7 +1,7 @@
 """Passes over the steps of a program (`replaying.py`) that change no bit of what it computes. Compiled code.
 
 Scalars have cells of eight bytes in the arena, which nothing but steps of scalars touches. These steps, `CALLED6`,
-`CALLED8`, `COPIED`, `ADDED`, `FILLED` and `ONES` of one element, are what is looked at:
+`CALLED8`, `COPIED`, `ADDED`, `FILLED`, `ONES` and `GUARD` of one element, are what is looked at:
 
     forward    oldest first: what is computed again, or copied, is read where it is already; what is computed of
                constants alone is marked, to be computed once
@@ -11,8 +11,9 @@ Scalars have cells of eight bytes in the arena, which nothing but steps of scala
 No sum is taken in another order: adjoints are added as they were, one after another.
 
 A place is eight bytes of the arena. Two steps compute the same where their kernels, modes and operands are the same,
-and no step writes to these operands any more: `last` is the last that does. Cells are `free`: to be read elsewhere, to
-be left out, to be used again. Other places are what they are.
+and no step writes to these operands any more: `last` is the last that does. Cells are `free`, and so is other memory of
+one element that is neither given nor a result: to be read elsewhere, to be left out, to be used again. Other places are
+what they are.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Passes(Record):
 
 
 def _target(what):
-    """The word that has the address of what a step writes to; 0 where it is not followed."""
+    """The word that has the address of what a step writes to; 0 where it is none, or not followed."""
     if what == CALLED6:
         return Y
     if what == CALLED8:
@@ -94,6 +95,8 @@ def _is_scalar(step):
         return step[3] <= 8
     if what == FILLED:
         return step[2] * step[4] <= 8
+    if what == GUARD:
+        return step[3] <= 8
     return what == ADDED or (what == ONES and step[2] == 1)
 
 
@@ -118,6 +121,8 @@ def _reads(passes, step):
     what = step[0]
     if what == COPIED or what == ADDED:
         return 1 << 2
+    if what == GUARD:
+        return 1 << 1
     if what == CALLED6:
         return (_law(passes, step[1]).reads & 7) << A
     if what == CALLED8:
@@ -145,7 +150,10 @@ def collect_kernels(steps, n_steps, kernels, mask):
 
 @part
 def count_writes(passes: Passes):
-    """Enter the last step that writes to each place, and how many do; places of what is not followed are not free."""
+    """Enter the last step that writes to each place, and how many do; as live, what steps have to do with.
+
+    Places of what is not followed are not free.
+    """
     for s in range(passes.n_steps):
         step, bases = i8(passes.steps + 8 * STEP * s, STEP), u1(passes.bases + STEP * s, STEP)
         is_scalar = _is_scalar(step)
@@ -153,6 +161,7 @@ def count_writes(passes: Passes):
         for k in range(1, STEP):
             if bases[k] == ARENA:
                 place = step[k] >> 3
+                passes.live[place] = 1
                 if not is_scalar or step[k] & 7:
                     passes.free[place] = 0
                     if step[0] != GUARD:  # it may be written to

@@ -42,7 +42,10 @@ _EDGES = [0.0, -0.0, 1.0, -1.0, 0.1, -2.5, 1e-45, -1e-40, 1e-310, 3e38, -1e300, 
 
 
 def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> None:
-    """Make steps fewer; what is computed once is among the contents of the arena then. What is `kept` is no cell."""
+    """Make steps fewer; what is computed once is among the contents of the arena then.
+
+    `kept` are offsets of what is given at each call, and of results.
+    """
     laws = None if is_off else _laws(steps)
     if laws is None:
         return
@@ -60,10 +63,11 @@ def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> None
     facts[[_P.n_steps, _P.n_held, _P.n_places]] = n, len(steps.held), n_places
     facts[[_P.mask, _P.n_known]] = len(laws) - 1, len(arrays["known"])
     at, free, last = address_of(facts), arrays["free"], arrays["last"]
-    free[arena.cells >> 3] = 1
-    free[[offset >> 3 for offset in kept]] = 0
+    ranges = np.array(arena.placed, np.int64).reshape(-1, 2)
+    free[arena.cells >> 3] = free[ranges[:, 0] >> 3] = 1
+    free[[offset >> 3 for offset in (*kept, *(offset for offset, _ in arena.contents))]] = 0
     engine.call("count_writes", at)
-    _spread(steps, arrays, arena)
+    _spread(steps, arrays, ranges)
     for offset, content in arena.contents:
         places = slice(offset >> 3, (offset + len(content) + 7) >> 3)
         arrays["constant"][places] = last[places] < 0
@@ -75,14 +79,20 @@ def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> None
     steps.keep(engine.call("compact", at))
 
 
-def _spread(steps: Steps, arrays: dict[str, np.ndarray], arena: Arena) -> None:
-    """Of a range of which one place may be written to by what is not followed, all may be."""
-    last, held = arrays["last"], steps.held[steps.held_bases == ARENA] >> 3
-    last[held], arrays["free"][held] = steps.n, 0
-    for offset, nbytes in arena.placed:
-        places = slice(offset >> 3, (offset + nbytes + 7) >> 3)
-        if nbytes > 8 and (last[places] == steps.n).any():
-            last[places] = steps.n
+def _spread(steps: Steps, arrays: dict[str, np.ndarray], ranges: np.ndarray) -> None:
+    """Of a range of which one place may be written to by what is not followed, all may be; and one is free if alone."""
+    last, free, live = (arrays[name] for name in ("last", "free", "live"))
+    held = steps.held[steps.held_bases == ARENA] >> 3
+    last[held], free[held] = steps.n, 0
+    large = np.flatnonzero(ranges[:, 1] > 8)
+    begin, end = ranges[large, 0] >> 3, (ranges[large].sum(1) + 7) >> 3
+    if len(large):
+        is_unknown = np.maximum.reduceat(last, np.stack([begin, end], 1).ravel())[::2] == steps.n
+        has_more = np.maximum.reduceat(live, np.stack([begin + 1, end], 1).ravel())[::2] > 0
+        free[begin[is_unknown | has_more]] = 0
+        for k in np.flatnonzero(is_unknown).tolist():
+            last[begin[k] : end[k]] = steps.n
+    live[:] = 0
 
 
 def _fold(tape: Tape, steps: Steps, arrays: dict[str, np.ndarray], arena: Arena) -> None:

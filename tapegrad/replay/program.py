@@ -170,8 +170,6 @@ class Program:
         self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
         steps, arena = watch.text.written(), watch.arena()
-        passes.shorten(watch.tape, steps, arena, [of.offset for of in self._made() if of.offset >= 0])
-        self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.size, self.contents, self.itemsizes = arena.size, arena.contents, arena.itemsizes
         self.placed = arena.ranges()
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
@@ -180,6 +178,9 @@ class Program:
             for region, t, kind, _ in watch.captured.values()
             if region.offset >= 0
         ]
+        kept = [of.offset for of in self._made()], [x[0] for x in self.copied], [x[0] for x in self.captured]
+        passes.shorten(watch.tape, steps, arena, [offset for offset in itertools.chain(*kept) if offset >= 0])
+        self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
@@ -187,9 +188,12 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        self.seen, self.numbers = watch.seen, watch.numbers
         is_guard = self.text[: STEP * steps.n : STEP] == GUARD
         self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
+        self.seen, self.numbers = watch.seen, watch.numbers
+        if self.guards:  # what they look at may be elsewhere
+            offsets = self.text[np.array(self.guards) + 1].tolist()
+            self.seen = [seen._replace(offset=at) for seen, at in zip(self.seen, offsets, strict=True)]
         self.is_shared_out = watch.is_shared_out
         self._settle()
 
