@@ -611,10 +611,10 @@ class _Sent:
     def __reduce__(self) -> Any:
         if isinstance(self.function, FunctionType) and _found_by_name(self.function) is not self.function:
             raise pickle.PicklingError(
-                f"Can't pickle <compiled {self.function.__qualname__}>: another process finds a function by its name in "
-                f"its module, and {self.function.__module__}.{self.function.__qualname__} is something else, or not "
-                "there. Have `def` and `@tapegrad.compile` at the top of a module, the transform within; or save() it, "
-                "and load() the file there"
+                f"Can't pickle <compiled {self.function.__qualname__}>: a process finds a function by its name in "
+                f"its module, and there {self.function.__module__}.{self.function.__qualname__} is none, or another. "
+                "Have `def` and `@tapegrad.compile` at the top of a module, the transform within. Or save() the "
+                "compiled function, and load() the file there"
             )
         return _Sent, (self.function,)
 

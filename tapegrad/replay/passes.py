@@ -41,14 +41,14 @@ _LAWS = {"mul": (EITHER, 1.0), "div": (LEFT, 1.0), "add": (EITHER, -0.0), "sub":
 _EDGES = [0.0, -0.0, 1.0, -1.0, 0.1, -2.5, 1e-45, -1e-40, 1e-310, 3e38, -1e300, np.nan, -np.nan, -np.inf, np.inf]
 
 
-def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> None:
-    """Make steps fewer; what is computed once is among the contents of the arena then.
+def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> Arena:
+    """Make steps fewer; the arena that they need, among whose contents is what is computed once.
 
     `kept` are offsets of what is given at each call, and of results.
     """
     laws = None if is_off else _laws(steps)
     if laws is None:
-        return
+        return arena
     n_places, n = arena.size // 8 + 1, steps.n
     arrays: dict[str, np.ndarray] = {
         **{name: np.zeros(n_places, np.uint8) for name in ("free", "constant", "quiet", "live")},
@@ -77,6 +77,7 @@ def shorten(tape: Tape, steps: Steps, arena: Arena, kept: Iterable[int]) -> None
     spare = np.flatnonzero(free).astype(np.int32)[::-1].copy()
     facts[_P.spare], facts[_P.n_spare] = address_of(spare), len(spare)
     steps.keep(engine.call("compact", at))
+    return _trimmed(arena, arrays, ranges)
 
 
 def _spread(steps: Steps, arrays: dict[str, np.ndarray], ranges: np.ndarray) -> None:
@@ -93,6 +94,16 @@ def _spread(steps: Steps, arrays: dict[str, np.ndarray], ranges: np.ndarray) -> 
         for k in np.flatnonzero(is_unknown).tolist():
             last[begin[k] : end[k]] = steps.n
     live[:] = 0
+
+
+def _trimmed(arena: Arena, arrays: dict[str, np.ndarray], ranges: np.ndarray) -> Arena:
+    """The arena without what lies behind all that is used."""
+    is_used, begins, ends = arrays["free"] == 0, ranges[:, 0] >> 3, (ranges.sum(1) + 7) >> 3
+    is_used[arrays["cell"][arrays["cell"] >= 0]] = True
+    cells = arena.cells[is_used[arena.cells >> 3]]
+    used = [*ends[is_used[begins]].tolist(), *(cells[-1:] // 8 + 1).tolist()]
+    placed = [of for of, is_one in zip(arena.placed, is_used[begins].tolist(), strict=True) if is_one]
+    return arena._replace(size=8 * max(used, default=0), cells=cells, placed=placed)
 
 
 def _fold(tape: Tape, steps: Steps, arrays: dict[str, np.ndarray], arena: Arena) -> None:

@@ -170,8 +170,6 @@ class Program:
         self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
         steps, arena = watch.text.written(), watch.arena()
-        self.size, self.contents, self.itemsizes = arena.size, arena.contents, arena.itemsizes
-        self.placed = arena.ranges()
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -179,7 +177,9 @@ class Program:
             if region.offset >= 0
         ]
         kept = [of.offset for of in self._made()], [x[0] for x in self.copied], [x[0] for x in self.captured]
-        passes.shorten(watch.tape, steps, arena, [offset for offset in itertools.chain(*kept) if offset >= 0])
+        arena = passes.shorten(watch.tape, steps, arena, [offset for offset in itertools.chain(*kept) if offset >= 0])
+        self.size, self.contents, self.itemsizes = arena.size, arena.contents, arena.itemsizes
+        self.placed = arena.ranges()
         self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
