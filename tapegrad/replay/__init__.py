@@ -5,6 +5,7 @@
     handed     gives the caller's lists and dictionaries what was done to those with stand-ins
     chance     looks for generators of random numbers, and for clocks
     text       the text of a program while it is written
+    passes     makes its steps fewer (`core/passes.py`)
     program    keeps it, and runs it
     entry      tells native code of the programs that it may run without Python (`core/calling.py`)
     compiled   chooses a program by the arguments and by what Python code would see; records where there is none
