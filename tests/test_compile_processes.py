@@ -51,14 +51,14 @@ def test_memory_is_constant_over_many_programs():
     def use(names):
         for name in names:
             assert compiled(x, str(name)).item() == compiled(x, str(name)).item() == 3.0 * name + 1.0
+        gc.collect()  # what tests before have left, too
         engine.reclaim(tape)
-        gc.collect()
         return tape.nbytes, len(gc.get_objects())
 
     nbytes, objects = use(range(50))
     after, more = use(range(50, 400))
     stats = compiled.stats()
     assert (stats["recordings"], stats["programs"]) == (400, 8)
-    assert after == nbytes
+    assert after <= nbytes
     assert more < objects + 200
     assert stats["bytes"] < 100_000
