@@ -528,7 +528,7 @@ def _forget(context, a):
 
 
 def _may_write(context, element, tape, enabled):
-    """Whether to write to a tensor is to give it another slot: see `aliasing.stands_alone`, and `_is_alone`."""
+    """Whether to write to a tensor is to give it another slot: see `writing.stands_alone`, and `_is_alone`."""
     return (
         (element.written == 1 and (enabled == context.true or enabled == context.false))
         or (element.written == 2 and enabled == context.true)

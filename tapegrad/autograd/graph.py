@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tapegrad.aliasing import count_write, counter_of, graph_slot
+from tapegrad.aliasing import graph_slot
 from tapegrad.autograd import hooks
 from tapegrad.autograd.function import _packing, saved_tensors_hooks
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
@@ -17,6 +17,7 @@ from tapegrad.ops.declare import OPS
 from tapegrad.ops.host import _output
 from tapegrad.tape import IMM_A, IMM_B, PIECE, Tape
 from tapegrad.tensor import Tensor, lend
+from tapegrad.writing import count_write, counter_of
 
 _WITHOUT_NUMBERS = {"RsubBackward1", "PowBackward0", "PowBackward2"}  # nodes that have no place for them
 
