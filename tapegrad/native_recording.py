@@ -20,12 +20,13 @@ from __future__ import annotations
 from tapegrad.dtypes import FLOAT32, FLOAT64, INT32, INT64
 from tapegrad.kinds import PLACE_BITS
 from tapegrad.memory import Record, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, STORED, Header, Row, Slot
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, STORED, UNMET, Header, Row, Slot
 
 NOTED = 16  # views of a base that are noted before those that are gone are forgotten
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
 NO_BOUND, IS_INT = -(1 << 62), -(1 << 62) + 1
 FLOAT, INTEGER = 1, 2  # kinds of number
+PLAIN, GRADED, WATCHED = 0, 1, 2  # how rows are recorded: without gradients, with, or without where a watch looks on
 MIX_OPCODE, MIX_A, MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
 _WRITE_FLAGS = PARAMS << 16
 _FLOAT64, _FLOAT32, _INT64, _INT32 = FLOAT64.code, FLOAT32.code, INT64.code, INT32.code
@@ -40,6 +41,8 @@ class Facts(Record):
     tensor = word()  # objects; the last is called with what is left to Python
     true = word()
     false = word()
+    traced = word()  # in the places of these, where something looks on
+    untraced = word()
     python = word()
     type_offset = word()
     float_offset = word()
@@ -188,6 +191,30 @@ def _header(context, tape):
     return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
 
+def _mode(context, header, tape):
+    """How rows are recorded; -1 where Python does it, which notes more."""
+    enabled, watched = at(tape + context.grad_enabled_offset), header.recording.n_before != 0
+    if enabled == context.true or (watched and enabled == context.traced):
+        return GRADED
+    if enabled == context.false:
+        return PLAIN
+    return WATCHED if watched and enabled == context.untraced else -1
+
+
+def _is_known(context, recording, t):
+    """Whether a watch, where there is one, knows where the elements of a tensor of this tape come from."""
+    if recording.n_before == 0:
+        return True
+    slot = part1(context.as_integer, at(t + context.slot_offset))
+    return slot >= recording.n_before or recording.before[slot] != UNMET
+
+
+def _note_slot(recording, slot):
+    """Note that a slot is new, where a watch looks on."""
+    if slot < recording.n_before:
+        recording.before[slot] = 0
+
+
 def _entry(context, opcode, a, b):
     """The entry of an operation on operands of these kinds or types; its opcode is 0 where there is none."""
     i = (((opcode + 1) * MIX_OPCODE + a * MIX_A + b * MIX_B) >> 32) & context.mask
@@ -241,17 +268,15 @@ def _write(a, b, opcode, context, made):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, first) or (number == 0 and b != 0 and not _is_known(context, recording, b)):
+        return 0
 
-    entry = _entry(context, opcode, key_a, key_b)
-    if entry.opcode == 0:
+    entry, mode = _entry(context, opcode, key_a, key_b), _mode(context, header, tape)
+    if entry.opcode == 0 or mode < 0 or (mode == WATCHED and entry.kind != entry.passive):  # there may be tangents
         return 0
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled == context.true:
-        kind, index = entry.kind, entry.index
-    elif enabled == context.false:
+    kind, index = entry.kind, entry.index
+    if mode != GRADED:
         kind, index = entry.passive, entry.passive_index
-    else:
-        return 0
 
     row = Row(header.rows_at + end)
     if not _second(context, row, entry.number, number, b):
@@ -262,6 +287,7 @@ def _write(a, b, opcode, context, made):
         return -1
     row.opcode, row.flags, row.out = opcode, flags, slot
     row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -326,10 +352,10 @@ def _write_view(a, index, context, made):
         i = (i + 1) & context.view_mask
         entry = ViewEntry(context.view_entries + _VIEW_BYTES * i)
     kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled != context.true:
-        if enabled != context.false:
-            return 0
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != entry.passive):
+        return 0
+    if mode != GRADED:
         kind, kind_index, recipe = entry.passive, entry.passive_index, entry.untracked
 
     return _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits)
@@ -371,6 +397,8 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, a):
+        return 0
     slot = recording.free[height]
     slot_object = part1(context.from_integer, slot)
     if slot_object == 0:
@@ -379,6 +407,7 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     i4(header.rows_at + end, 1)[0] = head
     row.out, row.bits, row.kind = slot, bits, kind_index
     row.a = part1(context.as_integer, at(a + slot_at))
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -394,11 +423,12 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
 
 def _write_element(a, position, context, element, tape, made):
     """Likewise, of the view of one element."""
-    kind, kind_index, recorded = element.kind, element.index, at(tape + context.grad_enabled_offset)
-    if recorded != context.true:
-        if recorded != context.false:
-            return 0
-        kind, kind_index = element.passive, element.passive_index
+    kind, kind_index, recorded = element.kind, element.index, context.true
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != element.passive):
+        return 0
+    if mode != GRADED:
+        kind, kind_index, recorded = element.passive, element.passive_index, context.false
     offset = position * element.itemsize
     start, recipe = part1(context.from_integer, offset), part2(context.new_object, context.recipe, _RECIPE)
     if start == 0 or recipe == 0:
@@ -589,7 +619,11 @@ def _assign(a, index, value, context):
     enabled = at(tape + context.grad_enabled_offset)
     header = _header(context, tape)
     recording = header.recording
-    if recording.thread != part0(context.thread) or not _may_write(context, element, tape, enabled):
+    if (
+        recording.thread != part0(context.thread)
+        or recording.n_before != 0
+        or not _may_write(context, element, tape, enabled)
+    ):
         return 0
     is_tensor = type_of_value == context.tensor
     if (is_tensor or type_of_value == context.outdated) and at(value + context.base_offset) == a:
@@ -735,6 +769,8 @@ def _replace(a, b, opcode, context):
     header = _header(context, tape)
     recording = header.recording
     if recording.thread != part0(context.thread) or part1(context.dict_size, at(tape + context.retained_offset)) != 0:
+        return 0
+    if recording.n_before != 0:
         return 0
     end, height = recording.filled, recording.n_free - 1
     if base != 0:

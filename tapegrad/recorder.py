@@ -70,7 +70,7 @@ from tapegrad.native_recording import (
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, Tape
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, TRACED, UNTRACED, Tape
 from tapegrad.tensor import Tensor, handle
 
 _FUNCTIONS = {
@@ -360,7 +360,8 @@ class _Native:
         address = native.callable_at(code.get_function_address("recorder"), 0)()
         self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
         facts = {
-            C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), C.integer: id(int),
+            C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.traced: id(TRACED),
+            C.untraced: id(UNTRACED), C.python: id(_ask_python), C.integer: id(int),
             C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), C.tuple: id(tuple),
             C.float: id(float), C.select: id(layout.select), C.empty: id(()), C.write: indexing.write.opcode,
             C.set_item_in_python: id(_ask_python_to_set), C.in_place: id(_ask_python_in_place),

@@ -101,7 +101,7 @@ def appended_together(
     h[_N_FREE] = height
     t._slot = slot
     if tape.watch is not None:
-        tape.watch.own.add(slot)
+        tape.watch.makes(slot)
     if place:
         tape.places[slot] = place
     if host is not None:

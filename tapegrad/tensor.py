@@ -370,7 +370,7 @@ def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
         found[slot] = t
         _pack_slot(words, _SLOT_BYTES * made, index, -1, address, 0, -1, _OWNED)
         if tape.watch is not None:
-            tape.watch.own.add(made)
+            tape.watch.makes(made)
 
 
 def exchange(t: Tensor, u: Tensor) -> None:

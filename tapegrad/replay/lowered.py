@@ -21,7 +21,8 @@ from tapegrad import kernels
 from tapegrad.core import observed
 from tapegrad.core.blocks import PIECE_WORK
 from tapegrad.core.in_lanes import MERGE, REDUCE, RESULT, SPREAD, WHOLE
-from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, REGISTER, STEP
+from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, TEXT
+from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, REGISTER
 from tapegrad.core.tables import (
     ALONG,
     BACK,
@@ -48,7 +49,6 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of, numbers_at
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, Array, Elementwise, Reduction, parameters
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
 _PIECES = words_of(Pieces)
@@ -116,9 +116,10 @@ class Lowered:
         self.program, self.text = program, program.text
         self.bases = dict(zip(program.places.tolist(), program.bases.tolist(), strict=True))
         self.size: int = -(-program.size // 64) * 64
-        self.starts: list[int] = [start for start, _ in program.placed]
+        placed = program.placed[np.argsort(program.placed[:, 0])]
+        self.starts: list[int] = placed[:, 0].tolist()
         # Of the program; and behind its arena places of registers, and what is brought to lanes.
-        self.ranges: list[tuple[int, int]] = [*program.placed]
+        self.ranges: list[Any] = placed.tolist()
         self.end = self.size
         self.own = {start for start, _, _ in inputs}
         self.uniform = self._uniform()

@@ -18,7 +18,8 @@ import numpy as np
 from tapegrad import engine, locks, trees, writing
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import GUARD, MACHINE, MISSED, STEP
+from tapegrad.core.notes import STEP
+from tapegrad.core.replaying import GUARD, MACHINE, MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
@@ -167,9 +168,9 @@ class Program:
         self._changes(watch, places)
         self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
-        self.text, self.places, self.bases = watch.text.written()
+        self.text, self.places, self.bases, n_steps = watch.text.written()
         self.size, self.contents = watch.size, watch.contents
-        self.placed, self.itemsizes = watch.placed, watch.itemsizes
+        self.placed, self.itemsizes = watch.all_placed(), watch.itemsizes
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
@@ -184,7 +185,8 @@ class Program:
             if is_read
         ]
         self.seen, self.numbers = watch.seen, watch.numbers
-        self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
+        is_guard = self.text[: STEP * n_steps : STEP] == GUARD
+        self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
         self.is_shared_out = watch.is_shared_out
         self._settle()
 
@@ -194,7 +196,7 @@ class Program:
         program = cls.__new__(cls)
         program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
         program.finds, program.stored, program.actions, program.draws = [], [], [], []
-        program.placed, program.itemsizes = [], {}
+        program.placed, program.itemsizes = np.zeros((0, 2), np.int64), {}
         vars(program).update(facts)
         program.build = _builder(program.structure)
         program._settle()
@@ -231,7 +233,7 @@ class Program:
             now = getattr(t, "_grad", None)
             if is_read and now is before:
                 continue
-            if now is None or id(now) in watch.changed or now._slot not in watch.own:
+            if now is None or id(now) in watch.changed or not watch.is_own(now):
                 self.given_gradients.append((places.get(id(t), t), places.get(id(now), now)))
             elif now._kind.requires_grad or getattr(now, "_origin", None) is not None:
                 watch.fail("gives a tensor a gradient with a graph of its own")
@@ -243,7 +245,7 @@ class Program:
             if not isinstance(value, Tensor):
                 self.stored.append((put, value if type(value) is Number else Same(value)))
             elif id(value) not in watch.located:
-                is_own = value._slot in watch.own and getattr(value, "_origin", None) is None
+                is_own = watch.is_own(value) and getattr(value, "_origin", None) is None
                 if not is_own or value._kind.requires_grad:
                     watch.fail("keeps a tensor that it has not computed")
                 before = watch.kept.get(key)
@@ -513,14 +515,14 @@ def _of_shown(watch: Watch, leaf: Any) -> Any:
 
 
 def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:
-    if t._slot not in watch.own or t._tape is not watch.tape:
+    if not watch.is_own(t) or t._tape is not watch.tape:
         return Same(t)
     if t._kind.requires_grad:
         watch.fail("returns a tensor that requires grad")
     top = t
     while (base := getattr(top, "_origin", None)) is not None:
         top = base
-    if top._slot not in watch.own or tops.setdefault(id(top), id(t)) != id(t):
+    if not watch.is_own(top) or tops.setdefault(id(top), id(t)) != id(t):
         watch.fail("returns tensors that share their elements")
     result = watch.result(t, t)
     return Same(None) if result is None else result._replace(like=Tensor)
