@@ -464,7 +464,7 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
         dtype = _room_for(dtype, tensors)
     shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
     looks_at_values = op.divides and not dtype.is_floating_point
-    if looks_at_values:
+    if looks_at_values and 0 not in shape:
         _check_divisor(op, tensors)
     casted = False
     for k in range(op.dtype_operand, op.arity):
