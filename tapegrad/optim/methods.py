@@ -54,9 +54,16 @@ def _mean_square(state: State, name: str, value: Tensor, decay: float) -> Tensor
 
 
 class _Method(Optimizer):
-    """What the methods share: options that are checked."""
+    """What the methods share: options that are checked, and formulas that are the same for all parameters."""
 
     checked = "lr eps weight_decay betas momentum rho alpha lr_decay"
+    alike = True
+
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """The formula of a method of others may be another."""
+        super().__init_subclass__(**facts)
+        if cls.__module__ != __name__ and "update" in vars(cls):
+            cls.alike = False
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""

@@ -48,7 +48,9 @@ _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _ROOM = 2 if SMALL else 4096  # notes that are read at once
 N = index_of(Notes)
-_spare: weakref.WeakKeyDictionary[Tape, tuple[np.ndarray, np.ndarray]] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
+_spare: weakref.WeakKeyDictionary[Tape, tuple[np.ndarray, np.ndarray]] = (
+    weakref.WeakKeyDictionary()
+)  # notes and cells of the last watch
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
