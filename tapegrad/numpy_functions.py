@@ -189,13 +189,14 @@ def tile(A: Tensor, reps: Any) -> Tensor:
 
 def array_split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
     """In parts along an axis: so many, nearly alike, or cut at these places."""
-    axis = normalize_axis_index(axis, ary.ndim)
+    axis, indices_or_sections = normalize_axis_index(axis, ary.ndim), _values(indices_or_sections)
     parts = np.array_split(np.arange(ary.shape[axis]), indices_or_sections)
     return [ary.narrow(axis, int(part[0]) if part.size else 0, part.size) for part in parts]
 
 
 def split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
     """In parts along an axis: so many, alike, or cut at these places."""
+    indices_or_sections = _values(indices_or_sections)
     if hasattr(indices_or_sections, "__index__") and ary.shape[axis] % indices_or_sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)

@@ -372,7 +372,7 @@ class Level:
             return leaf
         if isinstance(leaf, np.ndarray) and leaf.dtype == object:
             return as_operand(leaf, True)
-        if self.gives_tensors or not is_number(leaf):
+        if (self.gives_tensors and not self.tape.of_arrays) or not is_number(leaf):
             return None
         warnings.warn(
             f"the function returned {'a number' if np.ndim(leaf) == 0 else 'an array'} ({type(leaf).__name__}) that is "
