@@ -24,7 +24,7 @@ import numpy as np
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
 from tapegrad.callers import unseen
-from tapegrad.core import guards, in_lanes, notes, replaying, rows, sweeps
+from tapegrad.core import guards, in_lanes, notes, passes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
@@ -100,7 +100,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch, notes.read_notes} <= parts.keys()
+assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch, notes.read_notes, passes.compact} <= parts.keys()
 
 
 def part_address(name: str) -> int:
@@ -402,14 +402,9 @@ def replay(tape: Tape, text: int, tables: int) -> int:
         return entry(tape.header_address, text, tables)
 
 
-def read_notes(at: int) -> int:
-    """Make steps of notes: see `core/notes.py`."""
-    return (_entries.get("read_notes") or _entry("read_notes"))(at)
-
-
-def find_addresses(*numbers: int) -> int:
-    """Find what words of a text are addresses: see `core/notes.py`."""
-    return (_entries.get("find_addresses") or _entry("find_addresses"))(*numbers)
+def call(name: str, *numbers: int) -> int:
+    """Call a compiled part that has to do with no tape: of `core/notes.py`, or `core/passes.py`."""
+    return (_entries.get(name) or _entry(name))(*numbers)
 
 
 def run_batch(tape: Tape, batch: int, cost: int) -> None:

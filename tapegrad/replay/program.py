@@ -22,6 +22,7 @@ from tapegrad.core.notes import STEP
 from tapegrad.core.replaying import GUARD, MACHINE, MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
+from tapegrad.replay import passes
 from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
 from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
@@ -168,15 +169,18 @@ class Program:
         self._changes(watch, places)
         self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
-        self.text, self.places, self.bases, n_steps = watch.text.written()
-        self.size, self.contents = watch.size, watch.contents
-        self.placed, self.itemsizes = watch.all_placed(), watch.itemsizes
+        steps, arena = watch.text.written(), watch.arena()
+        self.size, self.contents, self.itemsizes = arena.size, arena.contents, arena.itemsizes
+        self.placed = arena.ranges()
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
             for region, t, kind, _ in watch.captured.values()
             if region.offset >= 0
         ]
+        kept = [of.offset for of in self._made()], [x[0] for x in self.copied], [x[0] for x in self.captured]
+        passes.shorten(watch.tape, steps, arena, [offset for offset in itertools.chain(*kept) if offset >= 0])
+        self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
@@ -184,9 +188,12 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
-        self.seen, self.numbers = watch.seen, watch.numbers
-        is_guard = self.text[: STEP * n_steps : STEP] == GUARD
+        is_guard = self.text[: STEP * steps.n : STEP] == GUARD
         self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
+        self.seen, self.numbers = watch.seen, watch.numbers
+        if self.guards:  # what they look at may be elsewhere
+            offsets = self.text[np.array(self.guards) + 1].tolist()
+            self.seen = [seen._replace(offset=at) for seen, at in zip(self.seen, offsets, strict=True)]
         self.is_shared_out = watch.is_shared_out
         self._settle()
 
@@ -219,6 +226,10 @@ class Program:
         self.is_simple = not (self.draws or self.has_effects) and all(isinstance(of, Result) for of in self.results)
         self.used = 0
         self.nodes: list[Any] = []
+
+    def _made(self) -> list[Result]:
+        """What is read after a run."""
+        return [of for of in (*self.results, *(of for _, of in self.changed), *self.new) if isinstance(of, Result)]
 
     def _changes(self, watch: Watch, places: dict[int, int]) -> None:
         """What becomes of tensors that were there before: their elements, and their gradients."""

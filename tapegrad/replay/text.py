@@ -66,12 +66,42 @@ class Text:
                 blocks.append((np.array(words, np.int64), bases))
         self._steps, self._held = [], []
 
-    def written(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """The text; the places of addresses in it, and what they are offsets from; how many steps there are."""
+    def written(self) -> Steps:
+        """All steps, with what is behind them."""
         self._close()
-        n_steps = sum(len(words) for words, _ in self._blocks) // STEP
+        n = sum(len(words) for words, _ in self._blocks) // STEP
         words, bases = (np.concatenate(parts) for parts in zip(*self._blocks, *self._blocks_held, strict=True))
-        places, found = np.empty((2, np.count_nonzero(bases != NOWHERE)), np.int64)
-        given = [address_of(array) for array in (words, bases, places, found)]
-        engine.find_addresses(*given[:2], len(words), 8 * STEP * n_steps, *given[2:])
-        return words, places, found, n_steps
+        return Steps(words, bases, n)
+
+
+class Steps:
+    """A text: steps, and words behind them; and of each word what it is an offset from."""
+
+    def __init__(self, words: np.ndarray, bases: np.ndarray, n: int) -> None:
+        self.words, self.bases, self.n = words, bases, n
+
+    @property
+    def held(self) -> np.ndarray:
+        """The words behind the steps."""
+        return self.words[STEP * self.n :]
+
+    @property
+    def held_bases(self) -> np.ndarray:
+        """What they are offsets from."""
+        return self.bases[STEP * self.n :]
+
+    def keep(self, n: int) -> None:
+        """Have so many steps, of those that there are the first."""
+        n_held = len(self.held)
+        for name in "words", "bases":
+            array, end = getattr(self, name), STEP * n + n_held
+            array[STEP * n : end] = array[STEP * self.n :]
+            setattr(self, name, array[:end])
+        self.n = n
+
+    def addresses(self) -> tuple[np.ndarray, np.ndarray]:
+        """The places of addresses, and what they are offsets from; those in the text are from its beginning now."""
+        places, found = np.empty((2, np.count_nonzero(self.bases != NOWHERE)), np.int64)
+        given = [address_of(array) for array in (self.words, self.bases, places, found)]
+        engine.call("find_addresses", *given[:2], len(self.words), 8 * STEP * self.n, *given[2:])
+        return places, found

@@ -48,9 +48,7 @@ _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
 _ROOM = 2 if SMALL else 4096  # notes that are read at once
 N = index_of(Notes)
-_spare: weakref.WeakKeyDictionary[Tape, tuple[np.ndarray, np.ndarray]] = (
-    weakref.WeakKeyDictionary()
-)  # notes and cells of the last watch
+_spare: weakref.WeakKeyDictionary[Tape, Any] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
@@ -68,6 +66,23 @@ def is_float(number: Any) -> bool:
 def _new_notes() -> tuple[np.ndarray, np.ndarray]:
     """Memory for notes, and cells of no slots."""
     return np.empty((_ROOM, NOTE), np.int64), np.zeros((2, 0), np.int64)
+
+
+class Arena(NamedTuple):
+    """What is known of the arena of a program."""
+
+    size: int
+    cells: np.ndarray  # offsets of what steps of scalars alone touch, of eight bytes each
+    placed: list[tuple[int, int]]  # the other ranges: offsets, bytes
+    contents: list[tuple[int, bytes]]  # what is there from the beginning
+    itemsizes: dict[int, int]  # bytes of an element of what is the same for all rows of a batch, by offset
+
+    def ranges(self) -> np.ndarray:
+        """All ranges: rows of their offsets, and bytes."""
+        ranges = np.full((len(self.placed) + len(self.cells), 2), 8, np.int64)
+        ranges[: len(self.placed)] = np.array(self.placed, np.int64).reshape(-1, 2)
+        ranges[len(self.placed) :, 0] = self.cells
+        return ranges
 
 
 class UnfaithfulError(Exception):
@@ -127,7 +142,8 @@ class Watch:
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
         # What is done with scalars, see `core/observed.py`; where values and adjoints of slots are in the arena, or -1.
-        self.notes, self.cells = _spare.pop(tape, None) or _new_notes()
+        spare: tuple[np.ndarray, np.ndarray] | None = _spare.pop(tape, None)
+        self.notes, self.cells = spare or _new_notes()
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
@@ -228,13 +244,9 @@ class Watch:
             return Address(SCRATCH, address - h[H.scratch])
         raise UnfaithfulError("reads memory of which nothing is known")
 
-    def all_placed(self) -> np.ndarray:
-        """The ranges of the arena: rows of their offsets, and bytes."""
-        cells = self.cells[self.cells >= 0]
-        ranges = np.full((len(self.placed) + len(cells), 2), 8, np.int64)
-        ranges[: len(self.placed)] = np.array(self.placed, np.int64).reshape(-1, 2)
-        ranges[len(self.placed) :, 0] = cells
-        return ranges
+    def arena(self) -> Arena:
+        """What there is in the arena of the program."""
+        return Arena(self.size, self.cells[self.cells >= 0], self.placed, self.contents, self.itemsizes)
 
     def _cells(self) -> np.ndarray:
         """The cells of all slots that there are."""
@@ -277,7 +289,7 @@ class Watch:
         is_more = True
         while is_more:
             words[N.size], n_steps, n_held = self.size, words[N.n_steps], words[N.n_held]
-            is_more = engine.read_notes(address_of(words)) == 1
+            is_more = engine.call("read_notes", address_of(words)) == 1
             self.size = int(words[N.size])
             self.text.extend(
                 steps[n_steps : words[N.n_steps]], bases[n_steps : words[N.n_steps]], held[n_held : words[N.n_held]]
