@@ -118,6 +118,8 @@ def record(
     given: Any = (*operands, -1, -1)
     a, b, c = given[:3]
     if params is not None:
+        if len(operands) > 2:
+            raise TypeError(f"{op.name}: a row of three operands has no room for parameters: join two of the operands")
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
     result = appended(tape, op, kind, a, b, c, flags, place, host)
