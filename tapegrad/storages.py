@@ -147,6 +147,7 @@ _fact("is_signed", lambda t: t.dtype.numpy.kind in "fi", "Whether its dtype has 
 _fact("is_conj", lambda _: False, "False: it isn't complex.")
 _fact("is_neg", lambda _: False, "False.")
 _fact("is_pinned", lambda _: False, "False: the CPU's memory is not pinned.")
+_fact("is_inference", lambda _: False, "False: what `inference_mode` makes is a tensor like others.")
 _fact("is_shared", lambda _: False, "False: other processes don't see its memory.")
 _fact("dense_dim", lambda t: t.ndim, "How many dimensions it has: none is sparse.")
 _fact("sparse_dim", lambda _: 0, "0: it isn't sparse.")

@@ -15,8 +15,7 @@ from typing import Any
 
 from tapegrad import engine, writing
 from tapegrad.autograd.hooks import RemovableHandle, add, added
-from tapegrad.creation import tensor
-from tapegrad.dtypes import FLOAT64, get_default_dtype
+from tapegrad.optim.states import Counted, fitting, shown
 from tapegrad.recorder import again
 from tapegrad.recording import local
 from tapegrad.replay.standins import Keeper, Options
@@ -25,8 +24,8 @@ from tapegrad.tensor import Tensor, depth_of_user
 
 _FILLED = H.filled
 
-_COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
 _NOTHING: dict[str, Any] = {}
+_get: Any = dict.get
 
 required = object()  # the default of options that have none, in optimisers of others
 _MOMENTS = "before it is told", "after it was told", "before it is loaded", "after it was loaded"  # a state
@@ -61,7 +60,7 @@ class Optimizer(Keeper):
         if defaults.get("fused") and defaults.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         self.defaults = defaults
-        self.state: defaultdict[Tensor, State] = defaultdict(dict)
+        self.state: defaultdict[Tensor, State] = defaultdict(self._of_states)
         self.param_groups: list[Group] = []
         self._before, self._after = _Hooks(), _Hooks()
         self._at_states = {moment: _Hooks() for moment in _MOMENTS}
@@ -184,6 +183,7 @@ class Optimizer(Keeper):
                 if g is None:
                     continue
                 known = states.get(t, _NOTHING) if states else _NOTHING
+                _settle(known)
                 if alike is not None and alike.takes(t, g, known):
                     continue
                 start = h[_FILLED]
@@ -226,7 +226,7 @@ class Optimizer(Keeper):
         t, new, end, state = change
         if watch is not None:
             before = self.state.get(t, _NOTHING)
-            if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in before.items()}:
+            if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in dict.items(before)}:
                 watch.fail("has an optimiser take its first step", False)
             state = {
                 name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
@@ -246,8 +246,12 @@ class Optimizer(Keeper):
             return False
         groups = [{**group} for group in self.param_groups]
         options = [option for group in groups for value in group.values() for option in _each(value)]
+        for state in self.state.values():
+            _settle(state)
         if self._before or self._after:
             watch.fail("has an optimiser with hooks take a step")
+        elif any(getattr(state, "is_seen", False) for state in self.state.values()):
+            watch.fail("has an optimiser take a step whose counters are held")
         elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
             watch.fail("has an optimiser take a step that is not followed")
         return watch.asks(self)
@@ -271,7 +275,7 @@ class Optimizer(Keeper):
         return self.param_groups[i]["lr"]
 
     def _kept(self, t: Tensor, name: str) -> Any:
-        return self.state[t][name]
+        return dict.__getitem__(self.state[t], name)
 
     def _keep(self, t: Tensor, name: str, value: Any) -> None:
         self.state[t][name] = value
@@ -286,9 +290,12 @@ class Optimizer(Keeper):
             for group in map(dict, self.param_groups)
         ]  # fmt: skip
         states = [(t, state) for t, state in self.state.items() if state]
-        kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
+        for _, state in states:
+            _settle(state)
+        kept = [(id(t), [(name, type(value)) for name, value in dict.items(state)]) for t, state in states]
         return bool(self._before or self._after), groups, kept
 
+    _of_states: Callable[..., State] = dict
     alike = False  # whether `update` does with all parameters of a group, small or large, matrices or vectors, the same
     _is_stepping = False  # with hooks around it
     _at_states = dict.fromkeys(_MOMENTS, _Hooks())
@@ -343,7 +350,7 @@ class Optimizer(Keeper):
             | {"params": [places[id(t)] for t in group["params"]]}
             for group in self.param_groups
         ]
-        states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
+        states = {places[id(t)]: {name: shown(name, x) for name, x in dict.items(of)} for t, of in self.state.items()}
         found: dict[str, Any] = self._hooked("after it was told", {"state": states, "param_groups": groups})
         return found
 
@@ -367,17 +374,18 @@ class Optimizer(Keeper):
         for given, group in zip(groups, self.param_groups, strict=True):
             of_place |= dict(zip(given["params"], group["params"], strict=True))
             group |= {name: copy.deepcopy(value) for name, value in given.items() if name != "params"}
-        self.state = defaultdict(dict)
+        self.state = defaultdict(self._of_states)
         for place, state in state_dict["state"].items():
             t = of_place[place]
-            self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
+            self.state[t] = self._of_states({name: fitting(name, value, t) for name, value in state.items()})
         self._hooked("after it was loaded")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=_Hooks(), _after=_Hooks())
+        states = {t: self._of_states(of) for t, of in state["state"].items()}
+        vars(self).update(state, state=defaultdict(self._of_states, states), _before=_Hooks(), _after=_Hooks())
         self._at_states = {moment: _Hooks() for moment in _MOMENTS}
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
@@ -397,7 +405,7 @@ class _Alike:
     def __init__(self, group: Group, change: _Change, gradient: Tensor, known: State, start: int) -> None:
         self.group, self.change, self.start, t = group, change, start, change[0]
         tensors, numbers, handles = [], [], [t, gradient]
-        for name, value in known.items():
+        for name, value in dict.items(known):
             if value.__class__ is Tensor:
                 tensors.append(name)
                 handles.append(value)
@@ -412,13 +420,10 @@ class _Alike:
         if kind.is_large or kind.dtype is not self.dtype or len(known) != len(tensors) + len(numbers):
             return False
         for name, value in numbers:
-            other = known.get(name)
+            other = _get(known, name)
             if other.__class__ is not value.__class__ or other != value:
                 return False
-        try:
-            self.handles += [t, gradient, *[known[name] for name in tensors]]
-        except KeyError:
-            return False
+        self.handles += [t, gradient, *[_get(known, name) for name in tensors]]  # what is none is refused
         self.others.append((t, gradient, known))
         return True
 
@@ -466,24 +471,14 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return taken
 
 
-def _shown(name: str, value: Any) -> Any:
-    """A value of a state as PyTorch has it: counters, and what follows from them, are tensors."""
-    if name not in _COUNTERS or not isinstance(value, (int, float)):
-        return value
-    return tensor(float(value), dtype=get_default_dtype() if name == "step" else FLOAT64)
+def _settle(state: State) -> None:
+    """Have counters be numbers, where nobody holds them."""
+    if isinstance(state, Counted) and state.is_seen:
+        state.settle()
 
 
 def _each(option: Any) -> Any:
     return option if isinstance(option, tuple) else (option,)
-
-
-def _fitting(name: str, value: Any, t: Tensor) -> Any:
-    """A value of a loaded state: counters are numbers, others have the dtype of its parameter."""
-    if name in _COUNTERS and isinstance(value, Tensor):
-        return int(value.item()) if name == "step" else value.item()
-    if not isinstance(value, Tensor):
-        return copy.deepcopy(value)
-    return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()
 
 
 Params = Iterable[Any]
