@@ -13,19 +13,24 @@ element written (the sweep writes it where it lies), whose slot the handle gets:
                                                       x[i, j] = the view: which it is already
 
 So it is where nobody else shares the elements: no other view is alive, NumPy doesn't have the memory.
+
+What a step of an optimiser has recorded for one parameter is recorded again for the others (`record_again`): the same
+rows, with other slots.
 """
 
 from __future__ import annotations
 
 from tapegrad.dtypes import FLOAT32, FLOAT64, INT32, INT64
 from tapegrad.kinds import PLACE_BITS
-from tapegrad.memory import Record, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, STORED, Header, Row, Slot
+from tapegrad.memory import Record, array, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
+from tapegrad.ops.declare import ELEMENTWISE
+from tapegrad.tape import IMM_A, IMM_B, OPCODES, PARAMS, ROW_BYTES, STORED, UNMET, Header, Row, Slot
 
 NOTED = 16  # views of a base that are noted before those that are gone are forgotten
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
 NO_BOUND, IS_INT = -(1 << 62), -(1 << 62) + 1
 FLOAT, INTEGER = 1, 2  # kinds of number
+PLAIN, GRADED, WATCHED = 0, 1, 2  # how rows are recorded: without gradients, with, or without where a watch looks on
 MIX_OPCODE, MIX_A, MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
 _WRITE_FLAGS = PARAMS << 16
 _FLOAT64, _FLOAT32, _INT64, _INT32 = FLOAT64.code, FLOAT32.code, INT64.code, INT32.code
@@ -40,6 +45,8 @@ class Facts(Record):
     tensor = word()  # objects; the last is called with what is left to Python
     true = word()
     false = word()
+    traced = word()  # in the places of these, where something looks on
+    untraced = word()
     python = word()
     type_offset = word()
     float_offset = word()
@@ -55,6 +62,7 @@ class Facts(Record):
     writes_offset = word()
     contiguous_offset = word()  # of a kind
     is_leaf_offset = word()
+    exported_offset = word()
     passive_offset = word()
     index_offset = word()
     retained_offset = word()  # of a tape
@@ -65,6 +73,7 @@ class Facts(Record):
     start_offset = word()  # of a slice
     stop_offset = word()
     step_offset = word()
+    ops = array("OpRecord", OPCODES)  # a tape's header has them only when it is swept
     entries = word()  # the look-up's address, and its length less one
     mask = word()
     view_entries = word()  # and that of views
@@ -188,6 +197,30 @@ def _header(context, tape):
     return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
 
+def _mode(context, header, tape):
+    """How rows are recorded; -1 where Python does it, which notes more."""
+    enabled, watched = at(tape + context.grad_enabled_offset), header.recording.n_before != 0
+    if enabled == context.true or (watched and enabled == context.traced):
+        return GRADED
+    if enabled == context.false:
+        return PLAIN
+    return WATCHED if watched and enabled == context.untraced else -1
+
+
+def _is_known(context, recording, t):
+    """Whether a watch, where there is one, knows where the elements of a tensor of this tape come from."""
+    if recording.n_before == 0:
+        return True
+    slot = part1(context.as_integer, at(t + context.slot_offset))
+    return slot >= recording.n_before or recording.before[slot] != UNMET
+
+
+def _note_slot(recording, slot):
+    """Note that a slot is new, where a watch looks on."""
+    if slot < recording.n_before:
+        recording.before[slot] = 0
+
+
 def _entry(context, opcode, a, b):
     """The entry of an operation on operands of these kinds or types; its opcode is 0 where there is none."""
     i = (((opcode + 1) * MIX_OPCODE + a * MIX_A + b * MIX_B) >> 32) & context.mask
@@ -241,17 +274,15 @@ def _write(a, b, opcode, context, made):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, first) or (number == 0 and b != 0 and not _is_known(context, recording, b)):
+        return 0
 
-    entry = _entry(context, opcode, key_a, key_b)
-    if entry.opcode == 0:
+    entry, mode = _entry(context, opcode, key_a, key_b), _mode(context, header, tape)
+    if entry.opcode == 0 or mode < 0 or (mode == WATCHED and entry.kind != entry.passive):  # there may be tangents
         return 0
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled == context.true:
-        kind, index = entry.kind, entry.index
-    elif enabled == context.false:
+    kind, index = entry.kind, entry.index
+    if mode != GRADED:
         kind, index = entry.passive, entry.passive_index
-    else:
-        return 0
 
     row = Row(header.rows_at + end)
     if not _second(context, row, entry.number, number, b):
@@ -262,6 +293,7 @@ def _write(a, b, opcode, context, made):
         return -1
     row.opcode, row.flags, row.out = opcode, flags, slot
     row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -326,10 +358,10 @@ def _write_view(a, index, context, made):
         i = (i + 1) & context.view_mask
         entry = ViewEntry(context.view_entries + _VIEW_BYTES * i)
     kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled != context.true:
-        if enabled != context.false:
-            return 0
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != entry.passive):
+        return 0
+    if mode != GRADED:
         kind, kind_index, recipe = entry.passive, entry.passive_index, entry.untracked
 
     return _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits)
@@ -371,6 +403,8 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, a):
+        return 0
     slot = recording.free[height]
     slot_object = part1(context.from_integer, slot)
     if slot_object == 0:
@@ -379,6 +413,7 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     i4(header.rows_at + end, 1)[0] = head
     row.out, row.bits, row.kind = slot, bits, kind_index
     row.a = part1(context.as_integer, at(a + slot_at))
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -394,11 +429,12 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
 
 def _write_element(a, position, context, element, tape, made):
     """Likewise, of the view of one element."""
-    kind, kind_index, recorded = element.kind, element.index, at(tape + context.grad_enabled_offset)
-    if recorded != context.true:
-        if recorded != context.false:
-            return 0
-        kind, kind_index = element.passive, element.passive_index
+    kind, kind_index, recorded = element.kind, element.index, context.true
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != element.passive):
+        return 0
+    if mode != GRADED:
+        kind, kind_index, recorded = element.passive, element.passive_index, context.false
     offset = position * element.itemsize
     start, recipe = part1(context.from_integer, offset), part2(context.new_object, context.recipe, _RECIPE)
     if start == 0 or recipe == 0:
@@ -528,7 +564,7 @@ def _forget(context, a):
 
 
 def _may_write(context, element, tape, enabled):
-    """Whether to write to a tensor is to give it another slot: see `aliasing.stands_alone`, and `_is_alone`."""
+    """Whether to write to a tensor is to give it another slot: see `writing.stands_alone`, and `_is_alone`."""
     return (
         (element.written == 1 and (enabled == context.true or enabled == context.false))
         or (element.written == 2 and enabled == context.true)
@@ -589,7 +625,11 @@ def _assign(a, index, value, context):
     enabled = at(tape + context.grad_enabled_offset)
     header = _header(context, tape)
     recording = header.recording
-    if recording.thread != part0(context.thread) or not _may_write(context, element, tape, enabled):
+    if (
+        recording.thread != part0(context.thread)
+        or recording.n_before != 0
+        or not _may_write(context, element, tape, enabled)
+    ):
         return 0
     is_tensor = type_of_value == context.tensor
     if (is_tensor or type_of_value == context.outdated) and at(value + context.base_offset) == a:
@@ -736,6 +776,8 @@ def _replace(a, b, opcode, context):
     recording = header.recording
     if recording.thread != part0(context.thread) or part1(context.dict_size, at(tape + context.retained_offset)) != 0:
         return 0
+    if recording.n_before != 0:
+        return 0
     end, height = recording.filled, recording.n_free - 1
     if base != 0:
         return _replace_element(a, b, opcode, context, base, header, entry, number, flags, recorded)
@@ -819,4 +861,167 @@ def _replace_element(a, b, opcode, context, base, header, entry, number, flags, 
     recording.filled, recording.n_free = last + _ROW_BYTES, height
     _hold(context, header, base, whole_object, of)
     _hold(context, header, a, shown_object, kind)
+    return 1
+
+
+# --- recording again --------------------------------------------------------------------------------------------------
+
+
+def record_again(handles, results, width, start, end, context: Facts):
+    """Record the rows from `start` to `end` for others: how many of these, from the first on; -1 and an exception.
+
+    `handles` is a list of so many (`width`) for the one of which the rows were recorded, a leaf, what was its gradient,
+    and its state; then for each other. `results` are those of the first: the leaf's new value, and its state's. The
+    others are given theirs. All rows are elementwise and of the leaf's shape and dtype, so that they are the same but
+    for their slots. Nobody else holds the state: a list of what is kept, and this one.
+    """
+    n, first = part1(context.list_size, handles) // width, part2(context.item_of_list, handles, 0)
+    tape = at(first + context.tape_offset)
+    if tape == 0 or not _is_leaf_with(context, handles, width, 0, tape):
+        return 0
+    header = _header(context, tape)
+    recording = header.recording
+    if (
+        recording.thread != part0(context.thread) or at(tape + context.grad_enabled_offset) != context.false
+        or part1(context.dict_size, at(tape + context.retained_offset)) != 0
+        or start < header.synced * ROW_BYTES or start >= end or end > recording.filled
+    ):  # fmt: skip
+        return 0
+    index = _passive_index(context, first)
+    for source in range(start, end, ROW_BYTES):
+        row = Row(header.rows_at + source)
+        op = context.ops[row.opcode]
+        if row.kind != index or row.flags & PARAMS or op.family != ELEMENTWISE or op.arity > 2:
+            return 0
+    for i in range(1, n):
+        done = 0
+        if _is_leaf_with(context, handles, width, i, tape):
+            done = _again(context, header, tape, handles, results, width, start, end, i)
+        if done <= 0:
+            return done if done < 0 else i - 1
+    return n - 1
+
+
+def _passive_index(context, leaf):
+    """The index of the kind of a leaf's values where gradients are not recorded."""
+    return part1(
+        context.as_integer, at(at(at(leaf + context.kind_offset) + context.passive_offset) + context.index_offset)
+    )
+
+
+def _is_leaf_with(context, handles, width, i, tape):
+    """Whether these are a leaf that shares its elements with nobody, and a gradient and a state of its kind."""
+    leaf = part2(context.item_of_list, handles, i * width)
+    if at(leaf + context.type_offset) != context.tensor:
+        return False
+    kind = at(leaf + context.kind_offset)
+    if (
+        at(kind + context.is_leaf_offset) != context.true or at(kind + context.contiguous_offset) != context.true
+        or at(kind + context.exported_offset) != context.false or at(leaf + context.base_offset) != 0
+        or at(leaf + context.tape_offset) != tape or not _is_alone(context, leaf, 0)
+    ):  # fmt: skip
+        return False
+    for k in range(1, width):
+        other = part2(context.item_of_list, handles, i * width + k)
+        if (
+            at(other + context.type_offset) != context.tensor or at(other + context.tape_offset) != tape
+            or at(other + context.kind_offset) != at(kind + context.passive_offset)
+            or (k > 1 and (i4(other, 1)[0] != 2 or at(other + context.base_offset) != 0))
+        ):  # fmt: skip
+            return False
+    return True
+
+
+def _slot_of(context, handles, i):
+    """The slot of a handle in a list."""
+    return part1(context.as_integer, at(part2(context.item_of_list, handles, i) + context.slot_offset))
+
+
+def _made_again(context, header, handles, width, start, source, i, slot):
+    """What is of the other with the number `i` what a slot is of the first, at the row from `source` on; or -1."""
+    target = header.recording.filled
+    for before in range(source - ROW_BYTES, start - 1, -ROW_BYTES):
+        if Row(header.rows_at + before).out == slot:
+            return Row(header.rows_at + target + before - start).out
+    for k in range(width):
+        if _slot_of(context, handles, k) == slot:
+            return _slot_of(context, handles, i * width + k)
+    return -1
+
+
+def _again(context, header, tape, handles, results, width, start, end, i):
+    """1: recorded for the other with this number, 0: left to Python, -1: no memory."""
+    recording = header.recording
+    target, n_rows = recording.filled, (end - start) // ROW_BYTES
+    height = recording.n_free - n_rows
+    if height < 0 or target + end - start > recording.row_bytes:
+        return 0
+    leaf = part2(context.item_of_list, handles, i * width)
+    index = _passive_index(context, leaf)
+    for r in range(n_rows):
+        source = start + ROW_BYTES * r
+        of, row = Row(header.rows_at + source), Row(header.rows_at + target + ROW_BYTES * r)
+        row.opcode, row.flags, row.bits, row.kind = of.opcode, of.flags, of.bits, index
+        row.out, row.a = (
+            recording.free[height + r],
+            _made_again(context, header, handles, width, start, source, i, of.a),
+        )
+        if context.ops[of.opcode].arity == 2 and not of.flags & (IMM_A | IMM_B):
+            row.b = _made_again(context, header, handles, width, start, source, i, of.b)
+            if row.b < 0:
+                return 0
+        if row.a < 0:
+            return 0
+    made = part1(context.new_tuple, width - 1)
+    if made == 0:
+        return -1
+    done = _results_again(context, header, tape, results, start, end, leaf, made)
+    if done > 0:
+        recording.filled, recording.n_free = target + end - start, height
+        last = Row(header.rows_at + target - start + _row_of(header, _slot_of(context, results, 0), start, end))
+        last.kind = part1(context.as_integer, at(at(leaf + context.kind_offset) + context.index_offset))
+        for r in range(n_rows):
+            header.live[recording.free[height + r]] = 0
+        for k in range(width - 1):
+            number, t = part2(context.item_of_tuple, made, k), leaf
+            if k > 0:
+                t = part2(context.item_of_list, handles, i * width + k + 1)
+            call1(context.inc_ref, number)
+            header.live[part1(context.as_integer, number)] = 1
+            _hold(context, header, t, number, at(t + context.kind_offset))
+    call1(context.dec_ref, made)
+    return done
+
+
+def _row_of(header, slot, start, end):
+    """Where the row that makes a slot's value begins, among these; or -1."""
+    for source in range(end - ROW_BYTES, start - 1, -ROW_BYTES):
+        if Row(header.rows_at + source).out == slot:
+            return source
+    return -1
+
+
+def _results_again(context, header, tape, results, start, end, leaf, made):
+    """Put the slots of an other's results in the tuple `made`; its leaf is known by the first. 1, 0, -1: see above."""
+    target = header.recording.filled
+    for k in range(part1(context.list_size, results)):
+        source = -1
+        if at(part2(context.item_of_list, results, k) + context.type_offset) == context.tensor:
+            source = _row_of(header, _slot_of(context, results, k), start, end)
+        if source < 0:
+            return 0
+        number = part1(context.from_integer, Row(header.rows_at + target + source - start).out)
+        if number == 0:
+            return -1
+        part3(context.set_item, made, k, number)
+    was, leaves = at(leaf + context.slot_offset), at(tape + context.leaves_offset)
+    known = part2(context.item_of_dict, leaves, was)
+    if known == 0:
+        return 0
+    if (
+        part3(context.set_item_of_dict, at(tape + context.former_offset), was, known) != 0
+        or part3(context.set_item_of_dict, leaves, part2(context.item_of_tuple, made, 0), known) != 0
+        or not _count(context, leaf)
+    ):  # fmt: skip
+        return -1
     return 1

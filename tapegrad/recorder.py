@@ -38,6 +38,7 @@ import sys
 import threading
 import types
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,15 +63,16 @@ from tapegrad.native_recording import (
     Facts,
     ViewEntry,
     finalise_handle,
+    record_again,
     record_operation,
     record_view,
     write_in_place,
     write_item,
 )
-from tapegrad.ops import arithmetic, indexing, layout
+from tapegrad.ops import arithmetic, declare, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, Tape
+from tapegrad.tape import IMM_A, IMM_B, PARAMS, TRACED, UNTRACED, Tape
 from tapegrad.tensor import Tensor, handle
 
 _FUNCTIONS = {
@@ -101,6 +103,7 @@ def _stubs() -> str:
         f'@"{native.symbol(f.__name__, f)}"'
         for f in (record_operation, record_view, finalise_handle, write_item, write_in_place)
     )
+    again = f'@"{native.symbol(record_again.__name__, record_again)}"'
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
@@ -108,6 +111,9 @@ def _stubs() -> str:
         f"declare i64 {finalise}(i64, i64)",
         f"declare i64 {item}(i64, i64, i64, i64)",
         f"declare i64 {in_place}(i64, i64, i64, i64)",
+        f"declare i64 {again}(i64, i64, i64, i64, i64, i64)",
+        "define i64 @again(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e) {\n"
+        f" %n = tail call i64 {again}(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e, {context})\n ret i64 %n }}",
         f"define i64 @recorder() {{ ret {context} }}",
         f"define i64 @view(i64 %a, i64 %i) {{\n %r = tail call i64 {view}(i64 %a, i64 %i, {context})\n ret i64 %r }}",
         f"define i32 @set_item(i64 %a, i64 %i, i64 %v) {{\n %r = call i64 {item}(i64 %a, i64 %i, i64 %v, {context})\n"
@@ -244,6 +250,7 @@ def _offsets() -> dict[int, int]:
     t._origin, t._recipe, t._fresh, t._known = base, recipe, fresh, known = _Mark(), object(), object(), object()
     t._writes = writes = object()  # type: ignore[assignment]
     kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
+    kind.exported = exported = object()  # type: ignore[assignment]
     kind.passive, kind.index = passive, index = Kind(), 1 << 22
     reference = weakref.ref(base)
     bounds = object(), object(), object()
@@ -260,7 +267,8 @@ def _offsets() -> dict[int, int]:
         C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
         C.writes_offset: (of_tensor, id(writes)), C.contiguous_offset: (of_kind, id(is_contiguous)),
         C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
-        C.index_offset: (of_kind, id(index)), C.leaves_offset: (of_tape, id(tape.leaves)),
+        C.exported_offset: (of_kind, id(exported)), C.index_offset: (of_kind, id(index)),
+        C.leaves_offset: (of_tape, id(tape.leaves)),
         C.former_offset: (of_tape, id(tape.former)), C.retained_offset: (of_tape, id(tape.retained)),
         C.arrays_offset: (of_tape, id(tape.arrays)),
         C.referent_offset: (of_reference, id(base)),
@@ -279,7 +287,7 @@ def _offsets() -> dict[int, int]:
     return offsets
 
 
-_object, _address = ctypes.py_object, ctypes.c_void_p
+_object, _address, _size = ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t
 
 
 class _Method(ctypes.Structure):
@@ -352,7 +360,8 @@ class _Native:
         offsets = _offsets()
         self.more_numbers = self._more_numbers  # its address is known
         for function, n_arguments in (
-            (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4)
+            (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4),
+            (record_again, 6),
         ):  # fmt: skip
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
@@ -360,12 +369,14 @@ class _Native:
         address = native.callable_at(code.get_function_address("recorder"), 0)()
         self.context = (ctypes.c_int64 * (Facts.nbytes // 8)).from_address(address)
         facts = {
-            C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.python: id(_ask_python), C.integer: id(int),
+            C.tensor: id(Tensor), C.true: id(True), C.false: id(False), C.traced: id(TRACED),
+            C.untraced: id(UNTRACED), C.python: id(_ask_python), C.integer: id(int),
             C.slice: id(slice), C.none: id(None), C.get_item: id(_ask_python_for_view), C.tuple: id(tuple),
             C.float: id(float), C.select: id(layout.select), C.empty: id(()), C.write: indexing.write.opcode,
             C.set_item_in_python: id(_ask_python_to_set), C.in_place: id(_ask_python_in_place),
             C.more_numbers: id(self.more_numbers), C.places: address_of(np.asarray(kinds.places)),
-            C.n_places: len(kinds.places), C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
+            C.n_places: len(kinds.places), C.ops: address_of(declare.table),
+            C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
             **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
@@ -387,6 +398,8 @@ class _Native:
                 if op.arity == 2:
                     name, function = f"__i{_OPERATORS[op.name]}__", code.get_function_address(f"in_place_{op.opcode}")
                     self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
+        again = ctypes.PYFUNCTYPE(_size, _object, _object, _size, _size, _size)
+        self.again = again(code.get_function_address("again"))
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
             Tensor, of_generators["__del__"], code.get_function_address("finalise")
@@ -521,12 +534,23 @@ def install() -> bool:
         made.start()
         for opcode, method in made.methods.items():
             quick[opcode] = method
+        again[0] = made.again
         return True
+
+
+def _nothing_again(handles: list[Tensor], results: list[Tensor], width: int, start: int, end: int) -> int:
+    """What stands for `native_recording.record_again` while there is no native code: all is left to Python."""
+    del handles, results, width, start, end
+    return 0
+
+
+again: list[Callable[[list[Tensor], list[Tensor], int, int, int], int]] = [_nothing_again]  # the one in use
 
 
 def uninstall() -> None:
     """Put Python's functions back."""
     with _lock:
+        again[0] = _nothing_again
         _decided.set()
         for name, attribute in _replaced.items():
             setattr(Tensor, name, attribute)

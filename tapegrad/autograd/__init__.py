@@ -8,7 +8,7 @@ from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine, locks, pages
+from tapegrad import aliasing, creation, engine, locks, pages, writing
 from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
@@ -421,7 +421,7 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
             receiving.append((done, owner, gradient))
             held = getattr(owner, "_grad", None)
             if held is not None and not held._kind.contiguous and not create_graph:
-                aliasing.check_overlap(held, "accumulation of a gradient")
+                writing.check_overlap(held, "accumulation of a gradient")
     for done, owner, gradient in receiving:
         _accumulate(owner, gradient, create_graph, found, done)
     for _, owner, gradient in receiving if hooks.has_leaves else ():
@@ -456,7 +456,7 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
         tape = gradient._tape  # this thread's
         if held is not None and not create_graph and held._tape is tape and t._kind.is_leaf:
             noted = ((found, "accumulated", done),)
-            in_grad_mode(tape, False, lambda: aliasing.assign(held, held + gradient, noted))
+            in_grad_mode(tape, False, lambda: writing.assign(held, held + gradient, noted))
         else:
             if create_graph:  # one of its own: recorded gradients may share elements
                 made = gradient.clone if held is None else lambda: held + gradient
