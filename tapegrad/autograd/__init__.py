@@ -484,7 +484,8 @@ def _from_one(tape: Tape, slot: int) -> None:
 
     def take() -> None:
         """Where leaves have no gradient yet, all that is left to do is done in native code."""
-        if hooks.has_leaves or tape.former or tape.watch is not None or not recorder.give[0](tape):
+        is_more = found or hooks.has_leaves or tape.former or tape.watch is not None  # some were found: Ctrl-C came
+        if is_more or not recorder.give[0](tape):
             adopt(tape, found)
 
     engine.reclaim_before(tape)
