@@ -108,8 +108,11 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
-    if isinstance(data, np.ndarray) and data.dtype == object and any(isinstance(x, Tensor) for x in data.flat):
-        return joiners[0](data)
+    if isinstance(data, np.ndarray) and data.dtype == object and data.size:
+        if any(isinstance(x, Tensor) for x in data.flat):
+            return joiners[0](data)
+        if all(isinstance(x, (int, float)) for x in data.flat):  # chosen among tensors and numbers
+            data = np.array(data.tolist())
     return leaf_of(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else sharing_with(data)
 
 
@@ -127,9 +130,11 @@ def _as_array(data: Any, wanted: DType | None) -> tuple[np.ndarray, bool]:
             return np.empty(0, dtypes.get_default_dtype().numpy), False
     elif not isinstance(data, np.ndarray):
         types.add(type(data))
+    # Ints that are too long for int64 are floats where these are wanted.
+    is_long = int in types and types <= {int, bool, float} and wanted is not None and wanted.is_floating_point
     try:
-        array = np.asarray(data)
-    except (ValueError, OverflowError):
+        array = np.asarray(data, np.float64 if is_long else None)
+    except (ValueError, OverflowError, TypeError):
         raise _refusal(data, wanted) from None
     is_shared = not is_nested and not isinstance(data, (bool, int, float, complex, np.generic))
     if (not isinstance(data, (np.ndarray, np.generic)) and array.dtype.kind not in "biufc") or (
@@ -214,35 +219,56 @@ def _inferred(types: set[Any], wanted: DType | None) -> DType | None:
 
 
 def _refusal(data: Any, wanted: DType | None) -> Exception:
-    """Why nested data of Python's own makes no tensor."""
-    return _fault(data, 0, wanted) or ValueError(
-        f"can't convert {type(data).__name__} to a tensor: its parts differ in shape"
+    """Why nested data of Python's own makes no tensor: as in PyTorch, its shape comes first, then its dtype."""
+    first, depth = data, 0
+    while isinstance(first, list) and first:
+        first, depth = first[0], depth + 1
+    if isinstance(first, (str, bytes)):
+        name = type(first).__name__
+        return ValueError(f"too many dimensions '{name}'") if depth else TypeError(f"new(): invalid data type '{name}'")
+    return (
+        (_without_dtype(data) if wanted is None else None)
+        or _fault(data, 0, wanted)
+        or ValueError(f"can't convert {type(data).__name__} to a tensor: its parts differ in shape")
     )
 
 
-def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
-    """What is wrong with a part of it, in PyTorch's words."""
+def _without_dtype(data: Any) -> Exception | None:
+    """The error for the first part of it that has no dtype."""
+    if isinstance(data, list):
+        return next((fault for item in data if (fault := _without_dtype(item))), None)
+    name = type(data).__name__
     if isinstance(data, (str, bytes)):
-        name = type(data).__name__
-        return ValueError(f"too many dimensions '{name}'") if depth else TypeError(f"new(): invalid data type '{name}'")
+        return TypeError(f"new(): invalid data type '{name}'")
+    if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
+        return None
+    return RuntimeError(f"Could not infer dtype of {name}{repair(data)}")
+
+
+def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:
+    """What is wrong with a part of it that is to be an element, in PyTorch's words."""
     if isinstance(data, int) and not -(1 << 63) <= data < 1 << 63:
         return ValueError(f"Overflow when unpacking long: {data} does not fit 64 bits")
     if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
         return None
     if not isinstance(data, list):
-        name = type(data).__name__
-        if wanted is None or is_sparse(data):
-            return RuntimeError(f"Could not infer dtype of {name}{repair(data)}")
-        if wanted.is_floating_point:
-            return TypeError(f"must be real number, not {name}")
-        return TypeError(f"'{name}' object cannot be interpreted as an integer")
+        return _without_dtype(data) if is_sparse(data) else _no_number(data, wanted)
     lengths = [len(item) if isinstance(item, list) or np.ndim(item) else None for item in data]
-    for length in lengths:
+    for item, length in zip(data, lengths, strict=True):
+        if lengths[0] is None and length is not None:
+            return _no_number(item, wanted)
+        if length is None and lengths[0] is not None:
+            return TypeError(f"not a sequence, as the first of length {lengths[0]} at dim {depth + 1} is: {item!r}")
         if length != lengths[0]:
-            expected, found = ("a number" if n is None else f"sequence of length {n}" for n in (lengths[0], length))
-            got = found if length is None or lengths[0] is None else length
-            return ValueError(f"expected {expected} at dim {depth + 1} (got {got})")
+            return ValueError(f"expected sequence of length {lengths[0]} at dim {depth + 1} (got {length})")
     return next((fault for item in data if (fault := _fault(item, depth + 1, wanted))), None)
+
+
+def _no_number(data: Any, wanted: DType | None) -> Exception:
+    name = type(data).__name__
+    if wanted is not None and wanted.is_floating_point:
+        return TypeError(f"must be real number, not {name}")
+    return TypeError(f"'{name}' object cannot be interpreted as an integer")
 
 
 def refuse_lost_gradient(t: Tensor) -> bool:

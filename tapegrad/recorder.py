@@ -38,6 +38,7 @@ import sys
 import threading
 import types
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,15 +63,17 @@ from tapegrad.native_recording import (
     Facts,
     ViewEntry,
     finalise_handle,
+    give_gradients,
+    record_again,
     record_operation,
     record_view,
     write_in_place,
     write_item,
 )
-from tapegrad.ops import arithmetic, indexing, layout
+from tapegrad.ops import arithmetic, declare, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, TRACED, UNTRACED, Tape
+from tapegrad.tape import IMM_A, IMM_B, OWNED, PARAMS, STORED, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, handle
 
 _FUNCTIONS = {
@@ -78,7 +81,8 @@ _FUNCTIONS = {
     C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
     C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
     C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
-    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef", C.tuple_size: "PyTuple_Size",
+    C.append: "PyList_Append", C.drop_item: "PySequence_DelItem", C.reference: "PyWeakref_NewRef",
+    C.tuple_size: "PyTuple_Size",
     C.item_of_tuple: "PyTuple_GetItem", C.item_of_list: "PyList_GetItem", C.dict_size: "PyDict_Size",
     C.item_of_dict: "PyDict_GetItem", C.set_item_of_dict: "PyDict_SetItem",
 }  # fmt: skip
@@ -86,6 +90,7 @@ _ENTRY, _VIEW_ENTRY, _ELEMENT_ENTRY = (record.nbytes // 8 for record in (Entry, 
 _MOST_VIEWS = 8192  # that are known here; of each an object is kept
 _MOST_KINDS = 2048  # of what elements are shown
 _ROOM = 512  # numbers to an array
+_N_REACHED = H.n_reached
 _NUMBERS: dict[type, int] = {float: FLOAT, np.float64: FLOAT, int: INTEGER, bool: INTEGER}
 _OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "floor_divide": "floordiv", "remainder": "mod",
@@ -101,6 +106,7 @@ def _stubs() -> str:
         f'@"{native.symbol(f.__name__, f)}"'
         for f in (record_operation, record_view, finalise_handle, write_item, write_in_place)
     )
+    again, give = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_again, give_gradients))
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
@@ -108,6 +114,11 @@ def _stubs() -> str:
         f"declare i64 {finalise}(i64, i64)",
         f"declare i64 {item}(i64, i64, i64, i64)",
         f"declare i64 {in_place}(i64, i64, i64, i64)",
+        f"declare i64 {again}(i64, i64, i64, i64, i64, i64)",
+        "define i64 @again(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e) {\n"
+        f" %n = tail call i64 {again}(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e, {context})\n ret i64 %n }}",
+        f"declare i64 {give}(i64, i64)",
+        f"define i64 @give(i64 %t) {{\n %done = tail call i64 {give}(i64 %t, {context})\n ret i64 %done }}",
         f"define i64 @recorder() {{ ret {context} }}",
         f"define i64 @view(i64 %a, i64 %i) {{\n %r = tail call i64 {view}(i64 %a, i64 %i, {context})\n ret i64 %r }}",
         f"define i32 @set_item(i64 %a, i64 %i, i64 %v) {{\n %r = call i64 {item}(i64 %a, i64 %i, i64 %v, {context})\n"
@@ -242,8 +253,9 @@ def _offsets() -> dict[int, int]:
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
     tape.header_address, tape.grad_enabled = address, enabled
     t._origin, t._recipe, t._fresh, t._known = base, recipe, fresh, known = _Mark(), object(), object(), object()
-    t._writes = writes = object()  # type: ignore[assignment]
+    t._writes, t._grad = writes, grad = object(), object()  # type: ignore[assignment]
     kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
+    kind.exported, kind.gradient = exported, gradient = object(), object()  # type: ignore[assignment]
     kind.passive, kind.index = passive, index = Kind(), 1 << 22
     reference = weakref.ref(base)
     bounds = object(), object(), object()
@@ -251,16 +263,19 @@ def _offsets() -> dict[int, int]:
     of_tensor, of_tape, of_float, of_slice = words_at(t), words_at(tape), words_at(number), words_at(window)
     of_kind, of_reference = words_at(kind), words_at(reference)
     tape.header_address, tape.grad_enabled = truth
-    del t._origin, t._recipe, t._fresh, t._known, t._writes
+    del t._origin, t._recipe, t._fresh, t._known, t._writes, t._grad
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
         C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
         C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
         C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
-        C.writes_offset: (of_tensor, id(writes)), C.contiguous_offset: (of_kind, id(is_contiguous)),
+        C.grad_offset: (of_tensor, id(grad)), C.gradient_offset: (of_kind, id(gradient)),
+        C.low_offset: (of_tape, id(tape.low)), C.writes_offset: (of_tensor, id(writes)),
+        C.contiguous_offset: (of_kind, id(is_contiguous)),
         C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
-        C.index_offset: (of_kind, id(index)), C.leaves_offset: (of_tape, id(tape.leaves)),
+        C.exported_offset: (of_kind, id(exported)), C.index_offset: (of_kind, id(index)),
+        C.leaves_offset: (of_tape, id(tape.leaves)),
         C.former_offset: (of_tape, id(tape.former)), C.retained_offset: (of_tape, id(tape.retained)),
         C.arrays_offset: (of_tape, id(tape.arrays)),
         C.referent_offset: (of_reference, id(base)),
@@ -279,7 +294,7 @@ def _offsets() -> dict[int, int]:
     return offsets
 
 
-_object, _address = ctypes.py_object, ctypes.c_void_p
+_object, _address, _size = ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t
 
 
 class _Method(ctypes.Structure):
@@ -352,7 +367,8 @@ class _Native:
         offsets = _offsets()
         self.more_numbers = self._more_numbers  # its address is known
         for function, n_arguments in (
-            (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4)
+            (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4),
+            (record_again, 6), (give_gradients, 2),
         ):  # fmt: skip
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
@@ -366,7 +382,8 @@ class _Native:
             C.float: id(float), C.select: id(layout.select), C.empty: id(()), C.write: indexing.write.opcode,
             C.set_item_in_python: id(_ask_python_to_set), C.in_place: id(_ask_python_in_place),
             C.more_numbers: id(self.more_numbers), C.places: address_of(np.asarray(kinds.places)),
-            C.n_places: len(kinds.places), C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
+            C.n_places: len(kinds.places), C.ops: address_of(declare.table),
+            C.kinds: id(kinds.objects), C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
             **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
@@ -388,6 +405,9 @@ class _Native:
                 if op.arity == 2:
                     name, function = f"__i{_OPERATORS[op.name]}__", code.get_function_address(f"in_place_{op.opcode}")
                     self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
+        again = ctypes.PYFUNCTYPE(_size, _object, _object, _size, _size, _size)
+        self.again = again(code.get_function_address("again"))
+        self.give = ctypes.PYFUNCTYPE(_size, _object)(code.get_function_address("give"))
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
             Tensor, of_generators["__del__"], code.get_function_address("finalise")
@@ -469,9 +489,24 @@ class _Native:
         kinds_agree &= m._slot == made[3] and m._kind is of and m._writes == 3 and tape.arrays[number] is self.array
         kinds_agree &= kinds.number_at(int(tape.slots[number]["primal"]), FLOAT64) == 2.5
         slots += [before, number, *made]
+        kinds_agree &= self._gives(tape)
         del m, w, window, x, y, z, u, v
         ended = not any(tape.live[slot] for slot in (of_x, *slots)) and sys.getrefcount(tape) == holders
         return tape.row_array().tolist() == rows and kinds_agree and ended
+
+    def _gives(self, tape: Tape) -> bool:
+        """Whether what a sweep could have left becomes a leaf's gradient."""
+        of, elements = kinds.kind_of(FLOAT64, (), None, True, True), np.zeros(1)
+        leaf = handle(tape, tape.free.pop(), of)
+        tape.leaves[leaf._slot] = weakref.ref(leaf)
+        tape.slots[leaf._slot] = of.index, -1, 0, address_of(elements), -1, 0
+        tape._reached[0], tape.h[_N_REACHED] = leaf._slot, 1
+        if self.give(tape) != 1:
+            return False
+        gradient = leaf._grad
+        assert gradient is not None
+        known = of.gradient.index, -1, address_of(elements), 0, -1, STORED | OWNED
+        return (gradient._tape, gradient._kind) == (tape, of.gradient) and tape.slots[gradient._slot].tolist() == known
 
     def start(self) -> None:
         """Know what the memos know."""
@@ -522,12 +557,31 @@ def install() -> bool:
         made.start()
         for opcode, method in made.methods.items():
             quick[opcode] = method
+        again[0], give[0] = made.again, made.give
         return True
+
+
+def _nothing_again(handles: list[Tensor], results: list[Tensor], width: int, start: int, end: int) -> int:
+    """What stands for `native_recording.record_again` while there is no native code: all is left to Python."""
+    del handles, results, width, start, end
+    return 0
+
+
+def _nothing_given(tape: Tape) -> int:
+    """Likewise, for `give_gradients`."""
+    del tape
+    return 0
+
+
+# The ones in use.
+again: list[Callable[[list[Tensor], list[Tensor], int, int, int], int]] = [_nothing_again]
+give: list[Callable[[Tape], int]] = [_nothing_given]
 
 
 def uninstall() -> None:
     """Put Python's functions back."""
     with _lock:
+        again[0], give[0] = _nothing_again, _nothing_given
         _decided.set()
         for name, attribute in _replaced.items():
             setattr(Tensor, name, attribute)

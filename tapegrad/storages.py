@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tapegrad import aliasing
+from tapegrad import aliasing, writing
 from tapegrad.creation import empty, tensor
 from tapegrad.kinds import address_of
 from tapegrad.tensor import Tensor, describe, location
@@ -100,7 +100,7 @@ def set_(
             f"Could not set tensor of type {source.dtype} to a tensor of type {self.dtype}: {describe(self, source)}, "
             f"at {location()}"
         )
-    aliasing.check_in_place(self, "set_")
+    writing.check_in_place(self, "set_")
     if size is not None:
         strides = stride if stride is not None else empty(*size).stride()
         source = aliasing.top_of(source).as_strided(size, strides, storage_offset or 0)
@@ -147,6 +147,7 @@ _fact("is_signed", lambda t: t.dtype.numpy.kind in "fi", "Whether its dtype has 
 _fact("is_conj", lambda _: False, "False: it isn't complex.")
 _fact("is_neg", lambda _: False, "False.")
 _fact("is_pinned", lambda _: False, "False: the CPU's memory is not pinned.")
+_fact("is_inference", lambda _: False, "False: what `inference_mode` makes is a tensor like others.")
 _fact("is_shared", lambda _: False, "False: other processes don't see its memory.")
 _fact("dense_dim", lambda t: t.ndim, "How many dimensions it has: none is sparse.")
 _fact("sparse_dim", lambda _: 0, "0: it isn't sparse.")

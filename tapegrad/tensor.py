@@ -1,7 +1,7 @@
 """Tensor: the handle of a slot, which a user holds.
 
 A Tensor holds three things: its tape, its slot, its kind. Here it is made and looked at; what is done with it is
-installed as methods by the modules above: `recording.py`, `aliasing.py`, `interop.py`, `functions/`.
+installed as methods by the modules above: `recording.py`, `writing.py`, `interop.py`, `functions/`.
 """
 
 from __future__ import annotations

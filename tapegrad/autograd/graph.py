@@ -7,17 +7,25 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tapegrad.aliasing import count_write, counter_of, graph_slot
-from tapegrad.autograd import hooks
-from tapegrad.autograd.function import _packing, saved_tensors_hooks
-from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
-from tapegrad.kinds import GRADIENTS, numbers_at
-from tapegrad.kinds import objects as kind_objects
-from tapegrad.ops.declare import OPS
-from tapegrad.ops.host import _output
-from tapegrad.tape import IMM_A, IMM_B, PIECE, Tape
-from tapegrad.tensor import Tensor, lend
+import numpy as np
 
+from tapegrad.aliasing import graph_slot
+from tapegrad.autograd import hooks
+from tapegrad.autograd.function import FREED, _packing, saved_tensors_hooks
+from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
+from tapegrad.kinds import GRADIENTS, Kind, numbers_at
+from tapegrad.kinds import objects as kind_objects
+from tapegrad.ops.declare import ARRAY, ELEMENTWISE, OPS
+from tapegrad.ops.host import _output
+from tapegrad.tape import CONSUMED, IMM_A, IMM_B, PIECE, Tape
+from tapegrad.tensor import Tensor, lend
+from tapegrad.writing import count_write, counter_of
+
+# The names of operands, where they are not "self" and "other".
+_NAMES = {
+    ("MmBackward0", "b"): "mat2", ("BmmBackward0", "b"): "mat2", ("DotBackward0", "b"): "tensor",
+    ("MvBackward0", "b"): "vec", ("PowBackward1", "b"): "exponent", ("PowBackward2", "a"): "exponent",
+}  # fmt: skip
 _WITHOUT_NUMBERS = {"RsubBackward1", "PowBackward0", "PowBackward2"}  # nodes that have no place for them
 
 
@@ -33,6 +41,11 @@ class Node:
     'ExpBackward0'
     >>> node.next_functions[0][0].name()
     'MulBackward0'
+
+    What its rule has kept, if it is one of partial derivatives, it has under PyTorch's names:
+
+    >>> (x * 3).exp().grad_fn._saved_result
+    tensor([20.0855, 20.0855], grad_fn=<ExpBackward0>)
     """
 
     def __init__(self, tensor: Tensor, slot: int) -> None:
@@ -79,8 +92,45 @@ class Node:
         """Have `hook(gradients of results)` called before the node's rule; it gives None, or others to go on with."""
         return hooks.add(hooks.of_slot(self._tensor._tape, self._slot).before, hook)
 
+    def _kept(self) -> dict[str, Any]:
+        """What its rule has kept, under PyTorch's names, where the rule is one of partial derivatives."""
+        tape = self._tensor._tape
+        if self._slot in tape.nodes:
+            return {}
+        row = _row(tape, self._slot)
+        op = OPS[row["opcode"]]
+        if op.family not in (ELEMENTWISE, ARRAY) or row["flags"] & PIECE:
+            return {}
+        if row["flags"] & CONSUMED:
+            raise RuntimeError(FREED)
+        flags, operands = row["flags"], {"a": int(row["a"])}
+        if not flags & (IMM_A | IMM_B):
+            operands |= {field: int(row[field]) for field in ("b", "c")[: op.arity - 1]}
+        kinds = {field: kind_objects[tape.slots["kind"][slot]] for field, slot in operands.items()}
+        read = 0
+        for field, saves in zip("bac" if flags & IMM_A else "abc", op.saves, strict=False):
+            if field in kinds and kinds[field].requires_grad & GRADIENTS:
+                read |= saves
+        if flags & IMM_A:  # the tensor is the second operand
+            read = read & ~3 | (read & 2) >> 1
+        found = {
+            _NAMES.get((self.name(), field), name): _held(tape, operands[field], kinds[field])
+            for bit, field, name in ((1, "a", "self"), (2, "b", "other"))
+            if read & bit and field in operands
+        }
+        if self.name() == "PowBackward0":
+            exponent = np.array([row["b"], row["c"]], np.int32).view(np.float64)[0].item()
+            whole = {"square": 2, "_cube": 3}.get(op.name) or int(exponent // 1)
+            found["exponent"] = exponent if flags & IMM_B and exponent != whole else whole
+        return found | ({"result": _held(tape, self._slot, self._tensor._kind)} if read & 8 else {})
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *[f"_saved_{name}" for name in self._kept()]]
+
     def __getattr__(self, name: str) -> Any:
-        """Of a function of the user's, what its `forward` has left in `ctx`."""
+        """What its rule has kept; of a function of the user's, what its `forward` has left in `ctx`."""
+        if name[:7] == "_saved_" and (kept := self._kept().get(name[7:])) is not None:
+            return kept
         if name[:2] != "__" and (node := self._tensor._tape.nodes.get(self._slot)) is not None:
             return getattr(node.ctx, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -109,7 +159,7 @@ class AccumulateGrad:
 
     def name(self) -> str:
         """PyTorch's name for it."""
-        return "AccumulateGrad"
+        return "torch::autograd::AccumulateGrad"
 
     def _hooks(self) -> hooks.Hooks:
         if self.variable is None:
@@ -177,6 +227,12 @@ def tensor_of(edge: GradientEdge) -> Tensor:
     tape = node._tensor._tape
     slot = graph_slot(node._tensor) if node._slot in tape.nodes else node._slot
     return lend(tape, slot, kind_objects[tape.slots["kind"][slot]])
+
+
+def _held(tape: Tape, slot: int, kind: Kind) -> Tensor:
+    """The tensor of a slot: the leaf itself, if it was not written to, or another handle."""
+    leaf = tape.leaves[slot]() if kind.is_leaf and slot in tape.leaves else None
+    return leaf if leaf is not None and leaf._slot == slot else lend(tape, slot, kind)
 
 
 def _row(tape: Tape, slot: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, batched, dtypes, recorder
+from tapegrad import aliasing, batched, dtypes, recorder, writing
 from tapegrad.arguments import EXACT, Surface, node, number
 from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
@@ -28,6 +28,21 @@ from tapegrad.tape import PARAMS, current_tape
 from tapegrad.tensor import Constants, Tensor, constant, depth_of_user, describe, from_array, is_users, location
 
 functions = public = Surface(EXACT)
+
+
+def _of_list(index: list[Any]) -> Any:
+    """As PyTorch reads a list: as a tuple where it has sequences, tensors or slices, but for long ones.
+
+    Elsewhere, and by functions of arrays, it is read as an array, as by NumPy.
+    """
+    are_several = len(index) < _LONG and any(
+        item is None or item is Ellipsis or isinstance(item, (Tensor, slice, list, tuple, range, str)) or is_array(item)
+        for item in index
+    )
+    return tuple(index) if are_several and not current_tape().of_arrays else index
+
+
+_LONG = 32
 
 
 def normalised(index: Any) -> tuple[Any, ...]:
@@ -52,14 +67,18 @@ def _normal_item(item: Any) -> Any:
         return int(item)
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
-    elif isinstance(item, (list, range)) or is_array(item):
+    elif isinstance(item, (list, tuple, range)) or is_array(item):
         array = np.array(  # a copy: it may be written to before the row is swept
             [v.item() if isinstance(v, Tensor) else v for v in item]
-            if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
+            if isinstance(item, (list, tuple)) and any(isinstance(v, Tensor) for v in item)
             else item
         )
         if array.size == 0 and not isinstance(item, np.ndarray):
             array = array.astype(np.int64)
+        if array.dtype.kind in "US" and not is_array(item):
+            raise TypeError(f"new(): invalid data type '{type(item[0]).__name__}', in an index, at {location()}")
+    elif isinstance(item, (str, bytes)) and not current_tape().of_arrays:
+        raise TypeError(f"new(): invalid data type '{type(item).__name__}', as an index, at {location()}")
     else:
         raise IndexError(
             f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
@@ -119,13 +138,22 @@ def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
     )
     if used > len(shape):
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
-    if sum(i is Ellipsis for i in index) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
     at = next((n for n, i in enumerate(index) if i is Ellipsis), None)
     rest = [slice(None)] * (len(shape) - used)
     if at is None:
         return [*index, *rest]
-    return [*index[:at], *rest, *index[at + 1 :]]
+    behind = list(index[at + 1 :])
+    if Ellipsis in [i for i in behind if not isinstance(i, np.ndarray)]:
+        behind = _without_ellipsis(behind, bool(rest))
+    return [*index[:at], *rest, *behind]
+
+
+def _without_ellipsis(index: list[Any], is_used: bool) -> list[Any]:
+    """What is behind a first Ellipsis without others: they stand for nothing, if nothing comes behind or is left."""
+    first = next(n for n, i in enumerate(index) if i is Ellipsis)
+    if is_used and (current_tape().of_arrays or any(i is not None and i is not Ellipsis for i in index[first:])):
+        raise IndexError("an index can only have a single ellipsis ('...') before what it names")
+    return [i for i in index if i is not Ellipsis]
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
@@ -136,6 +164,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     IndexError
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
+    if index.__class__ is list:
+        index = _of_list(index)
     if (position := _element(self, index)) >= 0 and (element := aliasing.element(self, position)) is not None:
         return element
     key = _key(self, index)
@@ -214,8 +244,8 @@ def _set_of_samples(self: Tensor, index: Any, value: Any) -> None:
             else constant(dtypes.in_range(number(value), self.dtype), self.dtype)
         )
     if _is_advanced(normal):
-        aliasing.check_in_place(self, "item assignment")
-        aliasing.assign(self, put(self, normal, value))
+        writing.check_in_place(self, "item assignment")
+        writing.assign(self, put(self, normal, value))
         return
     shown = _of_samples(self, index)
     if shown is not value:
@@ -410,6 +440,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
+    if index.__class__ is list:
+        index = _of_list(index)
     if (position := _element(self, index)) >= 0 and _set_element(self, position, value):
         return
     key = _key(self, index)
@@ -418,10 +450,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         return
     if key is not None:
         if _is_shown_by(self, key, value):  # as after `self[index] += 1`
-            aliasing.check_in_place(self, "item assignment", "a view of a leaf")
-            aliasing.count_write(aliasing.counter_of(self))
+            writing.check_in_place(self, "item assignment", "a view of a leaf")
+            writing.count_write(writing.counter_of(self))
             return
-        if aliasing.stands_alone(self) and _written_again(self, key, value):
+        if writing.stands_alone(self) and _written_again(self, key, value):
             return
     normal = normalised(index)
     if current_tape().of_arrays and _is_set_turned(self, normal, value):
@@ -435,7 +467,12 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         if ndim == 0 and 0 in self._kind.strides:
             getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
             return
-    aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
+    if aliasing.is_view(self) and writing.repeats(self._kind):
+        if _is_advanced(normal):
+            writing.check_overlap(self, "index_put_")
+        elif 0 not in self._kind.strides:  # an element's other places are written to as well
+            self, normal, key = getitem(self, normal), (Ellipsis,), None
+    writing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
     if not isinstance(value, Tensor):
         if is_array(value):
@@ -447,7 +484,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     result = put(self, normal, value)
     if key is not None:
         _note_write(key, given, result)
-    aliasing.assign(self, result)
+    writing.assign(self, result)
 
 
 def _element(self: Tensor, index: Any) -> int:
@@ -470,7 +507,7 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
 
     After `self[index] += 1` it is done already: `self[index]` shows what is assigned.
     """
-    if not aliasing.stands_alone(self):
+    if not writing.stands_alone(self):
         return False
     if value.__class__ is float:
         tape, dtype = self._tape, self._kind.dtype
@@ -486,12 +523,12 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
         recipe = value._recipe
         if recipe.window != ((), (), position * self._kind.itemsize) or recipe.detached:
             return False
-        aliasing.count_write(self)
+        writing.count_write(self)
         return True
-    result = aliasing.written_again(self, value, position)
+    result = writing.written_again(self, value, position)
     if result is None:
         return False
-    aliasing.assign_alone(self, result)
+    writing.assign_alone(self, result)
     return True
 
 
@@ -545,7 +582,7 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if of is float:
         value = constant(dtypes.in_range(value, self._kind.dtype), self._kind.dtype)
     kind, params = way
-    aliasing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
+    writing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
     return True
 
 
@@ -565,7 +602,7 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         value = cast(_fitted(value, shape, a, False), a.dtype)
         natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
         strides = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
-        return aliasing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
+        return writing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
     return put_at(a, *placed(a, index, value))
 
 

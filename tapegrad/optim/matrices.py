@@ -8,6 +8,7 @@ from typing import Any
 from tapegrad import dtypes
 from tapegrad.optim.methods import mean, number, sqrt, step_of
 from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.optim.states import Counted
 from tapegrad.tensor import Tensor
 
 
@@ -45,6 +46,8 @@ class Adafactor(Optimizer):
     >>> optimizer.state[x]["row_var"].shape, optimizer.state[x]["col_var"].shape
     (tapegrad.Size([3, 1]), tapegrad.Size([1, 2]))
     """
+
+    _of_states = Counted
 
     def __init__(
         self, params: Any, lr: Any = 1e-2, beta2_decay: float = -0.8, eps: tuple[float | None, float] = (None, 1e-3),

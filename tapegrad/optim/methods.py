@@ -14,6 +14,7 @@ from typing import Any
 from tapegrad import creation
 from tapegrad.functions import elementwise
 from tapegrad.optim.optimizer import Group, Optimizer, State
+from tapegrad.optim.states import Counted, count
 from tapegrad.replay.standins import applied
 from tapegrad.tensor import Tensor
 
@@ -33,9 +34,9 @@ def sqrt(x: float) -> float:
 
 def step_of(state: State) -> int:
     """Which step this is, from 1 on."""
-    before: Any = number(state.get("step", 0))
-    t: int = (before if before.__class__ is int else int(before)) + 1
-    state["step"] = t
+    before: Any = state.get("step", 0)
+    t: int = 1 + (before if before.__class__ is int else int(number(before)))
+    count(state, "step", t)
     return t
 
 
@@ -54,9 +55,16 @@ def _mean_square(state: State, name: str, value: Tensor, decay: float) -> Tensor
 
 
 class _Method(Optimizer):
-    """What the methods share: options that are checked."""
+    """What the methods share: options that are checked, and formulas that are the same for all parameters."""
 
     checked = "lr eps weight_decay betas momentum rho alpha lr_decay"
+    alike, _of_states = True, Counted
+
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """The formula of a method of others may be another."""
+        super().__init_subclass__(**facts)
+        if cls.__module__ != __name__ and "update" in vars(cls):
+            cls.alike = False
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""
@@ -364,7 +372,8 @@ class NAdam(_Method):
             else:
                 g = g + p * group["weight_decay"]
         now, then = (b1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
-        product = state["mu_product"] = number(state.get("mu_product", 1.0)) * now
+        product = number(state.get("mu_product", 1.0)) * now
+        count(state, "mu_product", product)
         m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
         scale = (v / (1 - b2**t)).sqrt() + group["eps"]
         return p - g / scale * (lr * (1 - now) / (1 - product)) - m / scale * (lr * then / (1 - product * then))
@@ -428,8 +437,8 @@ class ASGD(_Method):
         new = p * (1 - group["lambd"] * eta) - g * eta
         before = state.get("ax")
         state["ax"] = new.clone() if before is None or mu == 1 else before + (new - before) * mu
-        state["eta"] = lr / (1 + group["lambd"] * lr * t) ** group["alpha"]
-        state["mu"] = 1 / max(1, t - group["t0"])
+        count(state, "eta", lr / (1 + group["lambd"] * lr * t) ** group["alpha"])
+        count(state, "mu", 1 / max(1, t - group["t0"]))
         return new
 
 

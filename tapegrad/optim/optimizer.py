@@ -13,10 +13,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tapegrad import aliasing, engine
+from tapegrad import engine, writing
 from tapegrad.autograd.hooks import RemovableHandle, add, added
-from tapegrad.creation import tensor
-from tapegrad.dtypes import FLOAT64, get_default_dtype
+from tapegrad.optim.states import Counted, fitting, shown
+from tapegrad.recorder import again
 from tapegrad.recording import local
 from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
@@ -24,14 +24,15 @@ from tapegrad.tensor import Tensor, depth_of_user
 
 _FILLED = H.filled
 
-_COUNTERS = frozenset(["step", "mu_product", "eta", "mu"])
 _NOTHING: dict[str, Any] = {}
+_get: Any = dict.get
 
 required = object()  # the default of options that have none, in optimisers of others
 _MOMENTS = "before it is told", "after it was told", "before it is loaded", "after it was loaded"  # a state
 _Hooks = OrderedDict[int, Callable[..., Any]]
 Group = dict[str, Any]
 State = dict[str, Any]
+_Change = tuple[Tensor, Tensor, int, State]  # a parameter, what it becomes, where the tape was then; its state then
 
 
 class Optimizer(Keeper):
@@ -59,7 +60,7 @@ class Optimizer(Keeper):
         if defaults.get("fused") and defaults.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         self.defaults = defaults
-        self.state: defaultdict[Tensor, State] = defaultdict(dict)
+        self.state: defaultdict[Tensor, State] = defaultdict(self._of_states)
         self.param_groups: list[Group] = []
         self._before, self._after = _Hooks(), _Hooks()
         self._at_states = {moment: _Hooks() for moment in _MOMENTS}
@@ -167,51 +168,76 @@ class Optimizer(Keeper):
     def _step(self, tape: Tape) -> None:
         """Record the new values, and give them to the parameters; many elements are computed at once.
 
-        Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep.
+        Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep. Of these
+        the rows of one parameter are recorded again, in native code, for those like it.
         """
         watch = tape.watch if self._is_followed(tape) else None
-        h, update, states, changes = tape.h, self.update, self.state, list[tuple[Tensor, Tensor, int, State]]()
-        has_large = False
+        h, states, changes, alikes, has_large = tape.h, self.state, list[_Change](), list[_Alike](), False
         for i, group in enumerate(self.param_groups):
-            group = {**group}
-            is_maximized = group.get("maximize")
+            group, alike = {**group}, None
+            is_alike = self.alike and watch is None and len(group["params"]) > 1
             if watch is not None:
                 group["lr"] = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
             for t in group["params"]:
                 g = getattr(t, "_grad", None) if watch is None else t.grad
                 if g is None:
                     continue
-                p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
-                state = {**known} if states and (known := states.get(t)) else {}
-                if watch is not None:
-                    state = {
-                        name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
-                        for name, value in state.items()
-                    }
-                new = update(group, p, -g if is_maximized else g, state)
-                changes.append((t, new, h[_FILLED], state))
-                has_large = has_large or p._kind.is_large
+                known = states.get(t, _NOTHING) if states else _NOTHING
+                _settle(known)
+                if alike is not None and alike.takes(t, g, known):
+                    continue
+                start = h[_FILLED]
+                change = self._change(tape, watch, group, t, g, known)
+                changes.append(change)
+                if t._kind.is_large:
+                    has_large = True
+                elif is_alike:
+                    alike = _Alike(group, change, g, known, start)
+                    alikes.append(alike)
         if has_large:
+            for alike in alikes:
+                changes += [self._change(tape, None, alike.group, t, g, known) for t, g, known in alike.others]
+                alike.others.clear()
             made = [new for _, new, _, _ in changes]
             made += [value for *_, state in changes for value in state.values() if isinstance(value, Tensor)]
             with tape.lock:
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
-        for t, new, end, state in changes:
-            if watch is not None:
-                before = self.state.get(t, _NOTHING)
-                if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in before.items()}:
-                    watch.fail("has an optimiser take its first step", False)
-                state = {
-                    name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
-                    for name, value in state.items()
-                }
-            if state:
-                self.state[t].update(state)
-            if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
-                aliasing.assign_alone(t, new, end)
-            else:
-                aliasing.assign(t, new)
+        left = [(alike.group, other) for alike in alikes if alike.others for other in alike.recorded_again()]
+        for change in changes:
+            self._assign(watch, change, has_large)
+        for group, other in left:
+            self._assign(None, self._change(tape, None, group, *other), has_large)
         engine.reclaim_if_due(tape)
+
+    def _change(self, tape: Tape, watch: Any, group: Group, t: Tensor, g: Tensor, known: State) -> _Change:
+        """Record what a parameter becomes by its gradient, and what of its state."""
+        p, g = (t, g) if t._tape is tape is g._tape else (local(t), local(g))
+        state = {**known}
+        if watch is not None:
+            state = {
+                name: watch.finds((id(self), id(t), name), functools.partial(self._kept, t, name), value)
+                for name, value in state.items()
+            }
+        new = self.update(group, p, -g if group.get("maximize") else g, state)
+        return t, new, tape.h[_FILLED], state
+
+    def _assign(self, watch: Any, change: _Change, has_large: bool) -> None:
+        """Give a parameter, and its state, what they become."""
+        t, new, end, state = change
+        if watch is not None:
+            before = self.state.get(t, _NOTHING)
+            if {k: v.__class__ for k, v in state.items()} != {k: v.__class__ for k, v in dict.items(before)}:
+                watch.fail("has an optimiser take its first step", False)
+            state = {
+                name: watch.stores((id(self), id(t), name), functools.partial(self._keep, t, name), value)
+                for name, value in state.items()
+            }
+        if state:
+            self.state[t].update(state)
+        if not has_large and new._kind is t._kind.gradient and writing.stands_alone(t):
+            writing.assign_alone(t, new, end)
+        else:
+            writing.assign(t, new)
 
     def _is_followed(self, tape: Tape) -> bool:
         """Whether a function is recorded that takes this step, and a program can take it."""
@@ -220,8 +246,12 @@ class Optimizer(Keeper):
             return False
         groups = [{**group} for group in self.param_groups]
         options = [option for group in groups for value in group.values() for option in _each(value)]
+        for state in self.state.values():
+            _settle(state)
         if self._before or self._after:
             watch.fail("has an optimiser with hooks take a step")
+        elif any(getattr(state, "is_seen", False) for state in self.state.values()):
+            watch.fail("has an optimiser take a step whose counters are held")
         elif not type(self).__module__.startswith("tapegrad.") or any(isinstance(x, Tensor) for x in options):
             watch.fail("has an optimiser take a step that is not followed")
         return watch.asks(self)
@@ -245,7 +275,7 @@ class Optimizer(Keeper):
         return self.param_groups[i]["lr"]
 
     def _kept(self, t: Tensor, name: str) -> Any:
-        return self.state[t][name]
+        return dict.__getitem__(self.state[t], name)
 
     def _keep(self, t: Tensor, name: str, value: Any) -> None:
         self.state[t][name] = value
@@ -260,9 +290,13 @@ class Optimizer(Keeper):
             for group in map(dict, self.param_groups)
         ]  # fmt: skip
         states = [(t, state) for t, state in self.state.items() if state]
-        kept = [(id(t), [(name, type(value)) for name, value in state.items()]) for t, state in states]
+        for _, state in states:
+            _settle(state)
+        kept = [(id(t), [(name, type(value)) for name, value in dict.items(state)]) for t, state in states]
         return bool(self._before or self._after), groups, kept
 
+    _of_states: Callable[..., State] = dict
+    alike = False  # whether `update` does with all parameters of a group, small or large, matrices or vectors, the same
     _is_stepping = False  # with hooks around it
     _at_states = dict.fromkeys(_MOMENTS, _Hooks())
     _before = _after = _Hooks()  # of one that was made without `__init__`, as some that stand around others are
@@ -316,7 +350,7 @@ class Optimizer(Keeper):
             | {"params": [places[id(t)] for t in group["params"]]}
             for group in self.param_groups
         ]
-        states = {places[id(t)]: {name: _shown(name, x) for name, x in of.items()} for t, of in self.state.items()}
+        states = {places[id(t)]: _shown(of) for t, of in self.state.items()}
         found: dict[str, Any] = self._hooked("after it was told", {"state": states, "param_groups": groups})
         return found
 
@@ -340,17 +374,18 @@ class Optimizer(Keeper):
         for given, group in zip(groups, self.param_groups, strict=True):
             of_place |= dict(zip(given["params"], group["params"], strict=True))
             group |= {name: copy.deepcopy(value) for name, value in given.items() if name != "params"}
-        self.state = defaultdict(dict)
+        self.state = defaultdict(self._of_states)
         for place, state in state_dict["state"].items():
             t = of_place[place]
-            self.state[t] = {name: _fitting(name, value, t) for name, value in state.items()}
+            self.state[t] = self._of_states({name: fitting(name, value, t) for name, value in state.items()})
         self._hooked("after it was loaded")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": dict(self.state), "param_groups": [*map(dict, self.param_groups)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, state=defaultdict(dict, state["state"]), _before=_Hooks(), _after=_Hooks())
+        states = {t: self._of_states(of) for t, of in state["state"].items()}
+        vars(self).update(state, state=defaultdict(self._of_states, states), _before=_Hooks(), _after=_Hooks())
         self._at_states = {moment: _Hooks() for moment in _MOMENTS}
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
@@ -360,6 +395,51 @@ class Optimizer(Keeper):
             lines.append(f"Parameter Group {i}")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join([*lines, ")"])
+
+
+class _Alike:
+    """A parameter, and others of its group whose rows are the same: their states have the same names and numbers."""
+
+    __slots__ = ("change", "dtype", "group", "handles", "numbers", "others", "start", "tensors")
+
+    def __init__(self, group: Group, change: _Change, gradient: Tensor, known: State, start: int) -> None:
+        self.group, self.change, self.start, t = group, change, start, change[0]
+        tensors, numbers, handles = [], [], [t, gradient]
+        for name, value in dict.items(known):
+            if value.__class__ is Tensor:
+                tensors.append(name)
+                handles.append(value)
+            else:
+                numbers.append((name, value))
+        self.dtype, self.tensors, self.numbers, self.handles = t._kind.dtype, tensors, numbers, handles
+        self.others: list[tuple[Tensor, Tensor, State]] = []
+
+    def takes(self, t: Tensor, gradient: Tensor, known: State) -> bool:
+        """Have a parameter among the others, if it is one."""
+        kind, tensors, numbers = t._kind, self.tensors, self.numbers
+        if kind.is_large or kind.dtype is not self.dtype or len(known) != len(tensors) + len(numbers):
+            return False
+        for name, value in numbers:
+            other = _get(known, name)
+            if other.__class__ is not value.__class__ or other != value:
+                return False
+        self.handles += [t, gradient, *[_get(known, name) for name in tensors]]  # what is none is refused
+        self.others.append((t, gradient, known))
+        return True
+
+    def recorded_again(self) -> list[tuple[Tensor, Tensor, State]]:
+        """Give the others what they become, and return those for which Python is to do it."""
+        _, new, end, state = self.change
+        results = [new, *[state[name] for name in self.tensors]]
+        width = len(results) + 1
+        if len(state) != width - 2 + len(self.numbers):
+            return self.others
+        n = again[0](self.handles, results, width, self.start, end)
+        if self.numbers:
+            numbers = {name: state[name] for name, _ in self.numbers}
+            for _, _, known in self.others[:n]:
+                known.update(numbers)
+        return self.others[n:]
 
 
 def _stepped(step: Callable[..., Any], self: Optimizer, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
@@ -391,24 +471,19 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return taken
 
 
-def _shown(name: str, value: Any) -> Any:
-    """A value of a state as PyTorch has it: counters, and what follows from them, are tensors."""
-    if name not in _COUNTERS or not isinstance(value, (int, float)):
-        return value
-    return tensor(float(value), dtype=get_default_dtype() if name == "step" else FLOAT64)
+def _shown(state: State) -> State:
+    """A state as PyTorch has it."""
+    return {name: shown(name, x) for name, x in dict.items(state)} if isinstance(state, Counted) else {**state}
+
+
+def _settle(state: State) -> None:
+    """Have counters be numbers, where nobody holds them."""
+    if isinstance(state, Counted) and state.is_seen:
+        state.settle()
 
 
 def _each(option: Any) -> Any:
     return option if isinstance(option, tuple) else (option,)
-
-
-def _fitting(name: str, value: Any, t: Tensor) -> Any:
-    """A value of a loaded state: counters are numbers, others have the dtype of its parameter."""
-    if name in _COUNTERS and isinstance(value, Tensor):
-        return int(value.item()) if name == "step" else value.item()
-    if not isinstance(value, Tensor):
-        return copy.deepcopy(value)
-    return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()
 
 
 Params = Iterable[Any]

@@ -182,7 +182,7 @@ def _behind(x: Any) -> list[Any]:
     if isinstance(x, Options):
         return [x.keeper]
     if isinstance(x, dict):
-        return [*x.values()]
+        return [*dict.values(x)]
     if isinstance(x, (type, types.ModuleType)):
         return []
     found = [*getattr(x, "__dict__", {}).values()]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import aliasing, engine, locks, trees
+from tapegrad import engine, locks, trees, writing
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
 from tapegrad.core.notes import STEP
@@ -303,9 +303,9 @@ class Program:
         for t, elements in memory.changed:
             t = leaves[t] if t.__class__ is int else t
             if is_unread and elements.put(t):
-                aliasing.count_write(t)
+                writing.count_write(t)
             else:
-                in_grad_mode(tape, False, aliasing.assign, t, elements.new())
+                in_grad_mode(tape, False, writing.assign, t, elements.new())
         made: dict[int, Tensor] = {}
 
         def new(k: int, before: Any, is_free: bool) -> Tensor:

@@ -18,6 +18,14 @@ z.backward()
 x = tg.ones(2, requires_grad=True); y = x * 3; _seen = []; _h = y.register_hook(lambda g: _seen.append(g.tolist()))
 (y.exp().sum() + y.sum()).backward(); seen = _seen
 
+x = tg.tensor([1.0, 2.0], requires_grad=True); w = tg.tensor([[3.0, 4.0]], requires_grad=True)
+_n = [(x * w[0]), x.exp(), x ** 3, x.square(), w @ w.T, x.softmax(0), w.log(), x ** 0.5, (x * 2.0).sin(), x.tanh()]
+_known = {"self", "other", "result", "exponent", "mat2"}
+saved = [sorted({k[7:] for k in dir(t.grad_fn) if k[:7] == "_saved_"} & _known) for t in _n]
+s = _n[0].grad_fn._saved_self is x, _n[2].grad_fn._saved_exponent, _n[7].grad_fn._saved_exponent
+r = _n[8].grad_fn._saved_self, _n[1].grad_fn._saved_result
+g = tg.autograd.grad(_n[8].grad_fn._saved_self.sum(), x)
+
 x = tg.ones(2, requires_grad=True); y = x * 3; _h = y.register_hook(lambda g: g * 2); y.retain_grad()
 (y ** 2).sum().backward(); grad = y.grad
 
