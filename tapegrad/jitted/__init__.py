@@ -62,8 +62,8 @@ to elements of their own is the plain call's, to the last bit.
 
 Others: arguments that are written to are copied, and those that are differentiated keep their values; a tape has at
 most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape
-takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the function reads has a digest (`dependencies.py`): numbers, arrays, enums,
-other functions.
+takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the
+function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.
