@@ -696,3 +696,25 @@ def test_gradients_inside_what_is_differentiated():
     assert tangent == pytest.approx(found[0] @ along[0] + found[1] - found[2], rel=1e-13)
     with pytest.raises(tg.jitted.NotDifferentiableError, match="second order"):
         tg.func.hessian(jitted)(*given)
+
+
+def test_what_a_gradient_inside_changes_is_changed_once():
+    @njit
+    def inner(x, n):
+        n[0] += 1
+        return n[0] * (1.0 + np.random.random()) * x**3
+
+    both = tg.jitted.value_and_grad(inner)
+
+    @njit
+    def slope(x, n, seed):
+        np.random.seed(seed)
+        return both(x, n)[1]
+
+    n = np.array([1])
+    wanted = slope(2.0, n, 7)  # 3 c x**2, whose derivative is 6 c x
+    assert n[0] == 2
+    for transform in (grad(slope), lambda x, n, seed: jvp(slope, (x, n, seed), (1.0, None, None))[1]):
+        n[0] = 1
+        assert transform(2.0, n, 7) == pytest.approx(wanted, rel=1e-14)
+        assert n[0] == 2

@@ -54,12 +54,16 @@ written back; what is in two arguments is refused then.
 An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
 copied, with a row of the tape for each element (`independents.py`).
 
-Others: `prange` runs serially, since its iterations would need tapes of their own: sums are in the order of the loop,
-where Numba's parallel code adds up a part a thread; arguments that are written to are copied, and those that are
-differentiated keep their values; a tape has at most 2**31 rows. What is read beyond an array's end is nonsense, as in
-Numba, and so is its derivative, but the tape takes no harm from it; with `boundscheck=True` it is an IndexError.
-Compiled code is kept on disk if all that the function reads has a digest (`dependencies.py`): numbers, arrays, enums,
-other functions.
+`prange` runs serially. A row names its arguments by their numbers on one tape, so iterations at once would each need a
+tape that no other iteration's rows name; and to the adjoint of what several iterations read, all of them add, in an
+order that must not depend on threads. So a sum over `prange` is in the order of the loop, whatever the number of
+threads; Numba's parallel code adds up a part a thread, and its last bits depend on that number. What iterations write
+to elements of their own is the plain call's, to the last bit.
+
+Others: arguments that are written to are copied, and those that are differentiated keep their values; a tape has at
+most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape
+takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the
+function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.

@@ -47,8 +47,8 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
         A decorator for the rule: a function of the same arguments and the result that returns the partial derivative by
         the argument, or a tuple with one for each. The partial derivative by an array is an array of its shape.
 
-    Of arguments that are numbers, the rule is differentiated in turn for second derivatives; with arrays there are
-    first derivatives only.
+    Of arguments that are numbers, the rule is differentiated in turn for higher derivatives; with arrays there
+    are first derivatives only.
 
     >>> import tapegrad as tg
     >>> from numba import njit

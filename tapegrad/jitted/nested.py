@@ -1,7 +1,8 @@
 """Gradients that are taken inside a function that is differentiated in turn.
 
 What `jitted.value_and_grad` gives is a driver, whose own rows can't be recorded. Where differentiated code calls one,
-its value has the gradient for its derivative, and its gradient the Hessian, computed at once by drivers of theirs.
+its value has the gradient for its derivative, and its gradient the Hessian, computed at once by drivers of theirs: the
+second runs the function from where the first began.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tapegrad.jitted.drivers import Form, driver
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import strip, with_value
+from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
 
 
 def again(original: Any, kind: Active, is_marked: bool) -> Any:
@@ -54,13 +56,18 @@ def _code(original: Any, names: str, kinds: tuple[Any, ...]) -> Any:
     width = 4 if any(isinstance(kinds[i], types.Array) for i in by) else min(len(by), 2)
     scope = {
         "strip": strip,
+        "before": before,
+        "kept_states": kept_states,
+        "put_back": put_back,
+        "load_states": load_states,
         "first": driver(function, Form("jacrev", form.n_arguments, by, is_called=True)),
         "second": driver(function, Form("hessian", form.n_arguments, by, n_tangents=width, is_called=True)),
         "joined": rewriting.active(_joined(original, by, kinds), kind),
     }
     text = (
         f"def code({names}):\n values = ({', '.join(f'strip({name})' for name in names.split(', '))},)\n"
-        " value, slopes = first(*values)\n _, hessian = second(*values)\n"
+        " kept, states = before(values, True), kept_states()\n value, slopes = first(*values)\n"
+        " put_back(values, kept)\n load_states(states)\n _, hessian = second(*values)\n"
         f" return joined(value, slopes, hessian, {', '.join(f'a{i}' for i in by)})"
     )
     return define(text, "code", scope)
