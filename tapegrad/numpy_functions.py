@@ -106,7 +106,10 @@ def rollaxis(a: Tensor, axis: Any, start: Any = 0) -> Tensor:
 
 def broadcast_to(array: Tensor, shape: Any) -> Tensor:
     """Repeated, without a copy, to a shape."""
-    return array.expand(_lengths(shape))
+    lengths = _lengths(shape)
+    if any(n < 0 for n in lengths):  # to PyTorch -1 is the length that there is
+        raise ValueError("all elements of broadcast shape must be non-negative")
+    return array.expand(lengths)
 
 
 def atleast(n: int) -> Callable[..., Any]:

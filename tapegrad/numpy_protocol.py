@@ -74,7 +74,8 @@ def _records(ufunc: Any) -> bool:
 
 # What they may be told: the default, or what makes no difference to a tensor.
 _UFUNC_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "where": (True,), "casting": ("same_kind",), "order": ("K", "C", "A"), "dtype": (None,), "subok": (True, False),
+    "where": (True, np._NoValue), "casting": ("same_kind", "unsafe"), "order": ("K", "C", "A"), "dtype": (None,),
+    "subok": (True, False),
     "signature": (None,), "axes": (), "axis": (), "keepdims": (False,),
 }  # fmt: skip
 
@@ -183,7 +184,7 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
         a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, where: Any = True,
         correction: Any = None,
     ) -> Any:  # fmt: skip
-        less, a = ddof if correction is None else correction, _averaged(a, axis, dtype)
+        less, a = numpy_statistics.corrected(ddof, correction), _averaged(a, axis, dtype)
         if where is True:
             return _over(function, a, axis, keepdims, correction=less)
         deviation = _masked(a - _mean(a, axis, None, True, where), where, 0)
@@ -422,6 +423,7 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
         result = plainly(*_arrays(args), **facts, out=_arrays(out))
         return out if isinstance(out, Tensor) else result
     where = facts.pop("where", True) if out is not None and isinstance(function, np.ufunc) else True
+    where = True if where is np._NoValue else where
     result = call(function, args, facts)
     if out is None:
         return result

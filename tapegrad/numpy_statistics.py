@@ -127,6 +127,8 @@ def _quantiles(name: str, scale: float, ignores: bool) -> Callable[..., Any]:
         fractions = np.asarray(_numbers(name, q), np.float64) / scale
         if not ((fractions >= 0) & (fractions <= 1)).all():
             raise ValueError(f"{name.removeprefix('nan').title()}s must be in the range [0, {scale:g}]")
+        if ignores and not a.numel():
+            return nanmean(a, axis, None, keepdims)
         weighs = None if weights is None else _weights(a, axis, _numbers(name, weights))
         return _at_fractions(floating(a), fractions, axis, method, keepdims, ignores, weighs)
 
@@ -222,13 +224,22 @@ def nanmean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = Fals
     return _over(_reduce["sum"], _filled(a, 0.0), axis, keepdims) / _counts(a, axis, keepdims)
 
 
+def corrected(ddof: Any, correction: Any) -> Any:
+    """What is taken from the number of terms, by the one name or the other."""
+    if correction is None:
+        return ddof
+    if ddof != 0:
+        raise ValueError("ddof and correction can't be provided simultaneously.")
+    return correction
+
+
 def nanvar(
     a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
 ) -> Tensor:
     """The variance of what is not nan; nan where there is too little."""
     a = floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype))
     deviation = _filled(a - nanmean(a, axis, None, True), 0.0)
-    left = _counts(a, axis, keepdims) - (ddof if correction is None else correction)
+    left = _counts(a, axis, keepdims) - corrected(ddof, correction)
     squares = _over(_reduce["sum"], deviation * deviation, axis, keepdims)
     return squares / _where(left > 0, left, math.nan)
 
@@ -284,6 +295,9 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Tensor:
     """The differences of neighbours among all elements, with others on both sides."""
     made = statistics.diff(as_tensor(ary).reshape(-1))
     parts = [v if v is None else as_tensor(v).reshape(-1) for v in (to_begin, to_end)]
+    for name, part in zip(("to_begin", "to_end"), parts, strict=True):
+        if part is not None and part.dtype.category > made.dtype.category:
+            raise TypeError(f"dtype of `{name}` must be compatible with input `ary` under the `same_kind` rule.")
     return shaping.cat([cast(t, made.dtype) for t in (parts[0], made, parts[1]) if t is not None])
 
 

@@ -206,6 +206,11 @@ np.quantile(a, 0.5, method="inverted_cdf"); np.percentile(a, [50], overwrite_inp
 np.broadcast_to(a, (2, 3, 4), subok=True); np.broadcast_arrays(a, a[0], subok=True)[1]
 np.piecewise([0, 1], a[0, :2] > 0, [5, 6]); np.cov(a * 1.0, fweights=[1.5, 1, 2, 1]); np.cov(a, fweights=[2.0, 1, 2, 1])
 np.compress([True, False, True], a, 0, np.zeros((2, 4))); np.cumulative_sum(a[0] * 1.0, out=np.zeros(4))
+np.var(a, ddof=1, correction=1); np.std(a, correction=1); np.nanvar(a * 1.0, ddof=1, correction=0); np.var(a, ddof=1)
+np.ediff1d(a, to_end=[1, 2], to_begin=0); np.ediff1d(a, to_end=np.nan); np.ediff1d(a, to_begin=[0.5])
+np.broadcast_to(a, -1); np.broadcast_to(a, (-1, 3, 4)); np.nanpercentile(a[:0] * 1.0, 40, axis=0)
+np.nanquantile(a[:0] * 1.0, [0.1, 0.2], keepdims=True); np.multiply(a, a, where=np._NoValue, casting="unsafe")
+np.divide(a * 1.0, 3, out=np.zeros((3, 4)), casting="unsafe"); np.nanstd(a * 1.0)
 np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
 """
 
