@@ -37,7 +37,7 @@ from tapegrad import (
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
-from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, tensordot
+from tapegrad.numpy_functions import as_tensor, cast_by, floating, of_one_dtype, tensordot
 from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor, describe, location
@@ -274,13 +274,13 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def _join(function: Callable[..., Any]) -> Callable[..., Any]:
-    def join(arrays: Any, axis: Any = 0, dtype: Any = None) -> Any:
+    def join(arrays: Any, axis: Any = 0, dtype: Any = None, casting: Any = "same_kind") -> Any:
         arrays = list(arrays)
         tensors = [as_tensor(_operand(a, arrays)) for a in arrays]
         if axis is None and function is shaping.cat:
             tensors, axis = [t.reshape(-1) for t in tensors], 0
         joined = function(tensors, axis)
-        return joined if dtype is None else cast(joined, dtypes.as_dtype(dtype))
+        return joined if dtype is None else cast_by(joined, dtypes.as_dtype(dtype), casting)
 
     return join
 

@@ -211,6 +211,10 @@ np.ediff1d(a, to_end=[1, 2], to_begin=0); np.ediff1d(a, to_end=np.nan); np.ediff
 np.broadcast_to(a, -1); np.broadcast_to(a, (-1, 3, 4)); np.nanpercentile(a[:0] * 1.0, 40, axis=0)
 np.nanquantile(a[:0] * 1.0, [0.1, 0.2], keepdims=True); np.multiply(a, a, where=np._NoValue, casting="unsafe")
 np.divide(a * 1.0, 3, out=np.zeros((3, 4)), casting="unsafe"); np.nanstd(a * 1.0)
+np.hstack([a, a * 0.5], dtype=int, casting="unsafe"); np.vstack([a, a * 0.5], dtype=int); np.vstack([a, a], dtype="f8")
+np.concatenate([a * 0.5, a], dtype=int); np.stack([a * 0.5, a], dtype=int, casting="unsafe"); (np.copyto(a, 0.5), a)[1]
+(np.copyto(a, [1, 2, 3, 4], "no"), a)[1]; (np.copyto(a, 0.5, casting="unsafe"), a)[1]
+(np.copyto(a, a[0] > 1, where=a > 0), a)[1]
 np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
 """
 

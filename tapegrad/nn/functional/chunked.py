@@ -60,7 +60,8 @@ class LinearCrossEntropyOptions:
     acc_dtype: DType | None = None
 
     def __post_init__(self) -> None:
-        size, method = self.batch_chunk_size, self.chunking_method
+        size: Any = self.batch_chunk_size
+        method = self.chunking_method
         if self.acc_policy not in _POLICIES:
             raise ValueError(f"invalid acc_policy: {self.acc_policy!r}: it is one of {_POLICIES}")
         if method is not None and method != "auto" and not _divisor(method):
