@@ -358,6 +358,8 @@ def spread(space: Callable[..., Any]) -> Callable[..., Any]:
         dtype: Any = None, axis: Any = 0,
     ) -> Any:  # fmt: skip
         start, stop = _broadcast(*of_one_dtype(floating(start), floating(stop)))
+        if np.ndim(_array(base)):
+            start, stop, base = _broadcast(*of_one_dtype(start, stop, floating(base)))
         divisor = (num - 1 if endpoint else num) or math.nan
         column = np.arange(num).reshape((-1,) + (1,) * start.ndim)
         made, step = space(start, stop, as_operand(column.astype(start.dtype.numpy), False), divisor, base)

@@ -214,6 +214,8 @@ np.divide(a * 1.0, 3, out=np.zeros((3, 4)), casting="unsafe"); np.nanstd(a * 1.0
 np.hstack([a, a * 0.5], dtype=int, casting="unsafe"); np.vstack([a, a * 0.5], dtype=int); np.vstack([a, a], dtype="f8")
 np.concatenate([a * 0.5, a], dtype=int); np.stack([a * 0.5, a], dtype=int, casting="unsafe"); (np.copyto(a, 0.5), a)[1]
 (np.copyto(a, [1, 2, 3, 4], "no"), a)[1]; (np.copyto(a, 0.5, casting="unsafe"), a)[1]
+np.logspace(1, 2, 3, base=abs(a) + 1); np.logspace(abs(a[0]), 2, 1, base=2.0, axis=-1)
+np.logspace(1, a[0], 2, base=a + 7)
 (np.copyto(a, a[0] > 1, where=a > 0), a)[1]
 np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
 """
