@@ -377,7 +377,9 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(d, pad_width.get(d - array.ndim, (0, 0))) for d in range(array.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
-    widths = _pairs(pad_width, array.ndim)
+    if np.asarray(_array(pad_width)).dtype.kind not in "iu":
+        raise TypeError("`pad_width` must be of integral type.")
+    widths = _pairs(_array(pad_width), array.ndim)
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError("index can't contain negative values")
     mirrors = mode in ("reflect", "symmetric") and facts.get("reflect_type", "even") == "even"
@@ -388,6 +390,8 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
         return array
     if mode in ("edge", "wrap"):
         raise ValueError(f"unsupported keyword arguments for mode '{mode}': {set(facts)}")
+    if mode == "empty":  # anything may stand there
+        mode = "constant"
     makers = {"constant": _constants, "linear_ramp": _ramps, **dict.fromkeys(_STATISTICS, _statistic)}
     if mode not in makers:
         raise TypeError(f"np.pad: mode={mode!r}, {facts} is not understood for tensors, at {location()}")
@@ -397,6 +401,10 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
         raise ValueError(f"unsupported keyword arguments for mode '{mode}': {set(facts)}")
     each = _pairs(given, array.ndim) if given is not None else [(None, None)] * array.ndim
     for d, (width, values) in enumerate(zip(widths, each, strict=True)):
+        if not any(width):
+            continue
+        if not array.shape[d] and mode != "constant":
+            raise ValueError(f"can't extend empty axis {d} using modes other than 'constant' or 'empty'")
         before, after = (makers[mode](array, d, k, width[k], values[k], mode) for k in (0, 1))
         array = shaping.cat([before, array, after], d)
     return array
@@ -416,7 +424,9 @@ def _ramps(array: Tensor, d: int, side: int, n: int, value: Any, mode: str) -> T
     weights = weights if side == 0 else weights[::-1]
     shape = tuple(-1 if k == d else 1 for k in range(array.ndim))
     w = as_operand(weights.reshape(shape), False)
-    return cast(value + (edge - value) * w, array.dtype)
+    if array.dtype.is_floating_point:
+        return cast(value + (edge - value) * w, array.dtype)
+    return cast(elementwise.functions["floor"](value + (floating(edge) - value) * w), array.dtype)
 
 
 _STATISTICS = ("maximum", "minimum", "mean", "median")
@@ -428,8 +438,11 @@ def _statistic(array: Tensor, d: int, side: int, n: int, length: Any, mode: str)
     if mode == "median":
         made = _median(False)(of, d, keepdims=True)
     else:
+        of = floating(of) if mode == "mean" else of
         made = _reduce[{"maximum": "amax", "minimum": "amin", "mean": "mean"}[mode]](of, d, True)
-    return cast(made, array.dtype).expand(_along(array, d, n))
+    if made.dtype is not array.dtype:  # of integers: the nearest
+        made = cast(elementwise.functions["round"](made), array.dtype)
+    return made.expand(_along(array, d, n))
 
 
 def block(arrays: Any) -> Tensor:

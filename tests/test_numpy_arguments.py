@@ -246,6 +246,24 @@ def test_interpolation_between_infinities(points: tuple[float, float]):
     assert np.isfinite(t.grad.numpy()).all()
 
 
+PADDED = [
+    ("constant", {}), ("linear_ramp", {"end_values": 3}), ("mean", {}), ("mean", {"stat_length": 2}), ("median", {}),
+    ("maximum", {}), ("minimum", {"stat_length": 3}), ("edge", {}), ("reflect", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i8", "i1", "u1"])
+def test_padding(dtype: str):
+    """Of integers, too, with means rounded, ramps towards what is larger, and where an axis is empty."""
+    whole = np.array([[7, -3, 2, 5], [-8, 1, -5, 0], [4, 9, -6, -1]])
+    array = (abs(whole) if dtype == "u1" else whole).astype(dtype)
+    for mode, facts in PADDED:
+        for width in (3, [(2, 1), (0, 0)], [(0, 0), (1, 2)], 0, 2.5, [(1, 2.0)]):
+            for part in (array, array[:, :0]):
+                compare(lambda a, m=mode, f=facts, w=width: np.pad(a, w, m, **f), part, refusal=False)
+    assert np.pad(tg.tensor(array), 1, "empty")[1:-1, 1:-1].tolist() == array.tolist()
+
+
 def test_positive_is_a_copy():
     x = tg.tensor(MATRIX)
     y = np.positive(x)
