@@ -5,6 +5,7 @@ What is chosen, where, and how often, NumPy itself says of the values that there
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -539,15 +540,17 @@ def bincount(x: Any, weights: Any = None, minlength: Any = 0) -> Any:
 
 def _histogram(theirs: Callable[..., Any], several: bool) -> Callable[..., Any]:
     """NumPy's own; where the weights require grad, sums of them in the bins that it says."""
+    named = inspect.signature(theirs)
 
     def histogram(sample: Any, *args: Any, **facts: Any) -> Any:
-        weights = facts.get("weights")
+        given = named.bind(sample, *args, **facts).arguments
+        weights = given.get("weights")
         told = of_values(theirs)(sample, *args, **facts)
-        if not isinstance(weights, Tensor):
+        if not isinstance(weights, Tensor) or not weights.dtype.is_floating_point:
             return told
         edges = list(told[1]) if several else [*told[1:]]
         if theirs is np.histogram2d:
-            columns = [_array(sample), _array(args[0])]
+            columns = [_array(sample), _array(given["y"])]
         else:
             values = _array(sample)
             columns = [values.reshape(-1)] if theirs is np.histogram else [*np.atleast_2d(values.T).astype(float)]
@@ -559,10 +562,10 @@ def _histogram(theirs: Callable[..., Any], several: bool) -> Callable[..., Any]:
             at, inside = at * n + place, inside & (place >= 0) & (place < n)
         places = as_operand(np.where(inside, at, -1).astype(np.int64), False)
         hist = statistics.counted(places, math.prod(lengths), weights, dtypes.FLOAT64).reshape(lengths)
-        if facts.get("density"):
+        if given.get("density"):
+            hist = hist / hist.sum()
             for d, edge in enumerate(edges):
                 hist = hist / as_operand(np.diff(edge).reshape([-1 if k == d else 1 for k in range(len(edges))]), False)
-            hist = hist / weights.sum()
         return (hist, *told[1:])
 
     return histogram
