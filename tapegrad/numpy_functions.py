@@ -106,7 +106,10 @@ def rollaxis(a: Tensor, axis: Any, start: Any = 0) -> Tensor:
 
 def broadcast_to(array: Tensor, shape: Any) -> Tensor:
     """Repeated, without a copy, to a shape."""
-    return array.expand(_lengths(shape))
+    lengths = _lengths(shape)
+    if any(n < 0 for n in lengths):  # to PyTorch -1 is the length that there is
+        raise ValueError("all elements of broadcast shape must be non-negative")
+    return array.expand(lengths)
 
 
 def atleast(n: int) -> Callable[..., Any]:
@@ -220,12 +223,26 @@ def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return shaping.cat([cast(t, dtype) for t in tensors], axis)
 
 
+def cast_by(a: Tensor, dtype: Any, casting: Any) -> Tensor:
+    """In another dtype, where NumPy's rule allows that.
+
+    Raises
+    ------
+    TypeError
+        Where it doesn't.
+    """
+    if not np.can_cast(a.dtype.numpy, dtype.numpy, casting):
+        raise TypeError(f"Cannot cast array data from {a.dtype} to {dtype} according to the rule {casting!r}")
+    return cast(a, dtype)
+
+
 def stacked(n: int, axis: int, first: int) -> Callable[..., Tensor]:
     """Joined along an axis, each with at least n axes; those with less than two along the `first`."""
 
-    def join(tup: Any) -> Tensor:
+    def join(tup: Any, *, dtype: Any = None, casting: Any = "same_kind") -> Tensor:
         parts = [atleast(n)(a) for a in tup]
-        return _joined(parts, first if all(part.ndim == 1 for part in parts) else axis)
+        joined = _joined(parts, first if all(part.ndim == 1 for part in parts) else axis)
+        return joined if dtype is None else cast_by(joined, dtypes.as_dtype(dtype), casting)
 
     return join
 

@@ -37,7 +37,7 @@ from tapegrad import (
 from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
-from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, tensordot
+from tapegrad.numpy_functions import as_tensor, cast_by, floating, of_one_dtype, tensordot
 from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor, describe, location
@@ -74,7 +74,8 @@ def _records(ufunc: Any) -> bool:
 
 # What they may be told: the default, or what makes no difference to a tensor.
 _UFUNC_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "where": (True,), "casting": ("same_kind",), "order": ("K", "C", "A"), "dtype": (None,), "subok": (True, False),
+    "where": (True, np._NoValue), "casting": ("same_kind", "unsafe"), "order": ("K", "C", "A"), "dtype": (None,),
+    "subok": (True, False),
     "signature": (None,), "axes": (), "axis": (), "keepdims": (False,),
 }  # fmt: skip
 
@@ -183,7 +184,7 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
         a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, where: Any = True,
         correction: Any = None,
     ) -> Any:  # fmt: skip
-        less, a = ddof if correction is None else correction, _averaged(a, axis, dtype)
+        less, a = numpy_statistics.corrected(ddof, correction), _averaged(a, axis, dtype)
         if where is True:
             return _over(function, a, axis, keepdims, correction=less)
         deviation = _masked(a - _mean(a, axis, None, True, where), where, 0)
@@ -273,13 +274,13 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def _join(function: Callable[..., Any]) -> Callable[..., Any]:
-    def join(arrays: Any, axis: Any = 0, dtype: Any = None) -> Any:
+    def join(arrays: Any, axis: Any = 0, dtype: Any = None, casting: Any = "same_kind") -> Any:
         arrays = list(arrays)
         tensors = [as_tensor(_operand(a, arrays)) for a in arrays]
         if axis is None and function is shaping.cat:
             tensors, axis = [t.reshape(-1) for t in tensors], 0
         joined = function(tensors, axis)
-        return joined if dtype is None else cast(joined, dtypes.as_dtype(dtype))
+        return joined if dtype is None else cast_by(joined, dtypes.as_dtype(dtype), casting)
 
     return join
 
@@ -422,6 +423,7 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
         result = plainly(*_arrays(args), **facts, out=_arrays(out))
         return out if isinstance(out, Tensor) else result
     where = facts.pop("where", True) if out is not None and isinstance(function, np.ufunc) else True
+    where = True if where is np._NoValue else where
     result = call(function, args, facts)
     if out is None:
         return result

@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from tapegrad import creation, dtypes, fft, trees
 from tapegrad.conversion import as_operand
 from tapegrad.functions import elementwise, products, shaping
-from tapegrad.numpy_functions import as_tensor, floating, of_one_dtype, of_values, roll, split, take
+from tapegrad.numpy_functions import as_tensor, cast_by, floating, of_one_dtype, of_values, roll, split, take
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, describe, location
 
@@ -255,10 +255,7 @@ def putmask(a: Tensor, mask: Any, values: Any) -> None:
 
 def copyto(dst: Tensor, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
     """Write an array, broadcast, where the condition holds."""
-    src = as_tensor(src)
-    if casting != "unsafe" and src.dtype.category > dst.dtype.category:
-        raise TypeError(f"Cannot cast from {src.dtype} to {dst.dtype} according to the rule {casting!r}")
-    new = cast(src, dst.dtype)
+    new = cast_by(as_tensor(src), dst.dtype, casting)
     dst.copy_(new if where is True else _where(cast(as_tensor(where), dtypes.BOOL), new, dst))
 
 
@@ -361,6 +358,8 @@ def spread(space: Callable[..., Any]) -> Callable[..., Any]:
         dtype: Any = None, axis: Any = 0,
     ) -> Any:  # fmt: skip
         start, stop = _broadcast(*of_one_dtype(floating(start), floating(stop)))
+        if np.ndim(_array(base)):
+            start, stop, base = _broadcast(*of_one_dtype(start, stop, floating(base)))
         divisor = (num - 1 if endpoint else num) or math.nan
         column = np.arange(num).reshape((-1,) + (1,) * start.ndim)
         made, step = space(start, stop, as_operand(column.astype(start.dtype.numpy), False), divisor, base)

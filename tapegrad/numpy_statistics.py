@@ -5,6 +5,7 @@ What is chosen, where, and how often, NumPy itself says of the values that there
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +128,8 @@ def _quantiles(name: str, scale: float, ignores: bool) -> Callable[..., Any]:
         fractions = np.asarray(_numbers(name, q), np.float64) / scale
         if not ((fractions >= 0) & (fractions <= 1)).all():
             raise ValueError(f"{name.removeprefix('nan').title()}s must be in the range [0, {scale:g}]")
+        if ignores and not a.numel():
+            return nanmean(a, axis, None, keepdims)
         weighs = None if weights is None else _weights(a, axis, _numbers(name, weights))
         return _at_fractions(floating(a), fractions, axis, method, keepdims, ignores, weighs)
 
@@ -222,13 +225,22 @@ def nanmean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = Fals
     return _over(_reduce["sum"], _filled(a, 0.0), axis, keepdims) / _counts(a, axis, keepdims)
 
 
+def corrected(ddof: Any, correction: Any) -> Any:
+    """What is taken from the number of terms, by the one name or the other."""
+    if correction is None:
+        return ddof
+    if ddof != 0:
+        raise ValueError("ddof and correction can't be provided simultaneously.")
+    return correction
+
+
 def nanvar(
     a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
 ) -> Tensor:
     """The variance of what is not nan; nan where there is too little."""
     a = floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype))
     deviation = _filled(a - nanmean(a, axis, None, True), 0.0)
-    left = _counts(a, axis, keepdims) - (ddof if correction is None else correction)
+    left = _counts(a, axis, keepdims) - corrected(ddof, correction)
     squares = _over(_reduce["sum"], deviation * deviation, axis, keepdims)
     return squares / _where(left > 0, left, math.nan)
 
@@ -284,6 +296,9 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Tensor:
     """The differences of neighbours among all elements, with others on both sides."""
     made = statistics.diff(as_tensor(ary).reshape(-1))
     parts = [v if v is None else as_tensor(v).reshape(-1) for v in (to_begin, to_end)]
+    for name, part in zip(("to_begin", "to_end"), parts, strict=True):
+        if part is not None and part.dtype.category > made.dtype.category:
+            raise TypeError(f"dtype of `{name}` must be compatible with input `ary` under the `same_kind` rule.")
     return shaping.cat([cast(t, made.dtype) for t in (parts[0], made, parts[1]) if t is not None])
 
 
@@ -363,7 +378,9 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(d, pad_width.get(d - array.ndim, (0, 0))) for d in range(array.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
-    widths = _pairs(pad_width, array.ndim)
+    if np.asarray(_array(pad_width)).dtype.kind not in "iu":
+        raise TypeError("`pad_width` must be of integral type.")
+    widths = _pairs(_array(pad_width), array.ndim)
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError("index can't contain negative values")
     mirrors = mode in ("reflect", "symmetric") and facts.get("reflect_type", "even") == "even"
@@ -374,6 +391,8 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
         return array
     if mode in ("edge", "wrap"):
         raise ValueError(f"unsupported keyword arguments for mode '{mode}': {set(facts)}")
+    if mode == "empty":  # anything may stand there
+        mode = "constant"
     makers = {"constant": _constants, "linear_ramp": _ramps, **dict.fromkeys(_STATISTICS, _statistic)}
     if mode not in makers:
         raise TypeError(f"np.pad: mode={mode!r}, {facts} is not understood for tensors, at {location()}")
@@ -383,6 +402,10 @@ def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = Non
         raise ValueError(f"unsupported keyword arguments for mode '{mode}': {set(facts)}")
     each = _pairs(given, array.ndim) if given is not None else [(None, None)] * array.ndim
     for d, (width, values) in enumerate(zip(widths, each, strict=True)):
+        if not any(width):
+            continue
+        if not array.shape[d] and mode != "constant":
+            raise ValueError(f"can't extend empty axis {d} using modes other than 'constant' or 'empty'")
         before, after = (makers[mode](array, d, k, width[k], values[k], mode) for k in (0, 1))
         array = shaping.cat([before, array, after], d)
     return array
@@ -402,7 +425,9 @@ def _ramps(array: Tensor, d: int, side: int, n: int, value: Any, mode: str) -> T
     weights = weights if side == 0 else weights[::-1]
     shape = tuple(-1 if k == d else 1 for k in range(array.ndim))
     w = as_operand(weights.reshape(shape), False)
-    return cast(value + (edge - value) * w, array.dtype)
+    if array.dtype.is_floating_point:
+        return cast(value + (edge - value) * w, array.dtype)
+    return cast(elementwise.functions["floor"](value + (floating(edge) - value) * w), array.dtype)
 
 
 _STATISTICS = ("maximum", "minimum", "mean", "median")
@@ -414,8 +439,11 @@ def _statistic(array: Tensor, d: int, side: int, n: int, length: Any, mode: str)
     if mode == "median":
         made = _median(False)(of, d, keepdims=True)
     else:
+        of = floating(of) if mode == "mean" else of
         made = _reduce[{"maximum": "amax", "minimum": "amin", "mean": "mean"}[mode]](of, d, True)
-    return cast(made, array.dtype).expand(_along(array, d, n))
+    if made.dtype is not array.dtype:  # of integers: the nearest
+        made = cast(elementwise.functions["round"](made), array.dtype)
+    return made.expand(_along(array, d, n))
 
 
 def block(arrays: Any) -> Tensor:
@@ -512,15 +540,17 @@ def bincount(x: Any, weights: Any = None, minlength: Any = 0) -> Any:
 
 def _histogram(theirs: Callable[..., Any], several: bool) -> Callable[..., Any]:
     """NumPy's own; where the weights require grad, sums of them in the bins that it says."""
+    named = inspect.signature(theirs)
 
     def histogram(sample: Any, *args: Any, **facts: Any) -> Any:
-        weights = facts.get("weights")
+        given = named.bind(sample, *args, **facts).arguments
+        weights = given.get("weights")
         told = of_values(theirs)(sample, *args, **facts)
-        if not isinstance(weights, Tensor):
+        if not isinstance(weights, Tensor) or not weights.dtype.is_floating_point:
             return told
         edges = list(told[1]) if several else [*told[1:]]
         if theirs is np.histogram2d:
-            columns = [_array(sample), _array(args[0])]
+            columns = [_array(sample), _array(given["y"])]
         else:
             values = _array(sample)
             columns = [values.reshape(-1)] if theirs is np.histogram else [*np.atleast_2d(values.T).astype(float)]
@@ -532,10 +562,10 @@ def _histogram(theirs: Callable[..., Any], several: bool) -> Callable[..., Any]:
             at, inside = at * n + place, inside & (place >= 0) & (place < n)
         places = as_operand(np.where(inside, at, -1).astype(np.int64), False)
         hist = statistics.counted(places, math.prod(lengths), weights, dtypes.FLOAT64).reshape(lengths)
-        if facts.get("density"):
+        if given.get("density"):
+            hist = hist / hist.sum()
             for d, edge in enumerate(edges):
                 hist = hist / as_operand(np.diff(edge).reshape([-1 if k == d else 1 for k in range(len(edges))]), False)
-            hist = hist / weights.sum()
         return (hist, *told[1:])
 
     return histogram

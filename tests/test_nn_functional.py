@@ -563,3 +563,41 @@ def test_no_warnings_of_numpy_come_through():
         F.interpolate(tg.ones(1, 1, 1), 4, mode="linear", align_corners=True).numpy()
         F.embedding_bag(tg.tensor([0]), tg.ones(2, 2), tg.tensor([0, 0])).numpy()
         F.nll_loss(tg.ones(1, 2), tg.tensor([-100])).item()
+
+
+def test_cross_entropy_of_a_linear_layer_in_chunks():
+    """The same loss, whose derivatives of every kind are the same."""
+    rng = np.random.default_rng(3)
+    x, w, b, v = (tg.tensor(rng.normal(size=s)) for s in ((7, 3), (5, 3), (5,), (7, 3)))
+    target = tg.tensor([0, 4, -100, 2, 2, 1, 3])
+
+    def loss(options, x, w=w, b=b, target=target):
+        return F.linear_cross_entropy(x, w, target, linear_bias=b, options=options)
+
+    for facts in ({"batch_chunk_size": 3}, {"chunking_method": "aspect_ratio:2"}):
+        options = tg.nn.LinearCrossEntropyOptions(**facts)
+        inputs = [t.clone().requires_grad_() for t in (x, w, b)]
+        assert tg.autograd.gradcheck(lambda *t, o=options: loss(o, *t), inputs)
+        assert tg.autograd.gradgradcheck(lambda *t, o=options: loss(o, *t), inputs)
+        for whole, chunked in zip(
+            *(tg.func.jvp(lambda x, o=o: loss(o, x), (x,), (v,)) for o in (None, options)), strict=True
+        ):
+            np.testing.assert_allclose(chunked, whole, rtol=1e-13)
+        single = loss(options, x[0], target=target[0])
+        np.testing.assert_allclose(single, loss(None, x[0], target=target[0]), rtol=1e-15)
+    with pytest.warns(UserWarning, match="``options`` ignored"):
+        F.linear_cross_entropy(x, w, target, label_smoothing=0.1, options=options)
+    with pytest.raises(IndexError, match="Target 5 is out of bounds"):
+        loss(options, x[:1], target=tg.tensor([5]))
+    with pytest.raises(TypeError, match="must be a LinearCrossEntropyOptions, not int"):
+        loss(3, x)
+    with pytest.raises(ValueError, match="different chunk sizes"):
+        loss(tg.nn.LinearCrossEntropyOptions(batch_chunk_size=3, chunking_method="aspect_ratio:100"), x)
+    for wrong in (
+        {"batch_chunk_size": 0},
+        {"chunking_method": "rows"},
+        {"acc_policy": "best"},
+        {"acc_dtype": tg.int64},
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}"):
+            tg.nn.LinearCrossEntropyOptions(**wrong)

@@ -206,6 +206,17 @@ np.quantile(a, 0.5, method="inverted_cdf"); np.percentile(a, [50], overwrite_inp
 np.broadcast_to(a, (2, 3, 4), subok=True); np.broadcast_arrays(a, a[0], subok=True)[1]
 np.piecewise([0, 1], a[0, :2] > 0, [5, 6]); np.cov(a * 1.0, fweights=[1.5, 1, 2, 1]); np.cov(a, fweights=[2.0, 1, 2, 1])
 np.compress([True, False, True], a, 0, np.zeros((2, 4))); np.cumulative_sum(a[0] * 1.0, out=np.zeros(4))
+np.var(a, ddof=1, correction=1); np.std(a, correction=1); np.nanvar(a * 1.0, ddof=1, correction=0); np.var(a, ddof=1)
+np.ediff1d(a, to_end=[1, 2], to_begin=0); np.ediff1d(a, to_end=np.nan); np.ediff1d(a, to_begin=[0.5])
+np.broadcast_to(a, -1); np.broadcast_to(a, (-1, 3, 4)); np.nanpercentile(a[:0] * 1.0, 40, axis=0)
+np.nanquantile(a[:0] * 1.0, [0.1, 0.2], keepdims=True); np.multiply(a, a, where=np._NoValue, casting="unsafe")
+np.divide(a * 1.0, 3, out=np.zeros((3, 4)), casting="unsafe"); np.nanstd(a * 1.0)
+np.hstack([a, a * 0.5], dtype=int, casting="unsafe"); np.vstack([a, a * 0.5], dtype=int); np.vstack([a, a], dtype="f8")
+np.concatenate([a * 0.5, a], dtype=int); np.stack([a * 0.5, a], dtype=int, casting="unsafe"); (np.copyto(a, 0.5), a)[1]
+(np.copyto(a, [1, 2, 3, 4], "no"), a)[1]; (np.copyto(a, 0.5, casting="unsafe"), a)[1]
+np.logspace(1, 2, 3, base=abs(a) + 1); np.logspace(abs(a[0]), 2, 1, base=2.0, axis=-1)
+np.logspace(1, a[0], 2, base=a + 7)
+(np.copyto(a, a[0] > 1, where=a > 0), a)[1]
 np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
 """
 
@@ -233,6 +244,24 @@ def test_interpolation_between_infinities(points: tuple[float, float]):
     t = tg.tensor([10.0, 10.0], requires_grad=True)
     np.interp(0.5, points, t).backward()
     assert np.isfinite(t.grad.numpy()).all()
+
+
+PADDED = [
+    ("constant", {}), ("linear_ramp", {"end_values": 3}), ("mean", {}), ("mean", {"stat_length": 2}), ("median", {}),
+    ("maximum", {}), ("minimum", {"stat_length": 3}), ("edge", {}), ("reflect", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i8", "i1", "u1"])
+def test_padding(dtype: str):
+    """Of integers, too, with means rounded, ramps towards what is larger, and where an axis is empty."""
+    whole = np.array([[7, -3, 2, 5], [-8, 1, -5, 0], [4, 9, -6, -1]])
+    array = (abs(whole) if dtype == "u1" else whole).astype(dtype)
+    for mode, facts in PADDED:
+        for width in (3, [(2, 1), (0, 0)], [(0, 0), (1, 2)], 0, 2.5, [(1, 2.0)]):
+            for part in (array, array[:, :0]):
+                compare(lambda a, m=mode, f=facts, w=width: np.pad(a, w, m, **f), part, refusal=False)
+    assert np.pad(tg.tensor(array), 1, "empty")[1:-1, 1:-1].tolist() == array.tolist()
 
 
 def test_positive_is_a_copy():

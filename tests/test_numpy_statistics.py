@@ -165,3 +165,20 @@ def test_dtypes_are_numpys():
     assert np.median(whole).dtype is tg.float64
     assert np.percentile(whole, 50).dtype is tg.float64
     assert np.quantile(tg.tensor([1.0, 2.0], dtype=tg.float32), 0.5).dtype is tg.float32
+
+
+@pytest.mark.parametrize("density", [False, True])
+def test_histograms_of_what_is_in_range(density):
+    x = np.array([0.5, 1.5, 2.0, 3.5, 8.5, 9.0, 9.5])
+    for weights in (x * x + 1, np.arange(7)):
+        hist, _ = np.histogram(tg.tensor(x), 4, (1, 9), density, tg.tensor(weights))
+        wanted, _ = np.histogram(x, 4, (1, 9), density, weights)
+        assert np.asarray(hist).dtype == wanted.dtype
+        np.testing.assert_allclose(hist, wanted, rtol=1e-14)
+        for theirs, both in ((np.histogram2d, (x, x[::-1].copy())), (np.histogramdd, (np.stack([x, x * x], 1),))):
+            ranges = [(1, 9), (0, 80)]
+            facts = {"bins": 3, "range": ranges, "density": density}
+            found = theirs(*map(tg.tensor, both), **facts, weights=tg.tensor(weights))[0]
+            np.testing.assert_allclose(found, theirs(*both, **facts, weights=weights)[0], rtol=1e-14)
+    w = tg.tensor(x, requires_grad=True)
+    assert tg.autograd.gradcheck(lambda w: np.histogram(x, 4, (1, 9), density, w)[0], [w])

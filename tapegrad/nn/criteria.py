@@ -11,6 +11,7 @@ from tapegrad import creation
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.nn import functional as F  # noqa: N812 (as everybody calls it)
 from tapegrad.nn.containers import ModuleList, Sequential
+from tapegrad.nn.functional.chunked import LinearCrossEntropyOptions
 from tapegrad.nn.layers import Linear
 from tapegrad.nn.module import Module
 from tapegrad.tensor import Tensor
@@ -176,4 +177,4 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return self.log_prob(input).argmax(dim=1)
 
 
-__all__ = ["AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"]
+__all__ = ["AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss", "LinearCrossEntropyOptions"]

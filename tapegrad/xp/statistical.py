@@ -22,7 +22,7 @@ def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False
 def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
     """The products over axes, or of all; of integers in int64 where no dtype is given."""
     x = array(x)
-    axes = sorted(distinct(range(x.ndim) if axis is None else axis, x.ndim))
+    axes = sorted(distinct((*range(x.ndim),) if axis is None else axis, x.ndim))
     axes = axes[: x.ndim]  # one may be named where there is none
     rest = [d for d in range(x.ndim) if d not in axes]
     rows = named["permute"](x, (*rest, *axes)).reshape((*(x.shape[d] for d in rest), -1 if 0 not in x.shape else 0))

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import dataclasses
 import fnmatch
 import multiprocessing
 import os
@@ -205,6 +206,9 @@ def translated(value: Any, seen: dict[int, Any]) -> Any:
     if type(value).__module__.startswith("torch") or (getattr(value, "__module__", None) or "").startswith("torch"):
         if isinstance(value, torch.nn.Module) and hasattr(tg.nn, type(value).__name__):
             return getattr(tg.nn, type(value).__name__)()
+        if dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(tg.nn, type(value).__name__):
+            facts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return getattr(tg.nn, type(value).__name__)(**translated(facts, seen))
         found = next((path for path in _paths(value) if hasattr_path(tg, path)), None)
         if found is None:
             raise Absent(getattr(value, "__name__", repr(value)))

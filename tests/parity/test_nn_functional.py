@@ -195,6 +195,22 @@ def test_linear_cross_entropy():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("facts", [{"batch_chunk_size": 3}, {}], ids=str)
+def test_linear_cross_entropy_in_chunks(reduction, facts):
+    target = np.array([0, 2, -100, 4])
+
+    def call(tg, F, x, w, b, factors):
+        options = tg.nn.LinearCrossEntropyOptions(allow_retain_graph=True, **facts)
+        factors = abs(factors.detach())
+        return F.linear_cross_entropy(
+            x, w, tg.tensor(target), linear_bias=b, weight=factors, reduction=reduction, options=options
+        )
+
+    agree(call, X, reals(5, 6, seed=3), reals(5), reals(5, seed=4), second=False)
+    agree(lambda tg, F, x, w: call(tg, F, x, w, None, tg.ones(5)), X, reals(5, 6, seed=3), second=False)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_ctc_loss_by_logits(reduction):
     # Gradients are taken by logits: PyTorch's by log-probabilities are those of logits too.
     t = np.array([[1, 2, 2, 3], [4, 1, 0, 0], [2, 0, 0, 0]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ import numpy as np
 from tapegrad.arguments import node
 from tapegrad.batched import Batched, elements
 from tapegrad.dtypes import INT64, UINT8
-from tapegrad.functions.shaping import contiguous
+from tapegrad.functions.shaping import cat, contiguous
+from tapegrad.nn.functional.chunked import LinearCrossEntropyOptions, losses_in_chunks, losses_of_rows
 from tapegrad.nn.functional.common import (
     at,
     chosen,
@@ -24,35 +27,36 @@ from tapegrad.nn.functional.common import (
     where,
 )
 from tapegrad.nn.functional.linear import linear
-from tapegrad.ops.reduction import _cross_entropy
-from tapegrad.recording import cast, record_array
+from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, from_array
 
 log, softplus = (elementwise[n] for n in ("log", "softplus"))
 
 
-def _classes(input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """The targets, integers that fit to [C], [N, C] or [N, C, d1, ...], in int64."""
-    if not input.ndim:
+def _classes(
+    input: Tensor, target: Tensor, weight: Tensor | None, shape: tuple[int, ...] | None = None
+) -> Tensor:  # fmt: skip
+    """The targets, integers that fit to [C], [N, C] or [N, C, d1, ...], in int64: to `input`, or what has a `shape`."""
+    shape = tuple(input.shape) if shape is None else shape
+    if not shape:
         raise ValueError(f"Expected 1 or more dimensions (got {input.ndim}): {at(input, target)}")
-    n_classes = input.shape[0] if input.ndim == 1 else input.shape[1]
-    if input.ndim == 1:
+    n_classes = shape[0] if len(shape) == 1 else shape[1]
+    if len(shape) == 1:
         if target.ndim > 1:
             raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: {at(input, target)}")
         if target.ndim == 1 and target.shape[0] != 1:
             raise RuntimeError(
-                f"size mismatch (got input: {list(input.shape)}, target: {list(target.shape)}): {at(input, target)}"
+                f"size mismatch (got input: {list(shape)}, target: {list(target.shape)}): {at(input, target)}"
             )
     else:
-        if not target.ndim or input.shape[0] != target.shape[0]:
+        if not target.ndim or shape[0] != target.shape[0]:
             given = target.shape[0] if target.ndim else "none"
             raise ValueError(
-                f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({given}): "
-                f"{at(input, target)}"
+                f"Expected input batch_size ({shape[0]}) to match target batch_size ({given}): {at(input, target)}"
             )
-        wanted = (input.shape[0], *input.shape[2:])
+        wanted = (shape[0], *shape[2:])
         if target.shape != wanted:
-            if input.ndim == 2:
+            if len(shape) == 2:
                 raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: {at(input, target)}")
             raise RuntimeError(f"Expected target size {list(wanted)}, got {list(target.shape)}: {at(input, target)}")
     if target.dtype not in (INT64, UINT8):
@@ -130,15 +134,17 @@ def _nll_of_samples(
     return loss.sum() / (kept.to(loss.dtype) if factors is None else where(kept, factors, 0.0)).sum()
 
 
-def _of_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
-    """The cross entropy of classes with rows of logits, which are gone through once each way."""
-    n, classes = logits.shape[-1], target._array().reshape(-1)
+def _of_rows(
+    losses: Callable[[np.ndarray], Tensor], logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int,
+    reduction: str, n: int,
+) -> Tensor:  # fmt: skip
+    """The cross entropy of `n` classes with rows of logits, or what they come from: `losses` has one for each class."""
+    classes = target._array().reshape(-1)
     kept = classes != ignore_index
     _check_in_range(classes[kept], n, logits, target)
-    every, rows = bool(kept.all()), len(classes)
+    every = bool(kept.all())
     classes = np.where(kept, classes, 0)  # a copy: the elements are the target's
-    at = from_array(np.arange(rows) * n + classes)
-    loss = record_array(_cross_entropy, target.shape, logits.dtype, contiguous(logits), at, params=(rows, n))
+    loss = losses(classes)
     factors = None if weight is None else taken(weight, classes).reshape(target.shape)
     if factors is not None:
         loss = loss * factors
@@ -225,7 +231,10 @@ def cross_entropy(
             and not label_smoothing
             and target.__class__ is not Batched
         ):
-            made = _of_rows(input, target, weight, ignore_index, reduction)
+            made = _of_rows(
+                lambda classes: losses_of_rows(contiguous(input), classes, target.shape),
+                input, target, weight, ignore_index, reduction, input.shape[-1],
+            )  # fmt: skip
         else:
             log_p = reductions["log_softmax"](input, dim)
             made = _nll(log_p, target, weight, ignore_index, reduction, label_smoothing)
@@ -261,10 +270,12 @@ def linear_cross_entropy(
 ) -> Tensor:  # fmt: skip
     """`cross_entropy` of the logits `linear(input, linear_weight, linear_bias)`.
 
-    `linear_weight` is [C, in] or [C, d1, ..., in].
+    `linear_weight` is [C, in] or [C, d1, ..., in]. With `options`, `nn.LinearCrossEntropyOptions`, the batch is gone
+    through in chunks, and no more than a chunk's logits are in memory at a time: of classes given by their numbers,
+    without smoothing.
     """
-    if options is not None:
-        raise NotImplementedError("linear_cross_entropy(): options are not supported: logits are computed whole")
+    if options is not None and not isinstance(options, LinearCrossEntropyOptions):
+        raise TypeError(f"options must be a LinearCrossEntropyOptions, not {type(options).__name__}")
     if input.ndim not in (1, 2):
         raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}: {at(input, linear_weight)}")
     if linear_weight.ndim < 2:
@@ -282,14 +293,40 @@ def linear_cross_entropy(
             f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, "
             f"(N, {linear_weight.shape[-1]}), got unbatched: {at(input, linear_weight)}"
         )
+    ignored = -100 if ignore_index is None else ignore_index
+    if options is not None:
+        is_batched = any(t.__class__ is Batched for t in (input, linear_weight, target, linear_bias, weight))
+        if len(shape) == 1 and not label_smoothing and target.dtype is INT64 and not is_batched:
+            return _chunked(input, linear_weight, target, linear_bias, weight, reduction, ignored, options)
+        warnings.warn(
+            "linear_cross_entropy: ``options`` ignored; chunks are of classes given by int64 numbers, without "
+            f"label_smoothing (given: {label_smoothing}), outside of vmap, with a weight [C, in]: "
+            f"{at(linear_weight, target)}",
+            stacklevel=3,
+        )
     bias = None if linear_bias is None else linear_bias.reshape(-1)
     logits = linear(input, linear_weight.reshape(-1, linear_weight.shape[-1]), bias)
     logits = logits.reshape(*input.shape[:-1], *shape)
-    ignored = -100 if ignore_index is None else ignore_index
     result: Tensor = cross_entropy(
         logits, target, weight, ignore_index=ignored, reduction=reduction, label_smoothing=label_smoothing
     )
     return result
+
+
+def _chunked(
+    input: Tensor, linear_weight: Tensor, target: Tensor, bias: Tensor | None, weight: Tensor | None, reduction: str,
+    ignore_index: int, options: LinearCrossEntropyOptions,
+) -> Tensor:  # fmt: skip
+    n, features = linear_weight.shape
+    target = _classes(input, target, weight, (*input.shape[:-1], n))
+    rows = input.reshape(-1, features)
+    samples = options.samples(len(rows), features, n)
+
+    def losses(classes: np.ndarray) -> Tensor:
+        parts = losses_in_chunks(rows, linear_weight, bias, classes, samples)
+        return cat(parts).reshape(target.shape)
+
+    return _of_rows(losses, input, target, weight, ignore_index, reduction, n)
 
 
 def _rows_and_targets(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, np.ndarray]:
