@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tapegrad import aliasing, autograd, creation, recording, trees
+from tapegrad import aliasing, autograd, creation, recording, trees, writing
 from tapegrad.batched import Batched, Level, NeedsSamplesError, elements, innermost, is_at, rules, samples_of, wrap
 from tapegrad.dtypes import INT32, INT64
 from tapegrad.functions import indexing as at_index
@@ -289,7 +289,7 @@ def assign(t: Any, value: Any, stores: Any = ()) -> Any:
     physical = value.physical if isinstance(value, Batched) and value.level is level else None
     if physical is None:
         physical = samples_of(value, level).clone()
-    aliasing.assign(t.physical, physical, stores)
+    writing.assign(t.physical, physical, stores)
     return t
 
 

@@ -108,8 +108,11 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
     """
     if isinstance(data, Tensor):
         return data
-    if isinstance(data, np.ndarray) and data.dtype == object and any(isinstance(x, Tensor) for x in data.flat):
-        return joiners[0](data)
+    if isinstance(data, np.ndarray) and data.dtype == object and data.size:
+        if any(isinstance(x, Tensor) for x in data.flat):
+            return joiners[0](data)
+        if all(isinstance(x, (int, float)) for x in data.flat):  # chosen among tensors and numbers
+            data = np.array(data.tolist())
     return leaf_of(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else sharing_with(data)
 
 

@@ -72,6 +72,22 @@ class DType:
     def __reduce__(self) -> tuple[Any, ...]:
         return as_dtype, (self.name,)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the other; of NumPy's dtypes, types and names, whether it is the same type as that.
+
+        So code that asks for the dtype of arrays goes the same way where Tensors stand for them.
+        """
+        if isinstance(other, (np.dtype, type, str)):
+            return bool(self.numpy == other)
+        return self is other
+
+    __hash__ = object.__hash__
+
+    @property
+    def kind(self) -> str:
+        """NumPy's letter: "b", "i", "u" or "f"."""
+        return self.numpy.kind
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The same type in NumPy, which asks for it by this name: `np.dtype(tapegrad.float64)`, `np.issubdtype`."""

@@ -24,7 +24,7 @@ import numpy as np
 from tapegrad import finalizers, interrupts, kernels, kinds, locks, ops, threads
 from tapegrad import tape as tapes
 from tapegrad.callers import unseen
-from tapegrad.core import guards, in_lanes, replaying, rows, sweeps
+from tapegrad.core import guards, in_lanes, notes, passes, replaying, rows, sweeps
 from tapegrad.core import reclaim as reclaiming
 from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
@@ -100,7 +100,7 @@ def need(operation: declare.Op, code: int, reverse: bool) -> None:
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
 assert "run" in _functions
-assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch} <= parts.keys()
+assert {reclaiming.reclaim, replaying.replay, in_lanes.run_batch, notes.read_notes, passes.compact} <= parts.keys()
 
 
 def part_address(name: str) -> int:
@@ -331,7 +331,7 @@ def run(
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
     entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
     if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
-        entry = functools.partial(unseen, _call_whole, entry)
+        entry = functools.partial(unseen, _call_whole, tape.watch, entry)
     started = time.perf_counter()
     try:
         tape.sweeping = sys._getframe()
@@ -356,6 +356,8 @@ def run(
             take()  # the sweep is done, and can't be done again
         else:
             _abandon(tape)
+        if tape.watch is not None:
+            tape.watch.fail("is interrupted in a sweep", False)
         raise
     finally:
         tape.sweeping = None
@@ -374,9 +376,11 @@ def run(
         raise _failure(tape)
 
 
-def _call_whole(entry: Callable[..., int], *arguments: int) -> int:
+def _call_whole(watch: Any, entry: Callable[..., int], *arguments: int) -> int:
     with interrupts.later():
-        return entry(*arguments)
+        status = entry(*arguments)
+        watch.reads_notes()
+        return status
 
 
 def settle(tape: Tape) -> None:
@@ -396,6 +400,11 @@ def replay(tape: Tape, text: int, tables: int) -> int:
     entry = _entries.get("replay") or _entry("replay")
     with tape.lock:
         return entry(tape.header_address, text, tables)
+
+
+def call(name: str, *numbers: int) -> int:
+    """Call a compiled part that has to do with no tape: of `core/notes.py`, or `core/passes.py`."""
+    return (_entries.get(name) or _entry(name))(*numbers)
 
 
 def run_batch(tape: Tape, batch: int, cost: int) -> None:

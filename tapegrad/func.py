@@ -44,8 +44,8 @@ compiled speed (see `tapegrad.jitted`). So `grad(njit(f))` asks for that.
 0.35355339...
 
 One that is given Tensors is differentiated as with arrays, and is one row of the tape (see
-`tapegrad.jitted.operation`): values, gradients, and a number's tangents, can be differentiated again, once and in
-either mode, as in `jacfwd(grad(f))`; other Jacobians and tangents, Hessians and products with them can't.
+`tapegrad.jitted.operation`): whatever is computed can be differentiated again, in either mode and to any order, as in
+`jacfwd(hessian(f))`. Each order beyond the second doubles the work, and compiles the function once more.
 
 >>> @njit
 ... def third(x):

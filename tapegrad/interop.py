@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, callers, engine, kinds, pages
+from tapegrad import aliasing, callers, engine, kinds, pages, writing
 from tapegrad import tape as tapes
 from tapegrad.conversion import joiners, sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
@@ -84,12 +84,12 @@ def _moved(t: Tensor) -> np.ndarray | None:
     if top is t:
         exchange(t, made)
     else:
-        numbers = aliasing.of_same_graph(top, from_array(array.copy()))
-        of_top = aliasing.placed(top, numbers, address, kind, array)
+        numbers = writing.of_same_graph(top, from_array(array.copy()))
+        of_top = writing.placed(top, numbers, address, kind, array)
         tape.slot_ints[8 * made._slot + 6] = of_top._slot  # its base, which has the array
         del tape.arrays[made._slot]
-        aliasing.pass_on(top, of_top, True)
-        aliasing.exchange_all([(top, of_top), (t, made)])
+        writing.pass_on(top, of_top, True)
+        writing.exchange_all([(top, of_top), (t, made)])
     return array.view()
 
 
@@ -135,7 +135,7 @@ def _handed_over(t: Tensor) -> np.ndarray:
         if MEMORY:
             engine.hand_out(tape, address)
     if not (top._kind.exported or is_copy):
-        aliasing.mark_exported(top)
+        writing.mark_exported(top)
     engine.evaluate(tape, t._slot)
     array = over_memory(t)
     if is_copy:

@@ -15,7 +15,7 @@ element written (the sweep writes it where it lies), whose slot the handle gets:
 So it is where nobody else shares the elements: no other view is alive, NumPy doesn't have the memory.
 
 What a step of an optimiser has recorded for one parameter is recorded again for the others (`record_again`): the same
-rows, with other slots.
+rows, with other slots. And what a reverse sweep has left becomes the gradients of leaves that have none yet.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from tapegrad.dtypes import FLOAT32, FLOAT64, INT32, INT64
 from tapegrad.kinds import PLACE_BITS
 from tapegrad.memory import Record, array, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
 from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import IMM_A, IMM_B, OPCODES, PARAMS, ROW_BYTES, STORED, Header, Row, Slot
+from tapegrad.tape import IMM_A, IMM_B, OPCODES, OWNED, PARAMS, ROW_BYTES, STORED, UNMET, Header, Row, Slot
 
 NOTED = 16  # views of a base that are noted before those that are gone are forgotten
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
 NO_BOUND, IS_INT = -(1 << 62), -(1 << 62) + 1
 FLOAT, INTEGER = 1, 2  # kinds of number
+PLAIN, GRADED, WATCHED = 0, 1, 2  # how rows are recorded: without gradients, with, or without where a watch looks on
 MIX_OPCODE, MIX_A, MIX_B = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB  # odd, from splitmix64
 _WRITE_FLAGS = PARAMS << 16
 _FLOAT64, _FLOAT32, _INT64, _INT32 = FLOAT64.code, FLOAT32.code, INT64.code, INT32.code
@@ -44,6 +45,8 @@ class Facts(Record):
     tensor = word()  # objects; the last is called with what is left to Python
     true = word()
     false = word()
+    traced = word()  # in the places of these, where something looks on
+    untraced = word()
     python = word()
     type_offset = word()
     float_offset = word()
@@ -57,15 +60,18 @@ class Facts(Record):
     fresh_offset = word()
     known_offset = word()
     writes_offset = word()
+    grad_offset = word()
     contiguous_offset = word()  # of a kind
     is_leaf_offset = word()
     exported_offset = word()
     passive_offset = word()
+    gradient_offset = word()
     index_offset = word()
     retained_offset = word()  # of a tape
     arrays_offset = word()
     leaves_offset = word()
     former_offset = word()
+    low_offset = word()
     referent_offset = word()  # of a weak reference
     start_offset = word()  # of a slice
     stop_offset = word()
@@ -86,6 +92,7 @@ class Facts(Record):
     tuple = word()
     outdated = word()  # the type of views that are outdated, and that of how a view is made
     recipe = word()
+    kinds = word()  # the list of all
     select = word()
     empty = word()
     write = word()  # the opcode
@@ -99,6 +106,7 @@ class Facts(Record):
     new_list = word()
     list_size = word()
     append = word()
+    drop_item = word()
     reference = word()
     overflow = word()  # where the C API reports that an integer is too large
     new_object = word()  # functions of the C API
@@ -194,6 +202,30 @@ def _header(context, tape):
     return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
 
+def _mode(context, header, tape):
+    """How rows are recorded; -1 where Python does it, which notes more."""
+    enabled, watched = at(tape + context.grad_enabled_offset), header.recording.n_before != 0
+    if enabled == context.true or (watched and enabled == context.traced):
+        return GRADED
+    if enabled == context.false:
+        return PLAIN
+    return WATCHED if watched and enabled == context.untraced else -1
+
+
+def _is_known(context, recording, t):
+    """Whether a watch, where there is one, knows where the elements of a tensor of this tape come from."""
+    if recording.n_before == 0:
+        return True
+    slot = part1(context.as_integer, at(t + context.slot_offset))
+    return slot >= recording.n_before or recording.before[slot] != UNMET
+
+
+def _note_slot(recording, slot):
+    """Note that a slot is new, where a watch looks on."""
+    if slot < recording.n_before:
+        recording.before[slot] = 0
+
+
 def _entry(context, opcode, a, b):
     """The entry of an operation on operands of these kinds or types; its opcode is 0 where there is none."""
     i = (((opcode + 1) * MIX_OPCODE + a * MIX_A + b * MIX_B) >> 32) & context.mask
@@ -247,17 +279,15 @@ def _write(a, b, opcode, context, made):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, first) or (number == 0 and b != 0 and not _is_known(context, recording, b)):
+        return 0
 
-    entry = _entry(context, opcode, key_a, key_b)
-    if entry.opcode == 0:
+    entry, mode = _entry(context, opcode, key_a, key_b), _mode(context, header, tape)
+    if entry.opcode == 0 or mode < 0 or (mode == WATCHED and entry.kind != entry.passive):  # there may be tangents
         return 0
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled == context.true:
-        kind, index = entry.kind, entry.index
-    elif enabled == context.false:
+    kind, index = entry.kind, entry.index
+    if mode != GRADED:
         kind, index = entry.passive, entry.passive_index
-    else:
-        return 0
 
     row = Row(header.rows_at + end)
     if not _second(context, row, entry.number, number, b):
@@ -268,6 +298,7 @@ def _write(a, b, opcode, context, made):
         return -1
     row.opcode, row.flags, row.out = opcode, flags, slot
     row.a, row.kind = part1(context.as_integer, at(first + slot_at)), index
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -332,10 +363,10 @@ def _write_view(a, index, context, made):
         i = (i + 1) & context.view_mask
         entry = ViewEntry(context.view_entries + _VIEW_BYTES * i)
     kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
-    enabled = at(tape + context.grad_enabled_offset)
-    if enabled != context.true:
-        if enabled != context.false:
-            return 0
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != entry.passive):
+        return 0
+    if mode != GRADED:
         kind, kind_index, recipe = entry.passive, entry.passive_index, entry.untracked
 
     return _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits)
@@ -377,6 +408,8 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
         return 0
+    if not _is_known(context, recording, a):
+        return 0
     slot = recording.free[height]
     slot_object = part1(context.from_integer, slot)
     if slot_object == 0:
@@ -385,6 +418,7 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
     i4(header.rows_at + end, 1)[0] = head
     row.out, row.bits, row.kind = slot, bits, kind_index
     row.a = part1(context.as_integer, at(a + slot_at))
+    _note_slot(recording, slot)
     recording.filled, recording.n_free = end + 24, height
     call1(context.inc_ref, tape)
     call1(context.inc_ref, kind)
@@ -400,11 +434,12 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
 
 def _write_element(a, position, context, element, tape, made):
     """Likewise, of the view of one element."""
-    kind, kind_index, recorded = element.kind, element.index, at(tape + context.grad_enabled_offset)
-    if recorded != context.true:
-        if recorded != context.false:
-            return 0
-        kind, kind_index = element.passive, element.passive_index
+    kind, kind_index, recorded = element.kind, element.index, context.true
+    mode = _mode(context, _header(context, tape), tape)
+    if mode < 0 or (mode == WATCHED and kind != element.passive):
+        return 0
+    if mode != GRADED:
+        kind, kind_index, recorded = element.passive, element.passive_index, context.false
     offset = position * element.itemsize
     start, recipe = part1(context.from_integer, offset), part2(context.new_object, context.recipe, _RECIPE)
     if start == 0 or recipe == 0:
@@ -534,7 +569,7 @@ def _forget(context, a):
 
 
 def _may_write(context, element, tape, enabled):
-    """Whether to write to a tensor is to give it another slot: see `aliasing.stands_alone`, and `_is_alone`."""
+    """Whether to write to a tensor is to give it another slot: see `writing.stands_alone`, and `_is_alone`."""
     return (
         (element.written == 1 and (enabled == context.true or enabled == context.false))
         or (element.written == 2 and enabled == context.true)
@@ -595,7 +630,11 @@ def _assign(a, index, value, context):
     enabled = at(tape + context.grad_enabled_offset)
     header = _header(context, tape)
     recording = header.recording
-    if recording.thread != part0(context.thread) or not _may_write(context, element, tape, enabled):
+    if (
+        recording.thread != part0(context.thread)
+        or recording.n_before != 0
+        or not _may_write(context, element, tape, enabled)
+    ):
         return 0
     is_tensor = type_of_value == context.tensor
     if (is_tensor or type_of_value == context.outdated) and at(value + context.base_offset) == a:
@@ -741,6 +780,8 @@ def _replace(a, b, opcode, context):
     header = _header(context, tape)
     recording = header.recording
     if recording.thread != part0(context.thread) or part1(context.dict_size, at(tape + context.retained_offset)) != 0:
+        return 0
+    if recording.n_before != 0:
         return 0
     end, height = recording.filled, recording.n_free - 1
     if base != 0:
@@ -989,3 +1030,85 @@ def _results_again(context, header, tape, results, start, end, leaf, made):
     ):  # fmt: skip
         return -1
     return 1
+
+
+# --- gradients of leaves ----------------------------------------------------------------------------------------------
+
+
+def give_gradients(tape, context: Facts):
+    """Make what a reverse sweep has left the gradients of leaves: 1, or 0 where that is not all there is to do.
+
+    It is all where each is a leaf's that has no gradient yet. -1 and an exception: there is no memory. As in
+    `tensor.adopt`, gradients have the tape's low slots, as long as there are some.
+    """
+    header, low = _header(context, tape), at(tape + context.low_offset)
+    recording, progress = header.recording, header.progress
+    n, n_low = progress.n_reached, part1(context.list_size, low)
+    if recording.thread != part0(context.thread) or recording.n_free + n_low < n:
+        return 0
+    made = part1(context.new_tuple, n)
+    if made == 0:
+        return -1
+    for i in range(n):
+        t = part2(context.new_object, context.tensor, 0)  # this may run the garbage collector, and so any code
+        if t == 0:
+            call1(context.dec_ref, made)
+            return -1
+        part3(context.set_item, made, i, t)
+    # From here on nothing can come between.
+    n_low, given = part1(context.list_size, low), progress.n_reached == n
+    given = given and recording.n_free + n_low >= n
+    for i in range(n if given else 0):
+        owner = _owner(context, tape, progress.reached[i])
+        if owner == 0 or (at(owner + context.grad_offset) != 0 and at(owner + context.grad_offset) != context.none):
+            given = False
+    for i in range(n if given else 0):
+        if i < n_low:
+            number = part2(context.item_of_list, low, n_low - 1 - i)
+            call1(context.inc_ref, number)
+        else:
+            number = part1(context.from_integer, recording.free[recording.n_free - 1 - (i - n_low)])
+        if number == 0:
+            call1(context.dec_ref, made)
+            return -1
+        i8(part2(context.item_of_tuple, made, i) + context.slot_offset, 1)[0] = number
+    if given:
+        for i in range(n):
+            _give(context, header, tape, progress.reached[i], part2(context.item_of_tuple, made, i))
+            if i < n_low:
+                part2(context.drop_item, low, n_low - 1 - i)
+        recording.n_free -= max(n - n_low, 0)
+        progress.n_reached = 0
+    call1(context.dec_ref, made)
+    return 1 if given else 0
+
+
+def _owner(context, tape, slot):
+    """The leaf that a slot is of; or 0."""
+    number = part1(context.from_integer, slot)
+    if number == 0:
+        return 0
+    reference = part2(context.item_of_dict, at(tape + context.leaves_offset), number)
+    call1(context.dec_ref, number)
+    owner = 0 if reference == 0 else at(reference + context.referent_offset)
+    return 0 if owner == context.none else owner
+
+
+def _give(context, header, tape, slot, t):
+    """Make a handle, which has the number of its slot, that of another slot's adjoint, and its leaf's gradient."""
+    of = Slot(header.slots_at + _SLOT_BYTES * slot)
+    kind = at(part2(context.item_of_list, context.kinds, of.kind) + context.gradient_offset)
+    gradient = Slot(header.slots_at + _SLOT_BYTES * part1(context.as_integer, at(t + context.slot_offset)))
+    gradient.kind, gradient.row = part1(context.as_integer, at(kind + context.index_offset)), -1
+    gradient.primal, gradient.adjoint, gradient.base, gradient.flags = of.adjoint, 0, -1, STORED | OWNED
+    of.adjoint = 0
+    call1(context.inc_ref, tape)
+    call1(context.inc_ref, kind)
+    i8(t + context.tape_offset, 1)[0] = tape
+    i8(t + context.kind_offset, 1)[0] = kind
+    held = _owner(context, tape, slot) + context.grad_offset
+    before = at(held)
+    call1(context.inc_ref, t)
+    i8(held, 1)[0] = t
+    if before != 0:
+        call1(context.dec_ref, before)

@@ -26,7 +26,7 @@ from tapegrad.functions import (
     statistics,
 )
 from tapegrad.recording import cast, promoted
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, describe
 
 # --- layout -----------------------------------------------------------------------------------------------------------
 
@@ -189,13 +189,14 @@ def tile(A: Tensor, reps: Any) -> Tensor:
 
 def array_split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
     """In parts along an axis: so many, nearly alike, or cut at these places."""
-    axis = normalize_axis_index(axis, ary.ndim)
+    axis, indices_or_sections = normalize_axis_index(axis, ary.ndim), _values(indices_or_sections)
     parts = np.array_split(np.arange(ary.shape[axis]), indices_or_sections)
     return [ary.narrow(axis, int(part[0]) if part.size else 0, part.size) for part in parts]
 
 
 def split(ary: Tensor, indices_or_sections: Any, axis: Any = 0) -> list[Tensor]:
     """In parts along an axis: so many, alike, or cut at these places."""
+    indices_or_sections = _values(indices_or_sections)
     if hasattr(indices_or_sections, "__index__") and ary.shape[axis] % indices_or_sections:
         raise ValueError("array split does not result in an equal division")
     return array_split(ary, indices_or_sections, axis)
@@ -304,12 +305,16 @@ def average(a: Tensor, axis: Any = None, weights: Any = None, returned: Any = Fa
         return (mean, creation.full_like(mean, a.numel() / max(mean.numel(), 1))) if returned else mean
     weights = as_tensor(weights)
     if weights.shape != a.shape:
-        if weights.ndim != 1 or not hasattr(axis, "__index__") or weights.shape[0] != a.shape[axis]:
+        if axis is None:
+            raise TypeError("Axis must be specified when shapes of a and weights differ.")
+        axes = normalize_axis_tuple(axis, a.ndim)
+        if tuple(weights.shape) != tuple(a.shape[d] for d in axes):
             raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
-        weights = weights.reshape([-1 if d == axis % a.ndim else 1 for d in range(a.ndim)]).expand(tuple(a.shape))
+        weights = weights.permute([axes.index(d) for d in sorted(axes)])
+        weights = weights.reshape([n if d in axes else 1 for d, n in enumerate(a.shape)]).expand(tuple(a.shape))
     total = weights.sum(over, bool(keepdims))
     mean = (a * weights).sum(over, bool(keepdims)) / total
-    return (mean, total) if returned else mean
+    return (mean, cast(total, mean.dtype)) if returned else mean
 
 
 def sliding_window_view(x: Tensor, window_shape: Any, axis: Any = None) -> Tensor:
@@ -368,9 +373,15 @@ def imag(val: Tensor) -> Tensor:
 
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     """From the first list of choices whose condition holds."""
+    if len(condlist) != len(choicelist):
+        raise ValueError("list of cases must be same length as list of conditions")
+    conditions = [as_tensor(condition) for condition in condlist]
+    for place, condition in enumerate(conditions):
+        if condition.dtype is not dtypes.BOOL:
+            raise TypeError(f"invalid entry {place} in condlist: should be boolean ndarray, not {describe(condition)}")
     chosen = default
-    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
-        chosen = elementwise.where(cast(as_tensor(condition), dtypes.BOOL), choice, chosen)
+    for condition, choice in zip(conditions[::-1], choicelist[::-1], strict=True):
+        chosen = elementwise.where(condition, choice, chosen)
     return chosen
 
 
@@ -426,12 +437,16 @@ def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -
 def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A new tensor of the shape and dtype of another."""
 
-    def made(prototype: Tensor, *value: Any, dtype: Any = None, shape: Any = None) -> Tensor:
-        if shape is not None:
-            prototype = prototype.new_empty(_lengths(shape))
-        return make(prototype, *value, dtype=None if dtype is None else dtypes.as_dtype(dtype))
+    def made(a: Tensor, dtype: Any = None, shape: Any = None) -> Tensor:
+        a = a if shape is None else a.new_empty(_lengths(shape))
+        return make(a, dtype=None if dtype is None else dtypes.as_dtype(dtype))
 
     return made
+
+
+def full_like(a: Tensor, fill_value: Any, dtype: Any = None, shape: Any = None) -> Tensor:
+    """A new tensor of the shape and dtype of another, with one number."""
+    return like(lambda a, dtype: creation.full_like(a, fill_value, dtype=dtype))(a, dtype, shape)
 
 
 def size(a: Tensor, axis: int | None = None) -> int:
@@ -554,7 +569,7 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.zeros_like: like(creation.zeros_like),
     np.ones_like: like(creation.ones_like),
     np.empty_like: like(creation.empty_like),
-    np.full_like: like(creation.full_like),
+    np.full_like: full_like,
     np.ndim: lambda a: np.ndim(_shown(a)),
     np.shape: lambda a: np.shape(_shown(a)),
     np.size: lambda a, *axis, **facts: np.size(_shown(a), *axis, **facts),

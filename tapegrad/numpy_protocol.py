@@ -353,6 +353,10 @@ _CALLED = {function: ours for part in _PARTS for function, ours in part.CALLED.i
 _FUNCTIONS |= {np.amax: _FUNCTIONS[np.max], np.amin: _FUNCTIONS[np.min]}
 
 
+# Arguments of NumPy's that make no difference to a tensor where they are these.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "order": ("K", "C", "A"), "subok": (True, False), "device": (None, "cpu"), "overwrite_input": (True, False)
+}  # fmt: skip
 _SEQUENCES = {"arrays", "tup", "condlist", "condition"}  # parameters whose parts are operands
 
 
@@ -368,6 +372,8 @@ def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
         ):
             continue
         if name not in known:
+            if value in _NEUTRAL.get(name, ()):
+                continue
             raise _not_understood(function.__name__, name, value)
         given[name] = value
     first = next(iter(known))
@@ -504,10 +510,34 @@ _OVER: dict[Any, Any] = {
 }  # fmt: skip
 
 
+@functools.cache
+def _lacking(function: Any) -> frozenset[str]:
+    """Which of NumPy's arguments one that is called as it is given does not take: `out`, and what may be neutral."""
+    ours = _signature(_CALLED[function]).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in ours.values()):
+        return frozenset()
+    return frozenset({"out", *_NEUTRAL} & (_signature(function).parameters.keys() - ours.keys()))
+
+
+def _called(function: Any, args: Any, facts: dict[str, Any]) -> Any:
+    """Call what takes NumPy's arguments itself, all but some."""
+    ours, lacking = _CALLED[function], _lacking(function)
+    if not lacking:
+        return ours(*args, **facts)
+    bound = _signature(function).bind(*args, **facts)
+    given = {name: bound.arguments.pop(name) for name in lacking & bound.arguments.keys()}
+    out = given.pop("out", None)
+    for name, value in given.items():
+        if value not in _NEUTRAL[name]:
+            raise _not_understood(function.__name__, name, value)
+    facts = bound.kwargs | {"out": out}
+    return _apply(function, bound.args, facts, function, lambda _, args, facts: ours(*args, **facts))
+
+
 def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts: dict[str, Any]) -> Any:
     """What NumPy calls for its other functions."""
     if function in _CALLED:
-        return _CALLED[function](*args, **facts)
+        return _called(function, args, facts)
     if function not in _FUNCTIONS:
         return _apply(function, args, dict(facts), function, None)
     bound = _signature(function).bind(*args, **facts)

@@ -55,8 +55,9 @@ def extract(condition: Any, arr: Any) -> Tensor:
     return take(as_tensor(arr), np.flatnonzero(_array(condition)))
 
 
-def piecewise(x: Tensor, condlist: Any, funclist: Any, *args: Any, **facts: Any) -> Tensor:
+def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **facts: Any) -> Tensor:
     """A function of each part of the elements: the last condition that holds says of which."""
+    x = as_tensor(x)
     conditions = np.asarray([_array(c) for c in condlist] if isinstance(condlist, (list, tuple)) else _array(condlist))
     if conditions.ndim == x.ndim or conditions.dtype != bool:
         conditions = conditions.astype(bool).reshape((-1, *x.shape)[: x.ndim + 1])
@@ -97,10 +98,10 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Tensor:
     arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, normalize_axis_index(axis, arr.ndim))
     values, n = cast(as_tensor(values), arr.dtype), arr.shape[axis]
     places = np.arange(n)[obj] if isinstance(obj, slice) else _array(obj)
-    places = np.flatnonzero(places) if places.dtype == bool else places
-    if places.ndim == 0:
+    places = np.flatnonzero(places) if places.dtype == bool else places if places.size else places.astype(np.int64)
+    if places.size == 1:  # before it come as many as there are values
         values = values.reshape((1,) * (arr.ndim - values.ndim) + tuple(values.shape))
-        values = values.movedim(0, axis)
+        values = values if places.ndim else values.movedim(0, axis)
         count = values.shape[axis]
     else:
         count = places.size
@@ -123,11 +124,13 @@ def resize(a: Any, new_shape: Any) -> Any:
 
 def trim_zeros(filt: Any, trim: Any = "fb", axis: Any = None) -> Any:
     """Without zeros in front and behind."""
+    if trim.lower() not in ("fb", "bf", "f", "b"):
+        raise ValueError(f"unexpected character(s) in `trim`: {trim!r}")
     filt = as_tensor(filt)
     found = np.argwhere(_array(filt))
     for d in range(filt.ndim) if axis is None else normalize_axis_tuple(axis, filt.ndim):
         n = filt.shape[d]
-        low, high = (int(found[:, d].min()), int(found[:, d].max()) + 1) if found.size else (n, n)
+        low, high = (int(found[:, d].min()), int(found[:, d].max()) + 1) if found.size else (n, 0)
         start, stop = (low if "f" in trim.lower() else 0), (high if "b" in trim.lower() else n)
         filt = filt.narrow(d, min(start, stop), max(stop - start, 0))
     return filt
@@ -160,7 +163,7 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tensor:
     if places.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
     if axis is None:
-        arr, axis, places = arr.reshape(-1), 0, places.reshape(-1)
+        arr, axis = arr.reshape(-1), 0
     axis = normalize_axis_index(axis, arr.ndim)
     if places.ndim != arr.ndim:
         raise ValueError("`indices` and `arr` must have the same number of dimensions")
@@ -217,8 +220,12 @@ def fill_diagonal(a: Tensor, val: Any, wrap: Any = False) -> None:
 def put_along_axis(arr: Tensor, indices: Any, values: Any, axis: Any) -> None:
     """Write values at places along an axis, for each place of the others."""
     places = _array(indices)
+    if places.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
     shape = (arr.numel(),) if axis is None else tuple(arr.shape)
-    axis = 0 if axis is None else normalize_axis_index(axis, arr.ndim)
+    axis = normalize_axis_index(0 if axis is None else axis, len(shape))
+    if places.ndim != len(shape):
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
     grid = list(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True))
     grid[axis] = places
     numbers = np.arange(arr.numel()).reshape(shape)[tuple(grid)]
@@ -266,7 +273,7 @@ def apply_along_axis(func1d: Any, axis: Any, arr: Any, *args: Any, **facts: Any)
     outer = tuple(moved.shape[:-1])
     if not math.prod(outer):
         raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
-    rows = moved.reshape(-1, arr.shape[axis]).unbind(0)
+    rows = moved.reshape(math.prod(outer), arr.shape[axis]).unbind(0)
     results = shaping.stack([as_tensor(func1d(row, *args, **facts)) for row in rows])
     made = results.reshape((*outer, *results.shape[1:]))
     inner = tuple(range(len(outer), made.ndim))
@@ -331,6 +338,8 @@ def ldexp(x1: Any, x2: Any) -> Any:
 
 def unwrap(p: Any, discont: Any = None, axis: Any = -1, *, period: Any = 2 * math.pi) -> Any:
     """Angles, with multiples of the period added where neighbours are more than `discont` apart."""
+    if not as_tensor(p).dtype.is_floating_point and isinstance(period, int):
+        return as_operand(np.unwrap(_array(p), discont, axis, period=period), False)  # NumPy's stays among integers
     p = floating(p)
     values = p._array()
     axis = normalize_axis_index(axis, p.ndim)

@@ -120,7 +120,11 @@ def _quantiles(name: str, scale: float, ignores: bool) -> Callable[..., Any]:
     def quantiles(
         a: Tensor, q: Any, axis: Any = None, method: Any = "linear", keepdims: Any = False, weights: Any = None
     ) -> Tensor:  # fmt: skip
-        fractions = _numbers(name, q) / scale
+        if not a.dtype.is_floating_point:  # without derivatives: NumPy's own, whose dtype the method says
+            q, weights = (_numbers(name, v) if isinstance(v, Tensor) else v for v in (q, weights))
+            made = getattr(np, name)(a._array(), q, axis, method=method, keepdims=bool(keepdims), weights=weights)
+            return as_operand(np.asarray(made), False)
+        fractions = np.asarray(_numbers(name, q), np.float64) / scale
         if not ((fractions >= 0) & (fractions <= 1)).all():
             raise ValueError(f"{name.removeprefix('nan').title()}s must be in the range [0, {scale:g}]")
         weighs = None if weights is None else _weights(a, axis, _numbers(name, weights))
@@ -287,8 +291,8 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: Any = 1) -> An
     """Central differences along each axis, or those given; `varargs` are the distances, or the points."""
     f = floating(f)
     axes = tuple(range(f.ndim)) if axis is None else normalize_axis_tuple(axis, f.ndim)
-    if len(varargs) not in (0, 1, len(axes)):
-        raise TypeError("invalid number of arguments")
+    if len(varargs) not in (0, len(axes)) and (len(varargs) > 1 or np.ndim(_array(varargs[0]))):
+        raise TypeError("invalid number of arguments")  # one for several axes is a number
     if edge_order not in (1, 2):
         raise ValueError("'edge_order' greater than 2 not supported")
     spaces = [*varargs] if len(varargs) == len(axes) else [varargs[0] if varargs else 1.0] * len(axes)
@@ -335,6 +339,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     if n > 1:
         x0, x1, f0, f1 = (_chosen(t, at + k, 0) for t in (xp, fp) for k in (0, 1))
         made = f0 + (f1 - f0) * ((x - x0) / (x1 - x0))
+        # Between infinities, too, what is known of one side says what is there.
+        other = f1 + (f1 - f0) * ((x - x1) / (x1 - x0))
+        made = _where((made != made) & (x == x), _where((x == x0) | (f0 == f1), f0, other), made)
         made = _where(x == xp[n - 1], fp[n - 1], made)
     else:
         made = fp.expand(x.shape[0])
@@ -479,6 +486,8 @@ def cov(
     """The covariances of variables, a row each."""
     x = _variables(m, y, rowvar)
     x = x if dtype is None else cast(x, dtypes.as_dtype(dtype))
+    if fweights is not None and (_array(fweights) != np.around(_array(fweights))).any():
+        raise TypeError("fweights must be integer")
     weights = {
         name: None if w is None else cast(as_tensor(w), dtypes.INT64) if name == "fweights" else floating(w)
         for name, w in (("fweights", fweights), ("aweights", aweights))

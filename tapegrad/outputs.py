@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing
+from tapegrad import aliasing, writing
 from tapegrad.arguments import EXACT, writers
 from tapegrad.dtypes import DType
 from tapegrad.recording import cast
@@ -42,7 +42,7 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
             f"arguments requires grad: at {location()}; call it without out=, or under tapegrad.no_grad()"
         )
     for t in outs:
-        in_grad_mode(tape, False, aliasing.check_in_place, t, f"{name}(out=...)")
+        in_grad_mode(tape, False, writing.check_in_place, t, f"{name}(out=...)")
     if name in _APART:
         _check_apart(name, outs, _tensors(given))
     computed = compute()
@@ -101,7 +101,7 @@ def _written(name: str, t: Tensor, result: Tensor) -> None:
     value = cast(result, t.dtype)
     value = value.clone()  # a handle of its own: `result` may be an operand
     if t.shape == value.shape:
-        aliasing.assign(t, value)
+        writing.assign(t, value)
         return
     if t.numel():
         warnings.warn(

@@ -101,7 +101,7 @@ def appended_together(
     h[_N_FREE] = height
     t._slot = slot
     if tape.watch is not None:
-        tape.watch.own.add(slot)
+        tape.watch.makes(slot)
     if place:
         tape.places[slot] = place
     if host is not None:
@@ -118,6 +118,8 @@ def record(
     given: Any = (*operands, -1, -1)
     a, b, c = given[:3]
     if params is not None:
+        if len(operands) > 2:
+            raise TypeError(f"{op.name}: a row of three operands has no room for parameters: join two of the operands")
         c, flags = numbers(params), flags | PARAMS
     place = location() if op.failure is not None else ""
     result = appended(tape, op, kind, a, b, c, flags, place, host)
@@ -464,7 +466,7 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
         dtype = _room_for(dtype, tensors)
     shape = broadcast_shapes(op.name, [t for t in tensors if isinstance(t, Tensor)])
     looks_at_values = op.divides and not dtype.is_floating_point
-    if looks_at_values:
+    if looks_at_values and 0 not in shape:
         _check_divisor(op, tensors)
     casted = False
     for k in range(op.dtype_operand, op.arity):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tapegrad import aliasing
+from tapegrad import aliasing, writing
 from tapegrad.creation import empty, tensor
 from tapegrad.kinds import address_of
 from tapegrad.tensor import Tensor, describe, location
@@ -100,7 +100,7 @@ def set_(
             f"Could not set tensor of type {source.dtype} to a tensor of type {self.dtype}: {describe(self, source)}, "
             f"at {location()}"
         )
-    aliasing.check_in_place(self, "set_")
+    writing.check_in_place(self, "set_")
     if size is not None:
         strides = stride if stride is not None else empty(*size).stride()
         source = aliasing.top_of(source).as_strided(size, strides, storage_offset or 0)

@@ -71,6 +71,9 @@ VARIANT = 64  # the node has the op's second name
 # from. Where there are no tangents, FORWARD is UNTRACED.
 TRACED, UNTRACED = 1, FORWARD
 
+# What a watch knows of a slot, if not that it is new: it was there before, and its tensor is yet to be met, or was.
+UNMET, MET = 1, 2
+
 # Flags of a slot.
 STORED, OWNED, FREE = 1, 2, 4
 LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
@@ -219,6 +222,8 @@ class Recording(Record):
     free = array(np.int32, "n_slots")  # the stack of free slots, and its height
     n_free = word()
     n_slots = word()  # to be had
+    before = array(np.uint8, "n_before")  # of slots, while a watch notes what is recorded: UNMET, MET, or 0 if new
+    n_before = word()  # slots that there were when it began, or 0 where there is none
 
 
 class Header(Record):
@@ -249,6 +254,9 @@ class Header(Record):
     switch_values = word()  # addresses: see `kernels/switch.py`
     switch_adjoints = word()
     observer = word()  # the address of a function that is told what a sweep does, or 0: see `core/observed.py`
+    notes = word()  # where what is done with scalars is noted for it, how much that is, and for how much there is room
+    n_notes = word()
+    room_for_notes = word()
     request = inside(Request)
     plan = inside(Plan)
     segments = inside(Segments)

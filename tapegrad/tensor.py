@@ -1,7 +1,7 @@
 """Tensor: the handle of a slot, which a user holds.
 
 A Tensor holds three things: its tape, its slot, its kind. Here it is made and looked at; what is done with it is
-installed as methods by the modules above: `recording.py`, `aliasing.py`, `interop.py`, `functions/`.
+installed as methods by the modules above: `recording.py`, `writing.py`, `interop.py`, `functions/`.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def adopt(tape: Tape, found: dict[int, Tensor], low: Any = None) -> None:
         found[slot] = t
         _pack_slot(words, _SLOT_BYTES * made, index, -1, address, 0, -1, _OWNED)
         if tape.watch is not None:
-            tape.watch.own.add(made)
+            tape.watch.makes(made)
 
 
 def exchange(t: Tensor, u: Tensor) -> None:

@@ -220,6 +220,8 @@ class Level:
             return None
         if others and any(slot in tape.leaves for slot in {*tape.reached} - self._own_slots()):
             return None
+        if is_copied and (gradient := found.get(t._slot)).__class__ is np.ndarray:  # most often: all there is
+            return [gradient]
         gradients: list[Any] = []
         for x, t in zip(self.given, self.inputs, strict=True):
             gradient = found.pop(t._slot, None)
@@ -370,7 +372,7 @@ class Level:
             return leaf
         if isinstance(leaf, np.ndarray) and leaf.dtype == object:
             return as_operand(leaf, True)
-        if self.gives_tensors or not is_number(leaf):
+        if (self.gives_tensors and not self.tape.of_arrays) or not is_number(leaf):
             return None
         warnings.warn(
             f"the function returned {'a number' if np.ndim(leaf) == 0 else 'an array'} ({type(leaf).__name__}) that is "
@@ -487,11 +489,12 @@ class TensorEngine:
         with Level(self.func, args, places) as level:
             output, aux = level.apply(has_aux, "grad_and_value")
             output = level.scalar(output, "grad_and_value")
-            if not has_aux and (gradients := level.swept(output)) is not None:
-                return plain(output), gradients
-            shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
-            found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
-            return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))
+            gradients = None if has_aux else level.swept(output)
+            if gradients is None:
+                shown = level.outward(output), level.outward_tree(aux)  # before the sweep lets go of rows
+                found = level.pull([output], [None], retain=level.reaches_out(trees.leaves(aux)))
+                return level.shown(shown if has_aux else shown[0]), list(map(in_form_of, level.given, found))
+        return plain(output), gradients  # here: inside, a number that is asked for is looked into
 
     def gradient_by_one(self, args: Sequence[Any], place: int, has_aux: bool) -> tuple[Any, Any]:
         """What the function returns, and the gradient by one argument; what was recorded is dropped if it can be."""

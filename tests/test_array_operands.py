@@ -7,6 +7,9 @@ import pytest
 
 import tapegrad as tg
 from tapegrad.functions.elementwise import OPERATIONS
+from tapegrad.ops import indexing
+from tapegrad.ops.declare import OPS, array_op
+from tapegrad.recording import record_array
 
 A = np.array([[0.5, 1.5], [2.0, 0.25]])
 UNARY = [op.name for op in OPERATIONS if op.arity == 1 and op.is_public and "float64" not in op.refuses]
@@ -102,3 +105,22 @@ def test_tensors_among_what_is_joined_may_be_arrays_and_numbers():
     tg.stack([x[0], 3.0, np.float64(4.0), np.array(5.0)]).sum().backward()
     assert x.grad.tolist() == [1.0, 0.0]
     assert tg.cat([np.ones(1), x]).tolist() == [1.0, 1.0, 2.0]
+
+
+def test_rows_of_three_operands_have_no_parameters():
+    """Their place in a row is that of the third operand."""
+
+    def kernel(p, a, b, c, y):
+        raise AssertionError
+
+    def shared(p, lo, hi, a, b, c, y):
+        raise AssertionError
+
+    declared = len(OPS)
+    for function, facts in ((kernel, {"call": lambda a, b, c: ((), (1,))}), (kernel, {"room": 0}), (shared, {})):
+        with pytest.raises(TypeError, match="a row of three operands has no room for parameters"):
+            array_op(3, **facts)(function)
+    assert len(OPS) == declared, "what is refused is no operation"
+    x, at = tg.ones(2), tg.zeros(2, dtype=tg.int64)
+    with pytest.raises(TypeError, match="_largest_at: a row of three operands"):
+        record_array(indexing._largest_at, (2,), tg.float64, x, x, at, params=(1,))

@@ -370,3 +370,31 @@ def test_cubes_are_products_with_all_their_derivatives():
         assert grad(cube)(-1.5) == 6.75
         assert grad(grad(cube))(-1.5) == -9.0
         assert grad(grad(grad(grad(cube))))(0.0) == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:the function returned:UserWarning")
+def test_a_function_that_does_not_depend_on_its_argument_has_zero_derivatives_of_any_order():
+    def broken(x):
+        return x**3 if x > 0 else 2.0
+
+    assert [grad(broken)(-1.0), grad(grad(broken))(-1.0), hessian(broken)(-1.0)] == [0.0, 0.0, 0.0]
+    assert grad(grad(broken))(2.0) == 12.0
+    np.testing.assert_array_equal(jacobian(jacobian(lambda x: np.ones(2)))(X), np.zeros((2, 3, 3)))
+    with pytest.raises(RuntimeError, match="to return a Tensor"):  # where Tensors are given, as PyTorch does
+        grad(lambda x: 2.0)(tg.tensor(1.0))
+
+
+def test_numbers_that_are_chosen_among_values_are_numbers():
+    def least(x):
+        return np.min(np.array([[x, x], [x, 0.5], [0.5, 0.5]]), axis=0)
+
+    assert jacobian(least)(0.25).tolist() == [1.0, 1.0]
+    assert jacobian(least)(1.0).tolist() == [0.0, 0.0]
+
+
+def test_code_that_asks_for_the_dtype_goes_the_same_way():
+    def typed(x):
+        x = x if x.dtype == np.float64 and x.dtype.kind == "f" else x * 0.0
+        return (x * x).sum() if x.dtype != "float32" and x.dtype in (float, np.float32) else x.sum()
+
+    np.testing.assert_array_equal(grad(typed)(X), 2.0 * X)

@@ -55,9 +55,9 @@ def handler(code: CodeType, offset: int) -> int:
 
 
 def waits(frame: FrameType | None) -> bool:
-    """Whether Ctrl-C waits there: what compiled code calls back, and what lets it wait."""
+    """Whether Ctrl-C waits there: what compiled code calls back or leaves, and what lets it wait."""
     while frame is not None:
-        if frame.f_code.co_name == "_told" or frame.f_code.co_filename == interrupts.__file__:
+        if frame.f_code.co_name in ("_told", "reads_notes") or frame.f_code.co_filename == interrupts.__file__:
             return True
         frame = frame.f_back
     return False

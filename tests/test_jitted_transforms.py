@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
+from numba import float64, njit
+from numba.experimental import jitclass
 
 import tapegrad as tg
-from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, value_and_grad, vjp
+from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, linearize, value_and_grad, vjp
 
 pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
 
@@ -401,10 +402,146 @@ def test_transforms_of_transforms(name):
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_third_derivatives_are_refused():
-    for f in (grad(grad(grad(njit(lambda x: x**3)))), jacfwd(jacfwd(grad(njit(lambda x: x**3))))):
-        with pytest.raises(RuntimeError, match=r"is not known"):
-            f(2.0)
+@njit
+def fixed_point(a):
+    x = 1.0
+    for _ in range(60):
+        x = 0.5 * (x + a / x)
+    return x
+
+
+@tg.custom_rule(fixed_point)
+def fixed_point_rule(a, x):
+    return 0.5 / x
+
+
+@tg.jitted.preaccumulate
+def accumulated(a):
+    return np.sqrt(a) * a
+
+
+@njit
+def step(s, i, p):
+    return s[0] + 0.1 * math.sin(s[1]), s[1] + 0.1 * s[0] * p
+
+
+OF_HIGH_ORDER = {  # each with the same for mpmath
+    "branches": (lambda x: math.sin(x) * x**2 / (1 + x) if x > 0.5 else x, lambda x: mpmath.sin(x) * x**2 / (1 + x)),
+    "a rule": (lambda x: fixed_point(x) ** 3 * x, lambda x: mpmath.sqrt(x) ** 3 * x),
+    "preaccumulated": (lambda x: accumulated(x) * x, lambda x: mpmath.sqrt(x) * x**2),
+    "complex": (
+        lambda x: (np.exp(x * (1 + 2j)) / (1 + x * 1j)).real,
+        lambda x: (mpmath.exp(x * (1 + 2j)) / (1 + x * 1j)).real,
+    ),
+    "checkpoints": (
+        lambda x: tg.jitted.checkpoint_loop(step, (0.5, x), 2, x)[0],
+        lambda x: 0.5 + (mpmath.sin(x) + mpmath.sin(x + x / 20)) / 10,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_HIGH_ORDER)
+def test_derivatives_of_the_third_order_and_higher(name):
+    jitted, exact = njit(OF_HIGH_ORDER[name][0]), OF_HIGH_ORDER[name][1]
+    third = grad(grad(grad(jitted)))
+    forward = jvp(lambda x: jvp(grad(jitted), (x,), (1.0,))[1], (0.7,), (1.0,))[1]
+    with mpmath.workdps(40):
+        wanted = [float(mpmath.diff(exact, mpmath.mpf(0.7), n)) for n in (3, 4)]
+    assert math.isclose(third(0.7), wanted[0], rel_tol=1e-10)
+    assert math.isclose(forward, wanted[0], rel_tol=1e-10)
+    if name in ("branches", "a rule"):
+        assert math.isclose(grad(third)(0.7), wanted[1], rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6, 7])
+def test_factors_are_refined_to_the_order_that_is_asked_for(depth):
+    from numba import types
+
+    from tapegrad.jitted.active import Complex, Taped
+    from tapegrad.jitted.decompositions import _steps_of
+
+    for element in (Taped(2**depth - 1, depth), Complex(Taped(2**depth - 1, depth))):
+        steps = _steps_of(types.Array(element, 2, "C"))(None)
+        assert 2**steps - 1 >= depth + 1  # orders: a step takes k of them to 2 k + 1; a row adds one
+
+
+@njit
+def chained(x, w):
+    y = x.copy()
+    for i in range(1, x.size):
+        y[i] += np.sin(y[i - 1]) * w[0] * x[i]
+    return y * w[1], y.sum()
+
+
+def recorded_chain(x, w):
+    y = [x[0]]
+    for i in range(1, len(x)):
+        y.append(x[i] + tg.sin(y[-1]) * w[0] * x[i])
+    return tg.stack(y) * w[1], tg.stack(y).sum()
+
+
+W = np.array([1.1, 0.7])
+OF_MATRICES = {
+    "jacrev jacrev jacrev": lambda f, row: jacrev(jacrev(lambda x: jacrev(f)(x, W)[0])),
+    "jacfwd jacfwd jacrev": lambda f, row: jacfwd(jacfwd(lambda x: jacrev(f)(x, W)[0])),
+    "jacfwd hessian": lambda f, row: jacfwd(hessian(lambda x: row(x, W)[1])),
+    "hessian jvp": lambda f, row: hessian(lambda x: jvp(f, (x, W), (x * x, W))[1][1]),
+    "grad jacobians": lambda f, row: grad(
+        lambda x: (jacrev(f, argnums=(0, 1))(x, W * x[0])[0][1] ** 2).sum() + jacfwd(f, argnums=1)(x, W)[0].sum()
+    ),
+    "grad linearize": lambda f, row: grad(lambda x: (linearize(f, x, W)[1](x * x, W)[0] ** 2).sum()),
+    "hessian vjp": lambda f, row: hessian(lambda x: (vjp(f, x, W)[1]((x * x, x[0]))[1] ** 2).sum()),
+}
+
+
+@pytest.mark.parametrize("name", OF_MATRICES)
+def test_all_transforms_of_all_transforms(name):
+    x, made = np.array([0.3, 0.5, -0.2]), OF_MATRICES[name]
+    found = made(chained, tg.jitted.operation(chained))(x)
+    np.testing.assert_allclose(found, made(recorded_chain, recorded_chain)(x), rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_written_to_is_seen_as_it_was_at_first():
+    @njit
+    def f(x, buffer):
+        buffer[0] = buffer[0] * x + 1.0
+        return buffer[0] * x * x
+
+    buffer = np.ones(1)
+    assert grad(grad(f))(2.0, buffer) == 14.0
+    assert buffer[0] == 3.0
+
+    @njit
+    def counted(x, n):
+        n[0] += 1
+        return x * n[0]
+
+    n = np.array([1])
+    value, push = linearize(counted, 3.0, n)
+    assert (value, push(1.0, None), push(1.0, None), n[0]) == (6.0, 2.0, 2.0, 2)
+
+
+@jitclass([("scale", float64), ("seen", float64[:])])
+class Scale:
+    def __init__(self, scale):
+        self.scale, self.seen = scale, np.zeros(2)
+
+
+def test_instances_that_are_changed_are_seen_as_they_were_at_first():
+    @njit
+    def f(x, scale):
+        scale.scale = scale.scale * x + 1.0
+        scale.seen[0] += scale.scale
+        return scale.scale * x * x + scale.seen[0]
+
+    scale = Scale(1.0)
+    assert grad(grad(f))(2.0, scale) == 14.0
+    assert (scale.scale, scale.seen[0]) == (3.0, 3.0)
+
+
+def test_integers_among_results_take_no_cotangent():
+    _, pull = vjp(njit(lambda x: (x * 2, 3, x * 5)), np.ones(2))
+    assert pull((np.ones(2), 0, np.array([2.0, 3.0])))[0].tolist() == [12.0, 17.0]
 
 
 def test_a_row_of_the_tensor_tape():

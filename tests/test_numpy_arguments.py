@@ -187,6 +187,54 @@ def test_other_functions(call: str, name: str):
     compare(lambda a: eval(call, {"np": np, "a": a}), ARRAYS[name])
 
 
+# What NumPy's own tests call these with: all are taken, or refused as NumPy refuses them.
+TAKEN = """
+np.average(a, (0, 1), np.abs(W)); np.average(a, (1, 0), np.abs(W).T); np.average(a, 1, [1, 2, 3, 4], True)
+np.average(a, weights=[1, 2, 3]); np.average(a, (0, 1), W.T); np.average(a, (-1,), [1, 2, 0, 1])
+np.select([a[0] > 0, a[1] > 0], [a[1], a[2]], 7); np.select([a > 0], [a, a]); np.select([a * 1.0], [a])
+np.insert(a[0], [], []); np.insert(a[:2], [1], [1, 2, 3], axis=1); np.insert(a[:, 0], [1], [7, 8, 9])
+np.insert(a, [1], [[1], [0], [1]], axis=1); np.insert(a, 1, [1, 0, 1], axis=1); np.insert(a, [0, 2], 1, axis=0)
+np.gradient(a * 1.0, [1.0, 2.0, 4.0, 8.0]); np.gradient(a * 1.0, 2.0); np.gradient(a * 1.0, [1, 2, 4], axis=0)
+np.trim_zeros(a[0] * 0, "B"); np.trim_zeros(a[0] * 0, "f"); np.trim_zeros(a[0], "F"); np.trim_zeros(a[0], "ff")
+np.take_along_axis(a, np.array([[1, 2]]), None); np.take_along_axis(a, np.array([1, 2]), None)
+np.put_along_axis(a, np.array([[1, 2]]), 1, None); np.put_along_axis(a, np.array([1.0, 2.0]), 1, None)
+np.apply_along_axis(lambda v: v.sum(), 1, a[:, :0] * 1.0); np.apply_along_axis(lambda v: v[:0], 1, a)
+np.zeros_like(a, np.float32); np.ones_like(a, dtype=int, order="C", subok=False, shape=(2,)); np.full_like(a, 1, "f4")
+np.zeros_like(a, None, "K", True, (2, 2)); np.full_like(a, fill_value=1, device="cpu"); np.zeros_like(a=a)
+np.percentile(a, 50, method="lower"); np.quantile(a, [0.2, 0.5], axis=0, method="nearest", keepdims=True)
+np.quantile(a, 0.5, method="inverted_cdf"); np.percentile(a, [50], overwrite_input=True); np.quantile(a, 1.5)
+np.broadcast_to(a, (2, 3, 4), subok=True); np.broadcast_arrays(a, a[0], subok=True)[1]
+np.piecewise([0, 1], a[0, :2] > 0, [5, 6]); np.cov(a * 1.0, fweights=[1.5, 1, 2, 1]); np.cov(a, fweights=[2.0, 1, 2, 1])
+np.compress([True, False, True], a, 0, np.zeros((2, 4))); np.cumulative_sum(a[0] * 1.0, out=np.zeros(4))
+np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
+"""
+
+
+@pytest.mark.parametrize("call", TAKEN.strip().replace("\n", "; ").split("; "))
+@pytest.mark.parametrize("name", ["f8", "i8"])
+def test_arguments_that_are_taken(call: str, name: str):
+    compare(lambda a: eval(call, {"np": np, "W": MATRIX, "a": a}), ARRAYS[name], refusal=False)
+
+
+@pytest.mark.parametrize("points", [(0.0, 1.0), (-np.inf, np.inf), (-np.inf, 1.0), (0.0, np.inf)])
+def test_interpolation_between_infinities(points: tuple[float, float]):
+    x = np.array([0.0, 0.5, 1.0, np.nan, np.inf, -np.inf])
+    heights = [
+        (0.0, 10.0),
+        (10.0, 10.0),
+        (-np.inf, 10.0),
+        (np.inf, 10.0),
+        (np.inf, np.inf),
+        (0.0, np.inf),
+        (np.nan, 1.0),
+    ]
+    for f in heights:
+        compare(lambda a, f=f: np.interp(a, points, f), x, refusal=False)
+    t = tg.tensor([10.0, 10.0], requires_grad=True)
+    np.interp(0.5, points, t).backward()
+    assert np.isfinite(t.grad.numpy()).all()
+
+
 def test_positive_is_a_copy():
     x = tg.tensor(MATRIX)
     y = np.positive(x)
@@ -206,6 +254,10 @@ def test_out_is_written_and_returned():
     array = np.zeros(4)
     assert np.sum(tg.tensor(MATRIX), axis=0, out=array) is array
     np.testing.assert_allclose(array, MATRIX.sum(0))
+    totals = tg.zeros(4)
+    assert np.cumulative_sum(x[0], out=totals) is totals
+    assert totals.requires_grad
+    np.testing.assert_allclose(totals.detach().numpy(), MATRIX[0].cumsum())
     ints = tg.zeros(3, 4, dtype=tg.int64)
     with pytest.raises(TypeError, match="can't hold"):
         np.multiply(x, 2.0, out=ints)

@@ -261,3 +261,9 @@ def test_eigenvalues_that_would_be_complex_are_refused():
     for function in (np.linalg.eig, np.linalg.eigvals):
         with pytest.raises(RuntimeError, match="of a general matrix are complex"):
             function(tg.tensor(A, requires_grad=True))
+
+
+def test_arrays_are_split_where_tensors_say():
+    x = tg.arange(4.0)
+    for parts in np.split(x, tg.tensor(2)), np.array_split(x, tg.tensor([2])):
+        assert [part.tolist() for part in parts] == [[0.0, 1.0], [2.0, 3.0]]

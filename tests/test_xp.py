@@ -4,6 +4,7 @@ NumPy's main namespace follows the standard, and says what values and dtypes are
 """
 
 import inspect
+import math
 import os
 import subprocess
 import sys
@@ -230,7 +231,8 @@ CALLS = [
     "count_nonzero(M, axis=1, keepdims=True)",
     "nonzero(B)", "nonzero(M > 0)", "searchsorted(A([-1.0, 0.5, 2.0]), V)",
     "searchsorted(A([1, 2, 2]), K, side='right')",
-    "searchsorted(V, W, sorter=argsort(V))", "where(B, V, W)", "where(B, V, 0.0)", "where(M > 0, M, M[0])",
+    "searchsorted(V, W, sorter=argsort(V))", "searchsorted(sort(N), N)", "searchsorted(sort(N), N, side='right')",
+    "prod(A(1.5), axis=())", "where(B, V, W)", "where(B, V, 0.0)", "where(M > 0, M, M[0])",
     "where(B, 1.5, W)",
     "unique_all(K)", "unique_all(N)", "unique_counts(A([[3, 1], [1, 3]]))", "unique_inverse(A([[3, 1], [1, 3]]))",
     "unique_values(N)", "unique_values(V)", "unique_all(A([[2.0, 1.0], [2.0, 1.0]]))",
@@ -250,7 +252,8 @@ CALLS = [
     "cumulative_prod(M, axis=0, include_initial=True)", "cumulative_sum(astype(K, T.int32))",
     "diff(V)", "diff(C, axis=1)", "diff(V, n=2)", "diff(M, prepend=M[:, :1], append=M[:, :1])", "diff(V, n=0)",
     "linalg.cholesky(S)", "linalg.cholesky(S, upper=True)", "linalg.cross(M, M[::1, :] + 1.0)", "linalg.det(M)",
-    "linalg.cross(M, M + 1.0, axis=0)", "linalg.diagonal(C)", "linalg.diagonal(C, offset=1)",
+    "linalg.cross(M, M + 1.0, axis=0)", "linalg.cross(M[0], M)", "linalg.cross(stack([M, S])[:, :1], M[1:])",
+    "linalg.diagonal(C)", "linalg.diagonal(C, offset=1)",
     "linalg.eigvalsh(S + matrix_transpose(S))",
     "linalg.inv(M)", "linalg.matmul(M, M)", "linalg.matrix_norm(C)",
     "linalg.matrix_norm(M, ord='nuc', keepdims=True)",
@@ -347,6 +350,52 @@ def test_arrays_without_dimensions_are_promoted_like_others():
     assert xp.multiply(2, tg.tensor([1], dtype=tg.int32)).dtype is tg.int32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zeros_that_remain_have_the_sign_of_the_divisor(dtype):
+    x = np.array([0.0, -0.0, 2.0, -2.0, 3.5, -3.5, np.inf, np.nan], dtype)
+    y = np.array([1.0, -1.0, 2.0, -2.0, np.inf, -np.inf, 0.0, -0.0, np.nan], dtype)
+    pairs = [(x[:, None], y), *((x, v) for v in (2, -2, 1.5, -np.inf)), *((v, y) for v in (2, -2, 0.0, -0.0))]
+    for a, b in pairs:
+        with np.errstate(all="ignore"):
+            wanted = np.remainder(a, b)
+        found = xp.remainder(*(xp.asarray(v) if isinstance(v, np.ndarray) else v for v in (a, b))).numpy()
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(np.signbit(found)[wanted == 0], np.signbit(wanted)[wanted == 0])
+    t = tg.tensor([4.0, -4.0, 3.0], requires_grad=True)
+    xp.remainder(t, 2.0).sum().backward()
+    assert t.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_special_functions_promote_integers_as_scipy_does():
+    x = tg.tensor([1.5], dtype=tg.float32)
+    for dtype, wanted in ((tg.int64, tg.float64), (tg.int32, tg.float64), (tg.int8, tg.float32)):
+        assert xp.special.gammainc(tg.tensor([2], dtype=dtype), x).dtype is wanted
+    many = 2**24 + 1
+    assert xp.special.xlogy(tg.tensor([many]), tg.ones(1, dtype=tg.float32) * 2).item() == many * math.log(2.0)
+    assert xp.special.gammainc(tg.tensor([2]), 1.5).dtype is tg.float64
+
+
+def test_polygamma_of_several_orders():
+    n, x = tg.tensor([[0], [1], [4], [-2]]), tg.tensor([0.7, 2.5, -1.25], requires_grad=True)
+    found = xp.special.polygamma(n, x)
+    for order, row in zip((0, 1, 4), found, strict=False):
+        np.testing.assert_allclose(row.detach(), tg.special.polygamma(order, x).detach(), rtol=1e-15)
+    assert found[3].isnan().all()
+    assert xp.special.polygamma(-1, x).isnan().all()
+    found[:3].sum().backward()
+    wanted = sum(tg.special.polygamma(order, x.detach()) for order in (1, 2, 5))
+    np.testing.assert_allclose(x.grad, wanted, rtol=1e-14)
+
+
+def test_empty_integers_are_divided_by_zero():
+    none = tg.zeros(0, dtype=tg.int64)
+    for found in (none % 0, none // tg.tensor(0), tg.fmod(none, 0), xp.remainder(none, 0)):
+        assert (found.shape, found.dtype) == ((0,), tg.int64)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        tg.ones(1, dtype=tg.int64) % 0
+
+
 def test_descending_orders_are_stable():
     x = tg.tensor([1.0, 2.0, 1.0, 2.0])
     assert xp.argsort(x, descending=True).tolist() == [1, 3, 0, 2]
@@ -439,6 +488,8 @@ def test_sequences_of_arrays_record():
         ("prod(M, axis=(0, 5))", IndexError, "out of range"),
         ("linalg.qr(M, mode='r')", ValueError, "'reduced' or 'complete'"),
         ("linalg.matrix_rank(V)", ValueError, "no matrix"),
+        ("matrix_transpose(A(1.5))", ValueError, "no matrix"),
+        ("prod(A(1.5), axis=1)", IndexError, "out of range"),
         ("zeros(2, device='cuda')", RuntimeError, "CPU"),
         ("matmul(M, V)", RuntimeError, "size mismatch"),
     ],

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tapegrad import aliasing, creation, engine, pages
+from tapegrad import creation, engine, pages, writing
 from tapegrad import tape as tapes
 from tapegrad.batched import batch_of, rules
 from tapegrad.dtypes import FLOAT64
@@ -424,7 +424,7 @@ def _recorded(cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], resu
                 "Some elements marked as dirty during the forward method were not returned as output. The inputs that "
                 f"are modified inplace must all be outputs of the Function: {cls.__name__}, at {location()}"
             )
-        aliasing.check_in_place(t, cls.__name__)
+        writing.check_in_place(t, cls.__name__)
     node = _Node(cls, ctx, args)
     values = [in_grad_mode(node.tape, False, _plain, t) if isinstance(t, Tensor) else t for t in results]
     node.results = [t._kind if isinstance(t, Tensor) else None for t in values]
@@ -442,7 +442,7 @@ def _recorded(cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], resu
         if not isinstance(given, Tensor) or not _is_differentiable(given, ctx):
             made.append(value if _is_among(given, args) else given)
         elif _is_among(given, ctx._dirty):
-            made.append(aliasing.assign(given, node.connected(value, place)))
+            made.append(writing.assign(given, node.connected(value, place)))
         else:
             made.append(node.connected(value, place))
     ctx._passive = ctx._dirty = ()

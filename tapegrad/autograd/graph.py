@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad.aliasing import count_write, counter_of, graph_slot
+from tapegrad.aliasing import graph_slot
 from tapegrad.autograd import hooks
 from tapegrad.autograd.function import FREED, _packing, saved_tensors_hooks
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
@@ -19,6 +19,7 @@ from tapegrad.ops.declare import ARRAY, ELEMENTWISE, OPS
 from tapegrad.ops.host import _output
 from tapegrad.tape import CONSUMED, IMM_A, IMM_B, PIECE, Tape
 from tapegrad.tensor import Tensor, lend
+from tapegrad.writing import count_write, counter_of
 
 # The names of operands, where they are not "self" and "other".
 _NAMES = {

@@ -17,6 +17,20 @@ from tapegrad.recording import activity, cast, local, need_sum, record
 from tapegrad.tensor import Tensor
 
 
+class EitherWay:
+    """A vjp, or a jvp, that takes arrays, and Tensors too: then what it gives is recorded, and differentiated in turn.
+
+    Of a host function of one operand.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *given: Any) -> Any:
+        """What it is for arrays, or for Tensors."""
+        return self.function(*given)
+
+
 def host_function(
     forward: Callable[..., Any], vjp: Callable[..., Any] | None = None, *,
     shape: Callable[..., tuple[int, ...]] | None = None, jvp: Callable[..., Any] | None = None
@@ -76,6 +90,8 @@ def host_function(
 
 def recorded_contribution(y_bar: Tensor, y: Tensor, operands: list[Tensor], k: int, vjp: Callable[..., Any]) -> Tensor:
     """What operand `k` of a host row receives, recorded: a host row too, which is linear in the adjoint."""
+    if isinstance(vjp, EitherWay):
+        return _of_tensors(vjp, y_bar, y, *operands)
 
     def forward(*arrays: np.ndarray) -> Any:
         parts = vjp(*arrays)
@@ -97,6 +113,8 @@ def recorded_contribution(y_bar: Tensor, y: Tensor, operands: list[Tensor], k: i
 
 def recorded_tangent(y: Tensor, operands: list[Tensor], along: Mapping[int, Tensor], jvp: Callable[..., Any]) -> Tensor:
     """The tangent of a host row's result, by those of its operands, recorded: a host row too."""
+    if isinstance(jvp, EitherWay):
+        return _of_tensors(jvp, [along[0]], y, *operands)
     fixed = [t.detach()._array().copy() for t in (y, *operands)]
     ends = np.cumsum([along[k]._kind.numel for k in along]).tolist()
 
@@ -112,6 +130,12 @@ def recorded_tangent(y: Tensor, operands: list[Tensor], along: Mapping[int, Tens
 
 def _refuse(name: str) -> Any:
     raise RuntimeError(
-        f"the derivative of a host function's {name} is not known (of a jitted function, derivatives of the "
-        "third order): write it with tapegrad's operations to differentiate it once more"
+        f"the derivative of a host function's {name} is not known: write it with tapegrad's operations to "
+        "differentiate it twice"
     )
+
+
+@once_a_sample
+def _of_tensors(function: EitherWay, *given: Any) -> Tensor:
+    found = function(*given)
+    return found if isinstance(found, Tensor) else as_operand(found, True)

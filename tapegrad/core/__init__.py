@@ -3,7 +3,9 @@
 From the top:
 
     calling     calls of compiled functions: what Python's objects hold is read, programs are run, results are made
+    passes      makes the steps of a program fewer
     replaying   runs again what an observer was told of sweeps
+    notes       makes steps of a program of what was noted for an observer
     sweeps      forward computes values, reverse accumulates adjoints: region by region
     blocks      runs a region block by block, and shares its chunks out to threads (`workers`)
     scalars     sweeps graphs of one-element rows, row by row

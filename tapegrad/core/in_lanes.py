@@ -22,7 +22,8 @@ import numpy as np
 
 from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES
 from tapegrad.core.registers import copy, copy_element, fill
-from tapegrad.core.replaying import CONTEXT, END, GUARD, STEP
+from tapegrad.core.notes import STEP
+from tapegrad.core.replaying import CONTEXT, END, GUARD
 from tapegrad.core.rows import OK
 from tapegrad.core.sweeps import add_ones
 from tapegrad.core.tables import WORK_BYTES

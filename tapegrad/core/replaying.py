@@ -18,6 +18,7 @@ The text is copied and its addresses are made true once for each thread; then it
 """
 
 from tapegrad.core.blocks import run_chunk, run_pieces, settle
+from tapegrad.core.notes import STEP
 from tapegrad.core.observed import (
     ADDED,
     ALONE,
@@ -46,7 +47,6 @@ from tapegrad.memory import address_of_part, call6, call8, i8, part, part5, u1
 from tapegrad.tape import TABLES, Header
 
 GUARD, END, MACHINE = 20, 21, 22
-STEP = 12  # words
 HEAD = Program.fields["registers"][0] // 8  # words of a program before its tables
 REGISTER, CODE = Register.nbytes // 8, Instruction.nbytes // 8
 CONTEXT, PIECES = Context.nbytes // 8, Pieces.nbytes // 8

@@ -15,7 +15,7 @@ All of it is planned in one go, from the newest row down; what is to be done the
 """
 
 from tapegrad.core.adjoints import hold_adjoint, show
-from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES, tell
+from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, ONES, note
 from tapegrad.core.registers import code_of, copy_element, hold_value, kernels_of, write_number
 from tapegrad.core.rows import (
     ADJOINT,
@@ -38,7 +38,7 @@ from tapegrad.core.rows import (
 )  # fmt: skip
 from tapegrad.core.tables import ITEMSIZE
 from tapegrad.kernels.loops import FRESH
-from tapegrad.memory import call6, call8, f4, f8, part, part5, part9
+from tapegrad.memory import call6, call8, f4, f8, i4, part, part5, part9
 from tapegrad.ops.declare import ELEMENTWISE, LAYOUT
 from tapegrad.tape import CONSUMED, IMM_A, IMM_B, OWNED, PARAMS, PIECE, STORED, Header
 
@@ -48,7 +48,7 @@ _ONE, _ONE_4 = 0x3FF0000000000000, 0x3F800000  # the bits of 1.0
 
 def _copy(tape, target, source, itemsize):
     """Copy one element, as a step of the sweep."""
-    tell(tape, COPIED, target, source, itemsize)
+    note(tape, 0, COPIED, target, source, itemsize)
     copy_element(target, source, itemsize)
 
 
@@ -227,6 +227,13 @@ def _immediate_at(tape, row):
     return tape.scratch
 
 
+def _bits(tape, row):
+    """The bits of an immediate in the dtype of its kernel, whose address was asked for; 0 where there is none."""
+    if row.flags & (IMM_A | IMM_B) == 0:
+        return 0
+    return row.bits if code_of(tape, row) == _FLOAT64 else i4(tape.scratch, 1)[0]
+
+
 @part
 def scalar_values(tape: Header):
     """The values that are to be computed, oldest first; those that stay in memory go there."""
@@ -238,7 +245,7 @@ def scalar_values(tape: Header):
                 break
         row = tape.rows[plan.region_of_row[i]]
         a, b, c = _operands_at(tape, row)
-        tell(tape, CALLED6, kernels_of(tape, row).forward, 1, 0, a, b, c, _value_at(tape, row.out))
+        note(tape, _bits(tape, row), CALLED6, kernels_of(tape, row).forward, 1, 0, a, b, c, _value_at(tape, row.out))
         call6(kernels_of(tape, row).forward, 1, 0, a, b, c, _value_at(tape, row.out))
         i -= 1
     for j in range(plan.n_staying):
@@ -317,13 +324,14 @@ def _seed(tape, slot, given):
     if given >= 0:
         _add(tape, _bar_at(tape, slot), _value_at(tape, given), code, begun)
     elif begun:
-        tell(tape, ONES, _bar_at(tape, slot), 1, code)
+        note(tape, 0, ONES, _bar_at(tape, slot), 1, code)
         if code == _FLOAT64:
             f8(_bar_at(tape, slot), 1)[0] += 1.0
         else:
             f4(_bar_at(tape, slot), 1)[0] += 1.0
     else:
-        tell(tape, FILLED, _bar_at(tape, slot), 1, _ONE if code == _FLOAT64 else _ONE_4, ITEMSIZE[code])
+        one = _ONE if code == _FLOAT64 else _ONE_4
+        note(tape, 0, FILLED, _bar_at(tape, slot), 1, one, ITEMSIZE[code])
         write_number(_bar_at(tape, slot), 1.0, code)
     tape.plan.marks[slot] |= INSIDE
 
@@ -333,7 +341,7 @@ def _add(tape, target, source, code, begun):
     if begun == 0:
         _copy(tape, target, source, ITEMSIZE[code])
         return
-    tell(tape, ADDED, target, source, code)
+    note(tape, 0, ADDED, target, source, code)
     add_element(target, source, code)
 
 
@@ -371,7 +379,7 @@ def _add_partials(tape, row):
         if o < 0 or plan.marks[o] & ADJOINT == 0 or kernel == 0:
             continue
         mode = 0 if plan.marks[o] & INSIDE else FRESH
-        tell(tape, CALLED8, kernel, 1, mode, a, b, c, y, g, _bar_at(tape, o))
+        note(tape, _bits(tape, row), CALLED8, kernel, 1, mode, a, b, c, y, g, _bar_at(tape, o))
         call8(kernel, 1, mode, a, b, c, y, g, _bar_at(tape, o))
         plan.marks[o] |= INSIDE
         if tape.request.retain_graph == 0 and tape.ops[row.opcode].saves[position(row, k)]:

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tapegrad import trees
 from tapegrad.distributed import parts
 from tapegrad.distributed.parts import Order, Place
 from tapegrad.vectors import Form
 
-_AT_ONCE = 8  # results that Dask adds in one task
+_LARGE_ORDER = 1 << 16  # bytes of parameters that each of Dask's tasks is not sent for itself
 _TRIES = 3  # for processes that end before their work
 
 
@@ -179,12 +180,26 @@ def _together(*blocks: Any) -> tuple[Any, ...]:
     return blocks
 
 
-def _computed_by_dask(function: Held, order: Held, partition: Any, place: Place) -> np.ndarray:
-    return parts.computed(function.value, order.value, partition, place)
+def _each_by_dask(function: Held, order: Held, partitions: list[Any], places: list[Place]) -> list[np.ndarray]:
+    return [
+        parts.computed(function.value, order.value, data, place) for data, place in zip(partitions, places, strict=True)
+    ]
+
+
+def _summed_by_dask(
+    function: Held, order: Held, partitions: list[Any], places: list[Place], count: int
+) -> dict[tuple[int, int], np.ndarray]:
+    """The sums of those that are neighbours, as far as the pairs of `parts.paired` go."""
+    found = dict(zip([p.number for p in places], _each_by_dask(function, order, partitions, places), strict=True))
+    return {part: parts.paired([found[k] for k in range(*part)]) for part in parts.aligned_of(sorted(found), count)}
 
 
 class Dask:
-    """A `dask.distributed.Client`: partitions lie on workers, or can be made there again."""
+    """A `dask.distributed.Client`: partitions lie on workers, or can be made there again.
+
+    What is asked for is a task for each thread of a worker, which does the partitions that lie there: Dask needs some
+    milliseconds for a task, of its own and in the way. Which task does a partition has no part in the sum.
+    """
 
     def __init__(
         self, function: Callable[..., Any], partitions: Any, on: Any, threads: int | None, progress: bool
@@ -208,9 +223,12 @@ class Dask:
             return list(self.client.compute(_blocks(partitions, partitions)))
         if hasattr(partitions, "to_delayed"):
             return list(self.client.compute(partitions.to_delayed()))
-        return [self._future(p) for p in _listed(partitions)]
+        listed = _listed(partitions)
+        threads = [worker for worker, n in self.client.nthreads().items() for _ in range(n)]
+        return [self._future(p, threads[k * len(threads) // len(listed) :][:1]) for k, p in enumerate(listed)]
 
-    def _future(self, partition: Any) -> Any:
+    def _future(self, partition: Any, workers: list[str]) -> Any:
+        """One of them: on these workers, so that neighbours lie together, or where Dask would have it."""
         import dask
         from distributed import Future
 
@@ -220,38 +238,63 @@ class Dask:
             return self.client.compute(partition)
         if isinstance(partition, tuple) and any(dask.is_dask_collection(p) or isinstance(p, Future) for p in partition):
             return self.client.submit(_together, *(self.client.compute(p) for p in partition), pure=False)
-        return self.client.submit(_load, Held(partition), pure=False)
+        where = {"workers": workers, "allow_other_workers": True} if workers else {}
+        return self.client.submit(_load, Held(partition), pure=False, **where)
 
-    def _tasks(self, order: Order) -> list[Any]:
-        sent = self.client.submit(_hold, Held(order), pure=False)
+    def _shares(self) -> list[list[int]]:
+        """The partitions, by who does them: each that lies nowhere yet, and for each thread some that lie together.
+
+        Where many lie on a few workers, they are parted so that others can take some.
+        """
+        lie, threads = self.client.who_has(self.partitions), self.client.nthreads()
+        on: dict[str, list[int]] = {}
+        for k, future in enumerate(self.partitions):
+            worker = next((w for w in lie.get(future.key, ()) if w in threads), f"nowhere: {k}")
+            on.setdefault(worker, []).append(k)
+        most = -(-self.count // max(1, sum(threads.values())))
         return [
-            self.client.submit(_computed_by_dask, self.function, sent, partition, place, pure=False)
-            for partition, place in zip(self.partitions, self.places, strict=True)
+            share.tolist()
+            for worker, numbers in on.items()
+            for share in np.array_split(
+                numbers, max(min(threads.get(worker, 1), len(numbers)), -(-len(numbers) // most))
+            )
         ]
 
-    def summed(self, order: Order) -> np.ndarray:
-        """The sum over all partitions, taken on the workers."""
-        tasks = level = self._tasks(order)
-        while len(level) > 1:
-            starts = range(0, len(level), _AT_ONCE)
-            level = [self.client.submit(parts.paired, level[i : i + _AT_ONCE], pure=False) for i in starts]
-        self._show(tasks)
-        found: np.ndarray = level[0].result()
-        return found + 0.0
-
-    def each(self, order: Order) -> Iterable[np.ndarray]:
-        """What each partition gives."""
-        tasks = self._tasks(order)
-        self._show(tasks)
-        found: Iterable[np.ndarray] = self.client.gather(tasks)
-        return found
-
-    def _show(self, tasks: list[Any]) -> None:
+    def _tasks(self, work: Callable[..., Any], order: Order, *facts: Any) -> tuple[list[Any], list[list[int]]]:
+        """A task for each share, and the shares."""
+        shares, sent = self._shares(), Held(order)
+        if sum(np.asarray(leaf).nbytes for leaf in trees.leaves((order.parameters, order.tangents))) > _LARGE_ORDER:
+            sent = self.client.submit(_hold, sent, pure=False)
+        tasks = [
+            self.client.submit(
+                work, self.function, sent, [self.partitions[k] for k in share], [self.places[k] for k in share], *facts,
+                pure=False,
+            )
+            for share in shares
+        ]  # fmt: skip
         if self.progress:
             from distributed import as_completed
 
-            for _ in _shown(as_completed(tasks), self.count, True):
+            done = (k for task in as_completed(tasks) for k in shares[tasks.index(task)])
+            for _ in _shown(done, self.count, True):
                 pass
+        return tasks, shares
+
+    def summed(self, order: Order) -> np.ndarray:
+        """The sum over all partitions, taken on the workers as far as what lies there goes."""
+        known: dict[tuple[int, int], np.ndarray] = {}
+        for found in self.client.gather(self._tasks(_summed_by_dask, order, self.count)[0]):
+            known |= found
+        return parts.gathered(known, 0, self.count) + 0.0
+
+    def each(self, order: Order) -> Iterable[np.ndarray]:
+        """What each partition gives."""
+        tasks, shares = self._tasks(_each_by_dask, order)
+        found: list[Any] = [None] * self.count
+        for share, computed in zip(shares, self.client.gather(tasks), strict=True):
+            for k, part in zip(share, computed, strict=True):
+                found[k] = part
+        return found
 
 
 def _is_array(collection: Any) -> bool:

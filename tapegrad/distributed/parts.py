@@ -135,6 +135,18 @@ def aligned(start: int, stop: int, end: int) -> list[tuple[int, int]]:
     return found
 
 
+def aligned_of(numbers: Sequence[int], end: int) -> list[tuple[int, int]]:
+    """The parts of `paired` over `end` rows that these rows, in order, make up.
+
+    >>> from tapegrad.distributed.parts import aligned_of
+    >>> aligned_of([0, 1, 3, 4, 5], 6)
+    [(0, 2), (3, 4), (4, 6)]
+    """
+    starts = [k for k in numbers if k - 1 not in numbers]
+    stops = [k + 1 for k in numbers if k + 1 not in numbers]
+    return [part for start, stop in zip(starts, stops, strict=True) for part in aligned(start, stop, end)]
+
+
 def gathered(parts: dict[tuple[int, int], np.ndarray], start: int, stop: int) -> np.ndarray:
     """The sum from `start` to `stop` of what is known of its parts."""
     known = parts.get((start, stop))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tapegrad import aliasing
+from tapegrad import writing
 from tapegrad.arguments import Number, Surface, checked, node
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import dimension
@@ -66,8 +66,8 @@ def renorm(input: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
 @checked
 def renorm_(self: Tensor, p: Number, dim: int, maxnorm: Number) -> Tensor:
     """`renorm`, in place."""
-    aliasing.check_in_place(self, "renorm_")
-    return aliasing.assign(self, renorm(self, p, dim, maxnorm))
+    writing.check_in_place(self, "renorm_")
+    return writing.assign(self, renorm(self, p, dim, maxnorm))
 
 
 Tensor.renorm_ = renorm_

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, creation, dtypes
+from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
 from tapegrad.devices import check_placed, preserve_format
 from tapegrad.dtypes import BOOL, DType
@@ -179,13 +179,13 @@ functions["randint_like"] = randint_like
 
 
 def _drawn_anew(self: Tensor, array: Any) -> Tensor:
-    return aliasing.assign(self, _instead(self, _tensor(array, self.dtype)))
+    return writing.assign(self, _instead(self, _tensor(array, self.dtype)))
 
 
 @checked
 def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Any = None) -> Tensor:
     """Make every element 1 with this probability, else 0."""
-    aliasing.check_in_place(self, "bernoulli_")
+    writing.check_in_place(self, "bernoulli_")
     chances = _probabilities("bernoulli_", p)
     return _drawn_anew(self, creation.random(generator).random(self._kind.shape) < chances)
 
@@ -211,7 +211,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
 @checked
 def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
     """Draw every element anew: how many trials until one with probability `p` succeeds."""
-    aliasing.check_in_place(self, "geometric_")
+    writing.check_in_place(self, "geometric_")
     if not 0.0 < p < 1.0:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     return _drawn_anew(self, creation.random(generator).geometric(p, self._kind.shape))
@@ -228,7 +228,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
 
 def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> Tensor:
     """Draw every element anew: integers from `from` (0) to before `to`, or all that the dtype counts exactly."""
-    aliasing.check_in_place(self, "random_")
+    writing.check_in_place(self, "random_")
     given = [*bounds, *(named[k] for k in ("from", "to") if named.get(k) is not None)]
     if len(given) > 2 or not all(isinstance(v, (int, np.integer)) for v in given):
         raise TypeError(f"random_() received an invalid combination of arguments: {given}")

@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from tapegrad import aliasing, batched, dtypes, recorder
+from tapegrad import aliasing, batched, dtypes, recorder, writing
 from tapegrad.arguments import EXACT, Surface, node, number
 from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
@@ -244,8 +244,8 @@ def _set_of_samples(self: Tensor, index: Any, value: Any) -> None:
             else constant(dtypes.in_range(number(value), self.dtype), self.dtype)
         )
     if _is_advanced(normal):
-        aliasing.check_in_place(self, "item assignment")
-        aliasing.assign(self, put(self, normal, value))
+        writing.check_in_place(self, "item assignment")
+        writing.assign(self, put(self, normal, value))
         return
     shown = _of_samples(self, index)
     if shown is not value:
@@ -450,10 +450,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         return
     if key is not None:
         if _is_shown_by(self, key, value):  # as after `self[index] += 1`
-            aliasing.check_in_place(self, "item assignment", "a view of a leaf")
-            aliasing.count_write(aliasing.counter_of(self))
+            writing.check_in_place(self, "item assignment", "a view of a leaf")
+            writing.count_write(writing.counter_of(self))
             return
-        if aliasing.stands_alone(self) and _written_again(self, key, value):
+        if writing.stands_alone(self) and _written_again(self, key, value):
             return
     normal = normalised(index)
     if current_tape().of_arrays and _is_set_turned(self, normal, value):
@@ -467,12 +467,12 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         if ndim == 0 and 0 in self._kind.strides:
             getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
             return
-    if aliasing.is_view(self) and aliasing.repeats(self._kind):
+    if aliasing.is_view(self) and writing.repeats(self._kind):
         if _is_advanced(normal):
-            aliasing.check_overlap(self, "index_put_")
+            writing.check_overlap(self, "index_put_")
         elif 0 not in self._kind.strides:  # an element's other places are written to as well
             self, normal, key = getitem(self, normal), (Ellipsis,), None
-    aliasing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
+    writing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
     if not isinstance(value, Tensor):
         if is_array(value):
@@ -484,7 +484,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     result = put(self, normal, value)
     if key is not None:
         _note_write(key, given, result)
-    aliasing.assign(self, result)
+    writing.assign(self, result)
 
 
 def _element(self: Tensor, index: Any) -> int:
@@ -507,7 +507,7 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
 
     After `self[index] += 1` it is done already: `self[index]` shows what is assigned.
     """
-    if not aliasing.stands_alone(self):
+    if not writing.stands_alone(self):
         return False
     if value.__class__ is float:
         tape, dtype = self._tape, self._kind.dtype
@@ -523,12 +523,12 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
         recipe = value._recipe
         if recipe.window != ((), (), position * self._kind.itemsize) or recipe.detached:
             return False
-        aliasing.count_write(self)
+        writing.count_write(self)
         return True
-    result = aliasing.written_again(self, value, position)
+    result = writing.written_again(self, value, position)
     if result is None:
         return False
-    aliasing.assign_alone(self, result)
+    writing.assign_alone(self, result)
     return True
 
 
@@ -582,7 +582,7 @@ def _written_again(self: Tensor, key: Any, value: Any) -> bool:
     if of is float:
         value = constant(dtypes.in_range(value, self._kind.dtype), self._kind.dtype)
     kind, params = way
-    aliasing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
+    writing.assign_alone(self, appended(tape, indexing.write, kind, self, value, params, PARAMS))
     return True
 
 
@@ -602,7 +602,7 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
         value = cast(_fitted(value, shape, a, False), a.dtype)
         natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
         strides = tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1])
-        return aliasing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
+        return writing.written(a, value, shape, strides, steps[-1][1] * a._kind.itemsize)
     return put_at(a, *placed(a, index, value))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, creation, dtypes
+from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import Number, checked, node
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
@@ -29,7 +29,7 @@ _fitting: set[Any] = set()  # operations, with the kinds of their operands, whos
 
 def _check(self: Tensor, op: Elementwise, others: tuple[Any, ...], name: str) -> None:
     """Before anything is recorded: `self` may be written to, and the result has its shape and fits its dtype."""
-    aliasing.check_in_place(self, name)
+    writing.check_in_place(self, name)
     key = op, self._kind, *(o._kind if isinstance(o, Tensor) else o.__class__ for o in others)
     if key in _fitting:
         return
@@ -66,10 +66,10 @@ def _operator(python: str, op: Elementwise) -> Any:
         key = opcode, self._kind, other._kind if other.__class__ is Tensor else other.__class__
         if key in _alike:
             if getattr(self, "_origin", None) is None:
-                if aliasing.stands_alone(self):
-                    return aliasing.assign_alone(self, quick[opcode](self, other))
-            elif aliasing.shows_alone(self):
-                return aliasing.assign_shown(self, quick[opcode](self, other))
+                if writing.stands_alone(self):
+                    return writing.assign_alone(self, quick[opcode](self, other))
+            elif writing.shows_alone(self):
+                return writing.assign_shown(self, quick[opcode](self, other))
         _check(self, op, (other,), name)
         result = plain(self, other)
         if result is NotImplemented:
@@ -79,7 +79,7 @@ def _operator(python: str, op: Elementwise) -> Any:
         known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
         if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
             _alike.add(key)
-        return aliasing.assign(self, cast(result, self._kind.dtype))
+        return writing.assign(self, cast(result, self._kind.dtype))
 
     return in_place
 
@@ -99,7 +99,7 @@ def _method(name: str, op: Elementwise, function: Any) -> Any:
         result = function(self, *args, **facts)
         _check_dtype(self, result._kind.dtype, f"{name}_")
         result = cast(result, self._kind.dtype)
-        return aliasing.assign(self, _instead(self, result) if op.result == BOOLEAN else result)
+        return writing.assign(self, _instead(self, result) if op.result == BOOLEAN else result)
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."
@@ -136,8 +136,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     if any(repeats):  # one value for all is one for each
         fill_(self[tuple(slice(0, 1 if repeated else None) for repeated in repeats)], value)
         return self
-    aliasing.check_in_place(self, "fill_")
-    return aliasing.assign(self, _instead(self, _filled(self, value)))
+    writing.check_in_place(self, "fill_")
+    return writing.assign(self, _instead(self, _filled(self, value)))
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -148,10 +148,10 @@ def zero_(self: Tensor) -> Tensor:
 @checked
 def copy_(self: Tensor, src: Number | Tensor, non_blocking: bool = False) -> Tensor:
     """Take the elements of `src`, broadcast to this shape and converted to this dtype."""
-    aliasing.check_in_place(self, "copy_")
+    writing.check_in_place(self, "copy_")
     if not isinstance(src, Tensor):
         src = constant(src, self.dtype)
-    return aliasing.assign(self, _instead(self, cast(src.expand(*self._kind.shape), self.dtype).clone()))
+    return writing.assign(self, _instead(self, cast(src.expand(*self._kind.shape), self.dtype).clone()))
 
 
 @checked
@@ -184,14 +184,14 @@ def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
 
 def masked_fill_(self: Tensor, mask: Tensor, value: Any) -> Tensor:
     """`masked_fill`, in place."""
-    aliasing.check_in_place(self, "masked_fill_")
+    writing.check_in_place(self, "masked_fill_")
     filled = masked_fill(self, mask, value)
     if filled._kind.shape != self._kind.shape:
         raise RuntimeError(
             f"output with shape {list(self._kind.shape)} doesn't match the broadcast shape "
             f"{list(filled._kind.shape)}: masked_fill_ on {describe(self, mask)}, at {location()}"
         )
-    return aliasing.assign(self, filled)
+    return writing.assign(self, filled)
 
 
 Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.masked_fill = fill_, zero_, copy_, masked_fill
@@ -223,7 +223,7 @@ def uniform_(self: Tensor, low: Number = 0.0, high: Number = 1.0, *, generator: 
             raise RuntimeError(f"{name} is out of bounds for {self.dtype}: {bound}")
     if low > high:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    return aliasing.assign(self, _instead(self, creation.rand_like(self, generator=generator) * (high - low) + low))
+    return writing.assign(self, _instead(self, creation.rand_like(self, generator=generator) * (high - low) + low))
 
 
 @checked
@@ -232,11 +232,11 @@ def normal_(self: Tensor, mean: Number = 0.0, std: Number = 1.0, *, generator: A
     _check_floating(self, "normal_")
     if not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    return aliasing.assign(self, _instead(self, creation.randn_like(self, generator=generator) * std + mean))
+    return writing.assign(self, _instead(self, creation.randn_like(self, generator=generator) * std + mean))
 
 
 def _check_floating(self: Tensor, name: str) -> None:
-    aliasing.check_in_place(self, name)
+    writing.check_in_place(self, name)
     if not self.dtype.is_floating_point:
         raise NotImplementedError(f'"{name}" is not implemented for {self.dtype}: {describe(self)}, at {location()}')
 
@@ -251,7 +251,7 @@ def _composed(name: str, function: Any) -> Any:
     """A function that is no operation of the table: its result takes the place of the tensor's elements."""
 
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
-        aliasing.check_in_place(self, f"{name}_")
+        writing.check_in_place(self, f"{name}_")
         result = function(self, *args, **facts)
         if result is self:
             return self
@@ -261,7 +261,7 @@ def _composed(name: str, function: Any) -> Any:
                 f"{list(result._kind.shape)}: {name}_ on {describe(self)}, at {location()}"
             )
         _check_dtype(self, result._kind.dtype, f"{name}_")
-        return aliasing.assign(self, cast(result, self._kind.dtype))
+        return writing.assign(self, cast(result, self._kind.dtype))
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."
@@ -289,10 +289,10 @@ def _reformed(name: str, function: Any) -> Any:
 
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
-        aliasing.check_in_place(self, f"{name}_")
-        if aliasing.shares(self):
-            return aliasing.relay(self, lambda t: function(t, *args, **facts))
-        return aliasing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
+        writing.check_in_place(self, f"{name}_")
+        if writing.shares(self):
+            return writing.relay(self, lambda t: function(t, *args, **facts))
+        return writing.reform(self, function(self, *args, **facts).clone(), f"{name}_")
 
     in_place.__name__ = in_place.__qualname__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place: what shares the elements keeps its form."
@@ -351,10 +351,10 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     shape = size_of("resize_", sizes)
     if self._kind.requires_grad:
         raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
-    aliasing.check_in_place(self, "resize_")
-    if math.prod(shape) == self._kind.numel and self._kind.contiguous and aliasing.shares(self):
-        return aliasing.relay(self, lambda t: t.view(shape))
-    return aliasing.reform(self, _resized(self, shape), "resize_")
+    writing.check_in_place(self, "resize_")
+    if math.prod(shape) == self._kind.numel and self._kind.contiguous and writing.shares(self):
+        return writing.relay(self, lambda t: t.view(shape))
+    return writing.reform(self, _resized(self, shape), "resize_")
 
 
 def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:

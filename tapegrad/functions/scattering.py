@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing, arguments, dtypes
+from tapegrad import arguments, dtypes, writing
 from tapegrad.arguments import EXACT, Dims, Number, Sizes, Surface, checked, node
 from tapegrad.batched import elements
 from tapegrad.creation import full
@@ -540,7 +540,7 @@ def _into_window(name: str, input: Tensor, src: Tensor, shape: tuple[int, ...], 
         )
     size = input._kind.itemsize
     src = cast(src, input.dtype)
-    return aliasing.written(input, src, shape, tuple(size * s for s in strides), size * start)
+    return writing.written(input, src, shape, tuple(size * s for s in strides), size * start)
 
 
 @public

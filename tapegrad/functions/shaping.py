@@ -6,7 +6,7 @@ import math
 from _thread import get_ident
 from typing import Any, overload
 
-from tapegrad import aliasing, arguments, batched, dtypes, engine
+from tapegrad import aliasing, arguments, batched, dtypes, engine, writing
 from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
 from tapegrad.batched import Batched, bottom
 from tapegrad.creation import size_of
@@ -384,7 +384,7 @@ def detach_(self: Tensor) -> Tensor:
     if aliasing.is_view(self):
         raise RuntimeError(f"Can't detach views in-place. Use detach() instead. {describe(self)}, at {location()}")
     if self._kind.requires_grad:
-        aliasing.cut_off(self)
+        writing.cut_off(self)
     return self
 
 

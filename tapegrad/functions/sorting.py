@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from tapegrad import aliasing, dtypes
+from tapegrad import dtypes, writing
 from tapegrad.arguments import EXACT, Number, Surface
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions import elementwise, reductions
@@ -507,14 +507,14 @@ def _in_place(name: str) -> Any:
     function = reductions.functions[name]
 
     def in_place(self: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
-        aliasing.check_in_place(self, f"{name}_")
+        writing.check_in_place(self, f"{name}_")
         wanted = self.dtype if dtype is None else dtypes.as_dtype(dtype)
         if wanted is not self.dtype:
             raise RuntimeError(
                 f"provided dtype must match the dtype of self tensor in {name}. Got {self.dtype.scalar_type} and "
                 f"{wanted.scalar_type}."
             )
-        return aliasing.assign(self, cast(function(self, dim, dtype=wanted), self.dtype))
+        return writing.assign(self, cast(function(self, dim, dtype=wanted), self.dtype))
 
     in_place.__name__ = f"{name}_"
     in_place.__doc__ = f"`{name}`, in place."

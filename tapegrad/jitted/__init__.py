@@ -16,9 +16,10 @@ what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.spec
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg` (without `lstsq`); these and float32 as the state of
-  a checkpointed loop or the arguments of a rule of the user's;
-- derivatives of the third order, and a gradient that is taken inside (`jitted.value_and_grad`) of the second;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
+  loop or the arguments of a rule of the user's;
+- derivatives of the second order of a gradient that is taken inside (`jitted.value_and_grad`), or of a `custom_rule`
+  with arrays;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
@@ -71,7 +72,8 @@ loops with `while`, `break` or calls that aren't put in their place, arrays that
 or types of `locals`.
 
 Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
-(`containers.py`), and Tensors, whose tape then has a row for each call (`operations.py`).
+(`containers.py`), and Tensors, whose tape then has a row for each call, which is differentiated
+to any order (`orders.py`).
 
 Threads have a tape each; `nbytes()` tells how much memory this thread's tapes hold, and `free()` gives it back.
 """

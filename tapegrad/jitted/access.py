@@ -9,7 +9,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.active import DOUBLE, WORD
+from tapegrad.jitted.active import DOUBLE, WORD, Active
 from tapegrad.jitted.inner import define
 from tapegrad.jitted.statements import known, shared
 
@@ -50,7 +50,14 @@ def _part(name: str, n: int) -> Any:
 
 reserve, take_rows, zero_adjoints = _part("reserve", 4), _part("take_rows", 3), _part("zero_adjoints", 2)
 dispose = _part("dispose", 1)
-sweep, sweep_with_tangents = _part("sweep", 2), _part("sweep_with_tangents", 2)
+sweep, sweep_with_tangents, sweep_mixed = (_part(name, 2) for name in ("sweep", "sweep_with_tangents", "sweep_mixed"))
+
+
+def sweep_of(kind: Active) -> Any:
+    """The reverse sweep of a type's tape."""
+    if not kind.n_tangents:
+        return sweep
+    return sweep_with_tangents if kind.depth == 1 else sweep_mixed
 
 
 @intrinsic

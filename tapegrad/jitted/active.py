@@ -3,6 +3,10 @@
       Taped(n)   | value f8 | tangent f8 x n | row i8 |    recorded: the row whose adjoint is its own; 0 where passive
       Dual(n)    | value f8 | tangent f8 x n |             forward mode: nothing is recorded
 
+For derivatives of higher orders both have a depth, of d directions at once. Tangent S - 1 is then the mixed derivative
+along those directions whose bits are set in S, and n is 2**d - 1: of two directions u and v, the tangents are those
+along u, along v, and along both.
+
 Arrays, tuples, lists and dictionaries of them are Numba's own, with these as their elements: so indexing, slicing and
 views need nothing from us. A float, an int or a bool turns into an active scalar of itself (row 0, tangents 0), which
 is how `s = 0.0` and `s += x[i]` come to have one type. There is no way back: code that would turn an active scalar
@@ -31,9 +35,9 @@ class Active(types.Hashable):
     It is no `types.Number`: Numba would ask which NumPy dtype it has.
     """
 
-    def __init__(self, n_tangents: int) -> None:
-        self.n_tangents = n_tangents
-        super().__init__(name=f"{type(self).__name__}({n_tangents})")
+    def __init__(self, n_tangents: int, depth: int = 1) -> None:
+        self.n_tangents, self.depth = n_tangents, depth
+        super().__init__(name=f"{type(self).__name__}({n_tangents}{f', {depth}' if depth > 1 else ''})")
 
     @property
     def bitwidth(self) -> int:

@@ -38,8 +38,7 @@ from tapegrad.jitted.access import (
     put_index,
     put_number,
     put_word,
-    sweep,
-    sweep_with_tangents,
+    sweep_of,
     take_rows,
     zero_adjoints,
 )  # fmt: skip
@@ -255,7 +254,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
 def _reverse(advance: Any, kind: Taped, as_state: Any, states: Any, others: Any) -> Any:
     """What the sweep calls for the block."""
     width = 1 + kind.n_tangents
-    swept = sweep_with_tangents if kind.n_tangents else sweep
+    swept = sweep_of(kind)
     size_of, save, load, load_others = states.size, states.save, states.load, others.load
 
     @inside

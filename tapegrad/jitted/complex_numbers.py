@@ -31,7 +31,7 @@ from numba.np import arrayobj
 from tapegrad.jitted import checking
 from tapegrad.jitted.active import PASSIVE, Active, Complex, Taped
 from tapegrad.jitted.checking import ALLOWED
-from tapegrad.jitted.emission import ZERO_ROW, Choice, Compound, Condition, Emitter, Jet, Single, where
+from tapegrad.jitted.emission import ZERO_ROW, Choice, Compound, Condition, Emitter, Jet, Single, primal, where
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.names import NAMES, OPERATIONS, RULES
 from tapegrad.jitted.signatures import finish, leaf
@@ -131,21 +131,31 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Jet) else x
 
 
+def _is_nothing(tangent: Any) -> Condition:
+    """Whether a tangent is exactly 0, with its own tangents."""
+    found = primal(tangent) == 0.0
+    while isinstance(tangent, Jet):
+        for part in tangent.tangents:
+            found = found & _is_nothing(part)
+        tangent = tangent.value
+    return found
+
+
 def applied(function: Any, known: dict[Any, Any], operands: Sequence[Pair]) -> Pair:
     """Numba's value of a function at complex numbers; with tangents, by the chain rule, where they have some."""
     emitter = operands[0].emitter
     values = [Pair(_value(x.real), _value(x.imag)) for x in operands]
-    y = _plain(emitter, function, values)
     jets = [part for x in operands for part in (x.real, x.imag) if isinstance(part, Jet)]
     if not jets:
-        return y
+        return _plain(emitter, function, values)
+    y = applied(function, known, values)
     zeros = [emitter.single(0.0)] * len(jets[0].tangents)
     total = [Pair(zero, zero) for zero in zeros]
     for x, partial in zip(operands, known[function], strict=True):
         p = _of_pairs(partial, values, y)
         for k in range(len(zeros)):
             x_dot = Pair(*(part.tangents[k] if isinstance(part, Jet) else zeros[k] for part in (x.real, x.imag)))
-            is_none = x_dot == 0.0
+            is_none = _is_nothing(x_dot.real) & _is_nothing(x_dot.imag)
             term = p * x_dot
             total[k] = total[k] + term.chosen(is_none, 0.0, term)
     return Pair(Jet(y.real, [t.real for t in total]), Jet(y.imag, [t.imag for t in total]))
@@ -297,7 +307,7 @@ def _declare_of_values(function: Any, arity: int) -> None:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emitter = Emitter(context, builder)
         parts = [_parts(context, builder, kind, value) for kind, value in zip(sig.args, args, strict=True)]
-        return _called(emitter, function, [Pair(_value(x.value), _value(y.value)) for x, y in parts])[0]
+        return _called(emitter, function, [Pair(primal(x.value), primal(y.value)) for x, y in parts])[0]
 
     _declare(function, choose, lower, *[Complex] * arity)
 

@@ -8,6 +8,8 @@ quotients, which have their rules; values are replaced by LAPACK's.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 from numba.core import types
@@ -15,7 +17,7 @@ from numba.extending import overload
 
 from tapegrad.jitted import array_rows as rows
 from tapegrad.jitted import checking, complex_arrays
-from tapegrad.jitted.active import Complex, Taped, is_complex_array, is_narrow_array
+from tapegrad.jitted.active import Active, Complex, Taped, is_complex_array, is_narrow_array
 from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.inner import OPTIONS, inside
 from tapegrad.jitted.library import loop, replaces
@@ -23,7 +25,6 @@ from tapegrad.jitted.lifting import laid_out, with_value
 from tapegrad.jitted.linalg import contiguous_values, dims_of, revalued
 from tapegrad.ops import orthogonal, spectral
 
-_STEPS = 2
 _CLOSE = 8 * float(np.finfo(np.float64).eps)  # times the size: values that are not told apart, as in `ops/spectral.py`
 _CLOSE_SINGLE = 8 * float(np.finfo(np.float32).eps)
 
@@ -104,7 +105,7 @@ def pinv(a, rcond=1e-15):
 @replaces(np.linalg.lstsq)
 def lstsq(a, b, rcond=-1.0):
     """The least-squares solution, squares of what is left, the rank, and singular values."""
-    dims = dims_of(a, b)
+    dims = dims_of(a, b) or complex_arrays.dims_of(a, b)
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
         return None
     given = isinstance(rcond, types.Type)
@@ -232,6 +233,18 @@ def _turned(v, k):
     return (lambda v, k: v * (np.conj(v[k]) / np.abs(v[k]))) if is_complex_array(v) else (lambda v, k: v)
 
 
+def steps_of(a):
+    """How many steps make derivatives right: each takes the order that is right, and one more, to twice that."""
+    raise NotImplementedError
+
+
+@overload(steps_of, OPTIONS)
+def _steps_of(a):
+    part = a.dtype.part if is_complex_array(a) else a.dtype
+    n = max(2, math.ceil(math.log2(part.depth + 2))) if isinstance(part, Active) else 2
+    return lambda a: n
+
+
 @njit
 def _from_plain(like, plain):
     """An array of plain numbers, to which derivatives can be given."""
@@ -266,7 +279,7 @@ def _refined_eigh(a, plain, plain_vectors, closeness):
             s[j, i] = np.conj(s[i, j])
         s[i, i] = np.real(s[i, i])
     close = closeness * n * np.max(np.abs(plain)) if n else 0.0
-    for _ in range(_STEPS):
+    for _ in range(steps_of(a)):
         b, g = np.dot(adjoint(v), np.dot(s, v)), np.dot(adjoint(v), v)
         for i in range(n):
             values[i] = np.real(b[i, i]) / np.real(g[i, i])
@@ -302,7 +315,7 @@ def _refined_eig(a, plain, plain_vectors, closeness):
     v, e = _from_plain(a, plain_vectors), np.zeros_like(a)
     values = np.zeros_like(np.diag(e))
     close = closeness * n * np.max(np.abs(plain)) if n else 0.0
-    for _ in range(_STEPS):
+    for _ in range(steps_of(a)):
         b = np.linalg.solve(v, np.dot(a, v))
         for i in range(n):
             values[i] = b[i, i]
@@ -359,7 +372,7 @@ def _refined_svd(a, plain_u, plain, plain_vh, closeness):
     e, f = np.zeros_like(a[:r, :r]), np.zeros_like(a[:r, :r])
     p, q = np.zeros_like(u), np.zeros_like(v)
     close = closeness * max(m, n) * plain[0] if r else 0.0
-    for _ in range(_STEPS):
+    for _ in range(steps_of(a)):
         onto, back = np.dot(a, v), np.dot(adjoint(a), u)
         t, gu, gv = np.dot(adjoint(u), onto), np.dot(adjoint(u), u), np.dot(adjoint(v), v)
         for i in range(r):
@@ -404,7 +417,7 @@ def _completed(u, plain):
     m, r, k = plain.shape[0], u.shape[1], plain.shape[1]
     whole = _from_plain(np.empty((m, k), u.dtype), plain)
     rest = whole[:, r:].copy()
-    for _ in range(_STEPS):
+    for _ in range(steps_of(u)):
         rest = rest - np.dot(u, np.dot(adjoint(u), rest))
         g = np.dot(adjoint(rest), rest)
         rest = revalued(1.5 * rest - 0.5 * np.dot(rest, g), plain[:, r:])
@@ -449,7 +462,7 @@ def _pinv(a, rcond):
         raise np.linalg.LinAlgError("pinv is differentiated forward, or twice, where the rank is full")
     square, start = np.dot(adjoint(a), a), np.dot(plain, np.conj(plain.T))
     g = _from_plain(square, start)
-    for _ in range(_STEPS):
+    for _ in range(steps_of(a)):
         g = revalued(2.0 * g - np.dot(g, np.dot(square, g)), start)
     return laid_out(revalued(np.dot(g, adjoint(a)), plain), plain)
 
@@ -473,7 +486,7 @@ def _lstsq_vector(a, b, rcond):
     rank, left = plain[2], np.empty(plain[1].shape[0])
     if left.shape[0]:
         d = np.dot(a, x) - b
-        left[0] = np.dot(d, d)
+        left[0] = np.real(np.vdot(d, d))
     return revalued(x, plain[0]), revalued(left, plain[1]), rank, revalued(s, plain[3])
 
 
@@ -490,7 +503,7 @@ def _lstsq_matrix(a, b, rcond):
     if left.shape[0]:
         d = np.dot(a, x) - b
         for j in range(b.shape[1]):
-            left[j] = np.dot(d[:, j], d[:, j])
+            left[j] = np.real(np.vdot(d[:, j], d[:, j]))
     return revalued(x, plain[0]), revalued(left, plain[1]), rank, revalued(s, plain[3])
 
 
@@ -505,4 +518,4 @@ def _cond(x):
     return with_value(s[0] / s[s.shape[0] - 1], np.linalg.cond(contiguous_values(x)))
 
 
-checking.ALLOWED.update({adjoint, phase, turned})
+checking.ALLOWED.update({adjoint, phase, steps_of, turned})

@@ -27,7 +27,7 @@ from tapegrad.jitted.access import (
     put_number,
     put_word,
     sweep,
-    sweep_with_tangents,
+    sweep_of,
     take_rows,
     zero_adjoints,
 )  # fmt: skip
@@ -153,7 +153,7 @@ _SWEEP = """
     code = 0 if zero_adjoints(header, row) else NO_MEMORY
     if code == 0 and seed != 0:
         put_number(get_word(header, ADJOINT), seed * width, 1.0)
-        code = {sweep}(header, row)
+        code = swept(header, row)
     if code < 0:
         put_word(header, ROWS, n_rows)
         put_word(header, ARGUMENTS, n_arguments)
@@ -206,14 +206,14 @@ TEXTS = {
             for i in range(n):
                 jacobian[k, i] = get_number(bars, row + i)
 """ + _GIVE_TAPE_BACK + "    return strip(result), jacobian",
-    # (values, their tangents, flat)
+    # (values, their tangents, flat: mixed ones along all directions, if there are several)
     "jvp": """
     row = 0
     {lift}
     result = protected(function, ({lifted}), 0, 0, 0, {pairs})
     {give_back}
     out = np.empty(count({output}))
-    tangents({output}, out, 0, 0)
+    tangents({output}, out, 0, n_tangents - 1)
     return strip(result), out
 """,
     # (values, Jacobian: a run for every so many independents)
@@ -236,6 +236,27 @@ TEXTS = {
     for i in range(n):
         product[i] = get_number(bars, (row + i) * width + 1)
 """ + _GIVE_TAPE_BACK + "    return strip(result), gradient, product",
+    # (values, the mixed derivative along all directions of what seeds pull back), flat
+    "pulled": _RECORD + """
+    out = np.empty(count({output}), np.int64)
+    rows({output}, out, 0)
+    known_rows(header, out)
+    code = 0 if zero_adjoints(header, row) else NO_MEMORY
+    if code == 0:
+        bars = get_word(header, ADJOINT)
+        for k in range(out.size):
+            if out[k] != 0:
+                put_number(bars, out[k] * width, get_number(bars, out[k] * width) + seeds[k])
+        code = swept(header, row)
+    if code < 0:
+        put_word(header, ROWS, n_rows)
+        put_word(header, ARGUMENTS, n_arguments)
+        give_up(code)
+    bars = get_word(header, ADJOINT)
+    product = vector_of(n)
+    for i in range(n):
+        product[i] = get_number(bars, (row + i) * width + n_tangents)
+""" + _GIVE_TAPE_BACK + "    return strip(result), product",
     # (values, Hessian): a run, and a sweep, for every so many independents
     "hessian": """
     hessian = np.empty((n, n))
@@ -253,7 +274,7 @@ _SCOPE = {
     "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY, "give_up": give_up,
     "known_row": known_row, "known_rows": known_rows,
     "open_tape": open_tape, "take_rows": take_rows,
-    "zero_adjoints": zero_adjoints, "sweep": sweep, "sweep_with_tangents": sweep_with_tangents, "get_word": get_word,
+    "zero_adjoints": zero_adjoints, "sweep": sweep, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
     "tangents": tangents, "shaped": shaped, "strip": strip,
@@ -274,6 +295,7 @@ class Form(NamedTuple):
     owns: bool = False  # arrays that aren't differentiated may be written to
     is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
     is_marked: bool = False  # the function says which line it is at
+    depth: int = 1  # directions at once, of which the mixed derivative is asked for
 
     @property
     def reads_in_place(self) -> bool:
@@ -283,11 +305,11 @@ class Form(NamedTuple):
     @property
     def kind(self) -> Active:
         """The type that stands in for float64."""
-        return Dual(self.n_tangents) if self.text in ("jvp", "jacfwd") else Taped(self.n_tangents)
+        return (Dual if self.text in ("jvp", "jacfwd") else Taped)(self.n_tangents, self.depth)
 
     def source(self, read: Mapping[int, Reading]) -> str:
         """The driver's text; arguments that are only read may stay where they are."""
-        is_along = self.text in ("jvp", "hvp")
+        is_along = self.text in ("jvp", "hvp", "pulled")
         names = [f"a{i}" for i in range(self.n_arguments)]
         lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
         at = "0"
@@ -314,10 +336,9 @@ class Form(NamedTuple):
             keep_before=_KEEP_BEFORE.format(changed="".join(f"a{i}, " for i in passive)),
             put_back=_PUT_BACK,
             output="result[0]" if self.has_aux else "result",
-            sweep="sweep_with_tangents" if self.n_tangents else "sweep",
             shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
-        parameters = ", ".join(names + ["along"] * is_along)
+        parameters = ", ".join(names + ["along"] * is_along + ["seeds"] * (self.text == "pulled"))
         looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
         return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
 
@@ -351,7 +372,7 @@ def driver(original: Any, form: Form) -> Any:
         **{f"place{i}": placing(how.n_indices) for i, how in read.items()},
         **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind, form.is_marked), "kind": form.kind,
         "refuse_shared": refusing(original) if form.is_called else None,
-        "width": 1 + form.n_tangents, "n_tangents": form.n_tangents,
+        "width": 1 + form.n_tangents, "n_tangents": form.n_tangents, "swept": sweep_of(form.kind),
     }  # fmt: skip
     return Driver(define(form.source(read), "driver", scope), original, form)
 

@@ -57,7 +57,7 @@ class Emitter:
             return number
         tangents = self.builder.extract_value(value, 1)
         parts = [Single(self, self.builder.extract_value(tangents, k)) for k in range(kind.n_tangents)]
-        return Jet(number, parts)
+        return made_of([number, *parts], kind.depth)
 
     def row_of(self, kind: Taped, value: Any) -> Any:
         """The row of a taped value."""
@@ -65,12 +65,12 @@ class Emitter:
 
     def pack(self, kind: Active, number: Single | Jet, row: Any = None) -> Any:
         """A value of an active type. Without a row it is one that nobody asks for its row."""
-        jet = number if isinstance(number, Jet) else Jet(number, [self.single(0.0)] * kind.n_tangents)
+        value, *parts = parts_of(number, kind)
         packed = ir.Constant(self.context.get_value_type(kind), ir.Undefined)
-        packed = self.builder.insert_value(packed, jet.value.value, 0)
+        packed = self.builder.insert_value(packed, value.value, 0)
         if kind.n_tangents:
             tangents = ir.Constant(ir.ArrayType(DOUBLE, kind.n_tangents), ir.Undefined)
-            for k, part in enumerate(jet.tangents):
+            for k, part in enumerate(parts):
                 tangents = self.builder.insert_value(tangents, part.value, k)
             packed = self.builder.insert_value(packed, tangents, 1)
         if row is not None:
@@ -167,7 +167,7 @@ class Condition:
 def _compared(sign: str, a: Any, b: Any) -> Condition:
     """Of the values; but for `!=`, false where either is nan."""
     emitter = a.emitter
-    builder, x, y = emitter.builder, _value(emitter, a), _value(emitter, b)
+    builder, x, y = emitter.builder, primal(on(emitter, a)), primal(on(emitter, b))
     compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
     return Condition(builder, compare(sign, x.value, y.value))
 
@@ -208,15 +208,19 @@ class Single(_Arithmetic):
 
 
 class Jet(_Arithmetic):
-    """A float64 and its tangents, in registers."""
+    """A number and its tangents, in registers; at depths above 1 all of them are jets in turn.
 
-    def __init__(self, value: Single, tangents: Sequence[Single]) -> None:
+    What meets in an operation is of one depth, or has no tangents.
+    """
+
+    def __init__(self, value: Any, tangents: Sequence[Any]) -> None:
         self.value, self.tangents = value, list(tangents)
 
     @property
     def emitter(self) -> Emitter:
         """Where its instructions go."""
-        return self.value.emitter
+        found: Emitter = self.value.emitter
+        return found
 
     @property
     def constant(self) -> float | None:
@@ -236,31 +240,62 @@ class Jet(_Arithmetic):
         if op is operator.mul:
             return Jet(x * y, [_sum(weighed(y, u), weighed(x, v)) for u, v in pairs])
         if op is operator.truediv:
-            q = x / y
-            return Jet(q, [_shared_out(_sum(u, -weighed(q, v)), y) for u, v in pairs])
+            return _quotient(a, b, operator.truediv)
         return Jet(op(x, y), [_sum(u, v if op is operator.add else -v) for u, v in pairs])
 
     def __neg__(self) -> Jet:
         return Jet(-self.value, [-t for t in self.tangents])
 
 
-def _value(emitter: Emitter, number: Any) -> Single:
-    if isinstance(number, (Single, Jet)):
-        return number.value if isinstance(number, Jet) else number
-    return emitter.single(number)
+def made_of(numbers: Sequence[Single], depth: int) -> Single | Jet:
+    """A number of its value and its tangents, as a value of an active type has them one after another."""
+    if len(numbers) == 1 or depth == 1:
+        return Jet(numbers[0], numbers[1:]) if len(numbers) > 1 else numbers[0]
+    half = len(numbers) // 2  # the last direction is the outermost
+    return Jet(made_of(numbers[:half], depth - 1), [made_of(numbers[half:], depth - 1)])
 
 
-def _sum(a: Single, b: Single) -> Single:
+def parts_of(number: Single | Jet, kind: Active) -> list[Single]:
+    """The value and the tangents of a number, one after another."""
+    return _parts(number, kind.depth, 1 + kind.n_tangents)
+
+
+def _parts(number: Any, depth: int, n: int) -> list[Single]:
+    if not isinstance(number, Jet):
+        return [number] + [number.emitter.single(0.0)] * (n - 1)
+    if depth == 1:
+        return [number.value, *number.tangents]
+    return [*_parts(number.value, depth - 1, n // 2), *_parts(number.tangents[0], depth - 1, n // 2)]
+
+
+def primal(number: Single | Jet) -> Single:
+    """The value without any tangent."""
+    while isinstance(number, Jet):
+        number = number.value
+    return number
+
+
+def _sum(a: Any, b: Any) -> Any:
     """A sum of tangents: one that is known to be 0 is left out."""
     if 0.0 in (a.constant, b.constant):
         return b if a.constant == 0.0 else a
     return a + b
 
 
-def _shared_out(a: Single, b: Single) -> Single:
+def _quotient(a: Jet, b: Jet, divide: Callable[[Any, Any], Any]) -> Jet:
+    """A quotient, whose value is divided in a way of its own."""
+    q = divide(a.value, b.value)
+    pairs = zip(a.tangents, b.tangents, strict=True)
+    return Jet(q, [_shared_out(_sum(u, -weighed(q, v)), b.value) for u, v in pairs])
+
+
+def _shared_out(a: Any, b: Any) -> Any:
     """A tangent over a number: 0 where it is exactly 0."""
     if a.constant == 0.0:
         return a
+    for x in (a, b):
+        if isinstance(x, Jet):
+            return _quotient(x._jet(a), x._jet(b), _shared_out)
     return where(a == 0.0, 0.0, a / b)
 
 
@@ -270,17 +305,21 @@ def weighed(partial: Any, bar: Single | Jet, operands: Sequence[Any] = ()) -> An
         return where(partial.condition, weighed(partial.a, bar), weighed(partial.b, bar))
     if isinstance(partial, (int, float)):
         return bar.emitter.single(0.0) if partial == 0.0 else bar * partial
-    product = _product if any(partial is x for x in operands) else _guarded
+    return _times(partial, bar, _product if any(partial is x for x in operands) else _guarded)
+
+
+def _times(partial: Any, bar: Any, product: Callable[[Single, Single], Single]) -> Any:
+    """A product by the product rule, where one has tangents; `product` is that of numbers that have none."""
     if not isinstance(partial, Jet) and not isinstance(bar, Jet):
         return product(partial, bar)
     p, b = (partial, partial._jet(bar)) if isinstance(partial, Jet) else (bar._jet(partial), bar)
     tangents = []
     for p_dot, b_dot in zip(p.tangents, b.tangents, strict=True):
-        varied = product(b.value, p_dot)
-        if product is _guarded and varied.constant is None and b.value.constant is None:
+        varied = _times(b.value, p_dot, product)
+        if product is _guarded and varied.constant is None and isinstance(b.value, Single) and b.value.constant is None:
             varied = where(b.value == 0.0, 0.0, varied)
-        tangents.append(_sum(product(p.value, b_dot), varied))
-    return Jet(product(p.value, b.value), tangents)
+        tangents.append(_sum(_times(p.value, b_dot, product), varied))
+    return Jet(_times(p.value, b.value, product), tangents)
 
 
 def _product(a: Single, b: Single) -> Single:
@@ -358,7 +397,7 @@ def chain(rule: Rule, *operands: Any) -> Any:
         return rule.value(*operands)
     emitter = jets[0].emitter
     values = [x.value if isinstance(x, Jet) else x.on(emitter) if isinstance(x, Choice) else x for x in operands]
-    y = rule.value(*values)
+    y = chain(rule, *values)
     tangents: list[Any] = [None] * len(jets[0].tangents)
     for x, partial in zip(operands, rule.partials, strict=True):
         if isinstance(x, Jet):

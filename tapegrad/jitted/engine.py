@@ -223,8 +223,14 @@ class Engine:
 
     def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
         """What the function returns, and a function of tangents, one for each input: it is run again for each."""
+        kept, states = sharing.apart(args), repeats.states()
+
+        def push(tangents: Sequence[Any]) -> list[Any]:
+            with repeats.again(states):
+                return self.jvp(sharing.apart(kept), places, tangents, False)[1]
+
         values, _ = self.jvp(args, places, [np.zeros(np.shape(x)) for x in _inputs(args, places)], False)
-        return values, lambda tangents: self.jvp(args, places, tangents, False)[1]
+        return values, push
 
     @_sharing
     def jacobian(
@@ -250,6 +256,25 @@ class Engine:
         inputs = _inputs(args, places)
         value, _, product = self.run(Form("hvp", len(args), tuple(places), has_aux, 1), *args, flat(tangents, inputs))
         return value, pieces(product, inputs)
+
+    @_sharing
+    def pushed(
+        self, args: Sequence[Any], places: Sequence[int], directions: Sequence[Sequence[Any]], has_aux: bool = False
+    ) -> list[Any]:
+        """The derivative of each output along all directions, which are tangents for the inputs each."""
+        form = Form("jvp", len(args), tuple(places), has_aux, 2 ** len(directions) - 1, depth=len(directions))
+        values, found = self.run(form, *args, _along(directions, _inputs(args, places)))
+        return pieces(found, trees.leaves(values[0] if has_aux else values))
+
+    @_sharing
+    def pulled(
+        self, args: Sequence[Any], places: Sequence[int], directions: Sequence[Sequence[Any]],
+        seeds: np.ndarray, has_aux: bool = False,
+    ) -> list[Any]:  # fmt: skip
+        """The derivative along all directions of what seeds, one for each number that is returned, pull back."""
+        form = Form("pulled", len(args), tuple(places), has_aux, 2 ** len(directions) - 1, depth=len(directions))
+        inputs = _inputs(args, places)
+        return pieces(self.run(form, *args, _along(directions, inputs), seeds)[1], inputs)
 
     @_sharing
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
@@ -280,7 +305,7 @@ class Engine:
     def n_outputs(self, form: Form, args: Sequence[Any]) -> int:
         """How many numbers the function returns: it is called to see, as if it weren't."""
         with repeats.again(repeats.states()):
-            values = self.value(repeats.apart(args), form.argnums)
+            values = self.value(sharing.apart(args), form.argnums)
         return sum(map(size, trees.leaves(values[0] if form.has_aux else values)))
 
     def _forget(self) -> None:
@@ -429,6 +454,12 @@ def _inputs(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
     return [leaf for place in places for leaf in trees.leaves(args[place])]
 
 
+def _along(directions: Sequence[Sequence[Any]], inputs: Sequence[Any]) -> np.ndarray:
+    """Tangents of the inputs' numbers: a vector, or a matrix with a column a direction where there are several."""
+    columns = [flat(tangents, inputs) for tangents in directions]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
 def _of_reals(name: str, args: Sequence[Any], places: Sequence[int]) -> list[Any]:
     """The inputs of what is a matrix by real numbers only: by a complex one there are two derivatives."""
     inputs = _inputs(args, places)
@@ -452,9 +483,11 @@ def size(leaf: Any) -> int:
 
 
 def flat(leaves: Sequence[Any], like: Sequence[Any] | None = None) -> np.ndarray:
-    """The numbers of leaves, each as real or complex as its like, in a vector."""
+    """The numbers of leaves, each as real or complex as its like, in a vector; none of one whose like has none."""
     parts = []
     for leaf, other in zip(leaves, leaves if like is None else like, strict=True):
+        if like is not None and size(other) == 0:
+            continue
         if np.iscomplexobj(leaf) and not _is_complex(other):
             raise TypeError("a tangent, or cotangent, of what is real is complex: give its real part")
         if records.are(leaf) or records.are(other):

@@ -108,7 +108,7 @@ def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...
     values = ", ".join(f"plain({name})" for name in names)
     lines = [f"def code({listed}):", f" y = function({values})", f" p = tupled(rule({values}, y))"]
     if any(isinstance(k, types.Array) for k in kinds):
-        if active[0].n_tangents and not isinstance(active[0], Dual):
+        if active[0].n_tangents and (active[0].depth > 1 or not isinstance(active[0], Dual)):
             raise errors.TypingError("second derivatives of a custom rule with arrays")
         scope["joined"] = rewriting.active(_joined, active[0])
         lines.append(" result = y")
@@ -116,10 +116,12 @@ def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...
             if isinstance(kind, Active) or is_active_array(kind):
                 lines.append(f" result = joined(result, p[{i}], {name}, plain({name}))")
         return _code("\n".join([*lines, " return result"]), scope)
-    if active[0].n_tangents and not isinstance(active[0], Dual):  # the rule itself is differentiated too
-        scope["dual"], scope["rule_of"] = dual, rewriting.active(rule, Dual(active[0].n_tangents))
+    if active[0].n_tangents:  # the rule itself is differentiated too: each time to one order more
+        scope["dual"] = dual
+        scope["rule_of"] = rewriting.active(rule, Dual(active[0].n_tangents, active[0].depth))
         duals = ", ".join(f"dual({name})" for name in names)
-        lines.append(f" p = tupled(rule_of({duals}, combine(y, p, ({duals}, ))))")
+        again = f" p = tupled(rule_of({duals}, combine(y, p, ({duals}, ))))"
+        lines += [again] * (active[0].depth - isinstance(active[0], Dual))
     lines.append(f" return combine(y, p, ({listed}, ))")
     return _code("\n".join(lines), scope)
 
@@ -157,7 +159,7 @@ def dual(typingctx, x):
     """A taped scalar without its row: value and tangents."""
     if not isinstance(x, Active):
         return x(x), lambda context, builder, sig, args: args[0]
-    kind = Dual(x.n_tangents)
+    kind = Dual(x.n_tangents, x.depth)
 
     def codegen(context, builder, sig, args):
         emitter = Emitter(context, builder)
@@ -179,12 +181,22 @@ def combine(typingctx, y, partials, operands):
         leaves = [leaf(context, builder, k, builder.extract_value(args[2], i)) for i, k in enumerate(operands.types)]
 
         def partial(p):
-            return lambda *xs: p if any(isinstance(x, Jet) for x in xs) or not isinstance(p, Jet) else p.value
+            return lambda *xs: _at_depth(p, max(map(_depth, xs)))
 
         rule = Rule(lambda *xs: value, tuple(partial(p) for p in numbers))
         return finish(context, builder, kind, Node(rule, leaves))
 
     return signature(kind, y, partials, operands), codegen
+
+
+def _depth(number: Any) -> int:
+    """How many values lie in each other."""
+    return 1 + _depth(number.value) if isinstance(number, Jet) else 0
+
+
+def _at_depth(number: Any, depth: int) -> Any:
+    """A number without the tangents of outer directions."""
+    return _at_depth(number.value, depth) if _depth(number) > depth else number
 
 
 @njit

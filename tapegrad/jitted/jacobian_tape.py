@@ -349,10 +349,47 @@ def sweep_with_tangents(header, first):
     return c
 
 
+@part
+def sweep_mixed(header, first):
+    """Sweep in reverse with mixed tangents, along all sets of directions (`active.py`).
+
+    The derivative of a product along the directions in S is the sum, over the parts T of S, of the derivative of one
+    factor along T and of the other along the rest. An adjoint, or a derivative of it, that is exactly 0 gives nothing.
+    """
+    h = i8(header, WORDS)
+    rows, c, width = h[ROWS], h[ARGUMENTS], h[WIDTH]
+    length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+    index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
+    for k in range(rows - 1, first - 1, -1):
+        n = int64(length[k])
+        if n == BLOCK:
+            c = part3(word[(c - 1) * width], header, k, c - 1)
+            if c < 0:
+                return c
+            length, bar = u1(h[LENGTH], rows), f8(h[ADJOINT], rows * width)
+            index, partial, word = i4(h[INDEX], c), f8(h[PARTIAL], c * width), i8(h[PARTIAL], c * width)
+            continue
+        if n == LONG:
+            c -= 1
+            n = int64(index[c])
+        c -= n
+        for a in range(c, c + n):
+            at = int64(index[a]) * width
+            for s in range(width):
+                total = 0.0
+                for t in range(s + 1):
+                    if t & s == t:
+                        y_bar, p = bar[k * width + t], partial[a * width + (s ^ t)]
+                        if y_bar != 0.0 and (p != 0.0 or s == t):
+                            total += p * y_bar
+                bar[at + s] += total
+    return c
+
+
 # --- Python's side ----------------------------------------------------------------------------------------------------
 
 _PARTS = [open_tapes, reserve, take_rows, dispose, destroy, zero_adjoints, begin_line, end_line, sweep,
-          sweep_with_tangents]  # fmt: skip
+          sweep_with_tangents, sweep_mixed]  # fmt: skip
 _SHARED = (ctypes.c_int64 * 8)()
 _lock = locks.lock()
 _get_specific: list[Any] = []

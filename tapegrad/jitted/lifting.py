@@ -8,6 +8,7 @@ Arrays in Fortran's order stay so, since sums and products go through memory in 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
@@ -37,7 +39,7 @@ from tapegrad.jitted.active import (
 )
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
-from tapegrad.jitted.emission import Emitter, Jet, Single
+from tapegrad.jitted.emission import Emitter, Single, made_of
 from tapegrad.jitted.errors import WrongResultError
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.single_precision import narrow_value, narrowed, widened
@@ -56,24 +58,30 @@ def make(typingctx, kind, value, row, direction):
         for k in range(active.n_tangents):
             hit = builder.icmp_signed("==", args[3], WORD(k))
             parts.append(Single(emitter, builder.select(hit, DOUBLE(1.0), DOUBLE(0.0))))
-        number = Single(emitter, args[1])
         row = args[2] if isinstance(active, Taped) else None
-        return emitter.pack(active, Jet(number, parts) if parts else number, row)
+        return emitter.pack(active, made_of([Single(emitter, args[1]), *parts], active.depth), row)
 
     return active(kind, types.float64, types.int64, types.int64), codegen
 
 
 @intrinsic
 def make_along(typingctx, kind, value, row, tangent):
-    """An active scalar of a value and its one tangent."""
+    """An active scalar of a value and its one tangent; of an array of tangents, one a direction, at a depth above 1."""
     active = kind.instance_type
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emitter = Emitter(context, builder)
-        number = Jet(Single(emitter, args[1]), [Single(emitter, args[3])])
-        return emitter.pack(active, number, args[2] if isinstance(active, Taped) else None)
+        numbers = [Single(emitter, args[1])] + [emitter.single(0.0)] * active.n_tangents
+        for k in range(active.depth):
+            given = args[3]
+            if isinstance(tangent, types.Array):
+                index = signature(types.float64, tangent, types.int64)
+                given = context.get_function(operator.getitem, index)(builder, (args[3], WORD(k)))
+            numbers[2**k] = Single(emitter, given)
+        return emitter.pack(active, made_of(numbers, active.depth), args[2] if isinstance(active, Taped) else None)
 
-    return active(kind, types.float64, types.int64, types.float64), codegen
+    given = tangent if isinstance(tangent, types.Array) else types.float64
+    return active(kind, types.float64, types.int64, given), codegen
 
 
 @intrinsic

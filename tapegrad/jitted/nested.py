@@ -46,7 +46,7 @@ def _code(original: Any, names: str, kinds: tuple[Any, ...]) -> Any:
             "let it be by floats, or arrays of them",
         )  # fmt: skip
     kind = next(kinds[i] if isinstance(kinds[i], Active) else kinds[i].dtype for i in active)
-    if isinstance(kind, Taped) and kind.n_tangents:
+    if kind.n_tangents and (isinstance(kind, Taped) or kind.depth > 1):
         raise NotDifferentiableError(
             "a gradient inside a function of which second derivatives are asked for", where,
             "derivatives of jitted functions are known to the second order",

@@ -5,20 +5,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tapegrad import trees
-from tapegrad.autograd.host import host_function
 from tapegrad.batched import once_a_sample
 from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.jitted import engine, nested, repeats, rewriting, sharing
+from tapegrad.jitted import engine, nested, rewriting
 from tapegrad.jitted.drivers import Form, driver
-from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.jitted.orders import Call, arrays_of, leaves_of, recorded, requires_grad, stacked
+from tapegrad.tensor import Tensor
 
 
 def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
@@ -67,8 +66,7 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     -------
     callable
         A function of the same arguments, Tensors among them (those without dimensions in the place of numbers), and
-        trees of them. It returns Tensors. They can be differentiated once, in either mode; for second derivatives
-        record gradients, with `tapegrad.func.grad`.
+        trees of them. It returns Tensors, which can be differentiated in either mode, to any order.
 
     >>> from numba import njit
     >>> import tapegrad as tg
@@ -88,7 +86,11 @@ def operation(function: Callable[..., Any]) -> Callable[..., Any]:
     @once_a_sample
     @functools.wraps(function, updated=())
     def applied(*args: Any, **kwargs: Any) -> Any:
-        return _Row(known, known.bind(args, kwargs)).value()
+        call = _called(known, known.bind(args, kwargs), ())
+        if not requires_grad(call.x):
+            return _value(call, known.value(call.plain))
+        values, call.pull = known.vjp(call.plain, call.places, False)
+        return _value(call, values)
 
     return applied
 
@@ -97,8 +99,7 @@ class RowEngine:
     """What `tapegrad.func` asks for (its protocol `Engine`) of a jitted function that is given Tensors.
 
     The jitted engine computes, whatever is asked for. If an argument requires grad, the results are rows of the Tensor
-    tape: values and gradients, with first derivatives in both modes; all others, which say so when they are
-    differentiated.
+    tape, which are differentiated in turn, in both modes and to any order (`orders.py`).
     """
 
     def __init__(self, known: engine.Engine) -> None:
@@ -110,236 +111,143 @@ class RowEngine:
 
     def is_differentiable(self, argument: Any) -> bool:
         """Whether an argument can be differentiated."""
-        return self.engine.is_differentiable(_plain(argument))
+        return self.engine.is_differentiable(arrays_of(argument))
 
     def value_and_grad(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, list[Any]]:
         """What the function returns, and a gradient for each input."""
-        row = _Row(self.engine, args)
-        values, found = self.engine.value_and_grad(row.plain, places, has_aux)
-        value = row.tensors([values[0] if has_aux else values], row.of_value(has_aux))[0]
-        return row.beside(value, values, has_aux), row.tensors(found, row.of_gradient(places, has_aux))
+        call = _called(self.engine, args, places, has_aux)
+        values, found = self.engine.value_and_grad(call.plain, call.places, has_aux)
+        value = _value(call, values)
+        gradient = call.pulled(call.x, np.ones(1), [], engine.flat(found, call.inputs))
+        return value, call.of_places(gradient, places)
 
     def vjp(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool
     ) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
         """What the function returns, and a function of cotangents, one for each output."""
-        row = _Row(self.engine, args)
-        values, pull = self.engine.vjp(row.plain, places, has_aux)
+        call = _called(self.engine, args, places, has_aux)
+        values, call.pull = self.engine.vjp(call.plain, call.places, has_aux)
+        value = _value(call, values)
 
-        def pull_tensors(cotangents: Sequence[Any]) -> list[Any]:
-            beside = _Row(self.engine, [*args, *cotangents])
-            return beside.tensors(pull(beside.plain[len(args) :]), _unknown("vjp"))
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            return call.of_places(call.pulled(call.x, call.cotangent(cotangents), []), places)
 
-        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
-        return row.beside(output, values, has_aux), pull_tensors
+        return value, pull
 
     def jvp(
         self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any], has_aux: bool
     ) -> tuple[Any, list[Any]]:
         """What the function returns, and a tangent for each output."""
-        row, beside = _Row(self.engine, args), _Row(self.engine, [*args, *tangents])
-        values, found = self.engine.jvp(row.plain, places, beside.plain[len(args) :], has_aux)
-        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
-        is_number = engine.size(values[0] if has_aux else values) == 1
-        ways = beside.of_slope(len(args), places, has_aux) if is_number else _unknown("jvp")
-        return row.beside(output, values, has_aux), beside.tensors(found, ways)
+        call = _called(self.engine, args, places, has_aux)
+        along = call.tangent(tangents, places)
+        values, found = self.engine.jvp(call.plain, call.places, engine.pieces(arrays_of(along), call.inputs), has_aux)
+        value = _value(call, values)
+        return value, leaves_of(call.pushed(call.x, [along], engine.flat(found, call.outputs)), call.outputs)
 
     def linearize(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
         """What the function returns, and a function of tangents, one for each input: it is run again for each."""
-        row = _Row(self.engine, args)
-        zeros = [np.zeros(np.shape(x)) for i in places for x in trees.leaves(row.plain[i])]
-        values, _ = self.engine.jvp(row.plain, places, zeros, False)
-        return row.tree(values, _unknown("linearize")), lambda tangents: self.jvp(args, places, tangents, False)[1]
+        call = _called(self.engine, args, places)
+        zeros = [np.zeros(np.shape(x)) for x in call.inputs]
+        value = _value(call, self.engine.jvp(call.plain, call.places, zeros, False)[0])
+
+        def push(tangents: Sequence[Any]) -> list[Any]:
+            return leaves_of(call.pushed(call.x, [call.tangent(tangents, places)]), call.outputs)
+
+        return value, push
 
     def jacobian(
         self, args: Sequence[Any], places: Sequence[int], has_aux: bool, mode: str, chunk_size: int | None = None
     ) -> tuple[Any, list[list[Any] | None]]:
-        """What the function returns, and for each output a Jacobian by each input."""
-        row = _Row(self.engine, args)
-        values, found = self.engine.jacobian(row.plain, places, has_aux, mode, chunk_size)
-        output = row.tree(values[0] if has_aux else values, row.of_value(has_aux))
-        is_number = engine.size(values[0] if has_aux else values) == 1
-        ways = row.of_gradient(places, has_aux) if is_number else _unknown("jacobian")
-        parts = [None if jacobians is None else row.tensors(jacobians, ways) for jacobians in found]
-        return row.beside(output, values, has_aux), parts
+        """What the function returns, and for each output a Jacobian by each input.
+
+        It is recorded row by row, or column by column, whichever are fewer.
+        """
+        call = _called(self.engine, args, places, has_aux)
+        values, found = self.engine.jacobian(call.plain, call.places, has_aux, mode, chunk_size)
+        value = _value(call, values)
+        known = [_matrix(parts, y, call.inputs) for y, parts in zip(call.outputs, found, strict=True) if parts]
+        n = sum(map(engine.size, call.inputs))
+        matrix: Any = np.concatenate(known) if known else np.zeros((0, n))
+        if requires_grad(call.x) and matrix.size:
+            m = len(matrix)
+            if m <= n:
+                rows = zip(np.eye(m), matrix, strict=True)
+                matrix = stacked([call.pulled(call.x, u, [], numbers) for u, numbers in rows])
+            else:
+                columns = zip(np.eye(n), matrix.T, strict=True)
+                matrix = stacked([call.pushed(call.x, [v], numbers) for v, numbers in columns]).T
+        blocks: list[list[Any] | None] = []
+        end = 0
+        for y in call.outputs:
+            begin, end = end, end + engine.size(y)
+            parts = call.of_places(matrix[begin:end], places) if end > begin else None
+            blocks.append(parts and [shaping.reshape(part, (*np.shape(y), *part.shape[1:])) for part in parts])
+        return value, blocks
 
     def hvp(self, args: Sequence[Any], places: Sequence[int], tangents: Sequence[Any]) -> tuple[Any, list[Any]]:
         """What the function returns, and the product of its Hessian with tangents, one for each input."""
-        row = _Row(self.engine, [*args, *tangents])
-        value, found = self.engine.hvp(row.plain[: len(args)], places, row.plain[len(args) :])
-        return row.tree(value, _unknown("hvp")), row.tensors(found, _unknown("hvp"))
+        call = _called(self.engine, args, places)
+        along = call.tangent(tangents, places)
+        values, found = self.engine.hvp(call.plain, call.places, engine.pieces(arrays_of(along), call.inputs))
+        value = _value(call, values)
+        product = call.pulled(call.x, np.ones(1), [along], engine.flat(found, call.inputs))
+        return value, call.of_places(product, places)
 
     def hessian(self, args: Sequence[Any], places: Sequence[int]) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""
-        row, unknown = _Row(self.engine, args), _unknown("hessian")
-        value, (found,) = self.engine.hessian(row.plain, places)
-        return row.tree(value, unknown), [[row.tensors(parts, unknown) for parts in found]]
+        call = _called(self.engine, args, places)
+        values, (found,) = self.engine.hessian(call.plain, call.places)
+        value = _value(call, values)
+        matrix: Any = np.concatenate([_matrix(row, x, call.inputs) for row, x in zip(found, call.inputs, strict=True)])
+        if requires_grad(call.x) and matrix.size:
+            rows = zip(np.eye(len(matrix)), matrix, strict=True)
+            matrix = stacked([call.pulled(call.x, np.ones(1), [v], numbers) for v, numbers in rows])
+        blocks = []
+        for x, begin, end in call.spans(places):
+            parts = call.of_places(matrix[begin:end], places)
+            blocks.append([shaping.reshape(part, (*np.shape(x), *part.shape[1:])) for part in parts])
+        return value, [blocks]
 
 
-class _Ways(NamedTuple):
-    """How results are differentiated."""
-
-    pull: Callable[[Sequence[Any]], Sequence[Any]]  # of adjoints of the results; by each input that requires grad
-    push: Callable[[Sequence[Any]], Sequence[Any]]  # of tangents of these; of each result
-
-
-class _Row:
-    """A call of a jitted function with Tensors, and what is recorded of it.
-
-        Tensors that require grad --> one vector --> the row --> a vector of all results --> results
-
-    A host row takes three operands at most, and has one result; so they are joined, and taken apart again.
-    """
-
-    def __init__(self, known: engine.Engine, args: Sequence[Any]) -> None:
-        self.engine = known
-        self.states = repeats.states()
-        self.plain = _plain(list(args))
-        is_recording = current_tape().grad_enabled
-        leaves = [leaf for a in args for leaf in trees.leaves(a)]
-        self.active = [t for t in leaves if is_recording and isinstance(t, Tensor) and t.requires_grad]
-        # Of these arguments the jitted engine takes derivatives; of their leaves, those that are active are handed on.
-        ids = set(map(id, self.active))
-        self.places = [i for i, a in enumerate(args) if any(id(leaf) in ids for leaf in trees.leaves(a))]
-        self.is_active = [id(leaf) in ids for i in self.places for leaf in trees.leaves(args[i])]
-        for place in self.places:
+def _called(known: engine.Engine, args: Sequence[Any], places: Sequence[int], has_aux: bool = False) -> Call:
+    """A call, if what requires grad in it can be differentiated."""
+    call = Call(known, args, places, has_aux)
+    for place, is_active in enumerate(call.is_active):
+        if any(is_active):
             _check(args[place], place)
+    return call
 
-    def value(self) -> Any:
-        """What the function returns."""
-        if not self.active:
-            return self.tree(self.engine.value(self.plain), self.of_value())
-        values, pull = self.engine.vjp(self.plain, self.places, False)
-        return self.tree(values, self.of_value()._replace(pull=lambda bars: self._of_active(pull(bars))))
 
-    def of_value(self, has_aux: bool = False) -> _Ways:
-        """How the function's results are differentiated."""
+def _value(call: Call, values: Any) -> Any:
+    """What a function has returned, with Tensors in the place of numbers and arrays; also what is handed on."""
+    output = values[0] if call.has_aux else values
+    call.outputs, structure = trees.flatten(output)
+    found = call.pushed(call.x, [], engine.flat([y for y in call.outputs if engine.size(y)]))
+    value = trees.unflatten(structure, _beside(leaves_of(found, call.outputs), call.outputs))
+    if not call.has_aux:
+        return value
+    leaves, structure = trees.flatten(values[1])
+    numbers = engine.flat([y for y in leaves if engine.size(y)])
+    found = recorded(numbers, [call.x], _refuse, _refuse)
+    return value, trees.unflatten(structure, _beside(leaves_of(found, leaves), leaves))
 
-        def pull(bars: Sequence[Any]) -> Sequence[Any]:
-            with repeats.again(self.states):
-                return self._of_active(self.engine.vjp(self.plain, self.places, has_aux)[1](bars))
 
-        def push(dots: Sequence[Any]) -> Sequence[Any]:
-            with repeats.again(self.states):
-                found = self.engine.jvp(self.plain, self.places, self._of_all(dots), has_aux)[1]
-            return [dot for dot in found if dot is not None]
+def _beside(tensors: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    """Tensors, with what has no derivatives in its place."""
+    others = (sharing_with(y.copy()) if isinstance(y, np.ndarray) else y for y in leaves)
+    return [other if tensor is None else tensor for tensor, other in zip(tensors, others, strict=True)]
 
-        return _Ways(pull, push)
 
-    def of_gradient(self, places: Sequence[int], has_aux: bool = False) -> _Ways:
-        """How the gradient by `places` is: by products with the Hessian, which is symmetric."""
-        towards = sorted({*places, *self.places})
+def _matrix(blocks: Sequence[Any], y: Any, inputs: Sequence[Any]) -> np.ndarray:
+    """The blocks of a Jacobian, or Hessian, that belong to one leaf, as rows."""
+    n = engine.size(y)
+    return np.concatenate([np.reshape(block, (n, engine.size(x))) for block, x in zip(blocks, inputs, strict=True)], 1)
 
-        def products(given: dict[int, list[Any]], of: Sequence[int]) -> list[Any]:
-            tangents = []
-            for place in towards:
-                tangents += given.get(place) or [np.zeros(np.shape(x)) for x in trees.leaves(self.plain[place])]
-            with repeats.again(self.states):
-                found = iter(self.engine.hvp(self.plain, towards, tangents, has_aux)[1])
-            by_place = {place: [next(found) for _ in trees.leaves(self.plain[place])] for place in towards}
-            return [part for place in of for part in by_place[place]]
 
-        def along(parts: Sequence[Any], by: Sequence[int]) -> dict[int, list[Any]]:
-            rest = iter(parts)
-            return {place: [next(rest) for _ in trees.leaves(self.plain[place])] for place in by}
-
-        return _Ways(
-            lambda bars: self._of_active(products(along(bars, places), self.places)),
-            lambda dots: products(along(self._of_all(dots), self.places), places),
-        )
-
-    def of_slope(self, n: int, places: Sequence[int], has_aux: bool) -> _Ways:
-        """How the slope of a number is, along tangents, which are what is behind the first `n` arguments.
-
-        The slope is the product of the gradient and the tangents: its gradient by these is the former, and by the
-        arguments the product of the Hessian with the tangents.
-        """
-        args, tangents = self.plain[:n], self.plain[n:]
-
-        def gradient() -> Sequence[Any]:
-            if sharing.shared(self.engine, args, places) is not None:
-                return _unknown("jvp").pull(())
-            towards = sorted({*places, *(place for place in self.places if place < n)})
-            rest = iter(tangents)
-            along = {place: [next(rest) for _ in trees.leaves(args[place])] for place in places}
-            given = [
-                along[place][k] if place in along else np.zeros(np.shape(x))
-                for place in towards for k, x in enumerate(trees.leaves(args[place]))
-            ]  # fmt: skip
-            with repeats.again(self.states):
-                products = iter(self.engine.hvp(args, towards, given, has_aux)[1])
-            with repeats.again(self.states):
-                slopes = self.engine.value_and_grad(args, places, has_aux)[1]
-            by_place = {place: [next(products) for _ in trees.leaves(args[place])] for place in towards}
-            by_place |= {n + k: [slope] for k, slope in enumerate(slopes)}
-            found = [part for place in self.places for part in by_place[place]]
-            return [np.asarray(part) for part, is_active in zip(found, self.is_active, strict=True) if is_active]
-
-        return _Ways(
-            lambda bars: [bars[0] * part for part in gradient()],
-            lambda dots: [sum(np.sum(part * dot) for part, dot in zip(gradient(), dots, strict=True))],
-        )
-
-    def _of_all(self, dots: Sequence[Any]) -> list[Any]:
-        """Tangents of the tensors that require grad, with zeros for what is beside them."""
-        rest = iter(dots)
-        leaves = [leaf for i in self.places for leaf in trees.leaves(self.plain[i])]
-        if len(dots) > 1 and sharing.shared(self.engine, self.plain, self.places) is not None:
-            raise RuntimeError(
-                f"{self.engine.function.__name__} writes to tensors that share memory, through which there is no "
-                "forward mode: give clones of them"
-            )
-        both = zip(leaves, self.is_active, strict=True)
-        return [next(rest) if is_active else np.zeros(np.shape(x)) for x, is_active in both]
-
-    def _of_active(self, parts: Sequence[Any]) -> list[Any]:
-        """The parts by tensors that require grad. What tensors share is theirs together, and is given to one."""
-        found = [part for part, is_active in zip(parts, self.is_active, strict=True) if is_active]
-        if len(found) < 2 or sharing.shared(self.engine, self.plain, self.places) is None:
-            return found
-        leaves = [leaf for i in self.places for leaf in trees.leaves(self.plain[i])]
-        return sharing.given_once(found, [x for x, is_one in zip(leaves, self.is_active, strict=True) if is_one])
-
-    def beside(self, output: Any, values: Any, has_aux: bool) -> Any:
-        """The output, with what is handed on."""
-        return (output, self.tree(values[1], _unknown("an auxiliary value"))) if has_aux else output
-
-    def tree(self, values: Any, ways: _Ways) -> Any:
-        """Numbers and arrays of a tree as Tensors."""
-        leaves, structure = trees.flatten(values)
-        return trees.unflatten(structure, self.tensors(leaves, ways))
-
-    def tensors(self, values: Sequence[Any], ways: _Ways) -> list[Any]:
-        """Numbers and arrays as Tensors, recorded with their derivatives; what is neither stays as it is."""
-        is_ours = [engine.size(x) > 0 for x in values]
-        ours = [np.asarray(x) for x, is_one in zip(values, is_ours, strict=True) if is_one]
-        if self.active and ours:
-            made = iter(self._recorded(ours, ways))
-        else:
-            made = iter([from_array(np.array(x)) for x in ours])
-        others = (sharing_with(x.copy()) if isinstance(x, np.ndarray) else x for x in values)
-        return [next(made) if is_one else other for is_one, other in zip(is_ours, others, strict=True)]
-
-    def _recorded(self, values: Sequence[np.ndarray], ways: _Ways) -> list[Tensor]:
-        whole = np.concatenate([x.reshape(-1) for x in values])
-        ends = np.cumsum([x.size for x in values]).tolist()
-
-        def vjp(bar: np.ndarray, _: np.ndarray, operand: np.ndarray) -> np.ndarray:
-            parts = np.split(bar, ends[:-1])
-            bars = [part.reshape(x.shape) for part, x in zip(parts, values, strict=True)]
-            return engine.flat(ways.pull(bars))
-
-        def jvp(dots: Sequence[np.ndarray], _: np.ndarray, __: np.ndarray) -> np.ndarray:
-            parts = np.split(dots[0], np.cumsum([t._kind.numel for t in self.active])[:-1])
-            return engine.flat(ways.push([p.reshape(t.shape) for p, t in zip(parts, self.active, strict=True)]))
-
-        joined = [shaping.ravel(t) for t in self.active]
-        operand = shaping.cat(joined) if len(joined) > 1 else joined[0]
-        result = host_function(lambda _: whole.copy(), vjp, shape=lambda _: whole.shape, jvp=jvp)(operand)
-        begins = [0, *ends]
-        return [
-            shaping.reshape(result[begin:end], x.shape) for begin, end, x in zip(begins, ends, values, strict=False)
-        ]
+def _refuse(*_: Any) -> Any:
+    raise RuntimeError(
+        "the derivative of what a jitted function hands on beside its result is not known: return it as a result"
+    )
 
 
 def _check(argument: Any, place: int) -> None:
@@ -349,26 +257,4 @@ def _check(argument: Any, place: int) -> None:
                 f"jitted functions are differentiated in float64, but argument {place} has a tensor of {leaf.dtype}: "
                 "convert it with .to(tapegrad.float64)"
             )
-    engine.Engine.check(_plain(argument), place)
-
-
-def _plain(tree: Any) -> Any:
-    """Arrays and numbers in the place of Tensors: copies, which share memory as the tensors do."""
-    leaves, structure = trees.flatten(tree)
-    tensors = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    copies = sharing.copies_of([leaves[k].detach()._array() for k in tensors])
-    for k, copy in zip(tensors, copies, strict=True):
-        leaves[k] = copy if leaves[k].ndim else leaves[k].item()
-    return trees.unflatten(structure, leaves)
-
-
-def _unknown(name: str) -> _Ways:
-    """For results whose own derivatives are not known."""
-
-    def refuse(_: Sequence[Any]) -> Sequence[Any]:
-        raise RuntimeError(
-            f"the derivative of what {name} of a jitted function computes is not known: values and gradients have one; "
-            "or write the function with tapegrad's operations"
-        )
-
-    return _Ways(refuse, refuse)
+    engine.Engine.check(arrays_of(argument), place)

@@ -30,8 +30,7 @@ from tapegrad.jitted.access import (
     put_number,
     put_word,
     reserve,
-    sweep,
-    sweep_with_tangents,
+    sweep_of,
     take_rows,
     zero_adjoints,
 )  # fmt: skip
@@ -100,7 +99,7 @@ def _preaccumulated(function: Any, kind: Active, is_marked: bool) -> Any:
 
     scope = {
         **_SCOPE, **defaults, "function": inner, "kind": kind, "width": 1 + kind.n_tangents,
-        "sweep": sweep_with_tangents if kind.n_tangents else sweep,
+        "sweep": sweep_of(kind),
     }  # fmt: skip
 
     def chosen(*kinds: Any) -> Any:

@@ -152,15 +152,6 @@ def _set(wanted: tuple[bytes, bytes]) -> None:
         ctypes.memmove(address, state, _STATE)
 
 
-def apart(args: Sequence[Any]) -> list[Any]:
-    """Copies of arguments, for a run that nobody is to see."""
-    return [trees.unflatten(structure, list(map(_apart, leaves))) for leaves, structure in map(trees.flatten, args)]
-
-
-def _apart(leaf: Any) -> Any:
-    return leaf.copy() if isinstance(leaf, (np.ndarray, List, Dict)) else leaf
-
-
 def is_seen(prints: bool, args: Sequence[Any]) -> str | None:
     """What would tell that a function was run several times, which prints or not; None if nothing would."""
     if prints:

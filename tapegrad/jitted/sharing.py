@@ -29,9 +29,10 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
 from numba.np import arrayobj
+from numba.typed import Dict, List
 
 from tapegrad import trees
-from tapegrad.jitted import checking, containers, records
+from tapegrad.jitted import checking, classes, containers, records
 from tapegrad.jitted.inner import OPTIONS, define
 
 if TYPE_CHECKING:
@@ -114,12 +115,29 @@ def _meets_itself(a: np.ndarray) -> bool:
 
 def copies_of(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Copies of arrays, which share memory as the arrays do."""
-    copies = [np.asarray(a, order="K").copy() for a in arrays]
+    copies = [np.asarray(a).copy(order="K") for a in arrays]
     for group in groups_of(arrays):
         memory = Memory([arrays[k] for k in group])
         for i, k in enumerate(group):
             copies[k] = memory.seen(i)
     return copies
+
+
+def apart(args: Sequence[Any]) -> list[Any]:
+    """Copies of arguments, which share memory as they do: for a run that nobody is to see."""
+    leaves, structure = trees.flatten(list(args))
+    ours = [k for k, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64]
+    copies = dict(zip(ours, copies_of([leaves[k] for k in ours]), strict=True))
+    found = [copies[k] if k in copies else _apart(leaf) for k, leaf in enumerate(leaves)]
+    return list(trees.unflatten(structure, found))
+
+
+def _apart(leaf: Any) -> Any:
+    if isinstance(leaf, classes.INSTANCES):
+        return classes.copy_of(leaf)
+    if isinstance(leaf, np.ndarray):
+        return leaf.copy(order="K")
+    return leaf.copy() if isinstance(leaf, (List, Dict)) else leaf
 
 
 def given_once(parts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
@@ -315,6 +333,16 @@ class Shared:
         value, product = self.engine.hvp(self.args, self.places, self._of_memories(tangents), has_aux)
         self._written()
         return value, self._of_inputs(product)
+
+    def pushed(self, directions: Sequence[Sequence[Any]], has_aux: bool = False) -> list[Any]:
+        """The derivative of each output along all directions."""
+        along = [self._of_memories(tangents) for tangents in directions]
+        return self.engine.pushed(self.args, self.places, along, has_aux)
+
+    def pulled(self, directions: Sequence[Sequence[Any]], seeds: np.ndarray, has_aux: bool = False) -> list[Any]:
+        """The derivative along all directions of what seeds pull back, for each input."""
+        along = [self._of_memories(tangents) for tangents in directions]
+        return self._of_inputs(self.engine.pulled(self.args, self.places, along, seeds, has_aux))
 
     def hessian(self) -> tuple[Any, list[Any]]:
         """What the function returns, and second derivatives by each pair of inputs."""

@@ -21,7 +21,7 @@ from numba.extending import intrinsic, lower_builtin, overload
 from tapegrad.jitted import rewriting
 from tapegrad.jitted.active import DOUBLE, PASSIVE, Active, Narrow
 from tapegrad.jitted.checking import ALLOWED
-from tapegrad.jitted.emission import Emitter, Jet, Rule, Single
+from tapegrad.jitted.emission import Emitter, Rule, Single, primal
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.names import PIECEWISE, POWERS, RULES, Whole, whole_power
 from tapegrad.jitted.signatures import finish, leaf
@@ -52,7 +52,7 @@ def _part(context: Any, builder: Any, kind: Any, value: Any) -> Leaf:
 
 def _rounded(builder: Any, number: Any) -> Any:
     """The float32 of a number that is one."""
-    return builder.fptrunc((number.value if isinstance(number, Jet) else number).value, FLOAT)
+    return builder.fptrunc(primal(number).value, FLOAT)
 
 
 def declare(function: Any) -> None:

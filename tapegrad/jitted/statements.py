@@ -23,7 +23,7 @@ from numba.core import cgutils
 
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import DOUBLE, WORD, Taped
-from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Rule, Single, chain, weighed
+from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Rule, Single, chain, parts_of, weighed
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
 
@@ -235,10 +235,7 @@ def _append(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, 
         b.ret(_end_row(b, h, ir.Constant(I8, tape.LONG if is_long else n)) if closes else ZERO_ROW)
     partials = []
     for _, partial in terms:
-        single = partial.value if isinstance(partial, Jet) else partial
-        partials.append(single.value)
-        tangents = partial.tangents if isinstance(partial, Jet) else []
-        partials += [t.value for t in tangents] or [ir.Constant(DOUBLE, 0.0)] * kind.n_tangents
+        partials += [part.value for part in parts_of(partial, kind)]
     values = [header(builder, kind), *(row for row, _ in terms), *partials]
     return _checked(context, builder, builder.call(function, values))
 

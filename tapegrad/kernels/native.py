@@ -278,10 +278,11 @@ def inlined(
         if JIT:
             from numba import njit
 
-            if is_core(function) and not CHECKED:
-                rebound = part_compiler()[0](rebound)
-            else:
+            of_users = by_address and not is_core(function)  # then it is compiled as Numba compiles their functions
+            if CHECKED or of_users:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
+            else:
+                rebound = part_compiler()[0](rebound)
         made = _rebound[function, by_address] = rebound
     return made
 

@@ -1,4 +1,4 @@
-"""How parts of the core are compiled: calls as Numba has them quickest, and no more of its passes than they need.
+"""How parts of the core are compiled, and kernels: calls as Numba has them quickest, no more passes than they need.
 
 A part is a function of the core that the linker knows (`part` in `memory.py`); the others are helpers, which become
 part of it.
@@ -10,6 +10,7 @@ import ast
 import copy
 import functools
 import inspect
+import operator
 import textwrap
 from collections.abc import Callable
 from types import CodeType, FunctionType
@@ -17,7 +18,7 @@ from typing import Any
 
 from tapegrad.memory import parts
 
-_CORE = "tapegrad.core.", "tapegrad.recorder", "tapegrad.jitted.jacobian_tape"
+_CORE = "tapegrad.core.", "tapegrad.native_recording", "tapegrad.jitted.jacobian_tape"
 
 
 def is_core(function: Any) -> bool:
@@ -96,14 +97,24 @@ def expanded(function: FunctionType) -> tuple[CodeType, dict[str, Any]]:
 
 @functools.cache
 def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]:
-    """How parts of the sweeps are compiled: the helpers that they call, and a part (a module, the name in it).
+    """How code of ours is compiled: helpers, which are called, and a part or a kernel (gives a module, the name in it).
 
-    Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C,
-    and runs all of LLVM on each, callees included. Here every integer is an int64, there are no wrappers, and LLVM sees
-    a part once, whole: half of the time.
+    Numba compiles a helper for each combination of argument types it is called with, with wrappers for Python and C and
+    counts of references, and runs all of LLVM on each, callees included. Here are no wrappers, there is nothing to
+    count, and LLVM sees a part once, whole: half of the time. In the core, every integer is an int64.
     """
-    from numba.core import compiler, compiler_machinery, dispatcher, registry, typed_passes, types, untyped_passes
+    from numba.core import (
+        compiler,
+        compiler_machinery,
+        dispatcher,
+        lowering,
+        registry,
+        typed_passes,
+        types,
+        untyped_passes,
+    )
     from numba.core.codegen import JITCodeLibrary
+    from numba.core.runtime.context import NRTContext
     from numba.core.typing import Context
 
     class Library(JITCodeLibrary):  # type: ignore[misc]
@@ -117,6 +128,68 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
                 self._final_module.link_in(library._get_module_for_linking(), preserve=True)
             self._finalized = True
 
+    class Typing(Context):  # type: ignore[misc]
+        """Looks once for what an operator or a builtin function is among types: Numba tries a dozen ways at a call."""
+
+        def __init__(self, of_core: bool) -> None:
+            super().__init__()
+            self.of_core = of_core
+            self.known: dict[Any, Any] = {}
+
+        def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+            name = getattr(func, "typing_key", func)
+            if kws or getattr(name, "__module__", None) not in ("_operator", "builtins"):
+                return super().resolve_function_type(func, args, kws)
+            if self.of_core and all(isinstance(a, types.Integer) for a in args):
+                args = (types.int64,) * len(args)
+            key = func, args
+            if key not in self.known:
+                self.known[key] = super().resolve_function_type(func, args, kws)
+            return self.known[key]
+
+    def lowering_with(typing: Typing) -> Any:
+        class Lower(lowering.Lower):  # type: ignore[misc]
+            """Takes what typing has found of an operator among numbers, and of an element.
+
+            Numba looks for it anew, after it has looked for what constants among the operands could mean.
+            """
+
+            def init(self) -> None:
+                super().init()
+                # Nothing here owns memory: there are no references to count, but copies of slices that overlap.
+                self.context.enable_nrt, self.context.nrt = False, NRTContext(self.context, enabled=True)
+
+            def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+                signature = self.fndesc.calltypes[expr]
+                of_numbers = all(isinstance(kind, (types.Number, types.Boolean)) for kind in signature.args)
+                if op in (operator.pow, operator.ipow) or not of_numbers:  # constant exponents have code of their own
+                    return super().lower_binop(resty, expr, op)
+                return self._called(op, signature, (expr.lhs, expr.rhs), resty)
+
+            def lower_getitem(self, resty: Any, _expr: Any, value: Any, index: Any, signature: Any) -> Any:
+                return self._called(operator.getitem, signature, (value, index), resty)
+
+            def _called(self, function: Any, signature: Any, operands: Any, result: Any) -> Any:
+                context, builder = self.context, self.builder
+                known = typing.resolve_value_type(function)
+                signature = typing.resolve_function_type(known, signature.args, {})
+                values = [
+                    context.cast(builder, self.loadvar(operand.name), self.typeof(operand.name), kind)
+                    for operand, kind in zip(operands, signature.args, strict=True)
+                ]
+                made = context.get_function(known, signature)(builder, values)
+                return context.cast(builder, made, signature.return_type, result)
+
+        @compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+        class Lowering(typed_passes.NativeLowering):  # type: ignore[misc]
+            _name = "lowering"
+            lowering_class = Lower
+
+        return Lowering
+
+    target, of_core, of_kernels = registry.cpu_target, Typing(of_core=True), Typing(of_core=False)
+    core_lowering, kernel_lowering = lowering_with(of_core), lowering_with(of_kernels)
+
     class Compiler(compiler.CompilerBase):  # type: ignore[misc]
         """Only what the core needs of Numba's passes: most are for Python that isn't in it."""
 
@@ -125,34 +198,21 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
             for done_by in (
                 untyped_passes.TranslateByteCode, untyped_passes.FixupArgs, untyped_passes.IRProcessing,
                 untyped_passes.ReconstructSSA, typed_passes.NopythonTypeInference, typed_passes.PreLowerStripPhis,
-                typed_passes.NativeLowering, typed_passes.NoPythonBackend,
+                core_lowering, typed_passes.NoPythonBackend,
             ):  # fmt: skip
                 passes.add_pass(done_by, done_by.__name__)
             passes.finalize()
             return [passes]
 
-    class Typing(Context):  # type: ignore[misc]
-        """Looks once for what an operator or a builtin function is among types: Numba tries a dozen ways at each call.
+    class KernelCompiler(compiler.CompilerBase):  # type: ignore[misc]
+        """All passes of Numba's."""
 
-        Every integer is an int64.
-        """
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.known: dict[Any, Any] = {}
-
-        def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
-            name = getattr(func, "typing_key", func)
-            if kws or getattr(name, "__module__", None) not in ("_operator", "builtins"):
-                return super().resolve_function_type(func, args, kws)
-            if all(isinstance(a, types.Integer) for a in args):
-                args = (types.int64,) * len(args)
-            key = func, args
-            if key not in self.known:
-                self.known[key] = super().resolve_function_type(func, args, kws)
-            return self.known[key]
-
-    target, typing = registry.cpu_target, Typing()
+        def define_pipelines(self) -> list[Any]:
+            passes = compiler_machinery.PassManager("kernel")
+            for done_by, name in compiler.DefaultPassBuilder.define_nopython_pipeline(self.state).passes:
+                passes.add_pass(kernel_lowering if done_by is typed_passes.NativeLowering else done_by, name)
+            passes.finalize()
+            return [passes]
 
     def compiled(function: Callable[..., Any], arguments: Any, result: Any, is_part: bool) -> Any:
         flags = compiler.Flags()
@@ -160,20 +220,16 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
         flags.no_cfunc_wrapper, flags.error_model = not is_part, "numpy"
         library = Library(target.target_context.codegen(), function.__qualname__)
         library.enable_object_caching()
-        of_core = is_core(function)
+        typing, passes = (of_core, Compiler) if is_core(function) else (of_kernels, KernelCompiler)
         return compiler.compile_extra(
-            typing if of_core else target.typing_context, target.target_context, function, arguments, result, flags, {},
-            library, Compiler if of_core else compiler.Compiler
-        )  # fmt: skip
+            typing, target.target_context, function, arguments, result, flags, {}, library, passes
+        )
 
     class Helper(dispatcher.Dispatcher):
+        """A function that is called by those that are compiled here, for all types that it is called with."""
+
         targetdescr = target
         _compiler: Any
-
-        def get_call_template(self, args: Any, kws: Any) -> Any:
-            _, args = self._compiler.fold_argument_types(args, kws)
-            args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
-            return super().get_call_template(args, {})
 
         def compile(self, sig: Any) -> Any:
             if sig not in self.overloads:
@@ -183,13 +239,23 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
         def get_overload(self, arguments: Any) -> Any:
             return self.overloads[tuple(arguments)].fndesc
 
+    class CoreHelper(Helper):
+        """One of the core's."""
+
+        def get_call_template(self, args: Any, kws: Any) -> Any:
+            _, args = self._compiler.fold_argument_types(args, kws)
+            args = tuple(types.int64 if isinstance(a, (types.Integer, types.Boolean)) else a for a in args)
+            return super().get_call_template(args, {})
+
+    def helper(function: Callable[..., Any]) -> Any:
+        return (CoreHelper if is_core(function) else Helper)(function, targetoptions={"nopython": True})
+
     def part(function: Callable[..., Any], arguments: tuple[Any, ...], returns: bool) -> tuple[Any, str]:
-        target.target_context.refresh()
-        typing.refresh()
-        target.typing_context.refresh()
+        for context in (target.target_context, of_core, of_kernels, target.typing_context):
+            context.refresh()
         result = types.int64 if returns else types.void
         made = compiled(function, arguments, result, is_part=True)
         made.library._ensure_finalized()
         return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
 
-    return (lambda function: Helper(function, targetoptions={"nopython": True})), part
+    return helper, part

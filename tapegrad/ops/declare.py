@@ -243,6 +243,8 @@ class Array(Op):
     have a rule together, or in each while those that its rule reads are held. Of others rules are transposed, or there
     are `tangents[k]`, rules of the tangent `t` of operand k, which may have one dimension more, the first.
 
+    A row has room for three operands, or for two and parameters: of three, kernels know their lengths only.
+
     Operands are contiguous, unless the kernels read them by strides among their parameters (`strided`): these are not
     negative, and `a` then has the elements from the first to the last. Results and adjoints are contiguous always.
 
@@ -275,6 +277,16 @@ class Array(Op):
     strided: bool = False
     call: Callable[..., Any] | None = None
     examples: tuple[Any, ...] = ()
+
+    def __init__(self, **facts: Any) -> None:
+        get = facts.get
+        in_parts = "lo" in parameters(facts["function"]) and get("units") != UNITS_OF_B
+        if get("arity", 1) > 2 and (get("call") or get("nodes") or get("room") not in (None, ROOM_OF_A) or in_parts):
+            raise TypeError(
+                f"{facts['function'].__name__}: a row of three operands has no room for parameters, for which `call`, "
+                "`nodes`, `room` or `units` of this declaration ask: join two of the operands"
+            )
+        super().__init__(**facts)
 
     def _native(self) -> dict[str, Any]:
         kernels = [self.function, *self.vjps]

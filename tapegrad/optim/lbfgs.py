@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import aliasing, creation
+from tapegrad import creation, writing
 from tapegrad.optim.optimizer import Group, Optimizer
 from tapegrad.tape import current_tape, in_grad_mode
 
@@ -169,7 +169,7 @@ class LBFGS(Optimizer):
         at = 0
         for p, of in zip(self.param_groups[0]["params"], start, strict=True):
             along = d[at : at + of.size].reshape(of.shape)
-            aliasing.assign(p, creation.tensor((of + of.dtype.type(t) * along).astype(of.dtype), dtype=p.dtype))
+            writing.assign(p, creation.tensor((of + of.dtype.type(t) * along).astype(of.dtype), dtype=p.dtype))
             at += of.size
 
     def _iterate(self, closure: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tapegrad import aliasing, engine
+from tapegrad import engine, writing
 from tapegrad.autograd.hooks import RemovableHandle, add, added
 from tapegrad.optim.states import Counted, fitting, shown
 from tapegrad.recorder import again
@@ -234,10 +234,10 @@ class Optimizer(Keeper):
             }
         if state:
             self.state[t].update(state)
-        if not has_large and new._kind is t._kind.gradient and aliasing.stands_alone(t):
-            aliasing.assign_alone(t, new, end)
+        if not has_large and new._kind is t._kind.gradient and writing.stands_alone(t):
+            writing.assign_alone(t, new, end)
         else:
-            aliasing.assign(t, new)
+            writing.assign(t, new)
 
     def _is_followed(self, tape: Tape) -> bool:
         """Whether a function is recorded that takes this step, and a program can take it."""

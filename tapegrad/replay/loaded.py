@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tapegrad import creation, dtypes, engine, kernels, trees
+from tapegrad.core.notes import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.dtypes import DType
 from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, address_of, kind_of, numbers
@@ -26,7 +27,6 @@ from tapegrad.replay.compiled import Compiled, _Family, _key, _Kin
 from tapegrad.replay.program import PLAIN, Given, Miss, Program, Same
 from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES, checksum
 from tapegrad.replay.standins import Again, Argument, Drawn, Number, StandIn
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result, Seen, extent
 from tapegrad.tape import Tape, current_tape

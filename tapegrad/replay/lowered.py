@@ -21,7 +21,8 @@ from tapegrad import kernels
 from tapegrad.core import observed
 from tapegrad.core.blocks import PIECE_WORK
 from tapegrad.core.in_lanes import MERGE, REDUCE, RESULT, SPREAD, WHOLE
-from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, REGISTER, STEP
+from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, TEXT
+from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, REGISTER
 from tapegrad.core.tables import (
     ALONG,
     BACK,
@@ -48,7 +49,6 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of, numbers_at
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, Array, Elementwise, Reduction, parameters
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
 _PIECES = words_of(Pieces)
@@ -92,11 +92,12 @@ class _Kernel(NamedTuple):
 
     op: Any
     k: int
+    code: int  # of the dtype that it computes in
     sizes: tuple[int, ...]
 
 
 @functools.lru_cache(4096)
-def _known(address: int) -> _Kernel:
+def kernel_at(address: int) -> _Kernel:
     """What is known of the kernel at an address."""
     found = np.flatnonzero(kernels.table == address)
     if not len(found):
@@ -105,7 +106,7 @@ def _known(address: int) -> _Kernel:
     op, code = OPS[cell // len(DTYPES)], cell % len(DTYPES)
     *operands, result = op.signature(code)
     codes = *(*operands, code, code, code)[:3], result
-    return _Kernel(op, which - 1, tuple(DTYPES[c].itemsize for c in codes))
+    return _Kernel(op, which - 1, code, tuple(DTYPES[c].itemsize for c in codes))
 
 
 class Lowered:
@@ -116,9 +117,10 @@ class Lowered:
         self.program, self.text = program, program.text
         self.bases = dict(zip(program.places.tolist(), program.bases.tolist(), strict=True))
         self.size: int = -(-program.size // 64) * 64
-        self.starts: list[int] = [start for start, _ in program.placed]
+        placed = program.placed[np.argsort(program.placed[:, 0])]
+        self.starts: list[int] = placed[:, 0].tolist()
         # Of the program; and behind its arena places of registers, and what is brought to lanes.
-        self.ranges: list[tuple[int, int]] = [*program.placed]
+        self.ranges: list[Any] = placed.tolist()
         self.end = self.size
         self.own = {start for start, _, _ in inputs}
         self.uniform = self._uniform()
@@ -263,8 +265,8 @@ class Lowered:
             ]
             self._call(kernel, n, (_BITS[alone] if alone >= 0 else 0) | mode & FRESH, given, outputs)
             return
-        sizes = _known(kernel).sizes
-        of_outputs = sizes[3:] if len(outputs) == 1 else (sizes[3], sizes[_known(kernel).k])
+        sizes = kernel_at(kernel).sizes
+        of_outputs = sizes[3:] if len(outputs) == 1 else (sizes[3], sizes[kernel_at(kernel).k])
         for e in range(n):
             moved = [
                 p if s else _moved(p, e * size) for p, s, size in zip(places, single, sizes, strict=False)
@@ -284,13 +286,13 @@ class Lowered:
         self._emit(what, kernel, _times(n), mode, *(p or 0 for p in given), *(p or 0 for p in outputs))
 
     def _forward(self, kernel: int, n: int, mode: int, words: Sequence[Any], y: Any) -> None:
-        known = _known(kernel)
+        known = kernel_at(kernel)
         if not isinstance(known.op, Elementwise) or known.k >= 0:
             raise NotLoweredError("calls a kernel of arrays")
         self._called(kernel, n, mode, words, [y], (1 << known.op.arity) - 1)
 
     def _reverse(self, kernel: int, n: int, mode: int, words: Sequence[Any], g: Any, k: Lanes) -> None:
-        known = _known(kernel)
+        known = kernel_at(kernel)
         if not isinstance(known.op, (Elementwise, Reduction)) or known.k < 0:
             raise NotLoweredError("calls a kernel of arrays")
         reads = known.op.saves[known.k]
@@ -300,7 +302,7 @@ class Lowered:
         self._called(kernel, n, mode, words, [self._in_lanes(g, n), k], reads)
 
     def _immediates(self, kernel: int, words: Sequence[Any]) -> list[Any]:
-        return [self._place(word, size) for word, size in zip(words, _known(kernel).sizes, strict=False)]
+        return [self._place(word, size) for word, size in zip(words, kernel_at(kernel).sizes, strict=False)]
 
     # --- step by step -------------------------------------------------------------------------------------------------
 
@@ -396,7 +398,7 @@ class Lowered:
         self, kernel: int, context: list[Any], memory_bytes: int, places: dict[str, Place] | None = None
     ) -> None:
         """Call an array kernel for each lane."""
-        known = _known(kernel)
+        known = kernel_at(kernel)
         if not isinstance(known.op, Array):
             raise NotLoweredError("calls what is no kernel of arrays")
         size_of = {
@@ -682,7 +684,7 @@ class _Region:
         own = 0 if code["state"] == code["mode"] else code["count"] * code["state"]
         if not own and not code["finish"]:
             return
-        size = _known(code["kernel"]).sizes[3]
+        size = kernel_at(code["kernel"]).sizes[3]
         to._emit(
             RESULT, code["finish"] or code["kernel"], int(code["finish"] != 0), code["count"], own, states,
             code["terms"], target, size,

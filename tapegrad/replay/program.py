@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import aliasing, engine, locks, trees
+from tapegrad import engine, locks, trees, writing
 from tapegrad.autograd import hooks
 from tapegrad.core import rows
-from tapegrad.core.replaying import GUARD, MACHINE, MISSED, STEP
+from tapegrad.core.notes import STEP
+from tapegrad.core.replaying import GUARD, MACHINE, MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
+from tapegrad.replay import passes
 from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
 from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
@@ -167,15 +169,18 @@ class Program:
         self._changes(watch, places)
         self.results = _results(watch, found, given, places, self.number_of)
         watch.finish()
-        self.text, self.places, self.bases = watch.text.written()
-        self.size, self.contents = watch.size, watch.contents
-        self.placed, self.itemsizes = watch.placed, watch.itemsizes
+        steps, arena = watch.text.written(), watch.arena()
+        self.size, self.contents, self.itemsizes = arena.size, arena.contents, arena.itemsizes
+        self.placed = arena.ranges()
         self.copied = [(region.offset, kind, source) for region, kind, source in watch.copied]
         self.captured: list[tuple[int, int, Any, Kind]] = [
             (region.offset, extent(kind), places.get(id(t), t), kind)
             for region, t, kind, _ in watch.captured.values()
             if region.offset >= 0
         ]
+        kept = [of.offset for of in self._made()], [x[0] for x in self.copied], [x[0] for x in self.captured]
+        passes.shorten(watch.tape, steps, arena, [offset for offset in itertools.chain(*kept) if offset >= 0])
+        self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
         self.conditions = watch.conditions + [
@@ -183,8 +188,12 @@ class Program:
             for t, gradient, is_read in watch.gradients.values()
             if is_read
         ]
+        is_guard = self.text[: STEP * steps.n : STEP] == GUARD
+        self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
         self.seen, self.numbers = watch.seen, watch.numbers
-        self.guards = [STEP * k for k, step in enumerate(watch.text.steps) if step[0] == GUARD]  # where they stand
+        if self.guards:  # what they look at may be elsewhere
+            offsets = self.text[np.array(self.guards) + 1].tolist()
+            self.seen = [seen._replace(offset=at) for seen, at in zip(self.seen, offsets, strict=True)]
         self.is_shared_out = watch.is_shared_out
         self._settle()
 
@@ -194,7 +203,7 @@ class Program:
         program = cls.__new__(cls)
         program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
         program.finds, program.stored, program.actions, program.draws = [], [], [], []
-        program.placed, program.itemsizes = [], {}
+        program.placed, program.itemsizes = np.zeros((0, 2), np.int64), {}
         vars(program).update(facts)
         program.build = _builder(program.structure)
         program._settle()
@@ -218,6 +227,10 @@ class Program:
         self.used = 0
         self.nodes: list[Any] = []
 
+    def _made(self) -> list[Result]:
+        """What is read after a run."""
+        return [of for of in (*self.results, *(of for _, of in self.changed), *self.new) if isinstance(of, Result)]
+
     def _changes(self, watch: Watch, places: dict[int, int]) -> None:
         """What becomes of tensors that were there before: their elements, and their gradients."""
         self.changed: list[tuple[Any, Any]] = []
@@ -231,7 +244,7 @@ class Program:
             now = getattr(t, "_grad", None)
             if is_read and now is before:
                 continue
-            if now is None or id(now) in watch.changed or now._slot not in watch.own:
+            if now is None or id(now) in watch.changed or not watch.is_own(now):
                 self.given_gradients.append((places.get(id(t), t), places.get(id(now), now)))
             elif now._kind.requires_grad or getattr(now, "_origin", None) is not None:
                 watch.fail("gives a tensor a gradient with a graph of its own")
@@ -243,7 +256,7 @@ class Program:
             if not isinstance(value, Tensor):
                 self.stored.append((put, value if type(value) is Number else Same(value)))
             elif id(value) not in watch.located:
-                is_own = value._slot in watch.own and getattr(value, "_origin", None) is None
+                is_own = watch.is_own(value) and getattr(value, "_origin", None) is None
                 if not is_own or value._kind.requires_grad:
                     watch.fail("keeps a tensor that it has not computed")
                 before = watch.kept.get(key)
@@ -290,9 +303,9 @@ class Program:
         for t, elements in memory.changed:
             t = leaves[t] if t.__class__ is int else t
             if is_unread and elements.put(t):
-                aliasing.count_write(t)
+                writing.count_write(t)
             else:
-                in_grad_mode(tape, False, aliasing.assign, t, elements.new())
+                in_grad_mode(tape, False, writing.assign, t, elements.new())
         made: dict[int, Tensor] = {}
 
         def new(k: int, before: Any, is_free: bool) -> Tensor:
@@ -513,14 +526,14 @@ def _of_shown(watch: Watch, leaf: Any) -> Any:
 
 
 def _of_tensor(watch: Watch, t: Tensor, tops: dict[int, int]) -> Any:
-    if t._slot not in watch.own or t._tape is not watch.tape:
+    if not watch.is_own(t) or t._tape is not watch.tape:
         return Same(t)
     if t._kind.requires_grad:
         watch.fail("returns a tensor that requires grad")
     top = t
     while (base := getattr(top, "_origin", None)) is not None:
         top = base
-    if top._slot not in watch.own or tops.setdefault(id(top), id(t)) != id(t):
+    if not watch.is_own(top) or tops.setdefault(id(top), id(t)) != id(t):
         watch.fail("returns tensors that share their elements")
     result = watch.result(t, t)
     return Same(None) if result is None else result._replace(like=Tensor)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 from tapegrad.core import observed
+from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, TEXT
 from tapegrad.core.programs import MOST_CHUNKS, MOST_PARTIAL_BYTES
-from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER, STEP
+from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.tables import (
     ALONG,
     BACK,
@@ -52,7 +53,6 @@ from tapegrad.kernels import table as kernel_table
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, ROOM_OF_A, UNITS_OF_B, Array, Axes, Elementwise, Op, Reduction, parameters
 from tapegrad.ops.declare import table as op_table
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 from tapegrad.tape import CONTEXT_BYTES, SCRATCH_BYTES
 
 _P, _R, _I, _C, _S = (words_of(record) for record in (Program, Register, Instruction, Context, Pieces))

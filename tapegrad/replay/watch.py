@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,17 +23,20 @@ import numpy as np
 from tapegrad import engine
 from tapegrad.callers import unseen
 from tapegrad.core import observed
+from tapegrad.core.notes import ARENA, NOWHERE, SCRATCH, STEP, TABLES, Notes
+from tapegrad.core.observed import NOTE
 from tapegrad.core.replaying import CODE, CONTEXT, END, GUARD, HEAD, PIECES, REGISTER
 from tapegrad.core.storage import class_size, size_class
 from tapegrad.core.tables import GATHER, PUT, SCATTER, STREAM, Instruction, Program, Register
+from tapegrad.debug import SMALL
 from tapegrad.dtypes import FLOAT64, DType, get_default_dtype
 from tapegrad.kernels import Context
-from tapegrad.kinds import Kind, array_at
-from tapegrad.memory import words_of
+from tapegrad.kinds import Kind, address_of, array_at
+from tapegrad.memory import index_of, words_of
 from tapegrad.replay.shown import ShownNumber, shown
 from tapegrad.replay.standins import Draws, Keeper, Number, StandIn, is_shown
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, Address, Text
-from tapegrad.tape import SCRATCH_BYTES, TRACED, UNTRACED, H, Tape
+from tapegrad.replay.text import Address, Text
+from tapegrad.tape import MET, SCRATCH_BYTES, TRACED, UNMET, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, from_array, location
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
@@ -42,6 +46,9 @@ _ADDRESSES_OF_CONTEXT = [_C[name] for name in ("a", "b", "c", "y", "y_bar", "k_b
 _VALUES, _BARS, _ROWS, _ROW_BYTES, _SCRATCH = H.values, H.bars, H.rows, H.row_bytes, H.scratch
 _OBSERVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 11)
 _ALIGNMENT = 64
+_ROOM = 2 if SMALL else 4096  # notes that are read at once
+N = index_of(Notes)
+_spare: weakref.WeakKeyDictionary[Tape, Any] = weakref.WeakKeyDictionary()  # notes and cells of the last watch
 _NUMBERS = Number, ShownNumber
 _OWN = {Tensor, Number, ShownNumber, float, int, bool}
 # Operations that are the same bits with a number as an operand, and with a tensor of that number.
@@ -54,6 +61,28 @@ _OF_ANY_NUMBER = {
 def is_float(number: Any) -> bool:
     """Whether a number is a float, or an int that is exactly one."""
     return number.__class__ is not int or -(1 << 53) <= number <= 1 << 53
+
+
+def _new_notes() -> tuple[np.ndarray, np.ndarray]:
+    """Memory for notes, and cells of no slots."""
+    return np.empty((_ROOM, NOTE), np.int64), np.zeros((2, 0), np.int64)
+
+
+class Arena(NamedTuple):
+    """What is known of the arena of a program."""
+
+    size: int
+    cells: np.ndarray  # offsets of what steps of scalars alone touch, of eight bytes each
+    placed: list[tuple[int, int]]  # the other ranges: offsets, bytes
+    contents: list[tuple[int, bytes]]  # what is there from the beginning
+    itemsizes: dict[int, int]  # bytes of an element of what is the same for all rows of a batch, by offset
+
+    def ranges(self) -> np.ndarray:
+        """All ranges: rows of their offsets, and bytes."""
+        ranges = np.full((len(self.placed) + len(self.cells), 2), 8, np.int64)
+        ranges[: len(self.placed)] = np.array(self.placed, np.int64).reshape(-1, 2)
+        ranges[len(self.placed) :, 0] = self.cells
+        return ranges
 
 
 class UnfaithfulError(Exception):
@@ -94,7 +123,7 @@ class Watch:
 
     def __init__(self, tape: Tape, inside: int) -> None:
         self.tape, self.inside = tape, inside  # how many functions of the user's it is in
-        self.own: set[int] = set()  # slots that are new
+        self.before = np.zeros(0, np.uint8)  # of slots, whether they are new: see `follow`
         self.failure: str | None = None
         self.fails_always = True
         self.numbers: frozenset[int] = frozenset()  # the places of numbers that were looked at
@@ -102,8 +131,9 @@ class Watch:
         self.draws: list[Any] = []
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
+        self.runs_of_cells: list[tuple[int, int]] = []  # where the arena has cells: from, to
         self.contents: list[tuple[int, bytes]] = []
-        self.placed: list[tuple[int, int]] = []  # ranges of the arena: offsets, bytes
+        self.placed: list[tuple[int, int]] = []  # ranges of the arena that are no cells: offsets, bytes
         self.itemsizes: dict[int, int] = {}  # of the elements of leaves, by offset
         self.copied: list[tuple[Region, Kind, Any]] = []
         self.captured: dict[int, tuple[Region, Tensor, Kind, Any]] = {}  # by slot
@@ -112,7 +142,9 @@ class Watch:
         self.is_showing = self.is_copying = False
         self.starts: list[int] = []  # of ranges, ascending
         self.ranges: dict[int, Region] = {}
-        self.cells: dict[int, Region] = {}  # of scalars, see `core/scalars.py`
+        # What is done with scalars, see `core/observed.py`; where values and adjoints of slots are in the arena, or -1.
+        spare: tuple[np.ndarray, np.ndarray] | None = _spare.pop(tape, None)
+        self.notes, self.cells = spare or _new_notes()
         self.observer = _OBSERVER(self._told)
         self.address = ctypes.cast(self.observer, ctypes.c_void_p).value or 0
         self.is_over = self.has_changed = self.is_shared_out = self.is_acting = False
@@ -133,16 +165,20 @@ class Watch:
 
     def follow(self, function: Callable[[], Any]) -> Any:
         """Call a function, and note what it does."""
-        tape, h, at, is_recording = self.tape, self.tape.h, H.observer, self.tape.grad_enabled
+        tape, h, at, n_before, is_recording = self.tape, self.tape.h, H.observer, H.n_before, self.tape.grad_enabled
         engine.settle(tape)
         enabled, disabled = tape.enabled, tape.disabled
+        self.before = before = np.full(tape.top, UNMET, np.uint8)
+        before[tape.free.array[: len(tape.free)]] = before[tape.low] = 0
+        n_slots, h[H.before] = len(before), address_of(before)
+        h[H.notes], h[H.room_for_notes], h[H.n_notes] = address_of(self.notes), _ROOM, 0
         try:
             tape.enabled, tape.disabled = TRACED, UNTRACED
             tape.grad_enabled = TRACED if is_recording else UNTRACED
-            h[at], tape.watch = self.address, self
+            h[at], h[n_before], tape.watch = self.address, n_slots, self
             return function()
         finally:  # by stores, with no call among them: Ctrl-C does not come between
-            h[at], tape.watch = 0, None
+            h[at], h[n_before], tape.watch = 0, 0, None
             tape.enabled, tape.disabled, tape.grad_enabled = enabled, disabled, is_recording
 
     def fail(self, what: str, always: bool = True) -> None:
@@ -197,33 +233,89 @@ class Watch:
             if address < start + max(region.nbytes, 1):
                 return Address(ARENA, self._placed(region) + address - start)
         h, tape = self.tape.h, self.tape
-        most = 8 * tape.slot_capacity
-        if 0 <= address - h[_VALUES] < most or 0 <= address - h[_BARS] < most:
-            cell = self.cells.get(address)
-            if cell is None:
-                cell = self.cells[address] = Region(8)
-            return Address(ARENA, cell.offset if cell.offset >= 0 else self._placed(cell))
+        for cells, start in zip(self._cells(), (h[_VALUES], h[_BARS]), strict=True):
+            slot = (address - start) // 8
+            if 0 <= slot < tape.top:
+                if cells[slot] < 0:
+                    cells[slot] = self.size
+                    self._more_cells(self.size + 8)
+                return Address(ARENA, int(cells[slot]))
         if 0 <= address - h[H.program] < tape.tables.nbytes:
             return Address(TABLES, address - h[H.program])
         if 0 <= address - h[H.scratch] < SCRATCH_BYTES:
             return Address(SCRATCH, address - h[H.scratch])
         raise UnfaithfulError("reads memory of which nothing is known")
 
-    def _operand(self, address: int) -> Any:
-        """An operand of a scalar's kernel: an immediate is where its row is, or in scratch memory."""
-        h = self.tape.h
-        if address and (0 <= address - h[_ROWS] < h[_ROW_BYTES] or address == h[_SCRATCH]):
-            return self.text.hold([ctypes.c_int64.from_address(address).value])
-        return self._address(address)
+    def arena(self) -> Arena:
+        """What there is in the arena of the program."""
+        cells = [np.arange(begin, end, 8) for begin, end in self.runs_of_cells]
+        return Arena(
+            self.size, np.concatenate([*cells, []]).astype(np.int64), self.placed, self.contents, self.itemsizes
+        )
+
+    def _more_cells(self, size: int) -> None:
+        """Behind what there was in the arena are cells, up to a new size."""
+        if size > self.size:
+            self.runs_of_cells.append((self.size, size))
+            self.size = size
+
+    def _cells(self) -> np.ndarray:
+        """The cells of all slots that there are."""
+        if self.cells.shape[1] < self.tape.top:
+            cells = np.full((2, self.tape.top), -1, np.int64)
+            cells[:, : self.cells.shape[1]] = self.cells
+            self.cells = cells
+        return self.cells
 
     # --- what sweeps do -----------------------------------------------------------------------------------------------
 
     def _told(self, what: int, *numbers: int) -> None:
-        if self.failure is not None:
-            return
+        self.reads_notes()
+        if self.failure is None and what != observed.FULL:
+            self._writes(_WRITERS[what], *numbers)
+
+    def reads_notes(self) -> None:
+        """Read what was noted since the last time."""
+        n, self.tape.h[H.n_notes] = self.tape.h[H.n_notes], 0
+        if n and self.failure is None:
+            self._writes(Watch._noted, n)
+
+    def _noted(self, n: int) -> None:
+        steps, bases = np.empty((n, STEP), np.int64), np.empty((n, STEP), np.uint8)
+        held, h, (values, bars) = np.empty(n, np.int64), self.tape.h, self._cells()
+        regions = self.ranges if len(self.ranges) <= n else {}  # to go through them may not take longer
+        ranges = np.array([(at, r.nbytes, r.offset) for at, r in regions.items() if r.offset >= 0], np.int64).reshape(
+            -1, 3
+        )
+        ranges = ranges[np.argsort(ranges[:, 0])]
+        facts = {
+            N.notes: address_of(self.notes), N.n_notes: n, N.steps: address_of(steps), N.bases: address_of(bases),
+            N.held: address_of(held), N.begin: self.text.n_held, N.values: h[_VALUES], N.bars: h[_BARS],
+            N.n_slots: self.tape.top, N.value_cells: address_of(values), N.bar_cells: address_of(bars),
+            N.rows: h[_ROWS], N.row_bytes: h[_ROW_BYTES], N.scratch: h[_SCRATCH],
+            N.ranges: address_of(ranges), N.n_ranges: len(ranges),
+        }  # fmt: skip
+        words = np.zeros(Notes.nbytes // 8, np.int64)
+        words[[*facts]] = [*facts.values()]
+        is_more = True
+        while is_more:
+            words[N.size], n_steps, n_held = self.size, words[N.n_steps], words[N.n_held]
+            is_more = engine.call("read_notes", address_of(words)) == 1
+            self._more_cells(int(words[N.size]))
+            self.text.extend(
+                steps[n_steps : words[N.n_steps]], bases[n_steps : words[N.n_steps]], held[n_held : words[N.n_held]]
+            )
+            if is_more:
+                what, *numbers, _ = self.notes[words[N.n_read]].tolist()
+                if what in (observed.CALLED6, observed.CALLED8):
+                    raise UnfaithfulError("reads memory of which nothing is known")
+                _WRITERS[what](self, *numbers)
+                words[N.n_read] += 1
+
+    def _writes(self, write: Callable[..., None], *numbers: int) -> None:
         try:
             if get_ident() == self.tape.thread:
-                _WRITERS[what](self, *numbers)
+                write(self, *numbers)
             else:
                 self.fail("is looked into by another thread", False)
         except UnfaithfulError as error:
@@ -271,52 +363,55 @@ class Watch:
     def _settled(self, kernel: int, n: int, source: int, target: int, *_: int) -> None:
         self.text.step(observed.SETTLED, kernel, n, self._address(source), self._address(target))
 
-    def _called6(self, kernel: int, n: int, mode: int, a: int, b: int, c: int, y: int, *_: int) -> None:
-        self.text.step(observed.CALLED6, kernel, n, mode, *map(self._operand, (a, b, c, y)))
-
-    def _called8(self, kernel: int, n: int, mode: int, *given: int) -> None:
-        self.text.step(observed.CALLED8, kernel, n, mode, *map(self._operand, given[:6]))
-
     def _bound(self, *_: int) -> None:
-        tables, h = self.tape.tables, self.tape.h
-        n_registers, n_code, n_setup, n_constants, n_ahead, n_walks = (
-            int(tables[_P[name]])
-            for name in ("n_registers", "n_code", "n_setup", "n_constants", "n_ahead", "walk_words")
+        tables = self.tape.tables
+        n_registers, n_code = int(tables[_P["n_registers"]]), int(tables[_P["n_code"]])
+        counts = {
+            "registers": n_registers * REGISTER, "code": n_code * CODE, "setup": tables[_P["n_setup"]] * CODE,
+            "constants": tables[_P["n_constants"]], "ahead": tables[_P["n_ahead"]], "walks": tables[_P["walk_words"]],
+        }  # fmt: skip
+        image = np.concatenate([tables[:HEAD], *(tables[_AT[name] : _AT[name] + n] for name, n in counts.items())])
+        registers = HEAD + REGISTER * np.arange(n_registers)
+        code = HEAD + REGISTER * n_registers + CODE * np.arange(n_code)
+        what = image[code + _I["what"]]
+        is_walk, is_scatter = np.isin(what, (GATHER, SCATTER, PUT)), what == SCATTER
+        has_states = is_scatter & (image[code + _I["state"]] != image[code + _I["mode"]])  # which are no results
+        places = np.concatenate(
+            [
+                registers[image[registers + _R["scratch"]] == 0] + _R["base"],
+                code[is_walk] + _I["walk"],
+                code[is_scatter] + _I["target"],
+                code[(is_walk & ~has_states) | (what == STREAM)] + _I["address"],
+            ]
         )
-        registers = tables[_AT["registers"] : _AT["registers"] + n_registers * REGISTER].tolist()
-        for at in range(0, len(registers), REGISTER):
-            if not registers[at + _R["scratch"]]:
-                registers[at + _R["base"]] = self._address(registers[at + _R["base"]])
-        code = tables[_AT["code"] : _AT["code"] + n_code * CODE].tolist()
-        shared: Region | None = None
-        self.is_shared_out |= tables[_P["n_chunks"]] > 1
-        for at in range(0, len(code), CODE):
-            what = code[at + _I["what"]]
-            if what == STREAM:
-                code[at + _I["address"]] = self._address(code[at + _I["address"]])
-            if what not in (GATHER, SCATTER, PUT):
-                continue
-            code[at + _I["walk"]] = self._address(code[at + _I["walk"]])
-            address, state = code[at + _I["address"]], code[at + _I["state"]]
-            if what == SCATTER:
-                code[at + _I["target"]] = self._address(code[at + _I["target"]])
-            if what == SCATTER and state != code[at + _I["mode"]]:  # states that are no results
-                shared = shared or Region(int(tables[_P["shared_bytes"]]))
-                unit = min(state, 8)
-                code[at + _I["address"]] = states = Address(ARENA, self._placed(shared) + address - h[H.partials])
-                count, start = code[at + _I["count"]] * (state // unit), code[at + _I["start"]]
-                self.text.step(observed.FILLED, states, count, start, unit)
-            else:
-                code[at + _I["address"]] = self._address(address)
-        image = [
-            *tables[:HEAD].tolist(), *registers, *code,
-            *tables[_AT["setup"] : _AT["setup"] + n_setup * CODE].tolist(),
-            *tables[_AT["constants"] : _AT["constants"] + n_constants].tolist(),
-            *tables[_AT["ahead"] : _AT["ahead"] + n_ahead].tolist(),
-            *tables[_AT["walks"] : _AT["walks"] + n_walks].tolist(),
-        ]  # fmt: skip
-        held = self.text.hold(image)
-        self.text.step(observed.BOUND, held)
+        bases = np.full(len(image), NOWHERE, np.uint8)
+        image[places], bases[places] = self._addresses(image[places])
+        if has_states.any():
+            self._states(image, bases, code[has_states].tolist())
+        self.is_shared_out |= bool(tables[_P["n_chunks"]] > 1)
+        self.text.step(observed.BOUND, self.text.hold_all(image, bases))
+
+    def _addresses(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Addresses, or zeros, as what they are in a program: offsets, and what these are from."""
+        offsets, bases = np.zeros(len(numbers), np.int64), np.full(len(numbers), NOWHERE, np.uint8)
+        within = numbers - self.tape.h[H.program]
+        is_in_tables = (within >= 0) & (within < self.tape.tables.nbytes)
+        offsets[is_in_tables], bases[is_in_tables] = within[is_in_tables], TABLES
+        others = ~is_in_tables & (numbers != 0)
+        known, which = np.unique(numbers[others], return_inverse=True)
+        found = np.array([self._address(number)[::-1] for number in known.tolist()], np.int64).reshape(-1, 2)
+        offsets[others], bases[others] = found[which].T
+        return offsets, bases
+
+    def _states(self, image: np.ndarray, bases: np.ndarray, code: list[int]) -> None:
+        """Have states in the arena that instructions merge lanes into, and have them begin there."""
+        shared = self._placed(Region(int(self.tape.tables[_P["shared_bytes"]]))) - self.tape.h[H.partials]
+        for at in code:
+            address, state, n, start = (int(image[at + _I[name]]) for name in ("address", "state", "count", "start"))
+            unit = min(state, 8)
+            image[at + _I["address"]], bases[at + _I["address"]] = shared + address, ARENA
+            states = Address(ARENA, shared + address)
+            self.text.step(observed.FILLED, states, n * (state // unit), start, unit)
 
     def _context(self) -> Address:
         """The context of an array row, with parameters of its own."""
@@ -339,6 +434,18 @@ class Watch:
         self.text.step(observed.IN_PIECES, *numbers[:7], self._context(), pieces)
 
     # --- what is recorded ---------------------------------------------------------------------------------------------
+
+    def makes(self, slot: int) -> None:
+        """A slot is new."""
+        if slot < len(self.before):
+            self.before[slot] = 0
+
+    def is_own(self, t: Tensor) -> bool:
+        """Whether a tensor is new."""
+        return t._slot >= len(self.before) or not self.before[t._slot]
+
+    def _is_unmet(self, slot: int) -> bool:
+        return slot < len(self.before) and self.before[slot] == UNMET
 
     def records(self, rows: Any) -> None:
         """Rows are about to be recorded: their operands may have been there before."""
@@ -400,8 +507,7 @@ class Watch:
 
     def meets(self, t: Tensor) -> None:
         """A tensor is read: if it was there before, its elements are copied at each call."""
-        slot = t._slot
-        if slot in self.own or slot in self.captured or self.failure is not None:
+        if not self._is_unmet(t._slot) or self.failure is not None:
             return
         kind = t._kind
         if t._tape is not self.tape:
@@ -412,6 +518,7 @@ class Watch:
             self.fail("reads a leaf that has hooks", False)
         else:
             self._capture(t)
+            self.before[t._slot] = MET
 
     def _capture(self, t: Tensor) -> None:
         kind = t._kind
@@ -440,7 +547,7 @@ class Watch:
 
     def holds(self, t: Tensor, address: int, array: Any) -> None:
         """A leaf is new, with the elements of an array."""
-        self.own.add(t._slot)
+        self.makes(t._slot)
         nbytes = extent(t._kind)
         if not nbytes:
             self._know_nothing(address)
@@ -494,7 +601,7 @@ class Watch:
     def steady(self, t: Tensor) -> Tensor:
         """A leaf with the elements that a tensor has now that NumPy can write to."""
         self.meets(t)
-        if t._slot in self.own or t._kind.requires_grad:
+        if self.is_own(t) or t._kind.requires_grad:
             self.fail("shares memory with NumPy")
         made = from_array(array_at(self.tape.slot_words[4 * t._slot + 1], t._kind, None).copy())
         if self.failure is None and t._kind.numel:
@@ -529,7 +636,7 @@ class Watch:
             self.changed[id(t)] = t
 
     def _was_there(self, t: Tensor) -> bool:
-        return t._slot not in self.own or id(t) in self.changed
+        return not self.is_own(t) or id(t) in self.changed
 
     # --- what is kept from call to call -------------------------------------------------------------------------------
 
@@ -670,11 +777,13 @@ class Watch:
         """It is over; what it has seen is let go."""
         self.is_over = True
         for table in (
-            self.captured, self.own, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
-            self.stored, self.kept, self.ranges, self.starts, self.cells, self.copied, self.keepers, self.asked,
+            self.captured, self.of_numbers, self.shown, self.gradients, self.changed, self.located,
+            self.stored, self.kept, self.ranges, self.starts, self.copied, self.keepers, self.asked,
         ):  # fmt: skip
             table.clear()
         self.text = Text()
+        self.cells[self.cells >= 0] = -1
+        _spare[self.tape] = self.notes, self.cells
 
 
 def are_alike(kind: Kind, other: Kind) -> bool:
@@ -695,7 +804,7 @@ def extent(kind: Kind) -> int:
 _WRITERS: dict[int, Callable[..., None]] = {
     observed.HAD: Watch._had, observed.FILLED: Watch._filled, observed.COPIED: Watch._copied,
     observed.ONES: Watch._ones, observed.GIVEN: Watch._given, observed.PUT_BACK: Watch._put_back,
-    observed.MERGED: Watch._merged, observed.CALLED6: Watch._called6, observed.CALLED8: Watch._called8,
-    observed.BOUND: Watch._bound, observed.ALONE: Watch._alone, observed.IN_PIECES: Watch._in_pieces,
+    observed.MERGED: Watch._merged, observed.BOUND: Watch._bound, observed.ALONE: Watch._alone,
+    observed.IN_PIECES: Watch._in_pieces,
     observed.ADDED: Watch._added, observed.SETTLED: Watch._settled,
 }  # fmt: skip

@@ -53,8 +53,17 @@ bitwise_xor, copysign, divide, hypot = map(_of_two, ("bitwise_xor", "copysign", 
 floor_divide, greater, greater_equal, less = map(_of_two, ("floor_divide", "greater", "greater_equal", "less"))
 less_equal, logaddexp, logical_and, logical_or = map(_of_two, ("less_equal", "logaddexp", "logical_and", "logical_or"))
 logical_xor, maximum, minimum, multiply = map(_of_two, ("logical_xor", "maximum", "minimum", "multiply"))
-nextafter, not_equal, pow, remainder = map(_of_two, ("nextafter", "not_equal", "pow", "remainder"))
+nextafter, not_equal, pow = map(_of_two, ("nextafter", "not_equal", "pow"))
 subtract, equal = _of_two("subtract"), _of_two("equal", "eq")
+
+
+def remainder(x1: Any, x2: Any, /) -> Tensor:
+    """The remainder of a division, with the sign of the divisor, zeros too."""
+    made = named["remainder"](*promoted(x1, x2))
+    if not made.dtype.is_floating_point:
+        return made
+    sign = named["copysign"](creation.ones_like(made), x2)
+    return sign * (sign * made + 0.0)  # -0 + 0 is 0, to which PyTorch's zeros, of the dividend's sign, come
 
 
 def positive(x: Any, /) -> Tensor:

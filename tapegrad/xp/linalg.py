@@ -18,7 +18,10 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
 
 def matrix_transpose(x: Any, /) -> Tensor:
     """The last two axes exchanged."""
-    return array(x).mT
+    x = array(x)
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose: {describe(x)} is no matrix, at {location()}")
+    return x.mT
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
@@ -37,8 +40,17 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
 
 
 def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """The cross products of vectors of length 3 along an axis."""
-    return linalg.cross(*promoted(array(x1), array(x2)), dim=axis)
+    """The cross products of vectors of length 3 along an axis; the others broadcast.
+
+    >>> from tapegrad import xp
+    >>> xp.linalg.cross(xp.asarray([1, 0, 0]), xp.asarray([[0, 1, 0], [0, 0, 1]]))
+    tensor([[ 0,  0,  1],
+            [ 0, -1,  0]])
+    """
+    pair = promoted(array(x1), array(x2))
+    n = max(x.ndim for x in pair)
+    x1, x2 = (x.reshape((1,) * (n - x.ndim) + tuple(x.shape)) for x in pair)  # to PyTorch dimensions are as many
+    return linalg.cross(x1, x2, dim=axis)
 
 
 def cholesky(x: Any, /, *, upper: Any = False) -> Tensor:
@@ -105,7 +117,10 @@ def matrix_norm(x: Any, /, *, keepdims: Any = False, ord: Any = "fro") -> Tensor
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Tensor:
     """Norms of vectors over axes, or of all elements as one."""
-    return linalg.vector_norm(array(x), ord, axis, bool(keepdims))
+    x = array(x)
+    if axis == ():  # each element by itself
+        x, axis, keepdims = x.unsqueeze(-1), -1, False
+    return linalg.vector_norm(x, ord, axis, bool(keepdims))
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:

@@ -35,8 +35,10 @@ def array(x: Any) -> Tensor:
     return as_operand(x, current_tape().grad_enabled)
 
 
-def promoted(*operands: Any) -> list[Any]:
+def promoted(*operands: Any, join: Callable[[set[DType]], DType] = join) -> list[Any]:
     """Arrays in the dtype to which the standard promotes them, whatever their dimensions; numbers stay numbers.
+
+    `join` says which dtype that is, where there are several.
 
     Raises
     ------

@@ -52,9 +52,16 @@ def nonzero(x: Any, /) -> tuple[Tensor, ...]:
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
-    """Where values `x2` would stand in an ascending vector `x1`, or in that which `sorter` puts in order."""
+    """Where values `x2` would stand in an ascending vector `x1`, or in that which `sorter` puts in order.
+
+    nan comes last, as in `sort`, and is its own equal.
+    """
     sorter = None if sorter is None else cast(array(sorter), INT64)
-    return sorting.searchsorted(*promoted(x1, x2), side=side, sorter=sorter)
+    x1, x2 = promoted(x1, x2)
+    found = sorting.searchsorted(x1, x2, side=side, sorter=sorter)
+    if side == "right" or not x1.dtype.is_floating_point:
+        return found
+    return elementwise.where(named["isnan"](x2), (x1 == x1).sum(), found)  # PyTorch puts them behind equal ones
 
 
 def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:

@@ -8,6 +8,7 @@ from tapegrad import numpy_selection
 from tapegrad.dtypes import BOOL
 from tapegrad.functions import statistics
 from tapegrad.numpy_functions import floating
+from tapegrad.ops.layout import distinct
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor
 from tapegrad.xp.operands import array, dtype_or_none, named, over
@@ -21,8 +22,8 @@ def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False
 def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
     """The products over axes, or of all; of integers in int64 where no dtype is given."""
     x = array(x)
-    axes = [*range(x.ndim)] if axis is None else [*axis] if isinstance(axis, (tuple, list)) else [axis]
-    axes = sorted(range(x.ndim)[d] for d in axes)
+    axes = sorted(distinct(range(x.ndim) if axis is None else axis, x.ndim))
+    axes = axes[: x.ndim]  # one may be named where there is none
     rest = [d for d in range(x.ndim) if d not in axes]
     rows = named["permute"](x, (*rest, *axes)).reshape((*(x.shape[d] for d in rest), -1 if 0 not in x.shape else 0))
     made = named["prod"](rows, -1, dtype=dtype_or_none(dtype))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing
+from tapegrad import writing
 from tapegrad.arguments import checked
 from tapegrad.functions.elementwise import functions as _elementwise
 from tapegrad.functions.reductions import functions as _reductions
@@ -59,8 +59,8 @@ def finished(name: str, x: Tensor, make: Callable[[Tensor], Tensor], inplace: bo
     """A new tensor, or `x` with its elements replaced."""
     if not inplace:
         return make(x)
-    aliasing.check_in_place(x, name)
-    return aliasing.assign(x, cast(make(x), x.dtype))
+    writing.check_in_place(x, name)
+    return writing.assign(x, cast(make(x), x.dtype))
 
 
 def floored(x: Tensor, least: float) -> Tensor:

@@ -24,7 +24,8 @@ import numpy as np
 
 from tapegrad import engine
 from tapegrad.core import observed
-from tapegrad.core.replaying import CODE, END, GUARD, HEAD, MISSED, REGISTER, STEP
+from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, TEXT
+from tapegrad.core.replaying import CODE, END, GUARD, HEAD, MISSED, REGISTER
 from tapegrad.core.tables import (
     FORWARD,
     GATHER,
@@ -50,7 +51,6 @@ from tapegrad.memory import words_of
 from tapegrad.replay.machine import aarch64, memory, stencils, x86_64
 from tapegrad.replay.machine.patches import EXIT, NUMBER, TAPE, Address, Offset
 from tapegrad.replay.machine.stencils import A, B, C, G, K, Y
-from tapegrad.replay.text import ARENA, SCRATCH, TABLES, TEXT
 
 _P, _R, _I = (words_of(record) for record in (Program, Register, Instruction))
 _CONSTANTS_AT, _WALKS_AT = Program.fields["constants"][0], Program.fields["walks"][0]
