@@ -175,7 +175,11 @@ def random(generator: Any = None) -> np.random.Generator:
         return _random()
     if (watch := current_tape().watch) is not None:
         return watch.draws_from(lambda: random(generator))
-    return generator.numpy if isinstance(generator, Generator) else generator
+    if isinstance(generator, Generator):
+        return generator.numpy
+    if not isinstance(generator, np.random.Generator):
+        raise TypeError(f"argument 'generator' must be tapegrad.Generator, or NumPy's, not {type(generator).__name__}")
+    return generator
 
 
 def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:

@@ -515,6 +515,9 @@ class FrexpResult(NamedTuple):
     mantissa: Tensor
     exponent: Tensor
 
+    def __repr__(self) -> str:
+        return f"tapegrad.return_types.frexp(\nmantissa={self[0]!r},\nexponent={self[1]!r})"
+
 
 FrexpResult.__module__, FrexpResult.__qualname__ = "tapegrad.return_types", "frexp"
 

@@ -292,6 +292,7 @@ CREATION = [
     ("tg.tensor({1: 2})", "Could not infer dtype of dict"),
     ("tg.tensor(object())", "Could not infer dtype of object"),
     ("tg.tensor([[1, 2], [3]])", "expected sequence of length 2 at dim 1 (got 1)"),
+    ("tg.multinomial(tg.ones(2), 1, generator=3)", "argument 'generator'"),
     ("tg.tensor([1, 'a'])", "new(): invalid data type 'str'"),
     ("tg.tensor([1, 'a'], dtype=tg.float64)", "must be real number, not str"),
     ("tg.tensor([1, {}], dtype=tg.int64)", "'dict' object cannot be interpreted as an integer"),
