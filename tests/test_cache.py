@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import tapegrad
+from tapegrad import engine
 from tapegrad.core import blocks, registers, sweeps
 from tapegrad.kernels import cache, digests, native
+from tapegrad.memory import parts
 from tapegrad.ops.declare import OPS, Array, Reduction
 
 PROGRAM = """
@@ -355,6 +357,17 @@ def test_two_processes_fill_a_folder_at_once(tmp_path):
 
 
 @compiles
+def test_what_is_compiled_ahead_is_all_that_a_gradient_calls():
+    x = tapegrad.ones(3, requires_grad=True)
+    (x * x).sum().backward()
+    ahead = engine._reached("run")
+    needed = set()
+    for name in ahead:
+        header, _ = cache.read(f"{native.symbol(name, engine._functions[name])}.o")
+        needed |= {symbol for symbol in header["needs"] if symbol in native.linkers}
+    assert needed == {parts[engine._functions[name]] for name in ahead if name != "run"}
+
+
 def test_another_rule_has_another_entry(filled, tmp_path):
     """A rule that was changed is not answered with the kernel of the old one."""
     package = tmp_path / "tapegrad"
