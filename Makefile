@@ -105,7 +105,7 @@ bench-compare: .venv/bench.stamp # this commit beside another (BASE=main): what 
 bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
 	$(ASV) publish --config asv_benchmarks/asv.conf.json
 
-compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX and HIPS autograd: writes the tables in README.md
+compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
 compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise

@@ -1,4 +1,4 @@
-"""Measure tapegrad beside PyTorch, JAX and HIPS autograd, where these are installed, and print two tables.
+"""Measure tapegrad beside PyTorch, JAX, HIPS autograd and CasADi, where these are installed, and print two tables.
 
     python asv_benchmarks/compare.py [--rounds N] [--only WORDS] [--goals] [--write README.md]
 
@@ -53,13 +53,14 @@ def main() -> None:
     for table, name, titles in (("core", "benchmarks", (*WORKS, START)), ("written", "written", (*WRITTEN,))):
         if arguments.table not in (None, table):
             continue
-        lines = header(installed, arguments.rounds, table)
+        able = [name for name in installed if any(has_part(name, title, table) for title in titles)]
+        lines = header(able, arguments.rounds, table)
         print("\n".join(lines), flush=True)
         for title in titles:
             if arguments.only not in title:
                 continue
-            figures = medians(table, title, installed, arguments.rounds)
-            lines.append(row(table, title, installed, figures))
+            figures = medians(table, title, able, arguments.rounds)
+            lines.append(row(table, title, able, figures))
             print(lines[-1], flush=True)
             if arguments.goals:
                 print("".join(f"    {line}\n" for line in goals(table, title, figures)), end="", flush=True)
@@ -152,7 +153,7 @@ def write(file: Path, table: str, name: str = "benchmarks") -> None:
 def medians(table: str, title: str, libraries: list[str], rounds: int) -> dict[str, float]:
     """Each library's figure, once they agree: seconds or bytes. Those that cannot do the work have none."""
     if title == START:
-        measure = start_seconds
+        libraries, measure = [name for name in libraries if has_part(name, title, table)], start_seconds
         for name in libraries:
             measure(name, title, table)  # fills the cache
     else:
@@ -169,7 +170,7 @@ def agreeing(title: str, libraries: list[str], table: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name in libraries:
             file = f"{folder}/{name}.npz"
-            if name not in work_of(title, table).without and child(name, title, "save_gradients", table, file):
+            if has_part(name, title, table) and child(name, title, "save_gradients", table, file):
                 able[name] = list(np.load(file).values())
     (first, ours), *others = able.items()
     for name, theirs in others:
@@ -190,6 +191,14 @@ def seconds(library: str, title: str, table: str) -> float:
 def peak(library: str, title: str, table: str) -> float:
     """The memory that it takes."""
     return child(library, title, "peak_here", table)
+
+
+def has_part(library: str, title: str, table: str) -> bool:
+    """Whether a library is beside others in a row."""
+    if title == START:
+        return bool(LIBRARIES[library].start)
+    work = work_of(title, table)
+    return library not in work.without and LIBRARIES[library].takes(work)
 
 
 def work_of(title: str, table: str) -> Work | Written:

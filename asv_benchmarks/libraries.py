@@ -1,7 +1,8 @@
 """The libraries that are compared: how each is given a work, as its users would.
 
 The text of a loss has PyTorch's names. JAX and HIPS autograd, which have NumPy's, are given a module with the few that
-NumPy lacks, each in the library's own way.
+NumPy lacks, each in the library's own way. CasADi, whose functions are compiled before, is only beside what compiled
+code calls: its buffered calls are of memory that is given once.
 """
 
 import importlib
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from benchmarks.works import Work, Written, gradient, training_step
+from benchmarks.works import Work, Written, asian_option, gradient, training_step
 
 TENSORS_START = "import {} as tg; x = tg.ones(3, requires_grad=True); (x * x).sum().backward()"
 FUNCTIONS_START = "from {} import grad, numpy as np; grad(lambda x: np.sum(x * x))(np.ones(3))"
@@ -32,6 +33,7 @@ class Library:
     gradient: Callable[[Any, Work], Callable[[], list[Any]]]
     written: Callable[[Any, Callable[[Any], Any]], Callable[[np.ndarray], tuple[float, np.ndarray]]]
     constant: Callable[[Any, np.ndarray], Any]
+    takes: Callable[[Work | Written], bool] = lambda _: True
 
     def compute(self, work: Work | Written) -> Callable[[], list[Any]]:
         """A function that computes the work's gradients once; of a written one, its value too."""
@@ -43,6 +45,10 @@ class Library:
         theta, constants = work.arrays()
         if work.mapped:
             return mapped(m, work, theta)
+        if work.paths:
+            return PRICED[m.__name__](m, work, theta, *constants)
+        if work.jitted:
+            return CALLED[m.__name__](m, work, theta)
         fixed = [self.constant(m, array) for array in constants]
         differentiated = self.written(m, lambda vector: work.loss(m, vector, *fixed))
         if work.compiled and hasattr(m, "compile"):  # JAX's is
@@ -68,6 +74,106 @@ def mapped(m: Any, work: Written, columns: np.ndarray) -> Callable[[], list[Any]
 
     batched = jax.jit(jax.vmap(jax.value_and_grad(partial(work.loss, m), numbers)))
     return lambda: flat(jax.block_until_ready(batched(*columns)))
+
+
+def tapegrad_priced(m: Any, work: Written, trades: np.ndarray, paths: np.ndarray) -> Callable[[], list[Any]]:
+    """A function of a path and numbers, mapped over paths; trade by trade."""
+    n = len(trades)
+    compiled = m.compile(m.func.value_and_grad(partial(work.loss, m), tuple(range(n))))
+
+    def compute() -> list[Any]:
+        found = [compiled.map(*trade, paths, in_axes=(None,) * n + (0,)) for trade in trades.T.tolist()]
+        return list(np.array([[column.mean() for column in flat(of)] for of in found]).T)
+
+    return compute
+
+
+def torch_priced(m: Any, work: Written, trades: np.ndarray, paths: np.ndarray) -> Callable[[], list[Any]]:
+    """All trades and paths at once, as arrays."""
+    steps = m.tensor(np.ascontiguousarray(paths.T))
+
+    def compute() -> list[Any]:
+        given = [m.tensor(column[:, None], requires_grad=True) for column in trades]
+        values = work.loss(m, *given, steps).mean(1)
+        values.sum().backward()
+        return [values.detach(), *(x.grad[:, 0] for x in given)]
+
+    return compute
+
+
+def jax_priced(m: Any, work: Written, trades: np.ndarray, paths: np.ndarray) -> Callable[[], list[Any]]:
+    """A function of a path and numbers, mapped over both; compiled at its first call.
+
+    Its loop is a scan: written out, as the work has it, 252 steps take more than five minutes to compile.
+    """
+    import jax
+
+    def loss(spot: Any, strike: Any, rate: Any, volatility: Any, path: Any) -> Any:
+        drift, spread = (rate - 0.5 * volatility**2) / 252, volatility / 252**0.5
+
+        def step(state: Any, z: Any) -> Any:
+            price = state[0] * m.exp(drift + spread * z)
+            return (price, state[1] + price), None
+
+        (_, total), _ = jax.lax.scan(step, (spot, 0.0), path)
+        return m.exp(-rate) * m.relu(total / 252 - strike)
+
+    assert work.loss is asian_option
+    n = len(trades)
+    of_paths = jax.vmap(jax.value_and_grad(loss, tuple(range(n))), (None,) * n + (0,))
+    of_trades = jax.vmap(lambda *given: [x.mean() for x in flat(of_paths(*given))], (0,) * n + (None,))
+    compiled = jax.jit(of_trades)
+    return lambda: list(jax.block_until_ready(compiled(*trades, paths)))
+
+
+PRICED = {"tapegrad": tapegrad_priced, "torch": torch_priced, "jax.numpy": jax_priced}
+
+
+def tapegrad_called(m: Any, work: Written, theta: np.ndarray) -> Callable[[], list[Any]]:
+    """A loop of Numba's that calls a compiled function."""
+    import numba
+
+    jitted = m.compile(m.func.value_and_grad(partial(work.loss, m))).jitted(theta)
+    gradient = np.zeros_like(theta)
+
+    @numba.njit
+    def loop(x: Any, gradient: Any, n: int) -> Any:
+        value = 0.0
+        for _ in range(n):
+            value = jitted(x, gradient)
+        return value
+
+    return lambda: [loop(theta, gradient, work.jitted), gradient]
+
+
+def casadi_called(m: Any, work: Written, theta: np.ndarray) -> Callable[[], list[Any]]:
+    """Buffered calls, from Python: there are no others."""
+    x = m.SX.sym("x", len(theta))
+    loss = work.loss(m, x)
+    function = m.Function("function", [x], [loss, m.densify(m.gradient(loss, x))])
+    given, value, gradient = theta.copy(), np.zeros(1), np.zeros_like(theta)
+    buffer, trigger = function.buffer()
+    buffer.set_arg(0, memoryview(given))
+    buffer.set_res(0, memoryview(value))
+    buffer.set_res(1, memoryview(gradient))
+
+    def compute() -> list[Any]:
+        for _ in range(work.jitted):
+            trigger()
+        return [value[0], gradient]
+
+    compute.keeps = function, buffer  # type: ignore[attr-defined]  # calls refer to their memory
+    return compute
+
+
+def casadi_module() -> Any:
+    """CasADi, with the name that it lacks of PyTorch's."""
+    module = importlib.import_module("casadi")
+    module.sum = module.sum1  # type: ignore[attr-defined]
+    return module
+
+
+CALLED = {"tapegrad": tapegrad_called, "casadi": casadi_called}
 
 
 def flat(found: tuple[Any, tuple[Any, ...]]) -> list[Any]:
@@ -110,6 +216,7 @@ def jax_module() -> Any:
     return SimpleNamespace(
         **vars(numpy)
         | {
+            "__name__": "jax.numpy",
             "relu": jax.nn.relu,
             "erfc": jax.scipy.special.erfc,
             "log_softmax": jax.nn.log_softmax,
@@ -184,6 +291,11 @@ def autograd_written(_m: Any, loss: Callable[[Any], Any]) -> Any:
     return value_and_grad(loss)
 
 
+def unsupported(*_: Any) -> Any:
+    """What a library has no part in."""
+    raise NotImplementedError
+
+
 LIBRARIES = {
     "tapegrad": Library(
         "tapegrad", TENSORS_START.format("tapegrad"), partial(tensors, "tapegrad"), gradient, tapegrad_written,
@@ -199,5 +311,9 @@ LIBRARIES = {
     "autograd": Library(
         "HIPS autograd", FUNCTIONS_START.format("autograd"), autograd_module, autograd_gradient, autograd_written,
         lambda _, array: array,
+    ),
+    "casadi": Library(
+        "CasADi", "", casadi_module, unsupported, unsupported, unsupported,
+        lambda work: isinstance(work, Written) and work.jitted > 0,
     ),
 }  # fmt: skip

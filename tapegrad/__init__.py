@@ -18,8 +18,8 @@ from tapegrad import interop as _interop
 from tapegrad import looking as _looking
 from tapegrad import storages as _storages
 from tapegrad.autograd import (
-    enable_grad, inference_mode, is_anomaly_enabled, is_grad_enabled, is_inference_mode_enabled, no_grad,
-    set_grad_enabled,
+    enable_grad, inference_mode, is_anomaly_check_nan_enabled, is_anomaly_enabled, is_grad_enabled,
+    is_inference_mode_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
     BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, ShortTensor,

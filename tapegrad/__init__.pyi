@@ -35,6 +35,7 @@ from tapegrad.amp import autocast as autocast
 from tapegrad.amp import is_autocast_enabled as is_autocast_enabled
 from tapegrad.autograd import enable_grad as enable_grad
 from tapegrad.autograd import inference_mode as inference_mode
+from tapegrad.autograd import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from tapegrad.autograd import is_anomaly_enabled as is_anomaly_enabled
 from tapegrad.autograd import is_grad_enabled as is_grad_enabled
 from tapegrad.autograd import is_inference_mode_enabled as is_inference_mode_enabled

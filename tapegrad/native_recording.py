@@ -15,7 +15,7 @@ element written (the sweep writes it where it lies), whose slot the handle gets:
 So it is where nobody else shares the elements: no other view is alive, NumPy doesn't have the memory.
 
 What a step of an optimiser has recorded for one parameter is recorded again for the others (`record_again`): the same
-rows, with other slots.
+rows, with other slots. And what a reverse sweep has left becomes the gradients of leaves that have none yet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tapegrad.dtypes import FLOAT32, FLOAT64, INT32, INT64
 from tapegrad.kinds import PLACE_BITS
 from tapegrad.memory import Record, array, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
 from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import IMM_A, IMM_B, OPCODES, PARAMS, ROW_BYTES, STORED, UNMET, Header, Row, Slot
+from tapegrad.tape import IMM_A, IMM_B, OPCODES, OWNED, PARAMS, ROW_BYTES, STORED, UNMET, Header, Row, Slot
 
 NOTED = 16  # views of a base that are noted before those that are gone are forgotten
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
@@ -60,15 +60,18 @@ class Facts(Record):
     fresh_offset = word()
     known_offset = word()
     writes_offset = word()
+    grad_offset = word()
     contiguous_offset = word()  # of a kind
     is_leaf_offset = word()
     exported_offset = word()
     passive_offset = word()
+    gradient_offset = word()
     index_offset = word()
     retained_offset = word()  # of a tape
     arrays_offset = word()
     leaves_offset = word()
     former_offset = word()
+    low_offset = word()
     referent_offset = word()  # of a weak reference
     start_offset = word()  # of a slice
     stop_offset = word()
@@ -89,6 +92,7 @@ class Facts(Record):
     tuple = word()
     outdated = word()  # the type of views that are outdated, and that of how a view is made
     recipe = word()
+    kinds = word()  # the list of all
     select = word()
     empty = word()
     write = word()  # the opcode
@@ -102,6 +106,7 @@ class Facts(Record):
     new_list = word()
     list_size = word()
     append = word()
+    drop_item = word()
     reference = word()
     overflow = word()  # where the C API reports that an integer is too large
     new_object = word()  # functions of the C API
@@ -1025,3 +1030,85 @@ def _results_again(context, header, tape, results, start, end, leaf, made):
     ):  # fmt: skip
         return -1
     return 1
+
+
+# --- gradients of leaves ----------------------------------------------------------------------------------------------
+
+
+def give_gradients(tape, context: Facts):
+    """Make what a reverse sweep has left the gradients of leaves: 1, or 0 where that is not all there is to do.
+
+    It is all where each is a leaf's that has no gradient yet. -1 and an exception: there is no memory. As in
+    `tensor.adopt`, gradients have the tape's low slots, as long as there are some.
+    """
+    header, low = _header(context, tape), at(tape + context.low_offset)
+    recording, progress = header.recording, header.progress
+    n, n_low = progress.n_reached, part1(context.list_size, low)
+    if recording.thread != part0(context.thread) or recording.n_free + n_low < n:
+        return 0
+    made = part1(context.new_tuple, n)
+    if made == 0:
+        return -1
+    for i in range(n):
+        t = part2(context.new_object, context.tensor, 0)  # this may run the garbage collector, and so any code
+        if t == 0:
+            call1(context.dec_ref, made)
+            return -1
+        part3(context.set_item, made, i, t)
+    # From here on nothing can come between.
+    n_low, given = part1(context.list_size, low), progress.n_reached == n
+    given = given and recording.n_free + n_low >= n
+    for i in range(n if given else 0):
+        owner = _owner(context, tape, progress.reached[i])
+        if owner == 0 or (at(owner + context.grad_offset) != 0 and at(owner + context.grad_offset) != context.none):
+            given = False
+    for i in range(n if given else 0):
+        if i < n_low:
+            number = part2(context.item_of_list, low, n_low - 1 - i)
+            call1(context.inc_ref, number)
+        else:
+            number = part1(context.from_integer, recording.free[recording.n_free - 1 - (i - n_low)])
+        if number == 0:
+            call1(context.dec_ref, made)
+            return -1
+        i8(part2(context.item_of_tuple, made, i) + context.slot_offset, 1)[0] = number
+    if given:
+        for i in range(n):
+            _give(context, header, tape, progress.reached[i], part2(context.item_of_tuple, made, i))
+            if i < n_low:
+                part2(context.drop_item, low, n_low - 1 - i)
+        recording.n_free -= max(n - n_low, 0)
+        progress.n_reached = 0
+    call1(context.dec_ref, made)
+    return 1 if given else 0
+
+
+def _owner(context, tape, slot):
+    """The leaf that a slot is of; or 0."""
+    number = part1(context.from_integer, slot)
+    if number == 0:
+        return 0
+    reference = part2(context.item_of_dict, at(tape + context.leaves_offset), number)
+    call1(context.dec_ref, number)
+    owner = 0 if reference == 0 else at(reference + context.referent_offset)
+    return 0 if owner == context.none else owner
+
+
+def _give(context, header, tape, slot, t):
+    """Make a handle, which has the number of its slot, that of another slot's adjoint, and its leaf's gradient."""
+    of = Slot(header.slots_at + _SLOT_BYTES * slot)
+    kind = at(part2(context.item_of_list, context.kinds, of.kind) + context.gradient_offset)
+    gradient = Slot(header.slots_at + _SLOT_BYTES * part1(context.as_integer, at(t + context.slot_offset)))
+    gradient.kind, gradient.row = part1(context.as_integer, at(kind + context.index_offset)), -1
+    gradient.primal, gradient.adjoint, gradient.base, gradient.flags = of.adjoint, 0, -1, STORED | OWNED
+    of.adjoint = 0
+    call1(context.inc_ref, tape)
+    call1(context.inc_ref, kind)
+    i8(t + context.tape_offset, 1)[0] = tape
+    i8(t + context.kind_offset, 1)[0] = kind
+    held = _owner(context, tape, slot) + context.grad_offset
+    before = at(held)
+    call1(context.inc_ref, t)
+    i8(held, 1)[0] = t
+    if before != 0:
+        call1(context.dec_ref, before)

@@ -63,6 +63,7 @@ from tapegrad.native_recording import (
     Facts,
     ViewEntry,
     finalise_handle,
+    give_gradients,
     record_again,
     record_operation,
     record_view,
@@ -72,7 +73,7 @@ from tapegrad.native_recording import (
 from tapegrad.ops import arithmetic, declare, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
-from tapegrad.tape import IMM_A, IMM_B, PARAMS, TRACED, UNTRACED, Tape
+from tapegrad.tape import IMM_A, IMM_B, OWNED, PARAMS, STORED, TRACED, UNTRACED, H, Tape
 from tapegrad.tensor import Tensor, handle
 
 _FUNCTIONS = {
@@ -80,7 +81,8 @@ _FUNCTIONS = {
     C.as_integer: "PyLong_AsSsize_t", C.as_checked_integer: "PyLong_AsLongLongAndOverflow",
     C.from_integer: "PyLong_FromSsize_t", C.thread: "PyThread_get_thread_ident", C.new_tuple: "PyTuple_New",
     C.set_item: "PyTuple_SetItem", C.call: "PyObject_Call", C.new_list: "PyList_New", C.list_size: "PyList_Size",
-    C.append: "PyList_Append", C.reference: "PyWeakref_NewRef", C.tuple_size: "PyTuple_Size",
+    C.append: "PyList_Append", C.drop_item: "PySequence_DelItem", C.reference: "PyWeakref_NewRef",
+    C.tuple_size: "PyTuple_Size",
     C.item_of_tuple: "PyTuple_GetItem", C.item_of_list: "PyList_GetItem", C.dict_size: "PyDict_Size",
     C.item_of_dict: "PyDict_GetItem", C.set_item_of_dict: "PyDict_SetItem",
 }  # fmt: skip
@@ -88,6 +90,7 @@ _ENTRY, _VIEW_ENTRY, _ELEMENT_ENTRY = (record.nbytes // 8 for record in (Entry, 
 _MOST_VIEWS = 8192  # that are known here; of each an object is kept
 _MOST_KINDS = 2048  # of what elements are shown
 _ROOM = 512  # numbers to an array
+_N_REACHED = H.n_reached
 _NUMBERS: dict[type, int] = {float: FLOAT, np.float64: FLOAT, int: INTEGER, bool: INTEGER}
 _OPERATORS = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "floor_divide": "floordiv", "remainder": "mod",
@@ -103,7 +106,7 @@ def _stubs() -> str:
         f'@"{native.symbol(f.__name__, f)}"'
         for f in (record_operation, record_view, finalise_handle, write_item, write_in_place)
     )
-    again = f'@"{native.symbol(record_again.__name__, record_again)}"'
+    again, give = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_again, give_gradients))
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
@@ -114,6 +117,8 @@ def _stubs() -> str:
         f"declare i64 {again}(i64, i64, i64, i64, i64, i64)",
         "define i64 @again(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e) {\n"
         f" %n = tail call i64 {again}(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e, {context})\n ret i64 %n }}",
+        f"declare i64 {give}(i64, i64)",
+        f"define i64 @give(i64 %t) {{\n %done = tail call i64 {give}(i64 %t, {context})\n ret i64 %done }}",
         f"define i64 @recorder() {{ ret {context} }}",
         f"define i64 @view(i64 %a, i64 %i) {{\n %r = tail call i64 {view}(i64 %a, i64 %i, {context})\n ret i64 %r }}",
         f"define i32 @set_item(i64 %a, i64 %i, i64 %v) {{\n %r = call i64 {item}(i64 %a, i64 %i, i64 %v, {context})\n"
@@ -248,9 +253,9 @@ def _offsets() -> dict[int, int]:
     t, truth = handle(tape, slot, kind), (tape.header_address, tape.grad_enabled)
     tape.header_address, tape.grad_enabled = address, enabled
     t._origin, t._recipe, t._fresh, t._known = base, recipe, fresh, known = _Mark(), object(), object(), object()
-    t._writes = writes = object()  # type: ignore[assignment]
+    t._writes, t._grad = writes, grad = object(), object()  # type: ignore[assignment]
     kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
-    kind.exported = exported = object()  # type: ignore[assignment]
+    kind.exported, kind.gradient = exported, gradient = object(), object()  # type: ignore[assignment]
     kind.passive, kind.index = passive, index = Kind(), 1 << 22
     reference = weakref.ref(base)
     bounds = object(), object(), object()
@@ -258,14 +263,16 @@ def _offsets() -> dict[int, int]:
     of_tensor, of_tape, of_float, of_slice = words_at(t), words_at(tape), words_at(number), words_at(window)
     of_kind, of_reference = words_at(kind), words_at(reference)
     tape.header_address, tape.grad_enabled = truth
-    del t._origin, t._recipe, t._fresh, t._known, t._writes
+    del t._origin, t._recipe, t._fresh, t._known, t._writes, t._grad
     t._slot = 0  # now its finaliser may run
     places = {
         C.type_offset: (of_tensor, id(Tensor)), C.tape_offset: (of_tensor, id(tape)),
         C.slot_offset: (of_tensor, id(slot)), C.kind_offset: (of_tensor, id(kind)),
         C.base_offset: (of_tensor, id(base)), C.recipe_offset: (of_tensor, id(recipe)),
         C.fresh_offset: (of_tensor, id(fresh)), C.known_offset: (of_tensor, id(known)),
-        C.writes_offset: (of_tensor, id(writes)), C.contiguous_offset: (of_kind, id(is_contiguous)),
+        C.grad_offset: (of_tensor, id(grad)), C.gradient_offset: (of_kind, id(gradient)),
+        C.low_offset: (of_tape, id(tape.low)), C.writes_offset: (of_tensor, id(writes)),
+        C.contiguous_offset: (of_kind, id(is_contiguous)),
         C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
         C.exported_offset: (of_kind, id(exported)), C.index_offset: (of_kind, id(index)),
         C.leaves_offset: (of_tape, id(tape.leaves)),
@@ -362,7 +369,7 @@ class _Native:
         engine.compile_ahead("run")
         for function, n_arguments in (
             (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4),
-            (record_again, 6),
+            (record_again, 6), (give_gradients, 2),
         ):  # fmt: skip
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
@@ -377,7 +384,7 @@ class _Native:
             C.set_item_in_python: id(_ask_python_to_set), C.in_place: id(_ask_python_in_place),
             C.more_numbers: id(self.more_numbers), C.places: address_of(np.asarray(kinds.places)),
             C.n_places: len(kinds.places), C.ops: address_of(declare.table),
-            C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
+            C.kinds: id(kinds.objects), C.outdated: id(classes_of_views[0]), C.recipe: id(classes_of_views[1]),
             **offsets,
         }  # fmt: skip
         for place, name in _FUNCTIONS.items():
@@ -401,6 +408,7 @@ class _Native:
                     self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
         again = ctypes.PYFUNCTYPE(_size, _object, _object, _size, _size, _size)
         self.again = again(code.get_function_address("again"))
+        self.give = ctypes.PYFUNCTYPE(_size, _object)(code.get_function_address("give"))
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
             Tensor, of_generators["__del__"], code.get_function_address("finalise")
@@ -482,9 +490,24 @@ class _Native:
         kinds_agree &= m._slot == made[3] and m._kind is of and m._writes == 3 and tape.arrays[number] is self.array
         kinds_agree &= kinds.number_at(int(tape.slots[number]["primal"]), FLOAT64) == 2.5
         slots += [before, number, *made]
+        kinds_agree &= self._gives(tape)
         del m, w, window, x, y, z, u, v
         ended = not any(tape.live[slot] for slot in (of_x, *slots)) and sys.getrefcount(tape) == holders
         return tape.row_array().tolist() == rows and kinds_agree and ended
+
+    def _gives(self, tape: Tape) -> bool:
+        """Whether what a sweep could have left becomes a leaf's gradient."""
+        of, elements = kinds.kind_of(FLOAT64, (), None, True, True), np.zeros(1)
+        leaf = handle(tape, tape.free.pop(), of)
+        tape.leaves[leaf._slot] = weakref.ref(leaf)
+        tape.slots[leaf._slot] = of.index, -1, 0, address_of(elements), -1, 0
+        tape._reached[0], tape.h[_N_REACHED] = leaf._slot, 1
+        if self.give(tape) != 1:
+            return False
+        gradient = leaf._grad
+        assert gradient is not None
+        known = of.gradient.index, -1, address_of(elements), 0, -1, STORED | OWNED
+        return (gradient._tape, gradient._kind) == (tape, of.gradient) and tape.slots[gradient._slot].tolist() == known
 
     def start(self) -> None:
         """Know what the memos know."""
@@ -535,7 +558,7 @@ def install() -> bool:
         made.start()
         for opcode, method in made.methods.items():
             quick[opcode] = method
-        again[0] = made.again
+        again[0], give[0] = made.again, made.give
         return True
 
 
@@ -545,13 +568,21 @@ def _nothing_again(handles: list[Tensor], results: list[Tensor], width: int, sta
     return 0
 
 
-again: list[Callable[[list[Tensor], list[Tensor], int, int, int], int]] = [_nothing_again]  # the one in use
+def _nothing_given(tape: Tape) -> int:
+    """Likewise, for `give_gradients`."""
+    del tape
+    return 0
+
+
+# The ones in use.
+again: list[Callable[[list[Tensor], list[Tensor], int, int, int], int]] = [_nothing_again]
+give: list[Callable[[Tape], int]] = [_nothing_given]
 
 
 def uninstall() -> None:
     """Put Python's functions back."""
     with _lock:
-        again[0] = _nothing_again
+        again[0], give[0] = _nothing_again, _nothing_given
         _decided.set()
         for name, attribute in _replaced.items():
             setattr(Tensor, name, attribute)

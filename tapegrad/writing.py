@@ -93,12 +93,31 @@ def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = Fal
         )
 
 
+# What writes to some elements by their places: of an element that has several, the others would be what it was.
+_PARTIAL = {
+    "masked_fill_", "masked_scatter_", "index_put_", "index_fill_", "index_copy_", "index_add_", "index_reduce_",
+    "put_", "scatter_", "scatter_add_", "scatter_reduce_",
+}  # fmt: skip
+
+
+def repeats(kind: Kind) -> bool:
+    """Whether an element may have several places, as windows have that overlap."""
+    reach = 0
+    for step, n in sorted(zip(map(abs, kind.strides), kind.shape, strict=True)):
+        if n > 1:
+            if step <= reach:
+                return True
+            reach += step * (n - 1)
+    return False
+
+
 def check_overlap(t: Tensor, name: str) -> None:
     """PyTorch's error where an element of memory would have to hold several values."""
     member = t
     while True:
         kind = member._kind
-        if any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
+        is_partial = member is t and name in _PARTIAL and repeats(kind)
+        if is_partial or any(step == 0 and n > 1 for step, n in zip(kind.strides, kind.shape, strict=True)):
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. "

@@ -34,3 +34,19 @@ def agrees(function, compiled, *args, **kwargs):
 
     want, found = outcome(function), outcome(compiled)
     assert found == want
+
+
+@tg.compile
+def squares(x):
+    """Found by its name in a process that is spawned."""
+    return (x * x).sum()
+
+
+def slope(x):
+    """Compiled where it is used."""
+    return tg.func.grad(squares.__wrapped__)(x)
+
+
+def call(compiled, x):
+    """What a compiled function gives at its first call, and at another; and its statistics."""
+    return [compiled(x), compiled(x)], compiled.stats()

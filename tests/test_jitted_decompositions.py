@@ -166,3 +166,18 @@ def test_factors_in_single_precision():
     wide = a.astype(np.float64)
     square = (e @ wide + wide @ e + e.T @ wide + wide @ e.T) / 2
     np.testing.assert_allclose(gradient, square + e @ wide @ wide + wide @ e.T @ wide + wide @ wide @ e, rtol=1e-5)
+
+
+def test_least_squares_of_complex_matrices():
+    @njit
+    def f(t, a, b):
+        x, left, _, s = np.linalg.lstsq(a * (1.0 + t) + t * t * np.conj(a), b * np.exp(1j * t))
+        return (np.abs(x) ** 2).sum() * s[0] + left[0] + left[1]
+
+    a, b = (TALL + 1j * RNG.normal(size=(4, 2)) for _ in range(2))
+    value, slope = tg.func.value_and_grad(f)(0.3, a, b)
+    assert value == f(0.3, a, b)
+    h = 1e-3
+    eight = [(4 / 5, 1), (-1 / 5, 2), (4 / 105, 3), (-1 / 280, 4)]  # central differences of the eighth order
+    wanted = sum(c * (f(0.3 + k * h, a, b) - f(0.3 - k * h, a, b)) for c, k in eight) / h
+    assert slope == pytest.approx(wanted, rel=1e-9)

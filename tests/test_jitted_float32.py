@@ -24,7 +24,8 @@ NUMBERS = [
     "np.float64(x[0]) * x[1]", "np.float32(w[0] * 0.1) * x[1]", "x.sum() + x.mean() * x.prod()", "x.max() - x.min()",
     "np.dot(x, y)", "x.reshape(2, 2).sum(axis=0)[1]", "math.floor(x[0] * 5) * x[1]", "x[0] if x[0] > x[1] else x[2]",
     "sum(x) + np.argmax(x) * x[0]", "float(x[0]) * x[1] // 0.3 * x[1]", "np.var(x) * np.std(y) + np.median(x)",
-    "np.linalg.norm(x - y)",
+    "np.linalg.norm(x - y)", "(x.real * y).sum() + x[0].real * y[1]", "x.imag.sum() + np.imag(x)[1] + y[0].imag + x[3]",
+    "x[0].conjugate() * y[2]",
 ]  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
+from numba import float64, njit
+from numba.experimental import jitclass
 
 import tapegrad as tg
 from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, linearize, value_and_grad, vjp
@@ -518,6 +519,24 @@ def test_what_is_written_to_is_seen_as_it_was_at_first():
     n = np.array([1])
     value, push = linearize(counted, 3.0, n)
     assert (value, push(1.0, None), push(1.0, None), n[0]) == (6.0, 2.0, 2.0, 2)
+
+
+@jitclass([("scale", float64), ("seen", float64[:])])
+class Scale:
+    def __init__(self, scale):
+        self.scale, self.seen = scale, np.zeros(2)
+
+
+def test_instances_that_are_changed_are_seen_as_they_were_at_first():
+    @njit
+    def f(x, scale):
+        scale.scale = scale.scale * x + 1.0
+        scale.seen[0] += scale.scale
+        return scale.scale * x * x + scale.seen[0]
+
+    scale = Scale(1.0)
+    assert grad(grad(f))(2.0, scale) == 14.0
+    assert (scale.scale, scale.seen[0]) == (3.0, 3.0)
 
 
 def test_integers_among_results_take_no_cotangent():

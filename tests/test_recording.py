@@ -240,6 +240,43 @@ def test_a_million_operations_leave_nothing(way):
     assert in_use() == slots
 
 
+def test_gradients_are_given_to_leaves_as_python_gives_them(way):
+    """More leaves than there are low slots; one that has a gradient, one that is gone, one that is written to."""
+    leaves = [tg.tensor(float(k), requires_grad=True) for k in range(1, 101)]
+    for times in 1, 2:
+        sum(t * t for t in leaves).backward()
+        assert [t.grad.item() for t in leaves] == [2.0 * times * k for k in range(1, 101)]
+    first, second = leaves[:2]
+    first.grad = None
+    held = second.grad
+    (first * second).backward()
+    assert (first.grad.item(), held.item(), second.grad is held) == (2.0, 9.0, True)
+    kept = first * second
+    lost = weakref.ref(second)
+    del second, leaves, held
+    gc.collect()
+    assert lost() is None
+    first.grad = None
+    kept.backward()
+    assert first.grad.item() == 2.0
+    with tg.no_grad():
+        first *= 3.0
+    first.grad = None
+    (first * first).backward()
+    assert first.grad.item() == 6.0
+    with pytest.raises(RuntimeError, match="second time"):
+        kept.backward()
+    used, before = in_use(), sys.getrefcount(first)
+    for _ in range(1000):
+        first.grad = None
+        (first * first).backward()
+    first.grad = None
+    del kept
+    tidy()
+    assert in_use() <= used
+    assert sys.getrefcount(first) == before
+
+
 @pytest.mark.nojit
 def test_handles_are_collected_as_other_objects(way):
     x = tg.ones(2)

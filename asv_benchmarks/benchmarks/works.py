@@ -62,7 +62,10 @@ class Written:
 
     With `rate`, `loss(m, *parameters, *constants)`, the parameters those of `theta`, each a scalar of its own that is
     updated in place: a step of training. What is `compiled` is recorded once, and replayed; what is `mapped`, a
-    function of numbers, is done for each column of `theta`. `goal` is in seconds; for `needs` and `without` see `Work`.
+    function of numbers, is done for each column of `theta`; with `paths`, of numbers and a path, for each of these and
+    each row of the constant, and means are taken over the rows. What is `jitted` is called so many times by compiled
+    code, without Python, or as a library has it that comes nearest. `goal` is in seconds; for `needs` and `without` see
+    `Work`.
     """
 
     loss: Callable[..., Any]
@@ -72,6 +75,8 @@ class Written:
     rate: float = 0.0
     compiled: bool = False
     mapped: bool = False
+    paths: bool = False
+    jitted: int = 0
     needs: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     per: int = 1
@@ -158,6 +163,22 @@ def options(rng):
     """So many of each of its arguments."""
     low, high = np.array([[80.0, 80.0, 0.1, 0.0, 0.1], [120.0, 120.0, 2.0, 0.05, 0.5]])[:, :, None]
     return rng.uniform(low, high, (5, 1_000_000))
+
+
+def asian_option(m, spot, strike, rate, volatility, path):
+    """What an option on the mean price at 252 times within a year pays on a path of normally distributed numbers."""
+    price, total = spot, 0.0
+    drift, spread = (rate - 0.5 * volatility**2) / 252, volatility / 252**0.5
+    for k in range(252):
+        price = price * m.exp(drift + spread * path[k])
+        total = total + price
+    return m.exp(-rate) * m.relu(total / 252 - strike)
+
+
+def trades(rng):
+    """So many of each of its arguments but the last."""
+    low, high = np.array([[90.0, 90.0, 0.0, 0.1], [110.0, 110.0, 0.05, 0.5]])[:, :, None]
+    return rng.uniform(low, high, (4, 100))
 
 
 def recording(m, x):
@@ -350,6 +371,9 @@ WRITTEN |= {
         ("Black-Scholes and five Greeks, 10^6 options", black_scholes, options, 0.1),
     )
 }
+WRITTEN["Asian option and four Greeks, 100 trades x 1,000 paths x 252 steps"] = Written(
+    asian_option, trades, [normal(1000, 252)], goal=0.5, paths=True, without=("autograd",)
+)
 # What records once runs these; the others have no part in it.
 WRITTEN |= {
     f"{title}, compiled": replace(WRITTEN[title], goal=goal, compiled=True, without=("torch", "autograd", *without))
@@ -364,3 +388,9 @@ WRITTEN |= {
 WRITTEN["1,000 ops on 10 numbers, compiled"] = Written(
     long_program_of_vector, normal(10, scale=0.3), goal=1.5e-6, compiled=True, without=("torch", "autograd")
 )
+WRITTEN |= {
+    f"{title}, called from jitted code": replace(
+        WRITTEN[title], goal=goal, jitted=1000, per=1000, without=("torch", "jax", "autograd")
+    )
+    for title, goal in (("Rosenbrock, n = 2", 0.2e-6), ("Rosenbrock, n = 100", 0.7e-6))
+}

@@ -8,7 +8,7 @@ from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine, locks, pages, writing
+from tapegrad import aliasing, creation, engine, locks, pages, recorder, writing
 from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
@@ -18,6 +18,7 @@ from tapegrad.autograd.modes import (
     detect_anomaly,
     enable_grad,
     inference_mode,
+    is_anomaly_check_nan_enabled,
     is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
@@ -431,19 +432,6 @@ def _accumulate_all(found: _Found, chosen: list[Tensor] | None, create_graph: bo
             of_leaf.of_operands((), (gradient,))
 
 
-def _give_first(tape: Tape, found: _Found) -> None:
-    """Let gradients be those of leaves that have none yet, if that is all there is to do: most often it is."""
-    leaves, owners = tape.leaves, []
-    with _accumulating:
-        for slot in found:
-            owner = leaves[slot]() if slot in leaves else None
-            if owner is None or getattr(owner, "_grad", None) is not None:
-                return
-            owners.append(owner)
-        for owner, gradient in zip(owners, found.values(), strict=True):
-            owner._grad, found.accumulated = gradient, found.accumulated + 1
-
-
 def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, done: int) -> None:
     """Add to the `grad` of a tensor: of a leaf in place, as holders of it expect, but where it is recorded.
 
@@ -493,19 +481,25 @@ def _backward(
 def _from_one(tape: Tape, slot: int) -> None:
     """`backward` from one element, as it is called most often: the same in half the time, where the graph is small."""
     found = _Found()
+
+    def take() -> None:
+        """Where leaves have no gradient yet, all that is left to do is done in native code."""
+        is_more = found or hooks.has_leaves or tape.former or tape.watch is not None  # some were found: Ctrl-C came
+        if is_more or not recorder.give[0](tape):
+            adopt(tape, found)
+
     engine.reclaim_before(tape)
     try:
         with tape.lock:
-            engine.run(tape, (), ((slot, -1),), (), False, False, lambda: adopt(tape, found))
+            engine.run(tape, (), ((slot, -1),), (), False, False, take)
         if hooks.has_leaves:
             hooks.going.reached = {*found}
             try:
                 in_grad_mode(tape, False, _through_hooks, tape, found)
             finally:
                 hooks.going.reached = None
-        elif not tape.former and tape.watch is None:
-            _give_first(tape, found)
-        _accumulate_all(found, None, False)
+        if found:
+            _accumulate_all(found, None, False)
     except engine.SweptTwiceError:
         raise RuntimeError(function.FREED) from None
     except KeyboardInterrupt:  # what was swept can't be swept again
@@ -581,8 +575,9 @@ grad_mode = anomaly_mode = modes  # as PyTorch's modules are called
 
 __all__ = [  # noqa: PLE0604 - names, all of them
     "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
-    "graph", "host_function", "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled",
-    "memory_limit", "no_grad", "set_detect_anomaly", "set_grad_enabled", "set_multithreading_enabled", *_LATER,
+    "graph", "host_function", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled",
+    "is_inference_mode_enabled", "memory_limit", "no_grad", "set_detect_anomaly", "set_grad_enabled",
+    "set_multithreading_enabled", *_LATER,
 ]  # fmt: skip
 
 

@@ -159,7 +159,7 @@ class AccumulateGrad:
 
     def name(self) -> str:
         """PyTorch's name for it."""
-        return "AccumulateGrad"
+        return "torch::autograd::AccumulateGrad"
 
     def _hooks(self) -> hooks.Hooks:
         if self.variable is None:

@@ -317,6 +317,11 @@ def is_anomaly_enabled() -> bool:
     return current_tape().enabled is not True
 
 
+def is_anomaly_check_nan_enabled() -> bool:
+    """Whether nan is an error where it is looked for: what `detect_anomaly` was told by `check_nan`."""
+    return not is_anomaly_enabled() or bool(current_tape().checks_nan)
+
+
 def is_grad_enabled() -> bool:
     """Whether operations are recorded for gradients.
 

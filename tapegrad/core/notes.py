@@ -1,14 +1,16 @@
 """Notes of what was done with scalars (`observed.py`) become steps of a program (`replaying.py`). Compiled code.
 
-A place of `values` or of `bars` is a cell in the arena of the program: of eight bytes, given where it is first met. Of
-each word of a step is said what it is an offset from, in a byte.
+A place of `values` or of `bars` is a cell in the arena of the program, of eight bytes; each time that it begins anew,
+another one, so that what was in it can be read later (`passes.py`). Of each word of a step is said what it is an offset
+from, in a byte.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, NOTE
+from tapegrad.core.observed import ADDED, CALLED6, CALLED8, COPIED, FILLED, NOTE
+from tapegrad.kernels.loops import FRESH
 from tapegrad.memory import Record, array, i8, part, u1, word
 
 STEP = 12  # words
@@ -31,7 +33,7 @@ class Notes(Record):
     values = word()  # addresses, and of how many slots
     bars = word()
     n_slots = word()
-    value_cells = array(np.int64, "n_slots")  # offsets in the arena, or -1
+    value_cells = array(np.int64, "n_slots")  # offsets in the arena, now; or -1
     bar_cells = array(np.int64, "n_slots")
     size = word()  # of the arena
     ranges = word()  # other memory that has its place in the arena, by addresses: these, bytes, and offsets
@@ -51,14 +53,16 @@ def read_notes(notes: Notes):
         for k in range(STEP):
             step[k], bases[k] = note[k] if k < NOTE - 1 else 0, NOWHERE
         what = note[0]
-        first, last, held = 1, 2, 0
-        if what == CALLED6 or what == CALLED8:
-            first, last = 4, 8 if what == CALLED6 else 10
+        first, last, held, begun = 1, 2, 0, 1 if what == COPIED or what == FILLED else 0
+        if what == CALLED6:
+            first, last, begun = 4, 8, 7
+        elif what == CALLED8:
+            first, last, begun = 4, 10, 9 if note[3] & FRESH != 0 else 0
         elif what == COPIED or what == ADDED:
             last = 3
         for k in range(first, last):
             if note[k] != 0:
-                offset = _cell(notes, note[k])
+                offset = _cell(notes, note[k], k == begun)
                 if offset < 0:
                     offset = _placed(notes, note[k])
                 step[k], bases[k] = offset, ARENA
@@ -90,15 +94,15 @@ def find_addresses(words, bases, n, behind, places, found):
     return k
 
 
-def _cell(notes, address):
-    """The offset of the cell for an address; -1 where it is no place of `values` or `bars`."""
+def _cell(notes, address, begins):
+    """The offset of the cell for an address, a new one where it begins; -1 if it is no place of `values` or `bars`."""
     slot, of_bars = (address - notes.values) >> 3, 0
     if slot < 0 or slot >= notes.n_slots:
         slot, of_bars = (address - notes.bars) >> 3, 1
         if slot < 0 or slot >= notes.n_slots:
             return -1
     offset = notes.bar_cells[slot] if of_bars else notes.value_cells[slot]
-    if offset < 0:
+    if offset < 0 or begins:
         offset = notes.size
         notes.size = offset + 8
         if of_bars:

@@ -30,6 +30,21 @@ from tapegrad.tensor import Constants, Tensor, constant, depth_of_user, describe
 functions = public = Surface(EXACT)
 
 
+def _of_list(index: list[Any]) -> Any:
+    """As PyTorch reads a list: as a tuple where it has sequences, tensors or slices, but for long ones.
+
+    Elsewhere, and by functions of arrays, it is read as an array, as by NumPy.
+    """
+    are_several = len(index) < _LONG and any(
+        item is None or item is Ellipsis or isinstance(item, (Tensor, slice, list, tuple, range, str)) or is_array(item)
+        for item in index
+    )
+    return tuple(index) if are_several and not current_tape().of_arrays else index
+
+
+_LONG = 32
+
+
 def normalised(index: Any) -> tuple[Any, ...]:
     """An index as a tuple of ints, slices, None, Ellipsis and NumPy arrays."""
     items = index if isinstance(index, tuple) else (index,)
@@ -52,14 +67,18 @@ def _normal_item(item: Any) -> Any:
         return int(item)
     if isinstance(item, Tensor):
         array: Any = item._array().copy()
-    elif isinstance(item, (list, range)) or is_array(item):
+    elif isinstance(item, (list, tuple, range)) or is_array(item):
         array = np.array(  # a copy: it may be written to before the row is swept
             [v.item() if isinstance(v, Tensor) else v for v in item]
-            if isinstance(item, list) and any(isinstance(v, Tensor) for v in item)
+            if isinstance(item, (list, tuple)) and any(isinstance(v, Tensor) for v in item)
             else item
         )
         if array.size == 0 and not isinstance(item, np.ndarray):
             array = array.astype(np.int64)
+        if array.dtype.kind in "US" and not is_array(item):
+            raise TypeError(f"new(): invalid data type '{type(item[0]).__name__}', in an index, at {location()}")
+    elif isinstance(item, (str, bytes)) and not current_tape().of_arrays:
+        raise TypeError(f"new(): invalid data type '{type(item).__name__}', as an index, at {location()}")
     else:
         raise IndexError(
             f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
@@ -119,13 +138,22 @@ def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
     )
     if used > len(shape):
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
-    if sum(i is Ellipsis for i in index) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
     at = next((n for n, i in enumerate(index) if i is Ellipsis), None)
     rest = [slice(None)] * (len(shape) - used)
     if at is None:
         return [*index, *rest]
-    return [*index[:at], *rest, *index[at + 1 :]]
+    behind = list(index[at + 1 :])
+    if Ellipsis in [i for i in behind if not isinstance(i, np.ndarray)]:
+        behind = _without_ellipsis(behind, bool(rest))
+    return [*index[:at], *rest, *behind]
+
+
+def _without_ellipsis(index: list[Any], is_used: bool) -> list[Any]:
+    """What is behind a first Ellipsis without others: they stand for nothing, if nothing comes behind or is left."""
+    first = next(n for n, i in enumerate(index) if i is Ellipsis)
+    if is_used and (current_tape().of_arrays or any(i is not None and i is not Ellipsis for i in index[first:])):
+        raise IndexError("an index can only have a single ellipsis ('...') before what it names")
+    return [i for i in index if i is not Ellipsis]
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
@@ -136,6 +164,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
     IndexError
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
+    if index.__class__ is list:
+        index = _of_list(index)
     if (position := _element(self, index)) >= 0 and (element := aliasing.element(self, position)) is not None:
         return element
     key = _key(self, index)
@@ -410,6 +440,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     RuntimeError
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
+    if index.__class__ is list:
+        index = _of_list(index)
     if (position := _element(self, index)) >= 0 and _set_element(self, position, value):
         return
     key = _key(self, index)
@@ -435,6 +467,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         if ndim == 0 and 0 in self._kind.strides:
             getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
             return
+    if aliasing.is_view(self) and writing.repeats(self._kind):
+        if _is_advanced(normal):
+            writing.check_overlap(self, "index_put_")
+        elif 0 not in self._kind.strides:  # an element's other places are written to as well
+            self, normal, key = getitem(self, normal), (Ellipsis,), None
     writing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
     given = value
     if not isinstance(value, Tensor):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.arguments import EXACT, Dims, Number, Surface, checked, integer
-from tapegrad.batched import elements
+from tapegrad.batched import Batched, NeedsSamplesError, elements
 from tapegrad.dtypes import BOOL, FLOAT32, FLOAT64, INT64, DType, get_default_dtype
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.making import return_type
@@ -397,6 +397,12 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if weights is not None and weights._kind.shape != input._kind.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
     n = max(largest + 1, minlength)
+    if isinstance(input, Batched) and n > minlength:
+        raise NeedsSamplesError(
+            "vmap: bincount() makes a shape that depends on values: give a minlength above them, "
+            f"{describe(input)}, at {location()}",
+            input.level,
+        )
     if weights is None:
         return counted(input, n, None, INT64)
     weights = cast(weights, FLOAT32 if weights.dtype is FLOAT32 else FLOAT64)

@@ -16,8 +16,8 @@ what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.spec
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg` (without `lstsq`); these and float32 as the state of
-  a checkpointed loop or the arguments of a rule of the user's;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
+  loop or the arguments of a rule of the user's;
 - derivatives of the second order of a gradient that is taken inside (`jitted.value_and_grad`), or of a `custom_rule`
   with arrays;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in

@@ -512,6 +512,8 @@ def conjugate(a):
     """A copy, where there is nothing to conjugate."""
     if isinstance(a, Complex):
         return lambda a: np.conjugate(a)
+    if isinstance(a, (Active, Narrow)):
+        return lambda a: a
     return loop(each(np.conjugate, (a.ndim,), dtype=dtype_of(a)), a) if _has_derivatives(a) else None
 
 

@@ -136,6 +136,28 @@ def _getter(name: str) -> Any:
     return njit(define(f"def get(x):\n return x.{name}", "get", {}))
 
 
+def copied(x):
+    """A copy of an instance, with what it holds."""
+    raise NotImplementedError
+
+
+@overload(copied, OPTIONS)
+def _copied(x):
+    if is_instance(x):
+        scope = {"new": structref.new, "made": x, "maker": _maker(x), "copied": copied}
+        lines = ["def over(x):", f" y = {_new(x)}", *(f" y.{name} = copied(x.{name})" for name in _fields(x) or ())]
+        return define("\n".join([*lines, " return y"]), "over", scope)
+    if isinstance(x, (types.Array, types.ListType, types.DictType)):
+        return lambda x: x.copy()
+    return lambda x: x
+
+
+@njit
+def copy_of(instance):
+    """For Python: a copy of an instance, with what it holds."""
+    return copied(instance)
+
+
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +173,11 @@ def _active_instance(kind: Any, active: Active) -> Any:
     if isinstance(kind, types.ClassInstanceType):
         return active_class(kind.class_type, active).instance_type
     return type(kind)([(name, _active_field(kind, field, active)) for name, field in kind._fields])
+
+
+def _new(made: Any) -> str:
+    """The expression of a new instance."""
+    return "new(made)" if isinstance(made, types.StructRef) else "maker()"
 
 
 @functools.cache
@@ -173,9 +200,12 @@ def _maker(made: Any) -> Any:
 
 def _own_instance(x: Any, kind: Active) -> Callable[..., Any]:
     made = _active_instance(x, kind)
-    new = "new(made)" if isinstance(made, types.StructRef) else "maker()"
     scope = {"new": structref.new, "made": made, "maker": _maker(made), "own": own}
-    lines = ["def over(kind, x):", f" y = {new}", *(f" y.{name} = own(kind, x.{name})" for name in _fields(x) or ())]
+    lines = [
+        "def over(kind, x):",
+        f" y = {_new(made)}",
+        *(f" y.{name} = own(kind, x.{name})" for name in _fields(x) or ()),
+    ]
     over: Callable[..., Any] = define("\n".join([*lines, " return y"]), "over", scope)
     return over
 

@@ -105,7 +105,7 @@ def pinv(a, rcond=1e-15):
 @replaces(np.linalg.lstsq)
 def lstsq(a, b, rcond=-1.0):
     """The least-squares solution, squares of what is left, the rank, and singular values."""
-    dims = dims_of(a, b)
+    dims = dims_of(a, b) or complex_arrays.dims_of(a, b)
     if dims is None or dims[0] != 2 or dims[1] not in (1, 2):
         return None
     given = isinstance(rcond, types.Type)
@@ -486,7 +486,7 @@ def _lstsq_vector(a, b, rcond):
     rank, left = plain[2], np.empty(plain[1].shape[0])
     if left.shape[0]:
         d = np.dot(a, x) - b
-        left[0] = np.dot(d, d)
+        left[0] = np.real(np.vdot(d, d))
     return revalued(x, plain[0]), revalued(left, plain[1]), rank, revalued(s, plain[3])
 
 
@@ -503,7 +503,7 @@ def _lstsq_matrix(a, b, rcond):
     if left.shape[0]:
         d = np.dot(a, x) - b
         for j in range(b.shape[1]):
-            left[j] = np.dot(d[:, j], d[:, j])
+            left[j] = np.real(np.vdot(d[:, j], d[:, j]))
     return revalued(x, plain[0]), revalued(left, plain[1]), rank, revalued(s, plain[3])
 
 

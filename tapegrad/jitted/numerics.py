@@ -9,20 +9,21 @@ from __future__ import annotations
 import cmath
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.core import types
-from numba.extending import overload, overload_attribute
+from numba.extending import overload, overload_attribute, overload_method
 from numba.np import arraymath, linalg
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, Complex, is_active_array, is_complex_array
+from tapegrad.jitted.active import Active, Complex, Narrow, is_active_array, is_complex_array, is_narrow_array
 from tapegrad.jitted.arrays import dims_of_operands, dtype_of, each, values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import imaginary_part, real_part
-from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.library import constant, loop, replaces
 from tapegrad.jitted.lifting import strip, value_of, with_value
 from tapegrad.jitted.linalg import dot, norm, outer
@@ -32,13 +33,27 @@ from tapegrad.jitted.rearrangements import OTHER_SHAPE, _joined, _sort, copy_int
 
 
 @overload_attribute(Active, "real", jit_options=OPTIONS)
+@overload_attribute(Narrow, "real", jit_options=OPTIONS)
 def _real_part(x):
     return lambda x: x
 
 
 @overload_attribute(Active, "imag", jit_options=OPTIONS)
+@overload_attribute(Narrow, "imag", jit_options=OPTIONS)
 def _imaginary_part(x):
-    return lambda x: 0.0
+    return _nothing_of(x)
+
+
+@overload_method(Active, "conjugate", jit_options=OPTIONS)
+@overload_method(Narrow, "conjugate", jit_options=OPTIONS)
+def _conjugate(x):
+    return lambda x: x
+
+
+def _nothing_of(x: Any) -> Any:
+    """The code for zeros like a number or an array, of its dtype and without derivatives."""
+    zero = rewriting.plain(x.dtype if isinstance(x, types.Array) else x)
+    return (lambda x: np.zeros(x.shape, zero)) if isinstance(x, types.Array) else (lambda x: zero(0.0))
 
 
 def _is_active(x: Any) -> bool:
@@ -49,29 +64,34 @@ def _is_complex(x: Any) -> bool:
     return isinstance(x, Complex) or is_complex_array(x)
 
 
-@replaces(np.real)
+@replaces(np.real, is_single=True)
 def real(val):
     """A real number, or an array, as it is; the part of a complex one."""
     return (lambda val: real_part(val)) if _is_complex(val) else (lambda val: val)
 
 
-@replaces(np.imag)
+@replaces(np.imag, is_single=True)
 def imag(val):
     """Zeros; the part of a complex number or array."""
     if _is_complex(val):
         return lambda val: imaginary_part(val)
-    return (lambda val: 0.0) if isinstance(val, Active) else (lambda val: np.zeros(val.shape))
+    nothing = inside(_nothing_of(val))
+    return lambda val: nothing(val)
 
 
 class _Part:
     """The real or the imaginary part of what has an attribute of that name."""
 
-    def __init__(self, name: str, of_array: Any, of_complex: Any) -> None:
+    def __init__(self, name: str, of_array: Callable[[Any], Any], of_complex: Any) -> None:
         part = define(f"def {name}(x):\n raise NotImplementedError", name, {})
         attribute = define(f"def over(x):\n return x.{name}", "over", {})
-        overload(part, OPTIONS)(
-            lambda x: of_array if is_active_array(x) else of_complex if is_complex_array(x) else attribute
-        )
+
+        def code(x):
+            if is_active_array(x) or is_narrow_array(x):
+                return of_array(x)
+            return of_complex if is_complex_array(x) else attribute
+
+        overload(part, OPTIONS)(code)
         ALLOWED.add(part)
         self.part = part
 
@@ -80,8 +100,8 @@ class _Part:
         return self.part
 
 
-rewriting.ATTRIBUTES["real"] = _Part("real", lambda x: x, lambda x: real_part(x))
-rewriting.ATTRIBUTES["imag"] = _Part("imag", lambda x: np.zeros(x.shape), lambda x: imaginary_part(x))
+rewriting.ATTRIBUTES["real"] = _Part("real", lambda _: lambda x: x, lambda x: real_part(x))
+rewriting.ATTRIBUTES["imag"] = _Part("imag", _nothing_of, lambda x: imaginary_part(x))
 
 
 def _declare_of_values(function: Any) -> None:

@@ -32,7 +32,7 @@ from numba.np import arrayobj
 from numba.typed import Dict, List
 
 from tapegrad import trees
-from tapegrad.jitted import checking, containers, records
+from tapegrad.jitted import checking, classes, containers, records
 from tapegrad.jitted.inner import OPTIONS, define
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def apart(args: Sequence[Any]) -> list[Any]:
 
 
 def _apart(leaf: Any) -> Any:
+    if isinstance(leaf, classes.INSTANCES):
+        return classes.copy_of(leaf)
     if isinstance(leaf, np.ndarray):
         return leaf.copy(order="K")
     return leaf.copy() if isinstance(leaf, (List, Dict)) else leaf

@@ -350,7 +350,7 @@ class Optimizer(Keeper):
             | {"params": [places[id(t)] for t in group["params"]]}
             for group in self.param_groups
         ]
-        states = {places[id(t)]: {name: shown(name, x) for name, x in dict.items(of)} for t, of in self.state.items()}
+        states = {places[id(t)]: _shown(of) for t, of in self.state.items()}
         found: dict[str, Any] = self._hooked("after it was told", {"state": states, "param_groups": groups})
         return found
 
@@ -469,6 +469,11 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
         return _stepped(step, self, args, facts)
 
     return taken
+
+
+def _shown(state: State) -> State:
+    """A state as PyTorch has it."""
+    return {name: shown(name, x) for name, x in dict.items(state)} if isinstance(state, Counted) else {**state}
 
 
 def _settle(state: State) -> None:

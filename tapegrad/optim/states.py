@@ -37,9 +37,9 @@ def settled(name: str, value: Any) -> Any:
 
 
 def fitting(name: str, value: Any, t: Tensor) -> Any:
-    """What is loaded for a state of a parameter: it has the parameter's dtype."""
+    """What is loaded for a state of a parameter: it has the parameter's dtype, but for counters."""
     if name in _COUNTERS and isinstance(value, Tensor):
-        return settled(name, value)
+        return value.detach().clone()
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
     return value.detach().clone().to(t.dtype) if value.is_floating_point() else value.detach().clone()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import pickle
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -138,6 +140,12 @@ class Compiled(entry.Fronted):
 
     def __repr__(self) -> str:
         return f"<compiled {getattr(self._function, '__qualname__', self._function)!s}>"
+
+    def __reduce__(self) -> Any:
+        """By its name, where it stands under it in its module; else as its function, to be compiled anew."""
+        if _found_by_name(self) is self:
+            return self.__qualname__
+        return _compiled_anew, (_Sent(self._function), self._capacity, self._must_be_program)
 
     def stats(self) -> dict[str, Any]:
         """What has happened, and what is kept.
@@ -591,6 +599,38 @@ class Compiled(entry.Fronted):
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
 
 
+class _Sent:
+    """A function that goes to another process, if it can be found there."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __deepcopy__(self, _: Any) -> _Sent:
+        return self
+
+    def __reduce__(self) -> Any:
+        if isinstance(self.function, FunctionType) and _found_by_name(self.function) is not self.function:
+            raise pickle.PicklingError(
+                f"Can't pickle <compiled {self.function.__qualname__}>: another process finds a function by its name in "
+                f"its module, and {self.function.__module__}.{self.function.__qualname__} is something else, or not "
+                "there. Have `def` and `@tapegrad.compile` at the top of a module, the transform within; or save() it, "
+                "and load() the file there"
+            )
+        return _Sent, (self.function,)
+
+
+def _compiled_anew(sent: _Sent, capacity: int, must_be_program: bool) -> Compiled:
+    return Compiled(sent.function, capacity, must_be_program)
+
+
+def _found_by_name(of: Any) -> Any:
+    """What another process would find in an object's module under its name."""
+    found: Any = sys.modules.get(getattr(of, "__module__", None) or "")
+    for name in getattr(of, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found
+
+
 def _has_graph(leaf: Any) -> bool:
     """Whether it is a Tensor that requires grad: within a transform, what is computed of it does too."""
     return isinstance(leaf, Tensor) and bool(leaf._kind.requires_grad)
@@ -683,6 +723,9 @@ def compile(
 
     Within a transform (`func.grad`, `vmap`, ...) that differentiates by its arguments, a compiled function is called as
     it is: compile what the transform makes.
+
+    Pickled, for another process, is what a function is found by there, its name in its module; programs are recorded
+    anew. `save` takes them along.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
     tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or

@@ -131,6 +131,7 @@ class Watch:
         self.draws: list[Any] = []
         self.conditions: list[tuple[Any, Any]] = []  # what numbers were compared with: how, and what came of it
         self.text, self.size = Text(), 0
+        self.runs_of_cells: list[tuple[int, int]] = []  # where the arena has cells: from, to
         self.contents: list[tuple[int, bytes]] = []
         self.placed: list[tuple[int, int]] = []  # ranges of the arena that are no cells: offsets, bytes
         self.itemsizes: dict[int, int] = {}  # of the elements of leaves, by offset
@@ -236,7 +237,8 @@ class Watch:
             slot = (address - start) // 8
             if 0 <= slot < tape.top:
                 if cells[slot] < 0:
-                    cells[slot], self.size = self.size, self.size + 8
+                    cells[slot] = self.size
+                    self._more_cells(self.size + 8)
                 return Address(ARENA, int(cells[slot]))
         if 0 <= address - h[H.program] < tape.tables.nbytes:
             return Address(TABLES, address - h[H.program])
@@ -246,7 +248,16 @@ class Watch:
 
     def arena(self) -> Arena:
         """What there is in the arena of the program."""
-        return Arena(self.size, self.cells[self.cells >= 0], self.placed, self.contents, self.itemsizes)
+        cells = [np.arange(begin, end, 8) for begin, end in self.runs_of_cells]
+        return Arena(
+            self.size, np.concatenate([*cells, []]).astype(np.int64), self.placed, self.contents, self.itemsizes
+        )
+
+    def _more_cells(self, size: int) -> None:
+        """Behind what there was in the arena are cells, up to a new size."""
+        if size > self.size:
+            self.runs_of_cells.append((self.size, size))
+            self.size = size
 
     def _cells(self) -> np.ndarray:
         """The cells of all slots that there are."""
@@ -290,7 +301,7 @@ class Watch:
         while is_more:
             words[N.size], n_steps, n_held = self.size, words[N.n_steps], words[N.n_held]
             is_more = engine.call("read_notes", address_of(words)) == 1
-            self.size = int(words[N.size])
+            self._more_cells(int(words[N.size]))
             self.text.extend(
                 steps[n_steps : words[N.n_steps]], bases[n_steps : words[N.n_steps]], held[n_held : words[N.n_held]]
             )

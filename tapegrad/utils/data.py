@@ -339,7 +339,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, int):
         return creation.tensor(list(batch))
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return {name: default_collate([sample[name] for sample in batch]) for name in first}
     if isinstance(first, tuple) and hasattr(first, "_fields"):

@@ -79,6 +79,12 @@ seen += [_h.item(), round(_k.item(), 6)]; _step(); seen += [_h.item(), round(_k.
 _o.state[w]["step"] += 30; _step(); _f = _o.state[x].items(); seen += [sorted((k, v.shape) for k, v in _f), _h.item()]
 _h = _k = None; _step(); seen += [_o.state[t]["step"].item() for t in (x, w)]; x.grad = w.grad = None
 
+class _Own(tg.optim.Optimizer):
+    def step(self): self.state[x]["step"] = self.state[x].get("step", 0) + 1; self.state[x]["mu"] = tg.ones(1)
+x = tg.ones(2, requires_grad=True); _o = _Own([x], {}); _o.step(); _o.step(); _d = _o.state_dict()["state"][0]
+_p = _Own([x], {}); _p.load_state_dict(_o.state_dict()); _p.step()
+seen = [_d["step"], _p.state[x]["step"], type(_d["mu"]) is type(x), _p.state[x]["mu"].shape]
+
 x = tg.ones(2, requires_grad=True); x.grad = tg.ones(2); _o = tg.optim.ASGD([x], lr=0.1); _o.step()
 _p = __import__("copy").deepcopy(_o); _p.state = {**_p.state}; seen = [isinstance(v, dict) for v in _p.state.values()]
 seen += [sorted(_o.state[x]), _o.state[x]["eta"].ndim, tg.is_tensor(_o.state[x].pop("mu")), "mu" in _o.state[x]]

@@ -71,6 +71,7 @@ _i = tg.tensor([[0, 1], [2, 2], [0, 0], [1, 2]]); _w = tg.tensor(reals(3, 5)); _
 y = tg.func.vmap(lambda i: tg.nn.functional.embedding(i, _w, padding_idx=0))(_i)
 z = tg.func.vmap(tg.nn.functional.embedding)(_i, _m)
 u = tg.func.vmap(lambda i: tg.nn.functional.one_hot(i, 4))(_i)
+c = tg.func.vmap(lambda i: i.bincount(minlength=3))(_i)
 
 x, w = tg.tensor(reals(4, 3, 5, 5)), tg.tensor(reals(2, 3, 3, 3))
 _loss = lambda w, x: tg.nn.functional.conv2d(x[None], w, padding=1).pow(2).sum()
