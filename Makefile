@@ -5,6 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
 PARALLEL := -n auto --dist loadfile --max-worker-restart=0
+EXTRAS_OF_DEV := bench demo docs notebooks test
 ASV := $(BIN)/asv
 BASE ?= main
 BENCHES ?= bench_(small|recording|sweeps|models|jitted)
@@ -117,7 +118,8 @@ clean: # remove what make has made
 	rm -rf .venv build dist docs/build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf asv_benchmarks/env asv_benchmarks/html asv_benchmarks/results tapegrad-demo.png
 
-# A stamp says that .venv holds what pyproject.toml asks for: .venv/test.stamp for the extra `test`, and so on.
+# A stamp says that .venv holds what pyproject.toml asks for: .venv/test.stamp for the extra `test`, and so on. `dev` holds
+# the others' too.
 
 .venv/python.stamp:
 	$(PYTHON) -m venv --clear .venv
@@ -129,4 +131,4 @@ clean: # remove what make has made
 
 .venv/%.stamp: pyproject.toml | .venv/python.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
-	touch $@
+	touch $@ $(if $(filter dev,$*),$(EXTRAS_OF_DEV:%=.venv/%.stamp))

@@ -6,6 +6,7 @@ Ctrl-C in between two slices of work, and turn its status into an exception.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -17,6 +18,7 @@ from _thread import get_ident
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +32,7 @@ from tapegrad.core.workers import WORTH_WAKING
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import as_dtype
 from tapegrad.kernels import cache, native, switch
+from tapegrad.kernels.parts import is_core
 from tapegrad.kinds import address_of, array_at
 from tapegrad.memory import parts
 from tapegrad.ops import declare
@@ -60,6 +63,7 @@ _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
 _pending: list[tuple[declare.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
+_ahead: list[tuple[Any, list[str]]] = []  # the process that compiles ahead, and what
 _lock = locks.lock()
 
 
@@ -120,6 +124,8 @@ def _entry(name: str) -> Callable[..., int]:
     """A compiled part of the sweeps, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
+        if name not in _parts:
+            _compile_together(name)
         entry = _entries[name] = native.callable_at(part_address(name), _functions[name].__code__.co_argcount)
     return entry
 
@@ -147,15 +153,30 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = lambda steps: steps)
     kernels.warmup(progress)
 
 
-def _compile_together() -> None:
-    """On a machine's first use, compile the parts in two processes, which meet: Numba works under one lock."""
+def _reached(name: str) -> list[str]:
+    """The parts that a part of the sweeps calls, itself or through others; it is among them."""
+    found, waiting = {_functions[name]: True}, [_functions[name]]
+    for function in waiting:
+        for value in map(function.__globals__.get, function.__code__.co_names):
+            if isinstance(value, FunctionType) and value not in found and is_core(value):
+                found[value] = True
+                waiting.append(value)
+    return [name for name, function in _functions.items() if function in found]
+
+
+def compile_ahead(name: str) -> None:
+    """Where little of what a part calls is in the cache, have another process compile it, from the end of the list.
+
+    Meanwhile this one compiles what it needs, and meets the other: Numba works under one lock, which threads would
+    wait for.
+    """
     python = Path(sys.executable or "").name.startswith("python")
-    if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
+    if _ahead or not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
     missing = [
         name
-        for name, function in _functions.items()
-        if name not in _parts and not cache.holds(f"{native.symbol(name, function)}.o")
+        for name in _reached(name)
+        if name not in _parts and not cache.holds(f"{native.symbol(name, _functions[name])}.o")
     ]
     if len(missing) < 4:
         return
@@ -170,11 +191,27 @@ def _compile_together() -> None:
         child = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=nothing, env=environment)
     except OSError:  # no process to be had: compiled here, one after the other
         return
-    try:
-        _make_kernels()
-        compile_parts(missing)
-    finally:
-        child.wait()
+    _ahead.append((child, missing))
+    atexit.register(_end, child)
+
+
+def _end(child: Any) -> None:
+    """End a process that compiles for this one, which ends."""
+    child.kill()
+    child.wait()
+
+
+def _compile_together(name: str) -> None:
+    """On a machine's first use, compile what a part calls in two processes, which meet."""
+    compile_ahead(name)
+    for child, missing in tuple(_ahead):
+        try:
+            _make_kernels()
+            compile_parts(missing)
+        finally:
+            child.wait()
+            atexit.unregister(_end)
+            _ahead.clear()
 
 
 def _prepare(tape: Tape) -> None:
@@ -201,7 +238,7 @@ def ready(tape: Tape) -> None:
     """Make a tape's header true, for programs that are run without Python."""
     with tape.lock:
         _prepare(tape)
-    part_address("replay")
+    _entry("replay")
 
 
 @functools.cache
@@ -220,7 +257,7 @@ def _caches() -> dict[str, int]:
 
 def _connect(tape: Tape) -> None:
     """Enter in a new tape's header what does not change."""
-    _compile_together()
+    _compile_together("run")
     h = tape.h
     h[H.ops], h[H.kernels] = address_of(declare.table), kernels.table_address
     h[H.sum_opcode] = ops.reduction.sum_.opcode

@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import kinds, locks
+from tapegrad import engine, kinds, locks
 from tapegrad.cpython import UnknownLayoutError, function_address, is_usual, keep, slot_wrapper, words_at
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import FLOAT64
@@ -366,6 +366,7 @@ class _Native:
     def __init__(self) -> None:
         offsets = _offsets()
         self.more_numbers = self._more_numbers  # its address is known
+        engine.compile_ahead("run")
         for function, n_arguments in (
             (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4),
             (record_again, 6), (give_gradients, 2),

@@ -1,6 +1,7 @@
 """The cache of object code, with real processes and real folders."""
 
 import dis
+import importlib.util
 import os
 import shutil
 import stat
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 import tapegrad
+from tapegrad import engine
 from tapegrad.core import blocks, registers, sweeps
 from tapegrad.kernels import cache, digests, native
+from tapegrad.kernels.parts import _CORE
+from tapegrad.memory import parts
 from tapegrad.ops.declare import OPS, Array, Reduction
 
 PROGRAM = """
@@ -355,6 +359,21 @@ def test_two_processes_fill_a_folder_at_once(tmp_path):
 
 
 @compiles
+def test_what_is_compiled_ahead_is_all_that_a_gradient_calls():
+    x = tapegrad.ones(3, requires_grad=True)
+    (x * x).sum().backward()
+    ahead = engine._reached("run")
+    needed = set()
+    for name in ahead:
+        header, _ = cache.read(f"{native.symbol(name, engine._functions[name])}.o")
+        needed |= {symbol for symbol in header["needs"] if symbol in native.linkers}
+    assert needed == {parts[engine._functions[name]] for name in ahead if name != "run"}
+
+
+def test_modules_of_the_core_are_where_they_are_said_to_be():
+    assert all(importlib.util.find_spec(name.rstrip(".")) for name in _CORE)
+
+
 def test_another_rule_has_another_entry(filled, tmp_path):
     """A rule that was changed is not answered with the kernel of the old one."""
     package = tmp_path / "tapegrad"
