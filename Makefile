@@ -105,7 +105,7 @@ bench-compare: .venv/bench.stamp # this commit beside another (BASE=main): what 
 bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
 	$(ASV) publish --config asv_benchmarks/asv.conf.json
 
-compare: .venv/bench.stamp .venv/torch.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
+compare: .venv/bench.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
 compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise
@@ -123,6 +123,10 @@ clean: # remove what make has made
 
 .venv/python.stamp:
 	$(PYTHON) -m venv --clear .venv
+	touch $@
+
+.venv/casadi.stamp: .venv/bench.stamp # in no extra: a new Python waits long for it
+	$(BIN)/python -m pip install --quiet 'casadi>=3.6'
 	touch $@
 
 .venv/torch.stamp: .venv/test.stamp
