@@ -262,6 +262,10 @@ def _clip(a: Tensor, a_min: Any = None, a_max: Any = None, min: Any = None, max:
     low, high = a_min if min is None else min, a_max if max is None else max
     if low is None and high is None:
         return _call_ufunc(np.positive, (a,), {})
+    if a.dtype is not BOOL:  # bounds beyond the range of integers are none
+        least, most = dtypes.limits(a.dtype)
+        low = least if isinstance(low, int) and low < least else low
+        high = most if isinstance(high, int) and high > most else high
     return elementwise.clamp_rule(a, *(v if v is None else _operand(v, (a,)) for v in (low, high)))
 
 

@@ -264,6 +264,13 @@ def test_padding(dtype: str):
     assert np.pad(tg.tensor(array), 1, "empty")[1:-1, 1:-1].tolist() == array.tolist()
 
 
+def test_bounds_beyond_the_range_of_integers_are_none():
+    array = np.array([0, 5, 128, 129, 130, 255], "u1")
+    for bounds in ((-1, 129), (-1, None), (None, 300), (3, 300), (-5, 1000)):
+        compare(lambda a, b=bounds: np.clip(a, *b), array, refusal=False)
+    compare(lambda a: np.clip(a, -200, 100), array.astype("i1"), refusal=False)
+
+
 def test_positive_is_a_copy():
     x = tg.tensor(MATRIX)
     y = np.positive(x)
