@@ -125,7 +125,7 @@ def test_values_in_every_mode(name: str, code: int):
     op = by_name[name]
     codes = codes_of(op, code)
     compiled = kernel(op, code, 0)
-    plain = loops.plain_forward(kernels.scalar(op.function), [maker(codes[v]) for v in (*"abc"[: op.arity], "y")])
+    plain = loops.plain_forward(kernels.scalar(op.function, True), [maker(codes[v]) for v in (*"abc"[: op.arity], "y")])
     for n, mode in itertools.product(COUNTS, forward_modes(op)):
         arrays = {v: drawn(codes[v], n, seed) for seed, v in enumerate("abc"[: op.arity])}
         before = drawn(codes["y"], n + GUARD, 7)
@@ -190,7 +190,7 @@ def test_partials_in_every_mode(name: str, k: int, code: int):
     operands, bar, partial = "abc"[: op.arity], codes["abc"[k]], REVERSE[name][k]
     compiled = kernel(op, code, 1 + k)
     plain = loops.plain_reverse(
-        kernels.scalar(op.partials[k]), read, [maker(codes[v]) for v in read] + [maker(codes["y"]), maker(bar)]
+        kernels.scalar(op.partials[k], True), read, [maker(codes[v]) for v in read] + [maker(codes["y"]), maker(bar)]
     )
     assert partial is not None
     for n, single, fresh in itertools.product(COUNTS, (0, *loops.partial_modes(read)), (0, FRESH)):
