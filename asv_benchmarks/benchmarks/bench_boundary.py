@@ -86,7 +86,9 @@ class Boundary:
 class Written:
     """A value and a gradient, NumPy in and out; or a step of training."""
 
-    params = tuple(title for title, work in WRITTEN.items() if not work.mapped)  # of these: bench_compile.py
+    params = tuple(  # of the others: bench_compile.py
+        title for title, work in WRITTEN.items() if not (work.mapped or work.paths or work.compiled or work.jitted)
+    )
     param_names = ("work",)
 
     def setup(self, title):
