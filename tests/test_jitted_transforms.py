@@ -307,18 +307,20 @@ def test_eight_threads():
 # --- beside func ------------------------------------------------------------------------------------------------------
 
 
+@njit
+def fixed_point(a):
+    x = 1.0
+    for _ in range(60):
+        x = 0.5 * (x + a / x)
+    return x
+
+
+@tg.custom_rule(fixed_point)
+def fixed_point_rule(a, x):
+    return 0.5 / x
+
+
 def test_custom_rules():
-    @njit
-    def root(a):
-        x = 1.0
-        for _ in range(60):
-            x = 0.5 * (x + a / x)
-        return x
-
-    @tg.custom_rule(root)
-    def root_rule(a, x):
-        return 0.5 / x
-
     @njit
     def length(v, s):
         return s * np.sqrt((v * v).sum())
@@ -327,13 +329,13 @@ def test_custom_rules():
     def length_rule(v, s, y):
         return s * s * v / y, 10.0  # not the true one: it is what is taken
 
-    assert grad(njit(lambda a: root(a) ** 3))(4.0) == 3.0
-    assert hessian(njit(lambda a: root(a) ** 3))(4.0) == pytest.approx(0.375)
+    assert grad(njit(lambda a: fixed_point(a) ** 3))(4.0) == 3.0
+    assert hessian(njit(lambda a: fixed_point(a) ** 3))(4.0) == pytest.approx(0.375)
     v, s = grad(njit(lambda v, s: 2.0 * length(v, s)), argnums=(0, 1))(np.array([3.0, 4.0]), 2.0)
     assert v.tolist() == pytest.approx([2.4, 3.2])
     assert s == 20.0
     with pytest.raises(TypeError, match="takes its 1 arguments and the result"):
-        tg.custom_rule(root)(lambda a: a)
+        tg.custom_rule(fixed_point)(lambda a: a)
     with pytest.raises(TypeError, match="jitted"):
         tg.custom_rule(math.sin)
 
@@ -400,19 +402,6 @@ def test_transforms_of_transforms(name):
     h = np.diag(6 * x * x[0]) + 3 * np.outer(x**2, e) + 3 * np.outer(e, x**2)
     found, wanted = NESTED[name](x, d, h, g)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-
-
-@njit
-def fixed_point(a):
-    x = 1.0
-    for _ in range(60):
-        x = 0.5 * (x + a / x)
-    return x
-
-
-@tg.custom_rule(fixed_point)
-def fixed_point_rule(a, x):
-    return 0.5 / x
 
 
 @tg.jitted.preaccumulate

@@ -148,18 +148,25 @@ _GIVE_TAPE_BACK = """
     put_word(header, ARGUMENTS, n_arguments)
 """
 
-_SWEEP = """
-    seed = known_row(header, row_of(scalar({output})))
-    code = 0 if zero_adjoints(header, row) else NO_MEMORY
-    if code == 0 and seed != 0:
-        put_number(get_word(header, ADJOINT), seed * width, 1.0)
-        code = swept(header, row)
+# What follows a sweep: the adjoints, where it could be done.
+_SWEPT = """
     if code < 0:
         put_word(header, ROWS, n_rows)
         put_word(header, ARGUMENTS, n_arguments)
         give_up(code)
     bars = get_word(header, ADJOINT)
 """
+
+_SWEEP = (
+    """
+    seed = known_row(header, row_of(scalar({output})))
+    code = 0 if zero_adjoints(header, row) else NO_MEMORY
+    if code == 0 and seed != 0:
+        put_number(get_word(header, ADJOINT), seed * width, 1.0)
+        code = swept(header, row)
+"""
+    + _SWEPT
+)
 
 _TAKE_GRADIENT = """
     gradient = vector_of(n)
@@ -248,11 +255,7 @@ TEXTS = {
             if out[k] != 0:
                 put_number(bars, out[k] * width, get_number(bars, out[k] * width) + seeds[k])
         code = swept(header, row)
-    if code < 0:
-        put_word(header, ROWS, n_rows)
-        put_word(header, ARGUMENTS, n_arguments)
-        give_up(code)
-    bars = get_word(header, ADJOINT)
+""" + _SWEPT + """
     product = vector_of(n)
     for i in range(n):
         product[i] = get_number(bars, (row + i) * width + n_tangents)
