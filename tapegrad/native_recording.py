@@ -13,9 +13,6 @@ element written (the sweep writes it where it lies), whose slot the handle gets:
                                                       x[i, j] = the view: which it is already
 
 So it is where nobody else shares the elements: no other view is alive, NumPy doesn't have the memory.
-
-What a step of an optimiser has recorded for one parameter is recorded again for the others (`record_again`): the same
-rows, with other slots. And what a reverse sweep has left becomes the gradients of leaves that have none yet.
 """
 
 from __future__ import annotations
@@ -23,8 +20,7 @@ from __future__ import annotations
 from tapegrad.dtypes import FLOAT32, FLOAT64, INT32, INT64
 from tapegrad.kinds import PLACE_BITS
 from tapegrad.memory import Record, array, call1, f4, f8, i4, i8, index_of, part0, part1, part2, part3, word
-from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import IMM_A, IMM_B, OPCODES, OWNED, PARAMS, ROW_BYTES, STORED, UNMET, Header, Row, Slot
+from tapegrad.tape import IMM_A, IMM_B, OPCODES, PARAMS, STORED, UNMET, Header, Row, Slot
 
 NOTED = 16  # views of a base that are noted before those that are gone are forgotten
 # In the place of a bound: there is none; or the index is an int. No slice of a tensor has such bounds.
@@ -175,7 +171,7 @@ class ElementEntry(Record):
 
 
 C = index_of(Facts)
-_ROW_BYTES, _SLOT_BYTES, _ENTRY_BYTES, _VIEW_BYTES, _ELEMENT_BYTES = (
+_ROW_BYTES, SLOT_BYTES, _ENTRY_BYTES, _VIEW_BYTES, _ELEMENT_BYTES = (
     record.nbytes for record in (Row, Slot, Entry, ViewEntry, ElementEntry)
 )  # fmt: skip
 
@@ -197,7 +193,7 @@ def record_operation(a, b, opcode, context: Facts):
     return 0 if done < 0 else _ask(a, b, opcode, context, context.python)
 
 
-def _header(context, tape):
+def header_of(context, tape):
     """The header of a tape, an object."""
     return Header(part1(context.as_integer, at(tape + context.header_offset)))
 
@@ -274,7 +270,7 @@ def _write(a, b, opcode, context, made):
     tape = at(first + tape_at)
     if tape == 0 or (number == 0 and b != 0 and at(b + tape_at) != tape):
         return 0
-    header = _header(context, tape)
+    header = header_of(context, tape)
     recording = header.recording
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
@@ -363,7 +359,7 @@ def _write_view(a, index, context, made):
         i = (i + 1) & context.view_mask
         entry = ViewEntry(context.view_entries + _VIEW_BYTES * i)
     kind, kind_index, recipe, head, bits = entry.kind, entry.index, entry.recipe, entry.head, entry.bits
-    mode = _mode(context, _header(context, tape), tape)
+    mode = _mode(context, header_of(context, tape), tape)
     if mode < 0 or (mode == WATCHED and kind != entry.passive):
         return 0
     if mode != GRADED:
@@ -403,7 +399,7 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
         or at(a + context.type_offset) != context.tensor
     ):  # fmt: skip
         return 0
-    header = _header(context, tape)
+    header = header_of(context, tape)
     recording = header.recording
     end, height = recording.filled, recording.n_free - 1
     if height < 0 or end + 24 > recording.row_bytes or recording.thread != part0(context.thread):
@@ -435,7 +431,7 @@ def _view_of(a, context, of, tape, made, kind, kind_index, recipe, head, bits):
 def _write_element(a, position, context, element, tape, made):
     """Likewise, of the view of one element."""
     kind, kind_index, recorded = element.kind, element.index, context.true
-    mode = _mode(context, _header(context, tape), tape)
+    mode = _mode(context, header_of(context, tape), tape)
     if mode < 0 or (mode == WATCHED and kind != element.passive):
         return 0
     if mode != GRADED:
@@ -495,7 +491,7 @@ def finalise_handle(t, context: Facts):
     """One holder less of its slot, as `Tensor.__del__` has it; a handle not yet given a slot has none."""
     tape, slot_object = at(t + context.tape_offset), at(t + context.slot_offset)
     if tape != 0 and slot_object != 0:
-        header = _header(context, tape)
+        header = header_of(context, tape)
         slot = part1(context.as_integer, slot_object)
         if 0 <= slot < header.recording.n_slots:
             header.live[slot] -= 1
@@ -543,7 +539,7 @@ def _position(context, element, index):
     return position
 
 
-def _is_alone(context, a, view):
+def is_alone(context, a, view):
     """Whether nobody shares the elements of `a`, but for a view of it."""
     known, fresh = at(a + context.known_offset), at(a + context.fresh_offset)
     if known != 0 and known != context.none:
@@ -576,7 +572,7 @@ def _may_write(context, element, tape, enabled):
     ) and part1(context.dict_size, at(tape + context.retained_offset)) == 0  # fmt: skip
 
 
-def _count(context, a):
+def count(context, a):
     """Count a write. False: no memory."""
     counted = at(a + context.writes_offset)
     n = part1(context.from_integer, 1 + (0 if counted == 0 else part1(context.as_integer, counted)))
@@ -588,7 +584,7 @@ def _count(context, a):
     return True
 
 
-def _hold(context, header, a, slot_object, kind):
+def hold(context, header, a, slot_object, kind):
     """Let the handle `a` have another slot, and kind; the reference to its number is used up."""
     slot_at, kind_at = a + context.slot_offset, a + context.kind_offset
     before, kind_before = at(slot_at), at(kind_at)
@@ -628,7 +624,7 @@ def _assign(a, index, value, context):
     if position < 0 or tape == 0 or at(a + context.kind_offset) != of:
         return 0
     enabled = at(tape + context.grad_enabled_offset)
-    header = _header(context, tape)
+    header = header_of(context, tape)
     recording = header.recording
     if (
         recording.thread != part0(context.thread)
@@ -640,8 +636,8 @@ def _assign(a, index, value, context):
     if (is_tensor or type_of_value == context.outdated) and at(value + context.base_offset) == a:
         if not _shows(context, value, position * element.itemsize):
             return 0
-        return 1 if _count(context, a) else -1
-    if not (is_tensor or is_number) or not _is_alone(context, a, 0):
+        return 1 if count(context, a) else -1
+    if not (is_tensor or is_number) or not is_alone(context, a, 0):
         return 0
     end, height = recording.filled, recording.n_free - 2
     if height < 0 or end + _ROW_BYTES > recording.row_bytes:
@@ -675,17 +671,17 @@ def _assign(a, index, value, context):
             return -1
     slot = recording.free[height]
     slot_object = part1(context.from_integer, slot)
-    if slot_object == 0 or not _count(context, a):
+    if slot_object == 0 or not count(context, a):
         return -1
     if not is_tensor:
-        number = Slot(header.slots_at + _SLOT_BYTES * second)
+        number = Slot(header.slots_at + SLOT_BYTES * second)
         number.kind, number.row, number.primal = element.passive_index, -1, context.next_number
         number.adjoint, number.base, number.flags = 0, -1, STORED
         header.live[second] = 0
         context.next_number += 8
     _write_row(context, header, end, slot, a, second, params, kind_index)
     recording.filled, recording.n_free = end + _ROW_BYTES, height
-    _hold(context, header, a, slot_object, kind)
+    hold(context, header, a, slot_object, kind)
     return 1
 
 
@@ -777,7 +773,7 @@ def _replace(a, b, opcode, context):
         kind_index = part1(context.as_integer, at(kind + context.index_offset))
     elif result != kind:
         return 0
-    header = _header(context, tape)
+    header = header_of(context, tape)
     recording = header.recording
     if recording.thread != part0(context.thread) or part1(context.dict_size, at(tape + context.retained_offset)) != 0:
         return 0
@@ -786,7 +782,7 @@ def _replace(a, b, opcode, context):
     end, height = recording.filled, recording.n_free - 1
     if base != 0:
         return _replace_element(a, b, opcode, context, base, header, entry, number, flags, recorded)
-    if height < 0 or end + _ROW_BYTES > recording.row_bytes or not _is_alone(context, a, 0):
+    if height < 0 or end + _ROW_BYTES > recording.row_bytes or not is_alone(context, a, 0):
         return 0
     if not _operate(context, header, end, opcode, flags, recording.free[height], a, entry, number, b, kind_index):
         return 0
@@ -803,10 +799,10 @@ def _replace(a, b, opcode, context):
         or part3(context.set_item_of_dict, leaves, slot_object, leaf) != 0
     ):
         return -1
-    if not _count(context, a):
+    if not count(context, a):
         return -1
     recording.filled, recording.n_free = end + _ROW_BYTES, height
-    _hold(context, header, a, slot_object, kind)
+    hold(context, header, a, slot_object, kind)
     return 1
 
 
@@ -839,7 +835,7 @@ def _replace_element(a, b, opcode, context, base, header, entry, number, flags, 
         or not _shows(context, a, start)
         or (recorded and part2(context.item_of_tuple, recipe, _OF_RECORDED) != context.true)
         or not _may_write(context, element, tape, enabled)
-        or not _is_alone(context, base, a)
+        or not is_alone(context, base, a)
     ):
         return 0
     written = _entry(context, context.write, of, kind)
@@ -854,7 +850,7 @@ def _replace_element(a, b, opcode, context, base, header, entry, number, flags, 
     if not _operate(context, header, end, opcode, flags, result, a, entry, number, b, kind_index):
         return 0
     whole_object, shown_object = part1(context.from_integer, whole), part1(context.from_integer, shown)
-    if whole_object == 0 or shown_object == 0 or not _count(context, base):
+    if whole_object == 0 or shown_object == 0 or not count(context, base):
         return -1
     of_whole = written.index if recorded else written.passive_index
     _write_row(context, header, end + _ROW_BYTES, whole, base, result, params, of_whole)
@@ -864,251 +860,6 @@ def _replace_element(a, b, opcode, context, base, header, entry, number, flags, 
     row.out, row.bits, row.a, row.kind = shown, start, whole, kind_index
     header.live[result] = 0
     recording.filled, recording.n_free = last + _ROW_BYTES, height
-    _hold(context, header, base, whole_object, of)
-    _hold(context, header, a, shown_object, kind)
+    hold(context, header, base, whole_object, of)
+    hold(context, header, a, shown_object, kind)
     return 1
-
-
-# --- recording again --------------------------------------------------------------------------------------------------
-
-
-def record_again(handles, results, width, start, end, context: Facts):
-    """Record the rows from `start` to `end` for others: how many of these, from the first on; -1 and an exception.
-
-    `handles` is a list of so many (`width`) for the one of which the rows were recorded, a leaf, what was its gradient,
-    and its state; then for each other. `results` are those of the first: the leaf's new value, and its state's. The
-    others are given theirs. All rows are elementwise and of the leaf's shape and dtype, so that they are the same but
-    for their slots. Nobody else holds the state: a list of what is kept, and this one.
-    """
-    n, first = part1(context.list_size, handles) // width, part2(context.item_of_list, handles, 0)
-    tape = at(first + context.tape_offset)
-    if tape == 0 or not _is_leaf_with(context, handles, width, 0, tape):
-        return 0
-    header = _header(context, tape)
-    recording = header.recording
-    if (
-        recording.thread != part0(context.thread) or at(tape + context.grad_enabled_offset) != context.false
-        or part1(context.dict_size, at(tape + context.retained_offset)) != 0
-        or start < header.synced * ROW_BYTES or start >= end or end > recording.filled
-    ):  # fmt: skip
-        return 0
-    index = _passive_index(context, first)
-    for source in range(start, end, ROW_BYTES):
-        row = Row(header.rows_at + source)
-        op = context.ops[row.opcode]
-        if row.kind != index or row.flags & PARAMS or op.family != ELEMENTWISE or op.arity > 2:
-            return 0
-    for i in range(1, n):
-        done = 0
-        if _is_leaf_with(context, handles, width, i, tape):
-            done = _again(context, header, tape, handles, results, width, start, end, i)
-        if done <= 0:
-            return done if done < 0 else i - 1
-    return n - 1
-
-
-def _passive_index(context, leaf):
-    """The index of the kind of a leaf's values where gradients are not recorded."""
-    return part1(
-        context.as_integer, at(at(at(leaf + context.kind_offset) + context.passive_offset) + context.index_offset)
-    )
-
-
-def _is_leaf_with(context, handles, width, i, tape):
-    """Whether these are a leaf that shares its elements with nobody, and a gradient and a state of its kind."""
-    leaf = part2(context.item_of_list, handles, i * width)
-    if at(leaf + context.type_offset) != context.tensor:
-        return False
-    kind = at(leaf + context.kind_offset)
-    if (
-        at(kind + context.is_leaf_offset) != context.true or at(kind + context.contiguous_offset) != context.true
-        or at(kind + context.exported_offset) != context.false or at(leaf + context.base_offset) != 0
-        or at(leaf + context.tape_offset) != tape or not _is_alone(context, leaf, 0)
-    ):  # fmt: skip
-        return False
-    for k in range(1, width):
-        other = part2(context.item_of_list, handles, i * width + k)
-        if (
-            at(other + context.type_offset) != context.tensor or at(other + context.tape_offset) != tape
-            or at(other + context.kind_offset) != at(kind + context.passive_offset)
-            or (k > 1 and (i4(other, 1)[0] != 2 or at(other + context.base_offset) != 0))
-        ):  # fmt: skip
-            return False
-    return True
-
-
-def _slot_of(context, handles, i):
-    """The slot of a handle in a list."""
-    return part1(context.as_integer, at(part2(context.item_of_list, handles, i) + context.slot_offset))
-
-
-def _made_again(context, header, handles, width, start, source, i, slot):
-    """What is of the other with the number `i` what a slot is of the first, at the row from `source` on; or -1."""
-    target = header.recording.filled
-    for before in range(source - ROW_BYTES, start - 1, -ROW_BYTES):
-        if Row(header.rows_at + before).out == slot:
-            return Row(header.rows_at + target + before - start).out
-    for k in range(width):
-        if _slot_of(context, handles, k) == slot:
-            return _slot_of(context, handles, i * width + k)
-    return -1
-
-
-def _again(context, header, tape, handles, results, width, start, end, i):
-    """1: recorded for the other with this number, 0: left to Python, -1: no memory."""
-    recording = header.recording
-    target, n_rows = recording.filled, (end - start) // ROW_BYTES
-    height = recording.n_free - n_rows
-    if height < 0 or target + end - start > recording.row_bytes:
-        return 0
-    leaf = part2(context.item_of_list, handles, i * width)
-    index = _passive_index(context, leaf)
-    for r in range(n_rows):
-        source = start + ROW_BYTES * r
-        of, row = Row(header.rows_at + source), Row(header.rows_at + target + ROW_BYTES * r)
-        row.opcode, row.flags, row.bits, row.kind = of.opcode, of.flags, of.bits, index
-        row.out, row.a = (
-            recording.free[height + r],
-            _made_again(context, header, handles, width, start, source, i, of.a),
-        )
-        if context.ops[of.opcode].arity == 2 and not of.flags & (IMM_A | IMM_B):
-            row.b = _made_again(context, header, handles, width, start, source, i, of.b)
-            if row.b < 0:
-                return 0
-        if row.a < 0:
-            return 0
-    made = part1(context.new_tuple, width - 1)
-    if made == 0:
-        return -1
-    done = _results_again(context, header, tape, results, start, end, leaf, made)
-    if done > 0:
-        recording.filled, recording.n_free = target + end - start, height
-        last = Row(header.rows_at + target - start + _row_of(header, _slot_of(context, results, 0), start, end))
-        last.kind = part1(context.as_integer, at(at(leaf + context.kind_offset) + context.index_offset))
-        for r in range(n_rows):
-            header.live[recording.free[height + r]] = 0
-        for k in range(width - 1):
-            number, t = part2(context.item_of_tuple, made, k), leaf
-            if k > 0:
-                t = part2(context.item_of_list, handles, i * width + k + 1)
-            call1(context.inc_ref, number)
-            header.live[part1(context.as_integer, number)] = 1
-            _hold(context, header, t, number, at(t + context.kind_offset))
-    call1(context.dec_ref, made)
-    return done
-
-
-def _row_of(header, slot, start, end):
-    """Where the row that makes a slot's value begins, among these; or -1."""
-    for source in range(end - ROW_BYTES, start - 1, -ROW_BYTES):
-        if Row(header.rows_at + source).out == slot:
-            return source
-    return -1
-
-
-def _results_again(context, header, tape, results, start, end, leaf, made):
-    """Put the slots of an other's results in the tuple `made`; its leaf is known by the first. 1, 0, -1: see above."""
-    target = header.recording.filled
-    for k in range(part1(context.list_size, results)):
-        source = -1
-        if at(part2(context.item_of_list, results, k) + context.type_offset) == context.tensor:
-            source = _row_of(header, _slot_of(context, results, k), start, end)
-        if source < 0:
-            return 0
-        number = part1(context.from_integer, Row(header.rows_at + target + source - start).out)
-        if number == 0:
-            return -1
-        part3(context.set_item, made, k, number)
-    was, leaves = at(leaf + context.slot_offset), at(tape + context.leaves_offset)
-    known = part2(context.item_of_dict, leaves, was)
-    if known == 0:
-        return 0
-    if (
-        part3(context.set_item_of_dict, at(tape + context.former_offset), was, known) != 0
-        or part3(context.set_item_of_dict, leaves, part2(context.item_of_tuple, made, 0), known) != 0
-        or not _count(context, leaf)
-    ):  # fmt: skip
-        return -1
-    return 1
-
-
-# --- gradients of leaves ----------------------------------------------------------------------------------------------
-
-
-def give_gradients(tape, context: Facts):
-    """Make what a reverse sweep has left the gradients of leaves: 1, or 0 where that is not all there is to do.
-
-    It is all where each is a leaf's that has no gradient yet. -1 and an exception: there is no memory. As in
-    `tensor.adopt`, gradients have the tape's low slots, as long as there are some.
-    """
-    header, low = _header(context, tape), at(tape + context.low_offset)
-    recording, progress = header.recording, header.progress
-    n, n_low = progress.n_reached, part1(context.list_size, low)
-    if recording.thread != part0(context.thread) or recording.n_free + n_low < n:
-        return 0
-    made = part1(context.new_tuple, n)
-    if made == 0:
-        return -1
-    for i in range(n):
-        t = part2(context.new_object, context.tensor, 0)  # this may run the garbage collector, and so any code
-        if t == 0:
-            call1(context.dec_ref, made)
-            return -1
-        part3(context.set_item, made, i, t)
-    # From here on nothing can come between.
-    n_low, given = part1(context.list_size, low), progress.n_reached == n
-    given = given and recording.n_free + n_low >= n
-    for i in range(n if given else 0):
-        owner = _owner(context, tape, progress.reached[i])
-        if owner == 0 or (at(owner + context.grad_offset) != 0 and at(owner + context.grad_offset) != context.none):
-            given = False
-    for i in range(n if given else 0):
-        if i < n_low:
-            number = part2(context.item_of_list, low, n_low - 1 - i)
-            call1(context.inc_ref, number)
-        else:
-            number = part1(context.from_integer, recording.free[recording.n_free - 1 - (i - n_low)])
-        if number == 0:
-            call1(context.dec_ref, made)
-            return -1
-        i8(part2(context.item_of_tuple, made, i) + context.slot_offset, 1)[0] = number
-    if given:
-        for i in range(n):
-            _give(context, header, tape, progress.reached[i], part2(context.item_of_tuple, made, i))
-            if i < n_low:
-                part2(context.drop_item, low, n_low - 1 - i)
-        recording.n_free -= max(n - n_low, 0)
-        progress.n_reached = 0
-    call1(context.dec_ref, made)
-    return 1 if given else 0
-
-
-def _owner(context, tape, slot):
-    """The leaf that a slot is of; or 0."""
-    number = part1(context.from_integer, slot)
-    if number == 0:
-        return 0
-    reference = part2(context.item_of_dict, at(tape + context.leaves_offset), number)
-    call1(context.dec_ref, number)
-    owner = 0 if reference == 0 else at(reference + context.referent_offset)
-    return 0 if owner == context.none else owner
-
-
-def _give(context, header, tape, slot, t):
-    """Make a handle, which has the number of its slot, that of another slot's adjoint, and its leaf's gradient."""
-    of = Slot(header.slots_at + _SLOT_BYTES * slot)
-    kind = at(part2(context.item_of_list, context.kinds, of.kind) + context.gradient_offset)
-    gradient = Slot(header.slots_at + _SLOT_BYTES * part1(context.as_integer, at(t + context.slot_offset)))
-    gradient.kind, gradient.row = part1(context.as_integer, at(kind + context.index_offset)), -1
-    gradient.primal, gradient.adjoint, gradient.base, gradient.flags = of.adjoint, 0, -1, STORED | OWNED
-    of.adjoint = 0
-    call1(context.inc_ref, tape)
-    call1(context.inc_ref, kind)
-    i8(t + context.tape_offset, 1)[0] = tape
-    i8(t + context.kind_offset, 1)[0] = kind
-    held = _owner(context, tape, slot) + context.grad_offset
-    before = at(held)
-    call1(context.inc_ref, t)
-    i8(held, 1)[0] = t
-    if before != 0:
-        call1(context.dec_ref, before)

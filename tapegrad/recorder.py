@@ -2,8 +2,8 @@
 
 In Python, recording a row and letting go of its handle takes 0.55 us, and of the 80 us that a chain of a hundred
 operations on three numbers takes, 54 went there; here it takes 0.08 us (`bench_recording`). No C compiler is needed:
-The functions of `native_recording.py` are compiled by Numba, once a machine, and handle CPython's objects through its C
-API.
+the functions of `native_recording.py` and `native_steps.py` are compiled by Numba, once a machine, and handle CPython's
+objects through its C API.
 
       object     a Tensor or a Tape: what its `__slots__` hold is read at offsets that are measured, never assumed
       context    words of eight bytes: those offsets, the C functions, and where the look-up is (`Facts`)
@@ -63,13 +63,12 @@ from tapegrad.native_recording import (
     Facts,
     ViewEntry,
     finalise_handle,
-    give_gradients,
-    record_again,
     record_operation,
     record_view,
     write_in_place,
     write_item,
 )
+from tapegrad.native_steps import give_gradients, record_again
 from tapegrad.ops import arithmetic, declare, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
@@ -563,7 +562,7 @@ def install() -> bool:
 
 
 def _nothing_again(handles: list[Tensor], results: list[Tensor], width: int, start: int, end: int) -> int:
-    """What stands for `native_recording.record_again` while there is no native code: all is left to Python."""
+    """What stands for `native_steps.record_again` while there is no native code: all is left to Python."""
     del handles, results, width, start, end
     return 0
 

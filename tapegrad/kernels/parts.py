@@ -18,7 +18,7 @@ from typing import Any
 
 from tapegrad.memory import parts
 
-_CORE = "tapegrad.core.", "tapegrad.native_recording", "tapegrad.jitted.jacobian_tape"
+_CORE = "tapegrad.core.", "tapegrad.native_recording", "tapegrad.native_steps", "tapegrad.jitted.jacobian_tape"
 
 
 def is_core(function: Any) -> bool:
