@@ -196,7 +196,7 @@ class Compiled(entry.Fronted):
 
         Notes
         -----
-        Programs that change tensors, that take more than 64 kB for a row, or that were loaded, are replayed row by row.
+        Programs that change tensors, or that take more than 64 kB for a row, are replayed row by row.
         Of Tensors that require grad, each row is a call of the plain function.
 
         Examples
@@ -222,12 +222,16 @@ class Compiled(entry.Fronted):
             structure: Any = len(args)
         else:
             structure = trees.flatten((args, kwargs))[1]
-        key = _key(tape, leaves, structure, self._inputs)
-        family = None if key is None else self._families.get(key)
-        for program, found in family.attempts(tape, leaves, self._run_for_rows) if family is not None else ():
-            if found.__class__ is not Miss:
-                return None if found is PLAIN else program
+        for family in self._families_for(tape, leaves, structure):
+            for program, found in family.attempts(tape, leaves, self._run_for_rows):
+                if found.__class__ is not Miss:
+                    return None if found is PLAIN else program
         return None
+
+    def _families_for(self, tape: Tape, leaves: Any, structure: Any) -> list[_Family]:
+        """The families whose programs are for arguments."""
+        key = _key(tape, leaves, structure, self._inputs)
+        return [self._families[key]] if key in self._families else []
 
     def _run_for_rows(self, program: Program, tape: Tape, leaves: Any) -> Any:
         if program.draws:
@@ -367,11 +371,10 @@ class Compiled(entry.Fronted):
         structure: Any = len(args)
         if not _LEAVES.issuperset([leaf.__class__ for leaf in args]):
             leaves, structure = trees.flatten((args, {}))
-        key = _key(tape, leaves, structure, self._inputs)
-        family = None if key is None else self._families.get(key)
-        if family is None:
+        families = self._families_for(tape, leaves, structure)
+        if not families:
             return "none can be recorded for them", []
-        return family.why, [(program, at) for program, of, at in self._programs if of is family]
+        return families[0].why, [(program, at) for program, of, at in self._programs if of in families]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""

@@ -203,7 +203,6 @@ class Program:
         program = cls.__new__(cls)
         program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
         program.finds, program.stored, program.actions, program.draws = [], [], [], []
-        program.placed, program.itemsizes = np.zeros((0, 2), np.int64), {}
         vars(program).update(facts)
         program.build = _builder(program.structure)
         program._settle()

@@ -214,6 +214,7 @@ class _Writer:
             "results": [self.result(of, makes) for of in program.results],
             "structure": self.structure(program.structure),
             "conditions": [[makes.of_condition(make), self.static(answer)] for make, answer in program.conditions],
+            "seen": [seen.itemsize for seen in program.seen],
             "numbers": sorted(program.numbers),
             "draws": [
                 [name, self.static(list(given)), self.static([[k, v] for k, v in facts.items()])]
@@ -224,18 +225,21 @@ class _Writer:
         return facts | {"makes": makes.nodes}
 
     def constants(self, program: Program) -> tuple[list[list[int]], bytes]:
-        """Elements that are always the same: also those of the function's own tensors. Offsets and sizes; elements."""
-        found = [(offset, content) for offset, content in program.contents]
+        """Elements that are always the same: also those of the function's own tensors.
+
+        Offsets, bytes, and bytes of one; elements.
+        """
+        found = [(offset, program.itemsizes[offset], content) for offset, content in program.contents]
         for offset, kind, source in program.copied:
             if type(source) is np.ndarray:
-                found.append((offset, np.ascontiguousarray(source, kind.dtype.numpy).tobytes()))
+                found.append((offset, kind.itemsize, np.ascontiguousarray(source, kind.dtype.numpy).tobytes()))
                 if not kind.contiguous:
                     _refuse("reads an array whose elements lie apart")
         for offset, nbytes, t, kind in program.captured:
             if isinstance(t, Tensor):
                 n, step = nbytes // kind.itemsize, kind.itemsize
-                found.append((offset, as_strided(t.detach()._array(), (n,), (step,)).tobytes()))
-        return [[offset, len(content)] for offset, content in found], b"".join(content for _, content in found)
+                found.append((offset, step, as_strided(t.detach()._array(), (n,), (step,)).tobytes()))
+        return [[offset, len(content), size] for offset, size, content in found], b"".join(of[2] for of in found)
 
     def result(self, of: Any, makes: _Makes) -> Any:
         """How an output is made."""
