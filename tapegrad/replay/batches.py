@@ -309,10 +309,10 @@ class _Plan:
             if offset not in given
         }  # fmt: skip
         self.is_computed = [
-            of.__class__ is Result and of.kind.numel > 0 and of.offset not in uniform for of in program.results
+            of.__class__ is Result and of.kind.numel > 0 and of.offset not in uniform for of in program.outputs
         ]
-        computed = [of for of, is_one in zip(program.results, self.is_computed, strict=True) if is_one]
-        if any(of.__class__ not in (Result, Given, Same) for of in program.results):
+        computed = [of for of, is_one in zip(program.outputs, self.is_computed, strict=True) if is_one]
+        if any(of.__class__ not in (Result, Given, Same) for of in program.outputs):
             raise NotLoweredError
         if not all(kind.contiguous for _, kind, _ in self.inputs):
             raise NotLoweredError
@@ -352,7 +352,7 @@ def _run(
     leaves, structure = trees.flatten(answer)
     results.begin(structure, len(leaves))
     computed: list[tuple[int, np.ndarray]] = []
-    for k, (of, is_computed, leaf) in enumerate(zip(program.results, plan.is_computed, leaves, strict=True)):
+    for k, (of, is_computed, leaf) in enumerate(zip(program.outputs, plan.is_computed, leaves, strict=True)):
         if is_computed and plan.inputs:
             whole, kind = results.place_of(k, leaf), of.kind
             is_alike = whole.dtype == kind.dtype.numpy and kind.contiguous
@@ -369,7 +369,7 @@ def _run(
     for k, array in computed:
         whole = results.place_of(k, leaves[k])
         if whole is not array:
-            kind = program.results[k].kind
+            kind = program.outputs[k].kind
             whole[here] = as_strided(array, (rows.n, *kind.shape), (array.strides[0], *kind.strides))[here]
     gone = here[missed[here] != 0]
     compiled.count(len(here) - len(gone), len(gone))

@@ -272,12 +272,14 @@ class _Reader:
         if size > 4 * end + 4096:
             raise InvalidError(f"a program has {size} bytes, and reads none behind {end}")
         structure = self.structure(facts["structure"])
-        if (1 if structure is None else _n_leaves(structure)) != len(results):
-            raise InvalidError(f"a program has {len(results)} results, of another structure")
+        which = [_place(results, k) for k in facts["which"]]
+        if (1 if structure is None else _n_leaves(structure)) != len(which):
+            raise InvalidError(f"a program has {len(which)} results, of another structure")
         program = Program.of(
             text=np.array(text, np.int64), places=places, bases=base, size=size,
             contents=contents, copied=copied, captured=captured,
-            swept=[_place(leaves, place) for place in facts["swept"]], results=results, structure=structure,
+            swept=[_place(leaves, place) for place in facts["swept"]], results=results, which=which,
+            structure=structure,
             conditions=[(_condition(_item(makes, node)), self.static(answer)) for node, answer in facts["conditions"]],
             draws=draws, seen=seen, numbers=given_numbers, guards=checker.guard_steps,
             is_shared_out=checker.is_shared_out, placed=placed, itemsizes=itemsizes,
