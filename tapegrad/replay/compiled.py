@@ -218,8 +218,8 @@ class Compiled(entry.Fronted):
         map_rows(self, rows, results)
         return results.tree()
 
-    def program_for(self, leaves: Any, args: Any, kwargs: Any) -> Program | None:
-        """The program that a call with these arguments runs, if there is one."""
+    def replayed(self, leaves: Any, args: Any, kwargs: Any) -> tuple[Program, Any] | None:
+        """The program that a call with these arguments runs, if there is one, and what it has answered now."""
         tape = current_tape()
         if not kwargs and len(args) == len(leaves) and _LEAVES.issuperset([leaf.__class__ for leaf in args]):
             structure: Any = len(args)
@@ -228,7 +228,7 @@ class Compiled(entry.Fronted):
         for family in self._families_for(tape, leaves, structure):
             for program, found in family.attempts(tape, leaves, self._run_for_rows):
                 if found.__class__ is not Miss:
-                    return None if found is PLAIN else program
+                    return None if found is PLAIN else (program, found)
         return None
 
     def _families_for(self, tape: Tape, leaves: Any, structure: Any) -> list[_Family]:
