@@ -239,7 +239,7 @@ class Compiled(entry.Fronted):
     def _run_for_rows(self, program: Program, tape: Tape, leaves: Any) -> Any:
         if program.draws:
             raise RuntimeError(f"map(): {self!r} draws random numbers, which would be the same in no order")
-        return PLAIN if program.has_effects else program.run(tape, leaves)
+        return PLAIN if program.has_effects else program.run(tape, leaves, False)
 
     def count(self, replays: int, misses: int) -> None:
         """Note what a batch has come to."""

@@ -23,6 +23,7 @@ from tapegrad.core.replaying import GUARD, MACHINE, MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay import passes
+from tapegrad.replay.bound import Made, Place, bindable, fitting
 from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
 from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
@@ -58,8 +59,9 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "calls", "captured", "changed", "composed", "copied", "filled", "frame", "is_entered", "lowered",
-        "made", "new", "run_at", "step", "tables", "tables_at", "tape", "text", "text_at",
+        "arena", "at", "begun", "calls", "captured", "changed", "composed", "copied", "elsewhere", "filled", "frame",
+        "is_bound", "is_entered", "lowered", "made", "new", "run_at", "step", "tables", "tables_at", "tape", "text",
+        "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
@@ -81,22 +83,39 @@ class Memory:
         for offset, content in program.contents:
             ctypes.memmove(at + offset, content, len(content))
         views = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
+        composed = [(offset, kind) for offset, kind, source in program.copied if type(source) is not np.ndarray]
+        self.elsewhere = fitting(program, self, composed)
+        self.is_bound = bool(program.bindable)
         self.copied = [(view, source) for view, source in views if type(source) is np.ndarray]
-        self.composed = [view for view, source in views if type(source) is not np.ndarray]
-        self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
-        self.made = [_maker(self, of) for of in program.results]
+        self.composed: list[Any] = [view for view, source in views if type(source) is not np.ndarray]
+        captured = fitting(program, self, [(offset, kind) for offset, _, _, kind in program.captured])
+        self.captured: list[Any] = [
+            (place or at + offset, nbytes, t, kind)
+            for place, (offset, nbytes, t, kind) in zip(captured, program.captured, strict=True)
+        ]
+        self.made = [_maker(self, program, of) for of in program.results]
+        self.begun = [made for made in self.made if made.__class__ is Made]
         self.changed = [(t, _Elements(self, of)) for t, of in program.changed]
         self.new = [_Elements(self, of) for of in program.new]
 
     def speed_up(self, program: Program) -> None:
-        """Have the program run as machine code from now on, where it can."""
+        """Have the program run as machine code from now on, where it can: there all is in the arena."""
         tape = self.tape()
-        if (lowered := program.machine_code()) is not None and tape is not None:
+        if not self.is_bound and (lowered := program.machine_code()) is not None and tape is not None:
             self.lowered = lowered
             self.frame, frame_at = frame_of(lowered)
             step = [MACHINE, lowered.code.address, self.at, frame_at, tape.header_address, self.text_at]
             self.step = np.array(step + [0] * (STEP - len(step)), np.int64)
             self.run_at = address_of(self.step)
+
+    def bind(self, numbers: Sequence[Any], binds: bool) -> list[Any]:
+        """Have arrays, and results, where they are, or are to be; the views of what is copied in, or None."""
+        for made in self.begun:
+            made.begin(binds)
+        return [
+            None if place is not None and place.gives(number if binds else None) else view
+            for view, place, number in zip(self.composed, self.elsewhere, numbers, strict=False)
+        ]
 
 
 class _Elements:
@@ -354,8 +373,13 @@ class Program:
         """Bytes that it takes, its memory for one thread included."""
         return 2 * self.text.nbytes + self.size + (self.lowered.code.nbytes if self.lowered is not None else 0)
 
-    def run(self, tape: Tape, leaves: Sequence[Any]) -> Any:
-        """What the function returns; a Miss; or PLAIN."""
+    @functools.cached_property
+    def bindable(self) -> set[int]:
+        """The offsets of what may be elsewhere than in the arena."""
+        return bindable(self)
+
+    def run(self, tape: Tape, leaves: Sequence[Any], binds: bool = True) -> Any:
+        """What the function returns; a Miss; or PLAIN. Unless it `binds`, all that it is given is in the arena then."""
         if hooks.has_leaves and self._has_hooks(leaves):
             return PLAIN
         memory = getattr(self.memories, "of_thread", None)
@@ -367,20 +391,23 @@ class Program:
         if self.finds:
             leaves = [*leaves, *[find(leaves) for find in self.finds]]
         if not self.draws:
-            return self._run(tape, memory, leaves, ())
+            return self._run(tape, memory, leaves, (), binds)
         states = [again().bit_generator.state for again, *_ in self.draws]
         draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
-        found = self._run(tape, memory, leaves, draws)
+        found = self._run(tape, memory, leaves, draws, binds)
         if found is PLAIN or found.__class__ is Miss:  # what comes next draws the same
             for (again, *_), state in zip(reversed(self.draws), reversed(states), strict=True):
                 again().bit_generator.state = state
         return found
 
-    def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
+    def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any], binds: bool) -> Any:
         for view, source in memory.copied:
             view[...] = source
         numbers = self.composed(leaves, draws)
-        for view, number in zip(memory.composed, numbers, strict=False):
+        views = memory.bind(numbers, binds) if memory.is_bound else memory.composed
+        for view, number in zip(views, numbers, strict=False):
+            if view is None:
+                continue
             if number.__class__ is int and not is_float(number):
                 return PLAIN
             if number.__class__ is float and view.itemsize == 4 and not -_LARGE < number < _LARGE:
@@ -397,8 +424,14 @@ class Program:
                 slot = t._slot
                 is_stored = tape.slot_ints[_INTS * slot + _FLAGS] & STORED
                 there = tape.slot_words[_WORDS * slot + _PRIMAL] if is_stored else engine.evaluate(tape, slot)
-                ctypes.memmove(address, there, nbytes)
+                if address.__class__ is int:
+                    ctypes.memmove(address, there, nbytes)
+                elif binds:
+                    address.put(there)
+                else:
+                    ctypes.memmove(address.go_home(), there, nbytes)
             else:
+                address = address if address.__class__ is int else address.go_home()
                 array_at(address, kind, memory.arena)[...] = copied(t)[0]
         if self.has_effects and not self._may_change(tape, leaves):
             return PLAIN
@@ -468,11 +501,13 @@ def _view(memory: Memory, of: Result) -> np.ndarray:
     return array_at(memory.at + of.offset, of.kind, memory.arena)
 
 
-def _maker(memory: Memory, of: Any) -> Any:
+def _maker(memory: Memory, program: Program, of: Any) -> Any:
     """What makes an output of elements in the arena; None of another."""
     if of.__class__ is not Result:
         return None
     like, kind, view = of.like, of.kind, _view(memory, of)
+    if of.offset in program.bindable:
+        return Made(Place(memory, program, of.offset, kind), view, like is Tensor)
     if like is float:
         return view.item
     if like is Tensor:
