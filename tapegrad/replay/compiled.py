@@ -65,9 +65,12 @@ class _Root(_Node):
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether Python code would see the same of numbers."""
         try:
-            return all(make(leaves, []) == answer for make, answer in self.conditions)
+            for make, answer in self.conditions:
+                if not make(leaves, []) == answer:
+                    return False
         except ArithmeticError:  # of numbers for which the function raises
             return False
+        return True
 
 
 class _Kin:
@@ -411,7 +414,7 @@ class Compiled(entry.Fronted):
                 memory = program.memories.of_thread
                 if not memory.is_entered:
                     self._enter(program, family, args, kwargs, leaves, tape)
-                elif program.conditions:
+                elif self._entered and program.conditions:
                     self._renew(memory)
                 if memory.calls >= 0:
                     self._heat(program, memory)

@@ -207,11 +207,12 @@ class Program:
         self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
-        self.conditions = watch.conditions + [
-            (_has_gradient(places.get(id(t), t)), gradient is not None)
-            for t, gradient, is_read in watch.gradients.values()
-            if is_read
+        self.conditions = watch.conditions.copy()
+        of_gradients = [
+            (places.get(id(t), t), gradient is not None) for t, gradient, is_read in watch.gradients.values() if is_read
         ]
+        if of_gradients:
+            self.conditions.append((_gradients(of_gradients), True))
         is_guard = self.text[: STEP * steps.n : STEP] == GUARD
         self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
         self.seen, self.numbers = watch.seen, watch.numbers
@@ -243,6 +244,9 @@ class Program:
         # Where these are no arguments, they are apart at each call.
         are_apart = all(len({*map(id, of)}) == len(of) and int not in map(type, of) for of in (read, given))
         self.touched = [*{id(t): t for t in (*read, *given)}.values()] if are_apart else None
+        # What is returned where nothing of it is computed.
+        is_same = all(of.__class__ is Same and of.value.__class__ is not np.ndarray for of in self.results)
+        self.same = [of.value for of in self.results] if is_same else None
         self.memories = threading.local()
         self.lowered: Lowered | None = None
         self.is_lowered = False  # whether it was tried
@@ -311,7 +315,8 @@ class Program:
                 return False
         for t, _ in self.changed:
             t = leaves[t] if t.__class__ is int else t
-            if getattr(t, "_origin", None) is not None or ((views := t._views) is not None and views.living()):
+            views = getattr(t, "_known", None) if getattr(t, "_fresh", None) is None else t._views
+            if getattr(t, "_origin", None) is not None or (views is not None and views.living()):
                 return False
         return True
 
@@ -440,6 +445,8 @@ class Program:
             if self.is_simple:
                 return self.build([make() for make in memory.made])
             new = self._change(tape, memory, leaves, numbers[len(memory.composed) :])
+            if self.same is not None:
+                return self.build(self.same)
             return self.build(
                 [
                     make() if of.__class__ is Result else _other(of, leaves, draws, new)
@@ -452,9 +459,16 @@ class Program:
         return PLAIN
 
 
-def _has_gradient(t: Any) -> Any:
-    """Whether a tensor, or an argument, has a gradient."""
-    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None
+def _gradients(known: Sequence[tuple[Any, bool]]) -> Callable[..., bool]:
+    """Whether those tensors, or arguments, have gradients that had some."""
+
+    def are_there(leaves: Sequence[Any], _: Any) -> bool:
+        for t, is_there in known:
+            if (getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None) is not is_there:
+                return False
+        return True
+
+    return are_there
 
 
 def _finder(of: Any, places: dict[int, int]) -> Callable[[Any], Any]:
