@@ -66,7 +66,7 @@ class _Root(_Node):
         """Whether Python code would see the same of numbers."""
         try:
             for make, answer in self.conditions:
-                if not make(leaves, []) == answer:
+                if make(leaves, []) != answer:
                     return False
         except ArithmeticError:  # of numbers for which the function raises
             return False
