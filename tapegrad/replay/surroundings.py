@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import operator
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -58,7 +59,10 @@ class Surroundings:
         """What has been changed since; nothing is the empty text."""
         for x, before in self._before:
             now = _state(x)
-            if len(now) != len(before) or not all(map(_are_same, before, now)):
+            is_same = len(now) == len(before) and (
+                all(map(operator.is_, before, now)) or all(map(_are_same, before, now))
+            )
+            if not is_same:
                 return f"changes what was there before ({_name(x)})"
         return ""
 
