@@ -23,7 +23,7 @@ from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, UINT8, DType
-from tapegrad.kinds import Kind, array_at, flowing, kind_of, numbers, seen
+from tapegrad.kinds import GRADIENTS, Kind, array_at, flowing, kind_of, numbers, seen
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
@@ -107,6 +107,8 @@ def appended_together(
     if host is not None:
         tape.hosts[slot] = host
     h[_FILLED] = stop
+    if tape.packs is not None and kind.requires_grad & GRADIENTS:
+        tape.packs(tape, op, t, rows)
     return t
 
 
