@@ -167,6 +167,11 @@ class set_multithreading_enabled:
         """Nothing."""
 
 
+def is_multithreading_enabled() -> bool:
+    """True: see `set_multithreading_enabled`."""
+    return True
+
+
 class enable_grad(_Mode):
     """Record for gradients, also inside `no_grad`.
 

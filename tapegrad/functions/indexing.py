@@ -776,8 +776,9 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
     unsigned = where.view(f"u{where.itemsize}")  # negative numbers are large ones
     if where.size and unsigned.max() >= n:
         wrong = (where < 0) | (where >= n)
+        said = "index out of range in self: " if error is IndexError else ""
         raise error(
-            f"index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
+            f"{said}index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
             f"{location()}"
         )
 
