@@ -443,7 +443,8 @@ def constant(value: Any, dtype: DType) -> Tensor:
 def _constant(value: Any, dtype: DType) -> Tensor:
     if dtype.category == 1:
         value = np.uint64(int(value) % (1 << 64)).astype(dtype.numpy)
-    made = from_array(np.array(value, dtype.numpy))
+    with np.errstate(over="ignore"):  # what float32 has no number for is infinite
+        made = from_array(np.array(value, dtype.numpy))
     made._note = NUMBER
     return made
 
@@ -473,6 +474,14 @@ class Constants:
         self._memory[at] = value
         self._next = at + 1
         return stored(tape, self._kind, self._address + at * self._kind.itemsize, self._array)
+
+
+def constants(tape: Tape, dtype: DType) -> Constants:
+    """What makes those of a tape."""
+    made: Constants | None = tape.constants.get(dtype)
+    if made is None:
+        made = tape.constants[dtype] = Constants(dtype)
+    return made
 
 
 # --- memory and slots ------------------------------------------------------------------------------------------------

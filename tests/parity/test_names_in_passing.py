@@ -53,8 +53,8 @@ f = _s.is_enabled(), _s.get_scale(), _s.state_dict()
 
 x = tg.tensor([1.0, -1.0, 0.3, -0.2]); y = x.hardshrink(), x.hardshrink(0.25), x.prelu(tg.tensor([0.1], dtype=x.dtype))
 f = tg.is_conj(x), tg.is_neg(x), tg.is_signed(x), tg.is_inference(x), tg.is_storage(x)
-g = tg.is_storage(x.untyped_storage()), tg.get_device(x), tg.typename(3), tg.get_deterministic_debug_mode(), tg.set_flush_denormal(False)
-h = tg.autograd.is_multithreading_enabled(), tg.nn.parameter.is_lazy(x)
+g = tg.is_storage(x.untyped_storage()), tg.get_device(x), tg.typename(3), tg.get_deterministic_debug_mode()
+h = tg.set_flush_denormal(False), tg.autograd.is_multithreading_enabled(), tg.nn.parameter.is_lazy(x)
 
 import importlib as _importlib
 _of = lambda path: _importlib.import_module(tg.__name__ + "." + path)
