@@ -73,8 +73,8 @@ the last bits from those of second order, of forward mode, or of fewer turns. Le
 loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, and functions with `fastmath`
 or types of `locals`.
 
-A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian is
-computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.
+A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
+is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.
 
 Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
 (`containers.py`), and Tensors, whose tape then has a row for each call, which is differentiated
