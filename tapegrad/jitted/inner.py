@@ -20,6 +20,7 @@ from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_fl
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
+from numba.core.registry import cpu_target
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 
 # Numba numbers functions from 1 on in each process, and makes their symbols of names and numbers. Code from the disk
@@ -102,8 +103,9 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
         _call_directly(module)
         while missing := _called_by_address(module):  # of functions that call each other, one alone was linked
             for name in missing:
-                _name_address(module, name, _libraries[name]._final_module.get_function(name))
-                module.link_in(_libraries[name]._get_module_for_linking(), preserve=True)
+                library = _library_of(name)
+                _name_address(module, name, library.get_function(name))
+                module.link_in(library, preserve=True)
         cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
         cheap.run(module, how)
         # Rows are calls and stores, and no quicker in loops that are unrolled, which take long to compile.
@@ -130,6 +132,25 @@ def _called_by_address(module: Any) -> list[str]:
     prefix = RuntimeLinker.PREFIX
     unknown = [v.name for v in module.global_variables if v.is_declaration and v.name.startswith(prefix)]
     return [name.removeprefix(prefix) for name in unknown]
+
+
+def _library_of(name: str) -> Any:
+    """The module that defines a function: an inner one, or one that Numba has compiled for itself.
+
+    A plain function that calls itself with other types knows that version by its address alone.
+    """
+    if name in _libraries:
+        return _libraries[name]._get_module_for_linking()
+    for found in cpu_target.target_context._defns.values():
+        for _, function in found.versions:
+            for library in getattr(function, "libs", ()):
+                if library.name in name and _defines(library._get_module_for_linking(), name):
+                    return library._get_module_for_linking()
+    raise KeyError(name)
+
+
+def _defines(module: Any, name: str) -> bool:
+    return any(function.name == name and not function.is_declaration for function in module.functions)
 
 
 def _name_address(module: Any, name: str, function: Any) -> None:
