@@ -97,10 +97,6 @@ class DeferredLibrary(InnerLibrary):
         self._is_compiled = False
         self._environments: dict[str, Any] = {}
 
-    def _optimize_final_module(self) -> None:
-        super()._optimize_final_module()
-        _libraries.update((f.name, self) for f in self._final_module.functions if not f.is_declaration)
-
     def _finalize_final_module(self) -> None:
         if getattr(self, "_compiled_object", None) is None:
             super()._finalize_final_module()
