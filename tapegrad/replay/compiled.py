@@ -386,7 +386,8 @@ class Compiled(entry.Fronted):
         """What the function returns."""
         tape = current_tape()
         if (
-            tape.watch is not None or tape.sweeping or tape.duals is not None or levels() or not native.JIT or MEMORY
+            tape.watch is not None or tape.sweeping or tape.duals is not None or tape.packs is not None or levels()
+            or not native.JIT or MEMORY
         ):  # fmt: skip
             return self._function(*args, **kwargs)
         leaves: Any
