@@ -186,6 +186,13 @@ class Program:
             for place, leaf in enumerate(leaves)
         ]
         found = [leaves[self.which.index(k)] for k in range(len(known))]
+        for leaf in found:  # these are looked at first where the function is plain: regions are the same
+            if (
+                isinstance(leaf, Tensor)
+                and leaf._tape is watch.tape
+                and (watch.is_own(leaf) or id(leaf) in watch.changed)
+            ):
+                engine.evaluate(watch.tape, leaf._slot)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
         # What is found at each call stands behind the arguments.
         self.finds = [_finder(of, places) for _, of in watch.located.values()]
