@@ -15,6 +15,7 @@ import gc
 import io
 import itertools
 import operator
+import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -89,9 +90,12 @@ def _is_users(x: Any, is_container_own: bool) -> bool:
         return False
     if isinstance(x, (*_CONTAINERS, *_TEXTS, Iterator)):
         return is_container_own
-    return isinstance(x, Module) or is_of_users(
-        x.__module__ if isinstance(x, (types.FunctionType, type)) else type(x).__module__
-    )
+    if isinstance(x, Module):
+        return True
+    is_definition = isinstance(x, (types.FunctionType, type))
+    module = (x.__module__ if is_definition else type(x).__module__) or ""
+    unchanged = sys.stdlib_module_names if is_definition else _CHANGES_UNSEEN
+    return is_of_users(module) and module.partition(".")[0] not in unchanged
 
 
 def _state(x: Any) -> list[Any]:
@@ -183,8 +187,7 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def is_of_users(module: str | None) -> bool:
     """Whether a module is neither this package's nor of those that it stands on."""
-    root = (module or "").partition(".")[0]
-    return root not in {"tapegrad", "numpy", "scipy", "numba", "builtins"} and root not in _CHANGES_UNSEEN
+    return (module or "").partition(".")[0] not in {"tapegrad", "numpy", "scipy", "numba", "builtins"}
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
