@@ -253,8 +253,9 @@ class Compiled(entry.Fronted):
     def save(self, f: Any) -> None:
         """Write all programs that are kept to a file, which `tapegrad.load` makes a function of, without Python code.
 
-        Tensors and arrays that the function reads without being given them are written as they are now, and stay so. A
-        call of the loaded function for which no program holds is an error.
+        Tensors and arrays that the function reads without being given them are written as they are now, and stay so, and
+        so are the modes of modules. A call of the loaded function for which no program holds is an error; its `map`,
+        `jitted`, `cfunc` and `save` are those of the function.
 
         Parameters
         ----------
