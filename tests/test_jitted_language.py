@@ -341,7 +341,7 @@ def structures(x):
 # --- types that differ by whether they have derivatives ---------------------------------------------------------------
 
 
-Swapped = namedtuple("Pair", "p q")
+Swapped = namedtuple("Swapped", "p q")
 
 
 @case("a named tuple that begins without derivatives")
