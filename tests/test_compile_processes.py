@@ -5,6 +5,7 @@ import copy
 import gc
 import multiprocessing
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -56,9 +57,28 @@ def test_memory_is_constant_over_many_programs():
         return tape.nbytes, len(gc.get_objects())
 
     nbytes, objects = use(range(50))
-    after, more = use(range(50, 400))
+    after, more = use(range(50, 2000))
     stats = compiled.stats()
-    assert (stats["recordings"], stats["programs"]) == (400, 8)
+    assert (stats["recordings"], stats["programs"]) == (2000, 8)
     assert after <= nbytes
     assert more < objects + 200
     assert stats["bytes"] < 100_000
+
+
+@pytest.mark.parametrize(("function", "n"), [(slope, 10**6), (lambda x: tg.tensor(x) * 2.0, 10**5)])
+def test_memory_is_constant_over_many_replays(function, n):
+    """A leak of an object at each call would be seen."""
+    compiled, x, tape = tg.compile(function), np.array([0.5, -2.0]), tg.current_tape()
+
+    def use(n):
+        for _ in range(n):
+            compiled(x)
+        gc.collect()
+        engine.reclaim(tape)
+        return tape.nbytes, sys.getallocatedblocks()
+
+    nbytes, blocks = use(1000)
+    after, more = use(n)
+    assert compiled.stats()["recordings"] == 1
+    assert after <= nbytes
+    assert more < blocks + 2000

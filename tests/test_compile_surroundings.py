@@ -1,6 +1,7 @@
 """Compiled functions that change what they find, and modules whose modes change: answers stay the plain function's."""
 
 import collections
+import contextvars
 import functools
 import io
 import itertools
@@ -62,6 +63,11 @@ class Counter:
         type(self).whole += 1
         return x * type(self).whole
 
+    @classmethod
+    def counts_as_class(cls, x):
+        cls.whole += 1
+        return x * cls.whole
+
     def adds(self, x):
         self.names["seen"].add(len(self.names["seen"]))
         return x * len(self.names["seen"])
@@ -112,6 +118,32 @@ def advances(iterator):
     return lambda x: x * next(iterator)
 
 
+def turns(numbers):
+    def function(x):
+        numbers.move_to_end(next(iter(numbers)))
+        return x * next(iter(numbers.values()))
+
+    return function
+
+
+def writes(buffer):
+    def function(x):
+        if isinstance(buffer, bytearray):
+            buffer[0] += 1
+            return x * buffer[0]
+        return x * (buffer.write(b"a") + buffer.tell())
+
+    return function
+
+
+def counts_in(variable):
+    def function(x):
+        variable.set(variable.get() + 1)
+        return x * variable.get()
+
+    return function
+
+
 def notes(known):
     def function(x):
         known[len(known)] = 1
@@ -130,6 +162,12 @@ CHANGES = {
     "an attribute": lambda _: Counter(),
     "a number of an object": lambda _: Counter().counts,
     "a number of a class": lambda _: type("Own", (Counter,), {})().counts_for_all,
+    "a number of a class, by a method of it": lambda _: type("Own", (Counter,), {}).counts_as_class,
+    "an order": lambda _: turns(collections.OrderedDict(a=1.0, b=2.0)),
+    "bytes": lambda _: writes(bytearray(b"abc")),
+    "a text": lambda _: writes(io.BytesIO()),
+    "an iterator of iterators": lambda _: advances(map(float, range(9))),
+    "a variable of a context": lambda _: counts_in(contextvars.ContextVar("n", default=0)),
     "a set behind a dictionary": lambda _: Counter().adds,
     "a slot": lambda _: Slotted(),
     "a buffer": lambda _: Recurrent(),

@@ -383,7 +383,7 @@ def _run(
     """
     plan, tape = _plan_of(program, rows), current_tape()
     if answer is None:
-        answer = program.run(tape, rows.row(leader)[0])
+        answer = program.run(tape, rows.row(leader)[0], False)
     if answer is PLAIN:
         raise NotLoweredError
     if answer.__class__ is Miss:

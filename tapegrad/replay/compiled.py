@@ -65,9 +65,12 @@ class _Root(_Node):
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether Python code would see the same of numbers."""
         try:
-            return all(make(leaves, []) == answer for make, answer in self.conditions)
+            for make, answer in self.conditions:
+                if make(leaves, []) != answer:
+                    return False
         except ArithmeticError:  # of numbers for which the function raises
             return False
+        return True
 
 
 class _Kin:
@@ -239,7 +242,7 @@ class Compiled(entry.Fronted):
     def _run_for_rows(self, program: Program, tape: Tape, leaves: Any) -> Any:
         if program.draws:
             raise RuntimeError(f"map(): {self!r} draws random numbers, which would be the same in no order")
-        return PLAIN if program.has_effects else program.run(tape, leaves)
+        return PLAIN if program.has_effects else program.run(tape, leaves, False)
 
     def count(self, replays: int, misses: int) -> None:
         """Note what a batch has come to."""
@@ -412,7 +415,7 @@ class Compiled(entry.Fronted):
                 memory = program.memories.of_thread
                 if not memory.is_entered:
                     self._enter(program, family, args, kwargs, leaves, tape)
-                elif program.conditions:
+                elif self._entered and program.conditions:
                     self._renew(memory)
                 if memory.calls >= 0:
                     self._heat(program, memory)

@@ -30,6 +30,7 @@ from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
 from tapegrad.nn.module import changes
 from tapegrad.replay import machine
+from tapegrad.replay.bound import MOST_SHORT
 from tapegrad.replay.standins import Again, Number, reflected
 from tapegrad.replay.surroundings import Modes
 from tapegrad.tape import H, Tape
@@ -44,7 +45,6 @@ _FUNCTIONS = {
 _NEW_ARRAY = 93  # where NumPy's table of functions has PyArray_New
 _FLAGS = 0x100 | 0x400  # of arrays: aligned, writeable
 _MOST_NUMBERS = 256
-MOST_BYTES = 1 << 17  # of the values and adjoints of a program that is short
 _MOST_PLANS = 64
 clock = np.zeros(1, np.int64).data  # calls so far
 
@@ -321,7 +321,7 @@ def is_plannable(program: Any, args: Any, kwargs: Any, leaves: Sequence[Any], ta
     """Whether native code can do what has just been done."""
     return bool(
         program.is_simple and not program.swept
-        and not program.is_shared_out and program.size <= MOST_BYTES
+        and not program.is_shared_out and program.size <= MOST_SHORT
         and not kwargs and len(args) == len(leaves) and all(map(operator.is_, args, leaves))
         and all(_is_copyable(kind, source, leaves) for _, kind, source in program.copied)
         and all(_is_makeable(result) for result in program.results)

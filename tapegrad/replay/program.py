@@ -23,6 +23,7 @@ from tapegrad.core.replaying import GUARD, MACHINE, MISSED
 from tapegrad.dtypes import DType
 from tapegrad.kinds import Kind, address_of, array_at
 from tapegrad.replay import passes
+from tapegrad.replay.bound import Made, Place, bindable, fitting
 from tapegrad.replay.machine import Lowered, NotLoweredError, frame_of, lower
 from tapegrad.replay.standins import Number, StandIn, composed, is_shown
 from tapegrad.replay.watch import Result, Watch, are_alike, extent, is_float
@@ -58,8 +59,9 @@ class Memory:
     """What a thread has of a program: the arena, and the text with addresses that are true."""
 
     __slots__ = (
-        "arena", "at", "calls", "captured", "changed", "composed", "copied", "filled", "frame", "is_entered", "lowered",
-        "made", "new", "run_at", "step", "tables", "tables_at", "tape", "text", "text_at",
+        "arena", "at", "begun", "calls", "captured", "changed", "composed", "copied", "elsewhere", "filled", "frame",
+        "is_bound", "is_entered", "lowered", "made", "new", "run_at", "step", "tables", "tables_at", "tape", "text",
+        "text_at",
     )  # fmt: skip
 
     def __init__(self, program: Program, tape: Tape) -> None:
@@ -81,22 +83,39 @@ class Memory:
         for offset, content in program.contents:
             ctypes.memmove(at + offset, content, len(content))
         views = [(array_at(at + offset, kind, self.arena), source) for offset, kind, source in program.copied]
+        composed = [(offset, kind) for offset, kind, source in program.copied if type(source) is not np.ndarray]
+        self.elsewhere = fitting(program, self, composed)
+        self.is_bound = bool(program.bindable)
         self.copied = [(view, source) for view, source in views if type(source) is np.ndarray]
-        self.composed = [view for view, source in views if type(source) is not np.ndarray]
-        self.captured = [(at + offset, nbytes, t, kind) for offset, nbytes, t, kind in program.captured]
-        self.made = [_maker(self, of) for of in program.results]
+        self.composed: list[Any] = [view for view, source in views if type(source) is not np.ndarray]
+        captured = fitting(program, self, [(offset, kind) for offset, _, _, kind in program.captured])
+        self.captured: list[Any] = [
+            (place or at + offset, nbytes, t, kind)
+            for place, (offset, nbytes, t, kind) in zip(captured, program.captured, strict=True)
+        ]
+        self.made = [_maker(self, program, of) for of in program.results]
+        self.begun = [made for made in self.made if made.__class__ is Made]
         self.changed = [(t, _Elements(self, of)) for t, of in program.changed]
         self.new = [_Elements(self, of) for of in program.new]
 
     def speed_up(self, program: Program) -> None:
-        """Have the program run as machine code from now on, where it can."""
+        """Have the program run as machine code from now on, where it can: there all is in the arena."""
         tape = self.tape()
-        if (lowered := program.machine_code()) is not None and tape is not None:
+        if not self.is_bound and (lowered := program.machine_code()) is not None and tape is not None:
             self.lowered = lowered
             self.frame, frame_at = frame_of(lowered)
             step = [MACHINE, lowered.code.address, self.at, frame_at, tape.header_address, self.text_at]
             self.step = np.array(step + [0] * (STEP - len(step)), np.int64)
             self.run_at = address_of(self.step)
+
+    def bind(self, numbers: Sequence[Any], binds: bool) -> list[Any]:
+        """Have arrays, and results, where they are, or are to be; the views of what is copied in, or None."""
+        for made in self.begun:
+            made.begin(binds)
+        return [
+            None if place is not None and place.gives(number if binds else None) else view
+            for view, place, number in zip(self.composed, self.elsewhere, numbers, strict=False)
+        ]
 
 
 class _Elements:
@@ -167,6 +186,13 @@ class Program:
             for place, leaf in enumerate(leaves)
         ]
         found = [leaves[self.which.index(k)] for k in range(len(known))]
+        for leaf in found:  # these are looked at first where the function is plain: regions are the same
+            if (
+                isinstance(leaf, Tensor)
+                and leaf._tape is watch.tape
+                and (watch.is_own(leaf) or id(leaf) in watch.changed)
+            ):
+                engine.evaluate(watch.tape, leaf._slot)
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
         # What is found at each call stands behind the arguments.
         self.finds = [_finder(of, places) for _, of in watch.located.values()]
@@ -188,11 +214,12 @@ class Program:
         self.text, (self.places, self.bases) = steps.words, steps.addresses()
         self.swept = [places.get(id(t), t) for _, t, kind, _ in watch.captured.values() if kind.requires_grad]
         self.draws = watch.draws
-        self.conditions = watch.conditions + [
-            (_has_gradient(places.get(id(t), t)), gradient is not None)
-            for t, gradient, is_read in watch.gradients.values()
-            if is_read
+        self.conditions = watch.conditions.copy()
+        of_gradients = [
+            (places.get(id(t), t), gradient is not None) for t, gradient, is_read in watch.gradients.values() if is_read
         ]
+        if of_gradients:
+            self.conditions.append((_gradients(of_gradients), True))
         is_guard = self.text[: STEP * steps.n : STEP] == GUARD
         self.guards = (STEP * np.flatnonzero(is_guard)).tolist()  # where they stand
         self.seen, self.numbers = watch.seen, watch.numbers
@@ -224,6 +251,9 @@ class Program:
         # Where these are no arguments, they are apart at each call.
         are_apart = all(len({*map(id, of)}) == len(of) and int not in map(type, of) for of in (read, given))
         self.touched = [*{id(t): t for t in (*read, *given)}.values()] if are_apart else None
+        # What is returned where nothing of it is computed.
+        is_same = all(of.__class__ is Same and of.value.__class__ is not np.ndarray for of in self.results)
+        self.same = [of.value for of in self.results] if is_same else None
         self.memories = threading.local()
         self.lowered: Lowered | None = None
         self.is_lowered = False  # whether it was tried
@@ -292,7 +322,8 @@ class Program:
                 return False
         for t, _ in self.changed:
             t = leaves[t] if t.__class__ is int else t
-            if getattr(t, "_origin", None) is not None or ((views := t._views) is not None and views.living()):
+            views = getattr(t, "_known", None) if getattr(t, "_fresh", None) is None else t._views
+            if getattr(t, "_origin", None) is not None or (views is not None and views.living()):
                 return False
         return True
 
@@ -354,8 +385,13 @@ class Program:
         """Bytes that it takes, its memory for one thread included."""
         return 2 * self.text.nbytes + self.size + (self.lowered.code.nbytes if self.lowered is not None else 0)
 
-    def run(self, tape: Tape, leaves: Sequence[Any]) -> Any:
-        """What the function returns; a Miss; or PLAIN."""
+    @functools.cached_property
+    def bindable(self) -> set[int]:
+        """The offsets of what may be elsewhere than in the arena."""
+        return bindable(self)
+
+    def run(self, tape: Tape, leaves: Sequence[Any], binds: bool = True) -> Any:
+        """What the function returns; a Miss; or PLAIN. Unless it `binds`, all that it is given is in the arena then."""
         if hooks.has_leaves and self._has_hooks(leaves):
             return PLAIN
         memory = getattr(self.memories, "of_thread", None)
@@ -367,20 +403,23 @@ class Program:
         if self.finds:
             leaves = [*leaves, *[find(leaves) for find in self.finds]]
         if not self.draws:
-            return self._run(tape, memory, leaves, ())
+            return self._run(tape, memory, leaves, (), binds)
         states = [again().bit_generator.state for again, *_ in self.draws]
         draws = [getattr(again(), name)(*given, **facts) for again, name, given, facts in self.draws]
-        found = self._run(tape, memory, leaves, draws)
+        found = self._run(tape, memory, leaves, draws, binds)
         if found is PLAIN or found.__class__ is Miss:  # what comes next draws the same
             for (again, *_), state in zip(reversed(self.draws), reversed(states), strict=True):
                 again().bit_generator.state = state
         return found
 
-    def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any]) -> Any:
+    def _run(self, tape: Tape, memory: Memory, leaves: Sequence[Any], draws: Sequence[Any], binds: bool) -> Any:
         for view, source in memory.copied:
             view[...] = source
         numbers = self.composed(leaves, draws)
-        for view, number in zip(memory.composed, numbers, strict=False):
+        views = memory.bind(numbers, binds) if memory.is_bound else memory.composed
+        for view, number in zip(views, numbers, strict=False):
+            if view is None:
+                continue
             if number.__class__ is int and not is_float(number):
                 return PLAIN
             if number.__class__ is float and view.itemsize == 4 and not -_LARGE < number < _LARGE:
@@ -397,8 +436,14 @@ class Program:
                 slot = t._slot
                 is_stored = tape.slot_ints[_INTS * slot + _FLAGS] & STORED
                 there = tape.slot_words[_WORDS * slot + _PRIMAL] if is_stored else engine.evaluate(tape, slot)
-                ctypes.memmove(address, there, nbytes)
+                if address.__class__ is int:
+                    ctypes.memmove(address, there, nbytes)
+                elif binds:
+                    address.put(there)
+                else:
+                    ctypes.memmove(address.go_home(), there, nbytes)
             else:
+                address = address if address.__class__ is int else address.go_home()
                 array_at(address, kind, memory.arena)[...] = copied(t)[0]
         if self.has_effects and not self._may_change(tape, leaves):
             return PLAIN
@@ -407,6 +452,8 @@ class Program:
             if self.is_simple:
                 return self.build([make() for make in memory.made])
             new = self._change(tape, memory, leaves, numbers[len(memory.composed) :])
+            if self.same is not None:
+                return self.build(self.same)
             return self.build(
                 [
                     make() if of.__class__ is Result else _other(of, leaves, draws, new)
@@ -419,9 +466,16 @@ class Program:
         return PLAIN
 
 
-def _has_gradient(t: Any) -> Any:
-    """Whether a tensor, or an argument, has a gradient."""
-    return lambda leaves, _: getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None
+def _gradients(known: Sequence[tuple[Any, bool]]) -> Callable[..., bool]:
+    """Whether those tensors, or arguments, have gradients that had some."""
+
+    def are_there(leaves: Sequence[Any], _: Any) -> bool:
+        for t, is_there in known:
+            if (getattr(leaves[t] if t.__class__ is int else t, "_grad", None) is not None) is not is_there:
+                return False
+        return True
+
+    return are_there
 
 
 def _finder(of: Any, places: dict[int, int]) -> Callable[[Any], Any]:
@@ -468,11 +522,13 @@ def _view(memory: Memory, of: Result) -> np.ndarray:
     return array_at(memory.at + of.offset, of.kind, memory.arena)
 
 
-def _maker(memory: Memory, of: Any) -> Any:
+def _maker(memory: Memory, program: Program, of: Any) -> Any:
     """What makes an output of elements in the arena; None of another."""
     if of.__class__ is not Result:
         return None
     like, kind, view = of.like, of.kind, _view(memory, of)
+    if of.offset in program.bindable:
+        return Made(Place(memory, program, of.offset, kind), view, like is Tensor)
     if like is float:
         return view.item
     if like is Tensor:

@@ -8,7 +8,6 @@ a program mean is known to the version of tapegrad that wrote them, whose digest
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -24,17 +23,16 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tapegrad import creation, dtypes, kernels
+from tapegrad import creation
 from tapegrad.dtypes import DType
 from tapegrad.kernels import digests
 from tapegrad.kinds import Kind, numbers_at
 from tapegrad.kinds import objects as kinds_by_index
-from tapegrad.ops.declare import OPS, Reduction
 from tapegrad.replay.compiled import Compiled
 from tapegrad.replay.program import Given, Program, Same
 from tapegrad.replay.standins import _METHODS, Again, Argument, Drawn, Number, StandIn, bits_of, reflected
 from tapegrad.replay.surroundings import Modes
-from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
+from tapegrad.replay.validation import Checker, Kernel, kernel_at_address
 from tapegrad.replay.watch import Result
 from tapegrad.tensor import Size, Tensor
 
@@ -174,7 +172,7 @@ class _Writer:
         params: list[tuple[int, ...]] = []
 
         def kernel(address: int, families: Any) -> Kernel:
-            found = _kernel_at(address, families)
+            found = kernel_at_address(address, families)
             if address not in known:
                 known[address] = len(kernels_used)
                 kernels_used.append(found.names)
@@ -312,28 +310,6 @@ def _modes(program: Program) -> list[Any]:
 
 def _refuse(what: str) -> NoReturn:
     raise ValueError(f"save(): a program that is to be saved {what}")
-
-
-_addresses: dict[int, list[Kernel]] = {}
-
-
-def _kernel_at(address: int, families: Any) -> Kernel:
-    """The kernel at an address, of one of these families and cells."""
-    table = kernels.table
-    if address not in _addresses:
-        _addresses.clear()
-        for i in np.flatnonzero(table).tolist():
-            row, cell = divmod(i, kernels.CELLS)
-            opcode, code = divmod(row, len(dtypes.DTYPES))
-            op = OPS[opcode]
-            if not (isinstance(op, Reduction) and cell == 3):
-                _addresses.setdefault(int(table[i]), []).append(Kernel(op, code, cell))
-    for kernel in _addresses.get(address, ()):
-        if any(isinstance(kernel.op, family) and kernel.cell in cells for family, cells in families):
-            with contextlib.suppress(InvalidError):
-                if by_name(*kernel.names) == kernel:
-                    return kernel
-    raise InvalidError("a step calls a kernel of no operation")
 
 
 def save(compiled: Compiled, f: Any) -> None:

@@ -8,9 +8,11 @@ Whoever asks for the elements themselves is given them, and the watch is told.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import struct
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -246,6 +248,9 @@ class Again:
         return self.function(*given, **self.facts)
 
 
+_MOST_SHORT = 2000  # letters of a text that is kept
+
+
 def composed(makes: Sequence[Make]) -> Make:
     """What makes all of these, and what they have in common once."""
     names: dict[str, Any] = {}
@@ -278,8 +283,15 @@ def composed(makes: Sequence[Make]) -> Make:
         known[id(make)] = f"v{len(known)}"
         lines.append(f"    {known[id(make)]} = {text}\n")
     made = "".join(f"{known[id(make)]}, " for make in makes)
-    exec(f"def make(leaves, draws):\n{''.join(lines)}    return ({made})", names)  # noqa: S102
+    text = f"def make(leaves, draws):\n{''.join(lines)}    return ({made})"
+    exec(_short(text) if len(text) < _MOST_SHORT else text, names)  # noqa: S102
     return names["make"]  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(256)
+def _short(text: str) -> types.CodeType:
+    """The code of a text, since many programs have the same."""
+    return compile(text, "<what is made of arguments>", "exec")
 
 
 def _of_array(function: Callable[..., Any]) -> Any:

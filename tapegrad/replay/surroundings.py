@@ -7,11 +7,16 @@ objects, in the same order, of which numbers and texts may be equal ones; arrays
 
 from __future__ import annotations
 
+import array
 import contextlib
+import contextvars
 import functools
+import gc
+import io
 import itertools
+import operator
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +32,8 @@ _MOST_BYTES = 1 << 24  # of arrays
 _NUMBERS = (int, float, complex, str, bytes, type(None))
 _PLAIN = (*_NUMBERS, np.generic, Tensor, types.BuiltinFunctionType)
 _CONTAINERS = (list, tuple, set, dict, deque)
+_BUFFERS = (np.ndarray, bytearray, array.array)
+_TEXTS = (io.StringIO, io.BytesIO)
 _CHANGES_UNSEEN = {"logging", "threading", "warnings"}  # modules whose objects keep what no answer depends on
 
 
@@ -36,16 +43,16 @@ class Surroundings:
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
         self.objects: list[Any] = []
         self._before: list[tuple[Any, list[Any]]] = []  # those that it may not change, and what they referred to
-        n_bytes, seen = 0, set[int]()
+        n_bytes, seen = 0, set[int]()  # bytes of arrays
         rest = [(x, True) for x in (function, *leaves)]  # with each, whether a container is the user's
         while rest and len(seen) < _MOST_FOUND:
             x, is_own = rest.pop()
             if id(x) in seen or isinstance(x, _PLAIN):
                 continue
             seen.add(id(x))
-            if isinstance(x, np.ndarray):
-                n_bytes += x.nbytes
-                if is_own and x.flags.writeable and n_bytes <= _MOST_BYTES:
+            if isinstance(x, _BUFFERS):
+                n_bytes += x.nbytes if isinstance(x, np.ndarray) else len(x) * getattr(x, "itemsize", 1)
+                if is_own and n_bytes <= _MOST_BYTES:
                     self._before.append((x, _state(x)))
                 continue
             self.objects.append(x)
@@ -58,7 +65,10 @@ class Surroundings:
         """What has been changed since; nothing is the empty text."""
         for x, before in self._before:
             now = _state(x)
-            if len(now) != len(before) or not all(map(_are_same, before, now)):
+            is_same = len(now) == len(before) and (
+                all(map(operator.is_, before, now)) or all(map(_are_same, before, now))
+            )
+            if not is_same:
                 return f"changes what was there before ({_name(x)})"
         return ""
 
@@ -75,29 +85,33 @@ class Modes(NamedTuple):
 
 def _is_users(x: Any, is_container_own: bool) -> bool:
     """Whether what an object refers to is changed by the user's code alone."""
-    if isinstance(x, (Keeper, Options, types.ModuleType, type)):
+    if isinstance(x, (Keeper, Options, types.ModuleType)):
         return False
-    if isinstance(x, (*_CONTAINERS, Iterator)):
+    if isinstance(x, (*_CONTAINERS, *_TEXTS, Iterator)):
         return is_container_own
     return isinstance(x, Module) or is_of_users(
-        x.__module__ if isinstance(x, types.FunctionType) else type(x).__module__
+        x.__module__ if isinstance(x, (types.FunctionType, type)) else type(x).__module__
     )
 
 
 def _state(x: Any) -> list[Any]:
     """What is compared."""
-    if isinstance(x, np.ndarray):
-        return [x.tobytes()] if x.dtype != object else [*x.flat]
+    if isinstance(x, _BUFFERS):
+        return [bytes(x)] if not isinstance(x, np.ndarray) else [x.tobytes()] if x.dtype != object else [*x.flat]
     state = _behind(x)
     if isinstance(x, dict):
-        state += dict.keys(x)
+        state += (OrderedDict if isinstance(x, OrderedDict) else dict).keys(x)
+    elif isinstance(x, _TEXTS):
+        state += () if x.closed else (x.getvalue(), x.tell())
+    elif isinstance(x, contextvars.ContextVar):
+        with contextlib.suppress(LookupError):
+            state.append(x.get())
     elif isinstance(x, itertools.count):
         state.append(repr(x))
     elif isinstance(x, types.GeneratorType):
         state.append(getattr(x.gi_frame, "f_lasti", None))
     elif not isinstance(x, (*_CONTAINERS, types.FunctionType, types.MethodType)):
         state += getattr(x, "__dict__", {})
-        state += [value for name, value in vars(type(x)).items() if type(value) in _NUMBERS and name[:2] != "__"]
         if hasattr(type(x), "__length_hint__"):
             state.append(x.__length_hint__())
     return state
@@ -138,17 +152,23 @@ def _behind(x: Any) -> list[Any]:
         return [x.keeper]
     if isinstance(x, dict):
         return [*dict.values(x)]
-    if isinstance(x, (type, types.ModuleType)):
+    if isinstance(x, types.ModuleType):
         return []
+    if isinstance(x, type):
+        return [*x.__bases__, *vars(x).values()] if is_of_users(x.__module__) else []
+    if isinstance(x, (classmethod, staticmethod)):
+        return [x.__func__]
     if isinstance(x, types.GeneratorType):
         return [] if x.gi_frame is None else [*x.gi_frame.f_locals.values()]
+    if isinstance(x, Iterator) and type(x).__module__ in {"builtins", "itertools"}:
+        return gc.get_referents(x)
     if isinstance(x, Generator):
         return [x.numpy]
     if "__wrapped__" in getattr(x, "__dict__", {}):  # what is cached, or compiled
         return [x.__wrapped__]
     found = [*getattr(x, "__dict__", {}).values()]
     if is_of_users(type(x).__module__):
-        found += [value for value in vars(type(x)).values() if isinstance(value, types.FunctionType)]
+        found = [type(x), *found]
         slots = [name for kind in type(x).__mro__ for name in _slots(kind)]
         found += [getattr(x, name) for name in slots if hasattr(x, name)]
     return found

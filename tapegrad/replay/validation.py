@@ -11,8 +11,11 @@ touch, but not what its parameters mean: that they are those that were saved, th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
 
 from tapegrad.core import observed
 from tapegrad.core.notes import ARENA, SCRATCH, STEP, TABLES, TEXT
@@ -131,6 +134,27 @@ def by_name(family: str, name: str, dtype: str, cell: int) -> Kernel:
     if is_none or starts or not has_rule or dtype in ops[0].refuses:
         raise InvalidError(f"the operation {name!r} has no kernel {cell} for {dtype}")
     return kernel
+
+
+_addresses: dict[int, list[Kernel]] = {}
+
+
+def kernel_at_address(address: int, families: Any) -> Kernel:
+    """The kernel at an address, of one of these families and cells."""
+    if address not in _addresses:
+        _addresses.clear()
+        for i in np.flatnonzero(kernel_table).tolist():
+            row, cell = divmod(i, CELLS)
+            opcode, code = divmod(row, len(DTYPES))
+            op = OPS[opcode]
+            if not (isinstance(op, Reduction) and cell == 3):
+                _addresses.setdefault(int(kernel_table[i]), []).append(Kernel(op, code, cell))
+    for kernel in _addresses.get(address, ()):
+        if any(isinstance(kernel.op, family) and kernel.cell in cells for family, cells in families):
+            with contextlib.suppress(InvalidError):
+                if by_name(*kernel.names) == kernel:
+                    return kernel
+    raise InvalidError("a step calls a kernel of no operation")
 
 
 class Reach(NamedTuple):
