@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 from numba.core import types
 from numba.core.registry import cpu_target
-from numba.core.typing import npydecl
+from numba.core.typing import npydecl, signature
+from numba.core.typing.templates import infer, infer_global, make_intrinsic_template
 from numba.extending import overload
 
 from tapegrad.jitted import rewriting
@@ -435,6 +436,8 @@ def declare(function: Any, arity: int, stands_for: Any = None, has_out: bool = F
     """A scalar function of arrays too; `stands_for` is what one does in the place of its first operand."""
     names = ", ".join("abc"[:arity])
     choose = functools.partial(_chosen, stands_for or function, in_place=stands_for is not None)
+    if (stands_for or function) in RULES:
+        _declare_late(function, names, functools.partial(_late, choose, stands_for is not None))
     _declare_code(function, names, choose)
     if has_out:
         _declare_code(function, f"{names}, out", functools.partial(_into, function))
@@ -447,6 +450,31 @@ def typed({names}):
  return None if found is None else lambda {names}: found({names})
 """
     overload(function, OPTIONS)(define(text, "typed", {"choose": choose}))
+
+
+def _declare_late(function: Any, names: str, choose: Any) -> None:
+    """A loop that is compiled where it is called: most never are, since array expressions are loops of their own."""
+    typed = define(f"def typed(typingctx, {names}):\n return choose({names})", "typed", {"choose": choose})
+    template = make_intrinsic_template(function, typed, f"late_{function.__name__}")
+    infer(template)
+    infer_global(function, types.Function(template))
+
+
+def _late(choose: Any, in_place: bool, *kinds: Any) -> Any:
+    """The signature and the code of a loop over reals; None of another."""
+    dims = dims_of_operands(*kinds)
+    if dims is None or max(dims) == 0 or not all(isinstance(_of_elements(k), (Active, *PASSIVE)) for k in kinds):
+        return None
+    if not any(map(is_active_array, kinds)) or (in_place and not is_active_array(kinds[0])):
+        return None
+    returns = kinds[0] if in_place else types.Array(active_in(*kinds), max(dims), "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        called = choose(*sig.args)._numba_type_
+        found = called.get_call_type(context.typing_context, sig.args, {})
+        return context.get_function(called, found)(builder, args)
+
+    return signature(returns, *kinds), codegen
 
 
 _ONE_OPERAND = {np.floor, np.ceil, np.trunc, np.rint, np.sign, np.isnan, np.isinf, np.isfinite, np.signbit,
