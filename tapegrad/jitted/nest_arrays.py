@@ -83,8 +83,8 @@ class Elements:
         inside = list(statements([loop]))
         self.n_assigned = Counter(name for item in inside if (name := target_of(item)) is not None)
         loops = [item for item in inside if isinstance(item, Loop)]
-        n_loops = Counter(loop.variable for loop in loops)
-        self.least = {name: low for name, low in _least(loops).items() if n_loops[name] == self.n_assigned[name]}
+        self.n_loops = Counter(loop.variable for loop in loops)
+        self.least = {name: low for name, low in _least(loops).items() if self.n_loops[name] == self.n_assigned[name]}
         given: dict[str, Any] = {name: Part(name, (_ALL,) * n) for name, n in dims.items()}
         self.made: dict[str, tuple[Operand, int]] = {}  # integers that are others and a number
         self.lengths: dict[str, Length] = {}  # integers that are lengths
@@ -106,8 +106,10 @@ class Elements:
 
     def within(self, item: Any, known: dict[str, Any]) -> Any:
         """A loop or a branch: what it changes is not what it was in there, nor behind."""
-        for name in {name for name in map(target_of, statements([item])) if name is not None}:
+        changed = {name for name in map(target_of, statements([item])) if name is not None}
+        for name in changed:
             _forget(known, name)
+        self.made = {name: made for name, made in self.made.items() if not changed & {name, made[0]}}
 
         def inside(items: list[Any]) -> list[Any]:  # where a formula would be computed in every turn
             return self.body(items, {name: what for name, what in known.items() if not isinstance(what, Formula)})
@@ -168,8 +170,9 @@ class Elements:
         if item.function is None and (length := self.known_length(first)) is not None:
             self.lengths[item.target] = length
         is_sum = item.function in (operator.add, operator.sub) and isinstance(rest[0], Const)
-        if is_sum and isinstance(first, str) and self.n_assigned[first] <= 1 and type(rest[0].value) is int:
-            base, plus = self.made.get(first, (first, 0))
+        is_whole = is_sum and isinstance(first, str) and type(rest[0].value) is int
+        if is_whole and self.n_assigned[first] <= max(1, self.n_loops[first]):
+            base, plus = self.sum_of(first)
             self.made[item.target] = base, plus + (1 if item.function is operator.add else -1) * rest[0].value
 
     def define(self, name: str, what: Whole, known: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ from tapegrad.jitted.nest_types import Names
 from tapegrad.jitted.nests import MIN_ITERATIONS, Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
+MAX_OF_WHOLE = 1  # likewise, where statements are of whole arrays, whose rows are lines otherwise
 
 _SCOPE = {
     "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
@@ -340,7 +341,8 @@ class Texts:
         self.put(1, "size = q + (bytes + 7) // 8")
         others = [name for name in self.arrays if name not in self.in_place]
         sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
-        self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {MAX_ELEMENTS} * w:", f" return {self.stays}")
+        most = MAX_OF_WHOLE if any(isinstance(s, Loop) and s.apart for s in names.all) else MAX_ELEMENTS
+        self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {most} * w:", f" return {self.stays}")
         for name in others:
             a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
             if name in self.new:
