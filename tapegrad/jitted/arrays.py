@@ -328,21 +328,29 @@ def each(
     """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated.
 
     Results go into a new array of a dtype, in place of the first operand, or into the last argument, which is then no
-    operand.
+    operand. Elements of operands that are surely as the result are at the same place; others are looked for.
     """
     names = [f"x{i}" for i in range(len(dims))]
     lines = [f"def each({', '.join(names)}):"]
     of_operands = dict(zip(names, dims[:-1] if into_last else dims, strict=False))
+    of_arrays = {name: ndim for name, ndim in of_operands.items() if ndim >= 0}
     if into_last or in_place:
-        into = names[-1] if into_last else names[0]
-        lines += [f" out = {into}", " shape = out.shape"]
-        n = dims[-1] if into_last else dims[0]
+        lines += [f" out = {names[-1] if into_last else names[0]}", " shape = out.shape"]
+        n = dims[-1] if into_last else of_arrays.pop(names[0])
+    elif len(of_arrays) == 1:
+        (array, n), of_arrays = of_arrays.popitem(), {}
+        lines.append(f" shape = {array}.shape")
     else:
-        n, dtype = max(dims), "np.bool_" if function in _BOOLEAN else dtype
-        lines += [*_joint_shape(of_operands, n), f" out = np.empty(shape, {dtype})"]
-    items = [name if ndim < 0 else f"{name}[{_place(name, ndim, n)}]" for name, ndim in of_operands.items()]
-    for name, ndim in of_operands.items():
+        n = max(dims)
+        lines += _joint_shape(of_arrays, n)
+    if not (into_last or in_place):
+        lines.append(f" out = np.empty(shape, {'np.bool_' if function in _BOOLEAN else dtype})")
+    for name, ndim in of_arrays.items():
         lines += [line for k in range(ndim) for line in _along(name, k, k + n - ndim)]
+    items = []
+    for name, ndim in of_operands.items():
+        place = _place(name, ndim, n) if name in of_arrays else "at"
+        items.append(name if ndim < 0 else f"{name}[{place}]")
     lines += [" for at in np.ndindex(shape):", f"  out[at] = function({', '.join(items)})"]
     lines.append(" return out[()]" if max(dims) == 0 and not in_place and not into_last else " return out")
     scope = {"np": np, "function": function}
