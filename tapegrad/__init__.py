@@ -16,14 +16,13 @@ from tapegrad import absent as _absent
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
-from tapegrad import storages as _storages
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_check_nan_enabled, is_anomaly_enabled, is_grad_enabled,
     is_inference_mode_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
 from tapegrad.creation import (
     BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, Generator, IntTensor, LongTensor, ShortTensor,
-    arange, as_tensor, empty,
+    arange, as_tensor, default_generator, empty,
     empty_like, eye, from_numpy, full, full_like, get_rng_state, initial_seed, is_tensor, linspace, manual_seed,
     ones, ones_like, rand, rand_like, randint, randn, randn_like, randperm, seed, set_default_tensor_type,
     set_rng_state, tensor, zeros,
@@ -46,13 +45,16 @@ from tapegrad.dtypes import UINT32 as uint32
 from tapegrad.dtypes import UINT64 as uint64
 from tapegrad.dtypes import DType as dtype
 from tapegrad.devices import (
-    are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda, device,
-    get_default_device, get_float32_matmul_precision, layout, memory_format, mps, preserve_format, set_default_device,
-    set_float32_matmul_precision, strided, use_deterministic_algorithms, version,
+    are_deterministic_algorithms_enabled, backends, channels_last, channels_last_3d, contiguous_format, cuda,
+    device, get_default_device, get_deterministic_debug_mode, get_float32_matmul_precision, get_num_interop_threads,
+    layout, memory_format, mps, preserve_format, set_default_device, set_deterministic_debug_mode,
+    set_float32_matmul_precision, set_flush_denormal, set_num_interop_threads, strided,
+    use_deterministic_algorithms, version,
 )  # fmt: skip
 from tapegrad.dtypes import can_cast, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from tapegrad.interop import from_dlpack
 from tapegrad.printing import set_printoptions
+from tapegrad.storages import get_device, is_conj, is_inference, is_neg, is_signed, is_storage, typename
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Size, Tensor
 from tapegrad.threads import get_num_threads, set_num_threads
@@ -63,8 +65,8 @@ __version__ = "0.1.0"
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
     adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu celu_ channel_shuffle constant_pad_nd conv1d conv2d
-    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d hardshrink max_pool1d
-    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle prelu rms_norm rrelu rrelu_ selu selu_ threshold threshold_
+    conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d max_pool1d
+    max_pool2d max_pool3d pixel_shuffle pixel_unshuffle rms_norm rrelu rrelu_ selu selu_ threshold threshold_
 """.split()
 # What it has with other arguments.
 _NAMESPACE = """

@@ -186,6 +186,8 @@ def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     """A shape given as numbers or as one sequence of them, of a tensor that can be had."""
     shape = sizes(name, size)
     if any(n < 0 for n in shape):
+        if name == "zeros":
+            raise RuntimeError(f"zeros: Dimension size must be non-negative: {list(shape)}")
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     if len(shape) > 64:
         raise RuntimeError(f"only tensors with up to 64 dims are supported, but {name} was given {len(shape)}")

@@ -204,3 +204,44 @@ def get_float32_matmul_precision() -> str:
     'highest'
     """
     return "highest"
+
+
+def get_deterministic_debug_mode() -> int:
+    """0: nothing is said of results that differ from time to time, since there are none."""
+    return 0
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """Ask for a warning, or an error, where results differ from time to time: none do."""
+    if debug_mode not in (0, 1, 2, "default", "warn", "error"):
+        raise RuntimeError(
+            "invalid value of debug_mode, expected one of `default`, `warn`, or `error`, or 0, 1 or 2, but got "
+            f"{debug_mode}"
+        )
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Have numbers below the least normal one be 0: they are kept, and the answer is False.
+
+    >>> import tapegrad as tg
+    >>> tg.set_flush_denormal(True)
+    False
+    """
+    return mode is False
+
+
+def get_num_interop_threads() -> int:
+    """1: operations are not run beside one another; `get_num_threads` is what a sweep may use."""
+    return 1
+
+
+def set_num_interop_threads(n: int) -> None:
+    """Let so many operations be run beside one another: one is.
+
+    Raises
+    ------
+    RuntimeError
+        Where it is not positive.
+    """
+    if n < 1:
+        raise RuntimeError("set_num_interop_threads expects a positive integer")

@@ -74,7 +74,7 @@ import numpy as np
 
 from tapegrad import locks, trees
 from tapegrad.mapped import functional_call, is_jitted, replace_all_batch_norm_modules_, stack_module_state, vmap
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Size, Tensor
 from tapegrad.tensor_transforms import TensorEngine
 
 __all__ = [
@@ -361,8 +361,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     return (output, vjp_fn, values[1]) if has_aux else (output, vjp_fn)
 
 
-def _shape(leaf: Any) -> tuple[int, ...]:
-    return tuple(getattr(leaf, "shape", ()))
+def _shape(leaf: Any) -> Size:
+    return Size(getattr(leaf, "shape", ()))
 
 
 def _form_of(tree: Any) -> str:
@@ -484,8 +484,9 @@ def _along(
         for x, t in zip(leaves, given, strict=True):
             if _shape(x) != _shape(t):
                 raise RuntimeError(
-                    f"{start} tangents of the shapes of the primals, but a tangent of argument {i} has a shape of "
-                    f"{_shape(t)}, and the primal {_shape(x)}."
+                    "Trying to set a forward gradient that has a different size than that of the original Tensor, this "
+                    f"is not supported. Tensor is of size {list(_shape(x))} while the given forward gradient is of "
+                    f"size {list(_shape(t))}: {name}(), argument {i}"
                 )
         along += given
     return engine, args, places, along

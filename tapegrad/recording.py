@@ -23,7 +23,7 @@ from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
 from tapegrad.dtypes import BOOL, DTYPES, INT64, UINT8, DType
-from tapegrad.kinds import Kind, array_at, flowing, kind_of, numbers, seen
+from tapegrad.kinds import GRADIENTS, Kind, array_at, flowing, kind_of, numbers, seen
 from tapegrad.ops.arithmetic import CASTS
 from tapegrad.ops.declare import BOOLEAN, FLOATING, OPS, Array, Elementwise, Op
 from tapegrad.ops.reduction import sum_
@@ -31,6 +31,7 @@ from tapegrad.tape import IMM_A, IMM_B, PARAMS, ROW, TRACED, H, Tape, current_ta
 from tapegrad.tensor import (
     Tensor,
     constant,
+    constants,
     copied,
     depth_of_user,
     describe,
@@ -107,6 +108,8 @@ def appended_together(
     if host is not None:
         tape.hosts[slot] = host
     h[_FILLED] = stop
+    if tape.packs is not None and kind.requires_grad & GRADIENTS:
+        tape.packs(tape, op, t, rows)
     return t
 
 
@@ -407,8 +410,46 @@ def record_elementwise(op: Elementwise, *operands: Any) -> Any:
     """The slow way round: any operands, with all checks. Fills the look-up for the next time."""
     if any(o.__class__ is Batched for o in operands):
         return batched.rules["elementwise"](op, *operands)
-    watch = current_tape().watch
-    return _record_elementwise(op, *operands) if watch is None else watch.elementwise(_record_again, op, operands)
+    tape = current_tape()
+    if tape.watch is not None:
+        return tape.watch.elementwise(_record_again, op, operands)
+    known = _of_three(tape, op, operands) if op.arity > 2 else None
+    return _record_elementwise(op, *operands) if known is None else known
+
+
+# What three operands come to, some of which are numbers: by the operation, kinds of tensors, and types of numbers, the
+# result's kind, and the dtype that numbers are given.
+_triples: dict[tuple[Any, ...], tuple[Kind, DType]] = {}
+
+
+def _of_three(tape: Tape, op: Elementwise, operands: Sequence[Any]) -> Tensor | None:
+    """Record an operation on three operands like some before; None for what it doesn't know."""
+    known = _triples.get((op, *[o._kind if o.__class__ is Tensor else o.__class__ for o in operands]))
+    if known is None or (tape.grad_enabled is not True and tape.grad_enabled is not False):
+        return None
+    kind, dtype = known
+    given: list[Any] = []
+    for o in operands:
+        if o.__class__ is Tensor:
+            if o._tape is not tape:
+                return None
+            given.append(o)
+        elif o.__class__ is int and not -(1 << 63) <= o < 1 << 64:
+            return None  # to be refused
+        else:
+            try:
+                given.append(constants(tape, dtype).of(tape, o))
+            except OverflowError:
+                return None
+    a, b, c = given
+    return appended(tape, op, seen(tape.grad_enabled, kind), a, b, c)
+
+
+def _learn_three(op: Elementwise, operands: Sequence[Any], kind: Kind, dtype: DType) -> None:
+    """Note what three operands come to, whose dtype is that of all tensors among them, and so no other's."""
+    classes = [o.__class__ for o in operands]
+    if dtype.is_floating_point and Tensor in classes[op.dtype_operand :] and {Tensor, float, int}.issuperset(classes):
+        _triples[op, *[o._kind if o.__class__ is Tensor else o.__class__ for o in operands]] = kind, dtype
 
 
 def _record_again(op: Elementwise, *operands: Any) -> Any:
@@ -492,6 +533,8 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
         memos[op.opcode][key if op.arity > 1 else key[0]] = kind
         for learn in learners:
             learn(op, key, kind)
+        if op.arity > 2:
+            _learn_three(op, operands, kind, dtype)
     return result
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tapegrad import aliasing, writing
+from tapegrad.arguments import checked
 from tapegrad.creation import empty, tensor
 from tapegrad.kinds import address_of
 from tapegrad.tensor import Tensor, describe, location
@@ -156,6 +157,41 @@ _fact("is_cpu", lambda _: True, "True.", is_method=False)
 _fact("itemsize", lambda t: t._kind.itemsize, "How many bytes an element has.", is_method=False)
 for _name in ("is_quantized", "is_mps", "is_xpu", "is_meta", "is_nested", "is_mkldnn", "is_sparse_csr"):
     _fact(_name, lambda _: False, "False.", is_method=False)
+
+
+def _is(name: str) -> Any:
+    """A method that says what a tensor is, as a function."""
+
+    def function(input: Tensor) -> Any:
+        return getattr(input, name)()
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = getattr(Tensor, name).__doc__
+    function.__annotations__["return"] = getattr(Tensor, name).__annotations__["return"]
+    return checked(function)
+
+
+is_conj, is_inference, is_neg, is_signed = (_is(name) for name in ("is_conj", "is_inference", "is_neg", "is_signed"))
+get_device = _is("get_device")
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether it is the memory of a tensor's elements, as `untyped_storage` gives it."""
+    return isinstance(obj, Storage)
+
+
+def typename(obj: Any) -> str:
+    """The name of a tensor's type, or of another object's class.
+
+    >>> import tapegrad as tg
+    >>> tg.typename(tg.ones(2)), tg.typename(tg.nn.ReLU())
+    ('tapegrad.DoubleTensor', 'tapegrad.nn.ReLU')
+    """
+    if isinstance(obj, Tensor):
+        return str(obj.type())
+    kind = type(obj)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
 
 for _method in (apply_, data_ptr, is_set_to, map_, set_, storage, untyped_storage):
     setattr(Tensor, _method.__name__, _method)

@@ -69,7 +69,8 @@ VARIANT = 64  # the node has the op's second name
 
 # Of a tape's `grad_enabled`, beside True and False: rows are recorded in Python, which notes the lines that they come
 # from. Where there are no tangents, FORWARD is UNTRACED.
-TRACED, UNTRACED = 1, FORWARD
+# PACKED: in Python too, which gives what rules read to hooks of the user's (`autograd/saved.py`).
+TRACED, UNTRACED, PACKED = 1, FORWARD, 2
 
 # What a watch knows of a slot, if not that it is new: it was there before, and its tensor is yet to be met, or was.
 UNMET, MET = 1, 2
@@ -383,7 +384,7 @@ class Tape:
         "__weakref__", "_reached", "_row_views", "_slot_views", "arrays", "bins", "capacity", "checks_nan",
         "constants", "disabled", "duals", "enabled", "former", "free", "generation", "grad_enabled", "h",
         "header", "header_address", "hooks", "hosts", "imported", "latest", "leaves", "let_go", "lists", "live",
-        "lock", "low", "nodes", "of_arrays", "patience", "places", "profiler", "retained", "rows", "scratch",
+        "lock", "low", "nodes", "of_arrays", "packs", "patience", "places", "profiler", "retained", "rows", "scratch",
         "slot_capacity", "slot_ints", "slot_words", "slots", "spare", "survivors", "sweep_seconds", "sweeping",
         "swept", "tables", "thread", "top", "watch",
     )  # fmt: skip
@@ -391,10 +392,11 @@ class Tape:
     def __init__(self) -> None:
         self.thread = get_ident()  # 0 once it has ended: identities are used again
         self.lock = threading.RLock()  # held while slots and rows change that are there already
-        self.grad_enabled: Any = True  # or TRACED, False, UNTRACED, FORWARD
+        self.grad_enabled: Any = True  # or TRACED, PACKED, False, UNTRACED, FORWARD
         self.enabled: Any = True  # what it is where gradients are recorded, and where they are not
         self.disabled: Any = False
         self.watch: Any = None  # what notes all that is recorded and looked at: see `replay/`
+        self.packs: Any = None  # what packs what the rules of a new row read: see `autograd/saved.py`
         self.of_arrays = 0  # functions of arrays that are going on, where Tensors stand for these
         self.checks_nan = False
         self.duals: Any = None  # the level of forward mode, of `autograd/forward_ad.py`

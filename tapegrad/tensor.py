@@ -129,7 +129,7 @@ class Tensor(Methods):
     _grad: Any
     _hooks: Any
     _called: str  # what PyTorch calls the node of it, where several rows compute what one of its nodes does
-    _note: str  # what `nn` knows of it
+    _note: str  # what `nn` knows of it; or NUMBER
     _origin: Any  # what it shares the elements of: see `aliasing.py`
     _recipe: Any
     _seen: Any
@@ -443,7 +443,13 @@ def constant(value: Any, dtype: DType) -> Tensor:
 def _constant(value: Any, dtype: DType) -> Tensor:
     if dtype.category == 1:
         value = np.uint64(int(value) % (1 << 64)).astype(dtype.numpy)
-    return from_array(np.array(value, dtype.numpy))
+    with np.errstate(over="ignore"):  # what float32 has no number for is infinite
+        made = from_array(np.array(value, dtype.numpy))
+    made._note = NUMBER
+    return made
+
+
+NUMBER = "number"  # the note of a tensor that stands for a Python number
 
 
 class Constants:
@@ -468,6 +474,14 @@ class Constants:
         self._memory[at] = value
         self._next = at + 1
         return stored(tape, self._kind, self._address + at * self._kind.itemsize, self._array)
+
+
+def constants(tape: Tape, dtype: DType) -> Constants:
+    """What makes those of a tape."""
+    made: Constants | None = tape.constants.get(dtype)
+    if made is None:
+        made = tape.constants[dtype] = Constants(dtype)
+    return made
 
 
 # --- memory and slots ------------------------------------------------------------------------------------------------

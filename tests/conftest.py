@@ -1,23 +1,31 @@
-"""What pytest has collected lives to the end: garbage is looked for without it, as many tests ask for.
+"""What pytest has collected, and what earlier files left, lives to the end: garbage is looked for without it.
 
-On several processors, what compiles jitted functions is run in one process of two: what NumPy's functions become is
-compiled once in a process, and takes longer than most tests. It is begun first, since it takes longest; then comes what
-has many tests, or starts processes, so that what is left at the end is short.
+On several processors, what compiles jitted functions is run in two of the processes, in one the tests of NumPy's
+functions, in the other those of the language: what NumPy's functions become is compiled once in a process, and takes
+longer than most tests. They are begun first, since they take longest; then comes what has many tests, or starts
+processes, so that what is left at the end is short.
 """
 
 import collections
 import gc
-import zlib
 from pathlib import PurePath
 from typing import Any
 
 import pytest
 
+# After test_jitted_: what compiles much of NumPy.
+FUNCTIONS = ("complex", "decompositions", "faithful", "float32", "kinks", "numpy", "special", "statistics")
 collect_ignore = ["tutorials"]  # programs that import PyTorch: test_tutorials.py runs them
 
 
 def pytest_collection_finish() -> None:
     gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def earlier_files_are_no_garbage() -> None:
+    """A search through all that a compiler keeps takes a second."""
     gc.freeze()
 
 
@@ -48,6 +56,12 @@ def is_jitted(nodeid: str) -> bool:
     return PurePath(file).name.startswith(("test_jitted", "test_engines")) or file.startswith("tapegrad/jitted/")
 
 
+def is_of_functions(nodeid: str) -> bool:
+    """Whether what a jitted test compiles is NumPy's functions, for the most part."""
+    name = PurePath(file_of(nodeid)).stem
+    return name.startswith("test_engines") or name.removeprefix("test_jitted_") in FUNCTIONS
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Files go to processes in the order in which these have collected them."""
@@ -58,7 +72,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = file_of(nodeid)
-            return f"jitted {zlib.crc32(file.encode()) % max(1, self.numnodes // 2)}" if is_jitted(nodeid) else file
+            return f"jitted {is_of_functions(nodeid)}" if is_jitted(nodeid) else file
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
@@ -69,4 +83,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         sizes = collections.Counter[str]()
         for item in items:
             sizes[file_of(item.nodeid)] += weight(item)
-        items.sort(key=lambda item: (not is_jitted(item.nodeid), -sizes[file_of(item.nodeid)]))
+        items.sort(
+            key=lambda item: (
+                not is_jitted(item.nodeid),
+                not is_of_functions(item.nodeid),
+                -sizes[file_of(item.nodeid)],
+            )
+        )

@@ -18,6 +18,7 @@ from compiled_functions import bits, needs_programs
 from test_compile import inputs, program
 
 import tapegrad as tg
+from tapegrad import trees
 from tapegrad.replay import loaded, saved
 
 F = tg.func
@@ -270,6 +271,16 @@ def test_other_versions_are_refused():
             read(saved.written({**whole, "program.json": json.dumps(facts).encode()}))
 
 
+def columns_of(args, n=12):
+    """Arguments for `map`: the same in all rows."""
+
+    def column(x):
+        return tg.stack([x] * n) if isinstance(x, tg.Tensor) else np.stack([np.asarray(x)] * n)
+
+    leaves, structure = trees.flatten(tuple(args))
+    return trees.unflatten(structure, [column(x) for x in leaves])
+
+
 VALUES = (0, 1, -1, 2, 7, 8, 63, 64, 4096, 1 << 20, 1 << 31, 1 << 40, 1 << 62, -8, -(1 << 40))
 
 
@@ -287,7 +298,7 @@ def test_programs_that_nobody_has_saved_stay_within_their_memory(name):
     function, args = CASES[name]
     compiled = tg.compile(function)
     compiled(*args)
-    whole, random = members(written(compiled)), np.random.default_rng(0)
+    whole, random, rows = members(written(compiled)), np.random.default_rng(0), columns_of(args)
     outcomes = {"refused": 0, "ran": 0}
     for _ in range(120):
         facts, changed = json.loads(whole["program.json"]), dict(whole)
@@ -319,6 +330,8 @@ def test_programs_that_nobody_has_saved_stay_within_their_memory(name):
             continue
         with contextlib.suppress(RuntimeError, TypeError, ValueError):  # it is for others, or computes otherwise
             again(*args)
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            again.map(*rows)
         outcomes["ran"] += 1
     assert outcomes["refused"] > outcomes["ran"]
 

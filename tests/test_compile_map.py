@@ -1,5 +1,6 @@
 """`map` of a compiled function: each row has what the plain function gives for it, bit for bit."""
 
+import io
 import warnings
 
 import numpy as np
@@ -127,6 +128,12 @@ def in_lanes(compiled):
     )
 
 
+def saved_and_loaded(compiled):
+    file = io.BytesIO()
+    compiled.save(file)
+    return tg.load(io.BytesIO(file.getvalue()))
+
+
 WORKS = {
     "slices": (F.value_and_grad(rosenbrock), [(400, 10)]),
     "elements": (F.value_and_grad(lambda x: x[0] * x[1] + x[2].exp() if x[0] > 0 else x.mean()), [(400, 4)]),
@@ -150,6 +157,9 @@ def test_what_is_done_in_lanes(work, dtype):
     compiled = agrees(function, *xs)
     assert in_lanes(compiled) or (work, dtype) == ("slices", np.float32)
     assert compiled.stats()["recordings"] <= 2 < compiled.stats()["replays"]
+    again = agrees(function, *xs, compiled=saved_and_loaded(compiled))
+    assert in_lanes(again) is in_lanes(compiled)
+    assert 0 == again.stats()["recordings"] < again.stats()["replays"]
 
 
 def test_a_row_that_fails_raises_as_a_call_does():
@@ -194,6 +204,10 @@ def test_what_is_the_same_for_all_rows_is_read_at_each_call():
     scale[:] = 1.0
     agrees(function, x, y, 0.5, in_axes=(0, None, None), compiled=compiled)
     agrees(function, x, y, -0.25, in_axes=(0, None, None), compiled=compiled)
+    again = saved_and_loaded(compiled)  # with the elements of this moment
+    for t in 0.5, 2.0:
+        agrees(function, x, y, t, in_axes=(0, None, None), compiled=again)
+    assert in_lanes(again)
 
 
 def test_a_path_of_elements_of_an_array():

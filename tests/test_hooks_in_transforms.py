@@ -1,9 +1,13 @@
-"""Hooks of tensors inside transforms: those of a call see its sweep, and no other; under `vmap` they see a sample."""
+"""Hooks inside transforms: those of a call see its sweep, and no other; under `vmap` they see a sample.
+
+And hooks of saved tensors there, in compiled functions, and in loops that drop what they have recorded.
+"""
 
 import numpy as np
 import pytest
 
 import tapegrad as tg
+from tapegrad import engine
 from tapegrad.func import grad, jacrev, vjp, vmap
 
 X = np.array([0.5, -1.2, 2.0])
@@ -80,3 +84,62 @@ def test_retained_gradients_and_checkpoints_under_vmap():
 def test_what_is_no_function_is_no_hook(hook):
     with pytest.raises(TypeError, match="a hook must be callable"):
         tg.ones(2, requires_grad=True).register_hook(hook)
+
+
+def saved(seen):
+    """Hooks of saved tensors that note how often they are called, and make of each what it was."""
+    pack = lambda t: (seen.append("packed"), t.tolist())[1]  # noqa: E731
+    return tg.autograd.graph.saved_tensors_hooks(pack, lambda values: (seen.append("read"), tg.tensor(values))[1])
+
+
+def test_hooks_of_saved_tensors_in_transforms_of_every_order():
+    seen = []
+    with saved(seen):
+        np.testing.assert_allclose(grad(lambda x: (x**3).sum())(tg.tensor(X)).numpy(), 3 * X**2)
+        np.testing.assert_allclose(jacrev(grad(lambda x: x.exp().sum()))(tg.tensor(X)).numpy(), np.diag(np.exp(X)))
+        found = vmap(grad(lambda x: x.sin()))(tg.tensor(X))
+        np.testing.assert_allclose(tg.func.jvp(lambda x: x * x, (tg.tensor(X),), (tg.ones(3),))[1].numpy(), 2 * X)
+    np.testing.assert_allclose(found.numpy(), np.cos(X))
+    assert {"packed", "read"} == {*seen}
+
+
+def test_compiled_functions_are_called_as_they_are_where_saved_tensors_have_hooks():
+    f, seen = tg.compile(lambda x: (x * x.exp()).sum()), []
+    for _ in range(3):
+        f(tg.tensor(X))
+    leaf = tg.tensor(X, requires_grad=True)
+    with saved(seen):
+        f(leaf).backward()
+    assert seen == ["packed"] * 3 + ["read"] * 3
+    np.testing.assert_allclose(leaf.grad.numpy(), (1 + X) * np.exp(X))
+
+    def inside(x):
+        with saved(seen):
+            return x.exp()
+
+    seen.clear()
+    with pytest.warns(UserWarning, match="saved tensors hooks"):
+        tg.compile(inside)(leaf).sum().backward()
+    assert seen == ["packed", "read"]
+
+
+def test_what_hooks_keep_goes_with_the_row():
+    x, tape = tg.tensor(X, requires_grad=True), tg.current_tape()
+    engine.reclaim(tape)
+    known = len(tape.hooks)  # of what other tests hold
+    with tg.autograd.graph.saved_tensors_hooks(lambda t: {"kept": [t]}, lambda found: found["kept"][0]):
+        for _ in range(20):
+            y = x.exp()  # whose rule reads its result
+    engine.reclaim(tape)
+    assert len(tape.hooks) == known + 1
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp(X))
+    assert tape.grad_enabled is True
+
+
+def test_what_is_unpacked_has_the_shape_of_what_was_packed():
+    x = tg.tensor(X, requires_grad=True)
+    with tg.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t[:2]):
+        y = x.exp().sum()
+    with pytest.raises(RuntimeError, match=r"Output of saved tensor unpack_hook expected to be float64\[3\]"):
+        y.backward()

@@ -405,3 +405,21 @@ def test_a_row_covers_a_whole_statement(name, body, n_rows, n_arguments):
     recording = engine.Recording(engine.engine_of(scope["f"]), engine.Form("record", 1, (0,)), [np.ones(3)])
     rows, arguments = recording.words[tape.ROWS], recording.words[tape.ARGUMENTS]
     assert (rows - 1 - 3, arguments) <= (n_rows, n_arguments)
+
+
+def test_what_a_gradient_compiled_first_is_numba_s_own_when_it_is_called_alone():
+    """Of matrices whose kind nothing else here has: what is linked into a driver has no machine code before that."""
+
+    @njit
+    def logarithm(a):
+        return np.log(np.diag(np.linalg.cholesky(a))).sum()
+
+    a = np.kron(np.array([[4.0, 1.0], [1.0, 3.0]]), np.ones((2, 2)))[::2, ::2]
+    np.testing.assert_allclose(tg.func.grad(logarithm)(a), np.linalg.inv(a) / 2)
+    assert logarithm(a) == pytest.approx(np.log(11.0) / 2)
+    with pytest.raises(np.linalg.LinAlgError):
+        logarithm(-a)
+    with pytest.raises(np.linalg.LinAlgError):
+        tg.func.grad(logarithm)(-a)
+    compiled = njit(lambda a: logarithm(a) + np.linalg.cholesky(a)[0, 0])
+    assert compiled(a) == pytest.approx(np.log(11.0) / 2 + 2.0)

@@ -91,6 +91,21 @@ def looped(x, a):
     return total * wide + y.sum()
 
 
+def test_comparisons_with_double_precision():
+    """1/3 in single precision is above 1/3; where nothing is chosen by that, remainders have slopes 1 and -floor."""
+
+    @njit
+    def compared(x, a):
+        if a < x[0] and x[0] > a and a != x[0] and not x[0] <= a:
+            return a % x[1] + (x[1] // a) * x[0]
+        return 0.0 * a
+
+    x, a = np.array([1 / 3, 0.25], np.float32), 1 / 3
+    value, (by_x, by_a) = tg.func.value_and_grad(compared, argnums=(0, 1))(x, a)
+    assert value == compared(x, a) == a % 0.25
+    assert (by_x.tolist(), by_a) == ([0.0, -1.0], 1.0)
+
+
 def test_a_program():
     x, a = given(3)[0], 0.7
     value, (by_x, by_a) = tg.func.value_and_grad(looped, argnums=(0, 1))(x, a)

@@ -338,6 +338,36 @@ def structures(x):
     return s.w[0] * s.w[1]
 
 
+# --- types that differ by whether they have derivatives ---------------------------------------------------------------
+
+
+Pair = namedtuple("Pair", "p q")
+
+
+@case("a named tuple that begins without derivatives")
+def named_tuple_that_varies(x):
+    pair = Pair(0.0, q=0.0)
+    for i in range(2):
+        pair = Pair(pair.q + x[0], pair.p + x[i])
+    return pair.p * pair.q
+
+
+@njit
+def powers(x, n):
+    return x if n <= 0 else 0.5 * x * powers(x, n - 1)
+
+
+@case("a plain function that calls itself")
+def recursion_without_derivatives(x):
+    return x[0] * powers(2.5, 3) + powers(x[1], 2)
+
+
+@case("complex numbers of both precisions", lambda x: [np.float32(x[1]), x[0], 0, 0])
+def complex_and_float32(x):
+    z = complex(x[0], np.float32(0.5)) * np.float32(x[1])
+    return z.real
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 

@@ -340,6 +340,49 @@ def test_custom_rules():
         tg.custom_rule(math.sin)
 
 
+@njit
+def distance(m, s):
+    return s * np.sqrt((m * m).sum())
+
+
+@tg.custom_rule(distance)
+def distance_rule(m, s, y):
+    return s * s * m / y, y / s
+
+
+@njit
+def of_distance(m, s):
+    return distance(m.T, s * s) ** 3 * m[0, 1]
+
+
+def test_rules_of_arrays_to_the_third_order():
+    """|m|**3 s**6 m01, by m and s at once: the formula, recorded on the tape of Tensors."""
+
+    def formula(m, s):
+        return (m * m).sum() ** 1.5 * s**6 * m[0, 1]
+
+    m, s, along = np.array([[3.0, 4.0], [1.0, -2.0]]), 1.5, (np.array([[0.5, -1.0], [2.0, 0.25]]), 0.75)
+    (_, by_m), (_, wanted) = (
+        hvp(lambda m, f=f: jvp(f, (m, s), along)[1], (m,), along[:1]) for f in (of_distance, formula)
+    )
+    np.testing.assert_allclose(by_m, wanted, rtol=1e-12)
+
+
+def test_partials_of_a_rule_have_the_shape_of_the_argument():
+    total = njit(lambda x: x.sum())
+    tg.custom_rule(total)(lambda x, y: np.ones(2))
+    with pytest.raises(ValueError, match="in its shape"):
+        grad(njit(lambda x: total(x)))(np.ones(3))
+
+
+def test_an_infinite_partial_leaves_the_value_alone():
+    root = njit(lambda x: math.sqrt(x[0]))
+    tg.custom_rule(root)(lambda x, y: np.array([np.inf, 0.0]))
+    value, slope = value_and_grad(njit(lambda x: root(x)))(np.zeros(2))
+    assert value == 0.0
+    assert slope.tolist() == [np.inf, 0.0]
+
+
 def test_gradients_inside_jitted_code():
     both = tg.jitted.value_and_grad(weighted, argnums=(0, 1))
 
@@ -683,8 +726,15 @@ def test_gradients_inside_what_is_differentiated():
     along = np.array([1.0, 2.0, 3.0]), 1.0, -1.0
     tangent = tg.func.jvp(jitted, given, along)[1]
     assert tangent == pytest.approx(found[0] @ along[0] + found[1] - found[2], rel=1e-13)
-    with pytest.raises(tg.jitted.NotDifferentiableError, match="second order"):
-        tg.func.hessian(jitted)(*given)
+
+
+def test_gradients_inside_to_the_third_order():
+    inner = tg.jitted.value_and_grad(njit(lambda x, p: x**5 * p))
+    f = njit(lambda x, p: inner(x, p)[1] * x - inner(x, p)[0])  # 4 x**5 p
+    assert f(2.0, 3.0) == 384.0
+    (by_xx, by_xp), (_, by_pp) = hessian(f, argnums=(0, 1))(2.0, 3.0)
+    assert [by_xx, by_xp, by_pp] == pytest.approx([80.0 * 8.0 * 3.0, 20.0 * 16.0, 0.0], rel=1e-14)
+    assert grad(grad(grad(f)))(2.0, 3.0) == pytest.approx(240.0 * 4.0 * 3.0, rel=1e-14)
 
 
 def test_what_a_gradient_inside_changes_is_changed_once():

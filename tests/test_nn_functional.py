@@ -527,6 +527,14 @@ ACTIVE = {
     "avg_pool2d": (lambda x: F.avg_pool2d(x * x, 3, 2, 1), (2, 4, 4)),
     "bicubic": (lambda x: F.interpolate(x * x, (3, 7), mode="bicubic"), (1, 2, 4, 4)),
     "grid_sample": (lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1) / 2, align_corners=False), (2, 2, 4, 4)),
+    "grid_sample of cubes": (
+        lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1) / 2, "bicubic", "reflection", False),
+        (2, 2, 4, 4),
+    ),
+    "grid_sample of volumes": (
+        lambda x: F.grid_sample(x, x.permute(0, 2, 3, 4, 1) / 2, padding_mode="border", align_corners=True),
+        (1, 3, 2, 3, 2),
+    ),
     "embedding": (lambda x: F.embedding(tg.tensor([1, 0, 1]), x * x), (2, 3)),
     "cross_entropy": (lambda x: F.cross_entropy(x, tg.tensor([1, 0]), label_smoothing=0.1), (2, 3)),
     "layer_norm": (lambda x: F.layer_norm(x, (3,), x[0], x[1]), (2, 3)),

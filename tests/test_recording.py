@@ -524,3 +524,22 @@ def test_what_is_not_as_known_is_left_alone(monkeypatch):
         recorder._offsets()
     with pytest.raises(ValueError, match="not in list"):
         cpython.slot_wrapper(tg.Tensor, int.__mul__, 0)
+
+
+@pytest.mark.parametrize("dtype", [tg.float64, tg.float32])
+def test_three_operands_are_recorded_again_as_at_first(dtype):
+    x, y = tg.tensor([-2.0, 0.5, 3.0], dtype=dtype, requires_grad=True), tg.ones(3, dtype=dtype)
+    for low, high, weight in ((-1, 1, 0.25), (-1.5, 2.0, 1), (0.25, 1e300, 0.75)):  # the last is no float32
+        for z, expected, slope in (
+            (x.clamp(low, high), np.clip(x.tolist(), low, high), [low <= v <= high for v in x.tolist()]),
+            (tg.lerp(x, y, weight), (1 - weight) * np.array(x.tolist()) + weight, [1 - weight] * 3),
+            (tg.where(x > 0, x, high), np.where(np.array(x.tolist()) > 0, x.tolist(), high), [0, 1, 1]),
+        ):
+            assert z.dtype is dtype
+            with np.errstate(over="ignore"):
+                np.testing.assert_allclose(z.tolist(), np.asarray(expected).astype(dtype.numpy), rtol=1e-6)
+            np.testing.assert_allclose(tg.autograd.grad(z.sum(), x)[0].tolist(), slope)
+    with pytest.raises(OverflowError, match="int too big"):
+        tg.where(x > 0, x, 10**30)
+    with tg.no_grad():
+        assert not x.clamp(0.0, 1.0).requires_grad

@@ -22,6 +22,7 @@ from tapegrad.autograd.modes import (
     is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
+    is_multithreading_enabled,
     memory_limit,
     no_grad,
     set_detect_anomaly,
@@ -576,8 +577,8 @@ grad_mode = anomaly_mode = modes  # as PyTorch's modules are called
 __all__ = [  # noqa: PLE0604 - names, all of them
     "AccumulateGrad", "Function", "Node", "Variable", "backward", "detect_anomaly", "enable_grad", "function", "grad",
     "graph", "host_function", "inference_mode", "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_grad_enabled",
-    "is_inference_mode_enabled", "memory_limit", "no_grad", "set_detect_anomaly", "set_grad_enabled",
-    "set_multithreading_enabled", *_LATER,
+    "is_inference_mode_enabled", "is_multithreading_enabled", "memory_limit", "no_grad", "set_detect_anomaly",
+    "set_grad_enabled", "set_multithreading_enabled", *_LATER,
 ]  # fmt: skip
 
 

@@ -12,16 +12,15 @@ differentiated in its turn.
 from __future__ import annotations
 
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tapegrad import creation, engine, pages, writing
 from tapegrad import tape as tapes
+from tapegrad.autograd.saved import packed
 from tapegrad.batched import batch_of, rules
 from tapegrad.dtypes import FLOAT64
 from tapegrad.kinds import address_of, kind_of
@@ -38,44 +37,6 @@ FREED = (
 )
 
 
-class _Packing(threading.local):
-    """The hooks that this thread's functions save tensors through, the innermost last; None where there are none."""
-
-    def __init__(self) -> None:
-        self.stack: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
-        self.refusals: list[str] = []  # what is said where there may be none
-
-
-_packing = _Packing()
-
-
-class saved_tensors_hooks:  # noqa: N801
-    """Have functions save tensors as `pack_hook(tensor)`, and read them as `unpack_hook(packed)`.
-
-    Tapegrad's own operations keep no tensors: what their rules read is a value of the tape, or computed again. So what
-    the hooks see is what functions of yours (`autograd.Function`) save.
-
-    >>> import tapegrad as tg
-    >>> with tg.autograd.graph.saved_tensors_hooks(lambda t: t.numpy().copy(), tg.from_numpy):
-    ...     pass
-    """
-
-    def __init__(self, pack_hook: Any, unpack_hook: Any) -> None:
-        if not callable(pack_hook) or not callable(unpack_hook):
-            raise TypeError("saved_tensors_hooks takes two callables: one that packs a tensor, one that unpacks it")
-        self.hooks = pack_hook, unpack_hook
-
-    def __enter__(self) -> None:
-        if _packing.refusals:
-            raise RuntimeError(_packing.refusals[-1])
-        _packing.stack.append(self.hooks)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _packing.stack.pop()
-
-
 _shared: Any = weakref.WeakValueDictionary()  # handles, by tape and slot
 
 
@@ -90,29 +51,17 @@ def held(t: Tensor) -> Tensor:
     return made
 
 
-def _nothing(packed: Any) -> Any:
-    """No hook."""
-    return packed
-
-
 class _Saved:
     """One saved tensor: a handle, or what hooks have made of it; of a result, which one it is."""
 
     def __init__(self, value: Tensor | None, place: int | None) -> None:
-        self.place, self.unpack = place, _nothing
-        self.value: Any = None if value is None else held(value)
-        if value is not None and _packing.stack:
-            pack, self.unpack = _packing.stack[-1]
-            self.value = in_grad_mode(current_tape(), False, pack, value.detach())
+        self.place, self.packed = place, None if value is None else packed(value)
+        self.value = held(value) if value is not None and self.packed is None else None
 
     def get(self, node: _Node | None) -> Tensor | None:
         """The tensor; a result has the graph again, where that is recorded."""
-        value = self.value
-        if self.unpack is not _nothing:
-            value = in_grad_mode(current_tape(), False, self.unpack, value)
-            if not isinstance(value, Tensor):
-                raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got {type(value)}")
-        if self.place is not None and node is not None and current_tape().grad_enabled:
+        value = self.value if self.packed is None else self.packed.get()
+        if value is not None and self.place is not None and node is not None and current_tape().grad_enabled:
             return node.connected(value, self.place)
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,21 +12,32 @@ import numpy as np
 
 from tapegrad.aliasing import graph_slot
 from tapegrad.autograd import hooks
-from tapegrad.autograd.function import FREED, _packing, saved_tensors_hooks
+from tapegrad.autograd.function import FREED
 from tapegrad.autograd.hooks import RemovableHandle, register_multi_grad_hook
+from tapegrad.autograd.saved import (
+    RESULT,
+    Packed,
+    disable_saved_tensors_hooks,
+    places_read,
+    save_on_cpu,
+    saved_tensors_hooks,
+)
 from tapegrad.kinds import GRADIENTS, Kind, numbers_at
 from tapegrad.kinds import objects as kind_objects
-from tapegrad.ops.declare import ARRAY, ELEMENTWISE, OPS
+from tapegrad.ops.declare import ARRAY, ELEMENTWISE, OPS, REDUCTION
 from tapegrad.ops.host import _output
 from tapegrad.tape import CONSUMED, IMM_A, IMM_B, PIECE, Tape
 from tapegrad.tensor import Tensor, lend
 from tapegrad.writing import count_write, counter_of
 
-# The names of operands, where they are not "self" and "other".
+# The names of what rules read, and where they are not "self" and "other".
+_OF_PLACES = {0: "self", 1: "other", RESULT: "result"}
 _NAMES = {
-    ("MmBackward0", "b"): "mat2", ("BmmBackward0", "b"): "mat2", ("DotBackward0", "b"): "tensor",
-    ("MvBackward0", "b"): "vec", ("PowBackward1", "b"): "exponent", ("PowBackward2", "a"): "exponent",
+    ("MmBackward0", 1): "mat2", ("BmmBackward0", 1): "mat2", ("DotBackward0", 1): "tensor",
+    ("MvBackward0", 1): "vec", ("PowBackward1", 1): "exponent", ("PowBackward2", 0): "exponent",
 }  # fmt: skip
+_OF_SUMS = {"AddBackward0", "SubBackward0", "RsubBackward1"}
+_KEEPING = {ELEMENTWISE, REDUCTION, ARRAY}  # families
 _WITHOUT_NUMBERS = {"RsubBackward1", "PowBackward0", "PowBackward2"}  # nodes that have no place for them
 
 
@@ -92,45 +104,65 @@ class Node:
         """Have `hook(gradients of results)` called before the node's rule; it gives None, or others to go on with."""
         return hooks.add(hooks.of_slot(self._tensor._tape, self._slot).before, hook)
 
-    def _kept(self) -> dict[str, Any]:
-        """What its rule has kept, under PyTorch's names, where the rule is one of partial derivatives."""
+    def _places(self) -> dict[str, int]:
+        """Where what its rules have kept is among the row's tensors, by PyTorch's names."""
+        row = self._kept_row()
+        if row is None:
+            return {}
+        op, flags = OPS[row["opcode"]], row["flags"]
+        kinds = [kind_objects[self._tensor._tape.slots["kind"][slot]] for slot in _operands(row)]
+        read = places_read(op, flags, kinds)
+        if op.name == "div" and RESULT in read:
+            read = [0, *read]  # as PyTorch has it, whose rule divides anew
+        return {_NAMES.get((self.name(), place), _OF_PLACES[place]): place for place in read if place in _OF_PLACES}
+
+    def _kept_row(self) -> Any:
+        """Its row, where rules of partial derivatives keep something; or None."""
         tape = self._tensor._tape
         if self._slot in tape.nodes:
-            return {}
+            return None
         row = _row(tape, self._slot)
-        op = OPS[row["opcode"]]
-        if op.family not in (ELEMENTWISE, ARRAY) or row["flags"] & PIECE:
-            return {}
-        if row["flags"] & CONSUMED:
-            raise RuntimeError(FREED)
-        flags, operands = row["flags"], {"a": int(row["a"])}
-        if not flags & (IMM_A | IMM_B):
-            operands |= {field: int(row[field]) for field in ("b", "c")[: op.arity - 1]}
-        kinds = {field: kind_objects[tape.slots["kind"][slot]] for field, slot in operands.items()}
-        read = 0
-        for field, saves in zip("bac" if flags & IMM_A else "abc", op.saves, strict=False):
-            if field in kinds and kinds[field].requires_grad & GRADIENTS:
-                read |= saves
-        if flags & IMM_A:  # the tensor is the second operand
-            read = read & ~3 | (read & 2) >> 1
-        found = {
-            _NAMES.get((self.name(), field), name): _held(tape, operands[field], kinds[field])
-            for bit, field, name in ((1, "a", "self"), (2, "b", "other"))
-            if read & bit and field in operands
-        }
-        if self.name() == "PowBackward0":
+        return None if OPS[row["opcode"]].family not in _KEEPING or row["flags"] & PIECE else row
+
+    def _is_freed(self) -> bool:
+        row = self._kept_row()
+        return row is not None and bool(row["flags"] & CONSUMED)
+
+    def _saved(self, place: int) -> Tensor:
+        """The tensor at one of these places."""
+        tape = self._tensor._tape
+        if (found := tape.hooks.get(self._slot)) is not None and place in found.packed:
+            return found.packed[place].get()
+        slot = self._slot if place == RESULT else _operands(self._kept_row())[place]
+        return _held(tape, slot, kind_objects[tape.slots["kind"][slot]])
+
+    def _numbers(self) -> dict[str, Any]:
+        """The numbers that it has kept, by PyTorch's names."""
+        row = self._kept_row()
+        if row is not None and self.name() == "PowBackward0":
             exponent = np.array([row["b"], row["c"]], np.int32).view(np.float64)[0].item()
-            whole = {"square": 2, "_cube": 3}.get(op.name) or int(exponent // 1)
-            found["exponent"] = exponent if flags & IMM_B and exponent != whole else whole
-        return found | ({"result": _held(tape, self._slot, self._tensor._kind)} if read & 8 else {})
+            name = OPS[row["opcode"]].name
+            whole = {"square": 2, "_cube": 3}.get(name) or int(exponent // 1)
+            return {"exponent": exponent if row["flags"] & IMM_B and exponent != whole else whole}
+        return {"alpha": 1} if self.name() in _OF_SUMS else {}
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *[f"_saved_{name}" for name in self._kept()]]
+        places = [] if self._is_freed() else self._places()
+        names = [f"{prefix}{name}" for name in places for prefix in ("_saved_", "_raw_saved_")]
+        return [*super().__dir__(), *names, *[f"_saved_{name}" for name in self._numbers()]]
 
     def __getattr__(self, name: str) -> Any:
         """What its rule has kept; of a function of the user's, what its `forward` has left in `ctx`."""
-        if name[:7] == "_saved_" and (kept := self._kept().get(name[7:])) is not None:
-            return kept
+        is_raw = name[:5] == "_raw_"
+        if (whole := name[4:] if is_raw else name)[:7] == "_saved_":
+            if (place := self._places().get(whole[7:])) is not None:
+                if is_raw:
+                    return SavedTensor(self, place)
+                if self._is_freed():
+                    raise RuntimeError(FREED)
+                return self._saved(place)
+            if not is_raw and (number := self._numbers().get(whole[7:])) is not None:
+                return number
         if name[:2] != "__" and (node := self._tensor._tape.nodes.get(self._slot)) is not None:
             return getattr(node.ctx, name)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -143,6 +175,47 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
+
+
+class SavedTensor:
+    """A tensor that a node has kept, as `_raw_saved_self` and its like give it: hooks can be set for it alone."""
+
+    def __init__(self, node: Node, place: int) -> None:
+        self._node, self._place = node, place
+
+    def register_hooks(self, pack_hook: Any, unpack_hook: Any) -> None:
+        """Keep it as `pack_hook(tensor)`, which is called now, and read it as `unpack_hook(packed)`.
+
+        Raises
+        ------
+        TypeError
+            Where one is not callable.
+        RuntimeError
+            Where it has hooks, or was let go.
+
+        >>> import tapegrad as tg
+        >>> x = tg.tensor([1.0, 2.0], requires_grad=True)
+        >>> y = x.square()
+        >>> y.grad_fn._raw_saved_self.register_hooks(lambda t: t.tolist(), lambda values: tg.tensor(values) * 10)
+        >>> y.sum().backward()
+        >>> x.grad
+        tensor([20., 40.])
+        """
+        if not callable(pack_hook) or not callable(unpack_hook):
+            raise TypeError("register_hooks(): incompatible function arguments. It takes two callables")
+        if self._node._is_freed():
+            raise RuntimeError("Calling register_hooks on a saved tensor after it has been freed. " + FREED)
+        tape, slot = self._node._tensor._tape, self._node._slot
+        of_node = hooks.of_slot(tape, slot)
+        if self._place in of_node.packed:
+            raise RuntimeError(
+                "Calling register_hooks on a saved tensor whose hooks have already been set. Hint: only one pair of "
+                "hooks is allowed at a time."
+            )
+        if tape.watch is not None:
+            tape.watch.fail("adds a hook")
+        saved = self._node._saved(self._place)
+        of_node.packed[self._place] = Packed((pack_hook, unpack_hook), saved, self._place == RESULT)
 
 
 @functools.cache
@@ -235,6 +308,12 @@ def _held(tape: Tape, slot: int, kind: Kind) -> Tensor:
     return leaf if leaf is not None and leaf._slot == slot else lend(tape, slot, kind)
 
 
+def _operands(row: Any) -> list[int]:
+    """The slots of a row's operands."""
+    n = 1 if row["flags"] & (IMM_A | IMM_B) else OPS[row["opcode"]].arity
+    return [int(row[field]) for field in ("a", "b", "c")[:n]]
+
+
 def _row(tape: Tape, slot: int) -> Any:
     with tape.lock:
         return tape.row_array()[tape.synced_row(slot)].copy()
@@ -259,7 +338,20 @@ def _edge(tensor: Tensor, slot: int) -> tuple[Node | AccumulateGrad | None, int]
         name = next((name for flag, name in op.variants.items() if row["flags"] & flag), op.grad_name)
         if op.nodes:
             name = op.nodes[numbers_at(int(row["c"]))[-1]]
-    return _class_of(name)(tensor, slot), place
+    return _node_at(name, tensor, slot), place
+
+
+_nodes: Any = weakref.WeakValueDictionary()  # by tape and slot
+
+
+def _node_at(name: str, tensor: Tensor, slot: int) -> Node:
+    """The node of a slot: the same object as long as somebody has it, as programs that draw graphs expect."""
+    key = tensor._tape.header_address, slot
+    known: Node | None = _nodes.get(key)
+    if known is not None:
+        return known
+    made = _nodes[key] = _class_of(name)(tensor, slot)
+    return made
 
 
 def grad_fn(self: Tensor) -> Node | AccumulateGrad | None:
@@ -277,22 +369,6 @@ def _output_nr(self: Tensor) -> int:
     """Which of its node's results this tensor is."""
     kind = self._kind
     return _edge(self, graph_slot(self))[1] if self.requires_grad and not kind.is_leaf else 0
-
-
-@contextlib.contextmanager
-def save_on_cpu(pin_memory: bool = False, device_type: str = "cuda") -> Iterator[None]:  # noqa: ARG001
-    """Keep what rules save in the memory of the CPU, where all is: for programs that say so."""
-    yield
-
-
-@contextlib.contextmanager
-def disable_saved_tensors_hooks(error_message: str) -> Iterator[None]:
-    """Within a `with` statement, refuse `saved_tensors_hooks` by a RuntimeError with this message."""
-    _packing.refusals.append(error_message)
-    try:
-        yield
-    finally:
-        _packing.refusals.pop()
 
 
 @contextlib.contextmanager

@@ -70,19 +70,20 @@ class _Handles(RemovableHandle):
 
 
 class Hooks:
-    """The hooks of a tensor, and of its node."""
+    """The hooks of a tensor, and of its node; and what hooks have made of what the node keeps."""
 
-    __slots__ = ("accumulated", "after", "before", "metadata", "tensor")
+    __slots__ = ("accumulated", "after", "before", "metadata", "packed", "tensor")
 
     def __init__(self) -> None:
         self.tensor: OrderedDict[int, Hook] = OrderedDict()  # hook(gradient)
         self.before: OrderedDict[int, Hook] = OrderedDict()  # hook(gradients of results)
         self.after: OrderedDict[int, Hook] = OrderedDict()  # hook(gradients of operands, of results)
         self.accumulated: OrderedDict[int, Hook] = OrderedDict()  # hook(leaf)
+        self.packed: dict[int, Any] = {}  # what its rules read, by places: see `saved.py`
         self.metadata: dict[Any, Any] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.tensor or self.before or self.after or self.accumulated)
+        return bool(self.tensor or self.before or self.after or self.accumulated or self.packed)
 
     def of_tensor(self, gradient: Tensor) -> Tensor:
         """The gradient, as the tensor's hooks leave it."""

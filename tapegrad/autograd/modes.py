@@ -45,7 +45,7 @@ class _Mode:
         if previous[-1][0] is not here:  # other threads have entered it meanwhile
             at = next((i for i in reversed(range(len(previous))) if previous[i][0] is here), -1)
         tape, enabled = previous.pop(at)
-        tape.grad_enabled = enabled
+        tape.grad_enabled = tape.enabled if enabled else enabled
 
     def _again(self) -> _Mode:
         return type(self)()
@@ -165,6 +165,11 @@ class set_multithreading_enabled:
 
     def __exit__(self, *_: object) -> None:
         """Nothing."""
+
+
+def is_multithreading_enabled() -> bool:
+    """True: see `set_multithreading_enabled`."""
+    return True
 
 
 class enable_grad(_Mode):
@@ -308,13 +313,14 @@ class set_detect_anomaly(detect_anomaly):
 
 def _set_anomaly(mode: bool, check_nan: bool) -> None:
     tape = current_tape()
-    tape.enabled, tape.checks_nan = tapes.TRACED if mode else True, mode and check_nan
+    otherwise = True if tape.packs is None else tapes.PACKED
+    tape.enabled, tape.checks_nan = tapes.TRACED if mode else otherwise, mode and check_nan
     tape.grad_enabled = _enabled(tape, bool(tape.grad_enabled))
 
 
 def is_anomaly_enabled() -> bool:
     """Whether nan is looked for: see `detect_anomaly`."""
-    return current_tape().enabled is not True
+    return current_tape().enabled is tapes.TRACED
 
 
 def is_anomaly_check_nan_enabled() -> bool:

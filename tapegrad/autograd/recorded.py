@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad import engine, pages
+from tapegrad.autograd.hooks import Hooks
 from tapegrad.autograd.host import recorded_contribution
+from tapegrad.autograd.saved import RESULT
 from tapegrad.autograd.walk import Row, operand_slots
 from tapegrad.batched import Batched
 from tapegrad.kinds import GRADIENTS, TANGENTS, Kind, flowing, kind_of, numbers_at
@@ -24,9 +26,9 @@ from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops.host import FUNCTION, _output
-from tapegrad.recording import cast, need_sum, record_array, record_layout
+from tapegrad.recording import cast, local, need_sum, record_array, record_layout
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape
-from tapegrad.tensor import Tensor, lend
+from tapegrad.tensor import Tensor, describe, lend
 
 
 class SweptTwiceError(RuntimeError):
@@ -171,6 +173,8 @@ def _consume(tape: Tape, rows: list[Row], sweep: _Sweep) -> None:
             for k, slot in enumerate(operand_slots(row), first)
             if sweep.lent.kind(slot).requires_grad and (sweep.towards is None or slot in sweep.towards)
         )
+        if saves and (hooks := tape.hooks.get(out)) is not None:
+            hooks.packed.clear()
         place = tape.slot_ints[8 * out + 1]
         while saves and place >= 0:
             flags = tape.row_array()["flags"][place]
@@ -232,7 +236,9 @@ def _contributions(
     """(slot, what it receives) for each operand of a row."""
     opcode, flags, out = row[:3]
     op, slots = OPS[opcode], operand_slots(row)
-    family = op.family
+    family, hooks = op.family, tape.hooks.get(out)
+    if hooks is not None and hooks.packed:
+        lent = _unpacked(row, slots, lent, hooks)
     rules = rules_of(opcode, flags & (IMM_A | IMM_B)) if family != LAYOUT else _ONE_RULE
     for k, (slot, (rule, sources)) in enumerate(zip(slots, rules, strict=False)):
         operand = lent.kind(slot)
@@ -255,6 +261,24 @@ def _contributions(
         else:
             part = cast(times(y_bar, rule(*values)), operand.dtype)
             yield slot, part if part._kind.shape == operand.shape else part.sum_to_size(operand.shape)
+
+
+def _unpacked(row: Row, slots: list[int], lent: Lender, hooks: Hooks) -> Lender:
+    """Handles for the rules of a row that have what hooks unpack, in the places of what was packed."""
+    own = Lender(lent.tape, lent.bits)
+    for place, packed in hooks.packed.items():
+        slot = row[2] if place == RESULT else slots[place]
+        value, kind = packed.get(), lent.kind(slot)
+        if value.shape != kind.shape:
+            raise RuntimeError(
+                f"Output of saved tensor unpack_hook expected to be {kind.dtype.name}{list(kind.shape)}, as what was "
+                f"packed, but got {describe(value)}"
+            )
+        value = cast(local(value), kind.dtype)
+        # Where this is recorded, derivatives flow on as from what was packed.
+        is_active = flowing(lent.tape.grad_enabled, lent[slot]._kind.requires_grad)
+        own[slot] = arithmetic._overwritten(lent[slot], value) if is_active else value
+    return own
 
 
 def operands_of_rule(

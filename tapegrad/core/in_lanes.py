@@ -95,6 +95,7 @@ class Batch(Record):
     rows = array(np.int64, "n_rows")  # their numbers among the caller's
     # Of each row of the caller's: 0; the number of the first guard that did not hold, and 1; or FAILED_THERE.
     missed = word()
+    has_missed = word()  # 1 if there is one
     found = word()  # and what was found
     found_bytes = word()
 
@@ -127,24 +128,48 @@ def run_lanes(tape: Header, index, scratch):
     return OK
 
 
+def _follow_one_another(rows, n):
+    """Whether rows, which ascend, are without a gap."""
+    return i8(rows, n)[n - 1] - i8(rows, n)[0] == n - 1
+
+
 def _bring_in(carried, rows, n, block, arena):
     """Bring the elements of so many rows to as many lanes; lanes that are left have those of the last row."""
-    target, size = arena + carried.offset, carried.size
-    for lane in range(0, block, 8):
+    target, size, stride = arena + carried.offset, carried.size, carried.stride
+    first = carried.address + i8(rows, n)[0] * stride
+    if _follow_one_another(rows, n):
+        if stride == size:
+            copy(target, first, n * size)
+        elif size == 8:
+            for e in range(carried.n):
+                to, of = f8(target + e * block * 8, block), first + e * 8
+                for lane in range(n):
+                    to[lane] = f8(of + lane * stride, 1)[0]
+        else:
+            for e in range(carried.n):
+                for lane in range(n):
+                    copy_element(target + (e * block + lane) * size, first + lane * stride + e * size, size)
+    else:
         for e in range(carried.n):
-            for k in range(lane, lane + 8):
-                row = i8(rows, block)[min(k, n - 1)]
-                source, to = carried.address + row * carried.stride + e * size, target + (e * block + k) * size
-                copy_element(to, source, size)
+            for lane in range(n):
+                source = carried.address + i8(rows, n)[lane] * stride + e * size
+                copy_element(target + (e * block + lane) * size, source, size)
+    for e in range(carried.n):
+        last = target + (e * block + n - 1) * size
+        for lane in range(n, block):
+            copy_element(target + (e * block + lane) * size, last, size)
 
 
 def _bring_out(carried, rows, n, block, arena):
     """Bring elements of lanes to the caller's rows."""
     source, size = arena + carried.offset, carried.size
-    for lane in range(n):
-        target = carried.address + i8(rows, n)[lane] * carried.stride
-        for e in range(carried.n):
-            copy_element(target + e * size, source + (e * block + lane) * size, size)
+    if carried.stride == size and _follow_one_another(rows, n):
+        copy(carried.address + i8(rows, n)[0] * size, source, n * size)
+    else:
+        for lane in range(n):
+            target = carried.address + i8(rows, n)[lane] * carried.stride
+            for e in range(carried.n):
+                copy_element(target + e * size, source + (e * block + lane) * size, size)
 
 
 @part
@@ -228,6 +253,7 @@ def run_other_lane_step(batch: Batch, at, arena, rows, n, scratch):
             if failed and lane < n:
                 missed = i8(batch.missed + 8 * i8(rows, n)[lane], 1)
                 missed[0] = FAILED_THERE if missed[0] == 0 else missed[0]
+                batch.has_missed = 1
     return OK
 
 
@@ -310,6 +336,7 @@ def _look(batch, at, expected, m, size, number, rows, n):
         if differing:
             row = i8(rows, n)[lane]
             missed = i8(batch.missed + 8 * row, 1)
+            batch.has_missed = 1
             if missed[0] == 0:
                 missed[0] = number + 1
                 _bring_together(batch.found + row * batch.found_bytes, at + lane * size, m, batch.block, size)

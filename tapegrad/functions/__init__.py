@@ -1,6 +1,7 @@
 """Functions on tensors. Importing this package also gives `Tensor` its methods and operators."""
 
 from tapegrad.functions import (
+    activations,
     arrays,
     contractions,
     conversions,
@@ -25,6 +26,7 @@ from tapegrad.functions import (
 )
 
 __all__ = [
+    "activations",
     "arrays",
     "contractions",
     "conversions",

@@ -296,11 +296,18 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
     return record_elementwise(logic.where, condition, input, other)
 
 
+def _given(*bounds: Any) -> list[Any]:
+    return [v for v in bounds if v is not None]
+
+
 def clamp_rule(input: Any, min: Any, max: Any) -> Any:
     """`clamp`, where numbers and tensors may stand side by side, as NumPy's do."""
     if min is None and max is None:
         raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
-    dtype = promoted([operand(v) for v in (input, min, max) if v is not None])
+    if input.__class__ is Tensor and {float, int, None.__class__}.issuperset((min.__class__, max.__class__)):
+        dtype = input._kind.dtype if input._kind.dtype.is_floating_point else promoted([input, *_given(min, max)])
+    else:
+        dtype = promoted([operand(v) for v in (input, *_given(min, max))])
     if dtype is BOOL and all(v is None or isinstance(v, Tensor) for v in (min, max)):
         input = input if min is None else functions["maximum"](input, min)
         return input if max is None else functions["minimum"](input, max)

@@ -25,7 +25,7 @@ from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Constants, Tensor, constant, depth_of_user, describe, from_array, is_users, location
+from tapegrad.tensor import Tensor, constant, constants, depth_of_user, describe, from_array, is_users, location
 
 functions = public = Surface(EXACT)
 
@@ -513,10 +513,7 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
         tape, dtype = self._tape, self._kind.dtype
         if not dtype.is_floating_point or dtypes.in_range(value, dtype) != value:
             return False
-        made = tape.constants.get(dtype)
-        if made is None:
-            made = tape.constants[dtype] = Constants(dtype)
-        value = made.of(tape, value)
+        value = constants(tape, dtype).of(tape, value)
     elif value.__class__ is not Tensor:
         return False
     elif getattr(value, "_origin", None) is self:
@@ -776,8 +773,9 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
     unsigned = where.view(f"u{where.itemsize}")  # negative numbers are large ones
     if where.size and unsigned.max() >= n:
         wrong = (where < 0) | (where >= n)
+        said = "index out of range in self: " if error is IndexError else ""
         raise error(
-            f"index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
+            f"{said}index {where[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}: {name}(), at "
             f"{location()}"
         )
 

@@ -346,14 +346,17 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     Raises
     ------
     RuntimeError
-        Where the tensor requires grad, or shares its elements with others.
+        Where the tensor requires grad; where it shares its elements with others, and has fewer.
     """
     shape = size_of("resize_", sizes)
     if self._kind.requires_grad:
         raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
     writing.check_in_place(self, "resize_")
-    if math.prod(shape) == self._kind.numel and self._kind.contiguous and writing.shares(self):
-        return writing.relay(self, lambda t: t.view(shape))
+    if shape == self._kind.shape:
+        return self
+    if math.prod(shape) <= self._kind.numel and writing.shares(self):
+        steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]  # what lies in memory one after another
+        return writing.relay(self, lambda t: t.as_strided(shape, steps, t.storage_offset()))
     return writing.reform(self, _resized(self, shape), "resize_")
 
 

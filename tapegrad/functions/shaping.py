@@ -516,7 +516,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     >>> tg.cat([tg.zeros(2), tg.ones(1)])
     tensor([0., 0., 1.])
     """
-    pieces = _sequence("cat", tensors, ValueError("cat(): expected a non-empty list of Tensors"))
+    pieces = _sequence("cat", tensors, ValueError("tapegrad.cat(): expected a non-empty list of Tensors"))
     full = [p for p in pieces if p._kind.shape != (0,)]  # a vector without elements fits to everything
     if not full:
         return joined(indexing.cat, pieces, (0,), [(0, 0, 0)] * len(pieces), 1)

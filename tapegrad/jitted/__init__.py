@@ -18,8 +18,6 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
   products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
   loop or the arguments of a rule of the user's;
-- derivatives of the second order of a gradient that is taken inside (`jitted.value_and_grad`), or of a `custom_rule`
-  with arrays;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
@@ -75,6 +73,9 @@ in the last bits from those of second order, of forward mode, or of fewer turns.
 loops with `while`, `break` or calls that aren't put in their place, arrays that overlap or change names
 (`a, b = b, a`), slices with steps or of ends that aren't numbers in the code, and functions with `fastmath` or types
 of `locals`.
+
+A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
+is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.
 
 Arguments can be nested containers, Numba's typed lists and dictionaries among them, where Numba can use what is in them
 (`containers.py`), and Tensors, whose tape then has a row for each call, which is differentiated

@@ -23,7 +23,7 @@ def _external(builder: Any, name: str, n: int) -> Any:
 @intrinsic
 def open_tape(typingctx: Any, kind: Any) -> Any:
     """The address of this thread's tape for a taped type."""
-    offset = tape.TANGENT if kind.instance_type.n_tangents else tape.PLAIN
+    offset = tape.place_of(kind.instance_type.n_tangents)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         key = shared(builder.module)

@@ -29,7 +29,7 @@ from numba.extending import intrinsic, lower_builtin, overload, overload_attribu
 from numba.np import arrayobj
 
 from tapegrad.jitted import checking
-from tapegrad.jitted.active import PASSIVE, Active, Complex, Taped
+from tapegrad.jitted.active import PASSIVE, Active, Complex, Narrow, Taped
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.emission import ZERO_ROW, Choice, Compound, Condition, Emitter, Jet, Single, primal, where
 from tapegrad.jitted.inner import OPTIONS
@@ -191,6 +191,7 @@ def _called(emitter: Emitter, function: Any, operands: Sequence[Pair]) -> tuple[
 
 def complex_of(kinds: Sequence[Any]) -> Complex | None:
     """The type of a complex number that scalars make together; None where they don't, or have no derivatives."""
+    kinds = [*map(_wide, kinds)]
     parts = {k.part if isinstance(k, Complex) else k for k in kinds if isinstance(k, (Complex, Active))}
     is_complex = any(isinstance(k, (Complex, types.Complex)) for k in kinds)
     if len(parts) != 1 or not is_complex or not all(map(is_scalar, kinds)):
@@ -203,8 +204,14 @@ def is_scalar(kind: Any) -> bool:
     return isinstance(kind, (Complex, Active, *PASSIVE)) or kind == PLAIN
 
 
+def _wide(kind: Any) -> Any:
+    """The type in double precision, which complex128 has."""
+    return kind.part if isinstance(kind, Narrow) else kind
+
+
 def _taken(kind: Any) -> Any:
     """The type as which an operand is taken."""
+    kind = _wide(kind)
     return kind if isinstance(kind, (Complex, Active)) else PLAIN
 
 
@@ -339,8 +346,11 @@ def _choose_complex(*args: Any) -> Any:
     """`complex(z)`, `complex(real)`, `complex(real, imag)`."""
     if len(args) == 1:
         return None if (kind := _of_one(args[0])) is None else signature(kind, kind)
+    if len(args) != 2 or all(isinstance(a, Narrow) or a == types.float32 for a in args):  # that would be complex64
+        return None
+    args = tuple(map(_wide, args))
     active = {a for a in args if isinstance(a, Active)}
-    if len(args) != 2 or len(active) != 1 or not all(isinstance(a, (Active, *PASSIVE)) for a in args):
+    if len(active) != 1 or not all(isinstance(a, (Active, *PASSIVE)) for a in args):
         return None
     part = active.pop()
     return signature(Complex(part), part, part)

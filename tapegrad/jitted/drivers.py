@@ -261,6 +261,17 @@ TEXTS = {
     for i in range(n):
         product[i] = get_number(bars, (row + i) * width + n_tangents)
 """ + _GIVE_TAPE_BACK + "    return strip(result), product",
+    # (value, gradient): each with its tangents, of independents whose tangents are given
+    "tangents": _RECORD + _SWEEP + """
+    value = np.empty(width)
+    value[0] = strip(scalar({output}))
+    for k in range(n_tangents):
+        tangents(scalar({output}), value, 1 + k, k)
+    gradient = np.empty((n, width))
+    for i in range(n):
+        for k in range(width):
+            gradient[i, k] = get_number(bars, (row + i) * width + k)
+""" + _GIVE_TAPE_BACK + "    return value, gradient",
     # (values, Hessian): a run, and a sweep, for every so many independents
     "hessian": """
     hessian = np.empty((n, n))
@@ -313,7 +324,7 @@ class Form(NamedTuple):
 
     def source(self, read: Mapping[int, Reading]) -> str:
         """The driver's text; arguments that are only read may stay where they are."""
-        is_along = self.text in ("jvp", "hvp", "pulled")
+        is_along = self.text in ("jvp", "hvp", "pulled", "tangents")
         names = [f"a{i}" for i in range(self.n_arguments)]
         lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
         at = "0"

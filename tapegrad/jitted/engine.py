@@ -455,9 +455,14 @@ def _inputs(args: Sequence[Any], places: Sequence[int]) -> list[Any]:
 
 
 def _along(directions: Sequence[Sequence[Any]], inputs: Sequence[Any]) -> np.ndarray:
-    """Tangents of the inputs' numbers: a vector, or a matrix with a column a direction where there are several."""
+    """Tangents of the inputs' numbers: a vector, or, of several directions, a row of mixed tangents a number."""
     columns = [flat(tangents, inputs) for tangents in directions]
-    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+    if len(columns) == 1:
+        return columns[0]
+    along = np.zeros((columns[0].size, 2 ** len(columns) - 1))
+    for k, column in enumerate(columns):
+        along[:, 2**k - 1] = column
+    return along
 
 
 def _of_reals(name: str, args: Sequence[Any], places: Sequence[int]) -> list[Any]:

@@ -124,9 +124,27 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
             "it is called by its address: declare no signature, or call the functions by their names",
         )  # fmt: skip
     what = _innermost(text)
+    for pattern, construct in _REFUSED_BY_NUMBA:
+        found = re.search(pattern, what)
+        if found:
+            return NotDifferentiableError(found.expand(construct), where, "Numba doesn't compile it either")
     if not isinstance(error, errors.NumbaError):
         what = f"{type(error).__name__}: {what}" if what else type(error).__name__
     return NotDifferentiableError(f"this function: {_readable(what)}", where, "does it compile without derivatives?")
+
+
+# What Numba says of code that has nothing to do with derivatives, and what we call it.
+_REFUSED_BY_NUMBA = (
+    (r"Use of unsupported opcode \((\w+)\)", r"a statement of Python's that Numba doesn't know (bytecode \1)"),
+    (r"Unknown attribute '(\w+)' of type Module\(<module '([\w.]+)'", r"`\2.\1`, which Numba doesn't know"),
+    (r"unsupported NumPy function '([\w.]+)'", r"`\1`, which Numba doesn't know, or not with these arguments"),
+    (r"Untyped (?:global|freevar) name '([^']+)': .*?(?:<class '(?:\w+\.)*(\w+)'>|$)",
+     r"`\1`, which Numba makes nothing of (\2)"),
+    (r"Type of variable '\$", "an expression whose type can't be told"),
+    (r"use of yield in a closure", "a generator expression, or a generator inside of another function"),
+    (r"Exception object cannot be stored into variable \((\w+)\)", r"an exception that is given a name (`as \1`)"),
+    (r"Multiple argument raise", "`raise ... from ...`"),
+)  # fmt: skip
 
 
 def _where_it_was(error: Exception, function: Any) -> str:

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 from numba import config, njit
 from numba.core import errors, types
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, Complex, Dual, Narrow, is_active_array
+from tapegrad.jitted.allocation import array_like, flat_view
 from tapegrad.jitted.emission import Emitter, Jet, Rule
 from tapegrad.jitted.inner import OPTIONS, define
-from tapegrad.jitted.lifting import value_of
+from tapegrad.jitted.lifting import make, value_of
 from tapegrad.jitted.signatures import finish, leaf
 from tapegrad.jitted.statements import Node
 
@@ -46,8 +48,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
         A decorator for the rule: a function of the same arguments and the result that returns the partial derivative by
         the argument, or a tuple with one for each. The partial derivative by an array is an array of its shape.
 
-    Of arguments that are numbers, the rule is differentiated in turn for higher derivatives; with arrays there
-    are first derivatives only.
+    For higher derivatives the rule is differentiated in turn.
 
     >>> import tapegrad as tg
     >>> from numba import njit
@@ -100,29 +101,22 @@ def _ruled(function: Any, kind: Active, is_marked: bool) -> Any:
 def _with_rule(function: Any, rule: Any, names: list[str], kinds: tuple[Any, ...]) -> Any:
     listed = ", ".join(names)
     active = [k if isinstance(k, Active) else k.dtype for k in kinds if isinstance(k, Active) or is_active_array(k)]
-    scope: dict[str, Any] = {"function": function, "rule": rule, "plain": plain, "combine": combine, "tupled": tupled}
+    scope: dict[str, Any] = {
+        "function": function, "rule": rule, "plain": plain, "attached": attached, "tupled": tupled,
+    }  # fmt: skip
     if any(isinstance(getattr(k, "dtype", k), (Complex, Narrow)) for k in kinds):
         raise errors.TypingError("complex numbers, or float32, with derivatives as arguments of a custom rule")
     if not active:
         return _code(f"def code({listed}):\n return function({listed})", scope)
     values = ", ".join(f"plain({name})" for name in names)
     lines = [f"def code({listed}):", f" y = function({values})", f" p = tupled(rule({values}, y))"]
-    if any(isinstance(k, types.Array) for k in kinds):
-        if active[0].n_tangents and (active[0].depth > 1 or not isinstance(active[0], Dual)):
-            raise errors.TypingError("second derivatives of a custom rule with arrays")
-        scope["joined"] = rewriting.active(_joined, active[0])
-        lines.append(" result = y")
-        for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-            if isinstance(kind, Active) or is_active_array(kind):
-                lines.append(f" result = joined(result, p[{i}], {name}, plain({name}))")
-        return _code("\n".join([*lines, " return result"]), scope)
     if active[0].n_tangents:  # the rule itself is differentiated too: each time to one order more
         scope["dual"] = dual
         scope["rule_of"] = rewriting.active(rule, Dual(active[0].n_tangents, active[0].depth))
         duals = ", ".join(f"dual({name})" for name in names)
-        again = f" p = tupled(rule_of({duals}, combine(y, p, ({duals}, ))))"
+        again = f" p = tupled(rule_of({duals}, attached(y, p, ({duals}, ))))"
         lines += [again] * (active[0].depth - isinstance(active[0], Dual))
-    lines.append(f" return combine(y, p, ({listed}, ))")
+    lines.append(f" return attached(y, p, ({listed}, ))")
     return _code("\n".join(lines), scope)
 
 
@@ -154,11 +148,36 @@ def _tupled(x):
     return (lambda x: x) if isinstance(x, types.BaseTuple) else (lambda x: (x,))
 
 
+def dual(x):
+    """What is taped without its rows: values and tangents. Arrays are copied, since the rule may write to them."""
+    raise NotImplementedError
+
+
+@overload(dual, OPTIONS)
+def _dual(x):
+    if not is_active_array(x):
+        return lambda x: without_row(x)
+    kind = Dual(x.dtype.n_tangents, x.dtype.depth)
+    if x.layout == "F":
+        return lambda x: dual(x.T).T
+
+    def of_array(x):
+        result = array_like(kind, x)
+        flat = flat_view(result)
+        i = 0
+        for item in x.flat:
+            flat[i] = without_row(item)
+            i += 1
+        return result
+
+    return of_array
+
+
 @intrinsic
-def dual(typingctx, x):
-    """A taped scalar without its row: value and tangents."""
+def without_row(typingctx, x):
+    """An active scalar's value and tangents; all else as it is."""
     if not isinstance(x, Active):
-        return x(x), lambda context, builder, sig, args: args[0]
+        return x(x), lambda context, builder, sig, args: impl_ret_borrowed(context, builder, x, args[0])
     kind = Dual(x.n_tangents, x.depth)
 
     def codegen(context, builder, sig, args):
@@ -166,6 +185,61 @@ def dual(typingctx, x):
         return emitter.pack(kind, emitter.unpack(sig.args[0], args[0]))
 
     return kind(x), codegen
+
+
+def attached(y, partials, operands):
+    """A result with its partials by operands, as an active scalar: a row, or tangents."""
+    raise NotImplementedError
+
+
+@overload(attached, OPTIONS)
+def _attached(y, partials, operands):
+    if not any(isinstance(k, types.Array) for k in operands):
+        return lambda y, partials, operands: combine(y, partials, operands)
+    lines = [f" y{i + 1} = with_partials(y{i}, partials[{i}], operands[{i}])" for i in range(len(operands))]
+    text = ["def code(y, partials, operands):", " y0 = y", *lines, f" return y{len(operands)}"]
+    return _code("\n".join(text), {"with_partials": with_partials})
+
+
+def with_partials(y, p, x):
+    """`y`, and its derivative p by one argument."""
+    raise NotImplementedError
+
+
+@overload(with_partials, OPTIONS)
+def _with_partials(y, p, x):
+    if isinstance(x, Active):
+        return lambda y, p, x: joined(y, p, x)
+    if not is_active_array(x):
+        return lambda y, p, x: y
+    if not isinstance(p, types.Array) or p.ndim != x.ndim:
+        raise errors.TypingError(f"a partial derivative by an array of {x.ndim} dimensions that is {p}")
+    kind = x.dtype
+
+    def by_array(y, p, x):
+        if p.shape != x.shape:
+            raise ValueError("the rule of a jitted function gives a partial derivative by an array in its shape")
+        total = joined(y, 0.0, make(kind, 0.0, 0, -1))
+        for at in np.ndindex(x.shape):
+            total = joined(total, p[at], x[at])
+        return total
+
+    return by_array
+
+
+@intrinsic
+def joined(typingctx, y, p, x):
+    """`y` itself, and beside its own derivatives the derivative p by x."""
+    if not isinstance(x, Active):
+        return None
+
+    def codegen(context, builder, sig, args):
+        partial = Emitter(context, builder).unpack(sig.args[1], args[1])
+        rule = Rule(lambda y, x: y, (lambda *_: 1.0, lambda *xs: _at_depth(partial, max(map(_depth, xs)))))
+        operands = [leaf(context, builder, kind, args[i]) for i, kind in ((0, sig.args[0]), (2, sig.args[2]))]
+        return finish(context, builder, x, Node(rule, operands))
+
+    return signature(x, y, p, x), codegen
 
 
 @intrinsic
@@ -199,30 +273,4 @@ def _at_depth(number: Any, depth: int) -> Any:
     return _at_depth(number.value, depth) if _depth(number) > depth else number
 
 
-@njit
-def _joined(result, p, x, value):
-    """`result`, with the derivative p by x: x minus its own value is 0, but carries derivatives."""
-    return result + _weighted(p, x, value)
-
-
-def _weighted(p, x, value):
-    raise NotImplementedError
-
-
-@overload(_weighted, OPTIONS)
-def _weighted_by_kind(p, x, value):
-    if isinstance(x, Active):
-        return lambda p, x, value: p * (x - value)
-    sum_of = rewriting.active(_weighted_sum, x.dtype)
-    return lambda p, x, value: sum_of(p, x, value)
-
-
-@njit
-def _weighted_sum(p, x, value):
-    total = 0.0
-    for at in np.ndindex(x.shape):
-        total += p[at] * (x[at] - value[at])
-    return total
-
-
-checking.ALLOWED.update({_weighted, plain})
+checking.ALLOWED.update({attached, dual, plain})

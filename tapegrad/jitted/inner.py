@@ -2,7 +2,8 @@
 
 Numba gives every function machine code, and optimises it in full, before it is linked into its callers and optimised
 again. What differentiated code is made of is called from nowhere else, so it is optimised a little, linked, and left to
-the driver. It halves the time to the first gradient.
+the driver. It halves the time to the first gradient. What others may call as well (Numba's own functions, and the
+user's, that a driver is the first to call) is treated likewise, and gets its machine code when it is asked for.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_fl
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
+from numba.core.registry import cpu_target
 from numba.core.targetconfig import ConfigStack
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
+
+from tapegrad.kernels import native
 
 # Numba numbers functions from 1 on in each process, and makes their symbols of names and numbers. Code from the disk
 # has the numbers of another process: a driver, or a lambda in it, could be taken for one of the same name that has the
@@ -50,7 +54,7 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     @property
     def codegen(self) -> Any:
         """The code generator, as far as it needs no machine code."""
-        return _WithoutEnvironments(self._codegen)
+        return _WithoutEnvironments(self._codegen, {})
 
 
 def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool) -> None:
@@ -70,16 +74,80 @@ def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool) -> None:
 
 
 class _WithoutEnvironments:
-    """A code generator that sets no environments: Numba's constants for a function, at an address in machine code."""
+    """A code generator that sets no environments: Numba's constants for a function, at an address in machine code.
 
-    def __init__(self, codegen: Any) -> None:
-        self._codegen = codegen
+    What is linked sets them (see `OuterLowering`), or what gets machine code later, from `kept`.
+    """
+
+    def __init__(self, codegen: Any, kept: dict[str, Any]) -> None:
+        self._codegen, self._kept = codegen, kept
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codegen, name)
 
     def set_env(self, name: str, environment: Any) -> None:
-        """What is linked sets them: see `OuterLowering`."""
+        """Keep it."""
+        self._kept[name] = environment
+
+
+class DeferredLibrary(InnerLibrary):
+    """A library that gets its machine code when others than drivers, and what is linked into them, ask for it."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self._is_compiled = False
+        self._environments: dict[str, Any] = {}
+
+    def _finalize_final_module(self) -> None:
+        if getattr(self, "_compiled_object", None) is None:
+            super()._finalize_final_module()
+        else:  # it comes from Numba's cache
+            self._is_compiled = True
+            JITCodeLibrary._finalize_final_module(self)
+
+    def compile(self) -> None:
+        """Make machine code, as Numba does at once."""
+        if self._is_compiled:
+            return
+        self._is_compiled = True
+        for library in self._linking_libraries:
+            if isinstance(library, DeferredLibrary):
+                library.compile()
+        self._shared_module = None
+        self._dynamic_globals.clear()
+        JITCodeLibrary._optimize_final_module(self)
+        JITCodeLibrary._finalize_final_module(self)
+        for name, environment in self._environments.items():
+            self._codegen.set_env(name, environment)
+
+    def _get_module_for_linking(self) -> Any:
+        if not is_deferring(self._codegen):
+            self.compile()
+        return super()._get_module_for_linking()
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """The address of a function of this library; 0 where there is none."""
+        self._ensure_finalized()
+        if not self._is_compiled and all(f.name != name or f.is_declaration for f in self._final_module.functions):
+            return 0
+        self.compile()
+        address: int = JITCodeLibrary.get_pointer_to_function(self, name)
+        return address
+
+    def serialize_using_object_code(self) -> Any:
+        """For Numba's cache."""
+        self.compile()
+        return super().serialize_using_object_code()
+
+    @property
+    def codegen(self) -> Any:
+        """The code generator; environments wait for machine code."""
+        return self._codegen if self._is_compiled else _WithoutEnvironments(self._codegen, self._environments)
+
+
+def is_deferring(codegen: Any) -> bool:
+    """Whether a driver is being compiled."""
+    return codegen._library_class is DeferredLibrary
 
 
 def as_plain(state: Any) -> Any:
@@ -129,8 +197,9 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
         _call_directly(module)
         while missing := _called_by_address(module):  # of functions that call each other, one alone was linked
             for name in missing:
-                _name_address(module, name, _libraries[name]._final_module.get_function(name))
-                module.link_in(_libraries[name]._get_module_for_linking(), preserve=True)
+                library = _library_of(name)
+                _name_address(module, name, library.get_function(name))
+                module.link_in(library, preserve=True)
         cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
         cheap.run(module, how)
         # Rows are calls and stores, and no quicker in loops that are unrolled, which take long to compile.
@@ -157,6 +226,25 @@ def _called_by_address(module: Any) -> list[str]:
     prefix = RuntimeLinker.PREFIX
     unknown = [v.name for v in module.global_variables if v.is_declaration and v.name.startswith(prefix)]
     return [name.removeprefix(prefix) for name in unknown]
+
+
+def _library_of(name: str) -> Any:
+    """The module that defines a function: an inner one, or one that Numba has compiled for itself.
+
+    A plain function that calls itself with other types knows that version by its address alone.
+    """
+    if name in _libraries:
+        return _libraries[name]._get_module_for_linking()
+    for found in cpu_target.target_context._defns.values():
+        for _, function in found.versions:
+            for library in getattr(function, "libs", ()):
+                if library.name in name and _defines(library._get_module_for_linking(), name):
+                    return library._get_module_for_linking()
+    raise KeyError(name)
+
+
+def _defines(module: Any, name: str) -> bool:
+    return any(function.name == name and not function.is_declaration for function in module.functions)
 
 
 def _name_address(module: Any, name: str, function: Any) -> None:
@@ -208,6 +296,15 @@ class OuterPipeline(compiler.CompilerBase):  # type: ignore[misc]
         replace_pass(passes, NopythonTypeInference, TypeInference)
         replace_pass(passes, NativeLowering, OuterLowering)
         return [passes]
+
+    def _compile_core(self) -> Any:
+        codegen = self.state.targetctx.codegen()
+        libraries, codegen._library_class = codegen._library_class, DeferredLibrary
+        try:
+            with native.compiling():
+                return super()._compile_core()
+        finally:
+            codegen._library_class = libraries
 
 
 def replace_pass(passes: Any, known: Any, other: Any) -> None:

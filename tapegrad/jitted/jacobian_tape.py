@@ -61,7 +61,20 @@ ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOIN
 REALLOC, FREE = range(10, 12)
 PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(12, 16)  # of `marking.py`
 WORDS = 16
-PLAIN, TANGENT = 0, 8 * WORDS  # where the two tapes of a thread begin: without tangents, and with
+MAX_UNMIXED, TAPES = 16, 24  # numbers of tangents that have a tape of their own, one each; tapes of a thread
+
+
+def place_of(n_tangents: int) -> int:
+    """Where a thread's tape of rows with so many tangents begins.
+
+    Widths have tapes of their own, since one may be recorded while another waits: of a gradient that is taken inside.
+    Beyond some, numbers are those of mixed tangents, 2**d - 1.
+    """
+    k = n_tangents if n_tangents <= MAX_UNMIXED else MAX_UNMIXED - 4 + n_tangents.bit_length()
+    return 8 * WORDS * min(k, TAPES - 1)
+
+
+PLACES = range(0, 8 * WORDS * TAPES, 8 * WORDS)
 
 # What the compiled code of every thread shares, at the symbol `tapegrad_shared`.
 KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
@@ -69,12 +82,12 @@ KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
 
 @part
 def open_tapes(shared):
-    """A thread's first use: its two headers, empty."""
+    """A thread's first use: its headers, empty."""
     s = i8(shared, 8)
-    header = allocate_zeroed(s[CALLOC], 2 * WORDS, 8)
+    header = allocate_zeroed(s[CALLOC], TAPES * WORDS, 8)
     if header != 0:
-        for at in (PLAIN, TANGENT):
-            h = i8(header + at, WORDS)
+        for k in range(TAPES):
+            h = i8(header + 8 * WORDS * k, WORDS)
             h[REALLOC], h[FREE] = s[SHARED_REALLOC], s[SHARED_FREE]
         part2(s[SET_SPECIFIC], s[KEY], header)
     return header
@@ -147,10 +160,10 @@ def dispose(header):
 
 @part
 def destroy(header):
-    """The end of a thread: both its tapes, and the headers."""
+    """The end of a thread: its tapes, and the headers."""
     free = i8(header, WORDS)[FREE]
-    dispose(header + PLAIN)
-    dispose(header + TANGENT)
+    for k in range(TAPES):
+        dispose(header + 8 * WORDS * k)
     release(free, header)
     return 0
 
@@ -443,7 +456,7 @@ def _make_key() -> None:
     _get_specific.append(ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint64)(_address(get)))
 
 
-def header(at: int = PLAIN) -> Any:
+def header(at: int = 0) -> Any:
     """The header of this thread's tape, as an array of ctypes."""
     base = _get_specific[0](_SHARED[KEY]) or native.callable_at(_address_of(open_tapes), 1)(ctypes.addressof(_SHARED))
     return (ctypes.c_int64 * WORDS).from_address(base + at)
@@ -479,12 +492,12 @@ def nbytes() -> int:
     >>> tg.jitted.nbytes()
     0
     """
-    return sum(nbytes_of(header(at)) for at in (PLAIN, TANGENT)) if _get_specific else 0
+    return sum(nbytes_of(header(at)) for at in PLACES) if _get_specific else 0
 
 
 def damage() -> list[str]:
     """What guards have found since the last call of a driver; what rows that were given back have held is forgotten."""
-    for at in (PLAIN, TANGENT):
+    for at in PLACES:
         h = header(at)
         if h[ROWS] <= 1:  # nobody is recording
             for word, used in ((LENGTH, h[ROWS]), (INDEX, 0), (PARTIAL, 0), (ADJOINT, 0)):
@@ -494,6 +507,6 @@ def damage() -> list[str]:
 
 def free() -> None:
     """Give the memory of this thread's tapes back. The next gradient takes new memory, by need."""
-    for at in (PLAIN, TANGENT) if _get_specific else ():
+    for at in PLACES if _get_specific else ():
         if header(at)[ROWS] <= 1:  # nobody is recording
             native.callable_at(_address_of(dispose), 1)(ctypes.addressof(header(at)))

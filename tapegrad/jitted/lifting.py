@@ -9,7 +9,7 @@ Arrays in Fortran's order stay so, since sums and products go through memory in 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from tapegrad.jitted.active import (
 )
 from tapegrad.jitted.allocation import array_like, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
-from tapegrad.jitted.emission import Emitter, Single, made_of
+from tapegrad.jitted.emission import ZERO_ROW, Emitter, Single, made_of
 from tapegrad.jitted.errors import WrongResultError
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.single_precision import narrow_value, narrowed, widened
@@ -66,22 +66,39 @@ def make(typingctx, kind, value, row, direction):
 
 @intrinsic
 def make_along(typingctx, kind, value, row, tangent):
-    """An active scalar of a value and its one tangent; of an array of tangents, one a direction, at a depth above 1."""
+    """An active scalar of a value and its one tangent, or an array of its tangents."""
     active = kind.instance_type
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emitter = Emitter(context, builder)
-        numbers = [Single(emitter, args[1])] + [emitter.single(0.0)] * active.n_tangents
-        for k in range(active.depth):
-            given = args[3]
-            if isinstance(tangent, types.Array):
-                index = signature(types.float64, tangent, types.int64)
-                given = context.get_function(operator.getitem, index)(builder, (args[3], WORD(k)))
-            numbers[2**k] = Single(emitter, given)
+        given = [args[3]]
+        if isinstance(tangent, types.Array):
+            given = items_of(context, builder, tangent, args[3], range(active.n_tangents))
+        numbers = [Single(emitter, number) for number in (args[1], *given)]
         return emitter.pack(active, made_of(numbers, active.depth), args[2] if isinstance(active, Taped) else None)
 
     given = tangent if isinstance(tangent, types.Array) else types.float64
     return active(kind, types.float64, types.int64, given), codegen
+
+
+def items_of(context: Any, builder: Any, kind: Any, array: Any, places: Iterable[int]) -> list[Any]:
+    """Elements of a vector of float64, in registers."""
+    get = context.get_function(operator.getitem, signature(types.float64, kind, types.int64))
+    return [get(builder, (array, WORD(k))) for k in places]
+
+
+@intrinsic
+def numbers_of(typingctx, kind, numbers):
+    """An active scalar of its value and its tangents, which are a vector; nobody's row."""
+    active = kind.instance_type
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emitter = Emitter(context, builder)
+        found = items_of(context, builder, numbers, args[1], range(1 + active.n_tangents))
+        number = made_of([Single(emitter, x) for x in found], active.depth)
+        return emitter.pack(active, number, ZERO_ROW if isinstance(active, Taped) else None)
+
+    return active(kind, numbers), codegen
 
 
 @intrinsic

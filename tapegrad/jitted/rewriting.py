@@ -401,6 +401,11 @@ def resolve(func_ir: Any, variable: Any) -> Any:
     return None
 
 
+def _is_named_tuple(called: Any) -> bool:
+    """Whether it is the class of named tuples: Numba knows none whose items are of other types elsewhere."""
+    return isinstance(called, type) and issubclass(called, tuple) and hasattr(called, "_fields")
+
+
 def _tells_nothing(called: Any) -> bool:
     """Whether it is an `objmode` block from which no number with a derivative comes back."""
     if not isinstance(called, ObjModeLiftedWith):
@@ -508,7 +513,10 @@ class _Rewriter:
                 value.args = [
                     self.of(ITERATING[function], a, statement, before) if self.is_tuple(a) else a for a in value.args
                 ]
-            elif function in (List.empty_list, Dict.empty):
+            elif _is_named_tuple(function) and self.is_one_of_several(statement.target.name):
+                value.args = [self.promoted(a, statement, before) for a in value.args]
+                value.kws = [(name, self.promoted(a, statement, before)) for name, a in value.kws]
+            elif _is_hashable(function) and function in (List.empty_list, Dict.empty):
                 arguments = [self.promoted_type(a, statement, before) for a in value.args]
                 statement.value = ir.Expr.call(value.func, arguments, [
                     (name, self.promoted_type(a, statement, before)) for name, a in value.kws
@@ -550,6 +558,23 @@ class _Rewriter:
                 elif isinstance(definition, ir.Expr) and definition.op == "call":
                     is_found |= resolve(self.func_ir, definition.func) in (Dict, dict)
         return is_found
+
+    def is_one_of_several(self, name: str) -> bool:
+        """Whether a variable, or one that is given its value, has other values too; or it is returned."""
+        waiting, seen = [name], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if len(self.func_ir._definitions.get(name, ())) > 1:
+                return True
+            seen.add(name)
+            for block in self.func_ir.blocks.values():
+                for statement in block.find_insts(ir.Assign):
+                    value = statement.value
+                    if isinstance(value, ir.Expr) and value.op == "cast" and value.value.name == name:
+                        return True
+                    if isinstance(value, ir.Var) and value.name == name and statement.target.name not in seen:
+                        waiting.append(statement.target.name)
+        return False
 
     def is_tuple(self, variable: Any) -> bool:
         """Whether a variable is a tuple that was built here."""

@@ -107,6 +107,8 @@ def _declare_piecewise(function: Any) -> None:
         def generic(self, args: Any, kws: Any) -> Any:
             if kws or not args or (not isinstance(args[0], Active) and common(args) is None):
                 return None
+            if any(isinstance(a, Narrow) for a in args):
+                return None  # see `single_precision.py`
             plain = [types.float64 if isinstance(a, Active) else a for a in args]
             found = self.context.resolve_function_type(self.key, plain, {})
             if found is None:

@@ -151,7 +151,8 @@ def _declare_piecewise(function: Any) -> None:
         return code(builder, values)
 
     infer_global(function, types.Function(Template))
-    for kinds in ((Narrow,), (Narrow, Narrow), (Narrow, types.Any), (types.Any, Narrow)):
+    either = (Narrow, Active), (Active, Narrow)  # which would be as near to what takes any beside one of them
+    for kinds in ((Narrow,), (Narrow, Narrow), *either, (Narrow, types.Any), (types.Any, Narrow)):
         lower_builtin(function, *kinds)(lower)
 
 

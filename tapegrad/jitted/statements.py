@@ -194,13 +194,13 @@ def close(context: Any, builder: Any, kind: Taped, since: Any, row: Any) -> Any:
 
 def header(builder: Any, kind: Taped) -> Any:
     """The address of the thread's tape: asked for once in each function, at its entry."""
-    name = "tapegrad_tangent_header" if kind.n_tangents else "tapegrad_header"
+    name = f"tapegrad_header_{kind.n_tangents}"
     known = getattr(builder.function, name, None)
     if known is None:
         with builder.goto_entry_block():
             get = _external(builder.module, "tapegrad_get_specific", [WORD])
             base = builder.call(get, [builder.load(shared(builder.module))])
-            known = builder.add(base, ir.Constant(WORD, tape.TANGENT if kind.n_tangents else tape.PLAIN))
+            known = builder.add(base, ir.Constant(WORD, tape.place_of(kind.n_tangents)))
         setattr(builder.function, name, known)
     return known
 

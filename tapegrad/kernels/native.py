@@ -11,10 +11,11 @@ import contextlib
 import ctypes
 import dis
 import functools
+import gc
 import inspect
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -416,11 +417,24 @@ def keep(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], o
     name = symbol(name, *of)
     if cache.holds(f"{name}.o"):
         return False
-    from numba.core.compiler_lock import global_compiler_lock
-
-    with global_compiler_lock, _lock:
+    with compiling(), _lock:
         cache.write(f"{name}.o", *_compile(name, n_arguments, build(), returns=True))
     return True
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Numba's lock, under which no garbage is looked for: a compiler makes much that stays, and many searches."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
@@ -430,9 +444,7 @@ def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any
     """
     address = _kept(name, function)
     if address == 0:
-        from numba.core.compiler_lock import global_compiler_lock
-
-        with global_compiler_lock, _lock, interrupts.later():
+        with compiling(), _lock, interrupts.later():
             address = _kept(name, function)
             if address == 0:
                 entry = compiled()
@@ -452,7 +464,6 @@ def _kept(name: str, function: str) -> int:
 
 def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:
     from numba import cfunc, types
-    from numba.core.compiler_lock import global_compiler_lock
 
     machine = _machine()
     known = records_of(function)
@@ -465,8 +476,7 @@ def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns:
         compiled = cfunc(result(*arguments), nopython=True, error_model="numpy")(function)
         module, entry = llvm.parse_assembly(compiled.inspect_llvm()), compiled.native_name
     else:
-        with global_compiler_lock:
-            unoptimised, entry = part_compiler()[1](function, arguments, returns)
+        unoptimised, entry = part_compiler()[1](function, arguments, returns)
         module = llvm.parse_assembly(str(unoptimised))
     for definition in [*module.functions, *module.global_variables]:
         if definition.is_declaration or definition.name.startswith("llvm."):

@@ -49,6 +49,7 @@ _CHOICES = (
     "_state_dict_hooks_that_replace",
 )  # fmt: skip
 # Hooks of all modules, by their numbers: of which of the first four kinds they are, and what they call.
+changes = np.zeros(1, np.int64)  # of `training`, in all modules: compiled code looks at it
 _everywhere: OrderedDict[int, tuple[str, Any]] = OrderedDict()
 
 
@@ -226,6 +227,8 @@ class Module:
                     )
                 of["_buffers"][name] = value
                 return
+        if name == "training" and of.get(name) is not value:
+            changes[0] += 1
         object.__setattr__(self, name, value)
 
     def __delete(self, name: str) -> None:

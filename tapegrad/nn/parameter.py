@@ -87,6 +87,13 @@ else:
         _class.__name__ = _class.__qualname__ = _class.__name__[1:]
 
 
+def _unusable(name: str) -> ValueError:
+    return ValueError(
+        f"Attempted to use an uninitialized parameter in {name}. This error happens when you are using a "
+        "`LazyModule`: call `forward` with a batch first, which initializes the parameters."
+    )
+
+
 class UninitializedBuffer:
     """What stands for a buffer whose shape isn't known: it has a dtype, and no elements.
 
@@ -103,6 +110,7 @@ class UninitializedBuffer:
     """
 
     grad = None
+    made: Tensor | None = None  # what has taken its place
     is_leaf = True
     is_buffer = True
 
@@ -123,6 +131,7 @@ class UninitializedBuffer:
         made = self._finished(creation.zeros(*shape, dtype=dtype or self.dtype))
         if self._module is not None:
             (self._module._buffers if self.is_buffer else self._module._parameters)[self._name] = made
+        self.made = made
         return made
 
     def _finished(self, made: Tensor) -> Tensor:
@@ -150,13 +159,25 @@ class UninitializedBuffer:
                 "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call "
                 "`forward` to initialize the parameters before accessing their attributes."
             )
-        raise ValueError(
-            f"Attempted to use an uninitialized parameter in {name}. This error happens when you are using a "
-            "`LazyModule`: call `forward` with a batch first, which initializes the parameters."
-        )
+        raise _unusable(name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+
+def _refusing(name: str) -> Any:
+    def operator(*operands: Any) -> Any:
+        del operands
+        raise _unusable(name.strip("_"))
+
+    return operator
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul".split():
+    for _form in ("__{}__", "__r{}__", "__i{}__"):
+        setattr(UninitializedBuffer, _form.format(_name), _refusing(_name))
+for _name in "neg abs len getitem setitem lt le gt ge float int".split():
+    setattr(UninitializedBuffer, f"__{_name}__", _refusing(_name))
 
 
 class UninitializedParameter(UninitializedBuffer):
@@ -171,9 +192,14 @@ class UninitializedParameter(UninitializedBuffer):
         return Parameter(made, self.requires_grad)
 
 
+def is_lazy(param: Any) -> bool:
+    """Whether it stands for a parameter, or buffer, that is yet to be made."""
+    return isinstance(param, UninitializedBuffer)
+
+
 def is_buffer(t: Any) -> bool:
     """Whether it was made by `Buffer`."""
     return isinstance(t, Tensor) and getattr(t, "_note", "") in ("Buffer", "PassingBuffer")
 
 
-__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_buffer"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_buffer", "is_lazy"]

@@ -187,7 +187,8 @@ class RNNBase(Module):
             final = final if places is None else [s.index_select(1, places) for s in final]
             return PackedSequence(_cat(made), sizes, order, places), self._given(final)
         if input.ndim not in (2, 3):
-            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.ndim}D tensor instead")
+            said = f"{input.ndim}D tensor" if isinstance(self, RNN) else f"{input.ndim}D"
+            raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {said} instead")
         self._check(input)
         is_batch = input.ndim == 3
         x = input if is_batch else input.unsqueeze(1)

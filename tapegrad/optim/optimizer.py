@@ -15,6 +15,7 @@ from typing import Any
 
 from tapegrad import engine, writing
 from tapegrad.autograd.hooks import RemovableHandle, add, added
+from tapegrad.nn.parameter import UninitializedParameter
 from tapegrad.optim.states import Counted, fitting, shown
 from tapegrad.recorder import again
 from tapegrad.recording import local
@@ -108,7 +109,9 @@ class Optimizer(Keeper):
                 )
             param_group["param_names"], params = names, [t for _, t in params]
         for t in params:
-            if not isinstance(t, Tensor):
+            if isinstance(t, UninitializedParameter):
+                self._has_lazy = True
+            elif not isinstance(t, Tensor):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
             if not t.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
@@ -142,6 +145,8 @@ class Optimizer(Keeper):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Let go of the gradients, or make them zero."""
+        if self._has_lazy:
+            self._find_made()
         for group in self.param_groups:
             for t in group["params"]:
                 if set_to_none:
@@ -165,6 +170,13 @@ class Optimizer(Keeper):
         in_grad_mode(tape, False, self._step, tape)
         return loss
 
+    def _find_made(self) -> None:
+        """Have parameters that lazy layers have made meanwhile in the places of those that stood for them."""
+        for group in self.param_groups:
+            params = group["params"]
+            params[:] = [t if getattr(t, "made", None) is None else t.made for t in params]
+        self._has_lazy = any(isinstance(t, UninitializedParameter) for g in self.param_groups for t in g["params"])
+
     def _step(self, tape: Tape) -> None:
         """Record the new values, and give them to the parameters; many elements are computed at once.
 
@@ -172,6 +184,8 @@ class Optimizer(Keeper):
         the rows of one parameter are recorded again, in native code, for those like it.
         """
         watch = tape.watch if self._is_followed(tape) else None
+        if self._has_lazy:
+            self._find_made()
         h, states, changes, alikes, has_large = tape.h, self.state, list[_Change](), list[_Alike](), False
         for i, group in enumerate(self.param_groups):
             group, alike = {**group}, None
@@ -298,6 +312,7 @@ class Optimizer(Keeper):
     _of_states: Callable[..., State] = dict
     alike = False  # whether `update` does with all parameters of a group, small or large, matrices or vectors, the same
     _is_stepping = False  # with hooks around it
+    _has_lazy = False  # whether some parameters were yet to be made when last looked at
     _at_states = dict.fromkeys(_MOMENTS, _Hooks())
     _before = _after = _Hooks()  # of one that was made without `__init__`, as some that stand around others are
 

@@ -134,21 +134,22 @@ class Rows:
             return made
         return made.reshape(self.n, *(1,) * (n_dims - np.ndim(x.value)), *made.shape[1:])
 
-    def holding(self, program: Any, leader: int, here: np.ndarray) -> np.ndarray:
-        """For which rows Python code would see the same of numbers as for another, which a program is for."""
+    def split(self, program: Any, leader: int, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows for which Python code would see the same of numbers as for another, which a program is for; others."""
+        numbers = [place for place in program.numbers if place in self.columns]
+        conditions = [(make, answer) for make, answer in program.conditions if self.varies(make)]
+        if not (numbers or conditions):
+            return here, here[:0]
         holds = np.ones(len(here), np.bool_)
-        for place in program.numbers:
-            if place in self.columns:
-                bits = self.columns[place].view(np.int64)
-                holds &= bits[here] == bits[leader]
-        for make, answer in program.conditions:
-            if not self.varies(make):
-                continue
+        for place in numbers:
+            bits = self.columns[place].view(np.int64)
+            holds &= bits[here] == bits[leader]
+        for make, answer in conditions:
             try:
                 holds &= np.broadcast_to(self.numbers(make), (self.n,))[here] == answer
             except _Apart:
                 holds &= np.array([_is_so(make, answer, self.row(row)[0]) for row in here.tolist()], np.bool_)
-        return holds
+        return here[holds], here[~holds]
 
 
 def _basic(index: Any) -> tuple[Any, ...]:
@@ -251,22 +252,27 @@ def map_rows(compiled: Any, rows: Rows, results: Results) -> None:
     waiting: list[tuple[np.ndarray, Any, int]] = [(np.arange(rows.n), None, 0)]
     while waiting:
         here, program, leader = waiting.pop()
+        answer: Any = None
         while len(here) and program is None:
             leader = int(here[0])
             leaves, args, kwargs = rows.row(leader)
-            results.add(leader, call(*args, **kwargs))
-            if in_lanes and len(here) > _FEW:
-                program = compiled.program_for(leaves, args, kwargs)
+            may_go_on = in_lanes and len(here) > _FEW
+            if may_go_on and (found := compiled.replayed(leaves, args, kwargs)) is not None:
+                program, answer = found
+                results.add(leader, answer)
+                compiled.count(1, 0)
+            else:
+                results.add(leader, call(*args, **kwargs))
+                if may_go_on and (found := compiled.replayed(leaves, args, kwargs)) is not None:
+                    program, answer = found
             here = here[1:]
-        if not len(here):
-            continue
-        fits = rows.holding(program, leader, here)
-        waiting.append((here[~fits], None, 0))
-        here = here[fits]
+        here, others = rows.split(program, leader, here) if len(here) else (here, here)
+        if len(others):
+            waiting.append((others, None, 0))
         if not len(here):
             continue
         try:
-            missed = _run(compiled, program, rows, leader, here, results)
+            missed = _run(compiled, program, rows, leader, answer, here, results)
         except NotLoweredError:
             missed = {(-1, b""): here}
         except _OtherProgram:
@@ -286,7 +292,7 @@ def map_rows(compiled: Any, rows: Rows, results: Results) -> None:
 class _Plan:
     """How a program is run in lanes, if some of the leaves that it is given have a leading axis."""
 
-    __slots__ = ("arenas", "found_bytes", "inputs", "is_computed", "lowered")
+    __slots__ = ("apart", "arenas", "carried", "found_bytes", "inputs", "is_computed", "lowered", "within")
 
     def __init__(self, program: Any, rows: Rows) -> None:
         if program.has_effects or max((seen.nbytes for seen in program.seen), default=0) > _MOST_FOUND:
@@ -309,18 +315,48 @@ class _Plan:
             if offset not in given
         }  # fmt: skip
         self.is_computed = [
-            of.__class__ is Result and of.kind.numel > 0 and of.offset not in uniform for of in program.results
+            of.__class__ is Result and of.kind.numel > 0 and of.offset not in uniform for of in program.outputs
         ]
-        computed = [of for of, is_one in zip(program.results, self.is_computed, strict=True) if is_one]
-        if any(of.__class__ not in (Result, Given, Same) for of in program.results):
+        computed = [of for of, is_one in zip(program.outputs, self.is_computed, strict=True) if is_one]
+        if any(of.__class__ not in (Result, Given, Same) for of in program.outputs):
             raise NotLoweredError
         if not all(kind.contiguous for _, kind, _ in self.inputs):
             raise NotLoweredError
         self.lowered = Lowered(
             program, places, [(of.offset, extent(of.kind) // of.kind.itemsize, of.kind.itemsize) for of in computed]
         )
+        self.carried = np.zeros((len(places) + len(computed), Carried.nbytes // 8), np.int64)
+        for line, known in zip(self.carried, [*self.lowered.inputs, *self.lowered.outputs], strict=True):
+            line[[_C.offset, _C.n, _C.size]] = known
+        # Inputs that are elements of arguments as they lie, by these: which, and where in a row's they begin.
+        self.within: dict[int, tuple[list[int], list[int]]] = {}
+        self.apart: list[int] = []  # others
+        for k, (_, kind, make) in enumerate(self.inputs):
+            if (found := _within(rows, kind, make)) is None:
+                self.apart.append(k)
+                continue
+            which, offsets = self.within.setdefault(found[0], ([], []))
+            which.append(k)
+            offsets.append(found[1])
         self.arenas: list[np.ndarray] = []  # that are not in use
         self.found_bytes = max((8 * -(-seen.nbytes // 8) for seen in program.seen), default=8)
+
+
+def _within(rows: Rows, kind: Any, make: Any) -> tuple[int, int] | None:
+    """The argument whose elements are brought in as they lie, and how many bytes into a row's these begin."""
+    of = make
+    while isinstance(of, Again):
+        if of.function is not operator.getitem:
+            return None
+        of = of.given[0].make
+    column = rows.columns[of.place]
+    try:
+        made = rows.numbers(make) if isinstance(make, Again) else column
+    except _Apart:
+        return None
+    if made.dtype != kind.dtype.numpy or made.shape[1:] != kind.shape or not made[0, ...].flags.c_contiguous:
+        return None
+    return of.place, address_of(made) - address_of(column)
 
 
 def _plan_of(program: Any, rows: Rows) -> _Plan:
@@ -339,38 +375,46 @@ def _plan_of(program: Any, rows: Rows) -> _Plan:
 
 
 def _run(
-    compiled: Any, program: Any, rows: Rows, leader: int, here: np.ndarray, results: Results
+    compiled: Any, program: Any, rows: Rows, leader: int, answer: Any, here: np.ndarray, results: Results
 ) -> dict[tuple[int, bytes], np.ndarray]:
-    """Run a program for rows: those in which a guard did not hold, by its number and the bits that were found."""
+    """Run a program for rows: those in which a guard did not hold, by its number and the bits that were found.
+
+    What is the same for all rows is in its memory once it has answered for one.
+    """
     plan, tape = _plan_of(program, rows), current_tape()
-    answer = program.run(tape, rows.row(leader)[0])  # what is the same for all rows is in its memory then
+    if answer is None:
+        answer = program.run(tape, rows.row(leader)[0])
     if answer is PLAIN:
         raise NotLoweredError
     if answer.__class__ is Miss:
         raise _OtherProgram
-    columns = [_column(rows, here, *of) for of in plan.inputs]
+    carried, held = _brought_in(plan, rows, here)
     leaves, structure = trees.flatten(answer)
     results.begin(structure, len(leaves))
     computed: list[tuple[int, np.ndarray]] = []
-    for k, (of, is_computed, leaf) in enumerate(zip(program.results, plan.is_computed, leaves, strict=True)):
+    for k, (of, is_computed, leaf) in enumerate(zip(program.outputs, plan.is_computed, leaves, strict=True)):
         if is_computed and plan.inputs:
             whole, kind = results.place_of(k, leaf), of.kind
             is_alike = whole.dtype == kind.dtype.numpy and kind.contiguous
             n = extent(kind) // kind.itemsize
             computed.append((k, whole if is_alike else np.empty((rows.n, n), kind.dtype.numpy)))
         elif of.__class__ is Given and rows.varies(_maker(of)):
-            results.place_of(k, leaf)[here] = _column(rows, here, 0, None, _maker(of))[here]
+            results.place_of(k, leaf)[here] = _column(rows, here, None, _maker(of))[here]
         else:
             results.put(k, leaf, here)
     if not plan.inputs:  # all rows are as this one
         compiled.count(len(here), 0)
         return {}
-    missed, found = _sweep(tape, program, plan, here, columns, [array for _, array in computed])
+    missed, found = _sweep(tape, program, plan, rows.n, here, carried, [array for _, array in computed])
+    del held  # until now
     for k, array in computed:
         whole = results.place_of(k, leaves[k])
         if whole is not array:
-            kind = program.results[k].kind
+            kind = program.outputs[k].kind
             whole[here] = as_strided(array, (rows.n, *kind.shape), (array.strides[0], *kind.strides))[here]
+    if missed is None:
+        compiled.count(len(here), 0)
+        return {}
     gone = here[missed[here] != 0]
     compiled.count(len(here) - len(gone), len(gone))
     outcomes: dict[tuple[int, bytes], list[int]] = {}
@@ -384,7 +428,21 @@ def _maker(of: Given) -> Any:
     return Argument(of.source) if of.source.__class__ is int else of.source.make
 
 
-def _column(rows: Rows, here: np.ndarray, _: int, kind: Any, make: Any) -> np.ndarray:
+def _brought_in(plan: _Plan, rows: Rows, here: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What is carried, as far as it is known before the results; and arrays that have to live."""
+    carried, held = plan.carried.copy(), []
+    for place, (which, offsets) in plan.within.items():
+        column = rows.columns[place]
+        carried[which, _C.address] = address_of(column) + np.array(offsets)
+        carried[which, _C.stride] = column.strides[0]
+    for k in plan.apart:
+        array = _column(rows, here, *plan.inputs[k][1:])
+        held.append(array)
+        carried[k, [_C.address, _C.stride]] = address_of(array), array.strides[0]
+    return carried, held
+
+
+def _column(rows: Rows, here: np.ndarray, kind: Any, make: Any) -> np.ndarray:
     """What is brought in: of each of the caller's rows, those of `here` at least, the elements for one place."""
     try:
         made = rows.numbers(make) if isinstance(make, Again) else rows.columns[make.place]
@@ -401,10 +459,13 @@ def _column(rows: Rows, here: np.ndarray, _: int, kind: Any, make: Any) -> np.nd
 
 
 def _sweep(
-    tape: Tape, program: Any, plan: _Plan, here: np.ndarray, columns: list[np.ndarray], outputs: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run a program in lanes: of each row the number of the guard that did not hold, and 1; and what was found."""
-    lowered, n = plan.lowered, len(columns[0])
+    tape: Tape, program: Any, plan: _Plan, n: int, here: np.ndarray, carried: np.ndarray, outputs: list[np.ndarray]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Run a program in lanes: of each row the number of the guard that did not hold, and 1; and what was found.
+
+    None where all guards held.
+    """
+    lowered, n_inputs = plan.lowered, len(plan.inputs)
     missed, found = np.zeros(n, np.int64), np.zeros((n, plan.found_bytes), np.uint8)
     here = np.ascontiguousarray(here, np.int64)
     block, n_threads = lowered.block, threads.get_num_threads()
@@ -418,15 +479,12 @@ def _sweep(
     own = arenas[at - address_of(arenas) :]
     for chunk in range(n_chunks):
         lowered.fill(own[chunk * lowered.arena_bytes :][: lowered.arena_bytes], program.memories.of_thread)
-    carried = np.zeros((len(columns) + len(outputs), Carried.nbytes // 8), np.int64)
-    places = [*lowered.inputs, *lowered.outputs]
-    for line, array, (offset, count, size) in zip(carried, [*columns, *outputs], places, strict=True):
-        line[[_C.offset, _C.address, _C.stride]] = offset, address_of(array), count * size
-        line[[_C.n, _C.size]] = count, size
+    for line, array in zip(carried[n_inputs:], outputs, strict=True):
+        line[[_C.address, _C.stride]] = address_of(array), line[_C.n] * line[_C.size]
     batch = np.zeros(Batch.nbytes // 8, np.int64)
     batch[[_B.block, _B.arenas, _B.arena_bytes, _B.text]] = block, at, lowered.arena_bytes, address_of(lowered.words)
-    batch[[_B.n_inputs, _B.n_outputs, _B.inputs]] = len(columns), len(outputs), address_of(carried)
-    batch[_B.outputs] = address_of(carried) + len(columns) * Carried.nbytes
+    batch[[_B.n_inputs, _B.n_outputs, _B.inputs]] = n_inputs, len(outputs), address_of(carried)
+    batch[_B.outputs] = address_of(carried) + n_inputs * Carried.nbytes
     batch[[_B.missed, _B.found, _B.found_bytes]] = address_of(missed), address_of(found), plan.found_bytes
     for start in range(0, len(here), a_call):
         m = min(a_call, len(here) - start)
@@ -434,4 +492,4 @@ def _sweep(
         batch[_B.a_chunk] = -(-m // (n_chunks * block)) * block
         engine.run_batch(tape, address_of(batch), m * lowered.n_calls)
     plan.arenas.append(arenas)
-    return missed, found
+    return missed if batch[_B.has_missed] else None, found

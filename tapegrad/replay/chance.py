@@ -6,9 +6,7 @@ and of the system's noise are looked for, and afterwards the states of all gener
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import functools
 import os
 import random
 import sys
@@ -21,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tapegrad import callers, creation
-from tapegrad.replay.standins import Keeper, Options
-from tapegrad.tensor import Tensor
+from tapegrad.replay.standins import Keeper
+from tapegrad.replay.surroundings import Surroundings
 
 _CLOCKS = {
     *(getattr(time, name) for name in dir(time) if name.startswith(("time", "perf_c", "monotonic", "process_t"))),
@@ -34,16 +32,16 @@ _DRAWS = {"random", "getrandbits"}
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 _OF_CHANCE = {"random", "secrets", "uuid"}
 _NAMES_FILES = {"llvmlite", "numba", "tapegrad", "tempfile"}  # at random, when they compile
-_NO_MORE = 2000  # objects that are looked at
-_PLAIN = (int, float, complex, str, bytes, type(None), np.ndarray, np.generic, Tensor, types.BuiltinFunctionType)
 
 
 class Sources:
     """The generators that a function can reach, and where they were."""
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
-        self.keepers: list[Keeper] = []
-        self.generators = [*_reached(function, leaves, self.keepers)]
+        self.surroundings = Surroundings(function, leaves)
+        objects = self.surroundings.objects
+        self.keepers = [x for x in objects if isinstance(x, Keeper)]
+        self.generators = [*_reached(objects)]
         self.states = self._now()
 
     def _now(self) -> Any:
@@ -136,67 +134,12 @@ def _put_of_numpy(of: Any, state: Any) -> None:
     (of if isinstance(of, np.random.BitGenerator) else of.bit_generator).state = state
 
 
-def _reached(function: Any, leaves: list[Any], keepers: list[Keeper]) -> Iterator[tuple[Any, Any, Any]]:
-    """Generators in arguments, closures, globals, attributes; how to have and set their states. Keepers are noted."""
-    rest, seen = [function, *leaves], {id(None)}
-    while rest and len(seen) < _NO_MORE:
-        x = rest.pop()
-        if id(x) in seen or isinstance(x, _PLAIN):
-            continue
-        seen.add(id(x))
-        if isinstance(x, creation.Generator):
-            rest.append(x.numpy)
-        elif isinstance(x, (np.random.Generator, np.random.BitGenerator, np.random.RandomState)):
-            if isinstance(x, np.random.RandomState):
-                yield x, lambda of: of.get_state(legacy=False), lambda of, state: of.set_state(state)
-            else:
-                yield x, _state_of_numpy, _put_of_numpy
-        elif isinstance(x, random.Random):
-            if not isinstance(x, random.SystemRandom):
-                yield x, lambda of: of.getstate(), lambda of, state: of.setstate(state)
-        else:
-            if isinstance(x, Keeper):
-                keepers.append(x)
-            rest += _behind(x)
-
-
-def _behind(x: Any) -> list[Any]:
-    """What an object refers to by which a function might find a generator."""
-    if isinstance(x, types.FunctionType):
-        found = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
-        for cell in x.__closure__ or ():
-            with contextlib.suppress(ValueError):  # it is empty yet
-                found.append(cell.cell_contents)
-        if _is_of_users(x.__module__):
-            names = {*_names(x.__code__)}
-            for value in [x.__globals__[name] for name in names if name in x.__globals__]:
-                is_module = isinstance(value, types.ModuleType)
-                found += [vars(value)[name] for name in names if name in vars(value)] if is_module else [value]
-        return [*found, *vars(x).values()]
-    if isinstance(x, types.MethodType):
-        return [x.__func__, x.__self__]
-    if isinstance(x, functools.partial):
-        return [x.func, *x.args, *x.keywords.values()]
-    if isinstance(x, (list, tuple, set)):
-        return [*x]
-    if isinstance(x, Options):
-        return [x.keeper]
-    if isinstance(x, dict):
-        return [*dict.values(x)]
-    if isinstance(x, (type, types.ModuleType)):
-        return []
-    found = [*getattr(x, "__dict__", {}).values()]
-    if _is_of_users(type(x).__module__):
-        found += [value for value in vars(type(x)).values() if isinstance(value, types.FunctionType)]
-    return found
-
-
-def _is_of_users(module: str | None) -> bool:
-    return (module or "").partition(".")[0] not in {"tapegrad", "numpy", "scipy", "numba", "builtins"}
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+def _reached(objects: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Generators among objects; how to have and set their states."""
+    for x in objects:
+        if isinstance(x, np.random.RandomState):
+            yield x, lambda of: of.get_state(legacy=False), lambda of, state: of.set_state(state)
+        elif isinstance(x, (np.random.Generator, np.random.BitGenerator)):
+            yield x, _state_of_numpy, _put_of_numpy
+        elif isinstance(x, random.Random) and not isinstance(x, random.SystemRandom):
+            yield x, lambda of: of.getstate(), lambda of, state: of.setstate(state)

@@ -22,12 +22,14 @@ from tapegrad.autograd.hooks import going
 from tapegrad.batched import levels
 from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
+from tapegrad.nn.module import Module
 from tapegrad.replay import entry, machine
 from tapegrad.replay.batches import Results, Rows, map_rows
 from tapegrad.replay.chance import Sources
 from tapegrad.replay.handed import Handed
 from tapegrad.replay.program import PLAIN, Memory, Miss, Program
 from tapegrad.replay.standins import Argument, Number, StandIn, bits_of
+from tapegrad.replay.surroundings import Modes
 from tapegrad.replay.watch import Watch
 from tapegrad.tape import Tape, current_tape
 from tapegrad.tensor import Tensor, depth_of_user
@@ -91,13 +93,14 @@ class _Kin:
 class _Family:
     """The programs for arguments of the same structure, kinds and static values."""
 
-    __slots__ = ("kept", "kin", "roots", "used", "why")
+    __slots__ = ("has_changed", "kept", "kin", "roots", "used", "why")
 
     def __init__(self, kin: _Kin) -> None:
         # By places of numbers that Python code looks at, and by their values.
         self.roots: dict[tuple[int, ...], dict[Any, list[_Root]]] = {}
         self.kin, self.used = kin, 0
         self.why = ""  # there is no program
+        self.has_changed = False  # whether a recording has changed what was there before
         self.kept: Any = None  # static arguments that are known by identity
 
     def attempts(
@@ -196,7 +199,7 @@ class Compiled(entry.Fronted):
 
         Notes
         -----
-        Programs that change tensors, that take more than 64 kB for a row, or that were loaded, are replayed row by row.
+        Programs that change tensors, or that take more than 64 kB for a row, are replayed row by row.
         Of Tensors that require grad, each row is a call of the plain function.
 
         Examples
@@ -215,19 +218,23 @@ class Compiled(entry.Fronted):
         map_rows(self, rows, results)
         return results.tree()
 
-    def program_for(self, leaves: Any, args: Any, kwargs: Any) -> Program | None:
-        """The program that a call with these arguments runs, if there is one."""
+    def replayed(self, leaves: Any, args: Any, kwargs: Any) -> tuple[Program, Any] | None:
+        """The program that a call with these arguments runs, if there is one, and what it has answered now."""
         tape = current_tape()
         if not kwargs and len(args) == len(leaves) and _LEAVES.issuperset([leaf.__class__ for leaf in args]):
             structure: Any = len(args)
         else:
             structure = trees.flatten((args, kwargs))[1]
-        key = _key(tape, leaves, structure, self._inputs)
-        family = None if key is None else self._families.get(key)
-        for program, found in family.attempts(tape, leaves, self._run_for_rows) if family is not None else ():
-            if found.__class__ is not Miss:
-                return None if found is PLAIN else program
+        for family in self._families_for(tape, leaves, structure):
+            for program, found in family.attempts(tape, leaves, self._run_for_rows):
+                if found.__class__ is not Miss:
+                    return None if found is PLAIN else (program, found)
         return None
+
+    def _families_for(self, tape: Tape, leaves: Any, structure: Any) -> list[_Family]:
+        """The families whose programs are for arguments."""
+        key = _key(tape, leaves, structure, self._inputs)
+        return [self._families[key]] if key in self._families else []
 
     def _run_for_rows(self, program: Program, tape: Tape, leaves: Any) -> Any:
         if program.draws:
@@ -367,17 +374,17 @@ class Compiled(entry.Fronted):
         structure: Any = len(args)
         if not _LEAVES.issuperset([leaf.__class__ for leaf in args]):
             leaves, structure = trees.flatten((args, {}))
-        key = _key(tape, leaves, structure, self._inputs)
-        family = None if key is None else self._families.get(key)
-        if family is None:
+        families = self._families_for(tape, leaves, structure)
+        if not families:
             return "none can be recorded for them", []
-        return family.why, [(program, at) for program, of, at in self._programs if of is family]
+        return families[0].why, [(program, at) for program, of, at in self._programs if of in families]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
         tape = current_tape()
         if (
-            tape.watch is not None or tape.sweeping or tape.duals is not None or levels() or not native.JIT or MEMORY
+            tape.watch is not None or tape.sweeping or tape.duals is not None or tape.packs is not None or levels()
+            or not native.JIT or MEMORY
         ):  # fmt: skip
             return self._function(*args, **kwargs)
         leaves: Any
@@ -405,6 +412,8 @@ class Compiled(entry.Fronted):
                 memory = program.memories.of_thread
                 if not memory.is_entered:
                     self._enter(program, family, args, kwargs, leaves, tape)
+                elif program.conditions:
+                    self._renew(memory)
                 if memory.calls >= 0:
                     self._heat(program, memory)
                 return found
@@ -422,6 +431,12 @@ class Compiled(entry.Fronted):
                     entry.install(Compiled)
                     self._hear()
                     self._put_before(entry.among(self._entered, entered))
+
+    def _renew(self, memory: Memory) -> None:
+        """Have native code run a program again, which is for the modes that modules are in now."""
+        for e in self._entered:
+            if e.memory is memory:
+                e.renew()
 
     def _heat(self, program: Program, memory: Memory) -> None:
         """Have a program that was called often run as machine code from now on."""
@@ -507,7 +522,7 @@ class Compiled(entry.Fronted):
         is_collecting = gc.isenabled()
         try:
             gc.disable()  # it would look at all that is noted, again and again, and find nothing
-            output, program = watch.follow(lambda: self._recorded(watch, sources, handed, given, *own))
+            output, program = watch.follow(lambda: self._recorded(watch, family, sources, handed, given, *own))
         except _OF_STANDINS as error:
             if watch.has_changed or handed.has_changed() or not any(type(x) in (StandIn, Number) for x in given):
                 raise
@@ -533,12 +548,19 @@ class Compiled(entry.Fronted):
         return handed.original(output)
 
     def _recorded(
-        self, watch: Watch, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
+        self, watch: Watch, family: _Family, sources: Sources, handed: Handed, given: list[Any], args: Any, kwargs: Any
     ) -> Any:
         """What the function returns, and a program, unless there can be none."""
+        surroundings = sources.surroundings
+        modes = Modes(tuple(x for x in surroundings.objects if isinstance(x, Module)))
+        if modes.modules:
+            watch.conditions.append((modes, modes()))
         output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
+        elif change := surroundings.change():  # once, it may have made what it keeps
+            watch.fail(change, family.has_changed)
+            family.has_changed = True
         return output, None if watch.failure is not None else Program(watch, given, output)
 
     def _give_up(self, family: _Family, why: str) -> None:
@@ -563,7 +585,7 @@ class Compiled(entry.Fronted):
             if places not in family.roots:  # others may be looking at it meanwhile
                 family.roots = {**family.roots, places: {}}
             roots = family.roots[places].setdefault(at, [])
-            node: _Node | None = next((root for root in roots if not (root.conditions or program.conditions)), None)
+            node: _Node | None = next((root for root in roots if _are_alike(root, program)), None)
             if node is None:
                 roots.insert(0, node := _Root(program.conditions))
             program.nodes = [node]
@@ -597,6 +619,13 @@ class Compiled(entry.Fronted):
             del family.roots[places][values]
             if not family.roots[places]:
                 family.roots = {key: roots for key, roots in family.roots.items() if key != places}
+
+
+def _are_alike(root: _Root, program: Program) -> bool:
+    """Whether a program is for the same as those that begin at a root."""
+    pairs = list(zip(root.conditions, program.conditions, strict=False))
+    is_same = all(type(p[0]) is type(q[0]) is Modes and p == q for p, q in pairs)
+    return is_same and len(pairs) == len(root.conditions) == len(program.conditions)
 
 
 class _Sent:
@@ -709,7 +738,8 @@ def compile(
     -----
     Structure, shapes, dtypes, strides and `requires_grad` of arguments, static arguments (bools, strings, other objects
     by identity) and the grad mode select a program. Floats, ints that are not always the same, and the elements of
-    arrays and Tensors are inputs of it. What Python code learns from values (`if`, `while`, `item`, `float`, indices)
+    arrays and Tensors are inputs of it. So do the modes of modules (`train()`, `eval()`) that the function can reach.
+    What Python code learns from values (`if`, `while`, `item`, `float`, indices)
     is guarded: where it would see other bits, the program that was recorded for these is run, or a new one is recorded.
     Where that is so at each call, most are calls of the plain function.
 
@@ -728,10 +758,10 @@ def compile(
     anew. `save` takes them along.
 
     Where a function can't be replayed faithfully, it is called as it is, and a warning says why, once: if it returns
-    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes lists or
-    dictionaries that were there before, draws random numbers other than tapegrad's, looks at a clock, or computes with
-    arrays by functions of NumPy's. A generator of random numbers is noticed where it is an argument, or stands in a
-    closure, an attribute or a global of the function.
+    tensors that require grad, sets learning rates otherwise than by a schedule after the step, changes what was there
+    before (lists, dictionaries and arrays, attributes, variables, iterators) at two recordings, draws random numbers
+    other than tapegrad's, looks at a clock, or computes with arrays by functions of NumPy's. Such changes, and
+    generators of random numbers, are noticed in arguments, closures, attributes and globals of the function.
 
     Examples
     --------

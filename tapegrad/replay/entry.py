@@ -28,8 +28,10 @@ from tapegrad.debug import MEMORY
 from tapegrad.kernels import native
 from tapegrad.kinds import Kind, address_of
 from tapegrad.memory import index_of
+from tapegrad.nn.module import changes
 from tapegrad.replay import machine
 from tapegrad.replay.standins import Again, Number, reflected
+from tapegrad.replay.surroundings import Modes
 from tapegrad.tape import H, Tape
 from tapegrad.tensor import Tensor, handle, owning
 
@@ -81,6 +83,7 @@ class _Numbers:
         self.values = np.zeros(most)
         self.known: dict[int, int] = {}  # by what makes a number, its address
         self.n = 0
+        self.modes = -1  # where there is how often modules had changed their modes, if that matters
 
     def _place(self) -> int:
         if self.n == len(self.values):
@@ -120,6 +123,10 @@ class _Numbers:
 
     def compare(self, make: Any, answer: Any) -> None:
         """Numbers have to compare as they did."""
+        if isinstance(make, Modes):
+            self.modes = self.n
+            self.rows.append(_row(CallNumber, what=calling.SAME_BITS, a=address_of(changes), b=self._place()))
+            return
         if not isinstance(make, Again):
             raise UnplannedError
         function, given = make.function, list(make.given)
@@ -137,22 +144,22 @@ class _Numbers:
 class Entered:
     """A plan, and all that it has addresses of."""
 
-    __slots__ = ("family", "held", "known", "memory", "n_results", "program", "thread", "words")
+    __slots__ = ("family", "held", "known", "memory", "n_results", "numbers", "program", "thread", "words")
 
     def __init__(self, program: Any, family: Any, tape: Tape, leaves: Sequence[Any]) -> None:
         memory, group = program.memories.of_thread, id(program.nodes[0])
         self.program, self.family, self.held, self.known = program, family, [tape.header, memory], (0, 0)
         self.memory = memory
-        numbers = _Numbers(leaves, _MOST_NUMBERS)
+        self.numbers = numbers = _Numbers(leaves, _MOST_NUMBERS)
         for make, answer in program.conditions:
             numbers.compare(make, answer)
+        self.renew()
         tables = [
             _checks(program, leaves),
             _copies(program, memory, numbers),
             _made(program, memory),
             numbers.rows,
         ]
-        self.held.append(numbers.values)
         self.n_results = 0 if program.structure is None else len(program.results)
         steps = [memory.text_at + 8 * step for step in program.guards]
         levels, finish = batched.levels(), _finisher(program)
@@ -172,6 +179,11 @@ class Entered:
         self.thread = tape.h  # 0 at `H.thread` once the thread has ended
         words = self.words
         self.held.append(weakref.ref(tape, lambda _: words.__setitem__(P.n_arguments, -1)))
+
+    def renew(self) -> None:
+        """The program is for the modes that modules are in now."""
+        if self.numbers.modes >= 0:
+            self.numbers.values.view(np.int64)[self.numbers.modes] = changes[0]
 
     def news(self) -> tuple[int, int]:
         """How many replays and misses there were since this was asked last; the program is as old as the last."""

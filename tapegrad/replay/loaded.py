@@ -29,7 +29,7 @@ from tapegrad.replay.saved import BLAS, BY_NAME, CLASSES, FORMAT, KINDS_OF_TREES
 from tapegrad.replay.standins import Again, Argument, Drawn, Number, StandIn
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result, Seen, extent
-from tapegrad.tape import Tape, current_tape
+from tapegrad.tape import Tape
 from tapegrad.tensor import Size, Tensor, from_array
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -240,12 +240,15 @@ class _Reader:
 
         checker = Checker(text, bases, size, kernel, parameters)
         checker.check()
-        spans = _Spans(checker, size)
+        spans = _Spans(checker, text, size)
         self._enter(text, checker, used, params)
         draws = [self.draw(*of) for of in facts["draws"]]
         makes = self.makes(facts["makes"], leaves, len(draws))
         expected = np.array(text, np.int64).tobytes()
-        seen = [Seen("a line of the function", at, n, expected[of : of + n], 0) for at, of, n in checker.guards]
+        seen = [
+            Seen("a line of the function", at, n, expected[of : of + n], _size(n, size))
+            for (at, of, n), size in zip(checker.guards, facts["seen"], strict=True)
+        ]
         copied = []
         for offset, kind, (form, node) in facts["copied"]:
             of = self.kind(kind)
@@ -262,20 +265,24 @@ class _Reader:
         places_at, at = self.static(facts["at"])
         if sorted(given_numbers) != places_at or len(at) != len(places_at):
             raise InvalidError("a program is for other numbers than it says")
-        contents = self.contents(facts, spans)
+        contents, itemsizes = self.contents(facts, spans)
         results = [self.result(of, spans, makes, leaves) for of in facts["results"]]
-        if size > 4 * max(spans.used, checker.top) + 4096:
-            raise InvalidError(f"a program has {size} bytes, and reads none behind {max(spans.used, checker.top)}")
+        placed = spans.placed()
+        end = int(placed[-1].sum()) if len(placed) else 0
+        if size > 4 * end + 4096:
+            raise InvalidError(f"a program has {size} bytes, and reads none behind {end}")
         structure = self.structure(facts["structure"])
-        if (1 if structure is None else _n_leaves(structure)) != len(results):
-            raise InvalidError(f"a program has {len(results)} results, of another structure")
+        which = [_place(results, k) for k in facts["which"]]
+        if (1 if structure is None else _n_leaves(structure)) != len(which):
+            raise InvalidError(f"a program has {len(which)} results, of another structure")
         program = Program.of(
             text=np.array(text, np.int64), places=places, bases=base, size=size,
             contents=contents, copied=copied, captured=captured,
-            swept=[_place(leaves, place) for place in facts["swept"]], results=results, structure=structure,
+            swept=[_place(leaves, place) for place in facts["swept"]], results=results, which=which,
+            structure=structure,
             conditions=[(_condition(_item(makes, node)), self.static(answer)) for node, answer in facts["conditions"]],
             draws=draws, seen=seen, numbers=given_numbers, guards=checker.guard_steps,
-            is_shared_out=checker.is_shared_out,
+            is_shared_out=checker.is_shared_out, placed=placed, itemsizes=itemsizes,
         )  # fmt: skip
         return program, tuple(places_at), tuple(at)
 
@@ -302,16 +309,18 @@ class _Reader:
             elif role in blas:
                 text[i] = blas[role]
 
-    def contents(self, facts: Any, spans: _Spans) -> list[tuple[int, bytes]]:
-        """Elements that are always the same."""
+    def contents(self, facts: Any, spans: _Spans) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
+        """Elements that are always the same; by their offsets the bytes of one."""
         content, at, found = self.array(facts["content"], np.uint8).tobytes(), 0, []
-        for offset, nbytes in facts["constants"]:
+        itemsizes: dict[int, int] = {}
+        for offset, nbytes, itemsize in facts["constants"]:
             spans.keeps(_int(offset), _int(nbytes))
+            itemsizes[offset] = _size(nbytes, itemsize)
             found.append((offset, content[at : at + nbytes]))
             at += nbytes
         if at != len(content):
             raise InvalidError(f"there are {len(content)} bytes of constants, of {at}")
-        return found
+        return found, itemsizes
 
     def draw(self, name: Any, given: Any, facts: Any) -> Any:
         """How random numbers are drawn."""
@@ -362,11 +371,15 @@ class _Reader:
 
 
 class _Spans:
-    """The memory of a program."""
+    """The memory of a program: which parts of it are touched."""
 
-    def __init__(self, checker: Checker, size: int) -> None:
-        self.size, self.used = size, 0
-        writes = sorted(checker.writes)
+    def __init__(self, checker: Checker, text: list[int], size: int) -> None:
+        self.size = size
+        # What is named, and not touched, is somewhere too.
+        named = [text[i] for i, base in checker.bases.items() if base == ARENA]
+        self.parts = [(at, at + 1) for at in named if 0 <= at < size]
+        self.parts += [(low, high) for low, high, _ in checker.reaches]
+        writes = sorted((low, high) for low, high, is_written in checker.reaches if is_written)
         self.starts, self.ends, end = [low for low, _ in writes], list[int](), 0
         for _, high in writes:
             end = max(end, high)
@@ -376,16 +389,24 @@ class _Spans:
         """A value has to be in it."""
         if not 0 <= offset <= self.size - extent(kind):
             raise InvalidError(f"{extent(kind)} bytes at {offset} are not within the {self.size} of a program")
-        self.used = max(self.used, offset + extent(kind))
+        self.parts.append((offset, offset + max(extent(kind), 1)))
 
     def keeps(self, offset: int, nbytes: int) -> None:
         """Constants have to be in it, and no step writes to them."""
         if not (nbytes >= 0 and 0 <= offset <= self.size - nbytes):
             raise InvalidError(f"{nbytes} bytes at {offset} are not within the {self.size} of a program")
-        self.used = max(self.used, offset + nbytes)
+        self.parts.append((offset, offset + max(nbytes, 1)))
         before = bisect.bisect_left(self.starts, offset + nbytes)
         if nbytes and before and self.ends[before - 1] > offset:
             raise InvalidError(f"a step writes to the constants at {offset}")
+
+    def placed(self) -> np.ndarray:
+        """Parts that overlap, as one: rows of their offsets, and bytes."""
+        parts = np.array(sorted({*self.parts}), np.int64).reshape(-1, 2)
+        ends = np.maximum.accumulate(parts[:, 1])
+        begins = np.flatnonzero(np.concatenate([[True], parts[1:, 0] >= ends[:-1]])[: len(parts)])
+        starts = parts[begins, 0]
+        return np.stack([starts, ends[np.append(begins[1:], len(parts)) - 1] - starts], 1) if len(parts) else parts
 
 
 _alive = types.SimpleNamespace(is_over=False)
@@ -407,6 +428,13 @@ def _int(x: Any) -> int:
     if x.__class__ is not int or not -(1 << 62) < x < 1 << 62:
         raise InvalidError(f"{x!r} is not an int")
     return x
+
+
+def _size(nbytes: int, itemsize: Any) -> int:
+    """The bytes of an element, of so many bytes of them."""
+    if not any(d.itemsize == _int(itemsize) for d in dtypes.DTYPES) or nbytes % itemsize:
+        raise InvalidError(f"{nbytes} bytes are not elements of {itemsize}")
+    return itemsize  # type: ignore[no-any-return]
 
 
 def _word(x: Any) -> int:
@@ -449,7 +477,10 @@ class Loaded(Compiled):
 
     def __init__(self, name: str) -> None:
         def absent(*_: Any, **__: Any) -> Any:
-            self._lack("it is called inside another function that is recorded, or where it can't be replayed")
+            self._lack(
+                "it is called inside another function that is recorded, where it can't be replayed, or mapped over "
+                "Tensors that require grad"
+            )
 
         absent.__name__ = absent.__qualname__ = name
         super().__init__(absent, 1)
@@ -463,9 +494,6 @@ class Loaded(Compiled):
             "with such arguments before it is saved"
         )
 
-    def program_for(self, *_: Any) -> None:
-        """None, so that `map` replays row by row: what it needs for lanes is not in files."""
-
     def _new_family(self, *_: Any) -> _Family:
         return _Family(_Kin())
 
@@ -474,11 +502,9 @@ class Loaded(Compiled):
 
     def _record(self, *call: Any) -> Any:
         """What another family's program answers; or that of arrays and Tensors in another order."""
-        *_, leaves, structure, line = call
-        tape = current_tape()
-        for key in self._other_keys(tape, leaves, structure):
-            family = self._families.get(key)
-            for program, found in family.attempts(tape, leaves) if family is not None else ():
+        tape, family, *_, leaves, structure, line = call
+        for other in self._families_for(tape, leaves, structure):
+            for program, found in other.attempts(tape, leaves) if other is not family else ():
                 if found.__class__ is Miss:
                     line = line or program.seen[found.guard].line
                 elif found is not PLAIN:
@@ -493,15 +519,16 @@ class Loaded(Compiled):
         args, kwargs = trees.unflatten(structure, ordered)
         return self(*args, **kwargs)
 
-    def _other_keys(self, tape: Tape, leaves: Any, structure: Any) -> list[Any]:
-        """Of families whose programs answer the same.
+    def _families_for(self, tape: Tape, leaves: Any, structure: Any) -> list[_Family]:
+        """Families whose programs answer the same.
 
         No result requires grad: so they are for both modes. An int that has become an input may have been another one
         when a program was recorded.
         """
         keys = [_key(tape, leaves, structure, inputs) for inputs in (self._inputs, set())]
         known = [key for key in keys if key is not None]
-        return [*known[1:], *[(key[0], not key[1], *key[2:]) for key in known]]
+        known += [(key[0], not key[1], *key[2:]) for key in known]
+        return [self._families[key] for key in dict.fromkeys(known) if key in self._families]
 
 
 def _ordered(leaf: Any) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of, numbers_at
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, Array, Elementwise, Reduction, parameters
+from tapegrad.replay.validation import Kernel, reaches
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
 _PIECES = words_of(Pieces)
@@ -131,6 +133,7 @@ class Lowered:
         self.n_images = 0
         self.steps: list[list[Any]] = []
         self._lower()
+        self._check(inputs, outputs)
         self._give_places(inputs, outputs)
 
     def _uniform(self) -> dict[int, int]:
@@ -436,6 +439,60 @@ class Lowered:
         _Region(self, image[1] // 8).lower()
 
     # --- places -------------------------------------------------------------------------------------------------------
+
+    def _check(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Whether no step goes beyond the range of an operand: a program may be from a file, see `validation.py`."""
+        for at, n, size in (*inputs, *outputs):
+            self._holds(Lanes(at), n * size)
+        if any(self.starts[self._range(at)] != at for at in self.own):
+            raise NotLoweredError("is given what begins within something else")
+        for at, n, size in self.spread:
+            self._holds(Uniform(at, size), max(n, 1) * size)
+        for step in self.steps:
+            for place, nbytes in self._touched(*step):
+                self._holds(place, nbytes)
+
+    def _holds(self, place: Any, nbytes: int) -> None:
+        """A range has so many bytes from a place on; what is the same for all is one."""
+        begin, end = 0, self.size + 8 * len(self.constants)
+        if not isinstance(place, Uniform):
+            r = self._range(place.at)
+            begin, end = self.starts[r], self.starts[r] + self._room(r)
+        if not begin <= place.at <= end - nbytes:
+            raise NotLoweredError("touches more than there is")
+
+    def _touched(self, what: int, *of: Any) -> Iterator[tuple[Place, int]]:
+        """What a step touches of each lane: places, and bytes."""
+        if what in (observed.CALLED6, observed.CALLED8):
+            (_, n, mode, *places), (op, k, code, _) = of, kernel_at(of[0])
+            for i, size, is_one, _ in reaches(Kernel(op, code, k + 1), mode):
+                if places[i] == 0 or is_one is not isinstance(places[i], Uniform):
+                    raise NotLoweredError("calls a kernel otherwise than for lanes")
+                yield places[i], size if is_one else n.n * size
+        elif what in (observed.FILLED, observed.ONES):
+            yield of[0], of[1].n * (of[3] if what == observed.FILLED else DTYPES[of[2]].itemsize)
+        elif what in (observed.COPIED, observed.ADDED):
+            nbytes = of[2].n * (1 if what == observed.COPIED else DTYPES[of[3]].itemsize)
+            yield from ((place, nbytes) for place in of[:2])
+        elif what == SPREAD:
+            target, source, n, step, size = of
+            yield target, n * size
+            yield Uniform(source.at + min((n - 1) * step, 0), size), abs((n - 1) * step) + size
+        elif what == GUARD:
+            yield from ((place, of[2] * of[3]) for place in of[:2])
+        elif what == MERGE:
+            _, source, _, n, size, states, count, number, own, _ = of
+            yield from ((source, n * size), (states, own or count * number))
+        elif what == RESULT:
+            _, _, n, own, states, _, target, size = of
+            yield from ((states, own or n * size), (target, n * size))
+        elif what == REDUCE:
+            kernel, n_rows, n, source, size, target, size_made, _ = of
+            least = DTYPES[kernel_at(kernel).code].itemsize
+            yield from ((source, n_rows * n * max(size, least)), (target, n_rows * max(size_made, least)))
+        elif what == WHOLE:
+            operands = self._operands([what, *of])
+            yield from zip(operands[1::6], map(operator.mul, operands[2::6], operands[3::6]), strict=True)
 
     def _give_places(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Say where in an arena ranges are, how many lanes a block has, and write the steps with that."""

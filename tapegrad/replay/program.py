@@ -160,8 +160,13 @@ class Program:
     """See above."""
 
     def __init__(self, watch: Watch, given: Sequence[Any], output: Any) -> None:
-        found, self.structure = trees.flatten(output)
-        self.build = _builder(self.structure)
+        leaves, self.structure = trees.flatten(output)
+        known: dict[int, int] = {}  # an output may be there more than once
+        self.which = [
+            known.setdefault(id(leaf) if _has_identity(leaf) else ~place, len(known))
+            for place, leaf in enumerate(leaves)
+        ]
+        found = [leaves[self.which.index(k)] for k in range(len(known))]
         places = {id(leaf): place for place, leaf in enumerate(given) if isinstance(leaf, Tensor)}
         # What is found at each call stands behind the arguments.
         self.finds = [_finder(of, places) for _, of in watch.located.values()]
@@ -203,14 +208,14 @@ class Program:
         program = cls.__new__(cls)
         program.changed, program.new, program.number_of, program.given_gradients = [], [], {}, []
         program.finds, program.stored, program.actions, program.draws = [], [], [], []
-        program.placed, program.itemsizes = np.zeros((0, 2), np.int64), {}
         vars(program).update(facts)
-        program.build = _builder(program.structure)
         program._settle()
         return program
 
     def _settle(self) -> None:
         """Enter what follows from what is known."""
+        self.build = _builder(self.structure, self.which)
+        self.outputs = [self.results[k] for k in self.which]  # as leaves of what is returned
         makes = [source.make for _, _, source in self.copied if type(source) is not np.ndarray]
         self.composed = composed(makes + [of.make for _, of in self.stored if type(of) is Number])
         self.path = [seen.bits for seen in self.seen]
@@ -427,18 +432,23 @@ def _finder(of: Any, places: dict[int, int]) -> Callable[[Any], Any]:
     return lambda leaves: getattr(leaves[t] if t.__class__ is int else t, "_grad", None)
 
 
-def _builder(structure: Any) -> Callable[[Any], Any]:
-    """What makes a tree of leaves."""
+def _has_identity(leaf: Any) -> bool:
+    """Whether it matters that an output is the same object as another."""
+    return isinstance(leaf, (Tensor, np.ndarray)) or is_shown(leaf)
+
+
+def _builder(structure: Any, which: Sequence[int]) -> Callable[[Any], Any]:
+    """What makes a tree of results, of which each leaf is one."""
     if structure is None:
         return operator.itemgetter(0)
-    if structure.kind is tuple and not any(structure.items):
+    if structure.kind is tuple and not any(structure.items) and len({*which}) == len(which):
         return tuple
     names: dict[str, Any] = {}
-    places = itertools.count()
+    places = iter(which)
 
     def text(node: Any) -> str:
         if node is None:
-            return f"leaves[{next(places)}]"
+            return f"results[{next(places)}]"
         items = "".join(f"{text(item)}, " for item in node.items)
         if node.kind is tuple:
             return f"({items})"
@@ -448,7 +458,7 @@ def _builder(structure: Any) -> Callable[[Any], Any]:
         names[name] = node.made
         return f"{name}([{items}])"
 
-    return eval(f"lambda leaves: {text(structure)}", names)  # type: ignore[no-any-return] # noqa: S307
+    return eval(f"lambda results: {text(structure)}", names)  # type: ignore[no-any-return] # noqa: S307
 
 
 def _view(memory: Memory, of: Result) -> np.ndarray:
@@ -507,14 +517,20 @@ def _results(
             form = float if type(made) is float else made.dtype if isinstance(made, np.ndarray) else type(made)
             results.append(result._replace(like=form))
         elif watch.inside == 0 and not isinstance(leaf, (type(None), str, bool, DType, Size)):
-            watch.fail(f"returns what is not known to be computed ({type(leaf).__name__})")
+            results.append(_no(watch, f"returns what is not known to be computed ({type(leaf).__name__})"))
         elif type(leaf) in (int, float) and leaf in watch.kept_numbers:
-            watch.fail("returns a number that an optimiser may have")
+            results.append(_no(watch, "returns a number that an optimiser may have"))
         elif isinstance(leaf, (*_PLAIN, np.ndarray)):
             results.append(Same(leaf.copy() if isinstance(leaf, np.ndarray) else leaf))
         else:
-            watch.fail(f"returns an object ({type(leaf).__name__})")
+            results.append(_no(watch, f"returns an object ({type(leaf).__name__})"))
     return results
+
+
+def _no(watch: Watch, what: str) -> Same:
+    """What stands for an output of a function that has no program."""
+    watch.fail(what)
+    return Same(None)
 
 
 def _of_shown(watch: Watch, leaf: Any) -> Any:

@@ -33,6 +33,7 @@ from tapegrad.ops.declare import OPS, Reduction
 from tapegrad.replay.compiled import Compiled
 from tapegrad.replay.program import Given, Program, Same
 from tapegrad.replay.standins import _METHODS, Again, Argument, Drawn, Number, StandIn, bits_of, reflected
+from tapegrad.replay.surroundings import Modes
 from tapegrad.replay.validation import Checker, InvalidError, Kernel, by_name
 from tapegrad.replay.watch import Result
 from tapegrad.tensor import Size, Tensor
@@ -77,7 +78,8 @@ class _Writer:
 
     def function(self, compiled: Compiled) -> Any:
         """All programs, family by family."""
-        programs = compiled._programs
+        # Modules stay in the modes that they are in now.
+        programs = [of for of in compiled._programs if all(make() == is_so for make, is_so in _modes(of[0]))]
         if not programs:
             raise ValueError(f"save(): {compiled!r} has no program yet: call it with arguments like those it is for")
         keys = {id(family): key for key, family in compiled._families.items()}
@@ -212,8 +214,14 @@ class _Writer:
             "captured": [[offset, t, self.kind(kind)] for offset, _, t, kind in program.captured if t.__class__ is int],
             "swept": [t for t in program.swept if t.__class__ is int],
             "results": [self.result(of, makes) for of in program.results],
+            "which": program.which,
             "structure": self.structure(program.structure),
-            "conditions": [[makes.of_condition(make), self.static(answer)] for make, answer in program.conditions],
+            "conditions": [
+                [makes.of_condition(make), self.static(answer)]
+                for make, answer in program.conditions
+                if not isinstance(make, Modes)
+            ],
+            "seen": [seen.itemsize for seen in program.seen],
             "numbers": sorted(program.numbers),
             "draws": [
                 [name, self.static(list(given)), self.static([[k, v] for k, v in facts.items()])]
@@ -224,18 +232,21 @@ class _Writer:
         return facts | {"makes": makes.nodes}
 
     def constants(self, program: Program) -> tuple[list[list[int]], bytes]:
-        """Elements that are always the same: also those of the function's own tensors. Offsets and sizes; elements."""
-        found = [(offset, content) for offset, content in program.contents]
+        """Elements that are always the same: also those of the function's own tensors.
+
+        Offsets, bytes, and bytes of one; elements.
+        """
+        found = [(offset, program.itemsizes[offset], content) for offset, content in program.contents]
         for offset, kind, source in program.copied:
             if type(source) is np.ndarray:
-                found.append((offset, np.ascontiguousarray(source, kind.dtype.numpy).tobytes()))
+                found.append((offset, kind.itemsize, np.ascontiguousarray(source, kind.dtype.numpy).tobytes()))
                 if not kind.contiguous:
                     _refuse("reads an array whose elements lie apart")
         for offset, nbytes, t, kind in program.captured:
             if isinstance(t, Tensor):
                 n, step = nbytes // kind.itemsize, kind.itemsize
-                found.append((offset, as_strided(t.detach()._array(), (n,), (step,)).tobytes()))
-        return [[offset, len(content)] for offset, content in found], b"".join(content for _, content in found)
+                found.append((offset, step, as_strided(t.detach()._array(), (n,), (step,)).tobytes()))
+        return [[offset, len(content), size] for offset, size, content in found], b"".join(of[2] for of in found)
 
     def result(self, of: Any, makes: _Makes) -> Any:
         """How an output is made."""
@@ -292,6 +303,11 @@ class _Makes:
         if not isinstance(make, Again):
             _refuse("depends on whether tensors have gradients, or on an optimiser")
         return self.node(make)
+
+
+def _modes(program: Program) -> list[Any]:
+    """The modes of modules that a program is for."""
+    return [condition for condition in program.conditions if isinstance(condition[0], Modes)]
 
 
 def _refuse(what: str) -> NoReturn:

@@ -25,6 +25,7 @@ from tapegrad.kinds import address_of
 from tapegrad.replay.entry import UnplannedError, _Numbers, _row
 from tapegrad.replay.program import Given, Memory, Program, Same
 from tapegrad.replay.standins import Number
+from tapegrad.replay.surroundings import Modes
 from tapegrad.replay.watch import Result
 from tapegrad.tape import Tape, apart
 from tapegrad.tensor import Tensor
@@ -82,6 +83,13 @@ class _OfCaller(_Numbers):
             self.given[place] = self._place()
         return self.given[place]
 
+    def compare(self, make: Any, answer: Any) -> None:
+        """Numbers have to compare as they did; modules stay in the modes that they are in now."""
+        if not isinstance(make, Modes):
+            super().compare(make, answer)
+        elif make() != answer:
+            raise UnplannedError
+
     def same(self, place: int, bits: Any) -> None:
         """A number has to have these bits."""
         if bits.__class__ is int:
@@ -119,7 +127,7 @@ def _plan(program: Program, tape: Tape, leaves: Sequence[Any], places: dict[int,
         _row(CallCopy, target=memory.at + offset, **_captured(kind, nbytes, t, leaves, places, numbers))
         for offset, nbytes, t, kind in program.captured
     ]
-    made = [_row(CallCopy, place=k, **_result(of, memory, numbers)) for k, of in enumerate(program.results)]
+    made = [_row(CallCopy, place=k, **_result(of, memory, numbers)) for k, of in enumerate(program.outputs)]
     given = [numbers.given.get(place, 0) for place in places]
     guards = [[memory.text_at + 8 * step for step in program.guards]]
     words = _row(
@@ -225,7 +233,7 @@ class Call:
             engine.ready(place.tape)
         made: list[Any] | None = None
         for program, at in programs:
-            forms = [_form(of) for of in program.results]
+            forms = [_form(of) for of in program.outputs]
             if program.draws or program.has_effects or program.finds or made not in (None, forms):
                 continue
             try:

@@ -133,7 +133,7 @@ def by_name(family: str, name: str, dtype: str, cell: int) -> Kernel:
     return kernel
 
 
-class _Reach(NamedTuple):
+class Reach(NamedTuple):
     """What a kernel touches: which of its operands, bytes of an element, whether one alone, whether it writes."""
 
     operand: int
@@ -142,7 +142,7 @@ class _Reach(NamedTuple):
     writes: bool
 
 
-def _reaches(kernel: Kernel, mode: int) -> Iterable[_Reach]:
+def reaches(kernel: Kernel, mode: int) -> Iterable[Reach]:
     """What an elementwise kernel, or a reduction's reverse one, touches of (a, b, c, y, y_bar, k_bar)."""
     op, code = kernel.op, kernel.code
     if isinstance(op, Reduction):
@@ -158,12 +158,12 @@ def _reaches(kernel: Kernel, mode: int) -> Iterable[_Reach]:
         mode = mode if mode & ~loops.FRESH in loops.partial_modes(read) else 0
     for v in read:
         k = "abcy".index(v)
-        yield _Reach(k, ITEMSIZE[codes[v]], bool(mode >> k & 1), False)
+        yield Reach(k, ITEMSIZE[codes[v]], bool(mode >> k & 1), False)
     if not kernel.is_reverse:
-        yield _Reach(3, ITEMSIZE[codes["y"]], False, True)
+        yield Reach(3, ITEMSIZE[codes["y"]], False, True)
     else:
-        yield _Reach(4, ITEMSIZE[codes["y"]], False, False)
-        yield _Reach(5, ITEMSIZE[codes["abc"[kernel.cell - 1]]], False, True)
+        yield Reach(4, ITEMSIZE[codes["y"]], False, False)
+        yield Reach(5, ITEMSIZE[codes["abc"[kernel.cell - 1]]], False, True)
 
 
 class Checker:
@@ -183,8 +183,7 @@ class Checker:
         self.roles: dict[int, str] = {}
         self.guards: list[tuple[int, int, int]] = []  # offsets of what is compared: in the arena, in the text; bytes
         self.guard_steps: list[int] = []
-        self.writes: list[tuple[int, int]] = []
-        self.top = 0  # of the arena
+        self.reaches: list[tuple[int, int, bool]] = []  # parts of the arena that are touched; whether written to
         self.is_shared_out = False
         self.needed: set[tuple[Op, int]] = set()  # kernels that are not named in the text
         self._step = 0
@@ -248,9 +247,7 @@ class Checker:
             what = {ARENA: "the arena", TEXT: "the text", SCRATCH: "the registers"}.get(base, "the constants")
             self.refuse(f"{'writes' if writes else 'reads'} bytes {low} to {high} of {what}, which has {most - least}")
         if base == ARENA:
-            self.top = max(self.top, high)
-            if writes:
-                self.writes.append((low, high))
+            self.reaches.append((low, high, writes))
 
     def in_text(self, i: int, words: int) -> int:
         """The place of so many words to which an address in the text leads."""
@@ -366,7 +363,7 @@ class Checker:
         families = ((Elementwise, _REVERSE), (Reduction, {1})) if is_reverse else ((Elementwise, _FORWARD),)
         kernel = self.kernel(at + 1, *families)
         n, mode = self.number(at + 2, "elements"), self.number(at + 3, "the mode", 0, 31)
-        for k, size, is_one, writes in _reaches(kernel, mode):
+        for k, size, is_one, writes in reaches(kernel, mode):
             self.reach(at + 4 + k, 0, size if is_one and n else n * size, writes)
         for k in range(6 if is_reverse else 4):
             self._unread(at + 4 + k)
@@ -618,7 +615,7 @@ class _Image:
         families = ((Elementwise, _REVERSE), (Reduction, {1})) if is_reverse else ((Elementwise, _FORWARD),)
         kernel, mode = of.kernel(at + _I["kernel"], *families), of.number(at + _I["mode"], "the mode", 0, 31)
         width = self._width(at)
-        for k, size, is_one, writes in _reaches(kernel, mode):
+        for k, size, is_one, writes in reaches(kernel, mode):
             place = at + _I["a"] + k
             if is_one:
                 self._touch(place, size, size)
@@ -699,6 +696,8 @@ class _Image:
     def _reduced(self, at: int) -> None:
         kernel = self.of.kernel(at + _I["kernel"], (Reduction, _ROWS))
         size = ITEMSIZE[kernel.code]
+        if self.of.size_at(at + _I["mode"]) != size:
+            self.of.refuse(f"reduces other elements than {kernel.op.name!r} has for {DTYPES[kernel.code].name}")
         self._of_width(at + _I["a"], WIDE, size)
         self._of_width(at + _I["y"], NARROW, size, True)
         self._width(at)

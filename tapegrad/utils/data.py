@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import creation
+from tapegrad import creation, namesakes
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions.shaping import functions as shaping
 from tapegrad.tensor import Tensor
@@ -483,3 +483,5 @@ __all__ = [
     "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
     "WeightedRandomSampler", "default_collate", "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip
+
+namesakes.add_namesakes(__name__, "dataloader dataset distributed sampler", __name__)  # a module each, in PyTorch

@@ -50,6 +50,25 @@ with tg.autocast("cpu", enabled=False): x = tg.ones(2) @ tg.ones(2)
 w = tg.ones(2, requires_grad=True); _o = tg.optim.SGD([w], lr=0.1); _s = tg.amp.GradScaler("cpu", enabled=False)
 _s.scale((w * w).sum()).backward(); _s.unscale_(_o); _s.step(_o); _s.update()
 f = _s.is_enabled(), _s.get_scale(), _s.state_dict()
+
+x = tg.tensor([1.0, -1.0, 0.3, -0.2]); y = x.hardshrink(), x.hardshrink(0.25), x.prelu(tg.tensor([0.1], dtype=x.dtype))
+f = tg.is_conj(x), tg.is_neg(x), tg.is_signed(x), tg.is_inference(x), tg.is_storage(x)
+g = tg.is_storage(x.untyped_storage()), tg.get_device(x), tg.typename(3), tg.get_deterministic_debug_mode()
+h = tg.set_flush_denormal(False), tg.autograd.is_multithreading_enabled(), tg.nn.parameter.is_lazy(x)
+
+import importlib as _importlib
+_of = lambda path: _importlib.import_module(tg.__name__ + "." + path)
+f = [getattr(_of("utils.data." + m), n) is getattr(tg.utils.data, n) for m, n in
+     [("dataset", "Dataset"), ("dataloader", "DataLoader"), ("sampler", "Sampler"), ("dataset", "random_split")]]
+
+x = tg.arange(6.0).reshape(2, 3); x.resize_(3); y = tg.arange(6.0).reshape(2, 3).t(); y.resize_(2, 2)
+_z = tg.arange(6.0); w = _z[1:].reshape(5)[::2]; w.resize_(2); w[1] = 7.0; z = _z.clone()
+v = _z.view(2, 3).resize_(2, 3)
+
+_net = tg.nn.LazyLinear(3, dtype=tg.float64); _o = tg.optim.SGD(_net.parameters(), lr=0.1, momentum=0.9); _o.step()
+_o.zero_grad(); y = _net(tg.ones(1, 2, dtype=tg.float64)); _b = [p.detach().clone() for p in _net.parameters()]
+for _i in range(2): _o.zero_grad(); _net(tg.ones(1, 2, dtype=tg.float64)).sum().backward(); _o.step()
+n = [p - q for p, q in zip(_net.parameters(), _b)]; k = len(_o.state_dict()["state"]); y = 0
 """)
 
 
@@ -63,6 +82,14 @@ REFUSED = [
     ("tg.ones(2, requires_grad=True).set_(tg.ones(2))", "a leaf Variable that requires grad is being used in an in-pl"),
     ("tg.ones(2, requires_grad=True).apply_(lambda v: v)", "Can't call apply_() on Variable that requires grad."),
     ("tg.autocast(3)", "Expected `device_type` of type `str`"),
+    ("tg.nn.LazyLinear(3).weight + 1", "Attempted to use an uninitialized parameter in "),
+    ("tg.cat([])", "tg.cat(): expected a non-empty list of Tensors"),
+    ("tg.zeros(-1)", "zeros: Dimension size must be non-negative"),
+    ("tg.ones(2, 3).index_select(0, tg.tensor([5]))", "index out of range in self"),
+    ("tg.nn.LSTM(2, 3)(tg.ones(2))", "LSTM: Expected input to be 2D or 3D, got 1D instead"),
+    ("tg.func.jvp(lambda x: x, (tg.ones(2),), (tg.ones(3),))", "Trying to set a forward gradient that has a different"),
+    ("tg.func.vjp(lambda x: x, tg.ones(2))[1](tg.ones(3))", "grad_output[0] has a shape of tg.Size([3])"),
+    ("tg.set_num_interop_threads(0)", "positive"),
 ]
 
 

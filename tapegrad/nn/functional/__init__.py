@@ -11,6 +11,7 @@ theirs. Convolutions and windows have kernels of their own.
 tensor([-0.2500, -0.2500, -0.2500])
 """
 
+from tapegrad.functions.activations import hardshrink, prelu
 from tapegrad.functions.distances import cosine_similarity, pairwise_distance, pdist
 from tapegrad.nn.functional.activations import (
     celu,
@@ -20,7 +21,6 @@ from tapegrad.nn.functional.activations import (
     gelu,
     glu,
     gumbel_softmax,
-    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -30,7 +30,6 @@ from tapegrad.nn.functional.activations import (
     log_softmax,
     logsigmoid,
     mish,
-    prelu,
     relu,
     relu6,
     relu_,

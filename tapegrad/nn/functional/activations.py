@@ -116,40 +116,6 @@ def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = Fal
 
 
 @public
-@node("PreluKernelBackward0")
-def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """`input` where it is positive, else weight input: one weight, or one for each channel (dimension 1).
-
-    Raises
-    ------
-    RuntimeError
-        Where there are neither 1 nor as many weights as channels; where the dtypes differ.
-    """
-    if input.dtype is not weight.dtype:
-        raise RuntimeError(
-            f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}: {at(input, weight)}"
-        )
-    if weight.ndim > 1:
-        raise RuntimeError(
-            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}: {at(input, weight)}"
-        )
-    n = weight.numel()
-    if n != 1:
-        if not input.ndim:
-            raise RuntimeError(f"Not allow zero-dim input tensor: {at(input, weight)}")
-        channels = input.shape[1] if input.ndim > 1 else 1
-        if n != channels:
-            raise RuntimeError(
-                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} and channel size "
-                f"= {channels}: {at(input, weight)}"
-            )
-    floating("prelu", input)
-    slopes = weight.reshape(()) if n == 1 else weight.reshape(-1, *(1,) * (input.ndim - 2))
-    result: Tensor = where(input > 0, input, slopes * input)
-    return result
-
-
-@public
 @node("RreluWithNoiseBackward0")
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
@@ -209,15 +175,6 @@ def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(input)), without overflow."""
     floating("log_sigmoid_cpu", input)
     result: Tensor = -smooth(-input)
-    return result
-
-
-@public
-@node("HardshrinkBackward0")
-def hardshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
-    """`input`, but 0 where it is in [-lambd, lambd]."""
-    floating("hardshrink_cpu", input)
-    result: Tensor = where((input >= -lambd) & (input <= lambd), 0.0, input)
     return result
 
 

@@ -10,21 +10,18 @@ import numpy as np
 
 from tapegrad import writing
 from tapegrad.arguments import checked
+from tapegrad.functions import activations as _activations
 from tapegrad.functions.elementwise import functions as _elementwise
 from tapegrad.functions.reductions import functions as _reductions
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import indexing
 from tapegrad.recording import cast
-from tapegrad.tensor import Tensor, describe, from_array, location
+from tapegrad.tensor import Tensor, from_array
 
 public = checked
+at, floating = _activations.at, _activations.floating
 elementwise, reductions = _elementwise, _reductions
 where: Callable[..., Any] = elementwise["where"]
-
-
-def at(*operands: Any) -> str:
-    """Operands in an error message, and the user's line."""
-    return f"{describe(*operands)}, at {location()}"
 
 
 def taken(x: Tensor, positions: np.ndarray) -> Tensor:
@@ -32,16 +29,6 @@ def taken(x: Tensor, positions: np.ndarray) -> Tensor:
     where_ = from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
     found: Tensor = indexing.take(contiguous(x), where_, shape=positions.shape)
     return found
-
-
-def floating(name: str, *operands: Tensor | None) -> None:
-    """Refuse integers and bools, as PyTorch does where it has no kernel for them."""
-    for x in operands:
-        if x is not None and not x.dtype.is_floating_point:
-            raise NotImplementedError(
-                f"\"{name}\" not implemented for '{x.dtype.scalar_type}': {at(x)}; convert it with "
-                ".to(tapegrad.float64)"
-            )
 
 
 def same_dtype(name: str, *operands: Tensor | None) -> None:

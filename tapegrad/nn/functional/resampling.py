@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import warnings
 from typing import Any
@@ -11,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from tapegrad.arguments import Sizes, integer, node
-from tapegrad.dtypes import FLOAT32, INT64, UINT8
+from tapegrad.dtypes import FLOAT32, UINT8
 from tapegrad.functions.products import matmul
 from tapegrad.functions.shaping import contiguous
-from tapegrad.nn.functional.common import at, elementwise, floating, public, where
+from tapegrad.nn.functional.common import at, floating, public
 from tapegrad.nn.functional.mapping import Matrix, along, matrix_of_rows
 from tapegrad.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from tapegrad.ops import indexing
-from tapegrad.recording import cast
+from tapegrad.ops import sampling
+from tapegrad.ops.sampling import MODES, PADDINGS
+from tapegrad.recording import cast, record_array
+from tapegrad.tape import VARIANT
 from tapegrad.tensor import Tensor, from_array
 
 # --- interpolation ----------------------------------------------------------------------------------------------------
@@ -251,100 +252,16 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
 
 # --- samples at places ------------------------------------------------------------------------------------------------
 
-_MODES, _PADDINGS = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
-floor, rounded = elementwise["floor"], elementwise["round"]
 
-
-def _clipped(x: Tensor, n: int) -> Tensor:
-    """In [0, n - 1]; its slope beyond, and at the ends, is 0."""
-    clipped: Tensor = where(x > 0, where(x < n - 1, x, float(n - 1)), 0.0)
-    return clipped
-
-
-def _reflected(x: Tensor, n: int, align_corners: bool) -> Tensor:
-    """Reflected at the outermost elements, or at the outermost edges."""
-    low, span = (0.0, float(n - 1)) if align_corners else (-0.5, float(n))
-    if span == 0:
-        return x * 0.0
-    distance = (x - low).abs()
-    turns = floor(distance.detach() / span)
-    extra = distance - turns * span
-    odd = (turns / 2) != floor(turns / 2)
-    reflected: Tensor = where(odd, span - extra, extra) + low
-    return reflected
-
-
-def _in_elements(x: Tensor, n: int, align_corners: bool) -> Tensor:
-    """Places of -1 to 1 in elements."""
-    return (x + 1) * ((n - 1) / 2) if align_corners else ((x + 1) * n - 1) * 0.5
-
-
-def _inside(x: Tensor, n: int, padding: str, align_corners: bool) -> Tensor:
-    if padding == "border":
-        return _clipped(x, n)
-    if padding == "reflection":
-        return _clipped(_reflected(x, n, align_corners), n)
-    return x
-
-
-def _taken(input: Tensor, places: list[Tensor]) -> Tensor:
-    """The elements at whole places [N, ..], of all channels; 0 outside. `input` is contiguous."""
+def _sampled(input: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
     images, channels, *n = input.shape
-    ndim = places[0].ndim
-    position: Any = 0
-    within: Any = None
-    for place, length in zip(places, n, strict=True):
-        inside = (place >= 0) & (place <= length - 1)
-        within = inside if within is None else within & inside
-        position = position * length + place.to(INT64).clamp(0, length - 1)
-    planes = from_array(np.arange(images * channels).reshape(images, channels, *(1,) * (ndim - 1)))
-    flat = position.unsqueeze(1) + planes * math.prod(n)
-    values = indexing.take(input, flat.reshape(-1), shape=tuple(flat.shape))
-    result: Tensor = where(within.unsqueeze(1), values, 0.0)
-    return result
-
-
-def _cubic_weights(share: Tensor) -> list[Tensor]:
-    """The weights of the four elements around, of which two are before."""
-    a = -0.75
-
-    def near(x: Tensor) -> Tensor:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-
-    def far(x: Tensor) -> Tensor:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [far(share + 1), near(share), near(1 - share), far(2 - share)]
-
-
-def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners: bool) -> Tensor:
-    d = input.ndim - 2
-    n, x = input.shape[2:], contiguous(input)
-    # The last number of a place is that of the first axis.
-    places = [_in_elements(grid[..., d - 1 - i], n[i], align_corners) for i in range(d)]
-    if mode == "nearest":
-        whole = [rounded(_inside(place, n[i], padding, align_corners)) for i, place in enumerate(places)]
-        return _taken(x, whole)
-    total: Any = None
-    if mode == "bilinear":
-        places = [_inside(place, n[i], padding, align_corners) for i, place in enumerate(places)]
-        first = [floor(place.detach()) for place in places]
-        shares = [place - low for place, low in zip(places, first, strict=True)]
-        for corner in itertools.product((0, 1), repeat=d):
-            weight: Any = 1.0
-            for share, behind in zip(shares, corner, strict=True):
-                weight = weight * (share if behind else 1 - share)
-            value = _taken(x, [low + behind for low, behind in zip(first, corner, strict=True)])
-            total = value * weight.unsqueeze(1) if total is None else total + value * weight.unsqueeze(1)
-        return total
-    first = [floor(place.detach()) for place in places]
-    weights = [_cubic_weights(place - low) for place, low in zip(places, first, strict=True)]
-    for i, j in itertools.product(range(4), repeat=2):
-        around = [_inside(first[0] + (i - 1), n[0], padding, align_corners)]
-        around.append(_inside(first[1] + (j - 1), n[1], padding, align_corners))
-        value = _taken(x, around) * (weights[0][i] * weights[1][j]).unsqueeze(1)
-        total = value if total is None else total + value
-    return total
+    places, d = grid.shape[1:-1], len(n)
+    room = sampling.room_to_sample(mode, d, input.dtype.itemsize, channels * math.prod(n))
+    p = (images, channels, *(1,) * (3 - d), *n, math.prod(places), d, mode, padding, int(align_corners), room)
+    operands, flags = (contiguous(input), contiguous(grid)), VARIANT if d == 3 else 0
+    return record_array(
+        sampling.sample, (images, channels, *places), input.dtype, *operands, params=p, flags=flags
+    )  # fmt: skip
 
 
 def _check_grid(input: Tensor, grid: Tensor, mode: str) -> None:
@@ -390,7 +307,6 @@ def _align(align_corners: bool | None) -> bool:
 
 
 @public
-@node("GridSampler2DBackward0")
 def grid_sample(
     input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
     align_corners: bool | None = None,
@@ -413,18 +329,18 @@ def grid_sample(
     >>> tg.nn.functional.grid_sample(x, grid, align_corners=False)
     tensor([[[[1.5000]]]])
     """
-    if mode not in _MODES:
+    if mode not in MODES:
         raise ValueError(
             f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'"
         )
-    if padding_mode not in _PADDINGS:
+    if padding_mode not in PADDINGS:
         raise ValueError(
             f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
             f"'{padding_mode}'"
         )
     aligned = _align(align_corners)
     _check_grid(input, grid, mode)
-    return _sampled(input, grid, mode, padding_mode, aligned)
+    return _sampled(input, grid, MODES.index(mode), PADDINGS.index(padding_mode), aligned)
 
 
 def _grid_sampler(d: int) -> Any:
@@ -433,13 +349,13 @@ def _grid_sampler(d: int) -> Any:
     ) -> Tensor:
         if input.ndim != d + 2:
             raise RuntimeError(f"grid_sampler_{d}d(): expected {d + 2}D input, but got {at(input, grid)}")
-        for name, given, known in (("interpolation", interpolation_mode, _MODES), ("padding", padding_mode, _PADDINGS)):
+        for name, given, known in (("interpolation", interpolation_mode, MODES), ("padding", padding_mode, PADDINGS)):
             if not 0 <= given < len(known):
                 raise RuntimeError(
                     f"grid_sampler_{d}d(): {name}_mode must be from 0 to {len(known) - 1}, but got {given}"
                 )
-        _check_grid(input, grid, _MODES[interpolation_mode])
-        return _sampled(input, grid, _MODES[interpolation_mode], _PADDINGS[padding_mode], align_corners)
+        _check_grid(input, grid, MODES[interpolation_mode])
+        return _sampled(input, grid, interpolation_mode, padding_mode, align_corners)
 
     grid_sampler.__name__ = grid_sampler.__qualname__ = f"grid_sampler_{d}d"
     grid_sampler.__doc__ = "`nn.functional.grid_sample`, its modes given by number."
