@@ -156,10 +156,10 @@ def sizes(name: str, given: tuple[Any, ...], argument: str = "size") -> tuple[in
         raise TypeError(f"{name}(): argument '{argument}' failed to unpack: {error}") from None
     except _ElementError as element:
         place = element.args[0]
-        found = f"but found element of type {_type(values[place])} at pos {place}"
+        found = f"must be tuple of ints, but found element of type {_type(values[place])} at pos {place}"
         if len(given) == 1 and values is given:
-            found = f"not {_type(given[0])}"
-        raise TypeError(f"{name}(): argument '{argument}' must be tuple of ints, {found}") from None
+            found = f"(position 1) must be tuple of ints, not {_type(given[0])}"
+        raise TypeError(f"{name}(): argument '{argument}' {found}") from None
 
 
 def _type(value: Any) -> str:

@@ -246,14 +246,14 @@ def _convolution(
     if op is not convolution.conv_weight and not is_at(b, level):
         x = _apart(level, a)
         x = x.reshape(n * images, *a._kind.shape[1:])
-        y = op.record(x, b, (n * images, *p[1:]), (n * images, *shape[1:]))
+        y = op.record(x, b, (n * images, *p[1:-1], n * p[-1]), (n * images, *shape[1:]))
         return wrap(y.reshape(n, *shape), level)
 
     def beside(t: Tensor) -> Tensor:  # [n, images, channels, ..] to [images, n channels, ..]
         x: Tensor = samples_of(t, level).movedim(0, 1)
         return x.reshape(x.shape[0], n * t._kind.shape[1], *t._kind.shape[2:])
 
-    more = (images, n * groups, *p[2:])
+    more = (images, n * groups, *p[2:-1], n * p[-1])  # the last is the number of units
     if op is convolution.conv_weight:
         y = op.record(beside(a), beside(b), more, (n * shape[0], *shape[1:]))
         return wrap(y.reshape(n, *shape), level)

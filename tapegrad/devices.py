@@ -28,6 +28,8 @@ class device(str):
 
     def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
         """A device by its name, with its number behind a colon, or given."""
+        if isinstance(type, int):
+            raise RuntimeError("Cannot access accelerator device when none is available: tapegrad computes on the CPU")
         name, _, number = str(type).partition(":")
         if name not in ("cpu", "cuda", "mps", "xpu", "meta", "hpu", "mtia"):
             raise RuntimeError(
@@ -53,7 +55,7 @@ CPU = device("cpu")
 
 def check_device(given: Any) -> None:
     """Raise RuntimeError for all but the CPU, and None."""
-    if given is not None and str(given).partition(":")[0] != "cpu":
+    if given is not None and device(given).type != "cpu":
         raise RuntimeError(f"tapegrad computes on the CPU: device must be 'cpu' or None, but got {str(given)!r}")
 
 

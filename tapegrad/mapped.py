@@ -74,8 +74,8 @@ def vmap(
         where = f"vmap({name}, in_dims={in_dims}, ...)(<inputs>)"
         if not args and not facts:
             raise ValueError(
-                f"{where}: got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a function "
-                "with no inputs. The latter is unsupported."
+                f"vmap({name})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to "
+                "vmap over a function with no inputs. The latter is unsupported."
             )
         if not isinstance(in_dims, (int, tuple, list)):
             raise ValueError(

@@ -7,10 +7,12 @@ makes tensors of arrays among operands.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.exceptions import AxisError
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tapegrad import creation, dtypes, linalg
@@ -100,7 +102,9 @@ def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
 def rollaxis(a: Tensor, axis: Any, start: Any = 0) -> Tensor:
     """An axis moved back until it stands before `start`."""
     axis = normalize_axis_index(axis, a.ndim)
-    start = start + a.ndim if start < 0 else start
+    n, start = a.ndim, start + a.ndim if start < 0 else start
+    if not 0 <= start <= n:
+        raise AxisError(f"'start' arg requires {-n} <= start < {n + 1}, but {start} was passed in")
     return moveaxis(a, axis, start - 1 if axis < start else start)
 
 
@@ -291,13 +295,23 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
 
 
 def cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, axis: Any = None) -> Tensor:
-    """The cross product of vectors of length 3; `axis` is where they are in all of them."""
+    """The cross product of vectors; `axis` is where they are in all of them. Of length 2, they lie in a plane."""
     if axis is not None:
         axisa = axisb = axisc = axis
     a, b = of_one_dtype(a, b)
     a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
-    if a.shape[-1] != 3 or b.shape[-1] != 3:
-        raise ValueError("incompatible dimensions for cross product (dimension must be 3)")
+    lengths = a.shape[-1], b.shape[-1]
+    if not {*lengths} <= {2, 3}:
+        raise ValueError("incompatible dimensions for cross product (dimension must be 2 or 3)")
+    if 2 in lengths:
+        warnings.warn(
+            "Arrays of 2-dimensional vectors are deprecated. Use arrays of 3-dimensional vectors instead.",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        if lengths == (2, 2):
+            return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+        a, b = (t if t.shape[-1] == 3 else shaping.cat([t, t.new_zeros((*t.shape[:-1], 1))], -1) for t in (a, b))
     made = _at(a, [1, 2, 0], a.ndim - 1) * _at(b, [2, 0, 1], b.ndim - 1)
     made = made - _at(a, [2, 0, 1], a.ndim - 1) * _at(b, [1, 2, 0], b.ndim - 1)
     return moveaxis(made, -1, axisc)
@@ -462,7 +476,10 @@ def like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def full_like(a: Tensor, fill_value: Any, dtype: Any = None, shape: Any = None) -> Tensor:
-    """A new tensor of the shape and dtype of another, with one number."""
+    """A new tensor of the shape and dtype of another, with one number, or with an array, broadcast."""
+    if np.ndim(fill_value) or isinstance(fill_value, Tensor):
+        made = like(creation.empty_like)(a, dtype, shape)
+        return cast(as_tensor(fill_value), made.dtype).expand(made.shape).clone()
     return like(lambda a, dtype: creation.full_like(a, fill_value, dtype=dtype))(a, dtype, shape)
 
 

@@ -84,6 +84,8 @@ def reduceat(ufunc: Any, join: Join, array: Tensor, indices: Any, axis: Any = 0,
         raise IndexError(
             f"index {next(i for i in places if not 0 <= i < n)} out-of-bounds in {ufunc.__name__}.reduceat [0, {n})"
         )
+    if not places:
+        return a.narrow(axis, 0, 0).clone()
     found = []
     for first, last in zip(places, [*places[1:], n], strict=True):
         part = a.narrow(axis, first, max(last - first, 1))

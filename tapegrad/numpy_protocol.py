@@ -258,8 +258,18 @@ def _round(a: Tensor, decimals: Any = 0) -> Any:
     return elementwise.round(a, decimals=decimals)
 
 
-def _clip(a: Tensor, a_min: Any = None, a_max: Any = None, min: Any = None, max: Any = None) -> Any:
-    low, high = a_min if min is None else min, a_max if max is None else max
+def _clip(
+    a: Tensor, a_min: Any = np._NoValue, a_max: Any = np._NoValue, min: Any = np._NoValue, max: Any = np._NoValue
+) -> Any:
+    if a_min is a_max is np._NoValue:
+        low, high = (None if v is np._NoValue else v for v in (min, max))
+    elif a_min is np._NoValue or a_max is np._NoValue:
+        missing = "a_min" if a_min is np._NoValue else "a_max"
+        raise TypeError(f"clip() missing 1 required positional argument: '{missing}'")
+    elif min is not np._NoValue or max is not np._NoValue:
+        raise ValueError("Passing `min` or `max` keyword argument when `a_min` and `a_max` are provided is forbidden.")
+    else:
+        low, high = a_min, a_max
     if low is None and high is None:
         return _call_ufunc(np.positive, (a,), {})
     if a.dtype is not BOOL:  # bounds beyond the range of integers are none
@@ -475,8 +485,10 @@ def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **
     elif method == "outer" and _records(ufunc) and ufunc.nin == 2 and ufunc.signature is None:
         call, inputs = _call_ufunc, _outer(*inputs)
     elif (ufunc, method) in _OVER:
-        facts = {"axis": 0} | facts
-        return __array_function__(self, _OVER[ufunc, method], types=(), args=inputs, facts=facts)
+        facts, over = {"axis": 0} | facts, _OVER[ufunc, method]
+        if over in (np.all, np.any) and np.dtype(facts.pop("dtype", None) or bool) != np.bool:
+            raise TypeError(f"np.{ufunc.__name__}.reduce: the results of tensors are bools, in no other dtype")
+        return __array_function__(self, over, types=(), args=inputs, facts=facts)
     elif method in numpy_methods.METHODS and _records(ufunc) and ufunc.nin == 2 and ufunc.signature is None:
         call = _call_method(method)
     else:

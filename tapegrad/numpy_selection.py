@@ -89,6 +89,8 @@ def delete(arr: Tensor, obj: Any, axis: Any = None) -> Tensor:
     """Without what stands at these places."""
     arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, normalize_axis_index(axis, arr.ndim))
     places = obj if isinstance(obj, slice) else _array(obj)
+    if not isinstance(places, slice) and not places.size:  # an empty list is one of floats
+        places = places.astype(np.int64)
     return take(arr, np.delete(np.arange(arr.shape[axis]), places), axis)
 
 
@@ -247,8 +249,10 @@ def place(arr: Tensor, mask: Any, vals: Any) -> None:
 
 def putmask(a: Tensor, mask: Any, values: Any) -> None:
     """Write values where the mask is true: each from its own place, of values that are repeated to the size."""
-    numbers = np.flatnonzero(_array(mask))
-    values = as_tensor(values).reshape(-1)
+    chosen = _array(mask)
+    if chosen.size != a.numel():
+        raise ValueError("putmask: mask and data must be the same size")
+    numbers, values = np.flatnonzero(chosen), as_tensor(values).reshape(-1)
     if numbers.size:
         _at_numbers(a, numbers, take(values, numbers % values.numel()))
 

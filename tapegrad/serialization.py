@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zipfile
 from collections import OrderedDict
@@ -49,8 +50,8 @@ def save(obj: Any, f: Any) -> None:
 
     Raises
     ------
-    TypeError
-        For anything else; of a module, save the `state_dict`.
+    TypeError, AttributeError
+        For anything else; of a module, save the `state_dict`. Where `f` is no place to write to.
 
     >>> import io
     >>> import tapegrad as tg
@@ -60,6 +61,10 @@ def save(obj: Any, f: Any) -> None:
     >>> tg.load(file)
     {'weights': tensor([1., 1.]), 'epoch': 3}
     """
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
+        raise AttributeError(
+            f"expected 'f' to be string, path, or a file-like object with a 'write' attribute, not {type(f).__name__}"
+        )
     arrays: dict[int, tuple[int, Any]] = {}  # by identity: number, and what has it
     tree = json.dumps({_FORMAT: _written(obj, arrays, {})})
     whole = io.BytesIO()

@@ -79,6 +79,9 @@ UNMET, MET = 1, 2
 STORED, OWNED, FREE = 1, 2, 4
 LENT, PARTLY = 8, 16  # its adjoint is a part of its base's; of it, some bytes only were written: see `adjoints.py`
 
+_FEW_NEW = 48  # rows that are entered in their slots sooner one by one than by NumPy
+_out_and_kind, _pack_slot = struct.Struct("=4xi12xi").unpack_from, struct.Struct("=iiqqii").pack_into
+
 _FIRST_ROWS, _FIRST_SLOTS, _BATCH = (1, 2, 1) if SMALL else (4096, 8192, 4096)
 _LOW = 2 if SMALL else 64  # slots below this are for gradients, which outlive the rows of however long a graph
 BINS = 288  # lists of free blocks: see `storage.py`
@@ -562,13 +565,19 @@ class Tape:
         if self.h[_SYNCED] * ROW_BYTES == self.h[_FILLED]:
             return self.slot_ints[8 * slot + 1]
         with self.lock:
-            rows, start = self.row_array(), self.h[_SYNCED]
-            if start < len(rows):
+            start, end = self.h[_SYNCED], len(self)
+            if end - start < _FEW_NEW:
+                for place in range(start, end):
+                    out, kind = _out_and_kind(self.rows, ROW_BYTES * place)
+                    _pack_slot(self.slot_words, SLOT.itemsize * out, kind, place, 0, 0, -1, 0)
+                self.h[_SYNCED] = end
+            else:
+                rows = self.row_array()
                 new = np.zeros(len(rows) - start, SLOT)
                 new["kind"], new["row"], new["base"] = rows["kind"][start:], np.arange(start, len(rows)), -1
                 self.slots[rows["out"][start:]] = new
-                self.header[H.synced] = len(rows)
-            return int(self.slots["row"][slot])
+                self.h[_SYNCED] = len(rows)
+            return self.slot_ints[8 * slot + 1]
 
     def row_array(self) -> np.ndarray:
         """The recorded rows, a view of the tape's memory."""

@@ -41,8 +41,8 @@ def test_what_a_function_does_beside_is_done_once():
     x = np.array([1.0, 2.0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # What takes no stand-in is called again, once; a program would not append to the list.
-        for n_calls, function in (3, raises), (4, needs), (3, looks):
+        # What takes no stand-in is called again, once; an element that is looked at is guarded.
+        for n_calls, function in (3, raises), (4, needs), (1, looks):
             compiled, calls[:] = tg.compile(function), []
             for _ in range(3):
                 if function is raises:

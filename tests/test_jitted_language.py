@@ -341,14 +341,14 @@ def structures(x):
 # --- types that differ by whether they have derivatives ---------------------------------------------------------------
 
 
-Pair = namedtuple("Pair", "p q")
+Swapped = namedtuple("Swapped", "p q")
 
 
 @case("a named tuple that begins without derivatives")
 def named_tuple_that_varies(x):
-    pair = Pair(0.0, q=0.0)
+    pair = Swapped(0.0, q=0.0)
     for i in range(2):
-        pair = Pair(pair.q + x[0], pair.p + x[i])
+        pair = Swapped(pair.q + x[0], pair.p + x[i])
     return pair.p * pair.q
 
 

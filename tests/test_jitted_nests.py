@@ -377,3 +377,101 @@ def test_a_loop_whose_text_does_not_compile_is_left_to_rows(at, monkeypatch):
         again, gradient = func.value_and_grad(njit(types.FunctionType(squares.__code__, dict(globals()))))(x)
     assert again == value
     np.testing.assert_allclose(gradient, expected, rtol=1e-13)
+
+
+@njit
+def on_a_grid(x, w, n):
+    """Statements of whole arrays: slices, in place, columns, rows for all, parts of parts, arrays that are made."""
+    u, rows = x.copy(), np.zeros(x.shape[1])
+    v, columns = np.zeros_like(u), 0.1 * x[:, 0]
+    for t in range(n):
+        v[0, :] = float(t)
+        v[1:, :] -= 0.5 * (u[1:, :] - u[:-1, :]) / (w + u[1:, 1:2].shape[1] * u[1:, :] ** 2)
+        before, made = u.copy(), np.empty(x.shape[0])
+        half = before[1:-1, 1:-1] * w
+        u[1:-1, 1:-1] = half + 0.2 * np.tanh(half) * (before[2:, 1:-1] - 2.0 * before[1:-1, :-2]) * v[1:-1, 2:]
+        u[:, -1] = u[:, -2] + rows[2]
+        for j in range(1, x.shape[1]):
+            u[1:, j] = u[1:, j - 1] * 0.3 - v[:-1, j] / (u[1:, j] + 3.0)
+        made[:] = columns
+        made *= u[:, 2]
+        row = u[1]
+        for j in range(x.shape[1]):
+            rows[j] += row[j] * made[j % 3]
+        u[:4] += rows * w
+        v += u
+    return np.sum(u * v) + np.sum(rows)
+
+
+@njit
+def in_the_way(x, w, n):
+    """What can't be loops of elements as it stands: each is what the plain function computes."""
+    a, b, total = x.copy(), x.copy(), 0.0
+    for _ in range(n):
+        a[1:] = a[:-1] * w  # all of it is read before
+    for _ in range(n):
+        doubled = 2.0 * a[1:-1]
+        a[2] = w
+        b[1:-1] = doubled - a[2:] * w  # of what was there before
+    for k in range(n):
+        j = k + 1
+        part = a[j:] * w
+        j += 1
+        b[j - 1 :] = part
+    for k in range(n):
+        s = w * k
+        scaled = b * s
+        s = scaled[1]
+        b[:] = scaled + s
+    for k in range(-1, n):
+        a[k] = a[k + 1] * w
+        b[:1] = a[k]
+    return np.sum(a * b) + total
+
+
+def test_statements_of_whole_arrays():
+    rng = np.random.default_rng(9)
+    x = rng.uniform(0.2, 1.5, (7, 8))
+    for function, args in ((on_a_grid, (x, 0.7, 3)), (in_the_way, (x[0].copy(), 0.7, 6))):
+        value, found = func.value_and_grad(function, argnums=(0, 1))(*args)
+        assert value == function(*args)
+        for one, by in zip(found, func.jacfwd(function, argnums=(0, 1))(*args), strict=True):
+            np.testing.assert_allclose(one, by, rtol=1e-12, atol=1e-12)
+
+
+@njit
+def averaged(a, n):
+    a = a.copy()
+    b = np.zeros(a.size)
+    for _ in range(n):
+        b[1:-1] = (a[:-2] + a[1:-1] + a[2:]) / 3.0
+        a[1:-1] = 0.5 * (b[1:-1] + b[:-2])
+    return np.sum(a * a)
+
+
+@njit
+def differing(a, b, n):
+    a = a.copy()
+    for _ in range(n):
+        a[1:-1] = a[1:-1] * b[1:]
+    return np.sum(a)
+
+
+def test_whole_arrays_keep_nothing_for_what_is_linear():
+    kept = []
+    for n in (100, 200):
+        jitted.free()
+        func.grad(averaged)(np.linspace(1.0, 2.0, 500), n)
+        kept.append(jitted.nbytes())
+    assert kept[1] < 1.5 * kept[0]
+
+
+def test_lengths_that_differ_are_the_plain_functions_error():
+    a = np.linspace(1.0, 2.0, 60)
+    for b in (a[1:].copy(), a[:2].copy()):  # as long, and one element for all
+        value, found = func.value_and_grad(differing)(a, b, 3)
+        assert value == differing(a, b, 3)
+        np.testing.assert_allclose(found, np.concatenate([[1.0], b[1:] ** 3 * np.ones(58), [1.0]]), rtol=1e-14)
+    for function in (differing, func.grad(differing)):
+        with pytest.raises(ValueError, match="broadcast"):
+            function(a, a[:50].copy(), 3)

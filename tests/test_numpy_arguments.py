@@ -218,6 +218,14 @@ np.logspace(1, 2, 3, base=abs(a) + 1); np.logspace(abs(a[0]), 2, 1, base=2.0, ax
 np.logspace(1, a[0], 2, base=a + 7)
 (np.copyto(a, a[0] > 1, where=a > 0), a)[1]
 np.unwrap((a * 100) // 1, period=255); np.unwrap(np.round(a * 7.0), axis=0, period=5)
+np.cross(a[:, :2], a[:, 2:]); np.cross(a[:, :2], a[:, 1:]); np.cross(a[:, 1:], a[0, :2]); np.cross(a, a)
+np.cross(a[:2, :3], a[:2, 1:], axisa=0, axisb=0); np.cross(a[:2], a[:2, 0], axisa=0)
+np.clip(a, 0); np.clip(a, a_max=0); np.clip(a, 0, 1, max=2); np.clip(a); np.clip(a, a_min=None, a_max=1)
+np.rollaxis(a, 0, -3); np.rollaxis(a, 0, 3); np.rollaxis(a, 0, 2); np.rollaxis(a, 1, -2)
+np.full_like(a, a[0]); np.full_like(a, [[2.75]]); np.full_like(a, a[:, :2], shape=(3, 2), dtype="f4")
+np.delete(a, ()); np.delete(a, [], axis=0); (np.putmask(a, [True], 5), a)[1]; (np.putmask(a, a > 0, 5), a)[1]
+np.add.reduceat(a, []); np.add.reduceat(a, (), axis=1); np.logical_and.reduce(a, dtype=bool, axis=None)
+np.logical_or.reduce(a, dtype=np.dtype(bool), keepdims=True)
 """
 
 
@@ -269,6 +277,17 @@ def test_bounds_beyond_the_range_of_integers_are_none():
     for bounds in ((-1, 129), (-1, None), (None, 300), (3, 300), (-5, 1000)):
         compare(lambda a, b=bounds: np.clip(a, *b), array, refusal=False)
     compare(lambda a: np.clip(a, -200, 100), array.astype("i1"), refusal=False)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8"])
+def test_quotients_of_the_least_integer(dtype: str):
+    least = np.iinfo(dtype).min
+    a, b = np.array([least, least, least, 7, -7, least + 1], dtype), np.array([-1, 3, least, -1, 2, -1], dtype)
+    for function in (np.floor_divide, np.remainder, np.fmod):
+        compare(lambda x, f=function: f(x, b), a, refusal=False)
+        compare(lambda x, f=function: f(x, -1), a, refusal=False)
+    quotients = tg.div(tg.tensor(a), tg.tensor(b), rounding_mode="trunc")
+    np.testing.assert_array_equal(quotients, [least, -(-least // 3), 1, -7, -3, -(least + 1)])
 
 
 def test_positive_is_a_copy():

@@ -267,7 +267,9 @@ def _seeds(given: Any, name: str, n_outputs: int) -> list[Tensor | None]:
 
 def _check_input(i: int, t: Any) -> None:
     if not isinstance(t, Tensor):
-        raise RuntimeError(f"all inputs have to be Tensors, but got {type(t).__name__}: it is number {i}")
+        raise RuntimeError(
+            f"all inputs have to be Tensors or GradientEdges, but got {type(t).__name__}: it is number {i}"
+        )
 
 
 def _sweep(

@@ -12,6 +12,7 @@ differentiated in its turn.
 from __future__ import annotations
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -339,19 +340,30 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any, **facts: Any) -> Any:
-        """Apply the function."""
-        if facts:
-            raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments")
+        """Apply the function. What is given by name comes behind the other arguments, for `backward` too.
+
+        With a `setup_context` it has its place among the parameters of `forward`.
+        """
+        if facts and cls._has("setup_context"):
+            bound = inspect.signature(cls.forward).bind(*args, **facts)
+            bound.apply_defaults()
+            args, facts = bound.args, bound.kwargs
+        if facts and batch_of((*args, *facts.values())) is not None:
+            raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments under vmap without a setup_context")
         if (level := batch_of(args)) is not None:
             return rules["function"](level, cls, args)
         tape, ctx = current_tape(), FunctionCtx()
-        args = tuple(local(a) if isinstance(a, Tensor) else a for a in args)
+        args = tuple(local(a) if isinstance(a, Tensor) else a for a in (*args, *facts.values()))
+        by_place, by_name = (
+            args[: len(args) - len(facts)],
+            dict(zip(facts, args[len(args) - len(facts) :], strict=True)),
+        )
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         if cls._has("setup_context"):
-            output = in_grad_mode(tape, False, lambda: cls.forward(*args))
+            output = in_grad_mode(tape, False, lambda: cls.forward(*by_place, **by_name))
             in_grad_mode(tape, False, cls.setup_context, ctx, args, output)
         else:
-            output = in_grad_mode(tape, False, lambda: cls.forward(ctx, *args))
+            output = in_grad_mode(tape, False, lambda: cls.forward(ctx, *by_place, **by_name))
         results = output if isinstance(output, tuple) else (output,)
         if activity(tape, (a for a in args if isinstance(a, Tensor))):
             made = _recorded(cls, ctx, args, results)

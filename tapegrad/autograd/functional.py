@@ -73,20 +73,27 @@ def _call(func: Callable[..., Any], inputs: Any, name: str, create_graph: bool, 
 
 def _pull(
     outputs: Sequence[Tensor], inputs: Tensors, seeds: Sequence[Tensor | None], create_graph: bool, strict: bool,
-    retain: bool = True,
+    of_hessian: bool = False,
 ) -> list[Tensor]:  # fmt: skip
     """The adjoints of the inputs; zeros where nothing leads to them."""
     live = [(y, g) for y, g in zip(outputs, seeds, strict=True) if y.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(inputs)
     if live:
         ys, gs = zip(*live, strict=True)
-        found = grad(ys, inputs, gs, retain_graph=retain, create_graph=create_graph, allow_unused=True)
+        found = grad(ys, inputs, gs, retain_graph=True, create_graph=create_graph, allow_unused=True)
     if strict:
         for i, g in enumerate(found):
             if g is None:
                 raise RuntimeError(
                     f"The output of the user-provided function is independent of input {i}. This is not allowed in "
                     f"strict mode."
+                )
+            if of_hessian and not g.requires_grad:
+                raise RuntimeError(
+                    "While computing the hessian, found that the jacobian of the user-provided function with respect "
+                    f"to input {i} is independent of the input. This is not allowed in strict mode. You should ensure "
+                    "that your function is twice differentiable and that the jacobian depends on the inputs (this "
+                    "would be violated by a linear function for example)."
                 )
             if create_graph and not g.requires_grad:
                 raise RuntimeError(
@@ -243,7 +250,7 @@ def hessian(
 
     def taken() -> Any:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "hessian", create_graph, strict)
-        first = _pull([_scalar(ys, gives_tuple, "hessian")], xs, [None], True, strict)
+        first = _pull([_scalar(ys, gives_tuple, "hessian")], xs, [None], True, strict, of_hessian=True)
         found = [_shown(is_tuple, _rows(g, xs, create_graph, strict), create_graph) for g in first]
         return tuple(found) if is_tuple else found[0]
 
@@ -263,7 +270,7 @@ def vhp(
     def taken() -> tuple[Any, Any]:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "vhp", create_graph, strict)
         vs = _vector(v, xs, "inputs", is_tuple)
-        first = _pull([_scalar(ys, gives_tuple, "vhp")], xs, [None], True, strict)
+        first = _pull([_scalar(ys, gives_tuple, "vhp")], xs, [None], True, strict, of_hessian=True)
         found = _pull(first, xs, vs, create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
 

@@ -147,10 +147,23 @@ def zero_(self: Tensor) -> Tensor:
 
 @checked
 def copy_(self: Tensor, src: Number | Tensor, non_blocking: bool = False) -> Tensor:
-    """Take the elements of `src`, broadcast to this shape and converted to this dtype."""
+    """Take the elements of `src`, broadcast to this shape and converted to this dtype.
+
+    Raises
+    ------
+    RuntimeError
+        Where it can't be broadcast to it.
+    """
     writing.check_in_place(self, "copy_")
     if not isinstance(src, Tensor):
         src = constant(src, self.dtype)
+    if src._kind.shape != self._kind.shape:
+        shape = broadcast_shapes("copy_", [self, src])
+        if shape != self._kind.shape:
+            raise RuntimeError(
+                f"output with shape {list(self._kind.shape)} doesn't match the broadcast shape {list(shape)}: copy_ of "
+                f"{describe(src)}, at {location()}"
+            )
     return writing.assign(self, _instead(self, cast(src.expand(*self._kind.shape), self.dtype).clone()))
 
 

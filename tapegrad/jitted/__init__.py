@@ -66,12 +66,13 @@ function reads has a digest (`dependencies.py`): numbers, arrays, enums, other f
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
 few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
-A nest of loops over ranges, of numbers and elements of arrays, with branches, is one row of the tape where it takes
-some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and only
-what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ in
-the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
-loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, and functions with `fastmath`
-or types of `locals`.
+A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
+takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and
+only what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ
+in the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
+loops with `while`, `break` or calls that aren't put in their place, arrays that overlap or change names
+(`a, b = b, a`), slices with steps or of ends that aren't numbers in the code, and functions with `fastmath` or types
+of `locals`.
 
 A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
 is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.

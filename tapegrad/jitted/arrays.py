@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
+from numba.core.imputils import lower_builtin
 from numba.core.registry import cpu_target
-from numba.core.typing import npydecl
+from numba.core.typing import npydecl, signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import overload
 
 from tapegrad.jitted import rewriting
@@ -326,32 +328,61 @@ def each(
     """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated.
 
     Results go into a new array of a dtype, in place of the first operand, or into the last argument, which is then no
-    operand.
+    operand. Elements of operands that are surely as the result are at the same place; others are looked for.
     """
     names = [f"x{i}" for i in range(len(dims))]
-    arrays = [name for name, ndim in zip(names, dims, strict=True) if ndim >= 0]
     lines = [f"def each({', '.join(names)}):"]
-    if into_last:
-        names, arrays = names[:-1], arrays[:-1]
-        lines += [f" out = x{len(names)}", " shape = out.shape"]
-        lines += [f" b{name} = np.broadcast_to({name}, shape)" for name in arrays]
-    elif in_place:
-        lines.append(" shape = x0.shape")
-        lines += [f" {name} = np.broadcast_to({name}, shape)" for name in arrays[1:]]
-    elif len(arrays) == 1:
-        lines.append(f" shape = {arrays[0]}.shape")
+    of_operands = dict(zip(names, dims[:-1] if into_last else dims, strict=False))
+    of_arrays = {name: ndim for name, ndim in of_operands.items() if ndim >= 0}
+    if into_last or in_place:
+        lines += [f" out = {names[-1] if into_last else names[0]}", " shape = out.shape"]
+        n = dims[-1] if into_last else of_arrays.pop(names[0])
+    elif len(of_arrays) == 1:
+        (array, n), of_arrays = of_arrays.popitem(), {}
+        lines.append(f" shape = {array}.shape")
     else:
-        lines.append(f" shape = np.broadcast_shapes({', '.join(name + '.shape' for name in arrays)})")
-        lines += [f" b{name} = np.broadcast_to({name}, shape)" for name in arrays]
-    dtype = "np.bool_" if function in _BOOLEAN else dtype
-    if not into_last:
-        lines.append(" out = x0" if in_place else f" out = np.empty(shape, {dtype})")
-    spread = "b" if into_last or (len(arrays) > 1 and not in_place) else ""
-    items = ", ".join(f"{spread}{name}[at]" if name in arrays else name for name in names)
-    lines += [" for at in np.ndindex(shape):", f"  out[at] = function({items})"]
+        n = max(dims)
+        lines += _joint_shape(of_arrays, n)
+    if not (into_last or in_place):
+        lines.append(f" out = np.empty(shape, {'np.bool_' if function in _BOOLEAN else dtype})")
+    for name, ndim in of_arrays.items():
+        lines += [line for k in range(ndim) for line in _along(name, k, k + n - ndim)]
+    items = []
+    for name, ndim in of_operands.items():
+        place = _place(name, ndim, n) if name in of_arrays else "at"
+        items.append(name if ndim < 0 else f"{name}[{place}]")
+    lines += [" for at in np.ndindex(shape):", f"  out[at] = function({', '.join(items)})"]
     lines.append(" return out[()]" if max(dims) == 0 and not in_place and not into_last else " return out")
     scope = {"np": np, "function": function}
     return njit(define("\n".join(lines), "each", scope))
+
+
+# Numba's own `broadcast_shapes` and `broadcast_to` take long to compile: most of them is the text of an error.
+_MISMATCH = 'raise ValueError("operands could not be broadcast together")'
+
+
+def _joint_shape(dims: dict[str, int], n: int) -> list[str]:
+    """Lines that find the shape of a result of `n` dimensions."""
+    lines = []
+    for axis in range(n):
+        lines.append(f" n{axis} = 1")
+        for name, ndim in dims.items():
+            if (k := axis - n + ndim) >= 0:
+                lines += [f" if {name}.shape[{k}] != 1:", f"  n{axis} = {name}.shape[{k}]"]
+    return [*lines, f" shape = ({''.join(f'n{axis}, ' for axis in range(n))})"]
+
+
+def _along(name: str, k: int, axis: int) -> list[str]:
+    """Lines that look whether an operand's axis is as long as the result's, or is one element for all."""
+    if axis < 0:
+        return [f" {_MISMATCH}"]
+    stays = f" s_{name}_{k} = 0 if {name}.shape[{k}] == 1 else 1"
+    return [stays, f" if {name}.shape[{k}] != 1 and {name}.shape[{k}] != shape[{axis}]:", f"  {_MISMATCH}"]
+
+
+def _place(name: str, ndim: int, n: int) -> str:
+    """Where an operand's element is, for one of a result of `n` dimensions."""
+    return "".join(f"at[{k + n - ndim}] * s_{name}_{k}, " for k in range(ndim)) or "()"
 
 
 def dims_of_operands(*kinds: Any) -> tuple[int, ...] | None:
@@ -435,6 +466,8 @@ def declare(function: Any, arity: int, stands_for: Any = None, has_out: bool = F
     """A scalar function of arrays too; `stands_for` is what one does in the place of its first operand."""
     names = ", ".join("abc"[:arity])
     choose = functools.partial(_chosen, stands_for or function, in_place=stands_for is not None)
+    if (stands_for or function) in RULES:
+        _declare_late(function, arity, choose, stands_for is not None)
     _declare_code(function, names, choose)
     if has_out:
         _declare_code(function, f"{names}, out", functools.partial(_into, function))
@@ -447,6 +480,44 @@ def typed({names}):
  return None if found is None else lambda {names}: found({names})
 """
     overload(function, OPTIONS)(define(text, "typed", {"choose": choose}))
+
+
+def _declare_late(function: Any, arity: int, choose: Any, in_place: bool) -> None:
+    """A loop over reals that is compiled where it is called: most never are, in array expressions."""
+
+    class Late(AbstractTemplate):  # type: ignore[misc]
+        key = function
+        codes: dict[Any, Any] = {}  # noqa: RUF012  by types of arguments
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            returns = _result_of_reals(args, in_place) if len(args) == arity and not kws else None
+            if returns is None:
+                return None
+            if args not in self.codes:
+                self.codes[args] = functools.partial(_call_late, choose)
+                lower_builtin(self.codes[args], *args)(self.codes[args])
+            return signature(returns, *args)
+
+        def get_impl_key(self, sig: Any) -> Any:
+            return self.codes[sig.args]
+
+    infer_global(function, types.Function(Late))
+
+
+def _result_of_reals(kinds: Any, in_place: bool) -> Any:
+    """The type of an array that a loop over reals makes, or changes; None of other operands."""
+    dims = dims_of_operands(*kinds)
+    if dims is None or max(dims) == 0 or not all(isinstance(_of_elements(k), (Active, *PASSIVE)) for k in kinds):
+        return None
+    if not is_active_array(kinds[0]) and (in_place or not any(map(_has_derivatives, kinds))):
+        return None
+    return kinds[0] if in_place else types.Array(active_in(*kinds), max(dims), "C")
+
+
+def _call_late(choose: Any, context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    called = choose(*sig.args)._numba_type_
+    found = called.get_call_type(context.typing_context, sig.args, {})
+    return context.get_function(called, found)(builder, args)
 
 
 _ONE_OPERAND = {np.floor, np.ceil, np.trunc, np.rint, np.sign, np.isnan, np.isinf, np.isfinite, np.signbit,

@@ -132,6 +132,7 @@ def known_rows(header, out):
 
 # --- drivers: each the text of a function of the user's arguments a0, a1, ... -----------------------------------------
 
+# Rows of independents have no arguments: a sweep ends before it comes to them.
 _RECORD = """
     header = open_tape(kind)
     n_rows, n_arguments = get_word(header, ROWS), get_word(header, ARGUMENTS)
@@ -163,7 +164,7 @@ _SWEEP = (
     code = 0 if zero_adjoints(header, row) else NO_MEMORY
     if code == 0 and seed != 0:
         put_number(get_word(header, ADJOINT), seed * width, 1.0)
-        code = swept(header, row)
+        code = swept(header, row + n)
 """
     + _SWEPT
 )
@@ -204,7 +205,7 @@ TEXTS = {
             code = NO_MEMORY
             if zero_adjoints(header, row):
                 put_number(get_word(header, ADJOINT), out[k], 1.0)
-                code = sweep(header, row)
+                code = sweep(header, row + n)
             if code < 0:
                 put_word(header, ROWS, n_rows)
                 put_word(header, ARGUMENTS, n_arguments)
@@ -254,7 +255,7 @@ TEXTS = {
         for k in range(out.size):
             if out[k] != 0:
                 put_number(bars, out[k] * width, get_number(bars, out[k] * width) + seeds[k])
-        code = swept(header, row)
+        code = swept(header, row + n)
 """ + _SWEPT + """
     product = vector_of(n)
     for i in range(n):
@@ -408,7 +409,7 @@ def pull(header, out, seeds, row, n):
     for k in range(out.size):
         if out[k] != 0:
             put_number(bars, out[k], get_number(bars, out[k]) + seeds[k])
-    code = sweep(header, row)
+    code = sweep(header, row + n)
     if code < 0:
         give_up(code)
     bars = get_word(header, ADJOINT)

@@ -22,7 +22,8 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
-from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+from numba.core.targetconfig import ConfigStack
+from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
 
 from tapegrad.kernels import native
 
@@ -149,6 +150,31 @@ def is_deferring(codegen: Any) -> bool:
     return codegen._library_class is DeferredLibrary
 
 
+def as_plain(state: Any) -> Any:
+    """A context in which what is called is compiled as for a function of the user's, and so found if it was for one.
+
+    Numba keeps code of its own functions by the flags of the caller. These say whether that has wrappers, or holds the
+    GIL, which makes no difference to what it calls.
+    """
+    flags = state.flags.copy()
+    for name in ("no_cpython_wrapper", "no_cfunc_wrapper", "release_gil"):
+        flags.discard(name)
+    return ConfigStack().enter(flags)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class TypeInference(NopythonTypeInference):  # type: ignore[misc]
+    """As Numba's own."""
+
+    _name = "tapegrad_type_inference"
+
+    def run_pass(self, state: Any) -> bool:
+        """Infer types."""
+        with as_plain(state):
+            result: bool = super().run_pass(state)
+        return result
+
+
 class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
     """Lowering into such a library."""
 
@@ -157,7 +183,8 @@ class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
         if state.library is None:
             state.library = InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
-        result: bool = super().run_pass(state)
+        with as_plain(state):
+            result: bool = super().run_pass(state)
         _libraries[state.cr.fndesc.mangled_name] = state.library
         return result
 
@@ -251,7 +278,8 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
         """As Numba's own."""
         state.library = OuterLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
-        result: bool = super().run_pass(state)
+        with as_plain(state):
+            result: bool = super().run_pass(state)
         for variable in state.library._final_module.global_variables:
             environment = lookup_environment(variable.name)
             if environment is not None:
@@ -265,6 +293,7 @@ class OuterPipeline(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> Any:
         """As Numba asks for them."""
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        replace_pass(passes, NopythonTypeInference, TypeInference)
         replace_pass(passes, NativeLowering, OuterLowering)
         return [passes]
 
@@ -288,6 +317,7 @@ def replace_pass(passes: Any, known: Any, other: Any) -> None:
 class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> Any:
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        replace_pass(passes, NopythonTypeInference, TypeInference)
         replace_pass(passes, NativeLowering, _PlainLowering)
         return [passes]
 

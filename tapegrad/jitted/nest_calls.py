@@ -110,7 +110,7 @@ def run_nest(typingctx, nest, inputs):
                 value, kind = by_name[name]
                 by_name[name] = builder.extract_value(value, 0), kind.array
                 rows.append((builder.extract_value(value, 1), types.int64))
-            ordered = [*(by_name[name] for name in text.arrays), *rows, *(by_name[name] for name in text.scalars)]
+            ordered = [*(by_name[name] for name in text.given), *rows, *(by_name[name] for name in text.scalars)]
             forward = _lowered(context, builder, text, [kind for _, kind in ordered], result)
         except Exception as error:  # noqa: BLE001 (whatever is amiss with its text, the loop is right)
             for name in {*builder.module.globals} - known:

@@ -18,13 +18,18 @@ Within a piece names have versions, one for each assignment, as in single static
 A store of what was loaded from there, plus something, takes nothing away (`Put.adds`). Of an array that is only read,
 an element that is the same for a whole innermost loop is read before it, and its adjoint summed beside
 (`Get.is_outside`). An innermost loop that only adds is not reversed, so that it may become a vector.
+Nor is one whose turns have nothing to do with each other, of elements of arrays, in `nest_arrays.py`; where such a loop
+reads several elements of one array, its reverse is a loop for each of them (`Share`), of which no turn adds to what
+another one adds to: those are vectors.
 """
 
 from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tapegrad.jitted.names import POWERS
 from tapegrad.jitted.nest_types import Names
@@ -45,6 +50,7 @@ from tapegrad.jitted.nests import (
 from tapegrad.ops.declare import parameters
 
 _TURNS = 8  # that a loop is thought to have
+_CHEAP = {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, np.divide, np.square, None}  # twice
 _SIGNS = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
@@ -122,6 +128,14 @@ class Turn:
     other: list[Any]
 
 
+class Share(NamedTuple):
+    """What one of several loops takes back, in the place of one: the versions whose adjoints it takes."""
+
+    reached: set[str]
+    is_first: bool
+    is_last: bool
+
+
 @dataclass(eq=False)
 class Pass:
     """A loop; `kept` are scalars that its pieces need and it doesn't change, `outside` what is read before it."""
@@ -131,6 +145,7 @@ class Pass:
     kept: list[str] = field(default_factory=list)
     outside: list[Get] = field(default_factory=list)
     in_any_order: bool = False  # whether the reverse may take its turns in any order
+    shares: list[Share] = field(default_factory=list)  # of its reverse, if that is several loops
 
     @property
     def is_innermost(self) -> bool:
@@ -407,7 +422,7 @@ class Analysis:
             elif isinstance(part, Pass):
                 self._lift(part.body)
                 if part.is_innermost:
-                    part.in_any_order = all(map(self._only_adds, part.body))
+                    part.in_any_order = part.loop.apart or all(map(self._only_adds, part.body))
                     changing = {name for s in statements([part.loop]) if (name := target_of(s)) is not None}
                     for piece in part.body:
                         by_version = {id(node): node for node in piece.nodes if isinstance(node, Get)}
@@ -420,6 +435,32 @@ class Analysis:
                             if is_same and n_made == 1 and self.is_within(s.index):
                                 node.is_outside = True
                                 part.outside.append(node)
+                    if part.loop.apart:
+                        part.shares = self._shares(part.body[0])
+
+    def _shares(self, piece: Piece) -> list[Share]:
+        """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
+        if any(node.function not in _CHEAP and exponent_of(node) != 2 for node in _nodes_of(piece.nodes, Op)):
+            return []
+        of_array: dict[str, list[str]] = {}
+        stored = [(put.array, put.index) for put in _nodes_of(piece.nodes, Put)]
+        for node in _nodes_of(piece.nodes, Get):
+            is_added = not (node.is_outside or node.is_absorbed) and self.names.elements[node.array] == "a"
+            if is_added and node.y in piece.barred:
+                found = of_array.setdefault(node.array, [])
+                found.insert(0 if (node.array, node.index) in stored else len(found), node.y)
+        n = max(map(len, of_array.values()), default=0)
+        shares = []
+        for k in range(n - 1, -1, -1) if n > 1 else ():  # last what is stored again, which takes its adjoint away
+            reached = {found[k] for found in of_array.values() if k < len(found)}
+            if k == 0:
+                reached |= set(piece.exposed.values())
+                reached |= {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
+            for node in _nodes_of(piece.nodes, Op):
+                if reached.intersection(x for x in node.xs if isinstance(x, str)):
+                    reached.add(node.y)
+            shares.append(Share(reached, k == n - 1, k == 0))
+        return shares
 
     def _only_adds(self, piece: Piece) -> bool:
         """Whether a piece only adds to adjoints, and to none that it reads."""

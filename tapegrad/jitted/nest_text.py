@@ -28,6 +28,7 @@ from tapegrad.jitted.access import (
     reserve,
 )
 from tapegrad.jitted.lifting import make, row_of, value_of
+from tapegrad.jitted.nest_arrays import Length
 from tapegrad.jitted.nest_code import (
     _SIGNS,
     Analysis,
@@ -37,6 +38,7 @@ from tapegrad.jitted.nest_code import (
     Pass,
     Piece,
     Put,
+    Share,
     Turn,
     _nodes_of,
     exponent_of,
@@ -45,6 +47,7 @@ from tapegrad.jitted.nest_types import Names
 from tapegrad.jitted.nests import MIN_ITERATIONS, Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
+MAX_OF_WHOLE = 1  # likewise, where statements are of whole arrays, whose rows are lines otherwise
 
 _SCOPE = {
     "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
@@ -71,12 +74,16 @@ class Texts:
         self.scope: dict[str, Any] = dict(_SCOPE)
         self.short: dict[str, str] = {}
         self.functions: dict[Any, str] = {}
-        self.arrays = [name for name in found.inputs if name in names.arrays]
+        self.share: Share | None = None  # of the loop that is written
+        self.given = [name for name in found.inputs if name in names.arrays]
+        self.new = [*names.new]
+        self.arrays = [*self.given, *self.new]
         self.scalars = [name for name in found.inputs if name not in names.arrays]
         self.least = self._least()
         self.active = [name for name in self.arrays if names.elements[name] == "a"]
         self.in_place = [name for name in self.arrays if name in names.in_place]
-        self.lifted = [name for name in self.active if name not in names.in_place]
+        self.lifted = [name for name in self.active if name not in names.in_place and name not in names.new]
+        self.given_back = [name for name in names.written if name not in names.new]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
         self.out = [name for name in found.outputs if names.of[name] == "a"]
         self.forward = self._forward()
@@ -248,9 +255,17 @@ class Texts:
                         low, high = ends(i)
                         n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                         tests += [f"{low} < -{n}", f"{high} >= {n}"]
+        tests += [f"{self.length(a)} != {self.length(b)}" for a, b in self.names.equal]
         if tests:  # in one branch: Numba takes its time for each
             bad = " | ".join(f"({test})" for test in dict.fromkeys(tests))
             self.put(1, f"if {bad}:", f" return {self.stays}")
+
+    def length(self, found: Length) -> str:
+        """The length of an axis."""
+        if found.of is None:
+            return self.t(Const(found.plus))
+        of = self.t(found.of) if found.axis is None else f"{self.a(found.of, 'a')}.shape[{found.axis}]"
+        return f"{of} + {self.t(Const(found.plus))}" if found.plus else of
 
     def check(self, indent: int, item: Any) -> None:
         """Look at an index of which nothing is known."""
@@ -302,14 +317,19 @@ class Texts:
                  for name in self.scalars]  # fmt: skip
         self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in self.found.outputs)})"
         rows = [self.a(name, "r") for name in self.in_place]
-        arguments = ", ".join([*(self.a(name, "a") for name in self.arrays), *rows, *given])
+        arrays = [self.a(name, "a") for name in self.given]
+        arguments = ", ".join([*arrays, *rows, *given])
         self.put(0, f"def forward({arguments}):")
         for name in self.scalars:
             if names.given[name] == "a":
                 self.put(1, f"{self.t(name)} = value_of(g_{self.t(name)})")
             elif name in self.found.outputs:
                 self.put(1, f"g_{self.t(name)} = {self.t(name)}")
-        written = names.written
+        written = self.given_back
+        for name, lengths in names.new.items():
+            found = [*map(self.length, lengths)]
+            self.put(1, f"if {' | '.join(f'({n} < 0)' for n in found)}:", f" return {self.stays}")
+            self.put(1, f"{self.a(name, 'a')} = view(f8, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
         for name in written:
             for other in self.lifted:
                 if other != name and not (other in written and self.lifted.index(other) < self.lifted.index(name)):
@@ -321,10 +341,13 @@ class Texts:
         self.put(1, "size = q + (bytes + 7) // 8")
         others = [name for name in self.arrays if name not in self.in_place]
         sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
-        self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {MAX_ELEMENTS} * w:", f" return {self.stays}")
+        most = MAX_OF_WHOLE if any(isinstance(s, Loop) and s.apart for s in names.all) else MAX_ELEMENTS
+        self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {most} * w:", f" return {self.stays}")
         for name in others:
             a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
-            if name in self.active:
+            if name in self.new:
+                self.put(1, f"{r} = 0")
+            elif name in self.active:
                 self.scope[f"finding_rows_{ndim}"] = nest_rows.finding_rows(ndim)
                 self.put(1, f"{r} = finding_rows_{ndim}({a})")
             is_noted = f"{a}.size if {r} < 0 else 0" if name in self.active else "0"
@@ -341,14 +364,15 @@ class Texts:
             self.put(1, f"any_row |= {self.a(name, 'r')}", f"{self.a(name)} = {self.a(name, 'a')}")
         for name in others:
             a, v, e, r, ndim = (*(self.a(name, p) for p in "aver"), names.arrays[name].ndim)
-            if name in self.active:
+            if name in self.lifted:
                 self.scope[f"noting_rows_{ndim}"] = nest_rows.noting_rows(ndim)
                 self.put(1, f"any_row |= {r}", f"if {r} < 0:", f" noting_rows_{ndim}({a}, index)")
             if name in self.kept:
                 word = f"copying_{'values' if name in self.active else 'numbers'}_{ndim}"
                 self.scope[word] = nest_rows.copying(ndim, name in self.active)
                 kind = "i8" if names.elements[name] == "i" else "f8"
-                self.put(1, f"{v} = view({kind}, partial, {a}.shape)", f"{word}({a}, {v})")
+                self.put(1, f"{v} = view({kind}, partial, {a}.shape)")
+                self.put(1, *([] if name in self.new else [f"{word}({a}, {v})"]))
             self.put(1, f"index += 4 * {e}", f"partial += 8 * {e}")
         for name in self.scalars:
             if names.given[name] == "a":
@@ -511,7 +535,7 @@ class Texts:
     # --- reverse
 
     def _reverse(self) -> str:
-        names, code, written = self.names, self.code, self.names.written
+        names, code, written = self.names, self.code, self.given_back
         n_params = self.parameters()
         self.put(0, "def reverse(header, last, trailer):")
         self.put(
@@ -528,7 +552,7 @@ class Texts:
         n_out = " + ".join([*(self.a(name, "s") for name in written), str(len(self.out))])
         self.put(1, f"n_out = {n_out}", "first = last - n_out + 1", "if are_zero(bars, first, n_out):", " return begin")
         self.put(1, "index += 4 * begin", "partial += 8 * begin")
-        apart = [name for name in self.lifted if name not in written]
+        apart = [name for name in (*self.lifted, *self.new) if name not in written]
         sizes = [f"(0 if {self.a(name, 'r')} > 0 else {self.a(name, 's')})" for name in apart]
         sizes += [self.a(name, "s") for name in code.restored]
         if sizes:
@@ -550,7 +574,7 @@ class Texts:
                 self.put(1, f"index += 4 * {n}", f"partial += 8 * {n}")
             if name in written:
                 self.put(1, f"p{b} = bars + 8 * first", f"first += {s}")
-            elif name in self.lifted:
+            elif name in self.lifted or name in self.new:
                 self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else free", f"free += 0 if {r} > 0 else 8 * {s}")
             if name in self.active:
                 self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
@@ -609,12 +633,14 @@ class Texts:
         if n or n_choices or abs(step) != 1 or not part.in_any_order:
             self.put(indent, f"{size} = len({self.range(part.loop)})")
         if part.in_any_order:
-            self.move(indent, "k", "-=", n, f" * {size}")
-            self.move(indent, "c", "-=", n_choices, f" * {size}")
-            self.put(indent, f"for {variable} in {self.range(part.loop)}:")
-            self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
-            self.move(indent + 1, "k", "+=", n)
-            self.move(indent + 1, "c", "+=", n_choices)
+            for self.share in part.shares or [None]:
+                self.move(indent, "k", "-=", n, f" * {size}")
+                self.move(indent, "c", "-=", n_choices, f" * {size}")
+                self.put(indent, f"for {variable} in {self.range(part.loop)}:")
+                self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+                self.move(indent + 1, "k", "+=", n)
+                self.move(indent + 1, "c", "+=", n_choices)
+            self.share = None
             self.move(indent, "k", "-=", n, f" * {size}")
             self.move(indent, "c", "-=", n_choices, f" * {size}")
         else:
@@ -659,7 +685,7 @@ class Texts:
             if piece.final[name] in piece.barred:
                 self.put(indent, f"{self.b(piece.final[name])} = {self.b(name)}")
         for node in reversed(piece.nodes):
-            if isinstance(node, Put) and node.slot is not None:
+            if isinstance(node, Put) and node.slot is not None and (self.share is None or self.share.is_first):
                 array, index = self.a(node.array), self.index(node.index)
                 self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
         self.again(indent, piece, piece.nodes)
@@ -705,22 +731,24 @@ class Texts:
             if isinstance(node, Put) and node.keeps is not None:
                 self.kept_element(indent, node, node.keeps)
             elif isinstance(node, Put):
-                word = self.element("get" if node.adds else "take", node)
+                stays = node.adds or (self.share is not None and not self.share.is_last)
+                word = self.element("get" if stays else "take", node)
                 taken = f"{word}({self.a(node.array, 'b')}, {self.index(node.index)})"
                 if node.x in piece.barred:
                     x = self.bar(node.x)
                     self.put(indent, f"{x} = plus({x}, {taken})")
-                else:
+                elif not stays:
                     self.put(indent, taken)
             elif isinstance(node, Get):
                 is_active = self.names.elements[node.array] == "a"
-                if node.y in piece.barred and is_active and not node.is_outside and not node.is_absorbed:
+                is_added = is_active and self.is_reached(node.y) and not (node.is_outside or node.is_absorbed)
+                if node.y in piece.barred and is_added:
                     array, index = self.a(node.array, "b"), self.index(node.index)
                     is_rare = node.y in self.rare and node.array in self.names.written  # no vector is made of it
                     self.put(indent, *([f"if {self.bar(node.y)} != 0.0:"] if is_rare else []))
                     self.put(indent + is_rare, f"{self.element('add', node)}({array}, {index}, {self.bar(node.y)})")
             elif isinstance(node, Op):
-                if node.y in piece.barred:
+                if node.y in piece.barred and self.is_reached(node.y):
                     self.adjoint(indent, piece, node)
             elif node.condition in piece.needed:
                 for side, nodes_of_side in ((1, node.then), (2, node.other)):
@@ -730,6 +758,10 @@ class Texts:
                         if y in piece.barred and x in piece.barred:
                             self.put(indent + 1, f"{self.bar(x)} = plus({self.bar(x)}, {self.bar(y)})")
                     self.adjoints(indent + 1, piece, nodes_of_side)
+
+    def is_reached(self, version: str) -> bool:
+        """Whether this loop takes the adjoint of a version, if it is one of several."""
+        return self.share is None or version in self.share.reached
 
     def kept_element(self, indent: int, node: Put, chooses: Op) -> None:
         """Take the adjoint of an element, or as much of it as isn't that of what was there before."""
@@ -746,7 +778,7 @@ class Texts:
         if node.choice is not None:
             self.put(indent, f"p_{y_bar} = get_choice(choices, c + {node.choice})")
         for i, x in enumerate(node.xs):
-            if x not in piece.barred or node.kept == i:
+            if x not in piece.barred or node.kept == i or not self.is_reached(str(x)):
                 continue
             x_bar = self.bar(str(x))
             if node.choice is not None or node.y in self.rare:

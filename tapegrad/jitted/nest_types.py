@@ -16,6 +16,7 @@ from numba.core import types
 
 from tapegrad.jitted.active import Independents, Taped
 from tapegrad.jitted.names import POWERS
+from tapegrad.jitted.nest_arrays import Elements
 from tapegrad.jitted.nests import (
     COMPARISONS,
     INTEGER,
@@ -53,8 +54,6 @@ class Names:
     """The names of a nest, typed."""
 
     def __init__(self, found: Found, kinds: dict[str, Any]) -> None:
-        self.loop = found.loop
-        self.all = list(statements([found.loop]))
         self.arrays: dict[str, Any] = {}
         self.in_place = {name for name, kind in kinds.items() if isinstance(kind, Independents)}
         self.of: dict[str, str] = {}
@@ -63,15 +62,22 @@ class Names:
                 self.arrays[name] = kind.array if name in self.in_place else kind
             else:
                 self.of[name] = _of_type(kind)
+        elements = Elements(found.loop, {name: kind.ndim for name, kind in self.arrays.items()})
+        self.loop, self.equal = elements.loop, elements.equal
+        self.all = list(statements([self.loop]))
+        if any(_of_element(self.arrays[name]) == "i" for name in elements.likes):
+            raise Declined
+        self.new = elements.new
+        self.arrays |= {name: types.Array(Taped(0), len(lengths), "C") for name, lengths in self.new.items()}
         of_others = {name: _of_element(kind) for name, kind in self.arrays.items()}
         self.elements = of_others | dict.fromkeys(self.in_place, "a")
         self.given = dict(self.of)
         self.assigned = {name for name in map(target_of, self.all) if name is not None}
-        if self.assigned & set(self.arrays):
+        if (self.assigned | set(found.outputs)) & set(self.arrays):
             raise Declined
         self._infer()
         self.written = [name for name in self.arrays if any(isinstance(s, Store) and s.array == name for s in self.all)]
-        if any(self.elements[name] != "a" for name in self.written):
+        if any(self.elements[name] != "a" for name in self.written) or not set(self.new) <= set(self.written):
             raise Declined
         if not self.written and not any(self.of[name] == "a" for name in found.outputs):
             raise Declined
@@ -145,6 +151,8 @@ class Names:
         function = item.function
         if function is None:
             return kinds[0]
+        if item.of_elements and not {"f", "a"} & set(kinds):
+            raise Declined  # NumPy rounds and overflows otherwise
         if function in COMPARISONS or function in TRUTH:
             return "b"
         if "b" in kinds:

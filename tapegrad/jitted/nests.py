@@ -6,11 +6,13 @@
       Load       target = array[index]
       Store      array[index] = value
       Extent     target = array.shape[axis], or its size
+      New        target = a new array
 
 Operands are names or `Const`s. A nest is read if it is made of these alone: of loops over ranges that are left at their
-end only, of scalars, and elements of arrays. What its names are, and so whether it is differentiated as a whole, is
-known when types are: see `nest_types.py`. `nest_calls.py` puts the call of a nest before its loop, which remains there
-for all that the call leaves to it.
+end only, of scalars, and elements of arrays. A part of an index may be a `Span`, and a name an array: what is then said
+of arrays, `nest_arrays.py` says of their elements. What its names are, and so whether it is differentiated as a whole,
+is known when types are: see `nest_types.py`. `nest_calls.py` puts the call of a nest before its loop, which remains
+there for all that the call leaves to it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from numba.core import analysis, ir, ir_utils
 
 from tapegrad.jitted.names import NAMES, OPERATIONS, PIECEWISE, POWERS, RULES
@@ -38,13 +41,22 @@ class Const(NamedTuple):
 Operand: TypeAlias = "str | Const"
 
 
+class Span(NamedTuple):
+    """A slice in an index, of step 1; None is an end of the axis."""
+
+    start: Any
+    stop: Any
+
+
 @dataclass(eq=False)
 class Compute:
-    """A scalar."""
+    """A scalar; of elements of arrays where a division by zero raises nothing, and one of two operands is a float."""
 
     target: str
     function: Any
     operands: tuple[Operand, ...]
+    in_place: bool = False
+    of_elements: bool = False
 
 
 @dataclass(eq=False)
@@ -53,7 +65,7 @@ class Load:
 
     target: str
     array: str
-    index: tuple[Operand, ...]
+    index: tuple[Any, ...]
 
 
 @dataclass(eq=False)
@@ -61,7 +73,7 @@ class Store:
     """An element that is written."""
 
     array: str
-    index: tuple[Operand, ...]
+    index: tuple[Any, ...]
     value: Operand
 
 
@@ -75,6 +87,16 @@ class Extent:
 
 
 @dataclass(eq=False)
+class New:
+    """A new array, like another or of given lengths; its elements are an array's, or a number, or to be written yet."""
+
+    target: str
+    like: str | None
+    lengths: tuple[Operand, ...]
+    value: Operand | None
+
+
+@dataclass(eq=False)
 class If:
     """A branch."""
 
@@ -85,11 +107,12 @@ class If:
 
 @dataclass(eq=False)
 class Loop:
-    """A loop over a range, whose step is known."""
+    """A loop over a range, whose step is known; `apart` where no turn reads or writes what another one writes."""
 
     variable: str
     bounds: tuple[Operand, Operand, int]
     body: list[Any]
+    apart: bool = False
 
 
 class Declined(Exception):  # noqa: N818  it is no error
@@ -101,6 +124,11 @@ INTEGER = {operator.add, operator.sub, operator.mul, operator.floordiv, operator
 COMPARISONS = {operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne}
 TRUTH = {bool, operator.truth, operator.not_}
 OP_OF = {name: OPERATIONS[op] for op, names in NAMES.items() for name in names}
+_LIKE = {np.zeros_like, np.empty_like, np.ones_like, np.copy}
+_MAKING = (
+    (np.zeros, Const(0.0)), (np.zeros_like, Const(0.0)), (np.ones, Const(1.0)), (np.ones_like, Const(1.0)),
+    (np.empty, None), (np.empty_like, None), (np.copy, None),
+)  # fmt: skip
 KNOWN = INTEGER | COMPARISONS | TRUTH | {f for f in RULES if f in OP_OF} | {operator.truediv}
 
 
@@ -133,21 +161,28 @@ def read_by(item: Any) -> list[str]:
     if isinstance(item, Compute):
         found: list[Any] = list(item.operands)
     elif isinstance(item, Load):
-        found = [item.array, *item.index]
+        found = [item.array, *_flat(item.index)]
     elif isinstance(item, Store):
-        found = [item.array, *item.index, item.value]
+        found = [item.array, *_flat(item.index), item.value]
     elif isinstance(item, Extent):
         found = [item.array]
+    elif isinstance(item, New):
+        found = [item.like, *item.lengths, item.value]
     else:
         found = [item.condition] if isinstance(item, If) else list(item.bounds[:2])
     return [name for name in found if isinstance(name, str)]
+
+
+def _flat(index: Iterable[Any]) -> list[Any]:
+    """The operands of an index."""
+    return [operand for part in index for operand in (part if isinstance(part, Span) else (part,))]
 
 
 def target_of(item: Any) -> str | None:
     """The name that a statement assigns."""
     if isinstance(item, Loop):
         return item.variable
-    return item.target if isinstance(item, (Compute, Load, Extent)) else None
+    return item.target if isinstance(item, (Compute, Load, Extent, New)) else None
 
 
 def find(func_ir: Any, resolve: Any) -> list[Found]:
@@ -221,7 +256,8 @@ def _turns(body: list[Any]) -> int | None:
             if inner is None or len(ends) < 2 or not all(isinstance(end, int) for end in ends):
                 return None
             inner = len(range(*ends, item.bounds[2])) * (inner or 1)
-        if inner is None:
+        is_whole = isinstance(item, (Load, Store)) and any(isinstance(part, Span) for part in item.index)
+        if inner is None or is_whole or isinstance(item, New):
             return None
         total += inner
     return total
@@ -358,11 +394,26 @@ class _Reader:
                 return Const(value)
         return str(variable.name)
 
-    def index(self, variable: Any) -> tuple[Operand, ...]:
+    def index(self, variable: Any) -> tuple[Any, ...]:
         known = self.definition(variable)
         if isinstance(known, ir.Expr) and known.op == "build_tuple":
-            return tuple(map(self.operand, known.items))
-        return (self.operand(variable),)
+            return tuple(map(self.part, known.items))
+        return (self.part(variable),)
+
+    def part(self, variable: Any) -> Any:
+        """A part of an index."""
+        known = self.definition(variable)
+        if not isinstance(known, ir.Expr) or known.op != "call" or self.resolve(self.func_ir, known.func) is not slice:
+            return self.operand(variable)
+        ends = [None if self.is_none(a) else self.operand(a) for a in known.args]
+        if known.kws or len(ends) not in (2, 3) or ends[2:] not in ([], [None], [Const(1)]):
+            raise Declined
+        return Span(*ends[:2])
+
+    def is_none(self, variable: Any) -> bool:
+        """Whether a variable is None."""
+        known = self.definition(variable)
+        return isinstance(known, ir.Const) and known.value is None
 
     def statement(self, statement: Any, items: list[Any]) -> None:
         if isinstance(statement, ir.SetItem):
@@ -391,18 +442,20 @@ class _Reader:
             raise Declined
         if value.op in ("binop", "inplace_binop"):
             function = value.fn if value.op == "binop" else value.immutable_fn
-            return self.computed(target, function, (value.lhs, value.rhs))
+            made = self.computed(target, function, (value.lhs, value.rhs))
+            made.in_place = value.op == "inplace_binop"
+            return made
         if value.op == "unary":
             return self.computed(target, value.fn, (value.value,))
         if value.op == "call":
             function = self.resolve(self.func_ir, value.func)
             if value.kws or value.vararg is not None:
                 raise Declined
-            if function is range:
+            if function in (range, slice):
                 return None
             if function is len and len(value.args) == 1:
                 return Extent(target, self.array(value.args[0]), 0)
-            return self.computed(target, function, value.args)
+            return self.new(target, function, value) or self.computed(target, function, value.args)
         if value.op == "getitem":
             return Load(target, self.array(value.value), self.index(value.index))
         if value.op == "static_getitem":
@@ -422,6 +475,24 @@ class _Reader:
             return None
         raise Declined
 
+    def new(self, target: str, function: Any, call: Any) -> New | None:
+        """A call that makes an array; None if it is another."""
+        owner = self.definition(call.func) if function is None else None
+        if isinstance(owner, ir.Expr) and owner.op == "getattr" and owner.attr == "copy" and not call.args:
+            array = self.array(owner.value)
+            return New(target, array, (), array)
+        values = [value for name, value in _MAKING if function is name]
+        if not values or len(call.args) != 1:
+            return None
+        given, value = self.definition(call.args[0]), values[0]
+        if function in _LIKE:
+            array = self.array(call.args[0])
+            return New(target, array, (), array if function is np.copy else value)
+        if isinstance(given, ir.Expr) and given.op == "getattr" and given.attr == "shape":
+            return New(target, self.array(given.value), (), value)
+        is_tuple = isinstance(given, ir.Expr) and given.op == "build_tuple"
+        return New(target, None, tuple(map(self.operand, given.items if is_tuple else call.args)), value)
+
     def computed(self, target: str, function: Any, args: Any) -> Compute:
         operands = tuple(map(self.operand, args))
         try:
@@ -435,12 +506,18 @@ class _Reader:
         return Compute(target, function, operands)
 
 
-def _known(index: Any) -> tuple[Operand, ...]:
+def _known(index: Any) -> tuple[Any, ...]:
     """An index that is known."""
-    parts = index if isinstance(index, tuple) else (index,)
-    if not all(isinstance(part, int) for part in parts):
+    return tuple(map(_known_part, index if isinstance(index, tuple) else (index,)))
+
+
+def _known_part(part: Any) -> Any:
+    if isinstance(part, int):
+        return Const(part)
+    ends = (part.start, part.stop) if isinstance(part, slice) and part.step in (None, 1) else (part,)
+    if not all(end is None or isinstance(end, int) for end in ends) or len(ends) < 2:
         raise Declined
-    return tuple(map(Const, parts))
+    return Span(*(None if end is None else Const(end) for end in ends))
 
 
 assert not KNOWN & set(PIECEWISE) - COMPARISONS - TRUTH - {operator.floordiv}

@@ -40,7 +40,7 @@ from tapegrad.jitted import bindings, checking, choices
 from tapegrad.jitted.active import Active, ActiveRecord, Complex, Independents, Narrow, Taped, holds_active
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.expressions import Rewrites
-from tapegrad.jitted.inner import InnerLowering, replace_pass
+from tapegrad.jitted.inner import InnerLowering, TypeInference, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.signatures import IN_PLACE
@@ -237,7 +237,8 @@ def pipeline(kind: Active, is_marked: bool = False) -> Any:
             if isinstance(kind, Taped) and not kind.n_tangents:
                 passes.add_pass_after(Nests, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
-            passes.add_pass_after(Check, NopythonTypeInference)
+            replace_pass(passes, NopythonTypeInference, TypeInference)
+            passes.add_pass_after(Check, TypeInference)
             replace_pass(passes, NopythonRewrites, Rewrites)
             replace_pass(passes, NativeLowering, MarkingLowering if is_marked else Lowering)
             return [passes]

@@ -543,10 +543,10 @@ class Module:
             in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
 
     def _check_loaded(self, keys: IncompatibleKeys, strict: bool, errors: list[str]) -> None:
-        if strict and keys.missing_keys:
-            errors.insert(0, f"Missing key(s) in state_dict: {_listed(keys.missing_keys)}. ")
         if strict and keys.unexpected_keys:
             errors.insert(0, f"Unexpected key(s) in state_dict: {_listed(keys.unexpected_keys)}. ")
+        if strict and keys.missing_keys:
+            errors.insert(0, f"Missing key(s) in state_dict: {_listed(keys.missing_keys)}. ")
         if errors:
             listed = "\n\t".join(errors)
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{listed}")

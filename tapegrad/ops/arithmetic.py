@@ -82,7 +82,7 @@ def _floored(a, b):
 def _truncated(a, b):
     """The quotient of integers, rounded towards 0; that of the least by -1 wraps."""
     quotient = _floored(a, b)
-    return quotient + (quotient < 0 and quotient * b != a)
+    return quotient + (b != -1 and quotient < 0 and quotient * b != a)
 
 
 @elementwise(
@@ -133,7 +133,7 @@ def remainder(a, b):
     domain=(domains.Domain(0.1, 0.9), domains.nonzero),
     refuses=("bool",),
     divides=True,
-    integer=lambda a, b: a - b * _truncated(a, b),
+    integer=lambda a, b: a * 0 if b == -1 else a - b * _truncated(a, b),
 )
 def fmod(a, b):
     """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise."""

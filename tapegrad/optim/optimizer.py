@@ -405,11 +405,11 @@ class Optimizer(Keeper):
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
+        groups = []
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
-        return "\n".join([*lines, ")"])
+            lines = [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+            groups.append("\n".join([f"Parameter Group {i}", *lines, ""]))
+        return f"{type(self).__name__} (\n" + "\n".join(groups) + ")"
 
 
 class _Alike:

@@ -253,9 +253,9 @@ class Compiled(entry.Fronted):
     def save(self, f: Any) -> None:
         """Write all programs that are kept to a file, which `tapegrad.load` makes a function of, without Python code.
 
-        Tensors and arrays that the function reads without being given them are written as they are now, and stay so, and
-        so are the modes of modules. A call of the loaded function for which no program holds is an error; its `map`,
-        `jitted`, `cfunc` and `save` are those of the function.
+        Tensors and arrays that the function reads without being given them are written as they are now, and stay so,
+        and so are the modes of modules. A call of the loaded function for which no program holds is an error; its
+        `map`, `jitted`, `cfunc` and `save` are those of the function.
 
         Parameters
         ----------
@@ -562,8 +562,8 @@ class Compiled(entry.Fronted):
         output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
-        elif change := surroundings.change():  # once, it may have made what it keeps
-            watch.fail(change, family.has_changed)
+        elif change := surroundings.change(t for _, t, *_ in watch.captured.values()):
+            watch.fail(change, family.has_changed)  # once, it may have made what it keeps
             family.has_changed = True
         return output, None if watch.failure is not None else Program(watch, given, output)
 

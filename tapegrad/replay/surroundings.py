@@ -1,24 +1,21 @@
 """What a function finds that it is not given: in closures, globals, attributes, and in what these hold.
 
-A program does nothing to it. So what is found is looked at before a function is recorded, and afterwards: where it is
-another, the function has changed it, and no program is faithful. Objects are compared by what they refer to: the same
-objects, in the same order, of which numbers and texts may be equal ones; arrays by their elements.
+Numbers and texts that it finds are constants of its program, and what it does to them and to containers is done when it
+is recorded, and no more. Of what carries a state from call to call a program would be silently wrong: of a tensor that
+was read, and another put in its place; of elements of arrays; of iterators. So these are looked at before a function is
+recorded, and afterwards: where they are others, no program is faithful.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
-import contextvars
 import functools
 import gc
-import io
 import itertools
-import operator
 import sys
 import types
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,8 +30,6 @@ _MOST_BYTES = 1 << 24  # of arrays
 _NUMBERS = (int, float, complex, str, bytes, type(None))
 _PLAIN = (*_NUMBERS, np.generic, Tensor, types.BuiltinFunctionType)
 _CONTAINERS = (list, tuple, set, dict, deque)
-_BUFFERS = (np.ndarray, bytearray, array.array)
-_TEXTS = (io.StringIO, io.BytesIO)
 _CHANGES_UNSEEN = {"logging", "threading", "warnings"}  # modules whose objects keep what no answer depends on
 
 
@@ -43,7 +38,8 @@ class Surroundings:
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
         self.objects: list[Any] = []
-        self._before: list[tuple[Any, list[Any]]] = []  # those that it may not change, and what they referred to
+        self._holders: list[tuple[Any, list[Tensor]]] = []  # with the tensors that they referred to
+        self._states: list[tuple[Any, Any]] = []  # of arrays and iterators
         n_bytes, seen = 0, set[int]()  # bytes of arrays
         rest = [(x, True) for x in (function, *leaves)]  # with each, whether a container is the user's
         while rest and len(seen) < _MOST_FOUND:
@@ -51,25 +47,28 @@ class Surroundings:
             if id(x) in seen or isinstance(x, _PLAIN):
                 continue
             seen.add(id(x))
-            if isinstance(x, _BUFFERS):
-                n_bytes += x.nbytes if isinstance(x, np.ndarray) else len(x) * getattr(x, "itemsize", 1)
-                if is_own and n_bytes <= _MOST_BYTES:
-                    self._before.append((x, _state(x)))
+            if isinstance(x, np.ndarray):
+                n_bytes += x.nbytes
+                if is_own and x.flags.writeable and n_bytes <= _MOST_BYTES:
+                    self._states.append((x, _state(x)))
                 continue
             self.objects.append(x)
-            is_own = _is_users(x, is_own)
-            if is_own:
-                self._before.append((x, _state(x)))
-            rest += [(of, is_own) for of in _behind(x)]
+            is_own, behind = _is_users(x, is_own), _behind(x)
+            if is_own and isinstance(x, Iterator):
+                self._states.append((x, _state(x)))
+            if is_own and (tensors := [of for of in behind if isinstance(of, Tensor)]):
+                self._holders.append((x, tensors))
+            rest += [(of, is_own) for of in behind]
 
-    def change(self) -> str:
-        """What has been changed since; nothing is the empty text."""
-        for x, before in self._before:
-            now = _state(x)
-            is_same = len(now) == len(before) and (
-                all(map(operator.is_, before, now)) or all(map(_are_same, before, now))
-            )
-            if not is_same:
+    def change(self, read: Iterable[Tensor]) -> str:
+        """What has been changed since, of `read` tensors and the rest; nothing is the empty text."""
+        were_read = {id(t) for t in read}
+        for x, tensors in self._holders:
+            now = {id(of) for of in _behind(x)}
+            if any(id(t) in were_read and id(t) not in now for t in tensors):
+                return f"puts another tensor where it found one ({_name(x)})"
+        for x, before in self._states:
+            if _state(x) != before:
                 return f"changes what was there before ({_name(x)})"
         return ""
 
@@ -88,7 +87,7 @@ def _is_users(x: Any, is_container_own: bool) -> bool:
     """Whether what an object refers to is changed by the user's code alone."""
     if isinstance(x, (Keeper, Options, types.ModuleType)):
         return False
-    if isinstance(x, (*_CONTAINERS, *_TEXTS, Iterator)):
+    if isinstance(x, (*_CONTAINERS, Iterator)):
         return is_container_own
     if isinstance(x, Module):
         return True
@@ -98,31 +97,15 @@ def _is_users(x: Any, is_container_own: bool) -> bool:
     return is_of_users(module) and module.partition(".")[0] not in unchanged
 
 
-def _state(x: Any) -> list[Any]:
-    """What is compared."""
-    if isinstance(x, _BUFFERS):
-        return [bytes(x)] if not isinstance(x, np.ndarray) else [x.tobytes()] if x.dtype != object else [*x.flat]
-    state = _behind(x)
-    if isinstance(x, dict):
-        state += (OrderedDict if isinstance(x, OrderedDict) else dict).keys(x)
-    elif isinstance(x, _TEXTS):
-        state += () if x.closed else (x.getvalue(), x.tell())
-    elif isinstance(x, contextvars.ContextVar):
-        with contextlib.suppress(LookupError):
-            state.append(x.get())
-    elif isinstance(x, itertools.count):
-        state.append(repr(x))
-    elif isinstance(x, types.GeneratorType):
-        state.append(getattr(x.gi_frame, "f_lasti", None))
-    elif not isinstance(x, (*_CONTAINERS, types.FunctionType, types.MethodType)):
-        state += getattr(x, "__dict__", {})
-        if hasattr(type(x), "__length_hint__"):
-            state.append(x.__length_hint__())
-    return state
-
-
-def _are_same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and type(a) in _NUMBERS and (a == b or (a != a and b != b)))
+def _state(x: Any) -> Any:
+    """What is compared of an array, or of an iterator."""
+    if isinstance(x, np.ndarray):
+        return x.tobytes() if x.dtype != object else [id(item) for item in x.flat]
+    if isinstance(x, itertools.count):
+        return repr(x)
+    if isinstance(x, types.GeneratorType):
+        return getattr(x.gi_frame, "f_lasti", None), [id(of) for of in _behind(x)]
+    return x.__length_hint__() if hasattr(x, "__length_hint__") else None
 
 
 def _name(x: Any) -> str:
@@ -130,7 +113,9 @@ def _name(x: Any) -> str:
         return f"a variable of {x.__qualname__}()"
     if isinstance(x, np.ndarray):
         return "elements of an array"
-    return f"a {type(x).__name__}" if isinstance(x, _CONTAINERS) else f"an attribute of a {type(x).__name__}"
+    return (
+        f"a {type(x).__name__}" if isinstance(x, (*_CONTAINERS, Iterator)) else f"an attribute of a {type(x).__name__}"
+    )
 
 
 def _behind(x: Any) -> list[Any]:
@@ -187,7 +172,8 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def is_of_users(module: str | None) -> bool:
     """Whether a module is neither this package's nor of those that it stands on."""
-    return (module or "").partition(".")[0] not in {"tapegrad", "numpy", "scipy", "numba", "builtins"}
+    root = (module or "").partition(".")[0]
+    return root not in {"tapegrad", "numpy", "scipy", "numba", "builtins"}
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

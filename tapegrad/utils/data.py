@@ -123,6 +123,12 @@ class Subset(Dataset):
             return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
 
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Several samples."""
+        places = [self.indices[i] for i in indices]
+        together = getattr(self.dataset, "__getitems__", None)
+        return together(places) if callable(together) else [self.dataset[i] for i in places]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -376,6 +382,9 @@ def get_worker_info() -> None:
     """None: batches are made in the main process, without workers."""
 
 
+_FIXED = frozenset(["batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"])
+
+
 class DataLoader:
     """Batches of a data set.
 
@@ -413,9 +422,23 @@ class DataLoader:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
         if timeout < 0:
             raise ValueError("timeout option should be non-negative")
+        if not num_workers and prefetch_factor is not None:
+            raise ValueError(
+                "prefetch_factor option could only be specified in multiprocessing. let num_workers > 0 to enable "
+                "multiprocessing, otherwise set prefetch_factor to None."
+            )
+        if not num_workers and persistent_workers:
+            raise ValueError("persistent_workers option needs num_workers > 0")
+        if not num_workers and multiprocessing_context is not None:
+            raise ValueError(
+                "multiprocessing_context can only be used with multi-process loading (num_workers > 0), but got "
+                "num_workers=0"
+            )
         self.dataset, self.generator, self.drop_last, self.num_workers = dataset, generator, drop_last, num_workers
         self.pin_memory, self.timeout, self.worker_init_fn = pin_memory, timeout, worker_init_fn
-        del multiprocessing_context, prefetch_factor, persistent_workers, pin_memory_device, in_order
+        self.prefetch_factor, self.persistent_workers = prefetch_factor, persistent_workers
+        self.multiprocessing_context, self.pin_memory_device = multiprocessing_context, pin_memory_device
+        self.in_order = in_order
         self._is_iterable = isinstance(dataset, IterableDataset)
         if self._is_iterable and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError(
@@ -438,6 +461,14 @@ class DataLoader:
         self.batch_size, self.sampler, self.batch_sampler = batch_size, sampler, batch_sampler
         batches = batch_sampler is not None or (self._is_iterable and batch_size is not None)
         self.collate_fn = collate_fn or (default_collate if batches else lambda sample: sample)
+        self._is_made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and hasattr(self, "_is_made"):
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized: make another"
+            )
+        super().__setattr__(name, value)
 
     def __iter__(self) -> Iterator[Any]:
         if self._is_iterable:

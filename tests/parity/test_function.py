@@ -145,6 +145,25 @@ x = tg.tensor([1.0, 2.0], requires_grad=True); y = x * 1; _z = _Cube.apply(y); y
 j = tg.func.jacrev(_Cube.apply)(tg.tensor([1.0, 2.0])) if False else 0
 x = tg.tensor([1.0, 2.0], dtype=tg.float32, requires_grad=True); y = _Cube.apply(x); y.sum().backward()
 
+class _F(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, n, w=None): ctx.save_for_backward(x, w); ctx.n = n; return x * n if w is None else x * n * w
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors; g = g * ctx.n
+        return (g, None) if w is None else (g * w, None, g * x)
+x, w = tg.tensor([1.0, 2.0], requires_grad=True), tg.tensor([3.0, 4.0], requires_grad=True)
+(_F.apply(x, n=3) + _F.apply(x, n=2.0, w=w)).sum().backward()
+
+class _F(tg.autograd.Function):
+    @staticmethod
+    def forward(x, n, k=2.0): return x * n * k
+    @staticmethod
+    def setup_context(ctx, inputs, output): _, ctx.n, ctx.k = inputs
+    @staticmethod
+    def backward(ctx, g): return g * ctx.n * ctx.k, None, None
+x = tg.tensor([1.0, 2.0], requires_grad=True); (_F.apply(x, n=3) + _F.apply(x, k=5.0, n=2)).sum().backward()
+
 x = tg.ones(2, requires_grad=True)
 for _i in range(20): y = _Cube.apply(x * 0.5) + x; (y * 0.1).sum().backward()
 """)

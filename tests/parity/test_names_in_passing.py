@@ -61,6 +61,12 @@ _of = lambda path: _importlib.import_module(tg.__name__ + "." + path)
 f = [getattr(_of("utils.data." + m), n) is getattr(tg.utils.data, n) for m, n in
      [("dataset", "Dataset"), ("dataloader", "DataLoader"), ("sampler", "Sampler"), ("dataset", "random_split")]]
 
+u = tg.utils.data.Subset(list(range(10)), [2, 4, 6]).__getitems__([0, 2]); _p = [tg.ones(1), tg.ones(2)]
+r = repr(tg.optim.SGD([{"params": _p[:1]}, {"params": _p[1:], "lr": 0.5}], lr=0.1)); _net = tg.nn.BatchNorm1d(2)
+_s = _net.state_dict(); del _s["weight"]; _s["more"] = tg.ones(1)
+try: _net.load_state_dict(_s)
+except RuntimeError as e: said = str(e)
+
 x = tg.arange(6.0).reshape(2, 3); x.resize_(3); y = tg.arange(6.0).reshape(2, 3).t(); y.resize_(2, 2)
 _z = tg.arange(6.0); w = _z[1:].reshape(5)[::2]; w.resize_(2); w[1] = 7.0; z = _z.clone()
 v = _z.view(2, 3).resize_(2, 3)
@@ -90,6 +96,31 @@ REFUSED = [
     ("tg.func.jvp(lambda x: x, (tg.ones(2),), (tg.ones(3),))", "Trying to set a forward gradient that has a different"),
     ("tg.func.vjp(lambda x: x, tg.ones(2))[1](tg.ones(3))", "grad_output[0] has a shape of tg.Size([3])"),
     ("tg.set_num_interop_threads(0)", "positive"),
+    ("tg.ones(2).to('q')", "Expected one of cpu, cuda, ipu, xpu"),
+    ("tg.ones(2, device=3)", "Cannot access accelerator device when none is available"),
+    ("tg.zeros('a')", "zeros(): argument 'size' (position 1) must be tuple of ints, not str"),
+    ("tg.ones(2).expand('a')", "expand(): argument 'size' (position 1) must be tuple of ints, not str"),
+    ("tg.save(3, 3)", "expected 'f' to be string, path, or a fi"),
+    (
+        "tg.ones(3, 4).copy_(tg.ones(5))",
+        "The size of tensor a (4) must match the size of tensor b (5) at non-singleton",
+    ),
+    ("tg.ones(3, 4).copy_(tg.ones(2, 3, 4))", "output with shape [3, 4] doesn't match the broadcast shape [2, 3, 4]"),
+    (
+        "tg.utils.data.DataLoader([1], prefetch_factor=2)",
+        "prefetch_factor option could only be specified in multiproce",
+    ),
+    ("tg.utils.data.DataLoader([1], persistent_workers=True)", "persistent_workers option needs num_workers > 0"),
+    ("tg.utils.data.DataLoader([1], multiprocessing_context='fork')", "multiprocessing_context can only be used with"),
+    ("tg.utils.data.DataLoader([1]).batch_size = 3", "batch_size attribute should not be set after DataLoader is init"),
+    (
+        "tg.autograd.grad(tg.ones(1, requires_grad=True), [3])",
+        "all inputs have to be Tensors or GradientEdges, but got",
+    ),
+    (
+        "tg.autograd.functional.hessian(lambda x: x.sum(), tg.ones(2), strict=True)",
+        "While computing the hessian, found",
+    ),
 ]
 
 

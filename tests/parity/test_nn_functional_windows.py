@@ -36,6 +36,13 @@ CONVOLUTIONS = {
     "conv_transpose3d": (
         lambda tg, F, x, w: F.conv_transpose3d(x, w, stride=2, padding=1), reals(1, 2, 3, 2, 4), reals(2, 2, 2, 3, 2)
     ),
+    # Several blocks of channels and of outputs, tiles of rows, and of parts of a row.
+    "conv2d in tiles": (lambda tg, F, x, w: F.conv2d(x, w, padding=1), reals(2, 12, 9, 20), reals(40, 12, 3, 3)),
+    "conv1d in tiles": (lambda tg, F, x, w: F.conv1d(x, w, stride=2), reals(1, 14, 420), reals(40, 14, 5)),
+    "conv2d plain, in tiles": (lambda tg, F, x, w: F.conv2d(x, w), reals(3, 70, 5, 30), reals(33, 70, 1, 1)),
+    "conv_transpose2d in tiles": (
+        lambda tg, F, x, w: F.conv_transpose2d(x, w, stride=2, groups=2), reals(1, 66, 9, 20), reals(66, 12, 3, 3)
+    ),
     "unfold": (lambda tg, F, x: F.unfold(x, (2, 3), (2, 1), (1, 2), (1, 2)), reals(2, 3, 5, 6)),
     "unfold of one": (lambda tg, F, x: F.unfold(x, 2), reals(3, 5, 6)),
     "fold": (lambda tg, F, x: F.fold(x, (5, 6), (2, 3), (2, 1), (1, 2), (1, 2)), reals(2, 12, 20)),

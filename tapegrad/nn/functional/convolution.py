@@ -41,10 +41,10 @@ def params(
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
 ) -> tuple[int, ...]:  # fmt: skip
     """What the kernels take: see `ops/convolution.py`."""
-    room = channels * math.prod(k) * math.prod(m)
     return (
         images, groups, channels, outputs, *three(n, 1), *three(m, 1), *three(k, 1), *three(stride, 1),
-        *three(padding, 0), *three(dilation, 1), max(room, 1),
+        *three(padding, 0), *three(dilation, 1),
+        *convolution.tiling(images, groups, channels, outputs, three(m, 1), math.prod(k)),
     )  # fmt: skip
 
 
