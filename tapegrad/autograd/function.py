@@ -53,15 +53,17 @@ def held(t: Tensor) -> Tensor:
 
 
 class _Saved:
-    """One saved tensor: a handle, or what hooks have made of it; of a result, which one it is."""
+    """One saved tensor: a handle, and what hooks have made of it; of a result, which one it is."""
 
     def __init__(self, value: Tensor | None, place: int | None) -> None:
         self.place, self.packed = place, None if value is None else packed(value)
-        self.value = held(value) if value is not None and self.packed is None else None
+        self.value = None if value is None else held(value)
 
     def get(self, node: _Node | None) -> Tensor | None:
         """The tensor; a result has the graph again, where that is recorded."""
-        value = self.value if self.packed is None else self.packed.get()
+        value = self.value
+        if value is not None and self.packed is not None:
+            value = self.packed.get(value, True)
         if value is not None and self.place is not None and node is not None and current_tape().grad_enabled:
             return node.connected(value, self.place)
         return value

@@ -128,13 +128,12 @@ class Node:
         row = self._kept_row()
         return row is not None and bool(row["flags"] & CONSUMED)
 
-    def _saved(self, place: int) -> Tensor:
+    def _kept(self, place: int) -> Tensor:
         """The tensor at one of these places."""
         tape = self._tensor._tape
-        if (found := tape.hooks.get(self._slot)) is not None and place in found.packed:
-            return found.packed[place].get()
         slot = self._slot if place == RESULT else _operands(self._kept_row())[place]
-        return _held(tape, slot, kind_objects[tape.slots["kind"][slot]])
+        kept, found = _held(tape, slot, kind_objects[tape.slots["kind"][slot]]), tape.hooks.get(self._slot)
+        return kept if found is None or place not in found.packed else found.packed[place].get(kept, True)
 
     def _numbers(self) -> dict[str, Any]:
         """The numbers that it has kept, by PyTorch's names."""
@@ -160,7 +159,7 @@ class Node:
                     return SavedTensor(self, place)
                 if self._is_freed():
                     raise RuntimeError(FREED)
-                return self._saved(place)
+                return self._kept(place)
             if not is_raw and (number := self._numbers().get(whole[7:])) is not None:
                 return number
         if name[:2] != "__" and (node := self._tensor._tape.nodes.get(self._slot)) is not None:
@@ -214,7 +213,7 @@ class SavedTensor:
             )
         if tape.watch is not None:
             tape.watch.fail("adds a hook")
-        saved = self._node._saved(self._place)
+        saved = self._node._kept(self._place)
         of_node.packed[self._place] = Packed((pack_hook, unpack_hook), saved, self._place == RESULT)
 
 

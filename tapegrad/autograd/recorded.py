@@ -26,9 +26,9 @@ from tapegrad.kinds import objects as kind_objects
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.declare import ARRAY, HOST, LAYOUT, OPS, REDUCTION, parameters
 from tapegrad.ops.host import FUNCTION, _output
-from tapegrad.recording import cast, local, need_sum, record_array, record_layout
+from tapegrad.recording import cast, need_sum, record_array, record_layout
 from tapegrad.tape import CONSUMED, FIRST, IMM_A, IMM_B, LAST, PARAMS, PIECE, Tape
-from tapegrad.tensor import Tensor, describe, lend
+from tapegrad.tensor import Tensor, lend
 
 
 class SweptTwiceError(RuntimeError):
@@ -268,16 +268,8 @@ def _unpacked(row: Row, slots: list[int], lent: Lender, hooks: Hooks) -> Lender:
     own = Lender(lent.tape, lent.bits)
     for place, packed in hooks.packed.items():
         slot = row[2] if place == RESULT else slots[place]
-        value, kind = packed.get(), lent.kind(slot)
-        if value.shape != kind.shape:
-            raise RuntimeError(
-                f"Output of saved tensor unpack_hook expected to be {kind.dtype.name}{list(kind.shape)}, as what was "
-                f"packed, but got {describe(value)}"
-            )
-        value = cast(local(value), kind.dtype)
-        # Where this is recorded, derivatives flow on as from what was packed.
-        is_active = flowing(lent.tape.grad_enabled, lent[slot]._kind.requires_grad)
-        own[slot] = arithmetic._overwritten(lent[slot], value) if is_active else value
+        original = lent[slot]
+        own[slot] = packed.get(original, bool(flowing(lent.tape.grad_enabled, original._kind.requires_grad)))
     return own
 
 

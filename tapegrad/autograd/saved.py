@@ -18,10 +18,12 @@ from typing import Any
 from tapegrad import trees
 from tapegrad.autograd import hooks
 from tapegrad.kinds import GRADIENTS, Kind
+from tapegrad.ops import arithmetic
 from tapegrad.ops.declare import HOST, Op
 from tapegrad.ops.host import _output
+from tapegrad.recording import cast, local
 from tapegrad.tape import IMM_A, PACKED, PIECE, TRACED, Tape, current_tape, in_grad_mode
-from tapegrad.tensor import NUMBER, Tensor, lend
+from tapegrad.tensor import NUMBER, Tensor, describe, lend
 
 Pair = tuple[Callable[[Tensor], Any], Callable[[Any], Any]]
 
@@ -66,8 +68,8 @@ class Packed:
         if any(leaf is given for leaf in leaves):
             self._value = _Leaves(_GIVEN if leaf is given else leaf for leaf in leaves)
 
-    def get(self) -> Tensor:
-        """What the hook makes of it now."""
+    def get(self, original: Tensor, has_graph: bool) -> Tensor:
+        """What the hook makes of it now, a tensor like the original; with its graph, where it has one."""
         value = self._value
         if value.__class__ is _Leaves:
             own = lend(*self._where) if self._own is None else self._own
@@ -77,7 +79,15 @@ class Packed:
             raise TypeError(
                 f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(value)}"
             )
-        return value
+        kind = original._kind
+        if value.shape != kind.shape:
+            raise RuntimeError(
+                f"Output of saved tensor unpack_hook expected to be {describe(original)}, as what was packed, but got "
+                f"{describe(value)}"
+            )
+        value = cast(local(value), kind.dtype)
+        has_graph = has_graph and kind.requires_grad != 0
+        return in_grad_mode(current_tape(), True, arithmetic._overwritten, original, value) if has_graph else value
 
 
 class _Leaves(tuple[Any, ...]):

@@ -214,7 +214,16 @@ def _pairs(of: Module, given: Any) -> Iterable[tuple[str, Any]]:
     if hasattr(given, "items"):
         items: Iterable[tuple[str, Any]] = given.items()
         return items
-    return _iterable(of, "update", given, " of key/value pairs")
+    pairs = []
+    for i, pair in enumerate(_iterable(of, "update", given, " of key/value pairs")):
+        if not isinstance(pair, Iterable):
+            raise TypeError(
+                f"{type(of).__name__} update sequence element #{i} should be Iterable; is {type(pair).__name__}"
+            )
+        if len(pair := tuple(pair)) != 2:
+            raise ValueError(f"{type(of).__name__} update sequence element #{i} has length {len(pair)}; 2 is required")
+        pairs.append(pair)
+    return pairs
 
 
 def _parameter(t: Any) -> Any:
@@ -287,6 +296,11 @@ class ParameterDict(Module):
         return self._parameters[name]
 
     def __setitem__(self, name: str, t: Any) -> None:
+        if not isinstance(name, str):
+            raise TypeError(
+                "Index given to ParameterDict cannot be used as a key as it is not a string (type is "
+                f"'{type(name).__name__}')."
+            )
         self._parameters[name] = _parameter(t)
 
     def __delitem__(self, name: str) -> None:
@@ -297,6 +311,9 @@ class ParameterDict(Module):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._parameters)
 
     def __contains__(self, name: object) -> bool:
         return name in self._parameters

@@ -222,8 +222,8 @@ class Module:
             if name in of["_buffers"]:
                 if value is not None and not isinstance(value, Tensor):
                     raise TypeError(
-                        f"cannot assign '{type(value).__name__}' as buffer '{name}' (nn.Buffer, Tensor or None "
-                        "expected)"
+                        f"cannot assign '{type(value).__name__}' as buffer '{name}' (tapegrad.nn.Buffer, "
+                        "tapegrad.Tensor or None expected)"
                     )
                 of["_buffers"][name] = value
                 return
@@ -252,7 +252,7 @@ class Module:
         if not isinstance(name, str):
             raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
         if "." in name:
-            raise KeyError(f'{what} name can\'t contain "."')
+            raise KeyError(f'{what} name can\'t contain "."' + (f", got: {name}" if what == "module" else ""))
         if not name:
             raise KeyError(f'{what} name can\'t be empty string ""')
         if hasattr(self, name) and name not in known:

@@ -61,6 +61,7 @@ _of = lambda path: _importlib.import_module(tg.__name__ + "." + path)
 f = [getattr(_of("utils.data." + m), n) is getattr(tg.utils.data, n) for m, n in
      [("dataset", "Dataset"), ("dataloader", "DataLoader"), ("sampler", "Sampler"), ("dataset", "random_split")]]
 
+v = list(reversed(tg.nn.ParameterDict({"a": tg.ones(1), "b": tg.ones(2)})))
 u = tg.utils.data.Subset(list(range(10)), [2, 4, 6]).__getitems__([0, 2]); _p = [tg.ones(1), tg.ones(2)]
 r = repr(tg.optim.SGD([{"params": _p[:1]}, {"params": _p[1:], "lr": 0.5}], lr=0.1)); _net = tg.nn.BatchNorm1d(2)
 _s = _net.state_dict(); del _s["weight"]; _s["more"] = tg.ones(1)
@@ -100,6 +101,14 @@ REFUSED = [
     ("tg.ones(2, device=3)", "Cannot access accelerator device when none is available"),
     ("tg.zeros('a')", "zeros(): argument 'size' (position 1) must be tuple of ints, not str"),
     ("tg.ones(2).expand('a')", "expand(): argument 'size' (position 1) must be tuple of ints, not str"),
+    ("tg.nn.ModuleDict().update([('a',)])", "ModuleDict update sequence element #0 has length 1; 2 is required"),
+    ("tg.nn.ParameterDict().update([3])", "ParameterDict update sequence element #0 should be Iterable; is"),
+    ("tg.nn.ParameterDict()[1] = tg.ones(1)", "cannot be used as a key as it is not a string (type is 'int')"),
+    ("tg.nn.ReLU().add_module('a.b', None)", "got: a.b"),
+    ("tg.nn.utils.rnn.pad_sequence([])", "received an empty list of sequences"),
+    ("tg.nn.utils.rnn.pad_sequence(3)", "pad_sequence: Expected iterable for input sequences, but got arg of type: "),
+    ("tg.nn.utils.rnn.pad_sequence([tg.ones(1)], padding_side='q')", "Expected padding_side to be one of left or"),
+    ("tg.nn.BatchNorm1d(1).running_mean = 3", "as buffer 'running_mean' (tg.nn.Buffer, tg.Tensor or None expected)"),
     ("tg.save(3, 3)", "expected 'f' to be string, path, or a fi"),
     (
         "tg.ones(3, 4).copy_(tg.ones(5))",

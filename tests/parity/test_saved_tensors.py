@@ -9,6 +9,11 @@ from .oracle import agree, programs, torch
 
 GIVEN = """
 F, _G = tg.nn.functional, tg.autograd.graph
+class _Cubic(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): ctx.save_for_backward(x); return x * x * x
+    @staticmethod
+    def backward(ctx, g): x, = ctx.saved_tensors; return g * 3 * x * x
 def _error(function, length=60):
     try: function()
     except Exception as error: return type(error).__name__, str(error)[:length]
@@ -104,6 +109,16 @@ class _Cube(tg.autograd.Function):
 x = tg.tensor([1.0, 2.0], requires_grad=True); _seen = []
 with _G.saved_tensors_hooks(lambda t: (_seen.append(t.tolist()), t.clone())[1], lambda t: 2 * t): y = _Cube.apply(x)
 y.sum().backward(); seen = list(_seen)
+
+x = tg.tensor([1.0, 2.0], requires_grad=True)
+with _G.saved_tensors_hooks(lambda t: t.tolist(), lambda v: tg.tensor(v)): y = _Cubic.apply(x) * x.exp()
+g, = tg.autograd.grad(y.sum(), x, create_graph=True); h, = tg.autograd.grad(g.sum(), x, create_graph=True)
+k, = tg.autograd.grad(h.sum(), x)
+
+_c = tg.utils.checkpoint; x, w = (tg.tensor(v, requires_grad=True) for v in ([1.0, 2.0], [3.0, 4.0]))
+with _G.saved_tensors_hooks(lambda t: t.tolist(), lambda v: tg.tensor(v)):
+    y = _c.checkpoint(lambda x: x.sin() * x * w, x, use_reentrant=False)
+y.sum().backward()
 
 x = tg.tensor([1.0], requires_grad=True); y = x.exp(); _n = y.grad_fn
 same = y.grad_fn is _n, _n._saved_result.grad_fn is _n

@@ -24,6 +24,14 @@ def pad_sequence(
     tensor([[1., 1.],
             [1., 0.]])
     """
+    if not isinstance(sequences, (Sequence, Tensor)):
+        raise RuntimeError(
+            f"pad_sequence: Expected iterable for input sequences, but got arg of type: {type(sequences)}"
+        )
+    if padding_side not in ("left", "right"):
+        raise RuntimeError(f"Expected padding_side to be one of left or right, but got {padding_side}.")
+    if not len(sequences):
+        raise RuntimeError("received an empty list of sequences: there is none to pad")
     longest, padded = max(len(t) for t in sequences), []
     for t in sequences:
         rest = creation.full((longest - len(t), *t.shape[1:]), padding_value, dtype=t.dtype)
