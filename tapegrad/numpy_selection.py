@@ -239,7 +239,8 @@ def put(a: Tensor, ind: Any, v: Any, mode: Any = "raise") -> None:
     numbers, n = np.asarray(_array(ind), np.int64).reshape(-1), a.numel()
     if mode == "raise" and numbers.size and not (-n <= numbers.min() and numbers.max() < n):
         raise IndexError(f"index is out of bounds for size {n}: {numbers.min()} to {numbers.max()}")
-    _at_numbers(a, np.clip(numbers, 0, n - 1) if mode == "clip" else numbers % max(n, 1), v)
+    if np.size(v) if not isinstance(v, Tensor) else v.numel():
+        _at_numbers(a, np.clip(numbers, 0, n - 1) if mode == "clip" else numbers % max(n, 1), v)
 
 
 def place(arr: Tensor, mask: Any, vals: Any) -> None:

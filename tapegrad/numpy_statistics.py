@@ -208,20 +208,29 @@ def _filled(a: Tensor, value: float) -> Tensor:
     return _where(_is_number(a), a, value) if a.dtype.is_floating_point else a
 
 
-def nanprod(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
-    """The product of what is not nan."""
-    x = _filled(a, 1.0)
-    product: Any = np.prod
-    return product(x, axis=axis, dtype=dtype, keepdims=keepdims)
+def _without_nan(function: Any, neutral: float) -> Callable[..., Any]:
+    """A sum or a product of what is not nan."""
+
+    def total(
+        a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        return function(_filled(a, neutral), axis, dtype, keepdims=keepdims, initial=initial, where=where)
+
+    return total
+
+
+def _taking_part(a: Tensor, where: Any) -> Tensor:
+    """Floats, nan where they don't take part."""
+    return a if where is True else _where(cast(as_tensor(where), dtypes.BOOL), a, math.nan).expand(a.shape)
 
 
 def _counts(a: Tensor, axis: Any, keepdims: Any) -> Tensor:
     return cast(_over(_reduce["sum"], _is_number(a), axis, keepdims), a.dtype)
 
 
-def nanmean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
+def nanmean(a: Tensor, axis: Any = None, dtype: Any = None, keepdims: Any = False, where: Any = True) -> Tensor:
     """The mean of what is not nan."""
-    a = floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype))
+    a = _taking_part(floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype)), where)
     return _over(_reduce["sum"], _filled(a, 0.0), axis, keepdims) / _counts(a, axis, keepdims)
 
 
@@ -235,10 +244,11 @@ def corrected(ddof: Any, correction: Any) -> Any:
 
 
 def nanvar(
-    a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
-) -> Tensor:
+    a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None,
+    where: Any = True,
+) -> Tensor:  # fmt: skip
     """The variance of what is not nan; nan where there is too little."""
-    a = floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype))
+    a = _taking_part(floating(a) if dtype is None else cast(a, dtypes.as_dtype(dtype)), where)
     deviation = _filled(a - nanmean(a, axis, None, True), 0.0)
     left = _counts(a, axis, keepdims) - corrected(ddof, correction)
     squares = _over(_reduce["sum"], deviation * deviation, axis, keepdims)
@@ -246,19 +256,29 @@ def nanvar(
 
 
 def nanstd(
-    a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None
-) -> Tensor:
+    a: Tensor, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, correction: Any = None,
+    where: Any = True,
+) -> Tensor:  # fmt: skip
     """The standard deviation of what is not nan; its derivative where it is 0 is 0."""
-    variance = nanvar(a, axis, dtype, ddof, keepdims, correction)
+    variance = nanvar(a, axis, dtype, ddof, keepdims, correction, where)
     return _where(variance == 0, 0.0, _where(variance == 0, 1.0, variance).sqrt())
 
 
-def _extremum(name: str, neutral: float) -> Callable[..., Any]:
-    def extremum(a: Tensor, axis: Any = None, keepdims: Any = False) -> Tensor:
+def _extremum(plain: Any, choose: Any, name: str, neutral: float) -> Callable[..., Any]:
+    """The largest or smallest of what is not nan, and of `initial`."""
+
+    def extremum(a: Tensor, axis: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Any:
         if not a.dtype.is_floating_point:
-            return _over(_reduce[name], a, axis, keepdims)
+            return plain(a, axis, keepdims=keepdims, initial=initial, where=where)
+        if where is not True and initial is None:
+            raise ValueError(
+                f"reduction operation '{choose.__name__}' does not have an identity, so to use a where mask one has "
+                "to specify 'initial'"
+            )
+        a = _taking_part(a, where)
         made = _over(_reduce[name], _filled(a, neutral), axis, keepdims)
-        return _where(_counts(a, axis, keepdims) > 0, made, math.nan)
+        made = _where(_counts(a, axis, keepdims) > 0, made, math.nan)
+        return made if initial is None else choose(made, initial)
 
     return extremum
 
@@ -582,12 +602,13 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.percentile: _quantiles("percentile", 100.0, False),
     np.nanquantile: _quantiles("nanquantile", 1.0, True),
     np.nanpercentile: _quantiles("nanpercentile", 100.0, True),
-    np.nanprod: nanprod,
+    np.nansum: _without_nan(np.sum, 0.0),
+    np.nanprod: _without_nan(np.prod, 1.0),
     np.nanmean: nanmean,
     np.nanvar: nanvar,
     np.nanstd: nanstd,
-    np.nanmax: _extremum("amax", -math.inf),
-    np.nanmin: _extremum("amin", math.inf),
+    np.nanmax: _extremum(np.max, np.fmax, "amax", -math.inf),
+    np.nanmin: _extremum(np.min, np.fmin, "amin", math.inf),
     np.nancumsum: _running("cumsum", 0.0),
     np.nancumprod: _running("cumprod", 1.0),
     np.diff: diff,

@@ -225,7 +225,7 @@ np.rollaxis(a, 0, -3); np.rollaxis(a, 0, 3); np.rollaxis(a, 0, 2); np.rollaxis(a
 np.full_like(a, a[0]); np.full_like(a, [[2.75]]); np.full_like(a, a[:, :2], shape=(3, 2), dtype="f4")
 np.delete(a, ()); np.delete(a, [], axis=0); (np.putmask(a, [True], 5), a)[1]; (np.putmask(a, a > 0, 5), a)[1]
 np.add.reduceat(a, []); np.add.reduceat(a, (), axis=1); np.logical_and.reduce(a, dtype=bool, axis=None)
-np.logical_or.reduce(a, dtype=np.dtype(bool), keepdims=True)
+np.logical_or.reduce(a, dtype=np.dtype(bool), keepdims=True); (np.put(a, [0], []), a)[1]
 """
 
 
@@ -277,6 +277,28 @@ def test_bounds_beyond_the_range_of_integers_are_none():
     for bounds in ((-1, 129), (-1, None), (None, 300), (3, 300), (-5, 1000)):
         compare(lambda a, b=bounds: np.clip(a, *b), array, refusal=False)
     compare(lambda a: np.clip(a, -200, 100), array.astype("i1"), refusal=False)
+
+
+MASKS = [{"where": W} for W in (MASK, MATRIX > 0, MATRIX > 9)]
+
+
+@pytest.mark.parametrize("function", [np.nansum, np.nanprod, np.nanmean, np.nanvar, np.nanstd, np.nanmax, np.nanmin])
+@pytest.mark.parametrize("name", ["f8", "f4", "i8"])
+def test_masks_and_initial_values_beside_nan(function: Any, name: str):
+    array = ARRAYS[name].copy()
+    if array.dtype.kind == "f":
+        array[0, 1] = array[2] = np.nan
+    begins = [{"initial": 2.0 if array.dtype.kind == "f" else 2}]
+    begins = [] if function in (np.nanmean, np.nanvar, np.nanstd) else begins
+    for facts in [*MASKS, *begins, *({**m, **b} for m in MASKS for b in begins)]:
+        for axis in ({}, {"axis": 1}, {"axis": 0, "keepdims": True}):
+            compare(lambda a, f=facts | axis: function(a, **f), array, refusal=False)
+    if array.dtype.kind == "f" and function is not np.nanmax and function is not np.nanmin:
+        x = tg.tensor(array, requires_grad=True)
+        function(x, where=MASK).sum().backward()
+        assert np.isfinite(x.grad).all()
+        assert not np.any(x.grad[:, ~MASK])
+        assert np.any(x.grad)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8"])

@@ -402,13 +402,13 @@ def frac(x):
 
 
 @elementwise(
-    partials=(lambda: 1.0, lambda: 0.0),
+    partials=(lambda a, b: where(a == b, 0.0, 1.0), lambda: 0.0),
     reference=np.nextafter,
     refuses=("bool", *INTEGERS),
     grad_name="NextafterBackward0",
 )
 def nextafter(a, b):
-    """The next number of the dtype after `a` towards `b`, elementwise; derivatives are those of `a`."""
+    """The next number of the dtype after `a` towards `b`, elementwise; derivatives are those of `a`, and 0 at `b`."""
     return vectormath.nextafter(a, b)
 
 

@@ -205,7 +205,7 @@ def logit(x):
 )
 def xlogy(a, b):
     """`a` log(`b`), elementwise, and 0 where `a` is 0."""
-    return b if b != b else a if a == 0 else a * vectormath.log(b)
+    return b if b != b else abs(a) if a == 0 else a * vectormath.log(b)
 
 
 @elementwise(
@@ -221,7 +221,7 @@ def xlogy(a, b):
 )
 def _xlog1py(a, b):
     """`a` log(1 + `b`), elementwise, and 0 where `a` is 0."""
-    return b if b != b else a if a == 0 else a * vectormath.log1p(b)
+    return b if b != b else abs(a) if a == 0 else a * vectormath.log1p(b)
 
 
 @elementwise(

@@ -29,7 +29,6 @@ BILINEAR, NEAREST, BICUBIC = range(3)
 BORDER, REFLECTION = 1, 2
 _MODE, _ROOM = 7, 10
 _A = -0.75  # the parameter of the cubic convolution kernel (Keys 1981)
-_AXIS = 12  # words of an axis at a place: the positions, the weights and the slopes of up to four elements
 
 
 # --- along an axis: numbers or Tensors --------------------------------------------------------------------------------
@@ -114,67 +113,84 @@ def taps(mode: int) -> int:
 # --- places by the tile -----------------------------------------------------------------------------------------------
 
 
-def at_once(n_taps: int) -> int:
-    """How many places have room in a tile: for positions, and four words more; behind are three axes."""
-    return (TILE - 3 * _AXIS) // (n_taps + 4)
+def at_once(mode: int, n_taps: int) -> int:
+    """How many places have room in a tile: for positions, three rows of each axis and element, and four more."""
+    return TILE // (n_taps + 9 * taps(mode) + 4)
 
 
 def room_to_sample(mode: int, d: int, itemsize: int, elements: int) -> int:
     """How many elements kernels work in: d weights for each position, and for float32 the sums of an image."""
     n_taps = taps(mode) ** d
-    return (d * n_taps * at_once(n_taps) + 1) // 2 * 2 + (2 * elements if itemsize == 4 else 0)
+    return (d * n_taps * at_once(mode, n_taps) + 1) // 2 * 2 + (2 * elements if itemsize == 4 else 0)
 
 
-def _n_taps(p):
-    return taps(p[_MODE]) ** p[6]
+def _wide(p):
+    """How many elements a sample is made of, and how long rows in a tile are."""
+    n_taps = taps(p[_MODE]) ** p[6]
+    return n_taps, at_once(p[_MODE], n_taps)
 
 
-def _enter_axis(p, axis, x, words):
-    """Enter the elements of a number along an axis; it is rounded in its dtype, which decides between elements."""
-    n, number = p[2 + axis], x.dtype.type
-    if p[9]:
-        place = (x[0] + number(1)) * number((n - 1) / 2)
-    else:
-        place = ((x[0] + number(1)) * number(n) - number(1)) * number(0.5)
-    positions, weights, slopes = _elements(np.float64(place), n, p[_MODE], p[8], p[9] == 1)
-    for k in range(4):
-        words[k], words[4 + k], words[8 + k] = positions[k], weights[k], slopes[k]
+def _enter_axis(p, axis, grid, rows, wide):
+    """Enter the positions, weights and slopes of places along an axis, rows of each for each element.
+
+    Numbers are rounded in their dtype, which decides between elements.
+    """
+    n, d, number, mode, padding, aligned = p[2 + axis], p[6], grid.dtype.type, p[_MODE], p[8], p[9] == 1
+    one, length, half, scale = number(1), number(n), number(0.5), number((n - 1) / 2)
+    for l in range(len(grid) // d):  # noqa: E741 - a place
+        x = grid[np.uint64(l * d + 2 - axis)] + one
+        place = x * scale if aligned else (x * length - one) * half
+        positions, weights, slopes = _elements(np.float64(place), n, mode, padding, aligned)
+        rows[l], rows[wide + l], rows[2 * wide + l] = positions[0], weights[0], slopes[0]
+        if mode != NEAREST:
+            rows[3 * wide + l], rows[4 * wide + l], rows[5 * wide + l] = positions[1], weights[1], slopes[1]
+        if mode == BICUBIC:
+            rows[6 * wide + l], rows[7 * wide + l], rows[8 * wide + l] = positions[2], weights[2], slopes[2]
+            rows[9 * wide + l], rows[10 * wide + l], rows[11 * wide + l] = positions[3], weights[3], slopes[3]
 
 
 def _lay_out(p, tile, grid, first, count, weights, with_slopes):
     """Enter what `count` places from `first` on are made of: flat positions, -1 outside, and weights.
 
-    They are [elements, places], at `at_once` places. With slopes, weights are for each number of a place, the slope of
-    its axis in place of the weight of that.
+    They are [elements, places]. With slopes, weights are for each number of a place, the slope of its axis in place of
+    the weight of that.
     """
-    d, n1, n2, n3 = p[6], p[2], p[3], p[4]
-    of_axis, n_taps = taps(p[_MODE]), _n_taps(p)
-    of_first, wide = of_axis if d == 3 else 1, at_once(n_taps)
-    positions, words = array_i8(tile.ctypes.data, n_taps * wide), tile[TILE - 3 * _AXIS : TILE]
-    first_axis, second, third = words[:_AXIS], words[_AXIS : 2 * _AXIS], words[2 * _AXIS :]
-    first_axis[0], first_axis[4], first_axis[8] = 0.0, 1.0, 0.0
-    for l in range(count):  # noqa: E741 - a place
-        place = grid[(first + l) * d : (first + l + 1) * d]
-        _enter_axis(p, 2, place[0:1], third)
-        _enter_axis(p, 1, place[1:2], second)
-        if d == 3:
-            _enter_axis(p, 0, place[2:3], first_axis)
-        at = l
-        for i in range(of_first):
-            for j in range(of_axis):
-                for k in range(of_axis):
-                    u, v, w = first_axis[i], second[j], third[k]
-                    is_inside = u >= 0 and u <= n1 - 1 and v >= 0 and v <= n2 - 1 and w >= 0 and w <= n3 - 1
-                    positions[at] = (np.int64(u) * n2 + np.int64(v)) * n3 + np.int64(w) if is_inside else -1
-                    u, v, w = first_axis[4 + i], second[4 + j], third[4 + k]
-                    if with_slopes:
-                        weights[at] = u * v * third[8 + k]
-                        weights[n_taps * wide + at] = u * second[8 + j] * w
-                        if d == 3:
-                            weights[2 * n_taps * wide + at] = first_axis[8 + i] * v * w
-                    else:
-                        weights[at] = u * v * w
-                    at += wide
+    d, n1, n2, n3, of_axis = p[6], p[2], p[3], p[4], taps(p[_MODE])
+    n_taps, wide = _wide(p)
+    an_axis, of_first = 3 * of_axis * wide, of_axis if d == 3 else 1
+    positions, rows = array_i8(tile.ctypes.data, n_taps * wide), tile[n_taps * wide :]
+    part = grid[first * d : (first + count) * d]
+    for axis in range(3 - d, 3):
+        _enter_axis(p, axis, part, rows[axis * an_axis : (axis + 1) * an_axis], wide)
+    for l in range(count if d == 2 else 0):  # noqa: E741
+        rows[l], rows[wide + l], rows[2 * wide + l] = 0.0, 1.0, 0.0
+    at = 0
+    for i in range(of_first):
+        for j in range(of_axis):
+            for k in range(of_axis):
+                row = positions[at : at + count]
+                first_axis = rows[3 * i * wide : 3 * (i + 1) * wide]
+                second = rows[an_axis + 3 * j * wide : an_axis + 3 * (j + 1) * wide]
+                third = rows[2 * an_axis + 3 * k * wide : 2 * an_axis + 3 * (k + 1) * wide]
+                for l in range(count):  # noqa: E741
+                    u, v, w = first_axis[l], second[l], third[l]
+                    inside = (u >= 0) & (u <= n1 - 1) & (v >= 0) & (v <= n2 - 1) & (w >= 0) & (w <= n3 - 1)
+                    row[l] = np.int64((u * n2 + v) * n3 + w if inside else -1.0)
+                _multiply(weights[at : at + count], first_axis, second, third, wide, 1, 1, 2 if with_slopes else 1)
+                if with_slopes:
+                    of_second = weights[n_taps * wide + at : n_taps * wide + at + count]
+                    _multiply(of_second, first_axis, second, third, wide, 1, 2, 1)
+                    if d == 3:
+                        of_first_axis = weights[2 * n_taps * wide + at : 2 * n_taps * wide + at + count]
+                        _multiply(of_first_axis, first_axis, second, third, wide, 2, 1, 1)
+                at += wide
+
+
+def _multiply(weights, first_axis, second, third, wide, i, j, k):
+    """The product of a row of each axis: its weights, 1, or its slopes, 2."""
+    of_first, of_second, of_third = first_axis[i * wide :], second[j * wide :], third[k * wide :]
+    for l in range(len(weights)):  # noqa: E741
+        weights[l] = of_first[l] * of_second[l] * of_third[l]
 
 
 def _element(x, position):
@@ -190,8 +206,8 @@ def _plane(x, p, image, channel, n):
 
 def _add_samples(p, image, memory, tile, grid, y_bar, target):
     """target[channel, position] += weight y_bar[channel, place], for all channels of an image."""
-    n, m, n_taps = p[2] * p[3] * p[4], p[5], _n_taps(p)
-    wide = at_once(n_taps)
+    n, m = p[2] * p[3] * p[4], p[5]
+    n_taps, wide = _wide(p)
     positions = array_i8(tile.ctypes.data, n_taps * wide)
     for first in range(0, m, wide):
         count = min(wide, m - first)
@@ -221,10 +237,10 @@ def _x_vjp(p, lo, hi, memory, tile, x, grid, y, y_bar, x_bar):
 
 def _grid_vjp(p, lo, hi, memory, tile, x, grid, y, y_bar, grid_bar):
     """grid_bar += the sum over channels and elements of y_bar, the element, and the slope of its weight"""
-    n, m, d, n_taps = p[2] * p[3] * p[4], p[5], p[6], _n_taps(p)
-    wide = at_once(n_taps)
+    n, m, d = p[2] * p[3] * p[4], p[5], p[6]
+    n_taps, wide = _wide(p)
     positions = array_i8(tile.ctypes.data, n_taps * wide)
-    behind = tile[n_taps * wide : (n_taps + 4) * wide]
+    behind = tile[(n_taps + 9 * taps(p[_MODE])) * wide :]
     products, sums = behind[:wide], behind[wide:]
     for image in range(lo, hi if p[_MODE] != NEAREST else lo):
         for first in range(0, m, wide):
@@ -317,8 +333,8 @@ def _grid_rule(a, b, g, p, s):
 )
 def sample(p, lo, hi, memory, tile, x, grid, y):
     """The samples of images at places."""
-    n, m, n_taps = p[2] * p[3] * p[4], p[5], _n_taps(p)
-    wide = at_once(n_taps)
+    n, m = p[2] * p[3] * p[4], p[5]
+    n_taps, wide = _wide(p)
     positions = array_i8(tile.ctypes.data, n_taps * wide)
     for image in range(lo, hi):
         for first in range(0, m, wide):
@@ -327,8 +343,18 @@ def sample(p, lo, hi, memory, tile, x, grid, y):
             for channel in range(p[1]):
                 source = _plane(x, p, image, channel, n)
                 run = _plane(y, p, image, channel, m)[first : first + count]
-                run[:] = 0
-                for t in range(0, n_taps * wide, wide):
-                    places, weights = positions[t : t + count], memory[t : t + count]
+                if n_taps == 1:
                     for l in range(count):  # noqa: E741
-                        run[l] += weights[l] * _element(source, places[l])
+                        run[l] = memory[l] * _element(source, positions[l])
+                for t in range(0, n_taps - 1, 4):
+                    _add_four(run, source, positions[t * wide :], memory[t * wide :], wide, t == 0)
+
+
+def _add_four(run, x, positions, weights, wide, begins):
+    """run (+)= the weighted sum of four elements: there are four, eight or sixteen, but for the nearest one."""
+    for l in range(len(run)):  # noqa: E741
+        total = weights[l] * _element(x, positions[l])
+        total += weights[wide + l] * _element(x, positions[wide + l])
+        total += weights[2 * wide + l] * _element(x, positions[2 * wide + l])
+        total += weights[3 * wide + l] * _element(x, positions[3 * wide + l])
+        run[l] = total if begins else run[l] + total

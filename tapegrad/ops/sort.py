@@ -22,23 +22,38 @@ _NAN_64, _NAN_32 = 0x7FF0_0000_0000_0001, 0x7F80_0001  # one above the bits of i
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
+def _key_64(v, bits):
+    return 0 if v == 0 else _NAN_64 if v != v else bits ^ ((bits >> 63) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def _key_32(v, bits):
+    return 0 if v == 0 else _NAN_32 if v != v else bits ^ ((bits >> 63) & 0x7FFF_FFFF)
+
+
 def _keys_of_floats(x, first, step, keys, flip):
     """The keys of so many elements; with `flip` = -1 in descending order.
 
-    Bits of floats are in the order of sizes: those of negative numbers are flipped.
+    Bits of floats are in the order of sizes: those of negative numbers are flipped. A run is taken by a loop of its
+    own, which the compiler turns into one over registers of elements.
     """
+    n = len(keys)
+    run = x[first : first + n if step == 1 else len(x)]
     if x.itemsize == 8:
-        bits = array_i8(x.ctypes.data, len(x))
-        for k in range(len(keys)):
-            v, b = x[first + k * step], bits[first + k * step]
-            key = b ^ ((b >> 63) & 0x7FFF_FFFF_FFFF_FFFF)
-            keys[k] = (0 if v == 0 else _NAN_64 if v != v else key) ^ flip
+        wide = array_i8(run.ctypes.data, len(run))
+        if step == 1:
+            for k in range(n):
+                keys[k] = _key_64(run[k], wide[k]) ^ flip
+        else:
+            for k in range(n):
+                keys[k] = _key_64(run[np.uint64(k * step)], wide[np.uint64(k * step)]) ^ flip
     else:
-        narrow = array_i4(x.ctypes.data, len(x))
-        for k in range(len(keys)):
-            v, b = x[first + k * step], np.int64(narrow[first + k * step])
-            key = b ^ ((b >> 63) & 0x7FFF_FFFF)
-            keys[k] = (0 if v == 0 else _NAN_32 if v != v else key) ^ flip
+        narrow = array_i4(run.ctypes.data, len(run))
+        if step == 1:
+            for k in range(n):
+                keys[k] = _key_32(run[k], np.int64(narrow[k])) ^ flip
+        else:
+            for k in range(n):
+                keys[k] = _key_32(run[np.uint64(k * step)], np.int64(narrow[np.uint64(k * step)])) ^ flip
 
 
 def _keys_of_integers(x, first, step, keys, flip):
@@ -178,7 +193,7 @@ def _argsort(p, memory, lo, hi, x, y):
 
 
 def _first_few(p, memory, lo, hi, x, y, make_keys):
-    """Those that may be among them are taken in until there is no room; then all but m go."""
+    """Few are kept in order; of many, what may be among them is taken in while there is room, then all but m go."""
     n, inner, m, n_chunk = p[1], p[2], p[5], p[6]
     most = 2 * m + n_chunk
     for u in range(lo, hi if m > 0 else lo):
@@ -189,6 +204,9 @@ def _first_few(p, memory, lo, hi, x, y, make_keys):
         for begin in range(0, n, n_chunk):
             few = chunk[: min(n_chunk, n - begin)]
             make_keys(x, (o * n + begin) * inner + i, inner, few, p[3])
+            if m <= _FEW:
+                taken = _insert_smaller(few, begin, keys, places, taken, m)
+                continue
             if taken + len(few) > most:
                 taken = _fewer(keys, places, taken, m, at + 8 * (2 * most + n_chunk))
                 bound, bounded = keys[m - 1], True
@@ -196,9 +214,24 @@ def _first_few(p, memory, lo, hi, x, y, make_keys):
                 if not bounded or few[k] < bound:
                     keys[taken], places[taken] = few[k], begin + k
                     taken += 1
-        _fewer(keys, places, taken, m, at + 8 * (2 * most + n_chunk))
+        if m > _FEW:
+            _fewer(keys, places, taken, m, at + 8 * (2 * most + n_chunk))
         for k in range(m):
             y[(o * m + k) * inner + i] = places[k]
+
+
+def _insert_smaller(few, begin, keys, places, taken, m):
+    """Insert into the first m keys, of which so many are there, those that are smaller; how many are there then."""
+    for k in range(len(few)):
+        key = few[k]
+        if taken < m or key < keys[m - 1]:
+            j = min(taken, m - 1)
+            taken = min(taken + 1, m)
+            while j > 0 and keys[j - 1] > key:
+                keys[j], places[j] = keys[j - 1], places[j - 1]
+                j -= 1
+            keys[j], places[j] = key, begin + k
+    return taken
 
 
 def _fewer(keys, places, taken, m, at):

@@ -119,7 +119,7 @@ def _outside(mp, x, least, low, most, high, inside):
 )
 def erfinv(x):
     """The inverse of `erf`, elementwise; inf at 1, -inf at -1, nan beyond."""
-    return _scipy_erfinv(x)
+    return x if x == 0 else _scipy_erfinv(x)  # of SciPy's the sign of zero is lost
 
 
 @elementwise(
