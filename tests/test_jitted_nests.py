@@ -96,7 +96,34 @@ def overwritten(x, w, p):
     return np.sum(y) + np.sum(z)
 
 
-@pytest.mark.parametrize("function", [products, recurrences, branches, overwritten])
+@njit
+def turned(state, i):
+    a, b, c = state
+    if i % 3 == 1:
+        a = b * c
+    return b, a + 0.1 * c, math.sin(a)
+
+
+@njit
+def in_tuples(x, w, p):
+    """Names that are tuples, and what these hold when the names in them have other values; calls that return tuples."""
+    a, b, c, total, last = w, x[0, 0], x[1, 0], 0.0, (0.0, 0.0)
+    for i in range(40):
+        both = a, b
+        a = b * c
+        total += both[0] * x[p[i % 9], 1] - both[1]
+        if i % 2 == 0:
+            both = (c, a)
+        a, b, c = turned((a, b, c), i)
+        total += both[0] * 0.1
+    for i in range(40):
+        p0, p1 = last
+        total += p0 * p1
+        last = (a * i, total * 0.01)
+    return total
+
+
+@pytest.mark.parametrize("function", [products, recurrences, branches, overwritten, in_tuples])
 def test_values_and_gradients(function):
     rng = np.random.default_rng(3)
     p = rng.permutation(9)

@@ -293,13 +293,14 @@ def astype(a, dtype):
 
 
 def values(a):
-    """The plain values of an array, in its order of memory, in any jitted code."""
+    """The plain values of an array, in its order of memory, or of a number, in any jitted code."""
     raise NotImplementedError
 
 
 @overload(values, OPTIONS)
 def _values(a):
-    return (lambda a: strip(a)) if isinstance(a, types.Array) and _has_derivatives(a) else (lambda a: a)
+    is_active = isinstance(a, (Active, Complex, Narrow)) or (isinstance(a, types.Array) and _has_derivatives(a))
+    return (lambda a: strip(a)) if is_active else (lambda a: a)
 
 
 def contiguous_values(a):

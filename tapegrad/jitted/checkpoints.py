@@ -1,8 +1,9 @@
 """Long loops whose steps are not kept: a gradient in the memory of the square root of their number.
 
-A loop of n steps is one block row of the tape (`block_rows.py`). Forward, its steps run without being recorded, and the
-state is kept at the ends of about sqrt(n) segments. In the reverse sweep one segment at a time, from the last to the
-first, is run again from its state, recorded on top of the tape, swept, and forgotten.
+A loop of n steps is one block row of the tape (`block_rows.py`). Forward, its steps run as plain code (with tangents,
+as what isn't recorded), and the state is kept at the ends of about sqrt(n) segments. In the reverse sweep one segment
+at a time, from the last to the first, is run again from its state, recorded on top of the tape, swept, and forgotten.
+It is a loop in a function of its own, so that it may be one row itself (`nests.py`).
 
       arguments | n | size | state 0 | state 1 | ... | state m | scratch | parameters |
 
@@ -18,6 +19,7 @@ A step that is a checkpointed loop itself is nothing special: sweeps nest, as ta
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -46,9 +48,9 @@ from tapegrad.jitted.active import Active, Taped, is_active_array
 from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
-from tapegrad.jitted.inner import OPTIONS, inside
+from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import NotKeptError, kept
-from tapegrad.jitted.lifting import each_item, own
+from tapegrad.jitted.lifting import each_item, own, strip
 from tapegrad.jitted.marking import enter, leave
 
 ROWS, ARGUMENTS, INDEX, PARTIAL, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.INDEX, tape.PARTIAL, tape.ADJOINT
@@ -208,10 +210,16 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
             f"a checkpointed loop with a value of type {error.args[0]}", where_is_function(advance.py_func),
             "numbers, arrays, tuples of them and jitted functions are kept for its steps",
         ) from None  # fmt: skip
-    as_state = _as(_state_kind(advance, states.kind, others.kind))
+    state_kind = _state_kind(advance, states.kind, others.kind)
+    as_state, as_given = _as(state_kind), itself
     size_of, save, load = states.size, states.save, states.load
     size_of_others, save_others, load_others = others.size, others.save, others.load
-    reverse = _reverse(advance, kind, as_state, states, others)
+    steps = _steps(advance.original, states.kind, len(parameters))
+    again = rewriting.active(steps, kind, advance.is_marked)
+    reverse = _reverse(again, kind, as_state, states, others)
+    forward, as_forward = again, as_state
+    if not kind.n_tangents and not advance.is_marked:
+        forward, as_forward, as_given = steps, _as(rewriting.plain(state_kind)), strip
 
     def loop(step, state, n_steps, *parameters):
         header = open_tape(kind)
@@ -227,14 +235,15 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
         is_active = has_rows(header, at, at + size) | has_rows(header, at + (m + 2) * size, begin + n_kept)
         n_rows = get_word(header, ROWS)
         put_word(header, ARGUMENTS, begin + n_kept + 1)
-        given = load_others(header, at + (m + 2) * size, 0)
+        given = as_given(load_others(header, at + (m + 2) * size, 0))
         place = enter(header)
-        x = as_state(load(header, at, 0))
+        x = as_forward(as_given(load(header, at, 0)))
         for k in range(m):
-            for i in range(k * n_steps // m, (k + 1) * n_steps // m):
-                x = as_state(protected(advance, (x, i, *given), header, n_rows, begin, (), ()))
-                put_word(header, ROWS, n_rows)  # an operation on passive arrays may have been recorded all the same
-                put_word(header, ARGUMENTS, begin + n_kept + 1)
+            x = as_forward(
+                protected(forward, (x, k * n_steps // m, (k + 1) * n_steps // m, *given), header, n_rows, begin, (), ())
+            )
+            put_word(header, ROWS, n_rows)  # an operation on passive arrays may have been recorded all the same
+            put_word(header, ARGUMENTS, begin + n_kept + 1)
             if size_of(x) != size:
                 put_word(header, ARGUMENTS, begin)
                 raise ValueError("the state of a checkpointed loop keeps its size from step to step")
@@ -251,7 +260,23 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
     return loop
 
 
-def _reverse(advance: Any, kind: Taped, as_state: Any, states: Any, others: Any) -> Any:
+def _steps(step: Any, state: Any, n_parameters: int) -> Any:
+    """A jitted function that takes some of the steps. The loop is of plain names, so that it may be read as a nest."""
+    names = itertools.count()
+    unpacked: list[str] = []
+
+    def named(kind: Any, x: str) -> str:
+        if isinstance(kind, types.BaseTuple) and not isinstance(kind, types.BaseNamedTuple):
+            return f"({''.join(named(part, f'{x}[{i}]') + ', ' for i, part in enumerate(kind))})"
+        unpacked.append(f" s{next(names)} = {x}")
+        return unpacked[-1].split()[0]
+
+    x, given = named(state, "x"), "".join(f", p{i}" for i in range(n_parameters))
+    text = [f"def steps(x, begin, end{given}):", *unpacked, " for i in range(begin, end):"]
+    return njit(define("\n".join([*text, f"  {x} = step({x}, i{given})", f" return {x}"]), "steps", {"step": step}))
+
+
+def _reverse(steps: Any, kind: Taped, as_state: Any, states: Any, others: Any) -> Any:
     """What the sweep calls for the block."""
     width = 1 + kind.n_tangents
     swept = sweep_of(kind)
@@ -275,9 +300,9 @@ def _reverse(advance: Any, kind: Taped, as_state: Any, states: Any, others: Any)
                 if take_rows(header, size, width) < 0:
                     return NO_MEMORY
                 number(header, at + k * size, n_rows, size)
+            first, end = k * n_steps // m, (k + 1) * n_steps // m
             x = as_state(load(header, at + k * size, 1))
-            for i in range(k * n_steps // m, (k + 1) * n_steps // m):
-                x = as_state(protected(advance, (x, i, *given), header, n_rows, n_arguments, (), ()))
+            x = as_state(protected(steps, (x, first, end, *given), header, n_rows, n_arguments, (), ()))
             failed = 0
             if size_of(x) == size:
                 save(x, header, scratch)
@@ -303,6 +328,12 @@ def _reverse(advance: Any, kind: Taped, as_state: Any, states: Any, others: Any)
 
 
 # --- parts of both ----------------------------------------------------------------------------------------------------
+
+
+@inside
+def itself(x):
+    """A value as it is."""
+    return x
 
 
 @inside

@@ -97,6 +97,9 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
     calls = [m for m in re.finditer(r">>> ((\w+)\(.*)", text) if m[2] not in _OURS]
     places = _places(text[calls[-1].end() :]) if calls else _places(text)
     where = where_is(ir.Loc(*places[0])) if places else _where_it_was(error, function)
+    if calls and calls[-1][2] == "exception_match":
+        repair = "Numba knows `except:` and `except Exception:` only"
+        return NotDifferentiableError("an `except` of one kind of exceptions", where, repair)
     if calls:
         return NotDifferentiableError(f"`{_readable(calls[-1][1])}`", where, _repair(calls[-1][1]))
     unify = re.search(r"Cannot unify (.*) and (.*) for '(.*?)[.'\d]*'", text)
@@ -124,6 +127,11 @@ def _explanation(error: Exception, function: Any) -> NotDifferentiableError:
             "it is called by its address: declare no signature, or call the functions by their names",
         )  # fmt: skip
     what = _innermost(text)
+    if "to a Python object" in what:
+        return NotDifferentiableError(
+            "a number with derivatives that becomes an object of Python's, the key of a dictionary say", where,
+            "keep it as a number: in an array, a list, or a dictionary's values",
+        )  # fmt: skip
     for pattern, construct in _REFUSED_BY_NUMBA:
         found = re.search(pattern, what)
         if found:
@@ -144,6 +152,9 @@ _REFUSED_BY_NUMBA = (
     (r"use of yield in a closure", "a generator expression, or a generator inside of another function"),
     (r"Exception object cannot be stored into variable \((\w+)\)", r"an exception that is given a name (`as \1`)"),
     (r"Multiple argument raise", "`raise ... from ...`"),
+    (r"use of a (\w+ \w+).*? type, assigned to variable '(\w+)' in globals", r"`\2`, a global that is a \1"),
+    (r"The '(.*?)' construct is not supported", r"`\1`"),
+    (r"^(format spec in f-strings)", r"a \1"),
 )  # fmt: skip
 
 
@@ -167,7 +178,8 @@ def _innermost(text: str) -> str:
     return next((line for line in lines if line and "pipeline" not in line and "<intrinsic" not in line), "")
 
 
-_OURS = {"protected", "lift", "keep", "own", "strip", "rows", "tangents", "shaped", "count", "scalar"}
+_OURS = {"protected", "lift", "keep", "own", "strip", "rows", "tangents", "shaped", "count", "scalar",
+         "promote"}  # fmt: skip
 
 
 def _places(text: str) -> list[tuple[str, int]]:
@@ -189,8 +201,8 @@ def _is_ours(filename: str) -> bool:
 def _repair(call: str) -> str:
     if call.startswith("setitem(readonly array("):
         return (
-            "what is given to a step of a checkpointed loop, or to a function marked by preaccumulate, can't be "
-            "written to: copy it, or make it part of the state"
+            "what is global, or given to a step of a checkpointed loop or to a function marked by preaccumulate, can't "
+            "be written to: copy it, or make it part of the state"
         )
     if call.startswith("setitem(array(Record("):
         return 'write to the elements of a field: a["x"][:] = ...'
@@ -199,7 +211,7 @@ def _repair(call: str) -> str:
         if dtype == "float64 with derivatives":
             return "write element by element, or slices of the same shape"
         return (
-            f"an element of a {dtype} array can't hold derivatives: create the array as float64 inside the function"
+            f"an element of an array of {dtype} can't hold derivatives: create the array as float64 inside the function"
             if dtype != "float64"
             else "this array is made outside of the function, where it holds plain numbers: make it inside, or copy it"
         )

@@ -280,6 +280,7 @@ class _Reader:
     def __init__(self, func_ir: Any, cfg: Any, loops: Any, resolve: Any) -> None:
         self.func_ir, self.cfg, self.loops, self.resolve = func_ir, cfg, loops, resolve
         self.post_dominators = cfg.post_dominators()
+        self.tuples: dict[str, tuple[Any, list[Any]]] = {}  # names of tuples: their items, and the body they stand in
 
     def nest(self, header: int) -> tuple[Loop, int]:
         """A loop that nothing is known around."""
@@ -347,6 +348,7 @@ class _Reader:
                 raise Declined
             if label in self.loops:
                 inner, label = self.loop(label)
+                self.forget_tuples(inner.variable)
                 items.append(inner)
                 continue
             *body, last = self.func_ir.blocks[label].body
@@ -423,11 +425,34 @@ class _Reader:
         elif isinstance(statement, ir.StaticSetItem):
             items.append(Store(self.array(statement.target), _known(statement.index), self.operand(statement.value)))
         elif isinstance(statement, ir.Assign):
-            made = self.assigned(statement.target.name, statement.value)
+            target, value = statement.target.name, statement.value
+            made = self.assigned(target, self.item_of_tuple(value, items) or value)
             if made is not None:
                 items.append(made)
+            self.follow_tuples(target, value, items)
         elif not isinstance(statement, ir.Del):
             raise Declined
+
+    def item_of_tuple(self, value: Any, items: list[Any]) -> Any:
+        """The variable that is an item of a tuple, which was built in the same body before, and is the same still."""
+        if not isinstance(value, ir.Expr) or value.op != "static_getitem" or not isinstance(value.index, int):
+            return None
+        parts, body = self.tuples.get(value.value.name, ((), None))
+        return parts[value.index] if body is items and value.index < len(parts) else None
+
+    def follow_tuples(self, target: str, value: Any, items: list[Any]) -> None:
+        """What names tuples, once a name is assigned."""
+        self.forget_tuples(target)
+        if isinstance(value, ir.Expr) and value.op == "build_tuple":
+            self.tuples[target] = value.items, items
+        source = value.value if isinstance(value, ir.Expr) and value.op in ("exhaust_iter", "cast") else value
+        if isinstance(source, ir.Var) and source.name in self.tuples:
+            self.tuples[target] = self.tuples[source.name]
+
+    def forget_tuples(self, target: str) -> None:
+        """A name is assigned: what was a tuple of that name, or of its value, is none any more."""
+        known = self.tuples.items()
+        self.tuples = {n: t for n, t in known if n != target and all(part.name != target for part in t[0])}
 
     def assigned(self, target: str, value: Any) -> Any:
         """What an assignment is; None where it makes no scalar by itself."""

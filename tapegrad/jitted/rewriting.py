@@ -205,7 +205,7 @@ def plain(kind: Any) -> Any:
     if isinstance(kind, types.DictType):
         return types.DictType(kind.key_type, plain(kind.value_type))
     if isinstance(kind, types.BaseNamedTuple):
-        return types.NamedTuple([plain(part) for part in kind], kind.instance_class)
+        return types.BaseTuple.from_types([plain(part) for part in kind], kind.instance_class)
     return types.BaseTuple.from_types([plain(part) for part in kind]) if isinstance(kind, types.BaseTuple) else kind
 
 
@@ -569,11 +569,14 @@ class _Rewriter:
             seen.add(name)
             for block in self.func_ir.blocks.values():
                 for statement in block.find_insts(ir.Assign):
-                    value = statement.value
-                    if isinstance(value, ir.Expr) and value.op == "cast" and value.value.name == name:
+                    value, target = statement.value, statement.target.name
+                    op = value.op if isinstance(value, ir.Expr) else ""
+                    if op == "cast" and value.value.name == name:
                         return True
-                    if isinstance(value, ir.Var) and value.name == name and statement.target.name not in seen:
-                        waiting.append(statement.target.name)
+                    read = value.items if op == "build_tuple" else [value]  # several names may be assigned at once
+                    read = [value.value] if op in ("exhaust_iter", "static_getitem") else read
+                    if target not in seen and any(isinstance(x, ir.Var) and x.name == name for x in read):
+                        waiting.append(target)
         return False
 
     def is_tuple(self, variable: Any) -> bool:
