@@ -422,7 +422,8 @@ class Analysis:
             elif isinstance(part, Pass):
                 self._lift(part.body)
                 if part.is_innermost:
-                    part.in_any_order = part.loop.apart or all(map(self._only_adds, part.body))
+                    is_apart = part.loop.apart or all(self._is_apart(part.loop, piece) for piece in part.body)
+                    part.in_any_order = is_apart or all(map(self._only_adds, part.body))
                     changing = {name for s in statements([part.loop]) if (name := target_of(s)) is not None}
                     for piece in part.body:
                         by_version = {id(node): node for node in piece.nodes if isinstance(node, Get)}
@@ -435,15 +436,28 @@ class Analysis:
                             if is_same and n_made == 1 and self.is_within(s.index):
                                 node.is_outside = True
                                 part.outside.append(node)
-                    if part.loop.apart:
+                    if is_apart and len(part.body) == 1:
                         part.shares = self._shares(part.body[0])
+
+    def _is_apart(self, loop: Loop, piece: Piece) -> bool:
+        """Whether a turn meets no element that another one writes, and no number that it leaves."""
+        if any(name in self.shared for name in piece.final) or self.names.least.get(loop.variable, -1) < 0:
+            return False
+        at: dict[str, list[Any]] = {}
+        for node in _nodes_of(piece.nodes, (Get, Put)):
+            at.setdefault(node.array, []).append(node.index)
+        stored = [at[put.array] for put in _nodes_of(piece.nodes, Put)]
+        return all(index == found[0] and loop.variable in index for found in stored for index in found)
 
     def _shares(self, piece: Piece) -> list[Share]:
         """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
         if any(node.function not in _CHEAP and exponent_of(node) != 2 for node in _nodes_of(piece.nodes, Op)):
             return []
+        puts = [node for node in piece.nodes if isinstance(node, Put)]
+        if piece.nodes[-1:] != puts or any(isinstance(node, Fork) for node in piece.nodes):
+            return []  # not one store, behind all that is read
         of_array: dict[str, list[str]] = {}
-        stored = [(put.array, put.index) for put in _nodes_of(piece.nodes, Put)]
+        stored = [(put.array, put.index) for put in puts]
         for node in _nodes_of(piece.nodes, Get):
             is_added = not (node.is_outside or node.is_absorbed) and self.names.elements[node.array] == "a"
             if is_added and node.y in piece.barred:

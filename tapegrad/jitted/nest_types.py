@@ -63,7 +63,7 @@ class Names:
             else:
                 self.of[name] = _of_type(kind)
         elements = Elements(found.loop, {name: kind.ndim for name, kind in self.arrays.items()})
-        self.loop, self.equal = elements.loop, elements.equal
+        self.loop, self.equal, self.least = elements.loop, elements.equal, elements.least
         self.all = list(statements([self.loop]))
         if any(_of_element(self.arrays[name]) == "i" for name in elements.likes):
             raise Declined
