@@ -562,7 +562,7 @@ class Compiled(entry.Fronted):
         output = sources.watched(watch, lambda: self._function(*args, **kwargs))
         if handed.has_changed():
             watch.fail("changes a list or a dictionary that it is given")
-        elif change := surroundings.change(t for _, t, *_ in watch.captured.values()):
+        elif change := surroundings.change(watch.read()):
             watch.fail(change, family.has_changed)  # once, it may have made what it keeps
             family.has_changed = True
         return output, None if watch.failure is not None else Program(watch, given, output)

@@ -38,7 +38,7 @@ class Surroundings:
 
     def __init__(self, function: Callable[..., Any], leaves: list[Any]) -> None:
         self.objects: list[Any] = []
-        self._holders: list[tuple[Any, list[Tensor]]] = []  # with the tensors that they referred to
+        self._holders: list[tuple[Any, list[Any]]] = []  # of tensors and arrays, with what they referred to
         self._states: list[tuple[Any, Any]] = []  # of arrays and iterators
         n_bytes, seen = 0, set[int]()  # bytes of arrays
         rest = [(x, True) for x in (function, *leaves)]  # with each, whether a container is the user's
@@ -56,17 +56,18 @@ class Surroundings:
             is_own, behind = _is_users(x, is_own), _behind(x)
             if is_own and isinstance(x, Iterator):
                 self._states.append((x, _state(x)))
-            if is_own and (tensors := [of for of in behind if isinstance(of, Tensor)]):
-                self._holders.append((x, tensors))
+            if is_own and any(isinstance(of, (Tensor, np.ndarray)) for of in behind):
+                self._holders.append((x, behind))
             rest += [(of, is_own) for of in behind]
 
-    def change(self, read: Iterable[Tensor]) -> str:
-        """What has been changed since, of `read` tensors and the rest; nothing is the empty text."""
+    def change(self, read: Iterable[Any]) -> str:
+        """What has been changed since, of `read` tensors and arrays, and the rest; nothing is the empty text."""
         were_read = {id(t) for t in read}
-        for x, tensors in self._holders:
-            now = {id(of) for of in _behind(x)}
-            if any(id(t) in were_read and id(t) not in now for t in tensors):
-                return f"puts another tensor where it found one ({_name(x)})"
+        for x, before in self._holders:
+            for t, now in itertools.zip_longest(before, _behind(x)):
+                if id(t) in were_read and now is not t:
+                    what = "tensor" if isinstance(t, Tensor) else "array"
+                    return f"puts another {what} where it found one ({_name(x)})"
         for x, before in self._states:
             if _state(x) != before:
                 return f"changes what was there before ({_name(x)})"

@@ -758,6 +758,11 @@ class Watch:
             self.fail(str(error))
             return None
 
+    def read(self) -> list[Any]:
+        """Tensors that were there before, and arrays that were not given, of which elements are copied at each call."""
+        arrays = [source for *_, source in self.copied if type(source) is np.ndarray]
+        return [*arrays, *(t for _, t, *_ in self.captured.values())]
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
