@@ -1,11 +1,12 @@
-"""Random programs of loops, branches, arrays, views, writes in place and errors: value, what is written, and what is
-raised, as the plain call has them to the last bit; gradients by complex steps through the same memory.
+"""Random programs of loops, branches, arrays, views, writes in place, containers and errors: value, what is written,
+and what is raised, as the plain call has them to the last bit; gradients by complex steps through the same memory.
 
 A program is a table of instructions. What runs it is jitted, and so compiled once for all of them.
 """
 
 import math
 import types
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -106,22 +107,89 @@ def run(code, x, y, z, a):
     return s[0] + s[1] + s[2] * s[3] + v[0].sum() + np.sin(v[1]).sum() + v[2][0] * v[3][0]
 
 
-def with_names(**names):
-    return types.FunctionType(run.__code__, {**globals(), **names})
+Pair = namedtuple("Pair", "p q")
+(PUSH, POP, PUT, TURN, HALVE, KEEP, FETCH, WEIGH, PACK, UNPACK, COUNT, REPEAT, CALL, RETURN, MISS, DRAIN,
+ COMBINE) = range(17)  # fmt: skip
 
 
-run_jitted = njit(with_names(less=njit(less), larger=njit(larger), smaller=njit(smaller)))
-run_complex = with_names(
-    less=lambda a, b: np.real(a) < np.real(b),
-    larger=lambda a, b: b if np.real(b) > np.real(a) else a,
-    smaller=lambda a, b: b if np.real(b) < np.real(a) else a,
-)
+def powers(x, n):
+    return x if n <= 0 else 0.5 * x * powers(x, n - 1) + 0.1
 
 
-def program(generator):
+def run_containers(code, x, a):
+    """The same over numbers, a list, a dictionary, a named tuple and an integer, which is returned too."""
+    s, items, known, pair, n = [a, 0.5, 1.5, -1.0], [x[0], a], {0: a, 1: x[1]}, Pair(0.0, 1.0), 1
+    for op, i, j, k in code:
+        if op == PUSH:
+            items.append(np.sin(s[i]))
+        elif op == POP:
+            if len(items) > 1:
+                s[i] = items.pop()
+        elif op == PUT:
+            items[k % len(items)] = s[i] * x[k]
+        elif op == TURN:
+            items.reverse()
+        elif op == HALVE:
+            items = [0.5 * item for item in items if less(item, 0.7)] + [s[i]]
+        elif op == KEEP:
+            known[k] = s[i]
+        elif op == FETCH:
+            s[i] = known.get(k, s[j])
+        elif op == WEIGH:
+            for key, item in known.items():
+                s[i] += 0.1 * key * np.sin(item)
+        elif op == PACK:
+            pair = Pair(pair.q, s[i])
+        elif op == UNPACK:
+            s[i], s[j] = pair
+        elif op == COUNT:
+            n = (3 * n + k) % 7
+            s[i] *= n & 3
+        elif op == REPEAT:
+            m = 0
+            while True:
+                m += 1
+                s[i] = 0.5 * s[i] + 0.1 * m
+                if less(s[i], 0.2) or m > n:
+                    break
+                if m % 2 == 1:
+                    continue
+                s[j] = np.sin(s[j]) * s[i]
+        elif op == CALL:
+            s[i] = powers(np.sin(s[j]), k) + powers(0.5, 2)
+        elif op == RETURN:
+            if less(2.0, s[i]):
+                return s[j] * pair.q, n
+        elif op == MISS:
+            if less(s[i], -1.5):
+                s[j] = known[9]
+        elif op == DRAIN:
+            if less(s[i], -1.2):
+                items.clear()
+                s[j] = items.pop()
+        else:
+            s[i] = 0.5 * s[j] * s[k] + x[i]
+    return s[0] + s[1] * s[2] + s[3] + sum(items) + known[0] * known[1] + pair.p * pair.q, n
+
+
+def with_names(function, **names):
+    return types.FunctionType(function.__code__, {**globals(), **names})
+
+
+JITTED = {"less": njit(less), "larger": njit(larger), "smaller": njit(smaller)}
+JITTED["powers"] = njit(types.FunctionType(powers.__code__, JITTED))  # which calls itself by its name
+COMPLEX = {
+    "less": lambda a, b: np.real(a) < np.real(b),
+    "larger": lambda a, b: b if np.real(b) > np.real(a) else a,
+    "smaller": lambda a, b: b if np.real(b) < np.real(a) else a,
+}
+run_jitted, run_complex = njit(with_names(run, **JITTED)), with_names(run, **COMPLEX)
+
+
+def program(generator, n_kinds=POWER + 1):
     n = generator.integers(6, 20)
     code = generator.integers(0, 4, (n, 4))
-    code[:, 0] = generator.permutation(np.arange(3 * POWER + 3) % (POWER + 1))[:n]
+    code[:, 0] = generator.permutation(np.arange(3 * n_kinds) % n_kinds)[:n]
     return code
 
 
@@ -138,7 +206,7 @@ def parts(memory, places):
 def outcome(function, *arguments):
     try:
         return function(*arguments)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         return type(error), error.args
 
 
@@ -169,3 +237,28 @@ def test_programs(is_shared):
             seen[place : place + 2 * N : 2] = gradient
         assert math.isclose(seen @ along + 2 * by_a, slope, rel_tol=1e-9, abs_tol=1e-9)
     assert 20 < n_raised < 500
+
+
+def test_programs_of_containers():
+    generator = np.random.default_rng(5)
+    jitted = njit(with_names(run_containers, **JITTED))
+    exact = with_names(run_containers, **COMPLEX)
+    n_raised = 0
+    for _ in range(500):
+        code, x, a = (
+            program(generator, COMBINE + 1),
+            generator.uniform(-1.5, 1.5, 4),
+            float(generator.uniform(-1.5, 1.5)),
+        )
+        wanted = outcome(jitted, code, x, a)
+        found = outcome(tg.func.value_and_grad(jitted, argnums=(1, 2), has_aux=True), code, x, a)
+        if isinstance(wanted[0], type):
+            assert found == wanted
+            n_raised += 1
+            continue
+        (value, n), (by_x, by_a) = found
+        assert (np.float64(value).tobytes(), n) == (np.float64(wanted[0]).tobytes(), wanted[1])
+        along = generator.standard_normal(4)
+        slope = np.imag(exact(code, x + 1e-40j * along, complex(a, 2e-40))[0]) / 1e-40
+        assert math.isclose(by_x @ along + 2 * by_a, slope, rel_tol=1e-9, abs_tol=1e-9)
+    assert 10 < n_raised < 250
