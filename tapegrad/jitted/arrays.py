@@ -494,10 +494,11 @@ def _declare_late(function: Any, arity: int, choose: Any, in_place: bool) -> Non
             returns = _result_of_reals(args, in_place) if len(args) == arity and not kws else None
             if returns is None:
                 return None
-            if args not in self.codes:
-                self.codes[args] = functools.partial(_call_late, choose)
-                lower_builtin(self.codes[args], *args)(self.codes[args])
-            return signature(returns, *args)
+            kinds = tuple(args)  # some ask with a list
+            if kinds not in self.codes:
+                self.codes[kinds] = functools.partial(_call_late, choose)
+                lower_builtin(self.codes[kinds], *kinds)(self.codes[kinds])
+            return signature(returns, *kinds)
 
         def get_impl_key(self, sig: Any) -> Any:
             return self.codes[sig.args]
