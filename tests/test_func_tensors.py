@@ -164,7 +164,7 @@ def test_what_is_refused():
     x = tg.tensor(X)
     with pytest.raises(RuntimeError, match=r"hvp.*Expected primals and tangents to have the same python structure"):
         hvp(lambda x: x.sum(), (x,), ({"a": x},))
-    with pytest.raises(RuntimeError, match=r"tangent of argument 0 has a shape of \(\), and the primal \(3,\)"):
+    with pytest.raises(RuntimeError, match=r"Tensor is of size \[3\] while the given .* is of size \[\]"):
         jvp(lambda x: x, (x,), (tg.tensor(1.0),))
     with pytest.raises(RuntimeError, match="at least one that is not None"):
         jvp(lambda x: x, (x,), (None,))
