@@ -18,7 +18,7 @@ from tapegrad.tensor import Tensor
 
 def parameter(*shape: int, device: Any = None, dtype: Any = None) -> Any:
     """A parameter that is yet to be given values."""
-    return Parameter(creation.zeros(*shape, device=device, dtype=dtype))
+    return Parameter(creation.empty(*shape, device=device, dtype=dtype))
 
 
 def ones(*shape: int, device: Any = None, dtype: Any = None) -> Any:
@@ -549,7 +549,7 @@ class Embedding(Module):
         self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = (
             max_norm, norm_type, scale_grad_by_freq, sparse
         )  # fmt: skip
-        table = creation.zeros(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
+        table = creation.empty(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
         self.weight = Parameter(table, requires_grad=not _freeze)
         if _weight is None:
             self.reset_parameters()
@@ -594,7 +594,7 @@ class EmbeddingBag(Module):
             max_norm, norm_type, scale_grad_by_freq, sparse
         )  # fmt: skip
         self.mode, self.include_last_offset = mode, include_last_offset
-        table = creation.zeros(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
+        table = creation.empty(num_embeddings, embedding_dim, **facts) if _weight is None else _weight
         self.weight = Parameter(table)
         if _weight is None:
             init.normal_(self.weight)
