@@ -19,10 +19,9 @@ from numba.extending import intrinsic, overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, Complex, Dual, Narrow, is_active_array
-from tapegrad.jitted.allocation import array_like, flat_view
 from tapegrad.jitted.emission import Emitter, Jet, Rule
 from tapegrad.jitted.inner import OPTIONS, define
-from tapegrad.jitted.lifting import make, value_of
+from tapegrad.jitted.lifting import by_element, make, value_of
 from tapegrad.jitted.signatures import finish, leaf
 from tapegrad.jitted.statements import Node
 
@@ -160,17 +159,7 @@ def _dual(x):
     kind = Dual(x.dtype.n_tangents, x.dtype.depth)
     if x.layout == "F":
         return lambda x: dual(x.T).T
-
-    def of_array(x):
-        result = array_like(kind, x)
-        flat = flat_view(result)
-        i = 0
-        for item in x.flat:
-            flat[i] = without_row(item)
-            i += 1
-        return result
-
-    return of_array
+    return by_element(without_row, kind)
 
 
 @intrinsic

@@ -483,6 +483,21 @@ def _called(x: Any) -> str:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
+def by_element(function: Any, kind: Any) -> Any:
+    """The code of a function of arrays: a new array like another, of elements of a type that a function gives."""
+
+    def of_array(x):
+        result = array_like(kind, x)
+        flat = flat_view(result)
+        i = 0
+        for item in x.flat:
+            flat[i] = function(item)
+            i += 1
+        return result
+
+    return of_array
+
+
 def strip(x):
     """The plain values of a result."""
     raise NotImplementedError
@@ -501,18 +516,7 @@ def _strip(x):
     if isinstance(x, types.Array) and isinstance(x.dtype, (Active, Complex, Narrow)):
         if x.layout == "F":
             return lambda x: strip(x.T).T
-        element = rewriting.plain(x.dtype)
-
-        def strip_array(x):
-            result = array_like(element, x)
-            flat = flat_view(result)
-            i = 0
-            for item in x.flat:
-                flat[i] = strip(item)
-                i += 1
-            return result
-
-        return strip_array
+        return by_element(strip, rewriting.plain(x.dtype))
     if isinstance(x, types.BaseNamedTuple):
         items = ", ".join(f"strip(x[{i}])" for i in range(len(x)))
         return _made(["def over(x):", f" return made({items})"], {"strip": strip, "made": x.instance_class})

@@ -107,6 +107,16 @@ def _lay_out(p, x, columns, tile):
                             run[l] = 0
 
 
+def _empty_ends(plane, width, first_row, last_row, first, last):
+    """Zeros at the ends of rows of a plane, before the first window inside and from the last on."""
+    if first > 0 or last < width:
+        for j in range(first_row, last_row):
+            for l in range(first):  # noqa: E741 - as above
+                plane[j * width + l] = 0
+            for l in range(last, width):  # noqa: E741
+                plane[j * width + l] = 0
+
+
 def _lay_out_plane(p, x, columns, row, at, u, v, count, start):
     """Of so many rows of windows in a plane: all rows at once, and then the zeros at their ends."""
     n3, m3 = p[6], p[9]
@@ -123,12 +133,7 @@ def _lay_out_plane(p, x, columns, row, at, u, v, count, start):
     run, inside = plane[begin:end], x[source + begin : source + end]
     for l in range(len(run)):  # noqa: E741 - as above
         run[l] = inside[l]
-    if first > 0 or last < m3:
-        for j in range(first_row, last_row):
-            for l in range(first):  # noqa: E741
-                plane[j * m3 + l] = 0
-            for l in range(last, m3):  # noqa: E741
-                plane[j * m3 + l] = 0
+    _empty_ends(plane, m3, first_row, last_row, first, last)
 
 
 def _add_up_plane(p, columns, x, row, at, u, v, count, start):
@@ -139,12 +144,7 @@ def _add_up_plane(p, columns, x, row, at, u, v, count, start):
     first, last = _inside(m3, n3, 1, start)
     if u < 0 or u >= p[4] or first == last or first_row == last_row:
         return
-    if first > 0 or last < m3:
-        for j in range(first_row, last_row):
-            for l in range(first):  # noqa: E741
-                plane[j * m3 + l] = 0
-            for l in range(last, m3):  # noqa: E741
-                plane[j * m3 + l] = 0
+    _empty_ends(plane, m3, first_row, last_row, first, last)
     begin, end = first_row * m3 + first, (last_row - 1) * m3 + last
     target = row * n3 + start
     run, inside = plane[begin:end], x[target + begin : target + end]
@@ -231,10 +231,9 @@ def _tile(p, block, t):
 
 def _columns(p, x, memory, tile):
     """The address of the columns of a tile, and how far apart their rows are."""
+    length = p[7] * p[8] * p[9]
     if _is_plain(p):
-        return x.ctypes.data + x.itemsize * (tile[0] * p[7] * p[8] * p[9] + tile[2] * p[9] + tile[4]), p[7] * p[8] * p[
-            9
-        ]
+        return x.ctypes.data + x.itemsize * (tile[0] * length + tile[2] * p[9] + tile[4]), length
     columns = memory[WORK:]
     _lay_out(p, x, columns, tile)
     return columns.ctypes.data, (tile[3] - tile[2]) * (tile[5] - tile[4])

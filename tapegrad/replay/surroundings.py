@@ -27,8 +27,7 @@ from tapegrad.tensor import Tensor
 
 _MOST_FOUND = 2000  # objects that are looked at
 _MOST_BYTES = 1 << 24  # of arrays
-_NUMBERS = (int, float, complex, str, bytes, type(None))
-_PLAIN = (*_NUMBERS, np.generic, Tensor, types.BuiltinFunctionType)
+_PLAIN = (int, float, complex, str, bytes, type(None), np.generic, Tensor, types.BuiltinFunctionType)
 _CONTAINERS = (list, tuple, set, dict, deque)
 _CHANGES_UNSEEN = {"logging", "threading", "warnings"}  # modules whose objects keep what no answer depends on
 
@@ -114,9 +113,8 @@ def _name(x: Any) -> str:
         return f"a variable of {x.__qualname__}()"
     if isinstance(x, np.ndarray):
         return "elements of an array"
-    return (
-        f"a {type(x).__name__}" if isinstance(x, (*_CONTAINERS, Iterator)) else f"an attribute of a {type(x).__name__}"
-    )
+    whose = "" if isinstance(x, (*_CONTAINERS, Iterator)) else "an attribute of "
+    return f"{whose}a {type(x).__name__}"
 
 
 def _behind(x: Any) -> list[Any]:
