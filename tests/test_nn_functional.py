@@ -509,6 +509,39 @@ def test_rows_in_use_are_shortened_of_leaves_too():
     assert table.grad.tolist() == [[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]]
 
 
+WITH_PARAMETERS = [
+    "Linear(4, 3)", "Bilinear(4, 3, 2)", "Conv1d(4, 3, 2)", "Conv2d(4, 3, 2)", "Conv3d(4, 3, 2)", "PReLU()",
+    "ConvTranspose1d(4, 3, 2)", "ConvTranspose2d(4, 3, 2)", "ConvTranspose3d(4, 3, 2)", "Embedding(5, 3, 0)",
+    "EmbeddingBag(5, 3, padding_idx=0)", "BatchNorm1d(4)", "BatchNorm2d(4)", "BatchNorm3d(4)", "SyncBatchNorm(4)",
+    "InstanceNorm1d(4, affine=True, track_running_stats=True)", "InstanceNorm2d(4, affine=True)",
+    "InstanceNorm3d(4, affine=True)", "LayerNorm((4, 3))", "RMSNorm(4)", "GroupNorm(2, 4)",
+    "RNN(4, 3, 2, bidirectional=True)", "GRU(4, 3, 2)", "LSTM(4, 3, 2, proj_size=2)", "RNNCell(4, 3)", "GRUCell(4, 3)",
+    "LSTMCell(4, 3)", "MultiheadAttention(4, 2)", "MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True)",
+    "AdaptiveLogSoftmaxWithLoss(8, 10, [2, 5])", "TransformerEncoderLayer(4, 2)", "TransformerDecoderLayer(4, 2)",
+    "Transformer(4, 2, 1, 1, 8)", "LazyLinear(3)(x)", "LazyConv1d(3, 1)(x)", "LazyBatchNorm1d()(x)",
+    "LazyInstanceNorm1d(affine=True)(x)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made", WITH_PARAMETERS)
+def test_no_parameter_is_left_without_values(made, monkeypatch):
+    empty = np.empty
+
+    def poisoned(*args: Any, **kwargs: Any) -> np.ndarray:
+        memory = empty(*args, **kwargs)
+        if memory.dtype.kind == "f":
+            memory.fill(np.nan)
+        return memory
+
+    monkeypatch.setattr(np, "empty", poisoned)
+    module = eval(f"nn.{made.removesuffix('(x)')}", {"nn": tg.nn})
+    if made.endswith("(x)"):
+        module(tg.ones(2, 4, 4))
+    tensors = (*module.parameters(), *module.buffers())
+    assert tensors
+    assert all(np.isfinite(t.detach().numpy()).all() for t in tensors)
+
+
 def test_arguments_of_old_warn():
     with pytest.warns(UserWarning, match="please use reduction='sum' instead"):
         assert F.mse_loss(tg.ones(2), tg.zeros(2), size_average=False).item() == 2.0

@@ -69,6 +69,7 @@ class MultiheadAttention(Module):
             if (t := getattr(self, name)) is not None:
                 init.xavier_uniform_(t)
         if self.in_proj_bias is not None:
+            init.zeros_(self.in_proj_bias)
             init.zeros_(self.out_proj.bias)
         for t in (self.bias_k, self.bias_v):
             if t is not None:

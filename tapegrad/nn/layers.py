@@ -21,6 +21,11 @@ def parameter(*shape: int, device: Any = None, dtype: Any = None) -> Any:
     return Parameter(creation.empty(*shape, device=device, dtype=dtype))
 
 
+def zeros(*shape: int, device: Any = None, dtype: Any = None) -> Any:
+    """A parameter of zeros."""
+    return Parameter(creation.zeros(*shape, device=device, dtype=dtype))
+
+
 def ones(*shape: int, device: Any = None, dtype: Any = None) -> Any:
     """A parameter whose values are one."""
     return Parameter(creation.ones(*shape, device=device, dtype=dtype))
@@ -284,7 +289,7 @@ class RunningNorm(Module):
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
         self.track_running_stats = track_running_stats
         self.register_parameter("weight", ones(num_features, **facts) if affine else None)
-        self.register_parameter("bias", parameter(num_features, **facts) if affine and bias else None)
+        self.register_parameter("bias", zeros(num_features, **facts) if affine and bias else None)
         tracks = track_running_stats
         self.register_buffer("running_mean", creation.zeros(num_features, **facts) if tracks else None)
         self.register_buffer("running_var", creation.ones(num_features, **facts) if tracks else None)
@@ -457,7 +462,7 @@ class LayerNorm(Module):
         self.elementwise_affine = elementwise_affine
         self.register_parameter("weight", ones(*self.normalized_shape, **facts) if elementwise_affine else None)
         has_bias = elementwise_affine and bias
-        self.register_parameter("bias", parameter(*self.normalized_shape, **facts) if has_bias else None)
+        self.register_parameter("bias", zeros(*self.normalized_shape, **facts) if has_bias else None)
 
     def reset_parameters(self) -> None:
         """Ones, and zeros."""
@@ -511,7 +516,7 @@ class GroupNorm(Module):
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.register_parameter("weight", ones(num_channels, **facts) if affine else None)
-        self.register_parameter("bias", parameter(num_channels, **facts) if affine and bias else None)
+        self.register_parameter("bias", zeros(num_channels, **facts) if affine and bias else None)
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Module`."""
