@@ -11,15 +11,17 @@ views, masks and in-place writes; complex numbers and their arrays, with `cmath`
 ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`,
 `eig` and `eigvals` of real spectrum or of complex matrices, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`;
 what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.special` and `tapegrad.special`, which
-`special.py` makes known to Numba. Rounding, comparisons and conversion to int have the derivative zero.
+`special.py` makes known to Numba, also those of `scipy.special.cython_special` that are called by their addresses
+(`addresses.py`); `type(x)` and `x.dtype.type`. Rounding, comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
   products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
   loop or the arguments of a rule of the user's;
-- functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
-  `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
+- other functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils,
+  blocks in `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to
+  arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
 - an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).

@@ -23,6 +23,7 @@ from tapegrad import locks, trees
 from tapegrad.debug import MEMORY
 from tapegrad.engine import DamagedMemoryError
 from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
+    addresses,  # noqa: F401
     arrays,  # noqa: F401
     bindings,
     builtin_functions,  # noqa: F401

@@ -53,6 +53,7 @@ METHODS: dict[str, Any] = {}
 ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
+WITHOUT_HASH: list[Callable[[Any], Any]] = []  # those of them that are asked of objects without a hash: `addresses.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
@@ -475,12 +476,11 @@ class _Rewriter:
         """What to take in the place of a Python object; None to leave it."""
         if isinstance(known, CPUDispatcher):
             return active(known, self.kind, self.is_marked)
-        try:
-            other = FUNCTIONS.get(known)
-        except TypeError:  # unhashable
-            return None
+        is_hashable = _is_hashable(known)
+        other = FUNCTIONS.get(known) if is_hashable else None
         if other is None:
-            other = next(filter(None, (find(known) for find in REPLACED)), None)
+            finders = REPLACED if is_hashable else WITHOUT_HASH
+            other = next(filter(None, (find(known) for find in finders)), None)
         return other.of(self.kind) if hasattr(other, "of") else None
 
     def assignment(self, statement: Any, before: list[Any]) -> None:
