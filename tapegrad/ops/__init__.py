@@ -55,6 +55,7 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    attention,
     bessel,
     convolution,
     elliptic,
@@ -84,6 +85,7 @@ from tapegrad.ops import (
 
 __all__ = [
     "arithmetic",
+    "attention",
     "bessel",
     "convolution",
     "elliptic",
