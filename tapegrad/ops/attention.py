@@ -9,7 +9,8 @@ With P the weights of a tile and D what their adjoints are (Dao, *FlashAttention
 
     D = P (y_bar v' - the sum of y y_bar)    q_bar = scale D k    k_bar = scale D' q    v_bar = P' y_bar
 
-Products are so small that BLAS does not share them out; heads are shared out instead, forward in parts if there are few.
+Products are so small that BLAS does not share them out; heads are shared out instead, forward in parts
+if there are few.
 It is quickest where no row of one factor meets a row of the other: k and v are turned first. Parameters `p`:
 
     (heads, queries, keys, E, V, scale, whether causal, queries of a tile, keys of a product, elements of memory, units,
@@ -127,9 +128,10 @@ def _add_mask(p, mask, head, query, run):
         length = p[NDIM + 1 + d]
         at += batch % length * p[NDIM + 1 + ndim + d]
         batch //= length
-    added = mask[at : at + len(run)]
+    added, lowest = mask[at : at + len(run)], run.dtype.type(-np.inf)
     for j in range(len(run)):
-        run[j] = added[j] if added[j] == -np.inf else run[j] + added[j]
+        score = run[j] + added[j]
+        run[j] = lowest if added[j] == lowest else score
 
 
 def _exponentials(run, may_be_hidden):

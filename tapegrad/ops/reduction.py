@@ -177,7 +177,7 @@ def all_(x):
 def _extreme(run, better):
     """The largest or smallest element of a run, nan where there is one; of none, 0."""
     best = run[0] if len(run) > 0 else run.dtype.type(0)
-    for k in range(1, len(run)):
+    for k in range(len(run)):  # from the first: as many as registers hold, as a rule
         best = better(best, run[k])
     return best
 
