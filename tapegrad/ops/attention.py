@@ -260,7 +260,7 @@ def _softmax_dot(weights, dots):
     return _times(dots - _times(dots, weights).sum(-1, keepdim=True), weights)
 
 
-def _rule(x, g, p, mask=None):
+def _rule(x, mask, g, p):
     (q, k, v), bars = _apart(x, p), x.new_zeros(x.shape)
     weights = _weights_of(q, k, p, mask)
     of_scores = _softmax_dot(weights, g @ v.mT) * _factor(p)
@@ -271,7 +271,7 @@ def _rule(x, g, p, mask=None):
     return bars
 
 
-def _tangent(x, t, p, mask=None):
+def _tangent(x, mask, t, p):
     (q, k, v), (q_dot, k_dot, v_dot) = _apart(x, p), _apart(t, p)
     weights = _weights_of(q, k, p, mask)
     of_scores = (q_dot @ k.mT + q @ k_dot.mT) * _factor(p)
@@ -293,8 +293,8 @@ _FACTS = {
             p, lo, hi, gemm, memory, begun, x, x[:0], y, y_bar, x_bar
         ),
     ),
-    partials=(_rule,),
-    tangents=(_tangent,),
+    partials=(lambda x, g, p: _rule(x, None, g, p),),
+    tangents=(lambda x, t, p: _tangent(x, None, t, p),),
     saves=(1 | 8,),
     **_FACTS,
 )
@@ -311,8 +311,8 @@ def attend(p, lo, hi, gemm, memory, x, y):
         ),
         None,
     ),
-    partials=(lambda a, b, g, p: _rule(a, g, p, b), None),
-    tangents=(lambda a, b, t, p: _tangent(a, t, p, b),),
+    partials=(lambda a, b, g, p: _rule(a, b, g, p), None),
+    tangents=(lambda a, b, t, p: _tangent(a, b, t, p),),
     saves=(1 | 2 | 8, 0),
     for_all=(1,),
     **_FACTS,
