@@ -83,14 +83,20 @@ def _add_at(target, sums, at, x):
                 sums[k] = 0
 
 
-def _declare_take(name, grad_name):
+def _add_taken(p, sums, x, at, y, y_bar, x_bar):
+    _add_at(x_bar, sums, at, y_bar)
+
+
+def _add_taken_once(p, x, at, y, y_bar, x_bar):
+    """Where no position is there twice, as a rule, so that sums need not be kept apart."""
+    _add_at(x_bar, x_bar[:0], at, y_bar)
+
+
+def _declare_take(name, grad_name, vjp):
     """Gathering, under the names of PyTorch's nodes that do it."""
 
     def take(p, lo, hi, x, at, y):
         _gather(x, at, y, lo, hi)
-
-    def vjp(p, sums, x, at, y, y_bar, x_bar):
-        _add_at(x_bar, sums, at, y_bar)
 
     take.__name__ = name
     return array_op(
@@ -105,9 +111,9 @@ def _declare_take(name, grad_name):
     )(take)
 
 
-take = _declare_take("take", "IndexBackward0")
-max_along = _declare_take("max", "MaxBackward0")
-min_along = _declare_take("min", "MinBackward0")
+take = _declare_take("take", "IndexBackward0", _add_taken)
+max_along = _declare_take("max", "MaxBackward0", _add_taken_once)
+min_along = _declare_take("min", "MinBackward0", _add_taken_once)
 
 
 def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
