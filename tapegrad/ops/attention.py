@@ -27,7 +27,7 @@ from tapegrad import vectormath
 from tapegrad.memory import f8, larger, plus
 from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import array_op
-from tapegrad.ops.linalg import gemm_into
+from tapegrad.ops.linalg import gemm_into, turn
 from tapegrad.ops.reduction import _LONG_PART, _extreme, _total_of_products
 from tapegrad.ops.spectral import vanishes
 
@@ -35,7 +35,7 @@ HEADS, QUERIES, KEYS, E, V, SCALE, CAUSAL, TILE, BLOCK, ROOM, UNITS, NDIM = rang
 WORK = 32  # elements of memory, for BLAS's arguments
 _ALONE = 1 << 18  # multiplications of a product that BLAS does not share out: OpenBLAS's threshold
 _TILE, _ELEMENTS = 32, 1 << 17  # queries of a tile, and elements of one, at most
-_LANES = 16  # keys that are turned at once
+_LANES = 16  # keys of a product are a multiple of these
 _FEW = 8  # units that are enough to share out, and queries that are worth turning for
 
 
@@ -71,16 +71,6 @@ def _rooms(p, memory):
     weights = of_v + p[KEYS] * p[V]
     adjoints, sums = weights + p[TILE] * p[KEYS], weights + 2 * p[TILE] * p[KEYS]
     return memory[WORK:of_v], memory[of_v:weights], memory[weights:adjoints], memory[adjoints:sums], memory[sums:]
-
-
-def _turn(rows, n, width, turned):
-    """turned[w, i] = rows[i, w]"""
-    for first in range(0, n, _LANES):
-        count = min(_LANES, n - first)
-        for w in range(width):
-            column, source = turned[w * n + first : w * n + first + count], rows[first * width + w :]
-            for i in range(count):
-                column[i] = source[np.uint64(i * width)]
 
 
 def _n_seen(p, last):
@@ -173,7 +163,7 @@ def _attend(p, lo, hi, gemm, memory, x, mask, y):
         begin, end = part * tiles // parts * p[TILE], min((part + 1) * tiles // parts * p[TILE], p[QUERIES])
         turned = of_k if end - begin >= _FEW else of_k[:0]
         if len(turned) > 0:
-            _turn(k, p[KEYS], p[E], turned)
+            turn(k, p[KEYS], p[E], p[E], turned)
         for first in range(begin, end, p[TILE]):
             count = min(p[TILE], end - first)
             _weights(p, gemm, work, mask, head, first, count, q, k, turned, weights, over)
@@ -205,8 +195,8 @@ def _attend_vjp(p, lo, hi, gemm, memory, begun, x, mask, y, y_bar, x_bar):
         q, k, v = _split(p, x, head)
         q_bar, k_bar, v_bar = _split(p, x_bar, head)
         start = head * p[QUERIES] * width
-        _turn(k, p[KEYS], e, of_k)
-        _turn(v, p[KEYS], width, of_v)
+        turn(k, p[KEYS], e, e, of_k)
+        turn(v, p[KEYS], width, width, of_v)
         if begun == 0:
             k_bar[:] = 0
             v_bar[:] = 0
