@@ -25,6 +25,7 @@ from tapegrad import dtypes
 from tapegrad.ops import (
     attention,
     convolution,
+    distances,
     factorization,
     indexing,
     matrix_exponential,
@@ -772,7 +773,7 @@ def test_every_operation_with_a_derivative_is_tested():
     # See test_linalg.py, test_decompositions.py, test_nn_functional.py, test_scattering.py, test_special.py.
     elsewhere = (
         factorization, spectral, orthogonal, pivoted, matrix_exponential, attention, convolution, normalisation,
-        windows, indexing, sampling,
+        windows, indexing, sampling, distances,
     )  # fmt: skip
     there = {op.opcode for module in elsewhere for op in vars(module).values() if isinstance(op, Op)}
     others = {"detach", "igamma", "igammac", "nextafter"}
