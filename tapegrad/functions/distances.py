@@ -119,8 +119,10 @@ def cdist(
             f"expected scalar type {x1.dtype.scalar_type} but found {x2.dtype.scalar_type}: cdist({describe(x1, x2)}), "
             f"at {location()}"
         )
-    distances: Tensor = _all_euclidean(x1, x2) if p == 2 else None
-    return reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1) if distances is None else distances
+    distances: Tensor | None = _all_euclidean(x1, x2) if p == 2 else None
+    if distances is None:
+        distances = reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return distances
 
 
 def _all_euclidean(a: Tensor, b: Tensor) -> Tensor | None:

@@ -468,8 +468,8 @@ def _product_vjp(p, memory, x, at, y, y_bar, x_bar):
         k = np.uint64(at[i])
         bars[i] += _times(y_bar[k], before[i] * products[k])
         products[k] *= values[i]
-    for k in range(n):
-        x_bar[k] += _times(y_bar[k], products[k])
+    for j in range(n):
+        x_bar[j] += _times(y_bar[j], products[j])
 
 
 def _product_rule(a, b, g, p):
