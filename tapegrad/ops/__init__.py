@@ -55,8 +55,10 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    attention,
     bessel,
     convolution,
+    distances,
     elliptic,
     exponential,
     factorization,
@@ -84,8 +86,10 @@ from tapegrad.ops import (
 
 __all__ = [
     "arithmetic",
+    "attention",
     "bessel",
     "convolution",
+    "distances",
     "elliptic",
     "exponential",
     "factorization",
