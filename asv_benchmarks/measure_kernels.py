@@ -2,8 +2,8 @@
 
     python asv_benchmarks/measure_kernels.py [--only WORDS]
 
-The works are those of `compare_jitted.py`, in `jitted_works`. Times are of the processor, on one thread, the least of
-some rounds, all in this process: they tell how a change of tapegrad does, on any machine.
+The works are those of `compare_jitted.py`, in `benchmarks/jitted_works`. Times are of the processor, on one thread, the
+least of some rounds, all in this process: they tell how a change of tapegrad does, on any machine.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.jitted_works.in_numba import derivative, primal
+from benchmarks.jitted_works.table import CALLS, WORKS
 from compare import duration
-from jitted_works.in_numba import derivative, primal
-from jitted_works.table import CALLS, WORKS
 
 from tapegrad import jitted
 

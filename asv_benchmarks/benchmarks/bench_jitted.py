@@ -1,13 +1,12 @@
 """Derivatives of jitted functions, and the functions themselves: the works of `compare_jitted.py`."""
 
-from jitted_works import in_numba
-from jitted_works.table import WORKS
-
+from benchmarks.jitted_works import in_numba
+from benchmarks.jitted_works.table import WORKS
 from tapegrad import jitted
 
 from .common import QUICK
 
-QUICK_WORKS = ("logistic map", "Newton", "seidel_2d", "bundle adjustment", "hand tracking, simple")
+QUICK_WORKS = ("logistic map", "Newton", "seidel_2d")
 
 
 class JittedDerivative:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 NAMES = SimpleNamespace(**vars(jnp) | {"logsumexp": jax.nn.logsumexp})
 

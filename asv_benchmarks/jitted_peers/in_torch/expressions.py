@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 
 def jacobi_1d(a: Any, n: int) -> Any:

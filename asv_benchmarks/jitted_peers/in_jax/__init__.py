@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from jitted_works.table import Work
+from benchmarks.jitted_works.table import Work
 
 jax.config.update("jax_enable_x64", True)
 

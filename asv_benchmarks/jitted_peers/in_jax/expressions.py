@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 IN = slice(1, -1)  # what isn't at an edge
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 
 def stepped(step: Any, state: Any, n: int) -> Any:

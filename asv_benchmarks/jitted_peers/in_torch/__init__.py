@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from jitted_works.table import Work
+from benchmarks.jitted_works.table import Work
 
 
 def derivative(work: Work) -> Callable[[], Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit
 
-from jitted_works.table import CALLS, Work
+from benchmarks.jitted_works.table import CALLS, Work
 from tapegrad import func, jitted
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 NAMES = SimpleNamespace(sqrt=torch.sqrt, maximum=lambda x, least: x.clamp(min=least))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from jitted_works import formulas
+from jitted_peers import formulas
 
 
 def mixture(logits: Any, means: Any, factors: Any, x: Any) -> Any:
