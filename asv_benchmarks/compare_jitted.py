@@ -154,10 +154,10 @@ def verdicts(work: Work, figures: Figures) -> Iterator[tuple[str, bool]]:
 def summary(found: dict[str, Figures]) -> list[str]:
     """How many goals are met."""
     met = [is_met for title, figures in found.items() for _, is_met in verdicts(WORKS[title], figures)]
-    lines = [f"Of {len(met)} goals {sum(met)} are met."]
+    lines = [f"{sum(met)} of {len(met)} goals are met, in all {len(found)} works."]
     for state, most in FIRST.items():
         n_met = sum(figures.first[state] <= most for figures in found.values())
-        lines.append(f"First derivatives, {state}: {n_met} of {len(found)} take {most} s at most.")
+        lines.append(f"First derivatives, {state}: {n_met} take {most} s at most.")
     return lines
 
 
