@@ -97,6 +97,8 @@ if TYPE_CHECKING:
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
+    from tapegrad.jitted.limits import memory_limit as memory_limit
+    from tapegrad.jitted.limits import set_memory_limit as set_memory_limit
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
@@ -108,16 +110,18 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
+    "memory_limit",
     "nbytes",
     "operation",
     "preaccumulate",
+    "set_memory_limit",
     "value_and_grad",
 ]
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
     "custom_rule": "extensions", "explain": "explaining",
-    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "free": "jacobian_tape", "memory_limit": "limits", "set_memory_limit": "limits", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip
 

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
-from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted import jacobian_tape as tape
@@ -49,7 +48,7 @@ from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, define, inside
-from tapegrad.jitted.kept import NotKeptError, kept
+from tapegrad.jitted.kept import NotKeptError, as_kind, kept
 from tapegrad.jitted.lifting import each_item, own, strip
 from tapegrad.jitted.marking import enter, leave
 
@@ -171,24 +170,9 @@ def _active_kind(kind: Any, active: Active) -> Any:
     return active if isinstance(kind, (types.Float, Active)) else types.unliteral(kind)
 
 
-def _as(kind: Any) -> Any:
-    """An intrinsic that converts to a type."""
-
-    @intrinsic
-    def convert(typingctx: Any, x: Any) -> Any:
-        return kind(x), lambda context, builder, sig, args: _converted(context, builder, sig, args)
-
-    return convert
-
-
-def _converted(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    value = context.cast(builder, args[0], sig.args[0], sig.return_type)
-    return impl_ret_borrowed(context, builder, sig.return_type, value)
-
-
 def _plain(advance: Any, kind: Active, state: Any, parameters: Any) -> Any:
     """The loop in forward mode."""
-    as_state = _as(_state_kind(advance, _active_kind(state, kind), parameters))
+    as_state = as_kind(_state_kind(advance, _active_kind(state, kind), parameters))
 
     def loop(step, state, n_steps, *parameters):
         x = as_state(started(kind, state))
@@ -211,7 +195,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
             "numbers, arrays, tuples of them and jitted functions are kept for its steps",
         ) from None  # fmt: skip
     state_kind = _state_kind(advance, states.kind, others.kind)
-    as_state, as_given = _as(state_kind), itself
+    as_state, as_given = as_kind(state_kind), itself
     size_of, save, load = states.size, states.save, states.load
     size_of_others, save_others, load_others = others.size, others.save, others.load
     steps = _steps(advance.original, states.kind, len(parameters))
@@ -219,7 +203,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
     reverse = _reverse(again, kind, as_state, states, others)
     forward, as_forward = again, as_state
     if not kind.n_tangents and not advance.is_marked:
-        forward, as_forward, as_given = steps, _as(rewriting.plain(state_kind)), strip
+        forward, as_forward, as_given = steps, as_kind(rewriting.plain(state_kind)), strip
 
     def loop(step, state, n_steps, *parameters):
         header = open_tape(kind)
