@@ -117,7 +117,7 @@ class Engine:
         if structures is not None:
             with containers.explained():
                 return self._taking(structures).run(form, *containers.emptied(args, structures))
-        limit = limits.current() if limits.limits else None
+        limit = limits.current()
         if limit is not None and isinstance(form.kind, Taped) and not form.is_marked:
             form = form._replace(is_limited=True)
         if form in self.owns:
@@ -180,7 +180,7 @@ class Engine:
             if made is None or MEMORY:
                 return None
             self.by_one[place, has_aux] = made
-        if len(args) != self.n_by_position or self.owns or limits.limits:
+        if len(args) != self.n_by_position or self.owns or limits.are_used:
             return None
         x = args[place]
         if x.__class__ is np.ndarray:

@@ -142,7 +142,9 @@ class _Walk:
                 raise NotKeptError(kind)
             parts = [self.number(types.float64, f"{x}.{part}", indent) for part in ("real", "imag")]
             return f"complex({', '.join(parts)})"
-        parts = [self.number(kind.part, f"{part}_part({x})", indent) for part in ("real", "imaginary")]
+        z = self.variable()
+        self.save.append(f"{indent}{z} = {self.named(as_kind(kind))}({x})")
+        parts = [self.number(kind.part, f"{part}_part({z})", indent) for part in ("real", "imaginary")]
         return f"joined({', '.join(parts)})"
 
     def variable(self) -> str:

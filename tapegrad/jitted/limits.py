@@ -69,6 +69,7 @@ from tapegrad.tape import checked_limit
 ROWS, ARGUMENTS, LIMIT, LEFT_ALONE = tape.ROWS, tape.ARGUMENTS, tape.LIMIT, tape.LEFT_ALONE
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
 TURNS, EXIT, SIZE, SLOTS, TAKEN, COST, OF, FIRST, BY, N_WORDS = range(10)
+MOST_TRIED = 64
 MOST = 2**62  # turns of a loop whose number isn't known
 SHARED, RESIZED = 1, 2
 _WHY = {
@@ -79,7 +80,8 @@ _WHY = {
 
 # --- for users --------------------------------------------------------------------------------------------------------
 
-limits: dict[int, int] = {}  # by thread; empty as most often
+_of_thread = threading.local()
+are_used = False  # whether any thread has had a limit
 
 
 class memory_limit(contextlib.ContextDecorator):  # noqa: N801  as `tapegrad.autograd.memory_limit`
@@ -140,16 +142,14 @@ def set_memory_limit(limit: int | None) -> None:
     >>> tg.jitted.set_memory_limit(10_000_000)
     >>> tg.jitted.set_memory_limit(None)
     """
-    limit = checked_limit(limit)
-    if limit is None:
-        limits.pop(threading.get_ident(), None)
-    else:
-        limits[threading.get_ident()] = limit
+    global are_used
+    _of_thread.limit = checked_limit(limit)
+    are_used |= limit is not None
 
 
 def current() -> int | None:
     """The limit of this thread."""
-    return limits.get(threading.get_ident()) if limits else None
+    return getattr(_of_thread, "limit", None) if are_used else None
 
 
 @contextlib.contextmanager
@@ -313,10 +313,10 @@ def _checkpointed(loop: Outlined, kind: Taped, kinds: Any, turns: Any) -> Any:
             grown = bytes_of(get_word(header, ARGUMENTS) - at, get_word(header, ROWS) - n_rows, width)
             put_word(header, ROWS, n_rows)
             put_word(header, ARGUMENTS, at)
-            cost = max(cost, (grown + n_tried - 1) // n_tried)
+            cost = max(1, (grown + n_tried - 1) // n_tried)  # the last is of most turns, and maybe of a nest
             if not is_counted and (code > 1 or (code == 1 and n == MOST)):
                 n = n_run
-            if 2 * n_tried > min(n, 16) or 8 * grown > limit:
+            if 2 * n_tried > min(n, MOST_TRIED) or 8 * grown > limit:
                 break
             n_tried *= 2
         plain_given = as_given(load_others(header, begin + size, 0))

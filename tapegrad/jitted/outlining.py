@@ -25,6 +25,7 @@ and what is put before the loop, which remains there for all that is left to it:
 from __future__ import annotations
 
 import copy
+import dis
 import itertools
 import operator
 import random
@@ -33,11 +34,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numba.core import analysis, compiler, ir, ir_utils, postproc
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.dispatcher import ObjModeLiftedWith
 from numba.core.registry import CPUDispatcher
+from numba.core.unsafe import eh
 from numba.core.untyped_passes import FixupArgs
 
 from tapegrad.jitted import bindings
@@ -155,6 +157,14 @@ class _Loops:
         self.used, self.assigned = used.usemap, used.defmap
         self.live = self._live()
         self.known = self._known()
+        self.trying = [label for label, block in self.blocks.items() if any(map(self._tries, block.body))]
+
+    def _tries(self, statement: Any) -> bool:
+        """Whether an error may be caught here."""
+        if not isinstance(statement, ir.Assign):
+            return isinstance(statement, (ir.StaticTryRaise, ir.DynamicTryRaise))
+        function = getattr(statement.value, "value", None) if isinstance(statement.value, ir.Global) else None
+        return getattr(function, "__module__", None) == eh.__name__
 
     def _live(self) -> dict[int, set[str]]:
         """The names whose values may be read from the beginning of a block on."""
@@ -188,12 +198,22 @@ class _Loops:
         outside = set() if header is None else around[header] | {header}
         return sorted(h for h, others in around.items() if others == outside)
 
+    def body(self, header: int) -> set[int]:
+        """The blocks of a loop, and those in which it ends with an error."""
+        inside = set(self.loops[header].body)
+        return inside | {
+            to for label in inside for to, _ in self.cfg.successors(label)
+            if isinstance(self.blocks[to].body[-1], (ir.StaticRaise, ir.DynamicRaise, ir.Raise))
+        }  # fmt: skip
+
     def cut(self, header: int) -> tuple[Outlined, Any, list[int]]:
         """A loop as a function, the variable of its range, and its exits."""
-        body = self.loops[header].body
+        body = self.body(header)
         self._check(body)
         iterator, turns = self._range(header, body)
         exits = sorted({to for label in body for to, _ in self.cfg.successors(label) if to not in body})
+        if not exits:
+            raise Declined("it ends with errors only")
         test = None if iterator is None else self._test(header)
         if test is not None:
             at_end = self.blocks[test].body[-1].falsebr
@@ -217,7 +237,9 @@ class _Loops:
         return made, turns, exits
 
     def _check(self, body: Any) -> None:
-        """Raise Declined where a second run might be seen."""
+        """Raise Declined where a second run might be seen, or errors are caught outside."""
+        if any(label not in body for label in self.trying):
+            raise Declined("there is a `try` outside of it")
         for statement in (s for label in body for s in self.blocks[label].body):
             if isinstance(statement, ir.Print):
                 raise Declined("it prints, and would do so twice")
@@ -246,7 +268,7 @@ class _Loops:
                 called = made.value if isinstance(made, ir.Expr) and made.op == "getiter" else None
                 call = None if called is None else ir_utils.guard(ir_utils.get_definition, self.func_ir, called)
                 is_range = isinstance(call, ir.Expr) and call.op == "call"
-                if not is_range or self.resolve(self.func_ir, call.func) is not range or label != test:
+                if not is_range or self.resolve(self.func_ir, call.func) not in (range, prange) or label != test:
                     raise Declined("it goes through other things than a range")
                 return value.value.name, called
         return None, None
@@ -300,6 +322,8 @@ class _Loops:
             method = ir_utils.guard(ir_utils.get_definition, self.func_ir, call.func)
             if isinstance(method, ir.Expr) and method.op == "getattr" and method.attr in _METHODS_THAT_WRITE:
                 yield method.value.name
+        elif isinstance(function, CPUDispatcher):
+            yield from (v.name for v in given if _may_write(function))
         elif isinstance(function, np.ufunc) and len(given) > function.nin:
             yield from (v.name for v in given[function.nin :])
         elif any(function is known for known in _FUNCTIONS_THAT_WRITE) or any(name == "out" for name, _ in call.kws):
@@ -312,20 +336,20 @@ def is_seen(function: Any) -> str | None:
         names = {n for f in bindings.reached(function) for n in bindings.names_of(f.py_func.__code__)}
         met = sorted(names & _SEEN)
         return f"it calls `{function.py_func.__name__}`, in which there is `{met[0]}`" if met else None
-    owner = getattr(function, "__self__", None)
-    if function in (np.random, random) if _is_hashable(function) else False:
-        return "it draws random numbers"
-    if isinstance(owner, (np.random.RandomState, random.Random)):
+    is_random = function is np.random or function is random
+    if is_random or isinstance(getattr(function, "__self__", None), (np.random.RandomState, random.Random)):
         return "it draws random numbers"
     return None
 
 
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+def _may_write(function: Any) -> bool:
+    """Whether a jitted function, or one that it calls, may write to an array; if one does all the same, types tell."""
+    for code in (f.py_func.__code__ for f in bindings.reached(function)):
+        if _METHODS_THAT_WRITE & {*bindings.names_of(code)}:
+            return True
+        if any(i.opname.startswith("STORE_SUB") or i.argrepr.endswith("=") for i in dis.get_instructions(code)):
+            return True
+    return False
 
 
 def _user_name(name: str) -> str:
@@ -344,7 +368,7 @@ class _Cut:
         self.loops, self.header, self.made = loops, header, made
         self.iterator, self.constants, self.exits = iterator, constants, exits
         self.loc = made.loc
-        self.blocks = _copied(loops.blocks, loops.loops[header].body)
+        self.blocks = _copied(loops.blocks, loops.body(header))
         self.scope = next(iter(self.blocks.values())).scope
 
     def variable(self, name: str) -> Any:
@@ -461,7 +485,7 @@ def insert(func_ir: Any, flags: Any, resolve: Any, run_of: Any, declined: Any, h
     waiting, found = loops.within(None), list[Any]()
     if has_blocks or has_types or func_ir.is_generator:
         for header in waiting:
-            declined(func_ir.blocks[header].loc, "its function has `try`, `with`, `yield`, or types of `locals`")
+            declined(func_ir.blocks[header].loc, "its function has `with`, `yield`, or types of `locals`")
         waiting = []
     while waiting:
         header = waiting.pop()
