@@ -81,7 +81,7 @@ def numbers(x, c, n):
 @njit
 def narrow(x, c, n):
     u, s = x.copy(), np.float32(0.0)
-    for t in range(n):
+    for _ in range(n):
         for i in range(1, u.size):
             u[i] = u[i] + c * np.float32(0.001) * (u[i - 1] - u[i])
         s += u[3] * c
@@ -91,7 +91,7 @@ def narrow(x, c, n):
 @njit
 def turning(x, c, n):
     z, u = c, x.copy()
-    for t in range(n):
+    for _ in range(n):
         u[1:] = u[1:] + 0.001 * c * (u[:-1] - u[1:])
         z = z + 0.0001 * z * u[2]
     return abs(u[3] * z) ** 2
@@ -203,7 +203,7 @@ def tries(x, n):
     try:
         for i in range(n):
             x += 0.001 * math.sin(x) / (n - 1 - i)
-    except Exception:  # noqa: BLE001
+    except Exception:
         x *= 2.0
     return x
 
@@ -231,7 +231,9 @@ def test_what_is_left_alone_is_named_once(function, why):
         tg.jitted.free()
         with memory_limit(limit), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", RuntimeWarning)
-            wanted.append((grad(function)(0.3, 9000), [str(w.message) for w in said if "memory_limit" in str(w.message)]))
+            wanted.append(
+                (grad(function)(0.3, 9000), [str(w.message) for w in said if "memory_limit" in str(w.message)])
+            )
     (slope, before), (same, said), (again, later) = wanted
     assert slope == same == again
     assert before == later == []

@@ -121,7 +121,8 @@ __all__ = [
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
     "custom_rule": "extensions", "explain": "explaining",
-    "free": "jacobian_tape", "memory_limit": "limits", "set_memory_limit": "limits", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "memory_limit": "limits", "set_memory_limit": "limits",
+    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip
 

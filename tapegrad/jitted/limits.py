@@ -98,8 +98,8 @@ class memory_limit(contextlib.ContextDecorator):  # noqa: N801  as `tapegrad.aut
     lines, and why; the gradient is right then too.
 
     It holds for `tapegrad.func`'s transforms, not for gradients that jitted code takes itself. Their code is compiled
-    anew in each process. In forward mode nothing is recorded. A function returned by `vjp` keeps to the limit that there
-    was when it was made.
+    anew in each process. In forward mode nothing is recorded. A function that `vjp` returns keeps to the limit
+    there was when it was made.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def set_memory_limit(limit: int | None) -> None:
     >>> tg.jitted.set_memory_limit(10_000_000)
     >>> tg.jitted.set_memory_limit(None)
     """
-    global are_used
+    global are_used  # noqa: PLW0603  read at every gradient
     _of_thread.limit = checked_limit(limit)
     are_used |= limit is not None
 
@@ -262,24 +262,47 @@ def _left(loop: Outlined) -> Any:
 
 def _checkpointed(loop: Outlined, kind: Taped, kinds: Any, turns: Any) -> Any:
     """What is run before a loop, for inputs of some types."""
-    width, is_counted = 1 + kind.n_tangents, loop.is_counted
     if loop.is_range and turns != types.range_state64_type:
         raise Declined("it goes through a range of other integers than int64")
+    width = 1 + kind.n_tangents
     again = rewriting.active(loop.steps, kind)
     forms = _Forms(loop, kind, kinds, again)
-    states, others = forms.states, forms.others
     loop_number = len(_loops)
     _loops.append(loop.loc)
-    size_of, save, load = states.size, states.save, states.load
-    size_of_others, save_others, load_others = others.size, others.save, others.load
-    load_result = forms.results.load
-    as_state, as_forward, as_given, forward = forms.as_state, forms.as_state, itself, again
+    size_of, save, load = forms.states.size, forms.states.save, forms.states.load
+    size_of_others, save_others, load_others = forms.others.size, forms.others.save, forms.others.load
+    load_result, range_of = forms.results.load, _range_of(loop.is_range)
+    as_forward, as_given, forward = forms.as_state, itself, again
     if not kind.n_tangents:
         forward, as_forward, as_given = loop.steps, as_kind(rewriting.plain(forms.state_kind)), strip
     advance = _advance(forward, as_forward, loop.is_range, is_whole=not kind.n_tangents)
-    reverse = _reverse(again, advance, as_forward, as_given, kind, forms)
+    try_some = _trial(again, advance, as_forward, as_given, kind, forms)
+    address = _reverse(again, advance, as_forward, as_given, kind, forms)
     split, finish, are_apart, left = forms.split(), forms.finish(), forms.are_apart(), inside(_left(loop))
-    written, memory, range_of = forms.written("inputs", "{}"), forms.written("x", "({},)"), _range_of(loop.is_range)
+    written, memory = forms.written("inputs", "{}"), forms.written("x", "({},)")
+
+    @inside
+    def run_whole(header, begin, x, plan, given, inputs):
+        """Fill the block that is there; returns the last state, and why it may not be taken."""
+        n, size, n_slots, first, by, piece, slots, n_rows = plan
+        start, taken, done, code, failed = x, 1, 0, 0, 0
+        while done < n and failed == 0:
+            end = n
+            if taken < n_slots and n - done > piece:
+                end = done + piece * first_part((n - done + piece - 1) // piece, n_slots - taken)
+            code, _, x = advance(
+                header, x, done, end, first, by, given, piece, n_rows, begin, written(inputs), memory(start)
+            )
+            done = end
+            if size_of(x) != size:
+                failed = RESIZED
+            elif not are_apart(x, given):
+                failed = SHARED
+            elif done < n:
+                save(x, header, slots + taken * (size + 1) + 1)
+                keep_word(header, slots + taken * (size + 1), done, width)
+                taken += 1
+        return x, taken, code, failed
 
     def run(turns, inputs):
         header = open_tape(kind)
@@ -293,22 +316,67 @@ def _checkpointed(loop: Outlined, kind: Taped, kinds: Any, turns: Any) -> Any:
             return left(turns, inputs)
         begin, n_rows = get_word(header, ARGUMENTS), get_word(header, ROWS)
         size, size_others = size_of(state), size_of_others(given)
-
-        # What the first turns take, and how many there are.
         begin_block(header, size + size_others, 0, width)
-        at = begin + size + size_others
         save(state, header, begin)
         save_others(given, header, begin + size)
-        if not has_rows(header, begin, at):
+        if not has_rows(header, begin, begin + size + size_others):
             return left(turns, inputs)
-        put_word(header, ARGUMENTS, at)
         put_word(header, LIMIT, 0)
+        n, cost = try_some(header, begin, size, size_others, n, first, by, limit, n_rows, written(inputs))
+        put_word(header, LIMIT, limit)
+        put_word(header, ARGUMENTS, begin)
+        piece, n_slots = cut(limit, begin, n_rows, n, cost, size, size_others, width)
+        if piece == 0:
+            return left(turns, inputs)
+
+        slots = begin + N_WORDS
+        last = slots + n_slots * (size + 1)
+        n_kept = N_WORDS + n_slots * (size + 1) + 3 * size + size_others
+        begin_block(header, n_kept, size, width)
+        save(state, header, slots + 1)
+        save_others(given, header, last + 3 * size)
+        keep_word(header, slots, 0, width)
+        for k in range(2 * size):  # nobody's, until they are written
+            keep_word(header, last + size + k, 0, width)
+        put_word(header, ARGUMENTS, begin + n_kept + 1)
+        put_word(header, LIMIT, 0)
+        start = as_forward(as_given(load(header, slots + 1, 0)))
+        plain_given = as_given(load_others(header, last + 3 * size, 0))
+        plan = n, size, n_slots, first, by, piece, slots, n_rows
+        x, taken, code, failed = run_whole(header, begin, start, plan, plain_given, inputs)
+        put_word(header, LIMIT, limit)
+        put_word(header, ARGUMENTS, begin)
+        if failed == 0:
+            save(x, header, last)
+            number(header, last, n_rows, size)
+            keep_words(header, begin, (n, code, size, n_slots, taken, cost, limit, first, by), width)
+            is_done, outputs = finish(inputs, start, x, load_result(header, last, 1), plain_given)
+            if is_done:
+                end_block(header, n_kept, size, address_of(address), width)
+                return True, code, outputs
+            failed = SHARED
+        put_word(header, LEFT_ALONE, loop_number << 2 | failed)
+        return left(turns, inputs)
+
+    return run
+
+
+def _trial(again: Any, advance: Any, as_forward: Any, as_given: Any, kind: Taped, forms: _Forms) -> Any:
+    """What records a few turns from a state that is kept, and forgets them: how many there are, and bytes for one."""
+    width, is_counted = 1 + kind.n_tangents, forms.loop.is_counted
+    load, load_others, as_state = forms.states.load, forms.others.load, forms.as_state
+    memory = forms.written("x", "({},)")
+
+    @inside
+    def try_some(header, begin, size, size_others, n, first, by, limit, n_rows, originals):
+        at = begin + size + size_others
+        put_word(header, ARGUMENTS, at)
         cost, n_tried = 1, 1
         while True:
             x = as_state(load(header, begin, 1))
             live = load_others(header, begin + size, 1)
             code, n_run, _ = protected(
-                again, (0, n_tried, first, by, *x, *live), header, n_rows, begin, written(inputs), memory(x)
+                again, (0, n_tried, first, by, *x, *live), header, n_rows, begin, originals, memory(x)
             )
             grown = bytes_of(get_word(header, ARGUMENTS) - at, get_word(header, ROWS) - n_rows, width)
             put_word(header, ROWS, n_rows)
@@ -319,69 +387,16 @@ def _checkpointed(loop: Outlined, kind: Taped, kinds: Any, turns: Any) -> Any:
             if 2 * n_tried > min(n, MOST_TRIED) or 8 * grown > limit:
                 break
             n_tried *= 2
-        plain_given = as_given(load_others(header, begin + size, 0))
-        piece = max(1, (limit - bytes_of(at, n_rows, width)) // 3 // cost)
         if not is_counted and n > n_tried:
-            x = as_forward(as_given(load(header, begin, 0)))
-            code, n_run, _ = advance(
-                header, x, 0, n, first, by, plain_given, piece, n_rows, begin, written(inputs), memory(x)
-            )
+            y = as_forward(as_given(load(header, begin, 0)))
+            given = as_given(load_others(header, begin + size, 0))
+            piece = max(1, (limit - bytes_of(at, n_rows, width)) // 3 // cost)
+            code, n_run, _ = advance(header, y, 0, n, first, by, given, piece, n_rows, begin, originals, memory(y))
             if n == MOST or code > 1:
                 n = n_run
-        put_word(header, LIMIT, limit)
-        put_word(header, ARGUMENTS, begin)
-        free = limit - bytes_of(begin, n_rows, width)
-        if 2 * n * cost <= free:
-            return left(turns, inputs)
+        return n, cost
 
-        free = max(free - bytes_of(N_WORDS + 3 * size + size_others, size, width), 0) // 3
-        piece = max(1, free // cost)
-        n_slots = max(2, min(free // bytes_of(size + 1, 0, width), (n + piece - 1) // piece))
-        n_kept = N_WORDS + n_slots * (size + 1) + 3 * size + size_others
-        begin_block(header, n_kept, size, width)
-        slots = begin + N_WORDS
-        last = slots + n_slots * (size + 1)
-        save(state, header, slots + 1)
-        save_others(given, header, last + 3 * size)
-        for k in range(2 * size):  # nobody's, until they are written
-            keep_word(header, last + size + k, 0, width)
-        keep_words(header, begin, (n, 0, size, n_slots, 1, cost, limit, first, by), width)
-        keep_word(header, slots, 0, width)
-        put_word(header, ARGUMENTS, begin + n_kept + 1)
-        put_word(header, LIMIT, 0)
-        start = as_forward(as_given(load(header, slots + 1, 0)))
-        x, taken, done, code, failed = start, 1, 0, 0, 0
-        while done < n and failed == 0:
-            end = n
-            if taken < n_slots and n - done > piece:
-                end = done + piece * first_part((n - done + piece - 1) // piece, n_slots - taken)
-            code, _, x = advance(
-                header, x, done, end, first, by, plain_given, piece, n_rows, begin, written(inputs), memory(start)
-            )
-            done = end
-            if size_of(x) != size:
-                failed = RESIZED
-            elif not are_apart(x, plain_given):
-                failed = SHARED
-            elif done < n:
-                save(x, header, slots + taken * (size + 1) + 1)
-                keep_word(header, slots + taken * (size + 1), done, width)
-                taken += 1
-        put_word(header, LIMIT, limit)
-        put_word(header, ARGUMENTS, begin)
-        if failed == 0:
-            save(x, header, last)
-            number(header, last, n_rows, size)
-            keep_words(header, begin, (n, code, size, n_slots, taken, cost, limit, first, by), width)
-            is_done, outputs = finish(inputs, start, x, load_result(header, last, 1), plain_given)
-            if is_done:
-                end_block(header, n_kept, size, address_of(reverse), width)
-                return True, code, outputs
-            failed = SHARED
-        put_word(header, LEFT_ALONE, loop_number << 2 | failed)
-        return left(turns, inputs)
-
-    return run
+    return try_some
 
 
 def _reverse(again: Any, advance: Any, as_forward: Any, as_given: Any, kind: Taped, forms: _Forms) -> Any:
@@ -643,6 +658,20 @@ def _range_of(is_range: bool) -> Any:
 def bytes_of(arguments, rows, width):
     """The most memory that a tape takes for so many arguments and rows: it grows by half again, adjoints with it."""
     return arguments * (15 + 48 * width) // 2 + rows * (1 + 8 * width)
+
+
+@inside
+def cut(limit, begin, n_rows, n, cost, size, size_others, width):
+    """How many turns to sweep at once, and how many slots to have for states; 0 where all turns fit.
+
+    A third of what is left is for slots, a third for what is swept; a third remains for what comes later.
+    """
+    free = limit - bytes_of(begin, n_rows, width)
+    if 2 * n * cost <= free:
+        return 0, 0
+    free = max(free - bytes_of(N_WORDS + 3 * size + size_others, size, width), 0) // 3
+    piece = max(1, free // cost)
+    return piece, max(2, min(free // bytes_of(size + 1, 0, width), (n + piece - 1) // piece))
 
 
 @inside
