@@ -16,8 +16,8 @@ what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.spec
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
-  loop or the arguments of a rule of the user's;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the arguments of a rule of the
+  user's;
 - functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
   `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
@@ -63,8 +63,9 @@ most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, an
 takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the
 function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
-A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`.
+A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`, or as it is under a
+`memory_limit`, by which loops over ranges and `while` are cut out of the function's code (`outlining.py`, `limits.py`);
+a function that does much with few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
 A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
 takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and

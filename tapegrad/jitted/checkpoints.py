@@ -43,7 +43,7 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.active import Active, Taped, is_active_array
+from tapegrad.jitted.active import Active, Complex, Narrow, Taped
 from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
@@ -66,7 +66,7 @@ def checkpoint_loop(step, state, n_steps, *parameters):
         It takes the state, the number of the step, and the parameters, and returns the next state, which it may have
         written in place. It must do the same if it is run again: random numbers are drawn before the loop, and given
         to it.
-    state : float, float64 array or tuple
+    state : number, array or tuple
         What goes from step to step: numbers, arrays that keep their sizes, and tuples of them. It is copied first.
     n_steps : int
         How many steps.
@@ -100,6 +100,9 @@ def checkpoint_loop(step, state, n_steps, *parameters):
     return state
 
 
+_OWNED = types.float64, types.float32, types.complex128
+
+
 def started(kind, state):
     """The state that a loop begins with: a copy, since steps may write to it."""
     if isinstance(state, tuple):
@@ -112,7 +115,7 @@ def _started(kind, state):
     if isinstance(state, types.BaseTuple):
         return each_item(state, "started(kind, {})", {"started": started}, "kind, state")
     if isinstance(state, types.Array):
-        if not isinstance(kind, types.NoneType) and state.dtype == types.float64:
+        if not isinstance(kind, types.NoneType) and state.dtype in _OWNED:
             return lambda kind, state: own(kind, state)
         return lambda kind, state: state.copy()
     return lambda kind, state: state
@@ -165,9 +168,10 @@ def _active_kind(kind: Any, active: Active) -> Any:
             [_active_kind(k, active) for k in kind], getattr(kind, "instance_class", None)
         )
     if isinstance(kind, types.Array):
-        dtype = active if kind.dtype == types.float64 or is_active_array(kind) else kind.dtype
-        return types.Array(dtype, kind.ndim, "C")
-    return active if isinstance(kind, (types.Float, Active)) else types.unliteral(kind)
+        return types.Array(_active_kind(kind.dtype, active), kind.ndim, "C")
+    of = {types.float64: active, types.float32: Narrow(active), types.complex128: Complex(active)}
+    kind = types.unliteral(kind)
+    return of.get(kind, kind)
 
 
 def _plain(advance: Any, kind: Active, state: Any, parameters: Any) -> Any:
