@@ -245,10 +245,15 @@ def _runner(loop: Outlined, kind: Taped) -> Any:
         if not any(map(holds_active, kinds)):
             return _left(loop)
         try:
-            return _checkpointed(loop, kind, kinds, turns)
+            made = inside(_checkpointed(loop, kind, kinds, turns))
+            made._numba_type_.get_call_type(cpu_target.typing_context, (turns, inputs), {})
         except Declined as why:
             _note(loop.loc, str(why))
             return _left(loop)
+        except errors.NumbaError as error:
+            _note(loop.loc, f"it can't be run in parts: {str(error).splitlines()[0]}")
+            return _left(loop)
+        return lambda turns, inputs: made(turns, inputs)
 
     checking.make_known(run)
     return run
