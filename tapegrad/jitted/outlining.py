@@ -106,7 +106,8 @@ class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
 
     def define_pipelines(self) -> Any:
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        passes.add_pass_after(Substitute, FixupArgs)
+        if self.state.func_ir is None:
+            passes.add_pass_after(Substitute, FixupArgs)
         passes.finalize()
         return [passes]
 

@@ -245,7 +245,8 @@ def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False) ->
     class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-            passes.add_pass_after(Substitute, FixupArgs)
+            if self.state.func_ir is None:
+                passes.add_pass_after(Substitute, FixupArgs)
             passes.add_pass_after(_rewriting_pass(kind, is_marked, is_limited), InlineInlinables)
             if isinstance(kind, Taped) and not kind.n_tangents:
                 passes.add_pass_after(Nests, InlineInlinables)
