@@ -158,11 +158,11 @@ def kept_to(limit: int, n_tangents: int, function: Any) -> Iterator[None]:
     header = tape.header(tape.place_of(n_tangents))
     if tape.nbytes_of(header) > limit and header[ROWS] <= 1:
         tape.free()
-    header[LIMIT], header[LEFT_ALONE] = limit, 0
+    before, header[LIMIT], header[LEFT_ALONE] = header[LIMIT], limit, 0
     try:
         yield
     finally:
-        header[LIMIT] = 0
+        header[LIMIT] = before
     if tape.nbytes_of(header) > limit:
         _warn(limit, tape.nbytes_of(header), function, header[LEFT_ALONE])
 
