@@ -93,13 +93,13 @@ class memory_limit(contextlib.ContextDecorator):  # noqa: N801  as `tapegrad.aut
 
     What can be checkpointed are loops over a range, and `while`, also with `break`, whose values from turn to turn are
     numbers, tuples, and arrays that keep their sizes, made anew, written in place or changing places. Left as they are
-    are loops that print, draw random numbers, or append to lists; in functions with `try`, and in functions that are
+    are loops that print, draw random numbers, or append to lists; with a `try` around them, and in functions that are
     arguments of others. Where the tape has gone beyond the limit all the same, a warning names these loops, with their
     lines, and why; the gradient is right then too.
 
     It holds for `tapegrad.func`'s transforms, not for gradients that jitted code takes itself. Their code is compiled
-    anew in each process. In forward mode nothing is recorded. A function that `vjp` returns keeps to the limit
-    there was when it was made.
+    anew in each process. In forward mode nothing is recorded. A tape takes 90 kB at least, more with tangents. A
+    function that `vjp` returns keeps to the limit there was when it was made.
 
     Parameters
     ----------
@@ -195,7 +195,11 @@ def _warn(limit: int, taken: int, function: Any, mark: int) -> None:
     reasons = "".join(f"\n  loop at {text}" for text in sorted(lines))
     warnings.warn(
         f"the gradient of {function.py_func.__name__} took {taken} bytes of tape, more than memory_limit({limit}): "
-        + (f"loops were left as they are{reasons}" if lines else "its loops can't do with less"),
+        + (
+            f"loops were left as they are{reasons}"
+            if lines
+            else "its loops can't do with less, or are in functions that it is given"
+        ),
         RuntimeWarning,
         stacklevel=4,
     )
