@@ -17,8 +17,8 @@ what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.spec
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
-  loop or the arguments of a rule of the user's;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the arguments of a rule of the
+  user's;
 - other functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils,
   blocks in `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to
   arrays;
@@ -65,8 +65,9 @@ most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, an
 takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the
 function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
-A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`.
+A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`, or as it is under a
+`memory_limit`, by which loops over ranges and `while` are cut out of the function's code (`outlining.py`, `limits.py`);
+a function that does much with few numbers, that of its derivatives if it is marked by `preaccumulate`.
 
 A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
 takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and
@@ -99,6 +100,8 @@ if TYPE_CHECKING:
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
+    from tapegrad.jitted.limits import memory_limit as memory_limit
+    from tapegrad.jitted.limits import set_memory_limit as set_memory_limit
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
@@ -110,15 +113,18 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
+    "memory_limit",
     "nbytes",
     "operation",
     "preaccumulate",
+    "set_memory_limit",
     "value_and_grad",
 ]
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
     "custom_rule": "extensions", "explain": "explaining",
+    "memory_limit": "limits", "set_memory_limit": "limits",
     "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip

@@ -311,11 +311,12 @@ class Form(NamedTuple):
     is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
     is_marked: bool = False  # the function says which line it is at
     depth: int = 1  # directions at once, of which the mixed derivative is asked for
+    is_limited: bool = False  # loops are checkpointed where the tape would be too long
 
     @property
     def reads_in_place(self) -> bool:
         """Whether what is differentiated is the same when the sweep reads it, and all that is swept are numbers."""
-        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked)
+        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked or self.is_limited)
 
     @property
     def kind(self) -> Active:
@@ -365,7 +366,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
         options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
         self.original, self.form = original, form
-        if not (bindings.is_stale(original) or form.is_marked):  # a digest is of what names mean now
+        if not (bindings.is_stale(original) or form.is_marked or form.is_limited):  # a digest is of what names mean now
             self._cache = DriverCache(function, original, form)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
@@ -385,7 +386,8 @@ def driver(original: Any, form: Form) -> Any:
     read = {i: how for i, how in read.items() if all(place < form.n_arguments for place in how.by)}
     scope = {
         **{f"place{i}": placing(how.n_indices) for i, how in read.items()},
-        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind, form.is_marked), "kind": form.kind,
+        **_SCOPE, "kind": form.kind,
+        "function": active(_called(original, form.n_arguments), form.kind, form.is_marked, form.is_limited),
         "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents, "swept": sweep_of(form.kind),
     }  # fmt: skip

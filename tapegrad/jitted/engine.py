@@ -7,6 +7,7 @@ of all inputs from left to right.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import inspect
@@ -31,6 +32,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     containers,
     decompositions,  # noqa: F401
     double_precision,  # noqa: F401
+    limits,
     linalg,  # noqa: F401
     nest_calls,  # noqa: F401
     numerics,  # noqa: F401
@@ -45,12 +47,14 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     vectorised,  # noqa: F401
 )
 from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted.active import Taped
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
 _MOST_TANGENTS = 8  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
 _NUMBERS = frozenset({float, int, bool})
+_FREELY = contextlib.nullcontext()
 _FLOAT64 = np.dtype(np.float64)
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
@@ -114,16 +118,21 @@ class Engine:
         if structures is not None:
             with containers.explained():
                 return self._taking(structures).run(form, *containers.emptied(args, structures))
+        limit = limits.current()
+        if limit is not None and isinstance(form.kind, Taped) and not form.is_marked:
+            form = form._replace(is_limited=True)
         if form in self.owns:
             classes.refuse_shared(self.function, args[: form.n_arguments])
             form = form._replace(owns=True)
         made = self.drivers.get(form)
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
-        try:
-            result = made(*args)
-        except NotDifferentiableError as error:
-            result = self._again(form, args, error)
+        keeping = limits.kept_to(limit, form.n_tangents, self.function) if form.is_limited else _FREELY
+        with keeping:
+            try:
+                result = made(*args)
+            except NotDifferentiableError as error:
+                result = self._again(form, args, error)
         if MEMORY:
             self._check_memory()
         return result
@@ -172,7 +181,7 @@ class Engine:
             if made is None or MEMORY:
                 return None
             self.by_one[place, has_aux] = made
-        if len(args) != self.n_by_position or self.owns:
+        if len(args) != self.n_by_position or self.owns or limits.are_used:
             return None
         x = args[place]
         if x.__class__ is np.ndarray:
