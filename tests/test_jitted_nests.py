@@ -453,6 +453,13 @@ def in_the_way(x, w, n):
     for k in range(-1, n):
         a[k] = a[k + 1] * w
         b[:1] = a[k]
+    for k in range(n):
+        b[:-1] += a[1:] * w
+        if k % 3 == 1:
+            a, b = b, a
+    for _ in range(n):
+        a[:-1] += b[1:] * w
+        a = b
     return np.sum(a * b) + total
 
 
@@ -502,3 +509,38 @@ def test_lengths_that_differ_are_the_plain_functions_error():
     for function in (differing, func.grad(differing)):
         with pytest.raises(ValueError, match="broadcast"):
             function(a, a[:50].copy(), 3)
+
+
+@njit
+def taking_turns(x, n):
+    """Arrays that change names: two, from turn to turn; three, in a loop that goes backward, beside a number."""
+    a, b = x.copy(), 0.3 * x
+    for t in range(1, n):
+        b[1:-1] = 0.5 * a[1:-1] + 0.1 * (a[2:] - a[:-2])
+        b[0] = 0.1 * t
+        a, b = b, a
+    old, now, new, s = a * b, b.copy(), a[::-1].copy(), 0.1
+    for t in range(2 * n, 4, -2):
+        last = now
+        s = 0.1 * s + last[t % 3]
+        for i in range(1, x.size - 1):
+            new[i] = 0.9 * np.sin(now[i]) - 0.1 * old[i] + 0.1 * (now[i - 1] - now[i + 1]) + 0.1 * s
+        now, old, new = new, last, old
+    return a[0] + np.sum(a * b * b) + s + old[3] + np.sum(now * new)
+
+
+def test_arrays_that_change_names():
+    x, kept = np.random.default_rng(10).uniform(0.2, 1.5, 40), []
+    for n in (0, 1, 4, 5, 6, 7, 100):
+        jitted.free()
+        value, found = func.value_and_grad(taking_turns)(x, n)
+        kept.append(jitted.nbytes())
+        assert value == taking_turns(x, n)
+        if n < 10:
+            np.testing.assert_allclose(found, _by_complex_steps(taking_turns, x, n), rtol=1e-11, atol=1e-13)
+    assert kept[-1] < 12 * 100 * 40 * 3  # less than a row an element for each of the two loops
+
+
+def _by_complex_steps(function, x, *args):
+    steps = 1e-30j * np.eye(x.size)
+    return [np.imag(function.py_func(x + step, *args)) / 1e-30 for step in steps]

@@ -44,7 +44,19 @@ from tapegrad.jitted.nest_code import (
     exponent_of,
 )
 from tapegrad.jitted.nest_types import Names
-from tapegrad.jitted.nests import MIN_ITERATIONS, Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
+from tapegrad.jitted.nests import (
+    COMPARISONS,
+    MIN_ITERATIONS,
+    Compute,
+    Const,
+    Extent,
+    Found,
+    If,
+    Load,
+    Loop,
+    Operand,
+    Store,
+)
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
 MAX_OF_WHOLE = 1  # likewise, where statements are of whole arrays, whose rows are lines otherwise
@@ -69,7 +81,7 @@ class Texts:
     def __init__(self, found: Found, names: Names) -> None:
         self.found, self.names = found, names
         self.code = Analysis(names)
-        self.code.finish(found.outputs)
+        self.code.finish(names.outputs)
         self.lines: list[str] = []
         self.scope: dict[str, Any] = dict(_SCOPE)
         self.short: dict[str, str] = {}
@@ -85,7 +97,7 @@ class Texts:
         self.lifted = [name for name in self.active if name not in names.in_place and name not in names.new]
         self.given_back = [name for name in names.written if name not in names.new]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
-        self.out = [name for name in found.outputs if names.of[name] == "a"]
+        self.out = [name for name in names.outputs if names.of[name] == "a"]
         self.forward = self._forward()
         self.reverse = self._reverse()
 
@@ -288,10 +300,15 @@ class Texts:
                 self.move(indent, "bytes", "+=", part.n_choices)
             elif isinstance(part, Turn):
                 self.put(indent, "q += 1")
-                self.pure(indent, part.source.then, "a")
-                self.count(indent, part.then)
-                self.pure(indent, part.source.other, "a")
-                self.count(indent, part.other)
+                test = self.test(part.source.condition)
+                inner = indent + (test is not None)
+                for body, parts_of_body, word in (
+                    (part.source.then, part.then, f"if {test}:"),
+                    (part.source.other, part.other, "else:"),
+                ):  # both, where it isn't known which one is run
+                    self.put(indent, *([] if test is None else [word, " pass"]))
+                    self.pure(inner, body, "a")
+                    self.count(inner, parts_of_body)
             elif part.is_innermost:
                 n = sum(piece.n for piece in part.body)
                 self.put(indent, f"n = len({self.range(part.loop)})", "w += n", f"q += {n} * n + {len(part.kept)}")
@@ -304,6 +321,18 @@ class Texts:
                 self.count(indent + 1, part.body)
                 self.put(indent + 1, "pass")
 
+    def test(self, condition: Operand) -> str | None:
+        """A condition as a comparison of pure integers; None where it is none."""
+        made = [item for item in self.names.all if isinstance(item, Compute) and item.target == condition]
+        if len(made) != 1 or condition in self.names.given or made[0].function not in COMPARISONS:
+            return None
+        operands = made[0].operands
+        return (
+            self.computed(made[0].function, [*map(self.t, operands)])
+            if all(map(self.names.is_pure, operands))
+            else None
+        )
+
     def move(self, indent: int, name: str, sign: str, n: int, times: str = "") -> None:
         """Move on in slots, or in bytes, if there are any."""
         if n:
@@ -315,7 +344,7 @@ class Texts:
         names, code = self.names, self.code
         given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
                  for name in self.scalars]  # fmt: skip
-        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in self.found.outputs)})"
+        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in names.outputs)}0)"
         rows = [self.a(name, "r") for name in self.in_place]
         arrays = [self.a(name, "a") for name in self.given]
         arguments = ", ".join([*arrays, *rows, *given])
@@ -323,7 +352,7 @@ class Texts:
         for name in self.scalars:
             if names.given[name] == "a":
                 self.put(1, f"{self.t(name)} = value_of(g_{self.t(name)})")
-            elif name in self.found.outputs:
+            elif name in self.names.outputs:
                 self.put(1, f"g_{self.t(name)} = {self.t(name)}")
         written = self.given_back
         for name, lengths in names.new.items():
@@ -388,12 +417,14 @@ class Texts:
             self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
             self.put(1, f"giving_back_{ndim}({a}, {self.a(name)}, first, step)", f"first += step * {a}.size")
         results = []
-        for name in self.found.outputs:
+        for name in names.outputs:
             if name in self.out:
                 results.append(f"make(KIND, {self.t(name)}, first + step * {self.out.index(name)}, 0)")
             else:
                 results.append(f"float({self.t(name)})" if names.of[name] == "f" else self.t(name))
-        self.put(1, f"return (True, {''.join(r + ', ' for r in results)})")
+        n_states = max(map(len, names.states.values()), default=1)
+        state = f"len({self.range(names.loop)}) % {n_states}" if n_states > 1 else "0"
+        self.put(1, f"return (True, {''.join(r + ', ' for r in results)}{state})")
         return self._taken()
 
     def _as_given(self, name: str) -> str:
@@ -505,7 +536,7 @@ class Texts:
             if kind == "a":
                 keep("number", f"value_of(g_{x})", f"row_of(g_{x})")
             else:
-                keep("word" if kind in "ib" else "number", f"g_{x}" if name in self.found.outputs else x)
+                keep("word" if kind in "ib" else "number", f"g_{x}" if name in self.names.outputs else x)
 
     def load_parameters(self) -> None:
         """Read them, in the reverse."""
