@@ -71,8 +71,7 @@ takes some turns: what it computed is computed again in a loop that goes backwar
 only what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ
 in the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
 loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, or that change names
-otherwise than `a, b = b, a` does in every turn, slices with steps or of ends that aren't numbers in the code, and
-functions with `fastmath` or types of `locals`.
+otherwise than `a, b = b, a` does in every turn, slices of slices, and functions with `fastmath` or types of `locals`.
 
 A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
 is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.

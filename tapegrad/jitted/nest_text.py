@@ -28,7 +28,6 @@ from tapegrad.jitted.access import (
     reserve,
 )
 from tapegrad.jitted.lifting import make, row_of, value_of
-from tapegrad.jitted.nest_arrays import Length
 from tapegrad.jitted.nest_code import (
     _SIGNS,
     Analysis,
@@ -43,12 +42,14 @@ from tapegrad.jitted.nest_code import (
     _nodes_of,
     exponent_of,
 )
+from tapegrad.jitted.nest_sums import Axis, Quotient, Sum
 from tapegrad.jitted.nest_types import Names
 from tapegrad.jitted.nests import (
     COMPARISONS,
     MIN_ITERATIONS,
     Compute,
     Const,
+    End,
     Extent,
     Found,
     If,
@@ -141,7 +142,9 @@ class Texts:
     def element(self, word: str, item: Any) -> str:
         """The intrinsic for an element: for any index, or for one that is known not to be negative."""
         is_plain = all(
-            i.value >= 0 if isinstance(i, Const) else i in self.code.known and self.least.get(i, -1) >= 0
+            i.value >= 0
+            if isinstance(i, Const)
+            else i in self.names.inside or (i in self.code.known and self.least.get(i, -1) >= 0)
             for i in item.index
         )
         return word if is_plain else f"{word}_any"
@@ -263,26 +266,40 @@ class Texts:
         for item in self.names.all:
             if isinstance(item, (Load, Store)):
                 for axis, i in enumerate(item.index):
-                    if isinstance(i, Const) or i in self.code.known:
+                    if isinstance(i, Const) or i in self.code.known - self.names.inside:
                         low, high = ends(i)
                         n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                         tests += [f"{low} < -{n}", f"{high} >= {n}"]
-        tests += [f"{self.length(a)} != {self.length(b)}" for a, b in self.names.equal]
+        tests += [f"{self.sum(differs)} != 0" for differs in self.names.equal]
+        for end in (end for item in self.names.all if isinstance(item, Loop) for end in item.ends):
+            if self.code.is_within([end.at]):
+                tests += self.beyond(end, *ends(end.at))
         if tests:  # in one branch: Numba takes its time for each
             bad = " | ".join(f"({test})" for test in dict.fromkeys(tests))
             self.put(1, f"if {bad}:", f" return {self.stays}")
 
-    def length(self, found: Length) -> str:
-        """The length of an axis."""
-        if found.of is None:
-            return self.t(Const(found.plus))
-        of = self.t(found.of) if found.axis is None else f"{self.a(found.of, 'a')}.shape[{found.axis}]"
-        return f"{of} + {self.t(Const(found.plus))}" if found.plus else of
+    def sum(self, found: Sum) -> str:
+        """An integer that is a sum."""
+
+        def of(atom: Any) -> str:
+            if isinstance(atom, Quotient):
+                return f"(({self.sum(atom.of)}) // {atom.by})"
+            return f"{self.a(atom.array, 'a')}.shape[{atom.axis}]" if isinstance(atom, Axis) else self.t(atom)
+
+        terms = [of(atom) if n == 1 else f"{self.t(Const(n))} * {of(atom)}" for atom, n in found.terms]
+        return " + ".join([*terms, *([self.t(Const(found.number))] if found.number or not terms else [])])
+
+    def beyond(self, end: End, low: str, high: str) -> list[str]:
+        """What tells whether an end isn't what it must be."""
+        found = [] if isinstance(end.at, Const) else [f"{low} < 0"]
+        if end.array is not None:
+            found.append(f"{high} > {self.a(end.array, 'a')}.shape[{end.axis}] + {self.t(Const(end.plus))}")
+        return found
 
     def check(self, indent: int, item: Any) -> None:
         """Look at an index of which nothing is known."""
         for axis, i in enumerate(item.index):
-            if not isinstance(i, Const) and i not in self.code.known:
+            if not isinstance(i, Const) and i not in self.code.known | self.names.inside:
                 n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                 self.put(indent, f"if {self.t(i)} < -{n} or {self.t(i)} >= {n}:", f" return {self.stays}")
 
@@ -356,7 +373,7 @@ class Texts:
                 self.put(1, f"g_{self.t(name)} = {self.t(name)}")
         written = self.given_back
         for name, lengths in names.new.items():
-            found = [*map(self.length, lengths)]
+            found = [*map(self.sum, lengths)]
             self.put(1, f"if {' | '.join(f'({n} < 0)' for n in found)}:", f" return {self.stays}")
             self.put(1, f"{self.a(name, 'a')} = view(f8, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
         for name in written:
@@ -457,6 +474,10 @@ class Texts:
                 for node in part.outside:
                     item = self.code.loads[id(node)]
                     self.put(indent, f"{self.t(item.target)} = {self.forward_value(item)}")
+                for end in part.loop.ends:
+                    if not self.code.is_within([end.at]):
+                        tests = self.beyond(end, self.t(end.at), self.t(end.at))
+                        self.put(indent, f"if {' or '.join(tests)}:", f" return {self.stays}")
                 self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
                 self.put(indent + 1, "pass")
                 self.run(indent + 1, part.body)

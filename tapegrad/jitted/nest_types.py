@@ -70,6 +70,7 @@ class Names:
         self.outputs = [name for name in found.outputs if name not in self.states]  # numbers
         elements = Elements(moves.loop, {name: kind.ndim for name, kind in self.arrays.items()})
         self.loop, self.equal, self.least = elements.loop, elements.equal, elements.least
+        self.inside = elements.inside
         self.all = list(statements([self.loop]))
         if any(_of_element(self.arrays[name]) == "i" for name in elements.likes):
             raise Declined
