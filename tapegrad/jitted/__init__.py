@@ -64,7 +64,8 @@ takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled cod
 function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`.
+few numbers, that of its derivatives if it is marked by `preaccumulate`. A sparse Jacobian is computed along few
+directions (`jacobian`).
 
 A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
 takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and
@@ -90,6 +91,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
+    from tapegrad.jitted.compressed import jacobian as jacobian
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.explaining import Explanation as Explanation
     from tapegrad.jitted.explaining import explain as explain
@@ -107,6 +109,7 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
+    "jacobian",
     "nbytes",
     "operation",
     "preaccumulate",
@@ -115,8 +118,8 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
-    "custom_rule": "extensions", "explain": "explaining",
-    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "custom_rule": "extensions", "explain": "explaining", "free": "jacobian_tape", "jacobian": "compressed",
+    "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip
 
