@@ -69,7 +69,7 @@ class Storing(NamedTuple):
 
     into: Part
     variables: dict[int, str]
-    firsts: dict[int, Sum]  # of the elements that the loops' variables name, the first; None where they count
+    firsts: dict[int, Sum]  # of axes whose variable is the index itself, where it begins; others count
     bodies: dict[int, list[Any]]
     before: list[Any]
     known: dict[Any, Any]
@@ -110,6 +110,7 @@ class Elements:
                 self.statement(item, known, found)
                 if (target := target_of(item)) is not None and target not in known:
                     _forget(known, target)
+                    self.made = {name: made for name, made in self.made.items() if target not in made.atoms}
         return found
 
     def within(self, item: Any, known: dict[str, Any]) -> Any:
@@ -124,7 +125,7 @@ class Elements:
             return self.body(items, {name: what for name, what in known.items() if not isinstance(what, Formula)})
 
         if isinstance(item, Loop):
-            self.note_range(item)
+            self.note_range(item, changed)
             made = Loop(item.variable, item.bounds, inside(item.body))
             self.ranges.pop(item.variable, None)
         else:
@@ -191,17 +192,12 @@ class Elements:
             found = Sum(0).plus(found, -1)
         elif item.function is not None:
             return
-        if all(self.is_steady(at) for at in found.atoms):
-            self.made[item.target] = found
+        self.made[item.target] = found
 
-    def is_steady(self, at: Any) -> bool:
-        """Whether an atom is the same while the loops around go on."""
-        return not isinstance(at, str) or self.n_assigned[at] <= max(1, self.n_loops[at])
-
-    def note_range(self, loop: Loop) -> None:
-        """Between what the variable of a loop is in there."""
+    def note_range(self, loop: Loop, changed: set[str]) -> None:
+        """Between what the variable of a loop is in there, as long as nothing else changes it or these."""
         start, stop = (self.sum_of(bound) for bound in loop.bounds[:2])
-        if self.n_assigned[loop.variable] == 1 and all(self.is_steady(at) for at in (*start.atoms, *stop.atoms)):
+        if self.n_assigned[loop.variable] == 1 and changed.isdisjoint((*start.atoms, *stop.atoms)):
             up = loop.bounds[2] > 0
             self.ranges[loop.variable] = (start, stop.add(-1)) if up else (stop.add(1), start)
 
@@ -392,16 +388,14 @@ class Elements:
         firsts = {axis: self.first(into, axis) for axis in into.axes if self.is_shifted(into, axis, value)}
         storing = Storing(into, variables, firsts, bodies, found, {}, {axis: [] for axis in into.axes})
         inner = bodies[into.axes[-1]]
-        at = tuple(
-            self.place(into, axis, axis, storing) if axis in variables else i for axis, i in enumerate(into.index)
-        )
+        places = {axis: self.place(into, axis, axis, storing) for axis in into.axes}
+        at = tuple(places.get(axis, i) for axis, i in enumerate(into.index))
         stored = self.element(value, storing)
         inner.append(Store(into.array, at, stored))
         for axis in reversed(into.axes):
-            start, stop = (
-                (firsts[axis], self.beyond(into, axis)) if axis in firsts else (Sum(0), self.length(into, axis))
-            )
-            bounds = (self.computed_sum(start, found), self.computed_sum(stop, found), 1)
+            is_index = axis in firsts
+            ends_at = self.beyond(into, axis) if is_index else self.length(into, axis)
+            bounds = self.computed_sum(firsts.get(axis, Sum(0)), found), self.computed_sum(ends_at, found), 1
             ends = tuple(dict.fromkeys(storing.ends[axis]))
             loop = Loop(variables[axis], bounds, inner, apart=True, ends=ends)
             before = [a for a in into.axes if a < axis]
@@ -448,7 +442,7 @@ class Elements:
             found.append(End(start, part.array, axis, -1) if step < 0 else End(start))
         if stop is not None and not self.is_negative(stop):
             found.append(End(stop, part.array, axis))
-        return [end for end in found if end != End(end.at) or not isinstance(end.at, Const)]
+        return [end for end in found if end.array is not None or isinstance(end.at, str)]
 
     def element(self, value: Any, storing: Storing) -> Any:
         """An element of a value, where one is stored; statements that compute it go to the loops' bodies."""
