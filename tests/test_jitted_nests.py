@@ -450,11 +450,6 @@ def in_the_way(x, w, n):
         scaled = b * s
         s = scaled[1]
         b[:] = scaled + s
-    j = 0
-    for _ in range(n):
-        i = j + 1
-        j = (2 * j + 1) % 4
-        b[i : i + 2] = b[j + 1 : j + 3] * w  # of another j
     for k in range(-1, n):
         a[k] = a[k + 1] * w
         b[:1] = a[k]
