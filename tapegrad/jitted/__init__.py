@@ -67,15 +67,15 @@ function reads has a digest (`dependencies.py`): numbers, arrays, enums, other f
 
 A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`, or as it is under a
 `memory_limit`, by which loops over ranges and `while` are cut out of the function's code (`outlining.py`, `limits.py`);
-a function that does much with few numbers, that of its derivatives if it is marked by `preaccumulate`.
+a function that does much with few numbers, that of its derivatives if it is marked by `preaccumulate`. A sparse
+Jacobian is computed along few directions (`jacobian`).
 
 A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
 takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and
 only what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ
 in the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
-loops with `while`, `break` or calls that aren't put in their place, arrays that overlap or change names
-(`a, b = b, a`), slices with steps or of ends that aren't numbers in the code, and functions with `fastmath` or types
-of `locals`.
+loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, or that change names
+otherwise than `a, b = b, a` does in every turn, slices of slices, and functions with `fastmath` or types of `locals`.
 
 A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
 is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.
@@ -94,6 +94,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
+    from tapegrad.jitted.compressed import jacobian as jacobian
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.explaining import Explanation as Explanation
     from tapegrad.jitted.explaining import explain as explain
@@ -113,7 +114,11 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
+<<<<<<< HEAD
     "memory_limit",
+=======
+    "jacobian",
+>>>>>>> jitspeed
     "nbytes",
     "operation",
     "preaccumulate",
@@ -123,9 +128,14 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
+<<<<<<< HEAD
     "custom_rule": "extensions", "explain": "explaining",
     "memory_limit": "limits", "set_memory_limit": "limits",
     "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+=======
+    "custom_rule": "extensions", "explain": "explaining", "free": "jacobian_tape", "jacobian": "compressed",
+    "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+>>>>>>> jitspeed
     "value_and_grad": "operations",
 }  # fmt: skip
 

@@ -177,7 +177,7 @@ _TAKE_GRADIENT = """
 
 # What a run changes is put back before the next one.
 _KEEP_BEFORE = """    changed = ({changed})
-    kept, states = before(changed, n > n_tangents), kept_states()
+    kept, states = before(changed, {n_directions} > n_tangents), kept_states()
 """
 _PUT_BACK = """        if first > 0:
             put_back(changed, kept)
@@ -237,6 +237,21 @@ TEXTS = {
             tangents({output}, jacobian[:, first + k], 0, k)
     {give_back}
     return strip(result), jacobian
+""",
+    # derivatives of all results, a row for each direction: a run for every so many of them
+    "along": """
+    found = np.empty((0, 0))
+    row = 0
+{keep_before}    for first in range(0, directions.shape[1], n_tangents):
+        along = directions[:, first : first + n_tangents]
+{put_back}        {lift}
+        result = protected(function, ({lifted}), 0, 0, 0, {pairs})
+        if first == 0:
+            found = np.empty((directions.shape[1], count({output})))
+        for k in range(n_tangents):
+            tangents({output}, found[first + k], 0, k)
+    {give_back}
+    return found
 """,
     # (values, gradient, its derivative along a tangent), both flat
     "hvp": _RECORD + _SWEEP + _TAKE_GRADIENT + """
@@ -321,11 +336,11 @@ class Form(NamedTuple):
     @property
     def kind(self) -> Active:
         """The type that stands in for float64."""
-        return (Dual if self.text in ("jvp", "jacfwd") else Taped)(self.n_tangents, self.depth)
+        return (Dual if self.text in ("jvp", "jacfwd", "along") else Taped)(self.n_tangents, self.depth)
 
     def source(self, read: Mapping[int, Reading]) -> str:
         """The driver's text; arguments that are only read may stay where they are."""
-        is_along = self.text in ("jvp", "hvp", "pulled", "tangents")
+        is_along = self.text in ("jvp", "hvp", "pulled", "tangents", "along")
         names = [f"a{i}" for i in range(self.n_arguments)]
         lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
         at = "0"
@@ -349,12 +364,16 @@ class Form(NamedTuple):
             lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
             give_back="; ".join(f"give_back(a{i}, b{i})" for i in written) or "pass",
             pairs=", ".join(f"({''.join(f'{x}{i}, ' for i in written)})" for x in "ab"),
-            keep_before=_KEEP_BEFORE.format(changed="".join(f"a{i}, " for i in passive)),
+            keep_before=_KEEP_BEFORE.format(
+                changed="".join(f"a{i}, " for i in passive),
+                n_directions="directions.shape[1]" if self.text == "along" else "n",
+            ),
             put_back=_PUT_BACK,
             output="result[0]" if self.has_aux else "result",
             shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
-        parameters = ", ".join(names + ["along"] * is_along + ["seeds"] * (self.text == "pulled"))
+        given = ["directions"] if self.text == "along" else ["along"] * is_along
+        parameters = ", ".join(names + given + ["seeds"] * (self.text == "pulled"))
         looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
         return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
 

@@ -159,6 +159,15 @@ class Engine:
                     f"lists and dictionaries of them are differentiated, but argument {place} is {found}"
                 )
 
+    def places(self, args: Sequence[Any], argnums: int | Sequence[int]) -> tuple[int, ...]:
+        """The places of the arguments that are differentiated, which can be."""
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for place in numbers:
+            if not -len(args) <= place < len(args):
+                raise RuntimeError(f"Got argnum={place}, but only {len(args)} positional inputs")
+            self.check(args[place], place)
+        return tuple(place % len(args) for place in numbers)
+
     @staticmethod
     def is_differentiable(argument: Any) -> bool:
         """Whether an argument can be differentiated."""
@@ -257,6 +266,27 @@ class Engine:
             form = form._replace(text="jacfwd", n_tangents=_n_tangents(min(n, chunk_size or n)))
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
+
+    def n_inputs(self, args: Sequence[Any], places: Sequence[int]) -> int:
+        """How many numbers are differentiated by."""
+        return sum(map(size, _inputs(args, places)))
+
+    def along(self, args: Sequence[Any], places: Sequence[int], directions: np.ndarray) -> np.ndarray:
+        """The derivatives of all numbers that are returned along the columns of a matrix, a row for each of these."""
+        _of_reals("a Jacobian", args, places)
+        n = directions.shape[1]
+        n_tangents = min(_n_tangents(n), 4)
+        if n > n_tangents and (seen := repeats.is_seen(self.prints, self._others(args, places))):
+            if n > _MOST_TANGENTS:
+                raise RuntimeError(
+                    f"derivatives along {n} directions take several runs of {self.function.__name__}, which {seen}, so "
+                    "that it would be seen: take that out, or take tapegrad.func.jacrev"
+                )
+            n_tangents = _MOST_TANGENTS
+        padded = np.zeros((len(directions), n + -n % n_tangents))
+        padded[:, :n] = directions
+        found = self.run(Form("along", len(args), tuple(places), False, n_tangents), *args, padded)
+        return np.asarray(found)[:n]
 
     @_sharing
     def hvp(
