@@ -48,10 +48,13 @@ class Run(NamedTuple):
         """The lanes of a register."""
         return machine.lanes_isa().widths(self.itemsize)[0]  # type: ignore[no-any-return]
 
-    def code(self, address: Callable[[Place], int], word: Callable[[Uniform], int], block: int) -> machine.Code:
-        """Its code: `address` says where in an arena places are, `word` what is known to be there.
+    def code(
+        self, address: Callable[[Place], int], word: Callable[[Uniform], int], outlives: Callable[[Lanes, int], bool],
+        block: int,
+    ) -> machine.Code:  # fmt: skip
+        """Its code: `address` says where in an arena places are, and `word` what is known to be there.
 
-        Raises `machine.NotLoweredError`.
+        `outlives` says of a place whether a step reads it from one on. Raises `machine.NotLoweredError`.
         """
         rows = []
         for kernel, mode, n, operands, stride in self.steps:
@@ -59,12 +62,13 @@ class Run(NamedTuple):
             singles = sum(1 << place for place in single)
             certain = sum(1 << place for place in single if word(operands[place]) & _REST[self.itemsize])
             at = {place: address(of) for place, of in operands.items()}
+            is_read = outlives(operands[K if kernel.is_partial else Y], self.begin + len(self.steps))
             for e in range(n):
                 moved = {
                     place: begin + e * stride << 1 | 1 if place in single else begin + e * block * self.itemsize << 1
                     for place, begin in at.items()
                 }
-                rows.append((machine.Form(kernel, mode, self.width, singles, certain), moved))
+                rows.append((machine.Form(kernel, mode, self.width, singles, certain), moved, is_read))
         return machine.lanes_code(rows)
 
     def step(self, code: machine.Code, block: int) -> list[int]:

@@ -176,6 +176,10 @@ class Lowered:
         word = self.constants[(place.at - self.size) // 8] if place.at >= self.size else 0
         return word if isinstance(word, int) else 0
 
+    def _outlives(self, place: Lanes, step: int) -> bool:
+        """Whether a step from one on, or the caller, reads a place."""
+        return self.last[self._range(place.at)] >= step
+
     def _new(self, nbytes: int) -> int:
         """A range behind the arena."""
         at: int = self.end
@@ -501,6 +505,7 @@ class Lowered:
             if first[r] >= 0:
                 begin[first[r]].append(r)
                 end[last[r] + 1].append(r)
+        self.last = last
         free: dict[int, list[int]] = {}
         self.at: list[int] = [-1] * len(self.ranges)
         total = 0
@@ -534,7 +539,7 @@ class Lowered:
     def _in_words(self, runs: Sequence[lane_code.Run]) -> list[list[int]]:
         """The words of the steps, with code in the place of runs, which is kept as long as these."""
         try:
-            self.codes = [run.code(self.address, self._known, self.block) for run in runs]
+            self.codes = [run.code(self.address, self._known, self._outlives, self.block) for run in runs]
         except machine.NotLoweredError:
             self.codes, runs = [], []
         rows: list[list[int]] = []

@@ -78,6 +78,7 @@ class Form(NamedTuple):
     lanes: int = 1
     singles: int = 0  # operands that are one number for all lanes; of which it is known that they are not zero
     certain: int = 0
+    stores: bool = True  # its result to memory, and not to a register alone
     word: tuple[Any, ...] = ()  # or copy, guard, call, and what these take
 
 
@@ -113,18 +114,45 @@ def lanes_isa() -> Any:
     return avx512 if isa() is x86_64 and avx512.is_possible() else isa()
 
 
-def lanes_code(rows: Sequence[tuple[Form, dict[int, int]]]) -> memory.Code:
-    """Code that does rows of lanes: forms, and operands by place. Raises NotLoweredError.
+def lanes_code(rows: Sequence[tuple[Form, dict[int, int], bool]]) -> memory.Code:
+    """Code that does rows of lanes: forms, operands by place, and whether the result is read behind all rows.
 
-    It is called with the addresses of the lanes and of what is the same for all.
+    It is called with the addresses of the lanes and of what is the same for all. Raises NotLoweredError.
     """
-    forms = {form: i for i, form in enumerate(dict.fromkeys(form for form, _ in rows))}
-    form = np.array([forms[form] for form, _ in rows], np.int64)
-    operands = np.array([[of.get(place, _NONE) for place in range(6)] for _, of in rows], np.int64)
+    operands = np.array([[of.get(place, _NONE) for place in range(6)] for _, of, _ in rows], np.int64)
+    forms, form = _numbered([form for form, *_ in rows])
+    is_read = _read_from_memory(forms, form, operands, [is_read for *_, is_read in rows])
+    forms, form = _numbered([f._replace(stores=stores) for (f, *_), stores in zip(rows, is_read, strict=True)])
     try:
-        return memory.Code(_written(lanes_isa(), [*forms], form, operands, np.zeros(len(rows), np.int64)))
+        return memory.Code(_written(lanes_isa(), forms, form, operands, np.zeros(len(rows), np.int64)))
     except (OSError, NotImplementedError) as error:
         raise NotLoweredError from error
+
+
+def _numbered(of_rows: Sequence[Form]) -> tuple[list[Form], np.ndarray]:
+    """The forms that there are, and the number of each row's."""
+    numbers: dict[Form, int] = {}
+    rows = [numbers.setdefault(form, len(numbers)) for form in of_rows]
+    return [*numbers], np.array(rows, np.int64)
+
+
+def _read_from_memory(
+    forms: list[Form], form: np.ndarray, operands: np.ndarray, is_read_behind: Sequence[bool]
+) -> list[bool]:
+    """Whether a later row, or what comes behind all, reads the result of a row, and has it not in a register."""
+    before, has_adjoint = _kept(forms, form, operands)
+    held = (before | has_adjoint << G).tolist()
+    read, found, numbers, places = dict[int, bool](), list[bool](), form.tolist(), operands.tolist()
+    for i in range(len(numbers) - 1, -1, -1):
+        of, at = forms[numbers[i]], places[i]
+        result = at[K if of.kernel.is_partial else Y]
+        found.append(read.get(result, is_read_behind[i]))
+        read[result] = False
+        reads = stencils.reads(of.kernel, of.mode) & ~held[i]
+        for place in range(6):
+            if reads >> place & 1:
+                read[at[place]] = True
+    return found[::-1]
 
 
 def lower(program: Any) -> Lowered:
@@ -745,7 +773,7 @@ def _kept(forms: list[Form], form: np.ndarray, operands: np.ndarray) -> tuple[np
 def _stencil(target: Any, form: Form, before: int, has_adjoint: bool) -> Any:
     """The stencil of a form."""
     if form.kernel is not None:
-        return stencils.write(target, *form[:5], before, has_adjoint)
+        return stencils.write(target, *form[:6], before, has_adjoint)
     to, (what, *given) = target.Stencil(), form.word
     if what == "copy":
         to.copy(K, A, *given)

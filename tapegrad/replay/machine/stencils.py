@@ -157,11 +157,13 @@ class _Writer:
 
 
 def write(
-    isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, certain: int, before: int, has_adjoint: bool
-) -> Any:
+    isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, certain: int, stores: bool, before: int,
+    has_adjoint: bool,
+) -> Any:  # fmt: skip
     """The stencil of a kernel. `before` are operands that are in register 0, as bits; the adjoint may be in 1.
 
-    Of single numbers that are `certain` it is known that they are not zero.
+    Of single numbers that are `certain` it is known that they are not zero. Unless it `stores`, its result is left in
+    the register alone.
     """
     itemsize = kernel.itemsize
     to = isa.Stencil(lanes, itemsize)
@@ -174,7 +176,8 @@ def write(
         r = writer.of(kernel.of, 0)
         if r:
             to.move(0, r)
-        to.store(0, Y)
+        if stores:
+            to.store(0, Y)
         return to
     if ("g",) in writer.known:
         to.move(1, 0)
@@ -183,7 +186,8 @@ def write(
     writer.known["g",] = 1
     if kernel.reads_nothing and value_of(kernel.of) == -1.0 and not mode & FRESH:
         writer.binary("sub", ("k",), ("g",), 0)
-        to.store(0, K)
+        if stores:
+            to.store(0, K)
         return to
     part = _part(writer, kernel, certain)
     if not mode & FRESH:
@@ -191,7 +195,8 @@ def write(
         writer.binary("add", ("part",), ("k",), 0)
     elif part:
         to.move(0, part)
-    to.store(0, K)
+    if stores:
+        to.store(0, K)
     return to
 
 
