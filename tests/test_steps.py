@@ -112,8 +112,8 @@ def test_options_may_change_from_step_to_step(method, counted):
                 group["weight_decay"], group["maximize"] = 0.3, True
             elif i == 3 and method == "Adam":
                 group["betas"], group["amsgrad"] = (0.5, 0.25), True
-            elif i == 3:
-                group["momentum"] = 0.75
+            elif i in (3, 6):
+                group["momentum"] = 0.25 * i
             elif i == 4:
                 group["lr"] = tg.tensor(0.25)
             elif i == 5 and method == "Adam":

@@ -10,6 +10,7 @@ options and the order of operations are PyTorch's. `foreach`,
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 from tapegrad import creation
@@ -116,6 +117,8 @@ class SGD(_Method):
     tensor([ 0.8000, -1.6000], requires_grad=True)
     """
 
+    numbered = MappingProxyType({"lr": None, "momentum": None})
+
     def __init__(
         self, params: Any, lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False, *, maximize: bool = False, foreach: Any = None, differentiable: bool = False,
@@ -136,19 +139,19 @@ class SGD(_Method):
     def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
         """See `_Method`."""
         del state
-        return (number(group["lr"]), number(group["weight_decay"]))
+        first, momentum = (number(group["lr"]), number(group["weight_decay"])), group["momentum"]
+        return (*first, momentum) if momentum else first
 
     def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
         """See `_Method`."""
-        lr, decay = numbers
-        momentum = group["momentum"]
+        lr, decay, *momentum = numbers
         if group["weight_decay"]:
             g = g + p * decay
         if momentum:
             before = state.get("momentum_buffer")
-            now = g.clone() if before is None else before * momentum + g * (1 - group["dampening"])
+            now = g.clone() if before is None else before * momentum[0] + g * (1 - group["dampening"])
             state["momentum_buffer"] = now
-            g = g + now * momentum if group["nesterov"] else now
+            g = g + now * momentum[0] if group["nesterov"] else now
         return p - g * lr
 
 
@@ -175,6 +178,8 @@ class Adam(_Method):
     >>> bool(((x - 3).abs() < 0.1).all())
     True
     """
+
+    numbered = MappingProxyType({"lr": None, "betas": None})
 
     def __init__(
         self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,

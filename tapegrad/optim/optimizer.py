@@ -10,7 +10,8 @@ import copy
 import functools
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tapegrad import engine, writing
@@ -309,6 +310,7 @@ class Optimizer(Keeper):
 
     _of_states: Callable[..., State] = dict
     alike = False  # whether a formula does with all parameters of a group, matrices or vectors, the same
+    numbered: Mapping[str, None] = MappingProxyType({"lr": None})  # options that it has as numbers
     _traces: dict[Any, Traced]  # what that comes to
     _is_stepping = False  # with hooks around it
     _has_lazy = False  # whether some parameters were yet to be made when last looked at
@@ -328,7 +330,7 @@ class Optimizer(Keeper):
             raise NotTracedError from error
         if len(state) != len(alike.numbers):
             raise NotTracedError
-        options, key = {**group, "lr": None}, (alike.place, alike.dtype, len(numbers), *alike.tensors)
+        options, key = {**group, **self.numbered}, (alike.place, alike.dtype, len(numbers), *alike.tensors)
         known = self._traces.get(key)
         if known is None or known.options != options:
             known = self._traces[key] = Traced(method.formula, options, alike.tensors, alike.dtype, len(numbers))
