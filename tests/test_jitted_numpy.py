@@ -19,8 +19,8 @@ OF_ONE = [
     "np.random.permutation(x)", "np.divmod(x, 2.0)[1]", "np.dstack((m, m))", "np.hypot(x, x[0])",
     "np.cross([0, 0, 1], x[:3])", "np.cross(m, x[3:])", "np.cross((x[0], 1.0), m)", "np.append([1.0], x[2])",
     "np.stack((np.asarray(x[0] * x[1]), np.asarray(x[2])), -1)", "np.column_stack((x[:3], s))",
-    "x.take(2) * x.repeat(2)[:6]",
-    "np.take(m, 1, axis=1)", "np.sum(m, (0, 1))", "np.sum(np.dstack((m, m)).T, (0, 2))", "np.linalg.matrix_power(s, -3)",
+    "x.take(2) * x.repeat(2)[:6]", "np.take(m, 1, axis=1)",
+    "np.sum(m, (0, 1))", "np.sum(np.dstack((m, m)).T, (0, 2))", "np.linalg.matrix_power(s, -3)",
 ]  # fmt: skip
 ANALYTIC = {
     "np.corrcoef(m)": "(c := m - m.mean(1, keepdims=True)) @ c.T / np.sqrt(np.outer(d := (c * c).sum(1), d))",

@@ -114,11 +114,8 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
-<<<<<<< HEAD
-    "memory_limit",
-=======
     "jacobian",
->>>>>>> jitspeed
+    "memory_limit",
     "nbytes",
     "operation",
     "preaccumulate",
@@ -128,14 +125,9 @@ __all__ = [
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
-<<<<<<< HEAD
-    "custom_rule": "extensions", "explain": "explaining",
-    "memory_limit": "limits", "set_memory_limit": "limits",
-    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
-=======
     "custom_rule": "extensions", "explain": "explaining", "free": "jacobian_tape", "jacobian": "compressed",
-    "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
->>>>>>> jitspeed
+    "memory_limit": "limits", "set_memory_limit": "limits", "nbytes": "jacobian_tape", "operation": "operations",
+    "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip
 
