@@ -189,6 +189,15 @@ class _Call:
         return trees.unflatten(self.structure, leaves)
 
 
+def _last(argnums: Any) -> int:
+    """The last of the places, where they are counted from the first and each is named once; else -1."""
+    places = (argnums,) if argnums.__class__ is int else argnums
+    is_plain = isinstance(places, tuple) and all(place.__class__ is int for place in places)
+    return (
+        max(places, default=-1) if is_plain and min(places, default=-1) >= 0 and len({*places}) == len(places) else -1
+    )
+
+
 def _places(argnums: Argnums, n: int) -> tuple[int, ...]:
     """The places of the arguments that are differentiated, in the order in which the user named them."""
     if argnums.__class__ is int and 0 <= argnums < n:  # most often
@@ -269,22 +278,21 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     (8.0, 12.0)
     """
     plain = None if is_jitted(func) else TensorEngine(func)
-    is_int = argnums.__class__ is int
+    is_int, last = argnums.__class__ is int, _last(argnums)
     jitted: Any = None  # the engine, from the first call on
 
     @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         nonlocal jitted
-        place: Any = argnums
-        if is_int and not kwargs and 0 <= place < len(args):  # most often it is by one array: the same in less time
+        if not kwargs and 0 <= last < len(args):  # most often it is by arrays: the same in less time
             if plain is None:
                 jitted = jitted or _jitted_engine(func)
-                known = jitted.gradient_by_one(args, place, has_aux)
+                known = jitted.gradient_at_once(args, argnums, has_aux)
                 if known is not None:
                     return known
-            elif args[place].__class__ is np.ndarray:
-                plain.check(args[place], place)
-                return plain.gradient_by_one(args, place, has_aux)
+            elif is_int and args[last].__class__ is np.ndarray:
+                plain.check(args[last], last)
+                return plain.gradient_by_one(args, last, has_aux)
         call = _Call(func, args, kwargs, argnums)
         value, found = call.engine.value_and_grad(call.args, call.places, has_aux)
         return value, call.formed(found)

@@ -90,6 +90,25 @@ def pair(x, t):
 X, T = np.array([1.0, 2.0, 3.0]), 0.5
 
 
+def test_gradients_by_several_arguments_have_their_form_in_every_call():
+    @njit
+    def product(x, y):
+        return (x[0] * x[1] * y) ** 2
+
+    x = np.array([1.0, 2.0])
+    for argnums, wanted in (((0,), ([72.0, 36.0],)), ((1, 0), (24.0, [72.0, 36.0])), ((-1,), (24.0,))):
+        f = value_and_grad(product, argnums)
+        for _ in range(3):  # the first one compiles; what follows is prepared
+            value, found = f(x, 3.0)
+            assert value == 36.0
+            assert type(found) is tuple
+            for gradient, known in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(gradient, known)
+    with pytest.raises(TypeError, match="argument 0 is"):
+        value_and_grad(product, (0,))(np.array([1, 2]), 3.0)
+    assert value_and_grad(product, (0, 1))(x.astype(np.float32), 3.0)[1][0].dtype == np.float32
+
+
 def test_argnums_aux_and_keywords():
     assert grad(weighted)(X, 2.0, 2).tolist() == [6.0, 9.0, 12.0]
     by_both = grad(weighted, argnums=(1, 0))(X, w=2.0, n=2)

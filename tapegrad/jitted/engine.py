@@ -95,7 +95,7 @@ class Engine:
         is_plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
         self.n_by_position = len(self.signature.parameters) if is_plain else -1
         self.drivers: dict[Form, Any] = {}
-        self.by_one: dict[tuple[int, bool], Any] = {}  # drivers for gradients by one argument
+        self.at_once: dict[tuple[tuple[int, ...], bool], Any] = {}  # drivers of calls that need no preparation
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
         self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
@@ -179,25 +179,30 @@ class Engine:
         values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
         return values, trees.leaves(found)
 
-    def gradient_by_one(self, args: Sequence[Any], place: int, has_aux: bool) -> tuple[Any, Any] | None:
-        """Value and gradient by one argument, in less time; None where it isn't as most often.
+    def gradient_at_once(
+        self, args: Sequence[Any], argnums: int | tuple[int, ...], has_aux: bool
+    ) -> tuple[Any, Any] | None:
+        """Value and gradient in less time; None where it isn't as most often.
 
-        All arguments are numbers and arrays, which share no memory, and the driver has been made.
+        All arguments are numbers and arrays, which share no memory, and the driver has been made. The places of those
+        that are differentiated have been looked at.
         """
-        made = self.by_one.get((place, has_aux))
+        places: tuple[int, ...] = (argnums,) if argnums.__class__ is int else argnums  # type: ignore[assignment]
+        made = self.at_once.get((places, has_aux))
         if made is None:
-            made = self.drivers.get(Form("value_and_grad", self.n_by_position, (place,), has_aux))
+            made = self.drivers.get(Form("value_and_grad", self.n_by_position, places, has_aux))
             if made is None or MEMORY:
                 return None
-            self.by_one[place, has_aux] = made
+            self.at_once[places, has_aux] = made
         if len(args) != self.n_by_position or self.owns or limits.are_used:
             return None
-        x = args[place]
-        if x.__class__ is np.ndarray:
-            if x.dtype is not _FLOAT64 and x.dtype not in records.DTYPES:
+        for place in places:
+            x = args[place]
+            if x.__class__ is np.ndarray:
+                if x.dtype is not _FLOAT64 and x.dtype not in records.DTYPES:
+                    return None
+            elif x.__class__ is not float:
                 return None
-        elif x.__class__ is not float:
-            return None
         n_arrays = 0
         for a in args:
             if a.__class__ is np.ndarray:
@@ -212,10 +217,10 @@ class Engine:
             if get(name) is not value:
                 return None
         try:
-            value, (found,) = made(*args)
+            value, found = made(*args)
         except NotDifferentiableError:  # for arguments of these types
             return None
-        return value, found
+        return value, found[0] if argnums.__class__ is int else found
 
     @_sharing
     def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
@@ -351,7 +356,7 @@ class Engine:
     def _forget(self) -> None:
         """Names have other meanings by now: what was compiled may not be what the plain function calls."""
         self.drivers.clear()
-        self.by_one.clear()
+        self.at_once.clear()
         self.variants.clear()
         self.owns.clear()
         if self.is_own:
