@@ -1,7 +1,10 @@
 """Distribution functions under their names in Cephes; formulas of densities and slopes are those of `incomplete.py`.
 
-Values are SciPy's (`foreign.py`). Numbers of events are counts: steps, whose slope is 0.
+Values are SciPy's (`foreign.py`), whose own `bdtr` warns of every number of trials that is no int. Numbers of events
+are counts: steps, whose slope is 0.
 """
+
+import math
 
 import numpy as np
 
@@ -18,7 +21,7 @@ _scipy_chdtr, _scipy_chdtrc, _scipy_chdtri = Foreign("chdtr", 2), Foreign("chdtr
 _scipy_fdtr, _scipy_fdtrc, _scipy_fdtri = Foreign("fdtr", 3), Foreign("fdtrc", 3), Foreign("fdtri", 3)
 _scipy_gdtr, _scipy_gdtrc, _scipy_gdtrix = Foreign("gdtr", 3), Foreign("gdtrc", 3), Foreign("gdtrix", 3)
 _scipy_pdtr, _scipy_pdtrc = Foreign("pdtr", 2), Foreign("pdtrc", 2)
-_scipy_bdtr, _scipy_bdtrc = Foreign("bdtr", 3), Foreign("bdtrc", 3)
+_scipy_betainc, _scipy_betaincc = Foreign("betainc", 3), Foreign("betaincc", 3)
 _scipy_nbdtr, _scipy_nbdtrc = Foreign("nbdtr", 3), Foreign("nbdtrc", 3)
 
 
@@ -228,19 +231,33 @@ def _fdtri(a, b, c):
 def _of_binomial(k, n, p):
     """The slope of I_p(k + 1, n - k), that of more than k events."""
     k, n = floor(k), trunc(n)
-    return where(n == k, 0.0, _beta_density(k + 1.0, n - k, p))
+    return where((n == k) | (k < 0.0), 0.0, _beta_density(k + 1.0, n - k, p))
+
+
+def _at_most(k, n, p):
+    """1 - I_p(k + 1, n - k) (8.17.5)."""
+    if not (0.0 <= k <= n and 0.0 <= p <= 1.0):
+        return math.nan
+    return 1.0 if k == n else _scipy_betaincc(k + 1.0, n - k, p)
+
+
+def _more_than(k, n, p):
+    """I_p(k + 1, n - k)."""
+    if not (k <= n and 0.0 <= p <= 1.0):
+        return math.nan
+    return 1.0 if k < 0.0 else 0.0 if k == n else _scipy_betainc(k + 1.0, n - k, p)
 
 
 @elementwise(partials=(None, None, lambda a, b, c: -_of_binomial(a, b, c)), scipy="bdtr", result=FLOATING)
 def _bdtr(a, b, c):
     """The probability of at most k events of n, each of probability p, elementwise."""
-    return _scipy_bdtr(a, np.trunc(b), c)
+    return _at_most(np.floor(a), np.trunc(b), c)
 
 
 @elementwise(partials=(None, None, lambda a, b, c: _of_binomial(a, b, c)), scipy="bdtrc", result=FLOATING)
 def _bdtrc(a, b, c):
     """1 - `bdtr`, elementwise."""
-    return _scipy_bdtrc(a, np.trunc(b), c)
+    return _more_than(np.floor(a), np.trunc(b), c)
 
 
 @elementwise(

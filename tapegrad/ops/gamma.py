@@ -16,9 +16,22 @@ _scipy_rgamma, _scipy_loggamma = Foreign("rgamma"), Foreign("loggamma")
 _scipy_beta, _scipy_betaln = Foreign("beta", 2), Foreign("betaln", 2)
 _scipy_binom, _scipy_poch = Foreign("binom", 2), Foreign("poch", 2)
 
+_LOG_2_PI = math.log(2.0 * math.pi)
+
 # B_2k / 2k and B_2k, k from 1 (5.11.2, 5.15.8)
 _OF_DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 _OF_TRIGAMMA = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+
+
+def stirling(z):
+    """log gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2: what Stirling's formula leaves (5.11.1)."""
+    if z < 10.0:
+        return vectormath.lgamma(z + 1.0) - (z + 0.5) * vectormath.log(z) + z - 0.5 * _LOG_2_PI
+    w = 1.0 / (z * z)
+    return (
+        1.0 / 12.0
+        - w * (1.0 / 360.0 - w * (1.0 / 1260.0 - w * (1.0 / 1680.0 - w * (1.0 / 1188.0 - w * 691.0 / 360360.0))))
+    ) / z
 
 
 def digamma_apart(a, b):
@@ -114,7 +127,12 @@ def _beta(a, b):
 )
 def _betaln(a, b):
     """The logarithm of the beta function's absolute value, elementwise."""
-    return _scipy_betaln(a, b)
+    low, high = min(a, b), max(a, b)
+    if not (low > 0.0 and 1e3 < high < math.inf):
+        return _scipy_betaln(a, b)
+    n = a + b  # 5.11.1, where logarithms of gamma would cancel
+    rest = stirling(low) + stirling(high) - stirling(n) + 0.5 * (_LOG_2_PI - vectormath.log(high))
+    return rest + (low - 0.5) * vectormath.log(low / n) + high * vectormath.log1p(-low / n)
 
 
 @elementwise(

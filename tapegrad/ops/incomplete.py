@@ -18,7 +18,7 @@ from tapegrad.dtypes import INTEGERS
 from tapegrad.foreign import Foreign
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import log
-from tapegrad.ops.gamma import digamma_apart
+from tapegrad.ops.gamma import digamma_apart, stirling
 from tapegrad.ops.special import _trigamma, _unknown, digamma
 
 _scipy_gammainc, _scipy_gammaincc = Foreign("gammainc", 2), Foreign("gammaincc", 2)
@@ -26,7 +26,6 @@ _scipy_gammaincinv, _scipy_gammainccinv = Foreign("gammaincinv", 2), Foreign("ga
 _scipy_betainc, _scipy_betaincc = Foreign("betainc", 3), Foreign("betaincc", 3)
 _scipy_betaincinv, _scipy_betainccinv = Foreign("betaincinv", 3), Foreign("betainccinv", 3)
 _STEP, _STEPS, _MOST_STEPS = 0.0625, 72, 20000
-_LOG_2_PI = math.log(2.0 * math.pi)
 
 
 def _minus_log1p(z, whole):
@@ -40,20 +39,9 @@ def _minus_log1p(z, whole):
     return r * (z - 2.0 * w * total)
 
 
-def _stirling(z):
-    """log gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2: what Stirling's formula leaves (5.11.1)."""
-    if z < 10.0:
-        return vectormath.lgamma(z + 1.0) - (z + 0.5) * vectormath.log(z) + z - 0.5 * _LOG_2_PI
-    w = 1.0 / (z * z)
-    return (
-        1.0 / 12.0
-        - w * (1.0 / 360.0 - w * (1.0 / 1260.0 - w * (1.0 / 1680.0 - w * (1.0 / 1188.0 - w * 691.0 / 360360.0))))
-    ) / z
-
-
 def _gamma_weight(a, x):
     """x^a exp(-x) / gamma(a), without loss for great `a` (Loader 2000)."""
-    return vectormath.exp(-a * _minus_log1p((x - a) / a, x / a) - _stirling(a)) * np.sqrt(a / (2.0 * math.pi))
+    return vectormath.exp(-a * _minus_log1p((x - a) / a, x / a) - stirling(a)) * np.sqrt(a / (2.0 * math.pi))
 
 
 def _curved(w):
@@ -215,7 +203,7 @@ def _beta_weight(a, b, x, y):
     p, q = a / n, b / n
     away = x - p if x < 0.5 else q - y
     falls = a * _minus_log1p(away / p, x / p) + b * _minus_log1p(-away / q, y / q)
-    rest = _stirling(n) - _stirling(a) - _stirling(b)
+    rest = stirling(n) - stirling(a) - stirling(b)
     return vectormath.exp(rest - falls) * np.sqrt(a * (b / (2.0 * math.pi * n)))
 
 

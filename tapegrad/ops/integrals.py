@@ -191,26 +191,26 @@ def _wrightomega(x):
     return _scipy_wrightomega(x)
 
 
-@elementwise(partials=lambda x: -_log1p_ratio(x - 1.0), scipy="spence", result=FLOATING)  # 25.12.2
+@elementwise(partials=lambda x: -_log1p_ratio(0.0, x - 1.0), scipy="spence", result=FLOATING)  # 25.12.2
 def _spence(x):
     """Spence's function, the integral of log(t) / (1 - t) from 1 to `x`, elementwise."""
     return _scipy_spence(x)
 
 
-@elementwise(partials=lambda x: _log1p_ratio_slope(x), result=FLOATING)
-def _log1p_ratio(x):
-    """log(1 + x) / x, and 1 at 0."""
-    return 1.0 + 0.0 * x if x == 0.0 else vectormath.log1p(x) / x
-
-
-@elementwise(
-    partials=lambda x, y: where(x == 0.0, 2.0 / 3.0, -(1.0 / (1.0 + x) / (1.0 + x) + 2.0 * y) / x), result=FLOATING
-)
-def _log1p_ratio_slope(x):
-    """The derivative of log(1 + x) / x, by its series where its terms cancel."""
-    if abs(x) < 0.3:
-        total = 0.0 * x
-        for k in range(40, 0, -1):
-            total = k / (k + 1.0) - x * total
-        return -total
-    return (x / (1.0 + x) - vectormath.log1p(x)) / x / x
+@elementwise(partials=(None, lambda a, b: _log1p_ratio(a + 1.0, b)), result=FLOATING)
+def _log1p_ratio(a, b):
+    """The derivative of log(1 + b) / b of the integer order a >= 0: by its series, or by parts from that on (4.6.1)."""
+    n, factorial = int(a), 1.0
+    for k in range(2, n + 1):
+        factorial *= k
+    if abs(b) < 0.3:
+        term, total = factorial if 0.5 * n == np.floor(0.5 * n) else -factorial, 0.0 * b
+        for m in range(80):
+            total += term / (m + n + 1)
+            term *= -b * (m + n + 1) / (m + 1)
+        return total
+    total, power = vectormath.log1p(b) / b, -1.0
+    for k in range(1, n + 1):  # b g^(k) + k g^(k - 1) is the derivative of order k - 1 of 1 / (1 + b)
+        power *= -max(k - 1.0, 1.0) / (1.0 + b)
+        total = (power - k * total) / b
+    return total

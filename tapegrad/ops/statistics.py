@@ -8,7 +8,7 @@ import math
 from tapegrad.foreign import Foreign
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import exp, log, log1p, pow_, sqrt
-from tapegrad.ops.integrals import _exponential_moment, _log1p_ratio_slope
+from tapegrad.ops.integrals import _exponential_moment, _log1p_ratio
 from tapegrad.ops.logic import where
 
 _scipy_kl_div, _scipy_rel_entr = Foreign("kl_div", 2), Foreign("rel_entr", 2)
@@ -109,7 +109,7 @@ def _boxcox1p(a, b):
 @elementwise(
     partials=(
         lambda a, b, y: y / (1.0 + a * b),
-        lambda a, b, y: y * a * a * _log1p_ratio_slope(a * b),
+        lambda a, b, y: y * a * a * _log1p_ratio(1.0, a * b),
     ),
     scipy="inv_boxcox",
     result=FLOATING,
@@ -122,7 +122,7 @@ def _inv_boxcox(a, b):
 @elementwise(
     partials=(
         lambda a, b, y: (1.0 + y) / (1.0 + a * b),
-        lambda a, b, y: (1.0 + y) * a * a * _log1p_ratio_slope(a * b),
+        lambda a, b, y: (1.0 + y) * a * a * _log1p_ratio(1.0, a * b),
     ),
     scipy="inv_boxcox1p",
     result=FLOATING,
