@@ -101,8 +101,8 @@ CASES: dict[str, Case] = {
     "yve": (mp.bessely, [ORDERS, ARGUMENTS], (0,)),
     "ive": (scaled_i, [ORDERS, ARGUMENTS], (0,)),
     "kve": (lambda v, x: mp.exp(x) * mp.besselk(v, x), [ORDERS, ARGUMENTS], (0,)),
-    "yn": (mp.bessely, [[0.0, 1.0, 2.0, 5.0, 12.0], ARGUMENTS], (0,)),
-    "kn": (mp.besselk, [[0.0, 1.0, 2.0, 5.0, 12.0], ARGUMENTS], (0,)),
+    "yn": (mp.bessely, [[0.0, 1.0, 5.0], [0.4, 2.0, 3.1]], (0,)),
+    "kn": (mp.besselk, [[0.0, 1.0, 5.0], [0.4, 2.0, 3.1]], (0,)),
     "struve": (mp.struveh, [ORDERS, ARGUMENTS], (0,)),
     "modstruve": (mp.struvel, [ORDERS, ARGUMENTS], (0,)),
     "gamma": (mp.gamma, [[0.3, 4.5, -2.4, 60.0, 1e-3]], ()),
@@ -112,7 +112,7 @@ CASES: dict[str, Case] = {
     "betaln": (lambda a, b: mp.log(mp.beta(a, b)), [A, B], ()),
     "binom": (mp.binomial, [[5.0, 7.3, 0.4, 60.0], [2.0, 3.1, 1e-5, 22.5]], ()),
     "poch": (mp.rf, [A, B], ()),
-    "betaincc": (lambda a, b, x: 1 - beta_ratio(a, b, x), [[0.5, 9.0], [1.5, 30.0], [0.1, 0.3]], ()),
+    "betaincc": (lambda a, b, x: 1 - beta_ratio(a, b, x), [[0.5], [1.5], [0.1]], ()),
     "betainccinv": (
         inverse("betainccinv", lambda a, b, x: 1 - beta_ratio(a, b, x)), [[2.0], [1.5], [0.3]], ()
     ),
@@ -125,9 +125,9 @@ CASES: dict[str, Case] = {
     "expi": (mp.ei, [[-3.0, 0.2, 5.0]], ()),
     "exp1": (mp.e1, [[1e-3, 0.2, 5.0]], ()),
     "expn": (mp.expint, [[0.0, 1.0, 2.0, 7.0], [0.4, 2.0, 1.0, 3.0]], (0,)),
-    "spence": (lambda x: real(mp.polylog(2, 1 - x)), [[1e-3, 0.4, 0.99999, 1.2, 30.0]], ()),
+    "spence": (lambda x: real(mp.polylog(2, 1 - x)), [[1e-8, 0.4, 0.99999, 1.0, 1.2, 30.0]], ()),
     "wrightomega": (lambda x: real(mp.lambertw(mp.exp(x))), [[-30.0, -1.0, 0.5, 20.0]], ()),
-    "owens_t": (owens_t, [[0.3, -1.0], [0.5, 2.0]], ()),
+    "owens_t": (owens_t, [[0.3], [0.5]], ()),
     "erfi": (mp.erfi, [[-2.0, 0.1, 3.0]], ()),
     "dawsn": (lambda x: mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x), [[-20.0, -0.1, 0.9, 3.0, 11.0]], ()),
     "erfcinv": (lambda x: mp.erfinv(1 - x), [[1e-6, 0.3, 1.0, 1.9]], ()),
@@ -136,8 +136,8 @@ CASES: dict[str, Case] = {
     "hyperu": (mp.hyperu, [[0.5, 1.2, 2.0], [1.5, 0.7, 3.5], [0.3, 4.0, 9.0]], (0, 1)),
     "stdtr": (student, [[0.5, 3.0, 40.0, 2.0, 7.0], [-1.5, 0.2, 2.0, 1e-3, -30.0]], ()),
     "stdtrit": (inverse("stdtrit", student), [[1.5, 40.0], [0.1, 0.93]], ()),
-    "chdtr": (chi_squared, [[0.3, 5.5, 40.0], [0.2, 2.5, 7.0]], ()),
-    "chdtrc": (lambda v, x: 1 - chi_squared(v, x), [[0.3, 5.5, 40.0], [0.2, 2.5, 7.0]], ()),
+    "chdtr": (chi_squared, [[0.3, 5.5], [0.2, 2.5]], ()),
+    "chdtrc": (lambda v, x: 1 - chi_squared(v, x), [[0.3, 5.5], [0.2, 2.5]], ()),
     "chdtri": (inverse("chdtri", lambda v, x: 1 - chi_squared(v, x)), [[0.7, 9.0], [0.1, 0.93]], ()),
     "gdtr": (gamma_cdf, [[0.3, 2.0], [1.5, 0.4], [0.2, 1.1]], ()),
     "gdtrc": (lambda *at: 1 - gamma_cdf(*at), [[2.0], [0.4], [1.1]], ()),
@@ -231,3 +231,64 @@ def test_values_are_scipys_and_derivatives_mpmaths(name: str):
             for at, value in zip(zip(*points, strict=True), values, strict=True):
                 true = mp.diff(exact, tuple(map(mp.mpf, at)), orders)
                 assert abs(value - true) <= 1e-12 * 30 ** len(by) * max(abs(true), 1e-15), (by, at, value, float(true))
+
+
+def test_slopes_where_their_terms_would_cancel():
+    a, b = np.array([1e6, 3e-7, 40.0, 1e5]), np.array([1e-7, 2e5, 1e-8, 3e5])
+    found = derivatives(SPECIAL.betaln, [a, b], ())
+    with mp.workdps(60):
+        for k, (p, q) in enumerate(zip(map(mp.mpf, a), map(mp.mpf, b), strict=True)):
+            exact = {
+                (): mp.loggamma(p) + mp.loggamma(q) - mp.loggamma(p + q),
+                (0,): mp.psi(0, p) - mp.psi(0, p + q), (1,): mp.psi(0, q) - mp.psi(0, p + q),
+                (0, 0): mp.psi(1, p) - mp.psi(1, p + q), (1, 1): mp.psi(1, q) - mp.psi(1, p + q),
+                (0, 1): -mp.psi(1, p + q),
+            }  # fmt: skip
+            for by, true in exact.items():
+                assert abs(found[by][k] - true) <= 1e-13 * abs(true), (by, p, q)
+
+
+@pytest.mark.parametrize("name", ["kv", "beta", "stdtr", "dawsn", "elliprf", "eval_legendre", "hyperu"])
+def test_forward_mode_and_float32(name: str):
+    _, _, constant = CASES[name]
+    points = columns(CASES[name])
+    function, free = getattr(SPECIAL, name), [k for k in range(len(points)) if k not in constant]
+    found = derivatives(function, points, constant)
+
+    def of_free(*given: Any) -> Any:
+        operands = list(map(tg.tensor, points))
+        for k, operand in zip(free, given, strict=True):
+            operands[k] = operand
+        return function(*operands)
+
+    primals = tuple(tg.tensor(points[k]) for k in free)
+    value, tangent = tg.func.jvp(of_free, primals, tuple(tg.ones_like(p) for p in primals))
+    np.testing.assert_array_equal(value.numpy(), found[()])
+    np.testing.assert_allclose(tangent.numpy(), sum(found[k,] for k in free), rtol=1e-13)
+    single = [p.astype(np.float32) for p in points]
+    ours = derivatives(function, single, constant)
+    wide = derivatives(function, [p.astype(np.float64) for p in single], constant)
+    for by in [(), *((k,) for k in free)]:
+        assert ours[by].dtype == np.float32
+        np.testing.assert_allclose(ours[by], wide[by], rtol=2e-5, atol=1e-6 * np.abs(wide[by]).max())
+
+
+def test_scipys_own_functions_record():
+    x = tg.tensor([0.4, 1.7], requires_grad=True)
+    for name, given in (("kv", (1.5, x)), ("hyp2f1", (0.5, 1.0, 1.5, -x)), ("fdtr", (3.0, x, x)), ("jn", (2, x))):
+        y = getattr(scipy.special, name)(*given)
+        assert isinstance(y, tg.Tensor)
+        plain = [v.detach().numpy() if isinstance(v, tg.Tensor) else v for v in given]
+        np.testing.assert_array_equal(y.detach().numpy(), getattr(scipy.special, name)(*plain))
+        assert tg.autograd.grad(y.sum(), x)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "place"), [("kv", 0), ("hyp1f1", 1), ("eval_gegenbauer", 0), ("hyp2f1", 2)])
+def test_what_has_no_known_derivative_is_refused(name: str, place: int):
+    operands: list[Any] = [0.5] * getattr(scipy.special, name).nin
+    operands[place] = tg.tensor(0.7, requires_grad=True)
+    for function in (getattr(SPECIAL, name), getattr(scipy.special, name)):
+        with pytest.raises(NotImplementedError, match=f"the derivative for '{name}: .*' is not implemented: give it"):
+            function(*operands)
+    operands[place] = operands[place].detach()
+    assert not getattr(SPECIAL, name)(*operands).requires_grad

@@ -191,7 +191,9 @@ def _wrightomega(x):
     return _scipy_wrightomega(x)
 
 
-@elementwise(partials=lambda x: -_log1p_ratio(0.0, x - 1.0), scipy="spence", result=FLOATING)  # 25.12.2
+@elementwise(
+    partials=lambda x: where(x < 0.5, log(x) / (1.0 - x), -_log1p_ratio(0.0, x - 1.0)), scipy="spence", result=FLOATING
+)  # 25.12.2
 def _spence(x):
     """Spence's function, the integral of log(t) / (1 - t) from 1 to `x`, elementwise."""
     return _scipy_spence(x)
