@@ -128,7 +128,7 @@ def _beta(a, b):
 def _betaln(a, b):
     """The logarithm of the beta function's absolute value, elementwise."""
     low, high = min(a, b), max(a, b)
-    if not (low > 0.0 and 1e3 < high < math.inf):
+    if not (low > 0.0 and 20.0 < high < math.inf):
         return _scipy_betaln(a, b)
     n = a + b  # 5.11.1, where logarithms of gamma would cancel
     rest = stirling(low) + stirling(high) - stirling(n) + 0.5 * (_LOG_2_PI - vectormath.log(high))
