@@ -109,8 +109,8 @@ bench-html: .venv/bench.stamp # what was measured so far: asv_benchmarks/html/ov
 compare: .venv/bench.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
-compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise
-	$(BIN)/python asv_benchmarks/compare_jitted.py --write README.md
+compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise: their page's table, and a short one
+	$(BIN)/python asv_benchmarks/compare_jitted.py --whole docs/pages/jitted-speed.md --short README.md
 
 compare-distributed: .venv/bench.stamp .venv/distributed.stamp # sums over partitions in two processes: writes their page's table
 	$(BIN)/python asv_benchmarks/compare_distributed.py --write docs/pages/how-to/clusters.md

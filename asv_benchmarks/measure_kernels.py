@@ -1,9 +1,9 @@
-"""Gradients of small jitted kernels as multiples of the kernels' own time: measure, and print a table.
+"""Derivatives of jitted functions as multiples of the functions' own time: measure, and print a table.
 
     python asv_benchmarks/measure_kernels.py [--only WORDS]
 
-The kernels are in `benchmarks/jitted_kernels.py`, with goals. Times are of the processor, on one thread, the least of
-some rounds: they tell how a change of tapegrad does, on any machine. Other libraries are in `compare_jitted.py`.
+The works are those of `compare_jitted.py`, in `benchmarks/jitted_works`. Times are of the processor, on one thread, the
+least of some rounds, all in this process: they tell how a change of tapegrad does, on any machine.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.jitted_kernels import kernels
+from benchmarks.jitted_works.in_numba import derivative, primal
+from benchmarks.jitted_works.table import CALLS, WORKS
 from compare import duration
 
-from tapegrad import func, jitted
+from tapegrad import jitted
 
 ROUNDS, ROUND = 7, 0.02  # seconds: what a round takes at least
 
@@ -22,17 +23,18 @@ ROUNDS, ROUND = 7, 0.02  # seconds: what a round takes at least
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="WORDS", help="only the kernels with these words in their titles")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only the works with these words in their titles")
     words = parser.parse_args().only
-    print("| kernel | itself | its gradient | goal | tape |\n|---|---:|---:|---:|---:|")
-    for title, (function, args, goal) in kernels().items():
+    print("| work | itself | its derivative | goals | tape |\n|---|---:|---:|---|---:|")
+    for title, work in WORKS.items():
         if words in title:
-            gradient = func.grad(function)
-            primal = seconds(lambda f=function, a=args: f(*a))
+            per = CALLS if work.way == "calls" else 1
+            alone = seconds(primal(work)) / per
             jitted.free()
-            ours = seconds(lambda g=gradient, a=args: g(*a))
+            ours = seconds(derivative(work)) / per
+            goals = ", ".join(f"{most:g} ({of})" for of, most in work.goals.items())
             print(
-                f"| {title} | {duration(primal)} | {duration(ours)} ({ours / primal:.1f}x) | {goal}x "
+                f"| {title} | {duration(alone)} | {duration(ours)} ({ours / alone:.1f}x) | {goals} "
                 f"| {jitted.nbytes() / 1e6:.1f} MB |",
                 flush=True,
             )

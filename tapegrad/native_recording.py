@@ -63,6 +63,7 @@ class Facts(Record):
     passive_offset = word()
     gradient_offset = word()
     index_offset = word()
+    numel_offset = word()
     retained_offset = word()  # of a tape
     arrays_offset = word()
     leaves_offset = word()

@@ -1,60 +1,106 @@
-"""What a step of training does for each parameter, in native code: gradients are given to leaves, and updates recorded.
+"""What a step of training does for each parameter, in native code: gradients are given to leaves, and these updated.
 
-What an optimiser's step has recorded for one parameter is recorded again for the others: the same rows, with other
-slots. And what a reverse sweep has left becomes the gradients of leaves that have none yet. Objects are handled as in
-`native_recording.py`, and what is doubtful is left to Python.
+What an optimiser does with a parameter is a list of operations (`optim/traces.py`): their kernels are called for all
+parameters that are alike, as soon as they are told, and no row is recorded. And what a reverse sweep has left becomes
+the gradients of leaves that have none yet. Objects are handled as in `native_recording.py`, and what is doubtful is
+left to Python.
 """
 
 from __future__ import annotations
 
-from tapegrad.memory import call1, i4, i8, part0, part1, part2, part3
+from tapegrad.core.storage import give_back, obtain
+from tapegrad.memory import Record, array, call1, call6, f4, f8, i4, i8, part0, part1, part2, part3, word
 from tapegrad.native_recording import SLOT_BYTES, Facts, at, count, header_of, hold, is_alone
-from tapegrad.ops.declare import ELEMENTWISE
-from tapegrad.tape import IMM_A, IMM_B, OWNED, PARAMS, ROW_BYTES, STORED, Row, Slot
+from tapegrad.tape import OWNED, STORED, Slot
 
-# --- recording again --------------------------------------------------------------------------------------------------
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+PIECE = 256  # elements that operations are done on one after another: values between them stay in the cache
 
 
-def record_again(handles, results, width, start, end, context: Facts):
-    """Record the rows from `start` to `end` for others: how many of these, from the first on; -1 and an exception.
+class Operation(Record):
+    """An operation on elements: its kernel and that one's mode, operands as in `traces.py`."""
 
-    `handles` is a list of so many (`width`) for the one of which the rows were recorded, a leaf, what was its gradient,
-    and its state; then for each other. `results` are those of the first: the leaf's new value, and its state's. The
-    others are given theirs. All rows are elementwise and of the leaf's shape and dtype, so that they are the same but
-    for their slots. Nobody else holds the state: a list of what is kept, and this one.
+    kernel = word()
+    mode = word()
+    a = word()
+    b = word()
+    c = word()
+    result = word()  # which result it makes, or -1
+
+
+class Update(Record):
+    """What becomes of a parameter and its state."""
+
+    width = word()  # what is given: a parameter, its gradient, its state; results are one fewer
+    itemsize = word()
+    n_numbers = word()
+    n_operations = word()
+    operations = array("Operation", "n_operations")
+
+
+def update(handles, numbers, address, context: Facts):
+    """Update parameters by an `Update`: how many, from the first on; -1 and an exception.
+
+    `handles` is a list of so many (`width`) for each: a leaf, its gradient, and its state, whose values are in memory.
+    They have one layout and dtype. Nobody else holds the state: a list of what is kept, and this one. All are given new
+    memory: others may read what they were.
     """
-    n, first = part1(context.list_size, handles) // width, part2(context.item_of_list, handles, 0)
+    of = Update(address)
+    n, first = part1(context.list_size, handles) // of.width, part2(context.item_of_list, handles, 0)
     tape = at(first + context.tape_offset)
-    if tape == 0 or not _is_leaf_with(context, handles, width, 0, tape):
+    if tape == 0:
         return 0
     header = header_of(context, tape)
     recording = header.recording
     if (
         recording.thread != part0(context.thread) or at(tape + context.grad_enabled_offset) != context.false
+        or recording.n_before != 0 or header.storage.allocate == 0  # it was never swept
         or part1(context.dict_size, at(tape + context.retained_offset)) != 0
-        or start < header.synced * ROW_BYTES or start >= end or end > recording.filled
     ):  # fmt: skip
         return 0
-    index = _passive_index(context, first)
-    for source in range(start, end, ROW_BYTES):
-        row = Row(header.rows_at + source)
-        op = context.ops[row.opcode]
-        if row.kind != index or row.flags & PARAMS or op.family != ELEMENTWISE or op.arity > 2:
+    # In the memory of registers: addresses of what is given and made, of results; numbers; values between operations.
+    memory = header.scratch
+    results = memory + 8 * (of.width + of.n_operations)
+    given = results + 8 * of.width
+    for i in range(of.n_numbers):
+        number = f8(part2(context.item_of_tuple, numbers, i) + context.float_offset, 1)[0]
+        if of.itemsize == 8:
+            f8(given + 8 * i, 1)[0] = number
+        else:
+            f4(given + 8 * i, 1)[0] = number
+    done, i = 1, 0
+    while done > 0 and i < n:
+        done = _update_one(context, header, tape, handles, of, i, memory, results, given)
+        i += done > 0
+    return done if done < 0 else i
+
+
+def _update_one(context, header, tape, handles, of, i, memory, results, given):
+    """1: updated, 0: left to Python, -1: no memory."""
+    width, recording = of.width, header.recording
+    if recording.n_free < width - 1 or not _is_leaf_with(context, handles, width, i, tape):
+        return 0
+    for k in range(width):
+        slot = Slot(header.slots_at + SLOT_BYTES * _slot_of(context, handles, i * width + k))
+        if slot.flags & STORED == 0:
             return 0
-    for i in range(1, n):
-        done = 0
-        if _is_leaf_with(context, handles, width, i, tape):
-            done = _again(context, header, tape, handles, results, width, start, end, i)
-        if done <= 0:
-            return done if done < 0 else i - 1
-    return n - 1
-
-
-def _passive_index(context, leaf):
-    """The index of the kind of a leaf's values where gradients are not recorded."""
-    return part1(
-        context.as_integer, at(at(at(leaf + context.kind_offset) + context.passive_offset) + context.index_offset)
-    )
+        i8(memory + 8 * k, 1)[0] = slot.primal
+    leaf = part2(context.item_of_list, handles, i * width)
+    n, made = part1(context.as_integer, at(at(leaf + context.kind_offset) + context.numel_offset)), 0
+    while made < width - 1:
+        block = obtain(header, n * of.itemsize, 0)
+        if block == 0:
+            break
+        i8(results + 8 * made, 1)[0] = block
+        made += 1
+    done = 0
+    if made == width - 1:
+        _operate(of, n, memory, results, given)
+        done = _hand_over(context, header, tape, handles, width, i, results)
+    for k in range(made if done <= 0 else 0):
+        give_back(header, at(results + 8 * k))
+    return done
 
 
 def _is_leaf_with(context, handles, width, i, tape):
@@ -85,93 +131,69 @@ def _slot_of(context, handles, i):
     return part1(context.as_integer, at(part2(context.item_of_list, handles, i) + context.slot_offset))
 
 
-def _made_again(context, header, handles, width, start, source, i, slot):
-    """What is of the other with the number `i` what a slot is of the first, at the row from `source` on; or -1."""
-    target = header.recording.filled
-    for before in range(source - ROW_BYTES, start - 1, -ROW_BYTES):
-        if Row(header.rows_at + before).out == slot:
-            return Row(header.rows_at + target + before - start).out
-    for k in range(width):
-        if _slot_of(context, handles, k) == slot:
-            return _slot_of(context, handles, i * width + k)
-    return -1
+def _operate(of, n, memory, results, given):
+    """Do the operations on all elements, piece by piece."""
+    size, between = of.itemsize, given + 8 * of.n_numbers
+    for start in range(0, n, PIECE):
+        m = min(PIECE, n - start)
+        for r in range(of.n_operations):
+            it = of.operations[r]
+            y = between + 8 * PIECE * r
+            if it.result >= 0:
+                y = at(results + 8 * it.result) + start * size
+            i8(memory + 8 * (of.width + r), 1)[0] = y
+            a = _operand(of.width, memory, given, it.a, start * size)
+            b = _operand(of.width, memory, given, it.b, start * size)
+            c = _operand(of.width, memory, given, it.c, start * size)
+            call6(it.kernel, m, it.mode, a, b, c, y)
 
 
-def _again(context, header, tape, handles, results, width, start, end, i):
-    """1: recorded for the other with this number, 0: left to Python, -1: no memory."""
+def _operand(width, memory, given, x, offset):
+    """The address of an operand, for elements that begin there."""
+    if x >= width:
+        return at(memory + 8 * x)
+    if x >= 0:
+        return at(memory + 8 * x) + offset
+    return 0 if x == -1 else given + 8 * (-2 - x)
+
+
+def _hand_over(context, header, tape, handles, width, i, results):
+    """Give a leaf and its state new slots, whose elements are there: 1; 0: left to Python, -1: no memory."""
     recording = header.recording
-    target, n_rows = recording.filled, (end - start) // ROW_BYTES
-    height = recording.n_free - n_rows
-    if height < 0 or target + end - start > recording.row_bytes:
-        return 0
+    height = recording.n_free - (width - 1)
     leaf = part2(context.item_of_list, handles, i * width)
-    index = _passive_index(context, leaf)
-    for r in range(n_rows):
-        source = start + ROW_BYTES * r
-        of, row = Row(header.rows_at + source), Row(header.rows_at + target + ROW_BYTES * r)
-        row.opcode, row.flags, row.bits, row.kind = of.opcode, of.flags, of.bits, index
-        row.out, row.a = (
-            recording.free[height + r],
-            _made_again(context, header, handles, width, start, source, i, of.a),
-        )
-        if context.ops[of.opcode].arity == 2 and not of.flags & (IMM_A | IMM_B):
-            row.b = _made_again(context, header, handles, width, start, source, i, of.b)
-            if row.b < 0:
-                return 0
-        if row.a < 0:
-            return 0
-    made = part1(context.new_tuple, width - 1)
-    if made == 0:
-        return -1
-    done = _results_again(context, header, tape, results, start, end, leaf, made)
-    if done > 0:
-        recording.filled, recording.n_free = target + end - start, height
-        last = Row(header.rows_at + target - start + _row_of(header, _slot_of(context, results, 0), start, end))
-        last.kind = part1(context.as_integer, at(at(leaf + context.kind_offset) + context.index_offset))
-        for r in range(n_rows):
-            header.live[recording.free[height + r]] = 0
-        for k in range(width - 1):
-            number, t = part2(context.item_of_tuple, made, k), leaf
-            if k > 0:
-                t = part2(context.item_of_list, handles, i * width + k + 1)
-            call1(context.inc_ref, number)
-            header.live[part1(context.as_integer, number)] = 1
-            hold(context, header, t, number, at(t + context.kind_offset))
-    call1(context.dec_ref, made)
-    return done
-
-
-def _row_of(header, slot, start, end):
-    """Where the row that makes a slot's value begins, among these; or -1."""
-    for source in range(end - ROW_BYTES, start - 1, -ROW_BYTES):
-        if Row(header.rows_at + source).out == slot:
-            return source
-    return -1
-
-
-def _results_again(context, header, tape, results, start, end, leaf, made):
-    """Put the slots of an other's results in the tuple `made`; its leaf is known by the first. 1, 0, -1: see above."""
-    target = header.recording.filled
-    for k in range(part1(context.list_size, results)):
-        source = -1
-        if at(part2(context.item_of_list, results, k) + context.type_offset) == context.tensor:
-            source = _row_of(header, _slot_of(context, results, k), start, end)
-        if source < 0:
-            return 0
-        number = part1(context.from_integer, Row(header.rows_at + target + source - start).out)
-        if number == 0:
-            return -1
-        part3(context.set_item, made, k, number)
     was, leaves = at(leaf + context.slot_offset), at(tape + context.leaves_offset)
     known = part2(context.item_of_dict, leaves, was)
     if known == 0:
         return 0
+    made = part1(context.new_tuple, width - 1)
+    if made == 0:
+        return -1
+    for k in range(width - 1):
+        number = part1(context.from_integer, recording.free[height + k])
+        if number == 0:
+            call1(context.dec_ref, made)
+            return -1
+        part3(context.set_item, made, k, number)
     if (
         part3(context.set_item_of_dict, at(tape + context.former_offset), was, known) != 0
         or part3(context.set_item_of_dict, leaves, part2(context.item_of_tuple, made, 0), known) != 0
         or not count(context, leaf)
     ):  # fmt: skip
+        call1(context.dec_ref, made)
         return -1
+    recording.n_free = height
+    for k in range(width - 1):
+        number, t = part2(context.item_of_tuple, made, k), leaf
+        if k > 0:
+            t = part2(context.item_of_list, handles, i * width + k + 1)
+        slot = Slot(header.slots_at + SLOT_BYTES * recording.free[height + k])
+        slot.kind = part1(context.as_integer, at(at(t + context.kind_offset) + context.index_offset))
+        slot.row, slot.primal, slot.adjoint, slot.base, slot.flags = -1, at(results + 8 * k), 0, -1, STORED | OWNED
+        call1(context.inc_ref, number)
+        header.live[recording.free[height + k]] = 1
+        hold(context, header, t, number, at(t + context.kind_offset))
+    call1(context.dec_ref, made)
     return 1
 
 

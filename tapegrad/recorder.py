@@ -68,7 +68,7 @@ from tapegrad.native_recording import (
     write_in_place,
     write_item,
 )
-from tapegrad.native_steps import give_gradients, record_again
+from tapegrad.native_steps import give_gradients, update
 from tapegrad.ops import arithmetic, declare, indexing, layout
 from tapegrad.ops.declare import OPS, Elementwise, Op
 from tapegrad.recording import memos, quick, record_elementwise
@@ -105,7 +105,7 @@ def _stubs() -> str:
         f'@"{native.symbol(f.__name__, f)}"'
         for f in (record_operation, record_view, finalise_handle, write_item, write_in_place)
     )
-    again, give = (f'@"{native.symbol(f.__name__, f)}"' for f in (record_again, give_gradients))
+    change, give = (f'@"{native.symbol(f.__name__, f)}"' for f in (update, give_gradients))
     lines = [
         f"@context = internal global [{Facts.nbytes // 8} x i64] zeroinitializer",
         f"declare i64 {record}(i64, i64, i64, i64)",
@@ -113,9 +113,9 @@ def _stubs() -> str:
         f"declare i64 {finalise}(i64, i64)",
         f"declare i64 {item}(i64, i64, i64, i64)",
         f"declare i64 {in_place}(i64, i64, i64, i64)",
-        f"declare i64 {again}(i64, i64, i64, i64, i64, i64)",
-        "define i64 @again(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e) {\n"
-        f" %n = tail call i64 {again}(i64 %h, i64 %r, i64 %w, i64 %s, i64 %e, {context})\n ret i64 %n }}",
+        f"declare i64 {change}(i64, i64, i64, i64)",
+        "define i64 @update(i64 %h, i64 %n, i64 %u) {\n"
+        f" %done = tail call i64 {change}(i64 %h, i64 %n, i64 %u, {context})\n ret i64 %done }}",
         f"declare i64 {give}(i64, i64)",
         f"define i64 @give(i64 %t) {{\n %done = tail call i64 {give}(i64 %t, {context})\n ret i64 %done }}",
         f"define i64 @recorder() {{ ret {context} }}",
@@ -256,6 +256,7 @@ def _offsets() -> dict[int, int]:
     kind.contiguous, kind.is_leaf = is_contiguous, is_leaf = object(), object()  # type: ignore[assignment]
     kind.exported, kind.gradient = exported, gradient = object(), object()  # type: ignore[assignment]
     kind.passive, kind.index = passive, index = Kind(), 1 << 22
+    kind.numel = numel = 1 << 23
     reference = weakref.ref(base)
     bounds = object(), object(), object()
     window = slice(*bounds)
@@ -274,6 +275,7 @@ def _offsets() -> dict[int, int]:
         C.contiguous_offset: (of_kind, id(is_contiguous)),
         C.is_leaf_offset: (of_kind, id(is_leaf)), C.passive_offset: (of_kind, id(passive)),
         C.exported_offset: (of_kind, id(exported)), C.index_offset: (of_kind, id(index)),
+        C.numel_offset: (of_kind, id(numel)),
         C.leaves_offset: (of_tape, id(tape.leaves)),
         C.former_offset: (of_tape, id(tape.former)), C.retained_offset: (of_tape, id(tape.retained)),
         C.arrays_offset: (of_tape, id(tape.arrays)),
@@ -368,7 +370,7 @@ class _Native:
         engine.compile_ahead("run")
         for function, n_arguments in (
             (record_operation, 4), (record_view, 3), (finalise_handle, 2), (write_item, 4), (write_in_place, 4),
-            (record_again, 6), (give_gradients, 2),
+            (update, 4), (give_gradients, 2),
         ):  # fmt: skip
             build = functools.partial(native.rebind, function)
             native.link(function.__name__, n_arguments, build, (function,), returns=True)
@@ -405,8 +407,7 @@ class _Native:
                 if op.arity == 2:
                     name, function = f"__i{_OPERATORS[op.name]}__", code.get_function_address(f"in_place_{op.opcode}")
                     self.attributes[name] = slot_wrapper(Tensor, getattr(np.ndarray, name), function)
-        again = ctypes.PYFUNCTYPE(_size, _object, _object, _size, _size, _size)
-        self.again = again(code.get_function_address("again"))
+        self.update = ctypes.PYFUNCTYPE(_size, _object, _object, _size)(code.get_function_address("update"))
         self.give = ctypes.PYFUNCTYPE(_size, _object)(code.get_function_address("give"))
         of_generators: Any = vars(types.GeneratorType)
         self.attributes["__del__"] = slot_wrapper(
@@ -557,13 +558,13 @@ def install() -> bool:
         made.start()
         for opcode, method in made.methods.items():
             quick[opcode] = method
-        again[0], give[0] = made.again, made.give
+        update_all[0], give[0] = made.update, made.give
         return True
 
 
-def _nothing_again(handles: list[Tensor], results: list[Tensor], width: int, start: int, end: int) -> int:
-    """What stands for `native_steps.record_again` while there is no native code: all is left to Python."""
-    del handles, results, width, start, end
+def _nothing_updated(handles: list[Tensor], numbers: tuple[float, ...], address: int) -> int:
+    """What stands for `native_steps.update` while there is no native code: all is left to Python."""
+    del handles, numbers, address
     return 0
 
 
@@ -574,14 +575,14 @@ def _nothing_given(tape: Tape) -> int:
 
 
 # The ones in use.
-again: list[Callable[[list[Tensor], list[Tensor], int, int, int], int]] = [_nothing_again]
+update_all: list[Callable[[list[Tensor], tuple[float, ...], int], int]] = [_nothing_updated]
 give: list[Callable[[Tape], int]] = [_nothing_given]
 
 
 def uninstall() -> None:
     """Put Python's functions back."""
     with _lock:
-        again[0], give[0] = _nothing_again, _nothing_given
+        update_all[0], give[0] = _nothing_updated, _nothing_given
         _decided.set()
         for name, attribute in _replaced.items():
             setattr(Tensor, name, attribute)

@@ -12,6 +12,8 @@ from test_compile import program as array_program
 
 import tapegrad as tg
 from tapegrad import trees
+from tapegrad.replay import lane_code, machine
+from tapegrad.replay.machine import lowering
 
 F = tg.func
 pytestmark = needs_programs
@@ -115,6 +117,62 @@ def test_programs_of_arrays(seed, n_steps, shape, is_double, differentiates):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         agrees(function, x, y, np.where(np.arange(n) % 3 == 0, 0.25, 0.5), in_axes=0)
+
+
+ARITHMETIC = [
+    tg.add, tg.sub, tg.mul, tg.div, lambda a, b: (a - b) * 0.5, lambda a, _: tg.sqrt(a.abs()), lambda a, _: 0.9 - a * a,
+    lambda a, b: tg.maximum(a, b) * 0.25,
+]  # fmt: skip
+
+
+def arithmetic(seed, n_steps, scale):
+    """A function of three arrays: nothing but arithmetic, and a number that is the same for all rows."""
+    choices = np.random.default_rng(seed).integers(0, 1 << 30, (n_steps, 3)).tolist()
+
+    def function(x, y, z):
+        known = [x, y, z * scale]
+        for what, one, other in choices:
+            known.append(
+                ARITHMETIC[what % len(ARITHMETIC)](known[-1 - one % min(len(known), 9)], known[-1 - other % 3])
+            )
+        return (known[-1] + known[-2]).sum()
+
+    return function
+
+
+@pytest.mark.skipif(machine.isa() is None, reason="there is no machine code here")
+@pytest.mark.parametrize("is_wide", [True, False])
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_arithmetic_is_machine_code(dtype, shape, is_wide, monkeypatch):
+    """Steps become code, of registers of either width; the last rows do not fill one."""
+    if not is_wide:
+        monkeypatch.setattr(lowering, "lanes_isa", machine.isa)
+        monkeypatch.setattr(machine, "lanes_isa", machine.isa)
+    for seed, n_steps in (0, 12), (1, 60), (2, 700):
+        random, scale = np.random.default_rng(seed), tg.tensor(np.array(0.0 if seed == 0 else 1.5, dtype))
+        function = F.value_and_grad(arithmetic(seed, n_steps, scale), (0, 1, 2))
+        xs = columns(random, 53 * 3, dtype).reshape(3, 53, 3)[..., : 3 if shape else 1].reshape(3, 53, *shape)
+        with np.errstate(all="ignore"):
+            compiled = agrees(function, *map(np.ascontiguousarray, xs))
+        ((of, *_),) = compiled._programs
+        (plan,) = of.plans.values()
+        in_code = sum(len(run.steps) for run in lane_code.runs(plan.lowered.steps, plan.lowered._hold))
+        assert plan.lowered.codes
+        assert 2 * in_code > len(plan.lowered.steps)
+
+
+@pytest.mark.parametrize("fails", ["when stencils are compared", "when code is made"])
+def test_without_machine_code(fails, monkeypatch):
+    def none(*_):
+        raise machine.NotLoweredError
+
+    monkeypatch.setattr(machine, "stencil_of" if fails.startswith("when s") else "lanes_code", none)
+    compiled = agrees(
+        F.value_and_grad(arithmetic(3, 40, 2.0), (0, 1, 2)), *np.random.default_rng(0).normal(size=(3, 40))
+    )
+    ((of, *_),) = compiled._programs
+    assert not any(plan.lowered.codes for plan in of.plans.values())
 
 
 def rosenbrock(x):

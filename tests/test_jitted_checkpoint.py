@@ -204,6 +204,37 @@ def test_loops_in_loops():
     )
 
 
+@njit
+def whirled(state, i, c):
+    z, u, a = state
+    for k in range(1, u.size):
+        u[k] += c * np.float32(0.01) * (u[k - 1] - u[k])
+    return z * (1.0 + 0.01j * c) + u[1], u, a * (0.99 + 0.1j * u[2])
+
+
+@njit
+def whirl(z, u, c, n):
+    z, u, a = checkpoint_loop(whirled, (z, u, np.ones(2) * z), n, c)
+    return abs(z) ** 2 + u[2] + abs(a[0] * a[1])
+
+
+@njit
+def whirl_plainly(z, u, c, n):
+    u, a = u.copy(), np.ones(2) * z
+    for i in range(n):
+        z, u, a = whirled((z, u, a), i, c)
+    return abs(z) ** 2 + u[2] + abs(a[0] * a[1])
+
+
+def test_complex_numbers_and_float32():
+    args = 0.3 + 0.2j, X.astype(np.float32), np.float32(0.7), 30
+    (found, slopes), (wanted, known) = (value_and_grad(f, argnums=(0, 1, 2))(*args) for f in (whirl, whirl_plainly))
+    assert found == wanted == whirl(*args)
+    for a, b in zip(slopes, known, strict=True):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def held(function, *args):
     tg.jitted.free()
     grad(function)(*args)

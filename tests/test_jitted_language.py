@@ -368,6 +368,15 @@ def complex_and_float32(x):
     return z.real
 
 
+@case("the class of a number")
+def made_by_class(x):
+    kind = type(x[0])
+    made = np.zeros(2, kind)
+    made[0] = kind(2) * x[1] * kind(x[0])
+    made[1] = made.dtype.type(3) * x[2] + x.dtype.type(x[3]) ** 2
+    return made[0] * made[1]
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 

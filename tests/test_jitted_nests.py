@@ -453,6 +453,13 @@ def in_the_way(x, w, n):
     for k in range(-1, n):
         a[k] = a[k + 1] * w
         b[:1] = a[k]
+    for k in range(n):
+        b[:-1] += a[1:] * w
+        if k % 3 == 1:
+            a, b = b, a
+    for _ in range(n):
+        a[:-1] += b[1:] * w
+        a = b
     return np.sum(a * b) + total
 
 
@@ -502,3 +509,87 @@ def test_lengths_that_differ_are_the_plain_functions_error():
     for function in (differing, func.grad(differing)):
         with pytest.raises(ValueError, match="broadcast"):
             function(a, a[:50].copy(), 3)
+
+
+@njit
+def taking_turns(x, n):
+    """Arrays that change names: two, from turn to turn; three, in a loop that goes backward, beside a number."""
+    a, b = x.copy(), 0.3 * x
+    for t in range(1, n):
+        b[1:-1] = 0.5 * a[1:-1] + 0.1 * (a[2:] - a[:-2])
+        b[0] = 0.1 * t
+        a, b = b, a
+    old, now, new, s = a * b, b.copy(), a[::-1].copy(), 0.1
+    for t in range(2 * n, 4, -2):
+        last = now
+        s = 0.1 * s + last[t % 3]
+        for i in range(1, x.size - 1):
+            new[i] = 0.9 * np.sin(now[i]) - 0.1 * old[i] + 0.1 * (now[i - 1] - now[i + 1]) + 0.1 * s
+        now, old, new = new, last, old
+    return a[0] + np.sum(a * b * b) + s + old[3] + np.sum(now * new)
+
+
+def test_arrays_that_change_names():
+    x, kept = np.random.default_rng(10).uniform(0.2, 1.5, 40), []
+    for n in (0, 1, 4, 5, 6, 7, 100):
+        jitted.free()
+        value, found = func.value_and_grad(taking_turns)(x, n)
+        kept.append(jitted.nbytes())
+        assert value == taking_turns(x, n)
+        if n < 10:
+            np.testing.assert_allclose(found, _by_complex_steps(taking_turns, x, n), rtol=1e-11, atol=1e-13)
+    assert kept[-1] < 12 * 100 * 40 * 3  # less than a row an element for each of the two loops
+
+
+@njit
+def of_parts(x, n, at):
+    """Slices with steps, backward, and of ends that are computed: a triangle, elimination, lags, red and black."""
+    u, y, m = x.copy().reshape(6, 8), x[:8].copy(), 4
+    z = 0.0 * x[:m]
+    for k in range(1, 4):
+        u[k + 1 :, k] *= u[k, k] + 0.1 * u[k - 1, : 5 - k]
+        u[k, :k] -= 0.1 * u[k - 1, k - 1 :: -1] * y[:k]
+        for i in range(k + 1, 6):
+            u[i, k:] -= u[i, k] / (4.0 + u[k, k]) * u[k, k:]
+    for _ in range(n):
+        y[1:-1:2] += 0.3 * (y[:-2:2] - y[2::2] ** 2)
+        y[2:-1:2] += 0.3 * (y[1:-2:2] - y[3::2])
+        z[:] = y[::2] + y[::-2]
+        y[-m:] = z[::-1] * u[0, :m]
+        z[-1:] += y[:1]
+    for j in range(2):
+        for k in range(1, 7):
+            y[k:] = y[k:] * 0.9 + 0.1 * u[2, :-k]
+            y[: 8 - k] += 0.1 * u[3 - j, k:]
+            y[-k] += u[4, k]
+            y[k : k + 2] += u[j, k - 1 : k + 1] * z[m - 3 : 3]
+    for k in range(9):
+        y[k - 2 : 7] = y[k - 2 : 7] * 0.5 + u[0, k - 2 : 7]
+        y[: k + 1] += 0.1
+    for j in range(12):
+        for k in range(6):
+            s, e = at[k], at[k + 1]
+            y[s:e] = y[s:e] * 0.9 + 0.1 * u[j % 6, s:e]
+    return np.sum(y * y) + np.sum(u[-1]) + np.sum(z)
+
+
+def test_parts_of_arrays():
+    """Where an end is negative, or too large, the loop is the plain one."""
+    x, kept = np.random.default_rng(11).uniform(0.2, 1.5, 48), []
+    of_rows, others = (
+        np.array([0, 2, 3, 3, 6, 7, 8]),
+        [np.array([0, 2, 3, 9, 6, 7, 8]), np.array([-4, 2, 3, 3, 7, -1, 1])],
+    )
+    for n, at in ((3, of_rows), (3, others[0]), (4, others[1]), (4000, of_rows)):
+        jitted.free()
+        value, found = func.value_and_grad(of_parts)(x, n, at)
+        kept.append(jitted.nbytes())
+        assert value == of_parts(x, n, at)
+        if n < 10:
+            np.testing.assert_allclose(found, _by_complex_steps(of_parts, x, n, at), rtol=1e-11, atol=1e-13)
+    assert kept[-1] < 4000 * 15 * 24  # less than a row of two arguments for each element
+
+
+def _by_complex_steps(function, x, *args):
+    steps = 1e-30j * np.eye(x.size)
+    return [np.imag(function.py_func(x + step, *args)) / 1e-30 for step in steps]

@@ -17,6 +17,9 @@ OF_ONE = [
     "np.unwrap(x * 5)", "np.dot(s, s, np.empty((3, 3)))", "np.linalg.norm(x, 3)", "np.append(m, m, 1)",
     "np.stack((x, x), axis=-1)", "x.take(np.array([0, 3]))", "np.diff(m, 2)", "np.arange(x[1], x[2], 0.5)",
     "np.random.permutation(x)", "np.divmod(x, 2.0)[1]", "np.dstack((m, m))", "np.hypot(x, x[0])",
+    "np.cross([0, 0, 1], x[:3])", "np.cross(m, x[3:])", "np.cross((x[0], 1.0), m)", "np.append([1.0], x[2])",
+    "np.stack((np.asarray(x[0] * x[1]), np.asarray(x[2])), -1)", "np.column_stack((x[:3], s))",
+    "x.take(2) * x.repeat(2)[:6]", "np.take(m, 1, axis=1)",
     "np.sum(m, (0, 1))", "np.sum(np.dstack((m, m)).T, (0, 2))", "np.linalg.matrix_power(s, -3)",
 ]  # fmt: skip
 ANALYTIC = {
@@ -28,6 +31,7 @@ ANALYTIC = {
     "np.unwrap(x * 5)": "x * 5 + (np.unwrap(x.real * 5) - x.real * 5)",
     "np.dot(s, s, np.empty((3, 3)))": "s @ s",
     "np.linalg.norm(x, 3)": "np.sum((x * np.sign(x.real)) ** 3) ** (1 / 3)",
+    "np.cross((x[0], 1.0), m)": "np.cross([x[0], 1.0, 0.0], m)",
     "np.arange(x[1], x[2], 0.5)": "x[1] + 0.5 * np.arange(6)",
     "np.hypot(x, x[0])": "np.sqrt(x * x + x[0] * x[0])",
     "np.divmod(x, 2.0)[1]": "x - 2 * np.floor(x.real / 2)",

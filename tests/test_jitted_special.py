@@ -3,12 +3,14 @@
 Values are SciPy's, or the operation's on tensors; derivatives are the operation's, which other tests hold to mpmath.
 """
 
+import ctypes
 import inspect
 
 import numpy as np
 import pytest
 import scipy.special
-from numba import njit
+from numba import njit, types
+from numba.extending import get_cython_function_address
 
 import tapegrad as tg
 from tapegrad.jitted import special
@@ -96,6 +98,34 @@ def test_arrays():
     assert value == f(single)
     assert gradient.dtype == np.float32
     assert gradient == pytest.approx(tg.func.grad(f)(single.astype(float)), rel=1e-5)
+
+
+class Ndtri(types.WrapperAddressProtocol):
+    """SciPy's function, as Numba takes it by its address."""
+
+    def __wrapper_address__(self):
+        return get_cython_function_address("scipy.special.cython_special", "ndtri")
+
+    def signature(self):
+        return types.float64(types.float64)
+
+
+def test_functions_of_scipy_that_are_called_by_their_addresses():
+    """Through ctypes, and by an object that tells the address: the bits are those of the plain call."""
+    double = ctypes.c_double
+    address = get_cython_function_address("scipy.special.cython_special", "gammainc")
+    gammainc, ndtri = ctypes.CFUNCTYPE(double, double, double)(address), Ndtri()
+
+    @njit
+    def f(x):
+        return gammainc(x[0], x[1]) * ndtri(0.3) + ndtri(x[2])
+
+    x = np.array([1.3, 0.7, 0.2])
+    value, gradient = tg.func.value_and_grad(f)(x)
+    assert value == f(x)
+    t = tg.tensor(x, requires_grad=True)
+    (scipy.special.gammainc(t[0], t[1]) * scipy.special.ndtri(0.3) + scipy.special.ndtri(t[2])).backward()
+    np.testing.assert_allclose(gradient, t.grad.numpy(), rtol=1e-13)
 
 
 def test_second_derivatives():

@@ -23,8 +23,8 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
 from tapegrad.ops.declare import OPS, Elementwise
 from tapegrad.replay import machine
-from tapegrad.replay.machine import aarch64, lowering, memory, stencils, x86_64
-from tapegrad.replay.machine.lowering import _Form, _written
+from tapegrad.replay.machine import aarch64, avx512, lowering, memory, stencils, x86_64
+from tapegrad.replay.machine.lowering import Form, _written
 
 F = tg.func
 needs_code = pytest.mark.skipif(machine.isa() is None, reason="there is no machine code here")
@@ -49,7 +49,7 @@ def written(isa, forms, operands, numbers=None):
 
 def run(forms, operands, arena, numbers=None, header=0, text=0):
     """Run rows over an arena; what the code returns."""
-    code = memory.Code(written(machine.isa(), forms, operands, numbers))
+    code = memory.Code(written(machine.lanes_isa(), forms, operands, numbers))
     function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(code.address)
     return function(address_of(arena), address_of(arena), header, text)
 
@@ -73,7 +73,7 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
     """Every kernel that is followed, of all lanes, over pairs of edges; results stay in registers for the next."""
     if where == "here" and machine.isa() is None:
         pytest.skip("there is no machine code here")
-    isa, execute = (machine.isa(), run) if where == "here" else (aarch64, emulated)
+    isa, execute = (machine.lanes_isa(), run) if where == "here" else (aarch64, emulated)
     dtype = np.dtype(np.float64 if is_double else np.float32)
     size, random = dtype.itemsize, np.random.default_rng(0)
     with np.errstate(over="ignore"):
@@ -106,7 +106,7 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         of.append((op.name, k, mode, result, known.is_truth))
         while done < n_pairs:
             lanes = int(next(w for w in random.permutation(widths) if w <= n_pairs - done or w == 1))
-            forms.append(_Form(known, mode, lanes))
+            forms.append(Form(known, mode, lanes))
             at = [begin + i * n_pairs * size + done * sizes[i] if reads >> i & 1 else -1 for i in range(6)]
             operands.append(at)
             done += lanes
@@ -122,13 +122,48 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
 
 
 @needs_code
+@pytest.mark.parametrize("is_double", [True, False])
+def test_single_numbers_of_which_something_is_known(is_double):
+    """One number for all lanes, of which it is known that it is not zero: partials have the bits of their kernels."""
+    size, random, n = 8 if is_double else 4, np.random.default_rng(1), 64
+    dtype, seen = np.dtype(f"f{size}"), 0
+    with np.errstate(over="ignore"):
+        g, k, edges = random.choice(EDGES, n).astype(dtype), random.choice(EDGES, n).astype(dtype), dtype.type(EDGES)
+    for op, code, of, mode in FOLLOWED:
+        kernels.require(op, code, of >= 0)
+        kernel = int(kernels.table[(op.opcode * len(DTYPES) + code) * kernels.CELLS + 1 + of])
+        known = stencils.kernel_at(kernel)
+        if of < 0 or known is None or known.itemsize != size or known.of not in {("a",), ("b",)}:
+            continue
+        place, seen = "ab".index(known.of[0]), seen + 1
+        for number, isa in ((x, isa) for x in edges[edges != 0] for isa in (machine.isa(), machine.lanes_isa())):
+            arena = np.zeros((4, n), dtype)
+            arena[0, 0], arena[1], arena[2], arena[3] = number, g, k, k
+            at = address_of(arena)
+            given = [at if i == place else 0 for i in range(4)]
+            ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(kernel)(
+                n, mode | 1 << place, *given, at + n * size, at + 2 * n * size
+            )
+            width = isa.widths(size)[0]
+            forms = [Form(known, mode, width, 1 << place, 1 << place)] * (n // width)
+            operands = [
+                [0 if i == place else -1 for i in range(4)] + [(n + i) * size, (3 * n + i) * size]
+                for i in range(0, n, width)
+            ]
+            made = memory.Code(written(isa, forms, operands))
+            assert ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(made.address)(at, at, 0, 0) == 0
+            assert is_same(arena[3], arena[2]), (op.name, of, number)
+    assert seen >= 4
+
+
+@needs_code
 def test_kernels_that_are_written_out():
     """Each stencil is compared with its kernel before it is used; these pass, and one that differs does not."""
     names = set()
     for op, code, k, _ in FOLLOWED:
         kernels.require(op, code, k >= 0)
         kernel = int(kernels.table[(op.opcode * len(DTYPES) + code) * kernels.CELLS + 1 + k])
-        if lowering._followed(kernel) is not None:
+        if lowering.stencil_of(kernel) is not None:
             names.add((op.name, code, k))
     arithmetic = ("add", "sub", "mul", "div", "maximum", "minimum")
     assert names >= {(name, code, k) for name in arithmetic for code in (4, 3) for k in (-1, 0, 1)}
@@ -156,9 +191,9 @@ def disassembled(code, architecture):
     return [f"{i.mnemonic} {i.op_str}".strip() for i in found]
 
 
-def lines_of(form, method, *given):
+def lines_of(form, method, *given, isa=x86_64):
     """What a stencil of x86-64 is to a disassembler."""
-    stencil = x86_64.Stencil(*form)
+    stencil = isa.Stencil(*form)
     getattr(stencil, method)(*given)
     for place in stencil.patches:
         if place.form == x86_64.ADDRESS:
@@ -211,6 +246,50 @@ def test_instructions_of_lanes(form):
         assert bits[3:] == [f"vinsertf128 {x}, {x}, xmm{r}, 1"] * (name == "ymm")
 
 
+@pytest.mark.parametrize("itemsize", [8, 4])
+def test_instructions_of_whole_registers(itemsize):
+    """Of AVX-512; of fewer lanes they are those of AVX."""
+    form, suffix, letter = (64 // itemsize, itemsize), "pd" if itemsize == 8 else "ps", "q" if itemsize == 8 else "d"
+    memory_of = "zmmword ptr [rbx + 0x1230]"
+    one = f"{'qword' if itemsize == 8 else 'dword'} ptr [rbx + 0x1230]"
+
+    def lines(method, *given):
+        return lines_of(form, method, *given, isa=avx512)
+
+    for r, s, t in (0, 1, 2), (9, 3, 15), (7, 12, 8), (15, 15, 15), (3, 8, 0):
+        x, y, z = (f"zmm{i}" for i in (r, s, t))
+        for operation in "add", "sub", "mul", "div":
+            name = f"v{operation}{suffix} {x}, {y}"
+            assert lines("binary", operation, r, s, t) == [f"{name}, {z}"]
+            assert lines("binary_of_memory", operation, r, s, 0) == [f"{name}, {memory_of}"]
+            assert lines("binary_of_memory", operation, r, s, 0, True) == [f"{name}, {one}{{1to{form[0]}}}"]
+        for operation in "and", "or", "xor":
+            assert lines("logic", operation, r, s, t) == [f"v{operation}{suffix} {x}, {y}, {z}"]
+        assert lines("sqrt", r, s) == [f"vsqrt{suffix} {x}, {y}"]
+        assert lines("move", r, s) == [f"vmova{suffix} {x}, {y}"]
+        assert lines("choose", r, s, t, 5) == [f"vpmov{letter}2m k1, {y}", f"vblendm{suffix} {x} {{k1}}, zmm5, {z}"]
+        for relation, known in ("eq", "eq"), ("lt", "lt_oq"), ("le", "le_oq"), ("ne", "neq"):
+            mask = f"vcmp{known}{suffix} k1, {y}, {z}"
+            assert lines("compare", relation, r, s, t) == [mask, f"vpmovm2{letter} {x}, k1"]
+        assert lines("load", r, 0) == [f"vmovu{suffix} {x}, {memory_of}"]
+        assert lines("store", r, 0) == [f"vmovu{suffix} {memory_of}, {x}"]
+        assert lines("load", r, 0, True) == [f"vbroadcasts{suffix[1]} {x}, {one}"]
+        assert lines("bits", r, 0) == [f"vxor{suffix} {', '.join([f'xmm{r}'] * 3)}"]
+        number = "movabs rax" if itemsize == 8 else "mov eax"
+        assert lines("bits", r, 0x41424344) == [
+            f"{number}, 0x41424344", f"vpbroadcast{letter} {x}, {'rax' if itemsize == 8 else 'eax'}"
+        ]  # fmt: skip
+        product = f"vmul{suffix} {x} {{k1}} {{z}}, {y}, {z}"
+        test = f"vcmpneq{suffix} k1"
+        assert lines("product", r, s, t, [t], 6) == [f"{test}, {z}, zmm6", product]
+        assert lines("product", r, s, t, [s, t], 6) == [
+            f"{test}, {y}, zmm6", f"{test} {{k1}}, {z}, zmm6", product
+        ]  # fmt: skip
+    for fewer in (1, itemsize), (32 // itemsize, itemsize):
+        for method, *rest in ("load", 3, 0), ("store", 3, 0), ("binary", "sub", 1, 2, 3), ("compare", "lt", 1, 2, 3):
+            assert lines_of(fewer, method, *rest, isa=avx512) == lines_of(fewer, method, *rest)
+
+
 def test_instructions_of_words():
     assert lines_of((1, 8), "copy", 1, 0, 8) == [
         "mov rax, qword ptr [rbx + 0x1230]", "mov qword ptr [rbx + 0x1230], rax"
@@ -243,10 +322,10 @@ def test_instructions_of_words():
 def test_words_and_calls_run():
     arena = np.arange(16, dtype=np.int64)
     arena[3] = -1
-    forms = [_Form(word=("copy", 8)), _Form(word=("copy", 4)), _Form(word=("copy", 1))]
+    forms = [Form(word=("copy", 8)), Form(word=("copy", 4)), Form(word=("copy", 1))]
     assert run(forms, [[24, -1, -1, -1, -1, to] for to in (0, 8, 16)], arena) == 0
     assert arena[:3].tolist() == [-1, 0xFFFFFFFF, 0xFF]
-    guard = [_Form(word=("guard", size)) for size in (8, 4, 1)]
+    guard = [Form(word=("guard", size)) for size in (8, 4, 1)]
     held = [[24, 0, -1, -1, -1, -1], [24, 8, -1, -1, -1, -1], [24, 16, -1, -1, -1, -1]]
     numbers = np.array([100, 101, 102])
     assert run(guard, held, arena, numbers) == 0
@@ -258,11 +337,11 @@ def test_words_and_calls_run():
     at = ctypes.cast(of_eight, ctypes.c_void_p).value
     arguments = (x86_64.TAPE, x86_64.Offset(0), x86_64.Address(1), -3, 1 << 60, x86_64.Address(2), x86_64.Address(3), 9)
     base = address_of(arena)
-    assert run([_Form(word=("call", at, arguments, True))], [[16, 8, 24, 40, -1, -1]], arena, None, 77, 1000) == 0
+    assert run([Form(word=("call", at, arguments, True))], [[16, 8, 24, 40, -1, -1]], arena, None, 77, 1000) == 0
     assert seen == [(77, 1032, base + 8, -3, 1 << 60, base + 24, base + 40, 9)]
     failing = ctypes.CFUNCTYPE(ctypes.c_int64)(lambda: 5)
     at = ctypes.cast(failing, ctypes.c_void_p).value
-    calls = [_Form(word=("call", at, (), False)), _Form(word=("call", at, (), True)), forms[0]]
+    calls = [Form(word=("call", at, (), False)), Form(word=("call", at, (), True)), forms[0]]
     before = arena.copy()
     assert run(calls, [[-1] * 6, [-1] * 6, [0, -1, -1, -1, -1, 80]], arena) == 5
     assert (arena == before).all()
@@ -372,10 +451,10 @@ def emulated(forms, operands, arena, numbers=None):
 def test_words_run_on_aarch64():
     arena = np.arange(16, dtype=np.int64)
     arena[3] = -1
-    copies = [_Form(word=("copy", size)) for size in (8, 4, 1)]
+    copies = [Form(word=("copy", size)) for size in (8, 4, 1)]
     assert emulated(copies, [[24, -1, -1, -1, -1, to] for to in (0, 8, 16)], arena) == 0
     assert arena[:3].tolist() == [-1, 0xFFFFFFFF, 0xFF]
-    guards, held = [_Form(word=("guard", 8))] * 3, [[24, 0, -1, -1, -1, -1]] * 3
+    guards, held = [Form(word=("guard", 8))] * 3, [[24, 0, -1, -1, -1, -1]] * 3
     numbers = np.array([100, 101, 70000])
     assert emulated(guards, held, arena, numbers) == 0
     assert emulated(guards, [*held[:2], [24, 8, -1, -1, -1, -1]], arena, numbers) == 70000
@@ -481,14 +560,19 @@ def test_without_executable_memory(what, hot, monkeypatch):
     function = F.value_and_grad(of_scalars)
     for forget in range(2):  # it is found missing at the first program, and before
         if forget:
-            lowering.isa.cache_clear()
+            forget_instructions()
         compiled, random = tg.compile(function), np.random.default_rng(0)
         for _ in range(6):
             agrees(function, compiled, random.normal(size=3))
         assert compiled.stats()["machine"] == 0
         assert compiled.stats()["replays"] > 0
     assert lowering.isa() is None
+    forget_instructions()
+
+
+def forget_instructions():
     lowering.isa.cache_clear()
+    lowering.lanes_isa.cache_clear()
 
 
 @needs_code

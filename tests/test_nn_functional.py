@@ -598,6 +598,85 @@ def test_forward_mode_and_reverse_mode_agree(name):
     np.testing.assert_allclose(forward.numpy(), second.numpy(), rtol=1e-9, atol=1e-10)
 
 
+def attended(q, k, v, added=None, causal=False, scale=None):
+    """Attention by its definition, which is recorded; a query from which all is hidden sees nothing."""
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if causal:
+        scores = scores + tg.full(scores.shape[-2:], -math.inf, dtype=q.dtype).triu(1)
+    if added is None:
+        return scores.softmax(-1) @ v
+    largest = (scores + added).amax(-1, keepdim=True)
+    return tg.where(largest == -math.inf, 0.0, (scores + added).softmax(-1)) @ v
+
+
+ATTENTION = {
+    "several tiles": ((2,), (70, 40, 5, 5), None, {}),
+    "causal": ((2,), (70, 70, 5, 3), None, {"is_causal": True}),
+    "causal, more keys": ((), (3, 50, 2, 2), None, {"is_causal": True, "scale": -0.7}),
+    "few queries": ((3, 4), (2, 33, 4, 6), None, {}),
+    "wide": ((), (40, 20, 600, 2), None, {"scale": 0.1}),
+    "hidden": ((2, 3), (35, 20, 3, 3), (35, 20), {}),
+    "hidden keys": ((2, 3), (4, 20, 3, 2), (2, 1, 1, 20), {"scale": 2.0}),
+    "hidden queries": ((2, 3), (4, 5, 3, 2), (3, 4, 1), {}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_by_tiles_is_attention(name, dtype):
+    batch, (n, m, e, v), mask, facts = ATTENTION[name]
+    arrays = [reals(*batch, *shape, seed=i) for i, shape in enumerate(((n, e), (m, e), (m, v)))]
+    masks = [None]
+    if mask is not None:
+        added = reals(*mask, seed=4)
+        added[added < -0.5] = -np.inf
+        added[..., 0, :] = -np.inf
+        masks = [tg.tensor(added, dtype=dtype), tg.tensor(np.isfinite(added))]
+    rtol = 1e-12 if dtype == "float64" else 2e-5
+    for given in masks:
+        as_added = tg.where(given, 0.0, -math.inf).to(dtype) if given is not None and given.dtype is tg.bool else given
+        rest = {"causal" if k == "is_causal" else k: f for k, f in facts.items()}
+        expected = gradients(lambda *t, o=as_added, rest=rest: attended(*t, o, **rest), *arrays, dtype=dtype)
+        got = gradients(lambda *t, o=given: F.scaled_dot_product_attention(*t, o, **facts), *arrays, dtype=dtype)
+        for ours, theirs in zip(got, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol * max(abs(theirs).max(), 1))
+
+
+def test_attention_is_differentiated_and_mapped_as_its_definition():
+    rng = np.random.default_rng(5)
+    q, k, v, u = (tg.tensor(rng.normal(size=(2, n, 3))) for n in (4, 5, 5, 4))
+    mask = tg.tensor(rng.random((2, 1, 5)) > 0.4)
+    for facts in ({"is_causal": True}, {"attn_mask": mask}):
+
+        def ours(*t, facts=facts):
+            return F.scaled_dot_product_attention(*t, **facts)
+
+        leaves = [t.clone().requires_grad_() for t in (q, k, v)]
+        assert tg.autograd.gradcheck(ours, leaves, check_forward_ad=True)
+        assert tg.autograd.gradgradcheck(ours, leaves)
+    mapped = tg.func.vmap(F.scaled_dot_product_attention)(q, k, v)
+    np.testing.assert_allclose(mapped, attended(q, k, v), rtol=1e-13)
+    hidden = tg.tensor([True, False, True, True, False])
+    found = tg.func.vmap(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, hidden))(q, k, v)
+    np.testing.assert_allclose(found, attended(q, k, v, tg.where(hidden, 0.0, -math.inf)), rtol=1e-13)
+    added = tg.tensor(rng.normal(size=(4, 5)), requires_grad=True)
+    (g,) = tg.autograd.grad(F.scaled_dot_product_attention(q, k, v, added), [added], u)
+    (h,) = tg.autograd.grad(attended(q, k, v, added), [added], u)
+    np.testing.assert_allclose(g, h, rtol=1e-12, atol=1e-14)
+
+
+def test_a_query_of_nan_that_is_not_used_leaves_no_nan():
+    """But for the adjoints of keys, which are products with it by BLAS."""
+    q = reals(3, 2)
+    q[1] = np.nan
+    q, k, v = tg.tensor(q, requires_grad=True), tg.tensor(reals(4, 2, seed=1)), tg.tensor(reals(4, 2, seed=2))
+    v.requires_grad_()
+    y = F.scaled_dot_product_attention(q, k, v)
+    assert np.isnan(y.detach().numpy()).any(-1).tolist() == [False, True, False]
+    for g in tg.autograd.grad(y[::2].sum(), [q, v]):
+        assert np.isfinite(g.numpy()).all()
+
+
 def test_no_warnings_of_numpy_come_through():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -23,7 +23,9 @@ import scipy.special
 import tapegrad as tg
 from tapegrad import dtypes
 from tapegrad.ops import (
+    attention,
     convolution,
+    distances,
     factorization,
     indexing,
     matrix_exponential,
@@ -770,8 +772,8 @@ def test_every_operation_with_a_derivative_is_tested():
     missing = [op for op in public if (isinstance(op, Layout) or any(op.partials)) and op.opcode not in tested]
     # See test_linalg.py, test_decompositions.py, test_nn_functional.py, test_scattering.py, test_special.py.
     elsewhere = (
-        factorization, spectral, orthogonal, pivoted, matrix_exponential, convolution, normalisation, windows, indexing,
-        sampling,
+        factorization, spectral, orthogonal, pivoted, matrix_exponential, attention, convolution, normalisation,
+        windows, indexing, sampling, distances,
     )  # fmt: skip
     there = {op.opcode for module in elsewhere for op in vars(module).values() if isinstance(op, Op)}
     others = {"detach", "igamma", "igammac", "nextafter"}

@@ -115,6 +115,19 @@ def test_products_are_differentiated_twice_where_factors_are_zero():
     assert h.tolist() == [0.0, 0.0, 6.0, 0.0]
 
 
+def test_products_that_underflow_or_overflow_have_their_derivatives():
+    """Which are products of the others, and not quotients."""
+    x, v = tg.tensor([1e-200, 1e200, 3.0], requires_grad=True), tg.tensor([1e-200, 1e200, 1e-200], requires_grad=True)
+    y = tg.scatter_reduce(x, 0, tg.tensor([0, 1, 0]), v, "prod")
+    assert y.tolist() == [0.0, math.inf, 3.0]
+    for create_graph in (False, True):
+        gx, gv = tg.autograd.grad(y.sum(), (x, v), retain_graph=True, create_graph=create_graph)
+        np.testing.assert_allclose(gx.tolist(), [0.0, 1e200, 1.0])
+        np.testing.assert_allclose(gv.tolist(), [0.0, 1e200, 0.0])
+    y = tg.scatter_reduce(x, 0, tg.tensor([0]), v, "prod")
+    np.testing.assert_allclose(tg.autograd.grad(y[0], v)[0].tolist(), [1e-200, 0.0, 0.0])
+
+
 @drawn
 @given(scatters())
 def test_of_several_the_last_has_the_place_and_the_gradient(case: Any):

@@ -1,33 +1,33 @@
-"""Gradients of jitted functions, and the functions themselves."""
+"""Derivatives of jitted functions, and the functions themselves: the works of `compare_jitted.py`."""
 
-from typing import Any
+from benchmarks.jitted_works import in_numba
+from benchmarks.jitted_works.table import WORKS
+from tapegrad import jitted
 
-from benchmarks.jitted_works import works
-from tapegrad import func, jitted
+from .common import QUICK
 
-WORKS = works()
+QUICK_WORKS = ("logistic map", "Newton", "seidel_2d")
 
 
-class JittedGradient:
-    """A gradient of each work, from Python."""
+class JittedDerivative:
+    """A derivative of each work; a thousand, where jitted code calls for them."""
 
-    params = tuple(WORKS)
+    params = tuple(title for title in WORKS if not QUICK or title.startswith(QUICK_WORKS))
     param_names = ("work",)
 
     def setup(self, work: str) -> None:
         """Compile both."""
-        self.function, self.args, _ = WORKS[work]
-        self.gradient: Any = func.grad(self.function)
-        self.gradient(*self.args)
-        self.function(*self.args)
+        self.primal, self.derivative = in_numba.primal(WORKS[work]), in_numba.derivative(WORKS[work])
+        self.primal()
+        self.derivative()
 
-    def time_gradient(self, _: str) -> None:
-        self.gradient(*self.args)
+    def time_derivative(self, _: str) -> None:
+        self.derivative()
 
     def time_primal(self, _: str) -> None:
-        self.function(*self.args)
+        self.primal()
 
     def track_tape_bytes(self, _: str) -> int:
         jitted.free()
-        self.gradient(*self.args)
+        self.derivative()
         return jitted.nbytes()

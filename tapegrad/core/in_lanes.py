@@ -13,6 +13,7 @@ Besides the steps that are told of sweeps there are
     RESULT   states made results, lane by lane
     REDUCE   rows of elements reduced, lane by lane
     WHOLE    an array kernel called, lane by lane
+    CODED    machine code of several, called for so many lanes at a time: code, times, bytes from lanes to lanes
 
 A chunk is so many rows that are worth a thread; it has an arena of its own, and runs block by block. A lane in which a
 guard does not hold goes on like the others, but is noted: what it computes is left to another program.
@@ -51,7 +52,7 @@ from tapegrad.memory import (
 from tapegrad.ops.declare import TILE
 from tapegrad.tape import Header
 
-SPREAD, MERGE, RESULT, REDUCE, WHOLE = 30, 31, 32, 33, 34
+SPREAD, MERGE, RESULT, REDUCE, WHOLE, CODED = 30, 31, 32, 33, 34, 35
 FAILED_THERE = -1  # in the place of the number of a guard: a kernel can't compute its value
 
 
@@ -190,6 +191,9 @@ def run_lane_steps(batch: Batch, arena, rows, n, scratch):
             fill(arena + step[1], step[2], step[3], step[4])
         elif what == COPIED:
             copy(arena + step[1], arena + step[2], step[3])
+        elif what == CODED:
+            for i in range(step[2]):
+                call4(step[1], arena + i * step[3], arena, 0, 0)
         elif what == END:
             more = False
         else:

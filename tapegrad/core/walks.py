@@ -187,8 +187,12 @@ def put(walk: Walk, source, target, start, n, itemsize):
     within, run, done = start % inner, start // inner, 0
     while done < n:
         offset = target + _outer_offset(walk, run) + within * stride
-        length = min(inner - within, n - done)
-        if itemsize == 8:
+        length, m = min(inner - within, n - done), 1
+        if length == inner and walk.n_runs > 1 and walk.runs[1].stride == itemsize:
+            m = min((n - done) // inner, _runs_left(walk, run))
+        if m > 1:
+            _put_turned(source + done * itemsize, offset, stride, m, inner, itemsize)
+        elif itemsize == 8:
             of = f8(source + done * 8, length)
             if stride == 8:
                 to = f8(offset, length)
@@ -214,8 +218,21 @@ def put(walk: Walk, source, target, start, n, itemsize):
             else:
                 for i in range(length):
                     f4(offset + i * stride, 1)[0] += of4[i]
-        done, run, within = done + length, run + 1, 0
+        done, run, within = done + length * m, run + m, 0
     return OK
+
+
+def _put_turned(source, target, stride, m, n, itemsize):
+    """Add `m` runs of `n` elements where elements are `stride` bytes apart and runs beside each other."""
+    for i in range(n):
+        if itemsize == 8:
+            to, of = f8(target + i * stride, m), source + i * 8
+            for run in range(m):
+                to[run] += f8(of + run * n * 8, 1)[0]
+        else:
+            to4, of = f4(target + i * stride, m), source + i * 4
+            for run in range(m):
+                to4[run] += f4(of + run * n * 4, 1)[0]
 
 
 def _runs_left(walk, run):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tapegrad import writing
 from tapegrad.arguments import Number, Surface, checked, node
 from tapegrad.functions import elementwise, reductions
 from tapegrad.functions.shaping import dimension
-from tapegrad.recording import broadcast_shapes, cast, promoted
+from tapegrad.ops import distances as ops
+from tapegrad.recording import broadcast_shapes, cast, promoted, record_array
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface()
@@ -116,8 +119,24 @@ def cdist(
             f"expected scalar type {x1.dtype.scalar_type} but found {x2.dtype.scalar_type}: cdist({describe(x1, x2)}), "
             f"at {location()}"
         )
-    distances: Tensor = reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    distances: Tensor | None = _all_euclidean(x1, x2) if p == 2 else None
+    if distances is None:
+        distances = reductions.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
     return distances
+
+
+def _all_euclidean(a: Tensor, b: Tensor) -> Tensor | None:
+    """The distances between rows, by one operation; None where there are none, or batches that don't fit."""
+    (*of_a, n, k), (*of_b, m, _) = a.shape, b.shape
+    try:
+        batch = np.broadcast_shapes(tuple(of_a), tuple(of_b))
+    except ValueError:
+        return None
+    if not math.prod((*batch, n, m, k)):
+        return None
+    a, b = (t if t.shape[:-2] == batch else t.expand(*batch, *t.shape[-2:]) for t in (a, b))
+    params = ops.parameters(math.prod(batch), n, m, k)
+    return record_array(ops.euclidean, (*batch, n, m), a.dtype, a, b, params=params)
 
 
 @checked

@@ -1,8 +1,8 @@
 """Reading and writing at positions that tensors name: scatter and its kin.
 
-Each becomes flat positions and the values for them, in order, and one of four things is done: `put` has the last of
-several values at a position, `scatter_add` their sum, `_largest_at` and `_smallest_at` the best. Means are sums divided
-by how many there are; products are taken in pairs, so that derivatives are right where factors are zero.
+Each becomes flat positions and the values for them, in order, and one of five things is done: `put` has the last of
+several values at a position, `scatter_add` their sum, `product_at` their product, `_largest_at` and `_smallest_at` the
+best. Means are sums divided by how many there are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tapegrad.devices import check_placed
 from tapegrad.dtypes import BOOL, INT32, INT64, DType
 from tapegrad.functions import indexing as at_index
 from tapegrad.functions.elementwise import where
-from tapegrad.functions.shaping import contiguous
+from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.kinds import contiguous_strides, flowing
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.layout import dimension
@@ -63,11 +63,8 @@ def _reduced(base: Tensor, value: Tensor, at: Tensor, reduce: str, include: bool
     if reduce == "sum":
         return _added(base, value, at)
     if reduce == "prod":
-        product = record_array(indexing._product_at, base._kind.shape, base.dtype, *map(_plain, (base, value)), at)
-        if not _flows(base, value):
-            return product
-        tracked: Tensor = record_elementwise(arithmetic._overwritten, _multiplied(base, value, at), product)
-        return tracked
+        factors = cat([base.reshape(-1), value.reshape(-1)])
+        return record_array(indexing.product_at, base._kind.shape, base.dtype, factors, at, params=(base._kind.numel,))
     if reduce == "mean":
         n = from_array(np.asarray(np.maximum(_counts(at, base._kind.shape, include), 1)))
         total = _added(base, value, at)
@@ -108,25 +105,6 @@ def _best(base: Tensor, value: Tensor, at: Tensor, reduce: str, include: bool) -
 
 def _same(a: Tensor, b: Tensor) -> Tensor:
     return (a == b) | ((a != a) & (b != b))
-
-
-def _multiplied(base: Tensor, value: Tensor, at: Tensor) -> Tensor:
-    """`base`, multiplied at each position with all values for it: these first, in pairs, until one is left."""
-    places = at._array()
-    order = np.argsort(places, kind="stable")
-    targets, counts = np.unique(places, return_counts=True)
-    value = at_index.getitem(value, order)
-    while counts.max() > 1:
-        halves = (counts + 1) // 2
-        first = np.repeat(np.cumsum(counts) - counts, halves)
-        number = np.arange(len(first)) - np.repeat(np.cumsum(halves) - halves, halves)
-        left, is_pair = first + 2 * number, 2 * number + 1 < np.repeat(counts, halves)
-        right = at_index.getitem(value, np.where(is_pair, left + 1, left))
-        value = at_index.getitem(value, left) * where(from_array(is_pair), right, 1)
-        counts = halves
-    at = from_array(targets)
-    known: Tensor = indexing.take(contiguous(base), at, shape=(len(targets),))
-    return at_index.put_at(base, cast(known * value, base.dtype), at)
 
 
 # --- an index for each place ------------------------------------------------------------------------------------------

@@ -11,15 +11,17 @@ views, masks and in-place writes; complex numbers and their arrays, with `cmath`
 ufuncs, reductions, rearrangements, `dot`, `@`, and `solve`, `inv`, `det`, `slogdet`, `cholesky`, `eigh`, `eigvalsh`,
 `eig` and `eigvals` of real spectrum or of complex matrices, `svd`, `qr`, `pinv`, `lstsq` and `cond` of `numpy.linalg`;
 what Numba has of NumPy as plain code (`overloads.py`); functions of `scipy.special` and `tapegrad.special`, which
-`special.py` makes known to Numba. Rounding, comparisons and conversion to int have the derivative zero.
+`special.py` makes known to Numba, also those of `scipy.special.cython_special` that are called by their addresses
+(`addresses.py`); `type(x)` and `x.dtype.type`. Rounding, comparisons and conversion to int have the derivative zero.
 
 Limits, each an error when the function is compiled (`NotDifferentiableError`, which names construct and line):
 
 - sums along axes that aren't known when compiling; of complex numbers all but arithmetic, elementary functions, sums,
-  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the state of a checkpointed
-  loop or the arguments of a rule of the user's;
-- functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils, blocks in
-  `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to arrays;
+  products, means, variances, `sort`, `dot`, `@` and `numpy.linalg`; these and float32 as the arguments of a rule of the
+  user's;
+- other functions that are called by their addresses (of declared types, chosen from a tuple at run time), stencils,
+  blocks in `objmode` that are given values and give floats (write a function, with a `custom_rule`), or write to
+  arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
 - an element of an array of ints that is given a value with derivatives;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
@@ -63,16 +65,17 @@ most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, an
 takes no harm from it; with `boundscheck=True` it is an IndexError. Compiled code is kept on disk if all that the
 function reads has a digest (`dependencies.py`): numbers, arrays, enums, other functions.
 
-A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`; a function that does much with
-few numbers, that of its derivatives if it is marked by `preaccumulate`.
+A long loop takes the memory of few of its steps if it is written as `checkpoint_loop`, or as it is under a
+`memory_limit`, by which loops over ranges and `while` are cut out of the function's code (`outlining.py`, `limits.py`);
+a function that does much with few numbers, that of its derivatives if it is marked by `preaccumulate`. A sparse
+Jacobian is computed along few directions (`jacobian`).
 
 A nest of loops over ranges, of numbers, elements and slices of arrays, with branches, is one row of the tape where it
 takes some turns: what it computed is computed again in a loop that goes backward, compiled from the loop itself, and
 only what can't be is kept (`nests.py`). Its derivatives are added up in the order of that loop, so that they may differ
 in the last bits from those of second order, of forward mode, or of fewer turns. Left to rows of single statements are
-loops with `while`, `break` or calls that aren't put in their place, arrays that overlap or change names
-(`a, b = b, a`), slices with steps or of ends that aren't numbers in the code, and functions with `fastmath` or types
-of `locals`.
+loops with `while`, `break` or calls that aren't put in their place, arrays that overlap, or that change names
+otherwise than `a, b = b, a` does in every turn, slices of slices, and functions with `fastmath` or types of `locals`.
 
 A gradient that is taken inside (`value_and_grad`) is differentiated to any order. Where that is recorded, its Hessian
 is computed at once, by a run of the function for each number or few, and a row stored for each pair of numbers.
@@ -91,12 +94,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
+    from tapegrad.jitted.compressed import jacobian as jacobian
     from tapegrad.jitted.errors import NotDifferentiableError as NotDifferentiableError
     from tapegrad.jitted.explaining import Explanation as Explanation
     from tapegrad.jitted.explaining import explain as explain
     from tapegrad.jitted.extensions import custom_rule as custom_rule
     from tapegrad.jitted.jacobian_tape import free as free
     from tapegrad.jitted.jacobian_tape import nbytes as nbytes
+    from tapegrad.jitted.limits import memory_limit as memory_limit
+    from tapegrad.jitted.limits import set_memory_limit as set_memory_limit
     from tapegrad.jitted.operations import operation as operation
     from tapegrad.jitted.operations import value_and_grad as value_and_grad
     from tapegrad.jitted.preaccumulation import preaccumulate as preaccumulate
@@ -108,16 +114,20 @@ __all__ = [
     "custom_rule",
     "explain",
     "free",
+    "jacobian",
+    "memory_limit",
     "nbytes",
     "operation",
     "preaccumulate",
+    "set_memory_limit",
     "value_and_grad",
 ]
 
 _HOMES = {
     "Explanation": "explaining", "NotDifferentiableError": "errors", "checkpoint_loop": "checkpoints",
-    "custom_rule": "extensions", "explain": "explaining",
-    "free": "jacobian_tape", "nbytes": "jacobian_tape", "operation": "operations", "preaccumulate": "preaccumulation",
+    "custom_rule": "extensions", "explain": "explaining", "free": "jacobian_tape", "jacobian": "compressed",
+    "memory_limit": "limits", "set_memory_limit": "limits", "nbytes": "jacobian_tape", "operation": "operations",
+    "preaccumulate": "preaccumulation",
     "value_and_grad": "operations",
 }  # fmt: skip
 

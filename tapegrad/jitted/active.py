@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import types, typing
 from numba.core.datamodel import models
 from numba.core.imputils import lower_constant
 from numba.core.registry import cpu_target
@@ -77,6 +77,38 @@ class Complex(types.Hashable):
         """A plain number, or a real one, may become it."""
         is_number = other == self.part or other == types.complex128 or isinstance(other, PASSIVE)
         return Conversion.safe if is_number else None
+
+
+class NumberClass(types.Callable, types.DTypeSpec, types.Opaque):  # type: ignore[misc]
+    """The class of active numbers, as `type(x)` and `array.dtype.type` have it: it makes one of what it is called with.
+
+    Numba's own of this name knows plain numbers alone.
+    """
+
+    def __init__(self, instance_type: Any) -> None:
+        self.instance_type = instance_type
+        super().__init__(f"class({instance_type})")
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the elements of arrays that are made with it."""
+        return self.instance_type
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        """A number of another type is converted; one that is active in double precision can't become narrow so."""
+        is_number = len(args) == 1 and not kws and context.can_convert(args[0], self.instance_type) is not None
+        return typing.signature(self.instance_type, *args) if is_number else None
+
+    def get_call_signatures(self) -> tuple[tuple[()], bool]:
+        """There are none that could be listed."""
+        return (), True
+
+    def get_impl_key(self, sig: Any) -> Any:
+        """One for all."""
+        return type(self)
+
+
+register_model(NumberClass)(models.OpaqueModel)
 
 
 class Independents(types.Type):

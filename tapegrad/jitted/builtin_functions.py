@@ -7,11 +7,11 @@ from typing import Any
 
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
-from numba.core.typing.templates import AbstractTemplate, infer, signature
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer, infer_getattr, signature
 from numba.extending import intrinsic, lower_builtin, overload, overload_method
 
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, Complex
+from tapegrad.jitted.active import Active, Complex, Narrow, NumberClass
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.lifting import value_of
@@ -47,6 +47,65 @@ def _isinstance(var, typs):
     own = float if isinstance(var, Active) else complex
     is_own = any(getattr(kind, "typing_key", None) is own for kind in asked)
     return (lambda var, typs: True) if is_own else (lambda var, typs: False)
+
+
+# --- the class of a number --------------------------------------------------------------------------------------------
+
+
+@lower_builtin(NumberClass, types.Any)
+def _converted(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return context.cast(builder, args[0], sig.args[0], sig.return_type)
+
+
+@infer_getattr
+class _ActiveAttribute(AttributeTemplate):
+    key = Active
+
+    def resolve___class__(self, kind: Any) -> Any:
+        return NumberClass(kind)
+
+
+@infer_getattr
+class _ComplexAttribute(_ActiveAttribute):
+    key = Complex
+
+
+@infer_getattr
+class _NarrowAttribute(_ActiveAttribute):
+    key = Narrow
+
+
+@intrinsic
+def _class_of_dtype(typingctx, dtype):
+    made = NumberClass(dtype.dtype)
+    return made(dtype), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+def of_dtype(dtype):
+    """`dtype.type`."""
+    raise NotImplementedError
+
+
+@overload(of_dtype, OPTIONS)
+def _of_dtype(dtype):
+    if isinstance(dtype, types.DType) and isinstance(dtype.dtype, (Active, Complex, Narrow)):
+        return lambda dtype: _class_of_dtype(dtype)
+    return lambda dtype: dtype.type
+
+
+ALLOWED.add(of_dtype)
+
+
+class _TypeOfDType:
+    """What stands for an attribute `type`."""
+
+    @staticmethod
+    def of(kind: Active) -> Any:
+        """The function for jitted code."""
+        return of_dtype
+
+
+rewriting.ATTRIBUTES["type"] = _TypeOfDType
 
 
 # --- tuples of active scalars and floats, which are of one type in the plain function ---------------------------------

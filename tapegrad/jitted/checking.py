@@ -25,6 +25,7 @@ from tapegrad.jitted.active import (
     Active,
     Complex,
     Narrow,
+    NumberClass,
     holds_active,
     is_record_array,
 )
@@ -92,7 +93,7 @@ def _check_call(kind: Any, loc: Any) -> None:
         name = kind.dispatcher.py_func.__name__
     elif isinstance(kind, types.TypeRef) and kind.instance_type in (types.ListType, types.DictType):
         return  # typed lists, and dictionaries, of what is put into them
-    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass, Choice)):
+    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass, NumberClass, Choice)):
         return
     elif getattr(kind, "is_active", False):
         return  # a class whose instances hold active scalars: `classes.py`

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
-from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted import jacobian_tape as tape
@@ -44,12 +43,12 @@ from tapegrad.jitted.access import (
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.active import Active, Taped, is_active_array
+from tapegrad.jitted.active import Active, Complex, Narrow, Taped
 from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, define, inside
-from tapegrad.jitted.kept import NotKeptError, kept
+from tapegrad.jitted.kept import NotKeptError, as_kind, kept
 from tapegrad.jitted.lifting import each_item, own, strip
 from tapegrad.jitted.marking import enter, leave
 
@@ -67,7 +66,7 @@ def checkpoint_loop(step, state, n_steps, *parameters):
         It takes the state, the number of the step, and the parameters, and returns the next state, which it may have
         written in place. It must do the same if it is run again: random numbers are drawn before the loop, and given
         to it.
-    state : float, float64 array or tuple
+    state : number, array or tuple
         What goes from step to step: numbers, arrays that keep their sizes, and tuples of them. It is copied first.
     n_steps : int
         How many steps.
@@ -101,6 +100,9 @@ def checkpoint_loop(step, state, n_steps, *parameters):
     return state
 
 
+_OWNED = types.float64, types.float32, types.complex128
+
+
 def started(kind, state):
     """The state that a loop begins with: a copy, since steps may write to it."""
     if isinstance(state, tuple):
@@ -113,7 +115,7 @@ def _started(kind, state):
     if isinstance(state, types.BaseTuple):
         return each_item(state, "started(kind, {})", {"started": started}, "kind, state")
     if isinstance(state, types.Array):
-        if not isinstance(kind, types.NoneType) and state.dtype == types.float64:
+        if not isinstance(kind, types.NoneType) and state.dtype in _OWNED:
             return lambda kind, state: own(kind, state)
         return lambda kind, state: state.copy()
     return lambda kind, state: state
@@ -166,29 +168,15 @@ def _active_kind(kind: Any, active: Active) -> Any:
             [_active_kind(k, active) for k in kind], getattr(kind, "instance_class", None)
         )
     if isinstance(kind, types.Array):
-        dtype = active if kind.dtype == types.float64 or is_active_array(kind) else kind.dtype
-        return types.Array(dtype, kind.ndim, "C")
-    return active if isinstance(kind, (types.Float, Active)) else types.unliteral(kind)
-
-
-def _as(kind: Any) -> Any:
-    """An intrinsic that converts to a type."""
-
-    @intrinsic
-    def convert(typingctx: Any, x: Any) -> Any:
-        return kind(x), lambda context, builder, sig, args: _converted(context, builder, sig, args)
-
-    return convert
-
-
-def _converted(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    value = context.cast(builder, args[0], sig.args[0], sig.return_type)
-    return impl_ret_borrowed(context, builder, sig.return_type, value)
+        return types.Array(_active_kind(kind.dtype, active), kind.ndim, "C")
+    of = {types.float64: active, types.float32: Narrow(active), types.complex128: Complex(active)}
+    kind = types.unliteral(kind)
+    return of.get(kind, kind)
 
 
 def _plain(advance: Any, kind: Active, state: Any, parameters: Any) -> Any:
     """The loop in forward mode."""
-    as_state = _as(_state_kind(advance, _active_kind(state, kind), parameters))
+    as_state = as_kind(_state_kind(advance, _active_kind(state, kind), parameters))
 
     def loop(step, state, n_steps, *parameters):
         x = as_state(started(kind, state))
@@ -211,7 +199,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
             "numbers, arrays, tuples of them and jitted functions are kept for its steps",
         ) from None  # fmt: skip
     state_kind = _state_kind(advance, states.kind, others.kind)
-    as_state, as_given = _as(state_kind), itself
+    as_state, as_given = as_kind(state_kind), itself
     size_of, save, load = states.size, states.save, states.load
     size_of_others, save_others, load_others = others.size, others.save, others.load
     steps = _steps(advance.original, states.kind, len(parameters))
@@ -219,7 +207,7 @@ def _checkpointed(advance: Any, kind: Taped, state: Any, parameters: Any) -> Any
     reverse = _reverse(again, kind, as_state, states, others)
     forward, as_forward = again, as_state
     if not kind.n_tangents and not advance.is_marked:
-        forward, as_forward, as_given = steps, _as(rewriting.plain(state_kind)), strip
+        forward, as_forward, as_given = steps, as_kind(rewriting.plain(state_kind)), strip
 
     def loop(step, state, n_steps, *parameters):
         header = open_tape(kind)

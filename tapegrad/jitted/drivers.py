@@ -177,7 +177,7 @@ _TAKE_GRADIENT = """
 
 # What a run changes is put back before the next one.
 _KEEP_BEFORE = """    changed = ({changed})
-    kept, states = before(changed, n > n_tangents), kept_states()
+    kept, states = before(changed, {n_directions} > n_tangents), kept_states()
 """
 _PUT_BACK = """        if first > 0:
             put_back(changed, kept)
@@ -237,6 +237,21 @@ TEXTS = {
             tangents({output}, jacobian[:, first + k], 0, k)
     {give_back}
     return strip(result), jacobian
+""",
+    # derivatives of all results, a row for each direction: a run for every so many of them
+    "along": """
+    found = np.empty((0, 0))
+    row = 0
+{keep_before}    for first in range(0, directions.shape[1], n_tangents):
+        along = directions[:, first : first + n_tangents]
+{put_back}        {lift}
+        result = protected(function, ({lifted}), 0, 0, 0, {pairs})
+        if first == 0:
+            found = np.empty((directions.shape[1], count({output})))
+        for k in range(n_tangents):
+            tangents({output}, found[first + k], 0, k)
+    {give_back}
+    return found
 """,
     # (values, gradient, its derivative along a tangent), both flat
     "hvp": _RECORD + _SWEEP + _TAKE_GRADIENT + """
@@ -311,20 +326,21 @@ class Form(NamedTuple):
     is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
     is_marked: bool = False  # the function says which line it is at
     depth: int = 1  # directions at once, of which the mixed derivative is asked for
+    is_limited: bool = False  # loops are checkpointed where the tape would be too long
 
     @property
     def reads_in_place(self) -> bool:
         """Whether what is differentiated is the same when the sweep reads it, and all that is swept are numbers."""
-        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked)
+        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked or self.is_limited)
 
     @property
     def kind(self) -> Active:
         """The type that stands in for float64."""
-        return (Dual if self.text in ("jvp", "jacfwd") else Taped)(self.n_tangents, self.depth)
+        return (Dual if self.text in ("jvp", "jacfwd", "along") else Taped)(self.n_tangents, self.depth)
 
     def source(self, read: Mapping[int, Reading]) -> str:
         """The driver's text; arguments that are only read may stay where they are."""
-        is_along = self.text in ("jvp", "hvp", "pulled", "tangents")
+        is_along = self.text in ("jvp", "hvp", "pulled", "tangents", "along")
         names = [f"a{i}" for i in range(self.n_arguments)]
         lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
         at = "0"
@@ -348,12 +364,16 @@ class Form(NamedTuple):
             lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
             give_back="; ".join(f"give_back(a{i}, b{i})" for i in written) or "pass",
             pairs=", ".join(f"({''.join(f'{x}{i}, ' for i in written)})" for x in "ab"),
-            keep_before=_KEEP_BEFORE.format(changed="".join(f"a{i}, " for i in passive)),
+            keep_before=_KEEP_BEFORE.format(
+                changed="".join(f"a{i}, " for i in passive),
+                n_directions="directions.shape[1]" if self.text == "along" else "n",
+            ),
             put_back=_PUT_BACK,
             output="result[0]" if self.has_aux else "result",
             shaped=shapes.removesuffix(", ") if self.is_single else shapes,
         )
-        parameters = ", ".join(names + ["along"] * is_along + ["seeds"] * (self.text == "pulled"))
+        given = ["directions"] if self.text == "along" else ["along"] * is_along
+        parameters = ", ".join(names + given + ["seeds"] * (self.text == "pulled"))
         looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
         return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
 
@@ -365,7 +385,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
         options = {"nopython": True, "nogil": True}
         super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
         self.original, self.form = original, form
-        if not (bindings.is_stale(original) or form.is_marked):  # a digest is of what names mean now
+        if not (bindings.is_stale(original) or form.is_marked or form.is_limited):  # a digest is of what names mean now
             self._cache = DriverCache(function, original, form)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
@@ -385,7 +405,8 @@ def driver(original: Any, form: Form) -> Any:
     read = {i: how for i, how in read.items() if all(place < form.n_arguments for place in how.by)}
     scope = {
         **{f"place{i}": placing(how.n_indices) for i, how in read.items()},
-        **_SCOPE, "function": active(_called(original, form.n_arguments), form.kind, form.is_marked), "kind": form.kind,
+        **_SCOPE, "kind": form.kind,
+        "function": active(_called(original, form.n_arguments), form.kind, form.is_marked, form.is_limited),
         "refuse_shared": refusing(original) if form.is_called else None,
         "width": 1 + form.n_tangents, "n_tangents": form.n_tangents, "swept": sweep_of(form.kind),
     }  # fmt: skip

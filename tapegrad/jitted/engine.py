@@ -7,6 +7,7 @@ of all inputs from left to right.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import inspect
@@ -23,6 +24,7 @@ from tapegrad import locks, trees
 from tapegrad.debug import MEMORY
 from tapegrad.engine import DamagedMemoryError
 from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
+    addresses,  # noqa: F401
     arrays,  # noqa: F401
     bindings,
     builtin_functions,  # noqa: F401
@@ -30,6 +32,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     containers,
     decompositions,  # noqa: F401
     double_precision,  # noqa: F401
+    limits,
     linalg,  # noqa: F401
     nest_calls,  # noqa: F401
     numerics,  # noqa: F401
@@ -44,12 +47,14 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     vectorised,  # noqa: F401
 )
 from tapegrad.jitted import jacobian_tape as tape
+from tapegrad.jitted.active import Taped
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
 _MOST_TANGENTS = 8  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
 _NUMBERS = frozenset({float, int, bool})
+_FREELY = contextlib.nullcontext()
 _FLOAT64 = np.dtype(np.float64)
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
@@ -113,16 +118,21 @@ class Engine:
         if structures is not None:
             with containers.explained():
                 return self._taking(structures).run(form, *containers.emptied(args, structures))
+        limit = limits.current()
+        if limit is not None and isinstance(form.kind, Taped) and not form.is_marked:
+            form = form._replace(is_limited=True)
         if form in self.owns:
             classes.refuse_shared(self.function, args[: form.n_arguments])
             form = form._replace(owns=True)
         made = self.drivers.get(form)
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
-        try:
-            result = made(*args)
-        except NotDifferentiableError as error:
-            result = self._again(form, args, error)
+        keeping = limits.kept_to(limit, form.n_tangents, self.function) if form.is_limited else _FREELY
+        with keeping:
+            try:
+                result = made(*args)
+            except NotDifferentiableError as error:
+                result = self._again(form, args, error)
         if MEMORY:
             self._check_memory()
         return result
@@ -149,6 +159,15 @@ class Engine:
                     f"lists and dictionaries of them are differentiated, but argument {place} is {found}"
                 )
 
+    def places(self, args: Sequence[Any], argnums: int | Sequence[int]) -> tuple[int, ...]:
+        """The places of the arguments that are differentiated, which can be."""
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for place in numbers:
+            if not -len(args) <= place < len(args):
+                raise RuntimeError(f"Got argnum={place}, but only {len(args)} positional inputs")
+            self.check(args[place], place)
+        return tuple(place % len(args) for place in numbers)
+
     @staticmethod
     def is_differentiable(argument: Any) -> bool:
         """Whether an argument can be differentiated."""
@@ -171,7 +190,7 @@ class Engine:
             if made is None or MEMORY:
                 return None
             self.by_one[place, has_aux] = made
-        if len(args) != self.n_by_position or self.owns:
+        if len(args) != self.n_by_position or self.owns or limits.are_used:
             return None
         x = args[place]
         if x.__class__ is np.ndarray:
@@ -247,6 +266,27 @@ class Engine:
             form = form._replace(text="jacfwd", n_tangents=_n_tangents(min(n, chunk_size or n)))
         values, matrix = self.run(form, *args)
         return values, blocks(matrix, trees.leaves(values[0] if has_aux else values), inputs)
+
+    def n_inputs(self, args: Sequence[Any], places: Sequence[int]) -> int:
+        """How many numbers are differentiated by."""
+        return sum(map(size, _inputs(args, places)))
+
+    def along(self, args: Sequence[Any], places: Sequence[int], directions: np.ndarray) -> np.ndarray:
+        """The derivatives of all numbers that are returned along the columns of a matrix, a row for each of these."""
+        _of_reals("a Jacobian", args, places)
+        n = directions.shape[1]
+        n_tangents = min(_n_tangents(n), 4)
+        if n > n_tangents and (seen := repeats.is_seen(self.prints, self._others(args, places))):
+            if n > _MOST_TANGENTS:
+                raise RuntimeError(
+                    f"derivatives along {n} directions take several runs of {self.function.__name__}, which {seen}, so "
+                    "that it would be seen: take that out, or take tapegrad.func.jacrev"
+                )
+            n_tangents = _MOST_TANGENTS
+        padded = np.zeros((len(directions), n + -n % n_tangents))
+        padded[:, :n] = directions
+        found = self.run(Form("along", len(args), tuple(places), False, n_tangents), *args, padded)
+        return np.asarray(found)[:n]
 
     @_sharing
     def hvp(

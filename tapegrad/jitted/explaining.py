@@ -132,17 +132,12 @@ def explain(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
 
     The loop over a range is one row, and keeps its array; the other loop has a row a turn.
     """
-    places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(function)
     def explained(*args: Any, **kwargs: Any) -> Explanation:
         engine = engine_of(function)
         given = engine.bind(args, kwargs)
-        for place in places:
-            if not -len(given) <= place < len(given):
-                raise RuntimeError(f"Got argnum={place}, but only {len(given)} positional inputs")
-            engine.check(given[place], place)
-        form = Form("record", len(given), tuple(p % len(given) for p in places), is_marked=True)
+        form = Form("record", len(given), engine.places(given, argnums), is_marked=True)
         with _lock:
             _record(lambda: Recording(engine, form, given))
             return Explanation(engine.function.py_func, _lines())

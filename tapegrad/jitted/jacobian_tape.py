@@ -60,7 +60,8 @@ NO_MEMORY, NOT_THE_SAME = -1, -2
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
 REALLOC, FREE = range(10, 12)
 PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(12, 16)  # of `marking.py`
-WORDS = 16
+LIMIT, LEFT_ALONE = range(16, 18)  # of `limits.py`
+WORDS = 18
 MAX_UNMIXED, TAPES = 16, 24  # numbers of tangents that have a tape of their own, one each; tapes of a thread
 
 

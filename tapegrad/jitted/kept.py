@@ -2,6 +2,7 @@
 
       number with derivatives | index: its row | partial: its value and tangents
       int, bool, plain float  | index: 0       | the number, in place of a partial
+      complex number          | an entry for its real part, and one for its imaginary part
       array                   | an entry for the length of each dimension, then one for each element
       tuple                   | its items
       function, None          | nothing: the type tells which
@@ -23,10 +24,12 @@ from numba.extending import intrinsic
 
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import INDEX, get_number, get_word, put_index, put_number, put_word
-from tapegrad.jitted.active import DOUBLE, WORD, Active, Taped
+from tapegrad.jitted.active import DOUBLE, WORD, Active, Complex, Narrow, Taped
 from tapegrad.jitted.allocation import flat_view
+from tapegrad.jitted.complex_numbers import imaginary_part, real_part
 from tapegrad.jitted.emission import Emitter
 from tapegrad.jitted.inner import define, inside
+from tapegrad.jitted.single_precision import widened
 from tapegrad.jitted.statements import known
 
 
@@ -68,7 +71,8 @@ class _Walk:
         self.scope: dict[str, Any] = {
             "np": np, "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
             "put_index": put_index, "get_active": get_active, "put_active": put_active, "frozen": frozen,
-            "flat_view": flat_view,
+            "flat_view": flat_view, "real_part": real_part, "imaginary_part": imaginary_part, "joined": joined,
+            "widened": widened,
             "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL,
         }  # fmt: skip
 
@@ -85,7 +89,7 @@ class _Walk:
             return "None"
         if isinstance(kind, types.Array):
             return self.array(kind, x)
-        self.size.append("1")
+        self.size.append(str(_entries(kind)))
         return self.number(kind, x, " ")
 
     def array(self, kind: Any, x: str) -> str:
@@ -98,16 +102,20 @@ class _Walk:
             self.load.append(f" {length} = get_word(get_word(header, PARTIAL), (at + {axis}) * {self.width})")
         self.load.append(f" at += {kind.ndim}")
         y, flat, i, e = (self.variable() for _ in range(4))
-        self.size += [str(kind.ndim), f"{x}.size"]
+        self.size += [str(kind.ndim), f"{_entries(kind.dtype)} * {x}.size"]
         self.save.append(f" for {e} in {x}.flat:")
         self.load.append(f" {y} = np.empty(({''.join(n + ', ' for n in lengths)}), {self.named(kind.dtype)})")
         self.load.append(f" {flat} = flat_view({y})")
         self.load.append(f" for {i} in range({y}.size):")
         self.load.append(f"  {flat}[{i}] = {self.number(kind.dtype, e, '  ')}")
-        return f"frozen({y})" if self.is_frozen else y
+        return f"frozen({y})" if self.is_frozen or not kind.mutable else y
 
     def number(self, kind: Any, x: str, indent: str) -> str:
-        """One entry."""
+        """One entry; two of a complex number."""
+        if isinstance(kind, (Complex, types.Complex)):
+            return self.complex_number(kind, x, indent)
+        if isinstance(kind, Narrow):
+            return f"{self.named(as_kind(kind))}({self.number(kind.part, f'widened({x})', indent)})"
         place = f"get_word(header, PARTIAL), at * {self.width}"
         if isinstance(kind, Active):
             self.save.append(f"{indent}put_active({self.named(kind)}, {x}, header, at)")
@@ -127,6 +135,18 @@ class _Walk:
         self.load += [f"{indent}{y} = {expression}", f"{indent}at += 1"]
         return y
 
+    def complex_number(self, kind: Any, x: str, indent: str) -> str:
+        """Its parts."""
+        if isinstance(kind, types.Complex):
+            if kind != types.complex128:
+                raise NotKeptError(kind)
+            parts = [self.number(types.float64, f"{x}.{part}", indent) for part in ("real", "imag")]
+            return f"complex({', '.join(parts)})"
+        z = self.variable()
+        self.save.append(f"{indent}{z} = {self.named(as_kind(kind))}({x})")
+        parts = [self.number(kind.part, f"{part}_part({z})", indent) for part in ("real", "imaginary")]
+        return f"joined({', '.join(parts)})"
+
     def variable(self) -> str:
         """A new name."""
         self.n += 1
@@ -137,6 +157,40 @@ class _Walk:
         name = self.variable()
         self.scope[name] = value
         return name
+
+
+def _entries(kind: Any) -> int:
+    """How many entries a number takes."""
+    return 2 if isinstance(kind, (Complex, types.Complex)) else 1
+
+
+def as_kind(kind: Any) -> Any:
+    """An intrinsic that converts to a type."""
+
+    @intrinsic
+    def convert(typingctx: Any, x: Any) -> Any:
+        return kind(x), lambda context, builder, sig, args: _converted(context, builder, sig, args)
+
+    return convert
+
+
+def _converted(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    value = context.cast(builder, args[0], sig.args[0], sig.return_type)
+    return impl_ret_borrowed(context, builder, sig.return_type, value)
+
+
+@intrinsic
+def joined(typingctx, real, imaginary):
+    """The complex number of two active scalars."""
+    made = Complex(real)
+
+    def codegen(context, builder, sig, args):
+        value = ir.Constant(context.get_value_type(made), ir.Undefined)
+        for k in range(2):
+            value = builder.insert_value(value, args[k], k)
+        return value
+
+    return made(real, real), codegen
 
 
 def _entry(builder: Any, header: Any, word: int, element: Any, at: Any) -> Any:

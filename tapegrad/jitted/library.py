@@ -55,7 +55,7 @@ def replaces(
             made = Replacement(choose, function, None, needs_kind, is_single)
             rewriting.FUNCTIONS[function] = made
         if method is not None:
-            rewriting.METHODS[method] = Replacement(choose, None, method, needs_kind, is_single)
+            rewriting.METHODS[method] = Replacement(choose, next(iter(functions), None), method, needs_kind, is_single)
         return choose
 
     return declare

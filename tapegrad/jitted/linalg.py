@@ -18,7 +18,7 @@ from numba.extending import overload
 from tapegrad.jitted import array_rows as rows
 from tapegrad.jitted import complex_arrays, rewriting
 from tapegrad.jitted.active import PASSIVE, Active, Complex, Taped, is_active_array, is_complex_array, is_narrow_array
-from tapegrad.jitted.arrays import contiguous_values
+from tapegrad.jitted.arrays import contiguous_values, values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import with_complex_value
 from tapegrad.jitted.inner import OPTIONS, inside
@@ -187,19 +187,51 @@ def _kron(a, b):
 
 @replaces(np.cross)
 def cross(a, b):
-    """The product of two vectors of three elements."""
-    return loop(_cross, a, b) if dims_of(a, b) == (1, 1) else None
+    """Products of vectors of two or three elements, of one for each index of the leading dimensions."""
+    dims = dims_of(a, b)
+    if dims == (1, 1):
+        return loop(_cross, a, b)
+    if dims is not None:
+        return loop(_cross_of_many, a, b)
+    return loop(_cross_of_sequences, a, b) if all(map(_may_be_vectors, (a, b))) else None
+
+
+def _may_be_vectors(kind: Any) -> bool:
+    return isinstance(kind, (types.Array, types.Sequence, types.BaseTuple))
 
 
 @njit
 def _cross(a, b):
     if a.size != 3 or b.size != 3:
-        raise ValueError("np.cross is differentiated for vectors of three elements")
+        return _cross_of_many(a, b)
     result = np.empty(3)
     for i in range(3):
         j, k = (i + 1) % 3, (i + 2) % 3
         result[i] = a[j] * b[k] - a[k] * b[j]
     return result
+
+
+@njit
+def _cross_of_many(a, b):
+    plain = np.cross(values(a), values(b))  # raises what it does of others
+    result = np.empty(plain.shape)
+    x, y = np.broadcast_to(a, (*plain.shape[:-1], a.shape[-1])), np.broadcast_to(b, (*plain.shape[:-1], b.shape[-1]))
+    for at in np.ndindex(plain.shape[:-1]):
+        p, q = x[at], y[at]
+        for i in range(3):
+            j, k = (i + 1) % 3, (i + 2) % 3
+            product = 0.0  # the third element of a vector of two is zero
+            if j < p.size and k < q.size:
+                product += p[j] * q[k]
+            if k < p.size and j < q.size:
+                product -= p[k] * q[j]
+            result[at][i] = product
+    return revalued(result, plain)
+
+
+@njit
+def _cross_of_sequences(a, b):
+    return np.cross(np.asarray(a), np.asarray(b))
 
 
 @replaces(np.convolve)

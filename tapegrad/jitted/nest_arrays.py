@@ -6,7 +6,8 @@
 A store of either is a loop for each axis, and no turn of these meets an element that another one writes. A formula is
 not computed before it is stored, so there must be no change of what it is made of in between; nor may the array that is
 stored to be read elsewhere than at the same index, unless an integer in the index tells the elements apart. What isn't
-so is declined. That lengths agree is looked at before the nest runs (`Elements.equal`).
+so is declined. That lengths agree is looked at before the nest runs (`Elements.equal`), and that slices end within
+their axes before it, or where their loop begins (`Loop.ends`): elsewhere NumPy counts from the end, or cuts them off.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tapegrad.jitted.names import POWERS
+from tapegrad.jitted.nest_sums import Axis, Quotient, Sum, atom
 from tapegrad.jitted.nests import (
     Compute,
     Const,
     Declined,
+    End,
     Extent,
     If,
     Load,
@@ -55,18 +58,22 @@ class Formula(NamedTuple):
     operands: tuple[Any, ...]
 
 
-class Length(NamedTuple):
-    """A number, and the length of an axis of an array, or a number that is given."""
-
-    of: str | None
-    axis: int | None
-    plus: int
-
-
 Whole: TypeAlias = "Part | Formula"
 _ALL = Span(None, None)
 _PLAIN = {operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos}
 _MOST = 400  # statements
+
+
+class Storing(NamedTuple):
+    """A store of elements: the loops' variables and bodies by axis, and what is computed before them, or there."""
+
+    into: Part
+    variables: dict[int, str]
+    firsts: dict[int, Sum]  # of axes whose variable is the index itself, where it begins; others count
+    bodies: dict[int, list[Any]]
+    before: list[Any]
+    known: dict[Any, Any]
+    ends: dict[int, list[End]]
 
 
 class Elements:
@@ -77,17 +84,18 @@ class Elements:
 
     def __init__(self, loop: Loop, dims: dict[str, int]) -> None:
         self.dims, self.numbers = dims, itertools.count()
-        self.new: dict[str, list[Length]] = {}
+        self.new: dict[str, list[Sum]] = {}
         self.likes: set[str] = set()  # given arrays that they are like
-        self.equal: list[tuple[Length, Length]] = []  # what must be before the nest is run
+        self.equal: list[Sum] = []  # what must be 0 before the nest is run
+        self.inside: set[str] = set()  # indices of slices' elements, which are where the slices' ends are
         inside = list(statements([loop]))
         self.n_assigned = Counter(name for item in inside if (name := target_of(item)) is not None)
         loops = [item for item in inside if isinstance(item, Loop)]
         self.n_loops = Counter(loop.variable for loop in loops)
         self.least = {name: low for name, low in _least(loops).items() if self.n_loops[name] == self.n_assigned[name]}
         given: dict[str, Any] = {name: Part(name, (_ALL,) * n) for name, n in dims.items()}
-        self.made: dict[str, tuple[Operand, int]] = {}  # integers that are others and a number
-        self.lengths: dict[str, Length] = {}  # integers that are lengths
+        self.made: dict[str, Sum] = {}  # integers that are sums of others
+        self.ranges: dict[str, tuple[Sum, Sum]] = {}  # the least and the largest, of variables of loops around
         (self.loop,) = self.body([loop], given)
         if sum(1 for _ in statements([self.loop])) > _MOST:
             raise Declined
@@ -102,6 +110,7 @@ class Elements:
                 self.statement(item, known, found)
                 if (target := target_of(item)) is not None and target not in known:
                     _forget(known, target)
+                    self.made = {name: made for name, made in self.made.items() if target not in made.atoms}
         return found
 
     def within(self, item: Any, known: dict[str, Any]) -> Any:
@@ -109,29 +118,33 @@ class Elements:
         changed = {name for name in map(target_of, statements([item])) if name is not None}
         for name in changed:
             _forget(known, name)
-        self.made = {name: made for name, made in self.made.items() if not changed & {name, made[0]}}
+        kept = {name: made for name, made in self.made.items() if not changed & {name, *made.atoms}}
+        self.made = dict(kept)
 
         def inside(items: list[Any]) -> list[Any]:  # where a formula would be computed in every turn
             return self.body(items, {name: what for name, what in known.items() if not isinstance(what, Formula)})
 
         if isinstance(item, Loop):
+            self.note_range(item, changed)
             made = Loop(item.variable, item.bounds, inside(item.body))
+            self.ranges.pop(item.variable, None)
         else:
             made = If(item.condition, inside(item.then), inside(item.other))
         for name in {s.array for s in statements([made]) if isinstance(s, Store)}:
             _forget(known, name)
+        self.made = kept  # what is computed in there may not have been
         return made
 
     def statement(self, item: Any, known: dict[str, Any], found: list[Any]) -> None:
         """A statement, appended as it is or as others."""
         if isinstance(item, Load):
-            read = self.part(item.array, item.index, known)
+            read = self.part(item.array, item.index, known, found)
             if read.axes:
                 self.define(item.target, read, known)
             else:
                 found.append(Load(item.target, read.array, read.index))
         elif isinstance(item, Store):
-            into, value = self.part(item.array, item.index, known), self.value(item.value, known)
+            into, value = self.part(item.array, item.index, known, found), self.value(item.value, known)
             if value == into:
                 return  # what was changed in place
             self.store(into, value, found)
@@ -166,14 +179,27 @@ class Elements:
 
     def note_integer(self, item: Compute) -> None:
         """What may be said of an integer that is computed in one place."""
-        first, *rest = item.operands
-        if item.function is None and (length := self.known_length(first)) is not None:
-            self.lengths[item.target] = length
-        is_sum = item.function in (operator.add, operator.sub) and isinstance(rest[0], Const)
-        is_whole = is_sum and isinstance(first, str) and type(rest[0].value) is int
-        if is_whole and self.n_assigned[first] <= max(1, self.n_loops[first]):
-            base, plus = self.sum_of(first)
-            self.made[item.target] = base, plus + (1 if item.function is operator.add else -1) * rest[0].value
+        operands = item.operands
+        if not all(isinstance(o, str) or type(o.value) is int for o in operands):
+            return
+        found, *rest = map(self.sum_of, operands)
+        if item.function in (operator.add, operator.sub):
+            found = found.plus(rest[0], 1 if item.function is operator.add else -1)
+        elif item.function is operator.mul and not (found.terms and rest[0].terms):
+            factor, found = (found.number, rest[0]) if not found.terms else (rest[0].number, found)
+            found = Sum(0).plus(found, factor)
+        elif item.function is operator.neg:
+            found = Sum(0).plus(found, -1)
+        elif item.function is not None:
+            return
+        self.made[item.target] = found
+
+    def note_range(self, loop: Loop, changed: set[str]) -> None:
+        """Between what the variable of a loop is in there, as long as nothing else changes it or these."""
+        start, stop = (self.sum_of(bound) for bound in loop.bounds[:2])
+        if self.n_assigned[loop.variable] == 1 and changed.isdisjoint((*start.atoms, *stop.atoms)):
+            up = loop.bounds[2] > 0
+            self.ranges[loop.variable] = (start, stop.add(-1)) if up else (stop.add(1), start)
 
     def define(self, name: str, what: Whole, known: dict[str, Any]) -> None:
         """Let a name be a part, or a formula."""
@@ -189,27 +215,26 @@ class Elements:
             raise Declined
         return known[operand]
 
-    def part(self, name: str, index: tuple[Any, ...], known: dict[str, Any]) -> Part:
-        """A part of an array, or of a part."""
+    def part(self, name: str, index: tuple[Any, ...], known: dict[str, Any], found: list[Any]) -> Part:
+        """A part of an array, or of a part; what its index is made of is appended."""
         of = self.value(name, known)
         if not isinstance(of, Part) or len(index) > len(of.axes):
             raise Declined
-        found = list(of.index)
+        parts = list(of.index)
         for axis, at in zip(of.axes, index, strict=False):
-            found[axis] = self.within_span(found[axis], _plain(at) if isinstance(at, Span) else at)
-            if found[axis] in known:
+            if any(end in known for end in (at if isinstance(at, Span) else (at,))):
                 raise Declined  # an index that is an array
-        return Part(of.array, tuple(found))
+            parts[axis] = self.within_span(of, axis, at, found)
+        return Part(of.array, tuple(parts))
 
-    def within_span(self, span: Span, at: Any) -> Any:
+    def within_span(self, of: Part, axis: int, at: Any, found: list[Any]) -> Any:
         """A part of an index, of what a span has of an axis."""
+        span = of.index[axis]
         if span == _ALL or at == _ALL:
             return at if span == _ALL else span
-        if isinstance(at, Const) and at.value >= 0:
-            return Const(_first(span) + at.value)
-        if isinstance(at, str) and _first(span) == 0 and self.least.get(at, -1) >= 0:
-            return at
-        raise Declined
+        if isinstance(at, Span) or not self.is_above(self.sum_of(at), Sum(-1)):
+            raise Declined
+        return self.computed_sum(self.first(of, axis).plus(self.sum_of(at), span.step), found)
 
     def extent(self, item: Extent, known: dict[str, Any], found: list[Any]) -> None:
         """The length of an axis that is whole, or the size of what is whole."""
@@ -227,19 +252,19 @@ class Elements:
             raise Declined
         found.append(Extent(item.target, of.array, axes[at]))
         if self.n_assigned[item.target] == 1:
-            self.lengths[item.target] = self.length(of, axes[at])
+            self.made[item.target] = self.length(of, axes[at])
 
     def new_array(self, item: New, known: dict[str, Any], found: list[Any]) -> None:
         """An array that is made: its lengths must be known before the nest is run."""
         of = None if item.like is None else self.value(item.like, known)
         if item.like is None:
-            lengths = [self.known_length(n) for n in item.lengths]
+            lengths = [self.sum_of(n) for n in item.lengths]
         elif isinstance(of, Part):
             lengths = [self.length(of, axis) for axis in of.axes]
             self.likes |= {of.array} - set(self.new)
         else:
             raise Declined
-        if self.n_assigned[item.target] > 1 or not lengths or None in lengths:
+        if self.n_assigned[item.target] > 1 or not lengths or not all(map(self.is_fixed, lengths)):
             raise Declined
         self.new[item.target] = lengths
         known[item.target] = made = Part(item.target, (_ALL,) * len(lengths))
@@ -247,11 +272,102 @@ class Elements:
         if value is not None:
             self.store(made, value, found)
 
-    def known_length(self, n: Operand) -> Length | None:
-        """An integer that is known before the nest is run."""
-        if isinstance(n, Const):
-            return Length(None, None, n.value) if type(n.value) is int else None
-        return self.lengths.get(n, None if self.n_assigned[n] else Length(n, None, 0))
+    # --- sums
+
+    def sum_of(self, at: Operand) -> Sum:
+        """An integer as a sum."""
+        if isinstance(at, Const):
+            return Sum(at.value) if type(at.value) is int else _declined()
+        return self.made.get(at, atom(at))
+
+    def is_fixed(self, found: Sum) -> bool:
+        """Whether a sum is known before the nest is run."""
+        return all(isinstance(at, Axis) or not self.n_assigned[at] for at in found.atoms)
+
+    def computed_sum(self, found: Sum, body: list[Any]) -> Operand:
+        """A sum as an operand; statements that compute it are appended."""
+        total: Operand | None = None
+        for at, n in sorted(found.terms, key=lambda term: term[1] < 0):  # less is said of what is negative
+            operand = self.computed_atom(at, body)
+            if abs(n) != 1 or (n < 0 and total is None):
+                operand, n = self.computed_by(operator.mul, operand, Const(n), body), 1
+            if total is None:
+                total = operand
+            else:
+                total = self.computed_by(operator.add if n > 0 else operator.sub, total, operand, body)
+        if total is None:
+            return Const(found.number)
+        if not found.number:
+            return total
+        function = operator.add if found.number > 0 else operator.sub
+        return self.computed_by(function, total, Const(abs(found.number)), body)
+
+    def computed_atom(self, at: Any, body: list[Any]) -> Operand:
+        """The same, of an atom."""
+        if isinstance(at, Quotient):
+            return self.computed_by(operator.floordiv, self.computed_sum(at.of, body), Const(at.by), body)
+        if isinstance(at, Axis):
+            body.append(Extent(self.name(), at.array, at.axis))
+            return str(body[-1].target)
+        return str(at)
+
+    def computed_by(self, function: Any, a: Operand, b: Operand, body: list[Any]) -> str:
+        """What a function gives; the statement is appended."""
+        body.append(Compute(self.name(), function, (a, b)))
+        return str(body[-1].target)
+
+    def least_of(self, found: Sum) -> int | None:
+        """A number that a sum isn't less than; None where none is known."""
+        for name in reversed(self.ranges):  # the innermost loop first: its ends may be made of others' variables
+            n = dict(found.terms).get(name, 0)
+            found = found.plus(atom(name), -n).plus(self.ranges[name][n < 0], n)
+        total = found.number
+        for at, n in found.terms:
+            low = 0 if isinstance(at, Axis) else self.least.get(at)
+            if low is None or n < 0:
+                return None
+            total += n * low
+        return total
+
+    def is_above(self, a: Sum, b: Sum) -> bool:
+        """Whether one is known to be larger than another one."""
+        low = self.least_of(a.plus(b, -1))
+        return low is not None and low > 0
+
+    # --- spans
+
+    def axis(self, array: str, axis: int) -> Sum:
+        """The length of an axis of an array."""
+        return self.new[array][axis] if array in self.new else atom(Axis(array, axis))
+
+    def first(self, part: Part, axis: int) -> Sum:
+        """The first index of a span."""
+        start, _, step = part.index[axis]
+        if start is None:
+            return Sum(0) if step > 0 else self.axis(part.array, axis).add(-1)
+        return self.from_end(part, axis, start)
+
+    def beyond(self, part: Part, axis: int) -> Sum:
+        """The index where a span ends."""
+        _, stop, step = part.index[axis]
+        if stop is None:
+            return self.axis(part.array, axis) if step > 0 else Sum(-1)
+        return self.from_end(part, axis, stop)
+
+    def from_end(self, part: Part, axis: int, end: Operand) -> Sum:
+        """An end of a span, which is counted from the axis's end if it is negative."""
+        found = self.sum_of(end)
+        return self.axis(part.array, axis).plus(found) if self.is_negative(end) else found
+
+    def is_negative(self, end: Operand | None) -> bool:
+        """Whether an end of a span is known to be negative."""
+        return end is not None and self.is_above(Sum(0), self.sum_of(end))
+
+    def length(self, part: Part, axis: int) -> Sum:
+        """How long an axis of a part is, if it is no less than 0."""
+        step = part.index[axis].step
+        between = self.beyond(part, axis).plus(self.first(part, axis), -1)
+        return (between if step > 0 else Sum(0).plus(between, -1)).over(abs(step))
 
     # --- loops
 
@@ -269,41 +385,76 @@ class Elements:
         self.keep_apart(into, value)
         variables = {axis: self.name() for axis in into.axes}
         bodies: dict[int, list[Any]] = {axis: [] for axis in into.axes}
-        at = tuple(variables.get(axis, i) for axis, i in enumerate(into.index))
+        firsts = {axis: self.first(into, axis) for axis in into.axes if self.is_shifted(into, axis, value)}
+        storing = Storing(into, variables, firsts, bodies, found, {}, {axis: [] for axis in into.axes})
         inner = bodies[into.axes[-1]]
-        stored = self.element(value, into, variables, bodies, {})
+        places = {axis: self.place(into, axis, axis, storing) for axis in into.axes}
+        at = tuple(places.get(axis, i) for axis, i in enumerate(into.index))
+        stored = self.element(value, storing)
         inner.append(Store(into.array, at, stored))
         for axis in reversed(into.axes):
-            stop = self.end(into, axis, found)
-            loop = Loop(variables[axis], (Const(_first(into.index[axis])), stop, 1), inner, apart=True)
+            is_index = axis in firsts
+            ends_at = self.beyond(into, axis) if is_index else self.length(into, axis)
+            bounds = self.computed_sum(firsts.get(axis, Sum(0)), found), self.computed_sum(ends_at, found), 1
+            ends = tuple(dict.fromkeys(storing.ends[axis]))
+            loop = Loop(variables[axis], bounds, inner, apart=True, ends=ends)
             before = [a for a in into.axes if a < axis]
             inner = [*bodies[before[-1]], loop] if before else [loop]
         found += inner
 
-    def end(self, part: Part, axis: int, found: list[Any]) -> Operand:
-        """Where an axis of a part ends; statements that compute it are appended."""
-        end = part.index[axis].stop
-        if end is not None and end.value >= 0:
-            return Const(end.value)
-        length = self.name()
-        found.append(Extent(length, part.array, axis))
-        if end is None:
-            return length
-        found.append(Compute(stop := self.name(), operator.sub, (length, Const(-end.value))))
-        return stop
+    def is_shifted(self, into: Part, axis: int, value: Any) -> bool:
+        """Whether the indices of an axis are all as far from each other throughout."""
+        n = sum(a >= axis for a in into.axes)
+        spans = [(read, read.axes[-n]) for read in _parts(value) if len(read.axes) >= n]
+        first = self.first(into, axis)
+        shifts = [self.first(read, other).plus(first, -1) for read, other in spans]
+        steps = [into.index[axis].step, *(read.index[other].step for read, other in spans)]
+        return not any(shift.terms for shift in shifts) and set(steps) == {1}
 
-    def element(
-        self, value: Any, into: Part, variables: dict[int, str], bodies: dict[int, list[Any]], known: dict[Any, Any]
-    ) -> Any:
-        """An element of a value, where one of `into` is stored; statements that compute it go to the loops' bodies."""
+    def place(self, part: Part, axis: int, other: int, storing: Storing) -> Operand:
+        """The index of the element of a part, where a loop over another axis is; what it is made of is appended."""
+        first, (_, _, step) = self.first(part, axis), part.index[axis]
+        storing.ends[other].extend(self.ends(part, axis, storing))
+        if other in storing.firsts:
+            first = first.plus(storing.firsts[other], -1)
+        key = other, step, first
+        if key not in storing.known:
+            storing.known[key] = self.turned(storing.variables[other], step, first, storing, storing.bodies[other])
+            self.inside.add(storing.known[key])
+        return str(storing.known[key])
+
+    def turned(self, variable: str, step: int, first: Sum, storing: Storing, body: list[Any]) -> str:
+        """An integer, and a number of steps; statements that compute it are appended."""
+        if (step, first) == (1, Sum(0)):
+            return variable
+        base = self.computed_sum(first, storing.before)
+        at = variable if abs(step) == 1 else self.computed_by(operator.mul, variable, Const(abs(step)), body)
+        if step > 0:
+            return self.computed_by(operator.add, at, base, body)
+        return self.computed_by(operator.sub, base, at, body)
+
+    def ends(self, part: Part, axis: int, storing: Storing) -> list[End]:
+        """What must be looked at of the ends of a slice, as long as others are."""
+        (start, stop, step), found = part.index[axis], []
+        if self.is_negative(start):
+            found.append(End(self.computed_sum(self.first(part, axis), storing.before)))
+        elif start is not None:
+            found.append(End(start, part.array, axis, -1) if step < 0 else End(start))
+        if stop is not None and not self.is_negative(stop):
+            found.append(End(stop, part.array, axis))
+        return [end for end in found if end.array is not None or isinstance(end.at, str)]
+
+    def element(self, value: Any, storing: Storing) -> Any:
+        """An element of a value, where one is stored; statements that compute it go to the loops' bodies."""
         if not isinstance(value, (Part, Formula)):
             return value
         key = value if isinstance(value, Part) else id(value)
-        if key in known:
-            return known[key]
-        made, body = self.name(), bodies[into.axes[-1]]
+        if key in storing.known:
+            return storing.known[key]
+        into = storing.into
+        made, body = self.name(), storing.bodies[into.axes[-1]]
         if isinstance(value, Formula):
-            operands = tuple(self.element(o, into, variables, bodies, known) for o in value.operands)
+            operands = tuple(self.element(o, storing) for o in value.operands)
             body.append(Compute(made, value.function, operands, of_elements=True))
         else:
             if len(value.axes) > len(into.axes):
@@ -311,31 +462,18 @@ class Elements:
             index = list(value.index)
             for axis, other in zip(reversed(value.axes), reversed(into.axes), strict=False):
                 self.require(self.length(value, axis), self.length(into, other))
-                shift = _first(value.index[axis]) - _first(into.index[other])
-                index[axis] = variables[other]
-                if shift:
-                    place = variables[other], shift
-                    if place not in known:
-                        known[place] = self.name()
-                        shifted = Compute(known[place], operator.add, (variables[other], Const(shift)))
-                        bodies[other].append(shifted)
-                    index[axis] = known[place]
+                index[axis] = self.place(value, axis, other, storing)
             body.append(Load(made, value.array, tuple(index)))
-        known[key] = made
+        storing.known[key] = made
         return made
 
-    def require(self, a: Length, b: Length) -> None:
+    def require(self, a: Sum, b: Sum) -> None:
         """Lengths that must be equal: else there is an error, or an element for all."""
-        if a != b and (a, b) not in self.equal:
-            self.equal.append((a, b))
-
-    def length(self, part: Part, axis: int) -> Length:
-        """How long an axis of a part is, if it is no less than 0."""
-        span = part.index[axis]
-        if span.stop is not None and span.stop.value >= 0:
-            return Length(None, None, span.stop.value - _first(span))
-        of, at, plus = self.new[part.array][axis] if part.array in self.new else (part.array, axis, 0)
-        return Length(of, at, plus + (0 if span.stop is None else span.stop.value) - _first(span))
+        differs = a.plus(b, -1)
+        if not self.is_fixed(differs):
+            raise Declined
+        if differs != Sum(0) and differs not in self.equal:
+            self.equal.append(differs)
 
     def keep_apart(self, into: Part, value: Any) -> None:
         """Decline what reads, of the array that is stored to, other elements that a turn may have changed."""
@@ -343,27 +481,41 @@ class Elements:
             if read.array == into.array and not self.is_same(read, into) and not self.is_elsewhere(read, into):
                 raise Declined
 
-    @staticmethod
-    def is_same(read: Part, into: Part) -> bool:
+    def is_same(self, read: Part, into: Part) -> bool:
         """Whether a turn reads the element that it writes."""
-        return read.index == into.index
+        return read.axes == into.axes and all(
+            self.between(read, axis) == self.between(into, axis)
+            and (not isinstance(at, Span) or at.step == into.index[axis].step)
+            for axis, at in enumerate(read.index)
+        )
 
     def is_elsewhere(self, read: Part, into: Part) -> bool:
         """Whether integers in the indices tell the elements apart."""
-        for a, b in zip(read.index, into.index, strict=True):
-            if isinstance(a, Span) or isinstance(b, Span):
-                continue
-            (base, plus), (other, more) = self.sum_of(a), self.sum_of(b)
-            if base != other or plus == more:
-                continue
-            low = min(plus, more) + (0 if base is None else self.least.get(base, min(0, -plus, -more) - 1))
-            if low >= 0 or (base is None and max(plus, more) < 0):
+        for axis, (a, b) in enumerate(zip(read.index, into.index, strict=True)):
+            (low, high), (other_low, other_high) = self.between(read, axis), self.between(into, axis)
+            if isinstance(a, Const) and isinstance(b, Const) and a.value < 0 and b.value < 0 and a != b:
                 return True
+            if any(not isinstance(at, Span) and not self.is_above(self.sum_of(at), Sum(-1)) for at in (a, b)):
+                continue  # it may be counted from the end
+            if self.is_above(low, other_high) or self.is_above(other_low, high):
+                return True
+            if isinstance(a, Span) and isinstance(b, Span) and a.step == b.step > 1:
+                differs = low.plus(other_low, -1)
+                if not differs.terms and differs.number % a.step:
+                    return True
         return False
 
-    def sum_of(self, at: Operand) -> tuple[Any, int]:
-        """An integer in an index, as another and a number."""
-        return (None, at.value) if isinstance(at, Const) else self.made.get(at, (at, 0))
+    def between(self, part: Part, axis: int) -> tuple[Sum, Sum]:
+        """The least and the largest index that a part has of an axis."""
+        at = part.index[axis]
+        if not isinstance(at, Span):
+            return self.sum_of(at), self.sum_of(at)
+        first, last = self.first(part, axis), self.beyond(part, axis).add(-1 if at.step > 0 else 1)
+        return (first, last) if at.step > 0 else (last, first)
+
+
+def _declined() -> Any:
+    raise Declined
 
 
 def _of_elements(function: Any, operands: tuple[Any, ...]) -> Any:
@@ -395,7 +547,8 @@ def _numbers(value: Any) -> set[str]:
     if isinstance(value, Formula):
         return set().union(*map(_numbers, value.operands))
     if isinstance(value, Part):
-        return {at for at in value.index if isinstance(at, str)}
+        ends = (end for at in value.index for end in (at if isinstance(at, Span) else (at,)))
+        return {end for end in ends if isinstance(end, str)}
     return {value} if isinstance(value, str) else set()
 
 
@@ -412,17 +565,3 @@ def _least(loops: list[Loop]) -> dict[str, int]:
         else:
             unknown.add(loop.variable)
     return {name: least for name, least in found.items() if name not in unknown}
-
-
-def _plain(span: Span) -> Span:
-    """A span whose ends are known, of a beginning that isn't counted from the end."""
-    start, stop = span
-    if not all(end is None or (isinstance(end, Const) and type(end.value) is int) for end in span):
-        raise Declined
-    if start is not None and start.value < 0:
-        raise Declined
-    return Span(None if start is None or start.value == 0 else start, stop)
-
-
-def _first(span: Span) -> int:
-    return 0 if span.start is None else int(span.start.value)

@@ -85,51 +85,71 @@ def run_nest(typingctx, nest, inputs):
     given = [types.unliteral(kind) for kind in inputs]
     names = nest.nest.names(given)
     kinds = dict(zip(found.inputs, given, strict=True))
-    outs = [kinds[name] if names is None else _TYPES[names.of[name]] for name in found.outputs]
+    outs = [kinds[n] if names is None or n in names.states else _TYPES[names.of[n]] for n in found.outputs]
     result = types.Tuple([types.boolean, *outs])
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = cgutils.unpack_tuple(builder, args[1])
         values = [context.cast(builder, v, a, b) for v, a, b in zip(values, inputs, given, strict=True)]
+        by_name = dict(zip(found.inputs, values, strict=True))
+        kept = [context.cast(builder, by_name[n], kinds[n], o) for n, o in zip(found.outputs, outs, strict=True)]
+        ran = [context.get_constant(types.boolean, False), *kept]
         names = nest.nest.names(given)
-        if names is None:
-            by_name = dict(zip(found.inputs, values, strict=True))
-            kept = [context.cast(builder, by_name[n], kinds[n], o) for n, o in zip(found.outputs, outs, strict=True)]
-            made = context.make_tuple(builder, result, [context.get_constant(types.boolean, False), *kept])
-            return impl_ret_borrowed(context, builder, result, made)
-        by_name = dict(zip(found.inputs, zip(values, given, strict=True), strict=True))
-        by_loop = llvm.Constant(context.get_value_type(result), None)  # of which the first says that it wasn't done
-        for i, name in enumerate(found.outputs, 1):
-            value, kind = by_name[name]
-            by_loop = builder.insert_value(by_loop, context.cast(builder, value, kind, outs[i - 1]), i)
-        known = {*builder.module.globals}
-        try:
-            text = Texts(found, names)
-            rows = []
-            for name in text.in_place:
-                value, kind = by_name[name]
-                by_name[name] = builder.extract_value(value, 0), kind.array
-                rows.append((builder.extract_value(value, 1), types.int64))
-            ordered = [*(by_name[name] for name in text.given), *rows, *(by_name[name] for name in text.scalars)]
-            forward = _lowered(context, builder, text, [kind for _, kind in ordered], result)
-        except Exception as error:  # noqa: BLE001 (whatever is amiss with its text, the loop is right)
-            for name in {*builder.module.globals} - known:
-                if ".nest" in name:  # what they have declared stays
-                    del builder.module.globals[name]
-            warnings.warn_explicit(
-                "this loop is differentiated row by row, since its own reverse loop could not be compiled: slower, and "
-                f"a fault of tapegrad's, which please report ({error!r})",
-                RuntimeWarning,
-                nest.nest.loc.filename,
-                nest.nest.loc.line,
-            )
-            return by_loop
-        nest.nest.is_taken = True
-        status, returned = forward.call(builder, [value for value, _ in ordered])
-        # Where it raises, the loop does so again, and leaves what it wrote by then.
-        return builder.select(status.is_error, by_loop, returned)
+        if names is not None:
+            ran = _run(context, builder, nest.nest, names, by_name, kinds, ran)
+        made = context.make_tuple(builder, result, ran)
+        return impl_ret_borrowed(context, builder, result, made)
 
     return result(nest, inputs), codegen
+
+
+def _run(
+    context: Any,
+    builder: Any,
+    nest: Nest,
+    names: Names,
+    by_name: dict[str, Any],
+    kinds: dict[str, Any],
+    by_loop: list[Any],
+) -> list[Any]:
+    """Whether a nest was done, and its outputs; `by_loop` where its loop does it."""
+    known = {*builder.module.globals}
+    by_name, kinds = dict(by_name), dict(kinds)
+    try:
+        text = Texts(nest.found, names)
+        rows = []
+        for name in text.in_place:
+            value, kind = by_name[name], kinds[name]
+            by_name[name], kinds[name] = builder.extract_value(value, 0), kind.array
+            rows.append((builder.extract_value(value, 1), types.int64))
+        ordered = [(by_name[name], kinds[name]) for name in text.given]
+        ordered += [*rows, *((by_name[name], kinds[name]) for name in text.scalars)]
+        returns = types.Tuple([types.boolean, *(_TYPES[names.of[name]] for name in names.outputs), types.int64])
+        forward = _lowered(context, builder, text, [kind for _, kind in ordered], returns)
+    except Exception as error:  # noqa: BLE001 (whatever is amiss with its text, the loop is right)
+        for name in {*builder.module.globals} - known:
+            if ".nest" in name:  # what they have declared stays
+                del builder.module.globals[name]
+        warnings.warn_explicit(
+            "this loop is differentiated row by row, since its own reverse loop could not be compiled: slower, and "
+            f"a fault of tapegrad's, which please report ({error!r})",
+            RuntimeWarning,
+            nest.loc.filename,
+            nest.loc.line,
+        )
+        return by_loop
+    nest.is_taken = True
+    status, returned = forward.call(builder, [value for value, _ in ordered])
+    ran, *numbers, state = cgutils.unpack_tuple(builder, returned)
+    outputs = dict(zip(names.outputs, numbers, strict=True))
+    for name, (first, *others) in names.states.items():
+        outputs[name] = by_name[first]
+        for number, array in enumerate(others, 1):
+            is_there = builder.icmp_signed("==", state, WORD(number))
+            outputs[name] = builder.select(is_there, by_name[array], outputs[name])
+    found = [ran, *(outputs[name] for name in nest.found.outputs)]
+    # Where it raises, the loop does so again, and leaves what it wrote by then.
+    return [builder.select(status.is_error, a, b) for a, b in zip(by_loop, found, strict=True)]
 
 
 checking.make_known(run_nest)

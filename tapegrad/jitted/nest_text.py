@@ -28,7 +28,6 @@ from tapegrad.jitted.access import (
     reserve,
 )
 from tapegrad.jitted.lifting import make, row_of, value_of
-from tapegrad.jitted.nest_arrays import Length
 from tapegrad.jitted.nest_code import (
     _SIGNS,
     Analysis,
@@ -43,8 +42,22 @@ from tapegrad.jitted.nest_code import (
     _nodes_of,
     exponent_of,
 )
+from tapegrad.jitted.nest_sums import Axis, Quotient, Sum
 from tapegrad.jitted.nest_types import Names
-from tapegrad.jitted.nests import MIN_ITERATIONS, Compute, Const, Extent, Found, If, Load, Loop, Operand, Store
+from tapegrad.jitted.nests import (
+    COMPARISONS,
+    MIN_ITERATIONS,
+    Compute,
+    Const,
+    End,
+    Extent,
+    Found,
+    If,
+    Load,
+    Loop,
+    Operand,
+    Store,
+)
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
 MAX_OF_WHOLE = 1  # likewise, where statements are of whole arrays, whose rows are lines otherwise
@@ -69,7 +82,7 @@ class Texts:
     def __init__(self, found: Found, names: Names) -> None:
         self.found, self.names = found, names
         self.code = Analysis(names)
-        self.code.finish(found.outputs)
+        self.code.finish(names.outputs)
         self.lines: list[str] = []
         self.scope: dict[str, Any] = dict(_SCOPE)
         self.short: dict[str, str] = {}
@@ -85,7 +98,7 @@ class Texts:
         self.lifted = [name for name in self.active if name not in names.in_place and name not in names.new]
         self.given_back = [name for name in names.written if name not in names.new]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
-        self.out = [name for name in found.outputs if names.of[name] == "a"]
+        self.out = [name for name in names.outputs if names.of[name] == "a"]
         self.forward = self._forward()
         self.reverse = self._reverse()
 
@@ -129,7 +142,9 @@ class Texts:
     def element(self, word: str, item: Any) -> str:
         """The intrinsic for an element: for any index, or for one that is known not to be negative."""
         is_plain = all(
-            i.value >= 0 if isinstance(i, Const) else i in self.code.known and self.least.get(i, -1) >= 0
+            i.value >= 0
+            if isinstance(i, Const)
+            else i in self.names.inside or (i in self.code.known and self.least.get(i, -1) >= 0)
             for i in item.index
         )
         return word if is_plain else f"{word}_any"
@@ -251,26 +266,40 @@ class Texts:
         for item in self.names.all:
             if isinstance(item, (Load, Store)):
                 for axis, i in enumerate(item.index):
-                    if isinstance(i, Const) or i in self.code.known:
+                    if isinstance(i, Const) or i in self.code.known - self.names.inside:
                         low, high = ends(i)
                         n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                         tests += [f"{low} < -{n}", f"{high} >= {n}"]
-        tests += [f"{self.length(a)} != {self.length(b)}" for a, b in self.names.equal]
+        tests += [f"{self.sum(differs)} != 0" for differs in self.names.equal]
+        for end in (end for item in self.names.all if isinstance(item, Loop) for end in item.ends):
+            if self.code.is_within([end.at]):
+                tests += self.beyond(end, *ends(end.at))
         if tests:  # in one branch: Numba takes its time for each
             bad = " | ".join(f"({test})" for test in dict.fromkeys(tests))
             self.put(1, f"if {bad}:", f" return {self.stays}")
 
-    def length(self, found: Length) -> str:
-        """The length of an axis."""
-        if found.of is None:
-            return self.t(Const(found.plus))
-        of = self.t(found.of) if found.axis is None else f"{self.a(found.of, 'a')}.shape[{found.axis}]"
-        return f"{of} + {self.t(Const(found.plus))}" if found.plus else of
+    def sum(self, found: Sum) -> str:
+        """An integer that is a sum."""
+
+        def of(atom: Any) -> str:
+            if isinstance(atom, Quotient):
+                return f"(({self.sum(atom.of)}) // {atom.by})"
+            return f"{self.a(atom.array, 'a')}.shape[{atom.axis}]" if isinstance(atom, Axis) else self.t(atom)
+
+        terms = [of(atom) if n == 1 else f"{self.t(Const(n))} * {of(atom)}" for atom, n in found.terms]
+        return " + ".join([*terms, *([self.t(Const(found.number))] if found.number or not terms else [])])
+
+    def beyond(self, end: End, low: str, high: str) -> list[str]:
+        """What tells whether an end isn't what it must be."""
+        found = [] if isinstance(end.at, Const) else [f"{low} < 0"]
+        if end.array is not None:
+            found.append(f"{high} > {self.a(end.array, 'a')}.shape[{end.axis}] + {self.t(Const(end.plus))}")
+        return found
 
     def check(self, indent: int, item: Any) -> None:
         """Look at an index of which nothing is known."""
         for axis, i in enumerate(item.index):
-            if not isinstance(i, Const) and i not in self.code.known:
+            if not isinstance(i, Const) and i not in self.code.known | self.names.inside:
                 n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                 self.put(indent, f"if {self.t(i)} < -{n} or {self.t(i)} >= {n}:", f" return {self.stays}")
 
@@ -288,10 +317,15 @@ class Texts:
                 self.move(indent, "bytes", "+=", part.n_choices)
             elif isinstance(part, Turn):
                 self.put(indent, "q += 1")
-                self.pure(indent, part.source.then, "a")
-                self.count(indent, part.then)
-                self.pure(indent, part.source.other, "a")
-                self.count(indent, part.other)
+                test = self.test(part.source.condition)
+                inner = indent + (test is not None)
+                for body, parts_of_body, word in (
+                    (part.source.then, part.then, f"if {test}:"),
+                    (part.source.other, part.other, "else:"),
+                ):  # both, where it isn't known which one is run
+                    self.put(indent, *([] if test is None else [word, " pass"]))
+                    self.pure(inner, body, "a")
+                    self.count(inner, parts_of_body)
             elif part.is_innermost:
                 n = sum(piece.n for piece in part.body)
                 self.put(indent, f"n = len({self.range(part.loop)})", "w += n", f"q += {n} * n + {len(part.kept)}")
@@ -304,6 +338,18 @@ class Texts:
                 self.count(indent + 1, part.body)
                 self.put(indent + 1, "pass")
 
+    def test(self, condition: Operand) -> str | None:
+        """A condition as a comparison of pure integers; None where it is none."""
+        made = [item for item in self.names.all if isinstance(item, Compute) and item.target == condition]
+        if len(made) != 1 or condition in self.names.given or made[0].function not in COMPARISONS:
+            return None
+        operands = made[0].operands
+        return (
+            self.computed(made[0].function, [*map(self.t, operands)])
+            if all(map(self.names.is_pure, operands))
+            else None
+        )
+
     def move(self, indent: int, name: str, sign: str, n: int, times: str = "") -> None:
         """Move on in slots, or in bytes, if there are any."""
         if n:
@@ -315,7 +361,7 @@ class Texts:
         names, code = self.names, self.code
         given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
                  for name in self.scalars]  # fmt: skip
-        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in self.found.outputs)})"
+        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in names.outputs)}0)"
         rows = [self.a(name, "r") for name in self.in_place]
         arrays = [self.a(name, "a") for name in self.given]
         arguments = ", ".join([*arrays, *rows, *given])
@@ -323,11 +369,11 @@ class Texts:
         for name in self.scalars:
             if names.given[name] == "a":
                 self.put(1, f"{self.t(name)} = value_of(g_{self.t(name)})")
-            elif name in self.found.outputs:
+            elif name in self.names.outputs:
                 self.put(1, f"g_{self.t(name)} = {self.t(name)}")
         written = self.given_back
         for name, lengths in names.new.items():
-            found = [*map(self.length, lengths)]
+            found = [*map(self.sum, lengths)]
             self.put(1, f"if {' | '.join(f'({n} < 0)' for n in found)}:", f" return {self.stays}")
             self.put(1, f"{self.a(name, 'a')} = view(f8, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
         for name in written:
@@ -388,12 +434,14 @@ class Texts:
             self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
             self.put(1, f"giving_back_{ndim}({a}, {self.a(name)}, first, step)", f"first += step * {a}.size")
         results = []
-        for name in self.found.outputs:
+        for name in names.outputs:
             if name in self.out:
                 results.append(f"make(KIND, {self.t(name)}, first + step * {self.out.index(name)}, 0)")
             else:
                 results.append(f"float({self.t(name)})" if names.of[name] == "f" else self.t(name))
-        self.put(1, f"return (True, {''.join(r + ', ' for r in results)})")
+        n_states = max(map(len, names.states.values()), default=1)
+        state = f"len({self.range(names.loop)}) % {n_states}" if n_states > 1 else "0"
+        self.put(1, f"return (True, {''.join(r + ', ' for r in results)}{state})")
         return self._taken()
 
     def _as_given(self, name: str) -> str:
@@ -426,6 +474,10 @@ class Texts:
                 for node in part.outside:
                     item = self.code.loads[id(node)]
                     self.put(indent, f"{self.t(item.target)} = {self.forward_value(item)}")
+                for end in part.loop.ends:
+                    if not self.code.is_within([end.at]):
+                        tests = self.beyond(end, self.t(end.at), self.t(end.at))
+                        self.put(indent, f"if {' or '.join(tests)}:", f" return {self.stays}")
                 self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
                 self.put(indent + 1, "pass")
                 self.run(indent + 1, part.body)
@@ -505,7 +557,7 @@ class Texts:
             if kind == "a":
                 keep("number", f"value_of(g_{x})", f"row_of(g_{x})")
             else:
-                keep("word" if kind in "ib" else "number", f"g_{x}" if name in self.found.outputs else x)
+                keep("word" if kind in "ib" else "number", f"g_{x}" if name in self.names.outputs else x)
 
     def load_parameters(self) -> None:
         """Read them, in the reverse."""

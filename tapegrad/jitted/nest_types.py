@@ -17,6 +17,7 @@ from numba.core import types
 from tapegrad.jitted.active import Independents, Taped
 from tapegrad.jitted.names import POWERS
 from tapegrad.jitted.nest_arrays import Elements
+from tapegrad.jitted.nest_moves import Moves
 from tapegrad.jitted.nests import (
     COMPARISONS,
     INTEGER,
@@ -62,8 +63,14 @@ class Names:
                 self.arrays[name] = kind.array if name in self.in_place else kind
             else:
                 self.of[name] = _of_type(kind)
-        elements = Elements(found.loop, {name: kind.ndim for name, kind in self.arrays.items()})
+        moves = Moves(found.loop, self.arrays, {*found.inputs, *found.outputs})
+        self.states = {name: arrays for name, arrays in moves.states.items() if name in found.outputs}
+        if any(kinds[array] != kinds[name] for name, arrays in moves.states.items() for array in arrays):
+            raise Declined
+        self.outputs = [name for name in found.outputs if name not in self.states]  # numbers
+        elements = Elements(moves.loop, {name: kind.ndim for name, kind in self.arrays.items()})
         self.loop, self.equal, self.least = elements.loop, elements.equal, elements.least
+        self.inside = elements.inside
         self.all = list(statements([self.loop]))
         if any(_of_element(self.arrays[name]) == "i" for name in elements.likes):
             raise Declined
@@ -73,13 +80,13 @@ class Names:
         self.elements = of_others | dict.fromkeys(self.in_place, "a")
         self.given = dict(self.of)
         self.assigned = {name for name in map(target_of, self.all) if name is not None}
-        if (self.assigned | set(found.outputs)) & set(self.arrays):
+        if (self.assigned | set(self.outputs)) & set(self.arrays):
             raise Declined
         self._infer()
         self.written = [name for name in self.arrays if any(isinstance(s, Store) and s.array == name for s in self.all)]
         if any(self.elements[name] != "a" for name in self.written) or not set(self.new) <= set(self.written):
             raise Declined
-        if not self.written and not any(self.of[name] == "a" for name in found.outputs):
+        if not self.written and not any(self.of[name] == "a" for name in self.outputs):
             raise Declined
         self.pure = self._find_pure()
         if any(not self.is_pure(bound) for s in self.all if isinstance(s, Loop) for bound in s.bounds[:2]):

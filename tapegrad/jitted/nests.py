@@ -42,10 +42,20 @@ Operand: TypeAlias = "str | Const"
 
 
 class Span(NamedTuple):
-    """A slice in an index, of step 1; None is an end of the axis."""
+    """A slice in an index; None is an end of the axis, and the step a number that is known."""
 
     start: Any
     stop: Any
+    step: int = 1
+
+
+class End(NamedTuple):
+    """An end of a slice, which must be no less than 0; and no more than the length of an axis, and a number."""
+
+    at: Operand
+    array: str | None = None
+    axis: int = 0
+    plus: int = 0
 
 
 @dataclass(eq=False)
@@ -107,12 +117,16 @@ class If:
 
 @dataclass(eq=False)
 class Loop:
-    """A loop over a range, whose step is known; `apart` where no turn reads or writes what another one writes."""
+    """A loop over a range, whose step is known; `apart` where no turn reads or writes what another one writes.
+
+    Where one of `ends` isn't what it must be, the loop is another one.
+    """
 
     variable: str
     bounds: tuple[Operand, Operand, int]
     body: list[Any]
     apart: bool = False
+    ends: tuple[End, ...] = ()
 
 
 class Declined(Exception):  # noqa: N818  it is no error
@@ -169,7 +183,7 @@ def read_by(item: Any) -> list[str]:
     elif isinstance(item, New):
         found = [item.like, *item.lengths, item.value]
     else:
-        found = [item.condition] if isinstance(item, If) else list(item.bounds[:2])
+        found = [item.condition] if isinstance(item, If) else [*item.bounds[:2], *(end.at for end in item.ends)]
     return [name for name in found if isinstance(name, str)]
 
 
@@ -408,9 +422,9 @@ class _Reader:
         if not isinstance(known, ir.Expr) or known.op != "call" or self.resolve(self.func_ir, known.func) is not slice:
             return self.operand(variable)
         ends = [None if self.is_none(a) else self.operand(a) for a in known.args]
-        if known.kws or len(ends) not in (2, 3) or ends[2:] not in ([], [None], [Const(1)]):
+        if known.kws or len(ends) not in (2, 3):
             raise Declined
-        return Span(*ends[:2])
+        return _span(*ends)
 
     def is_none(self, variable: Any) -> bool:
         """Whether a variable is None."""
@@ -539,10 +553,19 @@ def _known(index: Any) -> tuple[Any, ...]:
 def _known_part(part: Any) -> Any:
     if isinstance(part, int):
         return Const(part)
-    ends = (part.start, part.stop) if isinstance(part, slice) and part.step in (None, 1) else (part,)
-    if not all(end is None or isinstance(end, int) for end in ends) or len(ends) < 2:
+    if not isinstance(part, slice):
         raise Declined
-    return Span(*(None if end is None else Const(end) for end in ends))
+    return _span(*(None if end is None else Const(end) for end in (part.start, part.stop, part.step)))
+
+
+def _span(start: Any, stop: Any, step: Any = None) -> Span:
+    """A slice, if its step is known."""
+    ends = (start, stop, Const(1) if step is None else step)
+    if any(isinstance(end, Const) and type(end.value) is not int for end in ends) or ends[2] == Const(0):
+        raise Declined
+    if not isinstance(ends[2], Const):
+        raise Declined
+    return Span(start, stop, ends[2].value)
 
 
 assert not KNOWN & set(PIECEWISE) - COMPARISONS - TRUTH - {operator.floordiv}

@@ -235,9 +235,10 @@ def _bincount(a, weights, minlength):
 
 
 @replaces(np.take, method="take")
-def take(a, indices):
+def take(a, indices, axis=None):
     """The elements at places among all."""
-    if not is_active_array(a) or not isinstance(indices, types.Array) or not isinstance(indices.dtype, types.Integer):
+    is_of_places = isinstance(indices, types.Array) and isinstance(indices.dtype, types.Integer)
+    if axis is not None or not is_active_array(a) or not is_of_places:
         return None
     return loop(_take, a)
 

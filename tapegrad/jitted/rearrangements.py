@@ -94,12 +94,17 @@ def _diff(a):
 
 def _joined(arrays: Any) -> int | None:
     """The number of dimensions of arrays in a tuple, if they are of numbers and all have as many."""
-    if not isinstance(arrays, types.BaseTuple) or not all(
-        isinstance(a, types.Array) and (is_scalar(a.dtype) or isinstance(a.dtype, Narrow)) for a in arrays
-    ):
+    if not _are_numbers(arrays):
         return None
     dims = {a.ndim for a in arrays}
     return dims.pop() if len(dims) == 1 else None
+
+
+def _are_numbers(arrays: Any) -> bool:
+    """Whether it is a tuple of arrays of numbers."""
+    return isinstance(arrays, types.BaseTuple) and all(
+        isinstance(a, types.Array) and (is_scalar(a.dtype) or isinstance(a.dtype, Narrow)) for a in arrays
+    )
 
 
 @replaces(np.concatenate, is_single=True)
@@ -166,11 +171,11 @@ def stacking(n: int, ndim: int, dtype: str, axis: int = 0) -> Any:
     lines += [f" out = np.empty(({shape}{',' * (ndim == 0)}), {dtype})"]
     for k in range(n):
         place = ", ".join([":"] * axis + [str(k)])
-        lines.append(f" copy_into(out[{place}], arrays[{k}])" if ndim else f" out[{place}] = arrays[{k}]")
+        lines.append(f" copy_into(out[{place}], arrays[{k}])" if ndim else f" out[{place}] = arrays[{k}][()]")
     return njit(define("\n".join([*lines, " return out"]), "stacked", _SCOPE))
 
 
-@replaces(np.vstack, is_single=True)
+@replaces(np.vstack, *filter(None, [getattr(np, "row_stack", None)]), is_single=True)  # which NumPy 2.5 has no more
 def vstack(tup):
     """Rows on top of each other."""
     ndim = _joined(tup)
@@ -188,40 +193,30 @@ def hstack(tup):
 
 @replaces(np.column_stack, is_single=True)
 def column_stack(tup):
-    """Vectors as columns."""
-    if _joined(tup) != 1:
-        return None
-    rows = loop(stacking(len(tup), 1, dtype_of(*tup)), tup)
-    return lambda tup: rows(tup).T.copy()
+    """Vectors as columns, beside columns that are there."""
+    ndim = _joined(tup)
+    if ndim == 1:
+        rows = loop(stacking(len(tup), 1, dtype_of(*tup)), tup)
+        return lambda tup: rows(tup).T.copy()
+    if ndim == 2:
+        return loop(_concatenation(len(tup), 2, 1, dtype_of(*tup)), tup)
+    return loop(_beside(tuple(k.ndim for k in tup), dtype_of(*tup)), tup) if _are_numbers(tup) else None
+
+
+@functools.cache
+def _beside(dims: tuple[int, ...], dtype: str) -> Any:
+    """A loop that puts vectors and matrices beside each other, vectors as columns."""
+    columns = ", ".join(f"tup[{k}].reshape(tup[{k}].size, 1)" if n == 1 else f"tup[{k}]" for k, n in enumerate(dims))
+    scope = {"joined": _concatenation(len(dims), 2, 1, dtype)}
+    return njit(define(f"def beside(tup):\n return joined(({columns},))", "beside", scope))
 
 
 @replaces(np.append)
 def append(arr, values, axis=None):
-    """Two vectors, or a vector and a number, one after the other."""
-    if axis is not None:
-        return None
-    if isinstance(values, types.Array):
-        return loop(_append_array, arr, values)
-    return loop(_append_scalar, arr, values)
+    """Numba's own code: it needs an axis that is known when compiling."""
 
 
-@njit
-def _append_array(arr, values):
-    result = np.empty(arr.size + values.size)
-    copy_into(result[: arr.size], arr.ravel())
-    copy_into(result[arr.size :], values.ravel())
-    return result
-
-
-@njit
-def _append_scalar(arr, values):
-    result = np.empty(arr.size + 1)
-    copy_into(result[: arr.size], arr.ravel())
-    result[arr.size] = values
-    return result
-
-
-@replaces(np.repeat)
+@replaces(np.repeat, method="repeat")
 def repeat(a, repeats):
     """Each element so many times."""
     return loop(_repeat, a) if is_active_array(a) and isinstance(repeats, types.Integer) else None

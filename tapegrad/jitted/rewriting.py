@@ -32,7 +32,7 @@ from numba.core.typeconv import Conversion
 from numba.core.typed_passes import NativeLowering, NopythonRewrites, NopythonTypeInference
 from numba.core.typing import signature
 from numba.core.typing.templates import make_concrete_template
-from numba.core.untyped_passes import InlineInlinables
+from numba.core.untyped_passes import FixupArgs, InlineInlinables
 from numba.extending import register_model
 from numba.typed import Dict, List
 
@@ -43,6 +43,7 @@ from tapegrad.jitted.expressions import Rewrites
 from tapegrad.jitted.inner import InnerLowering, TypeInference, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
+from tapegrad.jitted.outlining import Substitute
 from tapegrad.jitted.signatures import IN_PLACE
 
 MAX_INLINED = 200  # instructions of bytecode
@@ -53,7 +54,9 @@ METHODS: dict[str, Any] = {}
 ATTRIBUTES: dict[str, Any] = {}  # likewise, attributes
 ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, and what makes these ready
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
+WITHOUT_HASH: list[Callable[[Any], Any]] = []  # those of them that are asked of objects without a hash: `addresses.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
+LIMITED: list[Callable[[Active], Any]] = []  # what makes the pass that cuts loops out: `limits.py`
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -85,7 +88,12 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
     """A user's jitted function, compiled for arguments that are active; the function itself for others."""
 
     def __init__(
-        self, original: Any, kind: Active, names: dict[str, Any] | None = None, is_marked: bool = False
+        self,
+        original: Any,
+        kind: Active,
+        names: dict[str, Any] | None = None,
+        is_marked: bool = False,
+        is_limited: bool = False,
     ) -> None:
         function = original.py_func
         if original.targetoptions.get("forceobj"):
@@ -101,8 +109,10 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         options |= {"nopython": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         ours = {types.float64: kind, types.float32: Narrow(kind), types.complex128: Complex(kind)}
         known = {name: ours.get(given, given) for name, given in original.locals.items()}
-        super().__init__(copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind, is_marked))
-        self.original, self.kind, self.is_marked = original, kind, is_marked
+        super().__init__(
+            copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind, is_marked, is_limited)
+        )
+        self.original, self.kind, self.is_marked, self.is_limited = original, kind, is_marked, is_limited
         self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
         self._type = ActiveFunction(self)
         self.typingctx._remove_global(self)
@@ -173,7 +183,7 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
             return self
         key = tuple(sorted((name, id(value)) for name, value in names.items()))
         if key not in self._versions:
-            self._versions[key] = ActiveDispatcher(self.original, self.kind, names, self.is_marked)
+            self._versions[key] = ActiveDispatcher(self.original, self.kind, names, self.is_marked, self.is_limited)
         return self._versions[key]
 
 
@@ -217,25 +227,32 @@ def _agree(given: Any, wanted: Any) -> bool:
 
 
 @functools.cache
-def active(original: Any, kind: Active, is_marked: bool = False) -> Any:
-    """The dispatcher that stands in for the user's where values are active; one that marks its lines, if asked for."""
+def active(original: Any, kind: Active, is_marked: bool = False, is_limited: bool = False) -> Any:
+    """The dispatcher that stands in for the user's where values are active; if asked for, one that marks its lines.
+
+    Or one whose loops are checkpointed by themselves, where memory is limited.
+    """
     if original in SPECIAL:
         return SPECIAL[original](original, kind, is_marked)
     if isinstance(original, ActiveDispatcher):
         return original
-    return ActiveDispatcher(original, kind, is_marked=is_marked)
+    return ActiveDispatcher(original, kind, is_marked=is_marked, is_limited=is_limited)
 
 
 @functools.cache
-def pipeline(kind: Active, is_marked: bool = False) -> Any:
+def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False) -> Any:
     """Numba's passes, with ours between them."""
 
     class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-            passes.add_pass_after(_rewriting_pass(kind, is_marked), InlineInlinables)
+            if self.state.func_ir is None:
+                passes.add_pass_after(Substitute, FixupArgs)
+            passes.add_pass_after(_rewriting_pass(kind, is_marked, is_limited), InlineInlinables)
             if isinstance(kind, Taped) and not kind.n_tangents:
                 passes.add_pass_after(Nests, InlineInlinables)
+            if is_limited:
+                passes.add_pass_after(LIMITED[0](kind), InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             replace_pass(passes, NopythonTypeInference, TypeInference)
             passes.add_pass_after(Check, TypeInference)
@@ -415,24 +432,24 @@ def _tells_nothing(called: Any) -> bool:
 
 
 @functools.cache
-def _rewriting_pass(kind: Active, is_marked: bool) -> Any:
+def _rewriting_pass(kind: Active, is_marked: bool, is_limited: bool) -> Any:
     @register_pass(mutates_CFG=False, analysis_only=False)
     class Rewrite(FunctionPass):  # type: ignore[misc]
-        _name = f"tapegrad_rewrite_{kind}_{is_marked}"
+        _name = f"tapegrad_rewrite_{kind}_{is_marked}_{is_limited}"
 
         def __init__(self) -> None:
             FunctionPass.__init__(self)
 
         def run_pass(self, state: Any) -> bool:
-            _Rewriter(state.func_ir, kind, is_marked).run()
+            _Rewriter(state.func_ir, kind, is_marked, is_limited).run()
             return True
 
     return Rewrite
 
 
 class _Rewriter:
-    def __init__(self, func_ir: Any, kind: Active, is_marked: bool) -> None:
-        self.func_ir, self.kind, self.is_marked, self.n = func_ir, kind, is_marked, 0
+    def __init__(self, func_ir: Any, kind: Active, is_marked: bool, is_limited: bool) -> None:
+        self.func_ir, self.kind, self.is_marked, self.is_limited, self.n = func_ir, kind, is_marked, is_limited, 0
         self.telling_nothing = set[str]()  # variables that are `objmode` blocks, which are called next
 
     def run(self) -> None:
@@ -474,13 +491,12 @@ class _Rewriter:
     def replacement(self, known: Any) -> Any:
         """What to take in the place of a Python object; None to leave it."""
         if isinstance(known, CPUDispatcher):
-            return active(known, self.kind, self.is_marked)
-        try:
-            other = FUNCTIONS.get(known)
-        except TypeError:  # unhashable
-            return None
+            return active(known, self.kind, self.is_marked, self.is_limited)
+        is_hashable = _is_hashable(known)
+        other = FUNCTIONS.get(known) if is_hashable else None
         if other is None:
-            other = next(filter(None, (find(known) for find in REPLACED)), None)
+            finders = REPLACED if is_hashable else WITHOUT_HASH
+            other = next(filter(None, (find(known) for find in finders)), None)
         return other.of(self.kind) if hasattr(other, "of") else None
 
     def assignment(self, statement: Any, before: list[Any]) -> None:

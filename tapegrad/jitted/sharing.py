@@ -157,7 +157,7 @@ def given_once(parts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
 
 
 @intrinsic
-def _may_meet(typingctx, a, b):
+def may_meet(typingctx, a, b):
     """Whether the memory of two arrays may overlap."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -179,8 +179,8 @@ def refusing(function: Any) -> Any:
 
     @overload(refuse_shared, OPTIONS)
     def _refuse_shared(args):
-        arrays = list(_arrays_in(args, "args"))
-        if len(arrays) < 2 or _compiles(function, tuple(map(_frozen_kind, args))):
+        arrays = list(arrays_in(args, "args"))
+        if len(arrays) < 2 or _compiles(function, tuple(map(frozen_kind, args))):
             return lambda args: None
         met = " or ".join(f"may_meet({a}, {b})" for a, b in itertools.combinations(arrays, 2))
         text = (
@@ -188,23 +188,24 @@ def refusing(function: Any) -> Any:
             "tapegrad.func.value_and_grad, which knows of it"
         )
         lines = ["def code(args):", f" if {met}:", f"  raise ValueError({text!r})"]
-        return define("\n".join(lines), "code", {"may_meet": _may_meet})
+        return define("\n".join(lines), "code", {"may_meet": may_meet})
 
     return refuse_shared
 
 
-def _arrays_in(kind: Any, path: str) -> Iterator[str]:
+def arrays_in(kind: Any, path: str) -> Iterator[str]:
     """The expressions of the arrays in a tuple of this type."""
     if isinstance(kind, types.BaseTuple):
         for i, item in enumerate(kind):
-            yield from _arrays_in(item, f"{path}[{i}]")
+            yield from arrays_in(item, f"{path}[{i}]")
     elif isinstance(kind, types.Array):
         yield path
 
 
-def _frozen_kind(kind: Any) -> Any:
+def frozen_kind(kind: Any) -> Any:
+    """The type, with arrays that can't be written to."""
     if isinstance(kind, types.BaseTuple):
-        return types.BaseTuple.from_types([_frozen_kind(k) for k in kind], getattr(kind, "instance_class", None))
+        return types.BaseTuple.from_types([frozen_kind(k) for k in kind], getattr(kind, "instance_class", None))
     return kind.copy(readonly=True) if isinstance(kind, types.Array) else types.unliteral(kind)
 
 

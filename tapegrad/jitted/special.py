@@ -84,11 +84,14 @@ def _given(op: Elementwise) -> str:
     return ", ".join("abc"[: op.arity])
 
 
-def _declare(op: Elementwise, function: Any) -> None:
-    """Let a function be an operation to Numba, and where it is differentiated."""
+def declare(op: Elementwise, function: Any, code: Any = None) -> None:
+    """Let a function be an operation to Numba, and where it is differentiated.
+
+    Its values are what `code`, a jitted function of numbers, gives; else they are the operation's.
+    """
     if function in names.RULES:
         return
-    _declare_plain(op, function)
+    _declare_plain(op, function, code)
     rule = names.RULES[function] = rule_of(op, numba_function(function))
     checking.ALLOWED.add(function)
     signatures.declare(function, rule)
@@ -96,9 +99,9 @@ def _declare(op: Elementwise, function: Any) -> None:
     arrays.declare(function, op.arity)
 
 
-def _declare_plain(op: Elementwise, function: Any) -> None:
+def _declare_plain(op: Elementwise, function: Any, code: Any) -> None:
     """Likewise of plain arguments: the result is of single precision if they all are."""
-    kernel = names.NAMES[op.name][0] if op.name in names.NAMES else scalar(op, by_address=True)
+    kernel = code or (names.NAMES[op.name][0] if op.name in names.NAMES else scalar(op, by_address=True))
     double = [types.float64] * op.arity
 
     class Template(AbstractTemplate):
@@ -144,13 +147,13 @@ def _declared() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, op in OPERATIONS.items():
         for function in _users(name):
-            _declare(op, function)
+            declare(op, function)
             found[name] = function
     scope = dict(found)
     for name in _PARTS:
         op = names.OPERATIONS[name]
         scope[name] = define(f"def {name}({_given(op)}):\n raise NotImplementedError", name, {})
-        _declare(op, scope[name])
+        declare(op, scope[name])
     for declared, text in COMPOSED.items():
         name, _, parameters = declared.partition("(")
         code = define(f"def {declared}:\n return {text}", name, scope)

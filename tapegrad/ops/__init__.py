@@ -55,11 +55,13 @@ for the first line, for hypot, whose nan at (0, 0) would not be norm's, and for 
 
 from tapegrad.ops import (
     arithmetic,
+    attention,
     bessel,
     carlson,
     convolution,
     cumulative,
     cylinder,
+    distances,
     elliptic,
     exponential,
     factorization,
@@ -91,11 +93,13 @@ from tapegrad.ops import (
 
 __all__ = [
     "arithmetic",
+    "attention",
     "bessel",
     "carlson",
     "convolution",
     "cumulative",
     "cylinder",
+    "distances",
     "elliptic",
     "exponential",
     "factorization",

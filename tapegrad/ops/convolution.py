@@ -9,11 +9,11 @@ in each,
 
 The derivatives of the form by y, w and x are a convolution, the sum for its weights, and a transposed convolution:
 each an operation, whose adjoints are the other two. Columns are laid out by the tile: those of some channels, rows of
-windows, and windows in these. Products with a tile are so small that BLAS does not share them out; images are shared
-out instead, or parts of them. Parameters `p` of all three:
+windows, and windows in these. Products are with so many columns of a tile that BLAS does not share them out; images are
+shared out instead, or parts of them. Parameters `p` of all three:
 
     (images, groups, c, o, n1, n2, n3, m1, m2, m3, k1, k2, k3, stride 1 to 3, padding, dilation, elements of memory,
-     channels and outputs of a product, rows and windows of a tile, parts of an image, units)
+     channels and outputs of a product, rows and windows of a tile, columns of a product, parts of an image, units)
 """
 
 import math
@@ -22,28 +22,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from tapegrad.ops.declare import array_op, times_first
-from tapegrad.ops.linalg import gemm_into
+from tapegrad.ops.linalg import gemm_into, turn
 
-ROOM, CHANNELS, OUTPUTS, ROWS, WIDTH, PARTS, UNITS = range(22, 29)
+ROOM, CHANNELS, OUTPUTS, ROWS, WIDTH, COLUMNS, PARTS, UNITS = range(22, 30)
 WORK = 32  # elements of memory, for BLAS's arguments
 _ALONE = 1 << 18  # multiplications of a product that BLAS does not share out: OpenBLAS's threshold
 _DEPTH, _OUTPUTS, _COLUMNS = 64, 32, 1 << 15  # elements that a product sums; rows of its result; elements of a tile
+_LANES = 16  # columns of a product are a multiple of these, as a rule
 _FEW = 8  # units that are enough to share out
 
 
 def tiling(images: int, groups: int, channels: int, outputs: int, m: Sequence[int], k: int) -> tuple[int, ...]:
     """The parameters from the elements of memory on, for windows of k elements."""
-    blocks = -(-channels * k // _DEPTH) if k < _DEPTH else channels
-    at_once = max(-(-channels // max(blocks, 1)), 1)
+    blocks = 1 << max(round(math.log2(max(channels * k, 1) / _DEPTH)), 0)  # which are shared out alike
+    at_once = max(-(-channels // blocks), 1)
     rows, width, of_outputs = math.prod(m[:2]), m[2], max(min(outputs, _OUTPUTS), 1)
-    windows = max(min(_ALONE // of_outputs, _COLUMNS) // (at_once * k), 1)
+    units = max(images * groups, 1)
+    parts = -(-_FEW // units) if units < _FEW else 1
+    windows = max(min(_COLUMNS // (at_once * k), -(-rows * width // parts)), 1)
     if windows < width:
         rows, width = 1, -(-width // -(-width // windows))
     else:
         rows = max(min(rows, windows // max(width, 1)), 1)
-    units = max(images * groups, 1)
-    parts = -(-_FEW // units) if units < _FEW else 1
-    return WORK + at_once * k * rows * width, at_once, of_outputs, rows, max(width, 1), parts, units * parts
+    width = max(width, 1)
+    columns = min(max(_ALONE // (of_outputs * at_once * k) // _LANES * _LANES, 1), rows * width)
+    room = WORK + at_once * k * (rows * width + outputs) + of_outputs * columns
+    return room, at_once, of_outputs, rows, width, columns, parts, units * parts
 
 
 def _inside(m, n, stride, start):
@@ -252,12 +256,14 @@ def _y_of(p, lo, hi, gemm, memory, x, w, y, beta):
                 tile = _tile(p, block, t)
                 n, to = (tile[3] - tile[2]) * (tile[5] - tile[4]), tile[2] * p[9] + tile[4]
                 at_columns, apart = _columns(p, of_x, memory, tile)
-                for o in range(0, p[3], p[OUTPUTS]):
-                    gemm_into(
-                        gemm, work, size, min(p[OUTPUTS], p[3] - o), n, (tile[1] - tile[0]) * a_window, 1.0,
-                        at_w + size * (o * depth + tile[0] * a_window), depth, 1, at_columns, apart, 1,
-                        beta if block == 0 else 1.0, of_y.ctypes.data + size * (o * length + to), length
-                    )  # fmt: skip
+                for first in range(0, n, p[COLUMNS]):
+                    for o in range(0, p[3], p[OUTPUTS]):
+                        gemm_into(
+                            gemm, work, size, min(p[OUTPUTS], p[3] - o), min(p[COLUMNS], n - first),
+                            (tile[1] - tile[0]) * a_window, 1.0, at_w + size * (o * depth + tile[0] * a_window), depth,
+                            1, at_columns + size * first, apart, 1, beta if block == 0 else 1.0,
+                            of_y.ctypes.data + size * (o * length + to + first), length
+                        )  # fmt: skip
 
 
 def _add_x_of(p, lo, hi, gemm, memory, y, w, x, begins):
@@ -277,39 +283,49 @@ def _add_x_of(p, lo, hi, gemm, memory, y, w, x, begins):
                 at_columns, apart = columns.ctypes.data, n
                 if _is_plain(p):
                     at_columns, apart = of_x.ctypes.data + size * (tile[0] * length + of), length
-                for o in range(0, p[3], p[OUTPUTS]):
-                    gemm_into(
-                        gemm, work, size, (tile[1] - tile[0]) * a_window, n, min(p[OUTPUTS], p[3] - o), 1.0,
-                        at_w + size * (o * depth + tile[0] * a_window), 1, depth,
-                        of_y.ctypes.data + size * (o * length + of), length, 1,
-                        0.0 if o == 0 and not _is_plain(p) else 1.0, at_columns, apart
-                    )  # fmt: skip
+                for first in range(0, n, p[COLUMNS]):
+                    for o in range(0, p[3], p[OUTPUTS]):
+                        gemm_into(
+                            gemm, work, size, (tile[1] - tile[0]) * a_window, min(p[COLUMNS], n - first),
+                            min(p[OUTPUTS], p[3] - o), 1.0, at_w + size * (o * depth + tile[0] * a_window), 1, depth,
+                            of_y.ctypes.data + size * (o * length + of + first), length, 1,
+                            0.0 if o == 0 and not _is_plain(p) else 1.0, at_columns + size * first, apart
+                        )  # fmt: skip
                 if not _is_plain(p):
                     _add_up(p, columns, of_x, tile, True)
 
 
 def _add_w_of(p, lo, hi, gemm, memory, x, y, w, begins):
-    """w += y columns of x', or w = that; units are blocks of the channels of all groups."""
+    """w += y columns of x', or w = that, by w' = columns y'; units are blocks of the channels of all groups."""
     size, a_window, length = x.itemsize, p[10] * p[11] * p[12], p[7] * p[8] * p[9]
     depth, work, n_blocks = p[2] * a_window, memory.ctypes.data, _n_blocks(p)
+    at_sums = WORK + p[CHANNELS] * a_window * p[ROWS] * p[WIDTH]
+    sums = memory[at_sums : at_sums + p[CHANNELS] * a_window * p[3]]
+    turned = memory[at_sums + len(sums) :]
     for unit in range(lo * p[1] * n_blocks // p[UNITS], hi * p[1] * n_blocks // p[UNITS]):
         group, block = unit // n_blocks, unit % n_blocks
-        of_w = w[group * p[3] * depth : (group + 1) * p[3] * depth]
+        sums[:] = 0
         for image in range(p[0]):
             of_x, of_y = _group_of(x, p, image * p[1] + group), _group_of(y, p, image * p[1] + group)
             for t in range(_n_tiles(p)):
                 tile = _tile(p, block, t)
                 n, of = (tile[3] - tile[2]) * (tile[5] - tile[4]), tile[2] * p[9] + tile[4]
                 at_columns, apart = _columns(p, of_x, memory, tile)
-                for o in range(0, p[3], p[OUTPUTS]):
-                    gemm_into(
-                        gemm, work, size, min(p[OUTPUTS], p[3] - o), (tile[1] - tile[0]) * a_window, n, 1.0,
-                        of_y.ctypes.data + size * (o * length + of), length, 1, at_columns, 1, apart,
-                        0.0 if begins and image == 0 and t == 0 else 1.0,
-                        of_w.ctypes.data + size * (o * depth + tile[0] * a_window), depth
-                    )  # fmt: skip
-        if begins and p[0] == 0:
-            of_w[:] = 0
+                for first in range(0, n, p[COLUMNS]):
+                    some = min(p[COLUMNS], n - first)
+                    for o in range(0, p[3], p[OUTPUTS]):
+                        few = min(p[OUTPUTS], p[3] - o)
+                        turn(of_y[o * length + of + first :], few, some, length, turned)
+                        gemm_into(
+                            gemm, work, size, (tile[1] - tile[0]) * a_window, few, some, 1.0, at_columns + size * first,
+                            apart, 1, turned.ctypes.data, few, 1, 1.0, sums.ctypes.data + size * o, p[3]
+                        )  # fmt: skip
+        first, last = block * p[CHANNELS] * a_window, min((block + 1) * p[CHANNELS], p[2]) * a_window
+        for o in range(p[3]):
+            at = (group * p[3] + o) * depth
+            for i in range(first, last):
+                total = sums[(i - first) * p[3] + o]
+                w[at + i] = total if begins else w[at + i] + total
 
 
 @array_op(

@@ -7,9 +7,12 @@ that an index out of range is an error at the line that has it.
 
 import numpy as np
 
+from tapegrad.dtypes import BOOL
 from tapegrad.memory import larger, smaller, u1
+from tapegrad.ops.arithmetic import _times
 from tapegrad.ops.declare import ROOM_OF_A, TILE, UNITS_OF_B, array_op, times_first
 from tapegrad.ops.layout import as_strided
+from tapegrad.ops.logic import where
 from tapegrad.tape import VARIANT
 
 _POSITIONS = 2  # dtype code: int64
@@ -80,14 +83,20 @@ def _add_at(target, sums, at, x):
                 sums[k] = 0
 
 
-def _declare_take(name, grad_name):
+def _add_taken(p, sums, x, at, y, y_bar, x_bar):
+    _add_at(x_bar, sums, at, y_bar)
+
+
+def _add_taken_once(p, x, at, y, y_bar, x_bar):
+    """Where no position is there twice, as a rule, so that sums need not be kept apart."""
+    _add_at(x_bar, x_bar[:0], at, y_bar)
+
+
+def _declare_take(name, grad_name, vjp):
     """Gathering, under the names of PyTorch's nodes that do it."""
 
     def take(p, lo, hi, x, at, y):
         _gather(x, at, y, lo, hi)
-
-    def vjp(p, sums, x, at, y, y_bar, x_bar):
-        _add_at(x_bar, sums, at, y_bar)
 
     take.__name__ = name
     return array_op(
@@ -102,9 +111,9 @@ def _declare_take(name, grad_name):
     )(take)
 
 
-take = _declare_take("take", "IndexBackward0")
-max_along = _declare_take("max", "MaxBackward0")
-min_along = _declare_take("min", "MinBackward0")
+take = _declare_take("take", "IndexBackward0", _add_taken)
+max_along = _declare_take("max", "MaxBackward0", _add_taken_once)
+min_along = _declare_take("min", "MinBackward0", _add_taken_once)
 
 
 def _scatter_add_vjp(p, lo, hi, x, at, y, y_bar, x_bar):
@@ -426,11 +435,7 @@ def counts(p, at, y):
 def _merge_at(x, v, at, y, merge):
     y[:] = x
     for i in range(len(at)):
-        y[at[i]] = merge(y[at[i]], v[i])
-
-
-def _times(a, b):
-    return a * b
+        y[np.uint64(at[i])] = merge(y[np.uint64(at[i])], v[i])
 
 
 @array_op(3, signature=lambda code: (code, code, _POSITIONS, code))
@@ -445,10 +450,70 @@ def _smallest_at(p, x, v, at, y):
     _merge_at(x, v, at, y, smaller)
 
 
-@array_op(3, signature=lambda code: (code, code, _POSITIONS, code))
-def _product_at(p, x, v, at, y):
-    """At each position the product."""
-    _merge_at(x, v, at, y, _times)
+# --- products at positions --------------------------------------------------------------------------------------------
+
+
+def _product_vjp(p, memory, x, at, y, y_bar, x_bar):
+    """x_bar += y_bar times the product of the others: of those before, kept for each value, and of those behind."""
+    n = p[0]
+    values, bars = x[n:], x_bar[n:]
+    products, before = memory[:n], memory[n:]
+    products[:] = x[:n]
+    for i in range(len(at)):
+        k = np.uint64(at[i])
+        before[i] = products[k]
+        products[k] *= values[i]
+    products[:] = 1
+    for i in range(len(at) - 1, -1, -1):
+        k = np.uint64(at[i])
+        bars[i] += _times(y_bar[k], before[i] * products[k])
+        products[k] *= values[i]
+    for j in range(n):
+        x_bar[j] += _times(y_bar[j], products[j])
+
+
+def _product_rule(a, b, g, p):
+    """The same by products of pairs, of pairs of these, and so on, for each position; and back from these."""
+    places, base, value, levels, g = np.asarray(b.numpy()), a[: p[0]], a[p[0] :], [], g.reshape(-1)
+    order = np.argsort(places, kind="stable")
+    targets, counts = np.unique(places, return_counts=True)
+    value = value[order]
+    while counts.max(initial=0) > 1:
+        number = np.arange(len(value)) - np.repeat(np.cumsum(counts) - counts, counts)
+        halves = (counts + 1) // 2
+        pair = np.repeat(np.cumsum(halves) - halves, counts) + number // 2
+        other = number ^ 1
+        is_paired = other < np.repeat(counts, counts)
+        sibling = value[np.arange(len(value)) + np.where(is_paired, other - number, 0)]
+        others = where(value.new_tensor(is_paired, dtype=BOOL), sibling, 1.0)
+        levels.append((pair, others))
+        value, counts = (value * others)[np.flatnonzero(number % 2 == 0)], halves
+    of_others, bars = base[targets], a.new_zeros(a.shape)
+    for pair, others in reversed(levels):
+        of_others = of_others[pair] * others
+    products = base.new_ones(base.shape)
+    products[targets] = value
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    bars[: p[0]] = _times(g, products)
+    bars[p[0] :] = _times(g[places], of_others[back])
+    return bars
+
+
+@array_op(
+    2,
+    vjps=(_product_vjp, None),
+    partials=(_product_rule, None),
+    signature=lambda code: (code, _POSITIONS, code),
+    room=ROOM_OF_A,
+    grad_name="ScatterReduceBackward0",
+)
+def product_at(p, x, at, y):
+    """The first p[0] elements of `x`, each multiplied with all others that are for its position."""
+    y[:] = x[: p[0]]
+    values = x[p[0] :]
+    for i in range(len(at)):
+        y[np.uint64(at[i])] *= values[i]
 
 
 def _place_vjp(p, lo, hi, x, y, y_bar, x_bar):

@@ -77,6 +77,19 @@ def product_into(gemm, work, m, n, k, alpha, a, a_turned, b, b_turned, beta, c):
     )  # fmt: skip
 
 
+_TURNED = 16  # rows that are turned at once
+
+
+def turn(rows, n, width, apart, turned):
+    """turned[w, i] = rows[i, w], of n rows so far apart: BLAS is slow where both factors are summed along rows."""
+    for first in range(0, n, _TURNED):
+        count = min(_TURNED, n - first)
+        for w in range(width):
+            column, source = turned[w * n + first : w * n + first + count], rows[first * apart + w :]
+            for i in range(count):
+                column[i] = source[np.uint64(i * apart)]
+
+
 def _product(p, gemm, work, a, b, y):
     size = y.itemsize
     for batch in range(_n_batches(p)):

@@ -177,7 +177,7 @@ def all_(x):
 def _extreme(run, better):
     """The largest or smallest element of a run, nan where there is one; of none, 0."""
     best = run[0] if len(run) > 0 else run.dtype.type(0)
-    for k in range(1, len(run)):
+    for k in range(len(run)):  # from the first: as many as registers hold, as a rule
         best = better(best, run[k])
     return best
 
@@ -592,32 +592,82 @@ def _below(v, best):
     return v < best
 
 
-def _place(p, x, y, beats):
+_FEW = 64  # elements among which one is looked for at once
+
+
+def _place_in_run(run, better):
+    """The first place of the largest or smallest element, or of the first nan."""
+    best = _extreme(run, better)
+    for first in range(0, len(run), _FEW):
+        few, found = run[first : first + _FEW], 0
+        for k in range(len(few)):
+            found |= (few[k] == best) | (few[k] != few[k])
+        if found:
+            for k in range(len(few)):
+                if few[k] == best or few[k] != few[k]:
+                    return first + k
+    return 0
+
+
+def _places_in_columns(x, p, o, first, best, places, beats):
+    best[:] = _row(x, p, o, 0, first, len(best))
+    places[:] = 0
+    for k in range(1, p[1]):
+        row = _row(x, p, o, k, first, len(best))
+        for i in range(len(row)):
+            v = np.float64(row[i])
+            is_it = beats(v, best[i]) | ((v != v) & (best[i] == best[i]))
+            best[i], places[i] = v if is_it else best[i], k if is_it else places[i]
+
+
+def _places(p, tile, x, y, better, beats):
+    inner = p[2]
+    for o in range(p[0]):
+        if inner == 1:
+            y[o] = _place_in_run(_run(x, p, o), better)
+            continue
+        for first in range(0, inner, _COLUMNS):
+            m = min(_COLUMNS, inner - first)
+            places = y[o * inner + first : o * inner + first + m]
+            _places_in_columns(x, p, o, first, tile[:m], places, beats)
+
+
+def _places_of_integers(p, x, y, beats):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
             best, at = x[o * n * inner + i], 0
             for k in range(1, n):
                 v = x[(o * n + k) * inner + i]
-                if beats(v, best) or (v != v and best == best):
+                if beats(v, best):
                     best, at = v, k
             y[o * inner + i] = at
 
 
 @along_axes(
-    signature=lambda code: (code, INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmax
+    integer=lambda p, tile, x, y: _places_of_integers(p, x, y, _above),
+    signature=lambda code: (code, INDEX),
+    form=over_one,
+    needs_elements=True,
+    refuses=("bool",),
+    reference=np.argmax,
 )
-def argmax(p, x, y):
+def argmax(p, tile, x, y):
     """The index of the first largest element, or of the first nan; in order, where it is of all."""
-    _place(p, x, y, _above)
+    _places(p, tile, x, y, larger, _above)
 
 
 @along_axes(
-    signature=lambda code: (code, INDEX), form=over_one, needs_elements=True, refuses=("bool",), reference=np.argmin
+    integer=lambda p, tile, x, y: _places_of_integers(p, x, y, _below),
+    signature=lambda code: (code, INDEX),
+    form=over_one,
+    needs_elements=True,
+    refuses=("bool",),
+    reference=np.argmin,
 )
-def argmin(p, x, y):
+def argmin(p, tile, x, y):
     """The index of the first smallest element, or of the first nan; in order, where it is of all."""
-    _place(p, x, y, _below)
+    _places(p, tile, x, y, smaller, _below)
 
 
 def _logsumexp_vjp(p, x, y, y_bar, x_bar):

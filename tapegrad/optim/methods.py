@@ -2,13 +2,15 @@
 
     m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2        decaying means of gradients and of their squares
 
-Each is a formula over Tensors, whose sources its docstring names; numbers and options are PyTorch's. `foreach`,
+Each is a formula over Tensors, whose sources its docstring names, and numbers that change from step to step; numbers,
+options and the order of operations are PyTorch's. `foreach`,
 `fused` and `capturable` say how PyTorch goes about it, and change nothing here: all parameters are swept at once.
 """
 
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 from tapegrad import creation
@@ -18,7 +20,6 @@ from tapegrad.optim.states import Counted, count
 from tapegrad.replay.standins import applied
 from tapegrad.tensor import Tensor
 
-_maximum: Any = elementwise.functions["maximum"]
 _where: Any = elementwise.functions["where"]
 
 
@@ -47,9 +48,9 @@ def mean(state: State, name: str, value: Tensor, weight: float) -> Tensor:
     return now
 
 
-def _mean_square(state: State, name: str, value: Tensor, decay: float) -> Tensor:
-    """A decaying mean of squares."""
-    before, square = state.get(name), value * value * (1 - decay)
+def _mean_square(state: State, name: str, value: Tensor, decay: float, weight: float) -> Tensor:
+    """A decaying mean of squares; the weight is what decays, in PyTorch's order of operations."""
+    before, square = state.get(name), value * weight * value
     now = state[name] = square if before is None else before * decay + square
     return now
 
@@ -58,13 +59,27 @@ class _Method(Optimizer):
     """What the methods share: options that are checked, and formulas that are the same for all parameters."""
 
     checked = "lr eps weight_decay betas momentum rho alpha lr_decay"
-    alike, _of_states = True, Counted
+    _of_states = Counted
 
     def __init_subclass__(cls, **facts: Any) -> None:
-        """The formula of a method of others may be another."""
+        """One with an `update` of its own has no formula that is known."""
         super().__init_subclass__(**facts)
-        if cls.__module__ != __name__ and "update" in vars(cls):
+        if "update" in vars(cls):
             cls.alike = False
+        elif "formula" in vars(cls):
+            cls.alike = True
+
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """The numbers of a step, which changes counters of the state."""
+        raise NotImplementedError
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """What a parameter becomes, as `update`. It makes no numbers of these, and none of tensors of the options."""
+        raise NotImplementedError
+
+    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
+        """See `Optimizer`."""
+        return self.formula(group, p, g, state, *self.numbers(group, state))
 
     def check(self, options: Group) -> None:
         """PyTorch's errors for options that are out of range."""
@@ -102,6 +117,8 @@ class SGD(_Method):
     tensor([ 0.8000, -1.6000], requires_grad=True)
     """
 
+    numbered = MappingProxyType({"lr": None, "momentum": None})
+
     def __init__(
         self, params: Any, lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False, *, maximize: bool = False, foreach: Any = None, differentiable: bool = False,
@@ -119,18 +136,22 @@ class SGD(_Method):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
-        lr, momentum = group["lr"], group["momentum"]
-        if lr.__class__ is not float:
-            lr = number(lr)
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
+        del state
+        first, momentum = (number(group["lr"]), number(group["weight_decay"])), group["momentum"]
+        return (*first, momentum) if momentum else first
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        lr, decay, *momentum = numbers
         if group["weight_decay"]:
-            g = g + p * number(group["weight_decay"])
+            g = g + p * decay
         if momentum:
             before = state.get("momentum_buffer")
-            now = g.clone() if before is None else before * momentum + g * (1 - group["dampening"])
+            now = g.clone() if before is None else before * momentum[0] + g * (1 - group["dampening"])
             state["momentum_buffer"] = now
-            g = g + now * momentum if group["nesterov"] else now
+            g = g + now * momentum[0] if group["nesterov"] else now
         return p - g * lr
 
 
@@ -158,6 +179,8 @@ class Adam(_Method):
     True
     """
 
+    numbered = MappingProxyType({"lr": None, "betas": None})
+
     def __init__(
         self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, amsgrad: bool = False, *, foreach: Any = None, maximize: bool = False,
@@ -181,20 +204,25 @@ class Adam(_Method):
                 if isinstance(value, Tensor):
                     raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
         t, lr, (b1, b2) = step_of(state), number(group["lr"]), map(number, group["betas"])
+        return 1 - lr * group["weight_decay"], 1 - b1, b2, 1 - b2, sqrt(1 - b2**t), -(lr / (1 - b1**t))
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        shrinks, weight, decay, of_square, scale, rate = numbers
         if group["weight_decay"]:
             if group["decoupled_weight_decay"]:
-                p = p * (1 - lr * group["weight_decay"])
+                p = p * shrinks
             else:
                 g = g + p * group["weight_decay"]
-        m = mean(state, "exp_avg", g, 1 - b1)
-        v = _mean_square(state, "exp_avg_sq", g, b2)
+        m = mean(state, "exp_avg", g, weight)
+        v = _mean_square(state, "exp_avg_sq", g, decay, of_square)
         if group["amsgrad"]:
             largest = state.get("max_exp_avg_sq")
-            v = state["max_exp_avg_sq"] = v.clone() if largest is None else _maximum(largest, v)
-        return p - m / (v.sqrt() / sqrt(1 - b2**t) + group["eps"]) * (lr / (1 - b1**t))
+            v = state["max_exp_avg_sq"] = v.clone() if largest is None else largest.maximum(v)
+        return p + m * rate / (v.sqrt() / scale + group["eps"])
 
 
 class AdamW(Adam):
@@ -253,14 +281,18 @@ class Adagrad(_Method):
             for p in group["params"]:
                 self.state[p].update(step=0, sum=creation.full_like(p, initial_accumulator_value))
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
         t = step_of(state)
+        return (-(number(group["lr"]) / (1 + (t - 1) * group["lr_decay"])),)
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
         before: Any = state.get("sum", group["initial_accumulator_value"])
         s = state["sum"] = g * g + before
-        return p - g / (s.sqrt() + group["eps"]) * (number(group["lr"]) / (1 + (t - 1) * group["lr_decay"]))
+        return p + g * numbers[0] / (s.sqrt() + group["eps"])
 
 
 class RMSprop(_Method):
@@ -278,20 +310,26 @@ class RMSprop(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
         step_of(state)
-        lr, alpha = number(group["lr"]), group["alpha"]
+        lr = number(group["lr"])
+        return lr, -lr
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        alpha = group["alpha"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
-        v = _mean_square(state, "square_avg", g, alpha)
+        v = _mean_square(state, "square_avg", g, alpha, 1 - alpha)
         if group["centered"]:
             m = mean(state, "grad_avg", g, 1 - alpha)
             v = v - m * m
-        scaled = g / (v.sqrt() + group["eps"])
-        if group["momentum"]:
-            before = state.get("momentum_buffer")
-            scaled = state["momentum_buffer"] = scaled if before is None else before * group["momentum"] + scaled
+        root, (lr, rate) = v.sqrt() + group["eps"], numbers
+        if not group["momentum"]:
+            return p + g * rate / root
+        scaled, before = g / root, state.get("momentum_buffer")
+        scaled = state["momentum_buffer"] = scaled if before is None else before * group["momentum"] + scaled
         return p - scaled * lr
 
 
@@ -308,18 +346,22 @@ class Adadelta(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
         step_of(state)
+        return (number(group["lr"]),)
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
         rho, eps = group["rho"], group["eps"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
-        v = _mean_square(state, "square_avg", g, rho)
+        v = _mean_square(state, "square_avg", g, rho, 1 - rho)
         before = state.get("acc_delta")
         of_steps = creation.full_like(v, eps).sqrt() if before is None else (before + eps).sqrt()
         delta = of_steps / (v + eps).sqrt() * g
-        _mean_square(state, "acc_delta", delta, rho)
-        return p - delta * number(group["lr"])
+        _mean_square(state, "acc_delta", delta, rho, 1 - rho)
+        return p - delta * numbers[0]
 
 
 class Adamax(_Method):
@@ -336,14 +378,18 @@ class Adamax(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
-        t, (b1, b2) = step_of(state), group["betas"]
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
+        return (-(number(group["lr"]) / (1 - group["betas"][0] ** step_of(state))),)
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        b1, b2 = group["betas"]
         if group["weight_decay"]:
             g = g + p * group["weight_decay"]
         m, size, before = mean(state, "exp_avg", g, 1 - b1), g.abs() + group["eps"], state.get("exp_inf")
-        u = state["exp_inf"] = size if before is None else _maximum(before * b2, size)
-        return p - m / u * (number(group["lr"]) / (1 - b1**t))
+        u = state["exp_inf"] = size if before is None else (before * b2).maximum(size)
+        return p + m * numbers[0] / u
 
 
 class NAdam(_Method):
@@ -363,20 +409,26 @@ class NAdam(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`."""
         t, lr, (b1, b2) = step_of(state), number(group["lr"]), group["betas"]
-        if group["weight_decay"]:
-            if group["decoupled_weight_decay"]:
-                p = p * (1 - lr * group["weight_decay"])
-            else:
-                g = g + p * group["weight_decay"]
         now, then = (b1 * (1 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (t, t + 1))
         product = number(state.get("mu_product", 1.0)) * now
         count(state, "mu_product", product)
-        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
-        scale = (v / (1 - b2**t)).sqrt() + group["eps"]
-        return p - g / scale * (lr * (1 - now) / (1 - product)) - m / scale * (lr * then / (1 - product * then))
+        shrinks, of_square = 1 - lr * group["weight_decay"], 1 - b2**t
+        return shrinks, of_square, -(lr * (1 - now) / (1 - product)), -(lr * then / (1 - product * then))
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        (shrinks, of_square, of_gradient, of_mean), (b1, b2) = numbers, group["betas"]
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p = p * shrinks
+            else:
+                g = g + p * group["weight_decay"]
+        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2, 1 - b2)
+        scale = (v / of_square).sqrt() + group["eps"]
+        return p + g * of_gradient / scale + m * of_mean / scale
 
 
 class RAdam(_Method):
@@ -394,22 +446,28 @@ class RAdam(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`: the last are there where steps are rectified."""
         t, lr, (b1, b2) = step_of(state), number(group["lr"]), group["betas"]
-        if group["weight_decay"]:
-            if group["decoupled_weight_decay"]:
-                p = p * (1 - lr * group["weight_decay"])
-            else:
-                g = g + p * group["weight_decay"]
-        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2)
-        m = m / (1 - b1**t)
         longest = 2 / (1 - b2) - 1  # the length of the mean's memory in the long run, and now
         length = longest - 2 * t * b2**t / (1 - b2**t)
+        first = 1 - lr * group["weight_decay"], 1 - b1**t
         if length <= 5:
-            return p - m * lr
+            return *first, lr
         r = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-        return p - m * (sqrt(1 - b2**t) / (v.sqrt() + group["eps"])) * (lr * sqrt(r))
+        return *first, lr * sqrt(r), sqrt(1 - b2**t)
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        (shrinks, of_mean, rate, *scale), (b1, b2) = numbers, group["betas"]
+        if group["weight_decay"]:
+            if group["decoupled_weight_decay"]:
+                p = p * shrinks
+            else:
+                g = g + p * group["weight_decay"]
+        m, v = mean(state, "exp_avg", g, 1 - b1), _mean_square(state, "exp_avg_sq", g, b2, 1 - b2)
+        m = m / of_mean
+        return p - m * (scale[0] / (v.sqrt() + group["eps"])) * rate if scale else p - m * rate
 
 
 class ASGD(_Method):
@@ -428,17 +486,22 @@ class ASGD(_Method):
         }  # fmt: skip
         super().__init__(params, defaults)
 
-    def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
-        """See `Optimizer`."""
+    def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
+        """See `_Method`: the last is there where a mean is taken."""
         t, lr = step_of(state), number(group["lr"])
         eta, mu = number(state.get("eta", lr)), number(state.get("mu", 1.0))
-        if group["weight_decay"]:
-            g = g + p * group["weight_decay"]
-        new = p * (1 - group["lambd"] * eta) - g * eta
-        before = state.get("ax")
-        state["ax"] = new.clone() if before is None or mu == 1 else before + (new - before) * mu
         count(state, "eta", lr / (1 + group["lambd"] * lr * t) ** group["alpha"])
         count(state, "mu", 1 / max(1, t - group["t0"]))
+        return (1 - group["lambd"] * eta, eta) if mu == 1 else (1 - group["lambd"] * eta, eta, mu)
+
+    def formula(self, group: Group, p: Tensor, g: Tensor, state: State, *numbers: Any) -> Tensor:
+        """See `_Method`."""
+        shrinks, eta, *mu = numbers
+        if group["weight_decay"]:
+            g = g + p * group["weight_decay"]
+        new = p * shrinks - g * eta
+        before = state.get("ax")
+        state["ax"] = before + (new - before) * mu[0] if mu and before is not None else new.clone()
         return new
 
 

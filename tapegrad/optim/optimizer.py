@@ -10,14 +10,16 @@ import copy
 import functools
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tapegrad import engine, writing
 from tapegrad.autograd.hooks import RemovableHandle, add, added
 from tapegrad.nn.parameter import UninitializedParameter
 from tapegrad.optim.states import Counted, fitting, shown
-from tapegrad.recorder import again
+from tapegrad.optim.traces import NotTracedError, Traced
+from tapegrad.recorder import update_all
 from tapegrad.recording import local
 from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
@@ -33,6 +35,7 @@ _MOMENTS = "before it is told", "after it was told", "before it is loaded", "aft
 _Hooks = OrderedDict[int, Callable[..., Any]]
 Group = dict[str, Any]
 State = dict[str, Any]
+_Member = tuple[Tensor, Tensor, State]  # a parameter, its gradient, its state
 _Change = tuple[Tensor, Tensor, int, State]  # a parameter, what it becomes, where the tape was then; its state then
 
 
@@ -65,6 +68,7 @@ class Optimizer(Keeper):
         self.param_groups: list[Group] = []
         self._before, self._after = _Hooks(), _Hooks()
         self._at_states = {moment: _Hooks() for moment in _MOMENTS}
+        self._traces = {}
         self.check(defaults)
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -178,18 +182,18 @@ class Optimizer(Keeper):
         self._has_lazy = any(isinstance(t, UninitializedParameter) for g in self.param_groups for t in g["params"])
 
     def _step(self, tape: Tape) -> None:
-        """Record the new values, and give them to the parameters; many elements are computed at once.
+        """Update small parameters that are alike in native code, at once.
 
-        Small ones are so when someone looks at them, as in the next pass: the updates of all in one sweep. Of these
-        the rows of one parameter are recorded again, in native code, for those like it.
+        For others new values are recorded, and given to them: many elements are computed all at once, few when someone
+        looks, as in the next pass.
         """
         watch = tape.watch if self._is_followed(tape) else None
         if self._has_lazy:
             self._find_made()
-        h, states, changes, alikes, has_large = tape.h, self.state, list[_Change](), list[_Alike](), False
+        states, changes, alikes, has_large = self.state, list[_Change](), list[_Alike](), False
         for i, group in enumerate(self.param_groups):
             group, alike = {**group}, None
-            is_alike = self.alike and watch is None and len(group["params"]) > 1
+            is_alike = self.alike and tape.watch is None and not tape.sweeping
             if watch is not None:
                 group["lr"] = watch.finds((id(self), i), functools.partial(self._rate, i), group["lr"])
             for t in group["params"]:
@@ -200,27 +204,22 @@ class Optimizer(Keeper):
                 _settle(known)
                 if alike is not None and alike.takes(t, g, known):
                     continue
-                start = h[_FILLED]
-                change = self._change(tape, watch, group, t, g, known)
-                changes.append(change)
-                if t._kind.is_large:
-                    has_large = True
-                elif is_alike:
-                    alike = _Alike(group, change, g, known, start)
+                if is_alike and not t._kind.is_large:
+                    alike = _Alike(i, group, t, g, known)
                     alikes.append(alike)
+                    continue
+                has_large |= t._kind.is_large
+                changes.append(self._change(tape, watch, group, t, g, known))
+        for alike in alikes:
+            left = alike.members if has_large else alike.updated(self, tape)
+            changes += [self._change(tape, None, alike.group, *member) for member in left]
         if has_large:
-            for alike in alikes:
-                changes += [self._change(tape, None, alike.group, t, g, known) for t, g, known in alike.others]
-                alike.others.clear()
             made = [new for _, new, _, _ in changes]
             made += [value for *_, state in changes for value in state.values() if isinstance(value, Tensor)]
             with tape.lock:
                 engine.run(tape, [t._slot for t in made if t._tape is tape])
-        left = [(alike.group, other) for alike in alikes if alike.others for other in alike.recorded_again()]
         for change in changes:
             self._assign(watch, change, has_large)
-        for group, other in left:
-            self._assign(None, self._change(tape, None, group, *other), has_large)
         engine.reclaim_if_due(tape)
 
     def _change(self, tape: Tape, watch: Any, group: Group, t: Tensor, g: Tensor, known: State) -> _Change:
@@ -310,11 +309,32 @@ class Optimizer(Keeper):
         return bool(self._before or self._after), groups, kept
 
     _of_states: Callable[..., State] = dict
-    alike = False  # whether `update` does with all parameters of a group, small or large, matrices or vectors, the same
+    alike = False  # whether a formula does with all parameters of a group, matrices or vectors, the same
+    numbered: Mapping[str, None] = MappingProxyType({"lr": None})  # options that it has as numbers
+    _traces: dict[Any, Traced]  # what that comes to
     _is_stepping = False  # with hooks around it
     _has_lazy = False  # whether some parameters were yet to be made when last looked at
     _at_states = dict.fromkeys(_MOMENTS, _Hooks())
     _before = _after = _Hooks()  # of one that was made without `__init__`, as some that stand around others are
+
+    def _update_of(self, alike: _Alike) -> tuple[Traced, Any, State]:
+        """What native code does in a step, its numbers, and what numbers of the state become.
+
+        Raises NotTracedError. One that is `alike` has `numbers` and a `formula`: see `methods.py`.
+        """
+        method: Any = self
+        group, state = alike.group, dict(alike.numbers)
+        try:
+            numbers = tuple([float(x) for x in method.numbers(group, state)])
+        except TypeError as error:  # a counter that someone holds is a tensor
+            raise NotTracedError from error
+        if len(state) != len(alike.numbers):
+            raise NotTracedError
+        options, key = {**group, **self.numbered}, (alike.place, alike.dtype, len(numbers), *alike.tensors)
+        known = self._traces.get(key)
+        if known is None or known.options != options:
+            known = self._traces[key] = Traced(method.formula, options, alike.tensors, alike.dtype, len(numbers))
+        return known, known.numbers_of(numbers), state
 
     def update(self, group: Group, p: Tensor, g: Tensor, state: State) -> Tensor:
         """What a parameter becomes, a new Tensor, by its gradient; what its state becomes is entered there."""
@@ -401,7 +421,7 @@ class Optimizer(Keeper):
     def __setstate__(self, state: dict[str, Any]) -> None:
         states = {t: self._of_states(of) for t, of in state["state"].items()}
         vars(self).update(state, state=defaultdict(self._of_states, states), _before=_Hooks(), _after=_Hooks())
-        self._at_states = {moment: _Hooks() for moment in _MOMENTS}
+        self._at_states, self._traces = {moment: _Hooks() for moment in _MOMENTS}, {}
         self.param_groups = [Options(self, group) for group in state["param_groups"]]
 
     def __repr__(self) -> str:
@@ -413,12 +433,12 @@ class Optimizer(Keeper):
 
 
 class _Alike:
-    """A parameter, and others of its group whose rows are the same: their states have the same names and numbers."""
+    """Small parameters of a group that are updated alike: their states have the same names and numbers."""
 
-    __slots__ = ("change", "dtype", "group", "handles", "numbers", "others", "start", "tensors")
+    __slots__ = ("dtype", "group", "handles", "members", "numbers", "place", "tensors")
 
-    def __init__(self, group: Group, change: _Change, gradient: Tensor, known: State, start: int) -> None:
-        self.group, self.change, self.start, t = group, change, start, change[0]
+    def __init__(self, place: int, group: Group, t: Tensor, gradient: Tensor, known: State) -> None:
+        self.place, self.group, self.members = place, group, [(t, gradient, known)]
         tensors, numbers, handles = [], [], [t, gradient]
         for name, value in dict.items(known):
             if value.__class__ is Tensor:
@@ -427,10 +447,9 @@ class _Alike:
             else:
                 numbers.append((name, value))
         self.dtype, self.tensors, self.numbers, self.handles = t._kind.dtype, tensors, numbers, handles
-        self.others: list[tuple[Tensor, Tensor, State]] = []
 
     def takes(self, t: Tensor, gradient: Tensor, known: State) -> bool:
-        """Have a parameter among the others, if it is one."""
+        """Have a parameter among these, if it is one."""
         kind, tensors, numbers = t._kind, self.tensors, self.numbers
         if kind.is_large or kind.dtype is not self.dtype or len(known) != len(tensors) + len(numbers):
             return False
@@ -439,22 +458,35 @@ class _Alike:
             if other.__class__ is not value.__class__ or other != value:
                 return False
         self.handles += [t, gradient, *[_get(known, name) for name in tensors]]  # what is none is refused
-        self.others.append((t, gradient, known))
+        self.members.append((t, gradient, known))
         return True
 
-    def recorded_again(self) -> list[tuple[Tensor, Tensor, State]]:
-        """Give the others what they become, and return those for which Python is to do it."""
-        _, new, end, state = self.change
-        results = [new, *[state[name] for name in self.tensors]]
-        width = len(results) + 1
-        if len(state) != width - 2 + len(self.numbers):
-            return self.others
-        n = again[0](self.handles, results, width, self.start, end)
-        if self.numbers:
-            numbers = {name: state[name] for name, _ in self.numbers}
-            for _, _, known in self.others[:n]:
-                known.update(numbers)
-        return self.others[n:]
+    def updated(self, method: Optimizer, tape: Tape) -> list[_Member]:
+        """Update them in native code, and return those that are left to Python."""
+        try:
+            update, numbers, state = method._update_of(self)
+        except NotTracedError:
+            return self.members
+        left, members, handles, width = list[_Member](), self.members, self.handles, 2 + len(self.tensors)
+        done, is_computed = 0, False
+        while done < len(members):
+            n = update_all[0](handles, numbers, update.address)
+            if state:
+                for _, _, known in members[done : done + n]:
+                    known.update(state)
+            done += n
+            if done == len(members):
+                break
+            del handles[: n * width]
+            if is_computed:
+                left.append(members[done])
+                done += 1
+                del handles[:width]
+                continue
+            is_computed = True
+            with tape.lock:
+                engine.run(tape, [t._slot for t in handles if t.__class__ is Tensor and t._tape is tape])
+        return left
 
 
 def _stepped(step: Callable[..., Any], self: Optimizer, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@
     entry      tells native code of the programs that it may run without Python (`core/calling.py`)
     compiled   chooses a program by the arguments and by what Python code would see; records where there is none
     lowered    writes a program anew for lanes, which `batches` gives rows of arguments to (`core/in_lanes.py`)
+    lane_code  makes machine code of runs of its steps; `places` are words for where elements are
     saved      writes programs to files, and `loaded` reads them, when `validation` has looked at all that they do
     serving    makes functions for jitted code, and for C's, of programs (`core/serving.py`)
 

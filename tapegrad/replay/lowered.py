@@ -50,6 +50,8 @@ from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of, numbers_at
 from tapegrad.memory import words_of
 from tapegrad.ops.declare import OPS, Array, Elementwise, Reduction, parameters
+from tapegrad.replay import lane_code, machine
+from tapegrad.replay.places import Behind, Lanes, Place, Times, Uniform
 from tapegrad.replay.validation import Kernel, reaches
 
 _P, _R, _I, _C = (words_of(record) for record in (Program, Register, Instruction, Context))
@@ -58,35 +60,14 @@ _CONSTANTS_AT, _WALKS_AT = Program.fields["constants"][0], Program.fields["walks
 _MOST_STEPS = 20_000
 _MOST_BYTES = 1 << 16  # of a lane: a program that has more is as quick row by row
 _MOST_SCRATCH = 1 << 22
-_CACHED_BYTES = 1 << 19  # of a block
+_CACHED_BYTES = 1 << 19  # of a block, in the second cache; and in the first, for code, which calls little
+_CODED_BYTES = 40_000
 _LEAST_LANES, _MOST_LANES = 16, 512
 _BITS = 1, 2, 4, 8  # of a, b, c, y in modes, and in what rules read
 
 
 class NotLoweredError(Exception):
     """Lanes can't do it."""
-
-
-class Lanes(NamedTuple):
-    """Where elements are that have lanes: an offset in the arena of the program, or behind it."""
-
-    at: int
-
-
-class Uniform(NamedTuple):
-    """Where elements are that are the same for all lanes: an offset in what lies behind these; the bytes of one."""
-
-    at: int
-    size: int
-
-
-class Behind(NamedTuple):
-    """A word: where something is, from the beginning of an arena."""
-
-    at: int
-
-
-Place = Lanes | Uniform | None
 
 
 class _Kernel(NamedTuple):
@@ -190,6 +171,15 @@ class Lowered:
         self.constants += words
         return at
 
+    def _known(self, place: Uniform) -> int:
+        """The word that is always at a place; 0 where that is not known."""
+        word = self.constants[(place.at - self.size) // 8] if place.at >= self.size else 0
+        return word if isinstance(word, int) else 0
+
+    def _outlives(self, place: Lanes, step: int) -> bool:
+        """Whether a step from one on, or the caller, reads a place."""
+        return self.last[self._range(place.at)] >= step
+
     def _new(self, nbytes: int) -> int:
         """A range behind the arena."""
         at: int = self.end
@@ -231,7 +221,7 @@ class Lowered:
             if isinstance(source, Uniform):
                 self._emit(SPREAD, Lanes(target.at + to), Uniform(source.at + of, size), n, step, size)
             else:
-                self._emit(observed.COPIED, Lanes(target.at + to), Lanes(source.at + of), _times(n * size))
+                self._emit(observed.COPIED, Lanes(target.at + to), Lanes(source.at + of), Times(n * size))
 
     def _adds(self, pairs: Iterator[tuple[int, int]], target: Lanes, source: Any, size: int) -> None:
         """Add elements to others: offsets as of copies."""
@@ -243,9 +233,7 @@ class Lowered:
                 runs.append([to, of, 1])
         for to, of, n in runs:
             place = _moved(source, of)
-            self._emit(
-                observed.ADDED, Lanes(target.at + to), self._in_lanes(place, n), _times(n), 4 if size == 8 else 3
-            )
+            self._emit(observed.ADDED, Lanes(target.at + to), self._in_lanes(place, n), Times(n), 4 if size == 8 else 3)
 
     def _called(
         self, kernel: int, n: int, mode: int, operands: Sequence[Any], outputs: Sequence[Any], reads: int
@@ -286,7 +274,7 @@ class Lowered:
 
     def _call(self, kernel: int, n: int, mode: int, given: Sequence[Any], outputs: Sequence[Any]) -> None:
         what = observed.CALLED6 if len(given) == 3 else observed.CALLED8
-        self._emit(what, kernel, _times(n), mode, *(p or 0 for p in given), *(p or 0 for p in outputs))
+        self._emit(what, kernel, Times(n), mode, *(p or 0 for p in given), *(p or 0 for p in outputs))
 
     def _forward(self, kernel: int, n: int, mode: int, words: Sequence[Any], y: Any) -> None:
         known = kernel_at(kernel)
@@ -330,7 +318,7 @@ class Lowered:
         self._reverse(kernel, n, mode, given, self._place(g), self._target(k))
 
     def _filled(self, target: Any, n: int, bits: int, size: int, *_: Any) -> None:
-        self._emit(observed.FILLED, self._target(target), _times(n), bits, size)
+        self._emit(observed.FILLED, self._target(target), Times(n), bits, size)
 
     def _copied(self, target: Any, source: Any, nbytes: int, *_: Any) -> None:
         of = self._place(source)
@@ -338,13 +326,13 @@ class Lowered:
             size = of.size if nbytes % of.size == 0 else nbytes
             self._copies(((e, e) for e in range(0, nbytes, size)), self._target(target), of, size)
         else:
-            self._emit(observed.COPIED, self._target(target), of, _times(nbytes))
+            self._emit(observed.COPIED, self._target(target), of, Times(nbytes))
 
     def _ones(self, target: Any, n: int, code: int, *_: Any) -> None:
-        self._emit(observed.ONES, self._target(target), _times(n), code)
+        self._emit(observed.ONES, self._target(target), Times(n), code)
 
     def _added(self, target: Any, source: Any, code: int, *_: Any) -> None:
-        self._emit(observed.ADDED, self._target(target), self._in_lanes(self._place(source), 1), _times(1), code)
+        self._emit(observed.ADDED, self._target(target), self._in_lanes(self._place(source), 1), Times(1), code)
 
     def _guard(self, place: Any, expected: Any, nbytes: int, number: int, *_: Any) -> None:
         of, size = self._place(place), self.program.seen[number].itemsize
@@ -517,6 +505,7 @@ class Lowered:
             if first[r] >= 0:
                 begin[first[r]].append(r)
                 end[last[r] + 1].append(r)
+        self.last = last
         free: dict[int, list[int]] = {}
         self.at: list[int] = [-1] * len(self.ranges)
         total = 0
@@ -531,12 +520,14 @@ class Lowered:
                     self.at[r], total = total, total + self._room(r)
         if total > _MOST_BYTES:
             raise NotLoweredError("has too many elements")
-        block = max(min(_CACHED_BYTES // max(total, 1), _MOST_LANES), _LEAST_LANES) // 8 * 8
+        runs = lane_code.runs(self.steps, self._hold)
+        n_coded = sum(len(run.steps) for run in runs)
+        cached, unit = (_CODED_BYTES, max(run.width for run in runs)) if 4 * n_coded > 3 * n else (_CACHED_BYTES, 16)
+        block = max(min(cached // max(total, 1), _MOST_LANES), _LEAST_LANES) // unit * unit
         self.block, self.behind = block, -(-total * block // 64) * 64
         self.arena_bytes = -(-(self.behind + self.size + 8 * len(self.constants)) // 64) * 64
         self.constant_bytes = np.array([self._word(word) for word in self.constants], np.int64).view(np.uint8)
-        rows = [self._written(step) for step in self.steps]
-        self.words = np.array(rows, np.int64)
+        self.words = np.array(self._in_words(runs), np.int64)
         self.n_calls = n
         self.inputs = [(self.address(Lanes(at)), count, size) for at, count, size in inputs]
         self.outputs = [(self.address(Lanes(at)), count, size) for at, count, size in outputs]
@@ -544,6 +535,19 @@ class Lowered:
             (self.address(place), self.address(Uniform(at, size)), abs(n), size, n < 0)
             for (at, n, size), place in self.spread.items()
         ]
+
+    def _in_words(self, runs: Sequence[lane_code.Run]) -> list[list[int]]:
+        """The words of the steps, with code in the place of runs, which is kept as long as these."""
+        try:
+            self.codes = [run.code(self.address, self._known, self._outlives, self.block) for run in runs]
+        except machine.NotLoweredError:
+            self.codes, runs = [], []
+        rows: list[list[int]] = []
+        done = 0
+        for run, code in zip(runs, self.codes, strict=True):
+            rows += [*map(self._written, self.steps[done : run.begin]), self._written(run.step(code, self.block))]
+            done = run.begin + len(run.steps)
+        return [*rows, *map(self._written, self.steps[done:])]
 
     def _operands(self, step: list[Any]) -> list[Any]:
         at = (step[4].at - self.size) // 8
@@ -575,19 +579,10 @@ class Lowered:
             return self.behind + word.at
         if isinstance(word, (Lanes, Uniform)):
             return self.address(word)
-        return self.block * word.n if isinstance(word, _Times) else word
+        return self.block * word.n if isinstance(word, Times) else word
 
     def _written(self, step: list[Any]) -> list[int]:
         return [*map(self._word, step), *[0] * (STEP - len(step))]
-
-
-class _Times(NamedTuple):
-    """A number that is to be multiplied by that of lanes."""
-
-    n: int
-
-
-_times = _Times
 
 
 def _moved(place: Any, nbytes: int) -> Any:
@@ -693,7 +688,7 @@ class _Region:
             pairs = ((of, e * size) for e, of in enumerate(_offsets(walk, first, n)))
             to._adds(pairs, to._target(code["address"]), self._register(code["a"], row), size)
         elif what == ZERO:
-            to._emit(observed.FILLED, self._result(code["y"], row), _times(n), 0, code["mode"])
+            to._emit(observed.FILLED, self._result(code["y"], row), Times(n), 0, code["mode"])
         elif what == SCATTER:
             own = 0 if code["state"] == code["mode"] else code["count"] * code["state"]
             to._merge(

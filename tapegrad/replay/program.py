@@ -137,6 +137,12 @@ class _Elements:
 
         No row of the tape reads it, and no other thread.
         """
+        views = getattr(t, "_known", None)
+        is_alone = getattr(t, "_origin", None) is None and getattr(t, "_fresh", None) is None
+        return is_alone and not (views and views.living()) and self.put_alone(t)
+
+    def put_alone(self, t: Tensor) -> bool:
+        """Likewise, where it is known to be no view, and to have none."""
         kind, tape = t._kind, t._tape
         if kind is not self.fitting:
             if (
@@ -145,13 +151,10 @@ class _Elements:
             ):  # fmt: skip
                 return False
             self.fitting = kind
-        if (
-            t.__class__ is not Tensor or getattr(t, "_origin", None) is not None
-            or getattr(t, "_fresh", None) is not None or ((views := getattr(t, "_known", None)) and views.living())
-            or not tape.slot_ints[_INTS * t._slot + _FLAGS] & STORED
-        ):  # fmt: skip
+        slot = t._slot
+        if t.__class__ is not Tensor or not tape.slot_ints[_INTS * slot + _FLAGS] & STORED:
             return False
-        ctypes.memmove(tape.slot_words[_WORDS * t._slot + _PRIMAL], self.address, self.nbytes)
+        ctypes.memmove(tape.slot_words[_WORDS * slot + _PRIMAL], self.address, self.nbytes)
         return True
 
 
@@ -338,7 +341,7 @@ class Program:
         is_unread = not memory.filled and not tape.retained and is_only(tape)
         for t, elements in memory.changed:
             t = leaves[t] if t.__class__ is int else t
-            if is_unread and elements.put(t):
+            if is_unread and elements.put_alone(t):  # see `_may_change`
                 writing.count_write(t)
             else:
                 in_grad_mode(tape, False, writing.assign, t, elements.new())

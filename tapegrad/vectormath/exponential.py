@@ -105,10 +105,12 @@ def scaled(y: Any, n: Any, w: Width) -> Any:
 
 @operation
 def exp(x: Any) -> Any:
-    """e^x = 2^n e^r."""
+    """e^x = 2^n e^r; what is nothing is not computed, since numbers that underflow take some processors long."""
     w = width(x)
-    n, r = reduced(_clamped(x, w.underflow, w.overflow))
-    return scaled(mad(r * r, polynomial(r, EXP[is_single(x)]), r) + 1.0, n, w)
+    vanishes = x < w.underflow
+    n, r = reduced(where(vanishes, 0.0, where(x > w.overflow, w.overflow, x)))
+    y = scaled(mad(r * r, polynomial(r, EXP[is_single(x)]), r) + 1.0, n, w)
+    return where(vanishes, 0.0, y)
 
 
 @operation

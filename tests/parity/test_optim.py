@@ -46,7 +46,7 @@ w = tg.tensor([[0.5], [-1.5]], dtype=tg.{dtype}, requires_grad=True); unused = t
 _o = tg.optim.{name}([x, w, unused], {options})
 for _i in range(12):
     _o.zero_grad(); _loss(x, w).backward(); _o.step()
-x.grad = w.grad = None
+x, w, unused = x.tolist(), w.tolist(), unused.tolist()
 """
 
 

@@ -19,7 +19,7 @@ from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.nn.functional.common import at, public, reductions, where
 from tapegrad.nn.functional.dropout import dropout
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
-from tapegrad.ops import windows
+from tapegrad.ops import attention, windows
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor, from_array, location
 
@@ -390,6 +390,10 @@ def scaled_dot_product_attention(
         key, value = (_repeated_heads(x, query.shape[-3]) for x in (key, value))
     length = query.shape[-1]
     factor = (1 / math.sqrt(length) if length else math.inf) if scale is None else scale
+    if not dropout_p and factor and math.isfinite(factor):
+        attended = _attended(query, key, value, attn_mask, is_causal, factor)
+        if attended is not None:
+            return attended
     scores = matmul(query, key.mT) * factor
     if is_causal:
         allowed = np.tril(np.ones(scores.shape[-2:], bool))
@@ -406,6 +410,41 @@ def scaled_dot_product_attention(
         weights = dropout(weights, dropout_p)
     result: Tensor = matmul(weights, value)
     return result
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, factor: float
+) -> Tensor | None:
+    """Attention by one operation; None where that is not for such operands, which other functions may refuse."""
+    (*_, n, e), (*_, m, inner), (*_, of_values, v) = query.shape, key.shape, value.shape
+    fits = e == inner and m == of_values and query.dtype.is_floating_point and n * m * e * v > 0
+    if not fits or (mask is not None and mask.requires_grad):
+        return None
+    given = [query, key, value]
+    if mask is not None:
+        mask = where(mask, 0.0, -math.inf).to(query.dtype) if mask.dtype is BOOL else mask
+        mask = mask[(None,) * (2 - mask.ndim)]
+        if mask.shape[-2] not in (1, n) or mask.shape[-1] not in (1, m):
+            return None
+        mask = contiguous(mask.expand(*mask.shape[:-1], m))
+        given.append(mask)
+    try:
+        batch = np.broadcast_shapes(*(t.shape[:-2] for t in given))
+    except ValueError:
+        return None
+    heads = math.prod(batch)
+    if not heads:
+        return None
+    pieces = [t if t.shape[:-2] == batch else t.expand(*batch, *t.shape[-2:]) for t in given[:3]]
+    joined = cat(pieces, -2).flatten(-2) if e == v else cat([t.flatten(-2) for t in pieces], -1)
+    sizes = heads, n, m, e, v
+    if mask is None:
+        params = attention.parameters(sizes, factor, is_causal, (), ())
+        return record_array(attention.attend, (*batch, n, v), query.dtype, joined, params=params)
+    own = (1,) * (len(batch) + 2 - mask.ndim) + mask.shape
+    strides = [0 if own[d] == 1 else math.prod(own[d + 1 :]) for d in range(len(own) - 1)]
+    params = attention.parameters(sizes, factor, is_causal, (*batch, n), strides)
+    return record_array(attention.attend_masked, (*batch, n, v), query.dtype, joined, mask, params=params)
 
 
 def _repeated_heads(x: Tensor, n: int) -> Tensor:

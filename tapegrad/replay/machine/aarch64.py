@@ -64,7 +64,7 @@ def _v(r: int) -> int:
 class Stencil:
     """Instructions on so many lanes of floats of so many bytes."""
 
-    reads_memory = False  # but for loads
+    reads_memory = has_masks = False  # but for loads
 
     def __init__(self, lanes: int = 1, itemsize: int = 8) -> None:
         self.code, self.patches = bytearray(), list[Patch]()

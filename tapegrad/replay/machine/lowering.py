@@ -48,7 +48,7 @@ from tapegrad.kernels import SETTLE, TO_EACH, TO_ONE, native
 from tapegrad.kernels.loops import FRESH
 from tapegrad.kinds import address_of
 from tapegrad.memory import words_of
-from tapegrad.replay.machine import aarch64, memory, stencils, x86_64
+from tapegrad.replay.machine import aarch64, avx512, memory, stencils, x86_64
 from tapegrad.replay.machine.patches import EXIT, NUMBER, TAPE, Address, Offset
 from tapegrad.replay.machine.stencils import A, B, C, G, K, Y
 
@@ -60,7 +60,7 @@ _MOST_OF_REGION = 512  # lanes of a region that is written as instructions
 _MOST_BYTES = 1 << 30  # of an arena, and of machine code
 _MOST_FORMS = 1000
 _NONE = -1  # no operand
-_COMPARED = 200  # lanes in which a stencil is compared with its kernel
+_COMPARED = 208  # lanes in which a stencil is compared with its kernel
 _EDGES = [0.0, -0.0, 1.0, -1.0, 0.75, -2.5, 1e-300, 1e300, np.inf, -np.inf, np.nan, -np.nan]
 _MOVES = {-observed.COPIED: stencils.COPIED, -observed.ADDED: stencils.ADDED}  # in the place of kernels
 _MAPS = {1: A, 2: B, 4: C, 8: Y}
@@ -70,13 +70,15 @@ class NotLoweredError(Exception):
     """Machine code can't do it."""
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """What rows of a kind do."""
 
     kernel: Any = None  # lanes of a kernel
     mode: int = 0
     lanes: int = 1
-    singles: int = 0
+    singles: int = 0  # operands that are one number for all lanes; of which it is known that they are not zero
+    certain: int = 0
+    stores: bool = True  # its result to memory, and not to a register alone
     word: tuple[Any, ...] = ()  # or copy, guard, call, and what these take
 
 
@@ -106,6 +108,53 @@ def isa() -> Any:
         return None
 
 
+@functools.cache
+def lanes_isa() -> Any:
+    """The instructions of this processor that have the most lanes; None likewise."""
+    return avx512 if isa() is x86_64 and avx512.is_possible() else isa()
+
+
+def lanes_code(rows: Sequence[tuple[Form, dict[int, int], bool]]) -> memory.Code:
+    """Code that does rows of lanes: forms, operands by place, and whether the result is read behind all rows.
+
+    It is called with the addresses of the lanes and of what is the same for all. Raises NotLoweredError.
+    """
+    operands = np.array([[of.get(place, _NONE) for place in range(6)] for _, of, _ in rows], np.int64)
+    forms, form = _numbered([form for form, *_ in rows])
+    is_read = _read_from_memory(forms, form, operands, [is_read for *_, is_read in rows])
+    forms, form = _numbered([f._replace(stores=stores) for (f, *_), stores in zip(rows, is_read, strict=True)])
+    try:
+        return memory.Code(_written(lanes_isa(), forms, form, operands, np.zeros(len(rows), np.int64)))
+    except (OSError, NotImplementedError) as error:
+        raise NotLoweredError from error
+
+
+def _numbered(of_rows: Sequence[Form]) -> tuple[list[Form], np.ndarray]:
+    """The forms that there are, and the number of each row's."""
+    numbers: dict[Form, int] = {}
+    rows = [numbers.setdefault(form, len(numbers)) for form in of_rows]
+    return [*numbers], np.array(rows, np.int64)
+
+
+def _read_from_memory(
+    forms: list[Form], form: np.ndarray, operands: np.ndarray, is_read_behind: Sequence[bool]
+) -> list[bool]:
+    """Whether a later row, or what comes behind all, reads the result of a row, and has it not in a register."""
+    before, has_adjoint = _kept(forms, form, operands)
+    held = (before | has_adjoint << G).tolist()
+    read, found, numbers, places = dict[int, bool](), list[bool](), form.tolist(), operands.tolist()
+    for i in range(len(numbers) - 1, -1, -1):
+        of, at = forms[numbers[i]], places[i]
+        result = at[K if of.kernel.is_partial else Y]
+        found.append(read.get(result, is_read_behind[i]))
+        read[result] = False
+        reads = stencils.reads(of.kernel, of.mode) & ~held[i]
+        for place in range(6):
+            if reads >> place & 1:
+                read[at[place]] = True
+    return found[::-1]
+
+
 def lower(program: Any) -> Lowered:
     """Machine code of a program. Raises NotLoweredError."""
     if isa() is None:
@@ -127,7 +176,7 @@ class _Rows:
         order = np.argsort(program.places, kind="stable")
         self.places, self.bases = program.places[order], program.bases[order]
         self.place_list: list[int] = self.places.tolist()
-        self.forms: dict[_Form, int] = {}
+        self.forms: dict[Form, int] = {}
         self.known: dict[int, int] = {}  # constants, by their bits: where they are in the frame
         self.form: list[int] = []
         self.operands: list[list[int]] = []
@@ -167,7 +216,7 @@ class _Rows:
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def emit(self, form: _Form, operands: dict[int, int], number: int = 0) -> None:
+    def emit(self, form: Form, operands: dict[int, int], number: int = 0) -> None:
         """Append a row."""
         self.form.append(self.forms.setdefault(form, len(self.forms)))
         self.operands.append([operands.get(place, _NONE) for place in range(6)])
@@ -186,7 +235,7 @@ class _Rows:
                 operands[len(operands)] = argument.operand
             else:
                 given.append(argument)
-        self.emit(_Form(word=("call", function, tuple(given), is_checked)), operands)
+        self.emit(Form(word=("call", function, tuple(given), is_checked)), operands)
 
     def lanes(self, rows: Sequence[tuple[Any, int, int, dict[int, int]]], n: int) -> None:
         """Rows of a kernel each, its mode, the single numbers, and operands: all of `n` lanes, in this order."""
@@ -215,7 +264,7 @@ class _Rows:
         kernel, mode, singles, operands = row
         shift = done * kernel.itemsize << 1
         self.emit(
-            _Form(kernel, mode & FRESH, width, singles if width > 1 else 0),
+            Form(kernel, mode & FRESH, width, singles if width > 1 else 0),
             {place: at if singles >> place & 1 else at + shift for place, at in operands.items()},
         )
 
@@ -224,7 +273,7 @@ class _Rows:
         if itemsize == 1:
             for i in range(n):
                 at = source if is_single else source + (i << 1)
-                self.emit(_Form(word=("copy", 1)), {K: target + (i << 1), A: at})
+                self.emit(Form(word=("copy", 1)), {K: target + (i << 1), A: at})
             return
         kernel = stencils.COPIED if itemsize == 8 else stencils.COPIED_SINGLE
         self.lanes([(kernel, 0, int(is_single and n > 1), {A: source, Y: target})], n)
@@ -295,15 +344,15 @@ class _Rows:
         forms = np.zeros(len(keys), np.int64)
         for i, key in enumerate(keys.tolist()):
             address, mode, given = int(addresses[key >> 16]), key >> 8 & 255, key >> 1 & 63
-            known = _MOVES.get(address) or _followed(address)
+            known = _MOVES.get(address) or stencil_of(address)
             if known is not None:
-                form = _Form(known, mode & FRESH)
+                form = Form(known, mode & FRESH)
                 unread = ~(stencils.reads(known, mode) | 1 << (K if known.is_partial else Y))
                 operands[np.ix_(which == i, [place for place in range(6) if unread >> place & 1])] = _NONE
             else:
                 places = (A, B, C, Y, G, K)[: 6 if key & 1 else 4]
                 arguments = [Address(place) if given >> place & 1 else 0 for place in places]
-                form = _Form(word=("call", address, (1, mode, *arguments), False))
+                form = Form(word=("call", address, (1, mode, *arguments), False))
             forms[i] = self.forms.setdefault(form, len(self.forms))
         self.blocks.append((forms[which], operands, np.zeros(len(steps), np.int64)))
 
@@ -319,7 +368,7 @@ class _Rows:
 
     def elements(self, kernel: int, n: int, mode: int, operands: dict[int, int]) -> None:
         """A kernel over elements."""
-        known = _stencil_of(kernel, n)
+        known = _written_out(kernel, n)
         if known is None:
             self.call(kernel, n, mode, *(_At(operands[place]) for place in (A, B, C, Y, G, K) if place in operands))
         else:
@@ -370,7 +419,7 @@ class _Rows:
             while nbytes - done >= size:
                 bits = int.from_bytes(content[done : done + size], "little", signed=size == 8)
                 operands = {A: at + (done << 1), B: self.constant(bits)}
-                self.emit(_Form(word=("guard", size)), operands, MISSED + number)
+                self.emit(Form(word=("guard", size)), operands, MISSED + number)
                 done += size
 
     # --- regions ------------------------------------------------------------------------------------------------------
@@ -478,7 +527,7 @@ class _Region:
         if what in (FORWARD, REVERSE):
             names = "abcy" if what == FORWARD else "abcygk"
             operands = {i: self._register(words[_I[name]], row) for i, name in enumerate(names)}
-            known = _stencil_of(kernel, n)
+            known = _written_out(kernel, n)
             if known is None:
                 self._write()
                 self.to.elements(kernel, n, mode, operands)
@@ -597,21 +646,30 @@ def _are_apart(rows: Sequence[tuple[Any, int, int, dict[int, int]]], n: int) -> 
     return all(p[0] != q[0] or p[1] + p[2] <= q[1] for p, q in itertools.pairwise(known))
 
 
-def _stencil_of(kernel: int, n: int) -> Any:
+def _written_out(kernel: int, n: int) -> Any:
     """What a kernel computes, where a row of `n` lanes is written out."""
-    known = _followed(kernel) if n <= _MOST_LANES else None
+    known = stencil_of(kernel) if n <= _MOST_LANES else None
     return None if known is not None and n > 1 and known.truths else known
 
 
 @functools.lru_cache(4096)
-def _followed(kernel: int) -> Any:
+def stencil_of(kernel: int) -> Any:
     """What the kernel at an address computes, if its stencils have its bits: else it is called.
 
     They are compared once, over zeros, infinities, nan and others: a compiler may have done what nobody thought of.
+    Raises NotLoweredError.
     """
     known = stencils.kernel_at(kernel)
-    if known is None:
+    try:
+        return known if known is not None and _has_bits_of(known, kernel) else None
+    except NotImplementedError:
         return None
+    except OSError as error:
+        raise NotLoweredError from error
+
+
+def _has_bits_of(known: Any, kernel: int) -> bool:
+    """Whether stencils, of a lane and of as many as there can be, have the bits of the kernel at an address."""
     n, random = _COMPARED, np.random.default_rng(0)
     with np.errstate(over="ignore"):
         floats = random.choice(_EDGES, (6, n)).astype(np.float64 if known.itemsize == 8 else np.float32)
@@ -622,19 +680,20 @@ def _followed(kernel: int) -> Any:
     function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * (8 if known.is_partial else 6))(kernel)
     result = K if known.is_partial else Y
     steps = np.array([1 if place in known.truths else known.itemsize for place in range(6)])
-    for mode in (0, FRESH) if known.is_partial else (0,):
+    widths = (1,) if known.truths else (1, lanes_isa().widths(known.itemsize)[0])
+    for width, mode in itertools.product(widths, (0, FRESH) if known.is_partial else (0,)):
         found, want = given.copy(), given.copy()
         reads = stencils.reads(known, mode) | 1 << result
-        at = np.arange(n)[:, None] * steps + np.arange(6) * given.shape[1]
+        at = np.arange(0, n, width)[:, None] * steps + np.arange(6) * given.shape[1]
         operands = np.where(reads >> np.arange(6) & 1 == 1, at << 1, _NONE)
-        zeros = np.zeros(n, np.int64)
-        code = memory.Code(_written(isa(), [_Form(known, mode)], zeros, operands, zeros))
+        zeros = np.zeros(n // width, np.int64)
+        code = memory.Code(_written(lanes_isa(), [Form(known, mode, width)], zeros, operands, zeros))
         ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(code.address)(address_of(found), 0, 0, 0)
         addresses = (address_of(want) + np.arange(6) * given.shape[1]).tolist()
         function(n, mode, *(addresses if known.is_partial else addresses[:4]))
         if found.tobytes() != want.tobytes():
-            return None
-    return known
+            return False
+    return True
 
 
 @functools.cache
@@ -653,7 +712,7 @@ _STEPS: dict[int, Any] = {
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _written(target: Any, forms: list[_Form], form: np.ndarray, operands: np.ndarray, number: np.ndarray) -> bytes:
+def _written(target: Any, forms: list[Form], form: np.ndarray, operands: np.ndarray, number: np.ndarray) -> bytes:
     """The bytes of all rows."""
     before, has_adjoint = _kept(forms, form, operands)
     keys, which = np.unique(form << 8 | before << 1 | has_adjoint, return_inverse=True)
@@ -679,7 +738,7 @@ def _written(target: Any, forms: list[_Form], form: np.ndarray, operands: np.nda
     return bytes(code.tobytes() + target.SUCCESS + target.EPILOGUE)
 
 
-def _kept(forms: list[_Form], form: np.ndarray, operands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _kept(forms: list[Form], form: np.ndarray, operands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which operands of a row are in register 0, as bits: a result from before; and whether its adjoint is in 1."""
     # Of each form: what it reads, where its result is, what kind of lanes it has (0: none), and what it leaves.
     facts = np.zeros((len(forms), 5), np.int64)
@@ -711,10 +770,10 @@ def _kept(forms: list[_Form], form: np.ndarray, operands: np.ndarray) -> tuple[n
 
 
 @functools.lru_cache(2048)
-def _stencil(target: Any, form: _Form, before: int, has_adjoint: bool) -> Any:
+def _stencil(target: Any, form: Form, before: int, has_adjoint: bool) -> Any:
     """The stencil of a form."""
     if form.kernel is not None:
-        return stencils.write(target, form.kernel, form.mode, form.lanes, form.singles, before, has_adjoint)
+        return stencils.write(target, *form[:6], before, has_adjoint)
     to, (what, *given) = target.Stencil(), form.word
     if what == "copy":
         to.copy(K, A, *given)

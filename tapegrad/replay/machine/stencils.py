@@ -136,10 +136,11 @@ class _Writer:
     def binary(self, name: str, s: Expression, t: Expression, into: int) -> int:
         """A sum, a difference, a product or a quotient."""
         left = self.of(s)
-        is_in_memory = len(t) == 1 and t not in self.known and not self.singles >> OPERANDS.index(t[0]) & 1
-        if is_in_memory and self.to.reads_memory:
+        is_in_memory = len(t) == 1 and t not in self.known and self.to.reads_memory
+        is_single = is_in_memory and bool(self.singles >> OPERANDS.index(t[0]) & 1)
+        if is_in_memory and (self.to.has_masks or not is_single):
             r = self.new() if into < 0 else into
-            self.to.binary_of_memory(name, r, left, OPERANDS.index(t[0]))
+            self.to.binary_of_memory(name, r, left, OPERANDS.index(t[0]), *[True] * is_single)
         else:
             right = self.of(t)
             r = self.new() if into < 0 else into
@@ -155,8 +156,15 @@ class _Writer:
         return self.known[key]
 
 
-def write(isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, before: int, has_adjoint: bool) -> Any:
-    """The stencil of a kernel. `before` are operands that are in register 0, as bits; the adjoint may be in 1."""
+def write(
+    isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, certain: int, stores: bool, before: int,
+    has_adjoint: bool,
+) -> Any:  # fmt: skip
+    """The stencil of a kernel. `before` are operands that are in register 0, as bits; the adjoint may be in 1.
+
+    Of single numbers that are `certain` it is known that they are not zero. Unless it `stores`, its result is left in
+    the register alone.
+    """
     itemsize = kernel.itemsize
     to = isa.Stencil(lanes, itemsize)
     writer = _Writer(to, isa.N_REGISTERS, itemsize, singles if lanes > 1 else 0)
@@ -168,7 +176,8 @@ def write(isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, before:
         r = writer.of(kernel.of, 0)
         if r:
             to.move(0, r)
-        to.store(0, Y)
+        if stores:
+            to.store(0, Y)
         return to
     if ("g",) in writer.known:
         to.move(1, 0)
@@ -177,19 +186,21 @@ def write(isa: Any, kernel: Kernel, mode: int, lanes: int, singles: int, before:
     writer.known["g",] = 1
     if kernel.reads_nothing and value_of(kernel.of) == -1.0 and not mode & FRESH:
         writer.binary("sub", ("k",), ("g",), 0)
-        to.store(0, K)
+        if stores:
+            to.store(0, K)
         return to
-    part = _part(writer, kernel)
+    part = _part(writer, kernel, certain)
     if not mode & FRESH:
         writer.known["part",] = part
         writer.binary("add", ("part",), ("k",), 0)
     elif part:
         to.move(0, part)
-    to.store(0, K)
+    if stores:
+        to.store(0, K)
     return to
 
 
-def _part(writer: _Writer, kernel: Kernel) -> int:
+def _part(writer: _Writer, kernel: Kernel, certain: int) -> int:
     """What an adjoint is given: the product, and zero where one of its factors is. See `kernels/loops.py`."""
     to = writer.to
     if kernel.reads_nothing:
@@ -202,11 +213,17 @@ def _part(writer: _Writer, kernel: Kernel) -> int:
             return writer.of(("neg", ("g",)))
         return writer.of(("mul", ("g",), kernel.of))
     of, zero = writer.of(kernel.of), writer.bits(0)
-    r, mask = writer.new(), writer.new()
+    is_leaf = len(kernel.of) == 1
+    tested = [1] if is_leaf and certain >> OPERANDS.index(kernel.of[0]) & 1 else [of, 1]
     # Where both are nan, the result has the sign of the first: compilers have what is in memory second.
-    to.binary("mul", r, *((of, 1) if len(kernel.of) == 1 else (1, of)))
-    to.compare("ne", mask, of, zero)
-    to.logic("and", r, r, mask)
-    to.compare("ne", mask, 1, zero)
-    to.logic("and", r, r, mask)
+    factors = (of, 1) if is_leaf else (1, of)
+    r = writer.new()
+    if to.has_masks:
+        to.product(r, *factors, tested, zero)
+        return r
+    mask = writer.new()
+    to.binary("mul", r, *factors)
+    for factor in tested:
+        to.compare("ne", mask, factor, zero)
+        to.logic("and", r, r, mask)
     return r

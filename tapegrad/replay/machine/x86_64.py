@@ -21,9 +21,9 @@ from tapegrad.replay.machine.patches import ADDRESS, EXIT, NUMBER, OFFSET, TAPE,
 N_REGISTERS = 16
 _BASES = np.array([3, 5])  # rbx, rbp
 _ARGUMENTS = (7, 6, 2, 1, 8, 9)  # rdi, rsi, rdx, rcx, r8, r9
-_CODES = {"add": 0x58, "mul": 0x59, "sub": 0x5C, "div": 0x5E}
-_RELATIONS = {"eq": 0x00, "lt": 0x11, "le": 0x12, "ne": 0x04}  # none of them true of nan, but "ne"
-_LOGIC = {"and": 0x54, "or": 0x56, "xor": 0x57}
+CODES = {"add": 0x58, "mul": 0x59, "sub": 0x5C, "div": 0x5E}
+RELATIONS = {"eq": 0x00, "lt": 0x11, "le": 0x12, "ne": 0x04}  # none of them true of nan, but "ne"
+LOGIC = {"and": 0x54, "or": 0x56, "xor": 0x57}
 # push rbx, rbp, r12, r13; sub rsp, 24; mov rbx, rdi; mov rbp, rsi; mov r12, rdx; mov r13, rcx
 PROLOGUE = bytes.fromhex("53 55 41 54 41 55 48 83 ec 18 48 89 fb 48 89 f5 49 89 d4 49 89 cd")
 SUCCESS = bytes.fromhex("31 c0")  # xor eax, eax
@@ -51,6 +51,7 @@ class Stencil:
     """Instructions on so many lanes of floats of so many bytes."""
 
     reads_memory = True  # instructions take one operand from memory
+    has_masks = False  # and a single number too; lanes may be left out
 
     def __init__(self, lanes: int = 1, itemsize: int = 8) -> None:
         self.code, self.patches = bytearray(), list[Patch]()
@@ -126,11 +127,11 @@ class Stencil:
 
     def binary(self, name: str, r: int, s: int, t: int) -> None:
         """Let r = s (add, sub, mul, div) t."""
-        self._of_registers(self._kind, _CODES[name], r, s, t)
+        self._of_registers(self._kind, CODES[name], r, s, t)
 
     def binary_of_memory(self, name: str, r: int, s: int, operand: int) -> None:
         """Let r = s (add, sub, mul, div) lanes from memory."""
-        self._of_memory(self._kind, _CODES[name], r, s, operand)
+        self._of_memory(self._kind, CODES[name], r, s, operand)
 
     def sqrt(self, r: int, s: int) -> None:
         """Let r = the square root of s."""
@@ -138,12 +139,12 @@ class Stencil:
 
     def logic(self, name: str, r: int, s: int, t: int) -> None:
         """Let r = s (and, or, xor) t, by bits."""
-        self._of_registers(self._packed, _LOGIC[name], r, s, t)
+        self._of_registers(self._packed, LOGIC[name], r, s, t)
 
     def compare(self, name: str, r: int, s: int, t: int) -> None:
         """Let r = all ones where s (eq, ne, lt, le) t, else zeros."""
         self._of_registers(self._kind, 0xC2, r, s, t)
-        self.code.append(_RELATIONS[name])
+        self.code.append(RELATIONS[name])
 
     def choose(self, r: int, mask: int, s: int, t: int) -> None:
         """Let r = s where a mask is ones, else t."""
