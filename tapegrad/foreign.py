@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 _PREFIX = "scipy_special_"
+_OF_DOUBLES = re.compile(rb"double \((double, )+int \w+\)")
 
 
 class Foreign:
@@ -39,7 +40,7 @@ def address(symbol: str) -> int:
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     for published, capsule in capsules.items():
         form = name_of(capsule)
-        known = re.sub(r"^__pyx_fuse_\d+", "", published)
-        if known == name and form.startswith(b"double (double"):
+        known = re.sub(r"^__pyx_fuse_\d+(_\d+)?", "", published)
+        if known == name and _OF_DOUBLES.fullmatch(form):
             return int(pointer(capsule, form))
     raise ImportError(f"this version of SciPy publishes no {name} for Cython")

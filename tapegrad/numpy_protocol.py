@@ -32,6 +32,7 @@ from tapegrad import (
     numpy_selection,
     numpy_statistics,
     pages,
+    special,
     trees,
 )  # fmt: skip
 from tapegrad.conversion import as_operand
@@ -59,7 +60,10 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.matmul: lambda x1, x2: products.matmul(*of_one_dtype(x1, x2)),
 }
 _UFUNCS |= numpy_selection.UFUNCS
-OF_SCIPY = {op.scipy: elementwise.functions.get(op.name, op) for op in elementwise.OPERATIONS if op.scipy}
+OF_SCIPY = {
+    op.scipy: elementwise.functions.get(op.name, elementwise.made[op]) for op in elementwise.OPERATIONS if op.scipy
+}
+OF_SCIPY["hyp2f1"] = special.hyp2f1
 
 
 def _records(ufunc: Any) -> bool:

@@ -1,7 +1,9 @@
 """Special functions, under the names of `torch.special`; SciPy's names are taken too where they differ.
 
 They are elementwise, broadcast, and differentiable by every real argument but for degrees and orders of polynomials and
-of `polygamma`. SciPy's own functions (`scipy.special.erfcx`) record when they are given tensors.
+of `polygamma`, and where no formula is known (the order of a Bessel function, parameters of hypergeometric ones): a
+tensor there is refused if it requires grad. SciPy's own functions (`scipy.special.erfcx`) record when they are given
+tensors.
 
 >>> import tapegrad as tg
 >>> x = tg.tensor(0.5, requires_grad=True)
@@ -29,6 +31,7 @@ from tapegrad.functions import reductions as _reductions
 from tapegrad.ops import bessel as _bessel
 from tapegrad.ops import elliptic as _elliptic
 from tapegrad.ops import exponential as _exponential
+from tapegrad.ops import hypergeometric as _hypergeometric
 from tapegrad.ops import incomplete as _incomplete
 from tapegrad.ops import polynomials as _polynomials
 from tapegrad.ops import special as _special
@@ -87,16 +90,34 @@ ellipe = _named("ellipe", _elliptic._ellipe)
 ellipkinc, ellipeinc = _named("ellipkinc", _elliptic._ellipkinc), _named("ellipeinc", _elliptic._ellipeinc)
 
 
-@_checked
-def hyp1f1(a: Number | Tensor, b: Number | Tensor, x: Number | Tensor) -> Tensor:
-    """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; differentiable by `x`, nan by the others.
+# SciPy's names of what PyTorch lacks.
+_of_scipy = {op.scipy: op for op in _elementwise.made if op.scipy}
 
-    >>> import tapegrad as tg
-    >>> tg.special.hyp1f1(1.0, 1.0, tg.tensor(1.0))
-    tensor(2.7183)
-    """
-    found: Tensor = _elliptic._hyp1f1(a, b, x)
-    return found
+
+def _scipys(names: str) -> list[Any]:
+    return [_named(name, _of_scipy[name]) for name in names.split()]
+
+
+jv, yv, iv, kv, jve, yve, ive, kve = _scipys("jv yv iv kv jve yve ive kve")
+jn, yn, kn, struve, modstruve = jv, *_scipys("yn kn struve modstruve")
+gamma, rgamma, loggamma, beta, betaln, binom, poch = _scipys("gamma rgamma loggamma beta betaln binom poch")
+betainc, betaincc, betaincinv, betainccinv = _scipys("betainc betaincc betaincinv betainccinv")
+log_expit, exprel, exp10, cosm1, powm1, cbrt = _scipys("log_expit exprel exp10 cosm1 powm1 cbrt")
+expi, exp1, expn, spence, wrightomega, owens_t = _scipys("expi exp1 expn spence wrightomega owens_t")
+erfi, dawsn, erfcinv = _scipys("erfi dawsn erfcinv")
+hyp0f1, hyp1f1, hyperu = _scipys("hyp0f1 hyp1f1 hyperu")
+stdtr, stdtrit, chdtr, chdtrc, chdtri = _scipys("stdtr stdtrit chdtr chdtrc chdtri")
+gdtr, gdtrc, gdtrix, pdtr, pdtrc, fdtr, fdtrc, fdtri = _scipys("gdtr gdtrc gdtrix pdtr pdtrc fdtr fdtrc fdtri")
+bdtr, bdtrc, nbdtr, nbdtrc = _scipys("bdtr bdtrc nbdtr nbdtrc")
+kl_div, rel_entr, huber, pseudo_huber = _scipys("kl_div rel_entr huber pseudo_huber")
+boxcox, boxcox1p, inv_boxcox, inv_boxcox1p = _scipys("boxcox boxcox1p inv_boxcox inv_boxcox1p")
+sindg, cosdg, tandg, cotdg, radian = _scipys("sindg cosdg tandg cotdg radian")
+elliprc, elliprd, elliprf, elliprg, agm = _scipys("elliprc elliprd elliprf elliprg agm")
+eval_gegenbauer, eval_legendre, eval_sh_legendre = _scipys("eval_gegenbauer eval_legendre eval_sh_legendre")
+eval_chebyt, eval_chebyu, eval_chebyc, eval_chebys = _scipys("eval_chebyt eval_chebyu eval_chebyc eval_chebys")
+eval_sh_chebyt, eval_sh_chebyu = _scipys("eval_sh_chebyt eval_sh_chebyu")
+eval_laguerre, eval_genlaguerre = _scipys("eval_laguerre eval_genlaguerre")
+eval_hermite, eval_hermitenorm = _scipys("eval_hermite eval_hermitenorm")
 
 
 class _HypergeometricFunction(_Function):
@@ -144,28 +165,9 @@ def hyp2f1(a: Number | Tensor, b: Number | Tensor, c: Number | Tensor, x: Number
             raise NotImplementedError(
                 f"the derivative for 'hyp2f1: {name}' is not implemented: give it {name}.detach(), at {_location()}"
             )
-    dtype = _working_dtype(_elliptic._hyp1f1, [a, b, c, x])
+    dtype = _working_dtype(_hypergeometric._hyp1f1, [a, b, c, x])
     given = [v.to(dtype) if isinstance(v, Tensor) else _full((), v, dtype=dtype) for v in (a, b, c, x)]
     found: Tensor = _HypergeometricFunction.apply(*_joining.broadcast_tensors(*given))
-    return found
-
-
-@_checked
-def betainc(a: Number | Tensor, b: Number | Tensor, x: Number | Tensor) -> Tensor:
-    """The regularised incomplete beta function I_x(a, b), elementwise; differentiable by all three.
-
-    >>> import tapegrad as tg
-    >>> tg.special.betainc(tg.tensor(2.0), 3.0, 0.5)
-    tensor(0.6875)
-    """
-    found: Tensor = _incomplete._betainc(a, b, x)
-    return found
-
-
-@_checked
-def betaincinv(a: Number | Tensor, b: Number | Tensor, y: Number | Tensor) -> Tensor:
-    """The x at which I_x(a, b) is `y`, elementwise; differentiable by all three."""
-    found: Tensor = _incomplete._betaincinv(a, b, y)
     return found
 
 

@@ -219,6 +219,34 @@ FUNCTIONS: dict[str, Row] = {
         S.ellipeinc, mp.ellipe, lambda p: [p.flat(-7, 7), p.mixed(p.flat(-5, 0.999), p.decades(-12, -1))]
     ),
     "hyp1f1": (S.hyp1f1, mp.hyp1f1, lambda p: [p.flat(-30, 30), p.flat(0.1, 40), p.flat(-60, 60)]),
+    "jv": (S.jv, mp.besselj, lambda p: [p.flat(-10, 30), p.decades(-2, 2)]),
+    "yv": (S.yv, mp.bessely, lambda p: [p.flat(-10, 30), p.decades(-1, 2)]),
+    "iv": (S.iv, mp.besseli, lambda p: [p.flat(-10, 30), p.decades(-2, 2)]),
+    "kv": (S.kv, mp.besselk, lambda p: [p.flat(-10, 30), p.decades(-2, 2)]),
+    "gamma": (S.gamma, mp.gamma, lambda p: [p.mixed(p.decades(-10, 2.2), p.flat(-60, 60))]),
+    "rgamma": (S.rgamma, mp.rgamma, lambda p: [p.mixed(p.decades(-10, 2.2), p.flat(-60, 60))]),
+    "beta": (S.beta, mp.beta, lambda p: [p.decades(-6, 2), p.decades(-6, 2)]),
+    "betaln": (
+        S.betaln, lambda a, b: mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b),
+        lambda p: [p.decades(-6, 6), p.decades(-6, 6)],
+    ),
+    "poch": (S.poch, mp.rf, lambda p: [p.decades(-4, 2), p.decades(-4, 1.5)]),
+    "exprel": (S.exprel, lambda x: mp.expm1(x) / x, lambda p: [p.signed(p.decades(-20, 2.8))]),
+    "expi": (S.expi, mp.ei, lambda p: [p.mixed(p.signed(p.decades(-10, 2.7)), p.flat(0.3, 0.5))]),
+    "exp1": (S.exp1, mp.e1, lambda p: [p.decades(-20, 2.7)]),
+    "log_expit": (
+        S.log_expit, lambda x: -mp.log1p(mp.exp(-x)),
+        lambda p: [p.mixed(p.flat(-700, 600), p.signed(p.decades(-10, 1)))],
+    ),
+    "erfi": (S.erfi, mp.erfi, lambda p: [p.signed(p.decades(-20, 1.4))]),
+    "dawsn": (
+        S.dawsn, lambda x: mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x), lambda p: [p.signed(p.decades(-20, 1.5))]
+    ),
+    "wrightomega": (S.wrightomega, lambda x: mp.lambertw(mp.exp(x)), lambda p: [p.flat(-100, 100)]),
+    "elliprf": (S.elliprf, mp.elliprf, lambda p: [p.decades(-6, 6), p.decades(-6, 6), p.decades(-6, 6)]),
+    "elliprd": (S.elliprd, mp.elliprd, lambda p: [p.decades(-6, 6), p.decades(-6, 6), p.decades(-6, 6)]),
+    "elliprg": (S.elliprg, mp.elliprg, lambda p: [p.decades(-6, 6), p.decades(-6, 6), p.decades(-6, 6)]),
+    "agm": (S.agm, mp.agm, lambda p: [p.decades(-6, 6), p.decades(-6, 6)]),
     "hyp2f1, parameters up to 5": (
         S.hyp2f1, mp.hyp2f1,
         lambda p: [p.flat(-5, 5), p.flat(-5, 5), p.flat(0.1, 5), p.mixed(p.flat(-20, -1), p.flat(-1, 0.98))],

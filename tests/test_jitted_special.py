@@ -19,11 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning"
 # A name for each operation, SciPy's if it has one, and those of what is made of operations.
 NAMES = list({special.OPERATIONS.get(name, name): name for name in reversed(special.__all__)}.values())
 OF_SCIPY = {name for name in NAMES if isinstance(getattr(scipy.special, name, None), np.ufunc)}
-ON_TENSORS = {  # what is no function of tensors
-    "betaln": lambda a, b: tg.lgamma(a) + tg.lgamma(b) - tg.lgamma(a + b),
-    "cbrt": lambda x: x ** (1 / 3),
-    "gamma": lambda x: tg.exp(tg.lgamma(x)),
-}
+COUNTS = dict.fromkeys(("yn", "kn", "expn", "pdtr", "pdtrc", "eval_hermite", "eval_hermitenorm"), (2,))
+COUNTS |= dict.fromkeys(("bdtr", "bdtrc"), (2.0, 5)) | dict.fromkeys(("nbdtr", "nbdtrc"), (2, 5))
 
 
 def arguments(name):
@@ -31,17 +28,27 @@ def arguments(name):
     drawn = dict(zip(inspect.signature(getattr(special, name).py_func).parameters, (0.37, 0.64, 0.41), strict=False))
     if name == "zeta":
         drawn["a"] = 2.3
+    drawn |= zip(drawn, COUNTS.get(name, ()), strict=False)
     return {parameter: 2 if parameter == "n" else x for parameter, x in drawn.items()}
+
+
+def constants(name, given):
+    """The parameters by which is not differentiated."""
+    op = special.OPERATIONS.get(name)
+    known = len(COUNTS.get(name, ())) or (len(op.unknown) if op else 0)
+    return {"n", *list(given)[:known]}
 
 
 def on_tensors(name, given):
     """Value, and derivatives by what is no integer."""
-    function = ON_TENSORS.get(name) or getattr(tg.special, name, None) or getattr(scipy.special, name)
-    tensors = [tg.tensor(float(x), dtype=tg.float64, requires_grad=p != "n") for p, x in given.items()]
+    function = getattr(tg.special, name, None) or getattr(scipy.special, name)
+    fixed = constants(name, given)
+    tensors = [tg.tensor(float(x), dtype=tg.float64, requires_grad=p not in fixed) for p, x in given.items()]
     if name == "polygamma":
         tensors[0] = 2
     value = function(*tensors)
-    return value.item(), [g.item() for g in tg.autograd.grad(value, [t for t, p in zip(tensors, given) if p != "n"])]
+    free = [t for t, p in zip(tensors, given, strict=True) if p not in fixed]
+    return value.item(), [g.item() for g in tg.autograd.grad(value, free)]
 
 
 def test_all():
@@ -50,8 +57,9 @@ def test_all():
     for name in NAMES:
         texts, first = [], len(x)
         for parameter, number in given[name].items():
-            texts.append("2" if parameter == "n" else f"x[{len(x)}]")
-            x += [] if parameter == "n" else [number]
+            is_fixed = parameter in constants(name, given[name])
+            texts.append(repr(number) if is_fixed else f"x[{len(x)}]")
+            x += [] if is_fixed else [number]
         owner = "scipy.special" if name in OF_SCIPY else "tg.special" if hasattr(tg.special, name) else "special"
         calls.append(f"{owner}.{name}({', '.join(texts)})")
         at[name] = range(first, len(x))

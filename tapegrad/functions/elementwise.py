@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from typing import Any, NamedTuple, overload
 
@@ -33,13 +34,13 @@ def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     return function
 
 
-def _taken(name: str, *operands: Any) -> tuple[Any, ...]:
+def _taken(name: str, *operands: Any, parameters: tuple[str, ...] = ("input", "other")) -> tuple[Any, ...]:
     """What may stand for tensors: arrays and numbers too, of which the first becomes one where all are numbers."""
     tensors = [isinstance(o, Tensor) or is_array(o) for o in operands]
     for place, o in enumerate(operands):
         if not tensors[place] and not isinstance(o, NUMBERS):
             raise TypeError(
-                f"{name.lstrip('_')}(): argument '{('input', 'other')[place]}' (position {place + 1}) must be Tensor, "
+                f"{name.lstrip('_')}(): argument '{parameters[place]}' (position {place + 1}) must be Tensor, "
                 f"not {type(o).__name__}{repair(o)}"
             )
     if any(tensors):
@@ -84,6 +85,31 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
     return _document(function, op, "input, other"), record
 
 
+def _function_of_three(op: Elementwise) -> Any:
+    def function(a: Any, b: Any, c: Any, *, out: Any = None) -> Any:
+        if out is not None:
+            return write(op.name, out, CAST, (a, b, c), lambda: function(a, b, c))
+        return record_elementwise(op, *_taken(op.name, a, b, c, parameters=("a", "b", "c")))
+
+    return _document(function, op, "a, b, c")
+
+
+def _refusing(op: Elementwise, function: Any) -> Any:
+    """The function, where derivatives that are not known would be asked for: they are refused."""
+
+    @functools.wraps(function)
+    def refusing(*operands: Any, **facts: Any) -> Any:
+        for name, given in zip(op.unknown, operands, strict=False):
+            if isinstance(given, Tensor) and given._kind.requires_grad:
+                raise NotImplementedError(
+                    f"the derivative for '{op.scipy}: {name}' is not implemented: give it {name}.detach(), at "
+                    f"{location()}"
+                )
+        return function(*operands, **facts)
+
+    return refusing
+
+
 _operators: dict[str, tuple[Any, Any]] = {}
 made: dict[Elementwise, Any] = {}  # the function of each operation, also of those that are public elsewhere
 OPERATIONS = [op for op in OPS if isinstance(op, Elementwise) and op not in arithmetic.CASTS]
@@ -93,6 +119,10 @@ for _op in OPERATIONS:
     elif _op.arity == 2:
         _operators[_op.name] = binary(_op)
         made[_op], _op.record = _binary_function(_op)
+    elif _op.scipy:
+        made[_op] = _function_of_three(_op)
+    if _op.unknown:
+        made[_op] = _refusing(_op, made[_op])
     if _op in made and _op.is_public:
         functions[_op.name] = made[_op]
 

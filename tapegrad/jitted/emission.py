@@ -188,7 +188,7 @@ class Single(_Arithmetic):
     def _binary(self, op: Any, other: Any, reflected: bool = False) -> Any:
         if isinstance(other, Jet):
             return NotImplemented
-        other = other if isinstance(other, Single) else self.emitter.single(other)
+        other = on(self.emitter, other)
         a, b = (other, self) if reflected else (self, other)
         if op is operator.mul and 1.0 in (a.constant, b.constant):
             return b if a.constant == 1.0 else a
@@ -230,7 +230,7 @@ class Jet(_Arithmetic):
     def _jet(self, other: Any) -> Jet:
         if isinstance(other, Jet):
             return other
-        other = other if isinstance(other, Single) else self.emitter.single(other)
+        other = on(self.emitter, other)
         return Jet(other, [self.emitter.single(0.0)] * len(self.tangents))
 
     def _binary(self, op: Any, other: Any, reflected: bool = False) -> Any:
@@ -349,7 +349,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         first, second = jet._jet(a), jet._jet(b)
         pairs = zip(first.tangents, second.tangents, strict=True)
         return Jet(where(condition, first.value, second.value), [where(condition, u, v) for u, v in pairs])
-    first, second = (x if isinstance(x, Single) else emitter.single(x) for x in (a, b))
+    first, second = on(emitter, a), on(emitter, b)
     return Single(emitter, emitter.builder.select(condition.value, first.value, second.value))
 
 

@@ -50,7 +50,6 @@ def _operations() -> dict[str, Elementwise]:
     of_function = {function: op for op, function in elementwise.made.items()}
     known = names.OPERATIONS
     found = {op.scipy: op for op in known.values() if op.scipy}
-    found |= {"cbrt": known["_cbrt"], "gamma": known["_gamma"]}
     for name in special.__all__:
         function = getattr(special, name)
         op = of_function.get(getattr(function, "__wrapped__", function)) or known.get("_" + name)
@@ -63,7 +62,6 @@ OPERATIONS = _operations()
 
 # Functions that are made of operations, and of those that have no function of their own.
 COMPOSED = {
-    "betaln(a, b)": "gammaln(a) + gammaln(b) - gammaln(a + b)",
     "polygamma(n, x)": "_polygamma(n, x) if n > 0 else digamma(x)",
     "chebyshev_polynomial_t(input, n)": "_chebyshev_t(input, n)",
     "chebyshev_polynomial_u(input, n)": "_gegenbauer(1.0, n, input)",

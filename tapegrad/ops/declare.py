@@ -168,6 +168,7 @@ class Elementwise(Op):
     refuses_any_bool: bool = False
     divides: bool = False  # the second operand, among integers, must not be zero
     scipy: str = ""  # the function of scipy.special that records it, by its name: SciPy takes long to import
+    unknown: tuple[str, ...] = ()  # its first operands, by which no derivative is known: refused if they require grad
     in_place: bool = True  # whether there is a method that writes the result into its tensor
     ulps: float = 4.0  # the greatest error of values, in units in the last place, where tests draw operands
     switched: bool = False  # so cheap that a call would cost more: rows of one element go through a switch

@@ -1,4 +1,4 @@
-"""Elliptic integrals, of the parameter m = k^2, and Kummer's function; formulas are cited by the numbers of the DLMF.
+"""Elliptic integrals, of the parameter m = k^2; formulas are cited by the numbers of the DLMF.
 
 Values are SciPy's (`foreign.py`); slopes are Carlson's R_D, in which nothing cancels.
 """
@@ -16,7 +16,7 @@ from tapegrad.ops.trigonometric import sin
 
 _scipy_ellipk, _scipy_ellipkm1, _scipy_ellipe = (Foreign(name) for name in ("ellipk", "ellipkm1", "ellipe"))
 _scipy_ellipkinc, _scipy_ellipeinc = Foreign("ellipkinc", 2), Foreign("ellipeinc", 2)
-_scipy_elliprd, _scipy_hyp2f1, _scipy_hyp1f1 = Foreign("elliprd", 3), Foreign("hyp2f1", 4), Foreign("hyp1f1", 3)
+_scipy_elliprd, _scipy_hyp2f1 = Foreign("elliprd", 3), Foreign("hyp2f1", 4)
 
 
 def _unknown(a):
@@ -138,13 +138,3 @@ def _ellipkinc(a, b):
 def _ellipeinc(a, b):
     """The elliptic integral of the second kind, E(phi, m), elementwise."""
     return _scipy_ellipeinc(a, b)
-
-
-@elementwise(
-    partials=(_unknown, _unknown, lambda a, b, c: a / b * _hyp1f1(a + 1.0, b + 1.0, c)),  # 13.3.15
-    scipy="hyp1f1",
-    result=FLOATING,
-)
-def _hyp1f1(a, b, c):
-    """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; its slope by `a` and `b` is not known."""
-    return _scipy_hyp1f1(a, b, c)

@@ -93,6 +93,7 @@ def rsqrt(x):
     partials=lambda y: 1.0 / y / y / 3.0,
     reference=np.cbrt,
     exact=lambda mp, x: mp.cbrt(x),
+    scipy="cbrt",
     domain=(domains.positive,),
     result=FLOATING,
 )

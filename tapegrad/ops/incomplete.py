@@ -18,14 +18,14 @@ from tapegrad.dtypes import INTEGERS
 from tapegrad.foreign import Foreign
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import log
+from tapegrad.ops.gamma import digamma_apart, stirling
 from tapegrad.ops.special import _trigamma, _unknown, digamma
 
 _scipy_gammainc, _scipy_gammaincc = Foreign("gammainc", 2), Foreign("gammaincc", 2)
 _scipy_gammaincinv, _scipy_gammainccinv = Foreign("gammaincinv", 2), Foreign("gammainccinv", 2)
 _scipy_betainc, _scipy_betaincc = Foreign("betainc", 3), Foreign("betaincc", 3)
-_scipy_betaincinv = Foreign("betaincinv", 3)
+_scipy_betaincinv, _scipy_betainccinv = Foreign("betaincinv", 3), Foreign("betainccinv", 3)
 _STEP, _STEPS, _MOST_STEPS = 0.0625, 72, 20000
-_LOG_2_PI = math.log(2.0 * math.pi)
 
 
 def _minus_log1p(z, whole):
@@ -39,20 +39,9 @@ def _minus_log1p(z, whole):
     return r * (z - 2.0 * w * total)
 
 
-def _stirling(z):
-    """log gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2: what Stirling's formula leaves (5.11.1)."""
-    if z < 10.0:
-        return vectormath.lgamma(z + 1.0) - (z + 0.5) * vectormath.log(z) + z - 0.5 * _LOG_2_PI
-    w = 1.0 / (z * z)
-    return (
-        1.0 / 12.0
-        - w * (1.0 / 360.0 - w * (1.0 / 1260.0 - w * (1.0 / 1680.0 - w * (1.0 / 1188.0 - w * 691.0 / 360360.0))))
-    ) / z
-
-
 def _gamma_weight(a, x):
     """x^a exp(-x) / gamma(a), without loss for great `a` (Loader 2000)."""
-    return vectormath.exp(-a * _minus_log1p((x - a) / a, x / a) - _stirling(a)) * np.sqrt(a / (2.0 * math.pi))
+    return vectormath.exp(-a * _minus_log1p((x - a) / a, x / a) - stirling(a)) * np.sqrt(a / (2.0 * math.pi))
 
 
 def _curved(w):
@@ -214,21 +203,8 @@ def _beta_weight(a, b, x, y):
     p, q = a / n, b / n
     away = x - p if x < 0.5 else q - y
     falls = a * _minus_log1p(away / p, x / p) + b * _minus_log1p(-away / q, y / q)
-    rest = _stirling(n) - _stirling(a) - _stirling(b)
+    rest = stirling(n) - stirling(a) - stirling(b)
     return vectormath.exp(rest - falls) * np.sqrt(a * (b / (2.0 * math.pi * n)))
-
-
-def _digamma_apart(a, b):
-    """digamma(a) - digamma(a + b), in terms of one sign (5.5.2, 5.11.2)."""
-    steps = 0.0
-    while a < 10.0:
-        steps += b / (a * (a + b))
-        a += 1.0
-    n, total = a + b, 0.0
-    u, v = 1.0 / (a * a), 1.0 / (n * n)
-    for of, sign in ((u, -1.0), (v, 1.0)):
-        total += sign * of * (1.0 / 12.0 - of * (1.0 / 120.0 - of * (1.0 / 252.0 - of * (1.0 / 240.0 - of / 132.0))))
-    return total - steps - vectormath.log1p(b / a) - 0.5 * b / (a * n)
 
 
 def _betainc_by_shape(a, b, x, y, second):
@@ -240,7 +216,7 @@ def _betainc_by_shape(a, b, x, y, second):
     weight = _beta_weight(a, b, x, y)
     if weight == 0.0:
         return 0.0
-    middle, other = _digamma_apart(a, b), _digamma_apart(b, a)
+    middle, other = digamma_apart(a, b), digamma_apart(b, a)
     less = vectormath.trigamma(a + b)
     spread = less - vectormath.trigamma(a) if second == 1 else less
     log_x = vectormath.log(x) if x < 0.5 else vectormath.log1p(-y)
@@ -353,3 +329,31 @@ def _betainc_by_both(a, b, c):
 def _betaincinv(a, b, c):
     """The x at which I_x(a, b) is `c`, elementwise."""
     return _scipy_betaincinv(a, b, c)
+
+
+@elementwise(
+    partials=(
+        lambda a, b, c: -_betainc_by_a(a, b, c),
+        lambda a, b, c: -_betainc_by_b(a, b, c),
+        lambda a, b, c: -_beta_density(a, b, c),
+    ),
+    scipy="betaincc",
+    result=FLOATING,
+)
+def _betaincc(a, b, c):
+    """1 - I_c(a, b), exact also where that is small, elementwise; differentiable by all."""
+    return _scipy_betaincc(a, b, c)
+
+
+@elementwise(
+    partials=(
+        lambda a, b, y: -_betainc_by_a(a, b, y) / _beta_density(a, b, y),
+        lambda a, b, y: -_betainc_by_b(a, b, y) / _beta_density(a, b, y),
+        lambda a, b, y: -1.0 / _beta_density(a, b, y),
+    ),
+    scipy="betainccinv",
+    result=FLOATING,
+)
+def _betainccinv(a, b, c):
+    """The x at which 1 - I_x(a, b) is `c`, elementwise; differentiable by all."""
+    return _scipy_betainccinv(a, b, c)

@@ -16,6 +16,7 @@ from tapegrad.ops.exponential import exp, log
 from tapegrad.ops.logic import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+_scipy_gamma = Foreign("gamma")
 
 
 def _unknown(a):
@@ -47,15 +48,13 @@ def erfc(x):
 @elementwise(
     partials=lambda x, y: y * digamma(x),
     exact=lambda mp, x: (mp.nan if x else 1 / x) if _is_pole(x) else mp.gamma(x),
+    scipy="gamma",
     domain=(domains.Domain(0.5, 4.0, edges=()),),
     result=FLOATING,
 )
 def _gamma(x):
     """The gamma function, elementwise."""
-    if x <= 0.0 and x == np.floor(x):
-        return 1.0 / x if x == 0.0 else np.nan
-    y = vectormath.exp(vectormath.lgamma(x))
-    return -y if x < 0.0 and 0.5 * np.floor(x) != np.floor(0.5 * x) else y
+    return _scipy_gamma(x)
 
 
 @elementwise(

@@ -1,0 +1,157 @@
+"""Bessel functions of any real order, and Struve's; formulas are cited by the numbers of the DLMF.
+
+Values are SciPy's (`foreign.py`). Slopes are by the argument: of the orders beside; by the order none is known.
+"""
+
+import math
+
+import numpy as np
+
+from tapegrad.foreign import Foreign
+from tapegrad.ops.arithmetic import trunc
+from tapegrad.ops.declare import FLOATING, elementwise
+from tapegrad.ops.logic import where
+from tapegrad.ops.special import _unknown
+
+_scipy_jv, _scipy_yv, _scipy_iv, _scipy_kv = (Foreign(name, 2) for name in ("jv", "yv", "iv", "kv"))
+_scipy_jve, _scipy_yve, _scipy_ive, _scipy_kve = (Foreign(name, 2) for name in ("jve", "yve", "ive", "kve"))
+_scipy_yn, _scipy_kn = Foreign("yn", 2), Foreign("kn", 2)
+_scipy_struve, _scipy_modstruve = Foreign("struve", 2), Foreign("modstruve", 2)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: 0.5 * (_jv(a - 1.0, b) - _jv(a + 1.0, b))),  # 10.6.1
+    scipy="jv",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _jv(a, b):
+    """Bessel's function of the first kind, of the real order v, elementwise; differentiable by its argument."""
+    return _scipy_jv(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: 0.5 * (_yv(a - 1.0, b) - _yv(a + 1.0, b))),  # 10.6.1
+    scipy="yv",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _yv(a, b):
+    """Bessel's function of the second kind, of the real order v, elementwise; differentiable by its argument."""
+    return _scipy_yv(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: 0.5 * (_iv(a - 1.0, b) + _iv(a + 1.0, b))),  # 10.29.1
+    scipy="iv",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _iv(a, b):
+    """The modified Bessel function of the first kind, of the real order v; differentiable by its argument."""
+    return _scipy_iv(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: -0.5 * (_kv(a - 1.0, b) + _kv(a + 1.0, b))),  # 10.29.1
+    scipy="kv",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _kv(a, b):
+    """The modified Bessel function of the second kind, of the real order v; differentiable by its argument."""
+    return _scipy_kv(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: 0.5 * (_jve(a - 1.0, b) - _jve(a + 1.0, b))),
+    scipy="jve",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _jve(a, b):
+    """`jv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument."""
+    return _scipy_jve(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b: 0.5 * (_yve(a - 1.0, b) - _yve(a + 1.0, b))),
+    scipy="yve",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _yve(a, b):
+    """`yv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument."""
+    return _scipy_yve(a, b)
+
+
+@elementwise(
+    partials=(
+        _unknown,
+        lambda a, b, y: 0.5 * (_ive(a - 1.0, b) + _ive(a + 1.0, b)) - where(b < 0.0, -y, y),
+    ),
+    scipy="ive",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _ive(a, b):
+    """exp(-|z|) times `iv`, elementwise; differentiable by its argument."""
+    return _scipy_ive(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b, y: y - 0.5 * (_kve(a - 1.0, b) + _kve(a + 1.0, b))),
+    scipy="kve",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _kve(a, b):
+    """exp(z) times `kv`, elementwise; differentiable by its argument."""
+    return _scipy_kve(a, b)
+
+
+@elementwise(
+    partials=(None, lambda a, b: 0.5 * (_yn(trunc(a) - 1.0, b) - _yn(trunc(a) + 1.0, b))),
+    scipy="yn",
+    result=FLOATING,
+)
+def _yn(a, b):
+    """Bessel's function of the second kind, of the order n, which is cut to an integer, elementwise."""
+    return _scipy_yn(np.trunc(a), b)
+
+
+@elementwise(
+    partials=(None, lambda a, b: -0.5 * (_kn(trunc(a) - 1.0, b) + _kn(trunc(a) + 1.0, b))),
+    scipy="kn",
+    result=FLOATING,
+)
+def _kn(a, b):
+    """The modified Bessel function of the second kind, of the order n, which is cut to an integer, elementwise."""
+    return _scipy_kn(np.trunc(a), b)
+
+
+def _at_zero(a):
+    """The slope of Struve's functions there, by the order (11.2.1)."""
+    return where(a == 0.0, 2.0 / math.pi, where(a > 0.0, 0.0, math.nan))
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b, y: where(b == 0.0, _at_zero(a), _struve(a - 1.0, b) - a * y / b)),  # 11.4.27
+    scipy="struve",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _struve(a, b):
+    """Struve's function of the real order v, elementwise; differentiable by its argument."""
+    return _scipy_struve(a, b)
+
+
+@elementwise(
+    partials=(_unknown, lambda a, b, y: where(b == 0.0, _at_zero(a), _modstruve(a - 1.0, b) - a * y / b)),  # 11.4.29
+    scipy="modstruve",
+    unknown=("v",),
+    result=FLOATING,
+)
+def _modstruve(a, b):
+    """The modified Struve function of the real order v, elementwise; differentiable by its argument."""
+    return _scipy_modstruve(a, b)
