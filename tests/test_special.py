@@ -65,12 +65,14 @@ def test_derivatives_of_the_incomplete_gamma_function_by_its_shape():
 
 
 def test_second_derivatives_of_the_incomplete_gamma_function():
-    a, x = np.array([0.3, 2.0, 7.5, 40.0, 3.0]), np.array([0.2, 5.0, 7.0, 20.0, 0.5])
+    a = np.array([0.3, 2.0, 7.5, 40.0, 3.0, 1e-300, 1e-12, 1e-12, 1e-8, 1e-3, 1e-3])
+    x = np.array([0.2, 5.0, 7.0, 20.0, 0.5, 0.5, 1e-6, 2.0, 30.0, 0.01, 3.0])
     p, q = tg.tensor(a, requires_grad=True), tg.tensor(x, requires_grad=True)
     g, h = tg.autograd.grad(SPECIAL.gammainc(p, q).sum(), (p, q), create_graph=True)
     aa, ax = tg.autograd.grad(g.sum(), (p, q), retain_graph=True)
     xa, xx = tg.autograd.grad(h.sum(), (p, q))
-    close(aa.tolist(), [exact_gamma(*at, order=2) for at in zip(a, x, strict=True)], 1e-10)
+    of_small = [mpmath.mpf(at) if at > 1e-200 else mpmath.mpf(1e-40) for at in a.tolist()]  # where it no longer changes
+    close(aa.tolist(), [exact_gamma(*at, order=2) for at in zip(of_small, x, strict=True)], 1e-10)
     np.testing.assert_allclose(ax.numpy(), xa.numpy(), rtol=1e-12)
     density = np.exp((a - 1) * np.log(x) - x - scipy.special.gammaln(a))
     np.testing.assert_allclose(xx.numpy(), density * ((a - 1) / x - 1), rtol=1e-12)
@@ -120,6 +122,33 @@ def test_second_derivatives_of_the_incomplete_beta_function():
         for (i, j), orders in {(0, 0): (2, 0, 0), (0, 1): (1, 1, 0), (1, 1): (0, 2, 0), (2, 2): (0, 0, 2)}.items():
             true = mpmath.diff(lambda p, q, c: mpmath.betainc(p, q, 0, c, regularized=True), (a, b, x), orders)
             close([found[i][j]], [true], 1e-9)
+
+
+def test_second_derivatives_of_incomplete_functions_at_the_ends():
+    """Where a power of the density is 0 or a logarithm infinite: limits of the formulas."""
+    a, x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True), tg.zeros(3, requires_grad=True)
+    for f, sign in ((SPECIAL.gammainc, 1.0), (SPECIAL.gammaincc, -1.0)):
+        first = tg.autograd.grad(f(a, x).sum(), (a, x), create_graph=True)
+        aa, ax, xa, xx = (h for g in first for h in tg.autograd.grad(g.sum(), (a, x), retain_graph=True))
+        assert aa.tolist() == [0.0] * 3
+        assert ax.tolist() == xa.tolist() == [-sign * math.inf, 0.0, 0.0]
+        assert xx.tolist() == [-sign, sign, 0.0]
+    b = 2.5  # c^(a - 1) (1 - c)^(b - 1) / B(a, b) at c = 0 begins with b (1 - (b - 1) c), b (b + 1) c
+    for end, sign in ((0.0, 1.0), (1.0, -1.0)):
+        c, shapes = tg.full((3,), end, requires_grad=True), (a, tg.full((3,), b))
+        density = tg.autograd.grad(SPECIAL.betainc(*shapes[:: int(sign)], c).sum(), (a, c), create_graph=True)[1]
+        by_a, by_c = tg.autograd.grad(density.sum(), (a, c))
+        assert by_a.tolist() == [-math.inf, 0.0, 0.0]
+        np.testing.assert_allclose(by_c.numpy(), [-sign * b * (b - 1), sign * b * (b + 1), 0.0], rtol=1e-14)
+
+
+def test_polygamma_of_the_smallest_numbers():
+    x = tg.tensor([-5e-324, -1e-200, 1e-200, -1e-50, -1e-90], requires_grad=True)
+    (digamma,) = tg.autograd.grad(tg.lgamma(x).sum(), x, create_graph=True)
+    (trigamma,) = tg.autograd.grad(digamma.sum(), x, create_graph=True)
+    (tetragamma,) = tg.autograd.grad(trigamma.sum(), x)
+    assert trigamma.tolist() == pytest.approx([math.inf] * 3 + [1e100, 1e180], rel=1e-15)
+    assert tetragamma.tolist() == pytest.approx([math.inf, math.inf, -math.inf, 2e150, 2e270], rel=1e-15)
 
 
 @pytest.mark.parametrize("name", ["gammaincinv", "gammainccinv", "betaincinv"])
