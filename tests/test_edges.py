@@ -87,6 +87,13 @@ def test_norms_of_vectors_without_elements():
             tg.norm(tg.zeros(0, 3), order)
 
 
+def test_areas_under_small_integers_do_not_wrap():
+    y = tg.tensor([1, 200, 255, 0], dtype=tg.uint8)
+    assert tg.trapezoid(y).item() == 100.5 + 227.5 + 127.5
+    assert tg.trapezoid(y, y).item() == 100.5 * 199 + 227.5 * 55 - 127.5 * 255
+    assert tg.cumulative_trapezoid(y, dx=2).tolist() == [201.0, 656.0, 911.0]
+
+
 # function of one operand, its second derivative
 CURVED = {
     "asin": (tg.asin, lambda x: x / mpmath.sqrt(1 - x**2) ** 3),
