@@ -296,6 +296,37 @@ def test_erfcx_and_log_ndtr_far_out():
     assert SPECIAL.log_ndtr(tg.tensor([-1e6])).item() == pytest.approx(-5e11, rel=1e-6)
 
 
+BESSEL: dict[str, Callable[[Any], Any]] = {
+    "bessel_j1": lambda x: mpmath.besselj(1, x),
+    "i1": lambda x: mpmath.besseli(1, x),
+    "i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
+    "i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
+}
+
+
+@pytest.mark.parametrize("name", BESSEL)
+def test_derivatives_of_bessel_functions_near_zero_and_far_out(name: str):
+    f, exact = getattr(SPECIAL, name), BESSEL[name]
+    far = [24.9, 25.1, -300.0, *([1e5, -1e7] if name.endswith("e") else [])]
+    x = tg.tensor([1e-10, -1e-7, 1e-4, 0.3, -1.9, 2.1, -6.5, *far], requires_grad=True)
+    found = f(x)
+    for order in range(1, 4):
+        (found,) = tg.autograd.grad(found.sum(), x, create_graph=True)
+        with mpmath.workdps(100):
+            true = [
+                mpmath.diff(exact, at, order, h=abs(at) * mpmath.mpf(10) ** -20) for at in map(mpmath.mpf, x.tolist())
+            ]
+        close(found.tolist(), true, 10.0 ** (order - 13), f"{name}, order {order}")
+
+
+def test_scaled_bessel_functions_have_pytorchs_derivatives_at_their_kink():
+    for f, slopes in ((SPECIAL.i0e, (0.0, 0.5)), (SPECIAL.i1e, (0.5, 0.0))):
+        x = tg.zeros(3, requires_grad=True)
+        (first,) = tg.autograd.grad(f(x).sum(), x, create_graph=True)
+        (second,) = tg.autograd.grad(first.sum(), x)
+        assert (first.tolist(), second.tolist()) == ([slopes[0]] * 3, [slopes[1]] * 3)
+
+
 def test_airy_beyond_its_zeros():
     x = np.array([-20.0, -7.3, -1e-10, 0.0, 1e-12, 4.0, 25.0])
     close(SPECIAL.airy_ai(tg.tensor(x)).tolist(), [mpmath.airyai(v) for v in x.tolist()], 1e-12)
