@@ -102,8 +102,9 @@ bench-compare: .venv/bench.stamp # this commit beside another (BASE=main): what 
 	$(ASV) continuous --config asv_benchmarks/asv.conf.json --factor 1.1 --split --interleave-rounds \
 		--bench '$(BENCHES)' $(BASE) HEAD
 
-bench-html: .venv/bench.stamp # what was measured so far as pages: asv_benchmarks/html/index.html, shown by `asv preview`
+bench-html: .venv/bench.stamp # what was measured so far: asv_benchmarks/html/overview.html, and asv's pages, shown by `asv preview`
 	$(ASV) publish --config asv_benchmarks/asv.conf.json
+	$(BIN)/python asv_benchmarks/overview.py
 
 compare: .venv/bench.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md

@@ -136,3 +136,25 @@ def test_errors_name_a_page_that_is_there(page):
 def test_each_section_of_errors_is_named_by_some():
     titled = anchors_of(ROOT / pages.ERRORS) - {"what-errors-mean"}
     assert titled == {page.partition("#")[2] for page in KINDS}
+
+
+def test_the_page_of_benchmarks_names_first_what_became_slower(tmp_path):
+    pytest.importorskip("asv")
+    overview = runpy.run_path(str(ROOT / "asv_benchmarks" / "overview.py"))
+    series = overview["Series"]
+    written = overview["page"]([
+        series("bench_a", "time_<x>", "seconds", [1e-3, 2e-3, 1e-3]),
+        series("bench_a", "time_y", "seconds", [1e-3, 1.2e-3]),
+        series("bench_b", "track_z", "bytes", [2048.0]),
+    ])  # fmt: skip
+    slower, a, b = written.split("<h2>")[1:]
+    assert "time_y" in slower
+    assert "1.20" in slower
+    assert "time_&lt;x&gt;" not in slower
+    assert "time_&lt;x&gt;" in a
+    assert "0.50" in a
+    assert "track_z" in b
+    assert "2.05k" in b
+    assert written.count("<polyline") == 4
+    assert "http" not in written
+    assert "Nothing is over 10% slower" in overview["page"]([series("bench_b", "track_z", "bytes", [2048.0, 2048.0])])
