@@ -129,8 +129,10 @@ def atan2(a, b):
 )
 def _over_square(a, b):
     """b / (a² + b²), elementwise, without overflow; 0 at (0, 0)."""
-    length = vectormath.hypot(a, b)
-    return 0.0 if length == 0.0 else b / length / length
+    big, small = (a, b) if abs(a) > abs(b) else (b, a)
+    ratio = small / big
+    top = ratio if abs(a) > abs(b) else 1.0
+    return 0.0 if big == 0.0 else top / (big + small * ratio)
 
 
 @elementwise(
