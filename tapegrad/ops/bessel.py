@@ -82,16 +82,19 @@ def _far(a, b, c):
     return _far_out(a, b, c) if abs(c) >= _FAR else math.nan * c
 
 
-@elementwise(partials=lambda x: x * _j_by_power(2.0, x) - _bessel_j1(x), result=FLOATING)
-def _j1_slope(x):
-    """The derivative of J1, elementwise (10.6.2)."""
-    return _scipy_j0(x) - _reduced_j(1.0, x)
+# What follows is given the function's value too, so that it needn't be computed again; derivatives by `a` are whole.
 
 
-@elementwise(partials=lambda x: _modified_bessel_i1(x) - x * _i_by_power(2.0, x), result=FLOATING)
-def _i1_slope(x):
-    """The derivative of I1, elementwise (10.29.2)."""
-    return _scipy_i0(x) - _reduced_i(1.0, x)
+@elementwise(partials=(lambda a: a * _j_by_power(2.0, a) - _bessel_j1(a), None), result=FLOATING)
+def _j1_slope(a, b):
+    """The derivative of J1, which is `b`, elementwise (10.6.2)."""
+    return _scipy_j0(a) - (0.5 if a == 0.0 else b / a)
+
+
+@elementwise(partials=(lambda a: _modified_bessel_i1(a) - a * _i_by_power(2.0, a), None), result=FLOATING)
+def _i1_slope(a, b):
+    """The derivative of I1, which is `b`, elementwise (10.29.2)."""
+    return _scipy_i0(a) - (0.5 if a == 0.0 else b / a)
 
 
 @elementwise(
@@ -119,7 +122,8 @@ def _i1e_slope(x):
     """The derivative of exp(-|x|) I1, elementwise."""
     if abs(x) >= _FAR:
         return _far_out(1.0, 1.0, x)
-    return _scipy_i0e(x) - vectormath.exp(-abs(x)) * _reduced_i(1.0, x) - np.sign(x) * _scipy_i1e(x)
+    i1e = _scipy_i1e(x)
+    return _scipy_i0e(x) - (0.5 if x == 0.0 else i1e / x) - np.sign(x) * i1e
 
 
 @elementwise(
@@ -136,7 +140,7 @@ def _bessel_j0(x):
 
 
 @elementwise(
-    partials=lambda x: _j1_slope(x),
+    partials=lambda x, y: _j1_slope(x, y),
     exact=lambda mp, x: mp.besselj(1, x),
     scipy="j1",
     domain=(domains.moderate,),
@@ -188,7 +192,7 @@ def i0(x):
 
 
 @elementwise(
-    partials=lambda x: _i1_slope(x),
+    partials=lambda x, y: _i1_slope(x, y),
     exact=lambda mp, x: mp.besseli(1, x),
     scipy="i1",
     domain=(domains.moderate,),
