@@ -64,14 +64,15 @@ __version__ = "0.1.0"
 
 # Of `nn.functional`, what PyTorch's own namespace has too.
 _FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d bilinear celu celu_ channel_shuffle constant_pad_nd conv1d conv2d
+    adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle constant_pad_nd conv1d conv2d
     conv3d conv_transpose1d conv_transpose2d conv_transpose3d grid_sampler_2d grid_sampler_3d max_pool1d
     max_pool2d max_pool3d pixel_shuffle pixel_unshuffle rms_norm rrelu rrelu_ selu selu_ threshold threshold_
 """.split()
 # What it has with other arguments.
 _NAMESPACE = """
-    affine_grid_generator alpha_dropout batch_norm dropout dropout_ embedding feature_alpha_dropout grid_sampler
-    group_norm gru_cell instance_norm layer_norm lstm_cell rnn_relu_cell rnn_tanh_cell
+    adaptive_max_pool1d affine_grid_generator alpha_dropout batch_norm dropout dropout_ embedding
+    feature_alpha_dropout grid_sampler group_norm gru_cell instance_norm layer_norm lstm_cell rnn_relu_cell
+    rnn_tanh_cell
 """.split()
 # What takes long to import, or few ask for, is imported when it is first asked for: from these modules.
 _LATER = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import linalg
-from tapegrad.numpy_functions import floating, of_one_dtype, of_values
+from tapegrad.numpy_functions import floating, of_one_dtype, of_values, vector_norm
 from tapegrad.tensor import Tensor
 
 _ONE = np.eye(1)
@@ -83,7 +83,7 @@ def norm(x: Tensor, ord: Any = None, axis: Any = None, keepdims: Any = False) ->
     if len(axes) == 1:
         if isinstance(ord, str):
             raise ValueError(f"Invalid norm order '{ord}' for vectors")
-        return linalg.vector_norm(x, ord, axes, bool(keepdims))
+        return vector_norm(x, axes, keepdims, ord)
     if len(axes) != 2:
         raise ValueError("Improper number of dimensions to norm.")
     return _of_matrices(x, ord, axes, keepdims)

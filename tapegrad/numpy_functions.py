@@ -6,6 +6,7 @@ makes tensors of arrays among operands.
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -458,8 +459,12 @@ def multi_dot(arrays: Any) -> Tensor:
 
 
 def vector_norm(x: Any, axis: Any = None, keepdims: Any = False, ord: Any = 2) -> Tensor:
-    """A norm of vectors, along all axes or those given."""
-    return linalg.vector_norm(floating(x), ord, axis, bool(keepdims))
+    """A norm of vectors, along all axes or those given; of no elements 0, and inf where `ord` is negative."""
+    x = floating(x)
+    if not x.numel() and (ord == math.inf or -math.inf < ord < 0):
+        zeros = linalg.vector_norm(x, 1, axis, bool(keepdims))
+        return zeros if ord > 0 else zeros + math.inf
+    return linalg.vector_norm(x, ord, axis, bool(keepdims))
 
 
 # --- new arrays, and what is read of values ---------------------------------------------------------------------------

@@ -492,6 +492,8 @@ def __array_ufunc__(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **
         facts, over = {"axis": 0} | facts, _OVER[ufunc, method]
         if over in (np.all, np.any) and np.dtype(facts.pop("dtype", None) or bool) != np.bool:
             raise TypeError(f"np.{ufunc.__name__}.reduce: the results of tensors are bools, in no other dtype")
+        if over in (np.max, np.min) and (dtype := facts.pop("dtype", None)) is not None:
+            inputs = (cast(as_tensor(inputs[0]), dtypes.as_dtype(dtype)), *inputs[1:])
         return __array_function__(self, over, types=(), args=inputs, facts=facts)
     elif method in numpy_methods.METHODS and _records(ufunc) and ufunc.nin == 2 and ufunc.signature is None:
         call = _call_method(method)

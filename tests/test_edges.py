@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,6 +59,69 @@ def test_reductions_of_nothing(shape: tuple[int, ...]):
         np.testing.assert_array_equal(x.prod(axis).detach().numpy(), np.zeros(shape).prod(axis))
     (x.sum() + x.prod() + x.norm() + x.mean() + x.softmax(0).sum()).backward()
     assert x.grad.shape == shape
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, math.inf, "fro", "nuc", -1.0, -2.0, -math.inf])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 3, 0)])
+def test_norms_of_matrices_without_elements(shape: tuple[int, ...], order: float | str):
+    x = tg.zeros(*shape, requires_grad=True)
+    try:
+        exact = np.linalg.norm(np.zeros(shape), order, axis=(-2, -1))
+    except ValueError:  # of no values there is no smallest
+        with pytest.raises(IndexError, match="Expected reduction dim"):
+            tg.linalg.matrix_norm(x, order)
+        return
+    y = tg.linalg.matrix_norm(x, order)
+    np.testing.assert_array_equal(y.detach().numpy(), exact)
+    (slope,) = tg.autograd.grad(y.sum(), x)
+    assert slope.shape == shape
+
+
+def test_norms_of_vectors_without_elements():
+    assert tg.linalg.vector_norm(tg.zeros(0, 3), 2.5, 0).tolist() == [0.0] * 3
+    assert tg.linalg.vector_norm(tg.zeros(0, 3), -1, 1).tolist() == []
+    for order in (-1, -2.5, math.inf, -math.inf):
+        with pytest.raises(RuntimeError, match=rf"cannot compute the {order:g} norm on the dimension 0"):
+            tg.linalg.vector_norm(tg.zeros(0, 3), order, 0)
+        with pytest.raises(RuntimeError, match=rf"cannot compute the {order:g} norm on an empty tensor"):
+            tg.norm(tg.zeros(0, 3), order)
+
+
+def test_areas_under_small_integers_do_not_wrap():
+    y = tg.tensor([1, 200, 255, 0], dtype=tg.uint8)
+    assert tg.trapezoid(y).item() == 100.5 + 227.5 + 127.5
+    assert tg.trapezoid(y, y).item() == 100.5 * 199 + 227.5 * 55 - 127.5 * 255
+    assert tg.cumulative_trapezoid(y, dx=2).tolist() == [201.0, 656.0, 911.0]
+
+
+# function of one operand, its second derivative
+CURVED = {
+    "asin": (tg.asin, lambda x: x / mpmath.sqrt(1 - x**2) ** 3),
+    "acos": (tg.acos, lambda x: -x / mpmath.sqrt(1 - x**2) ** 3),
+    "atanh": (tg.atanh, lambda x: 2 * x / (1 - x**2) ** 2),
+    "logit": (tg.logit, lambda x: (2 * x - 1) / (x * (1 - x)) ** 2),
+    "atan2": (lambda y: tg.atan2(y, 2.0 * y.detach()), lambda x: -4 / (25 * x**2)),
+    "atan2-over": (lambda x: tg.atan2(2.0 * x.detach(), x), lambda x: 4 / (25 * x**2)),
+}
+
+
+@pytest.mark.parametrize("dtype", [tg.float64, tg.float32])
+@pytest.mark.parametrize("name", CURVED)
+def test_second_derivatives_near_zero_and_one(name: str, dtype: Any):
+    f, exact = CURVED[name]
+    x = tg.tensor([1e-8, 3e-5, 0.3, 1 - 1e-4, 1e-18, 1e-30], dtype=dtype, requires_grad=True)
+    (slope,) = tg.autograd.grad(f(x).sum(), x, create_graph=True)
+    (curvature,) = tg.autograd.grad(slope.sum(), x)
+    with mpmath.workdps(60), np.errstate(over="ignore"):
+        true = np.array([float(exact(mpmath.mpf(at))) for at in x.tolist()]).astype(dtype.numpy)
+    np.testing.assert_allclose(curvature.numpy(), true, rtol=1e-15 * (20 if dtype is tg.float64 else 4e9))
+
+
+def test_the_slope_of_an_angle_near_the_origin_and_far_away():
+    for scale in (1e-300, 1e-160, 1e160, 1e300):
+        y, x = tg.tensor(3 * scale, requires_grad=True), tg.tensor(4 * scale, requires_grad=True)
+        by_y, by_x = tg.autograd.grad(tg.atan2(y, x), (y, x))
+        assert [by_y.item(), by_x.item()] == pytest.approx([4 / 25 / scale, -3 / 25 / scale], rel=1e-15)
 
 
 @pytest.mark.nojit

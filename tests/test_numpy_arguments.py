@@ -224,6 +224,7 @@ np.rollaxis(a, 0, -3); np.rollaxis(a, 0, 3); np.rollaxis(a, 0, 2); np.rollaxis(a
 np.full_like(a, a[0]); np.full_like(a, [[2.75]]); np.full_like(a, a[:, :2], shape=(3, 2), dtype="f4")
 np.delete(a, ()); np.delete(a, [], axis=0); (np.putmask(a, [True], 5), a)[1]; (np.putmask(a, a > 0, 5), a)[1]
 np.add.reduceat(a, []); np.add.reduceat(a, (), axis=1); np.logical_and.reduce(a, dtype=bool, axis=None)
+np.maximum.reduce(a, dtype=None); np.minimum.reduce(a, 1, dtype="f4", keepdims=True); np.maximum.reduce(a, None, float)
 np.logical_or.reduce(a, dtype=np.dtype(bool), keepdims=True); (np.put(a, [0], []), a)[1]
 """
 OF_PLANE_VECTORS = """

@@ -65,12 +65,14 @@ def test_derivatives_of_the_incomplete_gamma_function_by_its_shape():
 
 
 def test_second_derivatives_of_the_incomplete_gamma_function():
-    a, x = np.array([0.3, 2.0, 7.5, 40.0, 3.0]), np.array([0.2, 5.0, 7.0, 20.0, 0.5])
+    a = np.array([0.3, 2.0, 7.5, 40.0, 3.0, 1e-300, 1e-12, 1e-12, 1e-8, 1e-3, 1e-3])
+    x = np.array([0.2, 5.0, 7.0, 20.0, 0.5, 0.5, 1e-6, 2.0, 30.0, 0.01, 3.0])
     p, q = tg.tensor(a, requires_grad=True), tg.tensor(x, requires_grad=True)
     g, h = tg.autograd.grad(SPECIAL.gammainc(p, q).sum(), (p, q), create_graph=True)
     aa, ax = tg.autograd.grad(g.sum(), (p, q), retain_graph=True)
     xa, xx = tg.autograd.grad(h.sum(), (p, q))
-    close(aa.tolist(), [exact_gamma(*at, order=2) for at in zip(a, x, strict=True)], 1e-10)
+    of_small = [mpmath.mpf(at) if at > 1e-200 else mpmath.mpf(1e-40) for at in a.tolist()]  # where it no longer changes
+    close(aa.tolist(), [exact_gamma(*at, order=2) for at in zip(of_small, x, strict=True)], 1e-10)
     np.testing.assert_allclose(ax.numpy(), xa.numpy(), rtol=1e-12)
     density = np.exp((a - 1) * np.log(x) - x - scipy.special.gammaln(a))
     np.testing.assert_allclose(xx.numpy(), density * ((a - 1) / x - 1), rtol=1e-12)
@@ -120,6 +122,33 @@ def test_second_derivatives_of_the_incomplete_beta_function():
         for (i, j), orders in {(0, 0): (2, 0, 0), (0, 1): (1, 1, 0), (1, 1): (0, 2, 0), (2, 2): (0, 0, 2)}.items():
             true = mpmath.diff(lambda p, q, c: mpmath.betainc(p, q, 0, c, regularized=True), (a, b, x), orders)
             close([found[i][j]], [true], 1e-9)
+
+
+def test_second_derivatives_of_incomplete_functions_at_the_ends():
+    """Where a power of the density is 0 or a logarithm infinite: limits of the formulas."""
+    a, x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True), tg.zeros(3, requires_grad=True)
+    for f, sign in ((SPECIAL.gammainc, 1.0), (SPECIAL.gammaincc, -1.0)):
+        first = tg.autograd.grad(f(a, x).sum(), (a, x), create_graph=True)
+        aa, ax, xa, xx = (h for g in first for h in tg.autograd.grad(g.sum(), (a, x), retain_graph=True))
+        assert aa.tolist() == [0.0] * 3
+        assert ax.tolist() == xa.tolist() == [-sign * math.inf, 0.0, 0.0]
+        assert xx.tolist() == [-sign, sign, 0.0]
+    b = 2.5  # c^(a - 1) (1 - c)^(b - 1) / B(a, b) at c = 0 begins with b (1 - (b - 1) c), b (b + 1) c
+    for end, sign in ((0.0, 1.0), (1.0, -1.0)):
+        c, shapes = tg.full((3,), end, requires_grad=True), (a, tg.full((3,), b))
+        density = tg.autograd.grad(SPECIAL.betainc(*shapes[:: int(sign)], c).sum(), (a, c), create_graph=True)[1]
+        by_a, by_c = tg.autograd.grad(density.sum(), (a, c))
+        assert by_a.tolist() == [-math.inf, 0.0, 0.0]
+        np.testing.assert_allclose(by_c.numpy(), [-sign * b * (b - 1), sign * b * (b + 1), 0.0], rtol=1e-14)
+
+
+def test_polygamma_of_the_smallest_numbers():
+    x = tg.tensor([-5e-324, -1e-200, 1e-200, -1e-50, -1e-90], requires_grad=True)
+    (digamma,) = tg.autograd.grad(tg.lgamma(x).sum(), x, create_graph=True)
+    (trigamma,) = tg.autograd.grad(digamma.sum(), x, create_graph=True)
+    (tetragamma,) = tg.autograd.grad(trigamma.sum(), x)
+    assert trigamma.tolist() == pytest.approx([math.inf] * 3 + [1e100, 1e180], rel=1e-15)
+    assert tetragamma.tolist() == pytest.approx([math.inf, math.inf, -math.inf, 2e150, 2e270], rel=1e-15)
 
 
 @pytest.mark.parametrize("name", ["gammaincinv", "gammainccinv", "betaincinv"])
@@ -265,6 +294,37 @@ def test_erfcx_and_log_ndtr_far_out():
         ]
     close(gradients(SPECIAL.log_ndtr, x)[0], true, 1e-11)
     assert SPECIAL.log_ndtr(tg.tensor([-1e6])).item() == pytest.approx(-5e11, rel=1e-6)
+
+
+BESSEL: dict[str, Callable[[Any], Any]] = {
+    "bessel_j1": lambda x: mpmath.besselj(1, x),
+    "i1": lambda x: mpmath.besseli(1, x),
+    "i0e": lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)),
+    "i1e": lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)),
+}
+
+
+@pytest.mark.parametrize("name", BESSEL)
+def test_derivatives_of_bessel_functions_near_zero_and_far_out(name: str):
+    f, exact = getattr(SPECIAL, name), BESSEL[name]
+    far = [24.9, 25.1, -300.0, *([1e5, -1e7] if name.endswith("e") else [])]
+    x = tg.tensor([1e-10, -1e-7, 1e-4, 0.3, -1.9, 2.1, -6.5, *far], requires_grad=True)
+    found = f(x)
+    for order in range(1, 4):
+        (found,) = tg.autograd.grad(found.sum(), x, create_graph=True)
+        with mpmath.workdps(100):
+            true = [
+                mpmath.diff(exact, at, order, h=abs(at) * mpmath.mpf(10) ** -20) for at in map(mpmath.mpf, x.tolist())
+            ]
+        close(found.tolist(), true, 10.0 ** (order - 13), f"{name}, order {order}")
+
+
+def test_scaled_bessel_functions_have_pytorchs_derivatives_at_their_kink():
+    for f, slopes in ((SPECIAL.i0e, (0.0, 0.5)), (SPECIAL.i1e, (0.5, 0.0))):
+        x = tg.zeros(3, requires_grad=True)
+        (first,) = tg.autograd.grad(f(x).sum(), x, create_graph=True)
+        (second,) = tg.autograd.grad(first.sum(), x)
+        assert (first.tolist(), second.tolist()) == ([slopes[0]] * 3, [slopes[1]] * 3)
 
 
 def test_airy_beyond_its_zeros():

@@ -590,7 +590,7 @@ def matrix_norm(
     if ord in (2, -2, "nuc"):
         a = (A if dtype is None else cast(A, dtype)).movedim((rows, columns), (-2, -1))
         values = svdvals(a)
-        of_each = values.sum(-1) if ord == "nuc" else values.amax(-1) if ord == 2 else values.amin(-1)
+        of_each = values.sum(-1) if ord == "nuc" else _largest(values, -1) if ord == 2 else values.amin(-1)
         return _with_dimensions(of_each, rows, columns) if keepdim else of_each
     if ord not in (1, -1, math.inf, -math.inf):
         raise RuntimeError(
@@ -598,10 +598,13 @@ def matrix_norm(
         )
     summed, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = reductions.norm(A, 1, summed, True, dtype)
-    largest = (reductions.amax if ord > 0 else reductions.amin)(sums, left, True)
-    if keepdim:
-        return largest
-    return largest.squeeze(dim)
+    most = _largest(sums, left) if ord > 0 else reductions.amin(sums, left)
+    return most.unsqueeze(left) if keepdim else most.squeeze(summed - (summed > left))
+
+
+def _largest(sizes: Tensor, dim: int) -> Tensor:
+    """The largest of what is not negative; of none, 0."""
+    return reductions.amax(sizes, dim) if sizes._kind.shape[dim] else reductions.sum(sizes, dim)
 
 
 def _with_dimensions(x: Tensor, *dims: int) -> Tensor:
@@ -622,6 +625,8 @@ def norm(
     >>> tg.linalg.norm(tg.tensor([[3.0, 0.0], [0.0, 4.0]]))
     tensor(5.)
     """
+    if dim is not None and not isinstance(dim, int) and len(dim) not in (1, 2):
+        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dim)}")
     if ord is None:
         return vector_norm(A, 2, dim, keepdim, dtype=dtype)
     if dim is None and A.ndim not in (1, 2):
@@ -630,8 +635,6 @@ def norm(
             f"{_at('linalg.norm', A)}"
         )
     dims = tuple(range(A.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    if dim is not None and len(dims) not in (1, 2):
-        raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}")
     if len(dims) == 2 or isinstance(ord, str):
         return matrix_norm(A, ord, dims, keepdim, dtype=dtype)
     return vector_norm(A, ord, dims, keepdim, dtype=dtype)

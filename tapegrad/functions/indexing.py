@@ -684,8 +684,10 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 @public
 @node("GatherBackward0")
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """Elements whose index along a dimension is given for each place of `index`.
+
+    Gradients are dense, whatever `sparse_grad` says.
 
     Raises
     ------

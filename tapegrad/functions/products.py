@@ -33,7 +33,7 @@ def check_dtypes(name: str, a: Any, b: Any, differing: str = _MATRICES) -> None:
             f"{differing.format(*named)}. {name}({describe(a, b)}), recorded at {location()}: convert one with .to(...)"
         )
     if a.dtype.name == "bool":
-        raise RuntimeError(f"\"{name}\" not implemented for 'Bool': {name}({describe(a, b)}), at {location()}")
+        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool': {name}({describe(a, b)}), at {location()}")
 
 
 def _for_blas(t: Tensor) -> Tensor:

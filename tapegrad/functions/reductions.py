@@ -318,6 +318,8 @@ def norm(
     dims = _dimensions(dim, x.ndim)
     x = x if dtype is None else cast(x, dtype)
     p = 2 if p in (None, "fro") else float(p)
+    if not x.numel() and (p < 0 or p == float("inf")):
+        _check_has_least(x, dim, dims, p)
     if p == 2:
         return _record_reduction(reduction.norm, x, dims, keepdim, False)
     if p == 1:
@@ -338,6 +340,20 @@ def norm(
     root = elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
     root = root * scale if x.numel() else root
     return root if keepdim else root.reshape(_reduced_shape(x._kind.shape, dims, False))
+
+
+def _check_has_least(x: Tensor, dim: Dims | None, dims: tuple[int, ...], p: float) -> None:
+    """Of no elements there is no largest or smallest, and no norm of negative order."""
+    empty = [d for d in dims if not x._kind.shape[d]]
+    if not empty:
+        return
+    of_what = f"the dimension {empty[0]} because this dimension is empty and"
+    if dim is None or dim == ():
+        of_what = "an empty tensor because"
+    raise RuntimeError(
+        f"linalg.vector_norm cannot compute the {p:g} norm on {of_what} the operation does not have an identity: "
+        f"{describe(x)}, at {location()}"
+    )
 
 
 @public

@@ -110,6 +110,9 @@ def _trapezoids(name: str, y: Tensor, x: Tensor | None, dx: Any, dim: int) -> tu
     if not y.ndim:
         raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions: {name}(), at {location()}")
     at = dimension(dim, y.ndim)
+    # Sums and differences of small integers would wrap.
+    y = y if y.dtype.is_floating_point else cast(y, get_default_dtype())
+    x = x if x is None or x.dtype.is_floating_point else cast(x, y.dtype)
     n = max(y._kind.shape[at] - 1, 0)
     sums = narrow(y, at, min(1, y._kind.shape[at]), n) + narrow(y, at, 0, n)
     steps = _steps(name, y, x, at)

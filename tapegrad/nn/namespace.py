@@ -29,6 +29,12 @@ def feature_alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     return F.feature_alpha_dropout(input, p, train)
 
 
+def adaptive_max_pool1d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
+    """See `nn.functional.adaptive_max_pool1d`: the places of the maxima are returned too."""
+    largest, places = F.adaptive_max_pool1d(input, output_size, return_indices=True)
+    return largest, places
+
+
 def embedding(
     weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
 ) -> Tensor:

@@ -10,13 +10,120 @@ import numpy as np
 from tapegrad import vectormath
 from tapegrad.foreign import Foreign
 from tapegrad.ops import domains
+from tapegrad.ops.arithmetic import sign
 from tapegrad.ops.declare import FLOATING, elementwise
+from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import where
 
 _scipy_j0, _scipy_j1, _scipy_y0, _scipy_y1 = (Foreign(name) for name in ("j0", "j1", "y0", "y1"))
 _scipy_i0, _scipy_i1, _scipy_i0e, _scipy_i1e = (Foreign(name) for name in ("i0", "i1", "i0e", "i1e"))
 _scipy_k0, _scipy_k1, _scipy_k0e, _scipy_k1e = (Foreign(name) for name in ("k0", "k1", "k0e", "k1e"))
-_scipy_jv, _scipy_kv = Foreign("jv", 2), Foreign("kv", 2)
+_scipy_jv, _scipy_kv, _scipy_iv = Foreign("jv", 2), Foreign("kv", 2), Foreign("iv", 2)
+_FAR = 25.0  # from where exp(-|x|) I(x) and its derivatives are their asymptotic series
+
+
+def _series(n, w):
+    """The sum of w^k / (k! (n + k)!) over all k, by 2^n: what J_n and I_n are over x^n, with w = -x² / 4, x² / 4."""
+    term = 1.0
+    for j in range(1, int(n) + 1):
+        term *= 0.5 / j
+    total, k = term, 0.0
+    while abs(term) > 1e-17 * abs(total):
+        k += 1.0
+        term *= w / (k * (n + k))
+        total += term
+    return total
+
+
+def _reduced_j(n, x):
+    """J of order n = 1, 2, ... over x^n, at 0 too (10.2.2)."""
+    if abs(x) < 2.0:
+        return _series(n, -0.25 * x * x)
+    return (_scipy_j1(x) if n == 1.0 else _scipy_jv(n, x)) / x**n
+
+
+def _reduced_i(n, x):
+    """I of order n = 1, 2, ... over x^n, at 0 too (10.25.2)."""
+    if abs(x) < 2.0:
+        return _series(n, 0.25 * x * x)
+    return (_scipy_i1(x) if n == 1.0 else _scipy_iv(n, x)) / x**n
+
+
+def _far_out(n, order, c):
+    """The derivative of that order of exp(-|c|) I(c), where I has the order n = 0 or 1 (10.40.1)."""
+    x, is_even = abs(c), 0.5 * (n + order) == np.floor(0.5 * (n + order))
+    # Terms are coefficient * x^(-k - 1/2), whose derivatives have the factors (k + 1/2) (k + 3/2) ...
+    term = (1.0 if c > 0.0 or is_even else -1.0) / np.sqrt(2.0 * math.pi * x)
+    for j in range(int(order)):
+        term *= -(j + 0.5) / x
+    total, k = term, 0.0
+    while abs(term) > 1e-17 * abs(total) and k < x:
+        k += 1.0
+        term *= ((2.0 * k - 1.0) * (2.0 * k - 1.0) - 4.0 * n) / (8.0 * k * x) * (k + order - 0.5) / (k - 0.5)
+        total += term
+    return total
+
+
+@elementwise(partials=(None, lambda a, b: -b * _j_by_power(a + 1.0, b)), result=FLOATING)  # 10.6.6
+def _j_by_power(a, b):
+    """J of order a = 1, 2, ... over b^a, elementwise."""
+    return _reduced_j(a, b)
+
+
+@elementwise(partials=(None, lambda a, b: b * _i_by_power(a + 1.0, b)), result=FLOATING)  # 10.29.4
+def _i_by_power(a, b):
+    """I of order a = 1, 2, ... over b^a, elementwise."""
+    return _reduced_i(a, b)
+
+
+@elementwise(partials=(None, None, lambda a, b, c: _far(a, b + 1.0, c)), result=FLOATING)
+def _far(a, b, c):
+    """`_far_out`, elementwise; nan where it doesn't hold."""
+    return _far_out(a, b, c) if abs(c) >= _FAR else math.nan * c
+
+
+# What follows is given the function's value too, so that it needn't be computed again; derivatives by `a` are whole.
+
+
+@elementwise(partials=(lambda a: a * _j_by_power(2.0, a) - _bessel_j1(a), None), result=FLOATING)
+def _j1_slope(a, b):
+    """The derivative of J1, which is `b`, elementwise (10.6.2)."""
+    return _scipy_j0(a) - (0.5 if a == 0.0 else b / a)
+
+
+@elementwise(partials=(lambda a: _modified_bessel_i1(a) - a * _i_by_power(2.0, a), None), result=FLOATING)
+def _i1_slope(a, b):
+    """The derivative of I1, which is `b`, elementwise (10.29.2)."""
+    return _scipy_i0(a) - (0.5 if a == 0.0 else b / a)
+
+
+@elementwise(
+    partials=lambda x: where(abs(x) < _FAR, _i1e_slope(x) - sign(x) * _i0e_slope(x), _far(0.0, 2.0, x)),
+    result=FLOATING,
+)
+def _i0e_slope(x):
+    """The derivative of exp(-|x|) I0, elementwise."""
+    if abs(x) >= _FAR:
+        return _far_out(0.0, 1.0, x)
+    return _scipy_i1e(x) - np.sign(x) * _scipy_i0e(x)
+
+
+@elementwise(
+    partials=lambda x: where(
+        abs(x) < _FAR,
+        _i0e_slope(x)
+        - exp(-abs(x)) * (x * _i_by_power(2.0, x) - sign(x) * _i_by_power(1.0, x))
+        - sign(x) * _i1e_slope(x),
+        _far(1.0, 2.0, x),
+    ),
+    result=FLOATING,
+)
+def _i1e_slope(x):
+    """The derivative of exp(-|x|) I1, elementwise."""
+    if abs(x) >= _FAR:
+        return _far_out(1.0, 1.0, x)
+    i1e = _scipy_i1e(x)
+    return _scipy_i0e(x) - (0.5 if x == 0.0 else i1e / x) - np.sign(x) * i1e
 
 
 @elementwise(
@@ -33,7 +140,7 @@ def _bessel_j0(x):
 
 
 @elementwise(
-    partials=lambda x, y: where(x == 0.0, 0.5, _bessel_j0(x) - y / x),  # 10.6.2
+    partials=lambda x, y: _j1_slope(x, y),
     exact=lambda mp, x: mp.besselj(1, x),
     scipy="j1",
     domain=(domains.moderate,),
@@ -85,7 +192,7 @@ def i0(x):
 
 
 @elementwise(
-    partials=lambda x, y: where(x == 0.0, 0.5, i0(x) - y / x),  # 10.29.2
+    partials=lambda x, y: _i1_slope(x, y),
     exact=lambda mp, x: mp.besseli(1, x),
     scipy="i1",
     domain=(domains.moderate,),
@@ -98,7 +205,7 @@ def _modified_bessel_i1(x):
 
 
 @elementwise(
-    partials=lambda x, y: _i1e(x) - where(x < 0.0, -y, y),
+    partials=lambda x: _i0e_slope(x),
     exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x),
     scipy="i0e",
     domain=(domains.Domain(-3.0, 3.0, edges=(1.0, -1.0, math.nan), kinks=(0.0,)),),
@@ -111,7 +218,7 @@ def _i0e(x):
 
 
 @elementwise(
-    partials=lambda x, y: where(x == 0.0, 0.5, _i0e(x) - y / x - where(x < 0.0, -y, y)),
+    partials=lambda x: _i1e_slope(x),
     exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(1, x),
     scipy="i1e",
     domain=(domains.Domain(-3.0, 3.0, edges=(0.0, 1.0, -1.0, math.nan), kinks=(0.0,)),),

@@ -19,6 +19,7 @@ from tapegrad.foreign import Foreign
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.exponential import log
 from tapegrad.ops.gamma import digamma_apart, stirling
+from tapegrad.ops.logic import where
 from tapegrad.ops.special import _trigamma, _unknown, digamma
 
 _scipy_gammainc, _scipy_gammaincc = Foreign("gammainc", 2), Foreign("gammaincc", 2)
@@ -54,13 +55,18 @@ def _curved(w):
     return -w * total
 
 
-def _power_series_by_a(a, x):
-    """The derivative of P by `a`, for small ones: 8.7.1 differentiated."""
+def _power_series_by_a(a, x, order):
+    """The derivative of P by `a`, of order 1 or 2, for small ones: 8.7.1 differentiated."""
     factor, slope = 1.0, vectormath.log(x) - vectormath.digamma(a + 1.0)
-    total = slope
+    bend = slope * slope - vectormath.trigamma(a + 1.0)
+    total = slope if order == 1 else bend
     for n in range(1, 40):
         factor *= -x / n
-        total += factor * a / (a + n) * (slope + 1.0 / a - 1.0 / (a + n))
+        of_a = n / ((a + n) * (a + n))  # the derivative of a / (a + n)
+        if order == 1:
+            total += factor * (a / (a + n) * slope + of_a)
+        else:
+            total += factor * (a / (a + n) * bend + 2.0 * of_a * (slope - 1.0 / (a + n)))
     return total * vectormath.exp(a * vectormath.log(x) - vectormath.lgamma(a + 1.0))
 
 
@@ -70,13 +76,14 @@ def _gammainc_by_shape(a, x, order):
         return math.nan
     if x == 0.0 or x - x != 0 or a - a != 0:
         return 0.0
-    if order == 1 and a <= 1.0 and x <= 1.0:
-        return _power_series_by_a(a, x)
-    middle, spread = vectormath.digamma(a), vectormath.trigamma(a)
+    if a <= 1.0 and x <= 1.0:
+        return _power_series_by_a(a, x, order)
+    a = max(a, 1e-290)  # to rounding the limit, without overflow
     weight = _gamma_weight(a, x)
     if weight == 0.0:
         return 0.0
-    start = vectormath.log(x) - middle
+    start = vectormath.log(x) - vectormath.digamma(a)
+    most, least = vectormath.log(x) - vectormath.digamma(a + 1.0), vectormath.trigamma(a + 1.0)
     if abs(x / a - 1.0) < 0.1 and a > 10.0:  # log(x / a) and log(a) - digamma(a), each without loss
         u = 1.0 / (a * a)
         start = (
@@ -94,13 +101,21 @@ def _gammainc_by_shape(a, x, order):
         small = vectormath.exp(-s)
         w = length * vectormath.exp(s - small)
         falls = slope * w + x * (_curved(w) if below else _curved(-w))
-        height = start - sign * w
-        value = height if order == 1 else height * height - spread
+        value = start - sign * w
+        if order == 2:  # value² - trigamma(a), without the 1 / a² that both have (5.5.2, 5.15.5)
+            rest = most - sign * w
+            value = rest * (rest + 2.0 / a) - least
         term = value * vectormath.exp(-falls) * w * (1.0 + small)
         total += term
         if falls > 40.0 and abs(term) <= 1e-18 * abs(total):
             break
     return sign * weight * total * _STEP
+
+
+@elementwise(partials=(lambda a, b: b, lambda a: a))
+def _weighted(a, b):
+    """`a` times `b`, and 0 where the weight `a` is, whatever `b`: a power at 0 outweighs a logarithm or a pole."""
+    return 0.0 if a == 0.0 else a * b
 
 
 @elementwise(
@@ -133,8 +148,8 @@ def igammac(a, b):
 
 @elementwise(
     partials=(
-        lambda a, b, y: y * (log(b) - digamma(a)),
-        lambda a, b, y: y * ((a - 1.0) / b - 1.0),
+        lambda a, b, y: _weighted(y, log(b) - digamma(a)),
+        lambda a, b, y: where(a > 1.0, _gamma_density(a - 1.0, b), _weighted(a - 1.0, y / b)) - y,
     ),
     result=FLOATING,
 )
@@ -150,7 +165,7 @@ def _gamma_density(a, b):
 @elementwise(
     partials=(
         lambda a, b: _gammainc_by_a_twice(a, b),
-        lambda a, b: _gamma_density(a, b) * (log(b) - digamma(a)),
+        lambda a, b: _weighted(_gamma_density(a, b), log(b) - digamma(a)),
     ),
     result=FLOATING,
 )
@@ -162,7 +177,7 @@ def _gammainc_by_a(a, b):
 @elementwise(
     partials=(
         _unknown,
-        lambda a, b: _gamma_density(a, b) * ((log(b) - digamma(a)) * (log(b) - digamma(a)) - _trigamma(a)),
+        lambda a, b: _weighted(_gamma_density(a, b), (log(b) - digamma(a)) * (log(b) - digamma(a)) - _trigamma(a)),
     ),
     result=FLOATING,
 )
@@ -263,9 +278,12 @@ def _betainc(a, b, c):
 
 @elementwise(
     partials=(
-        lambda a, b, c, y: y * (log(c) - digamma(a) + digamma(a + b)),
-        lambda a, b, c, y: y * (log(1.0 - c) - digamma(b) + digamma(a + b)),
-        lambda a, b, c, y: y * ((a - 1.0) / c - (b - 1.0) / (1.0 - c)),
+        lambda a, b, c, y: _weighted(y, log(c) - digamma(a) + digamma(a + b)),
+        lambda a, b, c, y: _weighted(y, log(1.0 - c) - digamma(b) + digamma(a + b)),
+        lambda a, b, c, y: (
+            where(a > 1.0, (a + b - 1.0) * _beta_density(a - 1.0, b, c), _weighted(a - 1.0, y / c))
+            - where(b > 1.0, (a + b - 1.0) * _beta_density(a, b - 1.0, c), _weighted(b - 1.0, y / (1.0 - c)))
+        ),
     ),
     result=FLOATING,
 )
@@ -283,7 +301,7 @@ def _beta_density(a, b, c):
     partials=(
         lambda a, b, c: _betainc_by_a_again(a, b, c),
         lambda a, b, c: _betainc_by_both(a, b, c),
-        lambda a, b, c: _beta_density(a, b, c) * (log(c) - digamma(a) + digamma(a + b)),
+        lambda a, b, c: _weighted(_beta_density(a, b, c), log(c) - digamma(a) + digamma(a + b)),
     ),
     result=FLOATING,
 )
@@ -296,7 +314,7 @@ def _betainc_by_a(a, b, c):
     partials=(
         lambda a, b, c: _betainc_by_both(a, b, c),
         lambda a, b, c: -_betainc_by_a_again(b, a, 1.0 - c),
-        lambda a, b, c: _beta_density(a, b, c) * (log(1.0 - c) - digamma(b) + digamma(a + b)),
+        lambda a, b, c: _weighted(_beta_density(a, b, c), log(1.0 - c) - digamma(b) + digamma(a + b)),
     ),
     result=FLOATING,
 )

@@ -7,7 +7,7 @@ import numpy as np
 from tapegrad import vectormath
 from tapegrad.ops import domains
 from tapegrad.ops.declare import FLOATING, elementwise
-from tapegrad.ops.exponential import rsqrt
+from tapegrad.ops.exponential import _less_square, rsqrt
 from tapegrad.ops.logic import where
 
 _DEGREE, _PI2 = math.pi / 180.0, math.pi**2
@@ -70,7 +70,7 @@ def tan(x):
 
 
 @elementwise(
-    partials=lambda x: rsqrt((1.0 - x) * (1.0 + x)),
+    partials=lambda x: rsqrt(_less_square(1.0, x)),
     reference=np.arcsin,
     domain=(domains.unit,),
     result=FLOATING,
@@ -82,7 +82,7 @@ def asin(x):
 
 
 @elementwise(
-    partials=lambda x: -rsqrt((1.0 - x) * (1.0 + x)),
+    partials=lambda x: -rsqrt(_less_square(1.0, x)),
     reference=np.arccos,
     domain=(domains.unit,),
     result=FLOATING,
@@ -107,8 +107,8 @@ def atan(x):
 
 @elementwise(
     partials=(
-        lambda a, b: where(a * a + b * b == 0.0, 0.0, b / (a * a + b * b)),
-        lambda a, b: where(a * a + b * b == 0.0, 0.0, -a / (a * a + b * b)),
+        lambda a, b: _over_square(a, b),
+        lambda a, b: -_over_square(b, a),
     ),
     reference=np.arctan2,
     domain=(domains.nonzero, domains.nonzero),
@@ -118,6 +118,21 @@ def atan(x):
 def atan2(a, b):
     """The angle of the point (`b`, `a`), in radians, elementwise."""
     return vectormath.atan2(a, b)
+
+
+@elementwise(
+    partials=(
+        lambda a, b, y: -2.0 * y * _over_square(b, a),
+        lambda a, b, y: (_over_square(b, a) - y) * (_over_square(b, a) + y),
+    ),
+    result=FLOATING,
+)
+def _over_square(a, b):
+    """b / (a² + b²), elementwise, without overflow; 0 at (0, 0)."""
+    big, small = (a, b) if abs(a) > abs(b) else (b, a)
+    ratio = small / big
+    top = ratio if abs(a) > abs(b) else 1.0
+    return 0.0 if big == 0.0 else top / (big + small * ratio)
 
 
 @elementwise(

@@ -267,6 +267,7 @@ def trigamma(x: Any) -> Any:
     cosecant = 1.0 / _sine_of_pi(a - floor(a + 0.5))
     first = 1.0 / a
     y = where(x < 0.0, cosecant * cosecant - (y - first * first), y)
+    y = where(a < 1e-100, first * first, y)  # all of it, where parts may be infinite
     return where(a == INF, where(x > 0.0, number(0.0, x), NAN), y)
 
 
@@ -284,6 +285,7 @@ def tetragamma(x: Any) -> Any:
     first = 1.0 / a
     reflected = y + 2.0 * (first * first * first + _cotangent_of_pi(r) * cosecant * cosecant)
     y = where(x < 0.0, reflected, y)
+    y = where(a < 1e-100, -2.0 * (first * first) / x, y)
     return where(a == INF, where(x > 0.0, number(-0.0, x), NAN), y)
 
 

@@ -120,7 +120,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: Any = False, ord: Any 
     x = array(x)
     if axis == ():  # each element by itself
         x, axis, keepdims = x.unsqueeze(-1), -1, False
-    return linalg.vector_norm(x, ord, axis, bool(keepdims))
+    return numpy_functions.vector_norm(x, axis, keepdims, ord)
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:

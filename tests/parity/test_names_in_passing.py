@@ -34,6 +34,7 @@ x = tg.tensor(reals(2, 3)); _w, _b = tg.tensor(positives(3)), tg.tensor(reals(3)
 y = tg.layer_norm(x, (3,), _w, _b), tg.group_norm(x, 3, _w, _b), tg.dropout(x, 0.5, False)
 v = tg.alpha_dropout(x, 0.5, False), x.dense_dim()
 z = tg.batch_norm(x, _w, _b, None, None, True, 0.1, 1e-5, False), tg.embedding(x, tg.tensor([1, 1]))
+v, i = tg.adaptive_max_pool1d(x[None], 2)
 u = tg.instance_norm(x[None], None, None, None, None, True, 0.1, 1e-5, False)
 
 _r = np.random.default_rng(0); _t = lambda *s: tg.tensor(_r.normal(size=s)); x, _h, _c = _t(2, 3), _t(2, 4), _t(2, 4)

@@ -337,6 +337,7 @@ NORMALISATION = {
     "local_response_norm": (lambda tg, F, x: F.local_response_norm(x, 3, 0.5, 0.6, 2.0), reals(2, 5, 3)),
     "local_response_norm even": (lambda tg, F, x: F.local_response_norm(x, 4, 0.5), reals(2, 5, 3, 2)),
     "normalize": (lambda tg, F, x: F.normalize(x), X),
+    "normalize planes": (lambda tg, F, x: F.normalize(x, 1.5, (0, -1)), reals(2, 3, 4)),
     "normalize 3": (lambda tg, F, x: F.normalize(x, 3, -1), reals(2, 3, 4)),
     "cosine_similarity": (lambda tg, F, x, y: F.cosine_similarity(x, y), X, Y),
     "cosine_similarity 0": (lambda tg, F, x, y: F.cosine_similarity(x, y, 0, 3.0), X, Y),

@@ -319,9 +319,27 @@ CREATION = [
     ("tg.full((2,))", "full() missing 1 required positional argument"),
 ]
 
+F = "tg.nn.functional"
+NETWORKS = [
+    (f"{F}.conv2d(tg.ones(1, 2, 4, 4), tg.ones(3, 2, 0, 3))", "kernel size should be greater than zero"),
+    (f"{F}.conv_transpose1d(tg.ones(1, 2, 4), tg.ones(2, 3, 0))", "kernel size should be greater than zero"),
+    (f"{F}.instance_norm(tg.ones(4, 3))", "Expected more than 1 spatial element when training"),
+    (
+        f"{F}.fractional_max_pool2d(tg.ones(1, 2, 4, 4), 2, 2, _random_samples=tg.ones(1, 2, 2, dtype=tg.float32))",
+        "Expect _random_samples to have the same dtype as input",
+    ),
+]
+NORMS = [
+    ("tg.linalg.norm(tg.ones(2, 3), dim=(0, 1, 2))", "If dim is specified, it must be of length 1 or 2."),
+    ("tg.linalg.norm(tg.ones(2, 3), dim=())", "If dim is specified, it must be of length 1 or 2."),
+    ("tg.linalg.vector_norm(tg.ones(0, 3), -1, 0)", "linalg.vector_norm cannot compute the -1 norm on the dimension 0"),
+    ("tg.norm(tg.ones(0), float('inf'))", "linalg.vector_norm cannot compute the inf norm on an empty tensor because"),
+]
+
 
 @pytest.mark.parametrize(
-    ("program", "phrase"), SHAPES + AXES + INDICES + DTYPES + IN_PLACE + PROTOCOLS + ARGUMENTS + CREATION
+    ("program", "phrase"),
+    SHAPES + AXES + INDICES + DTYPES + IN_PLACE + PROTOCOLS + ARGUMENTS + CREATION + NETWORKS + NORMS,
 )
 def test_refusals(program: str, phrase: str):
     refuse_alike(program, phrase)

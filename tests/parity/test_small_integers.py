@@ -30,6 +30,8 @@ u.sqrt(), c.exp(), u.float().mean(), u.bool(), u.logical_not(), tg.logical_and(u
 
 u @ u, tg.outer(u, u)
 
+tg.trapezoid(c, dx=0.5), tg.trapezoid(s), tg.trapezoid(i, i)
+
 u.add_(1), u.add_(c), u.fill_(7), u.mul_(u), u.zero_()
 """
 

@@ -70,6 +70,10 @@ def _check(
         raise RuntimeError(
             f"Input type ({input.dtype.name}) and bias type ({bias.dtype.name}) should be the same: {name}, {where}"
         )
+    if 0 in weight.shape[2:]:
+        raise RuntimeError(
+            f"kernel size should be greater than zero, but got {list(weight.shape[2:])}: {name}, {where}"
+        )
     outputs, of_group = weight.shape[:2]
     if outputs < groups:
         raise RuntimeError(

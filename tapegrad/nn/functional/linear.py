@@ -578,8 +578,8 @@ def multi_head_attention_forward(
         k, v = cat([k, bias_k.repeat(1, n, 1)]), cat([v, bias_v.repeat(1, n, 1)])
         more.append((k, v))
     q = _by_heads(q, n * n_heads, of_head)
-    k = _static("static_k", static_k, n * n_heads, of_head) or _by_heads(k, n * n_heads, of_head)
-    v = _static("static_v", static_v, n * n_heads, of_head) or _by_heads(v, n * n_heads, of_head)
+    k = _static("static_k", static_k, k, n * n_heads, of_head)
+    v = _static("static_v", static_v, v, n * n_heads, of_head)
     n_added = len(more)
     if add_zero_attn:
         nothing = k.new_zeros((n * n_heads, 1, of_head))
@@ -623,8 +623,11 @@ def _by_heads(x: Tensor, n: int, size: int) -> Tensor:
     return x.reshape(x.shape[0], n, size).transpose(0, 1)
 
 
-def _static(name: str, x: Tensor | None, n: int, size: int) -> Tensor | None:
-    if x is not None and (x.shape[0] != n or x.shape[2] != size):
+def _static(name: str, x: Tensor | None, projected: Tensor, n: int, size: int) -> Tensor:
+    """What is given by heads, or the projected in its place."""
+    if x is None:
+        return _by_heads(projected, n, size)
+    if x.ndim != 3 or x.shape[0] != n or x.shape[2] != size:
         raise AssertionError(f"expecting {name} of [{n}, .., {size}], but got {list(x.shape)}")
     return x
 

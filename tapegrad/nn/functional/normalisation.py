@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad.arguments import Sizes, node
+from tapegrad.arguments import Dims, Sizes, node
 from tapegrad.autograd.modes import no_grad
 from tapegrad.creation import full
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions.reductions import norm
-from tapegrad.functions.shaping import contiguous, dimension, stack
+from tapegrad.functions.shaping import contiguous, stack
 from tapegrad.nn.functional.common import at, elementwise, floating, public, reductions
 from tapegrad.nn.functional.mapping import along, matrix_of_rows
 from tapegrad.ops.normalisation import COLUMNS, moments, normalized, scaled
@@ -139,7 +139,7 @@ def instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """`batch_norm` of each element of the batch by itself."""
-    if input.ndim < 3:
+    if input.ndim < 3 and not use_input_stats:  # what has no places has one value a channel, refused below
         raise RuntimeError(f"instance_norm: Expected at least 3 dimensions for the input: {at(input)}")
     if use_input_stats and math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
@@ -284,14 +284,13 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 
 @public
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
-    """Vectors along a dimension over their p-norm, which counts as `eps` at least.
+def normalize(input: Tensor, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
+    """Vectors along a dimension, or over several, over their p-norm, which counts as `eps` at least.
 
     >>> import tapegrad as tg
     >>> tg.nn.functional.normalize(tg.tensor([3.0, 4.0]), dim=0)
     tensor([0.6000, 0.8000])
     """
-    dimension(dim, input.ndim)
     result = input / norm(input, p, dim, True).clamp_min(eps)
     if out is None:
         return result

@@ -410,6 +410,10 @@ def _fractional_max_pool(d: int, said: str) -> Any:
         else:
             if input.ndim == d + 1:  # of samples for a batch PyTorch takes the first for an image that is in none
                 _random_samples = _random_samples[:1]
+            if _random_samples.dtype is not input.dtype:
+                raise RuntimeError(
+                    f"Expect _random_samples to have the same dtype as input: {name}, {at(input, _random_samples)}"
+                )
             if _random_samples.shape != (images, channels, d):
                 raise RuntimeError(
                     f"{name}: expected _random_samples of shape {[images, channels, d]}, got "
