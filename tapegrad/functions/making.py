@@ -34,10 +34,12 @@ def make(surface: Surface, op: Op, form: Callable[..., Any], function: Any) -> N
     function.__module__ = "tapegrad"
     function.__wrapped__ = form
     said = [f"{name}\n    {_ARGUMENTS[name]}\n" for name in _ARGUMENTS if name in form.__annotations__]
-    first, _, rest = inspect.cleandoc(op.docstring or "").partition("\n\n")
-    first += _OPERANDS[op.operand]
-    parts = [first, "Parameters\n----------\n" + "".join(said) if "dim" in form.__annotations__ else "", rest]
-    function.__doc__ = "\n\n".join(part.rstrip() for part in parts if part)
+    function.__doc__ = op.docstring
+    if said or _OPERANDS[op.operand]:
+        first, _, rest = inspect.cleandoc(op.docstring or "").partition("\n\n")
+        first += _OPERANDS[op.operand]
+        parts = [first, "Parameters\n----------\n" + "".join(said) if "dim" in form.__annotations__ else "", rest]
+        function.__doc__ = "\n\n".join(part.rstrip() for part in parts if part)
     taken = surface(function)
     for alias in op.aliases:
         surface[alias] = taken
