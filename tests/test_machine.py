@@ -67,6 +67,15 @@ FOLLOWED = [
 ]
 
 
+def has_registers(isa, known, mode):
+    """Whether there are enough for a kernel: those of long formulas are called."""
+    try:
+        stencils.write(isa, known, mode, 1, 0, 0, True, 0, False)
+    except NotImplementedError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("is_double", [True, False])
 @pytest.mark.parametrize("where", ["here", "aarch64"])
 def test_stencils_have_the_bits_of_kernels(where, is_double):
@@ -88,7 +97,7 @@ def test_stencils_have_the_bits_of_kernels(where, is_double):
         kernels.require(op, code, k >= 0)
         kernel = int(kernels.table[(op.opcode * len(DTYPES) + code) * kernels.CELLS + 1 + k])
         known = stencils.kernel_at(kernel)
-        if (code == 4) is not is_double or known is None:
+        if (code == 4) is not is_double or known is None or not has_registers(isa, known, mode):
             continue
         *of_operands, of_y = op.signature(code)
         sizes = [DTYPES[c].itemsize for c in (*of_operands, code, code)[:3]]

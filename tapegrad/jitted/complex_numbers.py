@@ -113,6 +113,8 @@ class Pair(Compound):
             return self
         if op.name == "rsqrt":
             return 1.0 / self.applied(OPERATIONS["sqrt"], operands)
+        if op.name == "_less_square":
+            return op.function(*map(self.pair, operands))
         return applied(_names(op.name)[-1], PARTIALS, [self.pair(x) for x in operands])
 
 

@@ -73,7 +73,7 @@ MOST_TRIED = 64
 MOST = 2**62  # turns of a loop whose number isn't known
 SHARED, RESIZED = 1, 2
 _WHY = {
-    SHARED: "arrays that it writes to share memory with others that it reads",
+    SHARED: "arrays that it writes to share memory with others, or get new arrays for their names",
     RESIZED: "an array that it carries changes its size",
 }
 
@@ -592,15 +592,15 @@ class _Forms:
                     f" if {' or '.join(f'may_meet({path}, {p})' for p in (*known, *others))}:",
                     "  is_done = False",
                 ]
-        for j in self.in_place:  # what isn't reached any more must not have been written to
-            lines += [f" if source{j} < 0 and not is_unchanged(inputs[{j}], start[{j}]):", "  is_done = False"]
+        for j in self.in_place:  # what isn't reached any more may have been written to, and be read by another name
+            lines += [f" if source{j} < 0:", "  is_done = False"]
         lines.append(" if is_done:")
         for j in self.in_place:
             for i in self.arrays:
                 if _is_alike(self.state_kind[i], self.state_kind[j]):
                     lines += [f"  if source{j} == {i}:", f"   put_into(inputs[{j}], results[{i}])"]
         lines += ["  pass", f" return is_done, ({''.join(f'y{i}, ' for i in range(self.n))})"]
-        scope = {"may_meet": may_meet, "is_one": is_one, "is_unchanged": is_unchanged, "put_into": put_into}
+        scope = {"may_meet": may_meet, "is_one": is_one, "put_into": put_into}
         return inside(define("\n".join(lines), "finish", scope))
 
 
@@ -727,16 +727,6 @@ def is_one(typingctx, a, b):
         return result
 
     return types.boolean(a, b), codegen
-
-
-@inside
-def is_unchanged(x, memory):
-    """Whether memory that began as a copy of an array still has its values."""
-    for at in np.ndindex(x.shape):
-        a, b = strip(x[at]), strip(memory[at])
-        if a != b and (a == a or b == b):
-            return False
-    return True
 
 
 @inside

@@ -112,7 +112,7 @@ def _gammainc_by_shape(a, x, order):
     return sign * weight * total * _STEP
 
 
-@elementwise(partials=(lambda a, b: b, lambda a: a))
+@elementwise(partials=(lambda b: b, lambda a: a))
 def _weighted(a, b):
     """`a` times `b`, and 0 where the weight `a` is, whatever `b`: a power at 0 outweighs a logarithm or a pole."""
     return 0.0 if a == 0.0 else a * b

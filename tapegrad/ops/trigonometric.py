@@ -132,7 +132,7 @@ def _over_square(a, b):
     big, small = (a, b) if abs(a) > abs(b) else (b, a)
     ratio = small / big
     top = ratio if abs(a) > abs(b) else 1.0
-    return 0.0 if big == 0.0 else top / (big + small * ratio)
+    return 0.0 if abs(a) + abs(b) == 0.0 else top / (big + small * ratio)
 
 
 @elementwise(

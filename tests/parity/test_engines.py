@@ -30,9 +30,10 @@ def points(op: Op) -> list[np.ndarray]:
     return [np.array(column) for column in zip(*itertools.product(NUMBERS, repeat=op.arity), strict=True)]
 
 
-# The points where values or derivatives are others: by the table in `ops`, or by NumPy's sign; and trigamma, of which
-# PyTorch's has nine digits, and is finite at its poles.
+# The points where values or derivatives are others: by the table in `ops`, or by NumPy's sign; atan2's slopes far out,
+# which are 0; and trigamma, of which PyTorch's has nine digits, and is finite at its poles.
 ELSEWHERE = {
+    "atan2": lambda a, b: np.isinf(a) | np.isinf(b),
     "hypot": lambda a, b: (a == 0) & (b == 0),
     "sign": np.isnan,
     "lgamma": lambda x: x == -1,
