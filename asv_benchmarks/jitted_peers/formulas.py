@@ -166,6 +166,13 @@ def skin(np: Any, theta: Any, base: Any, inverse: Any, weights: Any, rest: Any) 
     return rotated(np, theta[:3], x).T + theta[3:6]
 
 
+def on_triangles(np: Any, p: Any, base: Any, inverse: Any, weights: Any, rest: Any, triangles: Any, places: Any) -> Any:
+    """Points of the skin's triangles, at places that are moved."""
+    corners = skin(np, p, base, inverse, weights, rest)[triangles]
+    u, v = places[:, 0, None] + p[26], places[:, 1, None] + p[27]
+    return u * corners[:, 0] + v * corners[:, 1] + (1.0 - u - v) * corners[:, 2]
+
+
 def lstm_step(np: Any, hidden: Any, cell: Any, w: Any, x: Any, n_layers: int) -> tuple[Any, Any, Any]:
     """A letter of a text: the states of all layers, and what the net expects to come next."""
     given, hidden_after, cell_after = x * w[-3], [], []

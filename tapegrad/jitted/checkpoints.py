@@ -266,9 +266,8 @@ def _steps(step: Any, state: Any, n_parameters: int) -> Any:
 
 def _reverse(steps: Any, kind: Taped, as_state: Any, states: Any, others: Any) -> Any:
     """What the sweep calls for the block."""
-    width = 1 + kind.n_tangents
-    swept = sweep_of(kind)
-    size_of, save, load, load_others = states.size, states.save, states.load, others.load
+    width, take_back = 1 + kind.n_tangents, taking_back(kind, states)
+    load, load_others = states.load, others.load
 
     @inside
     def reverse(header, last, trailer):
@@ -291,19 +290,7 @@ def _reverse(steps: Any, kind: Taped, as_state: Any, states: Any, others: Any) -
             first, end = k * n_steps // m, (k + 1) * n_steps // m
             x = as_state(load(header, at + k * size, 1))
             x = as_state(protected(steps, (x, first, end, *given), header, n_rows, n_arguments, (), ()))
-            failed = 0
-            if size_of(x) == size:
-                save(x, header, scratch)
-                if is_same(header, scratch, at + (k + 1) * size, size, width):
-                    if zero_adjoints(header, n_rows) == 0:
-                        failed = NO_MEMORY
-                    else:
-                        seed(header, scratch, bars, width)
-                        failed = min(swept(header, n_rows), 0)
-                else:
-                    failed = NOT_THE_SAME
-            else:
-                failed = NOT_THE_SAME
+            failed = take_back(header, x, at + (k + 1) * size, scratch, bars, size, n_rows)
             put_word(header, ROWS, n_rows)
             put_word(header, ARGUMENTS, n_arguments)
             if failed:
@@ -313,6 +300,28 @@ def _reverse(steps: Any, kind: Taped, as_state: Any, states: Any, others: Any) -
         return begin
 
     return reverse
+
+
+def taking_back(kind: Taped, states: Any) -> Any:
+    """What sweeps a part that was run again, to the state `x`: it returns 0, or what failed.
+
+    The part must have led to the state at `wanted`, whose adjoints are `bars`.
+    """
+    width, swept, size_of, save = 1 + kind.n_tangents, sweep_of(kind), states.size, states.save
+
+    @inside
+    def take_back(header, x, wanted, scratch, bars, size, n_rows):
+        if size_of(x) != size:
+            return NOT_THE_SAME
+        save(x, header, scratch)
+        if not is_same(header, scratch, wanted, size, width):
+            return NOT_THE_SAME
+        if zero_adjoints(header, n_rows) == 0:
+            return NO_MEMORY
+        seed(header, scratch, bars, width)
+        return min(swept(header, n_rows), 0)
+
+    return take_back
 
 
 # --- parts of both ----------------------------------------------------------------------------------------------------

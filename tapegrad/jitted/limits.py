@@ -50,13 +50,11 @@ from tapegrad.jitted.access import (
     open_tape,
     put_index,
     put_word,
-    sweep_of,
     take_rows,
-    zero_adjoints,
 )
 from tapegrad.jitted.active import WORD, Active, Taped, holds_active
 from tapegrad.jitted.block_rows import address_of, begin_block, end_block
-from tapegrad.jitted.checkpoints import has_rows, is_same, itself, keep_word, kept_word, number, seed, take_bars
+from tapegrad.jitted.checkpoints import has_rows, itself, keep_word, kept_word, number, take_bars, taking_back
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError
 from tapegrad.jitted.inner import OPTIONS, define, inside
@@ -410,7 +408,7 @@ def _trial(again: Any, advance: Any, as_forward: Any, as_given: Any, kind: Taped
 
 def _reverse(again: Any, advance: Any, as_forward: Any, as_given: Any, kind: Taped, forms: _Forms) -> Any:
     """What the sweep calls for the block."""
-    width, swept, is_range = 1 + kind.n_tangents, sweep_of(kind), forms.loop.is_range
+    width, take_back, is_range = 1 + kind.n_tangents, taking_back(kind, forms.states), forms.loop.is_range
     size_of, save, load = forms.states.size, forms.states.save, forms.states.load
     load_others, as_state, are_apart = forms.others.load, forms.as_state, forms.are_apart()
 
@@ -459,18 +457,9 @@ def _reverse(again: Any, advance: Any, as_forward: Any, as_given: Any, kind: Tap
             code, _, found = protected(
                 again, (turn, end, first, by, *state, *live), header, n_rows, n_arguments, (), ()
             )
-            y = as_state(found)
-            if size_of(y) == size and (exit == 0 or code == exit):
-                save(y, header, scratch)
-                if not is_same(header, scratch, behind, size, width):
-                    failed = NOT_THE_SAME
-                elif zero_adjoints(header, n_rows) == 0:
-                    failed = NO_MEMORY
-                else:
-                    seed(header, scratch, bars, width)
-                    failed = min(swept(header, n_rows), 0)
-            else:
-                failed = NOT_THE_SAME
+            y, failed = as_state(found), NOT_THE_SAME
+            if exit == 0 or code == exit:
+                failed = take_back(header, y, behind, scratch, bars, size, n_rows)
             put_word(header, ROWS, n_rows)
             put_word(header, ARGUMENTS, n_arguments)
             if turn > 0:

@@ -18,9 +18,7 @@ def hand(theta: Any, base: Any, inverse: Any, weights: Any, rest: Any, points: A
 def hand_on_triangles(
     p: Any, base: Any, inverse: Any, weights: Any, rest: Any, triangles: Any, places: Any, seen: Any
 ) -> Any:
-    corners = formulas.skin(torch, p, base, inverse, weights, rest)[triangles]
-    u, v = places[:, 0, None] + p[26], places[:, 1, None] + p[27]
-    return seen - (u * corners[:, 0] + v * corners[:, 1] + (1.0 - u - v) * corners[:, 2])
+    return seen - formulas.on_triangles(torch, p, base, inverse, weights, rest, triangles, places)
 
 
 def lstm(w: Any, x: Any, n_layers: int) -> Any:
