@@ -16,7 +16,6 @@ tensor(0., grad_fn=<NdtriBackward0>)
 from __future__ import annotations
 
 import functools
-import importlib
 from typing import Any
 
 import numpy as np
@@ -120,6 +119,9 @@ eval_laguerre, eval_genlaguerre = _scipys("eval_laguerre eval_genlaguerre")
 eval_hermite, eval_hermitenorm = _scipys("eval_hermite eval_hermitenorm")
 
 
+_slope_of_gauss: Any = _hypergeometric._hyp2f1.partials[3]
+
+
 class _HypergeometricFunction(_Function):
     """Values are SciPy's."""
 
@@ -127,19 +129,16 @@ class _HypergeometricFunction(_Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, c: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(a, b, c, x)
         ctx.save_for_forward(a, b, c, x)
-        gauss = importlib.import_module("scipy.special").hyp2f1
-        values = gauss(*(t.detach().double().numpy() for t in (a, b, c, x)))
+        values = _hypergeometric._hyp2f1.function(*(t.detach().double().numpy() for t in (a, b, c, x)))
         return _from_array(np.asarray(values, np.float64)).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, y_bar: Tensor) -> Any:
-        a, b, c, x = ctx.saved_tensors
-        return None, None, None, y_bar * (a * b / c) * hyp2f1(a + 1, b + 1, c + 1, x)  # DLMF 15.5.1
+        return None, None, None, y_bar * _slope_of_gauss(*ctx.saved_tensors)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        a, b, c, x = ctx.saved_tensors
-        return tangents[3] * (a * b / c) * hyp2f1(a + 1, b + 1, c + 1, x)
+        return tangents[3] * _slope_of_gauss(*ctx.saved_tensors)
 
 
 @_checked
@@ -169,6 +168,9 @@ def hyp2f1(a: Number | Tensor, b: Number | Tensor, c: Number | Tensor, x: Number
     given = [v.to(dtype) if isinstance(v, Tensor) else _full((), v, dtype=dtype) for v in (a, b, c, x)]
     found: Tensor = _HypergeometricFunction.apply(*_joining.broadcast_tensors(*given))
     return found
+
+
+_hypergeometric._hyp2f1.record = hyp2f1
 
 
 def _operands(name: str, input: Any, n: Any) -> None:
@@ -250,7 +252,7 @@ legendre_polynomial_p = _polynomial(
     "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_polynomials._gegenbauer, 0.5, n, x)
 )
 
-_IMPORTED = {"annotations", "functools", "importlib", "np", "Any", "Number", "Tensor"}
+_IMPORTED = {"annotations", "functools", "np", "Any", "Number", "Tensor"}
 __all__ = sorted(name for name in globals() if name[0] != "_" and name not in _IMPORTED)  # noqa: PLE0605
 
 

@@ -42,13 +42,13 @@ from tapegrad.jitted.active import PASSIVE
 from tapegrad.jitted.emission import Emitter, numba_function, rule_of
 from tapegrad.jitted.inner import define
 from tapegrad.kernels import scalar
-from tapegrad.ops.declare import Elementwise
+from tapegrad.ops.declare import WIDE, Elementwise
 
 
 def _operations() -> dict[str, Elementwise]:
     """The operations, by their names in `tapegrad.special` and `scipy.special`."""
     of_function = {function: op for op, function in elementwise.made.items()}
-    known = names.OPERATIONS
+    known = names.OPERATIONS | {op.name: op for op in WIDE}
     found = {op.scipy: op for op in known.values() if op.scipy}
     for name in special.__all__:
         function = getattr(special, name)
@@ -81,7 +81,7 @@ _PARTS = "_polygamma", "_chebyshev_t", "_gegenbauer", "_hermite", "_laguerre"
 
 
 def _given(op: Elementwise) -> str:
-    return ", ".join("abc"[: op.arity])
+    return ", ".join("abcd"[: op.arity])
 
 
 def declare(op: Elementwise, function: Any, code: Any = None) -> None:
@@ -133,7 +133,7 @@ def _of_arrays(function: Any, *kinds: Any) -> Any:
     if dims is None or not all(isinstance(kind, PASSIVE) for kind in elements):
         return None
     is_single = all(kind == types.float32 for kind in elements)
-    each, given = arrays.each(function, dims, dtype="np.float32" if is_single else "np.float64"), "abc"[: len(kinds)]
+    each, given = arrays.each(function, dims, dtype="np.float32" if is_single else "np.float64"), "abcd"[: len(kinds)]
     return define(f"def code({', '.join(given)}):\n return each({', '.join(given)})", "code", {"each": each})
 
 
