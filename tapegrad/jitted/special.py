@@ -71,13 +71,19 @@ COMPOSED = {
     "hermite_polynomial_he(input, n)": "_hermite(1.0, n, input)",
     "laguerre_polynomial_l(input, n)": "_laguerre(0.0, n, input)",
     "legendre_polynomial_p(input, n)": "_gegenbauer(0.5, n, input)",
+    "fresnel(x)": "(_fresnel_s(x), _fresnel_c(x))",
+    "sici(x)": "(_sine_integral(x), _cosine_integral(x))",
+    "shichi(x)": "(_hyperbolic_sine_integral(x), _hyperbolic_cosine_integral(x))",
 }
 COMPOSED |= {
     f"shifted_{name}": code.replace("input", "2.0 * input - 1.0")
     for name, code in COMPOSED.items()
     if name.startswith("chebyshev")
 }
-_PARTS = "_polygamma", "_chebyshev_t", "_gegenbauer", "_hermite", "_laguerre"
+_PARTS = (
+    "_polygamma", "_chebyshev_t", "_gegenbauer", "_hermite", "_laguerre", "_fresnel_s", "_fresnel_c", "_sine_integral",
+    "_cosine_integral", "_hyperbolic_sine_integral", "_hyperbolic_cosine_integral",
+)  # fmt: skip
 
 
 def _given(op: Elementwise) -> str:
