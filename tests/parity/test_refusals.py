@@ -160,6 +160,8 @@ DTYPES = [
         "tg.tensor([1, 2]).mean()",
         "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype",
     ),
+    ("tg.ones(2, requires_grad=True).sum(dtype=tg.int64)", "Autograd not support dtype: Long"),
+    ("tg.ones(2, requires_grad=True).cumprod(0, dtype=tg.int32)", "Autograd not support dtype: Int"),
     ("tg.tensor([1, 2]).var()", "std and var only support floating point and complex dtypes"),
     ("tg.tensor([1, 2]).std()", "std and var only support floating point and complex dtypes"),
     ("tg.tensor([1, 2]).norm()", "Expected a floating point or complex tensor as input"),
