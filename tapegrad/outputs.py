@@ -16,6 +16,7 @@ import numpy as np
 from tapegrad import aliasing, writing
 from tapegrad.arguments import EXACT, writers
 from tapegrad.dtypes import DType
+from tapegrad.kinds import TANGENTS
 from tapegrad.recording import cast
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, describe, exchange, location
@@ -40,6 +41,11 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
         raise RuntimeError(
             f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
             f"arguments requires grad: at {location()}; call it without out=, or under tapegrad.no_grad()"
+        )
+    if tape.duals is not None and any(t._kind.requires_grad & TANGENTS for t in (*outs, *_tensors(given))):
+        raise RuntimeError(
+            f"Trying to use forward AD with {name} that does not support it because it is an out= function: at "
+            f"{location()}; call it without out="
         )
     for t in outs:
         in_grad_mode(tape, False, writing.check_in_place, t, f"{name}(out=...)")
