@@ -15,7 +15,7 @@ import numpy as np
 
 from tapegrad import aliasing, writing
 from tapegrad.arguments import EXACT, writers
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import BOOL, UINT8, DType
 from tapegrad.kinds import TANGENTS
 from tapegrad.recording import cast
 from tapegrad.tape import current_tape, in_grad_mode
@@ -59,7 +59,7 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
             f"not {type(out).__name__}"
         )
     for t, result in zip(outs, results, strict=True):
-        _check_dtype(name, t, result.dtype, dtypes)
+        _check_dtype(name, t, result.dtype, EXACT if len(outs) > 1 or name in _EXACT else dtypes)
     for t, result in zip(outs, results, strict=True):
         in_grad_mode(tape, False, _written, name, t, result)
     return out if len(outs) == 1 else type(computed)(*outs) if hasattr(computed, "_fields") else outs
@@ -67,6 +67,9 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
 
 # What reads anywhere in its operands: its result is never written to their memory.
 _APART = {"cat", "concat", "concatenate", "gather", "index_select", "kthvalue", "masked_select", "take"}
+
+
+_EXACT = {"amax", "amin", "argmax", "argmin"}  # whose results are elements, or places of them
 
 
 def _check_apart(name: str, outs: Iterable[Tensor], given: Iterable[Tensor]) -> None:
@@ -91,6 +94,8 @@ def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _check_dtype(name: str, t: Tensor, dtype: DType, dtypes: str) -> None:
+    if name in ("all", "any") and t.dtype not in (BOOL, UINT8):
+        raise RuntimeError(f"{name} only supports bool tensor for result, got: {t.dtype.scalar_type}, at {location()}")
     if dtypes == EXACT and t.dtype is not dtype:
         raise RuntimeError(
             f"Expected out tensor to have dtype {dtype.c_type}, but got {t.dtype.c_type} instead: {name}(), "
