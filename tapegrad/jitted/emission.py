@@ -285,8 +285,7 @@ def _made_of(numbers: Sequence[Single], depth: int) -> Single | Jet:
 
 
 def parts_of(number: Single | Jet, kind: Active) -> list[Single]:
-    """The value and the tangents of a number, as a value of an active type has them: one vector, or one after another.
-    """
+    """The value and the tangents of a number, as an active type has them: one vector, or one after another."""
     if not kind.is_wide:
         return _parts(number, kind.depth, 1 + kind.n_tangents)
     value, tangents = _parts(number, 1, 2)

@@ -25,6 +25,7 @@ from numba.core.registry import cpu_target
 from numba.core.targetconfig import ConfigStack
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
 
+from tapegrad.jitted.active import Dual
 from tapegrad.kernels import native
 
 # Numba numbers functions from 1 on in each process, and makes their symbols of names and numbers. Code from the disk
@@ -57,11 +58,10 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
         return _WithoutEnvironments(self._codegen, {})
 
 
-def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool) -> None:
+def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool, unrolls: bool = False) -> None:
     """Run LLVM's passes."""
     options = llvm.create_pipeline_tuning_options(level)
-    options.loop_vectorization, options.slp_vectorization = vectorizes, False
-    options.loop_unrolling = False  # loops that are unrolled by now are made of gathers, when they become vectors
+    options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = vectorizes, unrolls, unrolls
     builder = llvm.create_pass_builder(codegen._tm, options)
     passes = builder.getModulePassManager()
     if not vectorizes:
@@ -192,6 +192,8 @@ class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
 class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A driver's library."""
 
+    unrolls = False
+
     def _optimize_final_module(self) -> None:
         module = self._final_module
         _call_directly(module)
@@ -202,8 +204,9 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
                 module.link_in(library, preserve=True)
         cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
         cheap.run(module, how)
-        # Rows are calls and stores, and no quicker in loops that are unrolled, which take long to compile.
-        _optimize(module, self._codegen, 2, vectorizes=True)
+        # Loops that are unrolled are made of gathers, when they become vectors; rows are calls and stores, and no
+        # quicker so, but take longer to compile. Tangents are vectors already.
+        _optimize(module, self._codegen, 2, vectorizes=True, unrolls=self.unrolls)
 
 
 # --- functions that call themselves, or each other --------------------------------------------------------------------
@@ -278,6 +281,8 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
         """As Numba's own."""
         state.library = OuterLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
+        kind = state.func_id.func.__globals__["kind"]  # of the numbers in a driver
+        state.library.unrolls = isinstance(kind, Dual) and kind.is_wide
         with as_plain(state):
             result: bool = super().run_pass(state)
         for variable in state.library._final_module.global_variables:
