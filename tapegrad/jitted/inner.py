@@ -11,11 +11,12 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
+from collections import Counter
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import config, njit
-from numba.core import compiler
+from numba.core import compiler, ir
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_flags
 from numba.core.compiler_machinery import register_pass
@@ -150,6 +151,36 @@ def is_deferring(codegen: Any) -> bool:
     return codegen._library_class is DeferredLibrary
 
 
+class Lowering(Lower):  # type: ignore[misc]
+    """Numba's way, but for arguments, which the caller holds as long as the call lasts: they aren't counted again.
+
+    That is so for those that keep their names and types. Numba's own passes take the counting out where all ends of a
+    function let go of an argument; here those where it raises, and doesn't, are one by then.
+    """
+
+    def init(self) -> None:
+        """Find those arguments."""
+        super().init()
+        assigned = [a for block in self.func_ir.blocks.values() for a in block.find_insts(ir.Assign)]
+        n_times = Counter(a.target.name for a in assigned)
+        self.borrowed = {
+            a.target.name for a in assigned
+            if isinstance(a.value, ir.Arg) and n_times[a.target.name] == 1 and not self.func_ir.generator_info
+            and self.typeof(a.target.name) == self.typeof(f"arg.{a.value.name}")
+        }  # fmt: skip
+
+    def lower_assign(self, ty: Any, inst: Any) -> Any:
+        """Nothing is counted where an argument gets its name."""
+        if inst.target.name in self.borrowed:
+            return self.fnargs[inst.value.index]
+        return super().lower_assign(ty, inst)
+
+    def delvar(self, name: str) -> None:
+        """Nor where the name is used no more."""
+        if name not in self.borrowed:
+            super().delvar(name)
+
+
 def as_plain(state: Any) -> Any:
     """A context in which what is called is compiled as for a function of the user's, and so found if it was for one.
 
@@ -263,7 +294,7 @@ class _PlainLowering(InnerLowering):
 
     @property
     def lowering_class(self) -> Any:
-        return Lower
+        return Lowering
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -275,7 +306,7 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
     @property
     def lowering_class(self) -> Any:
         """What lowers."""
-        return Lower
+        return Lowering
 
     def run_pass(self, state: Any) -> bool:
         """As Numba's own."""
