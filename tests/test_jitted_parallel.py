@@ -88,7 +88,7 @@ def several(x, p, keys):
 
 
 def test_sums_of_all_kinds(calls):
-    """Sums, products, the largest and the smallest, counts, in one loop: as the serial loop has them, and slopes too."""
+    """Sums, products, the largest and the smallest, counts, in one loop: as the serial loop has them, with slopes."""
     x, p, keys = RNG.uniform(0.2, 0.9, 5), RNG.uniform(size=N), RNG.integers(0, 5, N)
     value, gradient = tg.func.value_and_grad(njit(parallel=True)(several))(x, p, keys)
     assert sorted(calls) == ["count", "low", "product", "top", "total"]
@@ -242,7 +242,7 @@ def test_loops_within_loops_and_gradients_on_several_threads():
         np.testing.assert_allclose(gradient, [by_0, by_1], rtol=1e-11)
         assert gradient.tobytes() == found[0].tobytes()
     np.testing.assert_allclose(tg.func.jacfwd(f)(x, n), [by_0, by_1], rtol=1e-11)
-    (pulled,) = tg.func.vjp(lambda x: f(x, n), x)[1](2.0) if False else (tg.func.vjp(f, x, n)[1](2.0)[0],)
+    pulled = tg.func.vjp(f, x, n)[1](2.0)[0]
     np.testing.assert_allclose(pulled, [2 * by_0, 2 * by_1], rtol=1e-11)
 
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tapegrad.core.workers import MOST_WORKERS, WORTH_WAKING
+from tapegrad.core.workers import MOST_WORKERS
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import DOUBLE, WORD, Active
 from tapegrad.jitted.inner import define
@@ -55,23 +55,26 @@ sweep, sweep_with_tangents, sweep_mixed = (_part(name, 2) for name in ("sweep", 
 
 
 @intrinsic
-def hand_out(typingctx: Any, job: Any, words: Any, n: Any) -> Any:
-    """Call the job at an address for (words, k, -) with each k below `n`, on this thread and workers.
+def run_chunks(typingctx: Any, header: Any, words: Any, job: Any) -> Any:
+    """Run the chunks of a loop (`chunks.py`) on this thread and workers, by calls (words, k, -) of a job.
 
-    These are those of `tapegrad.set_num_threads`, and no more than `numba.set_num_threads` says on this thread.
+    The workers are those of `tapegrad.set_num_threads`, no more than `numba.set_num_threads` says on this thread.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        job, words, n = args
         crew, limit = (builder.load(builder.gep(_words(builder, "tapegrad_crew"), [WORD(k)])) for k in range(2))
         most = cgutils.alloca_once_value(builder, WORD(MOST_WORKERS))
         with builder.if_then(builder.icmp_signed("!=", limit, WORD(0))):
             function = builder.inttoptr(limit, ir.FunctionType(INDEX, []).as_pointer())
             builder.store(builder.sub(builder.sext(builder.call(function, []), WORD), WORD(1)), most)
-        given = [crew, builder.load(most), words, WORD(0), job, WORD(0), n, WORD(2 * WORTH_WAKING)]
-        return builder.call(_external(builder, "tapegrad_hand_out", len(given)), given)
+        return builder.call(_external(builder, "tapegrad_run_chunks", 5), [*args, crew, builder.load(most)])
 
     return types.int64(types.int64, types.int64, types.int64), codegen
+
+
+end_chunks, sweep_chunk, add_whole, add_chunks = (
+    _part(name, n) for name, n in (("end_chunks", 2), ("sweep_chunk", 5), ("add_whole", 3), ("add_chunks", 5))
+)
 
 
 def _words(builder: Any, name: str) -> Any:

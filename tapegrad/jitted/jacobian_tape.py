@@ -434,6 +434,12 @@ def _address_of(function: Any) -> int:
     return native.link(parts[function], n_arguments, build, (function,), returns=True)
 
 
+def know(*functions: Any) -> None:
+    """Have the linker know parts that others make, before it is connected."""
+    _PARTS.extend(functions)
+    native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in functions})
+
+
 native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in _PARTS})
 
 

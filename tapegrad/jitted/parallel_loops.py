@@ -1,20 +1,20 @@
-"""Loops over `prange` whose turns meet in sums alone: in parts, each of them on a tape of a thread's own.
+"""Loops over `prange` whose turns meet in sums alone: in chunks, each of them on a tape of a thread's own.
 
-A call is put before each such loop (`outlining.py`). It cuts the turns into parts, whose number depends on the work and
-not on threads. A part is recorded, swept at once for each number that it adds up, and forgotten:
+A call is put before each such loop (`outlining.py`). It cuts the turns into chunks, whose number depends on the work
+and not on threads. A chunk is recorded, swept at once for each number that it adds up, and forgotten:
 
-      rows of the caller's tape                     rows of the part
+      rows of the caller's tape                     rows of the chunk
       0 ........................... n_rows - 1      n_rows ....
-      the same numbers, on a tape of whichever      swept, and overwritten by the next part
-      thread takes the part: their adjoints are     that this thread takes
-      the derivatives of the part's sum
+      the same numbers, on a tape of whichever      swept, and overwritten by the next chunk
+      thread takes the chunk: their adjoints are    that this thread takes
+      the derivatives of the chunk's sum
 
-What remains of the loop is one statement row for each sum, with a partial for each row that any part has read: that of
-what the parts give, added up in their order. So no tape is longer than a part, and neither values nor derivatives
-depend on how many threads there are, nor on which of them was first.
+What remains of the loop is one statement row for each sum, with a partial for each row that any chunk has read: that of
+what the chunks give, added up in their order. So no tape is longer than a chunk, and neither values nor derivatives
+depend on how many threads there are, nor on which of them was first (`chunks.py`).
 
 Sums are `s += x`, and so are `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`: of a name that the loop reads nowhere else.
-A part begins with 0 (or 1, or an infinity). No turn may write to what another one sees; where that isn't certain from
+A chunk begins with 0 (or 1, or an infinity). No turn may write to what another one sees; where that isn't certain from
 the code and its types, where there is little to do, or where a turn raises, the loop is left to itself.
 """
 
@@ -24,35 +24,37 @@ import builtins
 import ctypes
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir as llvm
 from numba import prange
 from numba.core import cgutils, errors, ir, ir_utils, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
+from numba.np import arrayobj
 from numba.np.ufunc import parallel
 
 from tapegrad import threads
 from tapegrad.engine import compiled
-from tapegrad.jitted import checking, outlining, rewriting
+from tapegrad.jitted import checking, chunks, outlining, rewriting
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
+    add_chunks,
+    add_whole,
+    end_chunks,
     get_number,
     get_word,
-    hand_out,
     open_tape,
     put_number,
     put_word,
     reserve,
-    sweep,
-    zero_adjoints,
+    run_chunks,
+    sweep_chunk,
 )  # fmt: skip
 from tapegrad.jitted.active import WORD, Independents, Taped, holds_active
+from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.block_rows import address_of
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError
@@ -60,82 +62,19 @@ from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import as_kind
 from tapegrad.jitted.lifting import make, row_of, strip
 from tapegrad.jitted.outlining import Declined, Loops, Outlined
-from tapegrad.jitted.preaccumulation import append_row
+from tapegrad.memory import words_of
 
-ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
 KIND = Taped(0)
-LEAST_TURNS = 32
-LEAST_WORK = 50_000  # arguments and rows of all turns, below which threads aren't worth waking
-PART = 32_768  # of a part, as far as there are no more than `MOST_PARTS`: they stay in the cache
-LEAST_PARTS, MOST_PARTS = 16, 1024
-N, FIRST, BY, N_PARTS, N_ROWS, INPUTS, VALUES, WHOLE, PARTIALS, DONE, COST, N_WORDS = range(12)  # of a job
 
-
-@dataclass(frozen=True)
-class Sum:
-    """How turns meet in a name."""
-
-    start: Any  # (type of integers, or None for floats) -> what a part begins with
-    fold: Any  # (start, values of the parts, weights) -> the value; the weights are the partials, that by start first
-
-
-# --- sums -------------------------------------------------------------------------------------------------------------
-
-
-@inside
-def _added(start, values, weights):
-    weights[:] = 1.0
-    for value in values:
-        start += value
-    return start
-
-
-@inside
-def _multiplied(start, values, weights):
-    weights[0] = 1.0
-    for k in range(values.size):
-        weights[k + 1] = start
-        start *= values[k]
-    behind = 1.0
-    for k in range(values.size - 1, -1, -1):
-        weights[k + 1] *= behind
-        behind *= values[k]
-    weights[0] = behind
-    return start
-
-
-def _chosen(choose: Any) -> Any:
-    """The largest or the smallest: equal ones share, one after the other, as `max(max(a, b), c)` has it."""
-
-    @inside
-    def chosen(start, values, weights):
-        weights[:] = 0.0
-        weights[0] = 1.0
-        for k in range(values.size):
-            value = choose(start, values[k])
-            if value == values[k]:
-                share = 0.5 if value == start else 1.0
-                weights[: k + 1] *= 1.0 - share
-                weights[k + 1] = share
-            start = value
-        return start
-
-    return chosen
-
-
-def _end(is_least: bool) -> Any:
-    def start(kind: Any) -> Any:
-        if kind is None:
-            return -np.inf if is_least else np.inf
-        return kind.minval if is_least else kind.maxval
-
-    return start
-
-
-SUM, PRODUCT = Sum(lambda kind: 0, _added), Sum(lambda kind: 1, _multiplied)
-LARGEST, SMALLEST = Sum(_end(True), _chosen(max)), Sum(_end(False), _chosen(min))
-_OF_OPERATORS = {operator.add: SUM, operator.sub: SUM, operator.mul: PRODUCT, operator.truediv: PRODUCT}
-_OF_FUNCTIONS = {builtins.max: LARGEST, builtins.min: SMALLEST}
+# What a chunk begins with: for floats, for int64.
+_STARTS = {
+    chunks.SUM: (0.0, 0), chunks.PRODUCT: (1.0, 1), chunks.LARGEST: (-np.inf, types.int64.minval),
+    chunks.SMALLEST: (np.inf, types.int64.maxval),
+}  # fmt: skip
+_OF_OPERATORS = {
+    operator.add: chunks.SUM, operator.sub: chunks.SUM, operator.mul: chunks.PRODUCT, operator.truediv: chunks.PRODUCT,
+}  # fmt: skip
+_OF_FUNCTIONS = {builtins.max: chunks.LARGEST, builtins.min: chunks.SMALLEST}
 _EITHER_WAY = {operator.add, operator.mul}
 
 
@@ -162,7 +101,7 @@ class Proof:
         for label in self.body:
             yield from self.loops.blocks[label].body
 
-    def _sum(self, name: str) -> Sum:
+    def _sum(self, name: str) -> int:
         """The sum that a name is."""
         met = [s for s in self._statements() if any(v.name == name for v in s.list_vars())]
         found = {made for s in met if (made := self._step(s, name)) is not None}
@@ -182,7 +121,7 @@ class Proof:
             raise Declined(f"`{name}` goes from turn to turn")
         return found.pop()
 
-    def _step(self, statement: Any, name: str) -> Sum | None:
+    def _step(self, statement: Any, name: str) -> int | None:
         """The sum to which a statement adds: of the form `new = name + other`."""
         value = statement.value if isinstance(statement, ir.Assign) else None
         if not isinstance(value, ir.Expr):
@@ -349,59 +288,56 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
     if not any(map(holds_active, kinds)):
         raise Declined("no derivative goes through it")
     proof.check((*loop.state, *loop.others), kinds)
-    again, m = rewriting.active(loop.steps, KIND), len(proof.sums)
-    sums = list(proof.sums.values())
-    parts = _kinds_of_parts(again, kinds, m)
-    starts = [s.start(k) if _is_integer(k) else float(s.start(None)) for s, k in zip(sums, parts, strict=True)]
-    context = cpu_target.typing_context
-    outs = [context.unify_types(a, b) for a, b in zip(kinds, parts, strict=False)]
-    if not any(isinstance(kind, Taped) for kind in parts):
+    again, m, context = rewriting.active(loop.steps, KIND), len(proof.sums), cpu_target.typing_context
+    sums, chunk = list(proof.sums.values()), _kinds_of_chunk(again, kinds, m)
+    if not any(isinstance(kind, Taped) for kind in chunk):
         raise Declined("no derivative goes through it")
+    outs = [context.unify_types(a, b) for a, b in zip(kinds, chunk, strict=False)]
+    given = types.BaseTuple.from_types(kinds)
     scope = {
-        **_SCOPE, "again": again, "m": m, "given": types.BaseTuple.from_types(kinds),
-        **{f"part{j}": as_kind(kind) for j, kind in enumerate(parts)},
+        **_SCOPE, "again": again, "m": m, "given": given, "as_given": as_kind(given),
+        **{f"in{j}": as_kind(kind) for j, kind in enumerate(chunk)},
         **{f"out{j}": as_kind(kind) for j, kind in enumerate(outs)},
-        **{f"fold{j}": s.fold for j, s in enumerate(sums)},
-        **{f"start{j}": start for j, start in enumerate(starts)},
+        **{f"start{j}": _STARTS[s][_is_integer(kind)] for j, (s, kind) in enumerate(zip(sums, chunk, strict=True))},
     }  # fmt: skip
-    begun = "".join(f"part{j}(start{j}), " for j in range(m))
+    begun = "".join(f"in{j}(start{j}), " for j in range(m))
     begun += "".join(f"inputs[{i}], " for i in range(m, len(kinds)))
-    scope["as_given"] = as_kind(scope["given"])
-    scope["job"] = inside(define(_JOB.format(begun=begun, ends="".join(map(_end_of, range(m), parts))), "job", scope))
+    ends = "".join(map(_end, range(m), chunk))
+    scope["job"] = inside(define(_JOB.format(begun=begun, ends=ends), "job", scope))
     more = "".join(f"inputs[{i}], " for i in range(m, len(loop.state)))
-    return define(
-        _RUN.format(
-            left="".join(f"out{j}(inputs[{j}]), " for j in range(m)) + more,
-            folds="".join(map(_fold, range(m), outs)),
-            outputs="".join(f"y{j}, " for j in range(m)) + more,
-        ),
-        "run", scope,
-    )  # fmt: skip
+    text = _RUN.format(
+        left="".join(f"out{j}(inputs[{j}]), " for j in range(m)) + more,
+        sums="".join(map(_sum, range(m), outs, sums)),
+        outputs="".join(f"y{j}, " for j in range(m)) + more,
+    )
+    return define(text, "run", scope)
 
 
-def _kinds_of_parts(again: Any, kinds: list[Any], m: int) -> list[Any]:
-    """The types that the sums of a part have, begun with passive numbers."""
+def _kinds_of_chunk(again: Any, kinds: list[Any], m: int) -> list[Any]:
+    """The types that the sums of a chunk have, begun with passive numbers."""
     context = cpu_target.typing_context
-    parts = [k if _is_integer(k) else types.float64 for k in kinds[:m]]
+    chunk = [k if _is_integer(k) else types.float64 for k in kinds[:m]]
     for _ in range(4):
-        arguments = (*[types.int64] * 4, *parts, *kinds[m:])
+        arguments = (*[types.int64] * 4, *chunk, *kinds[m:])
         found = again._numba_type_.get_call_type(context, arguments, {}).return_type[2]
-        wider = [context.unify_types(a, types.unliteral(b)) for a, b in zip(parts, found, strict=False)]
+        wider = [context.unify_types(a, types.unliteral(b)) for a, b in zip(chunk, found, strict=False)]
         if any(kind not in (KIND, types.float64) and (kind is None or not _is_integer(kind)) for kind in wider):
             raise Declined("a sum is of other numbers than float64 and int64")
-        if wider == parts:
-            return parts
-        parts = wider
+        if wider == chunk:
+            return chunk
+        chunk = wider
     raise Declined("a sum changes its type")
 
 
-# What a thread does for a part; for the turn in the middle, of which the work is asked, where `k` is below 0.
+# What a thread does for a chunk; for the turn in the middle, whose cost is asked, where `k` is below 0.
 _JOB = """
 def job(words, k, scratch):
     header = open_tape(KIND)
     rows, arguments, n_rows = get_word(header, ROWS), get_word(header, ARGUMENTS), get_word(words, N_ROWS)
-    n, n_parts = get_word(words, N), get_word(words, N_PARTS)
-    begin, end = (n // 2, n // 2 + 1) if k < 0 else (k * n // n_parts, (k + 1) * n // n_parts)
+    n, n_chunks = get_word(words, N), get_word(words, N_CHUNKS)
+    begin, end = k * n // n_chunks, (k + 1) * n // n_chunks
+    if k < 0:
+        begin, end = n // 2, n // 2 + 1
     if rows < n_rows:
         if reserve(header, n_rows - rows, 0, 1) == 0:
             return NO_MEMORY
@@ -415,103 +351,53 @@ def job(words, k, scratch):
         put_word(words, COST, 1 + get_word(header, ARGUMENTS) - arguments + get_word(header, ROWS) - n_rows)
     else:
 {ends}
-        put_word(get_word(words, DONE), k, 1 if code == 0 else 0)
+        put_word(get_word(words, DONE), k, 1 + code)
     put_word(header, ROWS, rows)
     put_word(header, ARGUMENTS, arguments)
     return 0
 """
 
 
-def _end_of(j: int, kind: Any) -> str:
+def _end(j: int, kind: Any) -> str:
     """What a job leaves of a sum."""
-    if _is_integer(kind):
-        return f"        put_word(get_word(words, WHOLE), k * m + {j}, x[{j}])\n"
-    text = f"        put_number(get_word(words, VALUES), k * m + {j}, strip(part{j}(x[{j}])))\n"
-    if isinstance(kind, Taped):
-        place = f"get_word(words, PARTIALS) + 8 * (k * m + {j}) * n_rows"
-        text += f"        code = min(code, swept_from(header, row_of(part{j}(x[{j}])), {place}, n_rows))\n"
+    put = "put_word" if _is_integer(kind) else "put_number"
+    text = f"        x{j} = in{j}(x[{j}])\n        {put}(get_word(words, VALUES), k * m + {j}, strip(x{j}))\n"
+    row = f"row_of(x{j})" if isinstance(kind, Taped) else "0"
+    if not _is_integer(kind):
+        text += f"        code = min(code, sweep_chunk(header, words, k, {j}, {row}))\n"
     return text
-
-
-@inside
-def swept_from(header, row, place, n_rows):
-    """Sweep a part from a row, and put the adjoints of the caller's rows at a place."""
-    if zero_adjoints(header, 1) == 0:
-        return tape.NO_MEMORY
-    bars = get_word(header, ADJOINT)
-    if row != 0:
-        put_number(bars, row, 1.0)
-        code = sweep(header, n_rows)
-        if code < 0:
-            return code
-        bars = get_word(header, ADJOINT)
-        for r in range(1, n_rows):
-            put_number(place, r, get_number(bars, r))
-    return 0
 
 
 _RUN = """
 def run(turns, inputs):
     header = open_tape(KIND)
-    n, n_rows = len(turns), max(get_word(header, ROWS), 1)
-    if n < LEAST_TURNS:
-        return False, 0, ({left})
-    words = np.zeros(N_WORDS, np.int64)
+    memory = vector_of(N_WORDS)
+    words = data_of(memory)
+    put_word(words, N, len(turns))
+    put_word(words, FIRST, turns.start)
+    put_word(words, BY, turns.step)
+    put_word(words, N_ROWS, max(get_word(header, ROWS), 1))
+    put_word(words, N_SUMS, m)
     packed = as_given(inputs)
-    words[N], words[FIRST], words[BY], words[N_PARTS], words[N_ROWS] = n, turns.start, turns.step, 1, n_rows
-    words[INPUTS] = place_of(packed)
-    call(address_of(job), words.ctypes.data, -1)
-    n_parts = parts_of(n, words[COST], n_rows * m)
-    if n_parts == 0:
+    put_word(words, INPUTS, place_of(packed))
+    if run_chunks(header, words, address_of(job)) == 0:
         return False, 0, ({left})
-    values, whole = np.zeros((n_parts, m)), np.zeros((n_parts, m), np.int64)
-    partials, done = np.zeros((n_parts, m, n_rows)), np.zeros(n_parts, np.int64)
-    words[N_PARTS], words[VALUES], words[WHOLE] = n_parts, values.ctypes.data, whole.ctypes.data
-    words[PARTIALS], words[DONE] = partials.ctypes.data, done.ctypes.data
-    hand_out(address_of(job), words.ctypes.data, n_parts)
-    if not np.all(done) or words[N] != n:  # a turn has raised: so does the loop, where it comes to it
-        return False, 0, ({left})
-    weights = np.empty(1 + n_parts)
-{folds}
+{sums}
+    end_chunks(header, words)
+    held(memory, packed)
     return True, 1, ({outputs})
 """
 
 
-def _fold(j: int, kind: Any) -> str:
+def _sum(j: int, kind: Any, of: int) -> str:
     """The code of what remains of a sum, which is of a type then."""
+    put, get = ("put_word", "get_word") if _is_integer(kind) else ("put_number", "get_number")
+    text = f"    x{j} = out{j}(inputs[{j}])\n    {put}(words, NUMBER, strip(x{j}))\n"
     if _is_integer(kind):
-        return f"    y{j} = out{j}(fold{j}(inputs[{j}], whole[:, {j}], weights))\n"
-    text = f"    y = fold{j}(strip(out{j}(inputs[{j}])), values[:, {j}], weights)\n"
-    if not isinstance(kind, Taped):
-        return text + f"    y{j} = y\n"
-    row = f"row_of(out{j}(inputs[{j}]))"
-    return text + (
-        f"    statement(header, {row}, weights, partials[:, {j}, :])\n"
-        f"    y{j} = make(KIND, y, get_word(header, ROWS) - 1, 0)\n"
-    )
-
-
-@inside
-def statement(header, row, weights, partials):
-    """The row of a sum."""
-    n_parts, n_rows = partials.shape
-    total, outer = np.zeros(n_rows), np.arange(n_rows)
-    for k in range(n_parts):
-        if weights[k + 1] != 0.0:
-            for r in range(1, n_rows):
-                total[r] += weights[k + 1] * partials[k, r]
-    total[0], outer[0] = weights[0], row
-    append_row(header, outer, total, 1)
-
-
-@inside
-def parts_of(n, cost, n_kept):
-    """Into how many parts turns are cut, of which so many numbers are kept each; 0 where it isn't worth it."""
-    work = n * cost
-    if cost == 0 or work < LEAST_WORK:
-        return 0
-    n_parts = min(n, max(LEAST_PARTS, min(work // PART, MOST_PARTS)), work // (4 * n_kept))
-    return n_parts if n_parts >= LEAST_PARTS // 4 else 0
+        return text + f"    add_whole(words, {j}, {of})\n    y{j} = {get}(words, NUMBER)\n"
+    text += f"    row = add_chunks(header, words, {j}, {of}, row_of(x{j}))\n"
+    made = f"make(KIND, {get}(words, NUMBER), row, 0)" if isinstance(kind, Taped) else f"{get}(words, NUMBER)"
+    return text + f"    y{j} = {made}\n"
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -551,22 +437,27 @@ def value_at(typingctx, kind, address):
 
 
 @intrinsic
-def call(typingctx, address, words, k):
-    """Call a job."""
+def data_of(typingctx, x):
+    """The address of an array's first element."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        job = builder.inttoptr(args[0], llvm.FunctionType(WORD, [WORD] * 3).as_pointer())
-        return builder.call(job, [args[1], args[2], WORD(0)])
+        return builder.ptrtoint(arrayobj.make_array(x)(context, builder, args[0]).data, WORD)
 
-    return types.int64(address, words, types.int64), codegen
+    return types.int64(x), codegen
+
+
+@intrinsic
+def held(typingctx, x, y):
+    """Have values live up to here."""
+    return types.void(x, y), lambda context, builder, sig, args: context.get_dummy_value()
 
 
 _SCOPE = {
-    "np": np, "KIND": KIND, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "NO_MEMORY": tape.NO_MEMORY,
-    "LEAST_TURNS": LEAST_TURNS, "N": N, "FIRST": FIRST, "BY": BY, "N_PARTS": N_PARTS, "N_ROWS": N_ROWS,
-    "INPUTS": INPUTS, "VALUES": VALUES, "WHOLE": WHOLE, "PARTIALS": PARTIALS, "DONE": DONE, "COST": COST,
-    "N_WORDS": N_WORDS, "open_tape": open_tape, "get_word": get_word, "put_word": put_word, "put_number": put_number,
-    "reserve": reserve, "protected": protected, "strip": strip, "row_of": row_of, "make": make,
-    "swept_from": swept_from, "statement": statement, "parts_of": parts_of, "place_of": place_of,
-    "value_at": value_at, "call": call, "address_of": address_of, "hand_out": hand_out,
+    "KIND": KIND, "ROWS": tape.ROWS, "ARGUMENTS": tape.ARGUMENTS, "NO_MEMORY": tape.NO_MEMORY,
+    **{name.upper(): at for name, at in words_of(chunks.Job).items()}, "N_WORDS": chunks.Job.nbytes // 8,
+    "open_tape": open_tape, "get_word": get_word, "put_word": put_word, "get_number": get_number,
+    "put_number": put_number, "reserve": reserve, "protected": protected, "strip": strip, "row_of": row_of,
+    "make": make, "vector_of": vector_of, "data_of": data_of, "place_of": place_of, "value_at": value_at,
+    "held": held, "address_of": address_of, "run_chunks": run_chunks, "end_chunks": end_chunks,
+    "sweep_chunk": sweep_chunk, "add_whole": add_whole, "add_chunks": add_chunks,
 }  # fmt: skip
