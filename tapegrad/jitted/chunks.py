@@ -48,7 +48,7 @@ W = index_of(Job)
 
 @part
 def run_chunks(header, words, job, crew, most):
-    """Run a loop's chunks; 0 where it is left to itself: it isn't worth it, memory is short, or a turn has raised."""
+    """Run a loop's chunks; 0 where all turns are to be one: it isn't worth it, memory is short, or one has raised."""
     h, w = i8(header, tape.WORDS), Job(words)
     m, n_rows = w.n_sums, w.n_rows
     w.n_chunks, w.cost = 1, 0

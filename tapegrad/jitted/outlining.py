@@ -68,6 +68,7 @@ class Outlined:
     is_range: bool
     is_counted: bool  # whether all turns are taken once it is entered
     loc: Any
+    is_taken: bool = False  # whether all turns are taken by what is called before the loop
 
 
 # --- functions that stand for code ------------------------------------------------------------------------------------
@@ -506,6 +507,7 @@ def insert(
         except Declined as why:
             declined(func_ir.blocks[header].loc, str(why))
             waiting += loops.within(header) if check is None else []
+    func_ir.outlined = [(loops.body(header), made) for header, made, _, _ in found]
     for header, made, turns, exits in found:
         _insert(loops, header, made, turns, exits, run_of(made))
     postproc.PostProcessor(func_ir).run()

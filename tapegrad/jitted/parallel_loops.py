@@ -15,7 +15,8 @@ depend on how many threads there are, nor on which of them was first (`chunks.py
 
 Sums are `s += x`, and so are `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`: of a name that the loop reads nowhere else.
 A chunk begins with 0 (or 1, or an infinity). No turn may write to what another one sees; where that isn't certain from
-the code and its types, where there is little to do, or where a turn raises, the loop is left to itself.
+the code and its types, the loop is left as it stands. Where there is little to do, or a turn raises, all turns are one
+chunk, which is recorded on the caller's tape.
 """
 
 from __future__ import annotations
@@ -269,13 +270,13 @@ def _runner(loop: Outlined, proof: Proof) -> Any:
 
     @overload(run, OPTIONS)
     def typed(turns, inputs):
+        loop.is_taken = True
         try:
-            made = inside(_shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs]))
-            made._numba_type_.get_call_type(cpu_target.typing_context, (turns, inputs), {})
+            return _shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs])
         except (Declined, errors.NumbaError, NotDifferentiableError):  # what is amiss is told where the loop itself is
-            items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))
-            return define(f"def run(turns, inputs):\n return False, 0, ({items})", "run", {})
-        return lambda turns, inputs: made(turns, inputs)
+            loop.is_taken = False
+        items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))
+        return define(f"def run(turns, inputs):\n return False, 0, ({items})", "run", {})
 
     checking.make_known(run)
     return run
@@ -301,12 +302,13 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
         **{f"start{j}": _STARTS[s][_is_integer(kind)] for j, (s, kind) in enumerate(zip(sums, chunk, strict=True))},
     }  # fmt: skip
     begun = "".join(f"in{j}(start{j}), " for j in range(m))
-    begun += "".join(f"inputs[{i}], " for i in range(m, len(kinds)))
+    given_on = "".join(f"inputs[{i}], " for i in range(m, len(kinds)))
     ends = "".join(map(_end, range(m), chunk))
-    scope["job"] = inside(define(_JOB.format(begun=begun, ends=ends), "job", scope))
+    scope["job"] = inside(define(_JOB.format(begun=begun + given_on, ends=ends), "job", scope))
     more = "".join(f"inputs[{i}], " for i in range(m, len(loop.state)))
     text = _RUN.format(
-        left="".join(f"out{j}(inputs[{j}]), " for j in range(m)) + more,
+        begun="".join(f"out{j}(inputs[{j}]), " for j in range(m)) + given_on,
+        left="".join(f"out{j}(x[{j}]), " for j in range(m)) + more,
         sums="".join(map(_sum, range(m), outs, sums)),
         outputs="".join(f"y{j}, " for j in range(m)) + more,
     )
@@ -381,7 +383,8 @@ def run(turns, inputs):
     packed = as_given(inputs)
     put_word(words, INPUTS, place_of(packed))
     if run_chunks(header, words, address_of(job)) == 0:
-        return False, 0, ({left})
+        _, _, x = again(0, len(turns), turns.start, turns.step, {begun})
+        return True, 1, ({left})
 {sums}
     end_chunks(header, words)
     held(memory, packed)
