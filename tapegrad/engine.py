@@ -120,7 +120,7 @@ native.linkers.update(
 )
 
 
-def _entry(name: str) -> Callable[..., int]:
+def compiled(name: str) -> Callable[..., int]:
     """A compiled part of the sweeps, to be called from Python."""
     entry = _entries.get(name)
     if entry is None:
@@ -238,7 +238,7 @@ def ready(tape: Tape) -> None:
     """Make a tape's header true, for programs that are run without Python."""
     with tape.lock:
         _prepare(tape)
-    _entry("replay")
+    compiled("replay")
 
 
 @functools.cache
@@ -274,7 +274,7 @@ def _connect(tape: Tape) -> None:
 
 def _let_go(tape: Tape) -> None:
     """Release the values of a tape that nobody holds any more: its thread has ended, its tensors are gone."""
-    slots, give_back, header, partials = tape.slots[: tape.top], _entry("give_back"), tape.header_address, H.partials
+    slots, give_back, header, partials = tape.slots[: tape.top], compiled("give_back"), tape.header_address, H.partials
     flags, addresses = slots["flags"], slots["primal"].tolist()
     for slot in np.flatnonzero(flags & tapes.OWNED).tolist():
         address = addresses[slot]
@@ -283,7 +283,7 @@ def _let_go(tape: Tape) -> None:
     if address := tape.h[partials]:
         tape.h[partials] = 0
         give_back(header, address)
-    _entry("free_kept")(tape.header_address)
+    compiled("free_kept")(tape.header_address)
     if MEMORY:
         check_memory(tape)
 
@@ -366,7 +366,7 @@ def run(
             tape.lists[i] = slot
     h[_N_TARGETS], h[_N_SEEDS], h[_N_INPUTS] = len(targets), len(seeds), len(inputs)
     h[_PRUNE], h[_RETAIN_GRAPH], h[_PHASE] = prune, retain, sweeps.PLAN
-    entry, profiler = _entries.get("run") or _entry("run"), tape.profiler
+    entry, profiler = _entries.get("run") or compiled("run"), tape.profiler
     if tape.watch is not None:  # it is called back while the sweep runs, and then can't be interrupted
         entry = functools.partial(unseen, _call_whole, tape.watch, entry)
     started = time.perf_counter()
@@ -380,7 +380,7 @@ def run(
                     tape.watch.fail("calls a function of the host's")
                 _run_host(tape, h[_PHASE] == sweeps.REVERSE_STEP)
             elif status == rows.MORE_WORKERS:
-                threads.start(_entry("work"))
+                threads.start(compiled("work"))
                 h[_MISSING_WORKERS] = 0
             elif status != rows.MORE:
                 break
@@ -434,14 +434,14 @@ def replay(tape: Tape, text: int, tables: int) -> int:
     if not h[_ALLOCATE] or _blas or h[_N_KINDS] != kinds.table.used or h[_N_POOL] != kinds.pool.used:
         _prepare(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
-    entry = _entries.get("replay") or _entry("replay")
+    entry = _entries.get("replay") or compiled("replay")
     with tape.lock:
         return entry(tape.header_address, text, tables)
 
 
 def call(name: str, *numbers: int) -> int:
     """Call a compiled part that has to do with no tape: of `core/notes.py`, or `core/passes.py`."""
-    return (_entries.get(name) or _entry(name))(*numbers)
+    return (_entries.get(name) or compiled(name))(*numbers)
 
 
 def run_batch(tape: Tape, batch: int, cost: int) -> None:
@@ -453,9 +453,9 @@ def run_batch(tape: Tape, batch: int, cost: int) -> None:
         _prepare(tape)
     h[_CREW], h[_MISSING_WORKERS] = threads.state
     if h[_MISSING_WORKERS] and cost > WORTH_WAKING:
-        threads.start(_entry("work"))
+        threads.start(compiled("work"))
         h[_CREW], h[_MISSING_WORKERS] = threads.state
-    entry = _entries.get("run_batch") or _entry("run_batch")
+    entry = _entries.get("run_batch") or compiled("run_batch")
     with tape.lock:
         entry(tape.header_address, batch, cost)
 
@@ -464,7 +464,7 @@ def _abandon(tape: Tape) -> None:
     """End a sweep before its time: what it had begun is let go, and nothing has changed."""
     if tape.h[_PHASE] != rows.IDLE:
         tape.h[_PHASE] = sweeps.ABORT
-        _entry("run")(tape.header_address)
+        compiled("run")(tape.header_address)
 
 
 def _check_free(tape: Tape) -> None:
@@ -543,14 +543,14 @@ def check_memory(tape: Tape) -> None:
 
 def hand_out(tape: Tape, address: int) -> None:
     """Memory of the tape is someone else's from now on."""
-    _entry("hand_out")(tape.header_address, address)
+    compiled("hand_out")(tape.header_address, address)
 
 
 def guarded_copy(tape: Tape, array: np.ndarray) -> int:
     """The address of a copy of an array, in memory of the tape, which has guards."""
     if not tape.h[_ALLOCATE]:
         _connect(tape)
-    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    address = compiled("obtain")(tape.header_address, array.nbytes, 0)
     if not address:
         raise MemoryError("tapegrad: there is no memory for a copy of an array")
     ctypes.memmove(address, np.ascontiguousarray(array).ctypes.data, array.nbytes)
@@ -567,7 +567,7 @@ class Lent:
 
     def __init__(self, tape: Tape, address: int) -> None:
         _shield()
-        _entry("give_back")
+        compiled("give_back")
         self.tape, self.address, self.release = weakref.ref(tape), 0, native.functions_of_python()["release"]
         self.raw = ctypes.c_int64.from_address(address - 64).value  # see `storage.py`
         self.tried: list[bool] = []  # whether the tape's lock could be had
@@ -608,7 +608,7 @@ def copied(array: np.ndarray) -> np.ndarray:
     tape = tapes.current_tape()
     if not tape.h[_ALLOCATE]:
         _connect(tape)
-    address = _entry("obtain")(tape.header_address, array.nbytes, 0)
+    address = compiled("obtain")(tape.header_address, array.nbytes, 0)
     if not address:
         raise MemoryError("tapegrad: there is no memory for a copy of an array")
     lent = Lent(tape, address)
@@ -648,7 +648,7 @@ def _run_host(tape: Tape, reverse: bool) -> None:
         if part is None or not of.requires_grad:
             continue
         if not slots["adjoint"][slot]:
-            slots["adjoint"][slot] = _entry("obtain")(tape.header_address, of.numel * of.itemsize, 1)
+            slots["adjoint"][slot] = compiled("obtain")(tape.header_address, of.numel * of.itemsize, 1)
         bar = array_at(int(slots["adjoint"][slot]), of.gradient, None)
         bar += part
 
@@ -724,7 +724,7 @@ def reclaim(tape: Tape) -> None:
     _hand_out(tape)
     if not tape.live[tape.swept]:
         tape.swept = 0
-    entry, allocated = _entries.get("reclaim") or _entry("reclaim"), tape.h[_ALLOCATED]
+    entry, allocated = _entries.get("reclaim") or compiled("reclaim"), tape.h[_ALLOCATED]
     while True:
         functions = len(tape.nodes)
         tape.survivors = entry(tape.header_address)
@@ -756,7 +756,7 @@ def take_back(tape: Tape, since: tuple[int, int, int, int]) -> None:
     is_seen = tape.watch is not None or tape.duals is not None or tape.sweeping  # others know slots by their numbers
     if tape.generation != generation or is_seen or h[_PHASE] != rows.IDLE or h[_N_FREED] or not h[_ALLOCATE]:
         return
-    entry = _entries.get("take_back") or _entry("take_back")
+    entry = _entries.get("take_back") or compiled("take_back")
     if not entry(tape.header_address, filled // _A_ROW, height, 0):
         return
     taken: Any = None
@@ -866,7 +866,7 @@ def evaluate_all(tape: Tape) -> None:
         tape.synced_row(0)  # enters all new rows
     else:
         _prepare(tape)
-        if not _entry("has_pending")(tape.header_address):
+        if not compiled("has_pending")(tape.header_address):
             return
     slots = tape.slots[: tape.top]
     live = np.frombuffer(tape.live, np.uint8)[: tape.top].astype(bool)

@@ -131,6 +131,7 @@ def _tell() -> None:
     shares = _n_threads > 1 and native.JIT
     missing = bool(_crew.shared[C.n_workers] < _n_workers())
     state[:] = (_crew.address, missing) if shares else (0, False)
+    told[0] = state[0]
 
 
 def _after_fork() -> None:
@@ -145,4 +146,5 @@ locks.in_child.append(_after_fork)
 
 
 state: list[int] = [0, False]
+told = (ctypes.c_int64 * 2)()  # for jitted code: the crew's address; that of a function that says how many it may have
 _tell()

@@ -89,6 +89,16 @@ def narrow(x, c, n):
 
 
 @njit
+def highest(x, c, n):
+    """A name that is made of itself in one call."""
+    top, s = 0.0, 0.0
+    for i in range(n):
+        top = max(top, x * math.sin(c * i))
+        s += top
+    return s + top
+
+
+@njit
 def turning(x, c, n):
     z, u = c, x.copy()
     for _ in range(n):
@@ -101,6 +111,7 @@ CASES = {
     "arrays": (arrays, X, 0.2, 2001),
     "numbers": (numbers, 0.4, 0.7, 3000),
     "numbers to the break": (numbers, 1.1, 1.7, 3000),
+    "a largest number": (highest, 0.5, 0.001, 20_000),
     "float32": (narrow, X.astype(np.float32), np.float32(0.2), 2000),
     "complex": (turning, X + 0.3j, 0.2 + 0.1j, 2000),
 }

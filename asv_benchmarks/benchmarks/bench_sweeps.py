@@ -53,8 +53,8 @@ class Scheduling:
         h[H.n_targets], h[H.n_seeds], h[H.n_inputs], h[H.prune], h[H.retain_graph] = 0, 1, 0, 0, 0
         self.header, self.schedule, self.finish = (
             tape.header_address,
-            engine._entry("schedule"),
-            engine._entry("finish"),
+            engine.compiled("schedule"),
+            engine.compiled("finish"),
         )
 
     def time_schedule(self, _rows):

@@ -45,7 +45,8 @@ class Crew(Record):
     acquire = word()  # Python's functions for locks
     release = word()
     rests = word()
-    unused = inside(np.int64, 4)
+    most = word()  # workers that the job may have
+    unused = inside(np.int64, 3)
     workers = inside(Worker, MOST_WORKERS)
 
 
@@ -64,20 +65,26 @@ def rest(address, rests):
 @part
 def share(tape: Header, function, first, n, cost):
     """Call the function with the indices [first, first + n), on as many threads as there are."""
-    crew = Crew(tape.progress.crew)
-    n_workers = min(crew.n_workers, n - 1) if tape.progress.crew else 0
+    return hand_out(tape.progress.crew, MOST_WORKERS, tape, tape.scratch, function, first, n, cost)
+
+
+@part
+def hand_out(address, most, header, scratch, function, first, n, cost):
+    """Likewise, for the crew at an address (0 for none), with so many workers at most."""
+    crew = Crew(address)
+    n_workers = min(crew.n_workers, n - 1, most) if address else 0
     if n_workers < 1 or exchange(crew.busy_at, 1):
         for k in range(n):
-            part3(function, tape, first + k, tape.scratch)
+            part3(function, header, first + k, scratch)
         return 0
-    crew.function, crew.header, crew.first_index, crew.done = function, tape, first, 0
+    crew.function, crew.header, crew.first_index, crew.done, crew.most = function, header, first, 0, most
     epoch = ((load(crew.ticket_at) >> 40) + 1) % _FIELD
     exchange(crew.ticket_at, epoch << 40 | n << 20)
     for i in range(n_workers if cost > WORTH_WAKING else 0):
         worker = crew.workers[i]
         if load(worker.sleeps_at) and exchange(worker.sleeps_at, 0):
             call1(crew.release, worker.own_lock)
-    take_part(crew, tape.scratch)
+    take_part(crew, scratch)
     for _ in range(_SPINS):
         if load(crew.done_at) == n:
             break
@@ -115,5 +122,5 @@ def work(crew: Crew, i):
             if load(crew.ticket_at) >> 40 == epoch or exchange(own.sleeps_at, 0) == 0:
                 part2(crew.acquire, own.own_lock, 1)
         epoch = load(crew.ticket_at) >> 40
-        if i < crew.n_workers:
+        if i < crew.n_workers and i < crew.most:
             epoch = take_part(crew, own.own_scratch)

@@ -54,11 +54,19 @@ written back; what is in two arguments is refused then.
 An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
 copied, with a row of the tape for each element (`independents.py`).
 
-`prange` runs serially. A row names its arguments by their numbers on one tape, so iterations at once would each need a
-tape that no other iteration's rows name; and to the adjoint of what several iterations read, all of them add, in an
-order that must not depend on threads. So a sum over `prange` is in the order of the loop, whatever the number of
-threads; Numba's parallel code adds up a part a thread, and its last bits depend on that number. What iterations write
-to elements of their own is the plain call's, to the last bit.
+A loop over `prange` in a function with `parallel=True` runs on several threads in reverse mode if its turns meet in
+sums alone: `s += x`, and likewise `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`, of float64 and int64, where the loop
+reads `s` nowhere else and is in no other loop. It is cut into chunks, whose number depends on the work and not on
+threads; each is recorded on a tape of a thread's own and swept at once, and what it gives is added up in the order of
+chunks (`parallel_loops.py`). So value and gradient have the same bits on any number of threads, and differ from those
+of Numba's parallel code, which adds up a part a thread, and of the serial loop in the last bits; `max` and `min` differ
+in nothing but how equal numbers share a slope. The threads are those of `tapegrad.set_num_threads`, and no more than
+`numba.set_num_threads` says. All other loops over `prange` are taken serially, in their order, with the plain call's
+bits for what turns write to elements of their own: those that write to arrays, append to lists, draw random numbers,
+print, or may see what another turn does; those with little to do; those with a turn that raises, whose error is the
+first turn's; loops in loops, and in functions that are put in the place of a call in one without `parallel=True`; those
+that read so many differentiated numbers, against what they do, that a gradient for each chunk isn't worth it (a vector,
+say, of which each turn reads an element of its own); forward mode, second derivatives, and under a `memory_limit`.
 
 Others: arguments that are written to are copied, and those that are differentiated keep their values; a tape has at
 most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape

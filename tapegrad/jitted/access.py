@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tapegrad.core.workers import MOST_WORKERS
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import DOUBLE, WORD, Active
 from tapegrad.jitted.inner import define
@@ -51,6 +52,34 @@ def _part(name: str, n: int) -> Any:
 reserve, take_rows, zero_adjoints = _part("reserve", 4), _part("take_rows", 3), _part("zero_adjoints", 2)
 dispose = _part("dispose", 1)
 sweep, sweep_with_tangents, sweep_mixed = (_part(name, 2) for name in ("sweep", "sweep_with_tangents", "sweep_mixed"))
+
+
+@intrinsic
+def run_chunks(typingctx: Any, header: Any, words: Any, job: Any) -> Any:
+    """Run the chunks of a loop (`chunks.py`) on this thread and workers, by calls (words, k, -) of a job.
+
+    The workers are those of `tapegrad.set_num_threads`, no more than `numba.set_num_threads` says on this thread.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        crew, limit = (builder.load(builder.gep(_words(builder, "tapegrad_crew"), [WORD(k)])) for k in range(2))
+        most = cgutils.alloca_once_value(builder, WORD(MOST_WORKERS))
+        with builder.if_then(builder.icmp_signed("!=", limit, WORD(0))):
+            function = builder.inttoptr(limit, ir.FunctionType(INDEX, []).as_pointer())
+            builder.store(builder.sub(builder.sext(builder.call(function, []), WORD), WORD(1)), most)
+        return builder.call(_external(builder, "tapegrad_run_chunks", 5), [*args, crew, builder.load(most)])
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
+
+
+end_chunks, sweep_chunk, add_whole, add_chunks = (
+    _part(name, n) for name, n in (("end_chunks", 2), ("sweep_chunk", 5), ("add_whole", 3), ("add_chunks", 5))
+)
+
+
+def _words(builder: Any, name: str) -> Any:
+    known = builder.module.globals.get(name)
+    return ir.GlobalVariable(builder.module, WORD, name) if known is None else known
 
 
 def sweep_of(kind: Active) -> Any:

@@ -38,6 +38,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     numerics,  # noqa: F401
     order_statistics,  # noqa: F401
     overloads,  # noqa: F401
+    parallel_loops,
     rearrangements,  # noqa: F401
     records,
     reductions,  # noqa: F401
@@ -99,6 +100,7 @@ class Engine:
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
         self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
+        self.is_parallel = any(f.targetoptions.get("parallel") for f in bindings.reached(function))
         self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -129,6 +131,8 @@ class Engine:
         made = self.drivers.get(form)
         if made is None:
             made = self.drivers[form] = driver(self.function, form)
+        if self.is_parallel:
+            parallel_loops.be_ready()
         keeping = limits.kept_to(limit, form.n_tangents, self.function) if form.is_limited else _FREELY
         with keeping:
             try:
@@ -218,6 +222,8 @@ class Engine:
         for get, name, value in self.meanings:
             if get(name) is not value:
                 return None
+        if self.is_parallel:
+            parallel_loops.be_ready()
         try:
             value, found = made(*args)
         except NotDifferentiableError:  # for arguments of these types

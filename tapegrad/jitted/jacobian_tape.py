@@ -41,7 +41,8 @@ import llvmlite.binding as llvm
 import numpy as np
 from numpy import int64
 
-from tapegrad import locks
+from tapegrad import locks, threads
+from tapegrad.core.workers import hand_out
 from tapegrad.debug import MEMORY
 from tapegrad.jitted import guards
 from tapegrad.kernels import native
@@ -403,7 +404,7 @@ def sweep_mixed(header, first):
 # --- Python's side ----------------------------------------------------------------------------------------------------
 
 _PARTS = [open_tapes, reserve, take_rows, dispose, destroy, zero_adjoints, begin_line, end_line, sweep,
-          sweep_with_tangents, sweep_mixed]  # fmt: skip
+          sweep_with_tangents, sweep_mixed, hand_out]  # fmt: skip
 _SHARED = (ctypes.c_int64 * 8)()
 _lock = locks.lock()
 _get_specific: list[Any] = []
@@ -421,6 +422,7 @@ def connect() -> None:
         _SHARED[SHARED_REALLOC], _SHARED[SHARED_FREE] = guards.allocator() if MEMORY else usual
         _SHARED[CALLOC] = python["allocate_zeroed"].address
         llvm.add_symbol("tapegrad_shared", ctypes.addressof(_SHARED))
+        llvm.add_symbol("tapegrad_crew", ctypes.addressof(threads.told))
         _make_key()
 
 
@@ -430,6 +432,12 @@ def _address_of(function: Any) -> int:
     n_arguments = function.__code__.co_argcount
     build = functools.partial(native.rebind, function)
     return native.link(parts[function], n_arguments, build, (function,), returns=True)
+
+
+def know(*functions: Any) -> None:
+    """Have the linker know parts that others make, before it is connected."""
+    _PARTS.extend(functions)
+    native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in functions})
 
 
 native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in _PARTS})

@@ -7,7 +7,7 @@
       left:      to the exit
 
 A nest that isn't differentiated as a whole, as is known when types are, leaves no code but the loop. Of nests within
-each other the outermost is taken.
+each other the outermost is taken, and none in a loop of which nothing is left (`parallel_loops.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tapegrad.jitted.nest_lowering import Address, Function, Text
 from tapegrad.jitted.nest_text import Texts
 from tapegrad.jitted.nest_types import Names
 from tapegrad.jitted.nests import Declined, Found, find
+from tapegrad.jitted.outlining import Outlined
 
 
 class Nest:
@@ -39,7 +40,7 @@ class Nest:
     def __init__(self, found: Found, flags: Any, loc: Any) -> None:
         self.found, self.flags, self.loc = found, flags, loc
         self.is_taken = False
-        self.around: list[Nest] = []
+        self.around: list[Nest | Outlined] = []
 
     def names(self, kinds: Any) -> Names | None:
         """Its names, for inputs of some types; None where it isn't taken."""
@@ -177,7 +178,8 @@ def insert(func_ir: Any, flags: Any) -> bool:
     found = find(func_ir, rewriting.resolve)
     nests = {one.header: Nest(one, flags, func_ir.blocks[one.header].loc) for one in found}
     for one in found:
-        nests[one.header].around = [nests[other] for other in one.around if other in nests]
+        cut_out = [made for body, made in getattr(func_ir, "outlined", ()) if one.header in body]
+        nests[one.header].around = [*cut_out, *(nests[other] for other in one.around if other in nests)]
         _insert(func_ir, nests[one.header])
     return bool(found)
 

@@ -68,6 +68,7 @@ class Outlined:
     is_range: bool
     is_counted: bool  # whether all turns are taken once it is entered
     loc: Any
+    is_taken: bool = False  # whether all turns are taken by what is called before the loop
 
 
 # --- functions that stand for code ------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def _copied(blocks: dict[int, Any], wanted: Any) -> dict[int, Any]:
 # --- which loops ------------------------------------------------------------------------------------------------------
 
 
-class _Loops:
+class Loops:
     """A function's loops, as Numba's code has them."""
 
     def __init__(self, func_ir: Any, flags: Any, resolve: Any) -> None:
@@ -154,8 +155,11 @@ class _Loops:
         self.blocks = func_ir.blocks
         self.cfg = analysis.compute_cfg_from_blocks(self.blocks)
         self.loops = self.cfg.loops()
-        used = analysis.compute_use_defs(self.blocks)
-        self.used, self.assigned = used.usemap, used.defmap
+        self.used = analysis.compute_use_defs(self.blocks).usemap
+        self.assigned = {  # Numba's own map leaves out what is made of itself: `top = max(top, x)`
+            label: {s.target.name for s in block.body if isinstance(s, ir.Assign)}
+            for label, block in self.blocks.items()
+        }
         self.live = self._live()
         self.known = self._known()
         self.trying = [label for label, block in self.blocks.items() if any(map(self._tries, block.body))]
@@ -174,20 +178,20 @@ class _Loops:
             again = False
             for label, names in live.items():
                 behind = set().union(*(live[to] for to, _ in self.cfg.successors(label)))
-                more = behind - set(self.assigned[label]) - names
+                more = behind - self.assigned[label] - names
                 names |= more
                 again |= bool(more)
         return live
 
     def _known(self) -> dict[int, set[str]]:
         """The names that have values at the beginning of a block, whichever way led there."""
-        every = set().union(*map(set, self.assigned.values()))
+        every = set().union(*self.assigned.values())
         known, again = {label: set(every) for label in self.blocks}, True
         known[self.cfg.entry_point()] = set()
         while again:
             again = False
             for label, names in known.items():
-                ways = [known[at] | set(self.assigned[at]) for at, _ in self.cfg.predecessors(label)]
+                ways = [known[at] | self.assigned[at] for at, _ in self.cfg.predecessors(label)]
                 if ways and not names <= (common := set.intersection(*ways)):
                     names &= common
                     again = True
@@ -220,10 +224,10 @@ class _Loops:
             at_end = self.blocks[test].body[-1].falsebr
             exits = [at_end, *(to for to in exits if to != at_end)]
         met = {v.name for label in body for s in self.blocks[label].body for v in s.list_vars()} - {iterator}
-        assigned = set().union(*(set(self.assigned[label]) for label in body))
+        assigned = set().union(*(self.assigned[label] for label in body))
         left = assigned & set().union(*(self.live[to] for to in exits))
         state = assigned & (self.live[header] | left)
-        before = [self.known[at] | set(self.assigned[at]) for at, _ in self.cfg.predecessors(header) if at not in body]
+        before = [self.known[at] | self.assigned[at] for at, _ in self.cfg.predecessors(header) if at not in body]
         for name in sorted(state - set.intersection(*before)):
             raise Declined(f"`{_user_name(name)}` is read behind it, and may have no value before it")
         constants = {n: d for n in met - assigned if (d := self._constants(n)) is not None}
@@ -301,7 +305,7 @@ class _Loops:
             if isinstance(value, ir.Expr) and value.op == "inplace_binop":
                 waiting.append(value.lhs.name)
             elif isinstance(value, ir.Expr) and value.op == "call":
-                waiting += self._given_to_write(value)
+                waiting += self.given_to_write(value)
         found = set[str]()
         while waiting:
             name = waiting.pop()
@@ -315,7 +319,7 @@ class _Loops:
                     waiting += [v.name for v in definition.list_vars()]
         return found
 
-    def _given_to_write(self, call: Any) -> Iterator[str]:
+    def given_to_write(self, call: Any) -> Iterator[str]:
         """The names that a call of a method, or of one of NumPy's functions, may write to."""
         function = self.resolve(self.func_ir, call.func)
         given = [*call.args, *(value for _, value in call.kws)]
@@ -324,7 +328,7 @@ class _Loops:
             if isinstance(method, ir.Expr) and method.op == "getattr" and method.attr in _METHODS_THAT_WRITE:
                 yield method.value.name
         elif isinstance(function, CPUDispatcher):
-            yield from (v.name for v in given if _may_write(function))
+            yield from (v.name for v in given if may_write(function))
         elif isinstance(function, np.ufunc) and len(given) > function.nin:
             yield from (v.name for v in given[function.nin :])
         elif any(function is known for known in _FUNCTIONS_THAT_WRITE) or any(name == "out" for name, _ in call.kws):
@@ -343,7 +347,7 @@ def is_seen(function: Any) -> str | None:
     return None
 
 
-def _may_write(function: Any) -> bool:
+def may_write(function: Any) -> bool:
     """Whether a jitted function, or one that it calls, may write to an array; if one does all the same, types tell."""
     for code in (f.py_func.__code__ for f in bindings.reached(function)):
         if _METHODS_THAT_WRITE & {*bindings.names_of(code)}:
@@ -364,7 +368,7 @@ class _Cut:
     """Writes the function of a loop."""
 
     def __init__(
-        self, loops: _Loops, header: int, made: Outlined, iterator: str | None, constants: Any, exits: list[int]
+        self, loops: Loops, header: int, made: Outlined, iterator: str | None, constants: Any, exits: list[int]
     ) -> None:
         self.loops, self.header, self.made = loops, header, made
         self.iterator, self.constants, self.exits = iterator, constants, exits
@@ -478,10 +482,15 @@ def _to(last: Any, labels: dict[int, int]) -> Any:
 # --- the call ---------------------------------------------------------------------------------------------------------
 
 
-def insert(func_ir: Any, flags: Any, resolve: Any, run_of: Any, declined: Any, has_types: bool) -> bool:
-    """Put calls of `run_of(outlined)` before a function's loops; `declined(loc, why)` is told of those that aren't."""
+def insert(
+    func_ir: Any, flags: Any, resolve: Any, run_of: Any, declined: Any, has_types: bool, check: Any = None
+) -> bool:
+    """Put calls of `run_of(outlined)` before a function's loops; `declined(loc, why)` is told of those that aren't.
+
+    Where there is a `check(loops, header, outlined, turns)`, it is given the outermost loops, and may decline them.
+    """
     ir_utils.remove_dels(func_ir.blocks)
-    loops = _Loops(func_ir, flags, resolve)
+    loops = Loops(func_ir, flags, resolve)
     has_blocks = any(isinstance(s, (ir.PopBlock, ir.EnterWith)) for b in func_ir.blocks.values() for s in b.body)
     waiting, found = loops.within(None), list[Any]()
     if has_blocks or has_types or func_ir.is_generator:
@@ -491,17 +500,21 @@ def insert(func_ir: Any, flags: Any, resolve: Any, run_of: Any, declined: Any, h
     while waiting:
         header = waiting.pop()
         try:
-            found.append((header, *loops.cut(header)))
+            made, turns, exits = loops.cut(header)
+            if check is not None:
+                check(loops, header, made, turns)
+            found.append((header, made, turns, exits))
         except Declined as why:
             declined(func_ir.blocks[header].loc, str(why))
-            waiting += loops.within(header)
+            waiting += loops.within(header) if check is None else []
+    func_ir.outlined = [(loops.body(header), made) for header, made, _, _ in found]
     for header, made, turns, exits in found:
         _insert(loops, header, made, turns, exits, run_of(made))
     postproc.PostProcessor(func_ir).run()
     return bool(found)
 
 
-def _insert(loops: _Loops, header: int, made: Outlined, turns: Any, exits: list[int], run: Any) -> None:
+def _insert(loops: Loops, header: int, made: Outlined, turns: Any, exits: list[int], run: Any) -> None:
     blocks, func_ir, loc = loops.blocks, loops.func_ir, made.loc
     body, scope = loops.loops[header].body, blocks[header].scope
     labels = itertools.count(max(blocks) + 1)

@@ -57,6 +57,7 @@ REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects 
 WITHOUT_HASH: list[Callable[[Any], Any]] = []  # those of them that are asked of objects without a hash: `addresses.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
 LIMITED: list[Callable[[Active], Any]] = []  # what makes the pass that cuts loops out: `limits.py`
+PARALLEL: list[Any] = []  # the pass that cuts out loops that run in parallel: `parallel_loops.py`
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
@@ -110,8 +111,9 @@ class ActiveDispatcher(CPUDispatcher):  # type: ignore[misc]
         ours = {types.float64: kind, types.float32: Narrow(kind), types.complex128: Complex(kind)}
         known = {name: ours.get(given, given) for name, given in original.locals.items()}
         super().__init__(
-            copied, locals=known, targetoptions=options, pipeline_class=pipeline(kind, is_marked, is_limited)
-        )
+            copied, locals=known, targetoptions=options,
+            pipeline_class=pipeline(kind, is_marked, is_limited, bool(original.targetoptions.get("parallel"))),
+        )  # fmt: skip
         self.original, self.kind, self.is_marked, self.is_limited = original, kind, is_marked, is_limited
         self.is_version, self._versions = bool(names), dict[tuple[tuple[str, int], ...], ActiveDispatcher]()
         self._type = ActiveFunction(self)
@@ -240,7 +242,7 @@ def active(original: Any, kind: Active, is_marked: bool = False, is_limited: boo
 
 
 @functools.cache
-def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False) -> Any:
+def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False, is_parallel: bool = False) -> Any:
     """Numba's passes, with ours between them."""
 
     class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
@@ -253,6 +255,8 @@ def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False) ->
                 passes.add_pass_after(Nests, InlineInlinables)
             if is_limited:
                 passes.add_pass_after(LIMITED[0](kind), InlineInlinables)
+            elif is_parallel and kind == Taped(0) and not is_marked:
+                passes.add_pass_after(PARALLEL[0], InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             replace_pass(passes, NopythonTypeInference, TypeInference)
             passes.add_pass_after(Check, TypeInference)
@@ -395,6 +399,8 @@ def _is_alike(callee: Any, flags: Any) -> bool:
     own = compiler.Flags()
     callee.targetdescr.options.parse_as_flags(own, callee.targetoptions)
     same = all(getattr(own, name) == getattr(flags, name) for name in ("error_model", "fastmath", "boundscheck"))
+    if callee.targetoptions.get("parallel") and "prange" in bindings.names_of(callee.py_func.__code__):
+        return False  # its loops would be the caller's, which may be none of those that run in parallel
     return same and callee._can_compile and not callee.locals  # declared signatures, and types of locals, convert
 
 
