@@ -6,6 +6,8 @@ BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
 PARALLEL := -n auto --dist loadfile --max-worker-restart=0
 EXTRAS_OF_DEV := bench demo docs notebooks test
+NBMAKE := JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3
+MEASURING := notebooks/11_how_fast_and_why.ipynb
 ASV := $(BIN)/asv
 BASE ?= main
 BENCHES ?= bench_(small|recording|sweeps|models|jitted)
@@ -45,8 +47,9 @@ stubs: .venv/test.stamp # write what type checkers and editors read, from the op
 floors: .venv/dev.stamp # imports point down only
 	$(BIN)/lint-imports
 
-notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel
-	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
+notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel; one that compares times, by itself
+	$(NBMAKE) $(PARALLEL) --ignore=$(MEASURING) notebooks
+	$(NBMAKE) $(MEASURING)
 
 docs: .venv/docs.stamp # draw and build the pages, strictly: docs/build/site/index.html
 	$(BIN)/python docs/drawing.py
@@ -74,7 +77,7 @@ test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every oper
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,loops regions scalars))
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) -m nojit $$(grep -l mark.nojit tests/*.py)
 
 test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
 	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
