@@ -89,7 +89,7 @@ test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at ever
 	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy'
 
 test-small-quick: .venv/test.stamp # some of them
-	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
 		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
