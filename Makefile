@@ -109,10 +109,10 @@ bench-html: .venv/bench.stamp # what was measured so far: asv_benchmarks/html/ov
 	$(ASV) publish --config asv_benchmarks/asv.conf.json
 	$(BIN)/python asv_benchmarks/overview.py
 
-compare: .venv/bench.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
+compare: .venv/peers.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
-compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise: their page's table, and a short one
+compare-jitted: .venv/peers.stamp .venv/torch.stamp # gradients of jitted functions, likewise: their page's table, and a short one
 	$(BIN)/python asv_benchmarks/compare_jitted.py --whole docs/pages/jitted-speed.md --short README.md
 
 compare-distributed: .venv/bench.stamp .venv/distributed.stamp # sums over partitions in two processes: writes their page's table
@@ -129,7 +129,7 @@ clean: # remove what make has made
 	$(PYTHON) -m venv --clear .venv
 	touch $@
 
-.venv/casadi.stamp: .venv/bench.stamp # in no extra: a new Python waits long for it
+.venv/casadi.stamp: .venv/peers.stamp # in no extra: a new Python waits long for it
 	$(BIN)/python -m pip install --quiet 'casadi>=3.6'
 	touch $@
 
