@@ -430,7 +430,7 @@ def _of_all_operands(partial: Callable[..., Any] | None, arity: int) -> Callable
     """A partial, which names what it needs, as a function of all operands and the result, that emits code."""
     if partial is None:
         return lambda *_: 0.0
-    needed = [{"x": 0, "a": 0, "b": 1, "c": 2, "y": arity}[name] for name in parameters(partial)]
+    needed = [{"x": 0, "a": 0, "b": 1, "c": 2, "d": 3, "y": arity}[name] for name in parameters(partial)]
     emitting = _emitting(partial)
     return lambda *numbers: emitting(*(numbers[k] for k in needed))
 
