@@ -6,6 +6,8 @@ BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
 PARALLEL := -n auto --dist loadfile --max-worker-restart=0
 EXTRAS_OF_DEV := bench demo docs notebooks test
+NBMAKE := JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3
+MEASURING := notebooks/11_how_fast_and_why.ipynb
 ASV := $(BIN)/asv
 BASE ?= main
 BENCHES ?= bench_(small|recording|sweeps|models|jitted)
@@ -45,8 +47,9 @@ stubs: .venv/test.stamp # write what type checkers and editors read, from the op
 floors: .venv/dev.stamp # imports point down only
 	$(BIN)/lint-imports
 
-notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel
-	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3 notebooks
+notebooks: .venv/notebooks.stamp # run the notebooks, in the environment's own kernel; one that compares times, by itself
+	$(NBMAKE) $(PARALLEL) --ignore=$(MEASURING) notebooks
+	$(NBMAKE) $(MEASURING)
 
 docs: .venv/docs.stamp # draw and build the pages, strictly: docs/build/site/index.html
 	$(BIN)/python docs/drawing.py
@@ -74,7 +77,7 @@ test-boundscheck-quick: .venv/test.stamp # some of them: the loops of every oper
 	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,loops regions scalars))
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity -m nojit
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) -m nojit $$(grep -l mark.nojit tests/*.py)
 
 test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
 	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
@@ -86,7 +89,7 @@ test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at ever
 	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy'
 
 test-small-quick: .venv/test.stamp # some of them
-	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
 		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast
@@ -106,10 +109,10 @@ bench-html: .venv/bench.stamp # what was measured so far: asv_benchmarks/html/ov
 	$(ASV) publish --config asv_benchmarks/asv.conf.json
 	$(BIN)/python asv_benchmarks/overview.py
 
-compare: .venv/bench.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
+compare: .venv/peers.stamp .venv/torch.stamp .venv/casadi.stamp # beside PyTorch, JAX, HIPS autograd and CasADi: writes the tables in README.md
 	$(BIN)/python asv_benchmarks/compare.py --write README.md
 
-compare-jitted: .venv/bench.stamp .venv/torch.stamp # gradients of jitted functions, likewise: their page's table, and a short one
+compare-jitted: .venv/peers.stamp .venv/torch.stamp # gradients of jitted functions, likewise: their page's table, and a short one
 	$(BIN)/python asv_benchmarks/compare_jitted.py --whole docs/pages/jitted-speed.md --short README.md
 
 compare-distributed: .venv/bench.stamp .venv/distributed.stamp # sums over partitions in two processes: writes their page's table
@@ -126,7 +129,7 @@ clean: # remove what make has made
 	$(PYTHON) -m venv --clear .venv
 	touch $@
 
-.venv/casadi.stamp: .venv/bench.stamp # in no extra: a new Python waits long for it
+.venv/casadi.stamp: .venv/peers.stamp # in no extra: a new Python waits long for it
 	$(BIN)/python -m pip install --quiet 'casadi>=3.6'
 	touch $@
 

@@ -100,7 +100,7 @@ def row(table: str, title: str, libraries: list[str], figures: dict[str, float])
     for name in libraries:
         cell = readable(figures[name]) if name in figures else "\N{EN DASH}"
         if name in figures and name != "tapegrad" and ours:
-            cell += f" ({figures[name] / ours:.2g}x)"
+            cell += f" ({times(figures[name] / ours)})"
         if name == "tapegrad" and table == "written":
             cell += f" (goal {duration(WRITTEN[title].goal)})"
         cells.append(cell)
@@ -113,6 +113,11 @@ def duration(seconds: float) -> str:
     """Three digits and a unit."""
     unit, scale = next(((u, s) for u, s in (("s", 1), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6))
     return f"{float(f'{seconds / scale:.3g}'):g} {unit}"
+
+
+def times(ratio: float) -> str:
+    """Two digits, of thousands too: 0.38x, 2.2x, 120x, 260,000x."""
+    return f"{float(f'{ratio:.2g}'):,.10g}x"
 
 
 def megabytes(n_bytes: float) -> str:

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.jitted_works.table import CALLS, WORKS, Work
-from compare import duration, megabytes, write
+from compare import duration, megabytes, times, write
 
 LIBRARIES = {  # and where they compute
     "tapegrad": "benchmarks.jitted_works.in_numba",
@@ -131,7 +131,7 @@ def row(title: str, figures: Figures, libraries: list[str]) -> str:
     for name in libraries:
         if name in figures.taken and name != "tapegrad":
             theirs = figures.taken[name]
-            cells.append(f"{duration(theirs)} ({theirs / ours:.2g}x{', run once' if theirs >= VERY_LONG else ''})")
+            cells.append(f"{duration(theirs)} ({times(theirs / ours)}{', run once' if theirs >= VERY_LONG else ''})")
         elif name != "tapegrad":
             cells.append(WORKS[title].without[name])
     return f"| {' | '.join(cells)} |"

@@ -64,6 +64,7 @@ _parts: dict[str, int] = {}
 _pending: list[tuple[declare.Op, int, bool]] = []  # kernels that rows wait for
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _ahead: list[tuple[Any, list[str]]] = []  # the process that compiles ahead, and what
+_IS_AHEAD = "TAPEGRAD_COMPILES_AHEAD"  # set for that process
 _lock = locks.lock()
 
 
@@ -168,10 +169,12 @@ def compile_ahead(name: str) -> None:
     """Where little of what a part calls is in the cache, have another process compile it, from the end of the list.
 
     Meanwhile this one compiles what it needs, and meets the other: Numba works under one lock, which threads would
-    wait for.
+    wait for. The other begins none of its own, though its import may look for parts (guarded memory is had by one).
     """
     python = Path(sys.executable or "").name.startswith("python")
-    if _ahead or not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
+    if _ahead or _IS_AHEAD in os.environ:
+        return
+    if not native.JIT or not python or not cache.is_writable() or (os.cpu_count() or 1) < 2:
         return
     missing = [
         name
@@ -186,7 +189,7 @@ def compile_ahead(name: str) -> None:
     arguments = [sys.executable, "-c", code, repr(sys.path), *reversed(missing)]
     import subprocess  # seldom needed, and slow to import
 
-    nothing, environment = subprocess.DEVNULL, {**os.environ, **cache.environment()}
+    nothing, environment = subprocess.DEVNULL, {**os.environ, **cache.environment(), _IS_AHEAD: "1"}
     try:
         child = subprocess.Popen(arguments, stdin=nothing, stdout=nothing, stderr=nothing, env=environment)
     except OSError:  # no process to be had: compiled here, one after the other

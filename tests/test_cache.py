@@ -1,5 +1,6 @@
 """The cache of object code, with real processes and real folders."""
 
+import atexit
 import dis
 import importlib.util
 import os
@@ -356,6 +357,31 @@ def test_two_processes_fill_a_folder_at_once(tmp_path):
     both = [start(tmp_path / "kernels", KERNELS) for _ in range(2)]
     assert [printed(child).split()[0] for child in both] == ["11.0"] * 2
     assert printed(start(tmp_path / "kernels", KERNELS)) == "11.0 False"
+
+
+@compiles
+def test_a_process_that_compiles_ahead_begins_no_other(monkeypatch):
+    """Its import has memory with guards, where these are asked for, and so looks for parts that are not there yet."""
+    begun = []
+
+    class Child:
+        def __init__(self, _arguments, env, **_):
+            begun.append(env)
+
+        kill = wait = lambda self: None
+
+    monkeypatch.setattr(engine, "_ahead", [])
+    monkeypatch.setattr(engine, "_parts", {})
+    monkeypatch.setattr(cache, "holds", lambda name: False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    engine.compile_ahead("run")
+    (environment,) = begun
+    engine._ahead.clear()
+    monkeypatch.setattr(os, "environ", environment)
+    engine.compile_ahead("run")
+    assert len(begun) == 1
+    atexit.unregister(engine._end)
 
 
 @compiles

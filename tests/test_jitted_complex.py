@@ -7,7 +7,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from numba import njit
+from plain_functions import njit
 
 import tapegrad as tg
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import njit
+from plain_functions import njit
 
 import tapegrad as tg
 

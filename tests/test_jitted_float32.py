@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from numba import float32, njit
+from numba import float32
+from plain_functions import njit
 
 import tapegrad as tg
 

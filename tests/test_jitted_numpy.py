@@ -3,7 +3,7 @@ NumPy's own functions, or of a formula where these take no complex numbers."""
 
 import numpy as np
 import pytest
-from numba import njit
+from plain_functions import njit
 
 import tapegrad as tg
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numba import njit
+from plain_functions import njit
 
 import tapegrad as tg
 

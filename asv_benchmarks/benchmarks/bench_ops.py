@@ -10,6 +10,8 @@ import tapegrad as tg
 from tapegrad.dtypes import BOOL, FLOAT64
 from tapegrad.ops.declare import OPS, Array, Elementwise, Op, OverDimensions
 
+from .common import QUICK
+
 N = 100_000
 
 
@@ -42,32 +44,48 @@ CALLED = {op.name: op for op in OPS if called(op) is not None}
 DIFFERENTIABLE = {name: op for name, op in CALLED.items() if any(op.partials)}
 
 
+EVERY = "every operation"
+
+
+def names(table: dict[str, Op]) -> tuple[str, ...]:
+    """What is measured by itself; in short, all as one, since each takes a process."""
+    return (EVERY,) if QUICK else tuple(table)
+
+
+def named(table: dict[str, Op], name: str) -> list[tuple[Callable[..., Any], list[np.ndarray]]]:
+    """What is called, and with which arrays."""
+    works = (called(op) for op in (table.values() if name == EVERY else [table[name]]))
+    return [work for work in works if work is not None]
+
+
 class Forward:
     """The values."""
 
-    params = tuple(CALLED)
+    params = names(CALLED)
     param_names = ("op",)
 
     def setup(self, name):
-        self.function, arrays = called(CALLED[name])
-        self.operands = [tg.tensor(array) for array in arrays]
+        self.works = [(function, list(map(tg.tensor, arrays))) for function, arrays in named(CALLED, name)]
         self.time_forward(name)
 
     def time_forward(self, _name):
-        self.function(*self.operands).numpy()
+        for function, operands in self.works:
+            function(*operands).numpy()
 
 
 class Reverse:
     """The sum of the values, and its gradient."""
 
-    params = tuple(DIFFERENTIABLE)
+    params = names(DIFFERENTIABLE)
     param_names = ("op",)
 
     def setup(self, name):
-        self.function, arrays = called(DIFFERENTIABLE[name])
-        self.operands = [tg.tensor(array, requires_grad=array.dtype != bool) for array in arrays]
-        self.inputs = [t for t in self.operands if t.requires_grad]
+        self.works = []
+        for function, arrays in named(DIFFERENTIABLE, name):
+            operands = [tg.tensor(array, requires_grad=array.dtype != bool) for array in arrays]
+            self.works.append((function, operands, [t for t in operands if t.requires_grad]))
         self.time_gradient(name)
 
     def time_gradient(self, _name):
-        tg.autograd.grad(self.function(*self.operands).sum(), self.inputs, allow_unused=True)
+        for function, operands, inputs in self.works:
+            tg.autograd.grad(function(*operands).sum(), inputs, allow_unused=True)
