@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad import creation
 from tapegrad.tape import current_tape, in_grad_mode
-from tapegrad.tensor import Tensor
+from tapegrad.tensor import Tensor, depth_of_user
 
 
 def _written(t: Tensor, values: np.ndarray) -> Tensor:
@@ -129,10 +129,20 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> 
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor))), generator)
 
 
+def _is_empty(tensor: Tensor) -> bool:
+    """Whether there is nothing to be given values, which is told: no fan of it is known."""
+    if tensor.numel():
+        return False
+    warnings.warn("Initializing zero-element tensors is a no-op", UserWarning, stacklevel=depth_of_user())
+    return True
+
+
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
     """He et al.'s (2015): uniform, of variance `gain^2 / fan`."""
+    if _is_empty(tensor):
+        return tensor
     bound = math.sqrt(3.0) * calculate_gain(nonlinearity, a) / math.sqrt(_calculate_correct_fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
 
@@ -141,6 +151,8 @@ def kaiming_normal_(
     tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Tensor:
     """He et al.'s (2015): normal, of variance `gain^2 / fan`."""
+    if _is_empty(tensor):
+        return tensor
     return normal_(
         tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_calculate_correct_fan(tensor, mode)), generator
     )

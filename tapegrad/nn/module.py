@@ -246,7 +246,9 @@ class Module:
         object.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *self._parameters, *self._buffers, *self._modules})
+        """Names of attributes; numbers of layers can't be written as such."""
+        names = {*object.__dir__(self), *self._parameters, *self._buffers, *self._modules}
+        return sorted(name for name in names if not name[:1].isdigit())
 
     def _check_name(self, name: str, what: str, known: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
@@ -431,7 +433,7 @@ class Module:
         """Put its own part in a state: a subclass may put in another."""
         for name, (_, t) in self._own_state().items():
             destination[prefix + name] = t if keep_vars else t.detach()
-        if self._has_extra_state():
+        if type(self).get_extra_state is not Module.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
     def _own_state(self) -> dict[str, tuple[str, Any]]:
@@ -451,9 +453,6 @@ class Module:
         """Take what `get_extra_state` gave."""
         del state
         raise RuntimeError("Reached a code path in Module.set_extra_state() that should never be called.")
-
-    def _has_extra_state(self) -> bool:
-        return type(self).get_extra_state is not Module.get_extra_state
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -505,7 +504,7 @@ class Module:
         for hook in list(self._load_state_dict_pre_hooks.values()):
             hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         self._take_older(state_dict, prefix, local_metadata.get("version"))
-        own, has_extra = self._own_state(), self._has_extra_state()
+        own, has_extra = self._own_state(), type(self).set_extra_state is not Module.set_extra_state
         missing_keys += [prefix + name for name in own if prefix + name not in state_dict]
         if has_extra and prefix + _EXTRA not in state_dict:
             missing_keys.append(prefix + _EXTRA)
@@ -518,7 +517,14 @@ class Module:
             if prefix + name in state_dict:
                 given = state_dict[prefix + name]
                 if not isinstance(given, (Tensor, UninitializedBuffer)):
-                    given = creation.tensor(np.asarray(given))
+                    try:
+                        given = creation.tensor(np.asarray(given))
+                    except (TypeError, ValueError):
+                        error_msgs.append(
+                            f'While copying the parameter named "{prefix + name}", expected torch.Tensor or Tensor-'
+                            f"like object from checkpoint but received {type(given)}"
+                        )
+                        continue
                 if not isinstance(held, UninitializedBuffer) and given.shape != held.shape:
                     error_msgs.append(
                         f"size mismatch for {prefix + name}: copying a param with shape {given.shape} from checkpoint, "

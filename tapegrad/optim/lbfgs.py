@@ -190,7 +190,7 @@ class LBFGS(Optimizer):
         for n in range(1, group["max_iter"] + 1):
             state["n_iter"] += 1
             if state["n_iter"] == 1:
-                d, t = -g, min(1.0, 1.0 / float(np.abs(g).sum())) * float(group["lr"])
+                d, t = -g, float(group["lr"]) / max(1.0, float(np.abs(g).sum()))
             else:
                 y, s = g - before, d * g.dtype.type(t)
                 if (ys := float(y @ s)) > 1e-10:

@@ -1,6 +1,8 @@
 """Schedules of learning rates, as in `torch.optim.lr_scheduler`: call `step()` after the optimiser's.
 
-Most rates follow from the one before (`get_lr`), so that several schedules can be on one optimiser.
+Most rates follow from the one before (`get_lr`), so that several schedules can be on one optimiser. Where a schedule is
+put to an epoch, they follow from the first ones, if it has that form (`_get_closed_form_lr`, PyTorch's name, which
+schedules of others have too). The step that a schedule takes when it is made begins from the rates of the groups.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ import bisect
 import functools
 import math
 import types
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tapegrad.optim.optimizer import Group, Optimizer
 from tapegrad.tape import current_tape
+from tapegrad.tensor import depth_of_user
 
 
 def _followed(step: Callable[..., None]) -> Any:
@@ -40,6 +44,34 @@ def _told(rates: list[float]) -> list[float]:
     return rates
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=depth_of_user())
+
+
+def _warn_of_order(optimizer: Optimizer) -> None:
+    """Warn where an optimiser has taken no step since it was made; one with a step of its own can't be known."""
+    own = vars(optimizer).get("step")
+    if own is not optimizer.step_found:
+        _warn(
+            "Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. Please, "
+            "make sure to call `optimizer.step()` before `lr_scheduler.step()`. See more details at "
+            "https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
+        )
+    elif own is None and not optimizer.has_stepped:
+        _warn(
+            "Detected call of `lr_scheduler.step()` before `optimizer.step()`: the first rate of the schedule is "
+            "skipped. Call `optimizer.step()` before `lr_scheduler.step()`. See more details at "
+            "https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate"
+        )
+
+
+def _warn_of_epoch() -> None:
+    _warn(
+        "The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please "
+        "use `scheduler.step()`: with an epoch the rates follow from the first ones, where a schedule has that form."
+    )
+
+
 class LRScheduler:
     """What schedules share; a subclass has `get_lr`, the rates of all groups at `last_epoch`.
 
@@ -55,6 +87,7 @@ class LRScheduler:
     # What schedules of others ask of theirs, under PyTorch's names.
     _step_count = 0
     _get_lr_called_within_step = False
+    _is_initial = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -70,7 +103,15 @@ class LRScheduler:
                 )
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
-        self.step()
+        optimizer.step_found = vars(optimizer).get("step")
+        self._initial_step()
+
+    def _initial_step(self) -> None:
+        self._step_count, self._is_initial = 0, True
+        try:
+            self.step()
+        finally:
+            self._is_initial = False
 
     def get_lr(self) -> list[float]:
         """The rates of all groups at `last_epoch`."""
@@ -82,12 +123,23 @@ class LRScheduler:
 
     @_followed
     def step(self, epoch: int | None = None) -> None:
-        """Go on by one, or to an epoch, and set the rates."""
+        """Go on by one, or to an epoch, and set the rates.
+
+        Warns where the optimiser has taken no step before the first: the first rates are then never used.
+        """
+        if self._step_count == 1:
+            _warn_of_order(self.optimizer)
         self._step_count += 1
+        if epoch is not None:
+            _warn_of_epoch()
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        find = self.get_lr if epoch is None else getattr(self, "_get_closed_form_lr", self.get_lr)
         self._get_lr_called_within_step = True
         try:
-            rates = self._closed() if epoch is not None and hasattr(self, "_closed") else self.get_lr()
+            rates = find()
         finally:
             self._get_lr_called_within_step = False
         self._set(rates)
@@ -160,7 +212,7 @@ class MultiplicativeLR(LambdaLR):
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
-        if self.last_epoch == 0:
+        if self._is_initial:
             return self._rates
         return [lr * f(self.last_epoch) for lr, f in zip(self._rates, self.lr_lambdas, strict=True)]
 
@@ -189,7 +241,7 @@ class StepLR(LRScheduler):
         changes = self.last_epoch and self.last_epoch % self.step_size == 0
         return self._times(self.gamma) if changes else self._rates
 
-    def _closed(self) -> list[float]:
+    def _get_closed_form_lr(self) -> list[float]:
         return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
 
 
@@ -207,7 +259,7 @@ class MultiStepLR(LRScheduler):
         n = self.milestones.count(self.last_epoch)
         return self._times(self.gamma**n) if n else self._rates
 
-    def _closed(self) -> list[float]:
+    def _get_closed_form_lr(self) -> list[float]:
         return [base * self.gamma ** bisect.bisect_right(self.milestones, self.last_epoch) for base in self.base_lrs]
 
 
@@ -228,6 +280,9 @@ class ConstantLR(LRScheduler):
             return self._times(self.factor)
         return self._times(1.0 / self.factor) if self.last_epoch == self.total_iters else self._rates
 
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base * (1 if self.last_epoch >= self.total_iters else self.factor) for base in self.base_lrs]
+
 
 class LinearLR(LRScheduler):
     """From `lr * start_factor` to `lr * end_factor` at `total_iters`, along a line."""
@@ -247,10 +302,14 @@ class LinearLR(LRScheduler):
         """See `LRScheduler`."""
         if self.last_epoch == 0:
             return self._times(self.start_factor)
-        if self.last_epoch > self.total_iters:
+        if self._is_initial or self.last_epoch > self.total_iters:
             return self._rates
         rise = self.end_factor - self.start_factor
         return self._times(1 + rise / (self.total_iters * self.start_factor + (self.last_epoch - 1) * rise))
+
+    def _get_closed_form_lr(self) -> list[float]:
+        part = min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base * (self.start_factor + (self.end_factor - self.start_factor) * part) for base in self.base_lrs]
 
 
 class ExponentialLR(LRScheduler):
@@ -262,9 +321,9 @@ class ExponentialLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
-        return self._times(self.gamma) if self.last_epoch else self._rates
+        return self._rates if self._is_initial else self._times(self.gamma)
 
-    def _closed(self) -> list[float]:
+    def _get_closed_form_lr(self) -> list[float]:
         return [base * self.gamma**self.last_epoch for base in self.base_lrs]
 
 
@@ -277,10 +336,14 @@ class PolynomialLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
-        if self.last_epoch == 0 or self.last_epoch > self.total_iters:
+        if self._is_initial or self.last_epoch > self.total_iters:
             return self._rates
         now, before = (1 - epoch / self.total_iters for epoch in (self.last_epoch, self.last_epoch - 1))
         return self._times((now / before) ** self.power)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        part = min(self.total_iters, self.last_epoch) / self.total_iters
+        return [base * (1 - part) ** self.power for base in self.base_lrs]
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -304,7 +367,7 @@ class CosineAnnealingLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
         n, least = self.T_max, self.eta_min
-        if self.last_epoch == 0:
+        if self._is_initial:
             return self._rates
         if (self.last_epoch - 1 - n) % (2 * n) == 0:
             rise = (1 - math.cos(math.pi / n)) / 2
@@ -312,7 +375,7 @@ class CosineAnnealingLR(LRScheduler):
         now, before = (1 + math.cos(math.pi * epoch / n) for epoch in (self.last_epoch, self.last_epoch - 1))
         return [now / before * (lr - least) + least for lr in self._rates]
 
-    def _closed(self) -> list[float]:
+    def _get_closed_form_lr(self) -> list[float]:
         cosine = math.cos(math.pi * self.last_epoch / self.T_max)
         return [self.eta_min + (base - self.eta_min) * (1 + cosine) / 2 for base in self.base_lrs]
 
@@ -338,13 +401,14 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @_followed
     def step(self, epoch: float | None = None) -> None:
         """Go on by one, or to an epoch, which may be a fraction."""
-        if epoch is None:
+        if epoch is None and self.last_epoch >= 0:
             self.T_cur += 1
             if self.T_cur >= self.T_i:
-                self.T_cur -= self.T_i
+                self.T_cur %= self.T_i
                 self.T_i *= self.T_mult
             self.last_epoch += 1
         else:
+            epoch = 0 if epoch is None else epoch
             if epoch < 0:
                 raise ValueError(f"Expected non-negative epoch, but got {epoch}")
             n, cur, length = 0, epoch, self.T_0
@@ -390,8 +454,8 @@ class CyclicLR(LRScheduler):
                 raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
             self.base_momentums = _for_all(base_momentum, n, "base_momentum")
             self.max_momentums = _for_all(max_momentum, n, "max_momentum")
-            for group, momentum in zip(optimizer.param_groups, self.max_momentums, strict=True):
-                _set_momentum(group, momentum)
+            if last_epoch == -1:
+                _begin_momenta(optimizer, self.base_momentums, self.max_momentums)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = _for_all(base_lr, n, "base_lr")
 
@@ -413,6 +477,12 @@ class CyclicLR(LRScheduler):
         return [low + (high - low) * height for low, high in zip(self.base_lrs, self.max_lrs, strict=True)]
 
 
+def _begin_momenta(optimizer: Optimizer, lows: list[float], highs: list[float]) -> None:
+    for group, low, high in zip(optimizer.param_groups, lows, highs, strict=True):
+        _set_momentum(group, high)
+        group["max_momentum"], group["base_momentum"] = high, low
+
+
 def _set_momentum(group: Group, momentum: float) -> None:
     if "betas" in group:
         group["betas"] = (momentum, *group["betas"][1:])
@@ -423,7 +493,8 @@ def _set_momentum(group: Group, momentum: float) -> None:
 class OneCycleLR(LRScheduler):
     """From `max_lr / div_factor` up to `max_lr`, and down to that divided by `final_div_factor` (Smith and Topin 2019).
 
-    Its length is `total_steps`, or `epochs * steps_per_epoch`.
+    Its length is `total_steps`, or `epochs * steps_per_epoch`. What it goes between stands in the groups
+    ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"), from which it goes on with a `last_epoch`.
     """
 
     def __init__(
@@ -444,23 +515,20 @@ class OneCycleLR(LRScheduler):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
         self.total_steps, self._anneal_func_type, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
         n, peak = len(optimizer.param_groups), float(pct_start * total_steps) - 1
-        # (where a phase ends, the rates and the momentum that it goes from and to)
+        # (where a phase ends, whether it ends at the peak), and a phase begins where the one before ended
+        self.phases = [(peak, True), (total_steps - 1, False)]
         if three_phase:
-            self.phases = [(peak, 0, 1), (2 * peak, 1, 0), (total_steps - 1, 0, 2)]
-        else:
-            self.phases = [(peak, 0, 1), (total_steps - 1, 1, 2)]
-        self.levels = [
-            (high / div_factor, high, high / div_factor / final_div_factor) for high in _for_all(max_lr, n, "max_lr")
-        ]
+            self.phases.insert(1, (2 * peak, False))
         if last_epoch == -1:
-            for group, (first, *_) in zip(optimizer.param_groups, self.levels, strict=True):
-                group["initial_lr"] = group["lr"] = first
-        self.momentums: list[Any] = []
+            for group, high in zip(optimizer.param_groups, _for_all(max_lr, n, "max_lr"), strict=True):
+                group["initial_lr"] = group["lr"] = high / div_factor
+                group["max_lr"], group["min_lr"] = high, group["initial_lr"] / final_div_factor
         if cycle_momentum:
             if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
                 raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
             lows, highs = _for_all(base_momentum, n, "base_momentum"), _for_all(max_momentum, n, "max_momentum")
-            self.momentums = [(high, low, high) for low, high in zip(lows, highs, strict=True)]
+            if last_epoch == -1:
+                _begin_momenta(optimizer, lows, highs)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -469,16 +537,20 @@ class OneCycleLR(LRScheduler):
             raise ValueError(
                 f"Tried to step {self.last_epoch} times. The specified number of total steps is {self.total_steps}"
             )
-        start = 0.0
-        phases = iter(self.phases)
-        end, first, last = next(phases)
-        while self.last_epoch > end and end != self.phases[-1][0]:
-            start = end
-            end, first, last = next(phases)
-        part = (self.last_epoch - start) / (end - start)
-        for group, of in zip(self._groups, self.momentums, strict=False):
-            _set_momentum(group, self._between(of[first], of[last], part))
-        return [self._between(of[first], of[last], part) for of in self.levels]
+        i = next((i for i, (end, _) in enumerate(self.phases[:-1]) if self.last_epoch <= end), len(self.phases) - 1)
+        (start, was_peak), (end, is_peak) = self.phases[i - 1] if i else (0.0, False), self.phases[i]
+        part, is_last = (self.last_epoch - start) / (end - start), i == len(self.phases) - 1
+        if self.cycle_momentum:
+            for group in self._groups:
+                levels = group["max_momentum"], group["base_momentum"]
+                _set_momentum(group, self._between(levels[was_peak], levels[is_peak], part))
+        return [
+            self._between(
+                group["max_lr" if was_peak else "initial_lr"],
+                group["max_lr" if is_peak else "min_lr" if is_last else "initial_lr"], part
+            )
+            for group in self._groups
+        ]  # fmt: skip
 
     def _between(self, start: float, end: float, part: float) -> float:
         if self._anneal_func_type == "linear":
@@ -512,6 +584,8 @@ class ReduceLROnPlateau(LRScheduler):
     def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Go on by one, with a measure."""
         now = float(metrics)
+        if epoch is not None:
+            _warn_of_epoch()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(now):
             self.best, self.num_bad_epochs = now, 0
@@ -536,64 +610,77 @@ class ReduceLROnPlateau(LRScheduler):
         return sign * now < sign * bound
 
 
-class ChainedScheduler:
+class _Several(LRScheduler):
+    """Several schedules of one optimiser."""
+
+    _kept_apart = ("optimizer", "_schedulers")
+
+    def __init__(self, schedulers: Sequence[Any], optimizer: Optimizer | None) -> None:
+        name = type(self).__name__
+        if not schedulers:
+            raise ValueError(f"{name} expects at least one scheduler to be chained, but got no scheduler.")
+        for i, scheduler in enumerate(schedulers):
+            if not hasattr(scheduler, "optimizer"):
+                raise TypeError(f"{name} at index {i} should have `optimizer` as its attribute.")
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError(
+                    f"{name} does not support `ReduceLROnPlateau` scheduler as it requires additional kwargs to be "
+                    f"specified when calling `step`, but got one at index {i} in the given schedulers sequence."
+                )
+            optimizer = scheduler.optimizer if optimizer is None else optimizer
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(
+                    f"{name} expects all schedulers to belong to the same optimizer, but got scheduler "
+                    f"{type(scheduler).__name__} at index {i}, which has another."
+                )
+        self._schedulers, self.optimizer = list(schedulers), schedulers[0].optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the optimiser, with those of all."""
+        return super().state_dict() | {"_schedulers": [s.state_dict() for s in self._schedulers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "_schedulers"})
+        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+
+
+class ChainedScheduler(_Several):
     """Several schedules of one optimiser, stepped together."""
 
     def __init__(self, schedulers: Sequence[Any], optimizer: Optimizer | None = None) -> None:
-        if not schedulers:
-            raise ValueError("ChainedScheduler expects at least one scheduler to be chained, but got no scheduler.")
-        self._schedulers = list(schedulers)
-        self.optimizer = schedulers[0].optimizer if optimizer is None else optimizer
-        if any(s.optimizer is not self.optimizer for s in schedulers):
-            raise ValueError("ChainedScheduler expects all schedulers to belong to the same optimizer")
-        self._last_lr = self._schedulers[-1].get_last_lr()
+        super().__init__(schedulers, optimizer)
+        self._last_lr = self._rates
 
     @_followed
     def step(self) -> None:
         """Step all."""
         for scheduler in self._schedulers:
             scheduler.step()
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
-    def get_last_lr(self) -> list[float]:
-        """The rates that were set last."""
-        return _told(self._last_lr)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Those of all."""
-        return {"_schedulers": [s.state_dict() for s in self._schedulers], "_last_lr": self._last_lr}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
-            scheduler.load_state_dict(state)
-        self._last_lr = state_dict["_last_lr"]
+        self._last_lr = self._rates
 
 
-class SequentialLR:
+class SequentialLR(_Several):
     """Schedules one after the other, each from its milestone on."""
 
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Any], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
-        if len(schedulers) < 1:
-            raise ValueError("SequentialLR expects at least one scheduler to be chained, but got no scheduler.")
-        if any(s.optimizer is not optimizer for s in schedulers):
-            raise ValueError("SequentialLR expects all schedulers to belong to the same optimizer")
+        super().__init__(schedulers, optimizer)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 "Sequential Schedulers expects number of schedulers provided to be one more than the number of "
                 f"milestone points, but got number of schedulers {len(schedulers)} and the number of milestones to be "
                 f"equal to {len(milestones)}"
             )
-        self._schedulers, self._milestones, self.optimizer = list(schedulers), list(milestones), optimizer
-        self.last_epoch = last_epoch + 1
+        self._milestones, self.last_epoch = list(milestones), last_epoch + 1
         for group in optimizer.param_groups:  # their making has set the rates: the first alone does
             group["lr"] = group["initial_lr"]
-        for scheduler in self._schedulers:
-            scheduler.last_epoch -= 1
-        self._schedulers[0].step()
-        self._last_lr = self._schedulers[0].get_last_lr()
+        _undo(self._schedulers)
+        first = self._schedulers[bisect.bisect_right(self._milestones, 0)]
+        first._initial_step()
+        self._last_lr = first.get_last_lr()
 
     @_followed
     def step(self) -> None:
@@ -602,28 +689,19 @@ class SequentialLR:
         at = bisect.bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[at]
         if at > 0 and self._milestones[at - 1] == self.last_epoch:
-            scheduler.step(0)
+            scheduler._update_lr(0)
         else:
             scheduler.step()
         self._last_lr = scheduler.get_last_lr()
 
-    def get_last_lr(self) -> list[float]:
-        """The rates that were set last."""
-        return _told(self._last_lr)
 
-    def state_dict(self) -> dict[str, Any]:
-        """That of all."""
-        return {
-            "_schedulers": [s.state_dict() for s in self._schedulers], "_milestones": self._milestones,
-            "last_epoch": self.last_epoch, "_last_lr": self._last_lr,
-        }  # fmt: skip
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
-            scheduler.load_state_dict(state)
-        self._milestones, self.last_epoch = state_dict["_milestones"], state_dict["last_epoch"]
-        self._last_lr = state_dict["_last_lr"]
+def _undo(schedulers: Sequence[Any]) -> None:
+    """Take the steps back that schedules took when they were made."""
+    for scheduler in schedulers:
+        if isinstance(scheduler, _Several):
+            _undo(scheduler._schedulers)
+        else:
+            scheduler.last_epoch -= 1
 
 
 _LRScheduler = LRScheduler  # as it was called

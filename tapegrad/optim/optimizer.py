@@ -166,6 +166,7 @@ class Optimizer(Keeper):
         closure : callable, optional
             It computes the loss and its gradients, and returns the loss, which is returned.
         """
+        self.has_stepped = True
         if (self._before or self._after) and not self._is_stepping:
             return _stepped(Optimizer.step, self, (closure,) if closure is not None else (), {})
         tape, loss = current_tape(), None
@@ -312,6 +313,8 @@ class Optimizer(Keeper):
     alike = False  # whether a formula does with all parameters of a group, matrices or vectors, the same
     numbered: Mapping[str, None] = MappingProxyType({"lr": None})  # options that it has as numbers
     _traces: dict[Any, Traced]  # what that comes to
+    has_stepped = False  # ever
+    step_found: Any = None  # one of its own in the place of its class's, where a schedule was made last
     _is_stepping = False  # with hooks around it
     _has_lazy = False  # whether some parameters were yet to be made when last looked at
     _at_states = dict.fromkeys(_MOMENTS, _Hooks())
@@ -379,7 +382,9 @@ class Optimizer(Keeper):
     def state_dict(self) -> dict[str, Any]:
         """State and options, with numbers in the place of parameters."""
         self._hooked("before it is told")
-        places = {id(t): i for i, t in enumerate(t for group in self.param_groups for t in group["params"])}
+        places: dict[int, int] = {}
+        for i, t in enumerate(t for group in self.param_groups for t in group["params"]):
+            places.setdefault(id(t), i)
         groups = [
             {name: value for name, value in group.items() if name != "params"}
             | {"params": [places[id(t)] for t in group["params"]]}
@@ -511,6 +516,7 @@ def _stepped(step: Callable[..., Any], self: Optimizer, args: tuple[Any, ...], f
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
     def taken(self: Any, *args: Any, **facts: Any) -> Any:
+        self.has_stepped = True
         if self._is_stepping or not (self._before or self._after):
             return step(self, *args, **facts)
         return _stepped(step, self, args, facts)

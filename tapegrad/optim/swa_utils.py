@@ -208,7 +208,7 @@ class SWALR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
-        step = self.last_epoch if self.anneal_epochs else max(1, self.last_epoch)
+        step = self._step_count - 1 if self.anneal_epochs else max(1, self._step_count - 1)
         before, now = self._part(step - 1), self._part(step)
         rates = []
         for group in self.optimizer.param_groups:

@@ -13,6 +13,7 @@ import math
 import operator
 import struct
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -419,7 +420,7 @@ class Options(dict[str, Any]):
 
     def __init__(self, keeper: Keeper, given: dict[str, Any]) -> None:
         super().__init__(given)
-        self.keeper = keeper
+        self.keeper = weakref.ref(keeper)  # which has these: it ends when it is let go
 
     def plain(self) -> dict[str, Any]:
         """A copy, of which no watch is told."""
@@ -429,7 +430,8 @@ class Options(dict[str, Any]):
         watch = current_tape().watch
         if watch is None or watch.is_acting:
             return super().__getitem__(name)
-        return self.keeper.found(watch, self, name)
+        keeper = self.keeper()
+        return super().__getitem__(name) if keeper is None else keeper.found(watch, self, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         watch = current_tape().watch
@@ -459,7 +461,7 @@ class Options(dict[str, Any]):
             watch.fail("looks at all options of an optimiser")
 
     def __reduce__(self) -> Any:
-        return Options, (self.keeper, self.plain())
+        return dict, (self.plain(),)
 
 
 class Draws:

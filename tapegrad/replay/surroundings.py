@@ -137,7 +137,7 @@ def _behind(x: Any) -> list[Any]:
     if isinstance(x, (list, tuple, set, deque)):
         return [*x]
     if isinstance(x, Options):
-        return [x.keeper]
+        return [x.keeper()]
     if isinstance(x, dict):
         return [*dict.values(x)]
     if isinstance(x, types.ModuleType):

@@ -321,3 +321,44 @@ def test_a_parameter_shares_what_others_hold_and_is_what_nobody_holds():
     assert x.grad is None
     assert tg.nn.Parameter(x * 2).is_leaf
     assert not tg.nn.Parameter(tg.ones(1), requires_grad=False).requires_grad
+
+
+def test_buffers_that_are_no_longer_tracked_stay():
+    agree(
+        "_m = tg.nn.BatchNorm1d(3); _m.track_running_stats = False; y = _m(tg.arange(6.0).reshape(2, 3))\n"
+        "count, mean = _m.num_batches_tracked, _m.running_mean"
+    )
+
+
+def test_whoever_takes_an_extra_state_asks_for_it():
+    class Takes(tapegrad.nn.Module):
+        def set_extra_state(self, state):
+            raise AssertionError
+
+    class Gives(tapegrad.nn.Module):
+        def get_extra_state(self):
+            return "extra"
+
+    with pytest.raises(RuntimeError, match=r'Missing key.*"_extra_state"'):
+        Takes().load_state_dict({})
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"_extra_state"'):
+        Gives().load_state_dict(Gives().state_dict())
+    assert not Gives().load_state_dict(Gives().state_dict(), strict=False).missing_keys
+
+
+def test_what_is_no_tensor_in_a_state_is_named():
+    layer = tapegrad.nn.Linear(1, 1)
+    with pytest.raises(RuntimeError, match='While copying the parameter named "weight", expected'):
+        layer.load_state_dict(layer.state_dict() | {"weight": object})
+
+
+@pytest.mark.parametrize("name", ["kaiming_normal_", "kaiming_uniform_"])
+def test_nothing_to_be_given_values_is_told(name):
+    with pytest.warns(UserWarning, match="Initializing zero-element tensors is a no-op"):
+        assert getattr(tapegrad.nn.init, name)(tapegrad.empty(1, 0)).shape == (1, 0)
+
+
+def test_names_of_attributes_are_no_numbers():
+    model = tapegrad.nn.Sequential(tapegrad.nn.Identity())
+    assert "0" not in dir(model)
+    assert "training" in dir(model)

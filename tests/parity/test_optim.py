@@ -1,9 +1,14 @@
 """Optimisers and schedules: PyTorch's numbers, step for step, its state and its refusals."""
 
+import copy
+import gc
+import types
+import weakref
+
 import numpy as np
 import pytest
 
-import tapegrad
+import tapegrad as tg
 
 from .oracle import agree, refuse_alike, torch
 
@@ -153,7 +158,7 @@ def test_groups_state_and_closures(program):
 def test_muon_is_pytorchs_but_for_the_figures_of_bfloat16(shape, options):
     start = np.random.default_rng(0).normal(size=shape)
     ends = []
-    for library in (torch, tapegrad):
+    for library in (torch, tg):
         x = library.tensor(start, requires_grad=True)
         optimizer = library.optim.Muon([x], lr=0.1, **eval(f"dict({options})"))
         for _ in range(4):
@@ -166,12 +171,12 @@ def test_muon_is_pytorchs_but_for_the_figures_of_bfloat16(shape, options):
 
 def test_muon_makes_steps_orthogonal():
     """With the coefficients of a cubic iteration that converges, a step is the orthogonal factor of the gradient."""
-    x = tapegrad.zeros(3, 5, dtype=tapegrad.float64, requires_grad=True)
+    x = tg.zeros(3, 5, dtype=tg.float64, requires_grad=True)
     g = np.random.default_rng(1).normal(size=(3, 5))
-    optimizer = tapegrad.optim.Muon(
+    optimizer = tg.optim.Muon(
         [x], lr=1.0, weight_decay=0.0, momentum=0.0, ns_coefficients=(1.5, -0.5, 0.0), ns_steps=60
     )
-    x.grad = tapegrad.tensor(g)
+    x.grad = tg.tensor(g)
     optimizer.step()
     u, _, v = np.linalg.svd(g, full_matrices=False)
     np.testing.assert_allclose(x.detach().numpy(), -u @ v, atol=1e-12)
@@ -231,6 +236,86 @@ def test_schedules(schedule):
         f"_k = _s.{schedule}; rates = [[g['lr'] for g in _o.param_groups]]; last = [_k.get_last_lr()]; momentum = []\n"
         "for _i in range(15):\n    _o.step(); _k.step(); rates.append([g['lr'] for g in _o.param_groups])\n"
         "    last.append(_k.get_last_lr()); momentum.append(_o.param_groups[0]['momentum'])\n"
+    )
+
+
+@pytest.mark.parametrize("schedule", [s for s in SCHEDULES if "_s." not in s])
+def test_schedules_go_on(schedule):
+    """From an epoch when they are made, and where they are put to one."""
+    module = "swa_utils" if schedule.startswith("SWALR") else "lr_scheduler"
+    agree(
+        f"import warnings; warnings.simplefilter('ignore'); _s = tg.optim.{module}; rates = []; told = []\n"
+        "_levels = dict(initial_lr=0.7, max_lr=1.0, min_lr=0.1, base_momentum=0.8, max_momentum=0.9)\n"
+        "for _last, _epochs in ((0, ()), (3, ()), (7, ()), (-1, (0, 2, 5)), (-1, (7, 1)), (-1, (3,))):\n"
+        "    _x, _w = tg.ones(1, requires_grad=True), tg.ones(1, requires_grad=True)\n"
+        "    _o = tg.optim.SGD([{'params': [_x]}, {'params': [_w], 'lr': 0.3}], lr=0.8, momentum=0.9)\n"
+        "    if _last >= 0:\n        [_g.update(_levels) for _g in _o.param_groups]\n"
+        f"    _k = _s.{schedule[:-1]}, last_epoch=_last)\n"
+        "    for _e in [*_epochs, *[None] * 7]:\n"
+        "        _o.step(); _k.step() if _e is None else _k.step(_e); told.append(_k.last_epoch)\n"
+        "        rates.append([[g['lr'], g['momentum']] for g in _o.param_groups])\n",
+    )
+
+
+@pytest.mark.parametrize("first", ["ConstantLR(_o, 0.5, 4)", "LinearLR(_o, 0.25, 0.8, 4)", "StepLR(_o, 2, 0.5)"])
+@pytest.mark.parametrize(
+    "then",
+    ["LinearLR(_o, 0.25, 0.8, 4)", "CosineAnnealingLR(_o, 4, 0.01)", "PolynomialLR(_o, 4, 2.0)", "StepLR(_o, 2)"],
+)
+def test_schedules_after_others(first, then):
+    """They begin from the first rates at their milestone, 0 too; chains among them; their states."""
+    agree(
+        "_s = tg.optim.lr_scheduler; rates = []\nfor _at, _is_chain in ((3, False), (0, False), (5, True)):\n"
+        "    _o = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=0.8)\n"
+        f"    _first = _s.{first}\n"
+        "    if _is_chain:\n        _first = _s.ChainedScheduler([_first, _s.ExponentialLR(_o, 0.9)])\n"
+        f"    _k = _s.SequentialLR(_o, [_first, _s.{then}], [_at]); is_one = isinstance(_k, _s.LRScheduler)\n"
+        "    for _i in range(8):\n        _o.step(); _k.step(); rates.append(_k.get_last_lr())\n"
+        "        _k.load_state_dict(_k.state_dict())\n"
+    )
+
+
+def test_schedules_warn_of_the_order_of_steps():
+    def made():
+        optimizer = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=1.0)
+        return optimizer, tg.optim.lr_scheduler.StepLR(optimizer, 1)
+
+    optimizer, schedule = made()
+    with pytest.warns(UserWarning, match="Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step"):
+        schedule.step()
+    schedule.step()
+    optimizer, schedule = made()
+    optimizer.step = types.MethodType(lambda self, step=optimizer.step: step(), optimizer)
+    optimizer.step()
+    with pytest.warns(UserWarning, match="`optimizer.step\\(\\)` has been overridden"):
+        schedule.step()
+    tg.optim.lr_scheduler.StepLR(optimizer, 1).step()
+    with pytest.warns(UserWarning, match="The epoch parameter in `scheduler.step\\(\\)` was not necessary"):
+        schedule.step(3)
+
+
+def test_an_optimiser_ends_when_it_is_let_go():
+    gc.collect()
+    for method in tg.optim.SGD, tg.optim.Adam:
+        optimizer = method([tg.ones(3, requires_grad=True)], lr=0.1)
+        tg.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
+        groups, seen = optimizer.param_groups, weakref.ref(optimizer)
+        del optimizer
+        assert seen() is None
+        assert groups[0]["lr"] == 0.1
+        assert type(copy.deepcopy(groups[0])) is dict
+
+
+def test_a_parameter_in_two_groups_has_the_first_place_in_a_state():
+    optimizer = tg.optim.SGD([tg.ones(1, requires_grad=True), tg.ones(2, requires_grad=True)], lr=0.1)
+    optimizer.param_groups.extend(optimizer.param_groups)
+    assert [group["params"] for group in optimizer.state_dict()["param_groups"]] == [[0, 1], [0, 1]]
+
+
+def test_lbfgs_begins_where_a_gradient_is_zero():
+    agree(
+        "x = tg.zeros(2, requires_grad=True); _o = tg.optim.LBFGS([x], tolerance_grad=-1.0)\n"
+        "def _closure():\n    _o.zero_grad(); _l = (x ** 2).sum(); _l.backward(); return _l\nloss = _o.step(_closure)\n"
     )
 
 
