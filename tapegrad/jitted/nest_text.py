@@ -57,6 +57,7 @@ from tapegrad.jitted.nests import (
     Loop,
     Operand,
     Store,
+    Straight,
 )
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
@@ -71,7 +72,7 @@ _SCOPE = {
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
         "release", "copying_numbers", "address_of",
-        "put_choice", "get_choice",
+        "put_choice", "get_choice", "new_array", "no_array",
     )},
 }  # fmt: skip
 
@@ -79,7 +80,7 @@ _SCOPE = {
 class Texts:
     """The texts."""
 
-    def __init__(self, found: Found, names: Names) -> None:
+    def __init__(self, found: Found | Straight, names: Names) -> None:
         self.found, self.names = found, names
         self.code = Analysis(names)
         self.code.finish(names.outputs)
@@ -96,7 +97,7 @@ class Texts:
         self.active = [name for name in self.arrays if names.elements[name] == "a"]
         self.in_place = [name for name in self.arrays if name in names.in_place]
         self.lifted = [name for name in self.active if name not in names.in_place and name not in names.new]
-        self.given_back = [name for name in names.written if name not in names.new]
+        self.given_back = [name for name in names.written if name not in names.new or name in names.results]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
         self.out = [name for name in names.outputs if names.of[name] == "a"]
         self.forward = self._forward()
@@ -361,7 +362,8 @@ class Texts:
         names, code = self.names, self.code
         given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
                  for name in self.scalars]  # fmt: skip
-        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in names.outputs)}0)"
+        nothing = [*map(self._as_given, names.outputs), *map(self._no_array, names.results)]
+        self.stays = f"(False, {''.join(part + ', ' for part in nothing)}0)"
         rows = [self.a(name, "r") for name in self.in_place]
         arrays = [self.a(name, "a") for name in self.given]
         arguments = ", ".join([*arrays, *rows, *given])
@@ -376,7 +378,7 @@ class Texts:
             found = [*map(self.sum, lengths)]
             self.put(1, f"if {' | '.join(f'({n} < 0)' for n in found)}:", f" return {self.stays}")
             self.put(1, f"{self.a(name, 'a')} = view(f8, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
-        for name in written:
+        for name in filter(self.lifted.__contains__, written):
             for other in self.lifted:
                 if other != name and not (other in written and self.lifted.index(other) < self.lifted.index(name)):
                     pair = f"{self.a(name, 'a')}, {self.a(other, 'a')}"
@@ -386,8 +388,11 @@ class Texts:
         self.count(1, [code.top])
         self.put(1, "size = q + (bytes + 7) // 8")
         others = [name for name in self.arrays if name not in self.in_place]
-        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
-        most = MAX_OF_WHOLE if any(isinstance(s, Loop) and s.apart for s in names.all) else MAX_ELEMENTS
+        is_straight = isinstance(self.found, Straight)
+        counted = [name for name in others if not (is_straight and name in names.new)]
+        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in counted) or "0"
+        is_whole = not is_straight and any(isinstance(s, Loop) and s.apart for s in names.all)
+        most = MAX_OF_WHOLE if is_whole else MAX_ELEMENTS
         self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {most} * w:", f" return {self.stays}")
         for name in others:
             a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
@@ -432,6 +437,9 @@ class Texts:
         for name in written:
             ndim, a = names.arrays[name].ndim, self.a(name, "a")
             self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
+            if name in names.results:
+                self.put(1, f"o{a} = new_array({a}.shape)")
+                a = f"o{a}"
             self.put(1, f"giving_back_{ndim}({a}, {self.a(name)}, first, step)", f"first += step * {a}.size")
         results = []
         for name in names.outputs:
@@ -439,12 +447,18 @@ class Texts:
                 results.append(f"make(KIND, {self.t(name)}, first + step * {self.out.index(name)}, 0)")
             else:
                 results.append(f"float({self.t(name)})" if names.of[name] == "f" else self.t(name))
+        results += [f"o{self.a(name, 'a')}" for name in names.results]
         n_states = max(map(len, names.states.values()), default=1)
         state = f"len({self.range(names.loop)}) % {n_states}" if n_states > 1 else "0"
         self.put(1, f"return (True, {''.join(r + ', ' for r in results)}{state})")
         return self._taken()
 
+    def _no_array(self, name: str) -> str:
+        return f"no_array(({'0, ' * self.names.arrays[name].ndim}))"
+
     def _as_given(self, name: str) -> str:
+        if name not in self.names.given:
+            return {"a": "make(KIND, 0.0, 0, 0)", "f": "0.0", "i": "0", "b": "False"}[self.names.of[name]]
         kind, given, x = self.names.of[name], self.names.given[name], f"g_{self.t(name)}"
         if kind == given:
             return x
