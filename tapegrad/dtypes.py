@@ -188,7 +188,7 @@ def as_dtype(dtype: Any) -> DType:
     if isinstance(dtype, np.dtype) and (native := BY_NUMPY.get(dtype)) is not None:
         return native
     if dtype is float:
-        return _default
+        return FLOAT64
     if not isinstance(dtype, (str, type, np.dtype)):
         raise TypeError(f"dtype must be one of {', '.join(map(repr, DTYPES))}, but got {dtype!r}")
     try:

@@ -13,17 +13,22 @@ from typing import Any
 
 _PREFIX = "scipy_special_"
 _OF_DOUBLES = re.compile(rb"double \((double, )+int \w+\)")
+_OF_TWO_RESULTS = re.compile(rb"void \((double, )+double \*, double \*\)")
 
 
 class Foreign:
-    """A function of `scipy.special` of so many float64, with a float64 for its value."""
+    """A function of `scipy.special` of so many float64, with a float64 for its value.
 
-    def __init__(self, name: str, arity: int = 1) -> None:
-        self.name, self.arity, self.symbol = name, arity, _PREFIX + name
+    Of one with two results the value is that of the place `result`.
+    """
+
+    def __init__(self, name: str, arity: int = 1, result: int | None = None) -> None:
+        self.name, self.arity, self.symbol, self.result = name, arity, _PREFIX + name, result
 
     def __call__(self, *operands: Any) -> Any:
         """Compute it in Python."""
-        return getattr(importlib.import_module("scipy.special"), self.name)(*operands)
+        found = getattr(importlib.import_module("scipy.special"), self.name)(*operands)
+        return found if self.result is None else found[self.result]
 
 
 def is_symbol(symbol: str) -> bool:
@@ -32,7 +37,7 @@ def is_symbol(symbol: str) -> bool:
 
 
 def address(symbol: str) -> int:
-    """Where its code is. It takes an int after its operands, which means nothing to it."""
+    """Where its code is. After its operands it takes an int, which means nothing to it, or where its two results go."""
     name = symbol.removeprefix(_PREFIX)
     capsules = importlib.import_module("scipy.special.cython_special").__pyx_capi__
     pointer, name_of = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_GetName
@@ -41,6 +46,6 @@ def address(symbol: str) -> int:
     for published, capsule in capsules.items():
         form = name_of(capsule)
         known = re.sub(r"^__pyx_fuse_\d+(_\d+)?", "", published)
-        if known == name and _OF_DOUBLES.fullmatch(form):
+        if known == name and (_OF_DOUBLES.fullmatch(form) or _OF_TWO_RESULTS.fullmatch(form)):
             return int(pointer(capsule, form))
     raise ImportError(f"this version of SciPy publishes no {name} for Cython")

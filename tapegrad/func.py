@@ -534,7 +534,7 @@ def jacfwd(
 ) -> Callable[..., Any]:  # fmt: skip
     """A function that computes the Jacobian of `func` in forward mode.
 
-    Of jitted functions by a run for every eight numbers differentiated by; of others all columns are pushed at once,
+    Of jitted functions by a run for every sixteen numbers differentiated by; of others all columns are pushed at once,
     `chunk_size` of them, or so many as take 32 MB a value. For the form of the result see `jacrev`.
 
     >>> import tapegrad as tg

@@ -39,7 +39,7 @@ from tapegrad.conversion import as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
 from tapegrad.numpy_functions import as_tensor, cast_by, floating, of_one_dtype, tensordot
-from tapegrad.ops.declare import OPS, Array, Axes, OverDimensions
+from tapegrad.ops.declare import OPS, WIDE, Array, Axes, OverDimensions
 from tapegrad.recording import cast, promoted
 from tapegrad.tensor import Tensor, describe, location
 
@@ -63,7 +63,7 @@ _UFUNCS |= numpy_selection.UFUNCS
 OF_SCIPY = {
     op.scipy: elementwise.functions.get(op.name, elementwise.made[op]) for op in elementwise.OPERATIONS if op.scipy
 }
-OF_SCIPY["hyp2f1"] = special.hyp2f1
+OF_SCIPY |= {name: getattr(special, name) for name in (*(op.scipy for op in WIDE), "fresnel", "sici", "shichi")}
 
 
 def _records(ufunc: Any) -> bool:

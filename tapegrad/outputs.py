@@ -15,7 +15,8 @@ import numpy as np
 
 from tapegrad import aliasing, writing
 from tapegrad.arguments import EXACT, writers
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import BOOL, UINT8, DType
+from tapegrad.kinds import TANGENTS
 from tapegrad.recording import cast
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, describe, exchange, location
@@ -41,6 +42,11 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
             f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
             f"arguments requires grad: at {location()}; call it without out=, or under tapegrad.no_grad()"
         )
+    if tape.duals is not None and any(t._kind.requires_grad & TANGENTS for t in (*outs, *_tensors(given))):
+        raise RuntimeError(
+            f"Trying to use forward AD with {name} that does not support it because it is an out= function: at "
+            f"{location()}; call it without out="
+        )
     for t in outs:
         in_grad_mode(tape, False, writing.check_in_place, t, f"{name}(out=...)")
     if name in _APART:
@@ -53,7 +59,7 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
             f"not {type(out).__name__}"
         )
     for t, result in zip(outs, results, strict=True):
-        _check_dtype(name, t, result.dtype, dtypes)
+        _check_dtype(name, t, result.dtype, EXACT if len(outs) > 1 or name in _EXACT else dtypes)
     for t, result in zip(outs, results, strict=True):
         in_grad_mode(tape, False, _written, name, t, result)
     return out if len(outs) == 1 else type(computed)(*outs) if hasattr(computed, "_fields") else outs
@@ -61,6 +67,9 @@ def write(name: str, out: Any, dtypes: str, given: Iterable[Any], compute: Calla
 
 # What reads anywhere in its operands: its result is never written to their memory.
 _APART = {"cat", "concat", "concatenate", "gather", "index_select", "kthvalue", "masked_select", "take"}
+
+
+_EXACT = {"amax", "amin", "argmax", "argmin"}  # whose results are elements, or places of them
 
 
 def _check_apart(name: str, outs: Iterable[Tensor], given: Iterable[Tensor]) -> None:
@@ -85,6 +94,8 @@ def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _check_dtype(name: str, t: Tensor, dtype: DType, dtypes: str) -> None:
+    if name in ("all", "any") and t.dtype not in (BOOL, UINT8):
+        raise RuntimeError(f"{name} only supports bool tensor for result, got: {t.dtype.scalar_type}, at {location()}")
     if dtypes == EXACT and t.dtype is not dtype:
         raise RuntimeError(
             f"Expected out tensor to have dtype {dtype.c_type}, but got {t.dtype.c_type} instead: {name}(), "

@@ -24,22 +24,26 @@ import numpy as np
 from tapegrad.arguments import Number
 from tapegrad.arguments import checked as _checked
 from tapegrad.autograd.function import Function as _Function
+from tapegrad.creation import as_tensor as _as_tensor
 from tapegrad.creation import full as _full
 from tapegrad.functions import elementwise as _elementwise
 from tapegrad.functions import joining as _joining
 from tapegrad.functions import reductions as _reductions
 from tapegrad.ops import bessel as _bessel
+from tapegrad.ops import cylinder as _cylinder
 from tapegrad.ops import elliptic as _elliptic
 from tapegrad.ops import exponential as _exponential
 from tapegrad.ops import hypergeometric as _hypergeometric
 from tapegrad.ops import incomplete as _incomplete
+from tapegrad.ops import integrals as _integrals
 from tapegrad.ops import polynomials as _polynomials
 from tapegrad.ops import special as _special
+from tapegrad.ops.arithmetic import _times
+from tapegrad.ops.declare import WIDE as _WIDE
 from tapegrad.recording import record_elementwise as _record
 from tapegrad.recording import working_dtype as _working_dtype
 from tapegrad.tensor import Tensor
 from tapegrad.tensor import from_array as _from_array
-from tapegrad.tensor import location as _location
 
 _functions = _elementwise.functions
 logit, multigammaln, polygamma, round = (_functions[_name] for _name in ("logit", "mvlgamma", "polygamma", "round"))
@@ -102,6 +106,7 @@ jv, yv, iv, kv, jve, yve, ive, kve = _scipys("jv yv iv kv jve yve ive kve")
 jn, yn, kn, struve, modstruve = jv, *_scipys("yn kn struve modstruve")
 gamma, rgamma, loggamma, beta, betaln, binom, poch = _scipys("gamma rgamma loggamma beta betaln binom poch")
 betainc, betaincc, betaincinv, betainccinv = _scipys("betainc betaincc betaincinv betainccinv")
+zetac, voigt_profile = _scipys("zetac voigt_profile")
 log_expit, exprel, exp10, cosm1, powm1, cbrt = _scipys("log_expit exprel exp10 cosm1 powm1 cbrt")
 expi, exp1, expn, spence, wrightomega, owens_t = _scipys("expi exp1 expn spence wrightomega owens_t")
 erfi, dawsn, erfcinv = _scipys("erfi dawsn erfcinv")
@@ -120,26 +125,38 @@ eval_laguerre, eval_genlaguerre = _scipys("eval_laguerre eval_genlaguerre")
 eval_hermite, eval_hermitenorm = _scipys("eval_hermite eval_hermitenorm")
 
 
-class _HypergeometricFunction(_Function):
-    """Values are SciPy's."""
+class _WideFunction(_Function):
+    """An elementwise function of four operands, differentiable by the last. Values are SciPy's."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, c: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b, c, x)
-        ctx.save_for_forward(a, b, c, x)
-        gauss = importlib.import_module("scipy.special").hyp2f1
-        values = gauss(*(t.detach().double().numpy() for t in (a, b, c, x)))
-        return _from_array(np.asarray(values, np.float64)).to(x.dtype)
+    def forward(ctx: Any, op: Any, *operands: Tensor) -> Tensor:
+        ctx.save_for_backward(*operands)
+        ctx.save_for_forward(*operands)
+        ctx.slope = op.partials[3]
+        first, *others = (t.detach().double().numpy() for t in operands)
+        if (first == np.floor(first)).all() and (abs(first) < 2.0**31).all():
+            first = first.astype(np.int64)  # SciPy has polynomials of whole degrees by recurrences
+        values = getattr(importlib.import_module("scipy.special"), op.scipy)(first, *others)
+        return _from_array(np.asarray(values, np.float64)).to(operands[3].dtype)
 
     @staticmethod
     def backward(ctx: Any, y_bar: Tensor) -> Any:
-        a, b, c, x = ctx.saved_tensors
-        return None, None, None, y_bar * (a * b / c) * hyp2f1(a + 1, b + 1, c + 1, x)  # DLMF 15.5.1
+        return None, None, None, None, _times(y_bar, ctx.slope(*ctx.saved_tensors))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        a, b, c, x = ctx.saved_tensors
-        return tangents[3] * (a * b / c) * hyp2f1(a + 1, b + 1, c + 1, x)
+        return _times(tangents[4], ctx.slope(*ctx.saved_tensors))
+
+
+def _record_wide(op: Any, *operands: Number | Tensor) -> Tensor:
+    dtype = _working_dtype(op, list(operands))
+    given = [v.to(dtype) if isinstance(v, Tensor) else _full((), v, dtype=dtype) for v in operands]
+    found: Tensor = _WideFunction.apply(op, *_joining.broadcast_tensors(*given))
+    return found
+
+
+for _op in _WIDE:
+    _op.record = _elementwise.refusing(_op, functools.partial(_record_wide, _op))
 
 
 @_checked
@@ -158,17 +175,119 @@ def hyp2f1(a: Number | Tensor, b: Number | Tensor, c: Number | Tensor, x: Number
     >>> x = tg.tensor(0.5, requires_grad=True)
     >>> y = tg.special.hyp2f1(1.0, 1.0, 2.0, x)  # -log(1 - x) / x
     >>> y, tg.autograd.grad(y, x)
-    (tensor(1.3863, grad_fn=<_HypergeometricFunctionBackward>), (tensor(1.2274),))
+    (tensor(1.3863, grad_fn=<_WideFunctionBackward>), (tensor(1.2274),))
     """
-    for name, parameter in (("a", a), ("b", b), ("c", c)):
-        if isinstance(parameter, Tensor) and parameter.requires_grad:
-            raise NotImplementedError(
-                f"the derivative for 'hyp2f1: {name}' is not implemented: give it {name}.detach(), at {_location()}"
-            )
-    dtype = _working_dtype(_hypergeometric._hyp1f1, [a, b, c, x])
-    given = [v.to(dtype) if isinstance(v, Tensor) else _full((), v, dtype=dtype) for v in (a, b, c, x)]
-    found: Tensor = _HypergeometricFunction.apply(*_joining.broadcast_tensors(*given))
+    found: Tensor = _hypergeometric._hyp2f1(a, b, c, x)
     return found
+
+
+@_checked
+def eval_jacobi(n: Number | Tensor, alpha: Number | Tensor, beta: Number | Tensor, x: Number | Tensor) -> Tensor:
+    """Jacobi's polynomial of degree `n`, of any real degree too, at `x`; elementwise, differentiable by `x`.
+
+    Raises
+    ------
+    NotImplementedError
+        Where `n`, `alpha` or `beta` requires grad.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_jacobi(2, 0.0, 0.0, tg.tensor(0.5))  # Legendre's
+    tensor(-0.1250)
+    """
+    found: Tensor = _polynomials._eval_jacobi(n, alpha, beta, x)
+    return found
+
+
+@_checked
+def eval_sh_jacobi(n: Number | Tensor, p: Number | Tensor, q: Number | Tensor, x: Number | Tensor) -> Tensor:
+    """Jacobi's polynomial of degree `n` at 2 x - 1, with the highest coefficient 1; differentiable by `x`.
+
+    Raises
+    ------
+    NotImplementedError
+        Where `n`, `p` or `q` requires grad.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_sh_jacobi(2, 1.0, 1.0, tg.tensor(0.5))  # x² - x + 1/6
+    tensor(-0.0833)
+    """
+    found: Tensor = _polynomials._eval_sh_jacobi(n, p, q, x)
+    return found
+
+
+# --- pairs of results -------------------------------------------------------------------------------------------------
+
+
+def _pair(name: str, text: str, first: Any, second: Any) -> Any:
+    def function(x: Number | Tensor) -> tuple[Tensor, Tensor]:
+        return first(x), second(x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return _checked(function)
+
+
+fresnel = _pair(
+    "fresnel",
+    """Fresnel's integrals of sin(pi t² / 2) and of cos(pi t² / 2) from 0 to `x`, elementwise (DLMF 7.2.8, 7.2.7).
+
+    >>> import tapegrad as tg
+    >>> tg.special.fresnel(tg.tensor(1.0))
+    (tensor(0.4383), tensor(0.7799))
+    """,
+    _integrals._fresnel_s,
+    _integrals._fresnel_c,
+)
+sici = _pair(
+    "sici",
+    """The sine and cosine integrals Si(x) and Ci(x), elementwise (DLMF 6.2.9, 6.2.11).
+
+    >>> import tapegrad as tg
+    >>> tg.special.sici(tg.tensor(1.0))
+    (tensor(0.9461), tensor(0.3374))
+    """,
+    _integrals._sine_integral,
+    _integrals._cosine_integral,
+)
+shichi = _pair(
+    "shichi",
+    """The hyperbolic sine and cosine integrals Shi(x) and Chi(x), elementwise (DLMF 6.2.15, 6.2.16).
+
+    >>> import tapegrad as tg
+    >>> tg.special.shichi(tg.tensor(1.0))
+    (tensor(1.0573), tensor(0.8379))
+    """,
+    _integrals._hyperbolic_sine_integral,
+    _integrals._hyperbolic_cosine_integral,
+)
+
+
+# --- spherical Bessel functions ---------------------------------------------------------------------------------------
+
+
+def _spherical(name: str, kind: str, op: Any) -> Any:
+    def function(n: int | Tensor, z: Number | Tensor, derivative: bool = False) -> Tensor:
+        order = n.to(_working_dtype(op, [n, z])) if isinstance(n, Tensor) else n
+        found: Tensor = op.partials[1](_as_tensor(order), _as_tensor(z)) if derivative else op(order, z)
+        return found
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"""The {kind}, of the order `n`, or its derivative; differentiable by `z`."""
+    return _checked(function)
+
+
+spherical_jn = _spherical(
+    "spherical_jn", "spherical Bessel function of the first kind (DLMF 10.47.3)", _cylinder._spherical_jn
+)
+spherical_yn = _spherical(
+    "spherical_yn", "spherical Bessel function of the second kind (DLMF 10.47.4)", _cylinder._spherical_yn
+)
+spherical_in = _spherical(
+    "spherical_in", "modified spherical Bessel function of the first kind (DLMF 10.47.7)", _cylinder._spherical_in
+)
+spherical_kn = _spherical(
+    "spherical_kn", "modified spherical Bessel function of the second kind (DLMF 10.47.9)", _cylinder._spherical_kn
+)
 
 
 def _operands(name: str, input: Any, n: Any) -> None:

@@ -258,6 +258,10 @@ class Tensor(Methods):
             self._tape.watch.writes_grad(self)
         self._grad = value
 
+    @grad.deleter
+    def grad(self) -> None:
+        self.grad = None
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def _array(self) -> np.ndarray:

@@ -119,6 +119,10 @@ def _ratio(a: Any, b: Any, x: Any) -> Any:
     return mp.betainc(a, b, 0, x, regularized=True)
 
 
+def faddeeva(z: Any) -> Any:
+    return mp.exp(-z * z) * mp.erfc(-1j * z)
+
+
 # --- the table: tapegrad's function, mpmath's, and where --------------------------------------------------------------
 
 Row = tuple[Callable[..., Any], Callable[..., Any], Callable[[Points], list[np.ndarray]]]
@@ -247,6 +251,38 @@ FUNCTIONS: dict[str, Row] = {
     "elliprd": (S.elliprd, mp.elliprd, lambda p: [p.decades(-6, 6), p.decades(-6, 6), p.decades(-6, 6)]),
     "elliprg": (S.elliprg, mp.elliprg, lambda p: [p.decades(-6, 6), p.decades(-6, 6), p.decades(-6, 6)]),
     "agm": (S.agm, mp.agm, lambda p: [p.decades(-6, 6), p.decades(-6, 6)]),
+    "zetac": (S.zetac, lambda x: mp.zeta(x) - 1, lambda p: [p.mixed(p.flat(-150, 0.99), 1 + p.decades(-3, 1.6))]),
+    "voigt_profile": (
+        S.voigt_profile,
+        lambda x, s, g: mp.re(faddeeva((x + 1j * g) / (s * mp.sqrt(2)))) / (s * mp.sqrt(2 * mp.pi)),
+        lambda p: [p.signed(p.decades(-3, 1)), p.decades(-0.5, 1), p.decades(-6, 1)],
+    ),
+    "spherical_jn": (
+        S.spherical_jn, lambda n, x: mp.sqrt(mp.pi / 2 / x) * mp.besselj(n + mp.mpf(1) / 2, x),
+        lambda p: [np.floor(p.flat(0, 30)), p.mixed(p.decades(-2, 3), p.flat(0, 30))],
+    ),
+    "spherical_yn": (
+        S.spherical_yn, lambda n, x: mp.sqrt(mp.pi / 2 / x) * mp.bessely(n + mp.mpf(1) / 2, x),
+        lambda p: [np.floor(p.flat(0, 30)), p.mixed(p.decades(-2, 3), p.flat(0, 30))],
+    ),
+    "spherical_in": (
+        S.spherical_in, lambda n, x: mp.sqrt(mp.pi / 2 / x) * mp.besseli(n + mp.mpf(1) / 2, x),
+        lambda p: [np.floor(p.flat(0, 30)), p.mixed(p.decades(-2, 2.8), p.flat(0, 30))],
+    ),
+    "spherical_kn": (
+        S.spherical_kn, lambda n, x: mp.sqrt(mp.pi / 2 / x) * mp.besselk(n + mp.mpf(1) / 2, x),
+        lambda p: [np.floor(p.flat(0, 30)), p.mixed(p.decades(-2, 2.8), p.flat(0, 30))],
+    ),
+    "sici, Si": (lambda x: S.sici(x)[0], mp.si, lambda p: [p.signed(p.decades(-10, 4))]),
+    "sici, Ci": (lambda x: S.sici(x)[1], mp.ci, lambda p: [p.mixed(p.decades(-10, 4), p.flat(0, 20))]),
+    "shichi, Shi": (lambda x: S.shichi(x)[0], mp.shi, lambda p: [p.signed(p.decades(-10, 2.8))]),
+    "shichi, Chi": (lambda x: S.shichi(x)[1], mp.chi, lambda p: [p.mixed(p.decades(-10, 2.8), p.flat(0.4, 0.6))]),
+    "fresnel, S": (lambda x: S.fresnel(x)[0], mp.fresnels, lambda p: [p.signed(p.decades(-5, 3))]),
+    "fresnel, C": (lambda x: S.fresnel(x)[1], mp.fresnelc, lambda p: [p.signed(p.decades(-5, 3))]),
+    "eval_jacobi": (
+        S.eval_jacobi, mp.jacobi,
+        lambda p: [np.floor(p.flat(0, 30)), p.flat(-0.9, 5), p.flat(-0.9, 5), p.flat(-1, 1)],
+    ),
     "hyp2f1, parameters up to 5": (
         S.hyp2f1, mp.hyp2f1,
         lambda p: [p.flat(-5, 5), p.flat(-5, 5), p.flat(0.1, 5), p.mixed(p.flat(-20, -1), p.flat(-1, 0.98))],

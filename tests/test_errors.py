@@ -143,6 +143,21 @@ def test_in_place_results_fit_the_dtype():
     assert x.dtype is tg.int64
 
 
+@pytest.mark.parametrize("name", ["sum", "nansum", "prod", "cumsum", "cumprod"])
+def test_sums_in_integers_of_what_requires_grad(name: str):
+    """Whose gradient would be lost; where none is recorded they are PyTorch's."""
+    x = tg.tensor([1.5, 2.7], requires_grad=True)
+    along = (0,) if name.startswith("cum") else ()
+    with refused(RuntimeError, "Autograd not support dtype: Long"):
+        getattr(x, name)(*along, dtype=tg.int64)
+    with tg.no_grad():
+        found = getattr(x, name)(*along, dtype=tg.int64)
+    assert found.dtype is tg.int64
+    with refused(RuntimeError, "Autograd not support dtype: Long"):
+        getattr(x, name)(*along, dtype=tg.int64)
+    assert getattr(x.detach(), name)(*along, dtype=tg.int64).tolist() == found.tolist()
+
+
 def test_integers_have_no_mean():
     x = tg.tensor([1, 2])
     with refused(RuntimeError, "mean(): could not infer output dtype."):

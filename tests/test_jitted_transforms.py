@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import float64, njit
+from numba.core.runtime import rtsys
+from numba.core.runtime._nrt_python import memsys_disable_stats, memsys_enable_stats
 from numba.experimental import jitclass
 
 import tapegrad as tg
@@ -140,6 +142,80 @@ def test_modes_agree():
         assert bt == pytest.approx(6.0)
     with pytest.raises(ValueError, match="mode is"):
         jacobian(pair, mode="sideways")
+
+
+@njit
+def mixed(x):
+    """Arrays, a list, a dictionary, a tuple, numbers carried in a loop; a slope that is infinite where nothing goes."""
+    n = len(x)
+    items = [x[0] * x[1], math.sin(x[2])]
+    items.append(max(x[3], x[4]) / (1.0 + x[5] * x[5]))
+    kept = {0: x[6], 1: x[7] ** 3}
+    pair, s = (x[n - 1], x[n - 2] * x[0]), 0.0
+    y = np.empty(n)
+    for i in range(n):
+        s = 0.5 * s + math.exp(-x[i]) * x[n - 1 - i]
+        y[i] = s + math.sqrt(max(x[i] - 2.0, 0.0))
+    return y, items[0] * items[2] - items[1], kept[0] * kept[1] + pair[0] / pair[1]
+
+
+def mixed_of_complex(x):
+    n = len(x)
+    kept, s, y = x[6] * x[7] ** 3, 0.0, []
+    for i in range(n):
+        s = 0.5 * s + np.exp(-x[i]) * x[n - 1 - i]
+        y.append(s)
+    larger = x[3] if x[3].real > x[4].real else x[4]
+    return [*y, x[0] * x[1] * larger / (1.0 + x[5] * x[5]) - np.sin(x[2]), kept + x[n - 1] / (x[n - 2] * x[0])]
+
+
+@pytest.mark.parametrize("width", [2, 16])
+def test_tangents_side_by_side(width):
+    x = np.random.default_rng(1).uniform(0.5, 1.5, 19)
+    expected = np.empty((21, 19))
+    for k in range(19):
+        moved = x.astype(complex)
+        moved[k] += 1e-30j
+        expected[:, k] = np.array(mixed_of_complex(moved)).imag / 1e-30
+    array, *numbers = jacobian(mixed, mode="forward", chunk_size=width)(x)
+    np.testing.assert_allclose(np.vstack([array, *numbers]), expected, rtol=1e-13, atol=1e-14)
+
+
+@njit
+def either(a, b):
+    if a[0] > 100.0:
+        raise ValueError("too large")
+    return a if a[0] > b[0] else b
+
+
+@njit
+def holding(x, y, names):
+    """Arguments that are returned, given other names, given to others, and arrays that get an argument's name."""
+    z, first = x, names[0]
+    for _ in range(3):
+        z = either(z, y)
+    y = y * 2.0
+    return either(y, z), z, first
+
+
+def test_arguments_are_held_by_who_calls():
+    x, y, names = np.array([1.0, 2.0]), np.array([0.5, 3.0]), (np.array([7.0]),)
+    transform = jacrev(holding, has_aux=False)
+    with pytest.raises(ValueError, match="too large"):
+        transform(x + 100.0, y, names)
+    found = transform(x, y, names)
+    np.testing.assert_array_equal(found[0], np.eye(2))
+    np.testing.assert_array_equal(found[1], np.eye(2))
+    held = [sys.getrefcount(a) for a in (x, y, names[0])]
+    memsys_enable_stats()
+    used = rtsys.get_allocation_stats()
+    for _ in range(5):
+        found = transform(x, y, names)
+    del found
+    after = rtsys.get_allocation_stats()
+    memsys_disable_stats()
+    assert [sys.getrefcount(a) for a in (x, y, names[0])] == held
+    assert after.mi_alloc - used.mi_alloc == after.mi_free - used.mi_free > 0
 
 
 def test_the_inner_product_identity():

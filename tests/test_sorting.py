@@ -190,6 +190,18 @@ def test_distinct_elements(dtype: str):
     assert (runs.tolist(), inverse.tolist(), counts.tolist()) == ([3, 1, 3], [0, 0, 1, 2], [2, 1, 1])
 
 
+def test_gradients_of_distinct_elements_flow_to_the_first_that_is_equal():
+    x = tg.tensor([3.0, 1.0, 3.0, 2.0, 2.0], requires_grad=True)
+    rows = tg.tensor([[1.0, 2.0], [1.0, 2.0], [0.0, 5.0]], requires_grad=True)
+    for y, expected, of in (
+        (tg.unique(x), [3.0, 1.0, 0.0, 2.0, 0.0], x),
+        (tg.unique_consecutive(x), [1.0, 2.0, 3.0, 4.0, 0.0], x),
+        (tg.unique(rows, dim=0)[:, 0], [[2.0, 0.0], [0.0, 0.0], [1.0, 0.0]], rows),
+    ):
+        (g,) = tg.autograd.grad((y * tg.arange(1.0, len(y) + 1)).sum(), of)
+        np.testing.assert_array_equal(g.numpy(), expected)
+
+
 @over_floats
 @pytest.mark.parametrize("interpolation", ["linear", "lower", "higher", "midpoint", "nearest"])
 def test_quantiles_are_numpys(interpolation: str, dtype: str):

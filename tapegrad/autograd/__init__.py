@@ -312,6 +312,7 @@ def _sweep(
         if not (through_python or (watched and not watched.isdisjoint(passed))):
             rows = None
     found.retained = frozenset(retained)
+    outer = hooks.going.reached
     try:
         if rows is not None:
             hooks.going.reached = {*passed, *(slot for row in rows for slot in walk.operand_slots(row))}
@@ -337,7 +338,7 @@ def _sweep(
     except (engine.SweptTwiceError, recorded.SweptTwiceError):
         raise RuntimeError(function.FREED) from None
     finally:
-        hooks.going.reached = None
+        hooks.going.reached = outer
 
 
 def _recorded(
@@ -352,12 +353,28 @@ def _recorded(
     return found
 
 
+def partial_adjoints(
+    tape: Tape, seeds: list[tuple[Tensor, Tensor]], wanted: list[Tensor], floor: int, create_graph: bool
+) -> list[Tensor | None]:  # fmt: skip
+    """The adjoints of what the rows after `floor` read, each for itself, also where one was computed from another."""
+    rows = list(walk.rows_behind(tape, [t._slot for t, _ in seeds], floor))
+    slots = {t._slot for t in wanted}
+    outer, hooks.going.reached = hooks.going.reached, slots | {row[2] for row in rows}
+    try:
+        found = in_grad_mode(tape, create_graph, _recorded, tape, [*seeds], rows, slots, set(), create_graph)
+    except recorded.SweptTwiceError:
+        raise RuntimeError(function.FREED) from None
+    finally:
+        hooks.going.reached = outer
+    return [found.get(t._slot) for t in wanted]
+
+
 def _through_hooks(tape: Tape, found: _Found) -> None:
     """The gradients of leaves, as their hooks leave them: one for each leaf, whatever slots it has had."""
     of_leaf: dict[int, int] = {}  # the first slot of each
     for slot in list(found):
         owner = tape.leaves[slot]() if slot in tape.leaves else None
-        if owner is None or not getattr(owner, "_hooks", None):
+        if owner is None or not getattr(owner, "_hooks", None) or slot in hooks.going.spared:
             continue
         first = of_leaf.setdefault(id(owner), slot)
         if first != slot:
@@ -454,6 +471,8 @@ def _accumulate(t: Tensor, gradient: Tensor, create_graph: bool, found: _Found, 
                 gradient = in_grad_mode(current_tape(), True, made)
             elif held is not None:
                 gradient = in_grad_mode(current_tape(), False, lambda: held + gradient)
+            elif not gradient._kind.contiguous:  # a rule of the user's may give elements that share memory
+                gradient = in_grad_mode(current_tape(), False, gradient.contiguous)
             t._grad, found.accumulated = gradient, done
             return
     of, slot, kind = held._tape, held._slot, held._kind
@@ -496,11 +515,11 @@ def _from_one(tape: Tape, slot: int) -> None:
         with tape.lock:
             engine.run(tape, (), ((slot, -1),), (), False, False, take)
         if hooks.has_leaves:
-            hooks.going.reached = {*found}
+            outer, hooks.going.reached = hooks.going.reached, {*found}
             try:
                 in_grad_mode(tape, False, _through_hooks, tape, found)
             finally:
-                hooks.going.reached = None
+                hooks.going.reached = outer
         if found:
             _accumulate_all(found, None, False)
     except engine.SweptTwiceError:

@@ -75,6 +75,7 @@ class FunctionCtx:
     needs_input_grad: tuple[bool, ...] = ()
     _node: Any = None  # weakly
     _saved: Sequence[_Saved] | None = ()
+    _saved_for_forward: Sequence[_Saved] | None = ()
 
     def __init__(self) -> None:
         self._to_save: tuple[Any, ...] = ()
@@ -100,7 +101,7 @@ class FunctionCtx:
         self._to_save = tensors
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
-        """Keep operands and results for `jvp`."""
+        """Keep operands and results for `jvp`, which finds them in `saved_tensors`."""
         self._to_save_for_forward = tensors
 
     @property
@@ -176,7 +177,7 @@ class _Node:
 
     def release(self) -> None:
         """Let go of what was saved."""
-        self.ctx._saved = None
+        self.ctx._saved = self.ctx._saved_for_forward = None
 
     def pull(self, gradients: tuple[Any, ...]) -> list[Tensor | None]:
         """The adjoints of the operands, given those of the results, None for those that none has reached."""
@@ -185,6 +186,11 @@ class _Node:
         for place, kind in enumerate(self.results):
             if given[place] is None and ctx._materialize and kind is not None:
                 given[place] = creation.zeros(*kind.shape, dtype=kind.dtype)
+        if function._has("backward") and function._has("vjp"):
+            raise RuntimeError(
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only "
+                f"implement one of them: {function.__name__}"
+            )
         if function._has("backward") or function._has("vjp"):
             rule = function.backward if function._has("backward") else function.vjp
             found = rule(ctx, *given)
@@ -236,7 +242,7 @@ class _Node:
         for place, t, kind in zip(self.places, tangents, self.kinds, strict=True):
             is_filled = t is None and self.ctx._materialize and kind.dtype.is_floating_point
             given[place] = creation.zeros(*kind.shape, dtype=kind.dtype) if is_filled else t
-        pushed = self.function.jvp(self.ctx, *given)
+        pushed = self._jvp(given)
         found = list(pushed) if isinstance(pushed, (tuple, list)) else [pushed]
         if len(found) != self.n_outputs:
             raise RuntimeError(
@@ -251,6 +257,15 @@ class _Node:
                 )
         return [None if kind is None else t for t, kind in zip(found, self.results, strict=True)]
 
+    def _jvp(self, tangents: Sequence[Any]) -> Any:
+        """What `jvp` gives, which finds in `saved_tensors` what was saved for it."""
+        ctx = self.ctx
+        for_backward, ctx._saved = ctx._saved, ctx._saved_for_forward
+        try:
+            return self.function.jvp(ctx, *tangents)
+        finally:
+            ctx._saved = for_backward
+
     def _transposed(self, given: list[Any]) -> list[Any]:
         """The adjoints of the operands by `jvp` alone, which is linear in the tangents: its gradient by them."""
         tape, answer = current_tape(), [None] * self.n_args
@@ -258,7 +273,7 @@ class _Node:
         def transposed() -> Any:
             tangents = [creation.zeros(*kind.shape, dtype=kind.dtype, requires_grad=True) for kind in self.kinds]
             at = dict(zip(self.places, tangents, strict=True))
-            pushed = self.function.jvp(self.ctx, *(at.get(i) for i in range(self.n_args)))
+            pushed = self._jvp([at.get(i) for i in range(self.n_args)])
             pushed = pushed if isinstance(pushed, tuple) else (pushed,)
             pairs = [
                 (y, g) for y, g in zip(pushed, given, strict=True)
@@ -370,8 +385,11 @@ class Function:
         if activity(tape, (a for a in args if isinstance(a, Tensor))):
             made = _recorded(cls, ctx, args, results)
         else:
-            ctx._saved = [_Saved(t, None) for t in (*ctx._to_save, *ctx._to_save_for_forward)]
-            made = [t.detach() if _is_among(t, args) and not _is_among(t, ctx._dirty) else t for t in results]
+            ctx._saved = [_Saved(t, None) for t in ctx._to_save]
+            made = [
+                t.detach() if isinstance(t, Tensor) and _is_among(t, args) and not _is_among(t, ctx._dirty) else t
+                for t in results
+            ]
         return tuple(made) if isinstance(output, tuple) else made[0]
 
 
@@ -391,14 +409,18 @@ def _recorded(cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], resu
     node = _Node(cls, ctx, args)
     values = [in_grad_mode(node.tape, False, _plain, t) if isinstance(t, Tensor) else t for t in results]
     node.results = [t._kind if isinstance(t, Tensor) else None for t in values]
-    saved = []
-    for t in ctx._to_save or ctx._to_save_for_forward:
-        place = next((i for i, r in enumerate(results) if r is t and t is not None), None)
-        if place is None or _is_among(t, args) or not _is_differentiable(t, ctx):
-            saved.append(_Saved(t, None))
-        else:
-            saved.append(_Saved(values[place], place))
-    ctx._saved, ctx._node = saved, weakref.ref(node)
+
+    def saved(t: Tensor | None) -> _Saved:
+        place = next((i for i, r in enumerate(results) if r is t), None)
+        if t is None or place is None or _is_among(t, args) or not _is_differentiable(t, ctx):
+            return _Saved(t, None)
+        return _Saved(values[place], place)
+
+    ctx._saved = [saved(t) for t in ctx._to_save]
+    # A function that saves for one of the two only has that in both.
+    ctx._saved_for_forward = [saved(t) for t in ctx._to_save_for_forward] or ctx._saved
+    ctx._saved = ctx._saved or ctx._saved_for_forward
+    ctx._node = weakref.ref(node)
     ctx._to_save = ctx._to_save_for_forward = ()
     made: list[Any] = []
     for place, (given, value) in enumerate(zip(results, values, strict=True)):

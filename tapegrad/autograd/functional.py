@@ -27,15 +27,11 @@ def _as_tuple(given: Any, what: str, name: str) -> tuple[bool, Tensors]:
     tensors = given if is_tuple else (given,)
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
-            where = f"Value at index {i} in " if is_tuple else ""
-            if what == "outputs":
-                raise TypeError(
-                    f"The outputs of the user-provided function given to {name} must be either a Tensor or a tuple of "
-                    f"Tensors but the {'value at index ' + str(i) if is_tuple else 'given outputs'} has type {type(t)}."
-                )
+            of = "outputs of the user-provided function" if what == "outputs" else what
+            which = f"value at index {i}" if is_tuple else f"given {of}"
             raise TypeError(
-                f"The {where}{what} given to {name} must be either a Tensor or a tuple of Tensors but the "
-                f"{'value at index ' + str(i) if is_tuple else f'given {what}'} has type {type(t)}."
+                f"The {of} given to {name} must be either a Tensor or a tuple of Tensors but the {which} has type "
+                f"{type(t)}."
             )
     return is_tuple, tensors
 
@@ -73,44 +69,40 @@ def _call(func: Callable[..., Any], inputs: Any, name: str, create_graph: bool, 
 
 def _pull(
     outputs: Sequence[Tensor], inputs: Tensors, seeds: Sequence[Tensor | None], create_graph: bool, strict: bool,
-    of_hessian: bool = False,
+    subject: str = "The output", derivative: str | None = "jacobian",
 ) -> list[Tensor]:  # fmt: skip
-    """The adjoints of the inputs; zeros where nothing leads to them."""
+    """The adjoints of the inputs; zeros where nothing leads to them.
+
+    Where `strict`, that is an error about the `subject`; and one about the `derivative`, if it is named, where what is
+    found can't be differentiated again.
+    """
     live = [(y, g) for y, g in zip(outputs, seeds, strict=True) if y.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(inputs)
     if live:
         ys, gs = zip(*live, strict=True)
         found = grad(ys, inputs, gs, retain_graph=True, create_graph=create_graph, allow_unused=True)
-    if strict:
-        for i, g in enumerate(found):
-            if g is None:
-                raise RuntimeError(
-                    f"The output of the user-provided function is independent of input {i}. This is not allowed in "
-                    f"strict mode."
-                )
-            if of_hessian and not g.requires_grad:
-                raise RuntimeError(
-                    "While computing the hessian, found that the jacobian of the user-provided function with respect "
-                    f"to input {i} is independent of the input. This is not allowed in strict mode. You should ensure "
-                    "that your function is twice differentiable and that the jacobian depends on the inputs (this "
-                    "would be violated by a linear function for example)."
-                )
-            if create_graph and not g.requires_grad:
-                raise RuntimeError(
-                    f"The jacobian of the user-provided function is independent of input {i}. This is not allowed in "
-                    "strict mode when create_graph=True."
-                )
+    for i, g in enumerate(found if strict else ()):
+        if g is None:
+            raise RuntimeError(
+                f"{subject} of the user-provided function is independent of input {i}. This is not allowed in strict "
+                "mode."
+            )
+        if create_graph and derivative is not None and not g.requires_grad:
+            raise RuntimeError(
+                f"The {derivative} of the user-provided function is independent of input {i}. This is not allowed in "
+                "strict mode when create_graph=True."
+            )
     return [creation.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 
-def _vector(v: Any, like: Tensors, what: str, is_tuple: bool) -> Tensors:
+def _vector(v: Any, like: Tensors, what: str, is_tuple: bool, name: str) -> Tensors:
     """The vector of a product, with PyTorch's errors."""
     if v is None:
         if len(like) != 1 or like[0].numel() != 1:
             by = "user-provided function returns" if what == "outputs" else "input to the user-provided function is"
             raise RuntimeError(f"The vector v can only be None if the {by} a single Tensor with a single element.")
         return (creation.ones_like(like[0]),)
-    _, vectors = _as_tuple(v, "v", "product")
+    _, vectors = _as_tuple(v, "v", name)
     if len(vectors) != len(like):
         if is_tuple:
             raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got {len(vectors)}.")
@@ -138,7 +130,7 @@ def vjp(
 
     def taken() -> tuple[Any, Any]:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "vjp", create_graph, strict)
-        found = _pull(ys, xs, _vector(v, ys, "outputs", gives_tuple), create_graph, strict)
+        found = _pull(ys, xs, _vector(v, ys, "outputs", gives_tuple, "vjp"), create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
 
     return _recording(taken)
@@ -147,12 +139,24 @@ def vjp(
 def _push(ys: Sequence[Tensor], xs: Tensors, vs: Tensors, create_graph: bool, strict: bool) -> list[Tensor]:
     """The product of the Jacobian with `vs`: the gradient of u |-> J^T u, which is linear."""
     zeros = [creation.zeros_like(y).requires_grad_() for y in ys]
-    linear = _pull(ys, xs, zeros, True, strict)
+    linear = _pull(ys, xs, zeros, True, False)
+    for i, g in enumerate(linear if strict else ()):
+        if not g.requires_grad:
+            raise RuntimeError(
+                f"The output of the user-provided function is independent of input {i}. This is not allowed in strict "
+                "mode."
+            )
     live = [(g, v) for g, v in zip(linear, vs, strict=True) if g.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(ys)
     if live:
         gs, along = zip(*live, strict=True)
         found = grad(gs, zeros, along, retain_graph=True, create_graph=create_graph, allow_unused=True)
+    for i, t in enumerate(found if strict and create_graph else ()):
+        if t is not None and not t.requires_grad:
+            raise RuntimeError(
+                f"The jacobian of the user-provided function is independent of input {i}. This is not allowed in "
+                "strict mode when create_graph=True."
+            )
     return [creation.zeros_like(y) if t is None else t for y, t in zip(ys, found, strict=True)]
 
 
@@ -168,19 +172,19 @@ def jvp(
 
     def taken() -> tuple[Any, Any]:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "jvp", create_graph, strict)
-        found = _push(ys, xs, _vector(v, xs, "inputs", is_tuple), create_graph, strict)
+        found = _push(ys, xs, _vector(v, xs, "inputs", is_tuple, "jvp"), create_graph, strict)
         return _shown(gives_tuple, ys, create_graph), _shown(gives_tuple, found, create_graph)
 
     return _recording(taken)
 
 
-def _rows(y: Tensor, xs: Tensors, create_graph: bool, strict: bool) -> list[Tensor]:
+def _rows(y: Tensor, xs: Tensors, create_graph: bool, strict: bool, subject: str = "The output") -> list[Tensor]:
     """The Jacobian of one output by each input."""
     rows = []
     for k in range(y.numel()):
         unit = creation.zeros(y.numel(), dtype=y.dtype)
         unit[k] = 1.0
-        rows.append(_pull([y], xs, [unit.reshape(y.shape)], create_graph, strict))
+        rows.append(_pull([y], xs, [unit.reshape(y.shape)], create_graph, strict, subject))
     return [
         _stack([row[i] for row in rows]).reshape(*y.shape, *x.shape) if rows
         else creation.zeros(*y.shape, *x.shape, dtype=x.dtype)
@@ -216,7 +220,9 @@ def jacobian(
 
     def taken() -> Any:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "jacobian", create_graph, strict)
-        found = [_shown(is_tuple, _rows(y, xs, create_graph, strict), create_graph) for y in ys]
+        found = [
+            _shown(is_tuple, _rows(y, xs, create_graph, strict, f"Output {i}"), create_graph) for i, y in enumerate(ys)
+        ]
         return tuple(found) if gives_tuple else found[0]
 
     return _recording(taken)
@@ -250,9 +256,39 @@ def hessian(
 
     def taken() -> Any:
         is_tuple, xs, gives_tuple, ys = _call(func, inputs, "hessian", create_graph, strict)
-        first = _pull([_scalar(ys, gives_tuple, "hessian")], xs, [None], True, strict, of_hessian=True)
+        first = _pull([_scalar(ys, gives_tuple, "hessian")], xs, [None], True, False)
+        if strict:
+            _check_twice_differentiable(first)
         found = [_shown(is_tuple, _rows(g, xs, create_graph, strict), create_graph) for g in first]
         return tuple(found) if is_tuple else found[0]
+
+    return _recording(taken)
+
+
+def _check_twice_differentiable(gradients: Sequence[Tensor]) -> None:
+    for i, g in enumerate(gradients):
+        if not g.requires_grad:
+            raise RuntimeError(
+                "While computing the hessian, found that the jacobian of the user-provided function with respect to "
+                f"input {i} is independent of the input. This is not allowed in strict mode. You should ensure that "
+                "your function is twice differentiable and that the jacobian depends on the inputs (this would be "
+                "violated by a linear function for example)."
+            )
+
+
+def _with_hessian(
+    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, name: str
+) -> tuple[Any, Any]:
+    """(output, the product of its Hessian with `v`)."""
+
+    def taken() -> tuple[Any, Any]:
+        is_tuple, xs, gives_tuple, ys = _call(func, inputs, name, create_graph, strict)
+        vs = _vector(v, xs, "inputs", is_tuple, name)
+        first = _pull([_scalar(ys, gives_tuple, name)], xs, [None], True, strict, derivative=None)
+        if strict:
+            _check_twice_differentiable(first)
+        found = _pull(first, xs, vs, create_graph, strict, "The jacobian", "hessian")
+        return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
 
     return _recording(taken)
 
@@ -266,15 +302,7 @@ def vhp(
     >>> tg.autograd.functional.vhp(lambda x: (x**3).sum(), tg.tensor([1.0, 2.0]), tg.tensor([1.0, 1.0]))
     (tensor(9.), tensor([ 6., 12.]))
     """
-
-    def taken() -> tuple[Any, Any]:
-        is_tuple, xs, gives_tuple, ys = _call(func, inputs, "vhp", create_graph, strict)
-        vs = _vector(v, xs, "inputs", is_tuple)
-        first = _pull([_scalar(ys, gives_tuple, "vhp")], xs, [None], True, strict, of_hessian=True)
-        found = _pull(first, xs, vs, create_graph, strict)
-        return _shown(gives_tuple, ys, create_graph), _shown(is_tuple, found, create_graph)
-
-    return _recording(taken)
+    return _with_hessian(func, inputs, v, create_graph, strict, "vhp")
 
 
 def hvp(
@@ -286,7 +314,7 @@ def hvp(
     >>> tg.autograd.functional.hvp(lambda x: (x**3).sum(), tg.tensor([1.0, 2.0]), tg.tensor([1.0, 1.0]))
     (tensor(9.), tensor([ 6., 12.]))
     """
-    return vhp(func, inputs, v, create_graph, strict)  # Hessians are symmetric
+    return _with_hessian(func, inputs, v, create_graph, strict, "hvp")  # Hessians are symmetric
 
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]

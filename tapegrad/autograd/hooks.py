@@ -196,6 +196,7 @@ class _Going(threading.local):
     """What is going on in this thread."""
 
     reached: set[int] | None = None  # the slots whose gradients the sweep is about to give; a set for each sweep
+    spared: frozenset[int] = frozenset()  # slots whose hooks are for the sweep around this one
     within: Any = None  # the transform whose function is being called, the innermost
     sweeping: Any = None  # the transform that sweeps
 

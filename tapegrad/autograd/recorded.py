@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import engine, pages
-from tapegrad.autograd.hooks import Hooks
+from tapegrad.autograd.hooks import Hooks, going
 from tapegrad.autograd.host import recorded_contribution
 from tapegrad.autograd.saved import RESULT
 from tapegrad.autograd.walk import Row, operand_slots
@@ -80,7 +80,7 @@ class _Sweep:
     def complete(self, slot: int) -> Tensor:
         """The adjoint of a slot to which nothing more will be added, as hooks leave it."""
         y_bar, hooks = self.bars[slot], self.tape.hooks.get(slot)
-        if hooks is not None:
+        if hooks is not None and slot not in going.spared:
             if slot in self.before_hooks:
                 self.found[slot] = y_bar
             y_bar = self.bars[slot] = hooks.of_tensor(y_bar)

@@ -94,11 +94,11 @@ def _function_of_three(op: Elementwise) -> Any:
     return _document(function, op, "a, b, c")
 
 
-def _refusing(op: Elementwise, function: Any) -> Any:
+def refusing(op: Elementwise, function: Any) -> Any:
     """The function, where derivatives that are not known would be asked for: they are refused."""
 
     @functools.wraps(function)
-    def refusing(*operands: Any, **facts: Any) -> Any:
+    def guarded(*operands: Any, **facts: Any) -> Any:
         for name, given in zip(op.unknown, operands, strict=False):
             if isinstance(given, Tensor) and given._kind.requires_grad:
                 raise NotImplementedError(
@@ -107,7 +107,7 @@ def _refusing(op: Elementwise, function: Any) -> Any:
                 )
         return function(*operands, **facts)
 
-    return refusing
+    return guarded
 
 
 _operators: dict[str, tuple[Any, Any]] = {}
@@ -122,7 +122,7 @@ for _op in OPERATIONS:
     elif _op.scipy:
         made[_op] = _function_of_three(_op)
     if _op.unknown:
-        made[_op] = _refusing(_op, made[_op])
+        made[_op] = refusing(_op, made[_op])
     if _op in made and _op.is_public:
         functions[_op.name] = made[_op]
 

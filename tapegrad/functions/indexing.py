@@ -92,7 +92,7 @@ def _normal_item(item: Any) -> Any:
             stacklevel=depth_of_user(),
         )
         array = array.astype(bool)
-    is_short = isinstance(item, Tensor) and array.dtype.name in {"int8", "int16"}
+    is_short = isinstance(item, Tensor) and array.ndim and array.dtype.name in {"int8", "int16"}
     if array.dtype == bool or (np.issubdtype(array.dtype, np.integer) and not is_short):
         return int(array) if array.ndim == 0 and array.dtype != bool else array
     raise IndexError(
@@ -289,6 +289,8 @@ def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
     wrapped = np.where(array < 0, array + n, array)
     wrong = (wrapped < 0) | (wrapped >= n)
     if wrong.any():
+        if not n:
+            raise IndexError(f"index is out of bounds for dimension with size 0: dimension {dim}, at {location()}")
         raise IndexError(f"index {array[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}")
     return wrapped
 

@@ -13,6 +13,7 @@ from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import Number, checked, node
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
+from tapegrad.devices import contiguous_format, has_channels_last
 from tapegrad.dtypes import BOOL, FLOAT64, DType
 from tapegrad.functions import arrays, contractions, elementwise, joining, scattering
 from tapegrad.functions.shaping import cat
@@ -353,8 +354,10 @@ Tensor.fill_diagonal_ = fill_diagonal_
 
 
 @checked
-def resize_(self: Tensor, *sizes: Any) -> Tensor:
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = contiguous_format) -> Tensor:
     """The same elements in their order, as many as the new shape has; what is more than there were is zero.
+
+    They are laid out one after the other: a `memory_format` that puts the channels last is refused.
 
     Raises
     ------
@@ -362,6 +365,8 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
         Where the tensor requires grad; where it shares its elements with others, and has fewer.
     """
     shape = size_of("resize_", sizes)
+    if has_channels_last(memory_format, len(shape)):
+        raise RuntimeError(f"resize_: elements lie one after the other, but {memory_format} was asked for")
     if self._kind.requires_grad:
         raise RuntimeError(f"cannot resize variables that require grad: resize_ of {describe(self)}, at {location()}")
     writing.check_in_place(self, "resize_")
@@ -380,9 +385,9 @@ def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @checked
-def resize_as_(self: Tensor, other: Tensor) -> Tensor:
+def resize_as_(self: Tensor, other: Tensor, *, memory_format: Any = contiguous_format) -> Tensor:
     """`resize_` to the shape of another."""
-    return resize_(self, *other._kind.shape)
+    return resize_(self, other._kind.shape, memory_format=memory_format)
 
 
 Tensor.resize_, Tensor.resize_as_ = resize_, resize_as_

@@ -10,6 +10,7 @@ from typing import Any
 from tapegrad import dtypes
 from tapegrad.arguments import Surface, method
 from tapegrad.dtypes import BOOL, INT64
+from tapegrad.kinds import flowing
 from tapegrad.ops.declare import CONVERTED, REFUSED, SAME, SUMMED, TRUTH, Axes, Op
 from tapegrad.recording import cast
 from tapegrad.tensor import Tensor, describe, location
@@ -74,7 +75,17 @@ def converted(op: Op, x: Tensor, dtype: Any = None) -> Tensor:
     if op.operand == TRUTH:
         return cast(x, BOOL)
     if dtype is not None:
-        x = cast(x, dtypes.as_dtype(dtype))
+        wanted = dtypes.as_dtype(dtype)
+        if (
+            op.operand == SUMMED
+            and not wanted.is_floating_point
+            and flowing(x._tape.grad_enabled, x._kind.requires_grad)
+        ):
+            raise RuntimeError(
+                f"Autograd not support dtype: {wanted.scalar_type}: {op.name}({describe(x)}), at {location()}: its "
+                f"gradient would be lost; give it x.detach(), or convert its result with .to(tapegrad.{wanted.name})"
+            )
+        x = cast(x, wanted)
     if x.dtype.name in op.refuses:
         if isinstance(op, Axes):
             raise RuntimeError(f"{op.name}(): does not support {x.dtype.name} input: {describe(x)}, at {location()}")

@@ -401,18 +401,18 @@ def _first_of_runs(array: np.ndarray) -> np.ndarray:
 
 
 def _answer(
-    values: np.ndarray, first: np.ndarray, order: Any, shape: tuple[int, ...], wanted: tuple[bool, bool]
+    x: Tensor, at: int, first: np.ndarray, order: np.ndarray, shape: tuple[int, ...], wanted: tuple[bool, bool]
 ) -> Any:  # fmt: skip
-    """The values; where each element, by its order, is among them; how many are in each run, as its first tells."""
-    made = [values]
+    """The slices of x that are first of a run; where each slice is among them; and how many are in each run."""
+    places = from_array(np.ascontiguousarray(order[first]))
+    made = [x.index_select(at, places)]
     if wanted[0]:
         inverse = np.empty(len(first), np.int64)
         inverse[order] = np.cumsum(first) - 1
-        made.append(inverse.reshape(shape))
+        made.append(from_array(inverse.reshape(shape)))
     if wanted[1]:
-        made.append(np.diff(np.append(np.flatnonzero(first), len(first))))
-    tensors = [from_array(np.asarray(a, order="C")) for a in made]
-    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+        made.append(from_array(np.diff(np.append(np.flatnonzero(first), len(first)))))
+    return made[0] if len(made) == 1 else tuple(made)
 
 
 @public
@@ -422,8 +422,8 @@ def unique(
 ) -> Tensor | tuple[Tensor, ...]:  # fmt: skip
     """The distinct elements, or the distinct slices along a dimension, in ascending order.
 
-    With `return_inverse` and `return_counts` a tuple: where each element is among them, and how often each occurs. No
-    derivative flows through it.
+    With `return_inverse` and `return_counts` a tuple: where each element is among them, and how often each occurs. The
+    gradient of one flows to the first of the elements that are equal to it.
 
     >>> import tapegrad as tg
     >>> tg.unique(tg.tensor([3, 1, 3]), return_counts=True)
@@ -431,15 +431,15 @@ def unique(
     """
     wanted = return_inverse, return_counts
     if dim is None:
-        flat = input.detach().reshape(-1)
-        where = in_order(flat, 0)
-        array, order = picked(flat, where, 0)._array(), where._array()
-        first = _first_of_runs(array)
-        return _answer(array[first], first, order, input._kind.shape, wanted)
+        flat = input.reshape(-1)
+        known = flat.detach()
+        where = in_order(known, 0)
+        first = _first_of_runs(picked(known, where, 0)._array())
+        return _answer(flat, 0, first, where._array(), input._kind.shape, wanted)
     rows, at = _rows(input, dim)
     order = np.lexsort(rows.reshape(len(rows), -1).T[::-1]) if rows.size else np.arange(len(rows))
     first = _first_of_runs(rows[order]) if rows.size or len(rows) < 2 else np.arange(len(rows)) == 0
-    return _answer(np.moveaxis(rows[order][first], 0, at), first, order, first.shape, wanted)
+    return _answer(input, at, first, order, first.shape, wanted)
 
 
 def _rows(x: Tensor, dim: int) -> tuple[np.ndarray, int]:
@@ -459,10 +459,11 @@ def unique_consecutive(
     >>> tg.unique_consecutive(tg.tensor([1, 1, 2, 1]))
     tensor([1, 2, 1])
     """
-    rows, at = _rows(input.reshape(-1), 0) if dim is None else _rows(input, dim)
+    x = input.reshape(-1) if dim is None else input
+    rows, at = _rows(x, 0 if dim is None else dim)
     first = _first_of_runs(rows)
     shape = input._kind.shape if dim is None else first.shape
-    return _answer(np.moveaxis(rows[first], 0, at), first, slice(None), shape, (return_inverse, return_counts))
+    return _answer(x, at, first, np.arange(len(first)), shape, (return_inverse, return_counts))
 
 
 # --- scans ------------------------------------------------------------------------------------------------------------
@@ -575,7 +576,8 @@ def _quantile(
         )
     values = q.detach()._array() if isinstance(q, Tensor) else np.asarray(q)
     if not ((values >= 0) & (values <= 1)).all():
-        raise RuntimeError(f"{name}() q values must be in the range [0, 1]: {q}, at {location()}")
+        what = "q values must be in the range [0, 1]" if values.ndim else "q must be in the range [0, 1] but got"
+        raise RuntimeError(f"{name}() {what}{':' if values.ndim else ''} {values}, at {location()}")
     at = 0 if dim is None else _check_length(name, x, dim)
     of = x.reshape(-1) if dim is None else x
     ranks = q.reshape(1, -1) if isinstance(q, Tensor) else constant(float(q), x.dtype).reshape(1, 1)

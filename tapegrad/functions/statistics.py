@@ -413,14 +413,13 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return summed
 
 
-def _range(name: str, x: Tensor, low: float, high: float, apart: float) -> tuple[float, float]:
-    """The ends of all bins: those of the elements where they are the same, and a little apart in any case."""
-    if low == high and x._kind.numel:
-        low, high = (float(t) for t in aminmax(x))
+def _range(name: str, x: Tensor, ends: Any, apart: float) -> tuple[float, float]:
+    """The ends of all bins, a little apart in any case: None says those of the elements."""
+    low, high = (float(t) for t in (aminmax(x) if ends is None else ends))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
+        raise RuntimeError(f"torch.{name}: range of [{low:g}, {high:g}] is not finite")
     if low > high:
-        raise RuntimeError(f"{name}: max must be larger than min")
+        raise RuntimeError(f"torch.{name}: max must be larger than min, but got {low:g} and {high:g}")
     return (low - apart, high + apart) if low == high else (low, high)
 
 
@@ -441,9 +440,9 @@ def histc(input: Tensor, bins: int = 100, min: Number = 0, max: Number = 0) -> T
     """
     _check_floating("histogram", input)
     if bins <= 0:
-        raise RuntimeError(f"histc(): bins must be > 0, but got {bins}")
+        raise RuntimeError(f"torch.histc(): bins must be > 0, but got {bins}")
     x = input.detach()
-    low, high = _range("histc", x, float(min), float(max), 1.0)
+    low, high = _range("histc", x, None if min == max and x._kind.numel else (min, max), 1.0)
     at = ((x - low) / (high - low) * bins).floor().clamp(max=bins - 1)
     return counted(_where((x >= low) & (x <= high), at, -1.0), bins, None, x.dtype)
 
@@ -456,16 +455,19 @@ def _edges(name: str, x: Tensor, bins: Any, ends: Any) -> Tensor:
     """Those of the bins of one variable."""
     if isinstance(bins, Tensor):
         if bins.ndim != 1:
-            raise RuntimeError(f"{name}(): bins tensor should have one dimension, but got {bins.ndim} dimensions")
+            raise RuntimeError(f"torch.{name}: bins tensor should have one dimension, but got {bins.ndim} dimensions")
         if bins.dtype is not x.dtype:
-            raise RuntimeError(f"{name}(): bins tensor and input should have the same dtype: {describe(bins, x)}")
+            raise RuntimeError(
+                f"torch.{name}: input tensor and bins tensors should have the same dtype: {describe(x, bins)}"
+            )
+        if not bins._kind.numel:
+            raise RuntimeError(f"torch.{name}: bins tensor should have at least 1 element, but got 0 elements")
         return bins.detach()
     if integer(bins).__class__ is not int:
         raise TypeError(f"{name}(): argument 'bins' must be ints or Tensors, not {type(bins).__name__}")
     if bins <= 0:
-        raise RuntimeError(f"{name}(): number of bins must be positive, but got {bins}")
-    low, high = ends or (0.0, 0.0)
-    low, high = _range(name, x, low, high, 0.5) if ends or x._kind.numel else (0.0, 1.0)
+        raise RuntimeError(f"torch.{name}(): bins must be > 0, but got {bins}")
+    low, high = _range(name, x, ends, 0.5) if ends is not None or x._kind.numel else (0.0, 1.0)
     return creation.linspace(low, high, bins + 1, dtype=x.dtype)
 
 
@@ -520,7 +522,13 @@ def histogram(
     _check_floating("histogram", input)
     if weight is not None and weight._kind.shape != input._kind.shape:
         raise RuntimeError(
-            "histogram(): if weight tensor is provided it should have the same shape as the input tensor"
+            "torch.histogram: if weight tensor is provided it should have the same shape as the input tensor: "
+            f"{describe(input, weight)}"
+        )
+    if weight is not None and weight.dtype is not input.dtype:
+        raise RuntimeError(
+            "torch.histogram: if weight tensor is provided, input tensor and weight tensor should have the same dtype: "
+            f"{describe(input, weight)}"
         )
     x = input.detach().reshape(-1)
     edges = _edges("histogram", x, bins, range)

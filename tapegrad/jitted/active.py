@@ -27,6 +27,8 @@ from numba.core.typeconv import Conversion
 from numba.extending import lower_cast, register_model, typeof_impl
 
 DOUBLE, WORD = ir.DoubleType(), ir.IntType(64)
+ALIGNMENT = 8  # of float64, and so of all that is made of them
+WIDTHS = 2, 4, 8, 16  # of vectors of float64: LLVM makes several of one that the processor doesn't have
 
 
 class Active(types.Hashable):
@@ -37,6 +39,7 @@ class Active(types.Hashable):
 
     def __init__(self, n_tangents: int, depth: int = 1) -> None:
         self.n_tangents, self.depth = n_tangents, depth
+        self.is_wide = depth == 1 and n_tangents in WIDTHS  # its tangents are one vector, in one register
         super().__init__(name=f"{type(self).__name__}({n_tangents}{f', {depth}' if depth > 1 else ''})")
 
     @property
@@ -120,11 +123,11 @@ class Independents(types.Type):
 
 
 class Tangents(types.Type):
-    """So many float64: an LLVM array, since a vector's alignment is not that of an array's elements."""
+    """So many float64 side by side: an LLVM vector where they go through operations together, otherwise an array."""
 
-    def __init__(self, n: int) -> None:
-        self.n = n
-        super().__init__(name=f"Tangents({n})")
+    def __init__(self, n: int, is_wide: bool) -> None:
+        self.n, self.is_wide = n, is_wide
+        super().__init__(name=f"Tangents({n}, {is_wide})")
 
 
 class ActiveRecord(types.Record):  # type: ignore[misc]
@@ -169,20 +172,25 @@ class Narrow(types.Hashable):
 @register_model(Tangents)
 class _TangentsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Tangents) -> None:
-        super().__init__(manager, kind, ir.ArrayType(DOUBLE, kind.n))
+        super().__init__(manager, kind, (ir.VectorType if kind.is_wide else ir.ArrayType)(DOUBLE, kind.n))
+
+    def load_from_data_pointer(self, builder: Any, ptr: Any, align: int | None = None) -> Any:
+        return self.from_data(builder, builder.load(ptr, align=min(align or ALIGNMENT, ALIGNMENT)))
 
 
-@register_model(Taped)
-class _TapedModel(models.StructModel):
-    def __init__(self, manager: Any, kind: Taped) -> None:
-        members = [("value", types.float64), ("tangent", Tangents(kind.n_tangents)), ("row", types.int64)]
-        super().__init__(manager, kind, [m for m in members if m[0] != "tangent" or kind.n_tangents])
+class _ActiveModel(models.StructModel):
+    """Its parts lie in memory without gaps: a struct with a vector inside would be aligned as that is."""
+
+    def __init__(self, manager: Any, kind: Active) -> None:
+        members = [("value", types.float64), ("tangent", Tangents(kind.n_tangents, kind.is_wide)), ("row", types.int64)]
+        has = {"value": True, "tangent": kind.n_tangents > 0, "row": isinstance(kind, Taped)}
+        super().__init__(manager, kind, [(name, part) for name, part in members if has[name]])
+        parts = [part.get_value_type() for part in self._models]
+        self._value_type = self._data_type = ir.LiteralStructType(parts, packed=kind.is_wide)
 
 
-@register_model(Dual)
-class _DualModel(models.StructModel):
-    def __init__(self, manager: Any, kind: Dual) -> None:
-        super().__init__(manager, kind, [("value", types.float64), ("tangent", Tangents(kind.n_tangents))])
+register_model(Taped)(_ActiveModel)
+register_model(Dual)(_ActiveModel)
 
 
 @register_model(Complex)

@@ -78,7 +78,7 @@ def _declared(function: Any, name: str | None, arity: int) -> _Declared | None:
     op = special.OPERATIONS.get(name)
     if op is None or op.arity != arity:
         return None
-    given = ", ".join("abc"[:arity])
+    given = ", ".join("abcd"[:arity])
     plain = njit(define(f"def plain({given}):\n return function({given})", "plain", {"function": function}))
     stub = define(f"def {name}({given}):\n raise NotImplementedError", str(name), {})
     special.declare(op, stub, plain)

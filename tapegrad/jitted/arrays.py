@@ -465,7 +465,7 @@ def _into(function: Any, *kinds: Any) -> Any:
 
 def declare(function: Any, arity: int, stands_for: Any = None, has_out: bool = False) -> None:
     """A scalar function of arrays too; `stands_for` is what one does in the place of its first operand."""
-    names = ", ".join("abc"[:arity])
+    names = ", ".join("abcd"[:arity])
     choose = functools.partial(_chosen, stands_for or function, in_place=stands_for is not None)
     if (stands_for or function) in RULES:
         _declare_late(function, arity, choose, stands_for is not None)

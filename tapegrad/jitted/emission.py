@@ -56,8 +56,10 @@ class Emitter:
         if not kind.n_tangents:
             return number
         tangents = self.builder.extract_value(value, 1)
+        if kind.is_wide:
+            return Jet(number, [Single(self, tangents)])
         parts = [Single(self, self.builder.extract_value(tangents, k)) for k in range(kind.n_tangents)]
-        return made_of([number, *parts], kind.depth)
+        return made_of([number, *parts], kind)
 
     def row_of(self, kind: Taped, value: Any) -> Any:
         """The row of a taped value."""
@@ -68,11 +70,10 @@ class Emitter:
         value, *parts = parts_of(number, kind)
         packed = ir.Constant(self.context.get_value_type(kind), ir.Undefined)
         packed = self.builder.insert_value(packed, value.value, 0)
-        if kind.n_tangents:
-            tangents = ir.Constant(ir.ArrayType(DOUBLE, kind.n_tangents), ir.Undefined)
-            for k, part in enumerate(parts):
-                tangents = self.builder.insert_value(tangents, part.value, k)
-            packed = self.builder.insert_value(packed, tangents, 1)
+        if kind.is_wide:
+            packed = self.builder.insert_value(packed, parts[0].value, 1)
+        for k, part in enumerate([] if kind.is_wide else parts):
+            packed = self.builder.insert_value(packed, part.value, [1, k])
         if row is not None:
             packed = self.builder.insert_value(packed, row, 2 if kind.n_tangents else 1)
         return packed
@@ -149,16 +150,16 @@ class Compound(_Arithmetic):
 
 
 class Condition:
-    """A bool in a register: what a comparison of numbers gives."""
+    """A bool in a register, or a vector of them: what a comparison of numbers gives."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
     def __and__(self, other: Condition) -> Condition:
-        return Condition(self.builder, self.builder.and_(self.value, other.value))
+        return Condition(self.builder, self.builder.and_(*_as_wide(self.builder, self.value, other.value)))
 
     def __or__(self, other: Condition) -> Condition:
-        return Condition(self.builder, self.builder.or_(self.value, other.value))
+        return Condition(self.builder, self.builder.or_(*_as_wide(self.builder, self.value, other.value)))
 
     def __invert__(self) -> Condition:
         return Condition(self.builder, self.builder.not_(self.value))
@@ -169,11 +170,29 @@ def _compared(sign: str, a: Any, b: Any) -> Condition:
     emitter = a.emitter
     builder, x, y = emitter.builder, primal(on(emitter, a)), primal(on(emitter, b))
     compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
-    return Condition(builder, compare(sign, x.value, y.value))
+    return Condition(builder, compare(sign, *_as_wide(builder, x.value, y.value)))
+
+
+def _as_wide(builder: Any, *values: Any) -> list[Any]:
+    """LLVM values, each as a vector where another is one."""
+    count = max(x.type.count if isinstance(x.type, ir.VectorType) else 0 for x in values)
+    return [x if isinstance(x.type, ir.VectorType) else wide(builder, x, count) if count else x for x in values]
+
+
+def wide(builder: Any, value: Any, count: int) -> Any:
+    """A vector of one value."""
+    kind = ir.VectorType(value.type, count)
+    if isinstance(value, ir.Constant):
+        return ir.Constant(kind, [value.constant] * count)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
 
 
 class Single(_Arithmetic):
-    """A float64 in a register; whether it is fixed: the same for all elements of an array expression."""
+    """A float64 in a register, or a vector of them: tangents along several directions.
+
+    It is fixed if it is the same for all elements of an array expression.
+    """
 
     def __init__(self, emitter: Emitter, value: Any, is_fixed: bool = False) -> None:
         self.emitter, self.value = emitter, value
@@ -199,7 +218,7 @@ class Single(_Arithmetic):
             operator.add: builder.fadd, operator.sub: builder.fsub, operator.mul: builder.fmul,
             operator.truediv: builder.fdiv,
         }[op]  # fmt: skip
-        return Single(self.emitter, instruction(a.value, b.value), a.is_fixed and b.is_fixed)
+        return Single(self.emitter, instruction(*_as_wide(builder, a.value, b.value)), a.is_fixed and b.is_fixed)
 
     def __neg__(self) -> Single:
         if self.constant is not None:
@@ -208,9 +227,9 @@ class Single(_Arithmetic):
 
 
 class Jet(_Arithmetic):
-    """A number and its tangents, in registers; at depths above 1 all of them are jets in turn.
+    """A number and its tangents, in registers: of several directions one vector of a width that there is, or each.
 
-    What meets in an operation is of one depth, or has no tangents.
+    At depths above 1 all of them are jets in turn. What meets in an operation is of one depth, or has no tangents.
     """
 
     def __init__(self, value: Any, tangents: Sequence[Any]) -> None:
@@ -247,17 +266,32 @@ class Jet(_Arithmetic):
         return Jet(-self.value, [-t for t in self.tangents])
 
 
-def made_of(numbers: Sequence[Single], depth: int) -> Single | Jet:
+def made_of(numbers: Sequence[Single], kind: Active) -> Single | Jet:
     """A number of its value and its tangents, as a value of an active type has them one after another."""
+    if not kind.is_wide:
+        return _made_of(numbers, kind.depth)
+    emitter = numbers[0].emitter
+    vector = ir.Constant(ir.VectorType(DOUBLE, kind.n_tangents), ir.Undefined)
+    for k, number in enumerate(numbers[1:]):
+        vector = emitter.builder.insert_element(vector, number.value, WORD(k))
+    return Jet(numbers[0], [Single(emitter, vector)])
+
+
+def _made_of(numbers: Sequence[Single], depth: int) -> Single | Jet:
     if len(numbers) == 1 or depth == 1:
         return Jet(numbers[0], numbers[1:]) if len(numbers) > 1 else numbers[0]
     half = len(numbers) // 2  # the last direction is the outermost
-    return Jet(made_of(numbers[:half], depth - 1), [made_of(numbers[half:], depth - 1)])
+    return Jet(_made_of(numbers[:half], depth - 1), [_made_of(numbers[half:], depth - 1)])
 
 
 def parts_of(number: Single | Jet, kind: Active) -> list[Single]:
-    """The value and the tangents of a number, one after another."""
-    return _parts(number, kind.depth, 1 + kind.n_tangents)
+    """The value and the tangents of a number, as an active type has them: one vector, or one after another."""
+    if not kind.is_wide:
+        return _parts(number, kind.depth, 1 + kind.n_tangents)
+    value, tangents = _parts(number, 1, 2)
+    if not isinstance(tangents.value.type, ir.VectorType):
+        tangents = Single(tangents.emitter, wide(tangents.emitter.builder, tangents.value, kind.n_tangents))
+    return [value, tangents]
 
 
 def _parts(number: Any, depth: int, n: int) -> list[Single]:
@@ -349,8 +383,10 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         first, second = jet._jet(a), jet._jet(b)
         pairs = zip(first.tangents, second.tangents, strict=True)
         return Jet(where(condition, first.value, second.value), [where(condition, u, v) for u, v in pairs])
-    first, second = on(emitter, a), on(emitter, b)
-    return Single(emitter, emitter.builder.select(condition.value, first.value, second.value))
+    first, second = _as_wide(emitter.builder, on(emitter, a).value, on(emitter, b).value)
+    if isinstance(condition.value.type, ir.VectorType):
+        first, second, _ = _as_wide(emitter.builder, first, second, condition.value)
+    return Single(emitter, emitter.builder.select(condition.value, first, second))
 
 
 class Choice:
@@ -430,7 +466,7 @@ def _of_all_operands(partial: Callable[..., Any] | None, arity: int) -> Callable
     """A partial, which names what it needs, as a function of all operands and the result, that emits code."""
     if partial is None:
         return lambda *_: 0.0
-    needed = [{"x": 0, "a": 0, "b": 1, "c": 2, "y": arity}[name] for name in parameters(partial)]
+    needed = [{"x": 0, "a": 0, "b": 1, "c": 2, "d": 3, "y": arity}[name] for name in parameters(partial)]
     emitting = _emitting(partial)
     return lambda *numbers: emitting(*(numbers[k] for k in needed))
 

@@ -52,7 +52,7 @@ from tapegrad.jitted.active import Taped
 from tapegrad.jitted.drivers import Form, driver, pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 
-_MOST_TANGENTS = 8  # that are carried at once
+_MOST_TANGENTS = 16  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
 _NUMBERS = frozenset({float, int, bool})
 _FREELY = contextlib.nullcontext()
@@ -106,6 +106,8 @@ class Engine:
         """All arguments by position, defaults included."""
         if self.refused is not None:
             raise self.refused
+        if not kwargs and len(args) == self.n_by_position:
+            return list(args)
         bound = self.signature.bind(*args, **kwargs)
         if len(bound.args) < len(self.signature.parameters):
             bound.apply_defaults()
@@ -288,7 +290,7 @@ class Engine:
                     f"derivatives along {n} directions take several runs of {self.function.__name__}, which {seen}, so "
                     "that it would be seen: take that out, or take tapegrad.func.jacrev"
                 )
-            n_tangents = _MOST_TANGENTS
+            n_tangents = _n_tangents(n)
         padded = np.zeros((len(directions), n + -n % n_tangents))
         padded[:, :n] = directions
         found = self.run(Form("along", len(args), tuple(places), False, n_tangents), *args, padded)
@@ -521,7 +523,7 @@ def _of_reals(name: str, args: Sequence[Any], places: Sequence[int]) -> list[Any
 
 def _n_tangents(n: int) -> int:
     """How many tangents to carry at once: few widths, since each is compiled for itself."""
-    return next(width for width in (1, 2, 4, _MOST_TANGENTS) if width >= min(n, _MOST_TANGENTS))
+    return next(width for width in (1, 2, 4, 8, _MOST_TANGENTS) if width >= min(n, _MOST_TANGENTS))
 
 
 def size(leaf: Any) -> int:

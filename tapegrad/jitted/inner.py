@@ -11,11 +11,12 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
+from collections import Counter
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import config, njit
-from numba.core import compiler
+from numba.core import compiler, ir
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_flags
 from numba.core.compiler_machinery import register_pass
@@ -25,6 +26,7 @@ from numba.core.registry import cpu_target
 from numba.core.targetconfig import ConfigStack
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
 
+from tapegrad.jitted.active import Dual
 from tapegrad.kernels import native
 
 # Numba numbers functions from 1 on in each process, and makes their symbols of names and numbers. Code from the disk
@@ -57,11 +59,10 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
         return _WithoutEnvironments(self._codegen, {})
 
 
-def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool) -> None:
+def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool, unrolls: bool = False) -> None:
     """Run LLVM's passes."""
     options = llvm.create_pipeline_tuning_options(level)
-    options.loop_vectorization, options.slp_vectorization = vectorizes, False
-    options.loop_unrolling = False  # loops that are unrolled by now are made of gathers, when they become vectors
+    options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = vectorizes, unrolls, unrolls
     builder = llvm.create_pass_builder(codegen._tm, options)
     passes = builder.getModulePassManager()
     if not vectorizes:
@@ -150,6 +151,36 @@ def is_deferring(codegen: Any) -> bool:
     return codegen._library_class is DeferredLibrary
 
 
+class Lowering(Lower):  # type: ignore[misc]
+    """Numba's way, but for arguments, which the caller holds as long as the call lasts: they aren't counted again.
+
+    That is so for those that keep their names and types. Numba's own passes take the counting out where all ends of a
+    function let go of an argument; here those where it raises, and doesn't, are one by then.
+    """
+
+    def init(self) -> None:
+        """Find those arguments."""
+        super().init()
+        assigned = [a for block in self.func_ir.blocks.values() for a in block.find_insts(ir.Assign)]
+        n_times = Counter(a.target.name for a in assigned)
+        self.borrowed = {
+            a.target.name for a in assigned
+            if isinstance(a.value, ir.Arg) and n_times[a.target.name] == 1 and not self.func_ir.generator_info
+            and self.typeof(a.target.name) == self.typeof(f"arg.{a.value.name}")
+        }  # fmt: skip
+
+    def lower_assign(self, ty: Any, inst: Any) -> Any:
+        """Nothing is counted where an argument gets its name."""
+        if inst.target.name in self.borrowed:
+            return self.fnargs[inst.value.index]
+        return super().lower_assign(ty, inst)
+
+    def delvar(self, name: str) -> None:
+        """Nor where the name is used no more."""
+        if name not in self.borrowed:
+            super().delvar(name)
+
+
 def as_plain(state: Any) -> Any:
     """A context in which what is called is compiled as for a function of the user's, and so found if it was for one.
 
@@ -192,6 +223,8 @@ class InnerLowering(BaseNativeLowering):  # type: ignore[misc]
 class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A driver's library."""
 
+    unrolls = False
+
     def _optimize_final_module(self) -> None:
         module = self._final_module
         _call_directly(module)
@@ -202,8 +235,9 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
                 module.link_in(library, preserve=True)
         cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
         cheap.run(module, how)
-        # Rows are calls and stores, and no quicker in loops that are unrolled, which take long to compile.
-        _optimize(module, self._codegen, 2, vectorizes=True)
+        # Loops that are unrolled are made of gathers, when they become vectors; rows are calls and stores, and no
+        # quicker so, but take longer to compile. Tangents are vectors already.
+        _optimize(module, self._codegen, 2, vectorizes=True, unrolls=self.unrolls)
 
 
 # --- functions that call themselves, or each other --------------------------------------------------------------------
@@ -260,7 +294,7 @@ class _PlainLowering(InnerLowering):
 
     @property
     def lowering_class(self) -> Any:
-        return Lower
+        return Lowering
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -272,12 +306,14 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
     @property
     def lowering_class(self) -> Any:
         """What lowers."""
-        return Lower
+        return Lowering
 
     def run_pass(self, state: Any) -> bool:
         """As Numba's own."""
         state.library = OuterLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
+        kind = state.func_id.func.__globals__["kind"]  # of the numbers in a driver
+        state.library.unrolls = isinstance(kind, Dual) and kind.is_wide
         with as_plain(state):
             result: bool = super().run_pass(state)
         for variable in state.library._final_module.global_variables:

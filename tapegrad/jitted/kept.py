@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import INDEX, get_number, get_word, put_index, put_number, put_word
-from tapegrad.jitted.active import DOUBLE, WORD, Active, Complex, Narrow, Taped
+from tapegrad.jitted.active import ALIGNMENT, DOUBLE, WORD, Active, Complex, Narrow, Taped
 from tapegrad.jitted.allocation import flat_view
 from tapegrad.jitted.complex_numbers import imaginary_part, real_part
 from tapegrad.jitted.emission import Emitter
@@ -199,6 +199,11 @@ def _entry(builder: Any, header: Any, word: int, element: Any, at: Any) -> Any:
     return builder.gep(builder.inttoptr(base, element.as_pointer()), [at])
 
 
+def _tangents(builder: Any, place: Any, value: Any) -> Any:
+    """Where the tangents stand that belong to a value, as that active scalar has them."""
+    return builder.bitcast(builder.gep(place, [WORD(1)]), value.type.elements[1].as_pointer())
+
+
 @intrinsic
 def get_active(typingctx, kind, header, at, live):
     """The active scalar of an entry; with row 0 where `live` is 0."""
@@ -209,8 +214,8 @@ def get_active(typingctx, kind, header, at, live):
         value = ir.Constant(context.get_value_type(active), ir.Undefined)
         place = _entry(builder, header, tape.PARTIAL, DOUBLE, builder.mul(at, WORD(1 + active.n_tangents)))
         value = builder.insert_value(value, builder.load(place), 0)
-        for k in range(active.n_tangents):
-            value = builder.insert_value(value, builder.load(builder.gep(place, [WORD(1 + k)])), [1, k])
+        if active.n_tangents:
+            value = builder.insert_value(value, builder.load(_tangents(builder, place, value), align=ALIGNMENT), 1)
         row = builder.sext(builder.load(_entry(builder, header, tape.INDEX, INDEX, at)), WORD)
         return builder.insert_value(value, builder.mul(row, live), 2 if active.n_tangents else 1)
 
@@ -228,8 +233,8 @@ def put_active(typingctx, kind, x, header, at):
         x = context.cast(builder, x, sig.args[1], active)
         place = _entry(builder, header, tape.PARTIAL, DOUBLE, builder.mul(at, WORD(1 + active.n_tangents)))
         builder.store(builder.extract_value(x, 0), place)
-        for k in range(active.n_tangents):
-            builder.store(builder.extract_value(x, [1, k]), builder.gep(place, [WORD(1 + k)]))
+        if active.n_tangents:
+            builder.store(builder.extract_value(x, 1), _tangents(builder, place, x), align=ALIGNMENT)
         row = known(builder, header, emitter.row_of(active, x))
         builder.store(builder.trunc(row, INDEX), _entry(builder, header, tape.INDEX, INDEX, at))
         return context.get_dummy_value()

@@ -59,7 +59,7 @@ def make(typingctx, kind, value, row, direction):
             hit = builder.icmp_signed("==", args[3], WORD(k))
             parts.append(Single(emitter, builder.select(hit, DOUBLE(1.0), DOUBLE(0.0))))
         row = args[2] if isinstance(active, Taped) else None
-        return emitter.pack(active, made_of([Single(emitter, args[1]), *parts], active.depth), row)
+        return emitter.pack(active, made_of([Single(emitter, args[1]), *parts], active), row)
 
     return active(kind, types.float64, types.int64, types.int64), codegen
 
@@ -75,7 +75,7 @@ def make_along(typingctx, kind, value, row, tangent):
         if isinstance(tangent, types.Array):
             given = items_of(context, builder, tangent, args[3], range(active.n_tangents))
         numbers = [Single(emitter, number) for number in (args[1], *given)]
-        return emitter.pack(active, made_of(numbers, active.depth), args[2] if isinstance(active, Taped) else None)
+        return emitter.pack(active, made_of(numbers, active), args[2] if isinstance(active, Taped) else None)
 
     given = tangent if isinstance(tangent, types.Array) else types.float64
     return active(kind, types.float64, types.int64, given), codegen
@@ -95,7 +95,7 @@ def numbers_of(typingctx, kind, numbers):
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emitter = Emitter(context, builder)
         found = items_of(context, builder, numbers, args[1], range(1 + active.n_tangents))
-        number = made_of([Single(emitter, x) for x in found], active.depth)
+        number = made_of([Single(emitter, x) for x in found], active)
         return emitter.pack(active, number, ZERO_ROW if isinstance(active, Taped) else None)
 
     return active(kind, numbers), codegen
@@ -144,6 +144,8 @@ def tangent_of(typingctx, x, k):
         kind, _ = sig.args
         if not isinstance(kind, Active) or not kind.n_tangents:
             return DOUBLE(0.0)
+        if kind.is_wide:
+            return builder.extract_element(builder.extract_value(args[0], 1), args[1])
         place = builder.alloca(ir.ArrayType(DOUBLE, kind.n_tangents))
         builder.store(builder.extract_value(args[0], 1), place)
         return builder.load(builder.gep(place, [WORD(0), args[1]]))

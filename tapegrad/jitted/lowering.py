@@ -19,12 +19,12 @@ import numpy as np
 from numba.core import cgutils, ir, types
 from numba.core.callconv import CPUCallConv
 from numba.core.cpu import CPUContext
-from numba.core.lowering import Lower
 from numba.np import npyimpl
 
 from tapegrad.jitted import choices
 from tapegrad.jitted.active import PASSIVE, WORD, Active, Taped, is_active_array
 from tapegrad.jitted.emission import Emitter, Single
+from tapegrad.jitted.inner import Lowering
 from tapegrad.jitted.lines import Line
 from tapegrad.jitted.names import POWERS, RULES
 from tapegrad.jitted.plan import Plan, Step, passed_on
@@ -53,7 +53,7 @@ class _SumContext(CPUContext):  # type: ignore[misc]
         return _SumsTakenBack(self)
 
 
-class StatementLower(Lower):
+class StatementLower(Lowering):
     """Numba's lowering, with the plan carried out."""
 
     def init(self) -> None:

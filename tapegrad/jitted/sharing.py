@@ -107,7 +107,7 @@ def _meet(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _meets_itself(a: np.ndarray) -> bool:
-    if a.flags.contiguous or not a.flags.writeable:
+    if a.flags.forc or not a.flags.writeable:
         return False
     low, high = _bounds(a)
     return high - low < a.nbytes
@@ -377,7 +377,7 @@ def are_apart(args: Sequence[Any]) -> bool:
     arrays: list[np.ndarray] = []
     for a in args:
         if isinstance(a, np.ndarray):
-            if not a.flags.forc:
+            if _meets_itself(a):
                 return False
             for b in arrays:
                 if np.may_share_memory(a, b):

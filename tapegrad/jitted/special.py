@@ -42,13 +42,13 @@ from tapegrad.jitted.active import PASSIVE
 from tapegrad.jitted.emission import Emitter, numba_function, rule_of
 from tapegrad.jitted.inner import define
 from tapegrad.kernels import scalar
-from tapegrad.ops.declare import Elementwise
+from tapegrad.ops.declare import WIDE, Elementwise
 
 
 def _operations() -> dict[str, Elementwise]:
     """The operations, by their names in `tapegrad.special` and `scipy.special`."""
     of_function = {function: op for op, function in elementwise.made.items()}
-    known = names.OPERATIONS
+    known = names.OPERATIONS | {op.name: op for op in WIDE}
     found = {op.scipy: op for op in known.values() if op.scipy}
     for name in special.__all__:
         function = getattr(special, name)
@@ -71,17 +71,23 @@ COMPOSED = {
     "hermite_polynomial_he(input, n)": "_hermite(1.0, n, input)",
     "laguerre_polynomial_l(input, n)": "_laguerre(0.0, n, input)",
     "legendre_polynomial_p(input, n)": "_gegenbauer(0.5, n, input)",
+    "fresnel(x)": "(_fresnel_s(x), _fresnel_c(x))",
+    "sici(x)": "(_sine_integral(x), _cosine_integral(x))",
+    "shichi(x)": "(_hyperbolic_sine_integral(x), _hyperbolic_cosine_integral(x))",
 }
 COMPOSED |= {
     f"shifted_{name}": code.replace("input", "2.0 * input - 1.0")
     for name, code in COMPOSED.items()
     if name.startswith("chebyshev")
 }
-_PARTS = "_polygamma", "_chebyshev_t", "_gegenbauer", "_hermite", "_laguerre"
+_PARTS = (
+    "_polygamma", "_chebyshev_t", "_gegenbauer", "_hermite", "_laguerre", "_fresnel_s", "_fresnel_c", "_sine_integral",
+    "_cosine_integral", "_hyperbolic_sine_integral", "_hyperbolic_cosine_integral",
+)  # fmt: skip
 
 
 def _given(op: Elementwise) -> str:
-    return ", ".join("abc"[: op.arity])
+    return ", ".join("abcd"[: op.arity])
 
 
 def declare(op: Elementwise, function: Any, code: Any = None) -> None:
@@ -133,7 +139,7 @@ def _of_arrays(function: Any, *kinds: Any) -> Any:
     if dims is None or not all(isinstance(kind, PASSIVE) for kind in elements):
         return None
     is_single = all(kind == types.float32 for kind in elements)
-    each, given = arrays.each(function, dims, dtype="np.float32" if is_single else "np.float64"), "abc"[: len(kinds)]
+    each, given = arrays.each(function, dims, dtype="np.float32" if is_single else "np.float64"), "abcd"[: len(kinds)]
     return define(f"def code({', '.join(given)}):\n return each({', '.join(given)})", "code", {"each": each})
 
 

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.active import DOUBLE, WORD, Taped
+from tapegrad.jitted.active import ALIGNMENT, DOUBLE, WORD, Taped
 from tapegrad.jitted.emission import ZERO_ROW, Choice, Emitter, Jet, Rule, Single, chain, parts_of, weighed
 
 I8, I32 = ir.IntType(8), ir.IntType(32)
@@ -178,14 +178,14 @@ def close(context: Any, builder: Any, kind: Taped, since: Any, row: Any) -> Any:
         with b.if_then(b.icmp_signed("==", arguments, since_)):
             b.ret(row_)
         _ensure_room(b, h, 2, kind)
-        zeros = [ir.Constant(DOUBLE, 0.0)] * kind.n_tangents
-        _store_argument(b, h, kind, arguments, known(b, h, row_), [ir.Constant(DOUBLE, 1.0), *zeros])
+        zeros = [ir.Constant(part, None) for part in _parts_of(kind)]
+        _store_argument(b, h, kind, arguments, known(b, h, row_), [ir.Constant(DOUBLE, 1.0), *zeros[1:]])
         one = ir.Constant(WORD, 1)
         arguments = b.add(arguments, one)
         n = b.sub(arguments, since_)
         is_long = b.icmp_signed(">", n, ir.Constant(WORD, tape.MAX_LENGTH))
         with b.if_then(is_long):
-            _store_argument(b, h, kind, arguments, n, [ir.Constant(DOUBLE, 0.0), *zeros])
+            _store_argument(b, h, kind, arguments, n, zeros)
         arguments = b.select(is_long, b.add(arguments, one), arguments)
         b.store(arguments, _word(b, h, tape.ARGUMENTS))
         b.ret(_end_row(b, h, b.select(is_long, ir.Constant(I8, tape.LONG), b.trunc(n, I8))))
@@ -216,9 +216,10 @@ def shared(module: Any) -> Any:
 
 def _append(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, Any]], closes: bool) -> Any:
     """Call the function that appends `n` arguments; it stands in every module that needs it, and is inlined."""
-    n, width = len(terms), 1 + kind.n_tangents
-    name = f"tapegrad_{'push' if closes else 'extend'}_{n}_{width}"
-    function = _function(builder.module, name, [WORD] * (1 + n) + [DOUBLE] * (n * width))
+    n, parts = len(terms), _parts_of(kind)
+    width = len(parts)
+    name = f"tapegrad_{'push' if closes else 'extend'}_{n}_{1 + kind.n_tangents}"
+    function = _function(builder.module, name, [WORD] * (1 + n) + parts * n)
     if function.is_declaration:
         b = ir.IRBuilder(function.append_basic_block())
         h, rows, partials = function.args[0], function.args[1 : 1 + n], function.args[1 + n :]
@@ -229,7 +230,7 @@ def _append(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, 
             at = b.add(arguments, ir.Constant(WORD, k))
             _store_argument(b, h, kind, at, known(b, h, rows[k]), partials[k * width : (k + 1) * width])
         if is_long:
-            zeros = [ir.Constant(DOUBLE, 0.0)] * width
+            zeros = [ir.Constant(part, None) for part in parts]
             _store_argument(b, h, kind, b.add(arguments, ir.Constant(WORD, n)), ir.Constant(WORD, n), zeros)
         b.store(b.add(arguments, ir.Constant(WORD, n + is_long)), _word(b, h, tape.ARGUMENTS))
         b.ret(_end_row(b, h, ir.Constant(I8, tape.LONG if is_long else n)) if closes else ZERO_ROW)
@@ -238,6 +239,11 @@ def _append(context: Any, builder: Any, kind: Taped, terms: Sequence[tuple[Any, 
         partials += [part.value for part in parts_of(partial, kind)]
     values = [header(builder, kind), *(row for row, _ in terms), *partials]
     return _checked(context, builder, builder.call(function, values))
+
+
+def _parts_of(kind: Taped) -> list[Any]:
+    """The LLVM types of a partial's value and of its tangents (`parts_of`)."""
+    return [DOUBLE, ir.VectorType(DOUBLE, kind.n_tangents)] if kind.is_wide else [DOUBLE] * (1 + kind.n_tangents)
 
 
 def _function(module: Any, name: str, arguments: list[Any]) -> Any:
@@ -284,7 +290,8 @@ def _store_argument(b: Any, header: Any, kind: Taped, at: Any, row: Any, partial
     if kind.n_tangents:
         at = b.mul(at, ir.Constant(WORD, 1 + kind.n_tangents))
     for k, p in enumerate(partials):
-        b.store(p, b.gep(partial, [b.add(at, ir.Constant(WORD, k)) if k else at]))
+        place = b.gep(partial, [b.add(at, ir.Constant(WORD, k)) if k else at])
+        b.store(p, b.bitcast(place, p.type.as_pointer()), align=ALIGNMENT)
 
 
 def _end_row(b: Any, header: Any, length: Any) -> Any:

@@ -156,7 +156,7 @@ class _Ours(Serialiser):
         if isinstance(value, Op):
             yield value.function
         elif isinstance(value, Foreign):
-            yield tagged("foreign", f"{value.symbol} {value.arity}".encode())
+            yield tagged("foreign", f"{value.symbol} {value.arity} {value.result}".encode())
         elif is_record(value):
             yield tagged("record", _layout(value))
         elif isinstance(value, types.ModuleType) and value.__name__.startswith(f"{_PACKAGE}."):

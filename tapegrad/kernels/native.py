@@ -355,7 +355,10 @@ def _foreign(function: foreign.Foreign, by_address: bool) -> Any:
     if not by_address:
         _resolve(function.symbol)  # Numba links what it compiles at once
     double, word = ir.DoubleType(), ir.IntType(32)
-    kind = ir.FunctionType(double, [double] * function.arity + [word])
+    if function.result is None:
+        kind = ir.FunctionType(double, [double] * function.arity + [word])
+    else:
+        kind = ir.FunctionType(ir.VoidType(), [double] * function.arity + [double.as_pointer()] * 2)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if by_address:  # Numba keeps no code on disk that has one in it
@@ -365,7 +368,12 @@ def _foreign(function: foreign.Foreign, by_address: bool) -> Any:
             code = cgutils.get_or_insert_function(builder.module, kind, function.symbol)
         given = zip(args, signature.args, strict=True)
         wide = [context.cast(builder, value, narrow, types.float64) for value, narrow in given]
-        result = builder.call(code, [*wide, word(0)])
+        if function.result is None:
+            result = builder.call(code, [*wide, word(0)])
+        else:
+            results = [cgutils.alloca_once(builder, double) for _ in range(2)]
+            builder.call(code, [*wide, *results])
+            result = builder.load(results[function.result])
         return context.cast(builder, result, types.float64, signature.return_type)
 
     def choose(*operands: Any) -> Any:

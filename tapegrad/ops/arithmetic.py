@@ -251,6 +251,7 @@ def ceil(x):
 @elementwise(
     partials=lambda: 0.0,
     reference=np.round,
+    scipy="round",
     exact=lambda mp, x: mp.nint(x),
     domain=(domains.steps,),
     refuses=("bool",),

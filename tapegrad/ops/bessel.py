@@ -98,32 +98,35 @@ def _i1_slope(a, b):
 
 
 @elementwise(
-    partials=lambda x: where(abs(x) < _FAR, _i1e_slope(x) - sign(x) * _i0e_slope(x), _far(0.0, 2.0, x)),
-    result=FLOATING,
-)
-def _i0e_slope(x):
-    """The derivative of exp(-|x|) I0, elementwise."""
-    if abs(x) >= _FAR:
-        return _far_out(0.0, 1.0, x)
-    return _scipy_i1e(x) - np.sign(x) * _scipy_i0e(x)
-
-
-@elementwise(
-    partials=lambda x: where(
-        abs(x) < _FAR,
-        _i0e_slope(x)
-        - exp(-abs(x)) * (x * _i_by_power(2.0, x) - sign(x) * _i_by_power(1.0, x))
-        - sign(x) * _i1e_slope(x),
-        _far(1.0, 2.0, x),
+    partials=(
+        lambda a, b: where(abs(a) < _FAR, _i1e_slope(a, _i1e(a)) - sign(a) * _i0e_slope(a, b), _far(0.0, 2.0, a)),
+        None,
     ),
     result=FLOATING,
 )
-def _i1e_slope(x):
-    """The derivative of exp(-|x|) I1, elementwise."""
-    if abs(x) >= _FAR:
-        return _far_out(1.0, 1.0, x)
-    i1e = _scipy_i1e(x)
-    return _scipy_i0e(x) - (0.5 if x == 0.0 else i1e / x) - np.sign(x) * i1e
+def _i0e_slope(a, b):
+    """The derivative of exp(-|a|) I0, which is `b`, elementwise."""
+    return _far_out(0.0, 1.0, a) if abs(a) >= _FAR else _scipy_i1e(a) - np.sign(a) * b
+
+
+@elementwise(
+    partials=(
+        lambda a, b: where(
+            abs(a) < _FAR,
+            _i0e_slope(a, _i0e(a))
+            - exp(-abs(a)) * (a * _i_by_power(2.0, a) - sign(a) * _i_by_power(1.0, a))
+            - sign(a) * _i1e_slope(a, b),
+            _far(1.0, 2.0, a),
+        ),
+        None,
+    ),
+    result=FLOATING,
+)
+def _i1e_slope(a, b):
+    """The derivative of exp(-|a|) I1, which is `b`, elementwise."""
+    if abs(a) >= _FAR:
+        return _far_out(1.0, 1.0, a)
+    return _scipy_i0e(a) - (0.5 if a == 0.0 else b / a) - np.sign(a) * b
 
 
 @elementwise(
@@ -205,7 +208,7 @@ def _modified_bessel_i1(x):
 
 
 @elementwise(
-    partials=lambda x: _i0e_slope(x),
+    partials=lambda x, y: _i0e_slope(x, y),
     exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(0, x),
     scipy="i0e",
     domain=(domains.Domain(-3.0, 3.0, edges=(1.0, -1.0, math.nan), kinks=(0.0,)),),
@@ -218,7 +221,7 @@ def _i0e(x):
 
 
 @elementwise(
-    partials=lambda x: _i1e_slope(x),
+    partials=lambda x, y: _i1e_slope(x, y),
     exact=lambda mp, x: mp.exp(-abs(x)) * mp.besseli(1, x),
     scipy="i1e",
     domain=(domains.Domain(-3.0, 3.0, edges=(0.0, 1.0, -1.0, math.nan), kinks=(0.0,)),),

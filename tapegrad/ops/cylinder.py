@@ -1,4 +1,4 @@
-"""Bessel functions of any real order, and Struve's; formulas are cited by the numbers of the DLMF.
+"""Bessel functions of any real order, spherical ones, and Struve's; formulas are cited by the numbers of the DLMF.
 
 Values are SciPy's (`foreign.py`). Slopes are by the argument: of the orders beside; by the order none is known.
 """
@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
+from tapegrad import vectormath
 from tapegrad.foreign import Foreign
-from tapegrad.ops.arithmetic import trunc
+from tapegrad.ops.arithmetic import maximum, trunc
 from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.logic import where
 from tapegrad.ops.special import _unknown
@@ -155,3 +156,116 @@ def _struve(a, b):
 def _modstruve(a, b):
     """The modified Struve function of the real order v, elementwise; differentiable by its argument."""
     return _scipy_modstruve(a, b)
+
+
+# --- spherical --------------------------------------------------------------------------------------------------------
+# Orders are cut to an integer, and are not negative. Slopes are of both orders beside, so that no term is divided by x.
+
+
+def _is_odd(n):
+    return 0.5 * n != np.floor(0.5 * n)
+
+
+def _half_order(function, n, x):
+    """sqrt(pi / (2 x)) times a function of order n + 1/2 at x (10.47.3)."""
+    return math.sqrt(0.5 * math.pi) / math.sqrt(x) * function(n + 0.5, x)
+
+
+def _upward(n, x, value, after):
+    """That of order n, from those of orders 0 and 1 (10.51.1)."""
+    for k in range(1, int(n) + 1):
+        value, after = after, (2 * k + 1) * after / x - value
+    return value
+
+
+@elementwise(
+    partials=(
+        None,
+        lambda a, b: (
+            (trunc(a) * _spherical_jn(maximum(a - 1.0, 0.0), b) - (trunc(a) + 1.0) * _spherical_jn(a + 1.0, b))
+            / (2.0 * trunc(a) + 1.0)
+        ),
+    ),  # 10.51.1
+    result=FLOATING,
+)
+def _spherical_jn(a, b):
+    """The spherical Bessel function of the first kind, of the order n, elementwise (10.47.3)."""
+    n, x = np.trunc(a), abs(b)
+    if not n >= 0.0 or x != x:
+        return math.nan
+    if x == 0.0 or x == math.inf:
+        return 1.0 if x == n else 0.0
+    if n >= x:
+        value = _half_order(_scipy_jv, n, x)
+    else:
+        first, c = vectormath.sin(x) / x, vectormath.cos(x)
+        value = _upward(n, x, first, (first - c) / x)
+    return -value if b < 0.0 and _is_odd(n) else value
+
+
+@elementwise(
+    partials=(
+        None,
+        lambda a, b: (
+            (trunc(a) * _spherical_yn(maximum(a - 1.0, 0.0), b) - (trunc(a) + 1.0) * _spherical_yn(a + 1.0, b))
+            / (2.0 * trunc(a) + 1.0)
+        ),
+    ),  # 10.51.1
+    result=FLOATING,
+)
+def _spherical_yn(a, b):
+    """The spherical Bessel function of the second kind, of the order n, elementwise (10.47.4)."""
+    n, x = np.trunc(a), abs(b)
+    if not n >= 0.0 or x != x:
+        return math.nan
+    if x == 0.0 or x == math.inf:
+        return -math.inf if x == 0.0 else 0.0
+    first = -vectormath.cos(x) / x
+    value = _upward(n, x, first, (first - vectormath.sin(x)) / x)
+    if value - value != 0.0:  # beyond what is held
+        value = -math.inf
+    return value if b > 0.0 or _is_odd(n) else -value
+
+
+@elementwise(
+    partials=(
+        None,
+        lambda a, b: (
+            (trunc(a) * _spherical_in(maximum(a - 1.0, 0.0), b) + (trunc(a) + 1.0) * _spherical_in(a + 1.0, b))
+            / (2.0 * trunc(a) + 1.0)
+        ),
+    ),  # 10.51.4
+    result=FLOATING,
+)
+def _spherical_in(a, b):
+    """The modified spherical Bessel function of the first kind, of the order n, elementwise (10.47.7)."""
+    n, x = np.trunc(a), abs(b)
+    if not n >= 0.0 or x != x:
+        return math.nan
+    if x == 0.0:
+        return 1.0 if n == 0.0 else 0.0
+    value = x if x == math.inf else _half_order(_scipy_iv, n, x)
+    return -value if b < 0.0 and _is_odd(n) else value
+
+
+@elementwise(
+    partials=(
+        None,
+        lambda a, b: (
+            -(trunc(a) * _spherical_kn(maximum(a - 1.0, 0.0), b) + (trunc(a) + 1.0) * _spherical_kn(a + 1.0, b))
+            / (2.0 * trunc(a) + 1.0)
+        ),
+    ),  # 10.51.4
+    result=FLOATING,
+)
+def _spherical_kn(a, b):
+    """The modified spherical Bessel function of the second kind, of the order n, elementwise (10.47.9)."""
+    n, x = np.trunc(a), abs(b)
+    if not n >= 0.0 or x != x:
+        return math.nan
+    if x == 0.0 or x == math.inf:
+        return math.inf if x == 0.0 else 0.0 if b > 0.0 else -math.inf
+    value = _half_order(_scipy_kv, n, x)
+    if b > 0.0:
+        return value
+    return -math.pi * _half_order(_scipy_iv, n, x) + (value if _is_odd(n) else -value)  # 10.47.11, 10.47.16

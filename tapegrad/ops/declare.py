@@ -48,6 +48,7 @@ Dims = int | tuple[int, ...] | list[int]
 Rule = Callable[..., Any]
 _F = TypeVar("_F", bound="Op")
 _BITS = {"x": 1, "a": 1, "b": 2, "c": 4, "y": 8}
+ROW_OPERANDS = 3  # for so many a row of the tape has room
 # What compiled code knows of an operation. Those of an array operation that say which of its kernels they are for have
 # a bit for each: 1 for the value, 2 << k for the adjoint of operand k. See `Array`.
 OP = np.dtype(
@@ -80,6 +81,7 @@ INDEX = 2  # the dtype code of int64, which places are
 PART, TILE = 512, 2048
 
 OPS: list[Op] = []
+WIDE: list[Wide] = []
 table = np.zeros(tape.OPCODES, OP)
 
 
@@ -124,6 +126,10 @@ class Op:
         self.saves = self.saves or tuple(
             0 if rule is None else sum(_BITS.get(v, 0) for v in parameters(rule)) for rule in self.partials
         )
+        self._enter()
+
+    def _enter(self) -> None:
+        """Take a row of the table."""
         self.opcode = len(OPS)
         OPS.append(self)
         tape.opcode_names.append((self.name, self.arity))
@@ -177,6 +183,16 @@ class Elementwise(Op):
         if facts.get("result") == BOOLEAN:
             facts.setdefault("signature", lambda code: (*(code,) * self.arity, 0))
         super().__init__(**facts)
+
+
+class Wide(Elementwise):
+    """An elementwise function of more operands than a row has room for, `d` the fourth.
+
+    It has no opcode: to jitted code it is an operation like others, and on Tensors `record` is written by hand.
+    """
+
+    def _enter(self) -> None:
+        WIDE.append(self)
 
 
 class OverDimensions(Op):
@@ -391,7 +407,8 @@ def elementwise(**facts: Any) -> Callable[[Callable[..., Any]], Elementwise]:
     """Declare an elementwise operation: the function is that of the elements."""
 
     def declare(function: Callable[..., Any]) -> Elementwise:
-        return _declaring(Elementwise, facts | {"arity": function.__code__.co_argcount})(function)
+        arity = function.__code__.co_argcount
+        return _declaring(Elementwise if arity <= ROW_OPERANDS else Wide, facts | {"arity": arity})(function)
 
     return declare
 

@@ -1,6 +1,6 @@
 """Elliptic integrals, of the parameter m = k^2; formulas are cited by the numbers of the DLMF.
 
-Values are SciPy's (`foreign.py`); slopes are Carlson's R_D, in which nothing cancels.
+Values are SciPy's (`foreign.py`); slopes are Carlson's R_D, and theirs integrals of its kind, in which nothing cancels.
 """
 
 import math
@@ -10,18 +10,16 @@ import numpy as np
 from tapegrad import vectormath
 from tapegrad.foreign import Foreign
 from tapegrad.ops import domains
+from tapegrad.ops.arithmetic import square
+from tapegrad.ops.carlson import integral
 from tapegrad.ops.declare import FLOATING, elementwise
-from tapegrad.ops.exponential import sqrt
+from tapegrad.ops.exponential import pow_, sqrt
+from tapegrad.ops.special import _unknown
 from tapegrad.ops.trigonometric import sin
 
 _scipy_ellipk, _scipy_ellipkm1, _scipy_ellipe = (Foreign(name) for name in ("ellipk", "ellipkm1", "ellipe"))
 _scipy_ellipkinc, _scipy_ellipeinc = Foreign("ellipkinc", 2), Foreign("ellipeinc", 2)
 _scipy_elliprd, _scipy_hyp2f1 = Foreign("elliprd", 3), Foreign("hyp2f1", 4)
-
-
-def _unknown(a):
-    """A derivative for which there is no formula here: nan, and not nothing."""
-    return a * math.nan
 
 
 @elementwise(
@@ -90,17 +88,23 @@ def _ellipe(x):
     return _scipy_ellipe(x)
 
 
+def _from_nearest_turn(a):
+    """Sine and cosine of what is left of an angle beside the nearest multiple of pi, and this, in pi."""
+    turns = np.floor(a / math.pi + 0.5)
+    rest = a - turns * math.pi
+    return vectormath.sin(rest), vectormath.cos(rest), turns
+
+
 @elementwise(
     partials=(
         lambda a, b: sin(a) * sin(a) / (2.0 * (1.0 - b * sin(a) * sin(a)) * sqrt(1.0 - b * sin(a) * sin(a))),
-        lambda a, b: _unknown(b),
+        lambda a, b: _curvature_of_f(a, b),
     ),
     result=FLOATING,
 )
 def _slope_of_f(a, b):
     """The slope of F by the parameter: s^3 R_D(c^2, 1, 1 - m s^2) / 6 from the nearest multiple of pi, and K's."""
-    turns = np.floor(a / math.pi + 0.5)
-    s, c = vectormath.sin(a - turns * math.pi), vectormath.cos(a - turns * math.pi)
+    s, c, turns = _from_nearest_turn(a)
     slope = s * s * s * _scipy_elliprd(c * c, 1.0, 1.0 - b * s * s) / 6.0 if s != 0.0 else 0.0
     return slope + turns / 3.0 * _scipy_elliprd(0.0, 1.0, 1.0 - b) if turns != 0.0 else slope
 
@@ -108,16 +112,43 @@ def _slope_of_f(a, b):
 @elementwise(
     partials=(
         lambda a, b: -sin(a) * sin(a) / (2.0 * sqrt(1.0 - b * sin(a) * sin(a))),
-        lambda a, b: _unknown(b),
+        lambda a, b: _curvature_of_incomplete_e(a, b),
     ),
     result=FLOATING,
 )
 def _slope_of_incomplete_e(a, b):
     """The slope of E(phi, m) by the parameter: -s^3 R_D(c^2, 1 - m s^2, 1) / 6, and that of E."""
-    turns = np.floor(a / math.pi + 0.5)
-    s, c = vectormath.sin(a - turns * math.pi), vectormath.cos(a - turns * math.pi)
+    s, c, turns = _from_nearest_turn(a)
     slope = -s * s * s * _scipy_elliprd(c * c, 1.0 - b * s * s, 1.0) / 6.0 if s != 0.0 else 0.0
     return slope - turns / 3.0 * _scipy_elliprd(0.0, 1.0 - b, 1.0) if turns != 0.0 else slope
+
+
+@elementwise(
+    partials=(
+        lambda a, b: 0.75 * square(square(sin(a))) * pow_(1.0 - b * square(sin(a)), -2.5),
+        lambda a, b: _unknown(b),
+    ),
+    result=FLOATING,
+)
+def _curvature_of_f(a, b):
+    """The second derivative of F by the parameter; the third is not known."""
+    s, c, turns = _from_nearest_turn(a)
+    found = 0.375 * s * s * s * s * s * integral(0.5, c * c, 0.5, 1.0, 2.5, 1.0 - b * s * s) if s != 0.0 else 0.0
+    return found + 0.75 * turns * integral(0.5, 0.0, 0.5, 1.0, 2.5, 1.0 - b) if turns != 0.0 else found
+
+
+@elementwise(
+    partials=(
+        lambda a, b: -0.25 * square(square(sin(a))) * pow_(1.0 - b * square(sin(a)), -1.5),
+        lambda a, b: _unknown(b),
+    ),
+    result=FLOATING,
+)
+def _curvature_of_incomplete_e(a, b):
+    """The second derivative of E(phi, m) by the parameter; the third is not known."""
+    s, c, turns = _from_nearest_turn(a)
+    found = -0.125 * s * s * s * s * s * integral(0.5, c * c, 1.5, 1.0 - b * s * s, 1.5, 1.0) if s != 0.0 else 0.0
+    return found - 0.25 * turns * integral(0.5, 0.0, 1.5, 1.0 - b, 1.5, 1.0) if turns != 0.0 else found
 
 
 @elementwise(

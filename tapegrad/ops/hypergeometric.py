@@ -1,4 +1,4 @@
-"""Confluent hypergeometric functions, by their argument; formulas are cited by the numbers of the DLMF.
+"""Hypergeometric functions, confluent and Gauss', by their argument; formulas are cited by the numbers of the DLMF.
 
 Values are SciPy's (`foreign.py`). By the parameters no derivative is known.
 """
@@ -8,6 +8,7 @@ from tapegrad.ops.declare import FLOATING, elementwise
 from tapegrad.ops.special import _unknown
 
 _scipy_hyp0f1, _scipy_hyp1f1, _scipy_hyperu = Foreign("hyp0f1", 2), Foreign("hyp1f1", 3), Foreign("hyperu", 3)
+_scipy_hyp2f1 = Foreign("hyp2f1", 4)
 
 
 @elementwise(
@@ -41,3 +42,19 @@ def _hyp1f1(a, b, c):
 def _hyperu(a, b, c):
     """Tricomi's confluent hypergeometric function U(a, b, x), elementwise; differentiable by `x`."""
     return _scipy_hyperu(a, b, c)
+
+
+@elementwise(
+    partials=(
+        _unknown,
+        _unknown,
+        _unknown,
+        lambda a, b, c, d: a * b / c * _hyp2f1(a + 1.0, b + 1.0, c + 1.0, d),
+    ),  # 15.5.1
+    scipy="hyp2f1",
+    unknown=("a", "b", "c"),
+    result=FLOATING,
+)
+def _hyp2f1(a, b, c, d):
+    """Gauss' hypergeometric function 2F1(a, b; c; x), elementwise; differentiable by `x`."""
+    return _scipy_hyp2f1(a, b, c, d)

@@ -9,17 +9,22 @@ import numpy as np
 
 from tapegrad import vectormath
 from tapegrad.foreign import Foreign
+from tapegrad.ops.cylinder import _spherical_in, _spherical_jn
 from tapegrad.ops.declare import FLOATING, elementwise
-from tapegrad.ops.exponential import exp, log, pow_, sigmoid
+from tapegrad.ops.exponential import cosh, exp, log, pow_, sigmoid
 from tapegrad.ops.logic import where
 from tapegrad.ops.special import _TWO_OVER_ROOT_PI, erf
-from tapegrad.ops.trigonometric import sin
+from tapegrad.ops.trigonometric import cos, sin
 
 _scipy_log_expit, _scipy_exprel, _scipy_exp10 = Foreign("log_expit"), Foreign("exprel"), Foreign("exp10")
 _scipy_expi, _scipy_exp1, _scipy_expn = Foreign("expi"), Foreign("exp1"), Foreign("expn", 2)
 _scipy_cosm1, _scipy_powm1 = Foreign("cosm1"), Foreign("powm1", 2)
 _scipy_erfi, _scipy_dawsn, _scipy_erfcinv = Foreign("erfi"), Foreign("dawsn"), Foreign("erfcinv")
 _scipy_owens_t, _scipy_wrightomega, _scipy_spence = Foreign("owens_t", 2), Foreign("wrightomega"), Foreign("spence")
+
+_sine_integral_of, _cosine_integral_of = (Foreign("sici", 1, k) for k in range(2))
+_hyperbolic_sine_integral_of, _hyperbolic_cosine_integral_of = (Foreign("shichi", 1, k) for k in range(2))
+_fresnel_s_of, _fresnel_c_of = (Foreign("fresnel", 1, k) for k in range(2))
 
 
 # --- exponentials -----------------------------------------------------------------------------------------------------
@@ -131,6 +136,45 @@ def _generalised_integral(a, b):
     for k in range(1, int(-a) + 1):
         value = first + k * value / b  # 8.19.12
     return value
+
+
+# --- integrals of sines and cosines, which SciPy has in pairs ---------------------------------------------------------
+
+
+@elementwise(partials=lambda x: _spherical_jn(0.0, x), result=FLOATING)  # 6.2.9
+def _sine_integral(x):
+    """The integral of sin(t) / t from 0 to `x`, elementwise."""
+    return _sine_integral_of(x)
+
+
+@elementwise(partials=lambda x: cos(x) / x, result=FLOATING)  # 6.2.11
+def _cosine_integral(x):
+    """Minus the integral of cos(t) / t from `x` on, elementwise."""
+    return _cosine_integral_of(x)
+
+
+@elementwise(partials=lambda x: _spherical_in(0.0, x), result=FLOATING)  # 6.2.15
+def _hyperbolic_sine_integral(x):
+    """The integral of sinh(t) / t from 0 to `x`, elementwise."""
+    return _hyperbolic_sine_integral_of(x)
+
+
+@elementwise(partials=lambda x: cosh(x) / x, result=FLOATING)  # 6.2.16
+def _hyperbolic_cosine_integral(x):
+    """Euler's constant and log(x), and the integral of (cosh(t) - 1) / t from 0 to `x`, elementwise."""
+    return _hyperbolic_cosine_integral_of(x)
+
+
+@elementwise(partials=lambda x: sin(0.5 * math.pi * x * x), result=FLOATING)  # 7.2.8
+def _fresnel_s(x):
+    """The integral of sin(pi t² / 2) from 0 to `x`, elementwise."""
+    return _fresnel_s_of(x)
+
+
+@elementwise(partials=lambda x: cos(0.5 * math.pi * x * x), result=FLOATING)  # 7.2.7
+def _fresnel_c(x):
+    """The integral of cos(pi t² / 2) from 0 to `x`, elementwise."""
+    return _fresnel_c_of(x)
 
 
 # --- the error function's kin -----------------------------------------------------------------------------------------

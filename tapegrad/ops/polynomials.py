@@ -15,6 +15,8 @@ from tapegrad.ops.special import _unknown
 _scipy_gegenbauer, _scipy_genlaguerre = Foreign("eval_gegenbauer", 3), Foreign("eval_genlaguerre", 3)
 _scipy_legendre, _scipy_laguerre = Foreign("eval_legendre", 2), Foreign("eval_laguerre", 2)
 _scipy_chebyt, _scipy_chebyu = Foreign("eval_chebyt", 2), Foreign("eval_chebyu", 2)
+_scipy_jacobi, _scipy_sh_jacobi = Foreign("eval_jacobi", 4), Foreign("eval_sh_jacobi", 4)
+_scipy_binom = Foreign("binom", 2)
 _scipy_chebyc, _scipy_chebys = Foreign("eval_chebyc", 2), Foreign("eval_chebys", 2)
 
 
@@ -76,6 +78,20 @@ def _hermite_at(a, b, c):
 def _hermite(a, b, c):
     """Hermite's polynomials of degree b in c (18.9.1, 18.9.25): of a = 2 the physicists', of 1 the others."""
     return _hermite_at(a, b, c)
+
+
+def _jacobi_at(n, a, b, x):
+    """Jacobi's polynomial of a whole degree (18.9.1, 18.9.2)."""
+    before, value = 0.0 * x, 0.0 * x + 1.0
+    for k in range(int(n)):
+        t = 2.0 * k + a + b
+        if k == 0:
+            before, value = value, a + 1.0 + 0.5 * (a + b + 2.0) * (x - 1.0)
+            continue
+        scale = 2.0 * (k + 1.0) * (k + a + b + 1.0) * t
+        factor = (t + 1.0) * (t * (t + 2.0) * x + (a - b) * (a + b))
+        before, value = value, (factor * value - 2.0 * (k + a) * (k + b) * (t + 2.0) * before) / scale
+    return value
 
 
 # --- SciPy's ----------------------------------------------------------------------------------------------------------
@@ -220,3 +236,37 @@ def _eval_hermite(a, b):
 def _eval_hermitenorm(a, b):
     """Hermite's polynomial, the probabilists', of degree n, which is cut to an integer, at x (18.9.27), elementwise."""
     return _hermite_at(1.0, a, b)
+
+
+@elementwise(
+    partials=(
+        _unknown,
+        _unknown,
+        _unknown,
+        lambda a, b, c, d: where(a == 0.0, 0.0, 0.5 * (a + b + c + 1.0) * _eval_jacobi(a - 1.0, b + 1.0, c + 1.0, d)),
+    ),
+    scipy="eval_jacobi",
+    unknown=("n", "alpha", "beta"),
+    result=FLOATING,
+)
+def _eval_jacobi(a, b, c, d):
+    """Jacobi's polynomial of degree n with the parameters alpha and beta, at x (18.9.15), elementwise."""
+    return _jacobi_at(a, b, c, d) if _is_degree(a) else _scipy_jacobi(a, b, c, d)
+
+
+@elementwise(
+    partials=(
+        _unknown,
+        _unknown,
+        _unknown,
+        lambda a, b, c, d: where(a == 0.0, 0.0, a * _eval_sh_jacobi(a - 1.0, b + 2.0, c + 1.0, d)),
+    ),
+    scipy="eval_sh_jacobi",
+    unknown=("n", "p", "q"),
+    result=FLOATING,
+)
+def _eval_sh_jacobi(a, b, c, d):
+    """Jacobi's polynomial of degree n with p - q and q - 1, at 2 x - 1, over binom(2n + p - 1, n) (18.1.2)."""
+    if not _is_degree(a):
+        return _scipy_sh_jacobi(a, b, c, d)
+    return _jacobi_at(a, b - c, c - 1.0, 2.0 * d - 1.0) / _scipy_binom(2.0 * a + b - 1.0, a)

@@ -16,7 +16,7 @@ from tapegrad.ops.exponential import exp, log
 from tapegrad.ops.logic import where
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
-_scipy_gamma = Foreign("gamma")
+_scipy_gamma, _scipy_zetac = Foreign("gamma"), Foreign("zetac")
 
 
 def _unknown(a):
@@ -259,24 +259,47 @@ def _zeta(a, b):
     return vectormath.pow(b, 1.0 - a) * _hurwitz(a, b)
 
 
-@elementwise(partials=(_unknown, lambda a, b: -_zeta(a + 1.0, b) - a * _zeta_by_order(a + 1.0, b)), result=FLOATING)
-def _zeta_by_order(a, b):
-    """The derivative of zeta by its order: that of each term of the same formula. The next is not known."""
-    if not a > 1.0 or not b > 0.0:
-        return math.nan
+def _hurwitz_by_order(a, b):
+    """The derivative of 25.11.5 by a, term by term, for b > 0; a from -2 on."""
     total, w = 0.0, b
-    least = 10.0 + 0.7 * a
+    least = 10.0 + 0.7 * max(a, 0.0)
     while w < least:
         total -= vectormath.log(w) * vectormath.pow(w, -a)
         w += 1.0
     scale, lw = vectormath.pow(w, -a), vectormath.log(w)
-    factor, slope = a / w, 1.0 / a
+    factor, slope = a / w, 1.0 / w
     tail = -0.5 * lw
     for j in range(12):
-        tail += _BERNOULLI[j] * factor * (slope - lw)
-        factor *= (a + 2 * j + 1) / w * ((a + 2 * j + 2) / w)
-        slope += 1.0 / (a + 2 * j + 1) + 1.0 / (a + 2 * j + 2)
+        tail += _BERNOULLI[j] * (slope - factor * lw)
+        u, v = (a + 2 * j + 1) / w, (a + 2 * j + 2) / w
+        slope = slope * u * v + factor * (u + v) / w
+        factor *= u * v
     return total + scale * (tail - w * (lw / (a - 1.0) + 1.0 / ((a - 1.0) * (a - 1.0))))
+
+
+@elementwise(partials=(_unknown, lambda a, b: -_zeta(a + 1.0, b) - a * _zeta_by_order(a + 1.0, b)), result=FLOATING)
+def _zeta_by_order(a, b):
+    """The derivative of zeta by its order. The next is not known."""
+    return _hurwitz_by_order(a, b) if a > 1.0 and b > 0.0 else math.nan
+
+
+@elementwise(partials=_unknown, result=FLOATING)
+def _riemann_slope(x):
+    """The derivative of Riemann's zeta function: on the left that of its reflection (25.4.1). The next is not known."""
+    if not x < -1.0:
+        return -math.inf if x == 1.0 else 0.0 if x == math.inf else _hurwitz_by_order(x, 1.0)
+    t = 1.0 - x
+    turned = 0.5 * math.pi * (t - 4.0 * np.floor(0.25 * t))
+    s, c = vectormath.sin(turned), vectormath.cos(turned)
+    zeta, slope = _hurwitz(t, 1.0), _hurwitz_by_order(t, 1.0)
+    inner = zeta * (c * (vectormath.digamma(t) - math.log(2.0 * math.pi)) - 0.5 * math.pi * s) + c * slope
+    return -2.0 * vectormath.exp(vectormath.lgamma(t) - t * math.log(2.0 * math.pi)) * inner
+
+
+@elementwise(partials=lambda x: _riemann_slope(x), scipy="zetac", result=FLOATING)
+def _zetac(x):
+    """Riemann's zeta function less 1, elementwise."""
+    return _scipy_zetac(x)
 
 
 @elementwise(partials=(None, lambda a, b: _polygamma(a + 1.0, b)), result=FLOATING, grad_name="PolygammaBackward0")

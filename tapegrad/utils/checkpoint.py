@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tapegrad import creation, trees
-from tapegrad.autograd import grad, walk
+from tapegrad.autograd import grad, partial_adjoints, walk
 from tapegrad.autograd.function import Function, held
+from tapegrad.autograd.hooks import going
 from tapegrad.batched import levels
 from tapegrad.kinds import objects as kind_objects
 from tapegrad.tape import current_tape, in_grad_mode
@@ -67,7 +68,7 @@ class _Call:
         """The first call: what it gives, and what it reads beside its arguments."""
         tape = current_tape()
         own = [_own(t) for t in self.tensors]
-        mark = _own(creation.zeros(1)).requires_grad_().view(1)  # its row stands before all of the function's
+        mark = _mark()
         output = self.apply(own, self.contexts[0])
         leaves, structure = trees.flatten(output)
         self.active = [
@@ -107,7 +108,7 @@ class _Call:
                 own = [t.view(t.shape) if t._kind.contiguous else t.clone() for t in tensors[:n]]
             else:
                 own = [_own(t) for t in tensors[:n]]
-            before = creation.get_rng_state()
+            before, floor = creation.get_rng_state(), tape.synced_row(_mark()._slot)
             try:
                 if self.state is not None:
                     creation.set_rng_state(self.state)
@@ -135,11 +136,30 @@ class _Call:
             active = [t for t in wanted if t.requires_grad]
             if not pairs or not active:
                 return [None] * len(wanted)
-            ys, gs = zip(*pairs, strict=True)
-            found = iter(grad(ys, active, gs, create_graph=recording, allow_unused=True))
+            with _sparing({t._slot for t in tensors[n:]}):
+                if all(t.is_leaf for t in active):
+                    ys, gs = zip(*pairs, strict=True)
+                    found = iter(grad(ys, active, gs, create_graph=recording, allow_unused=True))
+                else:  # some may have been computed from others: those paths are for the sweep around this one
+                    found = iter(partial_adjoints(tape, pairs, active, floor, recording))
             return [next(found) if t.requires_grad else None for t in wanted]
 
         return in_grad_mode(tape, True, again)
+
+
+def _mark() -> Tensor:
+    """What is computed by a row of its own: those of a function that is called now stand after it."""
+    return creation.zeros(1, requires_grad=True).view(1)
+
+
+@contextlib.contextmanager
+def _sparing(slots: set[int]) -> Iterator[None]:
+    """Leave the hooks of these to the sweep around, which adds what is found to their other gradients."""
+    outer, going.spared = going.spared, going.spared | slots
+    try:
+        yield
+    finally:
+        going.spared = outer
 
 
 def _own(t: Tensor) -> Tensor:

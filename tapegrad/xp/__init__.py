@@ -2,8 +2,8 @@
 
 The standard's names, with its arguments and its meaning of them, so that code written for any array library records on
 tensors: SciPy with `SCIPY_ARRAY_API=1`, scikit-learn with `array_api_dispatch`. `Tensor.__array_namespace__` gives this
-module. Of the standard's dtypes the five are here that there are; complex numbers, and the extension `fft`, which needs
-them, are not.
+module. Of the standard's dtypes those are here of which there are tensors: not uint16, uint32 and uint64, nor complex
+numbers, nor the extension `fft`, which needs them.
 
 Operands of several dtypes are promoted as the standard says, 0-d tensors like others; tensors' operators do it
 PyTorch's way. What the standard leaves open is as in `tapegrad`.

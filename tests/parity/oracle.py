@@ -71,6 +71,8 @@ def kind(error: Exception) -> type[Exception]:
     """What to catch: tapegrad's own, or PyTorch's, which raises NotImplementedError where it merely has no kernel."""
     if isinstance(error, torch.linalg.LinAlgError):
         return tapegrad.linalg.LinAlgError
+    if type(error).__name__ == "GradcheckError":
+        return tapegrad.autograd.checks.GradcheckError
     return RuntimeError if isinstance(error, NotImplementedError) else type(error)
 
 

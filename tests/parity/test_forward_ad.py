@@ -113,6 +113,8 @@ _f.enter_dual_level(); _f.make_dual(_f.make_dual(tg.ones(2), tg.ones(2)), tg.one
 _f.enter_dual_level(); _f.make_dual(tg.ones(2), _f.make_dual(tg.ones(2), tg.ones(2))) -> itself has a forward gradient
 _f.enter_dual_level(); _f.make_dual(tg.ones(2), tg.ones(2), level=1) -> Invalid level given to _make_dual
 _f.enter_dual_level(); _f.make_dual(tg.ones(2), tg.ones(2)).sum().backward() -> does not require grad and does not have
+_f.enter_dual_level(); x = _f.make_dual(tg.ones(2), tg.ones(2)); tg.add(x, x, out=tg.ones(2)) -> an out= function
+_f.enter_dual_level(); tg.add(tg.ones(2), 1, out=_f.make_dual(tg.ones(2), tg.ones(2))) -> an out= function
 _f.enter_dual_level(); _f.unpack_dual(3.0) -> argument 'dual' (position 1) must be Tensor, not float
 """.strip().splitlines()]  # fmt: skip
 

@@ -166,6 +166,35 @@ x = tg.tensor([1.0, 2.0], requires_grad=True); (_F.apply(x, n=3) + _F.apply(x, k
 
 x = tg.ones(2, requires_grad=True)
 for _i in range(20): y = _Cube.apply(x * 0.5) + x; (y * 0.1).sum().backward()
+
+class _X(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x.clone()
+    @staticmethod
+    def backward(ctx, g): return tg.tensor(2.0).expand(2, 2)
+x = tg.ones(2, 2, requires_grad=True); _X.apply(x).sum().backward(); _X.apply(x).sum().backward()
+steps = x.grad.stride()
+
+class _N(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b): return a * b, None, "bar", a
+    @staticmethod
+    def backward(ctx, *g): return g
+r = _N.apply(2.0, 3)
+
+class _S(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x); ctx.save_for_forward(x * 2)
+        return x * x
+    @staticmethod
+    def backward(ctx, g): return 2 * ctx.saved_tensors[0] * g
+    @staticmethod
+    def jvp(ctx, t): return ctx.saved_tensors[0] * t
+x = tg.tensor(3.0, requires_grad=True); _S.apply(x).backward(); _D = tg.autograd.forward_ad
+with _D.dual_level(): r = _D.unpack_dual(_S.apply(_D.make_dual(x.detach(), tg.tensor(10.0)))).tangent
+
+x = tg.ones(2, requires_grad=True); (x * 2).sum().backward(); del x.grad; r = x.grad is None
 """)
 
 
@@ -184,6 +213,11 @@ REFUSED = [
     (
         "x = tg.ones(2, requires_grad=True); y = _Cube.apply(x); y.sum().backward(); y.sum().backward()",
         "Trying to backward through the graph a second time",
+    ),
+    (
+        "class _F(_Cube):\n    @staticmethod\n    def vjp(ctx, g): return g\n"
+        "_F.apply(tg.ones(2, requires_grad=True)).sum().backward()",
+        "Implementing both 'backward' and 'vjp' for a custom Function is not allowed",
     ),
     (
         "class _F(_Cube):\n    @staticmethod\n    def backward(ctx, g): return g, g\n"

@@ -54,6 +54,24 @@ class _W(tg.autograd.Function):
     def backward(ctx, g): return g * 3
 ok = tg.autograd.gradcheck(_W.apply, tg.ones(2, requires_grad=True), raise_exception=False)
 
+class _J(tg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x * 2
+    @staticmethod
+    def backward(ctx, g): return g * 2
+    @staticmethod
+    def jvp(ctx, t): return t * 3
+x = tg.ones(2, requires_grad=True); ok = tg.autograd.gradcheck(_J.apply, x)
+found = not tg.autograd.gradcheck(_J.apply, x, check_forward_ad=True, raise_exception=False)
+
+x = tg.tensor([1.0, 2.0], requires_grad=True); _s = lambda x: x.sin() * x.sum()
+ok = tg.autograd.gradcheck(_s, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+value = x.detach()
+
+x = tg.tensor([1.0, 2.0], requires_grad=True); ok = tg.autograd.gradcheck(lambda y: (x * x, x.detach()), x)
+
+ok = tg.autograd.gradcheck(lambda x: tg.sign(x.detach()), tg.ones(2, requires_grad=True))
+
 x = tg.ones(2, requires_grad=True)
 with tg.inference_mode(): y = (x * 2).requires_grad; on = tg.is_inference_mode_enabled()
 off = tg.is_inference_mode_enabled()
@@ -89,6 +107,15 @@ y = _checkpoint(lambda z: (w * z).sin() * w, x * 2, use_reentrant=False); (y * w
 x = tg.tensor([1.0, 2.0], requires_grad=True)
 y = _checkpoint(lambda x: _checkpoint(lambda z: z.exp(), x * 2, use_reentrant=False).sin(), x, use_reentrant=False)
 y.sum().backward()
+
+w = tg.tensor([1.0, 2.0], requires_grad=True); x = tg.tensor([3.0, 4.0], requires_grad=True); _h = w * x; _k = _h.sin()
+_y = _checkpoint(lambda v: (v * w).cos() * _k + _h, _h, use_reentrant=False).sum() + _k.sum()
+_g, _f = tg.autograd.grad(_y, [x, w], create_graph=True); g, f = _g.detach(), _f.detach()
+r = tg.autograd.grad((_g * _f).sum(), [x, w])
+
+w = tg.tensor([1.0, 2.0], requires_grad=True); _seen = []; w.register_hook(lambda g: _seen.append(g.clone()))
+_h = w * 3; _h.register_hook(lambda g: _seen.append(g.clone()) or 2 * g)
+(_checkpoint(lambda v: w * v + _h, w.exp(), use_reentrant=False) * _h).sum().backward(); first, second = _seen
 
 x = tg.tensor([1.0, 2.0], requires_grad=True); w = tg.tensor([3.0, 4.0], requires_grad=True)
 _y = _checkpoint(lambda x: (w * x).sin() * w, x, use_reentrant=False)
@@ -130,16 +157,45 @@ REFUSED = [
     ("tg.autograd.functional.jacobian(lambda x: 3, tg.ones(2))", "must be either a Tensor or a tuple of Tensors"),
     ("tg.autograd.functional.jacobian(lambda x: x, 3)", "must be either a Tensor or a tuple of Tensors"),
     ("tg.autograd.functional.hessian(lambda x: x, tg.ones(2))", "should contain a single element"),
+    ("tg.autograd.functional.jacobian(lambda x: x, (tg.ones(2), 3))", "The inputs given to jacobian must be either a"),
+    (
+        "tg.autograd.functional.hvp(lambda x: (x**3).sum(), tg.ones(2), 'v')",
+        "The v given to hvp must be either a Tensor",
+    ),
+    (
+        "tg.autograd.functional.hessian(lambda x: (3 * x).sum(), tg.ones(2), strict=True)",
+        "While computing the hessian, found that the jacobian of the user-provided function with respect to input 0",
+    ),
+    (
+        "tg.autograd.functional.jvp(lambda x: x.clone(), tg.ones(2, requires_grad=True), tg.ones(2), True, True)",
+        "The jacobian of the user-provided function is independent of input 0.",
+    ),
     ("tg.autograd.functional.vjp(lambda x: x, tg.ones(2))", "The vector v can only be None if the user-provided"),
     ("tg.autograd.functional.vjp(lambda x: x, tg.ones(2), tg.ones(3))", "v has invalid size: should be"),
     ("tg.autograd.functional.jacobian(lambda x: tg.ones(2), tg.ones(2), strict=True)", "does not require gradients"),
     (
         "tg.autograd.functional.jacobian(lambda x, y: x, (tg.ones(2), tg.ones(2)), strict=True)",
-        "is independent of input 1. This is not allowed in strict mode",
+        "Output 0 of the user-provided function is independent of input 1. This is not allowed in strict mode",
     ),
     (
         "tg.autograd.gradcheck(lambda x: x, tg.ones(2))",
         "gradcheck expects at least one input tensor to require gradient",
+    ),
+    (
+        "x = tg.ones(2, requires_grad=True)\ntg.autograd.gradcheck(lambda x: x, x, check_backward_ad=False)",
+        "Expected at least one of check_forward_ad or check_backward_ad to be True",
+    ),
+    (
+        "x = tg.ones(1, requires_grad=True)\ntg.autograd.gradcheck(lambda x: tg.cat([x, x]) if x >= 1 else x, x)",
+        "Expected `func` to return outputs with the same shape when inputs are perturbed",
+    ),
+    (
+        "x = tg.ones(1, requires_grad=True)\ntg.autograd.gradcheck(lambda x: x.detach() * 2, x)",
+        "Numerical gradient for function expected to be zero",
+    ),
+    (
+        "x = tg.ones(1).expand(2).requires_grad_()\ntg.autograd.gradcheck(lambda x: x * 2, x)",
+        "The 0th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping",
     ),
     (
         "x = tg.tensor(-1.0, requires_grad=True)\nwith tg.autograd.detect_anomaly(): x.sqrt().backward()",

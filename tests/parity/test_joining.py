@@ -210,6 +210,13 @@ i.histc(4)
 r.histc(0)
 tg.histogram(r, 4), r.histogram(4, range=(0.0, 3.0)), tg.histogram(r, v), tg.histogram(r, 4, weight=w, density=True)
 tg.histogram(i, 2)
+tg.histogram(r, 2, range=(1.5, 1.5)), tg.histogram(v * 0 + 2, 2), tg.histogram(r[:0], 3), tg.histc(v * 0 + 1, 3, 2, 2)
+tg.histogramdd(a.T, (2, 2), range=(0.0, 0.0, 1.0, 1.0)).hist
+tg.histogram(r, v[:0])
+tg.histogram(r, v.float())
+tg.histogram(r, 2, weight=r.float())
+r.quantile(1.5)
+r.quantile(0.3, interpolation="lower"), r.sum(axis=0, keepdims=True)
 tg.histogramdd(b, [2, 3, 2, 2]).hist, tg.histogramdd(a.T, (v, v)).hist
 tg.histogramdd(b, [2, 3])
 """.strip().splitlines()

@@ -40,6 +40,7 @@ tg.tensor([-1, -255], dtype=tg.uint8), tg.full((2,), -1, dtype=tg.uint8), tg.ara
 
 tg.zeros(2, dtype=tg.int8), tg.eye(2, dtype=tg.int16), tg.tensor([-1.5, 300.0]).to(tg.uint8)
 
+x[s[0]], x[c[0] * 0], x[s[0].clone(), ...]
 u.type(), tg.ByteTensor([1, 2]), tg.ShortTensor([3]), tg.CharTensor([4]), u.short(), s.byte(), s.long()
 
 tg.iinfo(tg.uint8).max, tg.iinfo(tg.int16).min, tg.uint8.is_signed, tg.int8.itemsize, u.element_size(), s.nbytes
