@@ -45,6 +45,7 @@ from tapegrad.jitted import (  # arrays and those beside it make NumPy's functio
     repeats,
     rewriting,
     sharing,
+    stretches,  # noqa: F401
     vectorised,  # noqa: F401
 )
 from tapegrad.jitted import jacobian_tape as tape

@@ -93,7 +93,7 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
     scope: dict[str, Any] = {"chosen": chosen}
     stub = define(f"def stub({declared}):\n raise NotImplementedError", "stub", {})
     typed = define(f"def typed({declared}):\n return chosen(locals())", "typed", scope)
-    stub.__name__ = str(method or original.__name__)
+    stub.__name__, stub.stands_for = str(method or original.__name__), original
     overload(stub, OPTIONS, prefer_literal=True)(typed)
     checking.make_known(stub)
     return stub

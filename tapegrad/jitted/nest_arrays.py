@@ -22,6 +22,7 @@ import numpy as np
 from tapegrad.jitted.names import POWERS
 from tapegrad.jitted.nest_sums import Axis, Quotient, Sum, atom
 from tapegrad.jitted.nests import (
+    COMPARISONS,
     Compute,
     Const,
     Declined,
@@ -34,6 +35,7 @@ from tapegrad.jitted.nests import (
     Operand,
     Span,
     Store,
+    Total,
     statements,
     target_of,
 )
@@ -65,7 +67,7 @@ _MOST = 400  # statements
 
 
 class Storing(NamedTuple):
-    """A store of elements: the loops' variables and bodies by axis, and what is computed before them, or there."""
+    """Loops over elements: their variables and bodies by axis, and what is computed before them, or there."""
 
     into: Part
     variables: dict[int, str]
@@ -153,6 +155,8 @@ class Elements:
             self.extent(item, known, found)
         elif isinstance(item, New):
             self.new_array(item, known, found)
+        elif isinstance(item, Total):
+            self.total(item, known, found)
         else:
             self.computed(item, known, found)
 
@@ -259,9 +263,9 @@ class Elements:
         of = None if item.like is None else self.value(item.like, known)
         if item.like is None:
             lengths = [self.sum_of(n) for n in item.lengths]
-        elif isinstance(of, Part):
-            lengths = [self.length(of, axis) for axis in of.axes]
-            self.likes |= {of.array} - set(self.new)
+        elif isinstance(of, (Part, Formula)):
+            lengths = [self.length(_widest(of), axis) for axis in _widest(of).axes]
+            self.likes |= {of.array} - set(self.new) if isinstance(of, Part) else set()
         else:
             raise Declined
         if self.n_assigned[item.target] > 1 or not lengths or not all(map(self.is_fixed, lengths)):
@@ -383,24 +387,70 @@ class Elements:
             found.append(Store(into.array, into.index, value))
             return
         self.keep_apart(into, value)
-        variables = {axis: self.name() for axis in into.axes}
-        bodies: dict[int, list[Any]] = {axis: [] for axis in into.axes}
-        firsts = {axis: self.first(into, axis) for axis in into.axes if self.is_shifted(into, axis, value)}
-        storing = Storing(into, variables, firsts, bodies, found, {}, {axis: [] for axis in into.axes})
-        inner = bodies[into.axes[-1]]
-        places = {axis: self.place(into, axis, axis, storing) for axis in into.axes}
-        at = tuple(places.get(axis, i) for axis, i in enumerate(into.index))
-        stored = self.element(value, storing)
-        inner.append(Store(into.array, at, stored))
-        for axis in reversed(into.axes):
+        self.over(into, value, found, lambda at, stored, _: [Store(into.array, at, stored)])
+
+    def total(self, item: Total, known: dict[str, Any], found: list[Any]) -> None:
+        """A sum, in the order of memory: of all elements, or of each place along the other axes."""
+        value = self.value(item.array, known)
+        if not isinstance(value, (Part, Formula)):
+            raise Declined
+        space, name = _widest(value), item.target
+
+        def add(at: Any, x: Any, storing: Storing) -> list[Any]:
+            return [Compute(name, operator.add, (name, x))]
+
+        if item.axis is None:
+            found.append(Compute(name, None, (Const(0.0),)))
+            self.over(space, value, found, add, adds_up=True)
+            return
+        reduced = space.axes[item.axis]
+        axes = [axis for axis in space.axes if axis != reduced]
+        lengths = [self.length(space, axis) for axis in axes]
+        if self.n_assigned[name] > 1 or not lengths or not all(map(self.is_fixed, lengths)):
+            raise Declined
+        self.new[name] = lengths
+        known[name] = made = Part(name, (_ALL,) * len(axes))
+
+        def place(storing: Storing) -> tuple[Any, ...]:
+            return tuple(self.place(made, k, axis, storing) for k, axis in enumerate(axes))
+
+        def add_there(at: Any, x: Any, storing: Storing) -> list[Any]:
+            index, before, after = place(storing), self.name(), self.name()
+            added = Compute(after, operator.add, (before, x))
+            return [Load(before, name, index), added, Store(name, index, after)]
+
+        if reduced != space.axes[-1]:
+            self.store(made, Const(0.0), found)
+            self.over(space, value, found, add_there)
+            return
+        name = self.name()  # of the sum at one place
+        body = self.over(space, value, found, add, adds_up=True)
+        body.bodies[axes[-1]].insert(0, Compute(name, None, (Const(0.0),)))
+        body.bodies[axes[-1]].append(Store(item.target, place(body), name))
+
+    def over(self, space: Part, value: Any, found: list[Any], last: Any, adds_up: bool = False) -> Storing:
+        """Loops over the elements of a part, appended: what is done last, for an index and an element of a value.
+
+        Turns of the innermost are apart from each other, unless what is done there adds up.
+        """
+        variables = {axis: self.name() for axis in space.axes}
+        bodies: dict[int, list[Any]] = {axis: [] for axis in space.axes}
+        firsts = {axis: self.first(space, axis) for axis in space.axes if self.is_shifted(space, axis, value)}
+        storing = Storing(space, variables, firsts, bodies, found, {}, {axis: [] for axis in space.axes})
+        places = {axis: self.place(space, axis, axis, storing) for axis in space.axes}
+        at = tuple(places.get(axis, i) for axis, i in enumerate(space.index))
+        bodies[space.axes[-1]] += last(at, self.element(value, storing), storing)
+        made: list[Any] = []
+        for axis in reversed(space.axes):
             is_index = axis in firsts
-            ends_at = self.beyond(into, axis) if is_index else self.length(into, axis)
+            ends_at = self.beyond(space, axis) if is_index else self.length(space, axis)
             bounds = self.computed_sum(firsts.get(axis, Sum(0)), found), self.computed_sum(ends_at, found), 1
             ends = tuple(dict.fromkeys(storing.ends[axis]))
-            loop = Loop(variables[axis], bounds, inner, apart=True, ends=ends)
-            before = [a for a in into.axes if a < axis]
-            inner = [*bodies[before[-1]], loop] if before else [loop]
-        found += inner
+            bodies[axis] += made
+            is_apart = not (adds_up and axis == space.axes[-1])
+            made = [Loop(variables[axis], bounds, bodies[axis], apart=is_apart, ends=ends)]
+        found += made
+        return storing
 
     def is_shifted(self, into: Part, axis: int, value: Any) -> bool:
         """Whether the indices of an axis are all as far from each other throughout."""
@@ -455,7 +505,11 @@ class Elements:
         made, body = self.name(), storing.bodies[into.axes[-1]]
         if isinstance(value, Formula):
             operands = tuple(self.element(o, storing) for o in value.operands)
-            body.append(Compute(made, value.function, operands, of_elements=True))
+            if value.function is np.where:
+                condition, *sides = operands
+                body.append(If(condition, *([Compute(made, None, (side,))] for side in sides)))
+            else:
+                body.append(Compute(made, value.function, operands, of_elements=True))
         else:
             if len(value.axes) > len(into.axes):
                 raise Declined
@@ -523,7 +577,7 @@ def _of_elements(function: Any, operands: tuple[Any, ...]) -> Any:
     if function in POWERS:
         if function is not operator.pow or not isinstance(operands[1], Const):
             raise Declined
-    elif not (function in _PLAIN or isinstance(function, np.ufunc)):
+    elif not (function in _PLAIN | COMPARISONS | {np.where} or isinstance(function, np.ufunc)):
         raise Declined
     return np.divide if function is operator.truediv else function
 
@@ -540,6 +594,11 @@ def _parts(value: Any) -> list[Part]:
     if isinstance(value, Formula):
         return [part for operand in value.operands for part in _parts(operand)]
     return [value] if isinstance(value, Part) else []
+
+
+def _widest(value: Whole) -> Part:
+    """The part whose shape a value has: the first of those with most axes."""
+    return max(_parts(value), key=lambda part: len(part.axes))
 
 
 def _numbers(value: Any) -> set[str]:

@@ -30,14 +30,14 @@ from tapegrad.jitted.active import WORD, Taped
 from tapegrad.jitted.nest_lowering import Address, Function, Text
 from tapegrad.jitted.nest_text import Texts
 from tapegrad.jitted.nest_types import Names
-from tapegrad.jitted.nests import Declined, Found, find
+from tapegrad.jitted.nests import Declined, Found, Straight, find
 from tapegrad.jitted.outlining import Outlined
 
 
 class Nest:
     """A nest in a function that is being compiled."""
 
-    def __init__(self, found: Found, flags: Any, loc: Any) -> None:
+    def __init__(self, found: Found | Straight, flags: Any, loc: Any) -> None:
         self.found, self.flags, self.loc = found, flags, loc
         self.is_taken = False
         self.around: list[Nest | Outlined] = []
@@ -76,7 +76,7 @@ def _nothing(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return context.get_constant_null(kind)
 
 
-_TYPES = {"a": Taped(0), "f": types.float64, "i": types.int64, "b": types.boolean}
+NUMBERS = {"a": Taped(0), "f": types.float64, "i": types.int64, "b": types.boolean}
 
 
 @intrinsic
@@ -86,7 +86,7 @@ def run_nest(typingctx, nest, inputs):
     given = [types.unliteral(kind) for kind in inputs]
     names = nest.nest.names(given)
     kinds = dict(zip(found.inputs, given, strict=True))
-    outs = [kinds[n] if names is None or n in names.states else _TYPES[names.of[n]] for n in found.outputs]
+    outs = [kinds[n] if names is None or n in names.states else NUMBERS[names.of[n]] for n in found.outputs]
     result = types.Tuple([types.boolean, *outs])
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -97,14 +97,14 @@ def run_nest(typingctx, nest, inputs):
         ran = [context.get_constant(types.boolean, False), *kept]
         names = nest.nest.names(given)
         if names is not None:
-            ran = _run(context, builder, nest.nest, names, by_name, kinds, ran)
+            ran = run(context, builder, nest.nest, names, by_name, kinds, ran)
         made = context.make_tuple(builder, result, ran)
         return impl_ret_borrowed(context, builder, result, made)
 
     return result(nest, inputs), codegen
 
 
-def _run(
+def run(
     context: Any,
     builder: Any,
     nest: Nest,
@@ -125,15 +125,19 @@ def _run(
             rows.append((builder.extract_value(value, 1), types.int64))
         ordered = [(by_name[name], kinds[name]) for name in text.given]
         ordered += [*rows, *((by_name[name], kinds[name]) for name in text.scalars)]
-        returns = types.Tuple([types.boolean, *(_TYPES[names.of[name]] for name in names.outputs), types.int64])
+        results = [names.arrays[name] for name in names.results]
+        returns = types.Tuple(
+            [types.boolean, *(NUMBERS[names.of[name]] for name in names.outputs), *results, types.int64]
+        )
         forward = _lowered(context, builder, text, [kind for _, kind in ordered], returns)
     except Exception as error:  # noqa: BLE001 (whatever is amiss with its text, the loop is right)
         for name in {*builder.module.globals} - known:
             if ".nest" in name:  # what they have declared stays
                 del builder.module.globals[name]
+        what = "this loop is" if isinstance(nest.found, Found) else "these arrays are"
         warnings.warn_explicit(
-            "this loop is differentiated row by row, since its own reverse loop could not be compiled: slower, and "
-            f"a fault of tapegrad's, which please report ({error!r})",
+            f"{what} differentiated row by row, since a reverse loop could not be compiled: slower, and a "
+            f"fault of tapegrad's, which please report ({error!r})",
             RuntimeWarning,
             nest.loc.filename,
             nest.loc.line,
@@ -142,13 +146,13 @@ def _run(
     nest.is_taken = True
     status, returned = forward.call(builder, [value for value, _ in ordered])
     ran, *numbers, state = cgutils.unpack_tuple(builder, returned)
-    outputs = dict(zip(names.outputs, numbers, strict=True))
+    outputs = dict(zip([*names.outputs, *names.results], numbers, strict=True))
     for name, (first, *others) in names.states.items():
         outputs[name] = by_name[first]
         for number, array in enumerate(others, 1):
             is_there = builder.icmp_signed("==", state, WORD(number))
             outputs[name] = builder.select(is_there, by_name[array], outputs[name])
-    found = [ran, *(outputs[name] for name in nest.found.outputs)]
+    found = [ran, *(outputs[name] for name in (*nest.found.outputs, *names.results))]
     # Where it raises, the loop does so again, and leaves what it wrote by then.
     return [builder.select(status.is_error, a, b) for a, b in zip(by_loop, found, strict=True)]
 

@@ -81,7 +81,11 @@ class Function:
         self._infer()
         self.function = module.globals.get(self.name)
         if self.function is None:
-            self._write()
+            try:
+                self._write()
+            except Exception:
+                module.globals.pop(self.name, None)  # who wants it next shall not find a part of it
+                raise
 
     def call(self, builder: Any, values: Sequence[Any]) -> tuple[Any, Any]:
         """The status of a call, and what it returned."""

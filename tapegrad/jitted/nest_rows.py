@@ -123,6 +123,24 @@ def view(typingctx, kind, address, shape):
 
 
 @intrinsic
+def new_array(typingctx, shape):
+    """A new array of active numbers, to be given its elements."""
+    made = types.Array(KIND, len(shape), "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return arrayobj._empty_nd_impl(context, builder, made, cgutils.unpack_tuple(builder, args[0]))._getvalue()
+
+    return made(shape), codegen
+
+
+@intrinsic
+def no_array(typingctx, shape):
+    """What is in the place of such an array where there is none."""
+    made = types.Array(KIND, len(shape), "C")
+    return made(shape), lambda context, builder, sig, args: context.get_constant_null(made)
+
+
+@intrinsic
 def address_of(typingctx, a):
     """Where the elements of an array begin."""
 

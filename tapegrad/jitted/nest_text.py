@@ -57,13 +57,15 @@ from tapegrad.jitted.nests import (
     Loop,
     Operand,
     Store,
+    Straight,
 )
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
 MAX_OF_WHOLE = 1  # likewise, where statements are of whole arrays, whose rows are lines otherwise
 
 _SCOPE = {
-    "np": np, "KIND": nest_rows.KIND, "f8": np.dtype(np.float64), "i8": np.dtype(np.int64), "open_tape": open_tape,
+    "np": np, "KIND": nest_rows.KIND, "FLOATS": np.dtype(np.float64), "INTEGERS": np.dtype(np.int64),
+    "open_tape": open_tape,
     "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
     "get_index": get_index, "put_index": put_index, "reserve": reserve, "make": make, "row_of": row_of,
     "value_of": value_of,
@@ -71,7 +73,7 @@ _SCOPE = {
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
         "release", "copying_numbers", "address_of",
-        "put_choice", "get_choice",
+        "put_choice", "get_choice", "new_array", "no_array",
     )},
 }  # fmt: skip
 
@@ -79,8 +81,9 @@ _SCOPE = {
 class Texts:
     """The texts."""
 
-    def __init__(self, found: Found, names: Names) -> None:
+    def __init__(self, found: Found | Straight, names: Names) -> None:
         self.found, self.names = found, names
+        self.is_straight = isinstance(found, Straight)
         self.code = Analysis(names)
         self.code.finish(names.outputs)
         self.lines: list[str] = []
@@ -96,7 +99,7 @@ class Texts:
         self.active = [name for name in self.arrays if names.elements[name] == "a"]
         self.in_place = [name for name in self.arrays if name in names.in_place]
         self.lifted = [name for name in self.active if name not in names.in_place and name not in names.new]
-        self.given_back = [name for name in names.written if name not in names.new]
+        self.given_back = [name for name in names.written if name not in names.new or name in names.results]
         self.kept = [name for name in self.arrays if self.code.is_kept(name)]
         self.out = [name for name in names.outputs if names.of[name] == "a"]
         self.forward = self._forward()
@@ -361,7 +364,8 @@ class Texts:
         names, code = self.names, self.code
         given = [f"g_{self.t(name)}" if names.of[name] == "a" and names.given[name] == "a" else self.t(name)
                  for name in self.scalars]  # fmt: skip
-        self.stays = f"(False, {''.join(self._as_given(name) + ', ' for name in names.outputs)}0)"
+        nothing = [*map(self._as_given, names.outputs), *map(self._no_array, names.results)]
+        self.stays = f"(False, {''.join(part + ', ' for part in nothing)}0)"
         rows = [self.a(name, "r") for name in self.in_place]
         arrays = [self.a(name, "a") for name in self.given]
         arguments = ", ".join([*arrays, *rows, *given])
@@ -375,8 +379,8 @@ class Texts:
         for name, lengths in names.new.items():
             found = [*map(self.sum, lengths)]
             self.put(1, f"if {' | '.join(f'({n} < 0)' for n in found)}:", f" return {self.stays}")
-            self.put(1, f"{self.a(name, 'a')} = view(f8, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
-        for name in written:
+            self.put(1, f"{self.a(name, 'a')} = view(FLOATS, 0, ({''.join(n + ', ' for n in found)}))")  # its lengths
+        for name in filter(self.lifted.__contains__, written):
             for other in self.lifted:
                 if other != name and not (other in written and self.lifted.index(other) < self.lifted.index(name)):
                     pair = f"{self.a(name, 'a')}, {self.a(other, 'a')}"
@@ -386,8 +390,10 @@ class Texts:
         self.count(1, [code.top])
         self.put(1, "size = q + (bytes + 7) // 8")
         others = [name for name in self.arrays if name not in self.in_place]
-        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in others) or "0"
-        most = MAX_OF_WHOLE if any(isinstance(s, Loop) and s.apart for s in names.all) else MAX_ELEMENTS
+        counted = [name for name in others if not (self.is_straight and name in names.new)]
+        sizes = " + ".join(f"{self.a(name, 'a')}.size" for name in counted) or "0"
+        is_whole = not self.is_straight and any(isinstance(s, Loop) and s.apart for s in names.all)
+        most = MAX_OF_WHOLE if is_whole else MAX_ELEMENTS
         self.put(1, f"if w < {MIN_ITERATIONS} or {sizes} > {most} * w:", f" return {self.stays}")
         for name in others:
             a, e, r, ndim = (*(self.a(name, p) for p in "aer"), names.arrays[name].ndim)
@@ -416,7 +422,7 @@ class Texts:
             if name in self.kept:
                 word = f"copying_{'values' if name in self.active else 'numbers'}_{ndim}"
                 self.scope[word] = nest_rows.copying(ndim, name in self.active)
-                kind = "i8" if names.elements[name] == "i" else "f8"
+                kind = "INTEGERS" if names.elements[name] == "i" else "FLOATS"
                 self.put(1, f"{v} = view({kind}, partial, {a}.shape)")
                 self.put(1, *([] if name in self.new else [f"{word}({a}, {v})"]))
             self.put(1, f"index += 4 * {e}", f"partial += 8 * {e}")
@@ -432,6 +438,9 @@ class Texts:
         for name in written:
             ndim, a = names.arrays[name].ndim, self.a(name, "a")
             self.scope[f"giving_back_{ndim}"] = nest_rows.giving_back(ndim)
+            if name in names.results:
+                self.put(1, f"o{a} = new_array({a}.shape)")
+                a = f"o{a}"
             self.put(1, f"giving_back_{ndim}({a}, {self.a(name)}, first, step)", f"first += step * {a}.size")
         results = []
         for name in names.outputs:
@@ -439,12 +448,18 @@ class Texts:
                 results.append(f"make(KIND, {self.t(name)}, first + step * {self.out.index(name)}, 0)")
             else:
                 results.append(f"float({self.t(name)})" if names.of[name] == "f" else self.t(name))
+        results += [f"o{self.a(name, 'a')}" for name in names.results]
         n_states = max(map(len, names.states.values()), default=1)
         state = f"len({self.range(names.loop)}) % {n_states}" if n_states > 1 else "0"
         self.put(1, f"return (True, {''.join(r + ', ' for r in results)}{state})")
         return self._taken()
 
+    def _no_array(self, name: str) -> str:
+        return f"no_array(({'0, ' * self.names.arrays[name].ndim}))"
+
     def _as_given(self, name: str) -> str:
+        if name not in self.names.given:
+            return {"a": "make(KIND, 0.0, 0, 0)", "f": "0.0", "i": "0", "b": "False"}[self.names.of[name]]
         kind, given, x = self.names.of[name], self.names.given[name], f"g_{self.t(name)}"
         if kind == given:
             return x
@@ -611,7 +626,7 @@ class Texts:
             self.put(1, f"heap = scratch({' + '.join(sizes)})", "free = heap")
         for name in self.arrays:
             v, b, s, r = (self.a(name, p) for p in "vbsr")
-            kind = "i8" if names.elements[name] == "i" else "f8"
+            kind = "INTEGERS" if names.elements[name] == "i" else "FLOATS"
             place = "free" if name in code.restored else self.a(name, "d") if name in self.in_place else "partial"
             if name in code.restored:
                 self.put(1, f"copying_numbers(partial, free, {s})")
@@ -629,7 +644,7 @@ class Texts:
             elif name in self.lifted or name in self.new:
                 self.put(1, f"p{b} = bars + 8 * {r} if {r} > 0 else free", f"free += 0 if {r} > 0 else 8 * {s}")
             if name in self.active:
-                self.put(1, f"{b} = view(f8, p{b}, {shapes[name]})")
+                self.put(1, f"{b} = view(FLOATS, p{b}, {shapes[name]})")
         self.put(1, "m = partial", *(["choices = m + 8 * q"] if code.has_choices else []))
         shared = code.shared | {name for name in self.scalars if names.given[name] == "a"}
         for name in sorted(shared):
@@ -841,10 +856,12 @@ class Texts:
                 term = f"plus({x_bar}, {y_bar})"
             elif function in (operator.sub, operator.neg):
                 term = f"plus({x_bar}, -{y_bar})"
-            elif function is operator.mul:
-                term = f"plus_product({x_bar}, {self.t(node.xs[1 - i])}, {y_bar})"
-            elif exponent == 2:
-                term = f"plus_product({x_bar}, 2.0 * {self.t(node.xs[0])}, {y_bar})"
+            elif function is operator.mul or exponent == 2:
+                partial = self.t(node.xs[1 - i]) if exponent is None else f"2.0 * {self.t(node.xs[0])}"
+                if self.is_straight:  # elements that were not taken have infinite factors too, perhaps
+                    term = f"plus({x_bar}, chosen({y_bar}, {partial}))"
+                else:
+                    term = f"plus_product({x_bar}, {partial}, {y_bar})"
             else:
                 word = self.weighing(function, i, exponent)
                 operands = node.xs[: 1 if exponent is not None else None]

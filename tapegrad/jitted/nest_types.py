@@ -32,6 +32,7 @@ from tapegrad.jitted.nests import (
     Loop,
     Operand,
     Store,
+    Straight,
     read_by,
     statements,
     target_of,
@@ -54,7 +55,7 @@ _PURE = {
 class Names:
     """The names of a nest, typed."""
 
-    def __init__(self, found: Found, kinds: dict[str, Any]) -> None:
+    def __init__(self, found: Found | Straight, kinds: dict[str, Any]) -> None:
         self.arrays: dict[str, Any] = {}
         self.in_place = {name for name, kind in kinds.items() if isinstance(kind, Independents)}
         self.of: dict[str, str] = {}
@@ -75,6 +76,9 @@ class Names:
         if any(_of_element(self.arrays[name]) == "i" for name in elements.likes):
             raise Declined
         self.new = elements.new
+        self.results = [*found.results] if isinstance(found, Straight) else []  # new arrays that are read behind
+        if not set(self.results) <= set(self.new):
+            raise Declined
         self.arrays |= {name: types.Array(Taped(0), len(lengths), "C") for name, lengths in self.new.items()}
         of_others = {name: _of_element(kind) for name, kind in self.arrays.items()}
         self.elements = of_others | dict.fromkeys(self.in_place, "a")

@@ -7,6 +7,7 @@
       Store      array[index] = value
       Extent     target = array.shape[axis], or its size
       New        target = a new array
+      Total      target = the sum of an array's elements, or of those along an axis
 
 Operands are names or `Const`s. A nest is read if it is made of these alone: of loops over ranges that are left at their
 end only, of scalars, and elements of arrays. A part of an index may be a `Span`, and a name an array: what is then said
@@ -107,6 +108,15 @@ class New:
 
 
 @dataclass(eq=False)
+class Total:
+    """The sum of all elements of an array, which is a number; or of those along an axis, which are a new array."""
+
+    target: str
+    array: str
+    axis: int | None
+
+
+@dataclass(eq=False)
 class If:
     """A branch."""
 
@@ -159,6 +169,15 @@ class Found(NamedTuple):
     around: tuple[int, ...]  # the headers of loops around it
 
 
+class Straight(NamedTuple):
+    """Straight code, as a nest whose loop has one turn: see `stretches.py`."""
+
+    loop: Loop
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]  # numbers that are read behind
+    results: tuple[str, ...]  # new arrays that are
+
+
 def statements(body: list[Any]) -> Iterator[Any]:
     """All statements, from the first to the last; those of a loop or a branch behind it."""
     for item in body:
@@ -178,7 +197,7 @@ def read_by(item: Any) -> list[str]:
         found = [item.array, *_flat(item.index)]
     elif isinstance(item, Store):
         found = [item.array, *_flat(item.index), item.value]
-    elif isinstance(item, Extent):
+    elif isinstance(item, (Extent, Total)):
         found = [item.array]
     elif isinstance(item, New):
         found = [item.like, *item.lengths, item.value]
@@ -196,7 +215,7 @@ def target_of(item: Any) -> str | None:
     """The name that a statement assigns."""
     if isinstance(item, Loop):
         return item.variable
-    return item.target if isinstance(item, (Compute, Load, Extent, New)) else None
+    return item.target if isinstance(item, (Compute, Load, Extent, New, Total)) else None
 
 
 def find(func_ir: Any, resolve: Any) -> list[Found]:
@@ -288,11 +307,56 @@ def _parts(item: Any) -> list[list[Any]]:
     return [item.then, item.other] if isinstance(item, If) else []
 
 
-class _Reader:
+class Operands:
+    """Reads what statements are made of."""
+
+    def __init__(self, func_ir: Any, resolve: Any) -> None:
+        self.func_ir, self.resolve = func_ir, resolve
+
+    def definition(self, variable: Any) -> Any:
+        """What a variable is assigned; None where that isn't known."""
+        return ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
+
+    def operand(self, variable: Any) -> Operand:
+        """A number that is known, or a name."""
+        known = self.definition(variable)
+        if isinstance(known, (ir.Const, ir.Global, ir.FreeVar)) and isinstance(known.value, (int, float)):
+            return Const(known.value)
+        if isinstance(known, ir.Expr) and known.op == "getattr":  # np.inf, say
+            value = self.resolve(self.func_ir, variable)
+            if isinstance(value, (int, float)):
+                return Const(value)
+        return str(variable.name)
+
+    def index(self, variable: Any) -> tuple[Any, ...]:
+        """The parts of an index."""
+        known = self.definition(variable)
+        if isinstance(known, ir.Expr) and known.op == "build_tuple":
+            return tuple(map(self.part, known.items))
+        return (self.part(variable),)
+
+    def part(self, variable: Any) -> Any:
+        """A part of an index."""
+        known = self.definition(variable)
+        if not isinstance(known, ir.Expr) or known.op != "call" or self.resolve(self.func_ir, known.func) is not slice:
+            return self.operand(variable)
+        ends = [None if self.is_none(a) else self.operand(a) for a in known.args]
+        if known.kws or len(ends) not in (2, 3):
+            raise Declined
+        return _span(*ends)
+
+    def is_none(self, variable: Any) -> bool:
+        """Whether a variable is None."""
+        known = self.definition(variable)
+        return isinstance(known, ir.Const) and known.value is None
+
+
+class _Reader(Operands):
     """Reads loops, block by block."""
 
     def __init__(self, func_ir: Any, cfg: Any, loops: Any, resolve: Any) -> None:
-        self.func_ir, self.cfg, self.loops, self.resolve = func_ir, cfg, loops, resolve
+        super().__init__(func_ir, resolve)
+        self.cfg, self.loops = cfg, loops
         self.post_dominators = cfg.post_dominators()
         self.tuples: dict[str, tuple[Any, list[Any]]] = {}  # names of tuples: their items, and the body they stand in
 
@@ -386,9 +450,6 @@ class _Reader:
             raise Declined
         return max(behind, key=lambda other: len(self.post_dominators[other]))
 
-    def definition(self, variable: Any) -> Any:
-        return ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
-
     def array(self, variable: Any) -> str:
         """The first name of what may be an array: inlined functions have others."""
         name, names = str(variable.name), self.func_ir._definitions
@@ -399,45 +460,15 @@ class _Reader:
             name = before
         return name
 
-    def operand(self, variable: Any) -> Operand:
-        """A number that is known, or a name."""
-        known = self.definition(variable)
-        if isinstance(known, (ir.Const, ir.Global, ir.FreeVar)) and isinstance(known.value, (int, float)):
-            return Const(known.value)
-        if isinstance(known, ir.Expr) and known.op == "getattr":  # np.inf, say
-            value = self.resolve(self.func_ir, variable)
-            if isinstance(value, (int, float)):
-                return Const(value)
-        return str(variable.name)
-
-    def index(self, variable: Any) -> tuple[Any, ...]:
-        known = self.definition(variable)
-        if isinstance(known, ir.Expr) and known.op == "build_tuple":
-            return tuple(map(self.part, known.items))
-        return (self.part(variable),)
-
-    def part(self, variable: Any) -> Any:
-        """A part of an index."""
-        known = self.definition(variable)
-        if not isinstance(known, ir.Expr) or known.op != "call" or self.resolve(self.func_ir, known.func) is not slice:
-            return self.operand(variable)
-        ends = [None if self.is_none(a) else self.operand(a) for a in known.args]
-        if known.kws or len(ends) not in (2, 3):
-            raise Declined
-        return _span(*ends)
-
-    def is_none(self, variable: Any) -> bool:
-        """Whether a variable is None."""
-        known = self.definition(variable)
-        return isinstance(known, ir.Const) and known.value is None
-
     def statement(self, statement: Any, items: list[Any]) -> None:
         if isinstance(statement, ir.SetItem):
             items.append(
                 Store(self.array(statement.target), self.index(statement.index), self.operand(statement.value))
             )
         elif isinstance(statement, ir.StaticSetItem):
-            items.append(Store(self.array(statement.target), _known(statement.index), self.operand(statement.value)))
+            items.append(
+                Store(self.array(statement.target), known_index(statement.index), self.operand(statement.value))
+            )
         elif isinstance(statement, ir.Assign):
             target, value = statement.target.name, statement.value
             made = self.assigned(target, self.item_of_tuple(value, items) or value)
@@ -503,7 +534,7 @@ class _Reader:
                 owner = self.definition(owner.value)
             if isinstance(owner, ir.Expr) and owner.op == "getattr" and owner.attr == "shape":
                 return Extent(target, self.array(owner.value), value.index)
-            return Load(target, self.array(value.value), _known(value.index))
+            return Load(target, self.array(value.value), known_index(value.index))
         if value.op == "getattr" and value.attr == "size":
             return Extent(target, self.array(value.value), None)
         if value.op == "getattr":
@@ -545,7 +576,7 @@ class _Reader:
         return Compute(target, function, operands)
 
 
-def _known(index: Any) -> tuple[Any, ...]:
+def known_index(index: Any) -> tuple[Any, ...]:
     """An index that is known."""
     return tuple(map(_known_part, index if isinstance(index, tuple) else (index,)))
 

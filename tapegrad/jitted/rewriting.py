@@ -56,6 +56,7 @@ ITERATING: dict[Any, Any] = {}  # functions of Python's that go through tuples, 
 REPLACED: list[Callable[[Any], Any]] = []  # what finds replacements of objects that users make: `vectorised.py`
 WITHOUT_HASH: list[Callable[[Any], Any]] = []  # those of them that are asked of objects without a hash: `addresses.py`
 NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before loops: `nest_calls.py`
+AFTER_TYPES: list[Any] = []  # the pass that does so for straight code: `stretches.py`
 LIMITED: list[Callable[[Active], Any]] = []  # what makes the pass that cuts loops out: `limits.py`
 PARALLEL: list[Any] = []  # the pass that cuts out loops that run in parallel: `parallel_loops.py`
 SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
@@ -261,6 +262,8 @@ def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False, is
             replace_pass(passes, NopythonTypeInference, TypeInference)
             passes.add_pass_after(Check, TypeInference)
             replace_pass(passes, NopythonRewrites, Rewrites)
+            if isinstance(kind, Taped) and not kind.n_tangents:
+                passes.add_pass_after(AFTER_TYPES[0], Rewrites)
             replace_pass(passes, NativeLowering, MarkingLowering if is_marked else Lowering)
             return [passes]
 
