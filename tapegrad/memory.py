@@ -191,7 +191,11 @@ def part(function: F) -> F:
     It takes int64, and records where its parameters say so, and returns an int64. Compiled into one another, such
     functions would take several times as long.
     """
-    parts[function] = f"tapegrad_{function.__name__}"
+    symbol = f"tapegrad_{function.__name__}"
+    for other, name in parts.items():
+        if name == symbol and other.__module__ != function.__module__:  # the linker would take one of the two
+            raise ValueError(f"{other.__module__} and {function.__module__} have parts of one name: {name}")
+    parts[function] = symbol
     return function
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.autograd import forward_ad, grad
+from tapegrad.autograd import forward_ad, grad, tangents
 from tapegrad.dtypes import FLOAT64
+from tapegrad.kinds import GRADIENTS
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, describe
 
@@ -291,13 +292,13 @@ def _pushed(
 
 def _pushed_together(func: Callable[..., Any], given: Sequence[Any], place: int, o: int) -> np.ndarray:
     """One output's tangents, given all of an input's at once: [elements of the input, of the output]."""
-    from tapegrad.func import jvp, vmap
-
-    def of_input(x: Tensor) -> Tensor:
-        return _outputs(func, [*given[:place], x, *given[place + 1 :]])[o]
-
-    x = given[place].detach()
-    found: Tensor = vmap(lambda v: jvp(of_input, (x,), (v,))[1])(_basis(x))
+    tape, x = current_tape(), given[place].detach().requires_grad_()
+    y = _outputs(func, [*given[:place], x, *given[place + 1 :]])[o]
+    basis = {x._slot: _basis(x)}
+    steps = tangents.steps_between(tape, [y._slot], basis, GRADIENTS)
+    (found,) = in_grad_mode(tape, False, tangents.push, tape, steps, basis, [y._slot], x.numel())
+    if found is None:
+        return np.zeros((x.numel(), y.numel()))
     return found.detach()._array().reshape(x.numel(), -1)
 
 

@@ -65,11 +65,11 @@ def rest(address, rests):
 @part
 def share(tape: Header, function, first, n, cost):
     """Call the function with the indices [first, first + n), on as many threads as there are."""
-    return hand_out(tape.progress.crew, MOST_WORKERS, tape, tape.scratch, function, first, n, cost)
+    return share_among(tape.progress.crew, MOST_WORKERS, tape, tape.scratch, function, first, n, cost)
 
 
 @part
-def hand_out(address, most, header, scratch, function, first, n, cost):
+def share_among(address, most, header, scratch, function, first, n, cost):
     """Likewise, for the crew at an address (0 for none), with so many workers at most."""
     crew = Crew(address)
     n_workers = min(crew.n_workers, n - 1, most) if address else 0

@@ -8,7 +8,7 @@
 All of it is memory of one piece, had and let go by the thread whose loop it is. `parallel_loops.py` says what for.
 """
 
-from tapegrad.core.workers import WORTH_WAKING, hand_out
+from tapegrad.core.workers import WORTH_WAKING, share_among
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.jacobian_tape import reserve, sweep, zero_adjoints
 from tapegrad.memory import Record, f8, i4, i8, index_of, part, part2, part3, release, u1, word
@@ -70,7 +70,7 @@ def run_chunks(header, words, job, crew, most):
     done = i8(w.done, n)
     for k in range(n):
         done[k] = 0
-    hand_out(crew, most, words, 0, job, 0, n, WORTH_WAKING + 1)
+    share_among(crew, most, words, 0, job, 0, n, WORTH_WAKING + 1)
     for k in range(n):
         if done[k] == 0:
             end_chunks(header, words)

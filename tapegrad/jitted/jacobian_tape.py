@@ -42,7 +42,7 @@ import numpy as np
 from numpy import int64
 
 from tapegrad import locks, threads
-from tapegrad.core.workers import hand_out
+from tapegrad.core.workers import share_among
 from tapegrad.debug import MEMORY
 from tapegrad.jitted import guards
 from tapegrad.kernels import native
@@ -404,7 +404,7 @@ def sweep_mixed(header, first):
 # --- Python's side ----------------------------------------------------------------------------------------------------
 
 _PARTS = [open_tapes, reserve, take_rows, dispose, destroy, zero_adjoints, begin_line, end_line, sweep,
-          sweep_with_tangents, sweep_mixed, hand_out]  # fmt: skip
+          sweep_with_tangents, sweep_mixed, share_among]  # fmt: skip
 _SHARED = (ctypes.c_int64 * 8)()
 _lock = locks.lock()
 _get_specific: list[Any] = []
