@@ -312,7 +312,7 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
         """As Numba's own."""
         state.library = OuterLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
-        kind = state.func_id.func.__globals__["kind"]  # of the numbers in a driver
+        kind = state.func_id.func.__globals__.get("kind")  # of the numbers in a driver
         state.library.unrolls = isinstance(kind, Dual) and kind.is_wide
         with as_plain(state):
             result: bool = super().run_pass(state)

@@ -341,6 +341,9 @@ class _Stretch:
         inputs = tuple(sorted(read - assigned))
         self.results = [origin.get(name, name) for name in self.outer]
         kinds = {name: types.unliteral(finder.typemap[name]) for name in inputs}
+        is_within = {s.target.name for s in made if finder.kinds[s.target.name] in (_ARRAY, _FLAGS)} - set(self.outer)
+        if not is_within and not any(isinstance(item, Compute) and item.function is np.where for item in self.items):
+            raise Declined  # all that is made is read behind: statements by themselves keep less of it
         is_array = {name: isinstance(finder.typemap[name], types.Array) for name in self.outer}
         loop = Loop("$once", (Const(0), Const(1), 1), self.items)
         found = Straight(

@@ -32,13 +32,17 @@ class _Checkpoint(Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Any:
-        ctx.call = call
-        ctx.save_for_backward(*tensors)
+        n = len(call.places)
+        ctx.call, ctx.others = (
+            call,
+            [held(t) for t in tensors[n:]],
+        )  # which it reads itself, whatever hooks make of them
+        ctx.save_for_backward(*tensors[:n])
         return call.take_values()
 
     @staticmethod
     def backward(ctx: Any, *y_bars: Tensor) -> Any:
-        return None, *ctx.call.pull(ctx.saved_tensors, y_bars)
+        return None, *ctx.call.pull((*ctx.saved_tensors, *ctx.others), y_bars)
 
 
 class _Call:
