@@ -173,15 +173,26 @@ def _depth(data: Any) -> int:
     depth = 0
     while isinstance(data, (list, tuple)):
         depth += 1
+        if depth > _DEEPEST:
+            raise _too_deep(data)
         if not data:
             break
         data = data[0]
     return depth
 
 
+_DEEPEST = 64  # dimensions that NumPy's arrays may have; a list that holds itself is deeper
+
+
+def _too_deep(data: Any) -> ValueError:
+    return ValueError(f"too many dimensions '{type(data).__name__}': sequences are nested more than {_DEEPEST} deep")
+
+
 def _nested(data: Any, types: set[Any], depth: int) -> Any:
     """Nested sequences as lists, with the tensors in them made numbers; `types` gathers types, or NumPy's dtypes."""
     if isinstance(data, (list, tuple)) or (isinstance(data, Tensor) and depth > 0 and data.ndim):
+        if depth < -_DEEPEST:
+            raise _too_deep(data)
         return [_nested(item, types, depth - 1) for item in data]
     if isinstance(data, Tensor):
         data = _as_number(data)

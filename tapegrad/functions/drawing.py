@@ -230,15 +230,21 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
     """Draw every element anew: integers from `from` (0) to before `to`, or all that the dtype counts exactly."""
     writing.check_in_place(self, "random_")
     given = [*bounds, *(named[k] for k in ("from", "to") if named.get(k) is not None)]
+    most = {"float64": 1 << 53, "float32": 1 << 24}.get(self.dtype.name) or int(dtypes.limits(self.dtype)[1])
+    if len(given) == 2 and given[1] is None:
+        given[1] = most + 1
     if len(given) > 2 or not all(isinstance(v, (int, np.integer)) for v in given):
         raise TypeError(f"random_() received an invalid combination of arguments: {given}")
-    if not given:
-        most = {"float64": 1 << 53, "float32": 1 << 24}.get(self.dtype.name) or int(dtypes.limits(self.dtype)[1])
-        low, high = 0, most + 1
-    else:
-        low, high = (0, given[0]) if len(given) == 1 else given
+    low, high = (0, given[0] if given else most + 1) if len(given) < 2 else given
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    least = -most if self.dtype.is_floating_point else int(dtypes.limits(self.dtype)[0])
+    for bound, what in ((low, "from"), (high - 1, "to - 1")):
+        if not least <= bound <= most:
+            raise RuntimeError(
+                f"{what} is out of bounds for {self.dtype.c_type}: random_ draws from {low} to before {high}, "
+                f"{describe(self)}, at {location()}"
+            )
     return _drawn_anew(self, creation.random(generator).integers(low, high - 1, self._kind.shape, endpoint=True))
 
 

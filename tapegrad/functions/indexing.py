@@ -475,6 +475,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         elif 0 not in self._kind.strides:  # an element's other places are written to as well
             self, normal, key = getitem(self, normal), (Ellipsis,), None
     writing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
+    is_other = isinstance(value, Tensor) and value.dtype.category > self.dtype.category
+    if is_other and _is_advanced(normal) and not current_tape().of_arrays:
+        _check_kept(self, normal, value)
     given = value
     if not isinstance(value, Tensor):
         if is_array(value):
@@ -487,6 +490,16 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if key is not None:
         _note_write(key, given, result)
     writing.assign(self, result)
+
+
+def _check_kept(a: Tensor, index: tuple[Any, ...], value: Tensor) -> None:
+    """Values for an index of tensors keep what they are: but for one, which fills what a mask shows."""
+    if value._kind.numel == 1 and any(isinstance(item, np.ndarray) and item.dtype == bool for item in index):
+        return
+    raise RuntimeError(
+        f"Index put requires the source and destination dtypes match, got {a.dtype.scalar_type} for the destination "
+        f"and {value.dtype.scalar_type} for the source: at {location()}; convert with .to({a.dtype})"
+    )
 
 
 def _element(self: Tensor, index: Any) -> int:
