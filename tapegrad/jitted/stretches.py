@@ -9,8 +9,9 @@
 They are found when types are known, after Numba has joined functions of arrays to expressions. A stretch has as many
 statements of one block as follow each other and only make arrays, truth values of their elements, sums, and numbers of
 these: nothing in it writes to what there was before. Its arrays are arrays of the nest, of which those get rows that
-are read behind; an expression that is read once, whole, is computed where it is read. What the nest leaves at run time
-(shapes that are broadcast along an axis, few elements), and what raises, the statements do.
+are read behind; an expression that is read once, whole, is computed where it is read. Where all are read behind, or
+functions are dear (`exp`), the statements by themselves take less memory, or less time: there is no stretch. What the nest
+leaves at run time (shapes that are broadcast along an axis, few elements), and what raises, the statements do.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ from tapegrad.jitted.nests import (
 ACTIVE = Taped(0)
 _ELEMENTS = ACTIVE, types.float64, types.int64
 _PLAIN = {operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos, operator.pow}
+# Functions that cost no more than arithmetic, since nests compute them again in reverse: partials of others are kept.
+_CHEAP = {
+    np.add, np.subtract, np.multiply, np.true_divide, np.negative, np.positive, np.square, np.absolute, np.fabs, np.sqrt,
+    np.maximum, np.minimum,
+}  # fmt: skip
 _NEVER_RAISE = {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, *COMPARISONS}
 _ATTRIBUTES = {"shape", "size", "ndim", "T"}
 _ARRAY, _FLAGS, _VIEW, _NAME, _NUMBER, _TOTAL = "array", "flags", "view", "name", "number", "total"
@@ -242,7 +248,7 @@ class _Finder(Operands):
             return top
         if function in POWERS:
             return function is operator.pow and isinstance(self.leaf(operands[1]), Const)
-        is_plain = function in _PLAIN or isinstance(function, np.ufunc)
+        is_plain = function in _PLAIN or function in _CHEAP
         arity = 2 if function is operator.truediv else len(RULES[function].partials) if function in RULES else 0
         return is_plain and len(operands) == arity
 
