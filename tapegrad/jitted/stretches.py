@@ -8,10 +8,10 @@
 
 They are found when types are known, after Numba has joined functions of arrays to expressions. A stretch has as many
 statements of one block as follow each other and only make arrays, truth values of their elements, sums, and numbers of
-these: nothing in it writes to what there was before. Its arrays are arrays of the nest, of which those get rows that
-are read behind; an expression that is read once, whole, is computed where it is read. Where all are read behind, or
-functions are dear (`exp`), the statements by themselves take less memory, or less time: there is no stretch. What the nest
-leaves at run time (shapes that are broadcast along an axis, few elements), and what raises, the statements do.
+these: nothing in it writes to what there was before. Its arrays are arrays of the nest, of which those get rows
+that are read behind; an expression that is read once, whole, is computed where it is read. Where all are read behind,
+or functions are dear (`exp`), the statements by themselves take less memory, or less time: there is no stretch. What
+the nest leaves at run time (shapes that are broadcast along an axis, few elements), and what raises, the statements do.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _ELEMENTS = ACTIVE, types.float64, types.int64
 _PLAIN = {operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos, operator.pow}
 # Functions that cost no more than arithmetic, since nests compute them again in reverse: partials of others are kept.
 _CHEAP = {
-    np.add, np.subtract, np.multiply, np.true_divide, np.negative, np.positive, np.square, np.absolute, np.fabs, np.sqrt,
-    np.maximum, np.minimum,
+    np.add, np.subtract, np.multiply, np.true_divide, np.negative, np.positive, np.square, np.absolute, np.fabs,
+    np.sqrt, np.maximum, np.minimum,
 }  # fmt: skip
 _NEVER_RAISE = {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, *COMPARISONS}
 _ATTRIBUTES = {"shape", "size", "ndim", "T"}
