@@ -29,11 +29,6 @@ def _outputs(func: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
     return [y for y in found if isinstance(y, Tensor) and y._kind.dtype.is_floating_point]
 
 
-def _checked_outputs(found: Sequence[Tensor]) -> list[int]:
-    """Which outputs are compared: those that require grad; where none does, all, whose differences must be zero."""
-    return [o for o, y in enumerate(found) if y.requires_grad] or list(range(len(found)))
-
-
 def _numerical(
     func: Callable[..., Any], inputs: Sequence[Any], place: int, outputs: Sequence[Tensor], eps: float
 ) -> list[np.ndarray]:
@@ -146,13 +141,10 @@ def gradcheck(
     """
     if not (check_forward_ad or check_backward_ad):
         raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
-    for batched, name, plain in (
-        (check_batched_grad, "check_batched_grad", check_backward_ad),
-        (check_batched_forward_grad, "check_batched_forward_grad", check_forward_ad),
-    ):
-        if batched and not plain:
-            needed = "check_backward_ad" if name == "check_batched_grad" else "check_forward_ad"
-            raise AssertionError(f"Setting {name}=True requires {needed} to be True")
+    if check_batched_grad and not check_backward_ad:
+        raise AssertionError("Setting check_batched_grad=True requires check_backward_ad to be True")
+    if check_batched_forward_grad and not check_forward_ad:
+        raise AssertionError("Setting check_batched_forward_grad=True requires check_forward_ad to be True")
     given = _tensors(inputs)
     places = _checked_inputs(given)
 
@@ -161,21 +153,22 @@ def gradcheck(
             if not given[i].is_leaf:
                 given[i].retain_grad()
         outputs, xs = _outputs(func, given), [given[i] for i in places]
-        compared = _checked_outputs(outputs)
+        compared = [o for o, y in enumerate(outputs) if y.requires_grad]
         numerical = [
             [rows.reshape(given[i].numel(), y.numel()) for rows, y in zip(found, outputs, strict=True)]
             for i, found in ((i, _numerical(func, given, i, outputs, eps)) for i in places)
         ]
-        if not any(y.requires_grad for y in outputs):
+        if not compared:
             if any(not np.allclose(rows, 0, rtol=0, atol=1e-12) for found in numerical for rows in found):
                 raise GradcheckError("Numerical gradient for function expected to be zero: no output requires grad")
             return True
         for o in compared if check_backward_ad else ():
-            _check_backward(outputs[o], xs, [found[o] for found in numerical], o, places, atol, rtol, nondet_tol)
+            of_output = [found[o] for found in numerical]
+            analytical = _check_backward(outputs[o], xs, of_output, o, places, atol, rtol, nondet_tol)
             if check_grad_dtypes:
                 _check_dtypes(outputs[o], xs)
             if check_batched_grad:
-                _check_batched(outputs[o], xs)
+                _check_batched(outputs[o], xs, analytical)
         if check_forward_ad:
             _check_forward(func, given, places, numerical, compared, atol, rtol, check_batched_forward_grad)
         return True
@@ -216,7 +209,7 @@ def _checked_inputs(given: Sequence[Any]) -> list[int]:
 def _check_backward(
     y: Tensor, xs: Sequence[Tensor], numerical: Sequence[np.ndarray], o: int, places: Sequence[int], atol: float,
     rtol: float, nondet_tol: float,
-) -> None:  # fmt: skip
+) -> list[np.ndarray]:  # fmt: skip
     analytical, again = _analytical(y, xs), _analytical(y, xs)
     for i, x in enumerate(xs):
         _compare(numerical[i], analytical[i], o, places[i], describe(x), describe(y), atol, rtol, "Jacobian")
@@ -226,6 +219,7 @@ def _check_backward(
                 "gives different values, although analytical gradient matches numerical gradient. The tolerance for "
                 f"nondeterminism was {nondet_tol}."
             )
+    return analytical
 
 
 def _check_dtypes(y: Tensor, xs: Sequence[Tensor]) -> None:
@@ -249,10 +243,10 @@ def _compare(
     )
 
 
-def _check_batched(y: Tensor, xs: Sequence[Tensor]) -> None:
+def _check_batched(y: Tensor, xs: Sequence[Tensor], analytical: Sequence[np.ndarray]) -> None:
     seeds = creation.eye(y.numel(), dtype=y.dtype).reshape(y.numel(), *y.shape)
     found = grad(y, xs, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-    for g, expected in zip(found, _analytical(y, xs), strict=True):
+    for g, expected in zip(found, analytical, strict=True):
         if g is not None and not np.allclose(g.detach()._array().reshape(y.numel(), -1).T, expected):
             raise GradcheckError("While considering batched gradients: they differ from those taken one by one")
 

@@ -67,6 +67,13 @@ def _call(func: Callable[..., Any], inputs: Any, name: str, create_graph: bool, 
     return is_tuple, tensors, gives_tuple, outputs
 
 
+def _independent(subject: str, i: int, where: str = "") -> RuntimeError:
+    return RuntimeError(
+        f"{subject} of the user-provided function is independent of input {i}. This is not allowed in strict mode"
+        f"{where}."
+    )
+
+
 def _pull(
     outputs: Sequence[Tensor], inputs: Tensors, seeds: Sequence[Tensor | None], create_graph: bool, strict: bool,
     subject: str = "The output", derivative: str | None = "jacobian",
@@ -83,15 +90,9 @@ def _pull(
         found = grad(ys, inputs, gs, retain_graph=True, create_graph=create_graph, allow_unused=True)
     for i, g in enumerate(found if strict else ()):
         if g is None:
-            raise RuntimeError(
-                f"{subject} of the user-provided function is independent of input {i}. This is not allowed in strict "
-                "mode."
-            )
+            raise _independent(subject, i)
         if create_graph and derivative is not None and not g.requires_grad:
-            raise RuntimeError(
-                f"The {derivative} of the user-provided function is independent of input {i}. This is not allowed in "
-                "strict mode when create_graph=True."
-            )
+            raise _independent(f"The {derivative}", i, " when create_graph=True")
     return [creation.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 
@@ -142,10 +143,7 @@ def _push(ys: Sequence[Tensor], xs: Tensors, vs: Tensors, create_graph: bool, st
     linear = _pull(ys, xs, zeros, True, False)
     for i, g in enumerate(linear if strict else ()):
         if not g.requires_grad:
-            raise RuntimeError(
-                f"The output of the user-provided function is independent of input {i}. This is not allowed in strict "
-                "mode."
-            )
+            raise _independent("The output", i)
     live = [(g, v) for g, v in zip(linear, vs, strict=True) if g.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(ys)
     if live:
@@ -153,10 +151,7 @@ def _push(ys: Sequence[Tensor], xs: Tensors, vs: Tensors, create_graph: bool, st
         found = grad(gs, zeros, along, retain_graph=True, create_graph=create_graph, allow_unused=True)
     for i, t in enumerate(found if strict and create_graph else ()):
         if t is not None and not t.requires_grad:
-            raise RuntimeError(
-                f"The jacobian of the user-provided function is independent of input {i}. This is not allowed in "
-                "strict mode when create_graph=True."
-            )
+            raise _independent("The jacobian", i, " when create_graph=True")
     return [creation.zeros_like(y) if t is None else t for y, t in zip(ys, found, strict=True)]
 
 

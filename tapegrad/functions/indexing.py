@@ -496,7 +496,12 @@ def _check_kept(a: Tensor, index: tuple[Any, ...], value: Tensor) -> None:
     """Values for an index of tensors keep what they are: but for one, which fills what a mask shows."""
     if value._kind.numel == 1 and any(isinstance(item, np.ndarray) and item.dtype == bool for item in index):
         return
-    raise RuntimeError(
+    raise unlike(a, value)
+
+
+def unlike(a: Tensor, value: Tensor) -> RuntimeError:
+    """The error for values of another dtype than what they are put into."""
+    return RuntimeError(
         f"Index put requires the source and destination dtypes match, got {a.dtype.scalar_type} for the destination "
         f"and {value.dtype.scalar_type} for the source: at {location()}; convert with .to({a.dtype})"
     )

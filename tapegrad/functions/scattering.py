@@ -369,11 +369,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
             f"index_put(): argument 'indices' (position 1) must be tuple of Tensors, not {type(indices).__name__}"
         )
     if values.dtype is not input.dtype:
-        raise RuntimeError(
-            "Index put requires the source and destination dtypes match, got "
-            f"{input.dtype.scalar_type} for the destination and {values.dtype.scalar_type} for the source: at "
-            f"{location()}"
-        )
+        raise at_index.unlike(input, values)
     index = at_index.normalised(tuple(arguments.tensors("index_put", indices)))
     if not accumulate:
         return at_index.put(input, index, values)

@@ -576,8 +576,8 @@ def _quantile(
         )
     values = q.detach()._array() if isinstance(q, Tensor) else np.asarray(q)
     if not ((values >= 0) & (values <= 1)).all():
-        what = "q values must be in the range [0, 1]" if values.ndim else "q must be in the range [0, 1] but got"
-        raise RuntimeError(f"{name}() {what}{':' if values.ndim else ''} {values}, at {location()}")
+        what = "q values must be in the range [0, 1]:" if values.ndim else "q must be in the range [0, 1] but got"
+        raise RuntimeError(f"{name}() {what} {values}, at {location()}")
     at = 0 if dim is None else _check_length(name, x, dim)
     of = x.reshape(-1) if dim is None else x
     ranks = q.reshape(1, -1) if isinstance(q, Tensor) else constant(float(q), x.dtype).reshape(1, 1)

@@ -34,7 +34,6 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
-from numba.np import arrayobj
 from numba.np.ufunc import parallel
 
 from tapegrad import threads
@@ -62,6 +61,7 @@ from tapegrad.jitted.errors import NotDifferentiableError
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import as_kind
 from tapegrad.jitted.lifting import make, row_of, strip
+from tapegrad.jitted.nest_rows import address_of as data_of
 from tapegrad.jitted.outlining import Declined, Loops, Outlined
 from tapegrad.memory import words_of
 
@@ -437,16 +437,6 @@ def value_at(typingctx, kind, address):
         return impl_ret_borrowed(context, builder, made, value)
 
     return made(kind, address), codegen
-
-
-@intrinsic
-def data_of(typingctx, x):
-    """The address of an array's first element."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(arrayobj.make_array(x)(context, builder, args[0]).data, WORD)
-
-    return types.int64(x), codegen
 
 
 @intrinsic
