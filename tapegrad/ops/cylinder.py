@@ -171,6 +171,11 @@ def _half_order(function, n, x):
     return math.sqrt(0.5 * math.pi) / math.sqrt(x) * function(n + 0.5, x)
 
 
+def _weighted(n, before, after):
+    """The slope of a spherical function of order n, by those of the orders beside it (10.51.1, 10.51.4)."""
+    return (trunc(n) * before + (trunc(n) + 1.0) * after) / (2.0 * trunc(n) + 1.0)
+
+
 def _upward(n, x, value, after):
     """That of order n, from those of orders 0 and 1 (10.51.1)."""
     for k in range(1, int(n) + 1):
@@ -181,10 +186,7 @@ def _upward(n, x, value, after):
 @elementwise(
     partials=(
         None,
-        lambda a, b: (
-            (trunc(a) * _spherical_jn(maximum(a - 1.0, 0.0), b) - (trunc(a) + 1.0) * _spherical_jn(a + 1.0, b))
-            / (2.0 * trunc(a) + 1.0)
-        ),
+        lambda a, b: _weighted(a, _spherical_jn(maximum(a - 1.0, 0.0), b), -_spherical_jn(a + 1.0, b)),
     ),  # 10.51.1
     result=FLOATING,
 )
@@ -206,10 +208,7 @@ def _spherical_jn(a, b):
 @elementwise(
     partials=(
         None,
-        lambda a, b: (
-            (trunc(a) * _spherical_yn(maximum(a - 1.0, 0.0), b) - (trunc(a) + 1.0) * _spherical_yn(a + 1.0, b))
-            / (2.0 * trunc(a) + 1.0)
-        ),
+        lambda a, b: _weighted(a, _spherical_yn(maximum(a - 1.0, 0.0), b), -_spherical_yn(a + 1.0, b)),
     ),  # 10.51.1
     result=FLOATING,
 )
@@ -230,10 +229,7 @@ def _spherical_yn(a, b):
 @elementwise(
     partials=(
         None,
-        lambda a, b: (
-            (trunc(a) * _spherical_in(maximum(a - 1.0, 0.0), b) + (trunc(a) + 1.0) * _spherical_in(a + 1.0, b))
-            / (2.0 * trunc(a) + 1.0)
-        ),
+        lambda a, b: _weighted(a, _spherical_in(maximum(a - 1.0, 0.0), b), _spherical_in(a + 1.0, b)),
     ),  # 10.51.4
     result=FLOATING,
 )
@@ -251,10 +247,7 @@ def _spherical_in(a, b):
 @elementwise(
     partials=(
         None,
-        lambda a, b: (
-            -(trunc(a) * _spherical_kn(maximum(a - 1.0, 0.0), b) + (trunc(a) + 1.0) * _spherical_kn(a + 1.0, b))
-            / (2.0 * trunc(a) + 1.0)
-        ),
+        lambda a, b: -_weighted(a, _spherical_kn(maximum(a - 1.0, 0.0), b), _spherical_kn(a + 1.0, b)),
     ),  # 10.51.4
     result=FLOATING,
 )
